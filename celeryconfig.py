@@ -1,0 +1,78 @@
+"""Celery's settings, out of graycat's; why each is as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu import Exchange, Queue
+
+from graycat.settings import Settings
+
+#: Interactive before batch: a worker's queues are a list of priorities.
+QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
+
+#: The most slots of one engine that a worker can fill.
+MAX_SLOTS = 64
+
+
+def from_settings(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of the Celery application."""
+    return {
+        # kombu's name for redis-py's unix:// differs.
+        "broker_url": settings.broker_url.replace("unix://", "redis+socket://", 1),
+        "broker_connection_retry_on_startup": True,
+        # A worker that loses its broker comes back, however long it takes.
+        "broker_connection_max_retries": None,
+        "broker_transport_options": _transport(settings),
+        # Answers travel by the task's events; a result backend costs a write and a subscription a task,
+        # and makes a submit block for 19 s while the broker is down.
+        "task_ignore_result": True,
+        # At least once: acknowledged when finished, handed back when the worker dies. The record's fence
+        # and its terminal state keep a second delivery from running a second time.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # What a worker takes, it runs: nothing waits in a worker while another one is free.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        # A ceiling for the pool's threads; the gate sets how many run at once to the engine's slots.
+        "worker_concurrency": MAX_SLOTS,
+        # The gate's limit already counts what still runs after a reconnect.
+        "worker_enable_prefetch_count_reduction": False,
+        # Only data: a message can never run code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        "task_default_queue": "control",
+        # No queue by a typing mistake.
+        "task_create_missing_queues": False,
+        # What Flower and the exporter live on. task-sent would double the latency of a submit, so it stays off.
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        # The stock consumer takes up to 30 s to come back from an outage.
+        "worker_consumer": "graycat.tasks.worker:PromptConsumer",
+        "worker_pool": "threads",
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "enable_utc": True,
+    }
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    return {
+        # A dead worker's messages come back after this long; LeaseStep renews those of a living one.
+        "visibility_timeout": settings.lease_s,
+        # Look for lost messages every second (the defaults look every 100 s).
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        # A worker killed while it restores must not keep others from it for five minutes.
+        "unacked_mutex_expire": 10,
+        # The order of the queues is their priority.
+        "queue_order_strategy": "priority",
+        # A broker that accepts and never answers is noticed; above BRPOP's one second.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 1,
+        "retry_on_timeout": True,
+        "health_check_interval": 10,
+    }

@@ -1,0 +1,86 @@
+"""API tokens: who may call. Only their hashes are kept in memory, and every compare takes the same time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from graycat.errors import SettingsError
+from graycat.settings import Settings
+
+#: Shorter secrets can be guessed.
+MIN_SECRET_CHARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A caller's credential, without the secret. ``name`` is what logs and records call its owner."""
+
+    name: str
+    digest: bytes
+
+
+class ApiTokens:
+    """The API tokens of this copy."""
+
+    def __init__(self, named_secrets: dict[str, str]) -> None:
+        self._tokens = [ApiToken(name, _digest(secret)) for name, secret in named_secrets.items()]
+
+    def find(self, secret: str) -> ApiToken | None:
+        """Return the token with this secret; the time taken does not tell how near a guess was."""
+        digest = _digest(secret)
+        found = None
+        for token in self._tokens:
+            if hmac.compare_digest(token.digest, digest):
+                found = token
+        return found
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ApiTokens:
+        """Return the tokens of ``API_TOKENS``, or else the generated one."""
+        return cls(configured(settings) or {"default": generated(settings)})
+
+
+def configured(settings: Settings) -> dict[str, str]:
+    """Return the secrets of ``API_TOKENS`` by name. Raises SettingsError for one that is unusable."""
+    secrets_by_name: dict[str, str] = {}
+    for place, item in enumerate(filter(None, map(str.strip, settings.api_tokens.split(","))), start=1):
+        name, colon, secret = item.partition(":")
+        if not colon:
+            name, secret = f"token{place}", item
+        if len(secret) < MIN_SECRET_CHARS:
+            raise SettingsError(f"API_TOKENS: the secret of {name!r} has fewer than {MIN_SECRET_CHARS} characters")
+        if name in secrets_by_name:
+            raise SettingsError(f"API_TOKENS names {name!r} twice")
+        secrets_by_name[name] = secret
+    return secrets_by_name
+
+
+def token_file(settings: Settings) -> Path:
+    """Return where the generated API token is kept."""
+    return settings.home / "api-token"
+
+
+def generated(settings: Settings) -> str:
+    """Return the generated API token; made at the first call, readable by its owner only."""
+    path = token_file(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text("gc_" + secrets.token_urlsafe(32) + "\n")
+    try:
+        # Appears whole or not at all, and only once: of two processes that start together, one wins.
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_text().strip()
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

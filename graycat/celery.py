@@ -1,0 +1,7 @@
+"""The application that ``celery -A graycat`` finds: settings from the environment."""
+
+from graycat.celeryapp import create_celery
+from graycat.settings import Settings
+
+app = create_celery(Settings.from_env())
+app.set_default()

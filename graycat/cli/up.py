@@ -1,0 +1,105 @@
+"""``graycat up``: every process of the Procfile on this machine, and the line that tells how to call it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+import honcho.environ
+import honcho.manager
+import requests
+
+from graycat import apitokens
+from graycat.errors import SettingsError
+from graycat.settings import Settings, environment, variable
+
+#: Seconds between two looks at whether everything is up.
+LOOK_EVERY_S = 0.25
+#: Seconds between two lines that say what is still missing.
+TELL_EVERY_S = 5.0
+
+
+@click.command()
+@click.option("--procfile", type=click.Path(path_type=Path, exists=True), help="Another list of processes.")
+def up(procfile: Path | None) -> None:
+    """Start everything, and stop it all at Ctrl-C."""
+    settings = Settings.from_env()
+    processes = read_procfile(procfile or Path("Procfile"), settings)
+    check_ports(settings, processes)
+    secret = next(iter(apitokens.configured(settings).values()), "") or apitokens.generated(settings)
+    # honcho kills what is left after this long; a worker may need the grace, and the broker waits for it.
+    honcho.manager.KILL_WAIT = settings.stop_grace_s + 10
+    manager = honcho.manager.Manager()
+    env = child_environment(settings)
+    for name, command in processes.items():
+        manager.add_process(name, f"exec {command}", env=env)
+    threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
+    manager.loop()
+    sys.exit(manager.returncode)
+
+
+def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
+    """Return the commands by name, without those that the settings make needless."""
+    if not path.is_file():
+        raise SettingsError(f"there is no {path} here: run graycat up in its checkout, or name one with --procfile")
+    processes = dict(honcho.environ.parse_procfile(path.read_text()).processes)
+    if not settings.embedded_broker:
+        processes.pop("broker", None)
+    return processes
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of every process: ours, this Python's commands first, and lines as they are written."""
+    env = environment()
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+    env["PYTHONUNBUFFERED"] = "1"
+    env[variable("home")] = str(settings.home.resolve())
+    return env
+
+
+def check_ports(settings: Settings, processes: dict[str, str]) -> None:
+    """Raise SettingsError naming the variable of a port that something else holds."""
+    needed = [("port", settings.host)] if "web" in processes else []
+    if "llm" in processes and settings.owns_llm_engine:
+        needed.append(("llm_port", "127.0.0.1"))
+    for name, host in needed:
+        port = getattr(settings, name)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                raise SettingsError(f"port {port} is taken: choose another with {variable(name)}=...") from None
+
+
+def announce(settings: Settings, secret: str) -> None:
+    """Wait until a model would answer, telling what is missing meanwhile, then print how to call it."""
+    address = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104
+    told_at = time.monotonic()
+    while reason := not_ready(address):
+        if time.monotonic() - told_at >= TELL_EVERY_S:
+            told_at = time.monotonic()
+            click.echo(f"graycat: starting ... {reason}")
+        time.sleep(LOOK_EVERY_S)
+    click.echo(
+        f"\ngraycat is ready at {address}\n"
+        f"API token: {secret}\n\n"
+        f"Try it:\n"
+        f"  curl {address}/completion -H 'Authorization: Bearer {secret}' \\\n"
+        f"""    -d '{{"prompt": "The lighthouse keeper said", "n_predict": 32}}'\n\n"""
+        f"Ctrl-C stops everything.\n"
+    )
+
+
+def not_ready(address: str) -> str:
+    """Return what is missing; nothing when everything is up."""
+    try:
+        reply = requests.get(f"{address}/ready", timeout=2)
+    except requests.RequestException:
+        return "the web server is not up yet"
+    return "" if reply.ok else str(reply.json().get("reason"))

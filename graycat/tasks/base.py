@@ -1,0 +1,86 @@
+"""EngineTask: the way of one delivered task, from claim to terminal state."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from celery import Task
+from celery.exceptions import Reject
+
+from graycat import events
+from graycat.engines.http import Call
+from graycat.errors import EngineError, EngineLost, GraycatError, StaleAttempt, TaskTimeout
+from graycat.records import Attempt
+from graycat.tasks import runtime as rt
+from graycat.tasks.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+#: A message taken while the engine is away goes back after this many seconds, unless the engine comes back first.
+ENGINE_WAIT_S = 1.0
+
+
+class EngineTask(Task):
+    """A Celery task that runs on the worker's engine. Its argument is the task's id; all else is in the record.
+
+    Subclasses say how to get the answer (``perform``). Celery's own result is never used.
+    """
+
+    abstract = True
+
+    def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
+        """Get the engine's answer, publishing its events; return HTTP status and body.
+
+        Raises EngineError for an answer that is an error, EngineLost where there is none.
+        """
+        raise NotImplementedError
+
+    def execute(self, task_id: str) -> None:
+        """Claim the task, run it, and write how it ended."""
+        runtime = rt.current()
+        if not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
+            raise Reject("the engine is not ready", requeue=True)
+        claimed = runtime.records.claim(task_id, runtime.name)
+        if isinstance(claimed, str):
+            logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
+            return
+        started = time.monotonic()
+        with runtime.running.track(claimed) as call:
+            outcome = self._attempt(runtime, claimed, call)
+        extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
+        extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
+        logger.info("task ended", extra=extra)
+        if outcome == "handed back":
+            raise Reject("the engine went away", requeue=True)
+
+    def _attempt(self, runtime: Runtime, attempt: Attempt, call: Call) -> str:
+        records = runtime.records
+        try:
+            status, body = self.perform(runtime, attempt, call)
+        except StaleAttempt:
+            return "stale"
+        except EngineLost as error:
+            return self._broken_off(runtime, attempt, call.stopped, error)
+        except EngineError as error:
+            return "failed" if records.fail(attempt, error) else "stale"
+        return "succeeded" if records.succeed(attempt, status, body) else "stale"
+
+    def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: str | None, error: GraycatError) -> str:
+        """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
+        if stopped == rt.CANCELLED:
+            return "cancelled" if runtime.records.cancelled(attempt) else "stale"
+        if stopped == rt.TIMED_OUT:
+            return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"
+        if stopped == rt.STALE:
+            return "stale"
+        runtime.supervisor.suspect()
+        if self.answer_has_begun(runtime, attempt):
+            # A client may have read half an answer: another attempt would write a second beginning behind it.
+            return "failed" if runtime.records.fail(attempt, error) else "stale"
+        return "handed back" if runtime.records.release(attempt) else "stale"
+
+    @staticmethod
+    def answer_has_begun(runtime: Runtime, attempt: Attempt) -> bool:
+        """Tell whether any event of an answer has been published, by this attempt or an earlier one."""
+        return attempt.resumed or any(event.kind == events.CHUNK for event in runtime.records.events(attempt.task_id))

@@ -1,0 +1,61 @@
+"""The consumer's gate: tasks are taken only while the engine is ready, and only as many as it has slots."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import bootsteps
+
+from graycat.tasks import runtime as rt
+from graycat.tasks.signatures import LLM
+from graycat.tasks.worker import consumed_queues, has_engine
+
+#: Seconds between two looks at the engine's state.
+LOOK_EVERY_S = 0.1
+#: Calls of the quick lane that one worker makes at once: they need no slot, and take milliseconds.
+QUICK_CALLS = 4
+
+
+class GateStep(bootsteps.StartStopStep):
+    """Runs in the consumer's main loop, where queues may be joined and left safely.
+
+    A reconnect to the broker restarts the consumer's steps, so nothing is kept here: ``start`` looks again.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def include_if(self, consumer: Any) -> bool:
+        """Leave workers alone that need no engine."""
+        return has_engine(consumer)
+
+    def start(self, consumer: Any) -> None:
+        """Close the gate, then open it at the first look that finds the engine ready."""
+        self._queues = consumed_queues(consumer)
+        self._timer: Any = None
+        self._runtime = rt.current()
+        self._close(consumer)
+        self._timer = consumer.timer.call_repeatedly(LOOK_EVERY_S, self._look, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        """Stop looking. What runs goes on; the consumer takes no more by itself."""
+        self._runtime.gate_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, consumer: Any) -> None:
+        self._runtime.loop_seen_at = time.monotonic()
+        ready = self._runtime.supervisor.ready.is_set()
+        if ready and not self._runtime.gate_open:
+            # `worker_disable_prefetch` takes the pool's limit for how many tasks may be here at once.
+            consumer.pool.limit = self._runtime.slots if LLM in self._queues else QUICK_CALLS
+            for queue in self._queues:
+                consumer.add_task_queue(queue)
+            self._runtime.gate_open = True
+        elif not ready and self._runtime.gate_open:
+            self._close(consumer)
+
+    def _close(self, consumer: Any) -> None:
+        self._runtime.gate_open = False
+        for queue in self._queues:
+            consumer.cancel_task_queue(queue)

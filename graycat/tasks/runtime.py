@@ -1,0 +1,109 @@
+"""What a worker process holds while it lives: its engine, its running tasks, its stores."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from graycat import store
+from graycat.engines.base import State
+from graycat.engines.http import Call
+from graycat.engines.llama import LlamaEngine
+from graycat.engines.supervisor import Supervisor
+from graycat.fleet import Fleet
+from graycat.records import Attempt, TaskRecords
+from graycat.settings import Settings
+
+#: Why a call was stopped, as ``Call.stopped`` says it.
+CANCELLED, TIMED_OUT, STALE = "cancelled", "timed out", "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt under way, and the call that it waits for. ``deadline`` is on the monotonic clock."""
+
+    attempt: Attempt
+    call: Call
+    deadline: float
+
+
+class RunningTasks:
+    """The attempts under way in this worker; every thread may look and stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Running] = {}
+
+    @contextmanager
+    def track(self, attempt: Attempt) -> Iterator[Call]:
+        """Yield the call of an attempt, which others can stop while the block runs."""
+        running = Running(attempt, Call(), time.monotonic() + attempt.exec_timeout_s)
+        with self._lock:
+            self._by_id[attempt.task_id] = running
+        try:
+            yield running.call
+        finally:
+            with self._lock:
+                # A newer attempt of the same task may have taken the place.
+                if self._by_id.get(attempt.task_id) is running:
+                    del self._by_id[attempt.task_id]
+
+    def stop(self, task_id: str, reason: str) -> bool:
+        """Stop a task's call; False where it does not run here."""
+        with self._lock:
+            running = self._by_id.get(task_id)
+        if running is None:
+            return False
+        running.call.stop(reason)
+        return True
+
+    def all(self) -> list[Running]:
+        """Return the attempts under way."""
+        with self._lock:
+            return list(self._by_id.values())
+
+
+@dataclass
+class Runtime:
+    """One worker process, put together by its EngineStep."""
+
+    settings: Settings
+    name: str
+    queues: tuple[str, ...]
+    engine: LlamaEngine
+    supervisor: Supervisor
+    client: store.Broker
+    running: RunningTasks = field(default_factory=RunningTasks)
+    #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
+    loop_seen_at: float = 0.0
+    gate_open: bool = False
+
+    def __post_init__(self) -> None:
+        self.records = TaskRecords(self.client, self.settings)
+        self.fleet = Fleet(self.client)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether the engine takes work."""
+        return self.supervisor.state is State.READY
+
+    @property
+    def slots(self) -> int:
+        """Return how many tasks the engine works on at once."""
+        return self.supervisor.info.slots if self.supervisor.info is not None else 1
+
+
+_installed: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Make ``runtime`` this process's."""
+    _installed[:] = [runtime]
+
+
+def current() -> Runtime:
+    """Return the runtime of this worker process."""
+    return _installed[0]

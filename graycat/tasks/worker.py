@@ -1,0 +1,115 @@
+"""A worker's bootsteps: its engine starts before it consumes and stops after its last task; leases stay fresh."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.worker.consumer import Consumer
+from celery.worker.control import control_command
+from celery.worker.state import maybe_shutdown
+
+from graycat import store
+from graycat.engines import llama
+from graycat.engines.process import ChildProcess
+from graycat.engines.supervisor import Supervisor
+from graycat.settings import Settings
+from graycat.tasks import runtime as rt
+from graycat.tasks.lease import Housekeeper
+from graycat.tasks.runtime import Runtime
+from graycat.tasks.signatures import LLM, LLM_QUICK
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the engine.
+SUPERVISE_EVERY_S = 0.1
+
+
+def consumed_queues(worker: Any) -> tuple[str, ...]:
+    """Return the names of the queues that a Celery worker was told to take."""
+    return tuple(worker.app.amqp.queues.consume_from)
+
+
+def has_engine(worker: Any) -> bool:
+    """Tell whether a worker's queues need an engine."""
+    return bool({LLM, LLM_QUICK} & set(consumed_queues(worker)))
+
+
+class PromptConsumer(Consumer):
+    """A consumer that comes back to its broker at once; the stock one waits 2, 4, 6 ... 30 s between tries."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Return ``conn`` connected, however long the broker is away."""
+
+        def report(error: Exception, interval_s: float) -> None:
+            logger.error("broker unavailable", extra={"reason": error, "retry_in_s": interval_s})
+
+        return conn.ensure_connection(
+            report, None, interval_start=0.2, interval_step=0.2, interval_max=1, callback=maybe_shutdown
+        )
+
+
+class EngineStep(bootsteps.StartStopStep):
+    """Starts the engine's supervision; the consumer's gate opens when the engine is ready."""
+
+    requires = ("celery.worker.components:Timer",)
+
+    def include_if(self, worker: Any) -> bool:
+        """Leave workers alone that need no engine."""
+        return has_engine(worker)
+
+    def start(self, worker: Any) -> None:
+        """Start supervising; never blocks, so that a shutdown during a model's load acts at once."""
+        settings = Settings.from_env()
+        self.runtime = create_runtime(settings, worker.hostname, consumed_queues(worker))
+        rt.install(self.runtime)
+        self._stopping = threading.Event()
+        # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread.start()
+        # Not in stop(): that runs before the pool has finished its tasks.
+        signals.worker_shutdown.connect(self._shut_down, weak=False)
+
+    def _supervise(self) -> None:
+        supervisor = self.runtime.supervisor
+        while not self._stopping.wait(SUPERVISE_EVERY_S):
+            supervisor.step(time.monotonic())
+        supervisor.stop()
+
+    def _shut_down(self, **_: Any) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+
+class LeaseStep(bootsteps.StartStopStep):
+    """Keeps what runs here from being run elsewhere, stops what is late or cancelled, and reports to the fleet."""
+
+    requires = (EngineStep, "celery.worker.components:Pool")
+
+    def include_if(self, worker: Any) -> bool:
+        """Leave workers alone that need no engine."""
+        return has_engine(worker)
+
+    def start(self, worker: Any) -> None:
+        """Start the housekeeping thread; it goes on until the last task is finished."""
+        housekeeper = Housekeeper(rt.current(), worker.app)
+        housekeeper.start()
+        signals.worker_shutdown.connect(housekeeper.stop, weak=False)
+
+
+@control_command(args=[("task_id", str)], signature="TASK_ID")
+def cancel_task(_state: Any, task_id: str) -> dict[str, bool]:
+    """Stop a running task's call to the engine; the record says that it may."""
+    return {"ok": rt.current().running.stop(task_id, rt.CANCELLED)}
+
+
+def create_runtime(settings: Settings, name: str, queues: tuple[str, ...]) -> Runtime:
+    """Return a worker's runtime. The worker of the ``llm`` queue owns the engine; others adopt it where it listens."""
+    engine = llama.from_settings(settings, own=LLM in queues and settings.owns_llm_engine)
+    command = engine.command()
+    child = ChildProcess(command, settings.home / "log" / "llm-engine.log") if command else None
+    supervisor = Supervisor(engine, child)
+    return Runtime(settings, name, queues, engine, supervisor, store.connect(settings, patient=True))

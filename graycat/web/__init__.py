@@ -1,0 +1,92 @@
+"""The web application: authenticates, accepts, and brings answers back."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import dataclass
+from uuid import uuid4
+
+from flask import Flask, Response, g, request
+
+from graycat import store
+from graycat.apitokens import ApiTokens
+from graycat.celeryapp import create_celery
+from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.records import TaskRecords
+from graycat.settings import Settings
+from graycat.tasks.signatures import LLM, LLM_QUICK
+from graycat.web import errors, health
+from graycat.web.hub import EventHub
+from graycat.web.tickets import TicketOffice
+from graycat.web.wire import llamacpp
+
+logger = logging.getLogger(__name__)
+
+#: Queues without which no text is served.
+NEEDED_QUEUES = (LLM, LLM_QUICK)
+#: Seconds that a look at the fleet is good for: /props and /health are asked often.
+FLEET_FRESH_S = 0.5
+#: What a caller's request id may look like; anything else is replaced.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass
+class Extension:
+    """What the views share; ``app.extensions["graycat"]``."""
+
+    settings: Settings
+    tokens: ApiTokens
+    fleet: Fleet
+    office: TicketOffice
+
+    def __post_init__(self) -> None:
+        self._workers: list[WorkerStatus] = []
+        self._seen_at = -FLEET_FRESH_S
+
+    def serving(self, queue: str) -> list[WorkerStatus]:
+        """Return the workers that serve a queue, as of half a second ago at most."""
+        now = time.monotonic()
+        if now - self._seen_at >= FLEET_FRESH_S:
+            self._workers, self._seen_at = self.fleet.workers(), now
+        return serving(self._workers, queue)
+
+    def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
+        """Return the needed queues that no worker serves."""
+        return [queue for queue in NEEDED_QUEUES if not serving(workers, queue)]
+
+
+def create_app(settings: Settings) -> Flask:
+    """Return the application; its hub listens already."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    client = store.connect(settings)
+    records = TaskRecords(client, settings)
+    hub = EventHub(client, records)
+    office = TicketOffice(settings, records, hub, create_celery(settings))
+    app.extensions["graycat"] = Extension(settings, ApiTokens.from_settings(settings), Fleet(client), office)
+    app.before_request(_begin)
+    app.after_request(_end)
+    errors.init_app(app)
+    app.register_blueprint(llamacpp.bp)
+    app.register_blueprint(health.bp)
+    hub.start()
+    return app
+
+
+def _begin() -> None:
+    g.started = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.request_id
+    extra = {"method": request.method, "route": request.url_rule or "-", "status": response.status_code}
+    extra |= {"ms": round((time.monotonic() - g.started) * 1000), "owner": g.get("owner", "-")}
+    extra |= {"task_id": g.get("task_id", "-"), "request_id": g.request_id}
+    # Probes ask every second. A stream's time is that until its first event.
+    level = logging.DEBUG if request.endpoint in ("health.live", "health.ready") else logging.INFO
+    logger.log(level, "request", extra=extra)
+    return response

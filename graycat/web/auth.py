@@ -1,0 +1,27 @@
+"""Bearer authentication: the callbacks of Flask-HTTPAuth, and nothing else."""
+
+from __future__ import annotations
+
+from flask import Response, current_app, g
+from flask_httpauth import HTTPTokenAuth
+
+from graycat.apitokens import ApiToken
+from graycat.errors import Unauthorized
+from graycat.web.errors import error_response
+
+token_auth = HTTPTokenAuth(scheme="Bearer")
+
+
+@token_auth.verify_token
+def verify_token(secret: str) -> ApiToken | None:
+    """Return the API token that the request carries, if it is one of ours."""
+    token: ApiToken | None = current_app.extensions["graycat"].tokens.find(secret)
+    if token is not None:
+        g.owner = token.name
+    return token
+
+
+@token_auth.error_handler
+def unauthorized(_status: int) -> Response:
+    """Answer a request without a valid API token."""
+    return error_response(Unauthorized("send your API token as 'Authorization: Bearer TOKEN'"))

@@ -1,0 +1,61 @@
+"""The one place where an exception becomes a response; every error has llama.cpp's body shape."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from graycat.errors import BodyTooLarge, GraycatError, RequestError
+from graycat.web.tickets import ClientGone
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a refused body that are read and thrown away, so that its client reads the answer, not a broken pipe.
+DRAIN_LIMIT = 64 * 1024 * 1024
+#: What nobody reads: the client is gone (nginx's number).
+CLIENT_GONE = 499
+
+#: llama.cpp's type of an error, by status.
+HTTP_TYPES = {404: "not_found_error", 405: "method_not_allowed"}
+
+
+def error_response(error: GraycatError) -> Response:
+    """Return an error as its caller reads it."""
+    response = Response(error.encoded(), error.status, content_type="application/json; charset=utf-8")
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def init_app(app: Flask) -> None:
+    """Register the handlers."""
+    app.register_error_handler(GraycatError, error_response)
+    app.register_error_handler(ClientGone, lambda _: Response(status=CLIENT_GONE))
+    app.register_error_handler(RequestEntityTooLarge, _too_large)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _too_large(_: RequestEntityTooLarge) -> Response:
+    length = request.content_length
+    if length is not None and length <= DRAIN_LIMIT:
+        source = request.environ["wsgi.input"]
+        while source.read(65536):
+            pass
+    return error_response(BodyTooLarge("the request body is larger than this server takes"))
+
+
+def _http_error(error: HTTPException) -> Response:
+    ours = RequestError(f"{request.method} {request.path}: {error.name}")
+    ours.status = error.code or 500
+    ours.type = HTTP_TYPES.get(ours.status, "invalid_request_error")
+    response = error_response(ours)
+    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    logger.error("unexpected error", exc_info=error, extra={"route": request.url_rule})
+    return error_response(GraycatError("an unexpected error; the server's log has it under this request's id"))

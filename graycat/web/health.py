@@ -1,0 +1,45 @@
+"""Is it alive, is it ready: for probes, load balancers and Unity's clients."""
+
+from __future__ import annotations
+
+from flask import Blueprint, current_app, jsonify
+from flask.typing import ResponseReturnValue
+
+from graycat.errors import BrokerUnavailable, EngineNotReady
+from graycat.tasks.signatures import LLM
+from graycat.web.auth import token_auth
+
+bp = Blueprint("health", __name__)
+
+
+@bp.get("/health")
+def live() -> ResponseReturnValue:
+    """Tell that this process answers; says nothing of engines."""
+    return jsonify(status="ok")
+
+
+@bp.post("/health")
+@token_auth.login_required
+def healthy() -> ResponseReturnValue:
+    """Tell a Unity client whether a model would answer it (its reading: any 2xx is alive)."""
+    if not current_app.extensions["graycat"].serving(LLM):
+        raise EngineNotReady
+    return jsonify(status="ok")
+
+
+@bp.get("/ready")
+def ready() -> ResponseReturnValue:
+    """Tell whether each queue has a worker that really consumes, its engine healthy; names no addresses."""
+    extension = current_app.extensions["graycat"]
+    try:
+        workers = extension.fleet.workers()
+    except BrokerUnavailable as error:
+        return jsonify(ready=False, reason=str(error), workers=[]), 503
+    report = [
+        {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
+         "slots": w.slots, "busy": w.busy}
+        for w in workers
+    ]  # fmt: skip
+    missing = extension.missing_queues(workers)
+    reason = f"nobody consumes {', '.join(missing)}" if missing else ""
+    return jsonify(ready=not missing, reason=reason, workers=report), 503 if missing else 200

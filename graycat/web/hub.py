@@ -1,0 +1,112 @@
+"""The event hub: one broker connection brings a web process the events of all tasks it waits for.
+
+A task's record names the channels of the processes that wait for it, and the script that appends an event to the
+task's stream pushes it there too. The stream stays the truth: after a lost connection the hub reads what it missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from uuid import uuid4
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from graycat import store
+from graycat.errors import BrokerUnavailable
+from graycat.events import TaskEvent
+from graycat.records import TaskRecords
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the hub waits for a message before it looks after its connection.
+LISTEN_S = 1.0
+RECONNECT_AFTER_S = 0.2
+
+
+class Watch:
+    """One request's view of one task: its events in order, each once."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        self._last = (0, 0)
+        self._last_id = "0"
+        self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
+
+    @property
+    def last_id(self) -> str:
+        """Return the id of the newest event that came."""
+        return self._last_id
+
+    def put(self, event: TaskEvent) -> None:
+        """Take an event, unless it came before."""
+        if event.order > self._last:
+            self._last, self._last_id = event.order, event.id
+            self._events.put(event)
+
+    def wake(self) -> None:
+        """Have the waiting ``get`` return None; safe from any thread or callback."""
+        self._events.put(None)
+
+    def get(self, timeout_s: float) -> TaskEvent | None:
+        """Return the next event; None when woken, or when none came in time."""
+        try:
+            return self._events.get(timeout=max(timeout_s, 0.001))
+        except queue.Empty:
+            return None
+
+
+class EventHub:
+    """Hands pushed events to the watches of this process."""
+
+    def __init__(self, client: store.Broker, records: TaskRecords) -> None:
+        self.channel = f"{store.PREFIX}web:{uuid4().hex}"
+        self._client = client
+        self._records = records
+        self._watches: dict[str, Watch] = {}
+
+    def start(self) -> None:
+        """Start listening, in a thread (a greenlet under gevent)."""
+        threading.Thread(target=self._run, name="hub", daemon=True).start()
+
+    def watch(self, task_id: str) -> Watch:
+        """Return a watch of a task whose record is about to name this hub's channel."""
+        watch = self._watches[task_id] = Watch(task_id)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Forget a watch."""
+        self._watches.pop(watch.task_id, None)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._listen()
+            except (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable) as error:
+                logger.warning("hub lost its broker connection", extra={"reason": type(error).__name__})
+                time.sleep(RECONNECT_AFTER_S)
+
+    def _listen(self) -> None:
+        with self._client.pubsub() as pubsub:
+            pubsub.subscribe(self.channel)
+            # redis-py would reconnect silently; but then the events of the meantime are to be read.
+            pubsub.connection.retry = Retry(NoBackoff(), 0)
+            while True:
+                message = pubsub.get_message(timeout=LISTEN_S)
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    self._catch_up()
+                elif message["type"] == "message":
+                    task_id, event = TaskEvent.from_push(message["data"])
+                    if watch := self._watches.get(task_id):
+                        watch.put(event)
+
+    def _catch_up(self) -> None:
+        for watch in list(self._watches.values()):
+            for event in self._records.events(watch.task_id, after=watch.last_id):
+                watch.put(event)

@@ -1,0 +1,145 @@
+"""Tickets: a request's hold on the task it made, from submit until its last event or the client's hang-up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from uuid import uuid4
+
+import kombu.exceptions
+from celery import Celery
+
+from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTimeout
+from graycat.events import CANCELLED, ERROR, STARTED, TaskEvent
+from graycat.records import NewTask, TaskRecords
+from graycat.settings import Settings
+from graycat.tasks.signatures import Kind, MessageFactory
+from graycat.web.hub import EventHub, Watch
+
+logger = logging.getLogger(__name__)
+
+#: Seconds past a task's own deadlines after which a waiting request gives it up: its worker is dead or cut off.
+OVERDUE_S = 10.0
+
+
+class ClientGone(Exception):
+    """Raised in a request whose client has hung up; nobody reads what follows."""
+
+
+class TicketOffice:
+    """Submits tasks and waits for them."""
+
+    def __init__(self, settings: Settings, records: TaskRecords, hub: EventHub, app: Celery) -> None:
+        self.settings = settings
+        self.records = records
+        self.hub = hub
+        self._app = app
+        self._messages = MessageFactory(app)
+
+    def submit(self, kind: Kind, mode: str, body: bytes, *, owner: str, request_id: str) -> Ticket:
+        """Accept a task, or raise BrokerUnavailable with nothing queued."""
+        task_id = uuid4().hex
+        watch = self.hub.watch(task_id)
+        task = NewTask(
+            id=task_id,
+            kind=kind.name,
+            mode=mode,
+            queue=kind.queue,
+            body=body,
+            owner=owner,
+            channel=self.hub.channel,
+            request_id=request_id,
+        )
+        try:
+            self.records.create(task, self._messages.make(kind.name, task_id))
+        except BrokerUnavailable:
+            self.hub.unwatch(watch)
+            raise
+        return Ticket(self, watch)
+
+    def cancel(self, task_id: str) -> None:
+        """Ask a task to stop, and tell the worker that runs it."""
+        try:
+            state, worker = self.records.cancel(task_id)
+            if state == "running":
+                self._app.control.broadcast("cancel_task", arguments={"task_id": task_id}, destination=[worker])
+        except (BrokerUnavailable, kombu.exceptions.OperationalError):
+            # The worker looks at the mark by itself; a task that could not be marked ends at its deadline.
+            logger.warning("cancel not delivered", extra={"task_id": task_id})
+
+
+class Ticket:
+    """One task's events for the request that made it. Closing it before the last event cancels the task."""
+
+    def __init__(self, office: TicketOffice, watch: Watch) -> None:
+        self._office = office
+        self._watch = watch
+        settings = office.settings
+        now = time.monotonic()
+        self._queue_deadline: float | None = now + settings.queue_ttl_s
+        self._overdue_at = now + settings.queue_ttl_s + settings.exec_timeout_s + OVERDUE_S
+        self._ended = self._hung_up = False
+
+    @property
+    def task_id(self) -> str:
+        """Return the task's id."""
+        return self._watch.task_id
+
+    def hang_up(self) -> None:
+        """Note that the client is gone; the waiting ``next`` raises ClientGone. Never blocks."""
+        self._hung_up = True
+        self._watch.wake()
+
+    def next(self, timeout_s: float | None = None) -> TaskEvent | None:
+        """Return the next event of the answer, or None when ``timeout_s`` passed without one.
+
+        Raises what the task failed with: EngineError with the engine's or graycat's reply, TaskCancelled,
+        TaskTimeout where nobody finished it; ClientGone.
+        """
+        wait_until = time.monotonic() + timeout_s if timeout_s is not None else None
+        while True:
+            event = self._watch.get(self._patience_s(wait_until))
+            if self._hung_up:
+                raise ClientGone
+            if event is not None:
+                if event.kind != STARTED:
+                    return self._checked(event)
+                self._queue_deadline = None
+            now = time.monotonic()
+            if wait_until is not None and now >= wait_until:
+                return None
+            self._keep_deadlines(now)
+
+    def _patience_s(self, wait_until: float | None) -> float:
+        deadlines = (wait_until, self._queue_deadline, self._overdue_at)
+        return min(deadline for deadline in deadlines if deadline is not None) - time.monotonic()
+
+    def _keep_deadlines(self, now: float) -> None:
+        if self._queue_deadline is not None and now >= self._queue_deadline:
+            self._queue_deadline = None
+            # Where it has expired, its last event says so; else a worker has it.
+            self._office.records.expire(self.task_id)
+        if now >= self._overdue_at:
+            raise TaskTimeout
+
+    def _checked(self, event: TaskEvent) -> TaskEvent:
+        self._ended = event.terminal
+        if event.kind == ERROR:
+            raise EngineError(*event.answer())
+        if event.kind == CANCELLED:
+            raise TaskCancelled
+        return event
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the ticket back; a task that has not ended is cancelled."""
+        self._office.hub.unwatch(self._watch)
+        if not self._ended:
+            self._ended = True
+            self._office.cancel(self.task_id)

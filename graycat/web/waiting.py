@@ -1,0 +1,73 @@
+"""respond(): turn a request into a task, and the task's events into its response, whole or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from flask import Response, current_app, g, request
+
+from graycat.errors import GraycatError
+from graycat.events import CHUNK, TaskEvent
+from graycat.tasks.signatures import STREAM, Kind
+from graycat.web.hangup import watched
+from graycat.web.tickets import ClientGone, Ticket, TicketOffice
+
+#: Turns one of the engine's events into the one chunk that the client gets.
+Dialect = Callable[[bytes], bytes]
+
+#: The one keep-alive that every Unity client tolerates.
+BLANK_LINE = b"\n"
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def office() -> TicketOffice:
+    """Return the application's ticket office."""
+    found: TicketOffice = current_app.extensions["graycat"].office
+    return found
+
+
+def respond(kind: Kind, mode: str, body: bytes, dialect: Dialect | None = None) -> Response:
+    """Run a task for this request and return its answer; a client that hangs up cancels it."""
+    ticket = office().submit(kind, mode, body, owner=g.owner, request_id=g.request_id)
+    g.task_id = ticket.task_id
+    if mode == STREAM and dialect is not None:
+        return _streamed(ticket, dialect, office().settings.keepalive_s)
+    return _whole(ticket)
+
+
+def _whole(ticket: Ticket) -> Response:
+    with ticket, watched(request.environ, ticket.hang_up):
+        event = ticket.next()
+        assert event is not None  # noqa: S101 (without a timeout there is an event)
+        status, body = event.answer()
+        return Response(body, status, content_type="application/json; charset=utf-8")
+
+
+def _streamed(ticket: Ticket, dialect: Dialect, keepalive_s: float) -> Response:
+    """Return the stream. The status is the engine's own where it answers before ``keepalive_s``, else 200."""
+    stack = ExitStack()
+    with ExitStack() as undo:
+        undo.push(stack)
+        stack.enter_context(ticket)
+        stack.enter_context(watched(request.environ, ticket.hang_up))
+        first = ticket.next(keepalive_s)
+        undo.pop_all()
+    chunks = _chunks(ticket, first, dialect, keepalive_s)
+    response = Response(chunks, content_type="text/event-stream", headers=STREAM_HEADERS)
+    # Also where the client is gone before the first chunk, and so the generator never runs.
+    response.call_on_close(stack.close)
+    return response
+
+
+def _chunks(ticket: Ticket, event: TaskEvent | None, dialect: Dialect, keepalive_s: float) -> Iterator[bytes]:
+    """Yield one event a chunk: Unity's clients parse each read of the body as one event."""
+    try:
+        while event is None or event.kind == CHUNK:
+            yield dialect(event.data) if event is not None else BLANK_LINE
+            event = ticket.next(keepalive_s)
+    except ClientGone:
+        return
+    except GraycatError as error:
+        # The status is out already; both Unity clients and llama.cpp's read an error as an event.
+        yield b"data: " + error.encoded() + b"\n\n"

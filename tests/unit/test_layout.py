@@ -1,0 +1,112 @@
+"""What graycat promises about its own files, read from their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(ROOT.glob("graycat/**/*.py"))
+FILES = [*SOURCES, ROOT / "celeryconfig.py"]
+MODULES = [path for path in SOURCES if path.name != "__init__.py"]
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
+#: Stand-ins for engines may take their time: they are what a test waits for.
+FAKES = ROOT / "tests" / "fakes"
+
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 40
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=name_of)
+
+
+@cache
+def syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
+
+
+def lines_without_header(path: Path) -> int:
+    """Count the lines below the comment that a file may open with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    return len(lines) - header
+
+
+def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function, clean=False) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
+
+
+def uses_of(tree: ast.Module, module: str, members: set[str]) -> Iterator[int]:
+    """Yield the lines that reach ``members`` of ``module``, however they were imported."""
+    imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    aliases = {alias.asname or alias.name for alias in imports if alias.name == module}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in aliases and node.attr in members:
+                yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module == module and members & {a.name for a in node.names}:
+            yield node.lineno
+
+
+def find_tests_of(module: Path) -> list[Path]:
+    """Find the test files of a module; one whose name it shares with another must also name its package."""
+    package, stem = module.parent.name, module.stem
+    shared = Counter(path.stem for path in MODULES)[stem] > 1
+    packages = {path.parent.name for path in MODULES if path.stem == stem} - {package}
+
+    def belongs(path: Path) -> bool:
+        if path.stem == f"test_{package}_{stem}":
+            return True
+        if path.stem != f"test_{stem}":
+            return False
+        at_home = path.parent.name not in packages if package == "graycat" else path.parent.name == package
+        return at_home or not shared
+
+    return [path for path in TESTS if belongs(path)]
+
+
+@each(FILES)
+def test_a_file_is_at_most_300_lines(path: Path) -> None:
+    lines = lines_without_header(path)
+    assert lines <= MAX_FILE_LINES, f"{name_of(path)} has {lines} lines: move one of its subjects to a file of its own"
+
+
+@each(FILES)
+def test_a_function_is_at_most_40_lines(path: Path) -> None:
+    nodes = ast.walk(syntax_tree(path))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {f.name: lines for f in functions if (lines := lines_without_docstring(f)) > MAX_FUNCTION_LINES}
+    assert not long, f"{name_of(path)} has functions over {MAX_FUNCTION_LINES} lines, split them: {long}"
+
+
+@each([path for path in FILES if path != ROOT / "graycat" / "settings.py"])
+def test_only_settings_reads_the_environment(path: Path) -> None:
+    lines = sorted(uses_of(syntax_tree(path), "os", ENVIRONMENT))
+    assert not lines, f"{name_of(path)} reads the environment on line {lines}: take it from graycat.settings"
+
+
+@each(MODULES)
+def test_a_module_has_a_test_file(path: Path) -> None:
+    mirror = path.relative_to(ROOT / "graycat").with_name(f"test_{path.name}")
+    assert find_tests_of(path), f"{name_of(path)} has no test file: add tests/unit/{mirror.as_posix()}"
+
+
+@each([path for path in TESTS if FAKES not in path.parents])
+def test_a_test_never_sleeps(path: Path) -> None:
+    lines = sorted(uses_of(syntax_tree(path), "time", {"sleep"}))
+    assert not lines, f"{name_of(path)} sleeps on line {lines}: wait for what the test wants to see, with a deadline"
