@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery, signals
 
 import celeryconfig
-from graycat import log
+from graycat import log, transport
 from graycat.settings import Settings
 
 #: Loaded by workers when they start; a web process never imports them.
@@ -18,6 +18,7 @@ CONSUMER_STEPS = ("graycat.tasks.gate:GateStep",)
 
 def create_celery(settings: Settings) -> Celery:
     """Return the application, bound to the settings' broker."""
+    transport.install()
     app = Celery("graycat", include=TASK_MODULES, set_as_current=False)
     app.conf.update(celeryconfig.from_settings(settings))
     app.steps["worker"].update(WORKER_STEPS)

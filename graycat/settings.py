@@ -78,6 +78,10 @@ class Settings:
         for name in ("lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "max_body_bytes", "llm_slots"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{variable(name)} must be above zero")
+        ports: dict[int, str] = {}
+        for name in ("port", "llm_port", "sd_port", "flower_port", "exporter_port"):
+            if (other := ports.setdefault(getattr(self, name), name)) != name:
+                raise SettingsError(f"{variable(name)} and {variable(other)} are the same port")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:

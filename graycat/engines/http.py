@@ -1,25 +1,27 @@
-"""HTTP to the engine beside the worker: kept connections, and calls that another thread can stop at any moment."""
+"""HTTP to the engine beside the worker: kept connections, and calls that another thread can stop at any moment.
+
+On the standard library's http.client: a token passes here every few milliseconds, and urllib3 costs twice as much
+(docs/decisions/0004).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urlsplit
-
-import urllib3
-from urllib3.connection import HTTPConnection
-from urllib3.response import BaseHTTPResponse
 
 from graycat.errors import EngineLost
 
 #: The largest piece read at once; tokens come in far smaller ones.
 READ_BYTES = 65536
-
-_active = threading.local()
+CONNECT_TIMEOUT_S = 2.0
+#: llama.cpp closes a kept connection after five idle seconds.
+KEEP_IDLE_S = 4.0
 
 
 class Call:
@@ -50,28 +52,15 @@ class Call:
                 _shut_down(connected)
 
 
-class _Connection(HTTPConnection):
-    """A connection that hands its socket to the call under way in this thread, before the request is sent."""
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        call: Call | None = getattr(_active, "call", None)
-        if call is not None:
-            call.attach(self.sock)
-        super().request(*args, **kwargs)
-
-
 class EngineClient:
-    """Requests to one engine, by any number of threads."""
+    """Requests to one engine, by any number of threads; each holds one connection while it reads."""
 
-    def __init__(self, url: str, connections: int = 64) -> None:
+    def __init__(self, url: str) -> None:
         address = urlsplit(url)
-        self._pool = urllib3.HTTPConnectionPool(
-            address.hostname or "127.0.0.1", address.port or 80, maxsize=connections, retries=False
-        )
-        self._pool.ConnectionCls = _Connection
+        self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
         self._prefix = address.path.rstrip("/")
+        #: Connections at rest, with the time since when; the last one is the freshest.
+        self._idle: list[tuple[float, HTTPConnection]] = []
 
     @contextmanager
     def open(
@@ -81,43 +70,73 @@ class EngineClient:
         body: bytes | None = None,
         *,
         call: Call | None = None,
-        timeout_s: float = 5.0,
-    ) -> Iterator[BaseHTTPResponse]:
+        timeout_s: float | None = 5.0,
+    ) -> Iterator[HTTPResponse]:
         """Yield the engine's response, its body unread.
 
-        Raises EngineLost where the engine cannot be reached or breaks off, also while the caller reads.
+        ``timeout_s`` bounds each wait for bytes; None leaves that to who may stop the call. Raises EngineLost where
+        the engine cannot be reached or breaks off, also while the caller reads.
         """
-        _active.call = call
+        call = call or Call()
         try:
-            response = self._send(method, path, body, timeout_s)
+            connection, response = self._send(method, self._prefix + path, body, call, timeout_s)
             try:
                 yield response
             finally:
-                # Read to its end, its connection is back in the pool; else this hangs up.
-                response.close()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise EngineLost from error
-        finally:
-            _active.call = None
-            if call is not None:
                 call.attach(None)
+                # Read to its end, the connection is kept; else this hangs up, and the engine stops.
+                if response.isclosed() and connection.sock is not None:
+                    self._idle.append((time.monotonic(), connection))
+                else:
+                    response.close()
+                    connection.close()
+        except (HTTPException, OSError) as error:
+            raise EngineLost from error
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout_s: float) -> BaseHTTPResponse:
-        headers: Mapping[str, str] = {"Content-Type": "application/json"} if body is not None else {}
-        timeout = urllib3.Timeout(connect=2.0, read=timeout_s)
-        options: dict[str, Any] = {"headers": headers, "timeout": timeout, "preload_content": False}
+    def _send(
+        self, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None
+    ) -> tuple[HTTPConnection, HTTPResponse]:
+        connection = self._kept()
+        if connection is not None:
+            # The engine may close a kept connection just as it is used again; then it has sent no byte of an answer.
+            with contextlib.suppress(ConnectionError, HTTPException):
+                return connection, _exchange(connection, method, path, body, call, timeout_s)
+            connection.close()
+            if call.stopped:
+                raise ConnectionAbortedError
+        connection = HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
         try:
-            return self._pool.urlopen(method, self._prefix + path, body, **options)
-        except urllib3.exceptions.ProtocolError:
-            call: Call | None = getattr(_active, "call", None)
-            if call is not None and call.stopped:
-                raise
-            # A kept connection may be closed by the engine just as it is used again: once more, on what is left
-            # of the pool. The engine has sent no byte of an answer.
-            return self._pool.urlopen(method, self._prefix + path, body, **options)
+            return connection, _exchange(connection, method, path, body, call, timeout_s)
+        except (OSError, HTTPException):
+            connection.close()
+            raise
+
+    def _kept(self) -> HTTPConnection | None:
+        """Return a connection that is still good; the stale ones are closed."""
+        while self._idle:
+            try:
+                since, connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if time.monotonic() - since < KEEP_IDLE_S:
+                return connection
+            connection.close()
+        return None
 
 
-def sse_events(response: BaseHTTPResponse) -> Iterator[list[bytes]]:
+def _exchange(
+    connection: HTTPConnection, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None
+) -> HTTPResponse:
+    """Send a request on a connection and return its response, the headers read."""
+    if connection.sock is None:
+        connection.connect()
+    connection.sock.settimeout(timeout_s)
+    call.attach(connection.sock)
+    connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
+    return connection.getresponse()
+
+
+def sse_events(response: HTTPResponse) -> Iterator[list[bytes]]:
     """Yield a stream's server-sent events, those that arrive together together; comments (pings) are dropped.
 
     Each event keeps its bytes, the blank line behind it included.

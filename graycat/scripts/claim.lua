@@ -25,6 +25,7 @@ redis.call('HSETNX', record, 'started_ms', now)
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
 local earlier = redis.call('XLEN', stream)
-emit('started', tostring(attempt))
+-- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
+emit(nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', earlier}

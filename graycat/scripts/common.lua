@@ -13,19 +13,19 @@ local function is_terminal(state)
 end
 
 -- Append one event, and push it to the web processes that wait for this task.
-local function emit(kind, data)
+local function emit(channels, kind, data)
   local id = redis.call('XADD', stream, 'MAXLEN', '~', 20000, '*', 'kind', kind, 'data', data)
-  for channel in string.gmatch(redis.call('HGET', record, 'channels') or '', '%S+') do
+  for channel in string.gmatch(channels or '', '%S+') do
     redis.call('PUBLISH', channel, task_id .. ' ' .. id .. ' ' .. kind .. ' ' .. data)
   end
 end
 
 -- Write the terminal state, once: callers have checked that there is none yet.
 local function conclude(state, status, kind, data)
-  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms')
+  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
-  emit(kind, data)
+  emit(keep[3], kind, data)
   redis.call('ZREM', live, task_id)
   redis.call('PEXPIRE', record, keep[1])
   redis.call('PEXPIRE', stream, keep[2])

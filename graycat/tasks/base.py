@@ -14,6 +14,7 @@ from graycat.errors import EngineError, EngineLost, GraycatError, StaleAttempt, 
 from graycat.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import Runtime
+from graycat.tasks.signatures import LLM_QUICK
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +51,16 @@ class EngineTask(Task):
             outcome = self._attempt(runtime, claimed, call)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
-        logger.info("task ended", extra=extra)
+        quiet = outcome == "succeeded" and runtime.queues == (LLM_QUICK,)
+        logger.log(logging.DEBUG if quiet else logging.INFO, "task ended", extra=extra)
         if outcome == "handed back":
             raise Reject("the engine went away", requeue=True)
 
     def _attempt(self, runtime: Runtime, attempt: Attempt, call: Call) -> str:
         records = runtime.records
+        if attempt.resumed:
+            # A client may have read half an answer: another attempt would write a second beginning behind it.
+            return "failed" if records.fail(attempt, EngineLost()) else "stale"
         try:
             status, body = self.perform(runtime, attempt, call)
         except StaleAttempt:
@@ -75,12 +80,6 @@ class EngineTask(Task):
         if stopped == rt.STALE:
             return "stale"
         runtime.supervisor.suspect()
-        if self.answer_has_begun(runtime, attempt):
-            # A client may have read half an answer: another attempt would write a second beginning behind it.
+        if any(event.kind == events.CHUNK for event in runtime.records.events(attempt.task_id)):
             return "failed" if runtime.records.fail(attempt, error) else "stale"
         return "handed back" if runtime.records.release(attempt) else "stale"
-
-    @staticmethod
-    def answer_has_begun(runtime: Runtime, attempt: Attempt) -> bool:
-        """Tell whether any event of an answer has been published, by this attempt or an earlier one."""
-        return attempt.resumed or any(event.kind == events.CHUNK for event in runtime.records.events(attempt.task_id))

@@ -44,7 +44,7 @@ class LlmTask(EngineTask):
 
 
 def _fetch(client: EngineClient, path: str, attempt: Attempt, call: Call) -> tuple[int, bytes]:
-    with client.open("POST", path, attempt.body, call=call, timeout_s=attempt.exec_timeout_s) as response:
+    with client.open("POST", path, attempt.body, call=call, timeout_s=None) as response:
         body = response.read()
     if response.status >= 400:
         raise EngineError(response.status, body)
@@ -53,7 +53,7 @@ def _fetch(client: EngineClient, path: str, attempt: Attempt, call: Call) -> tup
 
 def _stream(client: EngineClient, path: str, attempt: Attempt, call: Call) -> Iterator[list[bytes]]:
     """Yield the engine's events in the batches they arrive in. Raises EngineError, EngineLost."""
-    with client.open("POST", path, attempt.body, call=call, timeout_s=attempt.exec_timeout_s) as response:
+    with client.open("POST", path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
         for batch in sse_events(response):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from typing import Any
@@ -26,6 +27,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the engine.
 SUPERVISE_EVERY_S = 0.1
+#: Seconds that events of tasks gather before they are published.
+FLUSH_EVENTS_EVERY_S = 0.25
+#: Seconds that one thread may keep the interpreter while others want it. The default of 5 ms shows in every token:
+#: the main loop takes messages while tasks pass tokens on, and no thread here computes for long.
+SWITCH_INTERVAL_S = 0.0005
 
 
 def consumed_queues(worker: Any) -> tuple[str, ...]:
@@ -39,10 +45,21 @@ def has_engine(worker: Any) -> bool:
 
 
 class PromptConsumer(Consumer):
-    """A consumer that comes back to its broker at once; the stock one waits 2, 4, 6 ... 30 s between tries."""
+    """A consumer that loses no time: not on its way back to the broker, and not on events beside a task."""
+
+    def on_send_event_buffered(self) -> None:  # type: ignore[override]
+        """Leave the event for the next flush; the stock consumer publishes up to three times a task, inside it."""
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Flush events on the clock: Flower is a quarter of a second late, and tasks are a millisecond faster."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(FLUSH_EVENTS_EVERY_S, self._flush_events)  # type: ignore[attr-defined]
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Return ``conn`` connected, however long the broker is away."""
+        """Return ``conn`` connected, however long the broker is away.
+
+        The stock consumer waits 2, 4, 6 ... 30 s between its tries.
+        """
 
         def report(error: Exception, interval_s: float) -> None:
             logger.error("broker unavailable", extra={"reason": error, "retry_in_s": interval_s})
@@ -63,6 +80,7 @@ class EngineStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start supervising; never blocks, so that a shutdown during a model's load acts at once."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         settings = Settings.from_env()
         self.runtime = create_runtime(settings, worker.hostname, consumed_queues(worker))
         rt.install(self.runtime)

@@ -32,6 +32,12 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
+#: Probes ask every second, games tokenize at every key: their successes are not worth a line each.
+QUIET_ENDPOINTS = frozenset(
+    {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
+)
+
+
 @dataclass
 class Extension:
     """What the views share; ``app.extensions["graycat"]``."""
@@ -86,7 +92,8 @@ def _end(response: Response) -> Response:
     extra = {"method": request.method, "route": request.url_rule or "-", "status": response.status_code}
     extra |= {"ms": round((time.monotonic() - g.started) * 1000), "owner": g.get("owner", "-")}
     extra |= {"task_id": g.get("task_id", "-"), "request_id": g.request_id}
-    # Probes ask every second. A stream's time is that until its first event.
-    level = logging.DEBUG if request.endpoint in ("health.live", "health.ready") else logging.INFO
+    # A stream's time is that until its first event.
+    quiet = request.endpoint in QUIET_ENDPOINTS and response.status_code < 400
+    level = logging.DEBUG if quiet else logging.INFO
     logger.log(level, "request", extra=extra)
     return response

@@ -6,6 +6,7 @@ task's stream pushes it there too. The stream stays the truth: after a lost conn
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -13,8 +14,6 @@ import time
 from uuid import uuid4
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from graycat import store
 from graycat.errors import BrokerUnavailable
@@ -23,8 +22,8 @@ from graycat.records import TaskRecords
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the hub waits for a message before it looks after its connection.
-LISTEN_S = 1.0
+#: A connection on which nothing came for this many seconds is dead; pings see to it that something comes.
+SILENT_AFTER_S = 6.0
 RECONNECT_AFTER_S = 0.2
 
 
@@ -91,20 +90,36 @@ class EventHub:
                 time.sleep(RECONNECT_AFTER_S)
 
     def _listen(self) -> None:
-        with self._client.pubsub() as pubsub:
-            pubsub.subscribe(self.channel)
-            # redis-py would reconnect silently; but then the events of the meantime are to be read.
-            pubsub.connection.retry = Retry(NoBackoff(), 0)
+        """Hand events on until the connection breaks, or is silent though it was pinged."""
+        # A bare connection: redis-py's PubSub asks the kernel three times for each message, which costs a token
+        # more than everything else here.
+        connection = self._client.connection_pool.make_connection()
+        connection.socket_timeout = SILENT_AFTER_S
+        connection.connect()
+        try:
+            connection.send_command("SUBSCRIBE", self.channel)
+            pinger = threading.Thread(target=self._ping, args=(connection,), name="hub-ping", daemon=True)
+            pinger.start()
             while True:
-                message = pubsub.get_message(timeout=LISTEN_S)
-                if message is None:
-                    continue
-                if message["type"] == "subscribe":
-                    self._catch_up()
-                elif message["type"] == "message":
-                    task_id, event = TaskEvent.from_push(message["data"])
-                    if watch := self._watches.get(task_id):
-                        watch.put(event)
+                self._take(connection.read_response(push_request=True))
+        finally:
+            connection.disconnect()
+
+    @staticmethod
+    def _ping(connection: redis.Connection) -> None:
+        """Have the broker say something, until the connection is closed."""
+        while connection.is_connected:
+            with contextlib.suppress(redis.ConnectionError):
+                connection.send_command("PING", check_health=False)
+            time.sleep(SILENT_AFTER_S / 3)
+
+    def _take(self, message: list[bytes]) -> None:
+        if message[0] == b"message":
+            task_id, event = TaskEvent.from_push(message[2])
+            if watch := self._watches.get(task_id):
+                watch.put(event)
+        elif message[0] == b"subscribe":
+            self._catch_up()
 
     def _catch_up(self) -> None:
         for watch in list(self._watches.values()):

@@ -102,10 +102,8 @@ class Ticket:
             event = self._watch.get(self._patience_s(wait_until))
             if self._hung_up:
                 raise ClientGone
-            if event is not None:
-                if event.kind != STARTED:
-                    return self._checked(event)
-                self._queue_deadline = None
+            if event is not None and event.kind != STARTED:
+                return self._checked(event)
             now = time.monotonic()
             if wait_until is not None and now >= wait_until:
                 return None
