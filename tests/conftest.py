@@ -1,0 +1,67 @@
+"""Fixtures of the integration tests: running stacks, which share one copy of the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.engines.embedded import packaged_model
+from tests.stack import Client, Stack, running
+
+NewHome = Callable[..., Path]
+NewStack = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the packaged model's file, assembled once."""
+    return packaged_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def new_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> NewHome:
+    """Return a function that makes a home, the model in its place."""
+
+    def make(name: str = "home") -> Path:
+        home = tmp_path_factory.mktemp("stack") / name
+        folder = home / "models" / "text"
+        folder.mkdir(parents=True)
+        os.link(model, folder / model.name)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stack(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack for tests that do it no harm; at the end it stops without a trace."""
+    with running(Stack(new_home())) as started:
+        yield started
+
+
+@pytest.fixture
+def own_stack(new_home: NewHome) -> Iterator[NewStack]:
+    """Yield a function that starts a stack for one test; the options are those of Stack."""
+    with ExitStack() as started:
+
+        def start(**options: Any) -> Stack:
+            return started.enter_context(running(Stack(new_home(), **options)))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def api(stack: Stack) -> Client:
+    """Return a client of the shared stack, with its API token."""
+    return stack.client()
+
+
+@pytest.fixture(scope="session")
+def engine(stack: Stack) -> Client:
+    """Return a client of the shared stack's bare engine."""
+    return stack.engine()

@@ -1,0 +1,160 @@
+"""The engine is killed: streams end definitely, requests wait for the restart, and nothing shows a green light."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import NewHome
+from tests.stack import Client, Stack, eventually, running
+from tests.unity import Answer, ErrorAnswer, ReadBuffer, V2Reader, V3Reader, read_head, read_pieces, send_post
+
+#: Seconds until a killed engine is back: a back-off that doubles, and the model's load.
+BACK_S = 30.0
+COUNT: dict[str, Any] = {"prompt": "1, 2, 3, 4,", "n_predict": 6, "temperature": 0, "seed": 1}
+LONG: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 400, "ignore_eos": True, "stream": True}
+
+
+@pytest.fixture(scope="module")
+def frail(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack whose engine is killed, with short silences between keep-alives."""
+    with running(Stack(new_home(), env={"GRAYCAT_KEEPALIVE_S": "0.5"})) as started:
+        yield started
+
+
+@pytest.fixture
+def kill_engine(frail: Stack) -> Iterator[Callable[[], None]]:
+    """Yield a function that kills the engine; behind the test, wait until all is well again."""
+
+    killed = []
+
+    def kill() -> None:
+        killed.append(frail.engine_pid())
+        assert killed[-1] is not None
+        os.kill(killed[-1], signal.SIGKILL)
+
+    yield kill
+    # Reports are a second old, so look for the new engine first.
+    eventually(lambda: frail.engine_pid() not in (None, *killed), BACK_S)
+    eventually(lambda: loaded(frail) and frail.ready() and alive(frail), BACK_S)
+
+
+def loaded(stack: Stack) -> bool:
+    """Tell whether the engine has its model."""
+    try:
+        return stack.engine().get("/health").ok
+    except requests.ConnectionError:
+        return False
+
+
+def alive(stack: Stack) -> bool:
+    """Tell whether a Unity client would think so."""
+    client = Client(stack.url, stack.token)
+    with client.session:
+        return client.post("/health").ok
+
+
+@contextmanager
+def broken_model(stack: Stack) -> Iterator[None]:
+    """Keep the engine from coming back: its model cannot be loaded while the block runs."""
+    (model,) = (stack.home / "models" / "text").glob("*.gguf")
+    good = model.rename(model.with_suffix(".away"))
+    try:
+        model.write_bytes(b"no model")
+        yield
+    finally:
+        good.replace(model)
+
+
+def cut_off(stack: Stack) -> list[tuple[int, bytes]]:
+    """Return the pieces of a stream to its end. Raises BrokenAnswer where HTTP's last chunk is missing."""
+    with send_post(stack.url, "/completion", LONG, stack.token) as connection:
+        buffer = ReadBuffer(connection, 4096)
+        status, headers = read_head(buffer)
+        assert status == 200
+        return list(read_pieces(buffer, headers))
+
+
+def begun(stack: Stack) -> int:
+    """Return how many tasks under way have given a first event."""
+    records = [f"graycat:task:{task_id}" for task_id in stack.redis().zrange("graycat:live", 0, -1)]
+    return sum(bool(stack.redis().hget(record, "first_event_ms")) for record in records)
+
+
+def play(stack: Stack, reader: V3Reader | V2Reader) -> ErrorAnswer:
+    """Return the error in which a game's stream ends."""
+    with send_post(stack.url, "/completion", LONG, stack.token) as connection:
+        with pytest.raises(ErrorAnswer) as caught:
+            reader.read(connection)
+        return caught.value
+
+
+def test_streams_under_way_end_in_an_error_event(frail: Stack, kill_engine: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(3) as games:
+        raw = games.submit(cut_off, frail)
+        read = [games.submit(play, frail, reader) for reader in (V3Reader(), V2Reader())]
+        eventually(lambda: begun(frail) == 3, 20)
+        kill_engine()
+        pieces, errors = raw.result(BACK_S), [answer.result(BACK_S) for answer in read]
+    for error in (answer.body["error"] for answer in errors):
+        assert set(error) == {"code", "message", "type"}
+        assert (error["code"], error["type"]) == (502, "engine_lost")
+    # One event a chunk, to the last.
+    assert [number for number, _ in pieces] == list(range(len(pieces)))
+    assert pieces[-1][1].startswith(b'data: {"error"')
+    assert pieces[-1][1].endswith(b"}\n\n")
+
+
+def test_whole_answers_under_way_are_given_by_the_next_engine(frail: Stack, kill_engine: Callable[[], None]) -> None:
+    body = COUNT | {"n_predict": 60}
+    with ThreadPoolExecutor(2) as callers:
+        answers = [callers.submit(frail.client().post, "/completion", body) for _ in range(2)]
+        eventually(lambda: frail.busy() == 2, 20)
+        kill_engine()
+        given = [answer.result(BACK_S) for answer in answers]
+    expected = frail.engine().post("/completion", body).json()["content"]
+    assert [(answer.status_code, answer.json()["content"]) for answer in given] == [(200, expected)] * 2
+
+
+def test_an_outage_shows_and_what_was_sent_in_it_is_answered(frail: Stack, kill_engine: Callable[[], None]) -> None:
+    expected = frail.client().post("/completion", COUNT).json()["content"]
+    with ThreadPoolExecutor(3) as callers:
+        with broken_model(frail):
+            kill_engine()
+            eventually(lambda: not frail.ready(), 5)
+            eventually(lambda: not alive(frail), 5)
+            whole = callers.submit(frail.client().post, "/completion", COUNT)
+            quick = callers.submit(frail.client().post, "/tokenize", {"content": "Hi"})
+            streamed = callers.submit(ask, frail, COUNT)
+            assert_outage(frail)
+            eventually(lambda: len(frail.redis().zrange("graycat:live", 0, -1)) == 3, 5)
+        assert whole.result(BACK_S).json()["content"] == expected
+        assert quick.result(BACK_S).json()["tokens"]
+        answer = streamed.result(BACK_S)
+    assert (answer.content, answer.keepalives > 0) == (expected, True)
+
+
+def ask(stack: Stack, body: dict[str, Any]) -> Answer:
+    """Return what a v3 game gets."""
+    with send_post(stack.url, "/completion", body | {"stream": True}, stack.token) as connection:
+        return V3Reader().read(connection)
+
+
+def assert_outage(stack: Stack) -> None:
+    """Check that every probe says so, in the one shape of errors, and that the process itself counts as alive."""
+    client = stack.client()
+    ready = client.get("/ready")
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
+    assert "llm" in ready.json()["reason"]
+    for path in ("/health", "/props"):
+        answer = client.post(path)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable_error")
+        assert answer.headers["Retry-After"].isdigit()
+    assert client.get("/health").status_code == 200

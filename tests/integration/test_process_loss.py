@@ -1,0 +1,148 @@
+"""A worker or the broker is killed: work is done again or ends clearly, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.conftest import NewHome
+from tests.stack import Stack, eventually, running
+from tests.unity import Answer, ErrorAnswer, V3Reader, send_post
+
+COUNT: dict[str, Any] = {"prompt": "1, 2, 3, 4,", "n_predict": 60, "temperature": 0, "seed": 1}
+#: Seconds until a new worker has its engine, and until what the old one held is run again.
+BACK_S = 40.0
+#: Seconds in which a web process tells that its broker is gone.
+TOLD_S = 4.0
+
+
+@pytest.fixture(scope="module")
+def parts(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack of separate processes, whose dead workers are noticed within two seconds."""
+    with running(Stack(new_home(), separately=True, env={"GRAYCAT_LEASE_S": "2"})) as started:
+        yield started
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    """Yield threads that wait for answers."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def stream(stack: Stack, body: dict[str, Any]) -> Answer | ErrorAnswer:
+    """Return what a game gets: a whole answer, or an error that it can read."""
+    with send_post(stack.url, "/completion", body | {"stream": True}, stack.token) as connection:
+        try:
+            return V3Reader().read(connection)
+        except ErrorAnswer as error:
+            return error
+
+
+def begun(stack: Stack) -> bool:
+    """Tell whether the one task under way has given an event of its answer."""
+    records = [f"graycat:task:{task_id}" for task_id in stack.redis().zrange("graycat:live", 0, -1)]
+    return len(records) == 1 and stack.redis().hexists(records[0], "first_event_ms")
+
+
+def test_a_killed_workers_blocking_call_is_answered_by_the_next_worker(
+    parts: Stack, callers: ThreadPoolExecutor
+) -> None:
+    answer = callers.submit(parts.client().post, "/completion", COUNT)
+    eventually(lambda: parts.busy() == 1, 20)
+    parts.kill("llm")
+    eventually(lambda: parts.engine_pid() is None, 2)
+    assert not answer.done()
+    parts.launch("llm")
+    given = answer.result(BACK_S)
+    expected = parts.engine().post("/completion", COUNT).json()["content"]
+    assert (given.status_code, given.json()["content"]) == (200, expected)
+
+
+def test_a_killed_workers_stream_has_an_end_and_no_second_beginning(parts: Stack, callers: ThreadPoolExecutor) -> None:
+    expected = parts.client().post("/completion", COUNT).json()["content"]
+    answer = callers.submit(stream, parts, COUNT)
+    eventually(lambda: begun(parts), 20)
+    parts.kill("llm")
+    parts.launch("llm")
+    assert_whole_or_error(answer.result(BACK_S), expected)
+
+
+def assert_whole_or_error(given: Answer | ErrorAnswer, expected: str) -> None:
+    """Check that a stream was whole, or ended in an error event of ours."""
+    if isinstance(given, ErrorAnswer):
+        assert given.status in (502, 503, 504)
+        assert set(given.body["error"]) == {"code", "message", "type"}
+    else:
+        assert given.content == expected
+
+
+@pytest.fixture
+def broker_down(parts: Stack) -> Iterator[None]:
+    """Have the broker's server killed; it runs again behind the test at the latest."""
+    eventually(parts.ready, BACK_S)
+    pid = parts.server_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    yield
+    if parts.server_pid() is None:
+        parts.launch("broker")
+    eventually(parts.ready, BACK_S)
+
+
+@pytest.mark.usefixtures("broker_down")
+def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
+    eventually(lambda: "broker" not in parts.processes(), 10)
+    client = parts.client()
+    body = {"prompt": "1, 2,", "n_predict": 2}
+    calls = [("/completion", body), ("/completion", body | {"stream": True}), ("/tokenize", {"content": "Hi"})]
+    for path, sent in [*calls, ("/props", None), ("/health", None)]:
+        started = time.monotonic()
+        answer = client.post(path, sent)
+        assert time.monotonic() - started < TOLD_S
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "broker_unavailable")
+        assert answer.headers["Retry-After"].isdigit()
+    ready = client.get("/ready")
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
+    assert client.get("/health").status_code == 200
+
+
+def test_work_under_way_outlives_a_broker_that_is_killed_and_restarted(
+    parts: Stack, callers: ThreadPoolExecutor
+) -> None:
+    expected = parts.client().post("/completion", COUNT).json()["content"]
+    whole = callers.submit(parts.client().post, "/completion", COUNT)
+    streamed = callers.submit(stream, parts, COUNT)
+    eventually(lambda: parts.busy() == 2, 20)
+    parts.kill("broker")
+    eventually(lambda: parts.server_pid() is None, 5)
+    parts.launch("broker")
+    worker = parts.processes()["llm"]
+    given = whole.result(BACK_S)
+    assert given.status_code in (200, 502, 503)
+    assert given.status_code != 200 or given.json()["content"] == expected
+    assert_whole_or_error(streamed.result(BACK_S), expected)
+    eventually(parts.ready, BACK_S)
+    assert parts.processes()["llm"] == worker, "the worker gave up"
+    assert parts.client().post("/completion", COUNT).json()["content"] == expected
+
+
+def test_a_queued_request_outlives_a_broker_that_is_killed_and_restarted(
+    parts: Stack, callers: ThreadPoolExecutor
+) -> None:
+    expected = parts.client().post("/completion", COUNT).json()["content"]
+    parts.kill("llm")
+    eventually(lambda: not parts.ready(), BACK_S)
+    queued = callers.submit(parts.client().post, "/completion", COUNT)
+    eventually(lambda: parts.redis().llen("llm") == 1, 10)
+    parts.kill("broker")
+    parts.launch("broker")
+    parts.launch("llm")
+    given = queued.result(BACK_S)
+    assert (given.status_code, given.json()["content"]) == (200, expected)

@@ -1,0 +1,99 @@
+"""The calls of a Unity v3 client beside /completion, all of them POST, and the same calls as others make them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.stack import Client, Stack, eventually
+from tests.unity import send_post
+
+#: Seconds that a quick call may take while every slot is busy; through the slots' queue it would take many.
+QUICK_S = 1.5
+
+QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tokenize": ("/tokenize", {"content": "naïve 🦊 data: 1", "stream": False}),
+    "tokenize with pieces": ("/tokenize", {"content": "naïve", "with_pieces": True, "add_special": True}),
+    "tokenize nothing": ("/tokenize", {"stream": False}),
+    "detokenize": ("/detokenize", {"tokens": [818, 64622, 28331], "stream": False}),
+    "detokenize nothing": ("/detokenize", {"tokens": [], "stream": False}),
+    "a template": (
+        "/apply-template",
+        {"messages": [{"role": "system", "content": "ü"}, {"role": "user", "content": "Hi"}], "stream": False},
+    ),
+    "a template without messages": ("/apply-template", {"stream": False}),
+    "a template of a wrong type": ("/apply-template", {"messages": "Hi"}),
+}
+
+
+@pytest.mark.parametrize("name", QUICK_CALLS)
+def test_a_quick_call_is_answered_as_by_the_bare_engine(api: Client, engine: Client, name: str) -> None:
+    path, body = QUICK_CALLS[name]
+    given, expected = api.post(path, body), engine.post(path, body)
+    assert (given.status_code, given.content) == (expected.status_code, expected.content)
+    assert given.headers["Content-Type"] == expected.headers["Content-Type"]
+
+
+def test_text_survives_tokenize_and_detokenize(api: Client) -> None:
+    tokens = api.post("/tokenize", {"content": "naïve 🦊 日本語", "stream": False}).json()["tokens"]
+    assert all(isinstance(token, int) for token in tokens)
+    assert api.post("/detokenize", {"tokens": tokens, "stream": False}).json() == {"content": "naïve 🦊 日本語"}
+
+
+def test_unity_learns_the_context_by_post(api: Client, engine: Client) -> None:
+    expected = engine.get("/props").json()
+    # `null` to which the client adds its "stream".
+    for answer in (api.get("/props"), api.post("/props", {"stream": False}), api.post("/props")):
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json; charset=utf-8")
+        assert answer.json() == expected
+    assert expected["default_generation_settings"]["n_ctx"] == 8192
+
+
+def test_a_props_body_changes_nothing(api: Client, engine: Client) -> None:
+    before = engine.get("/props").json()
+    assert api.post("/props", {"chat_template": "changed", "stream": False}).json() == before
+    assert engine.get("/props").json() == before
+
+
+def test_unity_finds_the_server_alive_by_post_with_an_empty_body(api: Client) -> None:
+    for options in ({}, {"data": b""}, {"json": {"stream": False}}):
+        answer = api.request("POST", "/health", **options)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_a_probe_needs_no_token(stack: Stack) -> None:
+    anybody = Client(stack.url)
+    with anybody.session:
+        assert anybody.get("/health").json() == {"status": "ok"}
+        ready = anybody.get("/ready").json()
+    assert (ready["ready"], ready["reason"], len(ready["workers"])) == (True, "", 2)
+    assert stack.token not in str(ready)
+    assert str(stack.home) not in str(ready)
+
+
+@pytest.fixture
+def busy_engine(stack: Stack) -> Any:
+    """Have all four slots at work on long streams; they are hung up behind the test."""
+    body = {"prompt": "1, 2, 3,", "n_predict": 2000, "ignore_eos": True, "stream": True}
+    with ExitStack() as streams:
+        for _ in range(4):
+            streams.enter_context(send_post(stack.url, "/completion", body, stack.token))
+        eventually(lambda: stack.busy() == 4, 20)
+        yield
+        assert stack.busy() == 4, "the slots were not busy all the time, so this has shown nothing"
+    eventually(lambda: stack.busy() == 0, 20)
+
+
+@pytest.mark.usefixtures("busy_engine")
+def test_quick_calls_are_answered_while_every_slot_is_busy(api: Client) -> None:
+    for path, body in QUICK_CALLS.values():
+        started = time.monotonic()
+        assert api.post(path, body).status_code in (200, 400)
+        assert time.monotonic() - started < QUICK_S, path
+    for method, path in (("POST", "/props"), ("GET", "/props"), ("POST", "/health"), ("GET", "/ready")):
+        started = time.monotonic()
+        assert api.request(method, path).status_code == 200
+        assert time.monotonic() - started < QUICK_S, path

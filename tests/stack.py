@@ -1,0 +1,301 @@
+"""Stack: the real thing, started for a test. Every process of the Procfile, in a home and on ports of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import honcho.environ
+import redis
+import requests
+
+from graycat.settings import Settings, variable
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+#: Seconds that a stack gets to start and to stop: far more than it takes, on a machine that is busy.
+START_S, STOP_S = 60.0, 30.0
+#: Seconds that any one request may take.
+REQUEST_S = 60.0
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], timeout_s: float, every_s: float = 0.05) -> T:
+    """Return what ``predicate`` returns once that is true. Raises AssertionError when it is not in time."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, f"not so within {timeout_s:g} s: {predicate}"
+        pause.wait(every_s)
+    return value
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on; all different."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+class Output:
+    """What a process has printed so far, read as it comes."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+        self._lines: list[str] = []
+        self._ended = False
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._pipe:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    @property
+    def text(self) -> str:
+        """Return all of it."""
+        with self._news:
+            return "".join(self._lines)
+
+    def wait_for(self, text: str, timeout_s: float) -> None:
+        """Return when a line with ``text`` has come."""
+
+        def settled() -> bool:
+            return self._ended or any(text in line for line in self._lines)
+
+        with self._news:
+            assert self._news.wait_for(settled, timeout_s), f"no {text!r} within {timeout_s:g} s:\n{self.text}"
+        assert text in self.text, f"ended without {text!r}:\n{self.text}"
+
+    def close(self, timeout_s: float) -> None:
+        """Read to the end, which comes when the last process that holds the pipe is gone."""
+        self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._pipe.close()
+
+
+class Client:
+    """HTTP to one address, with a deadline on everything."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url = url
+        self.session = requests.Session()
+        if token:
+            self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request; the options are those of requests."""
+        return self.session.request(method, self.url + path, **{"timeout": REQUEST_S, **options})
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """Send a GET."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
+        """Send a POST, with ``body`` as JSON."""
+        return self.request("POST", path, json=body, **options)
+
+
+class Stack:
+    """A running graycat. ``separately``: each command of the Procfile by itself, so that one can be killed."""
+
+    def __init__(self, home: Path, *, separately: bool = False, env: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.token = "it-" + os.urandom(12).hex()
+        self.port, self.llm_port = free_ports(2)
+        self.url, self.llm_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.llm_port}"
+        self.settings = Settings(home=home)
+        self.commands = dict(honcho.environ.parse_procfile((ROOT / "Procfile").read_text()).processes)
+        self._separately = separately
+        self._given = dict(env or {})
+        self._popen: dict[str, subprocess.Popen[str]] = {}
+        self._outputs: list[Output] = []
+        self._redis: redis.Redis | None = None
+        self._clients: list[Client] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment of its processes. Every setting is named, so that no .env file is asked."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GRAYCAT_")}
+        env |= {variable(field.name): "" for field in fields(Settings)}
+        env |= {"API_TOKENS": f"tests:{self.token}", "PORT": str(self.port), "LLM_PORT": str(self.llm_port)}
+        env |= {"GRAYCAT_HOME": str(self.home), "PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONUNBUFFERED": "1"}
+        return env | self._given
+
+    def start(self) -> Stack:
+        """Start everything; returns when a model would answer."""
+        if not self._separately:
+            self.launch("up", "graycat up").wait_for("graycat is ready at", START_S)
+            return self
+        for name in self.commands:
+            self.launch(name)
+        eventually(self.ready, START_S)
+        return self
+
+    def launch(self, name: str, command: str = "") -> Output:
+        """Start one process, by default the Procfile's of this name."""
+        words = shlex.split(command or self.commands[name])
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=self.env, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        self._popen[name] = process
+        self._outputs.append(Output(process.stdout))
+        return self._outputs[-1]
+
+    def ready(self) -> bool:
+        """Tell whether /ready says so."""
+        try:
+            return requests.get(f"{self.url}/ready", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    @property
+    def output(self) -> str:
+        """Return all that its processes have printed, up to now."""
+        return "".join(output.text for output in self._outputs)
+
+    def client(self) -> Client:
+        """Return a client with its API token."""
+        self._clients.append(Client(self.url, self.token))
+        return self._clients[-1]
+
+    def engine(self) -> Client:
+        """Return a client of the bare engine."""
+        self._clients.append(Client(self.llm_url))
+        return self._clients[-1]
+
+    def redis(self) -> redis.Redis:
+        """Return a client of its broker."""
+        if self._redis is None:
+            self._redis = redis.Redis.from_url(self.settings.broker_url, decode_responses=True, socket_timeout=5)
+        return self._redis
+
+    def record(self, request_id: str) -> dict[str, str]:
+        """Return the record of the task that a request made; empty while there is none."""
+        for key in self.redis().scan_iter("graycat:task:*", count=1000):
+            # The body of a request need not be text.
+            if self.redis().hget(key, "request_id") == request_id:
+                names = [name for name in self.redis().hkeys(key) if name != "body"]
+                return {name: value or "" for name, value in zip(names, self.redis().hmget(key, names), strict=True)}
+        return {}
+
+    def slots(self) -> list[dict[str, Any]]:
+        """Return the engine's slots. Asked often, they keep a plain call from noticing a hang-up."""
+        found: list[dict[str, Any]] = requests.get(f"{self.llm_url}/slots", timeout=REQUEST_S).json()
+        return found
+
+    def busy(self) -> int:
+        """Return how many of the engine's slots are at work."""
+        return sum(slot["is_processing"] for slot in self.slots())
+
+    def family(self) -> dict[int, str]:
+        """Return the command lines of its living processes by id, whoever their parent is now."""
+        marks = (f"GRAYCAT_HOME={self.home}\0", str(self.home), str(self.settings.broker_socket))
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            # Gone since it was listed, or somebody else's.
+            with contextlib.suppress(OSError):
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                environ = (folder / "environ").read_bytes().decode(errors="replace") + "\0"
+                # Valkey writes over its environment.
+                if line and (marks[0] in environ or marks[1] in line or marks[2] in line):
+                    found[int(folder.name)] = line
+        return found
+
+    def processes(self) -> dict[str, int]:
+        """Return the ids of the Procfile's processes by name, and that of ``up``."""
+        family = self.family()
+        found = {}
+        for name, command in {**self.commands, "up": "graycat up"}.items():
+            same = [pid for pid, line in family.items() if line.endswith(f"/{command}")]
+            # Children that were forked look like their parent.
+            first = [pid for pid in same if parent_of(pid) not in same]
+            if first:
+                found[name] = first[0]
+        return found
+
+    def _pid_of(self, words: str) -> int | None:
+        return next((pid for pid, line in self.family().items() if words in line), None)
+
+    def engine_pid(self) -> int | None:
+        """Return the text engine's process id; None when it does not run."""
+        return self._pid_of(" -m graycat.engines.embedded ")
+
+    def server_pid(self) -> int | None:
+        """Return the process id of the broker's Valkey; None when it does not run."""
+        return self._pid_of("valkey-server")
+
+    def kill(self, name: str) -> None:
+        """Kill one process with SIGKILL; returns when it is gone."""
+        pid = self.processes()[name]
+        os.kill(pid, signal.SIGKILL)
+        if name in self._popen:
+            self._popen[name].wait(STOP_S)
+        eventually(lambda: pid not in self.family(), STOP_S)
+
+    def interrupt(self) -> int:
+        """Stop it as Ctrl-C does; return the exit status of the last to end."""
+        for process in self._popen.values():
+            process.send_signal(signal.SIGINT)
+        return [process.wait(STOP_S) for process in self._popen.values()][-1]
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does. Raises AssertionError where a process of its is left."""
+        for client in self._clients:
+            client.session.close()
+        if self._redis is not None:
+            self._redis.close()
+        self.interrupt()
+        eventually(lambda: not self.family(), STOP_S)
+
+    def kill_all(self) -> None:
+        """Kill what is left of it."""
+        for pid in self.family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self._popen.values():
+            process.wait(STOP_S)
+        for output in self._outputs:
+            output.close(STOP_S)
+
+
+def parent_of(pid: int) -> int:
+    """Return a process's parent; 0 where it is gone."""
+    try:
+        # The name in brackets may hold anything but the last bracket.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def running(stack: Stack) -> Iterator[Stack]:
+    """Start a stack and stop it behind the block; nothing of it is left in any case."""
+    try:
+        yield stack.start()
+        stack.stop()
+    finally:
+        stack.kill_all()

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from graycat import store
+from graycat.cli import broker as command
+from graycat.cli.broker import private_folder, serve, server_command, wait_for_others
+from graycat.engines.process import ChildProcess
+from graycat.errors import SettingsError
+from graycat.settings import Settings
+from tests.unit.helpers import PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
+
+GRAYCAT = Path(sys.executable).parent / "graycat"
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_private_folder_is_its_owner_s_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert private_folder(path) == path
+    assert mode_of(path) == 0o700
+    path.chmod(0o755)
+    private_folder(path)
+    assert mode_of(path) == 0o700
+
+
+def test_somebody_else_s_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = private_folder(tmp_path / "folder")
+    path.chmod(0o755)
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
+        private_folder(path)
+    assert mode_of(path) == 0o755
+
+
+def symlink(path: Path) -> None:
+    target = path.with_name("target")
+    target.mkdir(mode=0o755)
+    path.symlink_to(target)
+
+
+def dangling_symlink(path: Path) -> None:
+    path.symlink_to(path.with_name("nothing"))
+
+
+def symlink_to_a_file(path: Path) -> None:
+    path.with_name("target").touch()
+    path.symlink_to(path.with_name("target"))
+
+
+@pytest.mark.parametrize("made", [symlink, dangling_symlink, symlink_to_a_file, Path.touch])
+def test_what_is_no_folder_is_refused(tmp_path: Path, made) -> None:
+    path = tmp_path / "folder"
+    made(path)
+    with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
+        private_folder(path)
+    if made is symlink:
+        assert mode_of(tmp_path / "target") == 0o755
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
+        private_folder(tmp_path / "file" / "folder")
+
+
+def test_the_server_listens_nowhere_but_on_its_socket(broker: Valkey) -> None:
+    words = server_command(Path("/data"), Path("/run/v.sock"))
+    assert Path(words[0]).is_file()
+    assert dict(zip(words[1::2], words[2::2], strict=True))["--unixsocket"] == "/run/v.sock"
+    config = broker.client.config_get("*")
+    assert (config["port"], config["unixsocketperm"]) == ("0", "700")
+    assert mode_of(broker.settings.broker_socket) == 0o700
+
+
+def test_what_was_accepted_outlives_a_kill(mortal_broker: Valkey) -> None:
+    for number in range(100):
+        mortal_broker.client.set(f"key-{number}", "value")
+    mortal_broker.kill()
+    mortal_broker.start()
+    assert mortal_broker.client.dbsize() == 100
+
+
+def test_an_absent_server_does_not_answer(no_broker: Settings, client: store.Broker) -> None:
+    assert not command.answers(store.connect(no_broker))
+    assert command.answers(client)
+
+
+def test_the_greeting_is_said_once_when_the_server_answers(broker: Valkey, tmp_path: Path, capsys) -> None:
+    child, stopping = ChildProcess(["sleep", "3600"], tmp_path / "output"), threading.Event()
+    child.start()
+    printed = ""
+
+    def greeted() -> bool:
+        nonlocal printed
+        printed += capsys.readouterr().out
+        return "ready" in printed
+
+    thread = in_background(lambda: serve(child, broker.client, stopping, "broker: ready"))
+    eventually(greeted)
+    rounds = Stopwatch()
+    eventually(lambda: rounds.seconds > 0.15)
+    stopping.set()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert printed + capsys.readouterr().out == "broker: ready\n"
+    child.stop()
+
+
+def test_a_server_that_dies_ends_it_all(no_broker: Settings, tmp_path: Path) -> None:
+    child = ChildProcess(["false"], tmp_path / "output")
+    child.start()
+    with pytest.raises(SystemExit, match=r"valkey\.log"):
+        serve(child, store.connect(no_broker), threading.Event(), "broker: ready")
+
+
+def test_the_broker_waits_until_the_others_have_left(mortal_broker: Valkey) -> None:
+    mortal_broker.client.ping()
+    other = store.connect(mortal_broker.settings)
+    other.ping()
+    waited = outcome_of(lambda: wait_for_others(mortal_broker.client, PATIENCE_S))
+    watch = Stopwatch()
+    eventually(lambda: watch.seconds > 0.2)
+    other.set("last words", "of a worker")
+    other.close()
+    waited()
+    assert 0.2 < watch.seconds < PATIENCE_S / 2
+
+
+def test_the_broker_does_not_wait_for_ever(mortal_broker: Valkey) -> None:
+    mortal_broker.client.ping()
+    other = store.connect(mortal_broker.settings)
+    other.ping()
+    watch = Stopwatch()
+    wait_for_others(mortal_broker.client, 0.2)
+    assert 0.2 <= watch.seconds < 1
+    other.close()
+
+
+def test_graycat_broker_runs_until_it_is_told_to_stop(bare_environment: dict[str, str], tmp_path: Path) -> None:
+    env = bare_environment | {"GRAYCAT_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    settings = Settings(home=tmp_path)
+    with subprocess.Popen([GRAYCAT, "broker"], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"broker: ready at {settings.broker_url}\n"
+        with store.connect(settings) as client:
+            assert client.ping()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    assert mode_of(tmp_path / "broker") == 0o700
+    assert not command.answers(store.connect(settings))
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST"])
+def test_graycat_broker_is_refused_where_there_is_another(name: str, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRAYCAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(name, "redis://elsewhere")
+    with pytest.raises(SettingsError, match=name):
+        command.broker.main([], standalone_mode=False)
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,46 @@
+"""``graycat`` itself: what there is to run, and how it complains."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from graycat import __version__
+from graycat.cli import cli, main
+
+
+def test_the_commands_are_listed() -> None:
+    result = CliRunner().invoke(cli, ["--help"])
+    assert result.exit_code == 0
+    assert [name for name in ("broker", "up", "web", "worker") if f"  {name} " not in result.output] == []
+
+
+@pytest.mark.parametrize("name", ["broker", "up", "web", "worker"])
+def test_each_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"Usage: cli {name}" in result.output
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = CliRunner().invoke(cli, ["upp"])
+    assert result.exit_code == 2
+    assert "upp" in result.output
+
+
+def test_the_version_is_told() -> None:
+    assert __version__ in CliRunner().invoke(cli, ["--version"]).output
+
+
+@pytest.mark.parametrize("name", ["broker", "up", "web", "worker llm"])
+def test_a_setting_that_cannot_be_used_is_one_line(name: str, monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT", "eighty")
+    monkeypatch.setattr(sys, "argv", ["graycat", *name.split()])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("graycat: PORT ")

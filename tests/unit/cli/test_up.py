@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.cli import up
+from graycat.errors import SettingsError
+from graycat.settings import Settings
+from tests.unit.helpers import ROOT, free_port
+from tests.unit.servers import http_server, reply
+
+EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web", "llm", "quick")}
+
+
+def test_every_process_of_the_procfile_is_started() -> None:
+    processes = up.read_procfile(ROOT / "Procfile", Settings())
+    assert {"broker", "web", "llm", "quick"} <= set(processes)
+    assert processes["broker"] == "graycat broker"
+
+
+@pytest.mark.parametrize("settings", [Settings(redis_url="redis://elsewhere"), Settings(redis_host="elsewhere")])
+def test_with_a_broker_elsewhere_none_is_started(settings: Settings) -> None:
+    processes = up.read_procfile(ROOT / "Procfile", settings)
+    assert "broker" not in processes
+    assert "web" in processes
+
+
+def test_without_a_procfile_one_is_told_where_to_go(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--procfile") as caught:
+        up.read_procfile(tmp_path / "Procfile", Settings())
+    assert "\n" not in str(caught.value)
+
+
+def test_processes_find_this_python_s_commands_and_the_same_home(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setenv("SOMETHING", "else")
+    (tmp_path / ".env").write_text("FROM_FILE=yes\n")
+    env = up.child_environment(Settings(home=Path("var")))
+    assert env["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+    assert env["GRAYCAT_HOME"] == str(tmp_path / "var")
+    assert (env["SOMETHING"], env["FROM_FILE"], env["PYTHONUNBUFFERED"]) == ("else", "yes", "1")
+
+
+@pytest.fixture(params=["127.0.0.1", "0.0.0.0"])  # noqa: S104 (somebody else's server may be anywhere)
+def taken_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Return a port that somebody listens on."""
+    with socket.socket() as listener:
+        listener.bind((request.param, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(("name", "variable"), [("port", "PORT"), ("llm_port", "LLM_PORT")])
+def test_a_port_that_is_taken_names_its_variable(taken_port: int, name: str, variable: str) -> None:
+    ports: dict[str, Any] = {"port": free_port(), "llm_port": free_port()} | {name: taken_port}
+    with pytest.raises(SettingsError, match=rf"\b{taken_port}\b.* {variable}=") as caught:
+        up.check_ports(Settings(**ports), EVERYTHING)
+    assert "\n" not in str(caught.value)
+
+
+def test_free_ports_are_fine_and_stay_free() -> None:
+    settings = Settings(port=free_port(), llm_port=free_port())
+    for _ in range(2):
+        up.check_ports(settings, EVERYTHING)
+
+
+def test_a_port_that_nobody_will_use_may_be_taken(taken_port: int) -> None:
+    free = free_port()
+    up.check_ports(Settings(port=taken_port), {"broker": "graycat broker"})
+    up.check_ports(Settings(llm_port=taken_port), {"broker": "graycat broker"})
+    up.check_ports(Settings(port=free, llm_port=taken_port, llama_server_url="http://box:1"), EVERYTHING)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no such host", "::::"])
+def test_an_address_that_is_not_this_machine_s_names_its_variable(host: str) -> None:
+    with pytest.raises(SettingsError, match="HOST"):
+        up.check_ports(Settings(host=host, port=free_port(), llm_port=free_port()), EVERYTHING)
+
+
+def test_it_is_told_what_is_still_missing() -> None:
+    with http_server({"GET /ready": reply(503, {"ready": False, "reason": "nobody consumes llm"})}) as seen:
+        assert up.not_ready(seen.url) == "nobody consumes llm"
+        seen.answers["GET /ready"] = reply(200, {"ready": True, "reason": ""})
+        assert up.not_ready(seen.url) == ""
+
+
+def test_a_web_server_that_is_not_there_is_missing() -> None:
+    assert "web server" in up.not_ready(f"http://127.0.0.1:{free_port()}")
+
+
+def test_somebody_else_s_web_server_is_not_ready() -> None:
+    with http_server({"GET /ready": reply(502, b"<html>Bad Gateway</html>")}) as seen:
+        assert up.not_ready(seen.url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 (nothing listens there: it is only told)
+def test_when_all_is_ready_it_is_told_how_to_call(monkeypatch, capsys, host: str) -> None:
+    monkeypatch.setattr(up, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(up, "TELL_EVERY_S", 0.0)
+    with http_server({"GET /ready": reply(503, {"reason": "nobody consumes llm"})}) as seen:
+        port = int(seen.url.rpartition(":")[2])
+
+        def ready_soon(handler) -> None:
+            reply(503, {"reason": "nobody consumes llm"})(handler)
+            seen.answers["GET /ready"] = reply(200, {"ready": True})
+
+        seen.answers["GET /ready"] = ready_soon
+        up.announce(Settings(host=host, port=port), "the-secret")
+    printed = capsys.readouterr().out
+    assert "starting ... nobody consumes llm" in printed
+    assert f"ready at http://127.0.0.1:{port}\n" in printed
+    assert "API token: the-secret\n" in printed
+    assert f"curl http://127.0.0.1:{port}/completion -H 'Authorization: Bearer the-secret'" in printed

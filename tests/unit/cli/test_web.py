@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import logging
+import sys
+
+from graycat.cli.web import PropagatingLogger, WebServer
+from graycat.settings import Settings
+from tests.unit.helpers import run
+
+#: Imports the command, then patches as gunicorn's worker does.
+IMPORT = """
+import sys
+import graycat.cli.web
+loaded = [name for name in ("redis", "celery", "requests", "graycat.web") if name in sys.modules]
+from gevent import monkey
+monkey.patch_all()
+print(loaded)
+"""
+
+
+def test_the_server_is_what_the_settings_say() -> None:
+    cfg = WebServer(Settings(host="127.0.0.2", port=8123, web_workers=3, stop_grace_s=7.5)).cfg
+    assert (cfg.address, cfg.workers, cfg.graceful_timeout) == ([("127.0.0.2", 8123)], 3, 7)
+    assert (cfg.worker_class_str, cfg.logger_class) == ("gevent", PropagatingLogger)
+    assert cfg.worker_connections >= 1000
+
+
+def test_nothing_that_gevent_must_patch_is_imported_before_it_has() -> None:
+    command = [sys.executable, "-W", "error", "-c", IMPORT]
+    result = run(command)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
+
+
+def test_gunicorn_s_own_lines_go_the_way_of_all_others(caplog) -> None:
+    before = logging.getLogger().handlers[:]
+    glog = PropagatingLogger(WebServer(Settings()).cfg)
+    caplog.set_level(logging.INFO)
+    glog.info("Booting worker with pid: %s", 1)
+    assert logging.getLogger().handlers == before
+    assert [(r.name, r.message) for r in caplog.records] == [("gunicorn.error", "Booting worker with pid: 1")]
+
+
+def test_gunicorn_logs_no_requests(caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    PropagatingLogger(WebServer(Settings()).cfg).access(None, None, {}, None)
+    assert caplog.records == []

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from celery import Celery
+from click.testing import CliRunner
+
+import celeryconfig
+from graycat.cli.worker import QUEUES, worker
+from graycat.tasks.worker import has_engine
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path) -> list[tuple[Celery, list[str]]]:
+    """Return the Celery workers that were started, which start nothing."""
+    workers: list[tuple[Celery, list[str]]] = []
+
+    def worker_main(app: Celery, argv: list[str]) -> int:
+        workers.append((app, argv))
+        return 3
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Celery, "worker_main", worker_main)
+    monkeypatch.setattr(Celery, "set_default", lambda app: None)
+    return workers
+
+
+def options_of(arguments: list[str]) -> dict[str, str]:
+    """Return the options of a command line that have a value."""
+    return {name: value for name, value in zip(arguments, arguments[1:], strict=False) if name.startswith("--")}
+
+
+@pytest.mark.parametrize(("kind", "queues"), [("llm", "llm,llm.batch"), ("quick", "llm.quick")])
+def test_a_worker_takes_the_queues_of_its_kind(started: Any, kind: str, queues: str) -> None:
+    result = CliRunner().invoke(worker, [kind])
+    assert result.exit_code == 3
+    ((app, arguments),) = started
+    options = options_of(arguments)
+    assert (options["--queues"], options["--hostname"]) == (queues, f"{kind}@{socket.gethostname()}")
+    assert {"--without-gossip", "--without-mingle"} <= set(arguments)
+    assert app.main == "graycat"
+
+
+def test_a_worker_may_be_named(started: Any) -> None:
+    CliRunner().invoke(worker, ["llm", "--name", "llm@gpu-7"])
+    assert options_of(started[0][1])["--hostname"] == "llm@gpu-7"
+
+
+def test_an_unknown_kind_is_a_usage_error(started: Any) -> None:
+    result = CliRunner().invoke(worker, ["cook"])
+    assert (result.exit_code, started) == (2, [])
+    assert "'llm', 'quick'" in result.output
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_every_kind_s_queues_exist_and_need_an_engine(started: Any, kind: str) -> None:
+    CliRunner().invoke(worker, [kind])
+    app = started[0][0]
+    assert set(QUEUES[kind].split(",")) <= set(celeryconfig.QUEUES)
+    app.amqp.queues.select(QUEUES[kind].split(","))
+    assert has_engine(type("Worker", (), {"app": app}))

@@ -1,0 +1,70 @@
+"""Fixtures of the unit tests: one Valkey for all, emptied for each."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from graycat import store
+from graycat.records import TaskRecords
+from graycat.settings import Settings, variable
+from tests.unit.helpers import Valkey
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """Return the Valkey that all tests share."""
+    server = Valkey(tmp_path_factory.mktemp("shared"))
+    server.start()
+    yield server
+    # Hubs listen for as long as their process lives; what they say of the end is of no interest.
+    logging.getLogger("graycat.web.hub").disabled = True
+    server.stop()
+
+
+@pytest.fixture
+def broker(valkey: Valkey) -> Valkey:
+    """Return the shared Valkey, empty."""
+    valkey.client.flushall()
+    return valkey
+
+
+@pytest.fixture
+def mortal_broker(tmp_path: Path) -> Iterator[Valkey]:
+    """Return a Valkey that a test may kill."""
+    server = Valkey(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def no_broker(tmp_path: Path) -> Settings:
+    """Return settings whose broker is down."""
+    return Settings(home=tmp_path, api_tokens="tests:a-secret-of-the-tests")
+
+
+@pytest.fixture
+def client(broker: Valkey) -> store.Broker:
+    return broker.client
+
+
+@pytest.fixture
+def settings(broker: Valkey) -> Settings:
+    return broker.settings
+
+
+@pytest.fixture
+def records(broker: Valkey) -> TaskRecords:
+    return TaskRecords(broker.client, broker.settings)
+
+
+@pytest.fixture(scope="session")
+def bare_environment() -> dict[str, str]:
+    """Return the environment for a process of ours, with every setting at its default and no .env file asked."""
+    return dict(os.environ) | {variable(field.name): "" for field in fields(Settings)}

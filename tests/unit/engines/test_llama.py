@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.engines import llama
+from graycat.engines.llama import LlamaEngine
+from graycat.errors import EngineLost, SettingsError
+from graycat.settings import Settings
+from tests.unit.helpers import free_port
+from tests.unit.servers import Answer, drop, hold, http_server, reply
+
+#: The two families: llama-server has GET routes; undreamai_server has POST routes only.
+STOCK = {"GET /health": reply(200, {"status": "ok"}), "GET /props": reply(200, {"total_slots": 4, "model": "süß"})}
+POST_ONLY = {
+    "POST /health": reply(200, {"status": "ok"}),
+    "POST /props": reply(200, {"default_generation_settings": {}}),
+}
+POST_405 = {
+    "GET /health": reply(405, {}),
+    "GET /props": reply(405, {}),
+    "POST /health": reply(200, {}),
+    "POST /props": reply(200, {"total_slots": 2}),
+}
+
+
+def engine_at(url: str) -> LlamaEngine:
+    return LlamaEngine("llama-server", url, start=None)
+
+
+@pytest.mark.parametrize(("answers", "slots"), [(STOCK, 4), (POST_ONLY, 1), (POST_405, 2)])
+def test_every_family_tells_its_health_and_its_slots(answers: dict[str, Answer], slots: int) -> None:
+    with http_server(answers) as seen:
+        engine = engine_at(seen.url)
+        assert engine.healthy()
+        assert engine.describe().slots == slots
+
+
+def test_properties_come_as_the_engine_wrote_them() -> None:
+    raw = b'{ "total_slots":2,\n"chat_template" : "{{ x }}" }'
+    with http_server({"GET /props": reply(200, raw)}) as seen:
+        assert engine_at(seen.url).describe().props == raw
+
+
+def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:
+    with http_server(STOCK) as seen:
+        engine = engine_at(seen.url)
+        engine.healthy()
+        engine.describe()
+    assert [(method, path) for method, path, _ in seen.requests] == [("GET", "/health"), ("GET", "/props")]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"GET /health": reply(503, {"error": {"message": "Loading model"}})},
+        {"POST /health": reply(503, {})},
+        {"GET /health": reply(500, {}), "POST /health": reply(200, {})},
+        {"GET /health": reply(401, {}), "POST /health": reply(200, {})},
+        {"GET /health": drop},
+        {},
+    ],
+)
+def test_anything_but_a_good_answer_is_not_healthy(answers: dict[str, Answer]) -> None:
+    with http_server(answers) as seen:
+        assert not engine_at(seen.url).healthy()
+
+
+def test_nobody_there_is_not_healthy() -> None:
+    assert not engine_at(f"http://127.0.0.1:{free_port()}").healthy()
+
+
+def test_an_engine_that_never_answers_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama, "PROBE_TIMEOUT_S", 0.1)
+    with http_server({"GET /health": hold}) as seen:
+        assert not engine_at(seen.url).healthy()
+
+
+@pytest.mark.parametrize(
+    "props", [b"<html>", b"", b"[]", b"null", b'{"total_slots": "many"}', b'{"total_slots": null}']
+)
+def test_properties_that_make_no_sense_are_no_description(props: bytes) -> None:
+    with http_server({"GET /props": reply(200, props)}) as seen, pytest.raises(EngineLost):
+        engine_at(seen.url).describe()
+
+
+@pytest.mark.parametrize("told", [0, -1])
+def test_an_engine_has_one_slot_at_least(told: int) -> None:
+    with http_server({"GET /props": reply(200, {"total_slots": told})}) as seen:
+        assert engine_at(seen.url).describe().slots == 1
+
+
+def test_the_default_is_the_embedded_engine() -> None:
+    engine = llama.from_settings(Settings(home=Path("/srv"), llm_port=1338, llm_slots=2, llm_context=512), own=True)
+    assert (engine.name, engine.url) == ("xllamacpp", "http://127.0.0.1:1338")
+    command = list(engine.command() or [])
+    assert command[:3] == [sys.executable, "-m", "graycat.engines.embedded"]
+    options = dict(zip(command[3::2], command[4::2], strict=True))
+    assert options == {
+        "--port": "1338",
+        "--slots": "2",
+        "--context": "512",
+        "--gpu-layers": "0",
+        "--models": "/srv/models/text",
+    }
+
+
+def test_a_model_file_is_served_by_the_embedded_engine(tmp_path: Path) -> None:
+    model = tmp_path / "a model.gguf"
+    model.touch()
+    for url in (str(model), f"file://{model}"):
+        command = list(llama.from_settings(Settings(model_url=url), own=True).command() or [])
+        assert command[-2:] == ["--model", str(model)]
+
+
+def test_an_engine_that_runs_already_is_adopted() -> None:
+    engine = llama.from_settings(Settings(llama_server_url="http://box:1/"), own=False)
+    assert (engine.url, engine.command()) == ("http://box:1", None)
+
+
+def test_a_command_is_filled_in_and_never_meets_a_shell(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.touch()
+    settings = Settings(
+        startup_command="/opt/llama-server -m {model} --port {port} -np {slots} -ngl {gpu_layers} --alias 'a b; $HOME'",
+        model_url=str(model),
+        llm_port=1338,
+        llm_slots=3,
+        gpu_layers=99,
+    )
+    engine = llama.from_settings(settings, own=True)
+    assert (engine.name, engine.url) == ("llama-server", "http://127.0.0.1:1338")
+    words = ["/opt/llama-server", "-m", str(model), "--port", "1338", "-np", "3", "-ngl", "99", "--alias", "a b; $HOME"]
+    assert engine.command() == words
+
+
+#: Settings that describe no engine, and the variable that is to blame.
+UNUSABLE: list[tuple[dict[str, Any], str]] = [
+    ({"startup_command": "llama-server 'unclosed"}, "STARTUP_COMMAND"),
+    ({"startup_command": "llama-server --port {prt}"}, "STARTUP_COMMAND"),
+    ({"startup_command": "llama-server --port {}"}, "STARTUP_COMMAND"),
+    ({"startup_command": "llama-server --port {port"}, "STARTUP_COMMAND"),
+    ({"startup_command": "llama-server -m {model.name}"}, "STARTUP_COMMAND"),
+    ({"startup_command": "''"}, "STARTUP_COMMAND"),
+    ({"startup_command": "llama-server -m {model}", "model_url": "/no/such.gguf"}, "MODEL_URL"),
+    ({"model_url": "/no/such/model.gguf"}, "MODEL_URL"),
+    ({"model_url": "/tmp"}, "MODEL_URL"),  # noqa: S108
+    ({"model_url": "https://example.org/model.gguf"}, "MODEL_URL"),
+    ({"model_url": "file://https://example.org/model.gguf"}, "MODEL_URL"),
+]
+
+
+@pytest.mark.parametrize(("changes", "variable"), UNUSABLE)
+def test_settings_that_describe_no_engine_name_their_variable(changes: dict[str, Any], variable: str) -> None:
+    with pytest.raises(SettingsError, match=variable) as caught:
+        llama.from_settings(Settings(**changes), own=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["box:1337", "https://box:1337", "ftp://box", "/run/llama.sock", "http://", "http://box:a"]
+)
+def test_an_address_that_no_request_would_reach_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="LLAMA_SERVER_URL"):
+        llama.from_settings(Settings.from_env({"LLAMA_SERVER_URL": url}), own=False)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from celery.exceptions import Reject
+
+from graycat.tasks import base
+from graycat.tasks import runtime as rt
+from tests.unit.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
+from tests.unit.servers import Answer, drop, hold, reply, stream
+from tests.unit.workers import Worker, worker_on
+
+HELLO = sse("Hel", "lo", "")
+COMPLETION = "POST /completion"
+
+
+def test_a_task_s_answer_is_its_last_event(broker: Valkey) -> None:
+    with worker_on(broker, {"POST /tokenize": reply(200, b'{"tokens": [1]}')}) as worker:
+        task_id = worker.accept(kind="llm.tokenize", mode="plain", body=b'{"content": "Hi"}')
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+        assert worker.records.events(task_id)[-1].answer() == (200, b'{"tokens": [1]}')
+        assert worker.seen.requests == [("POST", "/tokenize", b'{"content": "Hi"}')]
+        assert worker.runtime.running.all() == []
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
+def test_an_engine_s_error_is_the_answer(broker: Valkey, mode: str) -> None:
+    with worker_on(broker, {COMPLETION: reply(400, b'{"error": "too long"}')}) as worker:
+        task_id = worker.accept(mode=mode)
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("failed", "400")
+        assert worker.records.events(task_id)[-1].answer() == (400, b'{"error": "too long"}')
+        assert worker.runtime.ready
+
+
+@pytest.mark.parametrize(
+    ("mode", "nonsense"),
+    [
+        ("gather", b'data: {"strange": 1}\n\n'),
+        ("gather", b"data: no JSON\n\n"),
+        ("stream", b'data: {"error": "no object"}\n\n'),
+        ("stream", b'data: {"error": {"code": null, "message": "?"}}\n\n'),
+    ],
+)
+def test_an_answer_that_makes_no_sense_ends_the_task_at_once(broker: Valkey, mode: str, nonsense: bytes) -> None:
+    # Its client would else wait until every attempt was tried and every lease had run out.
+    with worker_on(broker, {COMPLETION: stream(nonsense)}) as worker:
+        task_id = worker.accept(mode=mode)
+        worker.run(task_id)
+        assert worker.ended(task_id)[0] == "failed"
+
+
+def test_a_task_that_nobody_knows_is_dropped(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        worker.task().execute("nobody")
+        assert worker.seen.requests == []
+
+
+def test_a_task_that_was_cancelled_while_it_waited_never_reaches_the_engine(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        task_id = worker.accept()
+        worker.records.cancel(task_id)
+        worker.run(task_id)
+        assert worker.seen.requests == []
+        assert worker.ended(task_id) == ("cancelled", "499")
+
+
+def test_without_an_engine_the_message_goes_back_unclaimed(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "ENGINE_WAIT_S", 0.01)
+    with worker_on(broker, {}) as worker:
+        task_id = worker.accept()
+        worker.supervisor.suspect()
+        with pytest.raises(Reject) as caught:
+            worker.run(task_id)
+        assert vars(caught.value)["requeue"] is True
+        assert (worker.records.get(task_id)["state"], worker.records.get(task_id)["attempt"]) == ("queued", "0")
+
+
+def test_an_engine_that_comes_back_in_time_gets_the_task(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: stream(*HELLO)}) as worker:
+        worker.supervisor.suspect()
+        task_id = worker.accept()
+        end = outcome_of(lambda: worker.run(task_id))
+        worker.supervisor.step(2.0)
+        end()
+        assert worker.ended(task_id) == ("succeeded", "200")
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
+def test_an_engine_that_goes_away_before_it_answers_hands_the_task_back(broker: Valkey, mode: str) -> None:
+    with worker_on(broker, {COMPLETION: drop}) as worker:
+        task_id = worker.accept(mode=mode)
+        with pytest.raises(Reject) as caught:
+            worker.run(task_id)
+        assert vars(caught.value)["requeue"] is True
+        assert worker.ended(task_id) == ("queued", "")
+        assert not worker.runtime.ready
+        assert claimed(worker.records, task_id).number == 2
+
+
+def test_an_engine_that_goes_away_in_the_middle_of_a_stream_fails_the_task(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: stream(HELLO[0], then=drop)}) as worker:
+        task_id = worker.accept()
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("failed", "502")
+        assert kinds(worker.records, task_id) == ["started", "chunk", "error"]
+        assert b"engine_lost" in worker.records.events(task_id)[-1].answer()[1]
+        assert not worker.runtime.ready
+
+
+def test_a_gathered_answer_that_breaks_off_is_made_anew(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: stream(HELLO[0], then=drop)}) as worker:
+        task_id = worker.accept(mode="gather")
+        with pytest.raises(Reject):
+            worker.run(task_id)
+        assert worker.ended(task_id) == ("queued", "")
+
+
+def test_what_a_client_has_read_is_never_sent_again(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: stream(*HELLO)}, lease_s=0.02) as worker:
+        # Its worker was killed after the first event.
+        first = worker.claim()
+        worker.records.publish(first, 1, [HELLO[0]])
+        eventually(lambda: int(worker.records.get(first.task_id)["lease_ms"]) < clock_ms(worker))
+        worker.run(first.task_id)
+        assert chunks(worker.records, first.task_id).count(HELLO[0]) == 1
+        assert worker.records.events(first.task_id)[-1].terminal
+
+
+def clock_ms(worker: Worker) -> float:
+    seconds, micros = worker.client.time()
+    return float(seconds * 1000 + micros / 1000)
+
+
+#: How a call is stopped, and how its task ends.
+STOPS = [(rt.CANCELLED, "cancelled", "499"), (rt.TIMED_OUT, "failed", "504"), (rt.STALE, "running", "")]
+
+
+@pytest.mark.parametrize(("reason", "state", "status"), STOPS)
+@pytest.mark.parametrize(
+    ("mode", "answer"), [("plain", hold), ("gather", hold), ("stream", hold), ("stream", stream(HELLO[0], then=hold))]
+)
+def test_a_task_that_is_stopped_ends_when_the_engine_is_free(
+    broker: Valkey, mode: str, answer: Answer, reason: str, state: str, status: str
+) -> None:
+    with worker_on(broker, {COMPLETION: answer}) as worker:
+        task_id = worker.accept(mode=mode)
+        end = worker.begin(task_id)
+        assert worker.runtime.running.stop(task_id, reason)
+        end()
+        assert worker.ended(task_id) == (state, status)
+        assert worker.seen.hung_up.wait(PATIENCE_S)
+        assert worker.runtime.ready
+        assert worker.runtime.running.all() == []
+
+
+def test_a_stream_notices_the_cancel_mark_by_itself(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        task_id = worker.accept()
+
+        def answer(handler) -> None:
+            worker.records.cancel(task_id)
+            stream(HELLO[0], then=hold)(handler)
+
+        worker.seen.answers[COMPLETION] = answer
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("cancelled", "499")
+        assert worker.seen.hung_up.wait(PATIENCE_S)
+
+
+def test_an_attempt_that_was_taken_over_writes_nothing(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        task_id = worker.accept()
+
+        def answer(handler) -> None:
+            worker.client.hset(f"graycat:task:{task_id}", "attempt", 2)
+            stream(*HELLO)(handler)
+
+        worker.seen.answers[COMPLETION] = answer
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("running", "")
+        assert kinds(worker.records, task_id) == ["started"]
+
+
+def test_each_task_leaves_a_line_without_what_was_said(broker: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with worker_on(broker, {COMPLETION: stream(*sse("my secret answer"))}) as worker:
+        task_id = worker.accept(body=b'{"prompt": "my secret diary"}', request_id="r-42")
+        worker.run(task_id)
+    (record,) = [record for record in caplog.records if record.message == "task ended"]
+    fields = vars(record)
+    assert (fields["task_id"], fields["outcome"], fields["request_id"]) == (task_id, "succeeded", "r-42")
+    assert "secret" not in json.dumps([vars(r) for r in caplog.records], default=str)

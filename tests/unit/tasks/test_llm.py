@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.engines.http import Call
+from graycat.errors import EngineError, EngineLost
+from graycat.tasks import llm, signatures
+from graycat.tasks.llm import LlmTask
+from tests.unit.helpers import PATIENCE_S, Valkey, chunks, sse
+from tests.unit.servers import drop, hold, reply, stream
+from tests.unit.workers import Worker, worker_on
+
+#: What a real engine answered, streamed and whole, to the same requests.
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "completions.json").read_text())
+COMPLETION = "POST /completion"
+
+
+def perform(worker: Worker, kind: str = "llm.completion", **changes: Any) -> tuple[int, bytes]:
+    """Have the engine asked for a task of a kind."""
+    return worker.task(kind).perform(worker.runtime, worker.claim(kind=kind, **changes), Call())
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_gathered_answer_is_the_one_the_engine_gives_whole(broker: Valkey, name: str) -> None:
+    recorded = RECORDED[name]
+    body = json.dumps(recorded["request"] | {"stream": True}).encode()
+    events = [f"{event}\n\n".encode() for event in recorded["events"]]
+    with worker_on(broker, {COMPLETION: stream(*events)}) as worker:
+        status, answer = perform(worker, mode="gather", body=body)
+    gathered = json.loads(answer)
+    # They were measured, and differ from run to run.
+    gathered["timings"] = recorded["reply"]["timings"]
+    assert (status, gathered) == (200, recorded["reply"])
+
+
+def test_a_gathered_answer_publishes_nothing_on_its_way(broker: Valkey) -> None:
+    events = [f"{event}\n\n".encode() for event in RECORDED["plain"]["events"]]
+    with worker_on(broker, {COMPLETION: stream(*events)}) as worker:
+        attempt = worker.claim(mode="gather")
+        worker.task().perform(worker.runtime, attempt, Call())
+        assert chunks(worker.records, attempt.task_id) == []
+
+
+@pytest.mark.parametrize("events", [[], sse("Hel", "lo", stop=False)])
+def test_events_without_the_final_one_are_no_answer(events: list[bytes]) -> None:
+    with pytest.raises(EngineLost):
+        llm.gather(iter(events))
+
+
+def test_a_stream_is_published_as_it_came(broker: Valkey) -> None:
+    events = sse("Gr", "üße", " — data: ", "")
+    with worker_on(broker, {COMPLETION: stream(events[0], events[1] + events[2], events[3])}) as worker:
+        attempt = worker.claim(body=b'{"prompt": "Hi", "stream": true, "tfs_z": 1.0}')
+        assert worker.task().perform(worker.runtime, attempt, Call()) == (200, b"")
+        assert chunks(worker.records, attempt.task_id) == events
+        assert worker.seen.requests == [("POST", "/completion", attempt.body)]
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather"])
+@pytest.mark.parametrize("events", [[], sse("Hel", "lo", stop=False)])
+def test_a_stream_that_ends_early_is_a_lost_engine(broker: Valkey, mode: str, events: list[bytes]) -> None:
+    with worker_on(broker, {COMPLETION: stream(*events)}) as worker, pytest.raises(EngineLost):
+        perform(worker, mode=mode)
+
+
+def test_text_that_looks_like_the_end_is_not_the_end(broker: Valkey) -> None:
+    liar = b'data: {"content":"\\"stop\\":true","stop":false}\n\n'
+    with worker_on(broker, {COMPLETION: stream(liar)}) as worker, pytest.raises(EngineLost):
+        perform(worker)
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather"])
+def test_an_error_in_the_middle_of_a_stream_is_the_engine_s_own(broker: Valkey, mode: str) -> None:
+    error = b'{"error":{"code":500,"message":"context shift is off","type":"server_error"}}'
+    events = [*sse("Hel", stop=False), b"data: " + error + b"\n\n"]
+    with worker_on(broker, {COMPLETION: stream(*events)}) as worker, pytest.raises(EngineError) as caught:
+        perform(worker, mode=mode)
+    assert (caught.value.status, caught.value.encoded()) == (500, error)
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
+def test_an_error_before_the_answer_keeps_status_and_bytes(broker: Valkey, mode: str) -> None:
+    error = b'{"error": {"code": 400, "type": "exceed_context_size_error", "n_ctx": 512}}'
+    with worker_on(broker, {COMPLETION: reply(400, error)}) as worker, pytest.raises(EngineError) as caught:
+        perform(worker, mode=mode)
+    assert (caught.value.status, caught.value.encoded()) == (400, error)
+
+
+def test_a_plain_answer_is_passed_on_byte_for_byte(broker: Valkey) -> None:
+    answer = b'[ {"content" : "one"},\n{"content" : "two"} ]'
+    body = b'{"prompt": ["one", "two"]}'
+    with worker_on(broker, {COMPLETION: reply(200, answer)}) as worker:
+        assert perform(worker, mode="plain", body=body) == (200, answer)
+        assert worker.seen.requests == [("POST", "/completion", body)]
+
+
+@pytest.mark.parametrize("kind", signatures.LLM_KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: signatures.Kind) -> None:
+    with worker_on(broker, {f"POST {kind.path}": reply(200, b"yes")}) as worker:
+        assert isinstance(worker.task(kind.name), LlmTask)
+        assert perform(worker, kind.name, mode="plain", body=b"{}") == (200, b"yes")
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
+def test_an_engine_that_goes_away_is_lost(broker: Valkey, mode: str) -> None:
+    with worker_on(broker, {COMPLETION: drop}) as worker, pytest.raises(EngineLost):
+        perform(worker, mode=mode)
+
+
+def test_a_stream_is_stopped_when_somebody_asked_for_it(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: stream(*sse("Hel", stop=False), then=hold)}) as worker:
+        attempt, call = worker.claim(), Call()
+        worker.records.cancel(attempt.task_id)
+        with pytest.raises(EngineLost):
+            worker.task().perform(worker.runtime, attempt, call)
+        assert call.stopped == "cancelled"
+        assert worker.seen.hung_up.wait(PATIENCE_S)
+
+
+def test_a_task_runs_by_its_id_alone(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: reply(200, b"yes")}) as worker:
+        task_id = worker.accept(mode="plain")
+        worker.task()(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from celery import Celery, signals
+from celery.exceptions import QueueNotFound
+
+import celeryconfig
+from graycat.celeryapp import CONSUMER_STEPS, TASK_MODULES, WORKER_STEPS, create_celery
+from graycat.settings import Settings
+from tests.unit.helpers import Valkey
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Celery:
+    return create_celery(Settings(home=tmp_path, lease_s=7.0))
+
+
+def test_the_broker_is_the_settings_own(app: Celery, tmp_path: Path) -> None:
+    with app.connection_for_write() as connection:
+        assert connection.as_uri() == f"redis+socket://{tmp_path}/broker/valkey.sock"
+
+
+def test_a_home_may_have_any_name(tmp_path_factory: pytest.TempPathFactory) -> None:
+    broker = Valkey(tmp_path_factory.mktemp("50%41 #1?"))
+    broker.start()
+    with create_celery(broker.settings).connection_for_write() as connection:
+        connection.SimpleQueue("greetings").put("hello")
+    assert broker.client.llen("greetings") == 1
+    broker.stop()
+
+
+def test_a_password_reaches_the_broker_s_address_unbroken() -> None:
+    app = create_celery(Settings(redis_host="broker.lan", redis_pass="p@ss/w:rd"))
+    with app.connection_for_write() as connection:
+        assert (connection.hostname, connection.port, connection.password) == ("broker.lan", 6379, "p@ss/w:rd")
+
+
+def test_a_task_is_kept_until_it_is_finished(app: Celery) -> None:
+    assert app.conf.task_acks_late
+    assert app.conf.task_reject_on_worker_lost
+    assert app.conf.worker_prefetch_multiplier == 1
+    assert app.conf.broker_transport_options["visibility_timeout"] == 7.0
+
+
+def test_only_data_travels(app: Celery) -> None:
+    assert app.conf.accept_content == ["json"]
+    assert (app.conf.task_serializer, app.conf.event_serializer) == ("json", "json")
+    assert app.conf.task_ignore_result
+
+
+def test_interactive_queues_come_before_batches(app: Celery) -> None:
+    names = list(app.amqp.queues)
+    assert names == list(celeryconfig.QUEUES)
+    assert names.index("llm") < names.index("llm.batch")
+    assert names.index("sd") < names.index("sd.batch")
+    assert app.conf.broker_transport_options["queue_order_strategy"] == "priority"
+
+
+def test_a_misspelt_queue_is_an_error_not_a_queue(app: Celery) -> None:
+    with pytest.raises(QueueNotFound):
+        app.send_task("llm.completion", args=["x"], queue="llm.quik")
+
+
+def test_what_is_named_exists() -> None:
+    for name in (*WORKER_STEPS, *CONSUMER_STEPS):
+        module, _, step = name.partition(":")
+        assert callable(getattr(import_module(module), step))
+    assert [import_module(name).__name__ for name in TASK_MODULES] == list(TASK_MODULES)
+
+
+def test_steps_are_registered(app: Celery) -> None:
+    assert set(WORKER_STEPS) <= app.steps["worker"]
+    assert set(CONSUMER_STEPS) <= app.steps["consumer"]
+
+
+@pytest.mark.usefixtures("app")
+def test_celery_leaves_the_setting_up_of_logging_to_graycat(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr("graycat.log.setup", calls.append)
+    replies = signals.setup_logging.send(sender=None, loglevel=logging.INFO, logfile=None, format="", colorize=False)
+    assert replies
+    assert Settings(home=calls[-1].home, lease_s=7.0) == calls[-1]  # type: ignore[attr-defined]

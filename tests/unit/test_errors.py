@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from graycat import errors
+from graycat.errors import GraycatError
+
+#: Every error a caller can meet, with its status, its type, and when to come back.
+KNOWN = [
+    (errors.RequestError("no"), 400, "invalid_request_error", None),
+    (errors.Unauthorized("no"), 401, "authentication_error", None),
+    (errors.BodyTooLarge("no"), 413, "body_too_large", None),
+    (errors.BrokerUnavailable(), 503, "broker_unavailable", 2),
+    (errors.TaskExpired(), 503, "task_expired", 5),
+    (errors.TaskLost(), 502, "task_lost", None),
+    (errors.TaskTimeout(), 504, "task_timeout", None),
+    (errors.TaskCancelled(), 499, "task_cancelled", None),
+    (errors.EngineNotReady(), 503, "unavailable_error", 2),
+    (errors.EngineLost(), 502, "engine_lost", None),
+    (GraycatError("no"), 500, "server_error", None),
+]
+
+
+def subclasses(base: type[GraycatError]) -> set[type[GraycatError]]:
+    return {base}.union(*(subclasses(child) for child in base.__subclasses__()))
+
+
+@pytest.mark.parametrize(("error", "status", "kind", "retry_after_s"), KNOWN, ids=lambda value: str(value)[:30])
+def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: str, retry_after_s: int | None) -> None:
+    body = json.loads(error.encoded())
+    assert body == {"error": {"code": status, "message": str(error), "type": kind}}
+    assert body["error"]["message"]
+    assert error.retry_after_s == retry_after_s
+
+
+def test_the_table_above_is_complete() -> None:
+    silent = {errors.SettingsError, errors.StaleAttempt, errors.EngineError}
+    assert subclasses(GraycatError) == {type(error) for error, *_ in KNOWN} | silent
+
+
+def test_the_tree_in_the_docstring_is_complete() -> None:
+    missing = [error.__name__ for error in subclasses(GraycatError) if error.__name__ not in str(errors.__doc__)]
+    assert missing == []
+
+
+def test_an_engine_s_error_keeps_its_status_and_its_bytes() -> None:
+    error = errors.EngineError(418, b'{"error" : "teapot"}\n')
+    assert (error.status, error.encoded()) == (418, b'{"error" : "teapot"}\n')
+    assert "teapot" not in str(error)

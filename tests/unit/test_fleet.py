@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from graycat import store
+from graycat.errors import BrokerUnavailable
+from graycat.fleet import SILENT_AFTER_S, Fleet, WorkerStatus, serving
+from graycat.settings import Settings
+from tests.unit.helpers import eventually
+
+READY = WorkerStatus(
+    name="llm@box",
+    queues=("llm", "llm.batch"),
+    engine="xllamacpp",
+    engine_state="ready",
+    consuming=True,
+    slots=4,
+    busy=1,
+    props='{"total_slots":4,"model":"süß"}',
+)
+
+
+@pytest.fixture
+def fleet(client: store.Broker) -> Fleet:
+    return Fleet(client)
+
+
+def test_a_report_comes_back_as_it_was(fleet: Fleet) -> None:
+    fleet.report(READY)
+    assert fleet.workers() == [READY]
+
+
+def test_the_newest_report_counts(fleet: Fleet) -> None:
+    fleet.report(READY)
+    fleet.report(replace(READY, engine_state="loading", consuming=False))
+    (worker,) = fleet.workers()
+    assert (worker.engine_state, worker.consuming) == ("loading", False)
+
+
+def test_workers_are_listed_by_name(fleet: Fleet) -> None:
+    for name in ("quick@b", "llm@a", "llm@b"):
+        fleet.report(replace(READY, name=name))
+    assert [worker.name for worker in fleet.workers()] == ["llm@a", "llm@b", "quick@b"]
+
+
+def test_an_empty_fleet_has_no_workers(fleet: Fleet) -> None:
+    assert fleet.workers() == []
+
+
+def test_a_worker_that_leaves_is_forgotten(fleet: Fleet, client: store.Broker) -> None:
+    fleet.report(READY)
+    fleet.leave(READY.name)
+    assert fleet.workers() == []
+    assert client.keys("*") == []
+
+
+def test_a_silent_worker_is_not_counted_and_then_forgotten(fleet: Fleet, client: store.Broker) -> None:
+    fleet.report(READY)
+    fleet.report(replace(READY, name="quick@box"))
+    left_ms = client.pttl(store.worker_key(READY.name))
+    assert SILENT_AFTER_S * 1000 - 1000 < left_ms <= SILENT_AFTER_S * 1000
+    client.pexpire(store.worker_key(READY.name), 1)
+    eventually(lambda: [worker.name for worker in fleet.workers()] == ["quick@box"])
+    assert client.zrange(store.FLEET, 0, -1) == [b"quick@box"]
+
+
+def test_without_a_broker_nobody_knows_the_fleet(no_broker: Settings) -> None:
+    fleet = Fleet(store.connect(no_broker))
+    for call in (fleet.workers, lambda: fleet.report(READY), lambda: fleet.leave("llm@box")):
+        with pytest.raises(BrokerUnavailable):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("status", "serves"),
+    [
+        (READY, True),
+        (replace(READY, queues=("llm.quick",)), False),
+        (replace(READY, queues=()), False),
+        (replace(READY, consuming=False), False),
+        (replace(READY, engine_state="loading"), False),
+        (replace(READY, engine_state="stopped"), False),
+        (replace(READY, busy=4), True),
+    ],
+)
+def test_only_a_worker_that_takes_tasks_with_a_healthy_engine_serves(status: WorkerStatus, serves: bool) -> None:
+    assert serving([status], "llm") == ([status] if serves else [])

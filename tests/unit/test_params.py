@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat import params
+from graycat.errors import RequestError
+
+#: Bodies that are no JSON object, and a word of the complaint.
+UNREADABLE = [
+    (b"", "not JSON"),
+    (b"prompt=Hi", "not JSON"),
+    (b'{"prompt": "Hi"', "not JSON"),
+    (b'{"prompt": "Hi"} and more', "not JSON"),
+    (b"{'prompt': 'Hi'}", "not JSON"),
+    (b'{"prompt": "\xff\xfe"}', "not JSON"),
+    (b'{"temperature": NaN}', "NaN"),
+    (b'{"temperature": Infinity}', "Infinity"),
+    (b'{"temperature": -Infinity}', "-Infinity"),
+    (b'{"temperature": 1e400}', "not JSON"),
+    (b'{"seed": ' + b"9" * 5000 + b"}", "not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b'{"a":' * 100_000, "not JSON"),
+    (b"null", "object"),
+    (b'"prompt"', "object"),
+    (b"17", "object"),
+    (b'[{"prompt": "Hi"}]', "object"),
+]
+
+
+@pytest.mark.parametrize(("raw", "complaint"), UNREADABLE, ids=lambda value: str(value)[:30])
+def test_a_body_that_is_no_object_is_refused(raw: bytes, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint) as caught:
+        params.read_object(raw)
+    assert caught.value.status == 400
+
+
+def test_a_body_keeps_fields_that_graycat_does_not_know() -> None:
+    raw = '{"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": null}'.encode()
+    assert params.read_object(raw) == {"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": None}
+
+
+@pytest.mark.parametrize("prompt", ["", "Hi", [], [1, 2], ["Hi", 1], ["a", "b"], [[1, 2], [3]]])
+def test_a_prompt_may_be_text_ids_or_a_list_of_both(prompt: Any) -> None:
+    assert params.completion_prompt({"prompt": prompt}) == prompt
+
+
+@pytest.mark.parametrize("body", [{}, {"prompt": None}, {"prompt": 1}, {"prompt": True}, {"prompt": {"text": "Hi"}}])
+def test_a_completion_without_a_usable_prompt_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="prompt"):
+        params.completion_prompt(body)
+
+
+@pytest.mark.parametrize(("body", "wanted"), [({}, False), ({"stream": False}, False), ({"stream": True}, True)])
+def test_a_caller_who_says_so_gets_a_stream(body: dict[str, Any], wanted: bool) -> None:
+    assert params.streams(body) is wanted
+
+
+@pytest.mark.parametrize("stream", ["true", 1, 0, None, [], {}])
+def test_a_stream_that_is_no_bool_is_refused(stream: Any) -> None:
+    with pytest.raises(RequestError, match="stream"):
+        params.streams({"stream": stream})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "Hi"},
+        {"prompt": [1, 2, 3]},
+        {"prompt": ["Hi", 1]},
+        {"prompt": "Hi", "n": 1, "n_cmpl": 1, "response_fields": []},
+        {"prompt": "Hi", "n_probs": 3, "return_tokens": True},
+    ],
+)
+def test_one_answer_to_one_prompt_can_be_gathered(body: dict[str, Any]) -> None:
+    assert params.gatherable(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": ["one", "two"]},
+        {"prompt": [[1, 2], [3]]},
+        {"prompt": []},
+        {"prompt": "Hi", "n": 2},
+        {"prompt": "Hi", "n_cmpl": 2},
+        {"prompt": "Hi", "response_fields": ["content"]},
+    ],
+)
+def test_lists_of_answers_and_picked_fields_cannot_be_gathered(body: dict[str, Any]) -> None:
+    assert not params.gatherable(body)

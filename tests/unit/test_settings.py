@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from graycat.errors import SettingsError
+from graycat.settings import MAX_SOCKET_PATH, Settings, cast, variable
+
+#: Every setting: its variable, what somebody may write, and what graycat reads.
+READ = [
+    ("api_tokens", "API_TOKENS", "game:abcdefgh", "game:abcdefgh"),
+    ("home", "GRAYCAT_HOME", "/srv/graycat", Path("/srv/graycat")),
+    ("redis_url", "REDIS_URL", "rediss://:pw@host:1/2", "rediss://:pw@host:1/2"),
+    ("redis_host", "REDIS_HOST", "broker.lan", "broker.lan"),
+    ("redis_pass", "REDIS_PASS", "pass word", "pass word"),
+    ("host", "HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
+    ("port", "PORT", "8080", 8080),
+    ("llm_port", "LLM_PORT", "1338", 1338),
+    ("sd_port", "SD_PORT", "7861", 7861),
+    ("flower_port", "FLOWER_PORT", "5556", 5556),
+    ("exporter_port", "EXPORTER_PORT", "9809", 9809),
+    ("llama_server_url", "LLAMA_SERVER_URL", "http://box:1337", "http://box:1337"),
+    ("startup_command", "STARTUP_COMMAND", "llama-server -m {model}", "llama-server -m {model}"),
+    ("model_url", "MODEL_URL", "/models/a.gguf", "/models/a.gguf"),
+    ("gpu_layers", "GPU_LAYERS", "99", 99),
+    ("llm_slots", "GRAYCAT_LLM_SLOTS", "8", 8),
+    ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
+    ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
+    ("queue_ttl_s", "GRAYCAT_QUEUE_TTL_S", "1.5", 1.5),
+    ("exec_timeout_s", "GRAYCAT_EXEC_TIMEOUT_S", "30", 30.0),
+    ("max_attempts", "GRAYCAT_MAX_ATTEMPTS", "5", 5),
+    ("record_ttl_s", "GRAYCAT_RECORD_TTL_S", "60", 60.0),
+    ("events_ttl_s", "GRAYCAT_EVENTS_TTL_S", "20", 20.0),
+    ("lease_s", "GRAYCAT_LEASE_S", "2.5", 2.5),
+    ("keepalive_s", "GRAYCAT_KEEPALIVE_S", "1", 1.0),
+    ("web_workers", "GRAYCAT_WEB_WORKERS", "2", 2),
+    ("stop_grace_s", "GRAYCAT_STOP_GRACE_S", "3", 3.0),
+    ("log_level", "GRAYCAT_LOG_LEVEL", "DEBUG", "DEBUG"),
+]
+
+#: Values that nothing can run with.
+UNUSABLE = [
+    ("PORT", "eighty"),
+    ("PORT", "80.5"),
+    ("PORT", "-1"),
+    ("PORT", "65536"),
+    ("PORT", "1337"),
+    ("LLM_PORT", " "),
+    ("GPU_LAYERS", "all"),
+    ("GRAYCAT_LLM_SLOTS", "0"),
+    ("GRAYCAT_LLM_SLOTS", "-1"),
+    ("GRAYCAT_MAX_BODY_BYTES", "0"),
+    ("GRAYCAT_QUEUE_TTL_S", "0"),
+    ("GRAYCAT_QUEUE_TTL_S", "soon"),
+    ("GRAYCAT_QUEUE_TTL_S", "nan"),
+    ("GRAYCAT_EXEC_TIMEOUT_S", "-5"),
+    ("GRAYCAT_EXEC_TIMEOUT_S", "inf"),
+    ("GRAYCAT_LEASE_S", "0"),
+    ("GRAYCAT_KEEPALIVE_S", "0"),
+    ("GRAYCAT_MAX_ATTEMPTS", "0"),
+    ("GRAYCAT_WEB_WORKERS", "0"),
+    ("GRAYCAT_LOG_LEVEL", "CHATTY"),
+]
+
+
+@pytest.mark.parametrize(("name", "env", "text", "value"), READ, ids=[row[1] for row in READ])
+def test_every_setting_comes_from_its_variable(name: str, env: str, text: str, value: Any) -> None:
+    assert getattr(Settings.from_env({env: text}), name) == value
+    assert variable(name) == env
+
+
+def test_the_table_above_is_complete() -> None:
+    assert [row[0] for row in READ] == [field.name for field in fields(Settings)]
+
+
+def test_what_nobody_sets_has_its_default() -> None:
+    assert Settings.from_env({}) == Settings()
+    assert Settings.from_env({env: "" for _, env, _, _ in READ}) == Settings()
+
+
+def test_blanks_around_a_value_are_no_part_of_it() -> None:
+    assert Settings.from_env({"PORT": " 8080\n", "MODEL_URL": " /models/a.gguf "}) == Settings(
+        port=8080, model_url="/models/a.gguf"
+    )
+
+
+@pytest.mark.parametrize(("env", "text"), UNUSABLE)
+def test_a_value_that_cannot_be_used_names_its_variable(env: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=env) as caught:
+        Settings.from_env({env: text})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("True", True), ("1", True), ("false", False), ("0", False)]
+)
+def test_a_switch_is_on_or_off(text: str, value: bool) -> None:
+    assert cast({"PORT": text}, "port", bool) is value
+
+
+@pytest.mark.parametrize("text", ["yes", "on", "2", "-1"])
+def test_a_switch_is_nothing_else(text: str) -> None:
+    with pytest.raises(SettingsError, match="PORT"):
+        cast({"PORT": text}, "port", bool)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_a_dotenv_file_lies_beneath_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("PORT=1\nLLM_PORT=2\n# a comment\nREDIS_PASS='a b'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT", "3")
+    for name in ("LLM_PORT", "REDIS_PASS"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.from_env()
+    assert (settings.port, settings.llm_port, settings.redis_pass) == (3, 2, "a b")
+
+
+def test_without_a_dotenv_file_the_environment_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT", "3")
+    assert Settings.from_env().port == 3
+
+
+def test_the_broker_listens_in_home(tmp_path: Path) -> None:
+    settings = Settings(home=Path("/srv/graycat"))
+    assert settings.broker_socket == Path("/srv/graycat/broker/valkey.sock")
+    assert settings.broker_url == "unix:///srv/graycat/broker/valkey.sock"
+    assert settings.embedded_broker
+
+
+def test_a_socket_path_that_the_kernel_would_refuse_is_replaced() -> None:
+    one, other = (Settings(home=Path("/srv") / (letter * 100)).broker_socket for letter in "ab")
+    assert len(os.fsencode(one)) <= MAX_SOCKET_PATH
+    assert one != other
+    assert one == Settings(home=Path("/srv") / ("a" * 100)).broker_socket
+    assert str(os.getuid()) in one.parent.name
+
+
+def test_the_length_of_a_socket_path_counts_in_bytes() -> None:
+    home = Path("/srv") / ("ü" * 40)
+    assert not Settings(home=home).broker_socket.is_relative_to(home)
+
+
+@pytest.mark.parametrize("password", ["plain", "p@ss/w:rd?#%", "with space", "ümläut", "a+b&c=d"])
+def test_a_password_survives_in_the_broker_s_address(password: str) -> None:
+    url = urlsplit(Settings(redis_host="broker.lan", redis_pass=password).broker_url)
+    assert (url.scheme, url.hostname, url.port, url.path) == ("redis", "broker.lan", 6379, "/0")
+    assert (url.username, unquote(url.password or "")) == ("", password)
+
+
+def test_a_broker_elsewhere_needs_no_password() -> None:
+    settings = Settings(redis_host="broker.lan")
+    assert (settings.broker_url, settings.embedded_broker) == ("redis://broker.lan:6379/0", False)
+
+
+def test_a_whole_address_wins_over_a_host() -> None:
+    settings = Settings(redis_url="rediss://:pw@elsewhere:1/2", redis_host="broker.lan")
+    assert (settings.broker_url, settings.embedded_broker) == ("rediss://:pw@elsewhere:1/2", False)
+
+
+def test_the_text_engine_is_ours_unless_one_runs_already() -> None:
+    assert (Settings(llm_port=1).llm_url, Settings().owns_llm_engine) == ("http://127.0.0.1:1", True)
+    adopted = Settings(llama_server_url="http://box:1337/")
+    assert (adopted.llm_url, adopted.owns_llm_engine) == ("http://box:1337", False)
+
+
+def test_secrets_are_not_in_the_representation() -> None:
+    settings = Settings(api_tokens="game:hush-hush", redis_pass="pass-word", redis_url="redis://:url-word@host")
+    assert not [word for word in ("hush-hush", "pass-word", "url-word") if word in repr(settings)]
+
+
+def test_the_log_is_told_every_secret_as_a_caller_would_send_it() -> None:
+    settings = Settings(api_tokens=" game:hush-hush , bare-secret ,", redis_pass="p@ss", redis_url="redis://:x@host")
+    assert set(settings.secrets) >= {"hush-hush", "bare-secret", "p@ss", "redis://:x@host"}
+    assert "" not in settings.secrets
+
+
+def test_the_log_is_told_the_password_as_it_stands_in_the_address() -> None:
+    settings = Settings(redis_host="broker.lan", redis_pass="p@ss")
+    assert any(secret in settings.broker_url for secret in settings.secrets)

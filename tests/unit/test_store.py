@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from graycat import store
+from graycat.errors import BrokerUnavailable
+from graycat.records import TaskRecords
+from graycat.settings import Settings
+from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, in_background, outcome_of
+
+
+def test_replies_are_bytes(client: store.Broker) -> None:
+    client.set("key", b"\xff")
+    assert client.get("key") == b"\xff"
+
+
+@pytest.mark.parametrize("home", ["a b", "100%41", "c#1", "d?e=f"])
+def test_the_path_of_the_broker_s_socket_arrives_as_it_is(home: str) -> None:
+    settings = Settings(home=Path("/srv") / home)
+    assert store.connect(settings).connection_pool.connection_kwargs["path"] == str(settings.broker_socket)
+
+
+def test_a_web_process_is_told_at_once_that_the_broker_is_down(no_broker: Settings) -> None:
+    watch = Stopwatch()
+    with pytest.raises(redis.ConnectionError):
+        store.connect(no_broker).ping()
+    assert watch.seconds < 0.5
+
+
+def test_a_worker_s_command_outlasts_a_restart_of_the_broker(mortal_broker: Valkey) -> None:
+    client = store.connect(mortal_broker.settings, patient=True)
+    client.set("key", "before")
+    mortal_broker.kill()
+    value = outcome_of(lambda: client.get("key"))
+    mortal_broker.start()
+    assert value() == b"before"
+    client.close()
+
+
+def test_a_restart_between_two_commands_goes_unnoticed(mortal_broker: Valkey) -> None:
+    client = store.connect(mortal_broker.settings)
+    # Several connections, so that a second dead one would be met when the command is tried again.
+    together = threading.Barrier(3)
+    threads = [in_background(lambda: (together.wait(), client.blpop("nothing", 0.05))) for _ in range(3)]
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    mortal_broker.kill()
+    mortal_broker.start()
+    assert all(client.ping() for _ in range(4))
+    client.close()
+
+
+def test_a_connection_is_used_again(client: store.Broker, settings: Settings) -> None:
+    fresh = store.connect(settings)
+    ids = {fresh.client_id() for _ in range(5)}
+    assert len(ids) == 1
+    fresh.close()
+
+
+def test_a_lost_connection_is_given_back_to_the_pool(no_broker: Settings) -> None:
+    client = store.connect(changed(no_broker))
+    client.connection_pool.max_connections = 2
+    for _ in range(5):
+        with pytest.raises(redis.ConnectionError, match="connecting|No such file"):
+            client.ping()
+
+
+def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecords, client: store.Broker) -> None:
+    accepted(records)
+    client.script_flush()
+    assert records.get(accepted(records))["state"] == "queued"
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError])
+def test_a_broker_that_is_down_stuck_or_starting_is_unavailable(error: type[Exception]) -> None:
+    with pytest.raises(BrokerUnavailable) as caught, store.broker_errors():
+        raise error
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: store.Broker) -> None:
+    client.set("text", "")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"), store.broker_errors():
+        client.lpush("text", "item")
+
+
+def test_every_key_is_graycat_s_own() -> None:
+    keys = [store.LIVE_TASKS, store.FLEET, store.record_key("x"), store.events_key("x"), store.worker_key("x")]
+    assert all(key.startswith("graycat:") for key in keys)
+    assert len(set(keys)) == len(keys)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from graycat.settings import Settings
+from graycat.web import create_app
+from tests.unit.helpers import SECRET
+from tests.unit.web.conftest import client_of
+
+PROTECTED = [
+    ("POST", "/completion"),
+    ("POST", "/tokenize"),
+    ("POST", "/detokenize"),
+    ("POST", "/apply-template"),
+    ("POST", "/props"),
+    ("GET", "/props"),
+    ("POST", "/health"),
+]
+STRANGERS = [
+    {},
+    {"Authorization": ""},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Bearer "},
+    {"Authorization": "Bearer wrong-secret"},
+    {"Authorization": f"Bearer {SECRET}x"},
+    {"Authorization": f"Bearer {SECRET[:-1]}"},
+    {"Authorization": f"Bearer tests:{SECRET}"},
+    {"Authorization": "Bearer \xfc\xff"},
+    {"Authorization": f"Basic {SECRET}"},
+    {"Authorization": SECRET},
+    {"X-Api-Key": SECRET},
+    {"Cookie": f"token={SECRET}"},
+]
+
+
+@pytest.fixture
+def stranger(web):
+    """Return a client without an API token."""
+    del web.environ_base["HTTP_AUTHORIZATION"]
+    return web
+
+
+@pytest.mark.parametrize("headers", STRANGERS, ids=str)
+def test_who_has_no_api_token_is_sent_away(stranger, headers: dict[str, str]) -> None:
+    response = stranger.post("/completion", json={"prompt": "Hi"}, headers=headers)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    error = response.get_json()["error"]
+    assert (error["code"], error["type"]) == (401, "authentication_error")
+    assert "Authorization: Bearer" in error["message"]
+
+
+@pytest.mark.parametrize(("method", "path"), PROTECTED)
+def test_every_route_that_costs_something_asks_for_it(stranger, client, method: str, path: str) -> None:
+    assert stranger.open(f"{path}?api_key={SECRET}", method=method, json={"prompt": "Hi"}).status_code == 401
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_probes_need_none(stranger, path: str) -> None:
+    assert stranger.get(path).status_code in (200, 503)
+
+
+def test_a_stranger_s_body_is_not_read(stranger) -> None:
+    assert stranger.post("/completion", data=b"no JSON").status_code == 401
+
+
+def test_the_generated_token_lets_its_owner_in(broker, tmp_path) -> None:
+    settings = Settings(home=tmp_path, redis_url=broker.settings.broker_url)
+    web = client_of(create_app(settings))
+    secret = (tmp_path / "api-token").read_text().strip()
+    for given, status in ((secret, 400), (SECRET, 401)):
+        assert web.post("/completion", data=b"", headers={"Authorization": f"Bearer {given}"}).status_code == status
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_read_in_any_case(stranger, scheme: str) -> None:
+    headers = {"Authorization": f"{scheme} {SECRET}"}
+    assert stranger.post("/completion", data=b"", headers=headers).status_code == 400

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+from flask import Flask, abort
+from flask.testing import FlaskClient
+
+from graycat import errors
+from graycat.web.errors import init_app
+from graycat.web.tickets import ClientGone
+
+RAISED: dict[str, Exception] = {
+    "busy": errors.BrokerUnavailable(),
+    "mine": errors.RequestError("the prompt is too long"),
+    "engine": errors.EngineError(400, b'{"error" : "the engine\'s own"}\n'),
+    "gone": ClientGone(),
+    "bug": ZeroDivisionError("my secret diary"),
+}
+
+
+@pytest.fixture(scope="module")
+def client() -> FlaskClient:
+    """Return a client of an application whose every view fails."""
+    app = Flask("failing")
+    init_app(app)
+
+    @app.get("/<name>")
+    def fail(name: str) -> str:
+        if name in RAISED:
+            raise RAISED[name]
+        abort(int(name))
+
+    return app.test_client()
+
+
+def test_an_error_tells_when_to_come_back(client: FlaskClient) -> None:
+    response = client.get("/busy")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+    assert response.json == errors.BrokerUnavailable().body()
+
+
+def test_an_error_that_will_not_pass_does_not(client: FlaskClient) -> None:
+    response = client.get("/mine")
+    assert (response.status_code, "Retry-After" in response.headers) == (400, False)
+    assert response.json == {
+        "error": {"code": 400, "message": "the prompt is too long", "type": "invalid_request_error"}
+    }
+
+
+def test_an_engine_s_error_passes_byte_for_byte(client: FlaskClient) -> None:
+    response = client.get("/engine")
+    assert (response.status_code, response.data) == (400, b'{"error" : "the engine\'s own"}\n')
+
+
+def test_nobody_reads_what_a_client_that_hung_up_is_told(client: FlaskClient) -> None:
+    response = client.get("/gone")
+    assert (response.status_code, response.data) == (499, b"")
+
+
+def test_a_mistake_of_ours_is_logged_and_not_told(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    response = client.get("/bug")
+    assert response.status_code == 500
+    assert response.json is not None
+    assert response.json["error"]["type"] == "server_error"
+    assert b"diary" not in response.data
+    assert b"ZeroDivision" not in response.data
+    (record,) = caplog.records
+    assert record.exc_info
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, "not_found_error"), (400, "invalid_request_error"), (415, "invalid_request_error")]
+)
+def test_flask_s_own_errors_have_the_same_shape(client: FlaskClient, status: int, kind: str) -> None:
+    response = client.get(f"/{status}")
+    assert response.status_code == status
+    assert response.json is not None
+    assert (response.json["error"]["code"], response.json["error"]["type"]) == (status, kind)
+    assert "<html" not in response.text

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.helpers import AT_ONCE_S, Stopwatch, eventually
+
+
+def test_a_process_that_answers_is_alive(web) -> None:
+    response = web.get("/health")
+    assert (response.status_code, response.json) == (200, {"status": "ok"})
+
+
+def test_without_workers_nothing_is_ready(web) -> None:
+    response = web.get("/ready")
+    assert response.status_code == 503
+    assert (response.json["ready"], response.json["workers"]) == (False, [])
+    assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick"))
+
+
+def test_a_unity_client_is_told_that_no_model_would_answer(web) -> None:
+    response = web.post("/health", data=b"")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+    assert response.json["error"]["type"] == "unavailable_error"
+
+
+def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
+    report("llm", "llm.batch", busy=1)
+    report("llm.quick")
+    response = web.get("/ready")
+    assert (response.status_code, response.json["ready"], response.json["reason"]) == (200, True, "")
+    assert {worker["name"]: worker for worker in response.json["workers"]}["llm@box"] == {
+        "name": "llm@box",
+        "queues": ["llm", "llm.batch"],
+        "engine": "xllamacpp",
+        "state": "ready",
+        "consuming": True,
+        "slots": 4,
+        "busy": 1,
+    }
+    assert web.post("/health", data=b"").status_code == 200
+
+
+@pytest.mark.parametrize("changes", [{"consuming": False}, {"engine_state": "loading"}, {"engine_state": "stopped"}])
+def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
+    report("llm", **changes)
+    report("llm.quick")
+    response = web.get("/ready")
+    assert (response.status_code, response.json["ready"]) == (503, False)
+    assert "llm" in response.json["reason"]
+    assert "llm.quick" not in response.json["reason"]
+    assert web.post("/health", data=b"").status_code == 503
+
+
+def test_a_unity_client_needs_no_body_and_may_send_one(web, report) -> None:
+    report("llm")
+    assert [web.post("/health", data=data).status_code for data in (b"", b"null", b"no JSON")] == [200] * 3
+
+
+def test_a_worker_that_comes_is_seen_within_a_moment(web_with, report) -> None:
+    web = web_with()
+    assert web.post("/health").status_code == 503
+    report("llm")
+    eventually(lambda: web.post("/health").status_code == 200, 2)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/ready"), ("POST", "/health"), ("POST", "/props")])
+def test_while_the_broker_is_down_nothing_is_ready(web_without_broker, method: str, path: str) -> None:
+    watch = Stopwatch()
+    response = web_without_broker.open(path, method=method)
+    assert response.status_code == 503
+    assert "broker" in response.text
+    assert watch.seconds < AT_ONCE_S
+
+
+def test_a_process_without_a_broker_is_alive_all_the_same(web_without_broker) -> None:
+    assert web_without_broker.get("/health").status_code == 200
