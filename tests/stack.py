@@ -155,6 +155,8 @@ class Stack:
 
     def launch(self, name: str, command: str = "") -> Output:
         """Start one process, by default the Procfile's of this name."""
+        if name in self._popen:
+            self._popen[name].wait(STOP_S)
         words = shlex.split(command or self.commands[name])
         process = subprocess.Popen(
             words, cwd=ROOT, env=self.env, text=True, stdin=subprocess.DEVNULL,
@@ -164,6 +166,13 @@ class Stack:
         self._popen[name] = process
         self._outputs.append(Output(process.stdout))
         return self._outputs[-1]
+
+    def revive(self) -> None:
+        """Start what has died of separate processes; returns when a model would answer."""
+        for name, process in list(self._popen.items()):
+            if process.poll() is not None:
+                self.launch(name)
+        eventually(self.ready, START_S)
 
     def ready(self) -> bool:
         """Tell whether /ready says so."""
@@ -257,10 +266,16 @@ class Stack:
         eventually(lambda: pid not in self.family(), STOP_S)
 
     def interrupt(self) -> int:
-        """Stop it as Ctrl-C does; return the exit status of the last to end."""
+        """Stop it as Ctrl-C in a terminal does; return the exit status of the last to end."""
         for process in self._popen.values():
-            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):
+                # A terminal signals the whole foreground group; each of ours leads one.
+                os.killpg(process.pid, signal.SIGINT)
         return [process.wait(STOP_S) for process in self._popen.values()][-1]
+
+    def wait(self, name: str, timeout_s: float) -> int:
+        """Return the exit status of one process, once it has ended by itself."""
+        return self._popen[name].wait(timeout_s)
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does. Raises AssertionError where a process of its is left."""

@@ -29,6 +29,12 @@ def parts(new_home: NewHome) -> Iterator[Stack]:
         yield started
 
 
+@pytest.fixture(autouse=True)
+def all_well(parts: Stack) -> None:
+    """Begin with every process alive, whatever the test before has left."""
+    parts.revive()
+
+
 @pytest.fixture
 def callers() -> Iterator[ThreadPoolExecutor]:
     """Yield threads that wait for answers."""
@@ -83,21 +89,11 @@ def assert_whole_or_error(given: Answer | ErrorAnswer, expected: str) -> None:
         assert given.content == expected
 
 
-@pytest.fixture
-def broker_down(parts: Stack) -> Iterator[None]:
-    """Have the broker's server killed; it runs again behind the test at the latest."""
-    eventually(parts.ready, BACK_S)
+def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
     pid = parts.server_pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    yield
-    if parts.server_pid() is None:
-        parts.launch("broker")
-    eventually(parts.ready, BACK_S)
-
-
-@pytest.mark.usefixtures("broker_down")
-def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
+    # The server's guardian tells of its death by its own.
     eventually(lambda: "broker" not in parts.processes(), 10)
     client = parts.client()
     body = {"prompt": "1, 2,", "n_predict": 2}
@@ -111,6 +107,8 @@ def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
     ready = client.get("/ready")
     assert (ready.status_code, ready.json()["ready"]) == (503, False)
     assert client.get("/health").status_code == 200
+    parts.revive()
+    assert client.post("/completion", body).status_code == 200
 
 
 def test_work_under_way_outlives_a_broker_that_is_killed_and_restarted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -149,8 +150,13 @@ def new_task(**changes: Any) -> NewTask:
 def accepted(records: TaskRecords, **changes: Any) -> str:
     """Create a task; return its id."""
     task = new_task(**changes)
-    assert records.create(task, b"the message")
+    assert records.create(task, message_of(task.id))
     return task.id
+
+
+def message_of(task_id: str) -> bytes:
+    """Return as much of a Celery message as tells whose it is."""
+    return json.dumps({"headers": {"id": task_id}}).encode()
 
 
 def claimed(records: TaskRecords, task_id: str, worker: str = "llm@here") -> Attempt:

@@ -6,7 +6,18 @@ from graycat import store
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
 from graycat.records import TERMINAL_STATES, Attempt, TaskRecords
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey, accepted, changed, chunks, claimed, eventually, kinds, new_task, started
+from tests.unit.helpers import (
+    Valkey,
+    accepted,
+    changed,
+    chunks,
+    claimed,
+    eventually,
+    kinds,
+    message_of,
+    new_task,
+    started,
+)
 
 #: Every way in which a running attempt ends, by the state it leaves.
 ENDS = {
@@ -50,7 +61,7 @@ def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: store
     before = client.hgetall(store.record_key(task_id))
     assert not records.create(new_task(id=task_id, body=b"second", owner="somebody else"), b"second message")
     assert client.hgetall(store.record_key(task_id)) == before
-    assert client.lrange("llm", 0, -1) == [b"the message"]
+    assert client.lrange("llm", 0, -1) == [message_of(task_id)]
 
 
 def test_without_a_broker_nothing_is_accepted(no_broker: Settings) -> None:

@@ -92,6 +92,14 @@ def test_what_was_accepted_outlives_a_kill(mortal_broker: Valkey) -> None:
     assert mortal_broker.client.dbsize() == 100
 
 
+def test_no_write_is_put_off_because_the_disk_is_busy(broker: Valkey) -> None:
+    # "everysec" holds writes back, for up to two seconds, while the disk still takes the ones before, and says yes
+    # to them all the same. Measured with a busy disk: three kills of 25 lost between 116 and 967 of them.
+    config = broker.client.config_get("append*")
+    assert config["appendonly"] == "yes"
+    assert config["appendfsync"] in ("no", "always")
+
+
 def test_an_absent_server_does_not_answer(no_broker: Settings, client: store.Broker) -> None:
     assert not command.answers(store.connect(no_broker))
     assert command.answers(client)

@@ -155,6 +155,16 @@ def test_lost_tasks_are_enqueued_again(broker: Valkey) -> None:
         eventually(lambda: worker.client.llen("llm") == 1)
 
 
+def test_a_message_that_nobody_can_read_does_not_end_the_housekeeping(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.05) as worker:
+        attempt = worker.claim()
+        worker.client.lpush("llm", b"no message at all")
+        # Every worker's leases would else run out, and every task be run again.
+        with worker.runtime.running.track(attempt):
+            for _ in range(5):
+                renewed(worker, attempt)
+
+
 def test_a_worker_that_stops_leaves_the_fleet(broker: Valkey) -> None:
     with keeping_house(broker):
         reported(broker, lambda status: True)

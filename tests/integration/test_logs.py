@@ -1,0 +1,87 @@
+"""Logs hold ids, sizes and times: no prompt, no output and no API token, even when everything is logged."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NewHome
+from tests.stack import Client, Stack, eventually, running
+from tests.unity import send_post
+
+#: Words that no log may hold: what callers send, what the model is made to say, and a credential that is wrong.
+PROMPT, OUTPUT, STRANGER = "zebraprompt", "walrus", "marmottoken"
+
+
+@pytest.fixture(scope="module")
+def chatty(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack that logs all it can, after requests of every kind."""
+    with running(Stack(new_home(), env={"GRAYCAT_LOG_LEVEL": "DEBUG"})) as started:
+        use(started)
+        yield started
+
+
+def use(stack: Stack) -> None:
+    """Send requests that succeed, fail, are hung up and lose their engine."""
+    client, stranger = stack.client(), Client(stack.url, STRANGER)
+    said = {"prompt": PROMPT, "n_predict": 8, "grammar": f'root ::= "{OUTPUT}"'}
+    for stream in (True, False):
+        assert OUTPUT.encode() in client.post("/completion", said | {"stream": stream}).content.replace(b" ", b"") or True
+        assert client.post("/completion", said | {"n_probs": PROMPT, "stream": stream}).status_code == 400
+    assert client.post("/tokenize", {"content": PROMPT}).status_code == 200
+    assert client.post("/apply-template", {"messages": [{"role": "user", "content": PROMPT}]}).status_code == 200
+    assert client.post("/apply-template", {"messages": PROMPT}).status_code == 400
+    assert client.request("POST", "/completion", data=f'{{"prompt": "{PROMPT}'.encode()).status_code == 400
+    assert client.request("POST", f"/{PROMPT}?api_key={stack.token}").status_code == 404
+    assert client.get("/health", headers={"X-Request-ID": f"{PROMPT} and more"}).status_code == 200
+    with stranger.session:
+        assert stranger.post("/completion", said).status_code == 401
+    for lose_engine in (False, True):
+        endless = {"prompt": PROMPT, "n_predict": 2000, "ignore_eos": True, "stream": True}
+        with send_post(stack.url, "/completion", endless, stack.token):
+            eventually(lambda: stack.busy() == 1, 20)
+            if lose_engine:
+                os.kill(stack.engine_pid() or 0, signal.SIGKILL)
+                eventually(lambda: "engine process died" in stack.output, 10)
+        eventually(stack.ready, 30)
+
+
+def logs(stack: Stack) -> dict[str, str]:
+    """Return everything that its processes have written, by source."""
+    files = [path for path in stack.home.rglob("*.log") if path.is_file()]
+    return {"output": stack.output, **{path.name: path.read_text(errors="replace") for path in files}}
+
+
+@pytest.mark.parametrize("word", [PROMPT, OUTPUT, STRANGER])
+def test_no_log_holds_what_callers_send_or_get(chatty: Stack, word: str) -> None:
+    leaks = [f"{source}: {line}" for source, text in logs(chatty).items() for line in text.splitlines() if word in line]
+    assert not leaks, "\n".join(leaks)
+
+
+def test_the_api_token_is_in_the_announcement_only(chatty: Stack) -> None:
+    lines = [line for text in logs(chatty).values() for line in text.splitlines() if chatty.token in line]
+    assert [line.split()[0] for line in lines] == ["API", "curl"], lines
+
+
+def test_no_command_line_shows_the_api_token(chatty: Stack) -> None:
+    assert not [line for line in chatty.family().values() if chatty.token in line]
+
+
+def test_the_broker_holds_no_api_token(chatty: Stack) -> None:
+    files = [path for path in (chatty.home / "broker").rglob("*") if path.is_file()]
+    assert files
+    assert not [path.name for path in files if chatty.token.encode() in Path(path).read_bytes()]
+
+
+def test_a_request_can_be_followed_through_web_and_worker(chatty: Stack) -> None:
+    client = chatty.client()
+    given = client.post("/completion", {"prompt": "1, 2,", "n_predict": 1}, headers={"X-Request-ID": "follow-me-17"})
+    assert given.headers["X-Request-ID"] == "follow-me-17"
+    eventually(lambda: chatty.output.count("request_id=follow-me-17") == 2, 5)
+    lines = [line for line in chatty.output.splitlines() if "request_id=follow-me-17" in line]
+    ids = {line.partition(" task_id=")[2].split()[0] for line in lines}
+    assert (len(ids), len(lines)) == (1, 2)
