@@ -291,6 +291,10 @@ class Stack:
         for pid in self.family():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of processes that have ended."""
         for process in self._popen.values():
             process.wait(STOP_S)
         for output in self._outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,9 +151,13 @@ def test_a_chunked_body_is_taken_and_a_chunked_body_too_large_is_refused(api: Cl
 )
 def test_bytes_that_are_no_request_are_not_the_servers_fault(stack: Stack, api: Client, sent: bytes) -> None:
     address = urlsplit(stack.url)
-    with socket.create_connection((str(address.hostname), address.port or 80), timeout=20) as connection:
+    answer = b""
+    # The server may close before it has read everything.
+    with (
+        socket.create_connection((str(address.hostname), address.port or 80), timeout=20) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
         connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
         answer = connection.recv(4096)
-        assert not answer or answer.startswith(b"HTTP/1.1 4")
+    assert not answer or answer.startswith(b"HTTP/1.1 4")
     assert api.get("/health").status_code == 200

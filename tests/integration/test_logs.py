@@ -30,7 +30,7 @@ def use(stack: Stack) -> None:
     client, stranger = stack.client(), Client(stack.url, STRANGER)
     said = {"prompt": PROMPT, "n_predict": 8, "grammar": f'root ::= "{OUTPUT}"'}
     for stream in (True, False):
-        assert OUTPUT.encode() in client.post("/completion", said | {"stream": stream}).content.replace(b" ", b"") or True
+        assert client.post("/completion", said | {"stream": stream}).status_code == 200
         assert client.post("/completion", said | {"n_probs": PROMPT, "stream": stream}).status_code == 400
     assert client.post("/tokenize", {"content": PROMPT}).status_code == 200
     assert client.post("/apply-template", {"messages": [{"role": "user", "content": PROMPT}]}).status_code == 200

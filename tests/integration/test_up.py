@@ -119,6 +119,7 @@ def test_a_home_that_is_in_use_is_refused(fresh: Stack) -> None:
         assert fresh.client().post("/tokenize", {"content": "Hi"}).status_code == 200
     finally:
         second.interrupt()
+        second.close()
 
 
 def some_process(stack: Stack) -> bool:
