@@ -44,6 +44,13 @@ def stack(new_home: NewHome) -> Iterator[Stack]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def frail(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack for tests that kill its engine; it logs all it can, and its streams are never silent for long."""
+    with running(Stack(new_home(), env={"GRAYCAT_KEEPALIVE_S": "0.5", "GRAYCAT_LOG_LEVEL": "DEBUG"})) as started:
+        yield started
+
+
 @pytest.fixture
 def own_stack(new_home: NewHome) -> Iterator[NewStack]:
     """Yield a function that starts a stack for one test; the options are those of Stack."""

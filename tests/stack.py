@@ -9,18 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 import honcho.environ
 import redis
 import requests
 
 from graycat.settings import Settings, variable
+from tests.processes import Output, eventually, parent_of
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -30,18 +29,6 @@ START_S, STOP_S = 60.0, 30.0
 #: Seconds that any one request may take.
 REQUEST_S = 60.0
 
-T = TypeVar("T")
-
-
-def eventually(predicate: Callable[[], T], timeout_s: float, every_s: float = 0.05) -> T:
-    """Return what ``predicate`` returns once that is true. Raises AssertionError when it is not in time."""
-    deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
-    while not (value := predicate()):
-        assert time.monotonic() < deadline, f"not so within {timeout_s:g} s: {predicate}"
-        pause.wait(every_s)
-    return value
-
 
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody listens on; all different."""
@@ -50,49 +37,6 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
-
-
-class Output:
-    """What a process has printed so far, read as it comes."""
-
-    def __init__(self, pipe: IO[str]) -> None:
-        self._pipe = pipe
-        self._lines: list[str] = []
-        self._ended = False
-        self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        for line in self._pipe:
-            with self._news:
-                self._lines.append(line)
-                self._news.notify_all()
-        with self._news:
-            self._ended = True
-            self._news.notify_all()
-
-    @property
-    def text(self) -> str:
-        """Return all of it."""
-        with self._news:
-            return "".join(self._lines)
-
-    def wait_for(self, text: str, timeout_s: float) -> None:
-        """Return when a line with ``text`` has come."""
-
-        def settled() -> bool:
-            return self._ended or any(text in line for line in self._lines)
-
-        with self._news:
-            assert self._news.wait_for(settled, timeout_s), f"no {text!r} within {timeout_s:g} s:\n{self.text}"
-        assert text in self.text, f"ended without {text!r}:\n{self.text}"
-
-    def close(self, timeout_s: float) -> None:
-        """Read to the end, which comes when the last process that holds the pipe is gone."""
-        self._thread.join(timeout_s)
-        if not self._thread.is_alive():
-            self._pipe.close()
 
 
 class Client:
@@ -131,7 +75,8 @@ class Stack:
         self._given = dict(env or {})
         self._popen: dict[str, subprocess.Popen[str]] = {}
         self._outputs: list[Output] = []
-        self._redis: redis.Redis | None = None
+        self._redis: Any = None
+        self._keys: dict[str, str] = {}
         self._clients: list[Client] = []
 
     @property
@@ -196,20 +141,25 @@ class Stack:
         self._clients.append(Client(self.llm_url))
         return self._clients[-1]
 
-    def redis(self) -> redis.Redis:
-        """Return a client of its broker."""
+    def redis(self) -> Any:
+        """Return a client of its broker (a ``redis.Redis`` that decodes)."""
         if self._redis is None:
             self._redis = redis.Redis.from_url(self.settings.broker_url, decode_responses=True, socket_timeout=5)
         return self._redis
 
     def record(self, request_id: str) -> dict[str, str]:
         """Return the record of the task that a request made; empty while there is none."""
-        for key in self.redis().scan_iter("graycat:task:*", count=1000):
-            # The body of a request need not be text.
-            if self.redis().hget(key, "request_id") == request_id:
-                names = [name for name in self.redis().hkeys(key) if name != "body"]
-                return {name: value or "" for name, value in zip(names, self.redis().hmget(key, names), strict=True)}
-        return {}
+        if request_id not in self._keys:
+            keys = list(self.redis().scan_iter("graycat:task:*", count=1000))
+            with self.redis().pipeline() as pipe:
+                for key in keys:
+                    pipe.hget(key, "request_id")
+                self._keys |= zip(pipe.execute(), keys, strict=True)
+        return self.redis().hgetall(self._keys[request_id]) if request_id in self._keys else {}
+
+    def live(self) -> list[dict[str, str]]:
+        """Return the records of the tasks that have not ended."""
+        return [self.redis().hgetall(f"graycat:task:{name}") for name in self.redis().zrange("graycat:live", 0, -1)]
 
     def slots(self) -> list[dict[str, Any]]:
         """Return the engine's slots. Asked often, they keep a plain call from noticing a hang-up."""
@@ -299,15 +249,6 @@ class Stack:
             process.wait(STOP_S)
         for output in self._outputs:
             output.close(STOP_S)
-
-
-def parent_of(pid: int) -> int:
-    """Return a process's parent; 0 where it is gone."""
-    try:
-        # The name in brackets may hold anything but the last bracket.
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 @contextlib.contextmanager

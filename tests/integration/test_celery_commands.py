@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import subprocess
+from typing import Any
 
 import pytest
 
-from tests.stack import BIN, ROOT, Stack, eventually
+from tests.processes import eventually
+from tests.stack import BIN, ROOT, Stack
 from tests.unity import send_post
 
 
 def celery(stack: Stack, command: str, **env: str) -> str:
     """Return what ``celery -A graycat`` prints."""
     words = [str(BIN / "celery"), "-A", "graycat", *command.split()]
-    done = subprocess.run(words, cwd=ROOT, env=stack.env | env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=ROOT, env=stack.env | env, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     return done.stdout
 
 
-def replies(stack: Stack, command: str) -> dict[str, object]:
+def replies(stack: Stack, command: str) -> dict[str, Any]:
     """Return what each kind of worker replies to an inspection."""
-    answers: dict[str, object] = json.loads(celery(stack, f"inspect {command} --json"))
+    answers: dict[str, Any] = json.loads(celery(stack, f"inspect {command} --json"))
     return {name.partition("@")[0]: answer for name, answer in answers.items()}
 
 
@@ -33,9 +35,8 @@ def test_workers_answer_a_ping(stack: Stack) -> None:
 
 
 def test_each_worker_consumes_its_queues_interactive_first(stack: Stack) -> None:
-    queues = {
-        name: [queue["name"] for queue in found] for name, found in replies(stack, "active_queues").items()  # type: ignore[attr-defined]
-    }
+    found = replies(stack, "active_queues")
+    queues = {name: [queue["name"] for queue in consumed] for name, consumed in found.items()}
     assert queues == {"llm": ["llm", "llm.batch"], "quick": ["llm.quick"]}
 
 

@@ -51,7 +51,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "prompt": "x", "grammar": 'root ::= "𓀀𓀀𓀀𓀀"', "n_predict": 2, "return_tokens": True,
     },
     "no token at all": {"prompt": "x", "n_predict": 0},
-    "fields of older clients": {"prompt": "1, 2,", "tfs_z": 1, "penalize_nl": True, "penalty_prompt": None, "id_slot": -1},
+    "fields of older clients": {"prompt": "1, 2,", "tfs_z": 1, "penalize_nl": True, "penalty_prompt": None},
     "fields nobody knows": {"prompt": "1, 2,", "graycat": {"x": [1, None]}},
     "a bias": {"prompt": "1, 2, 3,", "logit_bias": {"236743": -100}},
     "a stream that is asked not to be": {"prompt": "1, 2,", "stream": False},

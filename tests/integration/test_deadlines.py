@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import NewHome
-from tests.stack import Stack, eventually, running
+from tests.processes import eventually
+from tests.stack import Stack, running
 from tests.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_chunks, send_post
 
 ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos": True}
@@ -42,9 +43,11 @@ def test_both_deadlines_are_kept_and_told(hasty: Stack) -> None:
     with ThreadPoolExecutor(4) as games:
         late = games.submit(outcome, hasty, V3Reader(), ENDLESS | {"stream": True}, "late")
         eventually(lambda: hasty.record("late").get("state") == "running", 20)
+        calls: dict[str, tuple[V3Reader | V2Reader, bool]] = {}
+        calls |= {"v3": (V3Reader(), True), "v2": (V2Reader(), True), "whole": (V3Reader(), False)}
         waiting = {
             name: games.submit(outcome, hasty, reader, ENDLESS | {"stream": stream}, name)
-            for name, reader, stream in (("v3", V3Reader(), True), ("v2", V2Reader(), True), ("whole", V3Reader(), False))
+            for name, (reader, stream) in calls.items()
         }
         for answer in waiting.values():
             assert_error(answer.result(10), 503, "task_expired")

@@ -12,21 +12,14 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import NewHome
-from tests.stack import Client, Stack, eventually, running
+from tests.processes import eventually
+from tests.stack import Client, Stack
 from tests.unity import Answer, ErrorAnswer, ReadBuffer, V2Reader, V3Reader, read_head, read_pieces, send_post
 
 #: Seconds until a killed engine is back: a back-off that doubles, and the model's load.
 BACK_S = 30.0
 COUNT: dict[str, Any] = {"prompt": "1, 2, 3, 4,", "n_predict": 6, "temperature": 0, "seed": 1}
 LONG: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 400, "ignore_eos": True, "stream": True}
-
-
-@pytest.fixture(scope="module")
-def frail(new_home: NewHome) -> Iterator[Stack]:
-    """Yield a stack whose engine is killed, with short silences between keep-alives."""
-    with running(Stack(new_home(), env={"GRAYCAT_KEEPALIVE_S": "0.5"})) as started:
-        yield started
 
 
 @pytest.fixture
@@ -82,12 +75,6 @@ def cut_off(stack: Stack) -> list[tuple[int, bytes]]:
         return list(read_pieces(buffer, headers))
 
 
-def begun(stack: Stack) -> int:
-    """Return how many tasks under way have given a first event."""
-    records = [f"graycat:task:{task_id}" for task_id in stack.redis().zrange("graycat:live", 0, -1)]
-    return sum(bool(stack.redis().hget(record, "first_event_ms")) for record in records)
-
-
 def play(stack: Stack, reader: V3Reader | V2Reader) -> ErrorAnswer:
     """Return the error in which a game's stream ends."""
     with send_post(stack.url, "/completion", LONG, stack.token) as connection:
@@ -100,7 +87,7 @@ def test_streams_under_way_end_in_an_error_event(frail: Stack, kill_engine: Call
     with ThreadPoolExecutor(3) as games:
         raw = games.submit(cut_off, frail)
         read = [games.submit(play, frail, reader) for reader in (V3Reader(), V2Reader())]
-        eventually(lambda: begun(frail) == 3, 20)
+        eventually(lambda: sum("first_event_ms" in record for record in frail.live()) == 3, 20)
         kill_engine()
         pieces, errors = raw.result(BACK_S), [answer.result(BACK_S) for answer in read]
     for error in (answer.body["error"] for answer in errors):
@@ -113,7 +100,7 @@ def test_streams_under_way_end_in_an_error_event(frail: Stack, kill_engine: Call
 
 
 def test_whole_answers_under_way_are_given_by_the_next_engine(frail: Stack, kill_engine: Callable[[], None]) -> None:
-    body = COUNT | {"n_predict": 60}
+    body = COUNT | {"n_predict": 40}
     with ThreadPoolExecutor(2) as callers:
         answers = [callers.submit(frail.client().post, "/completion", body) for _ in range(2)]
         eventually(lambda: frail.busy() == 2, 20)
@@ -134,7 +121,7 @@ def test_an_outage_shows_and_what_was_sent_in_it_is_answered(frail: Stack, kill_
             quick = callers.submit(frail.client().post, "/tokenize", {"content": "Hi"})
             streamed = callers.submit(ask, frail, COUNT)
             assert_outage(frail)
-            eventually(lambda: len(frail.redis().zrange("graycat:live", 0, -1)) == 3, 5)
+            eventually(lambda: len(frail.live()) == 3, 5)
         assert whole.result(BACK_S).json()["content"] == expected
         assert quick.result(BACK_S).json()["tokens"]
         answer = streamed.result(BACK_S)

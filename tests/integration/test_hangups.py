@@ -14,7 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.stack import Client, Stack, eventually
+from tests.processes import eventually
+from tests.stack import Client, Stack
 from tests.unity import ReadBuffer, V3Reader, read_head, send_post
 
 #: Seconds from a hang-up until the engine is idle, the median of many mid-stream.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Client, Stack, eventually
+from tests.processes import eventually
+from tests.stack import Client, Stack
 from tests.unity import send_post
 
 #: Seconds that a quick call may take while every slot is busy; through the slots' queue it would take many.
