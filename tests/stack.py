@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shlex
 import signal
@@ -24,10 +25,17 @@ from tests.processes import Output, eventually, parent_of
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
+_prctl = ctypes.CDLL(None).prctl
+
 #: Seconds that a stack gets to start and to stop: far more than it takes, on a machine that is busy.
 START_S, STOP_S = 60.0, 30.0
 #: Seconds that any one request may take.
 REQUEST_S = 60.0
+
+
+def end_with_tests() -> None:
+    """Have the kernel stop this process when the tests end, however they end (Linux)."""
+    _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def free_ports(count: int) -> list[int]:
@@ -106,6 +114,7 @@ class Stack:
         process = subprocess.Popen(
             words, cwd=ROOT, env=self.env, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=end_with_tests,  # noqa: PLW1509 (one C call, looked up before the fork)
         )  # fmt: skip
         assert process.stdout is not None
         self._popen[name] = process
@@ -237,10 +246,15 @@ class Stack:
         eventually(lambda: not self.family(), STOP_S)
 
     def kill_all(self) -> None:
-        """Kill what is left of it."""
-        for pid in self.family():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill what is left of it, also what starts meanwhile."""
+
+        def none_left() -> bool:
+            for pid in self.family():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not self.family()
+
+        eventually(none_left, STOP_S)
         self.close()
 
     def close(self) -> None:

@@ -38,17 +38,21 @@ def use(stack: Stack) -> None:
     assert client.get("/health", headers={"X-Request-ID": f"{PROMPT} and more"}).status_code == 200
     with stranger.session:
         assert stranger.post("/completion", said).status_code == 401
-    for lose_engine in (False, True):
-        endless = {"prompt": PROMPT, "n_predict": 2000, "ignore_eos": True, "stream": True}
+    endless = {"prompt": PROMPT, "n_predict": 2000, "ignore_eos": True, "stream": True}
+    for end in (lambda _: None, lose_engine):
         with send_post(stack.url, "/completion", endless, stack.token):
             eventually(lambda: stack.busy() == 1, 20)
-            if lose_engine:
-                pid = stack.engine_pid()
-                assert pid is not None
-                os.kill(pid, signal.SIGKILL)
-                eventually(lambda: "engine process died" in stack.output, 10)
-                eventually(lambda: stack.engine_pid() not in (None, pid), 40)
+            end(stack)
         eventually(stack.ready, 40)
+
+
+def lose_engine(stack: Stack) -> None:
+    """Kill the engine; returns when there is another."""
+    pid = stack.engine_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: "engine process died" in stack.output, 10)
+    eventually(lambda: stack.engine_pid() not in (None, pid), 40)
 
 
 def logs(stack: Stack) -> dict[str, str]:
