@@ -11,19 +11,43 @@ from graycat.settings import Settings
 #: Interactive before batch: a worker's queues are a list of priorities.
 QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
 
-#: The most slots of one engine that a worker can fill.
-MAX_SLOTS = 64
+#: The most slots of one engine that a worker can fill; threads are made when they are needed.
+MAX_SLOTS = 1024
 
 
 def from_settings(settings: Settings) -> dict[str, Any]:
     """Return the configuration of the Celery application."""
+    return _broker(settings) | _tasks() | _worker()
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
     return {
         # kombu's name for redis-py's unix:// differs.
         "broker_url": settings.broker_url.replace("unix://", "redis+socket://", 1),
         "broker_connection_retry_on_startup": True,
         # A worker that loses its broker comes back, however long it takes.
         "broker_connection_max_retries": None,
-        "broker_transport_options": _transport(settings),
+        "broker_transport_options": {
+            # A dead worker's messages come back after this long; LeaseStep renews those of a living one.
+            "visibility_timeout": settings.lease_s,
+            # Look for lost messages every second (the defaults look every 100 s).
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            # A worker killed while it restores must not keep others from it for five minutes.
+            "unacked_mutex_expire": 10,
+            # The order of the queues is their priority.
+            "queue_order_strategy": "priority",
+            # A broker that accepts and never answers is noticed; above BRPOP's one second.
+            "socket_timeout": 5,
+            "socket_connect_timeout": 1,
+            "retry_on_timeout": True,
+            "health_check_interval": 10,
+        },
+    }
+
+
+def _tasks() -> dict[str, Any]:
+    return {
         # Answers travel by the task's events; a result backend costs a write and a subscription a task,
         # and makes a submit block for 19 s while the broker is down.
         "task_ignore_result": True,
@@ -31,13 +55,6 @@ def from_settings(settings: Settings) -> dict[str, Any]:
         # and its terminal state keep a second delivery from running a second time.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # What a worker takes, it runs: nothing waits in a worker while another one is free.
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
-        # A ceiling for the pool's threads; the gate sets how many run at once to the engine's slots.
-        "worker_concurrency": MAX_SLOTS,
-        # The gate's limit already counts what still runs after a reconnect.
-        "worker_enable_prefetch_count_reduction": False,
         # Only data: a message can never run code.
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -47,32 +64,25 @@ def from_settings(settings: Settings) -> dict[str, Any]:
         "task_default_queue": "control",
         # No queue by a typing mistake.
         "task_create_missing_queues": False,
-        # What Flower and the exporter live on. task-sent would double the latency of a submit, so it stays off.
-        "worker_send_task_events": True,
+        # task-sent would double the latency of a submit.
         "task_send_sent_event": False,
+    }
+
+
+def _worker() -> dict[str, Any]:
+    return {
+        # What a worker takes, it runs: nothing waits in a worker while another one is free.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        # A ceiling for the pool's threads; the gate sets how many run at once to the engine's slots.
+        "worker_concurrency": MAX_SLOTS,
+        # The gate's limit already counts what still runs after a reconnect.
+        "worker_enable_prefetch_count_reduction": False,
+        # What Flower and the exporter live on.
+        "worker_send_task_events": True,
         # The stock consumer takes up to 30 s to come back from an outage.
         "worker_consumer": "graycat.tasks.worker:PromptConsumer",
         "worker_pool": "threads",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "enable_utc": True,
-    }
-
-
-def _transport(settings: Settings) -> dict[str, Any]:
-    return {
-        # A dead worker's messages come back after this long; LeaseStep renews those of a living one.
-        "visibility_timeout": settings.lease_s,
-        # Look for lost messages every second (the defaults look every 100 s).
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-        # A worker killed while it restores must not keep others from it for five minutes.
-        "unacked_mutex_expire": 10,
-        # The order of the queues is their priority.
-        "queue_order_strategy": "priority",
-        # A broker that accepts and never answers is noticed; above BRPOP's one second.
-        "socket_timeout": 5,
-        "socket_connect_timeout": 1,
-        "retry_on_timeout": True,
-        "health_check_interval": 10,
     }

@@ -14,6 +14,8 @@ from graycat.settings import Settings
 
 #: Shorter secrets can be guessed.
 MIN_SECRET_CHARS = 8
+#: The name of the generated token.
+GENERATED = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,14 @@ class ApiToken:
 
     name: str
     digest: bytes
+    admin: bool = False
 
 
 class ApiTokens:
     """The API tokens of this copy."""
 
-    def __init__(self, named_secrets: dict[str, str]) -> None:
-        self._tokens = [ApiToken(name, _digest(secret)) for name, secret in named_secrets.items()]
+    def __init__(self, named_secrets: dict[str, str], admins: frozenset[str] = frozenset()) -> None:
+        self._tokens = [ApiToken(name, _digest(secret), name in admins) for name, secret in named_secrets.items()]
 
     def find(self, secret: str) -> ApiToken | None:
         """Return the token with this secret; the time taken does not tell how near a guess was."""
@@ -42,7 +45,11 @@ class ApiTokens:
     @classmethod
     def from_settings(cls, settings: Settings) -> ApiTokens:
         """Return the tokens of ``API_TOKENS``, or else the generated one."""
-        return cls(configured(settings) or {"default": generated(settings)})
+        named_secrets = configured(settings) or {GENERATED: generated(settings)}
+        admins = frozenset(filter(None, map(str.strip, settings.admins.split(","))))
+        if unknown := admins - named_secrets.keys():
+            raise SettingsError(f"GRAYCAT_ADMINS names {', '.join(sorted(unknown))}, which API_TOKENS does not")
+        return cls(named_secrets, admins)
 
 
 def configured(settings: Settings) -> dict[str, str]:
@@ -56,6 +63,8 @@ def configured(settings: Settings) -> dict[str, str]:
             raise SettingsError(f"API_TOKENS: the secret of {name!r} has fewer than {MIN_SECRET_CHARS} characters")
         if name in secrets_by_name:
             raise SettingsError(f"API_TOKENS names {name!r} twice")
+        if secret in secrets_by_name.values():
+            raise SettingsError(f"API_TOKENS: {name!r} has the secret of another; whose request would it be")
         secrets_by_name[name] = secret
     return secrets_by_name
 

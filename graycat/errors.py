@@ -7,15 +7,22 @@ GraycatError
 ├── SettingsError            only at start-up
 ├── RequestError        400  the caller's body cannot be used
 │   ├── Unauthorized    401  no API token, or an unknown one
-│   └── BodyTooLarge    413
+│   ├── Forbidden       403  the API token lacks a scope
+│   ├── ModelNotFound   404  no worker has the model
+│   ├── TaskNotFound    404  no task of the caller's has this id
+│   ├── BodyTooLarge    413
+│   └── PromptTooLarge  413
+├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
+├── ShuttingDown        503  this process stops before the answer is there
 ├── TaskExpired         503  no worker started the task in time
 ├── TaskLost            502  its workers died, more often than a task may be tried
 ├── TaskTimeout         504  the engine took longer than the task may run
 ├── TaskCancelled       499  somebody asked for it, or the client hung up
 ├── EngineNotReady      503  no healthy engine serves this
 ├── EngineError              what an engine answered: its own status and body
-│   └── EngineLost      502  the engine went away in the middle
+├── EngineLost          502  the engine went away in the middle
+├── EngineNonsense      502  the engine sent what is not its wire
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """
 
@@ -64,6 +71,45 @@ class BodyTooLarge(RequestError):
     status, type = 413, "body_too_large"
 
 
+class Forbidden(RequestError):
+    """Raised when the API token lacks the scope that a route needs."""
+
+    status, type = 403, "permission_error"
+
+
+class ModelNotFound(RequestError):
+    """Raised when no worker's engine has the model that a request names."""
+
+    status, type = 404, "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"no engine serves the model {model[:100]!r}; GET /v1/models lists those that are served")
+
+
+class TaskNotFound(RequestError):
+    """Raised when the caller has no task with the id, or its record is gone."""
+
+    status, type = 404, "task_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
+
+
+class PromptTooLarge(RequestError):
+    """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
+
+    status, type = 413, "prompt_too_large"
+
+
+class QueueFull(GraycatError):
+    """Raised when a queue holds as many tasks as it may: nothing was accepted."""
+
+    status, type, retry_after_s = 503, "queue_full", 5
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"the queue {queue!r} is full, nothing was queued; try again later")
+
+
 class BrokerUnavailable(GraycatError):
     """Raised when the broker does not answer: nothing was accepted."""
 
@@ -71,6 +117,15 @@ class BrokerUnavailable(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the broker does not answer, nothing was queued; try again in a moment")
+
+
+class ShuttingDown(GraycatError):
+    """Raised in requests that still wait when their web process has to stop."""
+
+    status, type, retry_after_s = 503, "shutting_down", 5
+
+    def __init__(self) -> None:
+        super().__init__("this server stops; send the request again in a moment")
 
 
 class TaskExpired(GraycatError):
@@ -126,6 +181,8 @@ class EngineError(GraycatError):
         super().__init__(f"the engine answered {status}")
         self.status = status
         self.reply = reply
+        if status == 503:
+            self.retry_after_s = 5
 
     def encoded(self) -> bytes:
         """Return the engine's body as it came."""
@@ -139,6 +196,15 @@ class EngineLost(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the engine went away before its answer was whole; send the request again")
+
+
+class EngineNonsense(GraycatError):
+    """Raised when an engine's answer is not what its wire allows: trying again would bring the same."""
+
+    status, type = 502, "engine_nonsense"
+
+    def __init__(self) -> None:
+        super().__init__("the engine's answer makes no sense; tell the operator, the engine may be of another kind")
 
 
 class StaleAttempt(GraycatError):

@@ -25,6 +25,9 @@ class WorkerStatus:
     slots: int
     busy: int
     props: str
+    #: Ids of the engine's models, and its own ``/v1/models`` answer.
+    models: tuple[str, ...] = ()
+    model_list: str = ""
 
 
 class Fleet:
@@ -59,7 +62,7 @@ class Fleet:
 
 def _read(report: bytes) -> WorkerStatus:
     values: dict[str, Any] = json.loads(report)
-    values["queues"] = tuple(values["queues"])
+    values["queues"], values["models"] = tuple(values["queues"]), tuple(values["models"])
     return WorkerStatus(**values)
 
 

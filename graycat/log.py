@@ -14,8 +14,16 @@ from graycat.settings import Settings
 PRIVATE = frozenset({"prompt", "content", "messages", "body", "authorization", "token", "api_token", "password"})
 REDACTED = "[redacted]"
 
-#: Libraries that write a line or two a task, beside our own.
-CHATTY = ("celery.worker.strategy", "celery.app.trace", "urllib3")
+#: Least levels of libraries that write a line or two a task beside our own, or whole messages when they debug.
+LEAST_LEVELS = {
+    "celery.worker.strategy": logging.WARNING,
+    "celery.app.trace": logging.ERROR,  # a task that was handed back is no news, let alone its traceback
+    "urllib3": logging.WARNING,
+    "push_response": logging.WARNING,  # redis-py: what was pushed, answers and all
+    "gunicorn.error": logging.INFO,
+    "kombu": logging.INFO,
+    "redis": logging.INFO,
+}
 
 #: What every LogRecord has; everything else came in through ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -32,31 +40,37 @@ class EventFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; the traceback of an exception follows on lines of its own."""
-        line = super().format(record)
-        extras = " ".join(f"{name}={_value(name, value)}" for name, value in _extras(record))
-        if extras:
-            head, newline, traceback = line.partition("\n")
-            line = f"{head} {extras}{newline}{traceback}"
+        return self._redacted(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name in logging.Formatter)
+        """Return the line without a traceback; nothing in it can begin another line or another field."""
+        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        extras = (f" {name}={self._value(name, value)}" for name, value in _extras(record))
+        return super().formatMessage(record) + "".join(extras)
+
+    def _value(self, name: str, value: Any) -> str:
+        if name in PRIVATE:
+            return REDACTED
+        # Before it is quoted: a quoted secret looks different.
+        text = self._redacted(str(value))
+        plain = text and text.isprintable() and not any(c in text for c in ' "=')
+        return text if plain else json.dumps(text, ensure_ascii=False)
+
+    def _redacted(self, text: str) -> str:
         for secret in self._secrets:
-            line = line.replace(secret, REDACTED)
-        return line
+            text = text.replace(secret, REDACTED)
+        return text
 
 
 def _extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in vars(record).items() if name not in _STANDARD and name[0] != "_"]
 
 
-def _value(name: str, value: Any) -> str:
-    if name in PRIVATE:
-        return REDACTED
-    text = str(value)
-    return json.dumps(text) if not text or any(c in text for c in ' "=\n') else text
-
-
 def setup(settings: Settings, *secrets: str) -> None:
     """Send every logger's records to standard error, in graycat's form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EventFormatter(settings.secrets + secrets))
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    for name, least in LEAST_LEVELS.items():
+        logging.getLogger(name).setLevel(max(level, least))
+    logging.basicConfig(handlers=[handler], level=level, force=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graycat import events, store
-from graycat.errors import GraycatError, StaleAttempt, TaskExpired, TaskLost
+from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.events import TaskEvent
 from graycat.settings import Settings
 
@@ -64,7 +64,7 @@ class TaskRecords:
     def create(self, task: NewTask, message: bytes) -> bool:
         """Write a task's record and put its Celery message on its queue; False where the id is taken.
 
-        Raises BrokerUnavailable: then neither was written.
+        Raises QueueFull, BrokerUnavailable: then neither was written.
         """
         s = self._settings
         lifetime_s = s.queue_ttl_s + s.exec_timeout_s + s.record_ttl_s
@@ -82,7 +82,11 @@ class TaskRecords:
         }
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(s.queue_ttl_s * 1000)
-        return self._run("create", task.id, lifetime_ms, queue_ttl_ms, message, *pairs, queue=task.queue) == 1
+        arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, *pairs)
+        created = self._run("create", task.id, *arguments, queue=task.queue)
+        if created == -1:
+            raise QueueFull(task.queue)
+        return bool(created)
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
         """Start an attempt at a task, or return why not: gone, finished, leased, cancelled, expired or lost."""

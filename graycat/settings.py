@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import honcho.environ
 
@@ -17,6 +18,13 @@ from graycat.errors import SettingsError
 
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
+#: Fields that mean nothing at zero or below.
+POSITIVE = (
+    *("lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "record_ttl_s", "events_ttl_s", "stop_grace_s"),
+    *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
+)
+PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,12 @@ class Settings:
 
     #: A request body may have this many bytes.
     max_body_bytes: int = 4 * 1024 * 1024
+    #: The text of one request (prompt, messages, content, input) may have this many characters.
+    max_prompt_chars: int = 400_000
+    #: A queue that holds this many tasks takes no more.
+    queue_cap: int = 1000
+    #: Names of API tokens that may change the engines' state, parted by commas.
+    admins: str = ""
     #: A task that has not started after this many seconds is expired; the engine never sees it.
     queue_ttl_s: float = 60.0
     #: A task that runs longer than this many seconds is stopped.
@@ -75,11 +89,15 @@ class Settings:
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
-        for name in ("lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "max_body_bytes", "llm_slots"):
-            if getattr(self, name) <= 0:
-                raise SettingsError(f"{variable(name)} must be above zero")
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise SettingsError(f"{variable(name)} must be a number above zero")
+        if self.log_level.upper() not in LOG_LEVELS:
+            raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
         ports: dict[int, str] = {}
-        for name in ("port", "llm_port", "sd_port", "flower_port", "exporter_port"):
+        for name in PORTS:
+            if not 0 < getattr(self, name) < 65536:
+                raise SettingsError(f"{variable(name)} must be a port, 1 to 65535")
             if (other := ports.setdefault(getattr(self, name), name)) != name:
                 raise SettingsError(f"{variable(name)} and {variable(other)} are the same port")
 
@@ -116,7 +134,7 @@ class Settings:
         if self.redis_host:
             auth = f":{quote(self.redis_pass, safe='')}@" if self.redis_pass else ""
             return f"redis://{auth}{self.redis_host}:6379/0"
-        return f"unix://{self.broker_socket}"
+        return f"unix://{quote(str(self.broker_socket))}"
 
     @property
     def owns_llm_engine(self) -> bool:
@@ -131,8 +149,12 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Return every secret among the settings, for the log's redaction."""
-        named = [item.partition(":")[2] or item for item in self.api_tokens.split(",")]
-        return tuple(secret for secret in (*named, self.redis_pass, self.redis_url) if secret)
+        items = [item.strip() for item in self.api_tokens.split(",")]
+        named = [item.partition(":")[2] or item for item in items]
+        # As an address holds it, and as the server takes it.
+        in_url = urlsplit(self.redis_url).password or ""
+        passwords = (self.redis_pass, quote(self.redis_pass, safe=""), in_url, unquote(in_url))
+        return tuple(secret for secret in (*named, *passwords, self.redis_url) if secret)
 
 
 def variable(name: str) -> str:

@@ -93,8 +93,8 @@ def script(client: Broker, name: str) -> Script:
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting or stuck."""
+    """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting, stuck, full or read-only."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError) as error:
         raise BrokerUnavailable from error

@@ -16,6 +16,9 @@ from graycat.engines.process import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings
 
+#: Seconds past the grace that workers get to write how their tasks ended.
+LEAVE_S = 3.0
+
 
 @click.command()
 def broker() -> None:
@@ -33,7 +36,7 @@ def broker() -> None:
     server.start()
     client = store.connect(settings)
     serve(server, client, stopping, f"broker: ready at {settings.broker_url}")
-    wait_for_others(client, settings.stop_grace_s)
+    wait_for_others(client, settings.stop_grace_s + LEAVE_S)
     server.stop()
 
 
@@ -48,9 +51,10 @@ def server_command(folder: Path, socket: Path) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(folder),
         "save": "",
-        # What was accepted survives a kill: each write reaches the kernel before its reply, the disk within a second.
+        # What was accepted survives a kill: each write reaches the kernel before its reply. "everysec" would put writes
+        # off while the disk is busy, and "always" costs each request a millisecond; a power cut may take half a minute.
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "no",
     }
     return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
@@ -76,8 +80,11 @@ def answers(client: store.Broker) -> bool:
 
 def private_folder(path: Path) -> Path:
     """Return a folder that only its owner can enter. Raises SettingsError where somebody else owns it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise SettingsError(f"GRAYCAT_HOME: {path} cannot be made a folder: {error.strerror}") from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise SettingsError(f"GRAYCAT_HOME: {path} belongs to somebody else")
     path.chmod(0o700)

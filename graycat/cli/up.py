@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 import click
 import honcho.environ
 import honcho.manager
+import honcho.process
 import requests
 
 from graycat import apitokens
+from graycat.engines import llama
+from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
 from graycat.settings import Settings, environment, variable
 
@@ -30,17 +38,70 @@ def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
     processes = read_procfile(procfile or Path("Procfile"), settings)
+    if "llm" in processes:
+        llama.from_settings(settings, own=settings.owns_llm_engine)
+    apitokens.ApiTokens.from_settings(settings)
+    lock = lock_home(settings.home)
     check_ports(settings, processes)
     secret = next(iter(apitokens.configured(settings).values()), "") or apitokens.generated(settings)
     # honcho kills what is left after this long; a worker may need the grace, and the broker waits for it.
-    honcho.manager.KILL_WAIT = settings.stop_grace_s + 10
-    manager = honcho.manager.Manager()
+    honcho.manager.KILL_WAIT = settings.stop_grace_s + 5
+    manager = Processes()
     env = child_environment(settings)
     for name, command in processes.items():
         manager.add_process(name, f"exec {command}", env=env)
     threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
     manager.loop()
+    lock.close()
     sys.exit(manager.returncode)
+
+
+class OwnedProcess(honcho.process.Process):
+    """A process that goes when ``up`` goes, however that ends."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # In time to finish what it does: told to stop, not killed.
+        self._child_ctor = partial(honcho.process.Popen, preexec_fn=partial(die_with_parent, signal.SIGTERM))
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Run the command; called by honcho in a process that reads its output."""
+        # It ignores being told to stop, so that it reads to the end.
+        die_with_parent(signal.SIGKILL)
+        super().run(*args, **kwargs)
+
+
+class Processes(honcho.manager.Manager):
+    """honcho's manager, which may be told to stop before everything has started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process_ctor = OwnedProcess
+        self._stop_when_started = False
+
+    def terminate(self) -> None:
+        """Stop everything; what honcho does not know yet, as soon as it does."""
+        self._stop_when_started = not super()._all_started()
+        if not self._stop_when_started:
+            super().terminate()
+
+    def _all_started(self) -> bool:
+        started = bool(super()._all_started())
+        if started and self._stop_when_started:
+            self._stop_when_started = False
+            super().terminate()
+        return started
+
+
+def lock_home(home: Path) -> IO[str]:
+    """Return the home's lock, held until it is closed. Raises SettingsError where another graycat holds it."""
+    home.mkdir(parents=True, exist_ok=True)
+    lock = (home / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SettingsError(f"another graycat uses {home}: choose another folder with GRAYCAT_HOME=...") from None
+    return lock
 
 
 def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
@@ -73,8 +134,10 @@ def check_ports(settings: Settings, processes: dict[str, str]) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
-                raise SettingsError(f"port {port} is taken: choose another with {variable(name)}=...") from None
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise SettingsError(f"port {port} is taken: choose another with {variable(name)}=...") from None
+                raise SettingsError(f"HOST={host} is no address of this machine ({error.strerror or error})") from None
 
 
 def announce(settings: Settings, secret: str) -> None:
@@ -102,4 +165,9 @@ def not_ready(address: str) -> str:
         reply = requests.get(f"{address}/ready", timeout=2)
     except requests.RequestException:
         return "the web server is not up yet"
-    return "" if reply.ok else str(reply.json().get("reason"))
+    if reply.ok:
+        return ""
+    try:
+        return str(reply.json()["reason"])
+    except (ValueError, KeyError, TypeError):
+        return f"something else answers at {address}"

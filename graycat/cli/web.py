@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from functools import partial
 from typing import Any
 
 import click
@@ -9,19 +12,26 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
 
 from graycat import log
+from graycat.errors import ShuttingDown
 from graycat.settings import Settings
 
 #: Streams one process may hold; each costs a greenlet, not a thread.
 CONNECTIONS = 4000
+#: Seconds before the end of a shutdown's grace in which requests that still wait are told.
+LAST_WORDS_S = 0.5
+#: Seconds that a connection is kept for the next request.
+KEEPALIVE_S = 30
 
 
 class PropagatingLogger(Logger):
     """gunicorn's own lines in graycat's form; requests are logged by the application, with their task."""
 
     def setup(self, cfg: Config) -> None:
-        """Leave the handlers alone that ``graycat.log`` has set up."""
+        """Leave the handlers alone that ``graycat.log`` has set up, and let everything reach them."""
+        self.error_log.propagate = True
 
     def access(self, *_: Any) -> None:
         """Write nothing."""
@@ -43,8 +53,11 @@ class WebServer(BaseApplication):
             # One greenlet a client: streams are waiting, mostly.
             "worker_class": "gevent",
             "worker_connections": CONNECTIONS,
+            # Games and scripts ask again within seconds; an idle connection is a greenlet, 17 kB.
+            "keepalive": KEEPALIVE_S,
             "graceful_timeout": int(settings.stop_grace_s),
             "logger_class": PropagatingLogger,
+            "post_worker_init": partial(answer_before_the_end, settings.stop_grace_s - LAST_WORDS_S),
             # It would open a socket in the home directory.
             "control_socket_disable": True,
         }
@@ -57,6 +70,18 @@ class WebServer(BaseApplication):
 
         log.setup(self._settings)
         return create_app(self._settings)
+
+
+def answer_before_the_end(patience_s: float, worker: Worker) -> None:
+    """Have requests that still wait answered, just before gunicorn cuts them off in a shutdown."""
+
+    def watch() -> None:
+        while worker.alive:
+            time.sleep(0.1)
+        time.sleep(max(patience_s, 0))
+        worker.wsgi.extensions["graycat"].office.hub.end_all(ShuttingDown())
+
+    threading.Thread(target=watch, name="last-words", daemon=True).start()
 
 
 @click.command()

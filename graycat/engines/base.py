@@ -18,10 +18,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a healthy engine says of itself. ``props`` is its JSON as it came."""
+    """What a healthy engine says of itself. ``props`` and ``model_list`` are its JSON as it came."""
 
     slots: int
     props: bytes
+    models: tuple[str, ...] = ()
+    model_list: bytes = b""
 
 
 class Engine(Protocol):

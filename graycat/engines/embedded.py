@@ -55,6 +55,9 @@ def main(port: int, slots: int, context: int, gpu_layers: int, models: Path, mod
     params.n_gpu_layers = gpu_layers
     params.cpuparams.n_threads = os.cpu_count() or 1
     params.endpoint_slots = params.endpoint_metrics = True
+    # Embeddings beside completions; OpenAI's form of them needs one vector a text.
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     # The browser page of llama.cpp has no business behind a gateway.
     params.ui = False
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -101,15 +101,10 @@ class EngineClient:
             # The engine may close a kept connection just as it is used again; then it has sent no byte of an answer.
             with contextlib.suppress(ConnectionError, HTTPException):
                 return connection, _exchange(connection, method, path, body, call, timeout_s)
-            connection.close()
             if call.stopped:
                 raise ConnectionAbortedError
         connection = HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
-        try:
-            return connection, _exchange(connection, method, path, body, call, timeout_s)
-        except (OSError, HTTPException):
-            connection.close()
-            raise
+        return connection, _exchange(connection, method, path, body, call, timeout_s)
 
     def _kept(self) -> HTTPConnection | None:
         """Return a connection that is still good; the stale ones are closed."""
@@ -128,12 +123,16 @@ def _exchange(
     connection: HTTPConnection, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None
 ) -> HTTPResponse:
     """Send a request on a connection and return its response, the headers read."""
-    if connection.sock is None:
-        connection.connect()
-    connection.sock.settimeout(timeout_s)
-    call.attach(connection.sock)
-    connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
-    return connection.getresponse()
+    try:
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(timeout_s)
+        call.attach(connection.sock)
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
+        return connection.getresponse()
+    except (OSError, HTTPException):
+        connection.close()
+        raise
 
 
 def sse_events(response: HTTPResponse) -> Iterator[list[bytes]]:

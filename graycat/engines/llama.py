@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from graycat.engines.base import EngineInfo
 from graycat.engines.http import EngineClient
@@ -19,6 +21,10 @@ from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
+
+Ways = Sequence[tuple[str, bytes | None]]
+GET_ONLY: Ways = (("GET", None),)
+GET_OR_POST: Ways = (*GET_ONLY, ("POST", b"{}"))
 
 
 @dataclass
@@ -45,17 +51,27 @@ class LlamaEngine:
         return True
 
     def describe(self) -> EngineInfo:
-        """Return its slots (undreamai_server and old servers do not tell: one) and its ``/props``."""
+        """Return its slots, its ``/props`` and its models.
+
+        undreamai_server has no list of models, and old servers do not tell their slots: then one slot, and the model
+        that the properties name.
+        """
         raw = self._ask("/props")
         try:
-            slots = int(json.loads(raw).get("total_slots", 1))
-        except (ValueError, AttributeError) as error:
+            props = json.loads(raw)
+            slots = int(props.get("total_slots", 1))
+            try:
+                model_list = self._ask("/v1/models", GET_ONLY)
+            except EngineLost:
+                model_list = json.dumps(_model_list(props)).encode()
+            models = tuple(str(model["id"]) for model in json.loads(model_list)["data"])
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise EngineLost from error
-        return EngineInfo(slots=max(slots, 1), props=raw)
+        return EngineInfo(max(slots, 1), raw, models, model_list)
 
-    def _ask(self, path: str) -> bytes:
+    def _ask(self, path: str, ways: Ways = GET_OR_POST) -> bytes:
         """Return the reply to GET, or to POST where there is no such GET route (undreamai_server)."""
-        for method, body in (("GET", None), ("POST", b"{}")):
+        for method, body in ways:
             with self.client.open(method, path, body, timeout_s=PROBE_TIMEOUT_S) as response:
                 reply = response.read()
             if response.status == 200:
@@ -65,13 +81,18 @@ class LlamaEngine:
         raise EngineLost
 
 
+def _model_list(props: dict[str, Any]) -> dict[str, Any]:
+    name = props.get("model_alias") or Path(props.get("model_path") or "").stem
+    return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "llamacpp"}] if name else []}
+
+
 def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     """Return the text engine that the settings describe.
 
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
     """
     if not own:
-        return LlamaEngine("llama-server", settings.llm_url, start=None)
+        return LlamaEngine("llama-server", checked_url(settings.llm_url), start=None)
     if settings.startup_command:
         return LlamaEngine(*_custom(settings))
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
@@ -80,6 +101,18 @@ def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     if settings.model_url:
         command += ["--model", str(model_path(settings))]
     return LlamaEngine("xllamacpp", settings.llm_url, start=command)
+
+
+def checked_url(url: str) -> str:
+    """Return an engine's address. Raises SettingsError for one that is not plain HTTP to a host."""
+    address = urlsplit(url)
+    try:
+        usable = address.scheme == "http" and bool(address.hostname) and address.port != 0
+    except ValueError:  # the port is no number
+        usable = False
+    if not usable:
+        raise SettingsError(f"LLAMA_SERVER_URL must look like http://HOST:PORT, not {url!r}")
+    return url
 
 
 def _custom(settings: Settings) -> tuple[str, str, list[str]]:
@@ -92,9 +125,11 @@ def _custom(settings: Settings) -> tuple[str, str, list[str]]:
     }
     try:
         command = [part.format(**values) for part in shlex.split(settings.startup_command)]
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{name}}}" for name in values)
         raise SettingsError(f"STARTUP_COMMAND cannot be read ({error}); it may use {known}") from None
+    if not command or not command[0]:
+        raise SettingsError("STARTUP_COMMAND names no program")
     return Path(command[0]).name, settings.llm_url, command
 
 

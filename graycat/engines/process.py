@@ -19,13 +19,13 @@ _PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the **thread** that forked it ends, however it ends (Linux).
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the **thread** that forked it ends, however it ends (Linux).
 
     So the thread that starts a child must live as long as the child should.
     """
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_PDEATHSIG, number)
 
 
 class ChildProcess:

@@ -47,6 +47,7 @@ class Supervisor:
         self._failures = 0
         self._start_at = self._ready_at = self._probe_at = 0.0
         self._failed_probes = 0
+        self._suspected = False
 
     @property
     def state(self) -> State:
@@ -68,16 +69,18 @@ class Supervisor:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
             self._bury(now, "engine process died")
-        elif self.state is State.LOADING:
+        elif self.state is State.LOADING and not self._suspected:
+            # However long a model takes to load: a process that gives up dies.
             if self.engine.healthy():
                 self._promote(now)
-        elif now >= self._probe_at:
+        elif self.state is State.LOADING or now >= self._probe_at:
             self._watch(now)
         return self.state
 
     def suspect(self) -> None:
         """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
         if self.state is State.READY:
+            self._suspected = True
             self.state = State.LOADING
 
     def stop(self) -> None:
@@ -104,6 +107,7 @@ class Supervisor:
         except EngineLost:
             return
         self.state = State.READY
+        self._suspected = False
         self._ready_at, self._probe_at, self._failed_probes = now, now + HEALTH_EVERY_S, 0
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
 
@@ -111,7 +115,9 @@ class Supervisor:
         self._probe_at = now + HEALTH_EVERY_S
         if self.engine.healthy():
             self._failed_probes = 0
-            if now - self._ready_at > FORGIVE_AFTER_S:
+            if self._suspected:
+                self._promote(now)
+            elif now - self._ready_at > FORGIVE_AFTER_S:
                 self._failures = 0
             return
         self._failed_probes += 1
@@ -125,5 +131,6 @@ class Supervisor:
         self._failures += 1
         self._start_at = now + backoff_s
         self._failed_probes = 0
+        self._suspected = False
         self.state = State.STOPPED
         logger.error(reason, extra={"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s})

@@ -10,7 +10,7 @@ from celery.exceptions import Reject
 
 from graycat import events
 from graycat.engines.http import Call
-from graycat.errors import EngineError, EngineLost, GraycatError, StaleAttempt, TaskTimeout
+from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError, StaleAttempt, TaskTimeout
 from graycat.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import Runtime
@@ -33,7 +33,8 @@ class EngineTask(Task):
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Get the engine's answer, publishing its events; return HTTP status and body.
 
-        Raises EngineError for an answer that is an error, EngineLost where there is none.
+        Raises EngineError for an answer that is an error, EngineNonsense for one that is none, EngineLost where it
+        breaks off.
         """
         raise NotImplementedError
 
@@ -67,7 +68,7 @@ class EngineTask(Task):
             return "stale"
         except EngineLost as error:
             return self._broken_off(runtime, attempt, call.stopped, error)
-        except EngineError as error:
+        except (EngineError, EngineNonsense) as error:
             return "failed" if records.fail(attempt, error) else "stale"
         return "succeeded" if records.succeed(attempt, status, body) else "stale"
 
@@ -79,7 +80,8 @@ class EngineTask(Task):
             return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"
         if stopped == rt.STALE:
             return "stale"
-        runtime.supervisor.suspect()
+        if stopped != rt.SHUTDOWN:
+            runtime.supervisor.suspect()
         if any(event.kind == events.CHUNK for event in runtime.records.events(attempt.task_id)):
             return "failed" if runtime.records.fail(attempt, error) else "stale"
         return "handed back" if runtime.records.release(attempt) else "stale"

@@ -8,7 +8,7 @@ from typing import Any
 from celery import bootsteps
 
 from graycat.tasks import runtime as rt
-from graycat.tasks.signatures import LLM
+from graycat.tasks.signatures import LLM, model_queue
 from graycat.tasks.worker import consumed_queues, has_engine
 
 #: Seconds between two looks at the engine's state.
@@ -31,7 +31,9 @@ class GateStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Close the gate, then open it at the first look that finds the engine ready."""
-        self._queues = consumed_queues(consumer)
+        # A reconnect may find the models' queues selected still: the names we were started with have no colon.
+        self._joined = list(consumed_queues(consumer))
+        self._queues = [queue for queue in self._joined if ":" not in queue]
         self._timer: Any = None
         self._runtime = rt.current()
         self._close(consumer)
@@ -49,7 +51,8 @@ class GateStep(bootsteps.StartStopStep):
         if ready and not self._runtime.gate_open:
             # `worker_disable_prefetch` takes the pool's limit for how many tasks may be here at once.
             consumer.pool.limit = self._runtime.slots if LLM in self._queues else QUICK_CALLS
-            for queue in self._queues:
+            self._joined = self._all_queues()
+            for queue in self._joined:
                 consumer.add_task_queue(queue)
             self._runtime.gate_open = True
         elif not ready and self._runtime.gate_open:
@@ -57,5 +60,11 @@ class GateStep(bootsteps.StartStopStep):
 
     def _close(self, consumer: Any) -> None:
         self._runtime.gate_open = False
-        for queue in self._queues:
+        for queue in self._joined:
             consumer.cancel_task_queue(queue)
+
+    def _all_queues(self) -> list[str]:
+        """Return the queues to take from: behind the first, which anybody may serve, those of the engine's models."""
+        info = self._runtime.supervisor.info
+        models = info.models if info is not None else ()
+        return [self._queues[0], *(model_queue(self._queues[0], model) for model in models), *self._queues[1:]]

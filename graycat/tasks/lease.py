@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.worker import state
 
+from graycat import store
 from graycat.errors import BrokerUnavailable, StaleAttempt
 from graycat.fleet import WorkerStatus
 from graycat.tasks import runtime as rt
@@ -82,7 +83,8 @@ class Housekeeper:
         tags = [request.message.delivery_tag for request in reserved if not request.acknowledged]
         if tags:
             # XX: never bring a message back that was acknowledged a moment ago.
-            self._runtime.client.zadd(UNACKED_INDEX, dict.fromkeys(tags, time.time()), xx=True)
+            with store.broker_errors():
+                self._runtime.client.zadd(UNACKED_INDEX, dict.fromkeys(tags, time.time()), xx=True)
         for running in self._runtime.running.all():
             try:
                 if self._runtime.records.renew(running.attempt.task_id, running.attempt.number):
@@ -105,6 +107,8 @@ class Housekeeper:
                 slots=runtime.slots,
                 busy=len(runtime.running.all()),
                 props=info.props.decode() if info is not None else "",
+                models=info.models if info is not None else (),
+                model_list=info.model_list.decode() if info is not None else "",
             )
         )
 

@@ -18,7 +18,7 @@ from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 
 #: Why a call was stopped, as ``Call.stopped`` says it.
-CANCELLED, TIMED_OUT, STALE = "cancelled", "timed out", "stale"
+CANCELLED, TIMED_OUT, STALE, SHUTDOWN = "cancelled", "timed out", "stale", "shutdown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,19 +21,48 @@ LLM, LLM_QUICK = "llm", "llm.quick"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of task: the Celery task's name, its queue, and the engine's route."""
+    """A kind of task: the Celery task's name, its queue, and the engine's route.
+
+    ``ending``: what the last event of a whole stream holds; without it the stream was cut off.
+    """
 
     name: str
     queue: str
     path: str
+    method: str = "POST"
+    ending: bytes = b""
 
 
-COMPLETION = Kind("llm.completion", LLM, "/completion")
+_NATIVE_END, _OPENAI_END = b'"stop":true', b"[DONE]"
+
+COMPLETION = Kind("llm.completion", LLM, "/completion", ending=_NATIVE_END)
+INFILL = Kind("llm.infill", LLM, "/infill", ending=_NATIVE_END)
+EMBEDDINGS = Kind("llm.embeddings", LLM, "/embeddings")
+RERANK = Kind("llm.rerank", LLM, "/rerank")
+
+CHAT = Kind("llm.chat", LLM, "/v1/chat/completions", ending=_OPENAI_END)
+OPENAI_COMPLETION = Kind("llm.openai_completion", LLM, "/v1/completions", ending=_OPENAI_END)
+OPENAI_EMBEDDINGS = Kind("llm.openai_embeddings", LLM, "/v1/embeddings")
+RESPONSES = Kind("llm.responses", LLM, "/v1/responses")
+MESSAGES = Kind("llm.messages", LLM, "/v1/messages", ending=b"message_stop")
+
 TOKENIZE = Kind("llm.tokenize", LLM_QUICK, "/tokenize")
 DETOKENIZE = Kind("llm.detokenize", LLM_QUICK, "/detokenize")
 APPLY_TEMPLATE = Kind("llm.apply_template", LLM_QUICK, "/apply-template")
+COUNT_CHAT = Kind("llm.count_chat", LLM_QUICK, "/v1/chat/completions/input_tokens")
+COUNT_RESPONSES = Kind("llm.count_responses", LLM_QUICK, "/v1/responses/input_tokens")
+COUNT_MESSAGES = Kind("llm.count_messages", LLM_QUICK, "/v1/messages/count_tokens")
+SLOTS = Kind("llm.slots", LLM_QUICK, "/slots", method="GET")
+LORA_ADAPTERS = Kind("llm.lora_adapters", LLM_QUICK, "/lora-adapters", method="GET")
+SET_LORA_ADAPTERS = Kind("llm.set_lora_adapters", LLM_QUICK, "/lora-adapters")
 
-LLM_KINDS = {kind.name: kind for kind in (COMPLETION, TOKENIZE, DETOKENIZE, APPLY_TEMPLATE)}
+LLM_KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind)}
+
+
+def model_queue(queue: str, model: str) -> str:
+    """Return the queue of tasks that only workers with a certain model may take."""
+    return f"{queue}:{model}"
+
 
 _ID = "00000000-task-id-goes-here"
 
@@ -49,12 +78,12 @@ class MessageFactory:
     def __init__(self, app: Celery) -> None:
         self._templates = {name: _template(app, kind) for name, kind in LLM_KINDS.items()}
 
-    def make(self, kind: str, task_id: str) -> bytes:
-        """Return the message that a worker finds in the kind's queue."""
+    def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
+        """Return the message that a worker finds in ``queue``: one of a model, or the kind's own (the default)."""
         envelope, body = self._templates[kind]
         payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
         text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
-        return text.encode()
+        return text.replace('"@QUEUE@"', json.dumps(queue or LLM_KINDS[kind].queue)).encode()
 
 
 def _template(app: Celery, kind: Kind) -> tuple[str, str]:
@@ -69,4 +98,5 @@ def _template(app: Celery, kind: Kind) -> tuple[str, str]:
     body = base64.b64decode(message["body"]).decode()
     message["body"] = "@BODY@"
     message["properties"]["delivery_tag"] = "@TAG@"
+    message["properties"]["delivery_info"]["routing_key"] = "@QUEUE@"
     return json.dumps(message), body

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 
 from celery import Celery
 
@@ -41,31 +40,43 @@ class Sweeper:
         with store.broker_errors():
             if not self._client.set(LOCK, "1", nx=True, px=int(self._lease_s * 900)):
                 return 0
-            old = (time.time() - self._lease_s) * 1000
+            # The broker's clock, as in the records: a worker's own may be wrong.
+            seconds, micros = self._client.time()
+            now_ms = seconds * 1000 + micros / 1000
+            old = now_ms - self._lease_s * 1000
             names = self._client.zrange(store.LIVE_TASKS, 0, old, byscore=True, offset=0, num=SWEEP_LIMIT)
-            return sum(self._look_after(name.decode(), held) for held in [self._held(names)] for name in names)
+            held = self._held(names)
+            return sum(self._look_after(name.decode(), held, now_ms) for name in names)
 
     def _held(self, names: list[bytes]) -> set[str]:
         """Return the ids that some queue or worker holds a message of."""
         if not names:
             return set()
         raw = list(self._client.hvals(UNACKED))
-        messages = [json.loads(item)[0] for item in raw]
         for queue in {record["queue"] for name in names if (record := self._records.get(name.decode()))}:
-            messages += [json.loads(item) for item in self._client.lrange(queue, 0, -1)]
-        return {message["headers"]["id"] for message in messages}
+            raw += self._client.lrange(queue, 0, -1)
+        return {task_id for item in raw if (task_id := _task_id(item))}
 
-    def _look_after(self, task_id: str, held: set[str]) -> bool:
+    def _look_after(self, task_id: str, held: set[str], now_ms: float) -> bool:
         record = self._records.get(task_id)
         if not record:
             self._client.zrem(store.LIVE_TASKS, task_id)
             return False
-        now_ms = time.time() * 1000
         if record["state"] == "queued" and self._records.expire(task_id):
             return False
         lost_since = float(record.get("lease_ms", 0)) or float(record["enqueued_ms"]) + self._lease_s * 1000
         if task_id in held or now_ms < lost_since:
             return False
-        self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id))
+        self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
         logger.warning("lost task enqueued again", extra={"task_id": task_id, "kind": record["kind"]})
         return True
+
+
+def _task_id(item: bytes) -> str:
+    """Return whose message lies in a queue, or (in a list with its route) among the unacknowledged; '' if nobody's."""
+    try:
+        message = json.loads(item)
+        message = message[0] if isinstance(message, list) else message
+        return str(message["headers"]["id"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""

@@ -88,6 +88,7 @@ class EngineStep(bootsteps.StartStopStep):
         # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
+        signals.worker_shutting_down.connect(self._limit_shutdown, weak=False)
         # Not in stop(): that runs before the pool has finished its tasks.
         signals.worker_shutdown.connect(self._shut_down, weak=False)
 
@@ -96,6 +97,17 @@ class EngineStep(bootsteps.StartStopStep):
         while not self._stopping.wait(SUPERVISE_EVERY_S):
             supervisor.step(time.monotonic())
         supervisor.stop()
+
+    def _limit_shutdown(self, **_: Any) -> None:
+        """Let running tasks finish within the grace; then hand them back, or end those whose answer has begun."""
+
+        def hand_back() -> None:
+            for running in self.runtime.running.all():
+                running.call.stop(rt.SHUTDOWN)
+
+        timer = threading.Timer(self.runtime.settings.stop_grace_s, hand_back)
+        timer.daemon = True
+        timer.start()
 
     def _shut_down(self, **_: Any) -> None:
         self._stopping.set()

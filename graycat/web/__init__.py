@@ -17,10 +17,11 @@ from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK
-from graycat.web import errors, health
+from graycat.web import errors, health, openapi
+from graycat.web.api import tasks
 from graycat.web.hub import EventHub
 from graycat.web.tickets import TicketOffice
-from graycat.web.wire import llamacpp
+from graycat.web.wire import llamacpp, openai
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,16 @@ class Extension:
         self._workers: list[WorkerStatus] = []
         self._seen_at = -FLEET_FRESH_S
 
-    def serving(self, queue: str) -> list[WorkerStatus]:
-        """Return the workers that serve a queue, as of half a second ago at most."""
+    def workers(self) -> list[WorkerStatus]:
+        """Return the workers that are alive, as of half a second ago at most."""
         now = time.monotonic()
         if now - self._seen_at >= FLEET_FRESH_S:
             self._workers, self._seen_at = self.fleet.workers(), now
-        return serving(self._workers, queue)
+        return self._workers
+
+    def serving(self, queue: str) -> list[WorkerStatus]:
+        """Return the workers that serve a queue, as of half a second ago at most."""
+        return serving(self.workers(), queue)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
@@ -76,7 +81,10 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(_end)
     errors.init_app(app)
     app.register_blueprint(llamacpp.bp)
+    app.register_blueprint(openai.bp)
     app.register_blueprint(health.bp)
+    app.register_blueprint(tasks.bp)
+    app.register_blueprint(openapi.bp)
     hub.start()
     return app
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 from flask import Response, current_app, g
 from flask_httpauth import HTTPTokenAuth
 
 from graycat.apitokens import ApiToken
-from graycat.errors import Unauthorized
+from graycat.errors import Forbidden, Unauthorized
 from graycat.web.errors import error_response
 
 token_auth = HTTPTokenAuth(scheme="Bearer")
@@ -19,6 +22,18 @@ def verify_token(secret: str) -> ApiToken | None:
     if token is not None:
         g.owner = token.name
     return token
+
+
+def admin_required(view: Callable[[], Response]) -> Callable[[], Response]:
+    """Refuse API tokens without the admin scope; goes inside ``login_required``."""
+
+    @wraps(view)
+    def guarded() -> Response:
+        if not token_auth.current_user().admin:
+            raise Forbidden("this route changes an engine's state and needs an API token with the admin scope")
+        return view()
+
+    return guarded
 
 
 @token_auth.error_handler

@@ -16,8 +16,8 @@ from uuid import uuid4
 import redis
 
 from graycat import store
-from graycat.errors import BrokerUnavailable
-from graycat.events import TaskEvent
+from graycat.errors import BrokerUnavailable, GraycatError
+from graycat.events import ERROR, TaskEvent, answer
 from graycat.records import TaskRecords
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,10 @@ class Watch:
         if event.order > self._last:
             self._last, self._last_id = event.order, event.id
             self._events.put(event)
+
+    def end(self, error: GraycatError) -> None:
+        """Have the waiting request fail, whatever becomes of its task."""
+        self._events.put(TaskEvent("", ERROR, answer(error.status, error.encoded())))
 
     def wake(self) -> None:
         """Have the waiting ``get`` return None; safe from any thread or callback."""
@@ -81,6 +85,11 @@ class EventHub:
         """Forget a watch."""
         self._watches.pop(watch.task_id, None)
 
+    def end_all(self, error: GraycatError) -> None:
+        """Have every waiting request fail."""
+        for watch in list(self._watches.values()):
+            watch.end(error)
+
     def _run(self) -> None:
         while True:
             try:
@@ -108,10 +117,10 @@ class EventHub:
     @staticmethod
     def _ping(connection: redis.Connection) -> None:
         """Have the broker say something, until the connection is closed."""
-        while connection.is_connected:
-            with contextlib.suppress(redis.ConnectionError):
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+            while connection.is_connected:
                 connection.send_command("PING", check_health=False)
-            time.sleep(SILENT_AFTER_S / 3)
+                time.sleep(SILENT_AFTER_S / 3)
 
     def _take(self, message: list[bytes]) -> None:
         if message[0] == b"message":

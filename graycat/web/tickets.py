@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from uuid import uuid4
 
 import kombu.exceptions
 from celery import Celery
 
-from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTimeout
+from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
 from graycat.events import CANCELLED, ERROR, STARTED, TaskEvent
 from graycat.records import NewTask, TaskRecords
 from graycat.settings import Settings
@@ -21,10 +22,24 @@ logger = logging.getLogger(__name__)
 
 #: Seconds past a task's own deadlines after which a waiting request gives it up: its worker is dead or cut off.
 OVERDUE_S = 10.0
+#: Seconds after which a queue deadline is looked at again that the broker was not there for.
+RETRY_EXPIRY_S = 1.0
 
 
 class ClientGone(Exception):
     """Raised in a request whose client has hung up; nobody reads what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a request asks for. ``body`` is what the engine gets, ``queue`` the kind's or a model's."""
+
+    kind: Kind
+    queue: str
+    mode: str
+    body: bytes
+    owner: str
+    request_id: str
 
 
 class TicketOffice:
@@ -37,26 +52,34 @@ class TicketOffice:
         self._app = app
         self._messages = MessageFactory(app)
 
-    def submit(self, kind: Kind, mode: str, body: bytes, *, owner: str, request_id: str) -> Ticket:
-        """Accept a task, or raise BrokerUnavailable with nothing queued."""
-        task_id = uuid4().hex
-        watch = self.hub.watch(task_id)
-        task = NewTask(
-            id=task_id,
-            kind=kind.name,
-            mode=mode,
-            queue=kind.queue,
-            body=body,
-            owner=owner,
-            channel=self.hub.channel,
-            request_id=request_id,
-        )
+    def submit(self, submission: Submission) -> Ticket:
+        """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
+        watch = self.hub.watch(uuid4().hex)
         try:
-            self.records.create(task, self._messages.make(kind.name, task_id))
-        except BrokerUnavailable:
+            self._create(watch.task_id, submission, self.hub.channel)
+        except GraycatError:
             self.hub.unwatch(watch)
             raise
         return Ticket(self, watch)
+
+    def enqueue(self, submission: Submission) -> str:
+        """Accept a task that nobody waits for; return its id. Raises as ``submit``."""
+        task_id = uuid4().hex
+        self._create(task_id, submission, channel="")
+        return task_id
+
+    def _create(self, task_id: str, submission: Submission, channel: str) -> None:
+        task = NewTask(
+            id=task_id,
+            kind=submission.kind.name,
+            mode=submission.mode,
+            queue=submission.queue,
+            body=submission.body,
+            owner=submission.owner,
+            channel=channel,
+            request_id=submission.request_id,
+        )
+        self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
     def cancel(self, task_id: str) -> None:
         """Ask a task to stop, and tell the worker that runs it."""
@@ -116,13 +139,17 @@ class Ticket:
     def _keep_deadlines(self, now: float) -> None:
         if self._queue_deadline is not None and now >= self._queue_deadline:
             self._queue_deadline = None
-            # Where it has expired, its last event says so; else a worker has it.
-            self._office.records.expire(self.task_id)
+            try:
+                # Where it has expired, its last event says so; else a worker has it.
+                self._office.records.expire(self.task_id)
+            except BrokerUnavailable:
+                self._queue_deadline = now + RETRY_EXPIRY_S
         if now >= self._overdue_at:
             raise TaskTimeout
 
     def _checked(self, event: TaskEvent) -> TaskEvent:
-        self._ended = event.terminal
+        # An event without an id is this process's own: the task goes on, and is cancelled when the ticket is closed.
+        self._ended = event.terminal and bool(event.id)
         if event.kind == ERROR:
             raise EngineError(*event.answer())
         if event.kind == CANCELLED:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
-from flask import Response, current_app, g, request
+from flask import Response, current_app, g, jsonify, request
 
 from graycat.errors import GraycatError
 from graycat.events import CHUNK, TaskEvent
 from graycat.tasks.signatures import STREAM, Kind
 from graycat.web.hangup import watched
-from graycat.web.tickets import ClientGone, Ticket, TicketOffice
+from graycat.web.tickets import ClientGone, Submission, Ticket, TicketOffice
+from graycat.web.wire.dialects import Dialect
 
-#: Turns one of the engine's events into the one chunk that the client gets.
-Dialect = Callable[[bytes], bytes]
-
-#: The one keep-alive that every Unity client tolerates.
-BLANK_LINE = b"\n"
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -27,13 +23,30 @@ def office() -> TicketOffice:
     return found
 
 
-def respond(kind: Kind, mode: str, body: bytes, dialect: Dialect | None = None) -> Response:
-    """Run a task for this request and return its answer; a client that hangs up cancels it."""
-    ticket = office().submit(kind, mode, body, owner=g.owner, request_id=g.request_id)
+def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) -> Response:
+    """Run a task for this request and return its answer; a client that hangs up cancels it.
+
+    ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
+    """
+    submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
+    if "respond-async" in _preferences():
+        return _accepted(office().enqueue(submission))
+    ticket = office().submit(submission)
     g.task_id = ticket.task_id
-    if mode == STREAM and dialect is not None:
-        return _streamed(ticket, dialect, office().settings.keepalive_s)
-    return _whole(ticket)
+    return _streamed(ticket, dialect, office().settings.keepalive_s) if mode == STREAM else _whole(ticket)
+
+
+def _preferences() -> set[str]:
+    return {part.strip().lower() for value in request.headers.getlist("Prefer") for part in value.split(",")}
+
+
+def _accepted(task_id: str) -> Response:
+    g.task_id = task_id
+    response = jsonify(id=task_id, state="queued", links={"self": f"/tasks/{task_id}"})
+    response.status_code = 202
+    response.headers["Location"] = f"/tasks/{task_id}"
+    response.headers["Preference-Applied"] = "respond-async"
+    return response
 
 
 def _whole(ticket: Ticket) -> Response:
@@ -64,10 +77,9 @@ def _chunks(ticket: Ticket, event: TaskEvent | None, dialect: Dialect, keepalive
     """Yield one event a chunk: Unity's clients parse each read of the body as one event."""
     try:
         while event is None or event.kind == CHUNK:
-            yield dialect(event.data) if event is not None else BLANK_LINE
+            yield dialect.event(event.data) if event is not None else dialect.keepalive
             event = ticket.next(keepalive_s)
     except ClientGone:
         return
     except GraycatError as error:
-        # The status is out already; both Unity clients and llama.cpp's read an error as an event.
-        yield b"data: " + error.encoded() + b"\n\n"
+        yield dialect.error(error)

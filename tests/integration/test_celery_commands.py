@@ -37,7 +37,8 @@ def test_workers_answer_a_ping(stack: Stack) -> None:
 def test_each_worker_consumes_its_queues_interactive_first(stack: Stack) -> None:
     found = replies(stack, "active_queues")
     queues = {name: [queue["name"] for queue in consumed] for name, consumed in found.items()}
-    assert queues == {"llm": ["llm", "llm.batch"], "quick": ["llm.quick"]}
+    model = "gemma-3-270m-q4_k_m"
+    assert queues == {"llm": ["llm", f"llm:{model}", "llm.batch"], "quick": ["llm.quick", f"llm.quick:{model}"]}
 
 
 def test_what_runs_shows_its_id_and_no_prompt(stack: Stack) -> None:

@@ -140,7 +140,7 @@ def web_forks(stack: Stack) -> bool:
 
 @pytest.mark.parametrize("moment", [some_process, some_line, web_forks])
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(new_home: NewHome, moment: Callable[[Stack], bool]) -> None:
-    stack = Stack(new_home())
+    stack = Stack(new_home(), env={"GRAYCAT_STOP_GRACE_S": str(GRACE_S)})
     stack.launch("up", "graycat up")
     try:
         eventually(lambda: moment(stack), START_S, every_s=0.005)

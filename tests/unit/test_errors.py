@@ -19,6 +19,13 @@ KNOWN = [
     (errors.TaskCancelled(), 499, "task_cancelled", None),
     (errors.EngineNotReady(), 503, "unavailable_error", 2),
     (errors.EngineLost(), 502, "engine_lost", None),
+    (errors.EngineNonsense(), 502, "engine_nonsense", None),
+    (errors.Forbidden("no"), 403, "permission_error", None),
+    (errors.ModelNotFound("gpt"), 404, "model_not_found", None),
+    (errors.TaskNotFound(), 404, "task_not_found", None),
+    (errors.PromptTooLarge("no"), 413, "prompt_too_large", None),
+    (errors.ShuttingDown(), 503, "shutting_down", 5),
+    (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graycat import log
-from graycat.log import CHATTY, PRIVATE, EventFormatter
+from graycat.log import LEAST_LEVELS, PRIVATE, EventFormatter
 from graycat.settings import Settings
 
 
@@ -112,7 +112,7 @@ def untouched_logging() -> Iterator[None]:
     """Put logging back as pytest had it."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in CHATTY}
+    levels = {name: logging.getLogger(name).level for name in LEAST_LEVELS}
     # pytest's own handlers would be closed by ``force``.
     root.handlers = []
     yield

@@ -70,7 +70,7 @@ def test_a_stream_that_is_no_bool_is_refused(stream: Any) -> None:
         {"prompt": [1, 2, 3]},
         {"prompt": ["Hi", 1]},
         {"prompt": "Hi", "n": 1, "n_cmpl": 1, "response_fields": []},
-        {"prompt": "Hi", "n_probs": 3, "return_tokens": True},
+        {"prompt": "Hi", "n_probs": 3, "stop": [], "return_tokens": False},
     ],
 )
 def test_one_answer_to_one_prompt_can_be_gathered(body: dict[str, Any]) -> None:
@@ -86,6 +86,8 @@ def test_one_answer_to_one_prompt_can_be_gathered(body: dict[str, Any]) -> None:
         {"prompt": "Hi", "n": 2},
         {"prompt": "Hi", "n_cmpl": 2},
         {"prompt": "Hi", "response_fields": ["content"]},
+        {"prompt": "Hi", "stop": ["\n"]},
+        {"prompt": "Hi", "return_tokens": True},
     ],
 )
 def test_lists_of_answers_and_picked_fields_cannot_be_gathered(body: dict[str, Any]) -> None:

@@ -3,59 +3,105 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
 from graycat.errors import EngineNotReady
 from graycat.tasks import signatures
-from graycat.tasks.signatures import GATHER, LLM, PLAIN, STREAM
+from graycat.tasks.signatures import LLM
 from graycat.web.auth import token_auth
-from graycat.web.waiting import respond
+from graycat.web.wire.route import Route, add_routes
 
 bp = Blueprint("llamacpp", __name__)
 
-#: Unity's v3 client reads its socket in pieces of 4,096 bytes and takes each piece for a whole event.
-LARGEST_EVENT = 3000
-#: What a final event repeats of the request, in the order in which it is left out.
-ECHOES = ("prompt", "generation_settings")
+#: Unity's clients before version 3, whose ``embeddings`` want an object where llama.cpp answers a list.
+OLD_UNITY_AGENT = "UnityPlayer/"
 
 
-@bp.post("/completion")
-@token_auth.login_required
-def completion() -> ResponseReturnValue:
-    """Complete a prompt, whole or as server-sent events."""
-    raw = request.get_data(cache=False)
-    body = params.read_object(raw)
+def completion(body: dict[str, Any]) -> None:
+    """Check the prompt of a completion."""
     params.completion_prompt(body)
-    if params.streams(body):
-        return respond(signatures.COMPLETION, STREAM, raw, completion_event)
-    if not params.gatherable(body):
-        return respond(signatures.COMPLETION, PLAIN, raw)
-    # A stream stops at once when it is hung up; a plain call to llama.cpp may run on to its end.
-    return respond(signatures.COMPLETION, GATHER, json.dumps(body | {"stream": True}).encode())
 
 
-@bp.post("/tokenize")
-@token_auth.login_required
-def tokenize() -> ResponseReturnValue:
-    """Split text into the model's tokens."""
-    return _quick(signatures.TOKENIZE)
+def flat_embedding(reply: bytes) -> bytes:
+    """Return an embedding as the client of this request reads it.
+
+    Version 3 of Unity's asset, and everybody else, gets the engine's list; the versions before it parse an object.
+    """
+    if not request.headers.get("User-Agent", "").startswith(OLD_UNITY_AGENT):
+        return reply
+    embedding = json.loads(reply)[0]["embedding"]
+    if embedding and isinstance(embedding[0], list):
+        embedding = embedding[0]
+    return json.dumps({"embedding": embedding}).encode()
 
 
-@bp.post("/detokenize")
-@token_auth.login_required
-def detokenize() -> ResponseReturnValue:
-    """Join the model's tokens to text."""
-    return _quick(signatures.DETOKENIZE)
+_COMPLETION = (
+    "prompt",
+    "n_predict",
+    "stream",
+    "temperature",
+    "grammar",
+    "json_schema",
+)
 
-
-@bp.post("/apply-template")
-@token_auth.login_required
-def apply_template() -> ResponseReturnValue:
-    """Write chat messages as the model's prompt."""
-    return _quick(signatures.APPLY_TEMPLATE)
+ROUTES = (
+    Route(
+        signatures.COMPLETION,
+        ("/completion", "/completions"),
+        "Complete a prompt, whole or as server-sent events.",
+        streams=True,
+        check=completion,
+        gatherable=params.gatherable,
+        fields=_COMPLETION,
+        required=("prompt",),
+    ),
+    Route(
+        signatures.INFILL,
+        ("/infill",),
+        "Fill in code between a prefix and a suffix.",
+        streams=True,
+        fields=("input_prefix", "input_suffix", "stream"),
+    ),
+    Route(
+        signatures.EMBEDDINGS,
+        ("/embeddings", "/embedding"),
+        "Turn text into vectors.",
+        reshape=flat_embedding,
+        fields=("content",),
+    ),
+    Route(
+        signatures.RERANK,
+        ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"),
+        "Order documents by how well they answer a query.",
+        fields=("query", "documents"),
+    ),
+    Route(
+        signatures.TOKENIZE,
+        ("/tokenize",),
+        "Split text into the model's tokens.",
+        fields=("content",),
+    ),
+    Route(
+        signatures.DETOKENIZE,
+        ("/detokenize",),
+        "Join tokens to text.",
+        fields=("tokens",),
+    ),
+    Route(
+        signatures.APPLY_TEMPLATE,
+        ("/apply-template",),
+        "Write chat messages as the model's prompt.",
+        fields=("messages",),
+    ),
+    Route(signatures.SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
+    Route(signatures.LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
+    Route(signatures.SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
+)
+add_routes(bp, ROUTES)
 
 
 @bp.route("/props", methods=["GET", "POST"])
@@ -65,36 +111,17 @@ def props() -> ResponseReturnValue:
 
     Unity asks by POST, with a body to ignore; a stock llama.cpp server would take that for a change of its settings.
     """
+    return Response(_props(), content_type="application/json; charset=utf-8")
+
+
+@bp.post("/template")
+@token_auth.login_required
+def template() -> ResponseReturnValue:
+    """Tell the model's chat template, as Unity's clients before version 3 ask for it."""
+    return jsonify(template=json.loads(_props()).get("chat_template", ""))
+
+
+def _props() -> str:
     for worker in current_app.extensions["graycat"].serving(LLM):
-        return Response(worker.props, content_type="application/json; charset=utf-8")
+        return str(worker.props)
     raise EngineNotReady
-
-
-def _quick(kind: signatures.Kind) -> ResponseReturnValue:
-    raw = request.get_data(cache=False)
-    params.read_object(raw)
-    return respond(kind, PLAIN, raw)
-
-
-def completion_event(event: bytes) -> bytes:
-    """Return one event of a stream as every known Unity client can read it.
-
-    - The final event repeats the prompt. Over ``LARGEST_EVENT`` bytes it breaks the v3 client's reader, and the game
-      gets an empty answer, so then it goes without.
-    - The v1 and v2 clients split the body at each ``data: ``, also inside a text.
-    """
-    if len(event) > LARGEST_EVENT:
-        event = _without_echoes(event)
-    if event.count(b"data: ") > 1:
-        head, text = event[:6], event[6:]
-        event = head + text.replace(b"data: ", rb"data\u003a ")
-    return event
-
-
-def _without_echoes(event: bytes) -> bytes:
-    final = json.loads(event.removeprefix(b"data: "))
-    for field in ECHOES:
-        if len(event) > LARGEST_EVENT:
-            final.pop(field, None)
-            event = b"data: " + json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
-    return event

@@ -50,7 +50,8 @@ def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:
         engine = engine_at(seen.url)
         engine.healthy()
         engine.describe()
-    assert [(method, path) for method, path, _ in seen.requests] == [("GET", "/health"), ("GET", "/props")]
+    asked = [(method, path) for method, path, _ in seen.requests]
+    assert asked == [("GET", "/health"), ("GET", "/props"), ("GET", "/v1/models")]
 
 
 @pytest.mark.parametrize(

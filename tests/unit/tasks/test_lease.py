@@ -52,7 +52,10 @@ def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
         with worker.runtime.running.track(worker.claim()):
             status = reported(broker, lambda status: status.busy == 1 and status.consuming)
         props = '{"total_slots": 2}'
-        assert status == WorkerStatus("llm@here", ("llm", "llm.batch"), "scripted", "ready", True, 2, 1, props)
+        models: dict[str, Any] = {"models": (), "model_list": '{"object": "list", "data": []}'}
+        assert status == WorkerStatus(
+            "llm@here", ("llm", "llm.batch"), "scripted", "ready", True, 2, 1, props, **models
+        )
         reported(broker, lambda status: status.busy == 0)
 
 

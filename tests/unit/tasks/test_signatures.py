@@ -79,13 +79,17 @@ def test_making_messages_needs_no_broker(no_broker) -> None:
     assert MessageFactory(create_celery(no_broker)).make("llm.tokenize", "x")
 
 
+SLOTTED = ["llm.completion", "llm.infill", "llm.embeddings", "llm.rerank", "llm.chat", "llm.openai_completion"]
+SLOTTED += ["llm.openai_embeddings", "llm.responses", "llm.messages"]
+QUICK = ["llm.tokenize", "llm.detokenize", "llm.apply_template", "llm.count_chat", "llm.count_responses"]
+QUICK += ["llm.count_messages", "llm.slots", "llm.lora_adapters", "llm.set_lora_adapters"]
+
+
 def test_calls_that_need_no_slot_have_a_lane_of_their_own() -> None:
     queues = {kind.name: kind.queue for kind in LLM_KINDS.values()}
     assert queues == {
-        "llm.completion": "llm",
-        "llm.tokenize": "llm.quick",
-        "llm.detokenize": "llm.quick",
-        "llm.apply_template": "llm.quick",
+        **dict.fromkeys(SLOTTED, "llm"),
+        **dict.fromkeys(QUICK, "llm.quick"),
     }
 
 

@@ -64,6 +64,7 @@ def report(broker: Valkey) -> Callable[..., None]:
 
     def report_worker(*queues: str, **changes: Any) -> None:
         fields = {
+            "name": f"{queues[0]}@box",
             "engine": "xllamacpp",
             "engine_state": "ready",
             "consuming": True,
@@ -71,6 +72,6 @@ def report(broker: Valkey) -> Callable[..., None]:
             "busy": 0,
             "props": "{}",
         }
-        Fleet(broker.client).report(WorkerStatus(name=f"{queues[0]}@box", queues=queues, **{**fields, **changes}))
+        Fleet(broker.client).report(WorkerStatus(queues=queues, **{**fields, **changes}))
 
     return report_worker

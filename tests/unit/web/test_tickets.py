@@ -17,7 +17,7 @@ from graycat.settings import Settings
 from graycat.tasks.signatures import COMPLETION, TOKENIZE
 from graycat.web import tickets
 from graycat.web.hub import EventHub
-from graycat.web.tickets import ClientGone, Ticket, TicketOffice
+from graycat.web.tickets import ClientGone, Submission, Ticket, TicketOffice
 from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, changed, claimed, eventually, outcome_of
 
 
@@ -42,7 +42,7 @@ def office(office_with) -> TicketOffice:
 
 
 def submit(office: TicketOffice) -> Ticket:
-    return office.submit(COMPLETION, "stream", b'{"prompt":"Hi"}', owner="tests", request_id="r-1")
+    return office.submit(Submission(COMPLETION, "llm", "stream", b'{"prompt":"Hi"}', "tests", "r-1"))
 
 
 def rest_of(ticket: Ticket) -> list[tuple[str, bytes]]:
@@ -56,7 +56,7 @@ def rest_of(ticket: Ticket) -> list[tuple[str, bytes]]:
 
 
 def test_a_request_becomes_a_task(office, records, client) -> None:
-    ticket = office.submit(TOKENIZE, "plain", b'{"content":"Hi"}', owner="game", request_id="r-7")
+    ticket = office.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
     record = records.get(ticket.task_id)
     assert (record["state"], record["kind"], record["mode"], record["queue"]) == (
         "queued",

@@ -1,0 +1,117 @@
+"""``make bench``: measure this copy, and write the table in docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import load
+from bench.engine_ratio import Target, compare
+from tests.stack import ROOT, Stack, free_ports, running
+
+REPORT = ROOT / "docs" / "performance.md"
+MARK = "<!-- below this line: written by make bench -->"
+#: The limits that graycat sets itself; differences in ms, ratios without a unit.
+GOALS = {"tok": 4.0, "ttft": 6.0, "tps@1": 0.97, "tps@4": 0.97}
+
+
+@contextmanager
+def fake_engine(*options: str) -> Iterator[str]:
+    """Run an engine that answers at once; yield its address."""
+    (port,) = free_ports(1)
+    command = [sys.executable, str(ROOT / "tests" / "fakes" / "llama_server.py"), "--port", str(port), *options]
+    process = subprocess.Popen(command)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def against_the_engine(home: Path, rounds: int) -> list[str]:
+    """Return the table rows of the ratios to the bare engine."""
+    with running(Stack(home)) as stack:
+        medians = compare(Target(stack.llm_url), Target(stack.url, stack.token), rounds)
+    rows = []
+    for name, (bare, ours) in medians.items():
+        goal = GOALS[name]
+        if name.startswith("tps"):
+            rows.append(f"| {name}, tokens a second | {bare:.1f} | {ours:.1f} | x {ours / bare:.3f} | x {goal} |")
+        else:
+            rows.append(f"| {name}, ms | {bare:.2f} | {ours:.2f} | + {ours - bare:.2f} | + {goal:g} |")
+    return rows
+
+
+def calls(home: Path, seconds: float) -> str:
+    """Return the row of many short calls."""
+    with fake_engine() as engine, running(Stack(home, env={"LLAMA_SERVER_URL": engine})) as stack:
+        message = load.request(stack.url, stack.token, "/tokenize", {"content": "hello world"})
+        asyncio.run(load.calls(stack.url, message, clients=32, seconds=1))
+        result = asyncio.run(load.calls(stack.url, message, clients=32, seconds=seconds))
+    return (
+        f"| `/tokenize`, 32 clients | {result.rate:.0f} a second | p50 {result.percentile(50):.0f} ms, "
+        f"p95 {result.percentile(95):.0f} ms | 500 a second, p95 100 ms |"
+    )
+
+
+def streams(home: Path, clients: int, tokens: int) -> str:
+    """Return the row of many slow streams."""
+    options = ("--slots", str(clients), "--interval", "1.0")
+    with fake_engine(*options) as engine, running(Stack(home, env={"LLAMA_SERVER_URL": engine})) as stack:
+        message = load.request(
+            stack.url, stack.token, "/completion", {"prompt": "x", "n_predict": tokens, "stream": True}
+        )
+        result = asyncio.run(load.streams(stack.url, message, clients))
+        memory_mb, threads = web_size(stack)
+    return (
+        f"| {clients} streams, a token a second each | p50 {result.percentile(50):.0f} ms, p99 "
+        f"{result.percentile(99):.0f} ms, longest {max(result.times_ms):.0f} ms | web {memory_mb:.0f} MB, "
+        f"{threads} threads | 250 ms, 300 MB |"
+    )
+
+
+def web_size(stack: Stack) -> tuple[float, int]:
+    """Return peak memory (MB) and threads of the web process that serves."""
+    statuses = [
+        Path(f"/proc/{pid}/status").read_text() for pid, line in stack.family().items() if "graycat web" in line
+    ]
+    values = [dict(row.split(":", 1) for row in status.splitlines()) for status in statuses]
+    return max(int(value["VmHWM"].split()[0]) for value in values) / 1024, max(
+        int(value["Threads"]) for value in values
+    )
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--only", choices=("engine", "calls", "streams"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="graycat-bench-") as folder:
+        lines = [f"Measured {time.strftime('%Y-%m-%d')}.", ""]
+        if options.only in (None, "engine"):
+            lines += ["| | bare engine | graycat | difference | goal |", "|---|---|---|---|---|"]
+            lines += [*against_the_engine(Path(folder) / "engine", options.rounds), ""]
+        if options.only in (None, "calls", "streams"):
+            lines += ["| with an engine that answers at once | | | goal |", "|---|---|---|---|"]
+        if options.only in (None, "calls"):
+            lines.append(calls(Path(folder) / "calls", options.seconds))
+        if options.only in (None, "streams"):
+            lines.append(streams(Path(folder) / "streams", options.streams, tokens=12))
+    sys.stdout.write("\n".join(lines) + "\n")
+    if options.only is None:
+        kept = REPORT.read_text().partition(MARK)[0]
+        REPORT.write_text(kept + MARK + "\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

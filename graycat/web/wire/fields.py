@@ -1,0 +1,34 @@
+"""The request fields that the documentation names; engines take many more, and graycat passes all of them on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": -1}
+_TEXTS = {"oneOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_OBJECTS = {"type": "array", "items": {"type": "object"}}
+
+#: JSON schema of each field, its meaning within.
+FIELDS: dict[str, dict[str, Any]] = {
+    "prompt": {
+        "oneOf": [_TEXT, {"type": "array", "items": {"oneOf": [_TEXT, {"type": "integer"}]}, "minItems": 1}],
+        "description": "Text, token ids, or a list of prompts.",
+    },
+    "n_predict": _COUNT | {"description": "Most tokens to generate; -1: until the model ends."},
+    "max_tokens": _COUNT | {"description": "Most tokens to generate."},
+    "stream": {"type": "boolean", "description": "Server-sent events instead of one answer."},
+    "temperature": {"type": "number", "description": "Randomness; 0 always takes the likeliest token."},
+    "grammar": _TEXT | {"description": "A GBNF grammar that the answer follows."},
+    "json_schema": {"type": "object", "description": "A JSON schema that the answer follows."},
+    "messages": _OBJECTS | {"description": "The chat so far: objects with role and content."},
+    "model": _TEXT | {"description": "One of GET /v1/models; any worker without it."},
+    "tools": _OBJECTS | {"description": "Functions that the model may call."},
+    "content": _TEXTS | {"description": "The text."},
+    "input": _TEXTS | {"description": "A text, or a list of texts."},
+    "tokens": {"type": "array", "items": {"type": "integer"}, "description": "Token ids."},
+    "input_prefix": _TEXT | {"description": "The code before the gap."},
+    "input_suffix": _TEXT | {"description": "The code behind the gap."},
+    "query": _TEXT | {"description": "What the documents should answer."},
+    "documents": {"type": "array", "items": _TEXT, "description": "The texts to order."},
+}
