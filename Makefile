@@ -8,7 +8,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports format lock clean
+.PHONY: help run test check lint types imports bench format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ types: $(DEV_READY) ## Check types
 
 imports: $(DEV_READY) ## Check who imports whom
 	@$(BIN)/lint-imports
+
+bench: $(DEV_READY) ## Measure against the bare engine; writes docs/performance.md
+	@exec $(BIN)/python -m bench.run $(ARGS)
 
 format: $(DEV_READY) ## Repair style and format
 	@$(BIN)/ruff check --fix

@@ -57,6 +57,8 @@ class Settings:
     gpu_layers: int = field(default=0, metadata={"name": "GPU_LAYERS"})
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = 4
+    #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.
+    llm_embeddings: bool = False
     #: Context of one slot, in tokens.
     llm_context: int = 8192
 

@@ -40,9 +40,12 @@ def packaged_model(folder: Path) -> Path:
 @click.option("--slots", type=int, required=True)
 @click.option("--context", type=int, required=True, help="Tokens a slot.")
 @click.option("--gpu-layers", type=int, default=0)
+@click.option("--embeddings", is_flag=True, help="Serve embeddings too; completions get slower.")
 @click.option("--models", type=click.Path(path_type=Path), required=True, help="Folder of the packaged model.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="A GGUF file to serve instead.")
-def main(port: int, slots: int, context: int, gpu_layers: int, models: Path, model: Path | None) -> None:
+def main(
+    port: int, slots: int, context: int, gpu_layers: int, embeddings: bool, models: Path, model: Path | None
+) -> None:
     """Serve a model on 127.0.0.1 until a signal comes."""
     import xllamacpp
 
@@ -55,9 +58,10 @@ def main(port: int, slots: int, context: int, gpu_layers: int, models: Path, mod
     params.n_gpu_layers = gpu_layers
     params.cpuparams.n_threads = os.cpu_count() or 1
     params.endpoint_slots = params.endpoint_metrics = True
-    # Embeddings beside completions; OpenAI's form of them needs one vector a text.
-    params.embedding = True
-    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    if embeddings:
+        # OpenAI's form of them needs one vector a text.
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     # The browser page of llama.cpp has no business behind a gateway.
     params.ui = False
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

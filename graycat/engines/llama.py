@@ -98,6 +98,8 @@ def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
     command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
     command += ["--gpu-layers", str(settings.gpu_layers), "--models", str(settings.home / "models" / "text")]
+    if settings.llm_embeddings:
+        command.append("--embeddings")
     if settings.model_url:
         command += ["--model", str(model_path(settings))]
     return LlamaEngine("xllamacpp", settings.llm_url, start=command)

@@ -6,6 +6,8 @@ import logging
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from flask import Flask, Response, g, request
@@ -98,10 +100,13 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     extra = {"method": request.method, "route": request.url_rule or "-", "status": response.status_code}
-    extra |= {"ms": round((time.monotonic() - g.started) * 1000), "owner": g.get("owner", "-")}
-    extra |= {"task_id": g.get("task_id", "-"), "request_id": g.request_id}
-    # A stream's time is that until its first event.
+    extra |= {"owner": g.get("owner", "-"), "task_id": g.get("task_id", "-"), "request_id": g.request_id}
     quiet = request.endpoint in QUIET_ENDPOINTS and response.status_code < 400
     level = logging.DEBUG if quiet else logging.INFO
-    logger.log(level, "request", extra=extra)
+    # When all of it is sent: a line costs more than a token, and a stream's first is waited for.
+    response.call_on_close(partial(_log, level, g.started, extra))
     return response
+
+
+def _log(level: int, started: float, extra: dict[str, Any]) -> None:
+    logger.log(level, "request", extra=extra | {"ms": round((time.monotonic() - started) * 1000)})

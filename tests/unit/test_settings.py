@@ -29,6 +29,7 @@ READ = [
     ("model_url", "MODEL_URL", "/models/a.gguf", "/models/a.gguf"),
     ("gpu_layers", "GPU_LAYERS", "99", 99),
     ("llm_slots", "GRAYCAT_LLM_SLOTS", "8", 8),
+    ("llm_embeddings", "GRAYCAT_LLM_EMBEDDINGS", "true", True),
     ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),

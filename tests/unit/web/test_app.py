@@ -103,7 +103,7 @@ def test_every_answer_has_a_request_id_and_no_two_the_same(web) -> None:
 
 def test_each_request_leaves_a_line_without_its_secrets(web, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    web.post("/completion", data=b'{"my": "secret diary"', headers={"X-Request-ID": "r-1"})
+    web.post("/completion", data=b'{"my": "secret diary"', headers={"X-Request-ID": "r-1"}).close()
     (record,) = [record for record in caplog.records if record.message == "request"]
     fields = vars(record)
     assert (fields["method"], str(fields["route"]), fields["status"]) == ("POST", "/completion", 400)
@@ -117,5 +117,5 @@ def test_only_what_goes_well_every_second_is_quiet(
     web, caplog: pytest.LogCaptureFixture, path: str, level: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    web.get(path)
+    web.get(path).close()
     assert [record.levelname for record in caplog.records if record.message == "request"] == [level]
