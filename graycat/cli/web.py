@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from functools import partial
@@ -57,6 +58,7 @@ class WebServer(BaseApplication):
             "keepalive": KEEPALIVE_S,
             "graceful_timeout": int(settings.stop_grace_s),
             "logger_class": PropagatingLogger,
+            "post_fork": end_when_told,
             "post_worker_init": partial(answer_before_the_end, settings.stop_grace_s - LAST_WORDS_S),
             # It would open a socket in the home directory.
             "control_socket_disable": True,
@@ -70,6 +72,11 @@ class WebServer(BaseApplication):
 
         log.setup(self._settings)
         return create_app(self._settings)
+
+
+def end_when_told(_server: object, _worker: object) -> None:
+    """Have a new child end at SIGTERM; until it has its own handlers, it would swallow the signal by its parent's."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def answer_before_the_end(patience_s: float, worker: Worker) -> None:

@@ -24,7 +24,8 @@ end
 local function conclude(state, status, kind, data)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
-  redis.call('HDEL', record, 'lease_ms')
+  -- The body may be megabytes, and nobody reads it again.
+  redis.call('HDEL', record, 'lease_ms', 'body')
   emit(keep[3], kind, data)
   redis.call('ZREM', live, task_id)
   redis.call('PEXPIRE', record, keep[1])

@@ -43,7 +43,8 @@ class EngineTask(Task):
         runtime = rt.current()
         if not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
             raise Reject("the engine is not ready", requeue=True)
-        claimed = runtime.records.claim(task_id, runtime.name)
+        # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.
+        claimed = "running here" if runtime.running.has(task_id) else runtime.records.claim(task_id, runtime.name)
         if isinstance(claimed, str):
             logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
             return

@@ -60,6 +60,11 @@ class RunningTasks:
         running.call.stop(reason)
         return True
 
+    def has(self, task_id: str) -> bool:
+        """Tell whether a task runs here."""
+        with self._lock:
+            return task_id in self._by_id
+
     def all(self) -> list[Running]:
         """Return the attempts under way."""
         with self._lock:

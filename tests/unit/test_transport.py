@@ -63,3 +63,16 @@ def test_what_is_sent_arrives(app: Celery, broker: Valkey) -> None:
             app.send_task("llm.completion", args=["x"], task_id=f"id-{number}", queue="llm", producer=producer)
     ids = [json.loads(message)["headers"]["id"] for message in broker.client.lrange("llm", 0, -1)]
     assert ids == ["id-1", "id-0"]
+
+
+def test_a_channel_that_closes_puts_nothing_back_that_still_runs(app: Celery, broker: Valkey) -> None:
+    connection = app.connection_for_write()
+    with app.amqp.Producer(connection) as producer:
+        producer.publish({}, routing_key="llm", exchange="")
+    consumer: Any = app.connection_for_read()
+    simple = consumer.SimpleQueue("llm")
+    simple.get(timeout=5)
+    consumer.release()
+    assert broker.client.llen("llm") == 0
+    assert broker.client.hlen("unacked") == 1
+    connection.release()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 from graycat.cli.web import PropagatingLogger, WebServer
@@ -44,3 +45,15 @@ def test_gunicorn_logs_no_requests(caplog) -> None:
     caplog.set_level(logging.DEBUG)
     PropagatingLogger(WebServer(Settings()).cfg).access(None, None, {}, None)
     assert caplog.records == []
+
+
+def test_a_new_child_can_be_ended_before_it_has_handlers_of_its_own() -> None:
+    script = (
+        "import os, signal\n"
+        "from graycat.cli.web import WebServer\n"
+        "from graycat.settings import Settings\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "WebServer(Settings()).cfg.post_fork(None, None)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    assert run([sys.executable, "-c", script]).returncode == -signal.SIGTERM

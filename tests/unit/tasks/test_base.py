@@ -53,6 +53,17 @@ def test_an_answer_that_makes_no_sense_ends_the_task_at_once(broker: Valkey, mod
         assert worker.ended(task_id)[0] == "failed"
 
 
+def test_a_task_that_runs_here_is_left_alone_when_it_is_delivered_again(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        attempt = worker.claim()
+        worker.client.hdel(f"graycat:task:{attempt.task_id}", "lease_ms")
+        # As after an outage of the broker that was longer than the lease.
+        with worker.runtime.running.track(attempt):
+            worker.run(attempt.task_id)
+        assert worker.records.get(attempt.task_id)["attempt"] == "1"
+        assert worker.seen.requests == []
+
+
 def test_a_task_that_nobody_knows_is_dropped(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker:
         worker.task().execute("nobody")
