@@ -15,6 +15,10 @@ import click
 #: Prompt tokens computed between two looks at whether the caller is still there: small, so that a hang-up during a
 #: long prompt frees the slot soon. On a CPU larger batches gain nothing.
 BATCH_TOKENS = 128
+#: Niceness of the engine on a CPU that it shares with everything which carries its tokens away. Its threads spin while
+#: they wait for each other; with four streams, measured in turn, 0.93 of the bare engine's tokens a second came
+#: through without this, 0.97 with it.
+NICENESS = 10
 
 
 def packaged_model(folder: Path) -> Path:
@@ -49,6 +53,7 @@ def main(
     """Serve a model on 127.0.0.1 until a signal comes."""
     import xllamacpp
 
+    os.nice(NICENESS)
     params = xllamacpp.CommonParams()
     params.model.path = str(model or packaged_model(models))
     params.model_alias = {Path(params.model.path).stem}
