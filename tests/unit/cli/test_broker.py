@@ -16,7 +16,7 @@ from graycat.cli.broker import private_folder, serve, server_command, wait_for_o
 from graycat.engines.process import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.unit.helpers import PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
+from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
 
 GRAYCAT = Path(sys.executable).parent / "graycat"
 
@@ -178,3 +178,9 @@ def test_graycat_broker_is_refused_where_there_is_another(name: str, monkeypatch
     with pytest.raises(SettingsError, match=name):
         command.broker.main([], standalone_mode=False)
     assert not (tmp_path / "home").exists()
+
+
+def test_a_server_that_is_not_up_yet_is_waited_for_by_nobody(no_broker: Settings) -> None:
+    watch = Stopwatch()
+    wait_for_others(store.connect(no_broker), 30)
+    assert watch.seconds < AT_ONCE_S
