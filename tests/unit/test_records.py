@@ -294,10 +294,3 @@ def test_events_can_be_read_from_behind_any_of_them(records: TaskRecords) -> Non
     assert [event.data for event in everything] == [b"1", b"a", b"b", b"c"]
     assert records.events(attempt.task_id, after=everything[1].id) == everything[2:]
     assert records.events(attempt.task_id, after=everything[-1].id) == []
-
-
-def test_a_finished_task_keeps_no_prompt(records: TaskRecords, client: store.Broker) -> None:
-    attempt = started(records, body=b'{"prompt": "long"}')
-    assert client.hget(f"graycat:task:{attempt.task_id}", "body") == b'{"prompt": "long"}'
-    records.succeed(attempt, 200, b"{}")
-    assert not client.hexists(f"graycat:task:{attempt.task_id}", "body")

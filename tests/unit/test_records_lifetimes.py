@@ -187,3 +187,10 @@ def test_a_batch_that_is_sent_twice_is_pushed_once(records: TaskRecords, client:
         for _ in range(2):
             records.publish(attempt, 1, [b"a"])
         assert len(heard()) == 1
+
+
+def test_a_finished_task_keeps_no_prompt(records: TaskRecords, client: store.Broker) -> None:
+    attempt = started(records, body=b'{"prompt": "long"}')
+    assert client.hget(f"graycat:task:{attempt.task_id}", "body") == b'{"prompt": "long"}'
+    records.succeed(attempt, 200, b"{}")
+    assert not client.hexists(f"graycat:task:{attempt.task_id}", "body")
