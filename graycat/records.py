@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from graycat import events, store
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.events import TaskEvent
+from graycat.lanes import Command, Scripts
 from graycat.settings import Settings
 
+SCRIPTS = ("create", "claim", "publish", "finish", "release", "cancel", "expire", "renew")
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 
@@ -34,7 +37,11 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A worker's hold on a task. ``resumed``: earlier attempts have left events that a client may have seen."""
+    """A worker's hold on a task.
+
+    ``resumed``: earlier attempts have left events that a client may have seen. ``started_id``: its ``started`` event;
+    the ids of its chunks follow from that and their number, so that one which is sent twice is written once.
+    """
 
     task_id: str
     number: int
@@ -44,6 +51,25 @@ class Attempt:
     exec_timeout_s: float
     request_id: str
     resumed: bool
+    started_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Chunks of an attempt's answer that arrived together; ``number`` is the first one's, counted from 1."""
+
+    attempt: Attempt
+    number: int
+    chunks: Sequence[bytes]
+
+
+class Verdict(StrEnum):
+    """What an attempt that published or renewed is to do."""
+
+    GO_ON = "ok"
+    CANCEL = "cancel"
+    #: Another attempt owns the task.
+    STALE = "stale"
 
 
 class TaskRecords:
@@ -53,13 +79,15 @@ class TaskRecords:
         self._client = client
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
-        names = ("create", "claim", "publish", "finish", "release", "cancel", "expire", "renew")
-        self._scripts = {name: store.script(client, name) for name in names}
+        self._scripts = Scripts(client, SCRIPTS)
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
-        keys = [store.record_key(task_id), store.events_key(task_id), store.LIVE_TASKS, *([queue] if queue else [])]
         with store.broker_errors():
-            return self._scripts[name](keys=keys, args=args)
+            return self._scripts.run(self._call(name, task_id, *args, queue=queue))[0]
+
+    def _call(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Command:
+        keys = [store.record_key(task_id), store.events_key(task_id), store.LIVE_TASKS, *([queue] if queue else [])]
+        return self._scripts.call(name, keys, args)
 
     def create(self, task: NewTask, message: bytes) -> bool:
         """Write a task's record and put its Celery message on its queue; False where the id is taken.
@@ -95,7 +123,7 @@ class TaskRecords:
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, earlier = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, earlier, started = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -106,26 +134,33 @@ class TaskRecords:
             request_id=request_id.decode(),
             # One event an earlier attempt is its `started`; more means that a client may have seen an answer begin.
             resumed=earlier > number - 1,
+            started_id=started.decode(),
         )
 
-    def publish(self, attempt: Attempt, batch: int, chunks: Sequence[bytes]) -> bool:
-        """Append the engine's events; True where somebody has asked the task to stop.
+    def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:
+        """Append chunks of an attempt's answer, the first one its ``number``-th; True where it is asked to stop.
 
-        ``batch`` numbers the attempt's calls from 1, so that a repeated call writes nothing twice.
         Raises StaleAttempt, BrokerUnavailable.
         """
-        pairs = [item for chunk in chunks for item in (events.CHUNK, chunk)]
-        return self._still_ours(self._run("publish", attempt.task_id, attempt.number, batch, *pairs))
+        return _still_ours(self.publish_all([Batch(attempt, number, chunks)])[0])
+
+    def publish_all(self, batches: Sequence[Batch]) -> list[Verdict]:
+        """Append chunks of several attempts in one round trip; return what each attempt is to do.
+
+        Raises BrokerUnavailable.
+        """
+        with store.broker_errors():
+            replies = self._scripts.run(*map(self._publish_call, batches))
+        return [Verdict(reply.decode()) for reply in replies]
+
+    def _publish_call(self, batch: Batch) -> Command:
+        pairs = [item for chunk in batch.chunks for item in (events.CHUNK, chunk)]
+        attempt = batch.attempt
+        return self._call("publish", attempt.task_id, attempt.number, attempt.started_id, batch.number, *pairs)
 
     def renew(self, task_id: str, attempt: int) -> bool:
         """Renew a running attempt's lease; True where somebody has asked the task to stop. Raises StaleAttempt."""
-        return self._still_ours(self._run("renew", task_id, attempt, self._lease_ms))
-
-    @staticmethod
-    def _still_ours(reply: object) -> bool:
-        if reply == b"stale":
-            raise StaleAttempt
-        return reply == b"cancel"
+        return _still_ours(Verdict(self._run("renew", task_id, attempt, self._lease_ms).decode()))
 
     def succeed(self, attempt: Attempt, status: int, body: bytes) -> bool:
         """End an attempt with the engine's answer; False where the task is not ours any more."""
@@ -166,6 +201,12 @@ class TaskRecords:
         with store.broker_errors():
             entries = self._client.xrange(store.events_key(task_id), min=f"({after}" if after != "0" else "-")
         return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
+
+
+def _still_ours(verdict: Verdict) -> bool:
+    if verdict is Verdict.STALE:
+        raise StaleAttempt
+    return verdict is Verdict.CANCEL
 
 
 def _failure(error: GraycatError) -> bytes:

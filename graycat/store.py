@@ -9,7 +9,6 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.commands.core import Script
 from redis.retry import Retry
 
 from graycat.errors import BrokerUnavailable
@@ -85,10 +84,9 @@ class TrustingPool(redis.ConnectionPool):
         return connection
 
 
-def script(client: Broker, name: str) -> Script:
+def script(name: str) -> str:
     """Return the named Lua script, behind what all scripts share."""
-    shared = (_SCRIPTS / "common.lua").read_text()
-    return client.register_script(shared + (_SCRIPTS / f"{name}.lua").read_text())
+    return (_SCRIPTS / "common.lua").read_text() + (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
@@ -22,6 +23,16 @@ READ_BYTES = 65536
 CONNECT_TIMEOUT_S = 2.0
 #: llama.cpp closes a kept connection after five idle seconds.
 KEEP_IDLE_S = 4.0
+
+
+class Stop(StrEnum):
+    """Why a call was stopped."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+    #: Another attempt owns the task.
+    STALE = "stale"
+    SHUTDOWN = "shutdown"
 
 
 class Call:
@@ -35,14 +46,21 @@ class Call:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         #: Why the call was stopped; None while nobody has.
-        self.stopped: str | None = None
+        self.stopped: Stop | None = None
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: Stop) -> None:
         """Stop the call; the first reason stays."""
         with self._lock:
             self.stopped = self.stopped or reason
             if self._socket is not None:
                 _shut_down(self._socket)
+
+    @property
+    def connected(self) -> socket.socket:
+        """Return the socket that the call travels on. Raises EngineLost when it is over."""
+        if self._socket is None:
+            raise EngineLost
+        return self._socket
 
     def attach(self, connected: socket.socket | None) -> None:
         """Take the socket that the call travels on; None when it is over."""
@@ -133,18 +151,6 @@ def _exchange(
     except (OSError, HTTPException):
         connection.close()
         raise
-
-
-def sse_events(response: HTTPResponse) -> Iterator[list[bytes]]:
-    """Yield a stream's server-sent events, those that arrive together together; comments (pings) are dropped.
-
-    Each event keeps its bytes, the blank line behind it included.
-    """
-    buffer = b""
-    while piece := response.read1(READ_BYTES):
-        *whole, buffer = (buffer + piece).split(b"\n\n")
-        if batch := [event + b"\n\n" for event in whole if event and not event.startswith(b":")]:
-            yield batch
 
 
 def _shut_down(connected: socket.socket) -> None:

@@ -1,5 +1,6 @@
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
--- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, earlier attempt's events}.
+-- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, number of earlier attempts' events,
+-- id of the `started` event}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
@@ -20,12 +21,12 @@ if attempt >= tonumber(ARGV[3]) then
   return {'lost'}
 end
 attempt = attempt + 1
-redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2], 'seq', 0)
+redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2])
 redis.call('HSETNX', record, 'started_ms', now)
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
 local earlier = redis.call('XLEN', stream)
 -- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
-emit(nil, 'started', tostring(attempt))
+local started = emit(nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
-return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', earlier}
+return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', earlier, started}

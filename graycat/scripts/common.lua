@@ -12,12 +12,18 @@ local function is_terminal(state)
   return state == 'succeeded' or state == 'failed' or state == 'cancelled' or state == 'expired'
 end
 
--- Append one event, and push it to the web processes that wait for this task.
-local function emit(channels, kind, data)
-  local id = redis.call('XADD', stream, 'MAXLEN', '~', 20000, '*', 'kind', kind, 'data', data)
+-- Append one event, and push it to the web processes that wait for this task. Returns its id; nil where an event
+-- with the wanted id (the default is the next by the clock) is there already.
+local function emit(channels, kind, data, wanted)
+  local id = redis.pcall('XADD', stream, 'MAXLEN', '~', 20000, wanted or '*', 'kind', kind, 'data', data)
+  if type(id) == 'table' then
+    if wanted then return nil end
+    error(id.err)
+  end
   for channel in string.gmatch(channels or '', '%S+') do
     redis.call('PUBLISH', channel, task_id .. ' ' .. id .. ' ' .. kind .. ' ' .. data)
   end
+  return id
 end
 
 -- Write the terminal state, once: callers have checked that there is none yet.

@@ -1,11 +1,14 @@
--- Append events of a running attempt. ARGV: attempt, batch number, then kind, data, ...
+-- Append events of a running attempt. ARGV: attempt, id of its `started` event, the first event's number behind it,
+-- then kind, data, ...
 -- Returns 'ok', 'cancel' (written, but somebody asked to stop) or 'stale' (another attempt owns the task).
-local r = redis.call('HMGET', record, 'state', 'attempt', 'seq', 'cancel', 'channels')
+local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end
--- A batch whose reply was lost is sent again: the number keeps it from being written twice.
-if tonumber(ARGV[2]) > tonumber(r[3]) then
-  for i = 3, #ARGV, 2 do emit(r[5], ARGV[i], ARGV[i + 1]) end
-  redis.call('HSET', record, 'seq', ARGV[2])
-  if ARGV[2] == '1' then redis.call('HSETNX', record, 'first_event_ms', now_ms()) end
+local at, place = string.match(ARGV[2], '(%d+)-(%d+)')
+local number = place + ARGV[3]
+for i = 4, #ARGV, 2 do
+  -- What is there already was sent again because its reply was lost.
+  emit(r[4], ARGV[i], ARGV[i + 1], at .. '-' .. string.format('%d', number))
+  number = number + 1
 end
-return r[4] and 'cancel' or 'ok'
+if ARGV[3] == '1' then redis.call('HSETNX', record, 'first_event_ms', now_ms()) end
+return r[3] and 'cancel' or 'ok'

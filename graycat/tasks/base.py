@@ -9,7 +9,7 @@ from celery import Task
 from celery.exceptions import Reject
 
 from graycat import events
-from graycat.engines.http import Call
+from graycat.engines.http import Call, Stop
 from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError, StaleAttempt, TaskTimeout
 from graycat.records import Attempt
 from graycat.tasks import runtime as rt
@@ -73,15 +73,15 @@ class EngineTask(Task):
             return "failed" if records.fail(attempt, error) else "stale"
         return "succeeded" if records.succeed(attempt, status, body) else "stale"
 
-    def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: str | None, error: GraycatError) -> str:
+    def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: Stop | None, error: GraycatError) -> str:
         """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
-        if stopped == rt.CANCELLED:
+        if stopped == Stop.CANCELLED:
             return "cancelled" if runtime.records.cancelled(attempt) else "stale"
-        if stopped == rt.TIMED_OUT:
+        if stopped == Stop.TIMED_OUT:
             return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"
-        if stopped == rt.STALE:
+        if stopped == Stop.STALE:
             return "stale"
-        if stopped != rt.SHUTDOWN:
+        if stopped != Stop.SHUTDOWN:
             runtime.supervisor.suspect()
         if any(event.kind == events.CHUNK for event in runtime.records.events(attempt.task_id)):
             return "failed" if runtime.records.fail(attempt, error) else "stale"

@@ -11,9 +11,9 @@ from celery import Celery
 from celery.worker import state
 
 from graycat import store
+from graycat.engines.http import Stop
 from graycat.errors import BrokerUnavailable, StaleAttempt
 from graycat.fleet import WorkerStatus
-from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import Runtime
 from graycat.tasks.sweeper import Sweeper
 
@@ -75,7 +75,7 @@ class Housekeeper:
         now = time.monotonic()
         for running in self._runtime.running.all():
             if now > running.deadline:
-                running.call.stop(rt.TIMED_OUT)
+                running.call.stop(Stop.TIMED_OUT)
 
     def _renew(self) -> None:
         """Keep messages and records of what runs here; stop what was cancelled or taken over meanwhile."""
@@ -88,10 +88,10 @@ class Housekeeper:
         for running in self._runtime.running.all():
             try:
                 if self._runtime.records.renew(running.attempt.task_id, running.attempt.number):
-                    running.call.stop(rt.CANCELLED)
+                    running.call.stop(Stop.CANCELLED)
             except StaleAttempt:
                 # Also where it has just ended: then the stop finds nothing to stop.
-                running.call.stop(rt.STALE)
+                running.call.stop(Stop.STALE)
 
     def _report(self) -> None:
         runtime = self._runtime

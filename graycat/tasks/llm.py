@@ -8,17 +8,15 @@ from typing import Any
 
 from celery import shared_task
 
-from graycat.engines.http import Call, EngineClient, sse_events
-from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError
+from graycat.engines.http import Call, EngineClient
+from graycat.engines.streams import EventStream
+from graycat.errors import EngineError, EngineLost, EngineNonsense
 from graycat.records import Attempt
-from graycat.tasks import runtime as rt
 from graycat.tasks import signatures
 from graycat.tasks.base import EngineTask
+from graycat.tasks.pump import Flow
 from graycat.tasks.runtime import Runtime
 from graycat.tasks.signatures import Kind
-
-#: How an error looks that the engine sends once its stream has begun.
-_ERROR_EVENT = b'data: {"error"'
 
 
 class LlmTask(EngineTask):
@@ -29,19 +27,13 @@ class LlmTask(EngineTask):
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine; stream, gather or fetch the answer."""
         kind = signatures.LLM_KINDS[attempt.kind]
-        client = runtime.engine.client
         if attempt.mode == signatures.PLAIN:
-            return _fetch(client, kind, attempt, call)
+            return _fetch(runtime.engine.client, kind, attempt, call)
+        flow = _streamed(runtime, kind, attempt, call)
         if attempt.mode == signatures.GATHER:
-            events = (event for batch in _stream(client, kind, attempt, call) for event in batch)
-            return 200, gather(events)
-        last = b""
-        for number, batch in enumerate(_stream(client, kind, attempt, call), start=1):
-            if runtime.records.publish(attempt, number, batch):
-                call.stop(rt.CANCELLED)
-            last = batch[-1]
+            return 200, gather(iter(flow.events))
         # A caller who picks the fields may have left out the one that tells the end.
-        if kind.ending not in last and b'"response_fields"' not in attempt.body:
+        if not (flow.events and kind.ending in flow.events[-1]) and b'"response_fields"' not in attempt.body:
             raise EngineLost
         return 200, b""
 
@@ -55,24 +47,17 @@ def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tu
     return response.status, body
 
 
-def _stream(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> Iterator[list[bytes]]:
-    """Yield the engine's events in the batches they arrive in. Raises EngineError, EngineLost."""
-    with client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
+def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flow:
+    """Return the flow of the engine's events, at its end. Raises EngineError, EngineLost, EngineNonsense."""
+    with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
-        for batch in sse_events(response):
-            for event in batch:
-                if event.startswith(_ERROR_EVENT):
-                    raise _late_error(event.removeprefix(b"data: ").strip())
-            yield batch
-
-
-def _late_error(reply: bytes) -> GraycatError:
-    """Return the error that an engine sent once its stream had begun."""
-    try:
-        return EngineError(int(json.loads(reply)["error"].get("code", 500)), reply)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return EngineNonsense()
+        source = EventStream(call.connected, response)
+        flow = Flow(attempt, call, source, publish=attempt.mode == signatures.STREAM)
+        runtime.pump.carry(flow)
+        # Read to its end, though not by http.client: the connection is good for the next call.
+        response.close()
+        return flow
 
 
 def gather(events: Iterator[bytes]) -> bytes:

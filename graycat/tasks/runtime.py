@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 
 from graycat import store
 from graycat.engines.base import State
-from graycat.engines.http import Call
+from graycat.engines.http import Call, Stop
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.supervisor import Supervisor
 from graycat.fleet import Fleet
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
-
-#: Why a call was stopped, as ``Call.stopped`` says it.
-CANCELLED, TIMED_OUT, STALE, SHUTDOWN = "cancelled", "timed out", "stale", "shutdown"
+from graycat.tasks.pump import StreamPump
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class RunningTasks:
                 if self._by_id.get(attempt.task_id) is running:
                     del self._by_id[attempt.task_id]
 
-    def stop(self, task_id: str, reason: str) -> bool:
+    def stop(self, task_id: str, reason: Stop) -> bool:
         """Stop a task's call; False where it does not run here."""
         with self._lock:
             running = self._by_id.get(task_id)
@@ -89,6 +87,7 @@ class Runtime:
     def __post_init__(self) -> None:
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = Fleet(self.client)
+        self.pump = StreamPump(self.records)
 
     @property
     def ready(self) -> bool:

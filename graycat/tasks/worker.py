@@ -15,6 +15,7 @@ from celery.worker.state import maybe_shutdown
 
 from graycat import store
 from graycat.engines import llama
+from graycat.engines.http import Stop
 from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
 from graycat.settings import Settings
@@ -103,7 +104,7 @@ class EngineStep(bootsteps.StartStopStep):
 
         def hand_back() -> None:
             for running in self.runtime.running.all():
-                running.call.stop(rt.SHUTDOWN)
+                running.call.stop(Stop.SHUTDOWN)
 
         timer = threading.Timer(self.runtime.settings.stop_grace_s, hand_back)
         timer.daemon = True
@@ -133,7 +134,7 @@ class LeaseStep(bootsteps.StartStopStep):
 @control_command(args=[("task_id", str)], signature="TASK_ID")
 def cancel_task(_state: Any, task_id: str) -> dict[str, bool]:
     """Stop a running task's call to the engine; the record says that it may."""
-    return {"ok": rt.current().running.stop(task_id, rt.CANCELLED)}
+    return {"ok": rt.current().running.stop(task_id, Stop.CANCELLED)}
 
 
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...]) -> Runtime:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import socket
 import threading
 import time
+from typing import Any
 from uuid import uuid4
 
+import hiredis
 import redis
 
 from graycat import store
 from graycat.errors import BrokerUnavailable, GraycatError
 from graycat.events import ERROR, TaskEvent, answer
+from graycat.lanes import Lane
 from graycat.records import TaskRecords
 
 logger = logging.getLogger(__name__)
@@ -71,6 +75,7 @@ class EventHub:
         self._client = client
         self._records = records
         self._watches: dict[str, Watch] = {}
+        self._heard_at = 0.0
 
     def start(self) -> None:
         """Start listening, in a thread (a greenlet under gevent)."""
@@ -100,29 +105,33 @@ class EventHub:
 
     def _listen(self) -> None:
         """Hand events on until the connection breaks, or is silent though it was pinged."""
-        # A bare connection: redis-py's PubSub asks the kernel three times for each message, which costs a token
-        # more than everything else here.
-        connection = self._client.connection_pool.make_connection()
-        connection.socket_timeout = SILENT_AFTER_S
-        connection.connect()
+        lane = Lane(self._client)
         try:
-            connection.send_command("SUBSCRIBE", self.channel)
-            pinger = threading.Thread(target=self._ping, args=(connection,), name="hub-ping", daemon=True)
-            pinger.start()
+            # The pinger keeps the time: a timeout of its own would cost every message a timer.
+            lane.socket.settimeout(None)
+            lane.send([("SUBSCRIBE", self.channel)])
+            self._heard_at = time.monotonic()
+            threading.Thread(target=self._ping, args=(lane,), name="hub-ping", daemon=True).start()
             while True:
-                self._take(connection.read_response(push_request=True))
+                for message in lane.read(1):
+                    self._take(message)
+                self._heard_at = time.monotonic()
+        except OSError as error:
+            raise redis.ConnectionError from error
         finally:
-            connection.disconnect()
+            lane.close()
 
-    @staticmethod
-    def _ping(connection: redis.Connection) -> None:
-        """Have the broker say something, until the connection is closed."""
-        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
-            while connection.is_connected:
-                connection.send_command("PING", check_health=False)
+    def _ping(self, lane: Lane) -> None:
+        """Have the broker say something; shut the connection down when it no longer does."""
+        with contextlib.suppress(OSError):
+            while time.monotonic() - self._heard_at < SILENT_AFTER_S:
+                lane.send([("PING",)])
                 time.sleep(SILENT_AFTER_S / 3)
+            lane.socket.shutdown(socket.SHUT_RDWR)
 
-    def _take(self, message: list[bytes]) -> None:
+    def _take(self, message: Any) -> None:
+        if isinstance(message, hiredis.ReplyError):
+            raise redis.ConnectionError(str(message))
         if message[0] == b"message":
             task_id, event = TaskEvent.from_push(message[2])
             if watch := self._watches.get(task_id):

@@ -90,7 +90,9 @@ def test_a_claim_brings_what_the_engine_needs(records: TaskRecords) -> None:
     body = b'{"prompt":"\x00 \xff bytes stay bytes"}'
     task_id = accepted(records, kind="llm.tokenize", mode="plain", body=body, request_id="r-9")
     attempt = claimed(records, task_id, "quick@here")
-    assert attempt == Attempt(task_id, 1, "llm.tokenize", "plain", body, 600.0, "r-9", resumed=False)
+    started_id = records.events(task_id)[0].id
+    expected = Attempt(task_id, 1, "llm.tokenize", "plain", body, 600.0, "r-9", resumed=False, started_id=started_id)
+    assert attempt == expected
     record = records.get(task_id)
     assert (record["state"], record["attempt"], record["worker"]) == ("running", "1", "quick@here")
     assert [(event.kind, event.data) for event in records.events(task_id)] == [("started", b"1")]
@@ -238,7 +240,7 @@ def test_the_last_event_is_the_answer(
 
 def test_a_batch_that_is_sent_twice_is_written_once(records: TaskRecords) -> None:
     attempt = started(records)
-    for number, batch in [(1, [b"a", b"b"]), (1, [b"a", b"b"]), (2, [b"c"]), (1, [b"a", b"b"]), (2, [b"c"])]:
+    for number, batch in [(1, [b"a", b"b"]), (1, [b"a", b"b"]), (3, [b"c"]), (1, [b"a", b"b"]), (3, [b"c"])]:
         assert records.publish(attempt, number, batch) is False
     assert chunks(records, attempt.task_id) == [b"a", b"b", b"c"]
 

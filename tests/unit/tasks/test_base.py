@@ -7,6 +7,7 @@ import pytest
 from celery.exceptions import Reject
 
 from graycat.tasks import base
+from graycat.engines.http import Stop
 from graycat.tasks import runtime as rt
 from tests.unit.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
 from tests.unit.servers import Answer, drop, hold, reply, stream
@@ -147,7 +148,7 @@ def clock_ms(worker: Worker) -> float:
 
 
 #: How a call is stopped, and how its task ends.
-STOPS = [(rt.CANCELLED, "cancelled", "499"), (rt.TIMED_OUT, "failed", "504"), (rt.STALE, "running", "")]
+STOPS = [(Stop.CANCELLED, "cancelled", "499"), (Stop.TIMED_OUT, "failed", "504"), (Stop.STALE, "running", "")]
 
 
 @pytest.mark.parametrize(("reason", "state", "status"), STOPS)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from graycat.engines.http import Call
+from graycat.engines.http import Call, Stop
 from graycat.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import RunningTasks
@@ -13,7 +13,7 @@ from tests.unit.workers import worker_on
 
 
 def attempt_at(task_id: str, number: int = 1, exec_timeout_s: float = 600.0) -> Attempt:
-    return Attempt(task_id, number, "llm.completion", "stream", b"{}", exec_timeout_s, "", resumed=False)
+    return Attempt(task_id, number, "llm.completion", "stream", b"{}", exec_timeout_s, "", resumed=False, started_id="1-0")
 
 
 def test_an_attempt_is_known_while_it_runs() -> None:
@@ -42,12 +42,12 @@ def test_an_attempt_s_deadline_is_its_own() -> None:
 def test_only_the_task_that_is_meant_is_stopped() -> None:
     running = RunningTasks()
     with running.track(attempt_at("a")) as mine, running.track(attempt_at("b")) as other:
-        assert running.stop("a", rt.CANCELLED)
-        assert (mine.stopped, other.stopped) == (rt.CANCELLED, None)
+        assert running.stop("a", Stop.CANCELLED)
+        assert (mine.stopped, other.stopped) == (Stop.CANCELLED, None)
 
 
 def test_what_does_not_run_here_cannot_be_stopped() -> None:
-    assert not RunningTasks().stop("a", rt.CANCELLED)
+    assert not RunningTasks().stop("a", Stop.CANCELLED)
 
 
 def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:
@@ -57,8 +57,8 @@ def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:
     with running.track(attempt_at("a", 2)) as second:
         older.__exit__(None, None, None)
         assert [entry.call for entry in running.all()] == [second]
-        running.stop("a", rt.CANCELLED)
-    assert (first.stopped, second.stopped) == (None, rt.CANCELLED)
+        running.stop("a", Stop.CANCELLED)
+    assert (first.stopped, second.stopped) == (None, Stop.CANCELLED)
 
 
 def test_a_worker_has_as_many_slots_as_its_engine(broker: Valkey) -> None:

@@ -39,7 +39,7 @@ def test_each_event_is_one_chunk(web, take, records) -> None:
     response = streaming(web)
     attempt = take()
     records.publish(attempt, 1, HELLO[:2])
-    records.publish(attempt, 2, HELLO[2:])
+    records.publish(attempt, 3, HELLO[2:])
     records.succeed(attempt, 200, b"")
     assert response().status_code == 200
     assert response().content_type == "text/event-stream"

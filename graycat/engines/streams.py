@@ -1,0 +1,97 @@
+"""A streamed answer of an engine, read as its bytes come and without ever waiting for them."""
+
+from __future__ import annotations
+
+import socket
+from http.client import HTTPResponse
+from typing import Any
+
+from graycat.engines.http import READ_BYTES
+from graycat.errors import EngineLost, EngineNonsense
+
+#: An event, or a chunk, that is longer than this makes no sense.
+LONGEST_BYTES = 16 * 1024 * 1024
+
+
+class EventStream:
+    """The server-sent events of one response.
+
+    http.client's own reader is left behind once the headers are read: it waits, and costs a token as much as
+    everything else here. ``fileno`` makes this selectable.
+    """
+
+    def __init__(self, connected: socket.socket, response: HTTPResponse) -> None:
+        self._socket = connected
+        self._chunked = bool(getattr(response, "chunked", False))
+        #: Bytes that are to come of an answer whose length the headers tell.
+        self._left = response.length
+        self._raw = b""
+        self._text = b""
+        self.ended = False
+        connected.setblocking(False)
+        # What came together with the headers. Nothing is waited for here, so there may be none.
+        buffered: Any = response.fp
+        self._early: bytes = buffered.peek() or b""
+        if self._early:
+            buffered.read1(len(self._early))
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def read(self) -> list[bytes]:
+        """Return the events that are here and whole, each with the blank line behind it; comments are dropped.
+
+        ``ended`` is set behind the last one. Raises EngineLost where the answer breaks off.
+        """
+        data, self._early = self._early, b""
+        hung_up = False
+        try:
+            piece = self._socket.recv(READ_BYTES)
+            data, hung_up = data + piece, not piece
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise EngineLost from error
+        events = self._events(self._body(data))
+        # What came before is worth having: the next read finds the same end.
+        if hung_up and not self.ended and not events:
+            if self._chunked or self._left is not None:
+                raise EngineLost
+            self.ended = True
+        return events
+
+    def _body(self, data: bytes) -> bytes:
+        """Return the part of the body in ``data``; sets ``ended`` where the framing tells the end."""
+        if self._chunked:
+            return self._unchunked(data)
+        if self._left is not None:
+            self._left -= len(data)
+            self.ended = self._left <= 0
+        return data
+
+    def _unchunked(self, data: bytes) -> bytes:
+        """Undo the chunked transfer coding (RFC 9112, 7.1); half a chunk waits for its rest."""
+        raw, payload, place = self._raw + data, b"", 0
+        while (line_end := raw.find(b"\r\n", place)) >= 0:
+            try:
+                size = int(raw[place:line_end].partition(b";")[0], 16)
+            except ValueError as error:
+                raise EngineNonsense from error
+            begin, end = line_end + 2, line_end + 2 + size
+            if not 0 <= size <= LONGEST_BYTES:
+                raise EngineNonsense
+            if len(raw) < end + 2:
+                break
+            payload += raw[begin:end]
+            place = end + 2
+            if size == 0:
+                self.ended = True
+        self._raw = raw[place:]
+        return payload
+
+    def _events(self, text: bytes) -> list[bytes]:
+        *whole, self._text = (self._text + text).split(b"\n\n")
+        if len(self._text) > LONGEST_BYTES:
+            raise EngineNonsense
+        return [event + b"\n\n" for event in whole if event and not event.startswith(b":")]

@@ -1,0 +1,153 @@
+"""Lanes: bare connections to the broker for commands of the hot path.
+
+redis-py makes the connection (address, TLS, login); from then on commands are packed and replies parsed by hiredis
+alone. A command through redis-py's client costs several times as much as the broker takes to run it, and each token
+passes here (docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from typing import Any
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from graycat import store
+
+#: One command: its name and arguments.
+Command = tuple[str | int | bytes, ...]
+READ_BYTES = 65536
+#: hiredis annotates it for commands of one word.
+_PACK: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+
+
+class Lane:
+    """One connection; used by one thread (or greenlet) at a time."""
+
+    def __init__(self, client: store.Broker) -> None:
+        self._connection = client.connection_pool.make_connection()
+        # Who uses the lane is patient or not; a connection that tried again by itself would multiply that.
+        self._connection.retry = Retry(NoBackoff(), 0)
+        self._connection.connect()
+        # redis-py has no public way to the socket; kombu takes it so, too.
+        self.socket: Any = self._connection._sock
+        self._reader = hiredis.Reader()
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send commands in one piece."""
+        self.socket.sendall(b"".join(map(_PACK, commands)))
+
+    def read(self, count: int) -> list[Any]:
+        """Return the next replies, at least ``count``; errors are among them. Raises redis.ConnectionError."""
+        replies: list[Any] = []
+        while True:
+            while (reply := self._reader.gets()) is not False:
+                replies.append(reply)
+            if len(replies) >= count:
+                return replies
+            data = self.socket.recv(READ_BYTES)
+            if not data:
+                raise redis.ConnectionError("the broker closed the connection")
+            self._reader.feed(data)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+
+
+class Scripts:
+    """Lua scripts by name, run on lanes."""
+
+    def __init__(self, client: store.Broker, names: Sequence[str]) -> None:
+        self._lanes = Lanes(client)
+        self._texts = {name: store.script(name) for name in names}
+        self._digests = {name: sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324
+
+    def call(self, name: str, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Command:
+        """Return the command that runs a script."""
+        return ("EVALSHA", self._digests[name], len(keys), *keys, *args)
+
+    def run(self, *calls: Command) -> list[Any]:
+        """Run calls in one round trip and return their replies. Raises redis.ResponseError for one that failed."""
+        replies = self._lanes.run(calls)
+        if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
+            replies = self._again(calls, replies)
+        return replies
+
+    def _again(self, calls: Sequence[Command], replies: list[Any]) -> list[Any]:
+        """Run the calls again whose script the broker has forgotten; a new broker knows none."""
+        missing = [place for place, reply in enumerate(replies) if str(reply).startswith("NOSCRIPT")]
+        if missing:
+            self._lanes.run([("SCRIPT", "LOAD", text) for text in self._texts.values()])
+            for place, reply in zip(missing, self._lanes.run([calls[place] for place in missing]), strict=True):
+                replies[place] = reply
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise redis.ResponseError(str(reply))
+        return replies
+
+
+class Lanes:
+    """Lanes at rest, and the client's patience when one breaks. Any thread may use it."""
+
+    def __init__(self, client: store.Broker) -> None:
+        self._client = client
+        self._retry = client.get_retry()
+        self._idle: list[Lane] = []
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands and return a reply for each; a reply may be a hiredis.ReplyError.
+
+        A command whose reply was lost is sent again. Raises what redis-py raises while the broker is down.
+        """
+        replies: list[Any] = self._retry.call_with_retry(lambda: self._once(commands), lambda _: self._drop_all())
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                _raise_if_unusable(str(reply))
+        return replies
+
+    def _once(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            lane = self._idle.pop()
+        except IndexError:
+            lane = Lane(self._client)
+        try:
+            lane.send(commands)
+            replies = lane.read(len(commands))
+        except TimeoutError as error:
+            lane.close()
+            raise redis.TimeoutError("the broker does not answer") from error
+        except OSError as error:
+            lane.close()
+            raise redis.ConnectionError(str(error)) from error
+        except BaseException:
+            # Half a reply may be on its way: whoever came next would read it as its own.
+            lane.close()
+            raise
+        self._idle.append(lane)
+        return replies
+
+    def _drop_all(self) -> None:
+        """Close the lanes at rest: where one is broken, the broker was away, and the others are as old."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _raise_if_unusable(message: str) -> None:
+    """Raise redis-py's error for a reply that says that the broker cannot be used now."""
+    for prefix, kind in _UNUSABLE.items():
+        if message.startswith(prefix):
+            raise kind(message)
+
+
+_UNUSABLE = {
+    "LOADING": redis.BusyLoadingError,
+    "OOM": redis.OutOfMemoryError,
+    "READONLY": redis.ReadOnlyError,
+    "MASTERDOWN": redis.ConnectionError,
+    "MISCONF": redis.ReadOnlyError,
+}

@@ -1,0 +1,174 @@
+"""The stream pump: one thread carries the tokens of all streams of a worker from the engine to the broker.
+
+An engine decodes its slots together, so the tokens of several streams arrive together. They are published together,
+too: a thread a stream would wake, wait for the interpreter and ask the broker once for each (docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import threading
+from collections import deque
+
+from graycat.engines.http import Call, Stop
+from graycat.engines.streams import EventStream
+from graycat.errors import BrokerUnavailable, EngineError, EngineNonsense, GraycatError, StaleAttempt
+from graycat.records import Attempt, Batch, TaskRecords, Verdict
+
+logger = logging.getLogger(__name__)
+
+#: How an error looks that the engine sends once its stream has begun.
+ERROR_EVENT = b'data: {"error"'
+
+
+class Flow:
+    """One stream on its way. ``publish``: each event is passed on; else all are kept, for whoever gathers them."""
+
+    def __init__(self, attempt: Attempt, call: Call, source: EventStream, *, publish: bool) -> None:
+        self.attempt = attempt
+        self.call = call
+        self.source = source
+        self.publish = publish
+        #: All events, or the newest one of a stream that is published.
+        self.events: list[bytes] = []
+        self.error: Exception | None = None
+        self._count = 0
+        self._done = threading.Event()
+
+    def take(self) -> Batch | None:
+        """Read what has arrived; return what of it is to be published. Raises GraycatError."""
+        events = self.source.read()
+        for place, event in enumerate(events):
+            if event.startswith(ERROR_EVENT):
+                self.error = late_error(event)
+                events = events[:place]
+                break
+        if not events:
+            return None
+        if not self.publish:
+            self.events += events
+            return None
+        self.events = events[-1:]
+        number = self._count + 1
+        self._count += len(events)
+        return Batch(self.attempt, number, events)
+
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing more comes."""
+        return self.source.ended or self.error is not None
+
+    def end(self) -> None:
+        """Let the waiting task go on."""
+        self._done.set()
+
+    def wait(self) -> None:
+        """Return when the stream has ended. Raises what ended it early."""
+        self._done.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class StreamPump:
+    """Carries flows in a thread of its own, from ``carry`` to their end."""
+
+    def __init__(self, records: TaskRecords) -> None:
+        self._records = records
+        self._new: deque[Flow] = deque()
+        self._flows: set[Flow] = set()
+        self._start = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def carry(self, flow: Flow) -> None:
+        """Carry a stream to its end.
+
+        Raises EngineError, EngineLost, EngineNonsense, StaleAttempt, BrokerUnavailable.
+        """
+        with self._start:
+            if self._thread is None:
+                self._begin()
+        self._new.append(flow)
+        os.write(self._ring, b"!")
+        flow.wait()
+
+    def _begin(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ring = os.pipe()
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._step()
+            except Exception as error:
+                logger.exception("stream pump failed")
+                for flow in list(self._flows):
+                    self._end(flow, error)
+
+    def _step(self) -> None:
+        """Wait for bytes, and publish all that has come."""
+        ready: list[Flow] = []
+        for key, _ in self._selector.select():
+            if key.data is None:
+                ready += self._welcome()
+            else:
+                ready.append(key.data)
+        batches = [(flow, batch) for flow in ready if (batch := self._take(flow)) is not None]
+        if batches:
+            self._publish(batches)
+        for flow in ready:
+            if flow.over:
+                self._end(flow)
+
+    def _welcome(self) -> list[Flow]:
+        """Register the new flows; they may have bytes that the selector does not know of."""
+        os.read(self._bell, 4096)
+        new = []
+        while self._new:
+            flow = self._new.popleft()
+            self._flows.add(flow)
+            self._selector.register(flow.source, selectors.EVENT_READ, flow)
+            new.append(flow)
+        return new
+
+    @staticmethod
+    def _take(flow: Flow) -> Batch | None:
+        try:
+            return flow.take()
+        except GraycatError as error:
+            flow.error = error
+            return None
+
+    def _publish(self, batches: list[tuple[Flow, Batch]]) -> None:
+        try:
+            verdicts = self._records.publish_all([batch for _, batch in batches])
+        except BrokerUnavailable as error:
+            for flow, _ in batches:
+                flow.error = error
+            return
+        for (flow, _), verdict in zip(batches, verdicts, strict=True):
+            if verdict is Verdict.CANCEL:
+                flow.call.stop(Stop.CANCELLED)
+            elif verdict is Verdict.STALE:
+                flow.error = StaleAttempt()
+
+    def _end(self, flow: Flow, error: Exception | None = None) -> None:
+        flow.error = flow.error or error
+        self._flows.discard(flow)
+        # Before the task goes on: it closes the socket, and a descriptor of that number may be another's then.
+        self._selector.unregister(flow.source)
+        flow.end()
+
+
+def late_error(event: bytes) -> GraycatError:
+    """Return the error that an engine sent once its stream had begun."""
+    reply = event.removeprefix(b"data: ").strip()
+    try:
+        return EngineError(int(json.loads(reply)["error"].get("code", 500)), reply)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return EngineNonsense()
