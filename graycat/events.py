@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-#: Kinds of events. ``chunk`` is one event of the engine as its bytes came; the last three end a task.
+#: Kinds of events. ``chunk`` is one event of the engine as its bytes came, ``progress`` tells how far a render is;
+#: the last three end a task.
 STARTED: Final = "started"
 CHUNK: Final = "chunk"
+PROGRESS: Final = "progress"
 RESULT: Final = "result"
 ERROR: Final = "error"
 CANCELLED: Final = "cancelled"

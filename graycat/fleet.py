@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ class WorkerStatus:
     #: Ids of the engine's models, and its own ``/v1/models`` answer.
     models: tuple[str, ...] = ()
     model_list: str = ""
+    #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
+    catalog: str = ""
 
 
 class Fleet:
@@ -35,18 +38,31 @@ class Fleet:
 
     def __init__(self, client: store.Broker) -> None:
         self._client = client
+        self._written = ""
 
-    def report(self, status: WorkerStatus) -> None:
-        """Write a worker's report; it counts for ``SILENT_AFTER_S``."""
+    def report(self, status: WorkerStatus, catalog: Mapping[str, bytes] | None = None) -> None:
+        """Write a worker's report, and the catalog that it names where that is new; it counts for SILENT_AFTER_S."""
+        ttl_ms = int(SILENT_AFTER_S * 1000)
+        key = store.catalog_key(status.name)
         with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.set(store.worker_key(status.name), json.dumps(asdict(status)), px=int(SILENT_AFTER_S * 1000))
+            pipe.set(store.worker_key(status.name), json.dumps(asdict(status)), px=ttl_ms)
             pipe.zadd(store.FLEET, {status.name: time.time()})
-            pipe.execute()
+            if catalog and status.catalog != self._written:
+                pipe.delete(key)
+                pipe.hset(key, mapping=dict(catalog))
+            pipe.pexpire(key, ttl_ms)
+            there = pipe.execute()[-1]
+        self._written = status.catalog if there else ""
+
+    def catalog(self, name: str) -> dict[str, bytes]:
+        """Return what a worker's engine answers without work, by name: its replies as they came."""
+        with store.broker_errors():
+            return {field.decode(): reply for field, reply in self._client.hgetall(store.catalog_key(name)).items()}
 
     def leave(self, name: str) -> None:
         """Forget a worker that stops."""
         with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(store.worker_key(name))
+            pipe.delete(store.worker_key(name), store.catalog_key(name))
             pipe.zrem(store.FLEET, name)
             pipe.execute()
 

@@ -17,7 +17,11 @@ from graycat.events import TaskEvent
 from graycat.lanes import Command, Scripts
 from graycat.settings import Settings
 
-SCRIPTS = ("create", "claim", "publish", "finish", "release", "cancel", "expire", "renew")
+SCRIPTS = ("create", "claim", "publish", "finish", "release", "cancel", "expire", "renew", "progress")
+#: What ``live`` tells of a task.
+LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
+#: A preview outlives its last refresh by this long.
+PREVIEW_TTL_MS = 60_000
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 
@@ -33,6 +37,9 @@ class NewTask:
     owner: str
     channel: str = ""
     request_id: str = ""
+    #: Seconds; None: the settings'.
+    queue_ttl_s: float | None = None
+    exec_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Attempt:
     request_id: str
     resumed: bool
     started_id: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,8 @@ class Verdict(StrEnum):
 
     GO_ON = "ok"
     CANCEL = "cancel"
+    #: End with what there is.
+    INTERRUPT = "interrupt"
     #: Another attempt owns the task.
     STALE = "stale"
 
@@ -95,7 +105,9 @@ class TaskRecords:
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
         s = self._settings
-        lifetime_s = s.queue_ttl_s + s.exec_timeout_s + s.record_ttl_s
+        queue_ttl_s = task.queue_ttl_s if task.queue_ttl_s is not None else s.queue_ttl_s
+        exec_timeout_s = task.exec_timeout_s if task.exec_timeout_s is not None else s.exec_timeout_s
+        lifetime_s = queue_ttl_s + exec_timeout_s + s.record_ttl_s
         fields: dict[str, str | int | bytes] = {
             "kind": task.kind,
             "mode": task.mode,
@@ -103,13 +115,13 @@ class TaskRecords:
             "owner": task.owner,
             "channels": task.channel,
             "request_id": task.request_id,
-            "exec_timeout_ms": int(s.exec_timeout_s * 1000),
+            "exec_timeout_ms": int(exec_timeout_s * 1000),
             "keep_record_ms": int(s.record_ttl_s * 1000),
             "keep_events_ms": int(s.events_ttl_s * 1000),
             "body": task.body,
         }
         pairs = [item for pair in fields.items() for item in pair]
-        lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(s.queue_ttl_s * 1000)
+        lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
         arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, *pairs)
         created = self._run("create", task.id, *arguments, queue=task.queue)
         if created == -1:
@@ -123,7 +135,7 @@ class TaskRecords:
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, earlier, started = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, earlier, started, owner = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -135,6 +147,7 @@ class TaskRecords:
             # One event an earlier attempt is its `started`; more means that a client may have seen an answer begin.
             resumed=earlier > number - 1,
             started_id=started.decode(),
+            owner=owner.decode(),
         )
 
     def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:
@@ -158,9 +171,24 @@ class TaskRecords:
         attempt = batch.attempt
         return self._call("publish", attempt.task_id, attempt.number, attempt.started_id, batch.number, *pairs)
 
-    def renew(self, task_id: str, attempt: int) -> bool:
-        """Renew a running attempt's lease; True where somebody has asked the task to stop. Raises StaleAttempt."""
-        return _still_ours(Verdict(self._run("renew", task_id, attempt, self._lease_ms).decode()))
+    def progress(self, attempt: Attempt, data: bytes) -> Verdict:
+        """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""
+        return Verdict(self._run("progress", attempt.task_id, attempt.number, data).decode())
+
+    def keep_preview(self, task_id: str, image: bytes) -> None:
+        """Keep the newest preview of a task that renders, in the place of the one before."""
+        with store.broker_errors():
+            self._client.set(store.preview_key(task_id), image, px=PREVIEW_TTL_MS)
+
+    def preview(self, task_id: str) -> bytes | None:
+        """Return the newest preview of a task, while it renders and a little longer."""
+        with store.broker_errors():
+            image: bytes | None = self._client.get(store.preview_key(task_id))
+        return image
+
+    def renew(self, task_id: str, attempt: int) -> Verdict:
+        """Renew a running attempt's lease; return what it is to do. Raises BrokerUnavailable."""
+        return Verdict(self._run("renew", task_id, attempt, self._lease_ms).decode())
 
     def succeed(self, attempt: Attempt, status: int, body: bytes) -> bool:
         """End an attempt with the engine's answer; False where the task is not ours any more."""
@@ -170,9 +198,13 @@ class TaskRecords:
         """End an attempt with an error; False where the task is not ours any more."""
         return self._finish(attempt, "failed", error.status, events.ERROR, _failure(error))
 
-    def cancelled(self, attempt: Attempt) -> bool:
-        """End an attempt that was asked to stop; False where the task is not ours any more."""
-        return self._finish(attempt, "cancelled", 499, events.CANCELLED, b"")
+    def cancelled(self, attempt: Attempt, partial: bytes = b"") -> bool:
+        """End an attempt that was asked to stop; False where the task is not ours any more.
+
+        ``partial`` is an answer of unfinished work, where the caller asked for it.
+        """
+        data = events.answer(200, partial) if partial else b""
+        return self._finish(attempt, "cancelled", 499, events.CANCELLED, data)
 
     def _finish(self, attempt: Attempt, state: str, status: int, kind: str, data: bytes) -> bool:
         return self._run("finish", attempt.task_id, attempt.number, state, status, kind, data) == 1
@@ -181,9 +213,9 @@ class TaskRecords:
         """Hand a running attempt back to the queue; False where the task is not ours any more."""
         return self._run("release", attempt.task_id, attempt.number) == 1
 
-    def cancel(self, task_id: str) -> tuple[str, str]:
+    def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> tuple[str, str]:
         """Ask a task to stop; return its state now and the worker that runs it ('' where nobody does)."""
-        reply = self._run("cancel", task_id)
+        reply = self._run("cancel", task_id, how.value)
         return reply[0].decode(), reply[1].decode()
 
     def expire(self, task_id: str) -> bool:
@@ -196,6 +228,23 @@ class TaskRecords:
             fields = self._client.hgetall(store.record_key(task_id))
         return {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
 
+    def live(self, owner: str) -> dict[str, dict[str, str]]:
+        """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
+        with store.broker_errors():
+            ids = [task_id.decode() for task_id in self._client.zrange(store.owned_key(owner), 0, -1)]
+            with self._client.pipeline(transaction=False) as pipe:
+                for task_id in ids:
+                    pipe.hmget(store.record_key(task_id), LIVE_FIELDS)
+                rows = pipe.execute()
+        found = {}
+        for task_id, row in zip(ids, rows, strict=True):
+            if row[0] is None:
+                # Its record is gone; whose it was went with it, so nobody else takes it off this list.
+                self._client.zrem(store.owned_key(owner), task_id)
+            else:
+                found[task_id] = dict(zip(LIVE_FIELDS, ((value or b"").decode() for value in row), strict=True))
+        return found
+
     def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
         """Return a task's events behind the one with the id ``after``, oldest first."""
         with store.broker_errors():
@@ -206,7 +255,7 @@ class TaskRecords:
 def _still_ours(verdict: Verdict) -> bool:
     if verdict is Verdict.STALE:
         raise StaleAttempt
-    return verdict is Verdict.CANCEL
+    return verdict is not Verdict.GO_ON
 
 
 def _failure(error: GraycatError) -> bytes:

@@ -20,7 +20,7 @@ from graycat.errors import SettingsError
 MAX_SOCKET_PATH = 90
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
-    *("lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "record_ttl_s", "events_ttl_s", "stop_grace_s"),
+    *("sd_queue_ttl_s", "sd_exec_timeout_s", "lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "record_ttl_s", "events_ttl_s", "stop_grace_s"),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
@@ -49,6 +49,17 @@ class Settings:
     sd_port: int = field(default=7860, metadata={"name": "SD_PORT"})
     flower_port: int = field(default=5555, metadata={"name": "FLOWER_PORT"})
     exporter_port: int = field(default=9808, metadata={"name": "EXPORTER_PORT"})
+
+    #: Which engines ``graycat up`` serves on this machine.
+    run_llm: bool = field(default=True, metadata={"name": "RUN_LLM"})
+    run_sd: bool = field(default=True, metadata={"name": "RUN_SD"})
+
+    # The image engine: one that runs already (``http://USER:PASSWORD@HOST:PORT``), a command, or the placeholder.
+    a1111_url: str = field(default="", repr=False, metadata={"name": "A1111_URL"})
+    sd_startup_command: str = field(default="", metadata={"name": "SD_STARTUP_COMMAND"})
+    #: An image may wait this many seconds in its queue, and take this many to render.
+    sd_queue_ttl_s: float = 600.0
+    sd_exec_timeout_s: float = 900.0
 
     # The text engine: one that runs already, a command, a model file, or the embedded default.
     llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})

@@ -28,6 +28,11 @@ Broker = Any
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
+def owned_key(owner: str) -> str:
+    """Return the key of the ids of one API token's unfinished tasks, by the time they were submitted."""
+    return f"{LIVE_TASKS}:{owner}"
+
+
 def record_key(task_id: str) -> str:
     """Return the key of a task's record."""
     return f"{PREFIX}task:{task_id}"
@@ -36,6 +41,16 @@ def record_key(task_id: str) -> str:
 def events_key(task_id: str) -> str:
     """Return the key of a task's event stream."""
     return f"{PREFIX}events:{task_id}"
+
+
+def catalog_key(name: str) -> str:
+    """Return the key of what a worker's engine answers without work."""
+    return f"{PREFIX}catalog:{name}"
+
+
+def preview_key(task_id: str) -> str:
+    """Return the key of a task's newest preview image."""
+    return f"{PREFIX}preview:{task_id}"
 
 
 def worker_key(name: str) -> str:

@@ -21,7 +21,7 @@ import honcho.process
 import requests
 
 from graycat import apitokens
-from graycat.engines import llama
+from graycat.engines import llama, webui
 from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
 from graycat.settings import Settings, environment, variable
@@ -40,6 +40,8 @@ def up(procfile: Path | None) -> None:
     processes = read_procfile(procfile or Path("Procfile"), settings)
     if "llm" in processes:
         llama.from_settings(settings, own=settings.owns_llm_engine)
+    if "sd" in processes:
+        webui.from_settings(settings)
     apitokens.ApiTokens.from_settings(settings)
     lock = lock_home(settings.home)
     check_ports(settings, processes)
@@ -111,7 +113,8 @@ def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
     processes = dict(honcho.environ.parse_procfile(path.read_text()).processes)
     if not settings.embedded_broker:
         processes.pop("broker", None)
-    return processes
+    left_out = (("llm", "quick") if not settings.run_llm else ()) + (("sd",) if not settings.run_sd else ())
+    return {name: command for name, command in processes.items() if name not in left_out}
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -128,6 +131,8 @@ def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     needed = [("port", settings.host)] if "web" in processes else []
     if "llm" in processes and settings.owns_llm_engine:
         needed.append(("llm_port", "127.0.0.1"))
+    if "sd" in processes and not settings.a1111_url:
+        needed.append(("sd_port", "127.0.0.1"))
     for name, host in needed:
         port = getattr(settings, name)
         with socket.socket() as probe:

@@ -12,14 +12,14 @@ from celery.exceptions import SecurityWarning
 from graycat.settings import Settings
 
 #: Queues of each kind of worker; their order is their priority.
-QUEUES = {"llm": "llm,llm.batch", "quick": "llm.quick"}
+QUEUES = {"llm": "llm,llm.batch", "quick": "llm.quick", "sd": "sd,sd.batch"}
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(sorted(QUEUES)))
 @click.option("--name", help="Name in the fleet; default KIND@HOST.")
 def worker(kind: str, name: str | None) -> None:
-    """Run a worker: llm owns the text engine; quick answers beside it what needs no slot."""
+    """Run a worker: llm owns the text engine; quick answers beside it what needs no slot; sd owns the image engine."""
     from graycat.celeryapp import create_celery
 
     app = create_celery(Settings.from_env())

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -33,6 +33,8 @@ class Stop(StrEnum):
     #: Another attempt owns the task.
     STALE = "stale"
     SHUTDOWN = "shutdown"
+    #: With what there is: an image engine answers the unfinished images.
+    INTERRUPTED = "interrupted"
 
 
 class Call:
@@ -55,6 +57,10 @@ class Call:
             if self._socket is not None:
                 _shut_down(self._socket)
 
+    def skip(self) -> bool:
+        """Have the engine leave out the rest of a batch; False where the call is none that can."""
+        return False
+
     @property
     def connected(self) -> socket.socket:
         """Return the socket that the call travels on. Raises EngineLost when it is over."""
@@ -73,8 +79,10 @@ class Call:
 class EngineClient:
     """Requests to one engine, by any number of threads; each holds one connection while it reads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        """``headers`` go with every request: what the engine wants of whoever calls it."""
         address = urlsplit(url)
+        self._headers = dict(headers or {})
         self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
         self._prefix = address.path.rstrip("/")
         #: Connections at rest, with the time since when; the last one is the freshest.
@@ -118,11 +126,33 @@ class EngineClient:
         if connection is not None:
             # The engine may close a kept connection just as it is used again; then it has sent no byte of an answer.
             with contextlib.suppress(ConnectionError, HTTPException):
-                return connection, _exchange(connection, method, path, body, call, timeout_s)
+                return connection, self._exchange(connection, method, path, body, call, timeout_s)
             if call.stopped:
                 raise ConnectionAbortedError
         connection = HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
-        return connection, _exchange(connection, method, path, body, call, timeout_s)
+        return connection, self._exchange(connection, method, path, body, call, timeout_s)
+
+    def _exchange(
+        self,
+        connection: HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        call: Call,
+        timeout_s: float | None,
+    ) -> HTTPResponse:
+        """Send a request on a connection and return its response, the headers read."""
+        try:
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(timeout_s)
+            call.attach(connection.sock)
+            headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
+            connection.request(method, path, body, headers)
+            return connection.getresponse()
+        except (OSError, HTTPException):
+            connection.close()
+            raise
 
     def _kept(self) -> HTTPConnection | None:
         """Return a connection that is still good; the stale ones are closed."""
@@ -135,22 +165,6 @@ class EngineClient:
                 return connection
             connection.close()
         return None
-
-
-def _exchange(
-    connection: HTTPConnection, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None
-) -> HTTPResponse:
-    """Send a request on a connection and return its response, the headers read."""
-    try:
-        if connection.sock is None:
-            connection.connect()
-        connection.sock.settimeout(timeout_s)
-        call.attach(connection.sock)
-        connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
-        return connection.getresponse()
-    except (OSError, HTTPException):
-        connection.close()
-        raise
 
 
 def _shut_down(connected: socket.socket) -> None:

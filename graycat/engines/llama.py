@@ -7,16 +7,15 @@ They differ in how they are started and in which methods their health and proper
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from graycat.engines.base import EngineInfo
 from graycat.engines.http import EngineClient
+from graycat.engines.launch import arguments, checked_url
 from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
 
@@ -92,7 +91,7 @@ def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
     """
     if not own:
-        return LlamaEngine("llama-server", checked_url(settings.llm_url), start=None)
+        return LlamaEngine("llama-server", checked_url(settings.llm_url, "LLAMA_SERVER_URL"), start=None)
     if settings.startup_command:
         return LlamaEngine(*_custom(settings))
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
@@ -105,18 +104,6 @@ def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     return LlamaEngine("xllamacpp", settings.llm_url, start=command)
 
 
-def checked_url(url: str) -> str:
-    """Return an engine's address. Raises SettingsError for one that is not plain HTTP to a host."""
-    address = urlsplit(url)
-    try:
-        usable = address.scheme == "http" and bool(address.hostname) and address.port != 0
-    except ValueError:  # the port is no number
-        usable = False
-    if not usable:
-        raise SettingsError(f"LLAMA_SERVER_URL must look like http://HOST:PORT, not {url!r}")
-    return url
-
-
 def _custom(settings: Settings) -> tuple[str, str, list[str]]:
     """Return name, address and argument list of ``STARTUP_COMMAND``; it never meets a shell."""
     values = {
@@ -125,13 +112,7 @@ def _custom(settings: Settings) -> tuple[str, str, list[str]]:
         "slots": settings.llm_slots,
         "gpu_layers": settings.gpu_layers,
     }
-    try:
-        command = [part.format(**values) for part in shlex.split(settings.startup_command)]
-    except (ValueError, KeyError, IndexError, AttributeError) as error:
-        known = ", ".join(f"{{{name}}}" for name in values)
-        raise SettingsError(f"STARTUP_COMMAND cannot be read ({error}); it may use {known}") from None
-    if not command or not command[0]:
-        raise SettingsError("STARTUP_COMMAND names no program")
+    command = arguments(settings.startup_command, values, "STARTUP_COMMAND")
     return Path(command[0]).name, settings.llm_url, command
 
 

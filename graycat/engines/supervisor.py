@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -18,6 +19,8 @@ FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 30.0
 FORGIVE_AFTER_S = 60.0
 #: A healthy engine is asked again every so many seconds; one that loads, at every step.
 HEALTH_EVERY_S = 2.0
+#: Models and settings change while an engine runs; asked again this often.
+DESCRIBE_EVERY_S = 30.0
 #: Failed probes in a row after which a living engine counts as gone.
 FAILED_PROBES = 3
 
@@ -45,7 +48,7 @@ class Supervisor:
         self.starts = 0
         self._child = child
         self._failures = 0
-        self._start_at = self._ready_at = self._probe_at = 0.0
+        self._start_at = self._ready_at = self._probe_at = self._describe_at = 0.0
         self._failed_probes = 0
         self._suspected = False
 
@@ -76,6 +79,10 @@ class Supervisor:
         elif self.state is State.LOADING or now >= self._probe_at:
             self._watch(now)
         return self.state
+
+    def describe(self) -> None:
+        """Ask the engine again what it says of itself. Raises EngineLost."""
+        self.info = self.engine.describe()
 
     def suspect(self) -> None:
         """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
@@ -109,6 +116,7 @@ class Supervisor:
         self.state = State.READY
         self._suspected = False
         self._ready_at, self._probe_at, self._failed_probes = now, now + HEALTH_EVERY_S, 0
+        self._describe_at = now + DESCRIBE_EVERY_S
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
 
     def _watch(self, now: float) -> None:
@@ -117,12 +125,21 @@ class Supervisor:
             self._failed_probes = 0
             if self._suspected:
                 self._promote(now)
-            elif now - self._ready_at > FORGIVE_AFTER_S:
-                self._failures = 0
+            else:
+                self._look_closer(now)
             return
         self._failed_probes += 1
         if self._failed_probes >= FAILED_PROBES:
             self._bury(now, "engine does not answer")
+
+    def _look_closer(self, now: float) -> None:
+        """Forgive a healthy engine what was, and see what is new about it."""
+        if now - self._ready_at > FORGIVE_AFTER_S:
+            self._failures = 0
+        if now >= self._describe_at:
+            self._describe_at = now + DESCRIBE_EVERY_S
+            with contextlib.suppress(EngineLost):
+                self.describe()
 
     def _bury(self, now: float, reason: str) -> None:
         if self._child is not None:

@@ -1,10 +1,12 @@
--- Ask a task to stop. A queued one ends here; a running one is marked, and ends when its engine is free.
+-- Ask a task to stop. ARGV: 'cancel', or 'interrupt' for one that shall end with what it has. A queued task ends here,
+-- unless it is an interrupt; a running one is marked, and ends when its engine is free.
 -- Returns {state, worker}; the state is '' where there is no such task.
-local r = redis.call('HMGET', record, 'state', 'worker')
+local r = redis.call('HMGET', record, 'state', 'worker', 'cancel')
 if not r[1] then return {'', ''} end
-if r[1] == 'queued' then
+if r[1] == 'queued' and ARGV[1] == 'cancel' then
   conclude('cancelled', 499, 'cancelled', '')
   return {'cancelled', ''}
 end
-if r[1] == 'running' then redis.call('HSET', record, 'cancel', 1) end
+-- The first wish stands.
+if r[1] == 'running' and not r[3] then redis.call('HSET', record, 'cancel', ARGV[1]) end
 return {r[1], r[2] or ''}

@@ -26,14 +26,20 @@ local function emit(channels, kind, data, wanted)
   return id
 end
 
+-- The live tasks of one API token.
+local function owned_by(owner)
+  return live .. ':' .. (owner or '')
+end
+
 -- Write the terminal state, once: callers have checked that there is none yet.
 local function conclude(state, status, kind, data)
-  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels')
+  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   -- The body may be megabytes, and nobody reads it again.
   redis.call('HDEL', record, 'lease_ms', 'body')
   emit(keep[3], kind, data)
   redis.call('ZREM', live, task_id)
+  redis.call('ZREM', owned_by(keep[4]), task_id)
   redis.call('PEXPIRE', record, keep[1])
   redis.call('PEXPIRE', stream, keep[2])
 end

@@ -11,4 +11,4 @@ for i = 4, #ARGV, 2 do
   number = number + 1
 end
 if ARGV[3] == '1' then redis.call('HSETNX', record, 'first_event_ms', now_ms()) end
-return r[3] and 'cancel' or 'ok'
+return r[3] or 'ok'

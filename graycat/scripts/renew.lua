@@ -2,4 +2,4 @@
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end
 redis.call('HSET', record, 'lease_ms', now_ms() + ARGV[2])
-return r[3] and 'cancel' or 'ok'
+return r[3] or 'ok'

@@ -10,7 +10,15 @@ from celery.exceptions import Reject
 
 from graycat import events
 from graycat.engines.http import Call, Stop
-from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError, StaleAttempt, TaskTimeout
+from graycat.errors import (
+    ArtifactsUnavailable,
+    EngineError,
+    EngineLost,
+    EngineNonsense,
+    GraycatError,
+    StaleAttempt,
+    TaskTimeout,
+)
 from graycat.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import Runtime
@@ -20,6 +28,14 @@ logger = logging.getLogger(__name__)
 
 #: A message taken while the engine is away goes back after this many seconds, unless the engine comes back first.
 ENGINE_WAIT_S = 1.0
+
+
+class Interrupted(Exception):
+    """Raised where a task was asked to end with what it has; ``answer`` is that, and no finished result."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("interrupted")
+        self.answer = answer
 
 
 class EngineTask(Task):
@@ -38,6 +54,10 @@ class EngineTask(Task):
         """
         raise NotImplementedError
 
+    def new_call(self) -> Call:
+        """Return the call that an attempt waits for."""
+        return Call()
+
     def execute(self, task_id: str) -> None:
         """Claim the task, run it, and write how it ended."""
         runtime = rt.current()
@@ -49,7 +69,7 @@ class EngineTask(Task):
             logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
             return
         started = time.monotonic()
-        with runtime.running.track(claimed) as call:
+        with runtime.running.track(claimed, self.new_call()) as call:
             outcome = self._attempt(runtime, claimed, call)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
@@ -67,15 +87,17 @@ class EngineTask(Task):
             status, body = self.perform(runtime, attempt, call)
         except StaleAttempt:
             return "stale"
+        except Interrupted as interrupted:
+            return "cancelled" if records.cancelled(attempt, interrupted.answer) else "stale"
         except EngineLost as error:
             return self._broken_off(runtime, attempt, call.stopped, error)
-        except (EngineError, EngineNonsense) as error:
+        except (EngineError, EngineNonsense, ArtifactsUnavailable) as error:
             return "failed" if records.fail(attempt, error) else "stale"
         return "succeeded" if records.succeed(attempt, status, body) else "stale"
 
     def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: Stop | None, error: GraycatError) -> str:
         """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
-        if stopped == Stop.CANCELLED:
+        if stopped in (Stop.CANCELLED, Stop.INTERRUPTED):
             return "cancelled" if runtime.records.cancelled(attempt) else "stale"
         if stopped == Stop.TIMED_OUT:
             return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"

@@ -8,7 +8,7 @@ from typing import Any
 from celery import bootsteps
 
 from graycat.tasks import runtime as rt
-from graycat.tasks.signatures import LLM, model_queue
+from graycat.tasks.signatures import LLM_QUICK, SD, model_queue, worker_queue
 from graycat.tasks.worker import consumed_queues, has_engine
 
 #: Seconds between two looks at the engine's state.
@@ -50,7 +50,7 @@ class GateStep(bootsteps.StartStopStep):
         ready = self._runtime.supervisor.ready.is_set()
         if ready and not self._runtime.gate_open:
             # `worker_disable_prefetch` takes the pool's limit for how many tasks may be here at once.
-            consumer.pool.limit = self._runtime.slots if LLM in self._queues else QUICK_CALLS
+            consumer.pool.limit = QUICK_CALLS if LLM_QUICK in self._queues else self._runtime.slots
             self._joined = self._all_queues()
             for queue in self._joined:
                 consumer.add_task_queue(queue)
@@ -64,7 +64,10 @@ class GateStep(bootsteps.StartStopStep):
             consumer.cancel_task_queue(queue)
 
     def _all_queues(self) -> list[str]:
-        """Return the queues to take from: behind the first, which anybody may serve, those of the engine's models."""
+        """Return the queues to take from: behind the first, which anybody may serve, those for this engine."""
         info = self._runtime.supervisor.info
-        models = info.models if info is not None else ()
-        return [self._queues[0], *(model_queue(self._queues[0], model) for model in models), *self._queues[1:]]
+        first, *others = self._queues
+        own = [model_queue(first, model) for model in (info.models if info is not None else ())]
+        if first == SD:
+            own.append(worker_queue(first, self._runtime.name))
+        return [first, *own, *others]

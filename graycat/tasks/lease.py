@@ -12,8 +12,9 @@ from celery.worker import state
 
 from graycat import store
 from graycat.engines.http import Stop
-from graycat.errors import BrokerUnavailable, StaleAttempt
+from graycat.errors import BrokerUnavailable
 from graycat.fleet import WorkerStatus
+from graycat.tasks.pump import STOPS
 from graycat.tasks.runtime import Runtime
 from graycat.tasks.sweeper import Sweeper
 
@@ -37,6 +38,7 @@ class Housekeeper:
         self._sweeper = Sweeper(runtime.client, runtime.settings, app)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+        runtime.report = self._report
         lease_every_s = runtime.settings.lease_s / 3
         self._duties = [
             (TICK_S, self._stop_late),
@@ -86,12 +88,10 @@ class Housekeeper:
             with store.broker_errors():
                 self._runtime.client.zadd(UNACKED_INDEX, dict.fromkeys(tags, time.time()), xx=True)
         for running in self._runtime.running.all():
-            try:
-                if self._runtime.records.renew(running.attempt.task_id, running.attempt.number):
-                    running.call.stop(Stop.CANCELLED)
-            except StaleAttempt:
-                # Also where it has just ended: then the stop finds nothing to stop.
-                running.call.stop(Stop.STALE)
+            verdict = self._runtime.records.renew(running.attempt.task_id, running.attempt.number)
+            # Also stale where it has just ended: then the stop finds nothing to stop.
+            if reason := STOPS.get(verdict):
+                running.call.stop(reason)
 
     def _report(self) -> None:
         runtime = self._runtime
@@ -109,7 +109,9 @@ class Housekeeper:
                 props=info.props.decode() if info is not None else "",
                 models=info.models if info is not None else (),
                 model_list=info.model_list.decode() if info is not None else "",
-            )
+                catalog=info.version if info is not None else "",
+            ),
+            info.catalog if info is not None else None,
         )
 
 

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 #: How an error looks that the engine sends once its stream has begun.
 ERROR_EVENT = b'data: {"error"'
 
+#: What a call is stopped for, by what its record wants of it.
+STOPS = {Verdict.CANCEL: Stop.CANCELLED, Verdict.INTERRUPT: Stop.INTERRUPTED, Verdict.STALE: Stop.STALE}
+
 
 class Flow:
     """One stream on its way. ``publish``: each event is passed on; else all are kept, for whoever gathers them."""
@@ -152,10 +155,10 @@ class StreamPump:
                 flow.error = error
             return
         for (flow, _), verdict in zip(batches, verdicts, strict=True):
-            if verdict is Verdict.CANCEL:
-                flow.call.stop(Stop.CANCELLED)
-            elif verdict is Verdict.STALE:
+            if verdict is Verdict.STALE:
                 flow.error = StaleAttempt()
+            elif verdict in STOPS:
+                flow.call.stop(STOPS[verdict])
 
     def _end(self, flow: Flow, error: Exception | None = None) -> None:
         flow.error = flow.error or error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from graycat import store
-from graycat.engines.base import State
+from graycat.artifacts import ArtifactStore, open_artifacts
+from graycat.engines.base import Engine, State
 from graycat.engines.http import Call, Stop
-from graycat.engines.llama import LlamaEngine
 from graycat.engines.supervisor import Supervisor
 from graycat.fleet import Fleet
 from graycat.records import Attempt, TaskRecords
@@ -36,9 +36,9 @@ class RunningTasks:
         self._by_id: dict[str, Running] = {}
 
     @contextmanager
-    def track(self, attempt: Attempt) -> Iterator[Call]:
+    def track(self, attempt: Attempt, call: Call | None = None) -> Iterator[Call]:
         """Yield the call of an attempt, which others can stop while the block runs."""
-        running = Running(attempt, Call(), time.monotonic() + attempt.exec_timeout_s)
+        running = Running(attempt, call or Call(), time.monotonic() + attempt.exec_timeout_s)
         with self._lock:
             self._by_id[attempt.task_id] = running
         try:
@@ -58,6 +58,12 @@ class RunningTasks:
         running.call.stop(reason)
         return True
 
+    def skip(self, task_id: str) -> bool:
+        """Have a task's engine leave out the rest of its batch; False where that cannot be."""
+        with self._lock:
+            running = self._by_id.get(task_id)
+        return running is not None and running.call.skip()
+
     def has(self, task_id: str) -> bool:
         """Tell whether a task runs here."""
         with self._lock:
@@ -76,7 +82,7 @@ class Runtime:
     settings: Settings
     name: str
     queues: tuple[str, ...]
-    engine: LlamaEngine
+    engine: Engine
     supervisor: Supervisor
     client: store.Broker
     running: RunningTasks = field(default_factory=RunningTasks)
@@ -85,9 +91,12 @@ class Runtime:
     gate_open: bool = False
 
     def __post_init__(self) -> None:
+        #: Tells the fleet of this worker now; the housekeeper sets it.
+        self.report: Callable[[], None] = lambda: None
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = Fleet(self.client)
         self.pump = StreamPump(self.records)
+        self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
 
     @property
     def ready(self) -> bool:

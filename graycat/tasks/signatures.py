@@ -17,6 +17,10 @@ STREAM, GATHER, PLAIN = "stream", "gather", "plain"
 
 #: Calls that need a slot of the engine, and calls that do not: those have a lane of their own.
 LLM, LLM_QUICK = "llm", "llm.quick"
+#: Images, one at a time an engine.
+SD = "sd"
+#: What a worker is told beside the verdicts of a record: to leave out the rest of a batch.
+SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,27 @@ SLOTS = Kind("llm.slots", LLM_QUICK, "/slots", method="GET")
 LORA_ADAPTERS = Kind("llm.lora_adapters", LLM_QUICK, "/lora-adapters", method="GET")
 SET_LORA_ADAPTERS = Kind("llm.set_lora_adapters", LLM_QUICK, "/lora-adapters")
 
-LLM_KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind)}
+TXT2IMG = Kind("sd.txt2img", SD, "/sdapi/v1/txt2img")
+IMG2IMG = Kind("sd.img2img", SD, "/sdapi/v1/img2img")
+EXTRA_SINGLE = Kind("sd.extra_single", SD, "/sdapi/v1/extra-single-image")
+EXTRA_BATCH = Kind("sd.extra_batch", SD, "/sdapi/v1/extra-batch-images")
+INTERROGATE = Kind("sd.interrogate", SD, "/sdapi/v1/interrogate")
+SET_OPTIONS = Kind("sd.set_options", SD, "/sdapi/v1/options")
+REFRESH_CHECKPOINTS = Kind("sd.refresh_checkpoints", SD, "/sdapi/v1/refresh-checkpoints")
+REFRESH_VAE = Kind("sd.refresh_vae", SD, "/sdapi/v1/refresh-vae")
+REFRESH_LORAS = Kind("sd.refresh_loras", SD, "/sdapi/v1/refresh-loras")
+REFRESH_EMBEDDINGS = Kind("sd.refresh_embeddings", SD, "/sdapi/v1/refresh-embeddings")
+UNLOAD_CHECKPOINT = Kind("sd.unload_checkpoint", SD, "/sdapi/v1/unload-checkpoint")
+RELOAD_CHECKPOINT = Kind("sd.reload_checkpoint", SD, "/sdapi/v1/reload-checkpoint")
+
+KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind)}
+LLM_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("llm.")}
+SD_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("sd.")}
+
+
+def worker_queue(queue: str, worker: str) -> str:
+    """Return the queue of tasks that are for one worker's engine alone."""
+    return f"{queue}:@{worker}"
 
 
 def model_queue(queue: str, model: str) -> str:
@@ -76,14 +100,14 @@ class MessageFactory:
     """
 
     def __init__(self, app: Celery) -> None:
-        self._templates = {name: _template(app, kind) for name, kind in LLM_KINDS.items()}
+        self._templates = {name: _template(app, kind) for name, kind in KINDS.items()}
 
     def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
         """Return the message that a worker finds in ``queue``: one of a model, or the kind's own (the default)."""
         envelope, body = self._templates[kind]
         payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
         text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
-        return text.replace('"@QUEUE@"', json.dumps(queue or LLM_KINDS[kind].queue)).encode()
+        return text.replace('"@QUEUE@"', json.dumps(queue or KINDS[kind].queue)).encode()
 
 
 def _template(app: Celery, kind: Kind) -> tuple[str, str]:

@@ -14,15 +14,18 @@ from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
 from graycat import store
-from graycat.engines import llama
+from graycat.engines import llama, webui
+from graycat.engines.base import Engine
 from graycat.engines.http import Stop
 from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
+from graycat.records import Verdict
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
 from graycat.tasks.lease import Housekeeper
+from graycat.tasks.pump import STOPS
 from graycat.tasks.runtime import Runtime
-from graycat.tasks.signatures import LLM, LLM_QUICK
+from graycat.tasks.signatures import LLM, LLM_QUICK, SD, SKIP
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def consumed_queues(worker: Any) -> tuple[str, ...]:
 
 def has_engine(worker: Any) -> bool:
     """Tell whether a worker's queues need an engine."""
-    return bool({LLM, LLM_QUICK} & set(consumed_queues(worker)))
+    return bool({LLM, LLM_QUICK, SD} & set(consumed_queues(worker)))
 
 
 class PromptConsumer(Consumer):
@@ -131,16 +134,24 @@ class LeaseStep(bootsteps.StartStopStep):
         signals.worker_shutdown.connect(housekeeper.stop, weak=False)
 
 
-@control_command(args=[("task_id", str)], signature="TASK_ID")
-def cancel_task(_state: Any, task_id: str) -> dict[str, bool]:
+@control_command(args=[("task_id", str), ("how", str)], signature="TASK_ID cancel|interrupt|skip")
+def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str, bool]:
     """Stop a running task's call to the engine; the record says that it may."""
-    return {"ok": rt.current().running.stop(task_id, Stop.CANCELLED)}
+    running = rt.current().running
+    if how == SKIP:
+        return {"ok": running.skip(task_id)}
+    return {"ok": running.stop(task_id, STOPS[Verdict(how)])}
 
 
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...]) -> Runtime:
-    """Return a worker's runtime. The worker of the ``llm`` queue owns the engine; others adopt it where it listens."""
-    engine = llama.from_settings(settings, own=LLM in queues and settings.owns_llm_engine)
+    """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
+    engine: Engine
+    if SD in queues:
+        engine, log_name = webui.from_settings(settings), "sd-engine.log"
+    else:
+        engine = llama.from_settings(settings, own=LLM in queues and settings.owns_llm_engine)
+        log_name = "llm-engine.log"
     command = engine.command()
-    child = ChildProcess(command, settings.home / "log" / "llm-engine.log") if command else None
+    child = ChildProcess(command, settings.home / "log" / log_name) if command else None
     supervisor = Supervisor(engine, child)
     return Runtime(settings, name, queues, engine, supervisor, store.connect(settings, patient=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -14,21 +15,20 @@ from flask import Flask, Response, g, request
 
 from graycat import store
 from graycat.apitokens import ApiTokens
+from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import LLM, LLM_QUICK
+from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import errors, health, openapi
 from graycat.web.api import tasks
 from graycat.web.hub import EventHub
 from graycat.web.tickets import TicketOffice
-from graycat.web.wire import llamacpp, openai
+from graycat.web.wire import images, llamacpp, openai, sdapi
 
 logger = logging.getLogger(__name__)
 
-#: Queues without which no text is served.
-NEEDED_QUEUES = (LLM, LLM_QUICK)
 #: Seconds that a look at the fleet is good for: /props and /health are asked often.
 FLEET_FRESH_S = 0.5
 #: What a caller's request id may look like; anything else is replaced.
@@ -49,10 +49,12 @@ class Extension:
     tokens: ApiTokens
     fleet: Fleet
     office: TicketOffice
+    artifacts: ArtifactStore
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
         self._seen_at = -FLEET_FRESH_S
+        self._catalogs: dict[tuple[str, str], dict[str, Any]] = {}
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, as of half a second ago at most."""
@@ -65,9 +67,23 @@ class Extension:
         """Return the workers that serve a queue, as of half a second ago at most."""
         return serving(self.workers(), queue)
 
+    def look_again(self) -> None:
+        """Have the next look at the fleet be a new one: something has changed it."""
+        self._seen_at = -FLEET_FRESH_S
+
+    def catalogs(self) -> dict[str, dict[str, Any]]:
+        """Return what the image engines answer without work, parsed, by their workers' names."""
+        wanted = {(w.name, w.catalog) for w in self.serving(SD) if w.catalog}
+        for name, version in wanted - self._catalogs.keys():
+            self._catalogs[name, version] = {k: json.loads(v) for k, v in self.fleet.catalog(name).items()}
+        for key in self._catalogs.keys() - wanted:
+            del self._catalogs[key]
+        return {name: catalog for (name, _), catalog in sorted(self._catalogs.items())}
+
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
-        return [queue for queue in NEEDED_QUEUES if not serving(workers, queue)]
+        needed = (*((LLM, LLM_QUICK) if self.settings.run_llm else ()), *((SD,) if self.settings.run_sd else ()))
+        return [queue for queue in needed if not serving(workers, queue)]
 
 
 def create_app(settings: Settings) -> Flask:
@@ -78,12 +94,14 @@ def create_app(settings: Settings) -> Flask:
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
-    app.extensions["graycat"] = Extension(settings, ApiTokens.from_settings(settings), Fleet(client), office)
+    app.extensions["graycat"] = Extension(settings, ApiTokens.from_settings(settings), Fleet(client), office, open_artifacts(settings, client))
     app.before_request(_begin)
     app.after_request(_end)
     errors.init_app(app)
     app.register_blueprint(llamacpp.bp)
     app.register_blueprint(openai.bp)
+    app.register_blueprint(sdapi.bp)
+    app.register_blueprint(images.bp)
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
     app.register_blueprint(openapi.bp)

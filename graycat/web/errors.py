@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from graycat.errors import BodyTooLarge, GraycatError, RequestError
+from graycat.errors import BodyTooLarge, EngineError, GraycatError, RequestError
 from graycat.web.tickets import ClientGone
 
 logger = logging.getLogger(__name__)
@@ -17,16 +18,27 @@ DRAIN_LIMIT = 64 * 1024 * 1024
 #: What nobody reads: the client is gone (nginx's number).
 CLIENT_GONE = 499
 
+#: Routes whose clients read the SD WebUI's errors.
+WEBUI_PATHS = "/sdapi/"
+
 #: llama.cpp's type of an error, by status.
 HTTP_TYPES = {404: "not_found_error", 405: "method_not_allowed"}
 
 
 def error_response(error: GraycatError) -> Response:
     """Return an error as its caller reads it."""
-    response = Response(error.encoded(), error.status, content_type="application/json; charset=utf-8")
+    body = error.encoded()
+    if request.path.startswith(WEBUI_PATHS) and not isinstance(error, EngineError):
+        body = webui_body(error)
+    response = Response(body, error.status, content_type="application/json; charset=utf-8")
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
+
+
+def webui_body(error: GraycatError) -> bytes:
+    """Return an error as clients of the SD WebUI read it: one of its route errors, with graycat's ``type`` beside."""
+    return json.dumps({"error": "HTTPException", "detail": str(error), "body": "", "errors": "", "type": error.type}).encode()
 
 
 def init_app(app: Flask) -> None:

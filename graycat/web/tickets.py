@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from uuid import uuid4
@@ -12,10 +13,10 @@ import kombu.exceptions
 from celery import Celery
 
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
-from graycat.events import CANCELLED, ERROR, STARTED, TaskEvent
-from graycat.records import NewTask, TaskRecords
+from graycat.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
+from graycat.records import NewTask, TaskRecords, Verdict
 from graycat.settings import Settings
-from graycat.tasks.signatures import Kind, MessageFactory
+from graycat.tasks.signatures import SD, SKIP, Kind, MessageFactory
 from graycat.web.hub import EventHub, Watch
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ class Submission:
     body: bytes
     owner: str
     request_id: str
+    #: Seconds; None: the settings' for such a kind.
+    queue_ttl_s: float | None = None
+    exec_timeout_s: float | None = None
 
 
 class TicketOffice:
@@ -60,7 +64,14 @@ class TicketOffice:
         except GraycatError:
             self.hub.unwatch(watch)
             raise
-        return Ticket(self, watch)
+        return Ticket(self, watch, self.deadlines(submission))
+
+    def deadlines(self, submission: Submission) -> tuple[float, float]:
+        """Return the seconds that a task may wait in its queue, and that it may run."""
+        s = self.settings
+        image = submission.kind.queue == SD
+        waits, runs = (s.sd_queue_ttl_s, s.sd_exec_timeout_s) if image else (s.queue_ttl_s, s.exec_timeout_s)
+        return submission.queue_ttl_s or waits, submission.exec_timeout_s or runs
 
     def enqueue(self, submission: Submission) -> str:
         """Accept a task that nobody waits for; return its id. Raises as ``submit``."""
@@ -69,6 +80,7 @@ class TicketOffice:
         return task_id
 
     def _create(self, task_id: str, submission: Submission, channel: str) -> None:
+        queue_ttl_s, exec_timeout_s = self.deadlines(submission)
         task = NewTask(
             id=task_id,
             kind=submission.kind.name,
@@ -78,30 +90,42 @@ class TicketOffice:
             owner=submission.owner,
             channel=channel,
             request_id=submission.request_id,
+            queue_ttl_s=queue_ttl_s,
+            exec_timeout_s=exec_timeout_s,
         )
         self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
-    def cancel(self, task_id: str) -> None:
+    def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> None:
         """Ask a task to stop, and tell the worker that runs it."""
         try:
-            state, worker = self.records.cancel(task_id)
+            state, worker = self.records.cancel(task_id, how)
             if state == "running":
-                self._app.control.broadcast("cancel_task", arguments={"task_id": task_id}, destination=[worker])
+                self._tell(worker, task_id, how)
         except (BrokerUnavailable, kombu.exceptions.OperationalError):
             # The worker looks at the mark by itself; a task that could not be marked ends at its deadline.
             logger.warning("cancel not delivered", extra={"task_id": task_id})
+
+    def skip(self, task_id: str) -> None:
+        """Have a running task's engine leave out the rest of the batch that it is at."""
+        with suppress(kombu.exceptions.OperationalError):
+            if worker := self.records.get(task_id).get("worker"):
+                self._tell(worker, task_id, SKIP)
+
+    def _tell(self, worker: str, task_id: str, how: str) -> None:
+        arguments = {"task_id": task_id, "how": str(how)}
+        self._app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
 
 
 class Ticket:
     """One task's events for the request that made it. Closing it before the last event cancels the task."""
 
-    def __init__(self, office: TicketOffice, watch: Watch) -> None:
+    def __init__(self, office: TicketOffice, watch: Watch, deadlines: tuple[float, float]) -> None:
         self._office = office
         self._watch = watch
-        settings = office.settings
+        queue_ttl_s, exec_timeout_s = deadlines
         now = time.monotonic()
-        self._queue_deadline: float | None = now + settings.queue_ttl_s
-        self._overdue_at = now + settings.queue_ttl_s + settings.exec_timeout_s + OVERDUE_S
+        self._queue_deadline: float | None = now + queue_ttl_s
+        self._overdue_at = now + queue_ttl_s + exec_timeout_s + OVERDUE_S
         self._ended = self._hung_up = False
 
     @property
@@ -125,7 +149,7 @@ class Ticket:
             event = self._watch.get(self._patience_s(wait_until))
             if self._hung_up:
                 raise ClientGone
-            if event is not None and event.kind != STARTED:
+            if event is not None and event.kind not in (STARTED, PROGRESS):
                 return self._checked(event)
             now = time.monotonic()
             if wait_until is not None and now >= wait_until:
@@ -152,7 +176,8 @@ class Ticket:
         self._ended = event.terminal and bool(event.id)
         if event.kind == ERROR:
             raise EngineError(*event.answer())
-        if event.kind == CANCELLED:
+        # An image task that was interrupted ends with the images it has.
+        if event.kind == CANCELLED and not event.data:
             raise TaskCancelled
         return event
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import Blueprint, current_app, g, jsonify
+from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import TaskNotFound
 from graycat.events import CHUNK, TaskEvent
+from graycat.imagereplies import content_type
 from graycat.web.auth import token_auth
 
 bp = Blueprint("tasks", __name__)
@@ -34,6 +35,32 @@ def show(task_id: str) -> ResponseReturnValue:
     if "finished_ms" in record:
         shown |= _outcome(records.events(task_id))
     return jsonify(shown)
+
+
+@bp.get("/tasks/<task_id>/images/<int:number>")
+@token_auth.login_required
+def image(task_id: str, number: int) -> ResponseReturnValue:
+    """Return an image of a task, as the engine made it."""
+    found = current_app.extensions["graycat"].artifacts.get(task_id, number)
+    # Somebody else's image is as unknown as none.
+    if found is None or found[0].owner != g.owner:
+        raise TaskNotFound
+    artifact, data = found
+    response = Response(data, content_type=artifact.content_type)
+    response.set_etag(artifact.sha256)
+    response.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    return response.make_conditional(request)
+
+
+@bp.get("/tasks/<task_id>/preview")
+@token_auth.login_required
+def preview(task_id: str) -> ResponseReturnValue:
+    """Return the newest preview of a task that renders."""
+    records = current_app.extensions["graycat"].office.records
+    data = records.preview(task_id) if records.get(task_id).get("owner") == g.owner else None
+    if data is None:
+        raise TaskNotFound
+    return Response(data, content_type=content_type(data), headers={"Cache-Control": "no-store"})
 
 
 def _outcome(events: list[TaskEvent]) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""What an operator says of an engine: the command that starts it, or the address where it runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from graycat.errors import SettingsError
+
+
+def checked_url(url: str, name: str) -> str:
+    """Return an engine's address. Raises SettingsError, naming the variable, where it is not plain HTTP to a host."""
+    address = urlsplit(url)
+    try:
+        usable = address.scheme == "http" and bool(address.hostname) and address.port != 0
+    except ValueError:  # the port is no number
+        usable = False
+    if not usable:
+        raise SettingsError(f"{name} must look like http://HOST:PORT, not {url!r}")
+    return url.rstrip("/")
+
+
+def arguments(template: str, values: Mapping[str, object], name: str) -> list[str]:
+    """Return a start command as arguments, ``{placeholders}`` filled in; it never meets a shell.
+
+    Raises SettingsError naming the variable.
+    """
+    try:
+        command = [part.format(**values) for part in shlex.split(template)]
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{value}}}" for value in values)
+        raise SettingsError(f"{name} cannot be read ({error}); it may use {known}") from None
+    if not command or not command[0]:
+        raise SettingsError(f"{name} names no program")
+    return command

@@ -1,0 +1,114 @@
+"""Stable Diffusion engines: AUTOMATIC1111's WebUI, Forge, SD.Next, sd-server, and the embedded placeholder.
+
+They speak the WebUI's ``/sdapi/v1``; stable-diffusion.cpp's sd-server only a part of it, without progress and
+interrupt. All of them render one image at a time, and go on for a client that hangs up.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from graycat.engines.base import EngineInfo
+from graycat.engines.http import EngineClient
+from graycat.engines.launch import arguments, checked_url
+from graycat.errors import EngineLost
+from graycat.settings import Settings
+
+PROBE_TIMEOUT_S = 2.0
+#: Lists may be long, and some engines scan folders for them.
+LIST_TIMEOUT_S = 15.0
+
+API = "/sdapi/v1/"
+PROGRESS = API + "progress"
+#: What an engine answers without work, and what every caller may read: served from the fleet's record.
+CATALOG = (
+    *("samplers", "schedulers", "upscalers", "latent-upscale-modes", "sd-models", "sd-vae", "sd-modules"),
+    *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles", "embeddings", "loras", "scripts"),
+    *("script-info", "options"),
+)
+
+
+@dataclass
+class WebuiEngine:
+    """A server of the WebUI's API. ``start``: the command, None for one that runs already."""
+
+    name: str
+    url: str
+    start: Sequence[str] | None
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.url)
+        headers = {}
+        if address.username:
+            login = f"{unquote(address.username)}:{unquote(address.password or '')}"
+            headers["Authorization"] = "Basic " + b64encode(login.encode()).decode()
+        self.client = EngineClient(self.url, headers)
+
+    def command(self) -> Sequence[str] | None:
+        """Return the command that starts it."""
+        return self.start
+
+    def healthy(self) -> bool:
+        """Tell whether it answers; whether its model is loaded no WebUI tells."""
+        try:
+            if self._ask(PROGRESS + "?skip_current_image=true", PROBE_TIMEOUT_S) is None:
+                return self._ask(API + "options", PROBE_TIMEOUT_S) is not None
+        except EngineLost:
+            return False
+        return True
+
+    def describe(self) -> EngineInfo:
+        """Return its lists and options, those that it has. Raises EngineLost."""
+        catalog = {}
+        for name in CATALOG:
+            if (reply := self._ask(API + name, LIST_TIMEOUT_S)) is not None:
+                catalog[name] = reply
+        # Nothing else tells an engine that can be interrupted from one that cannot (sd-server).
+        interruptible = self._ask(PROGRESS + "?skip_current_image=true", PROBE_TIMEOUT_S) is not None
+        props = {"placeholder": self.name == PLACEHOLDER, "interruptible": interruptible}
+        return EngineInfo(slots=1, props=json.dumps(props).encode(), models=(), catalog=catalog)
+
+    def post(self, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+        """Send a control call (``interrupt``, ``skip``). Raises EngineLost where it does not arrive."""
+        with self.client.open("POST", API + path, b"{}", timeout_s=timeout_s) as response:
+            response.read()
+
+    def _ask(self, path: str, timeout_s: float) -> bytes | None:
+        """Return the reply to a GET; None where the engine has no such route. Raises EngineLost."""
+        with self.client.open("GET", path, timeout_s=timeout_s) as response:
+            reply = response.read()
+        if response.status == 200 and _is_json(reply):
+            return reply
+        if response.status in (404, 405, 501) or response.status == 200:
+            return None
+        raise EngineLost
+
+
+PLACEHOLDER = "placeholder"
+
+
+def _is_json(reply: bytes) -> bool:
+    try:
+        json.loads(reply)
+    except ValueError:
+        return False
+    return True
+
+
+def from_settings(settings: Settings) -> WebuiEngine:
+    """Return the image engine that the settings describe. Raises SettingsError."""
+    if settings.a1111_url:
+        return WebuiEngine("webui", checked_url(settings.a1111_url, "A1111_URL"), start=None)
+    url = f"http://127.0.0.1:{settings.sd_port}"
+    if settings.sd_startup_command:
+        values = {"port": settings.sd_port}
+        command = arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND")
+        return WebuiEngine(Path(command[0]).name, url, command)
+    command = [sys.executable, "-m", "graycat.engines.placeholder", "--port", str(settings.sd_port)]
+    return WebuiEngine(PLACEHOLDER, url, command)

@@ -1,0 +1,86 @@
+"""Images for a request: the body checked, the task run, its images put back into the reply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import gevent
+from flask import Response, current_app, g
+
+from graycat import params
+from graycat.errors import ArtifactsUnavailable, ModelNotFound
+from graycat.imagereplies import put_back
+from graycat.tasks.signatures import PLAIN, Kind, worker_queue
+from graycat.web.waiting import respond
+from graycat.web.wire.dialects import NATIVE
+
+T = TypeVar("T")
+
+Body = dict[str, Any]
+
+#: How a request names a checkpoint: any of these fields of ``/sd-models``, or a part of its title or file.
+ALIASES = ("title", "model_name", "hash", "sha256", "filename")
+
+
+def aside(work: Callable[[], T]) -> T:
+    """Do work that keeps a core busy (decoding images) in a thread, while this process serves its other clients."""
+    result: T = gevent.get_hub().threadpool.apply(work)
+    return result
+
+
+def render(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
+    """Check a body, run its task, and return the engine's reply with its images; 202 for ``respond-async``.
+
+    Raises RequestError, ModelNotFound.
+    """
+    settings = current_app.extensions["graycat"].settings
+    params.check_size(body, settings.max_prompt_chars)
+    checked = aside(partial(check, body))
+    response = respond(kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode(), NATIVE)
+    if response.status_code == 200:
+        response.set_data(inlined(response.get_data(), g.task_id))
+    return response
+
+
+def inlined(reply: bytes, task_id: str) -> bytes:
+    """Return a task's answer with its images as the engine wrote them. Raises ArtifactsUnavailable."""
+    artifacts = current_app.extensions["graycat"].artifacts
+
+    def fetch(number: int) -> bytes:
+        found = artifacts.get(task_id, number)
+        if found is None:
+            raise ArtifactsUnavailable
+        data: bytes = found[1]
+        return data
+
+    value = json.loads(reply)
+    return json.dumps(put_back(value, fetch)).encode() if isinstance(value, dict) else reply
+
+
+def queue_for(kind: Kind, body: Body) -> str:
+    """Return the kind's queue, or that of a worker whose engine has the checkpoint that a body names.
+
+    A WebUI takes its current checkpoint for one that it does not know, and says nothing. Raises ModelNotFound.
+    """
+    overrides = body.get("override_settings")
+    wanted = overrides.get("sd_model_checkpoint") if isinstance(overrides, dict) else None
+    if not wanted or not isinstance(wanted, str):
+        return kind.queue
+    extension = current_app.extensions["graycat"]
+    catalogs = {name: catalog.get("sd-models", []) for name, catalog in extension.catalogs().items()}
+    having = [name for name, models in catalogs.items() if any(_is_called(model, wanted) for model in models)]
+    if catalogs and not having:
+        raise ModelNotFound(wanted)
+    if len(having) == len(catalogs):
+        return kind.queue
+    busy = {worker.name: worker.busy for worker in extension.workers()}
+    return worker_queue(kind.queue, min(having, key=lambda name: busy.get(name, 0)))
+
+
+def _is_called(model: Any, wanted: str) -> bool:
+    names = [str(model[alias]) for alias in ALIASES if model.get(alias)] if isinstance(model, dict) else []
+    files = [name.replace("\\", "/").rpartition("/")[2] for name in names]
+    return wanted.lower() in {part.lower() for name in (*names, *files) for part in (name, name.partition(" [")[0])}
