@@ -11,7 +11,12 @@ GraycatError
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── TaskNotFound    404  no task of the caller's has this id
 │   ├── BodyTooLarge    413
-│   └── PromptTooLarge  413
+│   ├── PromptTooLarge  413
+│   ├── InvalidImage    400  no image that an engine should see
+│   ├── ImageTooLarge   413
+│   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
+│   ├── SettingNotAllowed 400  an engine's setting that callers may not override
+│   └── ScriptNotAllowed  400  an engine's script that callers may not run
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -23,6 +28,8 @@ GraycatError
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine went away in the middle
 ├── EngineNonsense      502  the engine sent what is not its wire
+├── ArtifactsUnavailable 503  the store of finished images does not answer
+├── ArtifactBroken      500  a finished image is not what was stored
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """
 
@@ -99,6 +106,36 @@ class PromptTooLarge(RequestError):
     """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
 
     status, type = 413, "prompt_too_large"
+
+
+class InvalidImage(RequestError):
+    """Raised when an image in a request is none that graycat takes: PNG, JPEG or WebP, whole, one frame, base64."""
+
+    type = "invalid_image"
+
+
+class ImageTooLarge(RequestError):
+    """Raised when an image in a request has too many bytes or pixels; it was not decoded."""
+
+    status, type = 413, "image_too_large"
+
+
+class TooMuchWork(RequestError):
+    """Raised when a request asks for more pixels, images or steps than one may."""
+
+    type = "too_much_work"
+
+
+class SettingNotAllowed(RequestError):
+    """Raised when a request overrides a setting of the engine outside ``GRAYCAT_SD_OVERRIDE_SETTINGS``."""
+
+    type = "setting_not_allowed"
+
+
+class ScriptNotAllowed(RequestError):
+    """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
+
+    type = "script_not_allowed"
 
 
 class QueueFull(GraycatError):
@@ -205,6 +242,24 @@ class EngineNonsense(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the engine's answer makes no sense; tell the operator, the engine may be of another kind")
+
+
+class ArtifactsUnavailable(GraycatError):
+    """Raised when the store of finished images cannot be read or written."""
+
+    status, type, retry_after_s = 503, "artifacts_unavailable", 5
+
+    def __init__(self) -> None:
+        super().__init__("the store of finished images does not answer; try again in a moment")
+
+
+class ArtifactBroken(GraycatError):
+    """Raised when a stored image's bytes are not the ones that were put: trying again would bring the same."""
+
+    type = "artifact_broken"
+
+    def __init__(self) -> None:
+        super().__init__("the stored image is damaged; make it again and tell the operator")
 
 
 class StaleAttempt(GraycatError):

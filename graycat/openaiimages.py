@@ -31,9 +31,7 @@ def generation(body: Mapping[str, Any], steps: int) -> dict[str, Any]:
     return {"prompt": prompt, "batch_size": count(body.get("n")), "width": width, "height": height, "steps": steps}
 
 
-def edit(
-    fields: Mapping[str, Any], image: str, mask: str | None, limits: ImageLimits, steps: int
-) -> dict[str, Any]:
+def edit(fields: Mapping[str, Any], image: str, mask: str | None, limits: ImageLimits, steps: int) -> dict[str, Any]:
     """Return the img2img body of a ``/v1/images/edits`` request; images as base64. Raises RequestError.
 
     A mask is painted where it is transparent; without one, the image where it is.

@@ -9,7 +9,10 @@ from typing import Any, NoReturn
 from graycat.errors import PromptTooLarge, RequestError
 
 #: Fields that hold what a model reads, on every wire.
-TEXT_FIELDS = ("prompt", "messages", "content", "input", "system", "input_prefix", "input_suffix", "documents", "query")
+TEXT_FIELDS = (
+    *("prompt", "messages", "content", "input", "system", "input_prefix", "input_suffix", "documents", "query"),
+    *("negative_prompt", "hr_prompt", "hr_negative_prompt"),
+)
 
 
 def read_json(raw: bytes) -> Any:

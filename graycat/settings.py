@@ -20,8 +20,19 @@ from graycat.errors import SettingsError
 MAX_SOCKET_PATH = 90
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
-    *("sd_queue_ttl_s", "sd_exec_timeout_s", "lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "record_ttl_s", "events_ttl_s", "stop_grace_s"),
+    *(
+        "sd_queue_ttl_s",
+        "sd_exec_timeout_s",
+        "lease_s",
+        "queue_ttl_s",
+        "exec_timeout_s",
+        "keepalive_s",
+        "record_ttl_s",
+        "events_ttl_s",
+        "stop_grace_s",
+    ),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
+    *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels", "artifact_ttl_s"),
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -77,6 +88,25 @@ class Settings:
     max_body_bytes: int = 4 * 1024 * 1024
     #: The text of one request (prompt, messages, content, input) may have this many characters.
     max_prompt_chars: int = 400_000
+    #: The images that one request asks for may have this many pixels together, each at its largest: four of
+    #: 2048 x 2048, sixteen of 1024 x 1024.
+    max_pixels: int = 4 * 2048 * 2048
+    #: No side of an image, sent or asked for, may be longer than this many pixels.
+    max_side: int = 8192
+    #: One request may ask for this many images, and send as many.
+    max_images: int = 16
+    #: Sampling steps of one pass.
+    max_steps: int = 150
+    #: An image in a request may have this many bytes, before base64, and this many pixels.
+    max_image_bytes: int = 16 * 1024 * 1024
+    max_image_pixels: int = 4096 * 4096
+    #: Settings of an image engine that a request may override for itself, parted by commas.
+    sd_override_settings: str = (
+        "sd_model_checkpoint,sd_vae,CLIP_stop_at_last_layers,samples_format,eta_noise_seed_delta"
+    )
+    #: Titles of an image engine's scripts that a request may name, parted by commas. What a script does with its
+    #: arguments is the script's own affair: list none that opens files for its caller.
+    sd_scripts: str = ""
     #: A queue that holds this many tasks takes no more.
     queue_cap: int = 1000
     #: Names of API tokens that may change the engines' state, parted by commas.
@@ -90,6 +120,11 @@ class Settings:
     #: A finished task's record and answer are kept this many seconds, its events ``events_ttl_s``.
     record_ttl_s: float = 3600.0
     events_ttl_s: float = 300.0
+    #: Where finished images lie: empty for the broker, or an fsspec address (``file:///srv/images``,
+    #: ``s3://bucket/prefix``).
+    artifacts_url: str = field(default="", repr=False)
+    #: A finished image is kept this many seconds after it was stored.
+    artifact_ttl_s: float = 3600.0
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
 
@@ -164,10 +199,10 @@ class Settings:
         """Return every secret among the settings, for the log's redaction."""
         items = [item.strip() for item in self.api_tokens.split(",")]
         named = [item.partition(":")[2] or item for item in items]
+        in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url)]
         # As an address holds it, and as the server takes it.
-        in_url = urlsplit(self.redis_url).password or ""
-        passwords = (self.redis_pass, quote(self.redis_pass, safe=""), in_url, unquote(in_url))
-        return tuple(secret for secret in (*named, *passwords, self.redis_url) if secret)
+        passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
+        return tuple(secret for secret in (*named, *passwords, self.redis_url, self.artifacts_url) if secret)
 
 
 def variable(name: str) -> str:

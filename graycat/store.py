@@ -53,6 +53,16 @@ def preview_key(task_id: str) -> str:
     return f"{PREFIX}preview:{task_id}"
 
 
+def artifact_key(task_id: str, number: int) -> str:
+    """Return the key of a finished image's bytes."""
+    return f"{PREFIX}artifact:{task_id}:{number}"
+
+
+def artifacts_key(task_id: str) -> str:
+    """Return the key of what is known of a task's finished images."""
+    return f"{PREFIX}artifacts:{task_id}"
+
+
 def worker_key(name: str) -> str:
     """Return the key of a worker's record in the fleet."""
     return f"{PREFIX}worker:{name}"

@@ -94,7 +94,9 @@ def create_app(settings: Settings) -> Flask:
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
-    app.extensions["graycat"] = Extension(settings, ApiTokens.from_settings(settings), Fleet(client), office, open_artifacts(settings, client))
+    app.extensions["graycat"] = Extension(
+        settings, ApiTokens.from_settings(settings), Fleet(client), office, open_artifacts(settings, client)
+    )
     app.before_request(_begin)
     app.after_request(_end)
     errors.init_app(app)

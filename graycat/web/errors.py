@@ -38,7 +38,9 @@ def error_response(error: GraycatError) -> Response:
 
 def webui_body(error: GraycatError) -> bytes:
     """Return an error as clients of the SD WebUI read it: one of its route errors, with graycat's ``type`` beside."""
-    return json.dumps({"error": "HTTPException", "detail": str(error), "body": "", "errors": "", "type": error.type}).encode()
+    return json.dumps(
+        {"error": "HTTPException", "detail": str(error), "body": "", "errors": "", "type": error.type}
+    ).encode()
 
 
 def init_app(app: Flask) -> None:

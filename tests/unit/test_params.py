@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from graycat import params
-from graycat.errors import RequestError
+from graycat.errors import PromptTooLarge, RequestError
 
 #: Bodies that are no JSON object, and a word of the complaint.
 UNREADABLE = [
@@ -92,3 +92,10 @@ def test_one_answer_to_one_prompt_can_be_gathered(body: dict[str, Any]) -> None:
 )
 def test_lists_of_answers_and_picked_fields_cannot_be_gathered(body: dict[str, Any]) -> None:
     assert not params.gatherable(body)
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "input"])
+def test_every_text_that_a_model_reads_counts(field: str) -> None:
+    params.check_size({field: "a" * 10, "sampler_name": "b" * 100}, 10)
+    with pytest.raises(PromptTooLarge, match="11 characters"):
+        params.check_size({field: "a" * 11}, 10)

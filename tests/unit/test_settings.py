@@ -33,6 +33,14 @@ READ = [
     ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),
+    ("max_pixels", "GRAYCAT_MAX_PIXELS", "262144", 262144),
+    ("max_side", "GRAYCAT_MAX_SIDE", "1024", 1024),
+    ("max_images", "GRAYCAT_MAX_IMAGES", "4", 4),
+    ("max_steps", "GRAYCAT_MAX_STEPS", "30", 30),
+    ("max_image_bytes", "GRAYCAT_MAX_IMAGE_BYTES", "1000000", 1_000_000),
+    ("max_image_pixels", "GRAYCAT_MAX_IMAGE_PIXELS", "1048576", 1_048_576),
+    ("sd_override_settings", "GRAYCAT_SD_OVERRIDE_SETTINGS", "sd_vae", "sd_vae"),
+    ("sd_scripts", "GRAYCAT_SD_SCRIPTS", "X/Y/Z plot,ADetailer", "X/Y/Z plot,ADetailer"),
     ("queue_cap", "GRAYCAT_QUEUE_CAP", "7", 7),
     ("admins", "GRAYCAT_ADMINS", "tools", "tools"),
     ("queue_ttl_s", "GRAYCAT_QUEUE_TTL_S", "1.5", 1.5),
@@ -40,6 +48,8 @@ READ = [
     ("max_attempts", "GRAYCAT_MAX_ATTEMPTS", "5", 5),
     ("record_ttl_s", "GRAYCAT_RECORD_TTL_S", "60", 60.0),
     ("events_ttl_s", "GRAYCAT_EVENTS_TTL_S", "20", 20.0),
+    ("artifacts_url", "GRAYCAT_ARTIFACTS_URL", "s3://bucket/images", "s3://bucket/images"),
+    ("artifact_ttl_s", "GRAYCAT_ARTIFACT_TTL_S", "60", 60.0),
     ("lease_s", "GRAYCAT_LEASE_S", "2.5", 2.5),
     ("keepalive_s", "GRAYCAT_KEEPALIVE_S", "1", 1.0),
     ("web_workers", "GRAYCAT_WEB_WORKERS", "2", 2),
@@ -65,6 +75,10 @@ UNUSABLE = [
     ("GRAYCAT_EXEC_TIMEOUT_S", "-5"),
     ("GRAYCAT_EXEC_TIMEOUT_S", "inf"),
     ("GRAYCAT_LEASE_S", "0"),
+    ("GRAYCAT_MAX_PIXELS", "0"),
+    ("GRAYCAT_MAX_STEPS", "-1"),
+    ("GRAYCAT_MAX_IMAGE_BYTES", "16 MB"),
+    ("GRAYCAT_ARTIFACT_TTL_S", "0"),
     ("GRAYCAT_KEEPALIVE_S", "0"),
     ("GRAYCAT_MAX_ATTEMPTS", "0"),
     ("GRAYCAT_WEB_WORKERS", "0"),
@@ -178,8 +192,13 @@ def test_the_text_engine_is_ours_unless_one_runs_already() -> None:
 
 
 def test_secrets_are_not_in_the_representation() -> None:
-    settings = Settings(api_tokens="game:hush-hush", redis_pass="pass-word", redis_url="redis://:url-word@host")
-    assert not [word for word in ("hush-hush", "pass-word", "url-word") if word in repr(settings)]
+    settings = Settings(
+        api_tokens="game:hush-hush",
+        redis_pass="pass-word",
+        redis_url="redis://:url-word@host",
+        artifacts_url="sftp://me:file-word@host/images",
+    )
+    assert not [word for word in ("hush-hush", "pass-word", "url-word", "file-word") if word in repr(settings)]
 
 
 def test_the_log_is_told_every_secret_as_a_caller_would_send_it() -> None:
@@ -191,3 +210,8 @@ def test_the_log_is_told_every_secret_as_a_caller_would_send_it() -> None:
 def test_the_log_is_told_the_password_as_it_stands_in_the_address() -> None:
     settings = Settings(redis_host="broker.lan", redis_pass="p@ss")
     assert any(secret in settings.broker_url for secret in settings.secrets)
+
+
+def test_the_log_is_told_the_password_of_the_images_store() -> None:
+    settings = Settings(artifacts_url="sftp://me:p%40ss@host/images")
+    assert set(settings.secrets) == {"p%40ss", "p@ss", "sftp://me:p%40ss@host/images"}

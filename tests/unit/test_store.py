@@ -90,5 +90,6 @@ def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: store.Broker) -> 
 
 def test_every_key_is_graycat_s_own() -> None:
     keys = [store.LIVE_TASKS, store.FLEET, store.record_key("x"), store.events_key("x"), store.worker_key("x")]
+    keys += [store.artifact_key("x", 0), store.artifacts_key("x")]
     assert all(key.startswith("graycat:") for key in keys)
     assert len(set(keys)) == len(keys)
