@@ -4,7 +4,7 @@ import pytest
 
 from graycat import store
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
-from graycat.records import TERMINAL_STATES, Attempt, TaskRecords
+from graycat.records import TERMINAL_STATES, Attempt, TaskRecords, Verdict
 from graycat.settings import Settings
 from tests.unit.helpers import (
     Valkey,
@@ -126,7 +126,7 @@ def test_a_task_whose_worker_went_silent_is_run_again(hasty: TaskRecords) -> Non
 
 def test_a_renewed_lease_outlives_the_first(records: TaskRecords, hasty: TaskRecords) -> None:
     attempt = started(hasty)
-    assert records.renew(attempt.task_id, 1) is False
+    assert records.renew(attempt.task_id, 1) is Verdict.GO_ON
     lease_ms = int(records.get(attempt.task_id)["lease_ms"])
     assert lease_ms > int(records.get(attempt.task_id)["started_ms"]) + 5000
     assert records.claim(attempt.task_id, "llm@there") == "leased"
@@ -192,8 +192,8 @@ def test_a_stale_attempt_can_neither_publish_finish_renew_nor_release(records: T
     before, events = records.get(stale.task_id), records.events(stale.task_id)
     with pytest.raises(StaleAttempt):
         records.publish(stale, 1, [b"data: from the dead\n\n"])
-    with pytest.raises(StaleAttempt):
-        records.renew(stale.task_id, stale.number)
+    assert records.renew(stale.task_id, stale.number) is Verdict.STALE
+    assert records.progress(stale, b"{}") is Verdict.STALE
     assert not any(end(records, stale) for end in ENDS.values())
     assert not records.release(stale)
     assert records.get(stale.task_id) == before
@@ -266,7 +266,7 @@ def test_a_running_task_is_asked_to_stop_and_ends_when_its_worker_says_so(record
     assert records.cancel(attempt.task_id) == ("running", "llm@here")
     assert records.get(attempt.task_id)["state"] == "running"
     assert records.publish(attempt, 1, [b"one more"]) is True
-    assert records.renew(attempt.task_id, attempt.number) is True
+    assert records.renew(attempt.task_id, attempt.number) is Verdict.CANCEL
     assert records.cancelled(attempt)
     assert kinds(records, attempt.task_id) == ["started", "chunk", "cancelled"]
 

@@ -140,7 +140,7 @@ def test_a_consumer_that_comes_back_is_let_in_again(worker: Worker) -> None:
     assert fresh.taking == ["llm", "llm.batch"]
 
 
-@pytest.mark.parametrize(("queues", "gated"), [("llm", True), ("llm.quick", True), ("control", False), ("sd", False)])
+@pytest.mark.parametrize(("queues", "gated"), [("llm", True), ("llm.quick", True), ("control", False), ("sd", True)])
 def test_a_worker_without_an_engine_has_no_gate(worker: Worker, queues: str, gated: bool) -> None:
     consumer = FakeConsumer(worker, queues)
     assert GateStep(consumer).include_if(consumer) is gated
