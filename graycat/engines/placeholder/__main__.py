@@ -8,7 +8,8 @@ import sys
 
 import click
 import gevent
-from gevent.pywsgi import WSGIServer
+from flask import Flask
+from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from graycat.engines.placeholder import catalog
 from graycat.engines.placeholder.app import create_app
@@ -26,10 +27,15 @@ BACKLOG = 1024
 def main(port: int, step_s: float) -> None:
     """Serve the placeholder renderer on 127.0.0.1 until a signal comes."""
     click.echo(f"model: {catalog.NAME}. {LABEL}: it draws a simple picture that depends on prompt and seed")
+    serve(create_app(Renderer(step_s)), port)
+
+
+def serve(app: Flask, port: int, handler_class: type[WSGIHandler] = WSGIHandler) -> None:
+    """Serve an application until SIGTERM or SIGINT, at which the process ends. ``port``: 0 for any."""
     # Nothing is worth finishing: who stops it does not wait for a picture.
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, os._exit, 0)
-    server = WSGIServer((HOST, port), create_app(Renderer(step_s)), backlog=BACKLOG, log=None)
+    server = WSGIServer((HOST, port), app, backlog=BACKLOG, log=None, handler_class=handler_class)
     server.start()
     click.echo(f"model: {catalog.NAME} ready at http://{HOST}:{server.server_port}")
     sys.stdout.flush()

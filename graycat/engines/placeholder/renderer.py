@@ -34,7 +34,7 @@ class Renderer:
         """Make images. ``given``: the names of the fields that the request had."""
         infotext.fill(fields, given)
         check_scripts(fields)
-        return self._generate("scripts_txt2img", fields)
+        return self.generate("scripts_txt2img", fields)
 
     def img2img(self, fields: Body, given: set[str]) -> Body:
         """Make images from images. Raises HTTPException 404 without any."""
@@ -42,12 +42,13 @@ class Renderer:
             raise HTTPException(404, "Init image not found")
         infotext.fill(fields, given)
         check_scripts(fields)
-        body = self._generate("scripts_img2img", fields)
+        body = self.generate("scripts_img2img", fields)
         if not fields["include_init_images"]:
             body["parameters"] |= {"init_images": None, "mask": None}
         return body
 
-    def _generate(self, job: str, fields: Body) -> Body:
+    def generate(self, job: str, fields: Body) -> Body:
+        """Make images in turn, and the response about them."""
         overrides = fields["override_settings"] or {}
         mask = imagefiles.decode(fields["mask"]) if fields.get("mask") else None
         with self.jobs.running(job) as state:
