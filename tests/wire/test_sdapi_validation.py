@@ -128,7 +128,9 @@ def test_what_is_no_text_is_a_400(webui: WebUI) -> None:
     assert (response.status_code, response.json()["detail"]) == (400, "There was an error parsing the body")
 
 
-@pytest.mark.parametrize("body", [{"width": None}, {"steps": None}, {"batch_size": 0}, {"n_iter": -1}, {"prompt": None}])
+@pytest.mark.parametrize(
+    "body", [{"width": None}, {"steps": None}, {"batch_size": 0}, {"n_iter": -1}, {"prompt": None}]
+)
 def test_what_validation_lets_through_crashes_later(webui: WebUI, body: dict[str, Any]) -> None:
     response = webui.call("POST", "txt2img", SMALL | body)
     assert response.status_code == 500

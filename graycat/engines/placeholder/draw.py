@@ -76,14 +76,17 @@ def unfinished(image: Image.Image, share: float) -> Image.Image:
 
 
 def label(image: Image.Image, lines: list[str]) -> None:
-    """Write the lines onto a dark band at the foot of a picture; long ones are wrapped, what does not fit is cut."""
+    """Write the lines onto a dark band at the foot of a picture; long ones are wrapped.
+
+    The first is always whole; the others fill at most the lower half.
+    """
     smallest, largest = FONT_SIZES
     size = max(smallest, min(largest, image.width // 22))
     font, margin = _font(size), size // 2
-    wrapped = [part for line in lines for part in wrap(line, font, image.width - 2 * margin)]
+    first, *others = (wrap(line, font, image.width - 2 * margin) for line in lines)
     height = size * 5 // 4
-    # The first lines matter most: what it is, then what was asked for.
-    shown = wrapped[: max(1, (image.height - margin) // height)]
+    room = max(0, (image.height // 2 - margin) // height - len(first))
+    shown = first + [part for line in others for part in line][:room]
     top = max(0, image.height - height * len(shown) - margin)
     canvas = ImageDraw.Draw(image)
     canvas.rectangle((0, top, image.width, image.height), fill=(24, 24, 24))
