@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any, TypeVar
 
+from PIL import Image
+
+from graycat import infotext
 from graycat.errors import InvalidImage, RequestError, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.images import CheckedImage, ImageLimits, decode
 from graycat.settings import Settings
@@ -86,6 +90,14 @@ def check_extras(body: Body, limits: ImageLimits) -> Body:
         rewritten["image"] = several[-1].base64
     _check_pixels(sum(_enlarged(body, image, limits) for image in several), limits)
     return rewritten
+
+
+def png_info(body: Body, limits: ImageLimits) -> dict[str, Any]:
+    """Return what an image says of how it was made, as the WebUI's ``/png-info``. Raises RequestError."""
+    checked = decode(body.get("image"), limits)
+    with Image.open(BytesIO(checked.data), formats=[checked.format.upper()]) as image:
+        text, items = infotext.read(image)
+    return {"info": text, "items": items, "parameters": infotext.parse(text)}
 
 
 def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:

@@ -90,6 +90,8 @@ def create_app(settings: Settings) -> Flask:
     """Return the application; its hub listens already."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    # Objects keep the order in which engines wrote them.
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     client = store.connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from io import BytesIO
-from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from graycat.engines.placeholder.errors import HTTPException, OutOfMemoryError
+from graycat.infotext import EXIF_IFD, USER_COMMENT, comment
 
 #: What an input may be.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -17,10 +17,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 2**24
 #: zlib's fastest: on these pictures three times as fast as its default, for files not much larger.
 PNG_LEVEL = 1
-
-_EXIF_IFD = 0x8769
-_USER_COMMENT = 0x9286
-_UNICODE = b"UNICODE\0"
 
 
 def check_pixels(width: int, height: int, images: int = 1) -> None:
@@ -63,26 +59,9 @@ def encode(image: Image.Image, samples_format: str, quality: int, infotext: str 
         image.save(file, "PNG", pnginfo=chunks, compress_level=PNG_LEVEL)
     elif kind in ("jpg", "jpeg", "webp"):
         exif = Image.Exif()
-        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UNICODE + (infotext or "").encode("utf-16-be")
+        exif.get_ifd(EXIF_IFD)[USER_COMMENT] = comment(infotext or "")
         name = "WEBP" if kind == "webp" else "JPEG"
         image.convert("RGB").save(file, name, exif=exif.tobytes(), quality=quality)
     else:
         raise HTTPException(500, "Invalid image format")
     return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def read_infotext(image: Image.Image) -> tuple[str, dict[str, Any]]:
-    """Return the generation parameters in a file, "" where it has none, and what other text it has."""
-    # The rest of what Pillow tells are numbers and bytes of the format itself.
-    items = {str(key): value for key, value in image.info.items() if isinstance(value, str) and key != "parameters"}
-    comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    infotext = image.info.get("parameters")
-    if isinstance(comment, bytes):
-        infotext = _comment(comment) or infotext
-    return infotext if isinstance(infotext, str) else "", items
-
-
-def _comment(comment: bytes) -> str:
-    if comment.startswith(_UNICODE):
-        return comment[len(_UNICODE) :].decode("utf-16-be", "replace")
-    return comment.removeprefix(b"ASCII\0\0\0").decode("utf-8", "replace").strip("\0")

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from graycat.engines.placeholder import catalog, imagefiles, infotext
+from graycat import infotext
+from graycat.engines.placeholder import catalog, imagefiles
 from graycat.engines.placeholder.draw import Picture
 from graycat.engines.placeholder.options import Options
 from graycat.engines.placeholder.sources import Size, Source

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.engines.placeholder import catalog, extras, imagefiles, infotext, plan, sources
+from graycat import infotext
+from graycat.engines.placeholder import catalog, extras, imagefiles, plan, sources
 from graycat.engines.placeholder.errors import HTTPException
+from graycat.engines.placeholder.filling import fill
 from graycat.engines.placeholder.generation import Generation, Processed
 from graycat.engines.placeholder.jobs import Jobs, in_thread
 from graycat.engines.placeholder.options import Options
@@ -32,7 +34,7 @@ class Renderer:
 
     def txt2img(self, fields: Body, given: set[str]) -> Body:
         """Make images. ``given``: the names of the fields that the request had."""
-        infotext.fill(fields, given)
+        fill(fields, given)
         check_scripts(fields)
         return self.generate("scripts_txt2img", fields)
 
@@ -40,7 +42,7 @@ class Renderer:
         """Make images from images. Raises HTTPException 404 without any."""
         if fields["init_images"] is None:
             raise HTTPException(404, "Init image not found")
-        infotext.fill(fields, given)
+        fill(fields, given)
         check_scripts(fields)
         body = self.generate("scripts_img2img", fields)
         if not fields["include_init_images"]:
@@ -96,7 +98,7 @@ class Renderer:
 
     def png_info(self, fields: Body) -> Body:
         """Read what is kept in an image."""
-        text, items = imagefiles.read_infotext(imagefiles.decode(fields["image"].strip()))
+        text, items = infotext.read(imagefiles.decode(fields["image"].strip()))
         return {"info": text, "items": items, "parameters": infotext.parse(text)}
 
     def interrogate(self, fields: Body) -> Body:

@@ -6,7 +6,14 @@ import json
 import re
 from typing import Any
 
+from PIL import Image
+
 NEGATIVE = "Negative prompt:"
+
+#: Where a JPEG or a WebP keeps the text: the user comment of its Exif data.
+EXIF_IFD = 0x8769
+USER_COMMENT = 0x9286
+_UNICODE = b"UNICODE\0"
 
 #: A key and its value, which is in quotes if it holds a comma or a colon.
 _PAIR = re.compile(r'(?P<key>\w[\w /-]{1,80}):[ \t]*(?P<value>"(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
@@ -36,22 +43,6 @@ DEFAULTS: dict[str, Any] = {
     "VAE Decoder": "Full",
     "FP8 weight": "Disable",
 }
-
-#: Fields of a request that a text can fill: key in the text, field, type.
-REQUEST_FIELDS: tuple[tuple[str, str, type], ...] = (
-    ("Prompt", "prompt", str),
-    ("Negative prompt", "negative_prompt", str),
-    ("Steps", "steps", int),
-    ("Sampler", "sampler_name", str),
-    ("Schedule type", "scheduler", str),
-    ("CFG scale", "cfg_scale", float),
-    ("Seed", "seed", int),
-    ("Size-1", "width", int),
-    ("Size-2", "height", int),
-    ("Variation seed", "subseed", int),
-    ("Variation seed strength", "subseed_strength", float),
-    ("Denoising strength", "denoising_strength", float),
-)
 
 
 def write(prompt: str, negative_prompt: str, pairs: dict[str, Any]) -> str:
@@ -102,14 +93,23 @@ def _unquoted(value: str) -> str:
         return value
 
 
-def fill(fields: dict[str, Any], given: set[str]) -> None:
-    """Fill the fields of a request from its ``infotext``, save those that were ``given`` beside it."""
-    if not fields.get("infotext"):
-        return
-    parsed = parse(fields["infotext"])
-    for key, field, kind in REQUEST_FIELDS:
-        if key in parsed and field not in given:
-            try:
-                fields[field] = kind(parsed[key])
-            except ValueError:
-                continue  # not a number after all: as if it were not there
+def read(image: Image.Image) -> tuple[str, dict[str, Any]]:
+    """Return the generation parameters in a file, "" where it has none, and what other text it has."""
+    # The rest of what Pillow tells are numbers and bytes of the format itself.
+    items = {str(key): value for key, value in image.info.items() if isinstance(value, str) and key != "parameters"}
+    comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
+    infotext = image.info.get("parameters")
+    if isinstance(comment, bytes):
+        infotext = _comment(comment) or infotext
+    return infotext if isinstance(infotext, str) else "", items
+
+
+def _comment(comment: bytes) -> str:
+    if comment.startswith(_UNICODE):
+        return comment[len(_UNICODE) :].decode("utf-16-be", "replace")
+    return comment.removeprefix(b"ASCII\0\0\0").decode("utf-8", "replace").strip("\0")
+
+
+def comment(infotext: str) -> bytes:
+    """Return the user comment that holds a text."""
+    return _UNICODE + infotext.encode("utf-16-be")
