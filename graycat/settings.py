@@ -33,6 +33,7 @@ POSITIVE = (
     ),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
     *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels", "artifact_ttl_s"),
+    "max_image_body_bytes",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -86,6 +87,8 @@ class Settings:
 
     #: A request body may have this many bytes.
     max_body_bytes: int = 4 * 1024 * 1024
+    #: The body of a request for images, with those that it sends, may have this many bytes.
+    max_image_body_bytes: int = 64 * 1024 * 1024
     #: The text of one request (prompt, messages, content, input) may have this many characters.
     max_prompt_chars: int = 400_000
     #: The images that one request asks for may have this many pixels together, each at its largest: four of

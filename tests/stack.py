@@ -75,12 +75,17 @@ class Stack:
     def __init__(self, home: Path, *, separately: bool = False, env: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.token = "it-" + os.urandom(12).hex()
-        self.port, self.llm_port = free_ports(2)
+        self.port, self.llm_port, self.sd_port = free_ports(3)
         self.url, self.llm_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.llm_port}"
+        self.sd_url = f"http://127.0.0.1:{self.sd_port}"
         self.settings = Settings(home=home)
         self.commands = dict(honcho.environ.parse_procfile((ROOT / "Procfile").read_text()).processes)
         self._separately = separately
-        self._given = dict(env or {})
+        # Images cost each stack two processes; the tests of images ask for them.
+        self._given = {"RUN_SD": "false"} | dict(env or {})
+        for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick"))):
+            if self._given.get(flag) == "false":
+                self.commands = {name: line for name, line in self.commands.items() if name not in names}
         self._popen: dict[str, subprocess.Popen[str]] = {}
         self._outputs: list[Output] = []
         self._redis: Any = None
@@ -94,7 +99,7 @@ class Stack:
         env |= {variable(field.name): "" for field in fields(Settings)}
         env |= {"API_TOKENS": f"tests:{self.token}", "PORT": str(self.port), "LLM_PORT": str(self.llm_port)}
         env |= {"GRAYCAT_HOME": str(self.home), "PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONUNBUFFERED": "1"}
-        return env | self._given
+        return env | {"SD_PORT": str(self.sd_port)} | self._given
 
     def start(self) -> Stack:
         """Start everything; returns when a model would answer."""

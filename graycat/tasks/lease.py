@@ -12,7 +12,7 @@ from celery.worker import state
 
 from graycat import store
 from graycat.engines.http import Stop
-from graycat.errors import BrokerUnavailable
+from graycat.errors import ArtifactsUnavailable, BrokerUnavailable
 from graycat.fleet import WorkerStatus
 from graycat.tasks.pump import STOPS
 from graycat.tasks.runtime import Runtime
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25
 #: Seconds between two reports to the fleet.
 REPORT_EVERY_S = 1.0
+#: Seconds between two looks for images whose time is up.
+SWEEP_IMAGES_EVERY_S = 60.0
 #: A main loop that was not seen for this many seconds does not consume, whatever the gate says.
 LOOP_STUCK_AFTER_S = 3.0
 #: Where kombu keeps the delivery tags of unacknowledged messages, by the time of their delivery.
@@ -45,6 +47,7 @@ class Housekeeper:
             (lease_every_s, self._renew),
             (REPORT_EVERY_S, self._report),
             (runtime.settings.lease_s, self._sweeper.sweep),
+            (SWEEP_IMAGES_EVERY_S, self._sweep_images),
         ]
 
     def start(self) -> None:
@@ -92,6 +95,13 @@ class Housekeeper:
             # Also stale where it has just ended: then the stop finds nothing to stop.
             if reason := STOPS.get(verdict):
                 running.call.stop(reason)
+
+    def _sweep_images(self) -> None:
+        """Delete the images whose time is up, where the store does not do that by itself."""
+        try:
+            self._runtime.artifacts.sweep(time.time())
+        except ArtifactsUnavailable:
+            logger.warning("images cannot be swept")
 
     def _report(self) -> None:
         runtime = self._runtime

@@ -69,7 +69,8 @@ class Watcher:
     another task.
     """
 
-    def __init__(self, engine: WebuiEngine, render: Render, reporter: ProgressReporter) -> None:
+    def __init__(self, engine: WebuiEngine, render: Render, reporter: ProgressReporter, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._engine = engine
         self._render = render
         self._reporter = reporter
@@ -115,7 +116,7 @@ class Watcher:
 
     def _interrupt(self) -> None:
         now = time.monotonic()
-        self._give_up_at = self._give_up_at or now + INTERRUPT_PATIENCE_S
+        self._give_up_at = self._give_up_at or now + self._patience_s
         if now >= self._give_up_at:
             logger.warning("interrupted render given up")
             self._render.hang_up()
@@ -141,8 +142,12 @@ class SdTask(EngineTask):
         reporter = ProgressReporter(engine, runtime.records, attempt, call)
         if call.stopped is not None:
             raise EngineLost
+        if attempt.number > 1:
+            # This attempt may make fewer images than the one before.
+            runtime.artifacts.delete(attempt.task_id)
+        patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
         with (
-            Watcher(engine, call, reporter),
+            Watcher(engine, call, reporter, patience_s),
             engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response,
         ):
             reply = response.read()
@@ -159,6 +164,12 @@ class SdTask(EngineTask):
         if call.stopped is not None:
             raise Interrupted(answer)
         return 200, answer
+
+
+def _interruptible(runtime: Runtime) -> bool:
+    """Tell whether the engine stops when it is told to; one that does not is waited for, since it is not free."""
+    info = runtime.supervisor.info
+    return info is None or bool(json.loads(info.props).get("interruptible", True))
 
 
 def _store(runtime: Runtime, attempt: Attempt, reply: bytes, *, partial: bool) -> bytes:

@@ -8,7 +8,7 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from graycat.errors import BodyTooLarge, EngineError, GraycatError, RequestError
+from graycat.errors import BodyTooLarge, GraycatError, RequestError
 from graycat.web.tickets import ClientGone
 
 logger = logging.getLogger(__name__)
@@ -27,20 +27,24 @@ HTTP_TYPES = {404: "not_found_error", 405: "method_not_allowed"}
 
 def error_response(error: GraycatError) -> Response:
     """Return an error as its caller reads it."""
-    body = error.encoded()
-    if request.path.startswith(WEBUI_PATHS) and not isinstance(error, EngineError):
-        body = webui_body(error)
+    body = webui_body(error.encoded()) if request.path.startswith(WEBUI_PATHS) else error.encoded()
     response = Response(body, error.status, content_type="application/json; charset=utf-8")
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 
-def webui_body(error: GraycatError) -> bytes:
-    """Return an error as clients of the SD WebUI read it: one of its route errors, with graycat's ``type`` beside."""
-    return json.dumps(
-        {"error": "HTTPException", "detail": str(error), "body": "", "errors": "", "type": error.type}
-    ).encode()
+def webui_body(body: bytes) -> bytes:
+    """Return an error's body as clients of the SD WebUI read it; an engine's own is that already.
+
+    One of its route errors, with graycat's ``type`` beside.
+    """
+    try:
+        inner = json.loads(body)["error"]
+        shown = {"error": "HTTPException", "detail": inner["message"], "body": "", "errors": "", "type": inner["type"]}
+    except (ValueError, KeyError, TypeError):
+        return body
+    return json.dumps(shown).encode()
 
 
 def init_app(app: Flask) -> None:
@@ -66,6 +70,8 @@ def _http_error(error: HTTPException) -> Response:
     ours.status = error.code or 500
     ours.type = HTTP_TYPES.get(ours.status, "invalid_request_error")
     response = error_response(ours)
+    if request.path.startswith(WEBUI_PATHS):
+        response.set_data(json.dumps({"detail": error.name}))
     response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
     return response
 

@@ -11,6 +11,8 @@ from graycat.web.auth import token_auth
 
 bp = Blueprint("health", __name__)
 
+PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A1111_URL or SD_STARTUP_COMMAND"
+
 
 @bp.get("/health")
 def live() -> ResponseReturnValue:
@@ -42,4 +44,5 @@ def ready() -> ResponseReturnValue:
     ]  # fmt: skip
     missing = extension.missing_queues(workers)
     reason = f"nobody consumes {', '.join(missing)}" if missing else ""
-    return jsonify(ready=not missing, reason=reason, workers=report), 503 if missing else 200
+    notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
+    return jsonify(ready=not missing, reason=reason, notes=notes, workers=report), 503 if missing else 200

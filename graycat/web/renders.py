@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import gevent
-from flask import Response, current_app, g
+from flask import Response, current_app, g, request
 
 from graycat import params
 from graycat.errors import ArtifactsUnavailable, ModelNotFound
@@ -23,6 +23,11 @@ Body = dict[str, Any]
 
 #: How a request names a checkpoint: any of these fields of ``/sd-models``, or a part of its title or file.
 ALIASES = ("title", "model_name", "hash", "sha256", "filename")
+
+
+def take_large_body() -> None:
+    """Let this request's body be as large as images make it; a blueprint's ``before_request``."""
+    request.max_content_length = current_app.extensions["graycat"].settings.max_image_body_bytes
 
 
 def aside(work: Callable[[], T]) -> T:

@@ -20,10 +20,11 @@ from graycat.settings import Settings
 from graycat.tasks import signatures
 from graycat.tasks.signatures import Kind
 from graycat.web.auth import token_auth
-from graycat.web.renders import Body, aside, render
+from graycat.web.renders import Body, aside, render, take_large_body
 from graycat.web.wire.route import read_raw
 
 bp = Blueprint("images", __name__)
+bp.before_request(take_large_body)
 
 #: What a simple request gets that names no steps; the WebUI's own default of 50 is for those who wait.
 STEPS = 20

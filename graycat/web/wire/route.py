@@ -81,7 +81,7 @@ class Route:
 def read_raw() -> bytes:
     """Return the request's body. Raises BodyTooLarge also for a chunked one, which werkzeug cuts off silently."""
     raw = request.get_data(cache=False)
-    if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
+    if request.content_length is None and len(raw) >= (request.max_content_length or 0):
         raise BodyTooLarge("the request body is larger than this server takes")
     return raw
 

@@ -17,13 +17,14 @@ from graycat.settings import Settings
 from graycat.tasks import signatures
 from graycat.tasks.signatures import PLAIN, SD, Kind, worker_queue
 from graycat.web.auth import admin_required, any_auth
-from graycat.web.renders import Body, aside, render
+from graycat.web.renders import Body, aside, render, take_large_body
 from graycat.web.tickets import Submission
 from graycat.web.wire.route import read_raw
 from graycat.web.wire.sdlists import LISTS, merged
 from graycat.web.wire.sdprogress import progress_of, running_renders
 
 bp = Blueprint("sdapi", __name__, url_prefix="/sdapi/v1")
+bp.before_request(take_large_body)
 
 
 def _generation(settings: Settings, body: Body) -> Body:

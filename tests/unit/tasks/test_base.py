@@ -6,9 +6,8 @@ import logging
 import pytest
 from celery.exceptions import Reject
 
-from graycat.tasks import base
 from graycat.engines.http import Stop
-from graycat.tasks import runtime as rt
+from graycat.tasks import base
 from tests.unit.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
 from tests.unit.servers import Answer, drop, hold, reply, stream
 from tests.unit.workers import Worker, worker_on
