@@ -6,6 +6,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from graycat import infotext
 from graycat.engines.placeholder import imagefiles
 from graycat.engines.placeholder.errors import HTTPException, OutOfMemoryError
 
@@ -16,20 +17,20 @@ TEXT = "a fox\nSteps: 4, Sampler: Euler, Seed: 1"
 @pytest.mark.parametrize("text", [TEXT, "一只狐狸 🦊"])
 def test_a_text_is_kept_in_every_format(kind: str, text: str) -> None:
     image = imagefiles.decode(imagefiles.encode(Image.new("RGBA", (8, 8)), kind, 80, text))
-    assert imagefiles.read_infotext(image) == (text, {})
+    assert infotext.read(image) == (text, {})
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
 def test_no_text_is_none(kind: str) -> None:
     image = imagefiles.decode(imagefiles.encode(Image.new("RGB", (8, 8)), kind, 80))
-    assert imagefiles.read_infotext(image) == ("", {})
+    assert infotext.read(image) == ("", {})
 
 
 def test_a_comment_of_another_program_is_read() -> None:
     exif, file = Image.Exif(), BytesIO()
     exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + TEXT.encode()
     Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif.tobytes())
-    assert imagefiles.read_infotext(imagefiles.decode(base64.b64encode(file.getvalue()).decode()))[0] == TEXT
+    assert infotext.read(imagefiles.decode(base64.b64encode(file.getvalue()).decode()))[0] == TEXT
 
 
 def test_the_same_image_is_the_same_bytes() -> None:
