@@ -6,9 +6,8 @@ import logging
 import pytest
 from celery.exceptions import Reject
 
-from graycat.tasks import base
 from graycat.engines.http import Stop
-from graycat.tasks import runtime as rt
+from graycat.tasks import base
 from tests.unit.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
 from tests.unit.servers import Answer, drop, hold, reply, stream
 from tests.unit.workers import Worker, worker_on
@@ -156,7 +155,7 @@ STOPS = [(Stop.CANCELLED, "cancelled", "499"), (Stop.TIMED_OUT, "failed", "504")
     ("mode", "answer"), [("plain", hold), ("gather", hold), ("stream", hold), ("stream", stream(HELLO[0], then=hold))]
 )
 def test_a_task_that_is_stopped_ends_when_the_engine_is_free(
-    broker: Valkey, mode: str, answer: Answer, reason: str, state: str, status: str
+    broker: Valkey, mode: str, answer: Answer, reason: Stop, state: str, status: str
 ) -> None:
     with worker_on(broker, {COMPLETION: answer}) as worker:
         task_id = worker.accept(mode=mode)
