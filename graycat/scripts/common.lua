@@ -13,12 +13,13 @@ local function is_terminal(state)
 end
 
 -- Append one event, and push it to the web processes that wait for this task. Returns its id; nil where an event
--- with the wanted id (the default is the next by the clock) is there already.
+-- with the wanted id (the default is the next by the clock) is there already. Any other error, as of a full memory,
+-- ends the script: an event must not be lost without a word.
 local function emit(channels, kind, data, wanted)
   local id = redis.pcall('XADD', stream, 'MAXLEN', '~', 20000, wanted or '*', 'kind', kind, 'data', data)
   if type(id) == 'table' then
-    if wanted then return nil end
-    error(id.err)
+    if wanted and string.find(id.err, 'equal or smaller', 1, true) then return nil end
+    error(id)
   end
   for channel in string.gmatch(channels or '', '%S+') do
     redis.call('PUBLISH', channel, task_id .. ' ' .. id .. ' ' .. kind .. ' ' .. data)

@@ -6,6 +6,7 @@ too: a thread a stream would wake, wait for the interpreter and ask the broker o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -110,8 +111,14 @@ class StreamPump:
                 self._step()
             except Exception as error:
                 logger.exception("stream pump failed")
-                for flow in list(self._flows):
-                    self._end(flow, error)
+                self._end_all(error)
+
+    def _end_all(self, error: Exception) -> None:
+        """End every stream, also those that the failed step did not get to: nobody would ring for them again."""
+        while self._new:
+            self._flows.add(self._new.popleft())
+        for flow in list(self._flows):
+            self._end(flow, error)
 
     def _step(self) -> None:
         """Wait for bytes, and publish all that has come."""
@@ -164,7 +171,8 @@ class StreamPump:
         flow.error = flow.error or error
         self._flows.discard(flow)
         # Before the task goes on: it closes the socket, and a descriptor of that number may be another's then.
-        self._selector.unregister(flow.source)
+        with contextlib.suppress(KeyError, ValueError):  # never registered
+            self._selector.unregister(flow.source)
         flow.end()
 
 

@@ -10,7 +10,6 @@ from tests.unit.helpers import (
     Valkey,
     accepted,
     changed,
-    chunks,
     claimed,
     eventually,
     kinds,
@@ -236,22 +235,6 @@ def test_the_last_event_is_the_answer(
     assert "lease_ms" not in record
     assert client.zscore(store.LIVE_TASKS, attempt.task_id) is None
     assert state in TERMINAL_STATES
-
-
-def test_a_batch_that_is_sent_twice_is_written_once(records: TaskRecords) -> None:
-    attempt = started(records)
-    for number, batch in [(1, [b"a", b"b"]), (1, [b"a", b"b"]), (3, [b"c"]), (1, [b"a", b"b"]), (3, [b"c"])]:
-        assert records.publish(attempt, number, batch) is False
-    assert chunks(records, attempt.task_id) == [b"a", b"b", b"c"]
-
-
-def test_each_attempt_counts_its_batches_from_one(records: TaskRecords) -> None:
-    first = started(records)
-    for number in (1, 2, 3):
-        records.publish(first, number, [b"first"])
-    records.release(first)
-    records.publish(claimed(records, first.task_id), 1, [b"second"])
-    assert chunks(records, first.task_id) == [b"first"] * 3 + [b"second"]
 
 
 def test_a_queued_task_is_cancelled_at_once(records: TaskRecords) -> None:
