@@ -129,6 +129,7 @@ class TaskRecords(RecordReader):
             "queue": task.queue,
             "channels": task.channel,
             "request_id": task.request_id,
+            "queue_ttl_ms": int(queue_ttl_s * 1000),
             "exec_timeout_ms": int(exec_timeout_s * 1000),
             "keep_record_ms": int(s.record_ttl_s * 1000),
             # Who asks by the id finds the answer among the events.

@@ -30,7 +30,7 @@ class LlmTask(EngineTask):
         if attempt.mode == signatures.PLAIN:
             return _fetch(runtime.engine.client, kind, attempt, call)
         flow = _streamed(runtime, kind, attempt, call)
-        if attempt.mode == signatures.GATHER:
+        if attempt.mode in (signatures.GATHER, signatures.LIVE):
             return 200, gather(iter(flow.events))
         # A caller who picks the fields may have left out the one that tells the end.
         if not (flow.events and kind.ending in flow.events[-1]) and b'"response_fields"' not in attempt.body:
@@ -53,7 +53,8 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         if response.status >= 400:
             raise EngineError(response.status, response.read())
         source = EventStream(call.connected, response)
-        flow = Flow(attempt, call, source, publish=attempt.mode == signatures.STREAM)
+        publish, keep = attempt.mode != signatures.GATHER, attempt.mode != signatures.STREAM
+        flow = Flow(attempt, call, source, publish=publish, keep=keep)
         runtime.pump.carry(flow)
         # Read to its end, though not by http.client: the connection is good for the next call.
         response.close()

@@ -29,14 +29,15 @@ STOPS = {Verdict.CANCEL: Stop.CANCELLED, Verdict.INTERRUPT: Stop.INTERRUPTED, Ve
 
 
 class Flow:
-    """One stream on its way. ``publish``: each event is passed on; else all are kept, for whoever gathers them."""
+    """One stream on its way. ``publish``: each event is passed on; ``keep``: all are kept, for whoever gathers them."""
 
-    def __init__(self, attempt: Attempt, call: Call, source: EventStream, *, publish: bool) -> None:
+    def __init__(self, attempt: Attempt, call: Call, source: EventStream, *, publish: bool, keep: bool = False) -> None:
         self.attempt = attempt
         self.call = call
         self.source = source
         self.publish = publish
-        #: All events, or the newest one of a stream that is published.
+        self.keep = keep or not publish
+        #: All events, or the newest one where not all are kept.
         self.events: list[bytes] = []
         self.error: Exception | None = None
         self._count = 0
@@ -52,10 +53,12 @@ class Flow:
                 break
         if not events:
             return None
-        if not self.publish:
+        if self.keep:
             self.events += events
+        else:
+            self.events = events[-1:]
+        if not self.publish:
             return None
-        self.events = events[-1:]
         number = self._count + 1
         self._count += len(events)
         return Batch(self.attempt, number, events)

@@ -22,8 +22,10 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import errors, health, openapi
-from graycat.web.api import tasks
+from graycat.web.api import events, tasks
+from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
+from graycat.web.polling import UnchangedTasks
 from graycat.web.tickets import TicketOffice
 from graycat.web.wire import images, llamacpp, openai, sdapi
 
@@ -96,9 +98,8 @@ def create_app(settings: Settings) -> Flask:
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
-    app.extensions["graycat"] = Extension(
-        settings, ApiTokens.from_settings(settings), Fleet(client), office, open_artifacts(settings, client)
-    )
+    tokens = ApiTokens.from_settings(settings)
+    app.extensions["graycat"] = Extension(settings, tokens, Fleet(client), office, open_artifacts(settings, client))
     app.before_request(_begin)
     app.after_request(_end)
     errors.init_app(app)
@@ -108,7 +109,10 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(images.bp)
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
+    app.register_blueprint(events.bp)
+    app.register_blueprint(task_images.bp)
     app.register_blueprint(openapi.bp)
+    app.wsgi_app = UnchangedTasks(app.wsgi_app, client, tokens)  # type: ignore[method-assign]
     hub.start()
     return app
 
