@@ -13,12 +13,14 @@ bp = Blueprint("health", __name__)
 
 
 @bp.get("/health")
+@bp.get("/v1/health")
 def live() -> ResponseReturnValue:
     """Tell that this process answers; says nothing of engines."""
     return jsonify(status="ok")
 
 
 @bp.post("/health")
+@bp.post("/v1/health")
 @token_auth.login_required
 def healthy() -> ResponseReturnValue:
     """Tell a Unity client whether a model would answer it (its reading: any 2xx is alive)."""
