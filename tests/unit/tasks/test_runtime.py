@@ -13,7 +13,9 @@ from tests.unit.workers import worker_on
 
 
 def attempt_at(task_id: str, number: int = 1, exec_timeout_s: float = 600.0) -> Attempt:
-    return Attempt(task_id, number, "llm.completion", "stream", b"{}", exec_timeout_s, "", resumed=False, started_id="1-0")
+    return Attempt(
+        task_id, number, "llm.completion", "stream", b"{}", exec_timeout_s, "", resumed=False, started_id="1-0"
+    )
 
 
 def test_an_attempt_is_known_while_it_runs() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from graycat.web.wire.dialects import LARGEST_EVENT, native_event
+from graycat.errors import EngineError, GraycatError, TaskExpired
+from graycat.web.wire.dialects import LARGEST_EVENT, MESSAGES, native_event
 from tests.unit.helpers import outcome_of, sse
 
 #: A final event as an engine sends it; its settings alone have two and a half thousand bytes.
@@ -92,6 +93,21 @@ def test_a_call_that_needs_no_slot_takes_the_quick_lane(web, take, records, path
     records.succeed(attempt, 200, b"[]")
     assert (attempt.kind, attempt.mode, attempt.body) == (kind, "plain", body)
     assert response().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (TaskExpired(), "task_expired", str(TaskExpired())),
+        (EngineError(503, TaskExpired().encoded()), "task_expired", str(TaskExpired())),
+        (EngineError(500, b"<html>"), "server_error", "the engine answered 500"),
+        (EngineError(500, b'{"error": "bad"}'), "server_error", "the engine answered 500"),
+    ],
+)
+def test_a_late_error_of_messages_says_what_went_wrong(error: GraycatError, kind: str, message: str) -> None:
+    name, data = MESSAGES.error(error).split(b"\n", 1)
+    assert name == b"event: error"
+    assert value_of(data) == {"type": "error", "error": {"type": kind, "message": message}}
 
 
 @pytest.mark.parametrize(
