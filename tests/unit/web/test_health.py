@@ -5,8 +5,9 @@ import pytest
 from tests.unit.helpers import AT_ONCE_S, Stopwatch, eventually
 
 
-def test_a_process_that_answers_is_alive(web) -> None:
-    response = web.get("/health")
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_a_process_that_answers_is_alive(web, path: str) -> None:
+    response = web.get(path)
     assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
@@ -17,8 +18,9 @@ def test_without_workers_nothing_is_ready(web) -> None:
     assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick"))
 
 
-def test_a_unity_client_is_told_that_no_model_would_answer(web) -> None:
-    response = web.post("/health", data=b"")
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_a_unity_client_is_told_that_no_model_would_answer(web, path: str) -> None:
+    response = web.post(path, data=b"")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json["error"]["type"] == "unavailable_error"
 
