@@ -202,7 +202,7 @@ class Settings:
         """Return every secret among the settings, for the log's redaction."""
         items = [item.strip() for item in self.api_tokens.split(",")]
         named = [item.partition(":")[2] or item for item in items]
-        in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url)]
+        in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
         return tuple(secret for secret in (*named, *passwords, self.redis_url, self.artifacts_url) if secret)

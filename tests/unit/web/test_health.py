@@ -15,7 +15,7 @@ def test_without_workers_nothing_is_ready(web) -> None:
     response = web.get("/ready")
     assert response.status_code == 503
     assert (response.json["ready"], response.json["workers"]) == (False, [])
-    assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick"))
+    assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick", "sd"))
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/health"])
@@ -28,8 +28,10 @@ def test_a_unity_client_is_told_that_no_model_would_answer(web, path: str) -> No
 def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
     report("llm", "llm.batch", busy=1)
     report("llm.quick")
+    report("sd", engine="forge")
     response = web.get("/ready")
     assert (response.status_code, response.json["ready"], response.json["reason"]) == (200, True, "")
+    assert response.json["notes"] == []
     assert {worker["name"]: worker for worker in response.json["workers"]}["llm@box"] == {
         "name": "llm@box",
         "queues": ["llm", "llm.batch"],
@@ -46,11 +48,29 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
 def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
     report("llm", **changes)
     report("llm.quick")
+    report("sd")
     response = web.get("/ready")
     assert (response.status_code, response.json["ready"]) == (503, False)
     assert "llm" in response.json["reason"]
     assert "llm.quick" not in response.json["reason"]
     assert web.post("/health", data=b"").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("changes", "queues"), [({"run_sd": False}, ["llm", "llm.quick"]), ({"run_llm": False}, ["sd"])]
+)
+def test_what_an_operator_switched_off_is_not_missed(web_with, report, changes, queues: list[str]) -> None:
+    for queue in queues:
+        assert web_with(**changes).get("/ready").status_code == 503
+        report(queue)
+    assert web_with(**changes).get("/ready").status_code == 200
+
+
+def test_who_looks_is_told_that_no_model_draws_the_images(web, report) -> None:
+    report("sd", engine="placeholder")
+    (note,) = web.get("/ready").json["notes"]
+    assert "placeholder" in note
+    assert "A1111_URL" in note
 
 
 def test_a_unity_client_needs_no_body_and_may_send_one(web, report) -> None:
