@@ -76,6 +76,8 @@ class Attempt:
     resumed: bool
     started_id: str
     owner: str
+    #: Chunks of earlier attempts that this one goes on behind.
+    earlier: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
