@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from graycat.fleet import Fleet, WorkerStatus
-from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import BEARER, Valkey, changed, claimed, eventually
+from tests.unit.helpers import BEARER, Valkey, changed
 
 
 def client_of(app: Flask) -> FlaskClient:
@@ -45,17 +43,6 @@ def web_with(broker: Valkey) -> Callable[..., FlaskClient]:
 @pytest.fixture
 def web_without_broker(no_broker: Settings) -> FlaskClient:
     return client_of(create_app(no_broker))
-
-
-@pytest.fixture
-def take(broker: Valkey, records: TaskRecords) -> Callable[..., Attempt]:
-    """Return how to take the next task of a queue, as a worker would."""
-
-    def take_next(queue: str = "llm") -> Attempt:
-        message: Any = eventually(lambda: broker.client.rpop(queue))
-        return claimed(records, json.loads(message)["headers"]["id"])
-
-    return take_next
 
 
 @pytest.fixture
