@@ -40,6 +40,9 @@ class NewTask:
     #: Seconds; None: the settings'.
     queue_ttl_s: float | None = None
     exec_timeout_s: float | None = None
+    #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
+    webhook: str = ""
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ class TaskRecords:
             "keep_events_ms": int(s.events_ttl_s * 1000),
             "body": task.body,
         }
+        # Most tasks have neither, and pay for neither.
+        fields |= {name: text for name in ("webhook", "metadata") if (text := getattr(task, name))}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
         arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, *pairs)

@@ -2,7 +2,7 @@
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, number of earlier attempts' events,
 -- id of the `started` event, owner}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
-  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner')
+  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'webhook')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
 if is_terminal(state) then return {'finished'} end
@@ -29,4 +29,5 @@ local earlier = redis.call('XLEN', stream)
 -- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
 local started = emit(nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
+tell(r[13], 'started')
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', earlier, started, r[12] or ''}
