@@ -11,9 +11,13 @@ from graycat import log, transport
 from graycat.settings import Settings
 
 #: Loaded by workers when they start; a web process never imports them.
-TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd")
-WORKER_STEPS = ("graycat.tasks.worker:EngineStep", "graycat.tasks.worker:LeaseStep")
-CONSUMER_STEPS = ("graycat.tasks.gate:GateStep",)
+TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd", "graycat.tasks.courier")
+WORKER_STEPS = (
+    "graycat.tasks.worker:EngineStep",
+    "graycat.tasks.worker:LeaseStep",
+    "graycat.tasks.control:ControlStep",
+)
+CONSUMER_STEPS = ("graycat.tasks.gate:GateStep", "graycat.tasks.control:PulseStep")
 
 
 def create_celery(settings: Settings) -> Celery:

@@ -36,6 +36,8 @@ POSITIVE = (
     "max_image_body_bytes",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
+#: A shorter key of the webhooks' secrets can be guessed.
+MIN_KEY_CHARS = 16
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -128,6 +130,11 @@ class Settings:
     artifacts_url: str = field(default="", repr=False)
     #: A finished image is kept this many seconds after it was stored.
     artifact_ttl_s: float = 3600.0
+    #: What each API token's webhook secret is made from. Empty: one is made and kept in ``home``.
+    webhook_key: str = field(default="", repr=False)
+    #: Receivers of webhooks beside the public ones over https, parted by commas: ``host``, ``host:port``,
+    #: ``10.0.0.0/8``.
+    webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
 
@@ -145,6 +152,8 @@ class Settings:
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
+        if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
+            raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -205,7 +214,8 @@ class Settings:
         in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        return tuple(secret for secret in (*named, *passwords, self.redis_url, self.artifacts_url) if secret)
+        whole = (self.redis_url, self.artifacts_url, self.webhook_key)
+        return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 
 def variable(name: str) -> str:

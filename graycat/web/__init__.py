@@ -14,6 +14,7 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 
 from graycat import store
+from graycat.addresses import allowlist
 from graycat.apitokens import ApiTokens
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
@@ -94,6 +95,8 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Objects keep the order in which engines wrote them.
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A mistake in it shows when the process starts, not at the first webhook.
+    allowlist(settings.webhook_allow)
     client = store.connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
