@@ -68,6 +68,10 @@ class Settings:
     run_llm: bool = field(default=True, metadata={"name": "RUN_LLM"})
     run_sd: bool = field(default=True, metadata={"name": "RUN_SD"})
 
+    #: GPU indexes of the text and of the image engines (``0,1``), one engine each; ``auto``; empty for the CPU.
+    llm_gpus: str = field(default="", metadata={"name": "LLM_GPUS"})
+    sd_gpus: str = field(default="", metadata={"name": "SD_GPUS"})
+
     # The image engine: one that runs already (``http://USER:PASSWORD@HOST:PORT``), a command, or the placeholder.
     a1111_url: str = field(default="", repr=False, metadata={"name": "A1111_URL"})
     sd_startup_command: str = field(default="", metadata={"name": "SD_STARTUP_COMMAND"})
@@ -79,7 +83,8 @@ class Settings:
     llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})
     startup_command: str = field(default="", metadata={"name": "STARTUP_COMMAND"})
     model_url: str = field(default="", metadata={"name": "MODEL_URL"})
-    gpu_layers: int = field(default=0, metadata={"name": "GPU_LAYERS"})
+    #: Layers of a text model that go to its GPU; -1: all where there is one.
+    gpu_layers: int = field(default=-1, metadata={"name": "GPU_LAYERS"})
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = 4
     #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.
@@ -229,6 +234,12 @@ def environment() -> dict[str, str]:
     dotenv = Path(".env")
     values = honcho.environ.parse(dotenv.read_text()) if dotenv.is_file() else {}
     return {**values, **os.environ}
+
+
+def engine_environment() -> dict[str, str]:
+    """Return the environment of an engine's process: ours without our secrets, which it has no use for."""
+    ours = {variable(f.name) for f in fields(Settings) if not f.repr}
+    return {name: value for name, value in environment().items() if name not in ours}
 
 
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:
