@@ -162,7 +162,7 @@ def tool_talk() -> list[Any]:
 
 
 def test_a_tool_is_called(both_with_tools: Pair) -> None:
-    said = SAID | {"messages": tool_talk(), "tools": [TOOL], "tool_choice": "required", "max_tokens": 32}
+    said = SAID | {"messages": tool_talk(), "tools": [TOOL], "tool_choice": "required", "max_tokens": 26}
     bare, given = (c.chat.completions.create(**said, **ANEW) for c in both_with_tools)
     assert plain(given) == plain(bare)
     call = given.choices[0].message.tool_calls[0]

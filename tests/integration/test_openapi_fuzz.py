@@ -13,7 +13,7 @@ from graycat.web.wire import llamacpp, openai
 from tests.stack import Client, Stack
 
 #: Requests an operation: such as fit the document, and such as do not.
-FITTING, MISFITS = 25, 15
+FITTING, MISFITS = 15, 10
 #: So that what generates is short, whatever the document would allow.
 SHORT = {"n_predict": 1, "max_tokens": 1, "max_output_tokens": 1}
 POSITIVE, NEGATIVE = schemathesis.GenerationMode
