@@ -24,6 +24,8 @@ MEANS = PREFIX + "means"
 DELIVERIES = PREFIX + "deliveries"
 #: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
 DELIVERY_TTL_S = 25 * 3600
+#: Queues from which nobody is to take anything for now.
+PAUSED_QUEUES = PREFIX + "paused"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 

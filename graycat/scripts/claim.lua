@@ -6,7 +6,10 @@ local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadl
   'webhook')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
-if is_terminal(state) then return {'finished'} end
+if is_terminal(state) then
+  if attempt == 0 and tonumber(redis.call('GET', dead_key(r[14])) or 0) > 0 then redis.call('DECR', dead_key(r[14])) end
+  return {'finished'}
+end
 -- Delivered twice while the first attempt lives: its lease is renewed, so leave it alone.
 if state == 'running' and tonumber(r[5] or 0) > now then return {'leased'} end
 if r[3] then

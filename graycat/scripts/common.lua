@@ -62,6 +62,11 @@ local function turn_key(queue, owner) return prefix .. 'turn:' .. queue .. ':' .
 local function aside_key(queue, owner) return prefix .. 'aside:' .. queue .. ':' .. owner end
 local function owners_key(queue) return prefix .. 'owners:' .. queue end
 local function aside_count(queue) return prefix .. 'asides:' .. queue end
+-- How many messages lie in a queue whose tasks have ended: they take nobody's place.
+local function dead_key(queue) return prefix .. 'dead:' .. queue end
+local function leave_message(queue)
+  if queue and not redis.call('HGET', record, 'message') then redis.call('INCR', dead_key(queue)) end
+end
 local function is_queued(id)
   return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'
 end
