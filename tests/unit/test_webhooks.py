@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import stat
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from graycat import webhooks
 from graycat.errors import InvalidWebhook, RequestError
 from graycat.settings import Settings
+from graycat.tasks.courier import BACKOFF_S
 from graycat.webhooks import EVENTS, MAX_METADATA_BYTES, Webhook, owner_secret, parse, parse_metadata, payload, signed
+from tests.unit.helpers import ROOT
 from tests.unit.hooks import SECRET
 
 URL = "https://hooks.example/path?key=hush"
@@ -81,6 +84,27 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
+
+
+def test_the_documented_way_to_verify_works() -> None:
+    code = (ROOT / "docs" / "webhooks.md").read_text().partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 (our own page)
+    now_s = int(time.time())
+    good = signed("msg_a_failed", now_s, b"{}", SECRET)
+    names["verify"](SECRET, good, b"{}")
+    bad = [(SECRET, good, b"{ }"), (secret_of(32), good, b"{}"), (SECRET, good | {"webhook-id": "msg_b_failed"}, b"{}")]
+    for arguments in [*bad, (SECRET, signed("msg_a_failed", now_s - 400, b"{}", SECRET), b"{}")]:
+        with pytest.raises(ValueError, match="not from|too old"):
+            names["verify"](*arguments)
+
+
+def test_the_documented_waits_are_the_real_ones() -> None:
+    page = (ROOT / "docs" / "webhooks.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| behind the one before"))
+    units = {"s": 1, "min": 60, "h": 3600}
+    waits = [cell.split() for cell in row.split("|")[3:-1]]
+    assert tuple(int(number) * units[unit] for number, unit in waits) == BACKOFF_S
 
 
 def test_each_owner_has_a_secret_and_it_stays(settings: Settings) -> None:
