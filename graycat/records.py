@@ -61,8 +61,9 @@ class NewTask:
 class Attempt:
     """A worker's hold on a task.
 
-    ``resumed``: earlier attempts have left events that a client may have seen. ``started_id``: its ``started`` event;
-    the ids of its chunks follow from that and their number, so that one which is sent twice is written once.
+    ``resumed``: an earlier attempt has left a part of its answer, which a client may have seen. ``started_id``: its
+    ``started`` event; the ids of its chunks follow from that and their number, so that one which is sent twice is
+    written once.
     """
 
     task_id: str
@@ -152,7 +153,7 @@ class TaskRecords(RecordReader):
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, earlier, started, owner = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, begun, started, owner = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -161,8 +162,7 @@ class TaskRecords(RecordReader):
             body=body,
             exec_timeout_s=int(timeout_ms) / 1000,
             request_id=request_id.decode(),
-            # One event an earlier attempt is its `started`; more means that a client may have seen an answer begin.
-            resumed=earlier > number - 1,
+            resumed=bool(begun),
             started_id=started.decode(),
             owner=owner.decode(),
         )

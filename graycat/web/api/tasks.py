@@ -63,12 +63,20 @@ def preview(task_id: str) -> ResponseReturnValue:
     return Response(data, content_type=content_type(data), headers={"Cache-Control": "no-store"})
 
 
+def _parsed(body: bytes) -> Any:
+    """Return an answer's JSON; as text where an engine has failed in other words."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
 def _outcome(events: list[TaskEvent]) -> dict[str, Any]:
     """Return status and answer out of a finished task's events; nothing where they are gone."""
     if not events or not events[-1].data:
         return {}
     status, body = events[-1].answer()
     if body:
-        return {"status": status, "result" if status < 400 else "error": json.loads(body)}
+        return {"status": status, "result" if status < 400 else "error": _parsed(body)}
     # A stream's answer is its events.
     return {"status": status, "events": [event.data.decode() for event in events if event.kind == CHUNK]}
