@@ -22,7 +22,7 @@ TXT2IMG, INTERRUPT, SKIP = f"POST {API}txt2img", f"POST {API}interrupt", f"POST 
 PROGRESS, PROBE = f"GET {API}progress", f"GET {API}progress?skip_current_image=true"
 
 
-def progress(share: float = 0.0, preview: str | None = None, **state: int) -> dict[str, Any]:
+def progress(share: float = 0.0, preview: str | None = None, **state: Any) -> dict[str, Any]:
     """Return what an engine says of the render that it is at."""
     known = {"sampling_step": 0, "sampling_steps": 20, "job_no": 0, "job_count": 1}
     return {"progress": share, "eta_relative": 1.23, "state": known | state, "current_image": preview}
@@ -97,3 +97,30 @@ def image_worker_on(broker: Valkey, answers: dict[str, Answer], **changes: Any) 
     """Run a scripted image engine for the block, and yield a worker whose engine it is, ready."""
     with http_server(WELL | answers) as seen, image_worker_at(broker, seen.url, seen, **changes) as worker:
         yield worker
+
+
+#: As much of a body as a render needs here.
+FOX = b'{"prompt": "a fox"}'
+
+
+def accept(worker: Worker, kind: str = "sd.txt2img", **changes: Any) -> str:
+    """Accept an image task; return its id."""
+    return worker.accept(kind=kind, **{"mode": "plain", "queue": "sd", "body": FOX, **changes})
+
+
+def answer_of(worker: Worker, task_id: str) -> tuple[int, Any]:
+    """Return status and body of a finished task's answer."""
+    status, body = worker.records.events(task_id)[-1].answer()
+    return status, json.loads(body)
+
+
+def stored(worker: Worker, task_id: str) -> list[bytes]:
+    """Return a task's images as they are stored."""
+    artifacts = worker.runtime.artifacts
+    found = [artifacts.get(task_id, known.number) for known in artifacts.describe(task_id)]
+    return [image[1] for image in found if image is not None]
+
+
+def sent(worker: Worker, route: str) -> int:
+    """Return how often a scripted engine's route was called."""
+    return sum(f"{method} {path}" == route for method, path, _ in worker.seen.requests)
