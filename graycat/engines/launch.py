@@ -18,8 +18,15 @@ def checked_url(url: str, name: str) -> str:
     except ValueError:  # the port is no number
         usable = False
     if not usable:
-        raise SettingsError(f"{name} must look like http://HOST:PORT, not {url!r}")
+        raise SettingsError(f"{name} must look like http://HOST:PORT, not {without_login(url)!r}")
     return url.rstrip("/")
+
+
+def without_login(url: str) -> str:
+    """Return an address as it may be shown."""
+    scheme, slashes, rest = url.rpartition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{scheme}{slashes}{'***' if login else ''}{at}{host}"
 
 
 def arguments(template: str, values: Mapping[str, object], name: str) -> list[str]:

@@ -39,9 +39,10 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-#: Probes ask every second, games tokenize at every key: their successes are not worth a line each.
+#: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
+    | {"sdapi.progress"}
 )
 
 
@@ -80,7 +81,9 @@ class Extension:
         """Return what the image engines answer without work, parsed, by their workers' names."""
         wanted = {(w.name, w.catalog) for w in self.serving(SD) if w.catalog}
         for name, version in wanted - self._catalogs.keys():
-            self._catalogs[name, version] = {k: json.loads(v) for k, v in self.fleet.catalog(name).items()}
+            # Empty where its worker has just left; it may come back with the same.
+            if found := self.fleet.catalog(name):
+                self._catalogs[name, version] = {k: json.loads(v) for k, v in found.items()}
         for key in self._catalogs.keys() - wanted:
             del self._catalogs[key]
         return {name: catalog for (name, _), catalog in sorted(self._catalogs.items())}
