@@ -122,10 +122,24 @@ def outcome(name: str, events: list[TaskEvent]) -> dict[str, Any]:
     status, body = last.answer()
     if body:
         field = "error" if status >= 400 else "partial_result" if last.kind == "cancelled" else "result"
-        value = json.loads(body)
-        return {"status": status, field: value.get("error", value) if field == "error" else located(name, value)}
+        value = _parsed(body)
+        return {"status": status, field: _inner(value) if field == "error" else located(name, value)}
     # A stream's answer is its events.
     return {"status": status, "events": [event.data.decode() for event in events if event.kind == CHUNK]}
+
+
+def _parsed(body: bytes) -> Any:
+    """Return an answer's JSON; as text where an engine has failed in other words."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def _inner(value: Any) -> Any:
+    """Return what an error says, out of the object that llama.cpp and graycat put around it."""
+    inner = value.get("error") if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else value
 
 
 def located(name: str, value: Any) -> Any:
