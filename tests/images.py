@@ -157,6 +157,11 @@ class Picture:
 
 def png(width: int = 64, height: int = 64, colour: str = "red") -> str:
     """Return a plain image as base64 of a PNG."""
+    return encoded(Image.new("RGB", (width, height), colour))
+
+
+def encoded(image: Image.Image) -> str:
+    """Return an image as base64 of a PNG."""
     file = BytesIO()
-    Image.new("RGB", (width, height), colour).save(file, "PNG")
+    image.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
