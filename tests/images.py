@@ -150,6 +150,11 @@ class Picture:
         return cls(whole, image)
 
     @property
+    def base64(self) -> str:
+        """Return it as base64."""
+        return base64.b64encode(self.data).decode()
+
+    @property
     def prompt(self) -> str:
         """Return the prompt that it was made from."""
         return str(self.image.info["parameters"]).partition("\n")[0]
