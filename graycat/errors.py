@@ -10,13 +10,17 @@ GraycatError
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── TaskNotFound    404  no task of the caller's has this id
+│   ├── TaskGone        410  the caller's task is over and forgotten
+│   ├── IdempotencyConflict 409  the id or key belongs to another request
+│   ├── NotRetryable    409  the task has not failed, or its input is gone
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
 │   ├── ImageTooLarge   413
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
-│   └── ScriptNotAllowed  400  an engine's script that callers may not run
+│   ├── ScriptNotAllowed  400  an engine's script that callers may not run
+│   └── InvalidWebhook  400  an address that is not called, or an event that is none
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -102,6 +106,33 @@ class TaskNotFound(RequestError):
         super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
 
 
+class TaskGone(RequestError):
+    """Raised when the caller's task is over and its record forgotten."""
+
+    status, type = 410, "task_gone"
+
+    def __init__(self) -> None:
+        super().__init__("this task is over and its result is no longer kept; submit it again if you need it")
+
+
+class IdempotencyConflict(RequestError):
+    """Raised when an id or an ``Idempotency-Key`` was used for another request before."""
+
+    status, type = 409, "idempotency_conflict"
+
+    def __init__(self) -> None:
+        super().__init__("this id or Idempotency-Key belongs to a task with another content; use a new one")
+
+
+class NotRetryable(RequestError):
+    """Raised when a task is to be tried again that has not failed, or whose input is gone."""
+
+    status, type = 409, "not_retryable"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"only a task that failed, was cancelled or expired can be tried again; this one is {state}")
+
+
 class PromptTooLarge(RequestError):
     """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
 
@@ -136,6 +167,12 @@ class ScriptNotAllowed(RequestError):
     """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
 
     type = "script_not_allowed"
+
+
+class InvalidWebhook(RequestError):
+    """Raised when a task's webhook cannot be used; its address need not answer for that."""
+
+    type = "invalid_webhook"
 
 
 class QueueFull(GraycatError):

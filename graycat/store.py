@@ -18,6 +18,12 @@ from graycat.settings import Settings
 PREFIX = "graycat:"
 #: Ids of unfinished tasks, by the time they were submitted.
 LIVE_TASKS = PREFIX + "live"
+#: How long tasks take, by kind (ms).
+MEANS = PREFIX + "means"
+#: What webhooks are still to be told, as ``TASK_ID EVENT``, by the time when that is due.
+DELIVERIES = PREFIX + "deliveries"
+#: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
+DELIVERY_TTL_S = 25 * 3600
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 
@@ -26,6 +32,11 @@ FLEET = PREFIX + "fleet"
 Broker = Any
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def listed_key(owner: str) -> str:
+    """Return the key of the ids of one API token's tasks that it may ask for, by the time they were submitted."""
+    return f"{PREFIX}listed:{owner}"
 
 
 def owned_key(owner: str) -> str:
@@ -66,6 +77,21 @@ def artifacts_key(task_id: str) -> str:
 def worker_key(name: str) -> str:
     """Return the key of a worker's record in the fleet."""
     return f"{PREFIX}worker:{name}"
+
+
+def delivery_key(task_id: str, event: str) -> str:
+    """Return the key of one delivery to a webhook: what it tells, and how its tries went."""
+    return f"{PREFIX}delivery:{task_id}:{event}"
+
+
+def receiver_key(host: str) -> str:
+    """Return the key of the deliveries under way to one receiver, by the time when their place is free again."""
+    return f"{PREFIX}receiver:{host}"
+
+
+def sender_key(owner: str) -> str:
+    """Return the key of the deliveries under way for one API token, by the time when their place is free again."""
+    return f"{PREFIX}sender:{owner}"
 
 
 def connect(settings: Settings, *, patient: bool = False) -> Broker:
@@ -110,8 +136,13 @@ class TrustingPool(redis.ConnectionPool):
 
 
 def script(name: str) -> str:
-    """Return the named Lua script, behind what all scripts share."""
-    return (_SCRIPTS / "common.lua").read_text() + (_SCRIPTS / f"{name}.lua").read_text()
+    """Return the named Lua script of a task, behind what all of those share."""
+    return plain_script("common") + plain_script(name)
+
+
+def plain_script(name: str) -> str:
+    """Return the named Lua script as it is."""
+    return (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @contextmanager

@@ -86,6 +86,12 @@ class Runtime:
     supervisor: Supervisor
     client: store.Broker
     running: RunningTasks = field(default_factory=RunningTasks)
+    #: The index of the GPU that the engine pins; None for the CPU.
+    gpu: int | None = None
+    #: Whether somebody has asked this worker to take nothing for now.
+    paused: bool = False
+    #: Queues from which nobody is to take anything for now.
+    paused_queues: frozenset[str] = frozenset()
     #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
     loop_seen_at: float = 0.0
     gate_open: bool = False

@@ -6,21 +6,25 @@ from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
-from graycat.tasks.signatures import LLM
+from graycat.fleet import serving
+from graycat.tasks.signatures import CONTROL, LLM
 from graycat.web.auth import token_auth
 
 bp = Blueprint("health", __name__)
 
 PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A1111_URL or SD_STARTUP_COMMAND"
+CONTROL_NOTE = "webhooks wait, nobody consumes control: start graycat worker control"
 
 
 @bp.get("/health")
+@bp.get("/v1/health")
 def live() -> ResponseReturnValue:
     """Tell that this process answers; says nothing of engines."""
     return jsonify(status="ok")
 
 
 @bp.post("/health")
+@bp.post("/v1/health")
 @token_auth.login_required
 def healthy() -> ResponseReturnValue:
     """Tell a Unity client whether a model would answer it (its reading: any 2xx is alive)."""
@@ -45,4 +49,6 @@ def ready() -> ResponseReturnValue:
     missing = extension.missing_queues(workers)
     reason = f"nobody consumes {', '.join(missing)}" if missing else ""
     notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
+    # No reason to send nobody here: tasks run, and are told of later.
+    notes += [] if serving(workers, CONTROL) else [CONTROL_NOTE]
     return jsonify(ready=not missing, reason=reason, notes=notes, workers=report), 503 if missing else 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 from flask import Response, current_app, g, jsonify, request
 
@@ -29,14 +30,16 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
     """
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
-    if "respond-async" in _preferences():
-        return _accepted(office().enqueue(submission))
+    if "respond-async" in preferences():
+        task_id, _ = office().enqueue(replace(submission, shown={}))
+        return _accepted(task_id)
     ticket = office().submit(submission)
     g.task_id = ticket.task_id
     return _streamed(ticket, dialect, office().settings.keepalive_s) if mode == STREAM else _whole(ticket)
 
 
-def _preferences() -> set[str]:
+def preferences() -> set[str]:
+    """Return what the request prefers (RFC 7240)."""
     return {part.strip().lower() for value in request.headers.getlist("Prefer") for part in value.split(",")}
 
 

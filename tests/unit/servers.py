@@ -1,16 +1,20 @@
-"""Small real servers on loopback that stand where an engine would: what they answer is a script."""
+"""Small real servers that stand where an engine or a broker would: what they answer is a script."""
 
 from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import hiredis
 
 #: Answers one request; the handler has read its body already.
 Answer = Callable[["Handler"], None]
@@ -26,6 +30,7 @@ class Seen:
     answers: dict[str, Answer]
     url: str = ""
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
     connections: int = 0
     asked: threading.Event = field(default_factory=threading.Event)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -50,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.seen.requests.append((self.command, self.path, body))
         self.seen.asked.set()
         answer = self.seen.answers.get(f"{self.command} {self.path}", reply(404, {"error": {"code": 404}}))
@@ -87,11 +93,13 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def http_server(answers: Mapping[str, Answer]) -> Iterator[Seen]:
+def http_server(answers: Mapping[str, Answer], tls: ssl.SSLContext | None = None) -> Iterator[Seen]:
     """Run a server for the block; what it has seen says where it listens."""
     seen = Seen(dict(answers))
     server = Server(("127.0.0.1", 0), type("ScriptedHandler", (Handler,), {"seen": seen}))
-    seen.url = f"http://127.0.0.1:{server.server_address[1]}"
+    seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -169,3 +177,44 @@ def after(gate: threading.Event, then: Answer) -> Answer:
         then(handler)
 
     return answer
+
+
+#: In place of a reply.
+HANG_UP = b""
+LOADING = b"-LOADING Valkey is loading the dataset in memory"
+
+
+@contextmanager
+def broker_that_says(path: Path, replies: list[bytes]) -> Iterator[None]:
+    """Run a broker for the block that takes its ``replies`` one by one, then says PONG; a handshake is none of them."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=converse, args=(connection, replies), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+def converse(connection: socket.socket, replies: list[bytes]) -> None:
+    """Answer one client's commands until it goes."""
+    reader = hiredis.Reader()
+    with connection, suppress(ConnectionError):
+        while data := connection.recv(65536):
+            reader.feed(data)
+            while (command := reader.gets()) is not False:
+                if command[0] == b"HELLO":
+                    connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+                elif command[0] == b"CLIENT":
+                    connection.sendall(b"+OK\r\n")
+                elif (reply := replies.pop(0) if replies else b"+PONG") == HANG_UP:
+                    return
+                else:
+                    connection.sendall(reply + b"\r\n")
