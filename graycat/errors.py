@@ -10,6 +10,8 @@ GraycatError
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── TaskNotFound    404  no task of the caller's has this id
+│   ├── TokenNotFound   404  no minted API token has this name or prefix
+│   ├── TokenNameTaken  409  another API token has the name
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
@@ -17,6 +19,7 @@ GraycatError
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
 │   └── ScriptNotAllowed  400  an engine's script that callers may not run
+├── LimitExceeded       429  the API token has spent, or asks for more than, one of its limits
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -102,6 +105,21 @@ class TaskNotFound(RequestError):
         super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
 
 
+class TokenNotFound(RequestError):
+    """Raised when no minted API token has the name or prefix."""
+
+    status, type = 404, "token_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("no minted API token has this name or prefix")
+
+
+class TokenNameTaken(RequestError):
+    """Raised when an API token is to get the name of another: they would share their tasks."""
+
+    status, type = 409, "token_name_taken"
+
+
 class PromptTooLarge(RequestError):
     """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
 
@@ -136,6 +154,18 @@ class ScriptNotAllowed(RequestError):
     """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
 
     type = "script_not_allowed"
+
+
+class LimitExceeded(GraycatError):
+    """Raised when an API token is over one of its limits; ``headers`` are the ``RateLimit-*`` ones."""
+
+    status, type = 429, "limit_exceeded"
+
+    def __init__(self, message: str, retry_after_s: int | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        # None where waiting does not help: the request itself asks for too much.
+        self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
 
 class QueueFull(GraycatError):

@@ -20,6 +20,8 @@ PREFIX = "graycat:"
 LIVE_TASKS = PREFIX + "live"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
+#: Minted API tokens by their prefixes, and when each was last used.
+API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
 
 #: A ``redis.Redis`` whose replies are bytes. Its own annotations cover every way of decoding at once, so they
 #: would have to be narrowed at each call.
@@ -31,6 +33,16 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 def owned_key(owner: str) -> str:
     """Return the key of the ids of one API token's unfinished tasks, by the time they were submitted."""
     return f"{LIVE_TASKS}:{owner}"
+
+
+def players_key(owner: str) -> str:
+    """Return the key of the ids of the unfinished tasks of all players of one API token."""
+    return f"{LIVE_TASKS}-players:{owner}"
+
+
+def rate_key(owner: str) -> str:
+    """Return the key of the ids of the tasks that one API token began in the last minute."""
+    return f"{PREFIX}rate:{owner}"
 
 
 def record_key(task_id: str) -> str:

@@ -26,9 +26,11 @@ local function emit(channels, kind, data, wanted)
   return id
 end
 
--- The live tasks of one API token.
+-- The sets that a live task is in by its owner: that of its API token, and for a player's ("token/player") that of all
+-- players of the token.
 local function owned_by(owner)
-  return live .. ':' .. (owner or '')
+  local parent = string.match(owner or '', '^([^/]+)/')
+  return {live .. ':' .. (owner or ''), parent and live .. '-players:' .. parent}
 end
 
 -- Write the terminal state, once: callers have checked that there is none yet.
@@ -39,7 +41,7 @@ local function conclude(state, status, kind, data)
   redis.call('HDEL', record, 'lease_ms', 'body')
   emit(keep[3], kind, data)
   redis.call('ZREM', live, task_id)
-  redis.call('ZREM', owned_by(keep[4]), task_id)
+  for _, key in ipairs(owned_by(keep[4])) do redis.call('ZREM', key, task_id) end
   redis.call('PEXPIRE', record, keep[1])
   redis.call('PEXPIRE', stream, keep[2])
 end

@@ -8,6 +8,6 @@ redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now,
   'queue_deadline_ms', now + ARGV[2], unpack(ARGV, 5))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
-redis.call('ZADD', owned_by(redis.call('HGET', record, 'owner')), now, task_id)
+for _, key in ipairs(owned_by(redis.call('HGET', record, 'owner'))) do redis.call('ZADD', key, now, task_id) end
 redis.call('LPUSH', KEYS[4], ARGV[3])
 return 1

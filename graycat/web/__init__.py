@@ -14,15 +14,16 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 
 from graycat import store
-from graycat.apitokens import ApiTokens
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
+from graycat.credentials import Credentials
 from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.limits import Limiter
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import errors, health, openapi
-from graycat.web.api import tasks
+from graycat.web import allowance, errors, health, openapi
+from graycat.web.api import tasks, tokens
 from graycat.web.hub import EventHub
 from graycat.web.tickets import TicketOffice
 from graycat.web.wire import images, llamacpp, openai, sdapi
@@ -46,10 +47,11 @@ class Extension:
     """What the views share; ``app.extensions["graycat"]``."""
 
     settings: Settings
-    tokens: ApiTokens
+    tokens: Credentials
     fleet: Fleet
     office: TicketOffice
     artifacts: ArtifactStore
+    limiter: Limiter
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -97,10 +99,16 @@ def create_app(settings: Settings) -> Flask:
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
     app.extensions["graycat"] = Extension(
-        settings, ApiTokens.from_settings(settings), Fleet(client), office, open_artifacts(settings, client)
+        settings=settings,
+        tokens=Credentials.from_settings(settings, client),
+        fleet=Fleet(client),
+        office=office,
+        artifacts=open_artifacts(settings, client),
+        limiter=Limiter(client),
     )
     app.before_request(_begin)
     app.after_request(_end)
+    app.after_request(allowance.tell)
     errors.init_app(app)
     app.register_blueprint(llamacpp.bp)
     app.register_blueprint(openai.bp)
@@ -108,6 +116,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(images.bp)
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
+    app.register_blueprint(tokens.bp)
     app.register_blueprint(openapi.bp)
     hub.start()
     return app

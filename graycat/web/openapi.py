@@ -21,17 +21,18 @@ _ERROR = {"$ref": "#/components/schemas/Error"}
 ERRORS = {
     400: "The request cannot be used; the message says why.",
     401: "The API token is missing or unknown.",
-    403: "The API token lacks the admin scope.",
+    403: "The API token lacks the scope.",
     404: "There is no such thing: a route, a task, or the model that the request names.",
     405: "The route takes another method.",
     413: "The body, or the text in it, is too large.",
+    429: "The API token is over one of its limits; Retry-After and RateLimit-* tell which and when.",
     500: "The engine failed at this request.",
     501: "The engine does not offer this.",
     502: "The engine was lost before its answer was whole.",
     503: "Nothing can serve this now; Retry-After tells when to come back.",
     504: "The task ran past its deadline.",
 }
-_TASK_ERRORS = (400, 401, 404, 405, 413, 500, 501, 502, 503, 504)
+_TASK_ERRORS = (400, 401, 403, 404, 405, 413, 429, 500, 501, 502, 503, 504)
 
 
 @bp.get("/openapi.json")
@@ -78,7 +79,6 @@ def _task_operation(route: Route) -> dict[str, Any]:
     answer: dict[str, Any] = {_JSON: {}}
     if route.streams:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
-    errors = (*_TASK_ERRORS, 403) if route.admin else _TASK_ERRORS
     operation: dict[str, Any] = {
         "summary": route.summary,
         "tags": [route.tag],
@@ -86,7 +86,7 @@ def _task_operation(route: Route) -> dict[str, Any]:
         "responses": {
             "200": {"description": "The engine's answer.", "content": answer},
             **_ACCEPTED,
-            **_errors(errors),
+            **_errors(_TASK_ERRORS),
         },
     }
     if route.kind.method == "POST":
@@ -104,7 +104,7 @@ def _schema(route: Route) -> dict[str, Any]:
 def _view_operation(endpoint: str, path: str, method: str) -> dict[str, Any]:
     view = current_app.view_functions[endpoint]
     public = endpoint in PUBLIC_ENDPOINTS and method == "GET"
-    errors = (405, 500, 503) if public else (401, 404, 405, 500, 503)
+    errors = (405, 500, 503) if public else (401, 403, 404, 405, 500, 503)
     content = "text/html" if endpoint == "openapi.page" else _JSON
     names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
     return {

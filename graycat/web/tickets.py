@@ -56,9 +56,9 @@ class TicketOffice:
         self._app = app
         self._messages = MessageFactory(app)
 
-    def submit(self, submission: Submission) -> Ticket:
+    def submit(self, submission: Submission, task_id: str = "") -> Ticket:
         """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
-        watch = self.hub.watch(uuid4().hex)
+        watch = self.hub.watch(task_id or uuid4().hex)
         try:
             self._create(watch.task_id, submission, self.hub.channel)
         except GraycatError:
@@ -73,9 +73,9 @@ class TicketOffice:
         waits, runs = (s.sd_queue_ttl_s, s.sd_exec_timeout_s) if image else (s.queue_ttl_s, s.exec_timeout_s)
         return submission.queue_ttl_s or waits, submission.exec_timeout_s or runs
 
-    def enqueue(self, submission: Submission) -> str:
+    def enqueue(self, submission: Submission, task_id: str = "") -> str:
         """Accept a task that nobody waits for; return its id. Raises as ``submit``."""
-        task_id = uuid4().hex
+        task_id = task_id or uuid4().hex
         self._create(task_id, submission, channel="")
         return task_id
 

@@ -32,6 +32,9 @@ KNOWN = [
     (errors.ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (errors.ArtifactBroken(), 500, "artifact_broken", None),
     (errors.ShuttingDown(), 503, "shutting_down", 5),
+    (errors.TokenNotFound(), 404, "token_not_found", None),
+    (errors.TokenNameTaken("no"), 409, "token_name_taken", None),
+    (errors.LimitExceeded("no", 7), 429, "limit_exceeded", 7),
     (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]
