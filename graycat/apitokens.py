@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 
 from graycat.errors import RequestError, SettingsError
 from graycat.limits import UNLIMITED, Limits
+from graycat.secretfiles import kept
 from graycat.settings import Settings
-from graycat.tokenkey import kept_secret
 
 #: Shorter secrets can be guessed.
 MIN_SECRET_CHARS = 8
@@ -124,7 +125,7 @@ def token_file(settings: Settings) -> Path:
 
 def generated(settings: Settings) -> str:
     """Return the generated API token; made at the first call, readable by its owner only."""
-    return kept_secret(token_file(settings), "gc_")
+    return kept(token_file(settings), lambda: "gc_" + secrets.token_urlsafe(32))
 
 
 def _digest(secret: str) -> bytes:

@@ -9,10 +9,10 @@ from typing import Any
 
 from graycat import store
 from graycat.apitokens import ApiToken, ApiTokens
-from graycat.errors import TokenNameTaken
 from graycat.mintedtokens import Grant, Minted, MintedTokens
 from graycat.playertokens import Claims, PlayerTokens
 from graycat.settings import Settings
+from graycat.tokenerrors import TokenNameTaken
 from graycat.tokenkey import TokenKey
 
 

@@ -10,8 +10,11 @@ GraycatError
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── TaskNotFound    404  no task of the caller's has this id
-│   ├── TokenNotFound   404  no minted API token has this name or prefix
-│   ├── TokenNameTaken  409  another API token has the name
+│   ├── TaskGone        410  the caller's task is over and forgotten
+│   ├── IdempotencyConflict 409  the id or key belongs to another request
+│   ├── NotRetryable    409  the task has not failed, or its input is gone
+│   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
+│   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
@@ -19,7 +22,7 @@ GraycatError
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
 │   └── ScriptNotAllowed  400  an engine's script that callers may not run
-├── LimitExceeded       429  the API token has spent, or asks for more than, one of its limits
+├── LimitExceeded       429  the API token is over one of its limits (graycat.tokenerrors)
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -105,19 +108,31 @@ class TaskNotFound(RequestError):
         super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
 
 
-class TokenNotFound(RequestError):
-    """Raised when no minted API token has the name or prefix."""
+class TaskGone(RequestError):
+    """Raised when the caller's task is over and its record forgotten."""
 
-    status, type = 404, "token_not_found"
+    status, type = 410, "task_gone"
 
     def __init__(self) -> None:
-        super().__init__("no minted API token has this name or prefix")
+        super().__init__("this task is over and its result is no longer kept; submit it again if you need it")
 
 
-class TokenNameTaken(RequestError):
-    """Raised when an API token is to get the name of another: they would share their tasks."""
+class IdempotencyConflict(RequestError):
+    """Raised when an id or an ``Idempotency-Key`` was used for another request before."""
 
-    status, type = 409, "token_name_taken"
+    status, type = 409, "idempotency_conflict"
+
+    def __init__(self) -> None:
+        super().__init__("this id or Idempotency-Key belongs to a task with another content; use a new one")
+
+
+class NotRetryable(RequestError):
+    """Raised when a task is to be tried again that has not failed, or whose input is gone."""
+
+    status, type = 409, "not_retryable"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"only a task that failed, was cancelled or expired can be tried again; this one is {state}")
 
 
 class PromptTooLarge(RequestError):
@@ -154,18 +169,6 @@ class ScriptNotAllowed(RequestError):
     """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
 
     type = "script_not_allowed"
-
-
-class LimitExceeded(GraycatError):
-    """Raised when an API token is over one of its limits; ``headers`` are the ``RateLimit-*`` ones."""
-
-    status, type = 429, "limit_exceeded"
-
-    def __init__(self, message: str, retry_after_s: int | None = None, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        # None where waiting does not help: the request itself asks for too much.
-        self.retry_after_s = retry_after_s
-        self.headers = headers or {}
 
 
 class QueueFull(GraycatError):

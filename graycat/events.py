@@ -36,8 +36,7 @@ class TaskEvent:
     @property
     def order(self) -> tuple[int, int]:
         """Return the place in the stream, for comparisons."""
-        milliseconds, _, number = self.id.partition("-")
-        return int(milliseconds), int(number)
+        return event_order(self.id)
 
     def answer(self) -> tuple[int, bytes]:
         """Return HTTP status and body of a ``result`` or ``error``."""
@@ -59,3 +58,9 @@ class TaskEvent:
 def answer(status: int, body: bytes) -> bytes:
     """Return the data of a ``result`` or ``error`` event."""
     return b"%d %b" % (status, body)
+
+
+def event_order(event_id: str) -> tuple[int, int]:
+    """Return the place that an event's id names."""
+    milliseconds, _, number = event_id.partition("-")
+    return int(milliseconds), int(number or 0)

@@ -29,9 +29,13 @@ class Lane:
     """One connection; used by one thread (or greenlet) at a time."""
 
     def __init__(self, client: store.Broker) -> None:
-        self._connection = client.connection_pool.make_connection()
+        pool = client.connection_pool
+        # Not make_connection(): the pool would count a lane as one of its own for ever, and one day make no more.
+        self._connection = pool.connection_class(**pool.connection_kwargs)
         # Who uses the lane is patient or not; a connection that tried again by itself would multiply that.
         self._connection.retry = Retry(NoBackoff(), 0)
+        # A lane is new when it is made, and shows by its first command whether it is good.
+        self._connection.health_check_interval = 0
         self._connection.connect()
         # redis-py has no public way to the socket; kombu takes it so, too.
         self.socket: Any = self._connection._sock
@@ -104,7 +108,12 @@ class Lanes:
 
         A command whose reply was lost is sent again. Raises what redis-py raises while the broker is down.
         """
-        replies: list[Any] = self._retry.call_with_retry(lambda: self._once(commands), lambda _: self._drop_all())
+        replies: list[Any] = self._retry.call_with_retry(lambda: self._usable(commands), lambda _: self._drop_all())
+        return replies
+
+    def _usable(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands once; a broker that only says that it is not ready tries the client's patience, too."""
+        replies = self._once(commands)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 _raise_if_unusable(str(reply))

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from graycat import store
-from graycat.errors import LimitExceeded, RequestError
+from graycat.errors import RequestError
 from graycat.lanes import Scripts
+from graycat.tokenerrors import LimitExceeded
 
 #: Seconds after which to try again where nobody knows when a task will end.
 RETRY_S = 2

@@ -21,8 +21,9 @@ from typing import Any
 
 from graycat import params, store
 from graycat.apitokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
-from graycat.errors import BrokerUnavailable, RequestError, SettingsError, TokenNameTaken, TokenNotFound
+from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.limits import UNLIMITED, Limits
+from graycat.tokenerrors import TokenNameTaken, TokenNotFound
 from graycat.tokenkey import TokenKey
 
 #: What is known of a token is good for this many seconds: so long a revoked one may still call.

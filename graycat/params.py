@@ -6,7 +6,8 @@ import json
 import math
 from typing import Any, NoReturn
 
-from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
+from graycat.errors import PromptTooLarge, RequestError
+from graycat.tokenerrors import LimitExceeded
 
 #: Fields that hold what a model reads, on every wire.
 TEXT_FIELDS = (
@@ -63,22 +64,25 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def completion_prompt(body: dict[str, Any]) -> str | list[Any]:
-    """Return the prompt of a ``/completion``: text, token ids, a mix of both, or a list of such prompts."""
+def completion_prompt(body: dict[str, Any]) -> str | list[Any] | dict[str, Any]:
+    """Return the prompt of a ``/completion``: text, token ids, a mix of both, or a list of such prompts.
+
+    An object is llama.cpp's form of a prompt with media; what is in it, the engine judges.
+    """
     if "prompt" not in body:
         raise RequestError("'prompt' is required: a string, or a list of token ids")
     prompt = body["prompt"]
-    if not isinstance(prompt, (str, list)):
+    if not isinstance(prompt, (str, list, dict)):
         raise RequestError("'prompt' must be a string, or a list of strings and token ids")
     return prompt
 
 
 def streams(body: dict[str, Any]) -> bool:
-    """Tell whether the caller wants events. Raises RequestError for a ``stream`` that is not a bool."""
-    stream = body.get("stream", False)
-    if not isinstance(stream, bool):
+    """Tell whether the caller wants events. Raises RequestError for a ``stream`` that is neither bool nor null."""
+    stream = body.get("stream")
+    if not isinstance(stream, bool | None):
         raise RequestError("'stream' must be true or false")
-    return stream
+    return bool(stream)
 
 
 def gatherable(body: dict[str, Any]) -> bool:

@@ -28,8 +28,8 @@ PLAYERS_SCOPES = frozenset({LLM, SD})
 
 #: Longer ones are not ours.
 _MOST_CHARS = 2000
-#: Printable, and no blanks: it stands in logs and keys.
-_PLAYER = re.compile(r"[!-~]{1,64}", re.ASCII)
+#: Printable, no blanks, no colons: it stands in logs and keys.
+_PLAYER = re.compile(r"[!-9;-~]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class PlayerTokens:
         params.refuse_unknown(body, ("player", "ttl_s", "scopes", "limits"))
         player, ttl_s = body.get("player"), body.get("ttl_s", USUAL_TTL_S)
         if not isinstance(player, str) or not _PLAYER.fullmatch(player):
-            raise RequestError("'player' is required: 1 to 64 printable ASCII characters without blanks")
+            raise RequestError("'player' is required: 1 to 64 printable ASCII characters, no blanks and colons")
         if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
             raise RequestError(f"'ttl_s' must be a number of seconds, {SHORTEST_TTL_S} to {LONGEST_TTL_S}")
         limits = Limits.read(body.get("limits"))

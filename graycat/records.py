@@ -6,20 +6,33 @@ its number fences off older ones, which can neither publish nor finish.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from graycat import events, store
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
-from graycat.events import TaskEvent
 from graycat.lanes import Command, Scripts
+from graycat.recordreader import RecordReader
 from graycat.settings import Settings
 
-SCRIPTS = ("create", "claim", "publish", "finish", "release", "cancel", "expire", "renew", "progress")
-#: What ``live`` tells of a task.
-LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
+SCRIPTS = (
+    "create",
+    "claim",
+    "publish",
+    "finish",
+    "release",
+    "cancel",
+    "expire",
+    "renew",
+    "progress",
+    "place",
+    "listen",
+    "unstick",
+)
+#: That a task has been is known this long, after its record is gone.
+LISTED_MS = 7 * 24 * 3600 * 1000
 #: A preview outlives its last refresh by this long.
 PREVIEW_TTL_MS = 60_000
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
@@ -40,14 +53,17 @@ class NewTask:
     #: Seconds; None: the settings'.
     queue_ttl_s: float | None = None
     exec_timeout_s: float | None = None
+    #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
+    shown: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A worker's hold on a task.
 
-    ``resumed``: earlier attempts have left events that a client may have seen. ``started_id``: its ``started`` event;
-    the ids of its chunks follow from that and their number, so that one which is sent twice is written once.
+    ``resumed``: an earlier attempt has left a part of its answer, which a client may have seen. ``started_id``: its
+    ``started`` event; the ids of its chunks follow from that and their number, so that one which is sent twice is
+    written once.
     """
 
     task_id: str
@@ -60,6 +76,8 @@ class Attempt:
     resumed: bool
     started_id: str
     owner: str
+    #: Chunks of earlier attempts that this one goes on behind.
+    earlier: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +100,11 @@ class Verdict(StrEnum):
     STALE = "stale"
 
 
-class TaskRecords:
+class TaskRecords(RecordReader):
     """The tasks' records and event streams in the broker."""
 
     def __init__(self, client: store.Broker, settings: Settings) -> None:
-        self._client = client
+        super().__init__(client)
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
         self._scripts = Scripts(client, SCRIPTS)
@@ -112,17 +130,20 @@ class TaskRecords:
             "kind": task.kind,
             "mode": task.mode,
             "queue": task.queue,
-            "owner": task.owner,
             "channels": task.channel,
             "request_id": task.request_id,
+            "queue_ttl_ms": int(queue_ttl_s * 1000),
             "exec_timeout_ms": int(exec_timeout_s * 1000),
             "keep_record_ms": int(s.record_ttl_s * 1000),
-            "keep_events_ms": int(s.events_ttl_s * 1000),
+            # Who asks by the id finds the answer among the events.
+            "keep_events_ms": int((s.events_ttl_s if task.shown is None else s.record_ttl_s) * 1000),
             "body": task.body,
+            **({"keep_body": 1, **task.shown} if task.shown is not None else {}),
         }
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
-        arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, *pairs)
+        listed_ms = LISTED_MS if task.shown is not None else 0
+        arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, task.owner, listed_ms, *pairs)
         created = self._run("create", task.id, *arguments, queue=task.queue)
         if created == -1:
             raise QueueFull(task.queue)
@@ -135,7 +156,7 @@ class TaskRecords:
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, earlier, started, owner = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, begun, started, owner = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -144,8 +165,7 @@ class TaskRecords:
             body=body,
             exec_timeout_s=int(timeout_ms) / 1000,
             request_id=request_id.decode(),
-            # One event an earlier attempt is its `started`; more means that a client may have seen an answer begin.
-            resumed=earlier > number - 1,
+            resumed=bool(begun),
             started_id=started.decode(),
             owner=owner.decode(),
         )
@@ -179,12 +199,6 @@ class TaskRecords:
         """Keep the newest preview of a task that renders, in the place of the one before."""
         with store.broker_errors():
             self._client.set(store.preview_key(task_id), image, px=PREVIEW_TTL_MS)
-
-    def preview(self, task_id: str) -> bytes | None:
-        """Return the newest preview of a task, while it renders and a little longer."""
-        with store.broker_errors():
-            image: bytes | None = self._client.get(store.preview_key(task_id))
-        return image
 
     def renew(self, task_id: str, attempt: int) -> Verdict:
         """Renew a running attempt's lease; return what it is to do. Raises BrokerUnavailable."""
@@ -222,34 +236,17 @@ class TaskRecords:
         """End a task that is past its queue deadline and never started; False where it is not."""
         return self._run("expire", task_id, _failure(TaskExpired())) == 1
 
-    def get(self, task_id: str) -> dict[str, str]:
-        """Return a task's record but for its body; empty where there is none."""
-        with store.broker_errors():
-            fields = self._client.hgetall(store.record_key(task_id))
-        return {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
+    def place(self, task_id: str) -> int:
+        """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""
+        return int(self._run("place", task_id))
 
-    def live(self, owner: str) -> dict[str, dict[str, str]]:
-        """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
-        with store.broker_errors():
-            ids = [task_id.decode() for task_id in self._client.zrange(store.owned_key(owner), 0, -1)]
-            with self._client.pipeline(transaction=False) as pipe:
-                for task_id in ids:
-                    pipe.hmget(store.record_key(task_id), LIVE_FIELDS)
-                rows = pipe.execute()
-        found = {}
-        for task_id, row in zip(ids, rows, strict=True):
-            if row[0] is None:
-                # Its record is gone; whose it was went with it, so nobody else takes it off this list.
-                self._client.zrem(store.owned_key(owner), task_id)
-            else:
-                found[task_id] = dict(zip(LIVE_FIELDS, ((value or b"").decode() for value in row), strict=True))
-        return found
+    def unstick(self, task_id: str) -> bool:
+        """Let the next task of its owner into the queue where one waits aside for a task that is gone."""
+        return bool(self._run("unstick", task_id))
 
-    def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
-        """Return a task's events behind the one with the id ``after``, oldest first."""
-        with store.broker_errors():
-            entries = self._client.xrange(store.events_key(task_id), min=f"({after}" if after != "0" else "-")
-        return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
+    def listen(self, task_id: str, channel: str) -> str:
+        """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""
+        return str(self._run("listen", task_id, channel).decode())
 
 
 def _still_ours(verdict: Verdict) -> bool:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from graycat import infotext
-from graycat.errors import InvalidImage, LimitExceeded, RequestError, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
+from graycat.errors import InvalidImage, RequestError, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.images import CheckedImage, ImageLimits, decode
 from graycat.settings import Settings
+from graycat.tokenerrors import LimitExceeded
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 #: What an engine can write its images as; with any other word each generation fails at its end.

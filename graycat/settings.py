@@ -19,7 +19,7 @@ from graycat.errors import SettingsError
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
 #: Who guesses the key makes API tokens at will, and may try at home.
-MIN_KEY_CHARS = 32
+MIN_TOKEN_KEY_CHARS = 32
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
     *(
@@ -151,8 +151,8 @@ class Settings:
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
-        if 0 < len(self.token_key) < MIN_KEY_CHARS:
-            raise SettingsError(f"{variable('token_key')} must have {MIN_KEY_CHARS} characters at least")
+        if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
+            raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -210,7 +210,7 @@ class Settings:
         """Return every secret among the settings, for the log's redaction."""
         items = [item.strip() for item in self.api_tokens.split(",")]
         named = [item.partition(":")[2] or item for item in items]
-        in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url)]
+        in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
         whole = (self.redis_url, self.artifacts_url, self.token_key)

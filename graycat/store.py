@@ -18,6 +18,8 @@ from graycat.settings import Settings
 PREFIX = "graycat:"
 #: Ids of unfinished tasks, by the time they were submitted.
 LIVE_TASKS = PREFIX + "live"
+#: How long tasks take, by kind (ms).
+MEANS = PREFIX + "means"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 #: Minted API tokens by their prefixes, and when each was last used.
@@ -28,6 +30,11 @@ API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
 Broker = Any
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def listed_key(owner: str) -> str:
+    """Return the key of the ids of one API token's tasks that it may ask for, by the time they were submitted."""
+    return f"{PREFIX}listed:{owner}"
 
 
 def owned_key(owner: str) -> str:

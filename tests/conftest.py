@@ -45,6 +45,13 @@ def stack(new_home: NewHome) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
+def embedding(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack whose engine serves embeddings."""
+    with running(Stack(new_home(), env={"GRAYCAT_LLM_EMBEDDINGS": "true", "GRAYCAT_LLM_SLOTS": "2"})) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
 def frail(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack for tests that kill its engine; it logs all it can, and its streams are never silent for long."""
     with running(Stack(new_home(), env={"GRAYCAT_KEEPALIVE_S": "0.5", "GRAYCAT_LOG_LEVEL": "DEBUG"})) as started:

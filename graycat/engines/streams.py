@@ -11,6 +11,8 @@ from graycat.errors import EngineLost, EngineNonsense
 
 #: An event, or a chunk, that is longer than this makes no sense.
 LONGEST_BYTES = 16 * 1024 * 1024
+#: As for a chunk's first line.
+LONGEST_LINE_BYTES = 4096
 
 
 class EventStream:
@@ -28,6 +30,8 @@ class EventStream:
         self._raw = b""
         self._text = b""
         self.ended = False
+        #: The connection was reset. Its socket tells so once, and looks closed from then on.
+        self._broken = False
         connected.setblocking(False)
         # What came together with the headers. Nothing is waited for here, so there may be none.
         buffered: Any = response.fp
@@ -51,12 +55,12 @@ class EventStream:
             data, hung_up = data + piece, not piece
         except BlockingIOError:
             pass
-        except OSError as error:
-            raise EngineLost from error
+        except OSError:
+            hung_up = self._broken = True
         events = self._events(self._body(data))
         # What came before is worth having: the next read finds the same end.
         if hung_up and not self.ended and not events:
-            if self._chunked or self._left is not None:
+            if self._chunked or self._left is not None or self._broken:
                 raise EngineLost
             self.ended = True
         return events
@@ -74,20 +78,21 @@ class EventStream:
         """Undo the chunked transfer coding (RFC 9112, 7.1); half a chunk waits for its rest."""
         raw, payload, place = self._raw + data, b"", 0
         while (line_end := raw.find(b"\r\n", place)) >= 0:
-            try:
-                size = int(raw[place:line_end].partition(b";")[0], 16)
-            except ValueError as error:
-                raise EngineNonsense from error
+            size = _chunk_size(raw[place:line_end])
+            if size == 0:
+                # A blank line ends the trailers, of which there are none as a rule.
+                self.ended = raw.find(b"\r\n\r\n", line_end) >= 0
+                break
             begin, end = line_end + 2, line_end + 2 + size
-            if not 0 <= size <= LONGEST_BYTES:
-                raise EngineNonsense
             if len(raw) < end + 2:
                 break
+            if raw[end : end + 2] != b"\r\n":
+                raise EngineNonsense
             payload += raw[begin:end]
             place = end + 2
-            if size == 0:
-                self.ended = True
         self._raw = raw[place:]
+        if line_end < 0 and len(self._raw) > LONGEST_LINE_BYTES:
+            raise EngineNonsense
         return payload
 
     def _events(self, text: bytes) -> list[bytes]:
@@ -95,3 +100,14 @@ class EventStream:
         if len(self._text) > LONGEST_BYTES:
             raise EngineNonsense
         return [event + b"\n\n" for event in whole if event and not event.startswith(b":")]
+
+
+def _chunk_size(line: bytes) -> int:
+    """Return the size in a chunk's first line. Raises EngineNonsense."""
+    try:
+        size = int(line.partition(b";")[0], 16)
+    except ValueError as error:
+        raise EngineNonsense from error
+    if not 0 <= size <= LONGEST_BYTES:
+        raise EngineNonsense
+    return size

@@ -5,6 +5,8 @@
 -- Returns {'rate' | 'concurrency' | 'queued', whose limit it is (1: its own), the limit, ms until there is room; 0 where
 -- nobody knows}, or {'', the limit of tasks a minute that is nearest to its end (0: none), what is left, ms until one more}.
 local WINDOW_MS, CREATE_MS = 60000, 5000
+-- The same again, under an id of the caller's, is no new task.
+if redis.call('EXISTS', record) == 1 then return {'', 0, 0, 0} end
 local now = now_ms()
 local records = string.sub(record, 1, -#task_id - 1)
 

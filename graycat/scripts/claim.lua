@@ -1,8 +1,8 @@
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
--- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, number of earlier attempts' events,
+-- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
-  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner')
+  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
 if is_terminal(state) then return {'finished'} end
@@ -21,12 +21,13 @@ if attempt >= tonumber(ARGV[3]) then
   return {'lost'}
 end
 attempt = attempt + 1
-redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2])
+redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
+  'claimed_ms', now)
 redis.call('HSETNX', record, 'started_ms', now)
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
-local earlier = redis.call('XLEN', stream)
 -- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
 local started = emit(nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
-return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', earlier, started, r[12] or ''}
+pass_turn(r[14], r[12])
+return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or ''}

@@ -13,12 +13,13 @@ local function is_terminal(state)
 end
 
 -- Append one event, and push it to the web processes that wait for this task. Returns its id; nil where an event
--- with the wanted id (the default is the next by the clock) is there already.
+-- with the wanted id (the default is the next by the clock) is there already. Any other error, as of a full memory,
+-- ends the script: an event must not be lost without a word.
 local function emit(channels, kind, data, wanted)
   local id = redis.pcall('XADD', stream, 'MAXLEN', '~', 20000, wanted or '*', 'kind', kind, 'data', data)
   if type(id) == 'table' then
-    if wanted then return nil end
-    error(id.err)
+    if wanted and string.find(id.err, 'equal or smaller', 1, true) then return nil end
+    error(id)
   end
   for channel in string.gmatch(channels or '', '%S+') do
     redis.call('PUBLISH', channel, task_id .. ' ' .. id .. ' ' .. kind .. ' ' .. data)
@@ -33,15 +34,61 @@ local function owned_by(owner)
   return {live .. ':' .. (owner or ''), parent and live .. '-players:' .. parent}
 end
 
+-- Turns. In a queue that is shared, API tokens take turns: of each only one waiting task has its message in the queue,
+-- the others wait aside and follow one by one as it is claimed. So a token with 500 tasks delays another's by one.
+-- What is asked often and at once answered (`.quick`) goes without.
+local prefix = string.sub(record, 1, -#task_id - 6)
+local function is_fair(queue)
+  return not string.find(queue, '.quick', 1, true)
+end
+local function turn_key(queue, owner) return prefix .. 'turn:' .. queue .. ':' .. owner end
+local function aside_key(queue, owner) return prefix .. 'aside:' .. queue .. ':' .. owner end
+local function owners_key(queue) return prefix .. 'owners:' .. queue end
+local function aside_count(queue) return prefix .. 'asides:' .. queue end
+local function is_queued(id)
+  return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'
+end
+
+-- Give the turn to the owner's next task that still waits; take the owner off the list where there is none.
+local function next_turn(queue, owner)
+  while true do
+    local id = redis.call('LPOP', aside_key(queue, owner))
+    if not id then
+      redis.call('DEL', turn_key(queue, owner))
+      redis.call('SREM', owners_key(queue), owner)
+      return
+    end
+    redis.call('DECR', aside_count(queue))
+    local key = prefix .. 'task:' .. id
+    local r = redis.call('HMGET', key, 'state', 'message')
+    if r[1] == 'queued' and r[2] then
+      redis.call('SET', turn_key(queue, owner), id)
+      redis.call('HDEL', key, 'message')
+      redis.call('HSET', key, 'enqueued_ms', now_ms())
+      redis.call('LPUSH', queue, r[2])
+      return
+    end
+  end
+end
+
+-- This task waits no longer: its owner's next one takes the turn.
+local function pass_turn(queue, owner)
+  if queue and is_fair(queue) and redis.call('GET', turn_key(queue, owner or '')) == task_id then
+    next_turn(queue, owner or '')
+  end
+end
+
 -- Write the terminal state, once: callers have checked that there is none yet.
 local function conclude(state, status, kind, data)
-  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner')
+  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
-  -- The body may be megabytes, and nobody reads it again.
-  redis.call('HDEL', record, 'lease_ms', 'body')
+  redis.call('HDEL', record, 'lease_ms', 'message')
+  -- The body may be megabytes; where nobody may try the task again, nobody reads it.
+  if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
   redis.call('ZREM', live, task_id)
   for _, key in ipairs(owned_by(keep[4])) do redis.call('ZREM', key, task_id) end
   redis.call('PEXPIRE', record, keep[1])
   redis.call('PEXPIRE', stream, keep[2])
+  pass_turn(keep[5], keep[4])
 end

@@ -1,13 +1,32 @@
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
--- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, then field, value, ...
+-- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, when to forget that it was
+-- (ms after now; 0: it is on no list), then field, value, ...
 -- Returns 1, 0 where the id is taken, or -1 where the queue is full.
 if redis.call('EXISTS', record) == 1 then return 0 end
-if redis.call('LLEN', KEYS[4]) >= tonumber(ARGV[4]) then return -1 end
+local queue, owner = KEYS[4], ARGV[5]
+local waiting = redis.call('LLEN', queue) + tonumber(redis.call('GET', aside_count(queue)) or 0)
+if waiting >= tonumber(ARGV[4]) then return -1 end
 local now = now_ms()
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
-  'queue_deadline_ms', now + ARGV[2], unpack(ARGV, 5))
+  'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 7))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
-for _, key in ipairs(owned_by(redis.call('HGET', record, 'owner'))) do redis.call('ZADD', key, now, task_id) end
-redis.call('LPUSH', KEYS[4], ARGV[3])
+for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
+if ARGV[6] ~= '0' then
+  local listed = prefix .. 'listed:' .. owner
+  redis.call('ZADD', listed, now, task_id)
+  redis.call('ZREMRANGEBYSCORE', listed, '-inf', now - ARGV[6])
+  redis.call('PEXPIRE', listed, ARGV[6])
+end
+if is_fair(queue) then
+  if is_queued(redis.call('GET', turn_key(queue, owner))) then
+    redis.call('HSET', record, 'message', ARGV[3])
+    redis.call('RPUSH', aside_key(queue, owner), task_id)
+    redis.call('INCR', aside_count(queue))
+    return 1
+  end
+  redis.call('SET', turn_key(queue, owner), task_id)
+  redis.call('SADD', owners_key(queue), owner)
+end
+redis.call('LPUSH', queue, ARGV[3])
 return 1

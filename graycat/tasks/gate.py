@@ -64,10 +64,12 @@ class GateStep(bootsteps.StartStopStep):
             consumer.cancel_task_queue(queue)
 
     def _all_queues(self) -> list[str]:
-        """Return the queues to take from: behind the first, which anybody may serve, those for this engine."""
+        """Return the queues to take from: behind each, which anybody may serve, those for this engine."""
+        return [name for queue in self._queues for name in (queue, *self._own(queue))]
+
+    def _own(self, queue: str) -> list[str]:
         info = self._runtime.supervisor.info
-        first, *others = self._queues
-        own = [model_queue(first, model) for model in (info.models if info is not None else ())]
-        if first == SD:
-            own.append(worker_queue(first, self._runtime.name))
-        return [first, *own, *others]
+        own = [model_queue(queue, model) for model in (info.models if info is not None else ())]
+        if queue == SD:
+            own.append(worker_queue(queue, self._runtime.name))
+        return own

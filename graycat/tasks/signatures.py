@@ -13,7 +13,8 @@ from kombu import Connection
 
 #: How a worker calls its engine. STREAM: every event is passed on. GATHER: streamed all the same, because only a
 #: stream stops when it is hung up, and put together to the answer of a plain call. PLAIN: one request, one reply.
-STREAM, GATHER, PLAIN = "stream", "gather", "plain"
+#: LIVE: as GATHER, and every event is passed on too.
+STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 
 #: Calls that need a slot of the engine, and calls that do not: those have a lane of their own.
 LLM, LLM_QUICK = "llm", "llm.quick"

@@ -64,6 +64,9 @@ class Sweeper:
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
             return False
+        if "message" in record:
+            # It waits aside, for its owner's turn.
+            return self._records.unstick(task_id)
         lost_since = float(record.get("lease_ms", 0)) or float(record["enqueued_ms"]) + self._lease_s * 1000
         if task_id in held or now_ms < lost_since:
             return False

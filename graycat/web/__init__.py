@@ -23,8 +23,10 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import allowance, errors, health, openapi
-from graycat.web.api import tasks, tokens
+from graycat.web.api import events, tasks, tokens
+from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
+from graycat.web.polling import UnchangedTasks
 from graycat.web.tickets import TicketOffice
 from graycat.web.wire import images, llamacpp, openai, sdapi
 
@@ -98,7 +100,7 @@ def create_app(settings: Settings) -> Flask:
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
-    app.extensions["graycat"] = Extension(
+    extension = Extension(
         settings=settings,
         tokens=Credentials.from_settings(settings, client),
         fleet=Fleet(client),
@@ -106,6 +108,7 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         limiter=Limiter(client),
     )
+    app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
     app.after_request(allowance.tell)
@@ -117,7 +120,10 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
     app.register_blueprint(tokens.bp)
+    app.register_blueprint(events.bp)
+    app.register_blueprint(task_images.bp)
     app.register_blueprint(openapi.bp)
+    app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]
     hub.start()
     return app
 

@@ -15,12 +15,14 @@ PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A11
 
 
 @bp.get("/health")
+@bp.get("/v1/health")
 def live() -> ResponseReturnValue:
     """Tell that this process answers; says nothing of engines."""
     return jsonify(status="ok")
 
 
 @bp.post("/health")
+@bp.post("/v1/health")
 @token_auth.login_required
 def healthy() -> ResponseReturnValue:
     """Tell a Unity client whether a model would answer it (its reading: any 2xx is alive)."""

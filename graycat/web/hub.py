@@ -12,6 +12,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ import redis
 
 from graycat import store
 from graycat.errors import BrokerUnavailable, GraycatError
-from graycat.events import ERROR, TaskEvent, answer
+from graycat.events import ERROR, TaskEvent, answer, event_order
 from graycat.lanes import Lane
 from graycat.records import TaskRecords
 
@@ -34,10 +35,11 @@ RECONNECT_AFTER_S = 0.2
 class Watch:
     """One request's view of one task: its events in order, each once."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, after: str = "0") -> None:
         self.task_id = task_id
-        self._last = (0, 0)
-        self._last_id = "0"
+        self._last = event_order(after)
+        self._last_id = after
+        self._held: list[TaskEvent] | None = None
         self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
 
     @property
@@ -45,9 +47,21 @@ class Watch:
         """Return the id of the newest event that came."""
         return self._last_id
 
+    def hold(self) -> None:
+        """Put what comes aside until ``resume``: older events are on their way."""
+        self._held = []
+
+    def resume(self, earlier: Iterable[TaskEvent]) -> None:
+        """Take the earlier events, then those that were put aside."""
+        held, self._held = self._held or [], None
+        for event in (*earlier, *held):
+            self.put(event)
+
     def put(self, event: TaskEvent) -> None:
         """Take an event, unless it came before."""
-        if event.order > self._last:
+        if self._held is not None:
+            self._held.append(event)
+        elif event.order > self._last:
             self._last, self._last_id = event.order, event.id
             self._events.put(event)
 
@@ -74,7 +88,7 @@ class EventHub:
         self.channel = f"{store.PREFIX}web:{uuid4().hex}"
         self._client = client
         self._records = records
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, list[Watch]] = {}
         self._heard_at = 0.0
 
     def start(self) -> None:
@@ -83,17 +97,43 @@ class EventHub:
 
     def watch(self, task_id: str) -> Watch:
         """Return a watch of a task whose record is about to name this hub's channel."""
-        watch = self._watches[task_id] = Watch(task_id)
+        return self._add(Watch(task_id))
+
+    def follow(self, task_id: str, after: str = "0") -> Watch:
+        """Return a watch of a task that is there already, from behind the event ``after`` on.
+
+        Raises BrokerUnavailable.
+        """
+        watch = Watch(task_id, after)
+        watch.hold()
+        self._add(watch)
+        try:
+            self._records.listen(task_id, self.channel)
+            watch.resume(self._records.events(task_id, after=after))
+        except BaseException:
+            self.unwatch(watch)
+            raise
+        return watch
+
+    def _add(self, watch: Watch) -> Watch:
+        self._watches.setdefault(watch.task_id, []).append(watch)
         return watch
 
     def unwatch(self, watch: Watch) -> None:
         """Forget a watch."""
-        self._watches.pop(watch.task_id, None)
+        watches = self._watches.get(watch.task_id, [])
+        if watch in watches:
+            watches.remove(watch)
+        if not watches:
+            self._watches.pop(watch.task_id, None)
 
     def end_all(self, error: GraycatError) -> None:
         """Have every waiting request fail."""
-        for watch in list(self._watches.values()):
+        for watch in self._all():
             watch.end(error)
+
+    def _all(self) -> list[Watch]:
+        return [watch for watches in list(self._watches.values()) for watch in watches]
 
     def _run(self) -> None:
         while True:
@@ -134,12 +174,12 @@ class EventHub:
             raise redis.ConnectionError(str(message))
         if message[0] == b"message":
             task_id, event = TaskEvent.from_push(message[2])
-            if watch := self._watches.get(task_id):
+            for watch in self._watches.get(task_id, ()):
                 watch.put(event)
         elif message[0] == b"subscribe":
             self._catch_up()
 
     def _catch_up(self) -> None:
-        for watch in list(self._watches.values()):
+        for watch in self._all():
             for event in self._records.events(watch.task_id, after=watch.last_id):
                 watch.put(event)

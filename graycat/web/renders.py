@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import gevent
 from flask import Response, current_app, g, request
+from gevent.util import wrap_errors
 
 from graycat import params
 from graycat.errors import ArtifactsUnavailable, ModelNotFound
@@ -31,8 +32,14 @@ def take_large_body() -> None:
 
 
 def aside(work: Callable[[], T]) -> T:
-    """Do work that keeps a core busy (decoding images) in a thread, while this process serves its other clients."""
-    result: T = gevent.get_hub().threadpool.apply(work)
+    """Do work that keeps a core busy (decoding images) in a thread, while this process serves its other clients.
+
+    Raises what it raises.
+    """
+    # Wrapped: gevent would print a traceback of each refused request, and the request with it.
+    result: T | Exception = gevent.get_hub().threadpool.apply(wrap_errors((Exception,), work))
+    if isinstance(result, Exception):
+        raise result
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from uuid import uuid4
 
 from flask import Response, current_app, g, jsonify, request
@@ -32,9 +33,9 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     """
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
     task_id = uuid4().hex
-    if "respond-async" in _preferences():
+    if "respond-async" in preferences():
         with admitted(task_id):
-            office().enqueue(submission, task_id)
+            office().enqueue(replace(submission, shown={}), task_id)
         return _accepted(task_id)
     with admitted(task_id):
         ticket = office().submit(submission, task_id)
@@ -42,7 +43,8 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     return _streamed(ticket, dialect, office().settings.keepalive_s) if mode == STREAM else _whole(ticket)
 
 
-def _preferences() -> set[str]:
+def preferences() -> set[str]:
+    """Return what the request prefers (RFC 7240)."""
     return {part.strip().lower() for value in request.headers.getlist("Prefer") for part in value.split(",")}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from graycat import store
 from graycat.records import TaskRecords
 from graycat.settings import Settings, variable
 from tests.unit.helpers import Valkey
+from tests.unit.servers import broker_that_says
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +49,19 @@ def mortal_broker(tmp_path: Path) -> Iterator[Valkey]:
 def no_broker(tmp_path: Path) -> Settings:
     """Return settings whose broker is down."""
     return Settings(home=tmp_path, api_tokens="tests:a-secret-of-the-tests")
+
+
+@pytest.fixture
+def scripted_broker(no_broker: Settings) -> Iterator[Callable[..., Settings]]:
+    """Return how to start a broker that gives the replies it is told; its settings."""
+    with ExitStack() as running:
+
+        def start(*replies: bytes) -> Settings:
+            no_broker.broker_socket.parent.mkdir(parents=True, exist_ok=True)
+            running.enter_context(broker_that_says(no_broker.broker_socket, list(replies)))
+            return no_broker
+
+        yield start
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small real servers on loopback that stand where an engine would: what they answer is a script."""
+"""Small real servers that stand where an engine or a broker would: what they answer is a script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import hiredis
 
 #: Answers one request; the handler has read its body already.
 Answer = Callable[["Handler"], None]
@@ -169,3 +172,44 @@ def after(gate: threading.Event, then: Answer) -> Answer:
         then(handler)
 
     return answer
+
+
+#: In place of a reply.
+HANG_UP = b""
+LOADING = b"-LOADING Valkey is loading the dataset in memory"
+
+
+@contextmanager
+def broker_that_says(path: Path, replies: list[bytes]) -> Iterator[None]:
+    """Run a broker for the block that takes its ``replies`` one by one, then says PONG; a handshake is none of them."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=converse, args=(connection, replies), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+def converse(connection: socket.socket, replies: list[bytes]) -> None:
+    """Answer one client's commands until it goes."""
+    reader = hiredis.Reader()
+    with connection, suppress(ConnectionError):
+        while data := connection.recv(65536):
+            reader.feed(data)
+            while (command := reader.gets()) is not False:
+                if command[0] == b"HELLO":
+                    connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+                elif command[0] == b"CLIENT":
+                    connection.sendall(b"+OK\r\n")
+                elif (reply := replies.pop(0) if replies else b"+PONG") == HANG_UP:
+                    return
+                else:
+                    connection.sendall(reply + b"\r\n")

@@ -41,23 +41,27 @@ def test_a_body_keeps_fields_that_graycat_does_not_know() -> None:
     assert params.read_object(raw) == {"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": None}
 
 
-@pytest.mark.parametrize("prompt", ["", "Hi", [], [1, 2], ["Hi", 1], ["a", "b"], [[1, 2], [3]]])
-def test_a_prompt_may_be_text_ids_or_a_list_of_both(prompt: Any) -> None:
+@pytest.mark.parametrize(
+    "prompt", ["", "Hi", [], [1, 2], ["Hi", 1], ["a", "b"], [[1, 2], [3]], {"prompt_string": "Hi"}]
+)
+def test_a_prompt_may_be_text_ids_a_list_of_both_or_an_object(prompt: Any) -> None:
     assert params.completion_prompt({"prompt": prompt}) == prompt
 
 
-@pytest.mark.parametrize("body", [{}, {"prompt": None}, {"prompt": 1}, {"prompt": True}, {"prompt": {"text": "Hi"}}])
+@pytest.mark.parametrize("body", [{}, {"prompt": None}, {"prompt": 1}, {"prompt": True}])
 def test_a_completion_without_a_usable_prompt_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="prompt"):
         params.completion_prompt(body)
 
 
-@pytest.mark.parametrize(("body", "wanted"), [({}, False), ({"stream": False}, False), ({"stream": True}, True)])
+@pytest.mark.parametrize(
+    ("body", "wanted"), [({}, False), ({"stream": False}, False), ({"stream": None}, False), ({"stream": True}, True)]
+)
 def test_a_caller_who_says_so_gets_a_stream(body: dict[str, Any], wanted: bool) -> None:
     assert params.streams(body) is wanted
 
 
-@pytest.mark.parametrize("stream", ["true", 1, 0, None, [], {}])
+@pytest.mark.parametrize("stream", ["true", 1, 0, [], {}])
 def test_a_stream_that_is_no_bool_is_refused(stream: Any) -> None:
     with pytest.raises(RequestError, match="stream"):
         params.streams({"stream": stream})
@@ -69,6 +73,7 @@ def test_a_stream_that_is_no_bool_is_refused(stream: Any) -> None:
         {"prompt": "Hi"},
         {"prompt": [1, 2, 3]},
         {"prompt": ["Hi", 1]},
+        {"prompt": {"prompt_string": "Hi"}},
         {"prompt": "Hi", "n": 1, "n_cmpl": 1, "response_fields": []},
         {"prompt": "Hi", "n_probs": 3, "stop": [], "return_tokens": False},
     ],

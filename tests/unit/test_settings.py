@@ -25,6 +25,12 @@ READ = [
     ("sd_port", "SD_PORT", "7861", 7861),
     ("flower_port", "FLOWER_PORT", "5556", 5556),
     ("exporter_port", "EXPORTER_PORT", "9809", 9809),
+    ("run_llm", "RUN_LLM", "false", False),
+    ("run_sd", "RUN_SD", "0", False),
+    ("a1111_url", "A1111_URL", "http://box:7860", "http://box:7860"),
+    ("sd_startup_command", "SD_STARTUP_COMMAND", "webui.sh --port {port}", "webui.sh --port {port}"),
+    ("sd_queue_ttl_s", "GRAYCAT_SD_QUEUE_TTL_S", "300", 300.0),
+    ("sd_exec_timeout_s", "GRAYCAT_SD_EXEC_TIMEOUT_S", "120", 120.0),
     ("llama_server_url", "LLAMA_SERVER_URL", "http://box:1337", "http://box:1337"),
     ("startup_command", "STARTUP_COMMAND", "llama-server -m {model}", "llama-server -m {model}"),
     ("model_url", "MODEL_URL", "/models/a.gguf", "/models/a.gguf"),
@@ -33,6 +39,7 @@ READ = [
     ("llm_embeddings", "GRAYCAT_LLM_EMBEDDINGS", "true", True),
     ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
+    ("max_image_body_bytes", "GRAYCAT_MAX_IMAGE_BODY_BYTES", "2000", 2000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),
     ("max_pixels", "GRAYCAT_MAX_PIXELS", "262144", 262144),
     ("max_side", "GRAYCAT_MAX_SIDE", "1024", 1024),
@@ -76,6 +83,10 @@ UNUSABLE = [
     ("GRAYCAT_EXEC_TIMEOUT_S", "-5"),
     ("GRAYCAT_EXEC_TIMEOUT_S", "inf"),
     ("GRAYCAT_LEASE_S", "0"),
+    ("GRAYCAT_SD_QUEUE_TTL_S", "0"),
+    ("GRAYCAT_SD_EXEC_TIMEOUT_S", "-1"),
+    ("GRAYCAT_MAX_IMAGE_BODY_BYTES", "0"),
+    ("RUN_SD", "maybe"),
     ("GRAYCAT_MAX_PIXELS", "0"),
     ("GRAYCAT_MAX_STEPS", "-1"),
     ("GRAYCAT_MAX_IMAGE_BYTES", "16 MB"),
@@ -199,9 +210,10 @@ def test_secrets_are_not_in_the_representation() -> None:
         redis_pass="pass-word",
         redis_url="redis://:url-word@host",
         artifacts_url="sftp://me:file-word@host/images",
+        a1111_url="http://me:webui-word@box",
         token_key="key-word" * 4,
     )
-    words = ("hush-hush", "pass-word", "url-word", "file-word", "key-word")
+    words = ("hush-hush", "pass-word", "url-word", "file-word", "webui-word", "key-word")
     assert not [word for word in words if word in repr(settings)]
     assert settings.token_key in settings.secrets
 
@@ -215,6 +227,10 @@ def test_the_log_is_told_every_secret_as_a_caller_would_send_it() -> None:
 def test_the_log_is_told_the_password_as_it_stands_in_the_address() -> None:
     settings = Settings(redis_host="broker.lan", redis_pass="p@ss")
     assert any(secret in settings.broker_url for secret in settings.secrets)
+
+
+def test_the_log_is_told_the_password_of_the_image_engine() -> None:
+    assert set(Settings(a1111_url="http://me:p%40ss@box:7860").secrets) == {"p%40ss", "p@ss"}
 
 
 def test_the_log_is_told_the_password_of_the_images_store() -> None:

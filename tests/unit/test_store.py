@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, in_background, outcome_of
+from tests.unit.servers import LOADING
 
 
 def test_replies_are_bytes(client: store.Broker) -> None:
@@ -93,3 +96,26 @@ def test_every_key_is_graycat_s_own() -> None:
     keys += [store.artifact_key("x", 0), store.artifacts_key("x")]
     assert all(key.startswith("graycat:") for key in keys)
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_broker_that_is_stuck_is_unavailable(mortal_broker: Valkey, connected: bool) -> None:
+    client = store.connect(mortal_broker.settings)
+    client.connection_pool.connection_kwargs["socket_timeout"] = 0.05
+    if connected:
+        client.ping()
+    pid = mortal_broker.client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerUnavailable), store.broker_errors():
+            client.get("key")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    client.close()
+
+
+def test_a_broker_that_reads_its_data_is_unavailable(scripted_broker) -> None:
+    client = store.connect(scripted_broker(*[LOADING] * 20))
+    with pytest.raises(BrokerUnavailable), store.broker_errors():
+        client.get("key")
+    client.close()

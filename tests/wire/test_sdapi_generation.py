@@ -27,12 +27,12 @@ HIRES = {
     "hr_second_pass_steps": 0, "hr_resize_x": 0, "hr_resize_y": 0, "hr_checkpoint_name": None,
     "hr_sampler_name": None, "hr_scheduler": None, "hr_prompt": "", "hr_negative_prompt": "",
 }  # fmt: skip
-LAST = {
+LAST: dict[str, Any] = {
     "force_task_id": None, "sampler_index": "Euler", "script_name": None, "script_args": [], "send_images": True,
     "save_images": False, "alwayson_scripts": {}, "infotext": None,
 }  # fmt: skip
 
-INFO = {
+INFO: dict[str, Any] = {
     "prompt": str, "all_prompts": list, "negative_prompt": str, "all_negative_prompts": list, "seed": int,
     "all_seeds": list, "subseed": int, "all_subseeds": list, "subseed_strength": float, "width": int, "height": int,
     "sampler_name": str, "cfg_scale": float, "steps": int, "batch_size": int, "restore_faces": bool,

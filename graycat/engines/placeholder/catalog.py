@@ -98,13 +98,13 @@ def sampler_and_scheduler(asked: str, scheduler: str | None) -> tuple[str, str]:
     """Return the sampler's name and the scheduler's label that a request gets; names are never refused.
 
     "Euler a Karras" is split, but its Karras loses to any scheduler that is given. Unknown samplers become the first
-    of the list, unknown schedulers Automatic.
+    of the list, unknown schedulers Automatic. Endings are tried in the schedulers' order, as upstream does, so that
+    "Heun SGM Uniform" ends in Uniform and leaves a sampler that nobody knows.
     """
     name, suffix = asked, None
     for ending, found in _SUFFIXES.items():
         if name.endswith(ending):
             name, suffix = name.removesuffix(ending), found
-            break
     sampler = name if name in SAMPLERS else DEFAULT_SAMPLER
     if scheduler:
         return sampler, SCHEDULER_LABELS.get(scheduler, AUTOMATIC)

@@ -50,16 +50,21 @@ class Route:
             return respond(self.kind, self.kind.queue, PLAIN, b"{}", self.dialect)
         raw = read_raw()
         body = params.read_json(raw) if self.admin else params.read_object(raw)
+        queue, mode, raw = self.prepare(body, raw)
+        response = respond(self.kind, queue, mode, raw, self.dialect)
+        if self.reshape is not None and mode != STREAM and response.status_code == 200:
+            response.set_data(self.reshape(response.get_data()))
+        return response
+
+    def prepare(self, body: Any, raw: bytes) -> tuple[str, str, bytes]:
+        """Return the queue, the mode and the engine's body for a request's body. Raises RequestError."""
         if isinstance(body, dict):
             params.check_size(body, current_app.extensions["graycat"].settings.max_prompt_chars)
             if self.check is not None:
                 self.check(body)
         body, raw = self._capped(body, raw)
         mode, raw = self._plan(body, raw)
-        response = respond(self.kind, self._queue(body), mode, raw, self.dialect)
-        if self.reshape is not None and mode != STREAM and response.status_code == 200:
-            response.set_data(self.reshape(response.get_data()))
-        return response
+        return self._queue(body), mode, raw
 
     def _capped(self, body: Any, raw: bytes) -> tuple[Any, bytes]:
         """Return the body with the length that the caller's API token allows; its own bytes where it says one."""

@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat.engines.http import Call, EngineClient, sse_events
+from graycat.engines.http import Call, EngineClient, Stop
+from graycat.engines.streams import EventStream
 from graycat.errors import EngineLost, StaleAttempt
 from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, free_port, joined, outcome_of
-from tests.unit.servers import Answer, Handler, Seen, after, drop, hold, http_server, only_once, reply, stream
-
-LAST = reply(200, {"the": "end"})
+from tests.unit.servers import Answer, Handler, drop, hold, http_server, only_once, reply, stream
+from tests.unit.wires import batches
 
 
 def ask(client: EngineClient, path: str, body: bytes | None = None, call: Call | None = None) -> bytes:
@@ -19,26 +18,6 @@ def ask(client: EngineClient, path: str, body: bytes | None = None, call: Call |
     with client.open("GET" if body is None else "POST", path, body, call=call, timeout_s=PATIENCE_S) as response:
         reply: bytes = response.read()
         return reply
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., tuple[EngineClient, Seen]]]:
-    """Return how to start a server with some answers, and a client of it; both are closed at the end."""
-    running = []
-
-    def start(**answers: Answer) -> tuple[EngineClient, Seen]:
-        routes = {f"{method} /{path}": answer for path, answer in answers.items() for method in ("GET", "POST")}
-        server = http_server({"GET /last": LAST, **routes})
-        seen = server.__enter__()
-        client = EngineClient(seen.url)
-        running.append((server, client))
-        return client, seen
-
-    yield start
-    for server, client in running:
-        # Its answer closes the connection that a test has left open.
-        ask(client, "/last")
-        server.__exit__(None, None, None)
 
 
 def test_a_request_reaches_the_engine_as_it_is(serve) -> None:
@@ -57,7 +36,7 @@ def test_a_request_reaches_the_engine_as_it_is(serve) -> None:
 
 
 def test_an_engine_may_live_below_a_path() -> None:
-    with http_server({"GET /llm/health": LAST}) as seen:
+    with http_server({"GET /llm/health": reply(200, {"the": "end"})}) as seen:
         assert json.loads(ask(EngineClient(seen.url + "/llm/"), "/health")) == {"the": "end"}
 
 
@@ -71,21 +50,6 @@ def test_a_connection_is_used_again(serve) -> None:
     client, seen = serve(health=reply(200, {}, keep=True))
     for _ in range(3):
         ask(client, "/health")
-    assert seen.connections == 1
-
-
-def test_a_stream_that_was_read_to_its_end_leaves_its_connection(serve) -> None:
-    def answer(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        handler.piece(b"data: 1\n\n")
-        handler.wfile.write(b"0\r\n\r\n")
-
-    client, seen = serve(completion=answer)
-    for _ in range(2):
-        with client.open("POST", "/completion", b"{}") as response:
-            assert joined(sse_events(response)) == [b"data: 1\n\n"]
     assert seen.connections == 1
 
 
@@ -144,14 +108,6 @@ def test_an_engine_that_breaks_off_is_lost(serve, answer: Answer) -> None:
         ask(client, "/completion", b"{}")
 
 
-def test_a_stream_that_breaks_off_gives_what_came_before(serve) -> None:
-    client, _ = serve(completion=stream(b"data: 1\n\n", b"data: 2\n\ndata:", then=drop))
-    events: list[bytes] = []
-    with pytest.raises(EngineLost), client.open("POST", "/completion", b"{}") as response:
-        events.extend(event for batch in sse_events(response) for event in batch)
-    assert events == [b"data: 1\n\n", b"data: 2\n\n"]
-
-
 @pytest.mark.parametrize("kept", [False, True])
 def test_an_engine_that_never_answers_is_lost_after_the_timeout(serve, kept: bool) -> None:
     client, seen = serve(health=hold, props=reply(200, {}, keep=kept))
@@ -169,7 +125,7 @@ def wait_for_reply(client: EngineClient, call: Call) -> None:
 
 def read_stream(client: EngineClient, call: Call) -> None:
     with client.open("POST", "/stream", b"{}", call=call, timeout_s=None) as response:
-        joined(sse_events(response))
+        joined(batches(EventStream(call.connected, response)))
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -182,12 +138,12 @@ def test_a_call_that_another_thread_stops_returns_at_once(serve, action, kept: b
     result = outcome_of(lambda: action(client, call))
     assert seen.asked.wait(PATIENCE_S)
     watch = Stopwatch()
-    call.stop("cancelled")
-    call.stop("timed out")
+    call.stop(Stop.CANCELLED)
+    call.stop(Stop.TIMED_OUT)
     with pytest.raises(EngineLost):
         result()
     assert watch.seconds < AT_ONCE_S
-    assert call.stopped == "cancelled"
+    assert call.stopped == Stop.CANCELLED
     assert seen.hung_up.wait(PATIENCE_S)
     assert len(seen.requests) == 2
 
@@ -197,7 +153,7 @@ def test_a_call_that_was_stopped_before_it_began_never_reaches_the_engine(serve,
     client, seen = serve(completion=reply(200, {}), props=reply(200, {}, keep=kept))
     ask(client, "/props")
     call = Call()
-    call.stop("cancelled")
+    call.stop(Stop.CANCELLED)
     with pytest.raises(EngineLost):
         ask(client, "/completion", b"{}", call)
     assert [path for _, path, _ in seen.requests] == ["/props"]
@@ -207,42 +163,9 @@ def test_a_stop_that_comes_too_late_harms_nobody(serve) -> None:
     client, seen = serve(completion=reply(200, b"yes", keep=True))
     call = Call()
     ask(client, "/completion", b"{}", call)
-    call.stop("cancelled")
+    call.stop(Stop.CANCELLED)
     assert ask(client, "/completion", b"{}") == b"yes"
     assert seen.connections == 1
-
-
-def test_an_answer_that_nobody_reads_is_hung_up(serve) -> None:
-    client, seen = serve(completion=stream(b"data: 1\n\n", then=hold))
-    with client.open("POST", "/completion", b"{}") as response:
-        assert next(sse_events(response)) == [b"data: 1\n\n"]
-    assert seen.hung_up.wait(PATIENCE_S)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "batches"),
-    [
-        ([b"data: 1\n\n"], [[b"data: 1\n\n"]]),
-        ([b"data: 1\n\ndata: 2\n\n"], [[b"data: 1\n\n", b"data: 2\n\n"]]),
-        ([b"data: 1\n\nda", b"ta: 2\n\n"], [[b"data: 1\n\n"], [b"data: 2\n\n"]]),
-        ([b"data: 1", b"\n", b"\n"], [[b"data: 1\n\n"]]),
-        ([b": ping\n\n", b"data: 1\n\n", b":\n\n"], [[b"data: 1\n\n"]]),
-        ([b": ping\n\ndata: 1\n\n"], [[b"data: 1\n\n"]]),
-        ([b"\n\n\n\ndata: 1\n\n"], [[b"data: 1\n\n"]]),
-        ([b"event: x\ndata: 1\n\n"], [[b"event: x\ndata: 1\n\n"]]),
-        (
-            ["data: schlüssel\n\n".encode()[:11], "data: schlüssel\n\n".encode()[11:]],
-            [["data: schlüssel\n\n".encode()]],
-        ),
-        ([b"data: 1\n\ndata: cut off"], [[b"data: 1\n\n"]]),
-        ([b"data: " + b"x" * 200_000 + b"\n\n"], [[b"data: " + b"x" * 200_000 + b"\n\n"]]),
-        ([], []),
-    ],
-)
-def test_events_keep_their_bytes_however_they_arrive(serve, pieces: list[bytes], batches: list[list[bytes]]) -> None:
-    client, _ = serve(completion=stream(*pieces))
-    with client.open("POST", "/completion", b"{}") as response:
-        assert list(sse_events(response)) == batches
 
 
 def test_a_failure_of_who_reads_is_not_the_engine_s_and_hangs_up_too(serve) -> None:
@@ -250,19 +173,3 @@ def test_a_failure_of_who_reads_is_not_the_engine_s_and_hangs_up_too(serve) -> N
     with pytest.raises(StaleAttempt), client.open("POST", "/completion", b"{}"):
         raise StaleAttempt
     assert seen.hung_up.wait(PATIENCE_S)
-
-
-def test_an_event_is_there_before_the_next_is_made(serve) -> None:
-    gate = threading.Event()
-
-    def second(handler: Handler) -> None:
-        after(gate, lambda h: h.piece(b"data: 2\n\n"))(handler)
-        handler.wfile.write(b"0\r\n\r\n")
-
-    client, _ = serve(completion=stream(b"data: 1\n\n", then=second))
-    with client.open("POST", "/completion", b"{}") as response:
-        events = sse_events(response)
-        assert next(events) == [b"data: 1\n\n"]
-        gate.set()
-        assert next(events) == [b"data: 2\n\n"]
-        assert list(events) == []

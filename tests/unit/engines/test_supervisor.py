@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from graycat.engines.base import EngineInfo, State
+from graycat.engines.http import EngineClient
 from graycat.engines.supervisor import (
+    DESCRIBE_EVERY_S,
     FAILED_PROBES,
     FIRST_BACKOFF_S,
     FORGIVE_AFTER_S,
@@ -24,6 +26,8 @@ class FakeEngine:
     name, url = "fake", "http://127.0.0.1:1"
 
     def __init__(self) -> None:
+        self.client = EngineClient(self.url)
+        self.info = INFO
         self.well = False
         self.describes = True
         self.probes = 0
@@ -38,7 +42,7 @@ class FakeEngine:
     def describe(self) -> EngineInfo:
         if not self.describes:
             raise EngineLost
-        return INFO
+        return self.info
 
 
 class FakeChild:
@@ -252,3 +256,26 @@ def test_an_adopted_engine_is_watched_but_never_started_or_stopped() -> None:
     scene.raise_up()
     scene.supervisor.stop()
     assert (scene.child.starts, scene.child.stops) == (0, 0)
+
+
+def test_what_an_engine_says_of_itself_is_asked_again_now_and_then(scene: Scene) -> None:
+    scene.raise_up()
+    scene.engine.info = changed = EngineInfo(slots=1, catalog={"loras": b"[1]"})
+    scene.step(HEALTH_EVERY_S + 0.1)
+    assert scene.supervisor.info == INFO
+    scene.step(DESCRIBE_EVERY_S)
+    assert scene.supervisor.info == changed
+
+
+def test_an_engine_that_will_not_say_now_keeps_what_it_said(scene: Scene) -> None:
+    scene.raise_up()
+    scene.engine.describes = False
+    assert scene.step(DESCRIBE_EVERY_S + 0.1) is State.READY
+    assert scene.supervisor.info == INFO
+
+
+def test_whoever_changed_an_engine_may_ask_it_again_at_once(scene: Scene) -> None:
+    scene.raise_up()
+    scene.engine.info = EngineInfo(slots=3)
+    scene.supervisor.describe()
+    assert scene.supervisor.info == scene.engine.info

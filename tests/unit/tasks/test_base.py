@@ -155,7 +155,7 @@ STOPS = [(Stop.CANCELLED, "cancelled", "499"), (Stop.TIMED_OUT, "failed", "504")
     ("mode", "answer"), [("plain", hold), ("gather", hold), ("stream", hold), ("stream", stream(HELLO[0], then=hold))]
 )
 def test_a_task_that_is_stopped_ends_when_the_engine_is_free(
-    broker: Valkey, mode: str, answer: Answer, reason: str, state: str, status: str
+    broker: Valkey, mode: str, answer: Answer, reason: Stop, state: str, status: str
 ) -> None:
     with worker_on(broker, {COMPLETION: answer}) as worker:
         task_id = worker.accept(mode=mode)

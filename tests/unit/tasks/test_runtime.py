@@ -8,13 +8,15 @@ from graycat.engines.http import Call, Stop
 from graycat.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import RunningTasks
+from graycat.tasks.sd import Render
 from tests.unit.helpers import Valkey
 from tests.unit.workers import worker_on
 
 
 def attempt_at(task_id: str, number: int = 1, exec_timeout_s: float = 600.0) -> Attempt:
+    kind, mode, body = "llm.completion", "stream", b"{}"
     return Attempt(
-        task_id, number, "llm.completion", "stream", b"{}", exec_timeout_s, "", resumed=False, started_id="1-0"
+        task_id, number, kind, mode, body, exec_timeout_s, "", resumed=False, started_id="1-0", owner="tests"
     )
 
 
@@ -50,6 +52,15 @@ def test_only_the_task_that_is_meant_is_stopped() -> None:
 
 def test_what_does_not_run_here_cannot_be_stopped() -> None:
     assert not RunningTasks().stop("a", Stop.CANCELLED)
+    assert not RunningTasks().skip("a")
+
+
+def test_only_a_call_that_knows_batches_skips_one() -> None:
+    running = RunningTasks()
+    with running.track(attempt_at("a")), running.track(attempt_at("b"), Render()) as render:
+        assert (running.skip("a"), running.skip("b")) == (False, True)
+        assert isinstance(render, Render)
+        assert render.skip_asked
 
 
 def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:

@@ -17,6 +17,7 @@ from graycat.fleet import Fleet
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
 from graycat.tasks import worker as steps
+from graycat.tasks.sd import Render
 from graycat.tasks.worker import EngineStep, LeaseStep, PromptConsumer, create_runtime
 from tests.unit.helpers import Stopwatch, Valkey, changed, eventually, outcome_of
 from tests.unit.servers import http_server
@@ -31,9 +32,9 @@ def celery_worker(settings: Settings, queues: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("queues", "needs"), [("llm,llm.batch", True), ("llm.quick", True), ("control", False), ("sd,sd.batch", False)]
+    ("queues", "needs"), [("llm,llm.batch", True), ("llm.quick", True), ("sd,sd.batch", True), ("control", False)]
 )
-def test_only_a_worker_of_text_queues_has_a_text_engine(queues: str, needs: bool) -> None:
+def test_only_a_worker_of_text_or_image_queues_has_an_engine(queues: str, needs: bool) -> None:
     worker = celery_worker(Settings(), queues)
     assert steps.consumed_queues(worker) == tuple(queues.split(","))
     assert EngineStep(worker).include_if(worker) is needs
@@ -59,6 +60,14 @@ def test_any_other_engine_is_adopted_where_it_listens(tmp_path: Path, queues, ch
     settings = Settings(home=tmp_path, **changes)
     runtime = create_runtime(settings, "quick@here", queues)
     assert (runtime.engine.url, runtime.engine.command()) == (settings.llm_url, None)
+
+
+def test_the_worker_of_the_sd_queue_has_an_image_engine(tmp_path: Path) -> None:
+    runtime = create_runtime(Settings(home=tmp_path), "sd@here", ("sd", "sd.batch"))
+    assert (runtime.engine.name, runtime.engine.url) == ("placeholder", "http://127.0.0.1:7860")
+    assert runtime.engine.command()
+    adopted = create_runtime(Settings(home=tmp_path, a1111_url="http://box:7860"), "sd@here", ("sd",))
+    assert (adopted.engine.url, adopted.engine.command()) == ("http://box:7860", None)
 
 
 def test_an_engine_that_cannot_be_described_stops_the_start(tmp_path: Path) -> None:
@@ -98,9 +107,26 @@ def test_a_worker_s_engine_is_watched_from_its_start_to_its_shutdown(broker, shu
 def test_a_cancelled_task_is_stopped_from_afar(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker, worker.runtime.running.track(worker.claim()) as call:
         task_id = worker.runtime.running.all()[0].attempt.task_id
-        assert Panel.data["cancel_task"](None, task_id=task_id) == {"ok": True}
+        assert Panel.data["stop_task"](None, task_id=task_id) == {"ok": True}
         assert call.stopped == "cancelled"
-        assert Panel.data["cancel_task"](None, task_id="nobody") == {"ok": False}
+        assert Panel.data["stop_task"](None, task_id="nobody") == {"ok": False}
+
+
+@pytest.mark.parametrize(("how", "stopped"), [("cancel", "cancelled"), ("interrupt", "interrupted"), ("skip", None)])
+def test_a_task_is_stopped_in_the_way_that_is_named(broker: Valkey, how: str, stopped: str | None) -> None:
+    with worker_on(broker, {}) as worker, worker.runtime.running.track(worker.claim(), Render()) as call:
+        task_id = worker.runtime.running.all()[0].attempt.task_id
+        assert Panel.data["stop_task"](None, task_id=task_id, how=how) == {"ok": True}
+        assert call.stopped == stopped
+        assert isinstance(call, Render)
+        assert call.skip_asked is (how == "skip")
+
+
+def test_a_text_task_has_no_batch_to_skip(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker, worker.runtime.running.track(worker.claim()) as call:
+        task_id = worker.runtime.running.all()[0].attempt.task_id
+        assert Panel.data["stop_task"](None, task_id=task_id, how="skip") == {"ok": False}
+        assert call.stopped is None
 
 
 def test_a_consumer_comes_back_as_soon_as_its_broker_does(mortal_broker: Valkey) -> None:

@@ -5,8 +5,9 @@ import pytest
 from tests.unit.helpers import AT_ONCE_S, Stopwatch, eventually
 
 
-def test_a_process_that_answers_is_alive(web) -> None:
-    response = web.get("/health")
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_a_process_that_answers_is_alive(web, path: str) -> None:
+    response = web.get(path)
     assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
@@ -14,11 +15,12 @@ def test_without_workers_nothing_is_ready(web) -> None:
     response = web.get("/ready")
     assert response.status_code == 503
     assert (response.json["ready"], response.json["workers"]) == (False, [])
-    assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick"))
+    assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick", "sd"))
 
 
-def test_a_unity_client_is_told_that_no_model_would_answer(web) -> None:
-    response = web.post("/health", data=b"")
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_a_unity_client_is_told_that_no_model_would_answer(web, path: str) -> None:
+    response = web.post(path, data=b"")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json["error"]["type"] == "unavailable_error"
 
@@ -26,8 +28,10 @@ def test_a_unity_client_is_told_that_no_model_would_answer(web) -> None:
 def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
     report("llm", "llm.batch", busy=1)
     report("llm.quick")
+    report("sd", engine="forge")
     response = web.get("/ready")
     assert (response.status_code, response.json["ready"], response.json["reason"]) == (200, True, "")
+    assert response.json["notes"] == []
     assert {worker["name"]: worker for worker in response.json["workers"]}["llm@box"] == {
         "name": "llm@box",
         "queues": ["llm", "llm.batch"],
@@ -44,11 +48,29 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
 def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
     report("llm", **changes)
     report("llm.quick")
+    report("sd")
     response = web.get("/ready")
     assert (response.status_code, response.json["ready"]) == (503, False)
     assert "llm" in response.json["reason"]
     assert "llm.quick" not in response.json["reason"]
     assert web.post("/health", data=b"").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("changes", "queues"), [({"run_sd": False}, ["llm", "llm.quick"]), ({"run_llm": False}, ["sd"])]
+)
+def test_what_an_operator_switched_off_is_not_missed(web_with, report, changes, queues: list[str]) -> None:
+    for queue in queues:
+        assert web_with(**changes).get("/ready").status_code == 503
+        report(queue)
+    assert web_with(**changes).get("/ready").status_code == 200
+
+
+def test_who_looks_is_told_that_no_model_draws_the_images(web, report) -> None:
+    report("sd", engine="placeholder")
+    (note,) = web.get("/ready").json["notes"]
+    assert "placeholder" in note
+    assert "A1111_URL" in note
 
 
 def test_a_unity_client_needs_no_body_and_may_send_one(web, report) -> None:

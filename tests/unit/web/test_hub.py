@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -175,6 +176,54 @@ def test_a_broker_that_says_nothing_any_more_is_noticed(mortal_broker: Valkey, m
     os.kill(pid, signal.SIGCONT)
     eventually(lambda: connection_of_hub(mortal_broker) > before)
     TaskRecords(mortal_broker.client, mortal_broker.settings).publish(attempt, 1, [b"a"])
+    assert data_of(watch, 1) == [b"a"]
+
+
+def hub_losses(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what a hub said of its lost connections."""
+    return [vars(r)["reason"] for r in caplog.records if r.message == "hub lost its broker connection"]
+
+
+def test_a_silent_connection_is_shut_down_while_the_broker_is_still_stuck(
+    mortal_broker: Valkey, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listening(mortal_broker)
+    pid = mortal_broker.client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(hub_module, "SILENT_AFTER_S", 0.1)
+        eventually(lambda: hub_losses(caplog))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert hub_losses(caplog)[0] == "ConnectionError"
+
+
+def test_a_pinger_ends_with_its_connection(mortal_broker: Valkey, monkeypatch) -> None:
+    monkeypatch.setattr(hub_module, "SILENT_AFTER_S", 0.3)
+    before = set(threading.enumerate())
+    listening(mortal_broker)
+
+    def pingers() -> set[threading.Thread]:
+        return {thread for thread in set(threading.enumerate()) - before if thread.name == "hub-ping"}
+
+    for _ in range(3):
+        number = connection_of_hub(mortal_broker)
+        mortal_broker.client.client_kill_filter(_id=number)
+        eventually(lambda number=number: connection_of_hub(mortal_broker) > number)  # type: ignore[misc]
+    eventually(lambda: len(pingers()) == 1)
+
+
+def test_a_hub_that_may_not_subscribe_tries_again(mortal_broker: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    records = TaskRecords(mortal_broker.client, mortal_broker.settings)
+    mortal_broker.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+    hub = EventHub(mortal_broker.client, records)
+    hub.start()
+    eventually(lambda: hub_losses(caplog))
+    assert hub_losses(caplog)[0] == "ConnectionError"
+    watch = hub.watch("a")
+    accepted(records, id="a")
+    records.publish(claimed(records, "a"), 1, [b"a"])
+    mortal_broker.client.execute_command("ACL", "SETUSER", "default", "allchannels")
     assert data_of(watch, 1) == [b"a"]
 
 

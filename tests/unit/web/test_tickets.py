@@ -135,7 +135,7 @@ def test_a_task_whose_worker_is_silent_is_given_up(office_with, records, monkeyp
     with pytest.raises(TaskTimeout), ticket:
         ticket.next()
     assert 0.1 < watch.seconds < 0.15 + AT_ONCE_S
-    assert records.get(ticket.task_id)["cancel"] == "1"
+    assert records.get(ticket.task_id)["cancel"] == "cancel"
 
 
 def test_a_stream_outlives_a_broker_that_is_away_at_its_queue_deadline(mortal_broker: Valkey) -> None:
@@ -182,9 +182,9 @@ def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(office, records,
         ticket.close()
         message: Any = eventually(lambda: pubsub.get_message(timeout=0.1))
     command = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
-    assert (command["method"], command["arguments"]) == ("cancel_task", {"task_id": ticket.task_id})
+    assert (command["method"], command["arguments"]) == ("stop_task", {"task_id": ticket.task_id, "how": "cancel"})
     assert command["destination"] == ["llm@there"]
-    assert records.get(ticket.task_id)["cancel"] == "1"
+    assert records.get(ticket.task_id)["cancel"] == "cancel"
 
 
 def test_a_ticket_whose_task_has_ended_cancels_nothing(office, records) -> None:

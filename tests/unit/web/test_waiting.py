@@ -107,7 +107,7 @@ def test_a_response_that_is_closed_early_cancels_its_task(web, take, records, re
     chunks: Iterator[bytes] = iter(response().response)
     assert [next(chunks) for _ in range(read)] == HELLO[:read]
     response().close()
-    assert records.get(attempt.task_id)["cancel"] == "1"
+    assert records.get(attempt.task_id)["cancel"] == "cancel"
 
 
 def test_a_response_that_was_read_to_its_end_cancels_nothing(web, take, records) -> None:

@@ -77,16 +77,20 @@ def test_who_does_not_want_to_wait_gets_the_task_s_address(web, take, records, p
 
 
 @pytest.mark.parametrize(("path", "route"), BY_MODEL, ids=[path for path, _ in BY_MODEL])
-def test_a_model_chooses_among_the_workers(web, report, broker, path: str, route) -> None:
-    report(route.kind.queue, models=["a", "b"])
+def test_a_model_chooses_among_the_workers(web, report, broker, records, path: str, route) -> None:
     headers = {"Prefer": "respond-async"}
-    assert web.post(path, json=body_of(route, model="a"), headers=headers).status_code == 202
-    assert broker.client.llen(route.kind.queue) == 1
+
+    def queue_for(model: str) -> str:
+        response = web.post(path, json=body_of(route, model=model), headers=headers)
+        queue: str = records.get(response.json["id"])["queue"]
+        return queue
+
+    report(route.kind.queue, models=["a", "b"])
+    assert queue_for("a") == route.kind.queue
     report(route.kind.queue, name="other@box", models=["b"])
-    assert web.post(path, json=body_of(route, model="a"), headers=headers).status_code == 202
+    assert queue_for("a") == f"{route.kind.queue}:a"
     assert broker.client.llen(f"{route.kind.queue}:a") == 1
-    assert web.post(path, json=body_of(route, model="b"), headers=headers).status_code == 202
-    assert broker.client.llen(route.kind.queue) == 2
+    assert queue_for("b") == route.kind.queue
     response = web.post(path, json=body_of(route, model="c"), headers=headers)
     assert (response.status_code, response.json["error"]["type"]) == (404, "model_not_found")
 

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import hiredis
+import pytest
+import redis
+
+from graycat import store
+from graycat.errors import BrokerUnavailable
+from graycat.lanes import Command, Lane, Lanes, Scripts
+from graycat.settings import Settings
+from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
+from tests.unit.servers import HANG_UP, LOADING
+
+#: A script that shows how often it ran, and in which order.
+NOTE = "return redis.call('RPUSH', KEYS[1], ARGV[1])"
+
+
+@pytest.fixture
+def lanes(client: store.Broker) -> Lanes:
+    return Lanes(client)
+
+
+@pytest.fixture
+def scripts(client: store.Broker, monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    """Return scripts of which there is one, ``note``."""
+    monkeypatch.setattr(store, "script", lambda _: NOTE)
+    return Scripts(client, ("note",))
+
+
+def noting(scripts: Scripts, *words: str) -> list[Command]:
+    """Return calls that note words in their order."""
+    return [scripts.call("note", ["notes"], [word]) for word in words]
+
+
+def with_idle_lanes(client: store.Broker, count: int) -> Lanes:
+    """Return lanes, ``count`` of them at rest."""
+    lanes, together = Lanes(client), threading.Barrier(count)
+
+    def block() -> None:
+        together.wait(PATIENCE_S)
+        lanes.run([("BLPOP", "nothing", "0.1")])
+
+    for thread in [in_background(block) for _ in range(count)]:
+        thread.join(PATIENCE_S)
+    return lanes
+
+
+def numbers_of_connections(lanes: Lanes) -> set[int]:
+    return {lanes.run([("CLIENT", "ID")])[0] for _ in range(3)}
+
+
+def test_each_command_has_its_reply_in_its_place(lanes: Lanes) -> None:
+    replies = lanes.run(
+        [("SET", "a", b"\xff \r\n"), ("GET", "a"), ("INCRBY", "n", 7), ("GET", "b"), ("LRANGE", "l", 0, 9)]
+    )
+    assert replies == [b"OK", b"\xff \r\n", 7, None, []]
+
+
+def test_a_long_pipeline_is_one_round_trip(mortal_broker: Valkey) -> None:
+    lanes = Lanes(mortal_broker.client)
+    before, _ = (reads(lanes) for _ in range(2))
+    assert lanes.run([("ECHO", number) for number in range(500)]) == [b"%d" % number for number in range(500)]
+    # One for the question before, one for the pipeline, one for the question now.
+    assert reads(lanes) - before == 3
+
+
+def reads(lanes: Lanes) -> int:
+    """Return how often the broker has read from its clients."""
+    info = dict(line.split(b":", 1) for line in lanes.run([("INFO", "stats")])[0].split(b"\r\n") if b":" in line)
+    return int(info[b"total_reads_processed"])
+
+
+def test_replies_that_were_sent_for_can_be_read_by_and_by(client: store.Broker) -> None:
+    lane = Lane(client)
+    lane.send([("ECHO", "a")])
+    assert lane.read(1) == [b"a"]
+    lane.send([("ECHO", "b")])
+    lane.send([("ECHO", "c")])
+    assert lane.read(2) == [b"b", b"c"]
+    lane.close()
+
+
+def test_an_error_is_a_reply_like_any_other(lanes: Lanes) -> None:
+    replies = lanes.run([("SET", "text", "x"), ("LPUSH", "text", "item"), ("GET", "text")])
+    assert (replies[0], replies[2]) == (b"OK", b"x")
+    assert isinstance(replies[1], hiredis.ReplyError)
+    assert str(replies[1]).startswith("WRONGTYPE")
+
+
+def test_a_lane_is_used_again(lanes: Lanes) -> None:
+    assert len(numbers_of_connections(lanes)) == 1
+
+
+def test_a_large_value_goes_both_ways(lanes: Lanes) -> None:
+    value = os.urandom(5_000_000)
+    assert lanes.run([("SET", "large", value), ("GET", "large"), ("ECHO", "on")]) == [b"OK", value, b"on"]
+
+
+def test_threads_never_read_each_other_s_replies(lanes: Lanes) -> None:
+    def ask(name: int) -> bool:
+        asked = [[("ECHO", f"{name} {turn} {place}") for place in range(3)] for turn in range(100)]
+        return all(lanes.run(commands) == [word.encode() for _, word in commands] for commands in asked)
+
+    waits = [outcome_of(lambda name=name: ask(name)) for name in range(8)]  # type: ignore[misc]
+    assert all(wait() for wait in waits)
+
+
+def test_a_command_that_cannot_be_sent_leaves_no_trace(lanes: Lanes) -> None:
+    wrong: Any = ("SET", "a", object())
+    with pytest.raises(TypeError):
+        lanes.run([("ECHO", "a"), wrong])
+    assert lanes.run([("ECHO", "b")]) == [b"b"]
+
+
+def test_a_script_s_error_is_raised(scripts: Scripts, client: store.Broker) -> None:
+    client.set("text", "x")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"), store.broker_errors():
+        scripts.run(*noting(scripts, "a"), scripts.call("note", ["text"], ["b"]), *noting(scripts, "c"))
+    assert client.lrange("notes", 0, -1) == [b"a", b"c"]
+
+
+def test_a_script_that_is_new_to_the_broker_is_loaded(scripts: Scripts, client: store.Broker) -> None:
+    client.script_flush()
+    assert scripts.run(*noting(scripts, "a", "b")) == [1, 2]
+    assert client.lrange("notes", 0, -1) == [b"a", b"b"]
+
+
+def test_scripts_that_are_forgotten_in_the_middle_run_once_each(scripts: Scripts, client: store.Broker) -> None:
+    scripts.run(*noting(scripts, "a"))
+    replies = scripts.run(*noting(scripts, "b"), ("SCRIPT", "FLUSH"), *noting(scripts, "c", "d"))
+    assert replies == [2, b"OK", 3, 4]
+    assert client.lrange("notes", 0, -1) == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_restart_of_the_broker_goes_unnoticed_however_many_lanes_are_at_rest(mortal_broker: Valkey) -> None:
+    # An impatient client tries twice, and would meet a second dead lane.
+    lanes = with_idle_lanes(mortal_broker.client, 4)
+    mortal_broker.kill()
+    mortal_broker.start()
+    assert lanes.run([("ECHO", "here")]) == [b"here"]
+
+
+def test_a_patient_client_waits_for_the_broker(mortal_broker: Valkey) -> None:
+    lanes = with_idle_lanes(store.connect(mortal_broker.settings, patient=True), 3)
+    lanes.run([("SET", "key", "before")])
+    mortal_broker.kill()
+    value = outcome_of(lambda: lanes.run([("GET", "key")]))
+    mortal_broker.start()
+    assert value() == [b"before"]
+
+
+def test_an_impatient_client_is_told_at_once_that_the_broker_is_down(mortal_broker: Valkey) -> None:
+    lanes = with_idle_lanes(mortal_broker.client, 3)
+    mortal_broker.kill()
+    watch = Stopwatch()
+    with pytest.raises(BrokerUnavailable), store.broker_errors():
+        lanes.run([("PING",)])
+    assert watch.seconds < 0.5
+    mortal_broker.start()
+    assert lanes.run([("PING",)]) == [b"PONG"]
+
+
+def test_an_outage_does_not_use_up_the_pool(no_broker: Settings) -> None:
+    client = store.connect(no_broker)
+    client.connection_pool.max_connections = 2
+    for _ in range(5):
+        with pytest.raises(redis.ConnectionError, match="connecting|No such file"):
+            Lanes(client).run([("PING",)])
+
+
+def test_a_connection_that_is_killed_is_replaced(lanes: Lanes, client: store.Broker) -> None:
+    (number,) = numbers_of_connections(lanes)
+    client.client_kill_filter(_id=number)
+    assert numbers_of_connections(lanes) != {number}
+
+
+def test_a_broker_that_has_stopped_is_not_waited_for(mortal_broker: Valkey) -> None:
+    mortal_broker.client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+    lanes = with_idle_lanes(mortal_broker.client, 2)
+    pid = mortal_broker.client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(redis.TimeoutError):
+            lanes.run([("ECHO", "late")])
+        with pytest.raises(BrokerUnavailable), store.broker_errors():
+            lanes.run([("ECHO", "later")])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # What it says of the two comes too late for anybody to read it.
+    assert lanes.run([("ECHO", "now")]) == [b"now"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        ({"maxmemory": 1}, redis.OutOfMemoryError),
+        ({"replicaof": "127.0.0.1 1"}, redis.ReadOnlyError),
+        ({"replicaof": "127.0.0.1 1", "replica-serve-stale-data": "no"}, redis.ConnectionError),
+    ],
+)
+def test_a_broker_that_cannot_be_used_is_unavailable(mortal_broker: Valkey, trouble: dict, error: type) -> None:
+    lanes = Lanes(mortal_broker.client)
+    for name, value in trouble.items():
+        if name == "replicaof":
+            lanes.run([("REPLICAOF", *value.split())])
+        else:
+            lanes.run([("CONFIG", "SET", name, value)])
+    with pytest.raises(BrokerUnavailable) as caught, store.broker_errors():
+        lanes.run([("PING",), ("SET", "key", "value")])
+    assert isinstance(caught.value.__cause__, error)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (LOADING, redis.BusyLoadingError),
+        (b"-MASTERDOWN Link with MASTER is down", redis.ConnectionError),
+        (b"-MISCONF Errors writing to the AOF file", redis.ReadOnlyError),
+    ],
+)
+def test_an_impatient_client_does_not_wait_for_a_broker_that_is_not_ready(
+    scripted_broker, reply: bytes, error: type
+) -> None:
+    lanes = Lanes(store.connect(scripted_broker(*[reply] * 5)))
+    with pytest.raises(BrokerUnavailable) as caught, store.broker_errors():
+        lanes.run([("PING",)])
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_a_patient_client_waits_for_a_broker_that_reads_its_data(scripted_broker) -> None:
+    lanes = Lanes(store.connect(scripted_broker(b"+first", LOADING, LOADING, LOADING), patient=True))
+    assert [lanes.run([("PING",)]) for _ in range(2)] == [[b"first"], [b"PONG"]]
+
+
+@pytest.mark.parametrize("replies", [(HANG_UP,), (b"+early\r\n$100\r\nhalf of it", HANG_UP)])
+def test_a_reply_that_breaks_off_is_asked_for_again(scripted_broker, replies: tuple[bytes, ...]) -> None:
+    lanes = Lanes(store.connect(scripted_broker(*replies)))
+    assert lanes.run([("ECHO", "a"), ("ECHO", "b")]) == [b"PONG", b"PONG"]
