@@ -13,6 +13,8 @@ GraycatError
 │   ├── TaskGone        410  the caller's task is over and forgotten
 │   ├── IdempotencyConflict 409  the id or key belongs to another request
 │   ├── NotRetryable    409  the task has not failed, or its input is gone
+│   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
+│   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
@@ -21,6 +23,7 @@ GraycatError
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run
 │   └── InvalidWebhook  400  an address that is not called, or an event that is none
+├── LimitExceeded       429  the API token is over one of its limits (graycat.tokenerrors)
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there

@@ -46,9 +46,11 @@ local function tell(webhook, event)
   redis.call('ZADD', 'graycat:deliveries', now, task_id .. ' ' .. event)
 end
 
--- The live tasks of one API token.
+-- The sets that a live task is in by its owner: that of its API token, and for a player's ("token/player") that of all
+-- players of the token.
 local function owned_by(owner)
-  return live .. ':' .. (owner or '')
+  local parent = string.match(owner or '', '^([^/]+)/')
+  return {live .. ':' .. (owner or ''), parent and live .. '-players:' .. parent}
 end
 
 -- Turns. In a queue that is shared, API tokens take turns: of each only one waiting task has its message in the queue,
@@ -111,7 +113,7 @@ local function conclude(state, status, kind, data)
   emit(keep[3], kind, data)
   tell(keep[7], state)
   redis.call('ZREM', live, task_id)
-  redis.call('ZREM', owned_by(keep[4]), task_id)
+  for _, key in ipairs(owned_by(keep[4])) do redis.call('ZREM', key, task_id) end
   redis.call('PEXPIRE', record, keep[1])
   redis.call('PEXPIRE', stream, keep[2])
   pass_turn(keep[5], keep[4])

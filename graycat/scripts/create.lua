@@ -17,7 +17,7 @@ redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now,
   'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 7))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
-redis.call('ZADD', owned_by(owner), now, task_id)
+for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
 if ARGV[6] ~= '0' then
   local listed = prefix .. 'listed:' .. owner
   redis.call('ZADD', listed, now, task_id)

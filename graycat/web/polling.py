@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from graycat import store
-from graycat.apitokens import ApiTokens
+from graycat.credentials import Credentials
 from graycat.errors import GraycatError
 from graycat.lanes import Lanes
 from graycat.web.api.shown import tag
@@ -26,7 +26,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class UnchangedTasks:
     """WSGI middleware: answers ``GET /tasks/{id}`` with a current ``If-None-Match``; all else goes on to the app."""
 
-    def __init__(self, app: WsgiApp, client: store.Broker, tokens: ApiTokens) -> None:
+    def __init__(self, app: WsgiApp, client: store.Broker, tokens: Credentials) -> None:
         self._app = app
         self._lanes = Lanes(client)
         self._tokens = tokens

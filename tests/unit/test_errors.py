@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat import errors
+from graycat import errors, tokenerrors
 from graycat.errors import GraycatError
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
@@ -33,6 +33,9 @@ KNOWN = [
     (errors.ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (errors.ArtifactBroken(), 500, "artifact_broken", None),
     (errors.ShuttingDown(), 503, "shutting_down", 5),
+    (tokenerrors.TokenNotFound(), 404, "token_not_found", None),
+    (tokenerrors.TokenNameTaken("no"), 409, "token_name_taken", None),
+    (tokenerrors.LimitExceeded("no", 7), 429, "limit_exceeded", 7),
     (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]

@@ -15,6 +15,7 @@ from tests.unit.helpers import changed
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
     ("api_tokens", "API_TOKENS", "game:abcdefgh", "game:abcdefgh"),
+    ("token_key", "GRAYCAT_TOKEN_KEY", "k" * 32, "k" * 32),
     ("home", "GRAYCAT_HOME", "/srv/graycat", Path("/srv/graycat")),
     ("redis_url", "REDIS_URL", "rediss://:pw@host:1/2", "rediss://:pw@host:1/2"),
     ("redis_host", "REDIS_HOST", "broker.lan", "broker.lan"),
@@ -97,6 +98,7 @@ UNUSABLE = [
     ("GRAYCAT_KEEPALIVE_S", "0"),
     ("GRAYCAT_MAX_ATTEMPTS", "0"),
     ("GRAYCAT_WEB_WORKERS", "0"),
+    ("GRAYCAT_TOKEN_KEY", "k" * 31),
     ("GRAYCAT_LOG_LEVEL", "CHATTY"),
 ]
 
@@ -214,12 +216,11 @@ def test_secrets_are_not_in_the_representation() -> None:
         artifacts_url="sftp://me:file-word@host/images",
         a1111_url="http://me:webui-word@box",
         webhook_key="hook-word-hook-word",
+        token_key="key-word" * 4,
     )
-    assert not [
-        word
-        for word in ("hook-word", "hush-hush", "pass-word", "url-word", "file-word", "webui-word")
-        if word in repr(settings)
-    ]
+    words = ("hush-hush", "pass-word", "url-word", "file-word", "webui-word", "key-word", "hook-word")
+    assert not [word for word in words if word in repr(settings)]
+    assert settings.token_key in settings.secrets
 
 
 def test_the_log_is_told_every_secret_as_a_caller_would_send_it() -> None:

@@ -12,8 +12,13 @@ from typing import Any
 from flask import current_app, g
 
 from graycat import params, webhooks
+from graycat.apitokens import BATCH
+from graycat.apitokens import LLM as LLM_SCOPE
+from graycat.apitokens import SD as SD_SCOPE
 from graycat.errors import RequestError
 from graycat.tasks.signatures import GATHER, LIVE, LLM, PLAIN, SD, Kind
+from graycat.web.allowance import most_pixels
+from graycat.web.auth import require_scope
 from graycat.web.renders import aside, queue_for
 from graycat.web.tickets import Submission
 from graycat.web.wire import llamacpp, openai, sdapi
@@ -57,6 +62,7 @@ def read(body: dict[str, Any]) -> Wanted:
     priority = body.get("priority") or PRIORITIES[0]
     if priority not in PRIORITIES:
         raise RequestError(f"'priority' must be one of {', '.join(PRIORITIES)}")
+    require_scopes(str(kind_name), str(priority))
     kind, queue, mode, raw = _prepared(str(kind_name), given)
     if priority == "batch":
         queue = batch_queue(queue)
@@ -79,13 +85,20 @@ def read(body: dict[str, Any]) -> Wanted:
     return Wanted(submission, shown["digest"])
 
 
+def require_scopes(kind: str, priority: str) -> None:
+    """Raise Forbidden where the request's API token may not have a task of that kind and priority."""
+    require_scope(SD_SCOPE if kind in RENDERS else LLM_SCOPE)
+    if priority == "batch":
+        require_scope(BATCH)
+
+
 def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
     """Return kind, queue, mode and the engine's body, checked as the kind's own route does."""
     settings = current_app.extensions["graycat"].settings
     if name in RENDERS:
         kind, check = RENDERS[name]
         params.check_size(given, settings.max_prompt_chars)
-        checked = aside(partial(check, settings, given))
+        checked = aside(partial(check, settings, most_pixels(), given))
         return kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode()
     route = ROUTES[name]
     queue, mode, raw = route.prepare(given, json.dumps(given).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -13,9 +14,10 @@ from graycat import params
 from graycat.errors import IdempotencyConflict, NotRetryable, RequestError, TaskLost
 from graycat.records import TERMINAL_STATES
 from graycat.tasks.signatures import KINDS
+from graycat.web.allowance import admitted
 from graycat.web.api import shown
 from graycat.web.api.following import Follower
-from graycat.web.api.submissions import Wanted, read, scoped_id
+from graycat.web.api.submissions import Wanted, read, require_scopes, scoped_id
 from graycat.web.auth import token_auth
 from graycat.web.renders import take_large_body
 from graycat.web.tickets import Submission, TicketOffice
@@ -62,7 +64,9 @@ def put(chosen: str) -> ResponseReturnValue:
 def _accepted(wanted: Wanted, task_id: str, alias: str) -> ResponseReturnValue:
     submission = wanted.submission
     fields = dict(submission.shown or {}) | ({"alias": alias} if alias else {})
-    task_id, new = _office().enqueue(_with(submission, fields), task_id)
+    task_id = task_id or uuid4().hex
+    with admitted(task_id):
+        _, new = _office().enqueue(_with(submission, fields), task_id)
     g.task_id = task_id
     record = _office().records.get(task_id)
     if not new and record.get("digest") != wanted.digest:
@@ -200,6 +204,7 @@ def retry(task_id: str) -> ResponseReturnValue:
     body = _office().records.body(task_id)
     if record["state"] not in TERMINAL_STATES - {"succeeded"} or body is None:
         raise NotRetryable(record["state"])
+    require_scopes(record["kind"], record.get("priority", ""))
     fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}
     submission = Submission(
         kind=KINDS[record["kind"]],
@@ -212,6 +217,8 @@ def retry(task_id: str) -> ResponseReturnValue:
         exec_timeout_s=int(record["exec_timeout_ms"]) / 1000,
         shown=fields | {"retry_of": record.get("alias") or task_id, "digest": record.get("digest", "")},
     )
-    new_id, _ = _office().enqueue(submission)
+    new_id = uuid4().hex
+    with admitted(new_id):
+        _office().enqueue(submission, new_id)
     g.task_id = new_id
     return _answer(new_id, _office().records.get(new_id), created=True)
