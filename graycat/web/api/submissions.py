@@ -61,7 +61,6 @@ def read(body: dict[str, Any]) -> Wanted:
     kind, queue, mode, raw = _prepared(str(kind_name), given)
     if priority == "batch":
         queue = batch_queue(queue)
-    shown = {"priority": priority, "digest": digest(body)} | _metadata(body.get("metadata"))
     submission = Submission(
         kind=kind,
         queue=queue,
@@ -71,9 +70,9 @@ def read(body: dict[str, Any]) -> Wanted:
         request_id=g.request_id,
         queue_ttl_s=_seconds(body, "queue_ttl_s") or (BATCH_QUEUE_TTL_S if priority == "batch" else None),
         exec_timeout_s=_seconds(body, "exec_timeout_s"),
-        shown=shown,
+        shown={"priority": priority} | _metadata(body.get("metadata")),
     )
-    return Wanted(submission, shown["digest"])
+    return Wanted(submission, digest(body))
 
 
 def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
@@ -101,11 +100,11 @@ def digest(body: dict[str, Any]) -> str:
     return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def scoped_id(owner: str, chosen: str) -> str:
-    """Return the task id for what an owner calls its task: nobody else's calls meet it."""
+def scoped_id(owner: str, chosen: str, *, space: str = "") -> str:
+    """Return the task id for what an owner calls its task: nobody else's calls meet it, nor those in another space."""
     if not CHOSEN_ID.fullmatch(chosen):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return sha256(f"{owner}\0{chosen}".encode()).hexdigest()[:32]
+    return sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32]
 
 
 def _seconds(body: dict[str, Any], field: str) -> float | None:
