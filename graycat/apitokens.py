@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from graycat.errors import SettingsError
+from graycat.secretfiles import kept
 from graycat.settings import Settings
 
 #: Shorter secrets can be guessed.
@@ -76,19 +76,7 @@ def token_file(settings: Settings) -> Path:
 
 def generated(settings: Settings) -> str:
     """Return the generated API token; made at the first call, readable by its owner only."""
-    path = token_file(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text("gc_" + secrets.token_urlsafe(32) + "\n")
-    try:
-        # Appears whole or not at all, and only once: of two processes that start together, one wins.
-        os.link(fresh, path)
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
-    return path.read_text().strip()
+    return kept(token_file(settings), lambda: "gc_" + secrets.token_urlsafe(32))
 
 
 def _digest(secret: str) -> bytes:

@@ -14,15 +14,17 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 
 from graycat import store
+from graycat.addresses import allowlist
 from graycat.apitokens import ApiTokens
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
+from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import errors, health, openapi
-from graycat.web.api import events, tasks
+from graycat.web.api import events, tasks, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -52,6 +54,7 @@ class Extension:
     fleet: Fleet
     office: TicketOffice
     artifacts: ArtifactStore
+    deliveries: Deliveries
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -94,12 +97,16 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Objects keep the order in which engines wrote them.
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A mistake in it shows when the process starts, not at the first webhook.
+    allowlist(settings.webhook_allow)
     client = store.connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
     tokens = ApiTokens.from_settings(settings)
-    app.extensions["graycat"] = Extension(settings, tokens, Fleet(client), office, open_artifacts(settings, client))
+    app.extensions["graycat"] = Extension(
+        settings, tokens, Fleet(client), office, open_artifacts(settings, client), Deliveries(client)
+    )
     app.before_request(_begin)
     app.after_request(_end)
     errors.init_app(app)
@@ -110,6 +117,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
     app.register_blueprint(events.bp)
+    app.register_blueprint(webhooks.bp)
     app.register_blueprint(task_images.bp)
     app.register_blueprint(openapi.bp)
     app.wsgi_app = UnchangedTasks(app.wsgi_app, client, tokens)  # type: ignore[method-assign]

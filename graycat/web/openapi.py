@@ -77,7 +77,7 @@ def _keys(route: Route) -> list[tuple[str, str]]:
 def _task_operation(route: Route) -> dict[str, Any]:
     answer: dict[str, Any] = {_JSON: {}}
     if route.streams:
-        answer["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["text/event-stream"] = {}
     errors = (*_TASK_ERRORS, 403) if route.admin else _TASK_ERRORS
     operation: dict[str, Any] = {
         "summary": route.summary,

@@ -14,12 +14,13 @@ from graycat.events import CHUNK, TaskEvent
 from graycat.fleet import serving
 from graycat.records import TERMINAL_STATES, TaskRecords
 from graycat.web.api.submissions import CHOSEN_ID, scoped_id
+from graycat.webhooks import Webhook
 
 #: Fields of a record that are shown as they are, and those that are numbers.
 _TEXTS = ("kind", "state", "queue", "priority", "worker", "request_id", "retry_of")
 _NUMBERS = ("attempt", "submitted_ms", "started_ms", "first_event_ms", "finished_ms", "size")
 #: Fields in JSON.
-_OBJECTS = ("metadata", "progress", "webhook_state")
+_OBJECTS = ("metadata", "progress")
 
 Record = dict[str, str]
 
@@ -65,6 +66,9 @@ def shown(task_id: str, record: Record, *, whole: bool = True) -> dict[str, Any]
     view["links"] = links(name, record)
     if not whole:
         return view
+    if record.get("webhook"):
+        told = current_app.extensions["graycat"].deliveries.summary(task_id)
+        view["webhook"] = Webhook.from_record(record["webhook"]).shown() | {"deliveries": told}
     if record["state"] == "queued":
         view |= _waiting(task_id, record)
     elif record["state"] in TERMINAL_STATES:
