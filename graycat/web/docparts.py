@@ -13,7 +13,7 @@ WEBUI_ERROR = {"$ref": "#/components/schemas/WebuiError"}
 ERRORS = {
     400: "The request cannot be used; the message says why.",
     401: "The API token is missing or unknown.",
-    403: "The API token lacks the admin scope.",
+    403: "The API token lacks the scope that the route needs.",
     404: "There is no such thing: a route, a task, or the model that the request names.",
     405: "The route takes another method.",
     413: "The body, or a text or an image in it, is too large.",
