@@ -9,6 +9,7 @@ import pytest
 from flask import Flask, g
 from flask.testing import FlaskClient
 
+from graycat.apitokens import ApiTokens
 from graycat.web.api.submissions import scoped_id
 
 COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
@@ -32,6 +33,7 @@ def as_caller(broker: Any, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -
     """Be in a request of the API token ``tests``, which looks at the fleet anew."""
     monkeypatch.setattr("graycat.web.FLEET_FRESH_S", 0.0)
     with shared_app.test_request_context():
+        g.token = next(iter(ApiTokens.from_settings(broker.settings)))
         g.owner, g.request_id = "tests", "r-1"
         yield
 
