@@ -11,7 +11,7 @@ from graycat import log, transport
 from graycat.settings import Settings
 
 #: Loaded by workers when they start; a web process never imports them.
-TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd", "graycat.tasks.courier")
+TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd", "graycat.tasks.courier", "graycat.tasks.remote")
 WORKER_STEPS = (
     "graycat.tasks.worker:EngineStep",
     "graycat.tasks.worker:LeaseStep",

@@ -18,6 +18,8 @@ from graycat.errors import SettingsError
 
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
+#: Who guesses the key makes API tokens at will, and may try at home.
+MIN_TOKEN_KEY_CHARS = 32
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
     *(
@@ -47,6 +49,10 @@ class Settings:
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
     api_tokens: str = field(default="", repr=False, metadata={"name": "API_TOKENS"})
+
+    #: What minted API tokens are hashed and players' are signed with; the same for every web process and the command
+    #: line. Empty: one is made and kept in ``home``.
+    token_key: str = field(default="", repr=False)
 
     #: State of this copy: broker data, models, API token, engine logs.
     home: Path = Path("var")
@@ -159,6 +165,8 @@ class Settings:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
         if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
             raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
+        if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
+            raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -219,7 +227,7 @@ class Settings:
         in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        whole = (self.redis_url, self.artifacts_url, self.webhook_key)
+        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key)
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pynvml
@@ -44,7 +43,7 @@ class Place:
         return f"-gpu{self.gpu}" if self.gpu is not None else ""
 
     @property
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return what an engine's environment needs for it to see its GPU and no other."""
         return {"CUDA_VISIBLE_DEVICES": str(self.gpu)} if self.gpu is not None else {}
 

@@ -101,6 +101,7 @@ class EngineStep(bootsteps.StartStopStep):
         supervisor = self.runtime.supervisor
         while not self._stopping.wait(SUPERVISE_EVERY_S):
             supervisor.step(time.monotonic())
+            self.runtime.keep_output_short()
         supervisor.stop()
 
     def _limit_shutdown(self, **_: Any) -> None:
@@ -110,7 +111,7 @@ class EngineStep(bootsteps.StartStopStep):
             for running in self.runtime.running.all():
                 running.call.stop(Stop.SHUTDOWN)
 
-        timer = threading.Timer(self.runtime.settings.stop_grace_s, hand_back)
+        timer = threading.Timer(self.runtime.grace_s, hand_back)
         timer.daemon = True
         timer.start()
 
@@ -144,9 +145,7 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
     return {"ok": running.stop(task_id, STOPS[Verdict(how)])}
 
 
-def create_runtime(
-    settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None
-) -> Runtime:
+def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
     """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
     engine: Engine
     if SD in queues:
@@ -161,4 +160,6 @@ def create_runtime(
     output = settings.home / "log" / f"{log_name}{place.suffix}.log"
     child = ChildProcess(command, output, engine_environment() | place.environment) if command else None
     supervisor = Supervisor(engine, child)
-    return Runtime(settings, name, queues, engine, supervisor, store.connect(settings, patient=True), gpu=place.gpu)
+    return Runtime(
+        settings, name, queues, engine, supervisor, store.connect(settings, patient=True), child=child, gpu=place.gpu
+    )

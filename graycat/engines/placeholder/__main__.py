@@ -38,8 +38,7 @@ def serve(app: Flask, port: int, handler_class: type[WSGIHandler] = WSGIHandler)
         gevent.signal_handler(number, os._exit, 0)
     server = WSGIServer((HOST, port), app, backlog=BACKLOG, log=None, handler_class=handler_class)
     server.start()
-    # Inherited by its connections. Headers and body go out separately, and on a kept connection the second would wait
-    # 40 ms for the first one's receipt.
+    # Accepted connections inherit it. Headers and body leave apart, and the body would wait for an acknowledgement.
     server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     click.echo(f"model: {catalog.NAME} ready at http://{HOST}:{server.server_port}")
     sys.stdout.flush()
