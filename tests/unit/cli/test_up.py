@@ -126,3 +126,17 @@ def test_when_all_is_ready_it_is_told_how_to_call(monkeypatch, capsys, host: str
     assert f"ready at http://127.0.0.1:{port}\n" in printed
     assert "API token: the-secret\n" in printed
     assert f"curl http://127.0.0.1:{port}/completion -H 'Authorization: Bearer the-secret'" in printed
+
+
+@pytest.mark.parametrize(
+    ("codes", "stopped"), [({}, False), ({"web": 0}, True), ({"sd": 0}, False), ({"sd": 1}, True), ({"llm": 0}, True)]
+)
+def test_all_stop_when_one_ends_but_for_a_worker_that_was_drained(codes: dict[str, int], stopped: bool) -> None:
+    processes = up.Processes()
+    processes.drainable = {"sd"}
+    for name in ("web", "llm", "sd"):
+        processes.add_process(name, "true")
+        if name in codes:
+            # honcho notes a status when a process has ended, and nothing before.
+            processes._processes[name]["returncode"] = codes[name]
+    assert processes._any_stopped() is stopped
