@@ -21,7 +21,8 @@ GraycatError
 │   ├── ImageTooLarge   413
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
-│   └── ScriptNotAllowed  400  an engine's script that callers may not run
+│   ├── ScriptNotAllowed  400  an engine's script that callers may not run
+│   └── InvalidWebhook  400  an address that is not called, or an event that is none
 ├── LimitExceeded       429  the API token is over one of its limits (graycat.tokenerrors)
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
@@ -169,6 +170,12 @@ class ScriptNotAllowed(RequestError):
     """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
 
     type = "script_not_allowed"
+
+
+class InvalidWebhook(RequestError):
+    """Raised when a task's webhook cannot be used; its address need not answer for that."""
+
+    type = "invalid_webhook"
 
 
 class QueueFull(GraycatError):

@@ -38,6 +38,8 @@ POSITIVE = (
     "max_image_body_bytes",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
+#: A shorter key of the webhooks' secrets can be guessed.
+MIN_KEY_CHARS = 16
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -72,6 +74,10 @@ class Settings:
     run_llm: bool = field(default=True, metadata={"name": "RUN_LLM"})
     run_sd: bool = field(default=True, metadata={"name": "RUN_SD"})
 
+    #: GPU indexes of the text and of the image engines (``0,1``), one engine each; ``auto``; empty for the CPU.
+    llm_gpus: str = field(default="", metadata={"name": "LLM_GPUS"})
+    sd_gpus: str = field(default="", metadata={"name": "SD_GPUS"})
+
     # The image engine: one that runs already (``http://USER:PASSWORD@HOST:PORT``), a command, or the placeholder.
     a1111_url: str = field(default="", repr=False, metadata={"name": "A1111_URL"})
     sd_startup_command: str = field(default="", metadata={"name": "SD_STARTUP_COMMAND"})
@@ -83,7 +89,8 @@ class Settings:
     llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})
     startup_command: str = field(default="", metadata={"name": "STARTUP_COMMAND"})
     model_url: str = field(default="", metadata={"name": "MODEL_URL"})
-    gpu_layers: int = field(default=0, metadata={"name": "GPU_LAYERS"})
+    #: Layers of a text model that go to its GPU; -1: all where there is one.
+    gpu_layers: int = field(default=-1, metadata={"name": "GPU_LAYERS"})
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = 4
     #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.
@@ -134,6 +141,11 @@ class Settings:
     artifacts_url: str = field(default="", repr=False)
     #: A finished image is kept this many seconds after it was stored.
     artifact_ttl_s: float = 3600.0
+    #: What each API token's webhook secret is made from. Empty: one is made and kept in ``home``.
+    webhook_key: str = field(default="", repr=False)
+    #: Receivers of webhooks beside the public ones over https, parted by commas: ``host``, ``host:port``,
+    #: ``10.0.0.0/8``.
+    webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
 
@@ -153,6 +165,8 @@ class Settings:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
         if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
             raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
+        if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
+            raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -213,7 +227,7 @@ class Settings:
         in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        whole = (self.redis_url, self.artifacts_url, self.token_key)
+        whole = (self.redis_url, self.artifacts_url, self.token_key, self.webhook_key)
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 
@@ -228,6 +242,12 @@ def environment() -> dict[str, str]:
     dotenv = Path(".env")
     values = honcho.environ.parse(dotenv.read_text()) if dotenv.is_file() else {}
     return {**values, **os.environ}
+
+
+def engine_environment() -> dict[str, str]:
+    """Return the environment of an engine's process: ours without our secrets, which it has no use for."""
+    ours = {variable(f.name) for f in fields(Settings) if not f.repr}
+    return {name: value for name, value in environment().items() if name not in ours}
 
 
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:

@@ -20,6 +20,12 @@ PREFIX = "graycat:"
 LIVE_TASKS = PREFIX + "live"
 #: How long tasks take, by kind (ms).
 MEANS = PREFIX + "means"
+#: What webhooks are still to be told, as ``TASK_ID EVENT``, by the time when that is due.
+DELIVERIES = PREFIX + "deliveries"
+#: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
+DELIVERY_TTL_S = 25 * 3600
+#: Queues from which nobody is to take anything for now.
+PAUSED_QUEUES = PREFIX + "paused"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 #: Minted API tokens by their prefixes, and when each was last used.
@@ -87,6 +93,21 @@ def worker_key(name: str) -> str:
     return f"{PREFIX}worker:{name}"
 
 
+def delivery_key(task_id: str, event: str) -> str:
+    """Return the key of one delivery to a webhook: what it tells, and how its tries went."""
+    return f"{PREFIX}delivery:{task_id}:{event}"
+
+
+def receiver_key(host: str) -> str:
+    """Return the key of the deliveries under way to one receiver, by the time when their place is free again."""
+    return f"{PREFIX}receiver:{host}"
+
+
+def sender_key(owner: str) -> str:
+    """Return the key of the deliveries under way for one API token, by the time when their place is free again."""
+    return f"{PREFIX}sender:{owner}"
+
+
 def connect(settings: Settings, *, patient: bool = False) -> Broker:
     """Return a client of the broker; replies are bytes.
 
@@ -129,8 +150,13 @@ class TrustingPool(redis.ConnectionPool):
 
 
 def script(name: str) -> str:
-    """Return the named Lua script, behind what all scripts share."""
-    return (_SCRIPTS / "common.lua").read_text() + (_SCRIPTS / f"{name}.lua").read_text()
+    """Return the named Lua script of a task, behind what all of those share."""
+    return plain_script("common") + plain_script(name)
+
+
+def plain_script(name: str) -> str:
+    """Return the named Lua script as it is."""
+    return (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @contextmanager

@@ -27,6 +27,25 @@ local function emit(channels, kind, data, wanted)
   return id
 end
 
+-- Have a webhook told of an event where it wants that: once, so not of a second start. The record may be gone when the
+-- last try is made, so the delivery keeps what is to be told for a day and an hour. Names are those in store.py.
+local function tell(webhook, event)
+  if not webhook then return end
+  local wanted = false
+  for _, name in ipairs(cjson.decode(webhook).events) do wanted = wanted or name == event end
+  local delivery = 'graycat:delivery:' .. task_id .. ':' .. event
+  if not wanted or redis.call('EXISTS', delivery) == 1 then return end
+  local now = now_ms()
+  redis.call('HSET', delivery, 'state', 'pending', 'attempts', 0, 'event_ms', now, 'next_ms', now, 'webhook', webhook)
+  for _, field in ipairs({'owner', 'kind', 'status', 'submitted_ms', 'started_ms', 'finished_ms', 'metadata'}) do
+    local value = redis.call('HGET', record, field)
+    if value then redis.call('HSET', delivery, field, value) end
+  end
+  redis.call('HSET', delivery, 'task_state', redis.call('HGET', record, 'state'))
+  redis.call('EXPIRE', delivery, 25 * 3600)
+  redis.call('ZADD', 'graycat:deliveries', now, task_id .. ' ' .. event)
+end
+
 -- The sets that a live task is in by its owner: that of its API token, and for a player's ("token/player") that of all
 -- players of the token.
 local function owned_by(owner)
@@ -45,6 +64,11 @@ local function turn_key(queue, owner) return prefix .. 'turn:' .. queue .. ':' .
 local function aside_key(queue, owner) return prefix .. 'aside:' .. queue .. ':' .. owner end
 local function owners_key(queue) return prefix .. 'owners:' .. queue end
 local function aside_count(queue) return prefix .. 'asides:' .. queue end
+-- How many messages lie in a queue whose tasks have ended: they take nobody's place.
+local function dead_key(queue) return prefix .. 'dead:' .. queue end
+local function leave_message(queue)
+  if queue and not redis.call('HGET', record, 'message') then redis.call('INCR', dead_key(queue)) end
+end
 local function is_queued(id)
   return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'
 end
@@ -80,12 +104,14 @@ end
 
 -- Write the terminal state, once: callers have checked that there is none yet.
 local function conclude(state, status, kind, data)
-  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body')
+  local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
+    'webhook')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms', 'message')
   -- The body may be megabytes; where nobody may try the task again, nobody reads it.
   if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
+  tell(keep[7], state)
   redis.call('ZREM', live, task_id)
   for _, key in ipairs(owned_by(keep[4])) do redis.call('ZREM', key, task_id) end
   redis.call('PEXPIRE', record, keep[1])

@@ -4,7 +4,13 @@
 -- Returns 1, 0 where the id is taken, or -1 where the queue is full.
 if redis.call('EXISTS', record) == 1 then return 0 end
 local queue, owner = KEYS[4], ARGV[5]
-local waiting = redis.call('LLEN', queue) + tonumber(redis.call('GET', aside_count(queue)) or 0)
+local length = redis.call('LLEN', queue)
+local dead = tonumber(redis.call('GET', dead_key(queue)) or 0)
+if dead > length then
+  redis.call('SET', dead_key(queue), length)
+  dead = length
+end
+local waiting = length - dead + tonumber(redis.call('GET', aside_count(queue)) or 0)
 if waiting >= tonumber(ARGV[4]) then return -1 end
 local now = now_ms()
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,

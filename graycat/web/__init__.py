@@ -14,16 +14,18 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 
 from graycat import store
+from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
 from graycat.credentials import Credentials
+from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.limits import Limiter
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import allowance, errors, health, openapi
-from graycat.web.api import events, tasks, tokens
+from graycat.web.api import events, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -38,9 +40,10 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-#: Probes ask every second, games tokenize at every key: their successes are not worth a line each.
+#: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
+    | {"sdapi.progress"}
 )
 
 
@@ -54,6 +57,7 @@ class Extension:
     office: TicketOffice
     artifacts: ArtifactStore
     limiter: Limiter
+    deliveries: Deliveries
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -79,7 +83,9 @@ class Extension:
         """Return what the image engines answer without work, parsed, by their workers' names."""
         wanted = {(w.name, w.catalog) for w in self.serving(SD) if w.catalog}
         for name, version in wanted - self._catalogs.keys():
-            self._catalogs[name, version] = {k: json.loads(v) for k, v in self.fleet.catalog(name).items()}
+            # Empty where its worker has just left; it may come back with the same.
+            if found := self.fleet.catalog(name):
+                self._catalogs[name, version] = {k: json.loads(v) for k, v in found.items()}
         for key in self._catalogs.keys() - wanted:
             del self._catalogs[key]
         return {name: catalog for (name, _), catalog in sorted(self._catalogs.items())}
@@ -96,6 +102,8 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Objects keep the order in which engines wrote them.
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A mistake in it shows when the process starts, not at the first webhook.
+    allowlist(settings.webhook_allow)
     client = store.connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
@@ -107,6 +115,7 @@ def create_app(settings: Settings) -> Flask:
         office=office,
         artifacts=open_artifacts(settings, client),
         limiter=Limiter(client),
+        deliveries=Deliveries(client),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)
@@ -121,6 +130,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(tasks.bp)
     app.register_blueprint(tokens.bp)
     app.register_blueprint(events.bp)
+    app.register_blueprint(webhooks.bp)
     app.register_blueprint(task_images.bp)
     app.register_blueprint(openapi.bp)
     app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]

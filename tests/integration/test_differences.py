@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import eventually
 from tests.stack import ROOT, Client, Stack
-from tests.wire import SETTLED, Ask, Wire, read
+from tests.llama_wire import SETTLED, Ask, Wire, read
 
 CHAT = [{"role": "user", "content": "1, 2, 3,"}]
 SAID: dict[str, Any] = {"messages": CHAT, "max_tokens": 3}

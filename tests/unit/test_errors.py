@@ -29,6 +29,7 @@ KNOWN = [
     (errors.TooMuchWork("no"), 400, "too_much_work", None),
     (errors.SettingNotAllowed("no"), 400, "setting_not_allowed", None),
     (errors.ScriptNotAllowed("no"), 400, "script_not_allowed", None),
+    (errors.InvalidWebhook("no"), 400, "invalid_webhook", None),
     (errors.ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (errors.ArtifactBroken(), 500, "artifact_broken", None),
     (errors.ShuttingDown(), 503, "shutting_down", 5),

@@ -13,12 +13,13 @@ from graycat.events import CHUNK, TaskEvent
 from graycat.fleet import serving
 from graycat.records import TERMINAL_STATES
 from graycat.web.api.submissions import CHOSEN_ID, scoped_id
+from graycat.webhooks import Webhook
 
 #: Fields of a record that are shown as they are, and those that are numbers.
 _TEXTS = ("kind", "state", "queue", "priority", "worker", "request_id", "retry_of")
 _NUMBERS = ("attempt", "submitted_ms", "started_ms", "first_event_ms", "finished_ms", "size")
 #: Fields in JSON.
-_OBJECTS = ("metadata", "progress", "webhook_state")
+_OBJECTS = ("metadata", "progress")
 
 Record = dict[str, str]
 
@@ -53,6 +54,9 @@ def shown(task_id: str, record: Record, *, whole: bool = True) -> dict[str, Any]
     view["links"] = links(name, record)
     if not whole:
         return view
+    if record.get("webhook"):
+        told = current_app.extensions["graycat"].deliveries.summary(task_id)
+        view["webhook"] = Webhook.from_record(record["webhook"]).shown() | {"deliveries": told}
     if record["state"] == "queued":
         view |= _waiting(task_id, record)
     elif record["state"] in TERMINAL_STATES:
@@ -118,10 +122,24 @@ def outcome(name: str, events: list[TaskEvent]) -> dict[str, Any]:
     status, body = last.answer()
     if body:
         field = "error" if status >= 400 else "partial_result" if last.kind == "cancelled" else "result"
-        value = json.loads(body)
-        return {"status": status, field: value.get("error", value) if field == "error" else located(name, value)}
+        value = _parsed(body)
+        return {"status": status, field: _inner(value) if field == "error" else located(name, value)}
     # A stream's answer is its events.
     return {"status": status, "events": [event.data.decode() for event in events if event.kind == CHUNK]}
+
+
+def _parsed(body: bytes) -> Any:
+    """Return an answer's JSON; as text where an engine has failed in other words."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def _inner(value: Any) -> Any:
+    """Return what an error says, out of the object that llama.cpp and graycat put around it."""
+    inner = value.get("error") if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else value
 
 
 def located(name: str, value: Any) -> Any:

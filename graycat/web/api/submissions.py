@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat import params
+from graycat import params, webhooks
 from graycat.apitokens import BATCH
 from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.apitokens import SD as SD_SCOPE
@@ -29,7 +29,6 @@ PRIORITIES = ("interactive", "batch")
 #: Batch work waits for the gaps, so it waits long.
 BATCH_QUEUE_TTL_S = 7 * 24 * 3600.0
 MAX_DEADLINE_S = 7 * 24 * 3600.0
-MAX_METADATA_BYTES = 4096
 #: An id that a caller chooses, or an idempotency key.
 CHOSEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -67,7 +66,11 @@ def read(body: dict[str, Any]) -> Wanted:
     kind, queue, mode, raw = _prepared(str(kind_name), given)
     if priority == "batch":
         queue = batch_queue(queue)
-    shown = {"priority": priority, "digest": digest(body)} | _metadata(body.get("metadata"))
+    shown = {"priority": priority, "digest": digest(body)}
+    if body.get("metadata") is not None:
+        shown["metadata"] = webhooks.parse_metadata(body["metadata"])
+    if body.get("webhook") is not None:
+        shown["webhook"] = webhooks.parse(body["webhook"], current_app.extensions["graycat"].settings).encoded()
     submission = Submission(
         kind=kind,
         queue=queue,
@@ -128,12 +131,3 @@ def _seconds(body: dict[str, Any], field: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_DEADLINE_S:
         raise RequestError(f"{field!r} must be a number of seconds, above 0 and at most {MAX_DEADLINE_S:.0f}")
     return float(value)
-
-
-def _metadata(value: Any) -> dict[str, str]:
-    if value is None:
-        return {}
-    text = json.dumps(value)
-    if not isinstance(value, dict) or len(text) > MAX_METADATA_BYTES:
-        raise RequestError(f"'metadata' must be an object of at most {MAX_METADATA_BYTES} bytes of JSON")
-    return {"metadata": text}

@@ -15,7 +15,7 @@ from werkzeug.datastructures import FileStorage
 
 from graycat import openaiimages, params, sdparams
 from graycat.apitokens import SD
-from graycat.errors import EngineNonsense, RequestError
+from graycat.errors import EngineNonsense, RequestError, TaskCancelled
 from graycat.images import ImageLimits
 from graycat.settings import Settings
 from graycat.tasks import signatures
@@ -57,14 +57,16 @@ def generate_image() -> ResponseReturnValue:
     response, reply = _rendered(signatures.TXT2IMG, wanted)
     if not reply:
         return response
+    info = _parsed(reply.get("info"))
     if not reply.get("images"):
-        raise EngineNonsense
-    return jsonify(image_base64=reply["images"][0], info=_parsed(reply.get("info")), task_id=g.task_id)
+        # Interrupted before there was anything to see.
+        raise TaskCancelled if info.get("partial") else EngineNonsense
+    return jsonify(image_base64=reply["images"][0], info=info, task_id=g.task_id)
 
 
-def _parsed(info: Any) -> Any:
+def _parsed(info: Any) -> dict[str, Any]:
     try:
-        return json.loads(info)
+        return dict(json.loads(info))
     except (ValueError, TypeError):
         return {}
 

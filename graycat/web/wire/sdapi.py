@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from graycat import params, sdparams
 from graycat.apitokens import ADMIN
 from graycat.apitokens import SD as SD_SCOPE
-from graycat.errors import EngineNotReady
+from graycat.errors import EngineNotReady, GraycatError
 from graycat.images import ImageLimits
 from graycat.records import Verdict
 from graycat.settings import Settings
@@ -20,8 +21,9 @@ from graycat.tasks import signatures
 from graycat.tasks.signatures import PLAIN, SD, Kind, worker_queue
 from graycat.web.allowance import most_pixels
 from graycat.web.auth import any_auth, scope_required
+from graycat.web.hangup import watched
 from graycat.web.renders import Body, aside, render, take_large_body
-from graycat.web.tickets import Submission
+from graycat.web.tickets import Submission, Ticket
 from graycat.web.wire.route import read_raw
 from graycat.web.wire.sdlists import LISTS, merged
 from graycat.web.wire.sdprogress import progress_of, running_renders
@@ -77,18 +79,28 @@ def _change(path: str) -> Response:
     workers = extension.serving(SD)
     if not workers:
         raise EngineNotReady
-    office = extension.office
-    tickets = [
-        office.submit(Submission(kind, worker_queue(SD, w.name), PLAIN, raw, g.owner, g.request_id)) for w in workers
-    ]
-    answers = []
-    for ticket in tickets:
-        with ticket:
-            event = ticket.next()
-            answers.append(event.answer() if event is not None else (200, b"null"))
+    with ExitStack() as stack:
+        tickets = []
+        for worker in workers:
+            submission = Submission(kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id)
+            tickets.append(stack.enter_context(extension.office.submit(submission)))
+            stack.enter_context(watched(request.environ, tickets[-1].hang_up))
+        outcomes = [_outcome(ticket) for ticket in tickets]
     extension.look_again()
-    status, reply = answers[0]
+    for outcome in outcomes:
+        if isinstance(outcome, GraycatError):
+            raise outcome
+    status, reply = outcomes[0]
     return Response(reply, status, content_type="application/json")
+
+
+def _outcome(ticket: Ticket) -> Any:
+    """Return a call's status and reply, or what it failed with."""
+    try:
+        event = ticket.next()
+    except GraycatError as error:
+        return error
+    return event.answer() if event is not None else (200, b"null")
 
 
 def _list(name: str) -> ResponseReturnValue:

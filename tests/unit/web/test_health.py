@@ -44,6 +44,15 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
     assert web.post("/health", data=b"").status_code == 200
 
 
+def test_without_a_control_worker_everything_is_ready_and_webhooks_wait(web, report) -> None:
+    assert any("webhooks wait" in note for note in web.get("/ready").json["notes"])
+    assert "control" not in web.get("/ready").json["reason"]
+    report("control", engine="", props="")
+    response = web.get("/ready")
+    assert not [note for note in response.json["notes"] if "webhooks" in note]
+    assert [(worker["engine"], worker["state"]) for worker in response.json["workers"]] == [("", "ready")]
+
+
 @pytest.mark.parametrize("changes", [{"consuming": False}, {"engine_state": "loading"}, {"engine_state": "stopped"}])
 def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
     report("llm", **changes)
