@@ -163,10 +163,10 @@ class Settings:
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
-        if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
-            raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
             raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
+        if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
+            raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -227,7 +227,7 @@ class Settings:
         in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        whole = (self.redis_url, self.artifacts_url, self.token_key, self.webhook_key)
+        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key)
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 

@@ -3,7 +3,7 @@
 -- id of the `started` event, owner}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook')
+  'webhook', 'channels', 'followed')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
 if is_terminal(state) then
@@ -28,10 +28,12 @@ attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)
 redis.call('HSETNX', record, 'started_ms', now)
+-- How far the last attempt was says nothing of this one.
+if attempt > 1 then redis.call('HDEL', record, 'progress') end
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
--- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
-local started = emit(nil, 'started', tostring(attempt))
+-- A request that waits for its answer has no use for it, and waking its process costs as much as a token.
+local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
 tell(r[15], 'started')
 pass_turn(r[14], r[12])

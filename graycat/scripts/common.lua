@@ -58,7 +58,8 @@ end
 -- What is asked often and at once answered (`.quick`) goes without.
 local prefix = string.sub(record, 1, -#task_id - 6)
 local function is_fair(queue)
-  return not string.find(queue, '.quick', 1, true)
+  -- Behind the colon is a model's name or a worker's, which may be anything.
+  return not string.find(queue, '^[^:]*%.quick')
 end
 local function turn_key(queue, owner) return prefix .. 'turn:' .. queue .. ':' .. owner end
 local function aside_key(queue, owner) return prefix .. 'aside:' .. queue .. ':' .. owner end
@@ -73,23 +74,30 @@ local function is_queued(id)
   return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'
 end
 
+-- Give a task its owner's turn: its message enters the queue. The owners are in the order of their messages.
+local function take_turn(queue, owner, id, message)
+  local t = redis.call('TIME')
+  redis.call('SET', turn_key(queue, owner), id)
+  redis.call('ZADD', owners_key(queue), t[1] * 1000000 + t[2], owner)
+  redis.call('LPUSH', queue, message)
+end
+
 -- Give the turn to the owner's next task that still waits; take the owner off the list where there is none.
 local function next_turn(queue, owner)
   while true do
     local id = redis.call('LPOP', aside_key(queue, owner))
     if not id then
       redis.call('DEL', turn_key(queue, owner))
-      redis.call('SREM', owners_key(queue), owner)
+      redis.call('ZREM', owners_key(queue), owner)
       return
     end
     redis.call('DECR', aside_count(queue))
     local key = prefix .. 'task:' .. id
     local r = redis.call('HMGET', key, 'state', 'message')
     if r[1] == 'queued' and r[2] then
-      redis.call('SET', turn_key(queue, owner), id)
       redis.call('HDEL', key, 'message')
       redis.call('HSET', key, 'enqueued_ms', now_ms())
-      redis.call('LPUSH', queue, r[2])
+      take_turn(queue, owner, id, r[2])
       return
     end
   end
@@ -107,7 +115,11 @@ local function conclude(state, status, kind, data)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
     'webhook')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
-  redis.call('HDEL', record, 'lease_ms', 'message')
+  redis.call('HDEL', record, 'lease_ms')
+  -- One that waits aside makes room at once.
+  if redis.call('HDEL', record, 'message') == 1 and redis.call('LREM', aside_key(keep[5], keep[4]), 1, task_id) == 1 then
+    redis.call('DECR', aside_count(keep[5]))
+  end
   -- The body may be megabytes; where nobody may try the task again, nobody reads it.
   if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)

@@ -31,8 +31,8 @@ if is_fair(queue) then
     redis.call('INCR', aside_count(queue))
     return 1
   end
-  redis.call('SET', turn_key(queue, owner), task_id)
-  redis.call('SADD', owners_key(queue), owner)
+  take_turn(queue, owner, task_id, ARGV[3])
+  return 1
 end
 redis.call('LPUSH', queue, ARGV[3])
 return 1

@@ -56,8 +56,8 @@ class Extension:
     fleet: Fleet
     office: TicketOffice
     artifacts: ArtifactStore
-    limiter: Limiter
     deliveries: Deliveries
+    limiter: Limiter
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -114,8 +114,8 @@ def create_app(settings: Settings) -> Flask:
         fleet=Fleet(client),
         office=office,
         artifacts=open_artifacts(settings, client),
-        limiter=Limiter(client),
         deliveries=Deliveries(client),
+        limiter=Limiter(client),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)

@@ -36,10 +36,10 @@ def operation(endpoint: str) -> dict[str, Any]:
         return {**told, **_request_body(endpoint), **_webui(endpoint)}
     if endpoint.startswith("images."):
         return {"tags": ["images"], **_request_body(endpoint), **_render(_RENDER_ERRORS, ERROR)}
-    if endpoint == "tasks.image":
+    if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The copy that If-None-Match names is this image still."}}
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((400, *VIEW_ERRORS))}}
-    if endpoint == "tasks.preview":
+    if endpoint == "task_images.preview":
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors(VIEW_ERRORS)}}
     return {}
 
@@ -48,10 +48,10 @@ def _webui(endpoint: str) -> dict[str, Any]:
     if endpoint in _RENDERS:
         return _render(_RENDER_ERRORS, WEBUI_ERROR)
     if endpoint in _CHANGES:
-        return {"responses": {**answer(JSON), **errors(_RENDER_ERRORS, WEBUI_ERROR)}}
+        return {"responses": {**answer(JSON), **errors((*_RENDER_ERRORS, 403), WEBUI_ERROR)}}
     takes_body = (400, 413) if endpoint in BODIES else ()
     parameters = [_SKIP_IMAGE] if endpoint == "sdapi.progress" else []
-    responses = {**answer(JSON), **errors((401, 403, 405, 500, 503, *takes_body), WEBUI_ERROR)}
+    responses = {**answer(JSON), **errors((401, 405, 500, 503, *takes_body), WEBUI_ERROR)}
     return {"parameters": parameters, "responses": responses}
 
 

@@ -75,11 +75,12 @@ def _task_operation(route: Route) -> dict[str, Any]:
     success = answer(JSON, description="The engine's answer.")
     if route.streams:
         success["200"]["content"]["text/event-stream"] = {}
+    failures = errors(TASK_ERRORS)
     operation: dict[str, Any] = {
         "summary": route.summary,
         "tags": [route.tag],
         "parameters": [PREFER],
-        "responses": {**success, **ACCEPTED, **errors(TASK_ERRORS)},
+        "responses": {**success, **ACCEPTED, **failures},
     }
     if route.kind.method == "POST":
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(route)}}}

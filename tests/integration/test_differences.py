@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.llama_wire import SETTLED, Ask, Wire, read
 from tests.processes import eventually
 from tests.stack import ROOT, Client, Stack
-from tests.llama_wire import SETTLED, Ask, Wire, read
 
 CHAT = [{"role": "user", "content": "1, 2, 3,"}]
 SAID: dict[str, Any] = {"messages": CHAT, "max_tokens": 3}

@@ -66,7 +66,7 @@ def read(body: dict[str, Any]) -> Wanted:
     kind, queue, mode, raw = _prepared(str(kind_name), given)
     if priority == "batch":
         queue = batch_queue(queue)
-    shown = {"priority": priority, "digest": digest(body)}
+    shown = {"priority": priority}
     if body.get("metadata") is not None:
         shown["metadata"] = webhooks.parse_metadata(body["metadata"])
     if body.get("webhook") is not None:
@@ -82,7 +82,7 @@ def read(body: dict[str, Any]) -> Wanted:
         exec_timeout_s=_seconds(body, "exec_timeout_s"),
         shown=shown,
     )
-    return Wanted(submission, shown["digest"])
+    return Wanted(submission, digest(body))
 
 
 def require_scopes(kind: str, priority: str) -> None:
@@ -117,11 +117,11 @@ def digest(body: dict[str, Any]) -> str:
     return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def scoped_id(owner: str, chosen: str) -> str:
-    """Return the task id for what an owner calls its task: nobody else's calls meet it."""
+def scoped_id(owner: str, chosen: str, *, space: str = "") -> str:
+    """Return the task id for what an owner calls its task: nobody else's calls meet it, nor those in another space."""
     if not CHOSEN_ID.fullmatch(chosen):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return sha256(f"{owner}\0{chosen}".encode()).hexdigest()[:32]
+    return sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32]
 
 
 def _seconds(body: dict[str, Any], field: str) -> float | None:
