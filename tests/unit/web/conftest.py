@@ -18,7 +18,7 @@ from graycat.imagereplies import content_type
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import BEARER, Valkey, changed, claimed, eventually
+from tests.unit.helpers import BEARER, Valkey, changed
 
 
 def client_of(app: Flask) -> FlaskClient:
@@ -52,16 +52,6 @@ def web_without_broker(no_broker: Settings) -> FlaskClient:
 
 
 @pytest.fixture
-def take(broker: Valkey, records: TaskRecords) -> Callable[..., Attempt]:
-    """Return how to take the next task of a queue, as a worker would."""
-
-    def take_next(queue: str = "llm") -> Attempt:
-        message: Any = eventually(lambda: broker.client.rpop(queue))
-        return claimed(records, json.loads(message)["headers"]["id"])
-
-    return take_next
-
-
 @pytest.fixture
 def told(broker: Valkey) -> Iterator[Callable[[], Any]]:
     """Return how to read the next command that is sent to the workers; None while there is none."""
