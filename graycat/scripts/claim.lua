@@ -28,6 +28,8 @@ attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)
 redis.call('HSETNX', record, 'started_ms', now)
+-- How far the last attempt was says nothing of this one.
+if attempt > 1 then redis.call('HDEL', record, 'progress') end
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
 -- A request that waits for its answer has no use for it, and waking its process costs as much as a token.

@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import Client
 
 from graycat import store
-from graycat.apitokens import ApiTokens
+from graycat.credentials import Credentials
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.api.submissions import scoped_id
@@ -26,7 +26,9 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 @pytest.fixture
 def poll(broker):
     """Return how to ask for a task with some headers; the answer."""
-    poller = Client(UnchangedTasks(application, broker.client, ApiTokens.from_settings(broker.settings)))
+    poller = Client(
+        UnchangedTasks(application, broker.client, Credentials.from_settings(broker.settings, broker.client))
+    )
 
     def ask(path: str, method: str = "GET", **headers: str):
         return poller.open(path, method=method, headers=BEARER | {k.replace("_", "-"): v for k, v in headers.items()})
@@ -110,6 +112,7 @@ def test_a_second_attempt_is_a_change(poll, records) -> None:
 
 
 def test_without_a_broker_the_application_answers(no_broker: Settings) -> None:
-    middleware = UnchangedTasks(application, store.connect(no_broker), ApiTokens.from_settings(no_broker))
+    client = store.connect(no_broker)
+    middleware = UnchangedTasks(application, client, Credentials.from_settings(no_broker, client))
     response = Client(middleware).get("/tasks/" + "0" * 32, headers=BEARER | QUEUED)
     assert response.data == b"the application"
