@@ -16,6 +16,8 @@ ERRORS = {
     403: "The API token lacks the scope that the route needs.",
     404: "There is no such thing: a route, a task, or the model that the request names.",
     405: "The route takes another method.",
+    409: "It does not fit what is there already; the message says why.",
+    410: "It is over, and its result is no longer kept.",
     413: "The body, or a text or an image in it, is too large.",
     422: "The engine does not take this body; its answer says what is wrong.",
     429: "The API token is over one of its limits; Retry-After and RateLimit-* tell which and when.",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat import errors, tokenerrors
+from graycat import errors, taskerrors, tokenerrors
 from graycat.errors import GraycatError
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
@@ -22,10 +22,10 @@ KNOWN = [
     (errors.EngineNonsense(), 502, "engine_nonsense", None),
     (errors.Forbidden("no"), 403, "permission_error", None),
     (errors.ModelNotFound("gpt"), 404, "model_not_found", None),
-    (errors.TaskNotFound(), 404, "task_not_found", None),
-    (errors.TaskGone(), 410, "task_gone", None),
-    (errors.IdempotencyConflict(), 409, "idempotency_conflict", None),
-    (errors.NotRetryable("running"), 409, "not_retryable", None),
+    (taskerrors.TaskNotFound(), 404, "task_not_found", None),
+    (taskerrors.TaskGone(), 410, "task_gone", None),
+    (taskerrors.IdempotencyConflict(), 409, "idempotency_conflict", None),
+    (taskerrors.NotRetryable("running"), 409, "not_retryable", None),
     (errors.PromptTooLarge("no"), 413, "prompt_too_large", None),
     (errors.InvalidImage("no"), 400, "invalid_image", None),
     (errors.ImageTooLarge("no"), 413, "image_too_large", None),

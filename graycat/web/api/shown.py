@@ -9,10 +9,10 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat.errors import TaskGone, TaskNotFound
 from graycat.events import CHUNK, TaskEvent
 from graycat.fleet import serving
 from graycat.records import TERMINAL_STATES, TaskRecords
+from graycat.taskerrors import TaskGone, TaskNotFound
 from graycat.web.api.submissions import CHOSEN_ID, scoped_id
 from graycat.webhooks import Webhook
 

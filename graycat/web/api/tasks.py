@@ -11,8 +11,9 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.errors import IdempotencyConflict, NotRetryable, RequestError, TaskLost
+from graycat.errors import RequestError, TaskLost
 from graycat.records import TERMINAL_STATES
+from graycat.taskerrors import IdempotencyConflict, NotRetryable
 from graycat.tasks.signatures import KINDS
 from graycat.web.allowance import admitted
 from graycat.web.api import shown

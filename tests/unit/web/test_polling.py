@@ -112,7 +112,8 @@ def test_a_second_attempt_is_a_change(poll, records) -> None:
 
 
 def test_without_a_broker_the_application_answers(no_broker: Settings) -> None:
-    client = store.connect(no_broker)
-    middleware = UnchangedTasks(application, client, Credentials.from_settings(no_broker, client))
+    middleware = UnchangedTasks(
+        application, (client := store.connect(no_broker)), Credentials.from_settings(no_broker, client)
+    )
     response = Client(middleware).get("/tasks/" + "0" * 32, headers=BEARER | QUEUED)
     assert response.data == b"the application"

@@ -9,9 +9,8 @@ import pytest
 from flask import Flask, g
 from flask.testing import FlaskClient
 
+from graycat.apitokens import ApiTokens
 from graycat.web.api.submissions import scoped_id
-from graycat.web.auth import verify_token
-from tests.unit.helpers import SECRET
 
 COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
 
@@ -34,8 +33,8 @@ def as_caller(broker: Any, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -
     """Be in a request of the API token ``tests``, which looks at the fleet anew."""
     monkeypatch.setattr("graycat.web.FLEET_FRESH_S", 0.0)
     with shared_app.test_request_context():
-        verify_token(SECRET)
-        g.request_id = "r-1"
+        g.token = next(iter(ApiTokens.from_settings(broker.settings)))
+        g.owner, g.request_id = "tests", "r-1"
         yield
 
 

@@ -5,8 +5,9 @@ import time
 import pytest
 
 from graycat import store
-from graycat.errors import EngineError, TaskGone, TaskNotFound
+from graycat.errors import EngineError
 from graycat.records import TaskRecords
+from graycat.taskerrors import TaskGone, TaskNotFound
 from graycat.web.api import shown
 from tests.unit.helpers import accepted, changed, claimed, eventually, started
 from tests.unit.web.api.conftest import named
