@@ -9,14 +9,21 @@ GraycatError
 │   ├── Unauthorized    401  no API token, or an unknown one
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
-│   ├── TaskNotFound    404  no task of the caller's has this id
+│   ├── TaskNotFound    404  no task of the caller's has this id (graycat.taskerrors)
+│   ├── TaskGone        410  the caller's task is over and forgotten (graycat.taskerrors)
+│   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.taskerrors)
+│   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.taskerrors)
+│   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
+│   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
 │   ├── ImageTooLarge   413
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
-│   └── ScriptNotAllowed  400  an engine's script that callers may not run
+│   ├── ScriptNotAllowed  400  an engine's script that callers may not run
+│   └── InvalidWebhook  400  an address that is not called, or an event that is none
+├── LimitExceeded       429  the API token is over one of its limits (graycat.tokenerrors)
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -93,15 +100,6 @@ class ModelNotFound(RequestError):
         super().__init__(f"no engine serves the model {model[:100]!r}; GET /v1/models lists those that are served")
 
 
-class TaskNotFound(RequestError):
-    """Raised when the caller has no task with the id, or its record is gone."""
-
-    status, type = 404, "task_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
-
-
 class PromptTooLarge(RequestError):
     """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
 
@@ -136,6 +134,12 @@ class ScriptNotAllowed(RequestError):
     """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
 
     type = "script_not_allowed"
+
+
+class InvalidWebhook(RequestError):
+    """Raised when a task's webhook cannot be used; its address need not answer for that."""
+
+    type = "invalid_webhook"
 
 
 class QueueFull(GraycatError):

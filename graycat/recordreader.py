@@ -44,13 +44,23 @@ class RecordReader:
                 found[task_id] = dict(zip(LIVE_FIELDS, ((value or b"").decode() for value in row), strict=True))
         return found
 
-    def listed(self, owner: str, before_ms: float, count: int) -> list[tuple[str, int]]:
-        """Return ids and submit times (ms) of an owner's tasks that were submitted earlier, newest first."""
-        with store.broker_errors():
-            rows = self._client.zrevrangebyscore(
-                store.listed_key(owner), f"({before_ms}", "-inf", start=0, num=count, withscores=True
-            )
-        return [(task_id.decode(), int(score)) for task_id, score in rows]
+    def listed(self, owner: str, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
+        """Return ids and submit times (ms) of an owner's tasks behind the one ``before``, newest first."""
+        at_ms, last_id = before
+        found: list[tuple[str, int]] = []
+        place = 0
+        while len(found) < count:
+            with store.broker_errors():
+                rows = self._client.zrevrangebyscore(
+                    store.listed_key(owner), at_ms, "-inf", start=place, num=count, withscores=True
+                )
+            # Several may have been submitted in one millisecond; the list has those in the order of their ids.
+            named = [(task_id.decode(), int(score)) for task_id, score in rows]
+            found += [(name, score) for name, score in named if (score, name) < (at_ms, last_id)]
+            place += len(rows)
+            if len(rows) < count:
+                break
+        return found[:count]
 
     def was_listed(self, owner: str, task_id: str) -> bool:
         """Tell whether an owner had a task, also when its record is gone."""

@@ -55,6 +55,9 @@ class NewTask:
     exec_timeout_s: float | None = None
     #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
     shown: Mapping[str, str] | None = None
+    #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
+    webhook: str = ""
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Attempt:
     resumed: bool
     started_id: str
     owner: str
+    #: Chunks of earlier attempts that this one goes on behind.
+    earlier: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ class TaskRecords(RecordReader):
             "queue": task.queue,
             "channels": task.channel,
             "request_id": task.request_id,
+            "queue_ttl_ms": int(queue_ttl_s * 1000),
             "exec_timeout_ms": int(exec_timeout_s * 1000),
             "keep_record_ms": int(s.record_ttl_s * 1000),
             # Who asks by the id finds the answer among the events.
@@ -137,6 +143,8 @@ class TaskRecords(RecordReader):
             "body": task.body,
             **({"keep_body": 1, **task.shown} if task.shown is not None else {}),
         }
+        # Most tasks have neither, and pay for neither.
+        fields |= {name: text for name in ("webhook", "metadata") if (text := getattr(task, name))}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
         listed_ms = LISTED_MS if task.shown is not None else 0

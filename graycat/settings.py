@@ -18,6 +18,8 @@ from graycat.errors import SettingsError
 
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
+#: Who guesses the key makes API tokens at will, and may try at home.
+MIN_TOKEN_KEY_CHARS = 32
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
     *(
@@ -36,6 +38,8 @@ POSITIVE = (
     "max_image_body_bytes",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
+#: A shorter key of the webhooks' secrets can be guessed.
+MIN_KEY_CHARS = 16
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -45,6 +49,10 @@ class Settings:
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
     api_tokens: str = field(default="", repr=False, metadata={"name": "API_TOKENS"})
+
+    #: What minted API tokens are hashed and players' are signed with; the same for every web process and the command
+    #: line. Empty: one is made and kept in ``home``.
+    token_key: str = field(default="", repr=False)
 
     #: State of this copy: broker data, models, API token, engine logs.
     home: Path = Path("var")
@@ -66,6 +74,10 @@ class Settings:
     run_llm: bool = field(default=True, metadata={"name": "RUN_LLM"})
     run_sd: bool = field(default=True, metadata={"name": "RUN_SD"})
 
+    #: GPU indexes of the text and of the image engines (``0,1``), one engine each; ``auto``; empty for the CPU.
+    llm_gpus: str = field(default="", metadata={"name": "LLM_GPUS"})
+    sd_gpus: str = field(default="", metadata={"name": "SD_GPUS"})
+
     # The image engine: one that runs already (``http://USER:PASSWORD@HOST:PORT``), a command, or the placeholder.
     a1111_url: str = field(default="", repr=False, metadata={"name": "A1111_URL"})
     sd_startup_command: str = field(default="", metadata={"name": "SD_STARTUP_COMMAND"})
@@ -77,7 +89,8 @@ class Settings:
     llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})
     startup_command: str = field(default="", metadata={"name": "STARTUP_COMMAND"})
     model_url: str = field(default="", metadata={"name": "MODEL_URL"})
-    gpu_layers: int = field(default=0, metadata={"name": "GPU_LAYERS"})
+    #: Layers of a text model that go to its GPU; -1: all where there is one.
+    gpu_layers: int = field(default=-1, metadata={"name": "GPU_LAYERS"})
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = 4
     #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.
@@ -128,6 +141,11 @@ class Settings:
     artifacts_url: str = field(default="", repr=False)
     #: A finished image is kept this many seconds after it was stored.
     artifact_ttl_s: float = 3600.0
+    #: What each API token's webhook secret is made from. Empty: one is made and kept in ``home``.
+    webhook_key: str = field(default="", repr=False)
+    #: Receivers of webhooks beside the public ones over https, parted by commas: ``host``, ``host:port``,
+    #: ``10.0.0.0/8``.
+    webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
 
@@ -145,6 +163,10 @@ class Settings:
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
+        if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
+            raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
+        if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
+            raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -205,7 +227,8 @@ class Settings:
         in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        return tuple(secret for secret in (*named, *passwords, self.redis_url, self.artifacts_url) if secret)
+        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key)
+        return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 
 def variable(name: str) -> str:
@@ -219,6 +242,12 @@ def environment() -> dict[str, str]:
     dotenv = Path(".env")
     values = honcho.environ.parse(dotenv.read_text()) if dotenv.is_file() else {}
     return {**values, **os.environ}
+
+
+def engine_environment() -> dict[str, str]:
+    """Return the environment of an engine's process: ours without our secrets, which it has no use for."""
+    ours = {variable(f.name) for f in fields(Settings) if not f.repr}
+    return {name: value for name, value in environment().items() if name not in ours}
 
 
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:

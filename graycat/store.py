@@ -20,8 +20,16 @@ PREFIX = "graycat:"
 LIVE_TASKS = PREFIX + "live"
 #: How long tasks take, by kind (ms).
 MEANS = PREFIX + "means"
+#: What webhooks are still to be told, as ``TASK_ID EVENT``, by the time when that is due.
+DELIVERIES = PREFIX + "deliveries"
+#: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
+DELIVERY_TTL_S = 25 * 3600
+#: Queues from which nobody is to take anything for now.
+PAUSED_QUEUES = PREFIX + "paused"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
+#: Minted API tokens by their prefixes, and when each was last used.
+API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
 
 #: A ``redis.Redis`` whose replies are bytes. Its own annotations cover every way of decoding at once, so they
 #: would have to be narrowed at each call.
@@ -38,6 +46,16 @@ def listed_key(owner: str) -> str:
 def owned_key(owner: str) -> str:
     """Return the key of the ids of one API token's unfinished tasks, by the time they were submitted."""
     return f"{LIVE_TASKS}:{owner}"
+
+
+def players_key(owner: str) -> str:
+    """Return the key of the ids of the unfinished tasks of all players of one API token."""
+    return f"{LIVE_TASKS}-players:{owner}"
+
+
+def rate_key(owner: str) -> str:
+    """Return the key of the ids of the tasks that one API token began in the last minute."""
+    return f"{PREFIX}rate:{owner}"
 
 
 def record_key(task_id: str) -> str:
@@ -73,6 +91,21 @@ def artifacts_key(task_id: str) -> str:
 def worker_key(name: str) -> str:
     """Return the key of a worker's record in the fleet."""
     return f"{PREFIX}worker:{name}"
+
+
+def delivery_key(task_id: str, event: str) -> str:
+    """Return the key of one delivery to a webhook: what it tells, and how its tries went."""
+    return f"{PREFIX}delivery:{task_id}:{event}"
+
+
+def receiver_key(host: str) -> str:
+    """Return the key of the deliveries under way to one receiver, by the time when their place is free again."""
+    return f"{PREFIX}receiver:{host}"
+
+
+def sender_key(owner: str) -> str:
+    """Return the key of the deliveries under way for one API token, by the time when their place is free again."""
+    return f"{PREFIX}sender:{owner}"
 
 
 def connect(settings: Settings, *, patient: bool = False) -> Broker:
@@ -117,8 +150,13 @@ class TrustingPool(redis.ConnectionPool):
 
 
 def script(name: str) -> str:
-    """Return the named Lua script, behind what all scripts share."""
-    return (_SCRIPTS / "common.lua").read_text() + (_SCRIPTS / f"{name}.lua").read_text()
+    """Return the named Lua script of a task, behind what all of those share."""
+    return plain_script("common") + plain_script(name)
+
+
+def plain_script(name: str) -> str:
+    """Return the named Lua script as it is."""
+    return (_SCRIPTS / f"{name}.lua").read_text()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -41,3 +42,13 @@ def arguments(template: str, values: Mapping[str, object], name: str) -> list[st
     if not command or not command[0]:
         raise SettingsError(f"{name} names no program")
     return command
+
+
+def listening(url: str) -> bool:
+    """Tell whether somebody listens where an engine would."""
+    address = urlsplit(url)
+    try:
+        with socket.create_connection((address.hostname or "127.0.0.1", address.port or 80), timeout=1.0):
+            return True
+    except OSError:
+        return False

@@ -20,6 +20,8 @@ from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
+#: More layers than any model has.
+ALL_LAYERS = 999
 
 Ways = Sequence[tuple[str, bytes | None]]
 GET_ONLY: Ways = (("GET", None),)
@@ -85,7 +87,7 @@ def _model_list(props: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "llamacpp"}] if name else []}
 
 
-def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
+def from_settings(settings: Settings, *, own: bool, gpu: int | None = None) -> LlamaEngine:
     """Return the text engine that the settings describe.
 
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
@@ -93,10 +95,10 @@ def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     if not own:
         return LlamaEngine("llama-server", checked_url(settings.llm_url, "LLAMA_SERVER_URL"), start=None)
     if settings.startup_command:
-        return LlamaEngine(*_custom(settings))
+        return LlamaEngine(*_custom(settings, gpu))
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
     command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
-    command += ["--gpu-layers", str(settings.gpu_layers), "--models", str(settings.home / "models" / "text")]
+    command += ["--gpu-layers", str(gpu_layers(settings, gpu)), "--models", str(settings.home / "models" / "text")]
     if settings.llm_embeddings:
         command.append("--embeddings")
     if settings.model_url:
@@ -104,13 +106,20 @@ def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
     return LlamaEngine("xllamacpp", settings.llm_url, start=command)
 
 
-def _custom(settings: Settings) -> tuple[str, str, list[str]]:
+def gpu_layers(settings: Settings, gpu: int | None) -> int:
+    """Return how many layers go to the GPU."""
+    if settings.gpu_layers >= 0:
+        return settings.gpu_layers
+    return ALL_LAYERS if gpu is not None else 0
+
+
+def _custom(settings: Settings, gpu: int | None) -> tuple[str, str, list[str]]:
     """Return name, address and argument list of ``STARTUP_COMMAND``; it never meets a shell."""
     values = {
         "model": str(model_path(settings)) if settings.model_url else "",
         "port": settings.llm_port,
         "slots": settings.llm_slots,
-        "gpu_layers": settings.gpu_layers,
+        "gpu_layers": gpu_layers(settings, gpu),
     }
     command = arguments(settings.startup_command, values, "STARTUP_COMMAND")
     return Path(command[0]).name, settings.llm_url, command

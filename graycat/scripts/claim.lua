@@ -2,11 +2,14 @@
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
-  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'queue',
-  'first_event_ms')
+  'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
+  'webhook', 'channels', 'followed')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
-if is_terminal(state) then return {'finished'} end
+if is_terminal(state) then
+  if attempt == 0 and tonumber(redis.call('GET', dead_key(r[14])) or 0) > 0 then redis.call('DECR', dead_key(r[14])) end
+  return {'finished'}
+end
 -- Delivered twice while the first attempt lives: its lease is renewed, so leave it alone.
 if state == 'running' and tonumber(r[5] or 0) > now then return {'leased'} end
 if r[3] then
@@ -29,8 +32,9 @@ redis.call('HSETNX', record, 'started_ms', now)
 if attempt > 1 then redis.call('HDEL', record, 'progress') end
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
--- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
-local started = emit(nil, 'started', tostring(attempt))
+-- A request that waits for its answer has no use for it, and waking its process costs as much as a token.
+local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
-pass_turn(r[13], r[12])
-return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[14] and 1 or 0, started, r[12] or ''}
+tell(r[15], 'started')
+pass_turn(r[14], r[12])
+return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or ''}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from celery import Task
 from celery.exceptions import Reject
@@ -54,6 +55,10 @@ class EngineTask(Task):
         """
         raise NotImplementedError
 
+    def resume(self, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
+        """Return an attempt that goes on behind what earlier ones have published; None where that cannot be."""
+        return None
+
     def new_call(self) -> Call:
         """Return the call that an attempt waits for."""
         return Call()
@@ -80,11 +85,12 @@ class EngineTask(Task):
 
     def _attempt(self, runtime: Runtime, attempt: Attempt, call: Call) -> str:
         records = runtime.records
-        if attempt.resumed:
-            # A client may have read half an answer: another attempt would write a second beginning behind it.
-            return "failed" if records.fail(attempt, EngineLost()) else "stale"
         try:
-            status, body = self.perform(runtime, attempt, call)
+            going_on = self._resumed(runtime, attempt) if attempt.resumed else attempt
+            if going_on is None:
+                # A client may have read half an answer: this attempt would write a second beginning behind it.
+                return "failed" if records.fail(attempt, EngineLost()) else "stale"
+            status, body = self.perform(runtime, going_on, call)
         except StaleAttempt:
             return "stale"
         except Interrupted as interrupted:
@@ -105,6 +111,15 @@ class EngineTask(Task):
             return "stale"
         if stopped != Stop.SHUTDOWN:
             runtime.supervisor.suspect()
-        if any(event.kind == events.CHUNK for event in runtime.records.events(attempt.task_id)):
+        chunks = self._chunks(runtime, attempt)
+        if chunks and self.resume(attempt, chunks) is None:
             return "failed" if runtime.records.fail(attempt, error) else "stale"
         return "handed back" if runtime.records.release(attempt) else "stale"
+
+    def _resumed(self, runtime: Runtime, attempt: Attempt) -> Attempt | None:
+        chunks = self._chunks(runtime, attempt)
+        return self.resume(attempt, chunks) if chunks else attempt
+
+    @staticmethod
+    def _chunks(runtime: Runtime, attempt: Attempt) -> list[bytes]:
+        return [event.data for event in runtime.records.events(attempt.task_id) if event.kind == events.CHUNK]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from celery import shared_task
@@ -14,6 +15,7 @@ from graycat.errors import EngineError, EngineLost, EngineNonsense
 from graycat.records import Attempt
 from graycat.tasks import signatures
 from graycat.tasks.base import EngineTask
+from graycat.tasks.continuing import as_one, continued
 from graycat.tasks.pump import Flow
 from graycat.tasks.runtime import Runtime
 from graycat.tasks.signatures import Kind
@@ -24,14 +26,18 @@ class LlmTask(EngineTask):
 
     abstract = True
 
+    def resume(self, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
+        """Return an attempt that goes on behind the tokens of earlier ones, where the engine can be told so."""
+        return continued(attempt, chunks)
+
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine; stream, gather or fetch the answer."""
         kind = signatures.LLM_KINDS[attempt.kind]
         if attempt.mode == signatures.PLAIN:
             return _fetch(runtime.engine.client, kind, attempt, call)
         flow = _streamed(runtime, kind, attempt, call)
-        if attempt.mode == signatures.GATHER:
-            return 200, gather(iter(flow.events))
+        if attempt.mode in (signatures.GATHER, signatures.LIVE):
+            return 200, gather(iter((*attempt.earlier, *flow.events)))
         # A caller who picks the fields may have left out the one that tells the end.
         if not (flow.events and kind.ending in flow.events[-1]) and b'"response_fields"' not in attempt.body:
             raise EngineLost
@@ -53,7 +59,9 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         if response.status >= 400:
             raise EngineError(response.status, response.read())
         source = EventStream(call.connected, response)
-        flow = Flow(attempt, call, source, publish=attempt.mode == signatures.STREAM)
+        publish, keep = attempt.mode != signatures.GATHER, attempt.mode != signatures.STREAM
+        edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
+        flow = Flow(attempt, call, source, publish=publish, keep=keep, edit=edit)
         runtime.pump.carry(flow)
         # Read to its end, though not by http.client: the connection is good for the next call.
         response.close()

@@ -13,6 +13,7 @@ import os
 import selectors
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from graycat.engines.http import Call, Stop
 from graycat.engines.streams import EventStream
@@ -29,14 +30,28 @@ STOPS = {Verdict.CANCEL: Stop.CANCELLED, Verdict.INTERRUPT: Stop.INTERRUPTED, Ve
 
 
 class Flow:
-    """One stream on its way. ``publish``: each event is passed on; else all are kept, for whoever gathers them."""
+    """One stream on its way. ``publish``: each event is passed on; ``keep``: all are kept, for whoever gathers them.
 
-    def __init__(self, attempt: Attempt, call: Call, source: EventStream, *, publish: bool) -> None:
+    ``edit`` changes an event before anybody sees it.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        call: Call,
+        source: EventStream,
+        *,
+        publish: bool,
+        keep: bool = False,
+        edit: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self.attempt = attempt
         self.call = call
         self.source = source
         self.publish = publish
-        #: All events, or the newest one of a stream that is published.
+        self.keep = keep or not publish
+        self._edit = edit
+        #: All events, or the newest one where not all are kept.
         self.events: list[bytes] = []
         self.error: Exception | None = None
         self._count = 0
@@ -52,10 +67,14 @@ class Flow:
                 break
         if not events:
             return None
-        if not self.publish:
+        if self._edit is not None:
+            events = [self._edit(event) for event in events]
+        if self.keep:
             self.events += events
+        else:
+            self.events = events[-1:]
+        if not self.publish:
             return None
-        self.events = events[-1:]
         number = self._count + 1
         self._count += len(events)
         return Batch(self.attempt, number, events)

@@ -149,7 +149,8 @@ class SdTask(EngineTask):
         patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
         with (
             Watcher(engine, call, reporter, patience_s),
-            engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response,
+            # Sent again behind our back, an image would be made twice, the second time in nobody's count.
+            engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None, once=True) as response,
         ):
             reply = response.read()
         # Stored under the task's id alone, images of an attempt that was taken over would replace the newer one's.

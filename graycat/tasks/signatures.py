@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -13,12 +14,15 @@ from kombu import Connection
 
 #: How a worker calls its engine. STREAM: every event is passed on. GATHER: streamed all the same, because only a
 #: stream stops when it is hung up, and put together to the answer of a plain call. PLAIN: one request, one reply.
-STREAM, GATHER, PLAIN = "stream", "gather", "plain"
+#: LIVE: as GATHER, and every event is passed on too.
+STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 
 #: Calls that need a slot of the engine, and calls that do not: those have a lane of their own.
 LLM, LLM_QUICK = "llm", "llm.quick"
 #: Images, one at a time an engine.
 SD = "sd"
+#: Work that needs no engine.
+CONTROL = "control"
 #: What a worker is told beside the verdicts of a record: to leave out the rest of a batch.
 SKIP = "skip"
 
@@ -47,7 +51,7 @@ RERANK = Kind("llm.rerank", LLM, "/rerank")
 CHAT = Kind("llm.chat", LLM, "/v1/chat/completions", ending=_OPENAI_END)
 OPENAI_COMPLETION = Kind("llm.openai_completion", LLM, "/v1/completions", ending=_OPENAI_END)
 OPENAI_EMBEDDINGS = Kind("llm.openai_embeddings", LLM, "/v1/embeddings")
-RESPONSES = Kind("llm.responses", LLM, "/v1/responses")
+RESPONSES = Kind("llm.responses", LLM, "/v1/responses", ending=b"response.completed")
 MESSAGES = Kind("llm.messages", LLM, "/v1/messages", ending=b"message_stop")
 
 TOKENIZE = Kind("llm.tokenize", LLM_QUICK, "/tokenize")
@@ -77,6 +81,9 @@ KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind
 LLM_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("llm.")}
 SD_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("sd.")}
 
+#: Telling a webhook; its argument is ``TASK_ID EVENT``. None of those above: it has no record and no engine.
+DELIVER = Kind("control.deliver", CONTROL, "")
+
 
 def worker_queue(queue: str, worker: str) -> str:
     """Return the queue of tasks that are for one worker's engine alone."""
@@ -99,15 +106,16 @@ class MessageFactory:
     enters its queue in the same script that writes the record: a task is accepted whole or not at all.
     """
 
-    def __init__(self, app: Celery) -> None:
-        self._templates = {name: _template(app, kind) for name, kind in KINDS.items()}
+    def __init__(self, app: Celery, kinds: Iterable[Kind] = KINDS.values()) -> None:
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._templates = {name: _template(app, kind) for name, kind in self._kinds.items()}
 
     def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
         """Return the message that a worker finds in ``queue``: one of a model, or the kind's own (the default)."""
         envelope, body = self._templates[kind]
         payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
         text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
-        return text.replace('"@QUEUE@"', json.dumps(queue or KINDS[kind].queue)).encode()
+        return text.replace('"@QUEUE@"', json.dumps(queue or self._kinds[kind].queue)).encode()
 
 
 def _template(app: Celery, kind: Kind) -> tuple[str, str]:

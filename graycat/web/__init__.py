@@ -14,16 +14,21 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 
 from graycat import store
-from graycat.apitokens import ApiTokens
+from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
+from graycat.credentials import Credentials
+from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.limits import Limiter
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import errors, health, openapi
-from graycat.web.api import tasks
+from graycat.web import allowance, errors, health, openapi
+from graycat.web.api import events, tasks, tokens, webhooks
+from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
+from graycat.web.polling import UnchangedTasks
 from graycat.web.tickets import TicketOffice
 from graycat.web.wire import images, llamacpp, openai, sdapi
 
@@ -47,10 +52,12 @@ class Extension:
     """What the views share; ``app.extensions["graycat"]``."""
 
     settings: Settings
-    tokens: ApiTokens
+    tokens: Credentials
     fleet: Fleet
     office: TicketOffice
     artifacts: ArtifactStore
+    deliveries: Deliveries
+    limiter: Limiter
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -95,15 +102,25 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Objects keep the order in which engines wrote them.
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A mistake in it shows when the process starts, not at the first webhook.
+    allowlist(settings.webhook_allow)
     client = store.connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
-    app.extensions["graycat"] = Extension(
-        settings, ApiTokens.from_settings(settings), Fleet(client), office, open_artifacts(settings, client)
+    extension = Extension(
+        settings=settings,
+        tokens=Credentials.from_settings(settings, client),
+        fleet=Fleet(client),
+        office=office,
+        artifacts=open_artifacts(settings, client),
+        deliveries=Deliveries(client),
+        limiter=Limiter(client),
     )
+    app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
+    app.after_request(allowance.tell)
     errors.init_app(app)
     app.register_blueprint(llamacpp.bp)
     app.register_blueprint(openai.bp)
@@ -111,7 +128,12 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(images.bp)
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
+    app.register_blueprint(tokens.bp)
+    app.register_blueprint(events.bp)
+    app.register_blueprint(webhooks.bp)
+    app.register_blueprint(task_images.bp)
     app.register_blueprint(openapi.bp)
+    app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]
     hub.start()
     return app
 

@@ -13,11 +13,14 @@ WEBUI_ERROR = {"$ref": "#/components/schemas/WebuiError"}
 ERRORS = {
     400: "The request cannot be used; the message says why.",
     401: "The API token is missing or unknown.",
-    403: "The API token lacks the admin scope.",
+    403: "The API token lacks the scope that the route needs.",
     404: "There is no such thing: a route, a task, or the model that the request names.",
     405: "The route takes another method.",
+    409: "It does not fit what is there already; the message says why.",
+    410: "It is over, and its result is no longer kept.",
     413: "The body, or a text or an image in it, is too large.",
     422: "The engine does not take this body; its answer says what is wrong.",
+    429: "The API token is over one of its limits; Retry-After and RateLimit-* tell which and when.",
     499: "The task was cancelled while its caller waited.",
     500: "The engine failed at this request.",
     501: "The engine does not offer this.",
@@ -26,9 +29,9 @@ ERRORS = {
     504: "The task ran past its deadline.",
 }
 #: Of routes that run a task.
-TASK_ERRORS = (400, 401, 404, 405, 413, 499, 500, 501, 502, 503, 504)
+TASK_ERRORS = (400, 401, 403, 404, 405, 413, 429, 499, 500, 501, 502, 503, 504)
 #: Of views that run none, where they are not public.
-VIEW_ERRORS = (401, 404, 405, 500, 503)
+VIEW_ERRORS = (401, 403, 404, 405, 429, 500, 503)
 
 PREFER = {
     "name": "Prefer",

@@ -6,27 +6,38 @@ from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
-from graycat.tasks.signatures import LLM
+from graycat.fleet import WorkerStatus, serving
+from graycat.tasks.signatures import CONTROL, LLM
 from graycat.web.auth import token_auth
 
 bp = Blueprint("health", __name__)
 
 PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A1111_URL or SD_STARTUP_COMMAND"
+CONTROL_NOTE = "webhooks wait, nobody consumes control: start graycat worker control"
 
 
 @bp.get("/health")
+@bp.get("/v1/health")
 def live() -> ResponseReturnValue:
     """Tell that this process answers; says nothing of engines."""
     return jsonify(status="ok")
 
 
 @bp.post("/health")
+@bp.post("/v1/health")
 @token_auth.login_required
 def healthy() -> ResponseReturnValue:
     """Tell a Unity client whether a model would answer it (its reading: any 2xx is alive)."""
     if not current_app.extensions["graycat"].serving(LLM):
         raise EngineNotReady
     return jsonify(status="ok")
+
+
+def _troubles(workers: list[WorkerStatus]) -> str:
+    """Return what keeps workers from consuming, as far as they tell."""
+    told = [f"{w.name}: {w.trouble} ({w.failures} failures in a row)" for w in workers if w.trouble]
+    told += [f"{w.name} is paused" for w in workers if w.paused]
+    return "; " + "; ".join(told) if told else ""
 
 
 @bp.get("/ready")
@@ -39,10 +50,13 @@ def ready() -> ResponseReturnValue:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
         {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
-         "slots": w.slots, "busy": w.busy}
+         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "paused": w.paused, "failures": w.failures,
+         "trouble": w.trouble}
         for w in workers
     ]  # fmt: skip
     missing = extension.missing_queues(workers)
-    reason = f"nobody consumes {', '.join(missing)}" if missing else ""
+    reason = f"nobody consumes {', '.join(missing)}{_troubles(workers)}" if missing else ""
     notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
+    # No reason to send nobody here: tasks run, and are told of later.
+    notes += [] if serving(workers, CONTROL) else [CONTROL_NOTE]
     return jsonify(ready=not missing, reason=reason, notes=notes, workers=report), 503 if missing else 200

@@ -36,10 +36,10 @@ def operation(endpoint: str) -> dict[str, Any]:
         return {**told, **_request_body(endpoint), **_webui(endpoint)}
     if endpoint.startswith("images."):
         return {"tags": ["images"], **_request_body(endpoint), **_render(_RENDER_ERRORS, ERROR)}
-    if endpoint == "tasks.image":
+    if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The copy that If-None-Match names is this image still."}}
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((400, *VIEW_ERRORS))}}
-    if endpoint == "tasks.preview":
+    if endpoint == "task_images.preview":
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors(VIEW_ERRORS)}}
     return {}
 

@@ -74,8 +74,8 @@ def _keys(route: Route) -> list[tuple[str, str]]:
 def _task_operation(route: Route) -> dict[str, Any]:
     success = answer(JSON, description="The engine's answer.")
     if route.streams:
-        success["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-    failures = errors((*TASK_ERRORS, 403) if route.admin else TASK_ERRORS)
+        success["200"]["content"]["text/event-stream"] = {}
+    failures = errors(TASK_ERRORS)
     operation: dict[str, Any] = {
         "summary": route.summary,
         "tags": [route.tag],

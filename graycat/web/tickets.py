@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,6 +45,8 @@ class Submission:
     #: Seconds; None: the settings' for such a kind.
     queue_ttl_s: float | None = None
     exec_timeout_s: float | None = None
+    #: Fields of a task that its owner looks at by its id.
+    shown: Mapping[str, str] | None = None
 
 
 class TicketOffice:
@@ -56,9 +59,9 @@ class TicketOffice:
         self._app = app
         self._messages = MessageFactory(app)
 
-    def submit(self, submission: Submission) -> Ticket:
+    def submit(self, submission: Submission, task_id: str = "") -> Ticket:
         """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
-        watch = self.hub.watch(uuid4().hex)
+        watch = self.hub.watch(task_id or uuid4().hex)
         try:
             self._create(watch.task_id, submission, self.hub.channel)
         except GraycatError:
@@ -73,13 +76,12 @@ class TicketOffice:
         waits, runs = (s.sd_queue_ttl_s, s.sd_exec_timeout_s) if image else (s.queue_ttl_s, s.exec_timeout_s)
         return submission.queue_ttl_s or waits, submission.exec_timeout_s or runs
 
-    def enqueue(self, submission: Submission) -> str:
-        """Accept a task that nobody waits for; return its id. Raises as ``submit``."""
-        task_id = uuid4().hex
-        self._create(task_id, submission, channel="")
-        return task_id
+    def enqueue(self, submission: Submission, task_id: str = "") -> tuple[str, bool]:
+        """Accept a task that nobody waits for; return its id, and whether it is new. Raises as ``submit``."""
+        task_id = task_id or uuid4().hex
+        return task_id, self._create(task_id, submission, channel="")
 
-    def _create(self, task_id: str, submission: Submission, channel: str) -> None:
+    def _create(self, task_id: str, submission: Submission, channel: str) -> bool:
         queue_ttl_s, exec_timeout_s = self.deadlines(submission)
         task = NewTask(
             id=task_id,
@@ -92,8 +94,9 @@ class TicketOffice:
             request_id=submission.request_id,
             queue_ttl_s=queue_ttl_s,
             exec_timeout_s=exec_timeout_s,
+            shown=submission.shown,
         )
-        self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
+        return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> None:
         """Ask a task to stop, and tell the worker that runs it."""

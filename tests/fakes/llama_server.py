@@ -10,16 +10,29 @@ import argparse
 import asyncio
 import json
 import time
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 PROPS = {"default_generation_settings": {"n_ctx": 4096}, "model_path": "fake.gguf", "chat_template": "{{ messages }}"}
 REASONS = {200: "OK", 404: "Not Found", 400: "Bad Request"}
+NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
+#: Routes that need no slot, with their answers.
+QUICK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "/health": lambda _: {"status": "ok"},
+    "/tokenize": lambda body: {"tokens": [ord(letter) for letter in str(body.get("content", ""))]},
+    "/detokenize": lambda body: {"content": "".join(map(chr, body.get("tokens", [])))},
+    "/apply-template": lambda body: {"prompt": "".join(part["content"] for part in body.get("messages", []))},
+}
 
 
 class Connection(asyncio.Protocol):
     """One kept connection; requests come one after the other."""
 
     options: argparse.Namespace
+    #: Requests so far by path, and generations that go on; GET /stats tells them.
+    seen: ClassVar[Counter[str]] = Counter()
+    running: ClassVar[set[Connection]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where answers go."""
@@ -48,22 +61,25 @@ class Connection(asyncio.Protocol):
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> None:
         """Answer one request."""
+        if path == "/stats":
+            self.reply(200, {"seen": self.seen, "running": len(self.running)})
+            return
+        self.seen[path] += 1
         if method == "GET" and self.options.post_only:
-            self.reply(404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}})
-        elif path == "/health":
-            self.reply(200, {"status": "ok"})
+            self.reply(404, NOT_FOUND)
+        elif path in QUICK:
+            self.reply(200, QUICK[path](body))
         elif path == "/props":
             # undreamai_server and old servers do not tell their slots.
             slots = {} if self.options.post_only else {"total_slots": self.options.slots}
             self.reply(200, PROPS | slots)
         elif path == "/v1/models" and not self.options.post_only:
             self.reply(200, {"object": "list", "data": [{"id": self.options.model, "object": "model"}]})
-        elif path == "/tokenize":
-            self.reply(200, {"tokens": [1, 2, 3]})
-        elif path == "/completion" and body.get("stream"):
-            self.streaming = asyncio.create_task(self.generate(int(body.get("n_predict", 8))))
+        elif path in ("/completion", "/v1/chat/completions") and method == "POST":
+            tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
+            self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream"))))
         else:
-            self.reply(404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}})
+            self.reply(404, NOT_FOUND)
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
         """Send a whole answer."""
@@ -71,23 +87,58 @@ class Connection(asyncio.Protocol):
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
         self.transport.write(head.encode() + b"\r\n\r\n" + data)
 
-    async def generate(self, tokens: int) -> None:
-        """Stream tokens, ``interval`` seconds apart."""
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
-        for number in range(tokens):
-            # The time of writing, so that whoever reads it knows how long it took.
-            self.event({"index": 0, "content": f"{time.time():.6f} ", "tokens": [number], "stop": False})
-            await asyncio.sleep(self.options.interval)
-        final = {"index": 0, "content": "", "tokens": [], "stop": True, "tokens_predicted": tokens}
-        self.event(final | {"generation_settings": {"stream": True}, "stop_type": "limit"})
-        self.transport.write(b"0\r\n\r\n")
+    async def generate(self, tokens: int, path: str, stream: bool) -> None:
+        """Generate tokens, ``interval`` seconds apart; send each at once, or all at the end."""
+        write = (self.native if path == "/completion" else self.chat) if stream else self.nothing
+        if stream:
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+        self.running.add(self)
+        text = ""
+        try:
+            for number in range(tokens):
+                # The time of writing, so that whoever reads it knows how long it took.
+                piece = f"{time.time():.6f} "
+                text += piece
+                write(piece, number)
+                await asyncio.sleep(self.options.interval)
+        finally:
+            self.running.discard(self)
+        if stream:
+            write("", tokens, last=True)
+            self.transport.write(b"0\r\n\r\n")
+        elif path == "/completion":
+            self.reply(200, {"index": 0, "content": text, "tokens": [], "stop": True, "tokens_predicted": tokens})
+        else:
+            self.reply(200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
         self.streaming = None
+
+    def nothing(self, piece: str, number: int, *, last: bool = False) -> None:
+        """Send nothing yet."""
+
+    def native(self, piece: str, number: int, *, last: bool = False) -> None:
+        """Send an event of ``/completion``."""
+        event: dict[str, Any] = {"index": 0, "content": piece, "tokens": [] if last else [number], "stop": last}
+        if last:
+            event |= {"tokens_predicted": number, "generation_settings": {"stream": True}, "stop_type": "limit"}
+        self.event(event)
+
+    def chat(self, piece: str, number: int, *, last: bool = False) -> None:
+        """Send an event of ``/v1/chat/completions``."""
+        self.event(
+            {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": "length" if last else None}]}
+        )
+        if last:
+            self.chunk(b"data: [DONE]\n\n")
 
     def event(self, event: dict[str, Any]) -> None:
         """Send one event as one chunk, as llama.cpp does."""
-        data = b"data: " + json.dumps(event).encode() + b"\n\n"
+        # Without spaces, as llama.cpp writes it: graycat looks for the end of a stream in its bytes.
+        self.chunk(b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n")
+
+    def chunk(self, data: bytes) -> None:
+        """Send a chunk."""
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 

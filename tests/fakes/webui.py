@@ -24,6 +24,8 @@ from tests.fakes.webui_personalities import PERSONALITIES
 
 #: These come from a bundled extension, outside the core's authentication.
 UNAUTHENTICATED = (f"{PREFIX}/loras", f"{PREFIX}/refresh-loras")
+#: How the line of a generation begins; its prompt follows.
+ASKED = "asked for:"
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB"
 
 
@@ -37,15 +39,22 @@ class Handler(WSGIHandler):
 
 
 class FailingRenderer(Renderer):
-    """Fails every generation. ``fail``: "oom", "hang" or "drop"; None for none."""
+    """Prints a line a generation, and fails some. ``fail``: "oom", "hang" or "drop"; None for none.
 
-    def __init__(self, step_s: float, fail: str | None) -> None:
+    ``fails``: the generations that do, counted from the first; None for all.
+    """
+
+    def __init__(self, step_s: float, fail: str | None, fails: int | None = None) -> None:
         super().__init__(step_s)
         self.fail = fail
+        self.fails = fails
+        self.asked = 0
 
     def generate(self, job: str, fields: Body) -> Body:
         """Begin, then fail; a hanging one keeps the lock for ever and heeds no interrupt."""
-        if self.fail is None:
+        self.asked += 1
+        print(f"{ASKED} {fields['prompt']}", flush=True)  # noqa: T201 (whoever counts renders reads the log)
+        if self.fail is None or (self.fails is not None and self.asked > self.fails):
             return super().generate(job, fields)
         with self.jobs.running(job):
             self.jobs.prepare()
@@ -91,6 +100,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--personality", choices=PERSONALITIES, default="a1111")
     parser.add_argument("--fail", choices=["oom", "hang", "drop"], help="how every generation fails")
+    parser.add_argument("--fails", type=int, help="how many of the first generations fail; all by default")
     parser.add_argument("--auth", metavar="USER:PASS", help="ask for it, as --api-auth does")
     parser.add_argument("--loading", type=float, default=0.0, help="seconds of 404 after the port opened")
     parser.add_argument("--closed", type=float, default=0.0, help="seconds before the port opens")
@@ -99,7 +109,7 @@ def main() -> None:
     # sd-server loads its model before it listens.
     before_port = options.personality == "sd-server"
     time.sleep(options.closed + (options.loading if before_port else 0))
-    app = PERSONALITIES[options.personality](FailingRenderer(options.step_s, options.fail))
+    app = PERSONALITIES[options.personality](FailingRenderer(options.step_s, options.fail, options.fails))
     if options.loading and not before_port:
         hide(app, options.loading)
     if options.auth:

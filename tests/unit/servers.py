@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ class Seen:
     answers: dict[str, Answer]
     url: str = ""
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
     connections: int = 0
     asked: threading.Event = field(default_factory=threading.Event)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -53,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.seen.requests.append((self.command, self.path, body))
         self.seen.asked.set()
         answer = self.seen.answers.get(f"{self.command} {self.path}", reply(404, {"error": {"code": 404}}))
@@ -90,11 +93,13 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def http_server(answers: Mapping[str, Answer]) -> Iterator[Seen]:
+def http_server(answers: Mapping[str, Answer], tls: ssl.SSLContext | None = None) -> Iterator[Seen]:
     """Run a server for the block; what it has seen says where it listens."""
     seen = Seen(dict(answers))
     server = Server(("127.0.0.1", 0), type("ScriptedHandler", (Handler,), {"seen": seen}))
-    seen.url = f"http://127.0.0.1:{server.server_address[1]}"
+    seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

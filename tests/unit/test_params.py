@@ -6,6 +6,7 @@ import pytest
 
 from graycat import params
 from graycat.errors import PromptTooLarge, RequestError
+from graycat.tokenerrors import LimitExceeded
 
 #: Bodies that are no JSON object, and a word of the complaint.
 UNREADABLE = [
@@ -41,23 +42,27 @@ def test_a_body_keeps_fields_that_graycat_does_not_know() -> None:
     assert params.read_object(raw) == {"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": None}
 
 
-@pytest.mark.parametrize("prompt", ["", "Hi", [], [1, 2], ["Hi", 1], ["a", "b"], [[1, 2], [3]]])
-def test_a_prompt_may_be_text_ids_or_a_list_of_both(prompt: Any) -> None:
+@pytest.mark.parametrize(
+    "prompt", ["", "Hi", [], [1, 2], ["Hi", 1], ["a", "b"], [[1, 2], [3]], {"prompt_string": "Hi"}]
+)
+def test_a_prompt_may_be_text_ids_a_list_of_both_or_an_object(prompt: Any) -> None:
     assert params.completion_prompt({"prompt": prompt}) == prompt
 
 
-@pytest.mark.parametrize("body", [{}, {"prompt": None}, {"prompt": 1}, {"prompt": True}, {"prompt": {"text": "Hi"}}])
+@pytest.mark.parametrize("body", [{}, {"prompt": None}, {"prompt": 1}, {"prompt": True}])
 def test_a_completion_without_a_usable_prompt_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="prompt"):
         params.completion_prompt(body)
 
 
-@pytest.mark.parametrize(("body", "wanted"), [({}, False), ({"stream": False}, False), ({"stream": True}, True)])
+@pytest.mark.parametrize(
+    ("body", "wanted"), [({}, False), ({"stream": False}, False), ({"stream": None}, False), ({"stream": True}, True)]
+)
 def test_a_caller_who_says_so_gets_a_stream(body: dict[str, Any], wanted: bool) -> None:
     assert params.streams(body) is wanted
 
 
-@pytest.mark.parametrize("stream", ["true", 1, 0, None, [], {}])
+@pytest.mark.parametrize("stream", ["true", 1, 0, [], {}])
 def test_a_stream_that_is_no_bool_is_refused(stream: Any) -> None:
     with pytest.raises(RequestError, match="stream"):
         params.streams({"stream": stream})
@@ -69,6 +74,7 @@ def test_a_stream_that_is_no_bool_is_refused(stream: Any) -> None:
         {"prompt": "Hi"},
         {"prompt": [1, 2, 3]},
         {"prompt": ["Hi", 1]},
+        {"prompt": {"prompt_string": "Hi"}},
         {"prompt": "Hi", "n": 1, "n_cmpl": 1, "response_fields": []},
         {"prompt": "Hi", "n_probs": 3, "stop": [], "return_tokens": False},
     ],
@@ -99,3 +105,59 @@ def test_every_text_that_a_model_reads_counts(field: str) -> None:
     params.check_size({field: "a" * 10, "sampler_name": "b" * 100}, 10)
     with pytest.raises(PromptTooLarge, match="11 characters"):
         params.check_size({field: "a" * 11}, 10)
+
+
+@pytest.mark.parametrize(
+    ("body", "written"),
+    [
+        ({}, {"n_predict": 100}),
+        ({"n_predict": None}, {"n_predict": 100}),
+        ({"n_predict": -1}, {"n_predict": 100}),
+        ({"n_predict": "5"}, {"n_predict": 100}),
+        ({"n_predict": True}, {"n_predict": 100}),
+        # An engine that is old reads none but its own.
+        ({"max_tokens": 30}, {"n_predict": 30}),
+        ({"max_completion_tokens": 30, "max_tokens": 20}, {"n_predict": 20}),
+        # It might count for more.
+        ({"n_predict": 30, "max_tokens": -1}, {"max_tokens": 30}),
+        ({"n": 4}, {"n_predict": 25}),
+        ({"n_cmpl": 3}, {"n_predict": 33}),
+        ({"prompt": ["a", "b"]}, {"n_predict": 50}),
+        ({"prompt": [[1, 2], [3]], "n": 2}, {"n_predict": 25}),
+        ({"prompt": [1, 2, 3]}, {"n_predict": 100}),
+        ({"prompt": []}, {"n_predict": 100}),
+    ],
+)
+def test_a_length_is_written_in_where_the_engine_would_find_none(body: dict[str, Any], written: dict[str, Any]) -> None:
+    assert params.cap_tokens(body, "n_predict", 100) == body | written
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"n_predict": 100}, {"n_predict": 0}, {"n_predict": 99.5}, {"n_predict": 50, "n": 2}, {"n_predict": 1, "n": -1}],
+)
+def test_a_body_that_says_enough_is_the_same_one(body: dict[str, Any]) -> None:
+    assert params.cap_tokens(body, "n_predict", 100) is body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n_predict": 101},
+        {"max_tokens": 101},
+        {"n_predict": 5, "max_output_tokens": 1e18},
+        {"n_predict": 51, "n": 2},
+        {"n_predict": 34, "prompt": ["a", "b", "c"]},
+        {"prompt": ["a"] * 101},
+        {"n": 101},
+    ],
+)
+def test_a_longer_answer_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(LimitExceeded, match="100 tokens"):
+        params.cap_tokens(body, "n_predict", 100)
+
+
+def test_a_field_that_nobody_knows_is_refused() -> None:
+    params.refuse_unknown({"name": "game"}, ("name", "limits"))
+    with pytest.raises(RequestError, match="'limit'; there are name, limits"):
+        params.refuse_unknown({"name": "game", "limit": 1}, ("name", "limits"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,12 @@ def _data_error(error: GraycatError) -> bytes:
 
 
 def _messages_error(error: GraycatError) -> bytes:
-    body = {"type": "error", "error": {"type": error.type, "message": str(error)}}
+    # What comes out of a task's events is an EngineError around the body that says what it was.
+    kind, message = error.type, str(error)
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        told = json.loads(error.encoded())["error"]
+        kind, message = told["type"], told["message"]
+    body = {"type": "error", "error": {"type": kind, "message": message}}
     return b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n"
 
 

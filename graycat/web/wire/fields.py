@@ -7,13 +7,14 @@ from typing import Any
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": -1}
 _TEXTS = {"oneOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_MEDIA = {"type": "object", "properties": {"prompt_string": _TEXT}, "required": ["prompt_string"]}
 _OBJECTS = {"type": "array", "items": {"type": "object"}}
 
 #: JSON schema of each field, its meaning within.
 FIELDS: dict[str, dict[str, Any]] = {
     "prompt": {
-        "oneOf": [_TEXT, {"type": "array", "items": {"oneOf": [_TEXT, {"type": "integer"}]}, "minItems": 1}],
-        "description": "Text, token ids, or a list of prompts.",
+        "oneOf": [_TEXT, {"type": "array", "items": {"oneOf": [_TEXT, {"type": "integer"}]}, "minItems": 1}, _MEDIA],
+        "description": "Text, token ids, a list of prompts, or an object with prompt_string and multimodal_data.",
     },
     "n_predict": _COUNT | {"description": "Most tokens to generate; -1: until the model ends."},
     "max_tokens": _COUNT | {"description": "Most tokens to generate."},

@@ -20,7 +20,7 @@ EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web", "llm", "quic
 
 def test_every_process_of_the_procfile_is_started() -> None:
     processes = up.read_procfile(ROOT / "Procfile", Settings())
-    assert {"broker", "web", "llm", "quick"} <= set(processes)
+    assert {"broker", "web", "llm", "quick", "control"} <= set(processes)
     assert processes["broker"] == "graycat broker"
 
 

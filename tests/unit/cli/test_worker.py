@@ -32,7 +32,7 @@ def options_of(arguments: list[str]) -> dict[str, str]:
     return {name: value for name, value in zip(arguments, arguments[1:], strict=False) if name.startswith("--")}
 
 
-@pytest.mark.parametrize(("kind", "queues"), [("llm", "llm,llm.batch"), ("quick", "llm.quick")])
+@pytest.mark.parametrize(("kind", "queues"), [("llm", "llm,llm.batch"), ("quick", "llm.quick"), ("control", "control")])
 def test_a_worker_takes_the_queues_of_its_kind(started: Any, kind: str, queues: str) -> None:
     result = CliRunner().invoke(worker, [kind])
     assert result.exit_code == 3
@@ -48,16 +48,23 @@ def test_a_worker_may_be_named(started: Any) -> None:
     assert options_of(started[0][1])["--hostname"] == "llm@gpu-7"
 
 
+def test_a_worker_without_an_engine_has_a_number_of_threads(started: Any) -> None:
+    for kind in ("control", "llm"):
+        CliRunner().invoke(worker, [kind])
+    control, llm = (options_of(arguments) for _, arguments in started)
+    assert (control["--concurrency"], llm.get("--concurrency")) == ("16", None)
+
+
 def test_an_unknown_kind_is_a_usage_error(started: Any) -> None:
     result = CliRunner().invoke(worker, ["cook"])
     assert (result.exit_code, started) == (2, [])
-    assert "'llm', 'quick'" in result.output
+    assert "'control', 'llm', 'quick'" in result.output
 
 
 @pytest.mark.parametrize("kind", QUEUES)
-def test_every_kind_s_queues_exist_and_need_an_engine(started: Any, kind: str) -> None:
+def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, kind: str) -> None:
     CliRunner().invoke(worker, [kind])
     app = started[0][0]
     assert set(QUEUES[kind].split(",")) <= set(celeryconfig.QUEUES)
     app.amqp.queues.select(QUEUES[kind].split(","))
-    assert has_engine(type("Worker", (), {"app": app}))
+    assert has_engine(type("Worker", (), {"app": app})) is (kind != "control")

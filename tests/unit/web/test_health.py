@@ -5,8 +5,9 @@ import pytest
 from tests.unit.helpers import AT_ONCE_S, Stopwatch, eventually
 
 
-def test_a_process_that_answers_is_alive(web) -> None:
-    response = web.get("/health")
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_a_process_that_answers_is_alive(web, path: str) -> None:
+    response = web.get(path)
     assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
@@ -17,8 +18,9 @@ def test_without_workers_nothing_is_ready(web) -> None:
     assert all(queue in response.json["reason"] for queue in ("llm", "llm.quick", "sd"))
 
 
-def test_a_unity_client_is_told_that_no_model_would_answer(web) -> None:
-    response = web.post("/health", data=b"")
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_a_unity_client_is_told_that_no_model_would_answer(web, path: str) -> None:
+    response = web.post(path, data=b"")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json["error"]["type"] == "unavailable_error"
 
@@ -40,6 +42,15 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "busy": 1,
     }
     assert web.post("/health", data=b"").status_code == 200
+
+
+def test_without_a_control_worker_everything_is_ready_and_webhooks_wait(web, report) -> None:
+    assert any("webhooks wait" in note for note in web.get("/ready").json["notes"])
+    assert "control" not in web.get("/ready").json["reason"]
+    report("control", engine="", props="")
+    response = web.get("/ready")
+    assert not [note for note in response.json["notes"] if "webhooks" in note]
+    assert [(worker["engine"], worker["state"]) for worker in response.json["workers"]] == [("", "ready")]
 
 
 @pytest.mark.parametrize("changes", [{"consuming": False}, {"engine_state": "loading"}, {"engine_state": "stopped"}])

@@ -1,0 +1,29 @@
+-- Put a due delivery on the control queue. KEYS: the due deliveries, the delivery, the queue, then the places that hold
+-- only so many deliveries at once: its receiver's, its owner's.
+-- ARGV: member, now (ms), lease (ms), how long it is put off where a place is full (ms), Celery message, then how many
+-- each place holds.
+-- Returns 1; 0 where another poller was faster or nothing is left to tell; -1 where a place is full.
+local due, delivery, queue = KEYS[1], KEYS[2], KEYS[3]
+local member, now, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local score = redis.call('ZSCORE', due, member)
+if not score or tonumber(score) > now then return 0 end
+if redis.call('HGET', delivery, 'state') ~= 'pending' then
+  redis.call('ZREM', due, member)
+  return 0
+end
+for i = 4, #KEYS do
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+  -- Its own place, which an attempt that died has left behind.
+  redis.call('ZREM', KEYS[i], member)
+  if redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[i + 2]) then
+    redis.call('ZADD', due, now + ARGV[4], member)
+    return -1
+  end
+end
+for i = 4, #KEYS do
+  redis.call('ZADD', KEYS[i], now + lease, member)
+  redis.call('PEXPIRE', KEYS[i], lease)
+end
+redis.call('ZADD', due, now + lease, member)
+redis.call('LPUSH', queue, ARGV[5])
+return 1

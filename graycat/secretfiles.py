@@ -1,0 +1,26 @@
+"""Secrets that graycat makes itself: each in a file of its own, readable by its owner only."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+
+def kept(path: Path, make: Callable[[], str]) -> str:
+    """Return the secret in ``path``; at the first call it is made."""
+    if path.exists():
+        return path.read_text().strip()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(make() + "\n")
+    try:
+        # Appears whole or not at all, and only once: of two processes that start together, one wins.
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_text().strip()

@@ -1,0 +1,70 @@
+"""Duties of a worker: done by one thread beside its tasks, each when it is due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery.worker import state
+
+from graycat import store
+from graycat.errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: Where kombu keeps the delivery tags of unacknowledged messages, by the time of their delivery.
+UNACKED_INDEX = "unacked_index"
+
+
+class Duties:
+    """A thread. What it does is due by the clock, so a slow broker delays it and nothing else."""
+
+    def __init__(self, name: str, tick_s: float, duties: Sequence[tuple[float, Callable[[], Any]]]) -> None:
+        """``duties``: each with the seconds between two times; ``tick_s``: those between two looks at what is due."""
+        self._duties = duties
+        self._tick_s = tick_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread; returns when it has ended."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        due = [0.0] * len(self._duties)
+        while not self._stopping.wait(self._tick_s):
+            for place, (every_s, duty) in enumerate(self._duties):
+                if time.monotonic() < due[place]:
+                    continue
+                due[place] = time.monotonic() + every_s
+                try:
+                    duty()
+                except BrokerUnavailable:
+                    logger.warning("broker unavailable", extra={"duty": duty.__name__})
+
+
+def renew_messages(client: store.Broker) -> None:
+    """Keep the messages that this worker holds from being delivered to others. Raises BrokerUnavailable."""
+    reserved = _snapshot(state.reserved_requests)
+    tags = [request.message.delivery_tag for request in reserved if not request.acknowledged]
+    if tags:
+        # XX: never bring a message back that was acknowledged a moment ago.
+        with store.broker_errors():
+            client.zadd(UNACKED_INDEX, dict.fromkeys(tags, time.time()), xx=True)
+
+
+def _snapshot(requests: Any) -> list[Any]:
+    """Return Celery's set of requests as a list; it changes in other threads while it is read."""
+    while True:
+        try:
+            return list(requests)
+        except RuntimeError:
+            continue

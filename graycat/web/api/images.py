@@ -1,0 +1,39 @@
+"""The images of a task, and its preview while it renders."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, request
+from flask.typing import ResponseReturnValue
+
+from graycat.imagereplies import content_type
+from graycat.taskerrors import TaskNotFound
+from graycat.web.api import shown
+from graycat.web.auth import token_auth
+
+bp = Blueprint("task_images", __name__)
+
+
+@bp.get("/tasks/<task_id>/images/<int:number>")
+@token_auth.login_required
+def image(task_id: str, number: int) -> ResponseReturnValue:
+    """Return an image of a task, as the engine made it."""
+    task_id, _ = shown.find(task_id)
+    found = current_app.extensions["graycat"].artifacts.get(task_id, number)
+    if found is None:
+        raise TaskNotFound
+    artifact, data = found
+    response = Response(data, content_type=artifact.content_type)
+    response.set_etag(artifact.sha256)
+    response.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    return response.make_conditional(request)
+
+
+@bp.get("/tasks/<task_id>/preview")
+@token_auth.login_required
+def preview(task_id: str) -> ResponseReturnValue:
+    """Return the newest preview of a task that renders."""
+    task_id, _ = shown.find(task_id)
+    data = current_app.extensions["graycat"].office.records.preview(task_id)
+    if data is None:
+        raise TaskNotFound
+    return Response(data, content_type=content_type(data), headers={"Cache-Control": "no-store"})

@@ -1,0 +1,259 @@
+"""The bare engine and graycat are asked the same: the answers are equal, but where docs/differences.md says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.llama_wire import SETTLED, Ask, Wire, read
+from tests.processes import eventually
+from tests.stack import ROOT, Client, Stack
+
+CHAT = [{"role": "user", "content": "1, 2, 3,"}]
+SAID: dict[str, Any] = {"messages": CHAT, "max_tokens": 3}
+SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+LONG = "recommendations for characteristics " * 100
+#: More tokens than the context has, in fewer characters than graycat takes.
+TOO_LONG = "word " * 9000
+
+#: Requests that stream or not, as they are asked: path and body.
+BOTH: dict[str, tuple[str, dict[str, Any]]] = {
+    "a completion": ("/completion", {"prompt": "1, 2,", "n_predict": 3}),
+    "a completion by its other name": ("/completions", {"prompt": "1, 2,", "n_predict": 3}),
+    "token ids": ("/completion", {"prompt": [2, 818, 64622], "n_predict": 3}),
+    "several prompts": ("/completion", {"prompt": ["1, 2,", [2, 818]], "n_predict": 1}),
+    "a prompt as media have it": ("/completion", {"prompt": {"prompt_string": "1, 2,"}, "n_predict": 3}),
+    "stop words": ("/completion", {"prompt": "1, 2, 3, 4,", "n_predict": 8, "stop": ["6"]}),
+    "a grammar": ("/completion", {"prompt": "Is it?", "n_predict": 3, "grammar": 'root ::= "yes" | "no"'}),
+    "a schema": ("/completion", {"prompt": "JSON:", "n_predict": 16, "json_schema": SCHEMA}),
+    "probabilities": ("/completion", {"prompt": "The", "n_predict": 3, "n_probs": 3}),
+    "progress": ("/completion", {"prompt": "1, 2,", "n_predict": 2, "return_progress": True}),
+    "a bad field": ("/completion", {"prompt": "x", "n_predict": "many"}),
+    "a bad grammar": ("/completion", {"prompt": "x", "n_predict": 1, "grammar": "root ::= ("}),
+    "no prompts": ("/completion", {"prompt": [], "n_predict": 1}),
+    "tokens that do not exist": ("/completion", {"prompt": [99999999], "n_predict": 1}),
+    "too long a prompt": ("/completion", {"prompt": TOO_LONG, "n_predict": 1}),
+    "openai: a completion": ("/v1/completions", {"prompt": "1, 2,", "max_tokens": 3}),
+    "openai: log probabilities": ("/v1/completions", {"prompt": "1, 2,", "max_tokens": 2, "logprobs": 2}),
+    "openai: no prompt": ("/v1/completions", {}),
+    "openai: too long a prompt": ("/v1/completions", {"prompt": TOO_LONG, "max_tokens": 1}),
+    "a chat": ("/v1/chat/completions", SAID),
+    "a chat by its other name": ("/chat/completions", SAID),
+    "a chat's log probabilities": ("/v1/chat/completions", SAID | {"logprobs": True, "top_logprobs": 2}),
+    "a chat with a count": ("/v1/chat/completions", SAID | {"stream_options": {"include_usage": True}}),
+    "a chat after a schema": (
+        "/v1/chat/completions",
+        SAID | {"max_tokens": 16, "response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+    ),
+    "a chat of nothing": ("/v1/chat/completions", {"max_tokens": 1}),
+    "a chat of a string": ("/v1/chat/completions", {"messages": "Hi", "max_tokens": 1}),
+    "a chat of nobody": ("/v1/chat/completions", {"messages": [{"role": "user"}], "max_tokens": 1}),
+    "a chat with a picture": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
+    ),
+    "a chat too hot": ("/v1/chat/completions", SAID | {"temperature": "hot"}),
+    "a chat too long": ("/v1/chat/completions", {"messages": [{"role": "user", "content": TOO_LONG}]}),
+    "tools that are none": ("/v1/chat/completions", SAID | {"tools": "all"}),
+    "a response": ("/v1/responses", {"input": "1, 2, 3,", "max_output_tokens": 3}),
+    "a response to nothing": ("/v1/responses", {}),
+    "a message": ("/v1/messages", SAID),
+    "a message of nothing": ("/v1/messages", {"max_tokens": 3}),
+    "infill": ("/infill", {"input_prefix": "def f(", "input_suffix": "return", "n_predict": 3}),
+}  # fmt: skip
+
+WHOLE: dict[str, Ask] = {
+    "several answers": Ask("/completion", {"prompt": "1, 2,", "n_predict": 2, "n": 2}),
+    "several choices": Ask("/v1/chat/completions", SAID | {"n": 2}),
+    "several prompts of openai": Ask("/v1/completions", {"prompt": ["1, 2,", "a b"], "max_tokens": 2}),
+    "a stream of null": Ask("/v1/chat/completions", SAID | {"stream": None}),
+    "tokenize": Ask("/tokenize", {"content": "naïve", "with_pieces": True}),
+    "tokenize a mix": Ask("/tokenize", {"content": [1, "a"]}),
+    "tokenize a number": Ask("/tokenize", {"content": 7}),
+    "detokenize": Ask("/detokenize", {"tokens": [818, 64622]}),
+    "detokenize a string": Ask("/detokenize", {"tokens": "x"}),
+    "detokenize what does not exist": Ask("/detokenize", {"tokens": [99999999]}),
+    "a template": Ask("/apply-template", {"messages": CHAT}),
+    "a template of nobody": Ask("/apply-template", {"messages": [{"role": 1}]}),
+    "embeddings off": Ask("/embeddings", {"content": "x"}),
+    "embeddings off by their other name": Ask("/embedding", {"content": "x"}),
+    "openai: embeddings off": Ask("/v1/embeddings", {"input": "x"}),
+    **{f"{path} off": Ask(path, {"query": "x", "documents": ["a"]}) for path in ("/rerank", "/reranking")},
+    **{f"{path} off": Ask(path, {"query": "x", "documents": ["a"]}) for path in ("/v1/rerank", "/v1/reranking")},
+    "a chat's tokens": Ask("/v1/chat/completions/input_tokens", {"messages": CHAT}),
+    "a chat's tokens by its other name": Ask("/chat/completions/input_tokens", {"messages": CHAT}),
+    "a response's tokens": Ask("/v1/responses/input_tokens", {"input": "1, 2,"}),
+    "a message's tokens": Ask("/v1/messages/count_tokens", {"messages": CHAT}),
+    "the tokens of nothing": Ask("/v1/messages/count_tokens", {}),
+    **{f"get {path}": Ask(path, method="GET") for path in ("/health", "/v1/health", "/props", "/models", "/v1/models")},
+    **{f"get {path}": Ask(path, method="GET") for path in ("/slots", "/lora-adapters")},
+}  # fmt: skip
+
+#: How an answer differs, by the row of the document that says so.
+Differs = Callable[[Wire, Wire], object]
+
+
+def becomes(status: int, kind: str = "") -> Differs:
+    """Return a check: the engine would answer something else, graycat says this."""
+
+    def check(bare: Wire, given: Wire) -> None:
+        assert given.status == status
+        assert (bare.status, bare.content) != (given.status, given.content)
+        assert not kind or given.error == kind
+
+    return check
+
+
+def loses_the_prompt(bare: Wire, given: Wire) -> None:
+    """Check that a last event is without its prompt, and the rest is equal."""
+    assert bare.content[-2][1].pop("prompt").endswith(LONG)
+    assert given == bare
+
+
+def loses_the_half_character(bare: Wire, given: Wire) -> None:
+    """Check that half a character is not there, and the rest is equal."""
+    assert (bare.content.pop("content"), given.content.pop("content")) == ("\ufffd", "")
+    assert given == bare
+
+
+INVALID, UNKNOWN = "invalid_request_error", "not_found_error"
+LAST_EVENT = "streamed `/completion`, last event over 3,000 bytes"
+HALF = "whole `/completion` cut in the middle of a character"
+HEALTH, PROPS = "`GET /health`", "`POST /props`"
+TEMPLATE = "`/props`, `/template`, `/v1/models`"
+BODY = "a body that is no JSON object, no `prompt`, a `stream` that is no bool"
+LIMITS, MODEL = "a body or a text over graycat's limits", "`model` that no worker has"
+METHOD, NOWHERE = "a route asked with another method", "a route that nobody has"
+CLOSED = (
+    "routes that load models, change properties, save slots, proxy, read others' streams or count for the operator "
+    "(`/metrics`)"
+)
+OWN = "routes of graycat's own: `/ready`, `/docs`, `/openapi.json`, `/tasks/{id}`; `Prefer: respond-async`"
+
+DIFFERENT: list[tuple[Ask, Differs]] = [
+    (Ask("/completion", {"prompt": LONG, "n_predict": 1, "stream": True}, row=LAST_EVENT), loses_the_prompt),
+    (
+        Ask("/completion", {"prompt": "x", "grammar": 'root ::= "𓀀𓀀𓀀𓀀"', "n_predict": 2}, row=HALF),
+        loses_the_half_character,
+    ),
+    (Ask("/health", row=HEALTH), becomes(200)),
+    (Ask("/v1/health", row=HEALTH), becomes(200)),
+    (Ask("/props", {"stream": False}, row=PROPS), becomes(200)),
+    (Ask("/template", {}, row=TEMPLATE), becomes(200)),
+    (Ask("/completion", {}, row=BODY), becomes(400, INVALID)),
+    (Ask("/completion", {"prompt": 7}, row=BODY), becomes(400, INVALID)),
+    (Ask("/completion", data=b"{", row=BODY), becomes(400, INVALID)),
+    (Ask("/tokenize", [], row=BODY), becomes(400, INVALID)),
+    (Ask("/v1/chat/completions", data=b"", row=BODY), becomes(400, INVALID)),
+    (Ask("/v1/chat/completions", SAID | {"stream": 1}, row=BODY), becomes(400, INVALID)),
+    (Ask("/tokenize", {"content": "x" * 400_001}, row=LIMITS), becomes(413, "prompt_too_large")),
+    (Ask("/tokenize", {"other": "x" * 4_200_000}, row=LIMITS), becomes(413, "body_too_large")),
+    (Ask("/v1/chat/completions", SAID | {"model": "nobody's"}, row=MODEL), becomes(404, "model_not_found")),
+    (Ask("/v1/chat/completions", SAID | {"model": "?", "stream": True}, row=MODEL), becomes(404, "model_not_found")),
+    *(
+        (Ask(path, method=method, row=METHOD), becomes(405, "method_not_allowed"))
+        for method, path in (("GET", "/completion"), ("GET", "/v1/responses"), ("POST", "/models"), ("PUT", "/slots"))
+    ),
+    *((Ask(path, {}, row=NOWHERE), becomes(404, UNKNOWN)) for path in ("/", "/nowhere", "/api/chat")),
+    *(
+        (Ask(path, {}, method, row=CLOSED), becomes(404, UNKNOWN))
+        for method, path in (
+            *(("GET", "/metrics"), ("POST", "/models/load"), ("POST", "/slots/0?action=erase"), ("GET", "/cors-proxy")),
+            *(("GET", "/v1/stream/1"), ("POST", "/tools"), ("POST", "/v1/chat/completions/control")),
+        )
+    ),
+    (Ask("/lora-adapters", [], row=CLOSED), becomes(403, "permission_error")),
+    *((Ask(path, method="GET", row=OWN), becomes(200)) for path in ("/ready", "/docs", "/openapi.json")),
+    (Ask("/tasks/1", method="GET", row=OWN), becomes(404, "task_not_found")),
+    (Ask("/tokenize", {"content": "x"}, headers={"Prefer": "respond-async"}, row=OWN), becomes(202)),
+]
+
+#: Rows that one request and its answer cannot show, and the test that shows them.
+ELSEWHERE = {
+    "streamed native routes, `data: ` inside a text": "test_differences.py::test_data_inside_a_text_",
+    "streams that wait": "test_quick_lane.py::test_streams_that_wait_",
+    "`/embeddings` for `UnityPlayer/` agents": "test_openai_client.py::test_embeddings_",
+    "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",
+    "request headers": "test_differences.py::test_a_header_of_the_caller_",
+    "answer headers": "test_differences.py::test_a_header_of_the_engine_",
+}
+
+
+def settle(body: Any) -> Any:
+    """Return a body whose answer does not depend on the run, where it is one that generates."""
+    generates = isinstance(body, dict) and {"n_predict", "max_tokens", "max_output_tokens"} & set(body)
+    return SETTLED | body if generates else body
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", BOTH)
+def test_an_answer_is_that_of_the_bare_engine(api: Client, engine: Client, name: str, stream: bool) -> None:
+    path, body = BOTH[name]
+    ask = Ask(path, settle(body) | {"stream": stream})
+    bare, given = read(ask.send(engine)), read(ask.send(api))
+    assert given == bare
+    assert (given.kind == "text/event-stream") == (stream and given.status == 200)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_answer_that_never_streams_is_that_of_the_bare_engine(api: Client, engine: Client, name: str) -> None:
+    ask = Ask(WHOLE[name].path, settle(WHOLE[name].body), WHOLE[name].method)
+    assert read(ask.send(api)) == read(ask.send(engine))
+
+
+@pytest.mark.parametrize(
+    ("ask", "differs"), DIFFERENT, ids=[f"{a.method} {a.path} {place}" for place, (a, _) in enumerate(DIFFERENT)]
+)
+def test_what_differs_differs_as_the_document_says(api: Client, engine: Client, ask: Ask, differs: Differs) -> None:
+    sent = Ask(ask.path, settle(ask.body), ask.method, ask.data, ask.headers)
+    differs(read(sent.send(engine)), read(sent.send(api)))
+
+
+def test_each_row_of_the_document_has_its_test_and_no_test_is_without_its_row() -> None:
+    lines = (ROOT / "docs" / "differences.md").read_text().splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:]
+    shown = {ask.row for ask, _ in DIFFERENT}
+    assert set(rows) == shown | set(ELSEWHERE)
+    assert not shown & set(ELSEWHERE)
+    for place in ELSEWHERE.values():
+        name, _, test = place.partition("::")
+        assert re.search(rf"^def {test}", (ROOT / "tests" / "integration" / name).read_text(), re.MULTILINE), place
+
+
+def test_data_inside_a_text_is_written_so_that_unity_does_not_split_there(api: Client, engine: Client) -> None:
+    body = SETTLED | {"prompt": "Say data: 1", "n_predict": 1, "stream": True}
+    bare, given = Ask("/completion", body).send(engine), Ask("/completion", body).send(api)
+    assert (b"Say data: 1" in bare.content, b"Say data: 1" in given.content) == (True, False)
+    assert rb"Say data\u003a 1" in given.content
+    last = (answer.text.split("\n\n")[-2].removeprefix("data: ") for answer in (bare, given))
+    assert len({re.search(r'"prompt":"(.*?)"', text.replace(r"\u003a", ":"))[1] for text in last}) == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/completion"), ("GET", "/props"), ("GET", "/v1/models")])
+def test_without_an_api_token_nothing_is_told(stack: Stack, method: str, path: str) -> None:
+    for token in ("", "unknown"):
+        client = Client(stack.url, token)
+        with client.session:
+            answer = client.request(method, path, json={"prompt": "x"} if method == "POST" else None)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (401, "authentication_error")
+
+
+def test_a_header_of_the_caller_does_not_reach_the_engine(api: Client, engine: Client) -> None:
+    body = SETTLED | SAID | {"stream": True}
+    for name, client in (("bare", engine), ("given", api)):
+        assert client.post("/v1/chat/completions", body, headers={"X-Conversation-Id": name}).status_code == 200
+    kept = engine.post("/v1/streams/lookup", {"conversation_ids": ["bare", "given"]}).json()
+    assert [stream["conversation_id"] for stream in kept] == ["bare"]
+
+
+def test_a_header_of_the_engine_does_not_reach_the_caller(api: Client, engine: Client, stack: Stack) -> None:
+    for path in ("/tokenize", "/v1/models"):
+        bare = engine.request("OPTIONS", path, headers={"Origin": "http://page"})
+        given = api.request("OPTIONS", path, headers={"Origin": "http://page"})
+        assert "Access-Control-Allow-Origin" in bare.headers
+        assert not [name for name in given.headers if name.startswith("Access-Control")]
+        assert given.headers["Server"] != bare.headers["Server"]
+    eventually(lambda: stack.busy() == 0, 20)
