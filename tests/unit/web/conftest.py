@@ -52,7 +52,6 @@ def web_without_broker(no_broker: Settings) -> FlaskClient:
 
 
 @pytest.fixture
-@pytest.fixture
 def told(broker: Valkey) -> Iterator[Callable[[], Any]]:
     """Return how to read the next command that is sent to the workers; None while there is none."""
     with broker.client.pubsub(ignore_subscribe_messages=True) as pubsub:
