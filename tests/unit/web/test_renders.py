@@ -63,10 +63,9 @@ def test_who_does_not_want_to_wait_gets_the_task_s_address(web, render) -> None:
     assert (response.status_code, response.headers["Preference-Applied"]) == (202, "respond-async")
     attempt = render(RED)
     shown = web.get(response.headers["Location"]).json
-    assert (shown["id"], shown["result"]["images"]) == (
-        attempt.task_id,
-        [{"url": f"/tasks/{attempt.task_id}/images/0"}],
-    )
+    address = f"/tasks/{attempt.task_id}/images/0"
+    assert (shown["id"], shown["result"]["images"]) == (attempt.task_id, [{"url": address}])
+    assert web.get(address).data == RED
 
 
 def test_an_image_task_has_an_image_task_s_deadlines(web_with, take, records) -> None:
