@@ -31,6 +31,10 @@ LOOK_EVERY_S = 0.25
 #: Seconds between two lines that say what is still missing.
 TELL_EVERY_S = 5.0
 
+#: What to try first, where text is served, and where only images are.
+COMPLETION = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
+IMAGE = '{"prompt": "a lighthouse"}'
+
 
 @click.command()
 @click.option("--procfile", type=click.Path(path_type=Path, exists=True), help="Another list of processes.")
@@ -93,7 +97,8 @@ class Processes(honcho.manager.Manager):
 
     def _any_stopped(self) -> bool:
         """Tell whether a process has ended that should not have; a worker that was drained has done as it was told."""
-        ended = {name: process["returncode"] for name, process in self._processes.items()}
+        # What runs has none yet.
+        ended = {name: process.get("returncode") for name, process in self._processes.items()}
         return any(code is not None and (code != 0 or name not in self.drainable) for name, code in ended.items())
 
     def _all_started(self) -> bool:
@@ -169,12 +174,13 @@ def announce(settings: Settings, secret: str) -> None:
             told_at = time.monotonic()
             click.echo(f"graycat: starting ... {reason}")
         time.sleep(LOOK_EVERY_S)
+    path, body = ("/completion", COMPLETION) if settings.run_llm else ("/generate-image", IMAGE)
     click.echo(
         f"\ngraycat is ready at {address}\n"
         f"API token: {secret}\n\n"
         f"Try it:\n"
-        f"  curl {address}/completion -H 'Authorization: Bearer {secret}' \\\n"
-        f"""    -d '{{"prompt": "The lighthouse keeper said", "n_predict": 32}}'\n\n"""
+        f"  curl {address}{path} -H 'Authorization: Bearer {secret}' \\\n"
+        f"    -d '{body}'\n\n"
         f"Ctrl-C stops everything.\n"
     )
 

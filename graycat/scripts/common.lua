@@ -61,8 +61,9 @@ local function is_fair(queue)
   -- Behind the colon is a model's name or a worker's, which may be anything.
   return not string.find(queue, '^[^:]*%.quick')
 end
-local function turn_key(queue, owner) return prefix .. 'turn:' .. queue .. ':' .. owner end
-local function aside_key(queue, owner) return prefix .. 'aside:' .. queue .. ':' .. owner end
+-- Owners and queues may have colons in their names, so that two of each could meet in one key.
+local function turn_key(queue, owner) return prefix .. 'turn:' .. owner .. '\0' .. queue end
+local function aside_key(queue, owner) return prefix .. 'aside:' .. owner .. '\0' .. queue end
 local function owners_key(queue) return prefix .. 'owners:' .. queue end
 local function aside_count(queue) return prefix .. 'asides:' .. queue end
 -- How many messages lie in a queue whose tasks have ended: they take nobody's place.

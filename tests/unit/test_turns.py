@@ -92,6 +92,13 @@ def test_each_other_queue_has_turns_of_its_own(records, client, queue: str) -> N
     assert order(records, tasks, queue) == "a3 b1 a4"
 
 
+def test_names_with_colons_do_not_meet(records, client) -> None:
+    first = accepted(records, owner="game:alice", queue="llm")
+    second = accepted(records, owner="alice", queue="llm:game")
+    assert [client.llen(queue) for queue in ("llm", "llm:game")] == [1, 1]
+    assert (records.place(first), records.place(second)) == (1, 1)
+
+
 def test_a_holder_that_is_cancelled_lets_the_next_go_on(records, client) -> None:
     tasks = submitted(records, "a1 a2 a3")
     records.cancel(tasks["a1"])
