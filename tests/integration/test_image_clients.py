@@ -124,16 +124,16 @@ def test_who_does_not_wait_finds_the_images_by_the_task(anna: Client) -> None:
     assert (accepted.status_code, accepted.headers["Location"]) == (202, f"/tasks/{task_id}")
     task = eventually(lambda: ended(anna, task_id), PATIENCE_S)
     assert (task["state"], task["status"], task["attempt"]) == ("succeeded", 200, 1)
-    assert task["result"]["images"] == [{"artifact": 0}, {"artifact": 1}]
-    prompts = [Picture.of(anna.get(f"/tasks/{task_id}/images/{number}").content).prompt for number in (0, 1)]
-    assert prompts == ["a fox", "a fox"]
+    urls = [image["url"] for image in task["result"]["images"]]
+    assert urls == [f"/tasks/{task_id}/images/0", f"/tasks/{task_id}/images/1"]
+    assert [Picture.of(anna.get(url).content).prompt for url in urls] == ["a fox", "a fox"]
 
 
 def test_generate_image_can_be_left_alone_too(anna: Client) -> None:
     accepted = anna.post("/generate-image", QUICK | {"prompt": "a fox"}, headers={"Prefer": "respond-async"})
     assert accepted.status_code == 202
     task = eventually(lambda: ended(anna, accepted.json()["id"]), PATIENCE_S)
-    assert task["result"]["images"] == [{"artifact": 0}]
+    assert Picture.of(anna.get(task["result"]["images"][0]["url"]).content).prompt == "a fox"
 
 
 def ended(caller: Client, task_id: str) -> Any:

@@ -16,7 +16,9 @@ BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 COMMANDS = [line.partition("  #")[0] for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 CURLS = [line.strip() for line in COMMANDS if line.strip().startswith("curl ")]
 #: Run by .ci/run itself, by the tests of `graycat up`, or shown output.
-ELSEWHERE = {"make run", "make test", "PORT=8001 LLM_PORT=1338 GRAYCAT_HOME=./var2 make run"}
+ELSEWHERE = {"make run", "make test", "PORT=8001 LLM_PORT=1338 SD_PORT=7861 GRAYCAT_HOME=./var2 make run"}
+#: What a stack with an image engine answers.
+IMAGES = ("/sdapi/", "/generate-image", "/v1/images/")
 
 
 def test_every_command_is_one_that_a_test_runs() -> None:
@@ -27,15 +29,18 @@ def test_every_command_is_one_that_a_test_runs() -> None:
 
 
 @pytest.mark.parametrize("command", CURLS)
-def test_a_curl_line_is_answered(stack: Stack, command: str) -> None:
+def test_a_curl_line_is_answered(request: pytest.FixtureRequest, command: str) -> None:
+    about_images = any(path in command for path in IMAGES)
+    stack: Stack = request.getfixturevalue("studio" if about_images else "stack")
     words = shlex.split(command.replace("$TOKEN", stack.token).replace("gc_...", stack.token))
     options = list(zip(words, words[1:], strict=False))
     headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
-    data = next((value for name, value in options if name == "-d"), None)
+    data, user = (next((value for name, value in options if name == flag), None) for flag in ("-d", "-u"))
     path = words[1].removeprefix("http://127.0.0.1:8000")
     client = Client(stack.url)
     with client.session:
-        answer = client.request("POST" if data else "GET", path, data=data, headers=headers)
+        auth = tuple(user.split(":", 1)) if user else None
+        answer = client.request("POST" if data else "GET", path, data=data, headers=headers, auth=auth)
     assert answer.status_code == 200
     assert answer.content
 

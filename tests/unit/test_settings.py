@@ -28,6 +28,8 @@ READ = [
     ("exporter_port", "EXPORTER_PORT", "9809", 9809),
     ("run_llm", "RUN_LLM", "false", False),
     ("run_sd", "RUN_SD", "0", False),
+    ("llm_gpus", "LLM_GPUS", "0,1", "0,1"),
+    ("sd_gpus", "SD_GPUS", "auto", "auto"),
     ("a1111_url", "A1111_URL", "http://box:7860", "http://box:7860"),
     ("sd_startup_command", "SD_STARTUP_COMMAND", "webui.sh --port {port}", "webui.sh --port {port}"),
     ("sd_queue_ttl_s", "GRAYCAT_SD_QUEUE_TTL_S", "300", 300.0),

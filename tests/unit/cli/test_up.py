@@ -15,7 +15,8 @@ from graycat.settings import Settings
 from tests.unit.helpers import ROOT, free_port
 from tests.unit.servers import http_server, reply
 
-EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web", "llm", "quick")}
+EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web")}
+EVERYTHING |= {name: f"graycat worker {name}" for name in ("llm", "quick")}
 
 
 def test_every_process_of_the_procfile_is_started() -> None:

@@ -58,7 +58,28 @@ def test_a_worker_without_an_engine_has_a_number_of_threads(started: Any) -> Non
 def test_an_unknown_kind_is_a_usage_error(started: Any) -> None:
     result = CliRunner().invoke(worker, ["cook"])
     assert (result.exit_code, started) == (2, [])
-    assert "'control', 'llm', 'quick'" in result.output
+    assert "No such command 'cook'" in result.output
+
+
+def test_a_worker_is_named_after_its_gpu_and_knows_it(started: Any) -> None:
+    CliRunner().invoke(worker, ["sd", "--gpu", "2"])
+    ((app, arguments),) = started
+    assert options_of(arguments)["--hostname"] == f"sd@{socket.gethostname()}-gpu2"
+    assert app.graycat_gpu == 2
+
+
+@pytest.mark.parametrize("words", [["drain", "llm@box"], ["pause", "llm@box"], ["resume", "llm@box"]])
+def test_a_worker_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    told: list[tuple[str, list[str]]] = []
+
+    def broadcast(_control: Any, command: str, _arguments: Any, destination: list[str], **_: Any) -> list[Any]:
+        told.append((command, destination))
+        return []
+
+    monkeypatch.setattr("celery.app.control.Control.broadcast", broadcast)
+    result = CliRunner().invoke(worker, words)
+    assert (result.exit_code, told) == (3, [(f"{words[0]}_worker", ["llm@box"])])
+    assert "no worker 'llm@box' answers" in result.output
 
 
 @pytest.mark.parametrize("kind", QUEUES)

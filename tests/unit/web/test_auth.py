@@ -7,7 +7,7 @@ import pytest
 from graycat.mintedtokens import Grant
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import SECRET
+from tests.unit.helpers import BEARER, SECRET
 from tests.unit.web.conftest import client_of
 
 ASYNC = {"Prefer": "respond-async"}
@@ -160,3 +160,57 @@ def test_while_the_broker_is_down_only_who_is_kept_there_has_to_wait(web, web_wi
         for given in (secret, SECRET, "gc_" + "x" * 60)
     ]
     assert statuses == [503, 400, 401]
+
+
+WEBUI = [
+    ("POST", "/sdapi/v1/txt2img"),
+    ("POST", "/sdapi/v1/img2img"),
+    ("POST", "/sdapi/v1/options"),
+    ("POST", "/sdapi/v1/png-info"),
+    ("POST", "/sdapi/v1/interrupt"),
+    ("GET", "/sdapi/v1/samplers"),
+    ("GET", "/sdapi/v1/options"),
+    ("GET", "/sdapi/v1/progress"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), WEBUI)
+@pytest.mark.parametrize(
+    "login", [None, ("me", "wrong-secret"), ("me", ""), (SECRET, ""), (SECRET, "me"), ("tests", f"{SECRET}x")], ids=str
+)
+def test_the_webui_s_routes_send_strangers_away_in_its_own_words(
+    stranger, client, method: str, path: str, login
+) -> None:
+    response = stranger.open(path, method=method, json={}, auth=login)
+    assert (response.status_code, response.json["error"]) == (401, "HTTPException")
+    assert "API token" in response.json["detail"]
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize(("method", "path"), WEBUI)
+@pytest.mark.parametrize("user", ["me", "", "tests", "grün"])
+def test_webui_clients_may_send_the_api_token_as_their_password(stranger, method: str, path: str, user: str) -> None:
+    headers = {"Prefer": "respond-async"}
+    assert stranger.open(path, method=method, json={}, auth=(user, SECRET), headers=headers).status_code != 401
+    assert stranger.open(path, method=method, json={}, headers=BEARER | headers).status_code != 401
+
+
+@pytest.mark.parametrize("given", ["Basic", "Basic ", "Basic !!!", "Basic bWU=", "Basic \xfc", "Digest me", "Bearer"])
+def test_a_login_that_cannot_be_read_is_none(stranger, given: str) -> None:
+    assert stranger.get("/sdapi/v1/progress", headers={"Authorization": given}).status_code == 401
+
+
+def test_who_came_by_password_owns_what_it_asks_for(stranger, take) -> None:
+    stranger.post("/sdapi/v1/txt2img", json={}, auth=("me", SECRET), headers={"Prefer": "respond-async"})
+    assert take("sd").owner == "tests"
+
+
+@pytest.mark.parametrize(("method", "path"), PROTECTED)
+def test_other_routes_take_no_password(stranger, method: str, path: str) -> None:
+    assert stranger.open(path, method=method, json={"prompt": "Hi"}, auth=("me", SECRET)).status_code == 401
+
+
+def test_an_admin_by_password_is_an_admin(web_with, report) -> None:
+    web = web_with(admins="tests")
+    del web.environ_base["HTTP_AUTHORIZATION"]
+    assert web.post("/sdapi/v1/options", json={}, auth=("me", SECRET)).status_code == 503
