@@ -56,6 +56,9 @@ class ProgressReporter:
         try:
             seen = json.loads(reply)
             state = seen["state"]
+            if state["job_count"] == 0:
+                # It is not at it yet, and tells of its last render.
+                return None
             return {
                 "progress": round(min(max(float(seen["progress"]), 0.0), 1.0), 3),
                 "eta_s": round(max(float(seen["eta_relative"]), 0.0), 1),

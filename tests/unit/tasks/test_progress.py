@@ -88,6 +88,11 @@ def test_a_job_that_only_begins_has_no_batches_yet(scene: Scene) -> None:
     assert scene.events()[0]["jobs"] == 0
 
 
+def test_an_engine_s_last_render_is_not_taken_for_this_one(scene: Scene) -> None:
+    scene.report(progress(0.0, job_count=0, sampling_step=60, sampling_steps=60))
+    assert scene.events() == []
+
+
 @pytest.mark.parametrize(
     "said", [b"", b"<html>", b"[]", {"progress": 0.5}, progress() | {"progress": None}, progress(sampling_step="a")]
 )

@@ -81,11 +81,14 @@ def test_a_render_s_answer_is_small_and_its_images_are_whole(broker: Valkey, a11
 
 def test_a_render_tells_how_far_it_is_and_shows_a_preview(broker: Valkey, a1111: WebUI) -> None:
     with image_worker_at(broker, a1111.url) as worker:
-        task_id = accept(worker, body=fox(steps=40))
-        worker.run(task_id)
+        task_id = accept(worker, body=fox(steps=140))
+        end = begin(worker, a1111, task_id)
+        eventually(lambda: worker.records.preview(task_id))
+        worker.runtime.running.stop(task_id, Stop.INTERRUPTED)
+        end()
         told = [json.loads(e.data) for e in worker.records.events(task_id) if e.kind == "progress"]
         assert [t["progress"] for t in told] == sorted(t["progress"] for t in told)
-        assert {t["steps"] for t in told if t["step"]} == {40}
+        assert {t["steps"] for t in told if t["step"]} == {140}
         assert any(t["preview"] for t in told)
         preview = worker.records.preview(task_id)
         assert preview is not None

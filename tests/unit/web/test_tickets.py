@@ -218,7 +218,7 @@ def test_a_task_has_the_deadlines_of_its_kind_unless_it_names_its_own(
     office_with, records, kind, given, deadlines
 ) -> None:
     office = office_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
-    task_id = office.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
+    task_id, _ = office.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
     record = records.get(task_id)
     waits_ms = int(record["queue_deadline_ms"]) - int(record["submitted_ms"])
     assert (waits_ms / 1000, int(record["exec_timeout_ms"]) / 1000) == deadlines
