@@ -24,6 +24,13 @@ if attempt >= tonumber(ARGV[3]) then
   conclude('failed', 502, 'error', ARGV[5])
   return {'lost'}
 end
+-- Bulk work has the gaps: there is none while an interactive task is on its way from aside into the queue.
+local head, model = string.match(r[14], '^([^.:]+)%.batch(.*)$')
+if head then
+  for _, queue in ipairs({head, head .. model}) do
+    if tonumber(redis.call('GET', aside_count(queue)) or 0) > 0 then return {'yield'} end
+  end
+end
 attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)

@@ -1,7 +1,7 @@
 -- Shared by every script of a task. KEYS: the record (hash), its events (stream), the live tasks (sorted set).
 -- Time is the broker's own clock, so that machines with wrong clocks agree.
 local record, stream, live = KEYS[1], KEYS[2], KEYS[3]
-local task_id = string.match(record, '[^:]+$')
+local task_id = string.match(record, '[^:]*$')
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -56,7 +56,7 @@ end
 -- Turns. In a queue that is shared, API tokens take turns: of each only one waiting task has its message in the queue,
 -- the others wait aside and follow one by one as it is claimed. So a token with 500 tasks delays another's by one.
 -- What is asked often and at once answered (`.quick`) goes without.
-local prefix = string.sub(record, 1, -#task_id - 6)
+local prefix = string.match(live, '^(.*:)live$')
 local function is_fair(queue)
   -- Behind the colon is a model's name or a worker's, which may be anything.
   return not string.find(queue, '^[^:]*%.quick')
@@ -65,6 +65,8 @@ end
 local function turn_key(queue, owner) return prefix .. 'turn:' .. owner .. '\0' .. queue end
 local function aside_key(queue, owner) return prefix .. 'aside:' .. owner .. '\0' .. queue end
 local function owners_key(queue) return prefix .. 'owners:' .. queue end
+-- The queues in which owners wait, for the sweeper.
+local turns_key = prefix .. 'turns'
 local function aside_count(queue) return prefix .. 'asides:' .. queue end
 -- How many messages lie in a queue whose tasks have ended: they take nobody's place.
 local function dead_key(queue) return prefix .. 'dead:' .. queue end
@@ -80,6 +82,7 @@ local function take_turn(queue, owner, id, message)
   local t = redis.call('TIME')
   redis.call('SET', turn_key(queue, owner), id)
   redis.call('ZADD', owners_key(queue), t[1] * 1000000 + t[2], owner)
+  redis.call('SADD', turns_key, queue)
   redis.call('LPUSH', queue, message)
 end
 
@@ -90,6 +93,7 @@ local function next_turn(queue, owner)
     if not id then
       redis.call('DEL', turn_key(queue, owner))
       redis.call('ZREM', owners_key(queue), owner)
+      if redis.call('EXISTS', owners_key(queue)) == 0 then redis.call('SREM', turns_key, queue) end
       return
     end
     redis.call('DECR', aside_count(queue))

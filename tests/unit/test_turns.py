@@ -86,9 +86,9 @@ def test_quick_calls_go_without_turns(records, client) -> None:
 
 @pytest.mark.parametrize("queue", ["llm:a-model", "llm:a.quick.model", "sd:@sd@box", "llm.batch", "sd.batch:m"])
 def test_each_other_queue_has_turns_of_its_own(records, client, queue: str) -> None:
-    shared = submitted(records, "a1 a2")
+    shared = submitted(records, "a1 b2")
     tasks = submitted(records, "a3 a4 b1", queue=queue)
-    assert waiting(client, shared) == "a1"
+    assert waiting(client, shared) == "a1 b2"
     assert order(records, tasks, queue) == "a3 b1 a4"
 
 
@@ -198,6 +198,45 @@ def test_a_broker_that_lost_the_holder_s_message_gets_it_again(records, client, 
     assert sweep() == 2
     assert sorted(waiting(client, tasks).split()) == ["a1", "b1"]
     assert sorted(order(records, tasks).split()) == ["a1", "a2", "b1"]
+
+
+def test_the_sweeper_forgets_turns_of_which_nothing_is_left(records, client, sweep) -> None:
+    tasks = submitted(records, "a1 a2 a3 b1")
+    for name in ("a1", "a2", "a3"):
+        client.delete(store.record_key(tasks[name]))
+    assert sweep() == 0
+    assert client.get("graycat:asides:llm") == b"0"
+    assert client.keys("graycat:aside:*") == []
+    assert order(records, tasks) == "b1"
+    assert client.smembers("graycat:turns") == set()
+
+
+@pytest.mark.parametrize(("queue", "batch"), [("llm", "llm.batch"), ("llm:m", "llm.batch:m"), ("sd", "sd.batch:@a")])
+def test_bulk_work_yields_while_an_interactive_task_waits_aside(records, queue: str, batch: str) -> None:
+    bulk = accepted(records, owner="a", queue=batch)
+    tasks = submitted(records, "b1 b2", queue=queue)
+    first = take(records, queue)
+    assert isinstance(first, Attempt)
+    claimed(records, bulk)
+    again = accepted(records, owner="c", queue=batch)
+    tasks |= submitted(records, "b3", queue=queue)
+    assert records.claim(again, "llm@here") == "yield"
+    assert records.get(again)["state"] == "queued"
+    assert order(records, tasks, queue) == "b2 b3"
+    assert claimed(records, again).number == 1
+
+
+def test_bulk_work_of_one_engine_does_not_yield_to_the_other_s(records) -> None:
+    submitted(records, "a1 a2", queue="sd")
+    assert claimed(records, accepted(records, queue="llm.batch")).number == 1
+
+
+def test_a_sweeper_gets_to_every_task_however_many_there_are(records, client, sweep, monkeypatch) -> None:
+    monkeypatch.setattr("graycat.tasks.sweeper.SWEEP_LIMIT", 2)
+    tasks = submitted(records, "a1 b1 c1 d1 e1")
+    client.delete("llm")
+    assert [sweep() for _ in range(4)] == [2, 2, 1, 0]
+    assert sorted(waiting(client, tasks).split()) == sorted(tasks)
 
 
 def test_what_waits_aside_is_not_taken_for_lost(records, client, sweep) -> None:
