@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from graycat import store
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
-from tests.unit.helpers import Valkey, changed, claimed, eventually
+from tests.unit.helpers import Valkey, claimed, eventually
 from tests.unit.live import LiveServer, serving
 from tests.unit.servers import broker_that_says
+
+#: Applications live as long as their hubs' threads, which nobody ends: collected before, they would leave open
+#: connections to the broker behind, and pytest complains of those.
+KEPT: list[Flask] = []
 
 
 @pytest.fixture(scope="session")
@@ -95,9 +100,16 @@ def take(broker: Valkey, records: TaskRecords) -> Callable[..., Attempt]:
 
 
 @pytest.fixture(scope="session")
-def live_server(valkey: Valkey) -> Iterator[LiveServer]:
-    """Yield the web application behind a real socket; its streams are never silent for long."""
-    with serving(create_app(changed(valkey.settings, keepalive_s=0.2))) as server:
+def shared_app(valkey: Valkey) -> Flask:
+    """Return the web application that all tests share."""
+    KEPT.append(create_app(valkey.settings))
+    return KEPT[-1]
+
+
+@pytest.fixture(scope="session")
+def live_server(shared_app: Flask) -> Iterator[LiveServer]:
+    """Yield the shared application behind a real socket."""
+    with serving(shared_app) as server:
         yield server
 
 

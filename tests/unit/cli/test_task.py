@@ -28,7 +28,7 @@ def graycat(live, monkeypatch, tmp_path) -> Graycat:
     monkeypatch.setenv("PORT", str(urlsplit(live.url).port))
     monkeypatch.setenv("API_TOKENS", f"tests:{SECRET}")
 
-    def invoke(*words: str, stdin: str = "", patience_s: float = 0.2) -> Result:
+    def invoke(*words: str, stdin: str = "", patience_s: float = 5.0) -> Result:
         options = [] if "--help" in words else [f"--patience={patience_s}"]
         result = CliRunner().invoke(cli, ["task", *words, *options], input=stdin, catch_exceptions=False)
         assert SECRET not in result.output

@@ -20,9 +20,11 @@ IDS = ["1-1", "1-2", "2-0"]
 def feed() -> Callable[..., Any]:
     """Return how to read the events of a server that answers in turn."""
 
-    def read(*answers: Answer, task: Answer = RUNNING, seen: list[dict[str, str]] | None = None) -> list[Event]:
+    def read(
+        *answers: Answer, task: Answer = RUNNING, seen: list[dict[str, str]] | None = None, patience_s: float = 5.0
+    ) -> list[Event]:
         script = {"GET /tasks/a1": task, "GET /tasks/a1/events?format=ndjson": in_turn(*answers, seen=seen)}
-        with http_server(script) as server, Client(server.url, patience_s=0.2) as client:
+        with http_server(script) as server, Client(server.url, patience_s=patience_s) as client:
             return list(client.task("a1").events())
 
     return read
@@ -72,7 +74,7 @@ def test_nothing_left_is_the_end(feed) -> None:
 
 def test_a_server_that_breaks_every_connection_is_given_up(feed, pauses) -> None:
     with pytest.raises(Unreachable, match="breaks every connection"):
-        feed(stream(ONE, then=drop), stream(b"", then=drop))
+        feed(stream(ONE, then=drop), stream(b"", then=drop), patience_s=0.2)
     assert len(pauses) > 2
 
 

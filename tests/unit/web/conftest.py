@@ -28,11 +28,6 @@ def client_of(app: Flask) -> FlaskClient:
     return client
 
 
-@pytest.fixture(scope="session")
-def shared_app(valkey: Valkey) -> Flask:
-    return create_app(valkey.settings)
-
-
 @pytest.fixture
 def web(broker: Valkey, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """Return a client of the application that all tests share, which looks at the fleet anew each time."""
