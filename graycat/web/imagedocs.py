@@ -48,10 +48,10 @@ def _webui(endpoint: str) -> dict[str, Any]:
     if endpoint in _RENDERS:
         return _render(_RENDER_ERRORS, WEBUI_ERROR)
     if endpoint in _CHANGES:
-        return {"responses": {**answer(JSON), **errors((*_RENDER_ERRORS, 403), WEBUI_ERROR)}}
+        return {"responses": {**answer(JSON), **errors(_RENDER_ERRORS, WEBUI_ERROR)}}
     takes_body = (400, 413) if endpoint in BODIES else ()
     parameters = [_SKIP_IMAGE] if endpoint == "sdapi.progress" else []
-    responses = {**answer(JSON), **errors((401, 405, 500, 503, *takes_body), WEBUI_ERROR)}
+    responses = {**answer(JSON), **errors((401, 403, 405, 500, 503, *takes_body), WEBUI_ERROR)}
     return {"parameters": parameters, "responses": responses}
 
 
