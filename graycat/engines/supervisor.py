@@ -96,7 +96,7 @@ class Supervisor:
         return self._failures
 
     def condemn(self) -> None:
-        """Give up an engine that does not end its work: it is started anew where it is ours. Any thread may call this."""
+        """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
         self._condemned = True
 
     def suspect(self) -> None:
