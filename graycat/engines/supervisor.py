@@ -53,7 +53,7 @@ class Supervisor:
         self._failures = 0
         self._start_at = self._ready_at = self._probe_at = self._describe_at = 0.0
         self._failed_probes = 0
-        self._suspected = False
+        self._suspected = self._condemned = False
 
     @property
     def state(self) -> State:
@@ -70,7 +70,10 @@ class Supervisor:
 
     def step(self, now: float) -> State:
         """Start, promote or bury the engine."""
-        if self.state is State.STOPPED:
+        if self._condemned:
+            self._condemned = False
+            self._bury(now, "engine does not stop when it is told to")
+        elif self.state is State.STOPPED:
             if now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
@@ -91,6 +94,10 @@ class Supervisor:
     def failures(self) -> int:
         """Return how often it has failed in a row."""
         return self._failures
+
+    def condemn(self) -> None:
+        """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
+        self._condemned = True
 
     def suspect(self) -> None:
         """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
