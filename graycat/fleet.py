@@ -31,6 +31,8 @@ class WorkerStatus:
     model_list: str = ""
     #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
     catalog: str = ""
+    #: What keeps the engine, for whoever looks: ``downloading 42 %``.
+    detail: str = ""
 
 
 class Fleet:

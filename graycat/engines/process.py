@@ -6,7 +6,7 @@ import ctypes
 import logging
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,9 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 class ChildProcess:
     """A process that dies with its owner; its output goes to a file."""
 
-    def __init__(self, command: Sequence[str], output: Path) -> None:
-        self._command = list(command)
+    def __init__(self, command: Sequence[str] | Callable[[], Sequence[str] | None], output: Path) -> None:
+        """``command``: the arguments, or what returns them when the process is to start."""
+        self._command = command
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,10 +44,11 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start it. Raises OSError where the command cannot be run."""
+        command = self._command() if callable(self._command) else self._command
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                list(command or ()),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

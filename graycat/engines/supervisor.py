@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from graycat.engines.base import Engine, EngineInfo, State
+from graycat.engines.supply import Supply
 from graycat.errors import EngineLost
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,10 @@ class Child(Protocol):
 class Supervisor:
     """Drives one engine through its states; ``step`` never sleeps, its caller keeps the clock (seconds)."""
 
-    def __init__(self, engine: Engine, child: Child | None) -> None:
+    def __init__(self, engine: Engine, child: Child | None, supply: Supply | None = None) -> None:
+        """``supply``: the engine's checkpoints, without which it is not started."""
         self.engine = engine
+        self.supply = supply
         #: Set while the engine takes work, for threads that wait for it.
         self.ready = threading.Event()
         self.state = State.STOPPED
@@ -65,10 +68,17 @@ class Supervisor:
         else:
             self.ready.clear()
 
+    @property
+    def detail(self) -> str:
+        """Return what an operator may want to know beside the state."""
+        return self.supply.detail if self.supply is not None and self.state is State.DOWNLOADING else ""
+
     def step(self, now: float) -> State:
         """Start, promote or bury the engine."""
-        if self.state is State.STOPPED:
-            if now >= self._start_at:
+        if self.state in (State.STOPPED, State.DOWNLOADING):
+            if self.supply is not None and not self.supply.there():
+                self.state = State.DOWNLOADING
+            elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
             self._bury(now, "engine process died")
@@ -92,6 +102,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop the engine, if it is ours."""
+        if self.supply is not None:
+            self.supply.stop()
         if self._child is not None:
             self._child.stop()
         self.state = State.STOPPED

@@ -96,6 +96,7 @@ class Housekeeper:
                 models=info.models if info is not None else (),
                 model_list=info.model_list.decode() if info is not None else "",
                 catalog=info.version if info is not None else "",
+                detail=runtime.supervisor.detail,
             ),
             info.catalog if info is not None else None,
         )

@@ -16,9 +16,11 @@ from celery.worker.state import maybe_shutdown
 from graycat import store
 from graycat.engines import llama, webui
 from graycat.engines.base import Engine
+from graycat.engines.checkpoints import IMAGE, TEXT
 from graycat.engines.http import Stop
 from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
+from graycat.engines.supply import Supply
 from graycat.records import Verdict
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
@@ -152,6 +154,7 @@ def create_runtime(settings: Settings, name: str, queues: tuple[str, ...]) -> Ru
         engine = llama.from_settings(settings, own=LLM in queues and settings.owns_llm_engine)
         log_name = "llm-engine.log"
     command = engine.command()
-    child = ChildProcess(command, settings.home / "log" / log_name) if command else None
-    supervisor = Supervisor(engine, child)
+    child = ChildProcess(engine.command, settings.home / "log" / log_name) if command else None
+    supply = Supply(settings, IMAGE if SD in queues else TEXT) if command else None
+    supervisor = Supervisor(engine, child, supply)
     return Runtime(settings, name, queues, engine, supervisor, store.connect(settings, patient=True))

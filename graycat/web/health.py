@@ -43,11 +43,13 @@ def ready() -> ResponseReturnValue:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
         {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
-         "slots": w.slots, "busy": w.busy}
+         "slots": w.slots, "busy": w.busy, "detail": w.detail}
         for w in workers
     ]  # fmt: skip
     missing = extension.missing_queues(workers)
     reason = f"nobody consumes {', '.join(missing)}" if missing else ""
+    if waits := [f"{w.name}: {w.detail}" for w in workers if w.detail and set(missing) & set(w.queues)]:
+        reason += f" ({'; '.join(waits)})"
     notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
     # No reason to send nobody here: tasks run, and are told of later.
     notes += [] if serving(workers, CONTROL) else [CONTROL_NOTE]

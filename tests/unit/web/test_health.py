@@ -40,6 +40,7 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "consuming": True,
         "slots": 4,
         "busy": 1,
+        "detail": "",
     }
     assert web.post("/health", data=b"").status_code == 200
 
