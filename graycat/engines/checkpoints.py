@@ -72,6 +72,8 @@ def _local(text: str) -> Path:
 
 def origin(settings: Settings, name: str, address: str) -> Origin:
     """Return where a checkpoint comes from. Raises SettingsError naming the variable."""
+    if settings.hf_endpoint and not settings.hf_endpoint.startswith(("https://", "http://")):
+        raise SettingsError("HF_ENDPOINT must look like https://HOST")
     try:
         found = parse(address, settings.hf_endpoint)
         if weights.is_pickled(found.name):

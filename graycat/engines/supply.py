@@ -55,14 +55,19 @@ class Supply:
             try:
                 checkpoints.ensure(self._settings, self._kind, self._tell, self._stop)
             except (DownloadFailed, SettingsError) as error:
-                if self._stop.is_set():
-                    return
-                self.detail = f"download failed: {error}; tried again every {backoff_s:.0f} s"
-                logger.error("download failed", extra={"kind": self._kind, "reason": error, "retry_in_s": backoff_s})  # noqa: TRY400
+                reason = str(error)
+            except Exception:
+                # A defect must not look like a download that goes on for ever.
+                logger.exception("download failed")
+                reason = "its worker's log tells why"
             else:
                 self.detail = ""
                 self._done.set()
                 return
+            if not self._stop.is_set():
+                self.detail = f"download failed: {reason}; the next try comes within {backoff_s:g} s"
+                about = {"kind": self._kind, "reason": reason, "retry_in_s": backoff_s}
+                logger.error("download failed", extra=about)
             self._stop.wait(backoff_s)
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
 

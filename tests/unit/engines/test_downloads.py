@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,12 @@ def test_a_file_that_changes_between_two_parts_is_never_spliced(place) -> None:
     new = gguf(seed=2)
     served = Served(CONTENT, drops=[100_000])
 
-    def change(handler: Handler, offset: int) -> None:
+    def answer(handler: Handler) -> None:
         if not served.drops:
             served.content, served.etag = new, '"v2"'
+        served(handler)
 
-    here = place(lambda handler: (change(handler, 0), served(handler)))
+    here = place(answer)
     assert here.fetch().read_bytes() == new
     assert here.ranges() == ["", "bytes=100000-"]
 
@@ -173,8 +175,14 @@ def test_a_refusal_is_told_at_once(place, status: int) -> None:
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_a_server_in_trouble_is_asked_again(place, status: int) -> None:
     served = Served(CONTENT)
-    here = place(lambda handler: served(handler) if len(here.seen.requests) > 3 else reply(status, b"{}")(handler))
+    answers: list[Answer] = [served, *[reply(status, b"{}")] * 3]
+
+    def answer(handler: Handler) -> None:
+        answers.pop()(handler)
+
+    here = place(answer)
     assert here.fetch().read_bytes() == CONTENT
+    assert len(here.seen.requests) == 4
 
 
 def test_a_range_that_is_no_more_there_begins_anew(place) -> None:
@@ -450,7 +458,7 @@ def test_a_killed_download_goes_on_to_the_right_file(place, bare_environment) ->
     here = place(Served(content, before=pause))
     for round_, limit[0] in enumerate(points, start=1):
         process = puller(here, bare_environment)
-        eventually(lambda asked=round_: len(here.seen.requests) == asked and here.half() >= limit[0] - BLOCK)
+        eventually(partial(has_come, here, round_, limit[0] - BLOCK))
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_S)
         assert not (here.folder / "m.gguf").exists()
@@ -460,6 +468,11 @@ def test_a_killed_download_goes_on_to_the_right_file(place, bare_environment) ->
     assert here.files() == ["m.gguf", "m.gguf.json"]
     assert len(here.seen.requests) == len(points) + 1
     assert all(asked.startswith("bytes=") for asked in here.ranges()[1:])
+
+
+def has_come(here: Place, requests: int, size: int) -> bool:
+    """Tell whether so many requests were made and so many bytes are here."""
+    return len(here.seen.requests) == requests and here.half() >= size
 
 
 def test_two_processes_at_once_fetch_a_file_once(place, bare_environment) -> None:
