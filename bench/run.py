@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import load
+from bench import images, load
 from bench.engine_ratio import Target, compare
 from tests.stack import ROOT, Stack, free_ports, running
 
@@ -47,6 +47,17 @@ def against_the_engine(home: Path, rounds: int) -> list[str]:
         else:
             rows.append(f"| {name}, ms | {bare:.2f} | {ours:.2f} | + {ours - bare:.2f} | + {goal:g} |")
     return rows
+
+
+def images_against_the_engine(home: Path, rounds: int) -> list[str]:
+    """Return the table rows of images, with an engine whose steps take no time."""
+    env = {"RUN_LLM": "false", "RUN_SD": "true", "SD_STARTUP_COMMAND": images.START_COMMAND}
+    with running(Stack(home, env=env)) as stack:
+        medians = images.compare(Target(stack.sd_url), Target(stack.url, stack.token), rounds)
+    return [
+        f"| {name}, 512 x 512, ms | {bare:.1f} | {ours:.1f} | + {ours - bare:.1f} | + {images.GOALS[name]:g} |"
+        for name, (bare, ours) in medians.items()
+    ]
 
 
 def calls(home: Path, seconds: float) -> str:
@@ -94,13 +105,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--only", choices=("engine", "calls", "streams"))
+    parser.add_argument("--only", choices=("engine", "images", "calls", "streams"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="graycat-bench-") as folder:
         lines = [f"Measured {time.strftime('%Y-%m-%d')}.", ""]
-        if options.only in (None, "engine"):
+        if options.only in (None, "engine", "images"):
             lines += ["| | bare engine | graycat | difference | goal |", "|---|---|---|---|---|"]
-            lines += [*against_the_engine(Path(folder) / "engine", options.rounds), ""]
+        if options.only in (None, "engine"):
+            lines += against_the_engine(Path(folder) / "engine", options.rounds)
+        if options.only in (None, "images"):
+            lines += images_against_the_engine(Path(folder) / "images", options.rounds)
+        lines.append("")
         if options.only in (None, "calls", "streams"):
             lines += ["| with an engine that answers at once | | | goal |", "|---|---|---|---|"]
         if options.only in (None, "calls"):

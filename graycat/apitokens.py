@@ -1,14 +1,21 @@
-"""API tokens: who may call. Only their hashes are kept in memory, and every compare takes the same time."""
+"""API tokens: who may call, and what; those of ``API_TOKENS``.
+
+Only their hashes are kept in memory, and every compare takes the same time. ``graycat.mintedtokens`` and
+``graycat.playertokens`` are the other two kinds, ``graycat.credentials`` finds any of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from graycat.errors import SettingsError
+from graycat.errors import RequestError, SettingsError
+from graycat.limits import UNLIMITED, Limits
 from graycat.secretfiles import kept
 from graycat.settings import Settings
 
@@ -18,20 +25,53 @@ MIN_SECRET_CHARS = 8
 GENERATED = "default"
 
 
+#: What an API token may be for: text, images, batches (and their priority), and what changes engines and tokens.
+LLM, SD, BATCH, ADMIN = SCOPES = ("llm", "sd", "batch", "admin")
+#: What one may do that is given no scopes.
+USUAL_SCOPES = frozenset({LLM, SD, BATCH})
+#: Between the name of an API token and that of its player, in a player's own.
+PLAYER_MARK = "/"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """A caller's credential, without the secret. ``name`` is what logs and records call its owner."""
+    """A caller's credential, without the secret. ``name`` is what logs and records call its owner.
+
+    ``prefix``: the public part of a minted one. ``parent``: what a player's token was made with; its limits hold for
+    all its players together, beside their own. ``expires_at`` is in seconds of the epoch.
+    """
 
     name: str
     digest: bytes
-    admin: bool = False
+    scopes: frozenset[str] = USUAL_SCOPES
+    limits: Limits = UNLIMITED
+    expires_at: float | None = None
+    prefix: str = ""
+    parent: ApiToken | None = None
+
+    @property
+    def admin(self) -> bool:
+        """Tell whether it may change engines and API tokens."""
+        return ADMIN in self.scopes
+
+    @property
+    def holders(self) -> tuple[tuple[str, Limits], ...]:
+        """Return the names, with their limits, on whose account its requests go: its own first."""
+        own = ((self.name, self.limits),)
+        return own if self.parent is None else (*own, (self.parent.name, self.parent.limits))
 
 
 class ApiTokens:
     """The API tokens of this copy."""
 
     def __init__(self, named_secrets: dict[str, str], admins: frozenset[str] = frozenset()) -> None:
-        self._tokens = [ApiToken(name, _digest(secret), name in admins) for name, secret in named_secrets.items()]
+        self._tokens = [
+            ApiToken(name, _digest(secret), USUAL_SCOPES | {ADMIN} if name in admins else USUAL_SCOPES)
+            for name, secret in named_secrets.items()
+        ]
+
+    def __iter__(self) -> Iterator[ApiToken]:
+        return iter(self._tokens)
 
     def find(self, secret: str) -> ApiToken | None:
         """Return the token with this secret; the time taken does not tell how near a guess was."""
@@ -52,6 +92,13 @@ class ApiTokens:
         return cls(named_secrets, admins)
 
 
+def read_scopes(value: Any) -> frozenset[str]:
+    """Return a list of scopes. Raises RequestError for anything else."""
+    if not isinstance(value, list) or not all(scope in SCOPES for scope in value):
+        raise RequestError(f"'scopes' must be a list of some of {', '.join(SCOPES)}")
+    return frozenset(value)
+
+
 def configured(settings: Settings) -> dict[str, str]:
     """Return the secrets of ``API_TOKENS`` by name. Raises SettingsError for one that is unusable."""
     secrets_by_name: dict[str, str] = {}
@@ -61,6 +108,8 @@ def configured(settings: Settings) -> dict[str, str]:
             name, secret = f"token{place}", item
         if len(secret) < MIN_SECRET_CHARS:
             raise SettingsError(f"API_TOKENS: the secret of {name!r} has fewer than {MIN_SECRET_CHARS} characters")
+        if PLAYER_MARK in name:
+            raise SettingsError(f"API_TOKENS: the name {name!r} has a {PLAYER_MARK!r}, as only those of players may")
         if name in secrets_by_name:
             raise SettingsError(f"API_TOKENS names {name!r} twice")
         if secret in secrets_by_name.values():

@@ -11,7 +11,7 @@ from graycat import log, transport
 from graycat.settings import Settings
 
 #: Loaded by workers when they start; a web process never imports them.
-TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd", "graycat.tasks.courier")
+TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd", "graycat.tasks.courier", "graycat.tasks.remote")
 WORKER_STEPS = (
     "graycat.tasks.worker:EngineStep",
     "graycat.tasks.worker:LeaseStep",
@@ -20,8 +20,8 @@ WORKER_STEPS = (
 CONSUMER_STEPS = ("graycat.tasks.gate:GateStep", "graycat.tasks.control:PulseStep")
 
 
-def create_celery(settings: Settings) -> Celery:
-    """Return the application, bound to the settings' broker."""
+def create_celery(settings: Settings, gpu: int | None = None) -> Celery:
+    """Return the application, bound to the settings' broker; ``gpu`` is the one that its worker's engine pins."""
     transport.install()
     app = Celery("graycat", include=TASK_MODULES, set_as_current=False)
     app.conf.update(celeryconfig.from_settings(settings))
@@ -33,4 +33,6 @@ def create_celery(settings: Settings) -> Celery:
     def set_up_logging(**_: Any) -> None:
         log.setup(settings)
 
+    # Bootsteps are made by Celery; this is how they know what they are for.
+    app.graycat_settings, app.graycat_gpu = settings, gpu  # type: ignore[attr-defined]
     return app

@@ -9,10 +9,12 @@ GraycatError
 │   ├── Unauthorized    401  no API token, or an unknown one
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
-│   ├── TaskNotFound    404  no task of the caller's has this id
-│   ├── TaskGone        410  the caller's task is over and forgotten
-│   ├── IdempotencyConflict 409  the id or key belongs to another request
-│   ├── NotRetryable    409  the task has not failed, or its input is gone
+│   ├── TaskNotFound    404  no task of the caller's has this id (graycat.taskerrors)
+│   ├── TaskGone        410  the caller's task is over and forgotten (graycat.taskerrors)
+│   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.taskerrors)
+│   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.taskerrors)
+│   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
+│   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
@@ -21,6 +23,7 @@ GraycatError
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run
 │   └── InvalidWebhook  400  an address that is not called, or an event that is none
+├── LimitExceeded       429  the API token is over one of its limits (graycat.tokenerrors)
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -96,42 +99,6 @@ class ModelNotFound(RequestError):
 
     def __init__(self, model: str) -> None:
         super().__init__(f"no engine serves the model {model[:100]!r}; GET /v1/models lists those that are served")
-
-
-class TaskNotFound(RequestError):
-    """Raised when the caller has no task with the id, or its record is gone."""
-
-    status, type = 404, "task_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
-
-
-class TaskGone(RequestError):
-    """Raised when the caller's task is over and its record forgotten."""
-
-    status, type = 410, "task_gone"
-
-    def __init__(self) -> None:
-        super().__init__("this task is over and its result is no longer kept; submit it again if you need it")
-
-
-class IdempotencyConflict(RequestError):
-    """Raised when an id or an ``Idempotency-Key`` was used for another request before."""
-
-    status, type = 409, "idempotency_conflict"
-
-    def __init__(self) -> None:
-        super().__init__("this id or Idempotency-Key belongs to a task with another content; use a new one")
-
-
-class NotRetryable(RequestError):
-    """Raised when a task is to be tried again that has not failed, or whose input is gone."""
-
-    status, type = 409, "not_retryable"
-
-    def __init__(self, state: str) -> None:
-        super().__init__(f"only a task that failed, was cancelled or expired can be tried again; this one is {state}")
 
 
 class PromptTooLarge(RequestError):

@@ -29,10 +29,14 @@ class WorkerStatus:
     #: Ids of the engine's models, and its own ``/v1/models`` answer.
     models: tuple[str, ...] = ()
     model_list: str = ""
+    #: Index of the GPU that the engine pins; None for the CPU.
+    gpu: int | None = None
+    #: Whether it was asked to take nothing, how often its engine failed in a row, and what the trouble is.
+    paused: bool = False
+    failures: int = 0
+    trouble: str = ""
     #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
     catalog: str = ""
-    #: What keeps the engine, for whoever looks: ``downloading 42 %``.
-    detail: str = ""
 
 
 class Fleet:
@@ -60,6 +64,21 @@ class Fleet:
         """Return what a worker's engine answers without work, by name: its replies as they came."""
         with store.broker_errors():
             return {field.decode(): reply for field, reply in self._client.hgetall(store.catalog_key(name)).items()}
+
+    def paused_queues(self) -> frozenset[str]:
+        """Return the queues from which nobody is to take anything for now. Raises BrokerUnavailable."""
+        with store.broker_errors():
+            return frozenset(name.decode() for name in self._client.smembers(store.PAUSED_QUEUES))
+
+    def pause_queue(self, queue: str) -> None:
+        """Have no worker take from a queue; it goes on taking in tasks."""
+        with store.broker_errors():
+            self._client.sadd(store.PAUSED_QUEUES, queue)
+
+    def resume_queue(self, queue: str) -> None:
+        """Have workers take from a queue again."""
+        with store.broker_errors():
+            self._client.srem(store.PAUSED_QUEUES, queue)
 
     def leave(self, name: str) -> None:
         """Forget a worker that stops."""

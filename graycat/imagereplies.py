@@ -1,7 +1,8 @@
 """Replies of image engines, their images taken out and put back: what lies between is small enough for a record.
 
 An engine's reply holds images as base64, in ``images`` or ``image``. In a task's result each is its ImageRef instead;
-the bytes are an artifact.
+the bytes are an artifact. Those that the caller sent and an engine repeats (sd-server always, others for
+``include_init_images``) are left out: the caller has them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from graycat.errors import EngineNonsense
 
 #: How the formats that engines answer in begin.
 _MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
+
+#: Where the echo of a request repeats its images.
+_ECHOED = ("init_images", "extra_images", "mask")
 
 #: ``{"artifact": number}``, in the place of an image.
 ImageRef = dict[str, int]
@@ -36,6 +40,8 @@ def take_out(reply: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         without["images"] = [replaced(image) for image in reply["images"]]
     if reply.get("image"):
         without["image"] = replaced(reply["image"])
+    if isinstance(echo := reply.get("parameters"), dict):
+        without["parameters"] = echo | {field: None for field in _ECHOED if echo.get(field)}
     return without, images
 
 

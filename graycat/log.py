@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Any
 
 from graycat.settings import Settings
 
+#: Minted API tokens and players', from where they begin to be secret.
+_MADE = re.compile(r"\b(gc_[a-z0-9]{8}_|gp_)[\w.-]{20,}", re.ASCII)
 #: Fields whose values are never written, whoever logs them.
 PRIVATE = frozenset({"prompt", "content", "messages", "body", "authorization", "token", "api_token", "password"})
 REDACTED = "[redacted]"
@@ -59,7 +62,7 @@ class EventFormatter(logging.Formatter):
     def _redacted(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
-        return text
+        return _MADE.sub(rf"\1{REDACTED}", text)
 
 
 def _extras(record: logging.LogRecord) -> list[tuple[str, Any]]:

@@ -25,7 +25,8 @@ def generation(body: Mapping[str, Any], steps: int) -> dict[str, Any]:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise RequestError("'prompt' is required: a string")
-    if body.get("stream"):
+    # A form has words for it.
+    if str(body.get("stream") or "false").lower() != "false":
         raise RequestError("'stream' is not offered for images; watch the task's events instead")
     width, height = size(body.get("size"), SIZE)
     return {"prompt": prompt, "batch_size": count(body.get("n")), "width": width, "height": height, "steps": steps}

@@ -155,7 +155,10 @@ class TaskRecords(RecordReader):
         return bool(created)
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
-        """Start an attempt at a task, or return why not: gone, finished, leased, cancelled, expired or lost."""
+        """Start an attempt at a task, or return why not: gone, finished, leased, cancelled, expired, lost or yield.
+
+        Bulk work is to ``yield`` while interactive tasks wait aside: the next is on its way into its queue.
+        """
         expired, lost = _failure(TaskExpired()), _failure(TaskLost())
         reply = self._run("claim", task_id, worker, self._lease_ms, self._settings.max_attempts, expired, lost)
         verdict = reply[0].decode()
@@ -245,9 +248,9 @@ class TaskRecords(RecordReader):
         """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""
         return int(self._run("place", task_id))
 
-    def unstick(self, task_id: str) -> bool:
-        """Let the next task of its owner into the queue where one waits aside for a task that is gone."""
-        return bool(self._run("unstick", task_id))
+    def unstick(self) -> int:
+        """Give each turn on that a task holds which is gone; return how many tasks entered a queue."""
+        return int(self._run("unstick", ""))
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

@@ -17,6 +17,7 @@ from graycat import infotext
 from graycat.errors import InvalidImage, RequestError, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.images import CheckedImage, ImageLimits, decode
 from graycat.settings import Settings
+from graycat.tokenerrors import LimitExceeded
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 #: What an engine can write its images as; with any other word each generation fails at its end.
@@ -39,14 +40,16 @@ Body = dict[str, Any]
 N = TypeVar("N", int, float)
 
 
-def generation(body: Body, settings: Settings) -> Body:
+def generation(body: Body, settings: Settings, most_pixels: int | None = None) -> Body:
     """Return the body of a txt2img or img2img as the engine may have it. Raises RequestError.
+
+    Raises LimitExceeded where the caller's API token may not ask for more than ``most_pixels``, and the body does.
 
     Decodes its images: up to a second each.
     """
     body = check_override_settings(body, names(settings.sd_override_settings))
     body = check_scripts(body, names(settings.sd_scripts))
-    return check_request(body, ImageLimits.from_settings(settings))
+    return check_request(body, ImageLimits.from_settings(settings), most_pixels)
 
 
 def names(text: str) -> frozenset[str]:
@@ -54,8 +57,8 @@ def names(text: str) -> frozenset[str]:
     return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
-def check_request(body: Body, limits: ImageLimits) -> Body:
-    """Return a txt2img's or img2img's body, its images checked. Raises RequestError, cheap reasons first."""
+def check_request(body: Body, limits: ImageLimits, most_pixels: int | None = None) -> Body:
+    """Return a txt2img's or img2img's body, its images checked. Raises as ``generation`` does, cheap reasons first."""
     for field in PROMPTS:
         if isinstance(body.get(field), (list, dict)):
             raise RequestError(f"{field!r} must be a string")
@@ -63,7 +66,7 @@ def check_request(body: Body, limits: ImageLimits) -> Body:
         if body.get(field):
             raise RequestError(f"{field!r} is closed here: {reason}")
     _check_lora(body.get("lora"))
-    _check_work(body, limits)
+    _check_pixels(pixels(body, limits), limits, most_pixels)
     # The engine would write each image to its own disk, and put a grid that nobody asked for before them.
     rewritten = body | {"save_images": False}
     # The worker names its tasks, so that it interrupts no other.
@@ -71,10 +74,10 @@ def check_request(body: Body, limits: ImageLimits) -> Body:
     return rewritten | _checked_images(body, limits)
 
 
-def check_extras(body: Body, limits: ImageLimits) -> Body:
+def check_extras(body: Body, limits: ImageLimits, most_pixels: int | None = None) -> Body:
     """Return the body of an extra-*, png-info or interrogate call, its images and their enlargement checked.
 
-    Raises RequestError.
+    Raises RequestError, and LimitExceeded as ``generation`` does.
     """
     entries = _listed(body, "imageList", limits) if body.get("imageList") is not None else []
     if not all(isinstance(entry, dict) for entry in entries):
@@ -88,7 +91,7 @@ def check_extras(body: Body, limits: ImageLimits) -> Body:
     if "image" in body:
         several.append(decode(body["image"], limits))
         rewritten["image"] = several[-1].base64
-    _check_pixels(sum(_enlarged(body, image, limits) for image in several), limits)
+    _check_pixels(sum(_enlarged(body, image, limits) for image in several), limits, most_pixels)
     return rewritten
 
 
@@ -156,8 +159,11 @@ def _check_lora(lora: Any) -> None:
             raise RequestError("'lora' must name files by their place in the engine's folder")
 
 
-def _check_work(body: Body, limits: ImageLimits) -> None:
-    """Raise TooMuchWork where a generation is more than one request may ask for; absent fields count as the WebUI's."""
+def pixels(body: Body, limits: ImageLimits) -> int:
+    """Return the pixels of all images that a generation asks for, each at its largest; absent fields are the WebUI's.
+
+    Raises TooMuchWork where anything else of it is more than one request may ask for.
+    """
     width, height = (_number(body, side, 512, MIN_SIDE, limits.max_side) for side in ("width", "height"))
     _number(body, "steps", 50, 1, limits.max_steps)
     images = _number(body, "batch_size", 1, 1, limits.max_images) * _number(body, "n_iter", 1, 1, limits.max_images)
@@ -175,7 +181,7 @@ def _check_work(body: Body, limits: ImageLimits) -> None:
         scale = scale or _number(body, "hr_scale", 2.0, 0.1, MAX_SCALE)
         width, height = (max(side, int(side * scale)) for side in (width, height))
     _check_side(max(width, height), limits)
-    _check_pixels(width * height * images, limits)
+    return width * height * images
 
 
 def _enlarged(body: Body, image: CheckedImage, limits: ImageLimits) -> int:
@@ -193,14 +199,16 @@ def _enlarged(body: Body, image: CheckedImage, limits: ImageLimits) -> int:
     return width * height
 
 
-def _check_side(pixels: int, limits: ImageLimits) -> None:
-    if pixels > limits.max_side:
-        raise TooMuchWork(f"an image may have {limits.max_side} pixels on a side, not {pixels}")
+def _check_side(length: int, limits: ImageLimits) -> None:
+    if length > limits.max_side:
+        raise TooMuchWork(f"an image may have {limits.max_side} pixels on a side, not {length}")
 
 
-def _check_pixels(pixels: int, limits: ImageLimits) -> None:
-    if pixels > limits.max_pixels:
-        raise TooMuchWork(f"the images of a request may have {limits.max_pixels} pixels together, not {pixels}")
+def _check_pixels(count: int, limits: ImageLimits, most_pixels: int | None) -> None:
+    if count > limits.max_pixels:
+        raise TooMuchWork(f"the images of a request may have {limits.max_pixels} pixels together, not {count}")
+    if most_pixels is not None and count > most_pixels:
+        raise LimitExceeded(f"this API token may ask for {most_pixels} pixels a request (max_pixels), not {count}")
 
 
 def _number(body: Body, field: str, default: N, least: N, most: N) -> N:

@@ -18,6 +18,8 @@ from graycat.errors import SettingsError
 
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
+#: Who guesses the key makes API tokens at will, and may try at home.
+MIN_TOKEN_KEY_CHARS = 32
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
     *(
@@ -48,6 +50,10 @@ class Settings:
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
     api_tokens: str = field(default="", repr=False, metadata={"name": "API_TOKENS"})
 
+    #: What minted API tokens are hashed and players' are signed with; the same for every web process and the command
+    #: line. Empty: one is made and kept in ``home``.
+    token_key: str = field(default="", repr=False)
+
     #: State of this copy: broker data, models, API token, engine logs.
     home: Path = Path("var")
 
@@ -68,6 +74,10 @@ class Settings:
     run_llm: bool = field(default=True, metadata={"name": "RUN_LLM"})
     run_sd: bool = field(default=True, metadata={"name": "RUN_SD"})
 
+    #: GPU indexes of the text and of the image engines (``0,1``), one engine each; ``auto``; empty for the CPU.
+    llm_gpus: str = field(default="", metadata={"name": "LLM_GPUS"})
+    sd_gpus: str = field(default="", metadata={"name": "SD_GPUS"})
+
     # The image engine: one that runs already (``http://USER:PASSWORD@HOST:PORT``), a command, or the placeholder.
     a1111_url: str = field(default="", repr=False, metadata={"name": "A1111_URL"})
     sd_startup_command: str = field(default="", metadata={"name": "SD_STARTUP_COMMAND"})
@@ -79,7 +89,8 @@ class Settings:
     llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})
     startup_command: str = field(default="", metadata={"name": "STARTUP_COMMAND"})
     model_url: str = field(default="", repr=False, metadata={"name": "MODEL_URL"})
-    gpu_layers: int = field(default=0, metadata={"name": "GPU_LAYERS"})
+    #: Layers of a text model that go to its GPU; -1: all where there is one.
+    gpu_layers: int = field(default=-1, metadata={"name": "GPU_LAYERS"})
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = 4
     #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.
@@ -165,6 +176,8 @@ class Settings:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
         if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
             raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
+        if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
+            raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
         for name in PORTS:
             if not 0 < getattr(self, name) < 65536:
@@ -226,8 +239,8 @@ class Settings:
         urls = (self.redis_url, self.artifacts_url, self.a1111_url, *models)
         in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
-        passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls), self.hf_token]
-        whole = (self.redis_url, self.artifacts_url, self.webhook_key)
+        passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
+        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key, self.hf_token)
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 
@@ -248,6 +261,12 @@ def environment() -> dict[str, str]:
     dotenv = Path(".env")
     values = honcho.environ.parse(dotenv.read_text()) if dotenv.is_file() else {}
     return {**values, **os.environ}
+
+
+def engine_environment() -> dict[str, str]:
+    """Return the environment of an engine's process: ours without our secrets, which it has no use for."""
+    ours = {variable(f.name) for f in fields(Settings) if not f.repr}
+    return {name: value for name, value in environment().items() if name not in ours}
 
 
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:

@@ -24,8 +24,12 @@ MEANS = PREFIX + "means"
 DELIVERIES = PREFIX + "deliveries"
 #: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
 DELIVERY_TTL_S = 25 * 3600
+#: Queues from which nobody is to take anything for now.
+PAUSED_QUEUES = PREFIX + "paused"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
+#: Minted API tokens by their prefixes, and when each was last used.
+API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
 
 #: A ``redis.Redis`` whose replies are bytes. Its own annotations cover every way of decoding at once, so they
 #: would have to be narrowed at each call.
@@ -42,6 +46,16 @@ def listed_key(owner: str) -> str:
 def owned_key(owner: str) -> str:
     """Return the key of the ids of one API token's unfinished tasks, by the time they were submitted."""
     return f"{LIVE_TASKS}:{owner}"
+
+
+def players_key(owner: str) -> str:
+    """Return the key of the ids of the unfinished tasks of all players of one API token."""
+    return f"{LIVE_TASKS}-players:{owner}"
+
+
+def rate_key(owner: str) -> str:
+    """Return the key of the ids of the tasks that one API token began in the last minute."""
+    return f"{PREFIX}rate:{owner}"
 
 
 def record_key(task_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from graycat.engines.embedded import packaged_model
+from tests.images import ImageStack
 from tests.stack import Client, Stack, running
 
 NewHome = Callable[..., Path]
@@ -55,6 +56,13 @@ def embedding(new_home: NewHome) -> Iterator[Stack]:
 def frail(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack for tests that kill its engine; it logs all it can, and its streams are never silent for long."""
     with running(Stack(new_home(), env={"GRAYCAT_KEEPALIVE_S": "0.5", "GRAYCAT_LOG_LEVEL": "DEBUG"})) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStack]:
+    """Yield a stack that serves images, for tests that do it no harm."""
+    with running(ImageStack(tmp_path_factory.mktemp("studio"))) as started:
         yield started
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import honcho.environ
 import redis
@@ -89,7 +90,7 @@ class Stack:
         self._popen: dict[str, subprocess.Popen[str]] = {}
         self._outputs: list[Output] = []
         self._redis: Any = None
-        self._keys: dict[str, str] = {}
+        self._tasks: dict[str, str] = {}
         self._clients: list[Client] = []
 
     @property
@@ -161,15 +162,20 @@ class Stack:
             self._redis = redis.Redis.from_url(self.settings.broker_url, decode_responses=True, socket_timeout=5)
         return self._redis
 
-    def record(self, request_id: str) -> dict[str, str]:
-        """Return the record of the task that a request made; empty while there is none."""
-        if request_id not in self._keys:
+    def task_id(self, request_id: str) -> str:
+        """Return the id of the task that a request made; empty while there is none."""
+        if request_id not in self._tasks:
             keys = list(self.redis().scan_iter("graycat:task:*", count=1000))
             with self.redis().pipeline() as pipe:
                 for key in keys:
                     pipe.hget(key, "request_id")
-                self._keys |= zip(pipe.execute(), keys, strict=True)
-        return self.redis().hgetall(self._keys[request_id]) if request_id in self._keys else {}
+                self._tasks |= zip(pipe.execute(), (key.rpartition(":")[2] for key in keys), strict=True)
+        return self._tasks.get(request_id, "")
+
+    def record(self, request_id: str) -> dict[str, str]:
+        """Return the record of the task that a request made; empty while there is none."""
+        task_id = self.task_id(request_id)
+        return self.redis().hgetall(f"graycat:task:{task_id}") if task_id else {}
 
     def live(self) -> list[dict[str, str]]:
         """Return the records of the tasks that have not ended."""
@@ -245,6 +251,8 @@ class Stack:
         """Stop it as Ctrl-C does. Raises AssertionError where a process of its is left."""
         for client in self._clients:
             client.session.close()
+        # What failed keeps its response, and so a connection, for which the web process would wait.
+        gc.collect()
         if self._redis is not None:
             self._redis.close()
         self.interrupt()
@@ -270,11 +278,15 @@ class Stack:
             output.close(STOP_S)
 
 
+S = TypeVar("S", bound=Stack)
+
+
 @contextlib.contextmanager
-def running(stack: Stack) -> Iterator[Stack]:
+def running(stack: S) -> Iterator[S]:
     """Start a stack and stop it behind the block; nothing of it is left in any case."""
     try:
-        yield stack.start()
+        stack.start()
+        yield stack
         stack.stop()
     finally:
         stack.kill_all()

@@ -21,7 +21,7 @@ import honcho.process
 import requests
 
 from graycat import apitokens
-from graycat.engines import llama, webui
+from graycat.engines import gpus, llama, webui
 from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
 from graycat.settings import Settings, environment, variable
@@ -31,6 +31,10 @@ LOOK_EVERY_S = 0.25
 #: Seconds between two lines that say what is still missing.
 TELL_EVERY_S = 5.0
 
+#: What to try first, where text is served, and where only images are.
+COMPLETION = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
+IMAGE = '{"prompt": "a lighthouse"}'
+
 
 @click.command()
 @click.option("--procfile", type=click.Path(path_type=Path, exists=True), help="Another list of processes.")
@@ -38,9 +42,9 @@ def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
     processes = read_procfile(procfile or Path("Procfile"), settings)
-    if "llm" in processes:
+    if settings.run_llm:
         llama.from_settings(settings, own=settings.owns_llm_engine)
-    if "sd" in processes:
+    if settings.run_sd:
         webui.from_settings(settings)
     apitokens.ApiTokens.from_settings(settings)
     lock = lock_home(settings.home)
@@ -52,6 +56,8 @@ def up(procfile: Path | None) -> None:
     env = child_environment(settings)
     for name, command in processes.items():
         manager.add_process(name, f"exec {command}", env=env)
+        if command.startswith("graycat worker"):
+            manager.drainable.add(name)
     threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
     manager.loop()
     lock.close()
@@ -80,12 +86,20 @@ class Processes(honcho.manager.Manager):
         super().__init__()
         self._process_ctor = OwnedProcess
         self._stop_when_started = False
+        #: Names of processes that may end, all being well, while the others go on.
+        self.drainable: set[str] = set()
 
     def terminate(self) -> None:
         """Stop everything; what honcho does not know yet, as soon as it does."""
         self._stop_when_started = not super()._all_started()
         if not self._stop_when_started:
             super().terminate()
+
+    def _any_stopped(self) -> bool:
+        """Tell whether a process has ended that should not have; a worker that was drained has done as it was told."""
+        # What runs has none yet.
+        ended = {name: process.get("returncode") for name, process in self._processes.items()}
+        return any(code is not None and (code != 0 or name not in self.drainable) for name, code in ended.items())
 
     def _all_started(self) -> bool:
         started = bool(super()._all_started())
@@ -114,7 +128,15 @@ def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
     if not settings.embedded_broker:
         processes.pop("broker", None)
     left_out = (("llm", "quick") if not settings.run_llm else ()) + (("sd",) if not settings.run_sd else ())
-    return {name: command for name, command in processes.items() if name not in left_out}
+    kept = {name: command for name, command in processes.items() if name not in left_out}
+    return dict(pair for name, command in kept.items() for pair in one_a_gpu(name, command, settings))
+
+
+def one_a_gpu(name: str, command: str, settings: Settings) -> list[tuple[str, str]]:
+    """Return a process of the Procfile as it runs here: one for each GPU of its kind, or as it is."""
+    kind = {"graycat worker llm": "llm", "graycat worker quick": "llm", "graycat worker sd": "sd"}.get(command)
+    pins = [place for place in gpus.places(settings, kind) if place.gpu is not None] if kind else []
+    return [(f"{name}{pin.suffix}", f"{command} --gpu {pin.gpu}") for pin in pins] or [(name, command)]
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -128,13 +150,11 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     """Raise SettingsError naming the variable of a port that something else holds."""
-    needed = [("port", settings.host)] if "web" in processes else []
-    if "llm" in processes and settings.owns_llm_engine:
-        needed.append(("llm_port", "127.0.0.1"))
-    if "sd" in processes and not settings.a1111_url:
-        needed.append(("sd_port", "127.0.0.1"))
-    for name, host in needed:
-        port = getattr(settings, name)
+    needed = [("port", settings.port, settings.host)] if "web" in processes else []
+    for kind, owned in (("llm", settings.owns_llm_engine), ("sd", not settings.a1111_url)):
+        if owned and any(line.startswith(f"graycat worker {kind}") for line in processes.values()):
+            needed += [(f"{kind}_port", place.port, "127.0.0.1") for place in gpus.places(settings, kind)]
+    for name, port, host in needed:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -154,12 +174,13 @@ def announce(settings: Settings, secret: str) -> None:
             told_at = time.monotonic()
             click.echo(f"graycat: starting ... {reason}")
         time.sleep(LOOK_EVERY_S)
+    path, body = ("/completion", COMPLETION) if settings.run_llm else ("/generate-image", IMAGE)
     click.echo(
         f"\ngraycat is ready at {address}\n"
         f"API token: {secret}\n\n"
         f"Try it:\n"
-        f"  curl {address}/completion -H 'Authorization: Bearer {secret}' \\\n"
-        f"""    -d '{{"prompt": "The lighthouse keeper said", "n_predict": 32}}'\n\n"""
+        f"  curl {address}{path} -H 'Authorization: Bearer {secret}' \\\n"
+        f"    -d '{body}'\n\n"
         f"Ctrl-C stops everything.\n"
     )
 

@@ -1,10 +1,11 @@
-"""``graycat worker``: a Celery worker for one kind of work."""
+"""``graycat worker``: run a Celery worker for one kind of work, or tell one that runs what to do."""
 
 from __future__ import annotations
 
 import socket
 import sys
 import warnings
+from typing import Any
 
 import click
 from celery.exceptions import SecurityWarning
@@ -15,20 +16,29 @@ from graycat.settings import Settings
 QUEUES = {"llm": "llm,llm.batch", "quick": "llm.quick", "sd": "sd,sd.batch", "control": "control"}
 #: Threads of workers without an engine; those with one have as many tasks at once as that has slots.
 THREADS = {"control": 16}
+HELP = {
+    "llm": "Own a text engine, and take what needs its slots.",
+    "quick": "Answer beside a text engine what needs no slot.",
+    "sd": "Own an image engine.",
+    "control": "Tell webhooks; needs no GPU.",
+}
+#: Seconds that a worker gets to answer what it is told.
+ANSWER_S = 3.0
 
 
-@click.command()
-@click.argument("kind", type=click.Choice(sorted(QUEUES)))
-@click.option("--name", help="Name in the fleet; default KIND@HOST.")
-def worker(kind: str, name: str | None) -> None:
-    """Run a worker: llm owns the text engine; quick answers beside it what needs no slot; sd owns the image engine;
-    control tells webhooks, and needs no GPU.
-    """
+@click.group()
+def worker() -> None:
+    """Run a worker, or tell one that runs what to do."""
+
+
+def _run(kind: str, name: str | None, gpu: int | None) -> None:
     from graycat.celeryapp import create_celery
+    from graycat.engines.gpus import Place
 
-    app = create_celery(Settings.from_env())
+    app = create_celery(Settings.from_env(), gpu)
     app.set_default()
-    arguments = ["--quiet", "worker", "--queues", QUEUES[kind], "--hostname", name or f"{kind}@{socket.gethostname()}"]
+    name = name or Place(gpu, 0).worker_name(kind)
+    arguments = ["--quiet", "worker", "--queues", QUEUES[kind], "--hostname", name]
     # Workers need not know of each other; the records hold what they share.
     arguments += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     if kind in THREADS:
@@ -36,3 +46,52 @@ def worker(kind: str, name: str | None) -> None:
     # Celery warns root of pickled messages; here only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     sys.exit(app.worker_main(arguments))
+
+
+def _command(kind: str) -> click.Command:
+    name = click.Option(["--name"], help=f"Name in the fleet; default {kind}@{socket.gethostname()}.")
+    gpu = click.Option(["--gpu"], type=click.IntRange(min=0), help="Index of the GPU that the engine gets.")
+    options: list[click.Parameter] = [name, *([gpu] if kind not in THREADS else [])]
+
+    def callback(name: str | None, gpu: int | None = None) -> None:
+        _run(kind, name, gpu)
+
+    return click.Command(kind, params=options, callback=callback, help=HELP[kind])
+
+
+for _kind in QUEUES:
+    worker.add_command(_command(_kind))
+
+
+def _tell(name: str, command: str, **arguments: Any) -> None:
+    """Tell a worker something and print what it says. Exits with 3 where none of that name answers."""
+    from graycat.celeryapp import create_celery
+
+    app = create_celery(Settings.from_env())
+    replies = app.control.broadcast(command, arguments, destination=[name], reply=True, timeout=ANSWER_S)
+    if not replies:
+        click.echo(f"graycat: no worker {name!r} answers; GET /ready lists those that run", err=True)
+        sys.exit(3)
+    click.echo(f"{name} {next(iter(replies[0].values())).get('ok', '')}")
+
+
+@worker.command()
+@click.argument("name")
+@click.option("--limit", type=float, help="Seconds that running tasks get; default GRAYCAT_STOP_GRACE_S.")
+def drain(name: str, limit: float | None) -> None:
+    """Have a worker take nothing more, finish what runs, hand back the rest, and end."""
+    _tell(name, "drain_worker", **({"limit_s": limit} if limit is not None else {}))
+
+
+@worker.command()
+@click.argument("name")
+def pause(name: str) -> None:
+    """Have a worker take nothing until it is resumed."""
+    _tell(name, "pause_worker")
+
+
+@worker.command()
+@click.argument("name")
+def resume(name: str) -> None:
+    """Have a paused worker take tasks again."""
+    _tell(name, "resume_worker")

@@ -97,15 +97,17 @@ class EngineClient:
         *,
         call: Call | None = None,
         timeout_s: float | None = 5.0,
+        once: bool = False,
     ) -> Iterator[HTTPResponse]:
         """Yield the engine's response, its body unread.
 
-        ``timeout_s`` bounds each wait for bytes; None leaves that to who may stop the call. Raises EngineLost where
-        the engine cannot be reached or breaks off, also while the caller reads.
+        ``timeout_s`` bounds each wait for bytes; None leaves that to who may stop the call. ``once``: on a connection
+        of its own, so that nothing is sent a second time. Raises EngineLost where the engine cannot be reached or
+        breaks off, also while the caller reads.
         """
         call = call or Call()
         try:
-            connection, response = self._send(method, self._prefix + path, body, call, timeout_s)
+            connection, response = self._send(method, self._prefix + path, body, call, timeout_s, once=once)
             try:
                 yield response
             finally:
@@ -120,9 +122,9 @@ class EngineClient:
             raise EngineLost from error
 
     def _send(
-        self, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None
+        self, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None, *, once: bool
     ) -> tuple[HTTPConnection, HTTPResponse]:
-        connection = self._kept()
+        connection = None if once else self._kept()
         if connection is not None:
             # The engine may close a kept connection just as it is used again; then it has sent no byte of an answer.
             with contextlib.suppress(ConnectionError, HTTPException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -20,8 +21,15 @@ def checked_url(url: str, name: str) -> str:
     except ValueError:  # the port is no number
         usable = False
     if not usable:
-        raise SettingsError(f"{name} must look like http://HOST:PORT, not {url!r}")
+        raise SettingsError(f"{name} must look like http://HOST:PORT, not {without_login(url)!r}")
     return url.rstrip("/")
+
+
+def without_login(url: str) -> str:
+    """Return an address as it may be shown."""
+    scheme, slashes, rest = url.rpartition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{scheme}{slashes}{'***' if login else ''}{at}{host}"
 
 
 def arguments(template: str, values: Mapping[str, object], name: str) -> list[str]:
@@ -37,3 +45,13 @@ def arguments(template: str, values: Mapping[str, object], name: str) -> list[st
     if not command or not command[0]:
         raise SettingsError(f"{name} names no program")
     return command
+
+
+def listening(url: str) -> bool:
+    """Tell whether somebody listens where an engine would."""
+    address = urlsplit(url)
+    try:
+        with socket.create_connection((address.hostname or "127.0.0.1", address.port or 80), timeout=1.0):
+            return True
+    except OSError:
+        return False

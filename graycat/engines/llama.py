@@ -22,6 +22,8 @@ from graycat.errors import EngineLost
 from graycat.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
+#: More layers than any model has.
+ALL_LAYERS = 999
 
 Ways = Sequence[tuple[str, bytes | None]]
 GET_ONLY: Ways = (("GET", None),)
@@ -87,25 +89,25 @@ def _model_list(props: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "llamacpp"}] if name else []}
 
 
-def from_settings(settings: Settings, *, own: bool) -> LlamaEngine:
+def from_settings(settings: Settings, *, own: bool, gpu: int | None = None) -> LlamaEngine:
     """Return the text engine that the settings describe.
 
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
     """
     if not own:
         return LlamaEngine("llama-server", checked_url(settings.llm_url, "LLAMA_SERVER_URL"), start=None)
-    make = partial(_custom if settings.startup_command else _embedded, settings)
+    make = partial(_custom if settings.startup_command else _embedded, settings, gpu)
     # Now, for its complaints; and again when its checkpoint is here, under the name that it came with.
     command = make()
     name = Path(command[0]).name if settings.startup_command else "xllamacpp"
     return LlamaEngine(name, settings.llm_url, start=make)
 
 
-def _embedded(settings: Settings) -> list[str]:
+def _embedded(settings: Settings, gpu: int | None) -> list[str]:
     """Return the command of the embedded engine."""
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
     command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
-    command += ["--gpu-layers", str(settings.gpu_layers), "--models", str(settings.home / "models" / "text")]
+    command += ["--gpu-layers", str(gpu_layers(settings, gpu)), "--models", str(settings.home / "models" / "text")]
     if settings.llm_embeddings:
         command.append("--embeddings")
     if model := own_checkpoint(settings, TEXT):
@@ -113,12 +115,19 @@ def _embedded(settings: Settings) -> list[str]:
     return command
 
 
-def _custom(settings: Settings) -> list[str]:
+def gpu_layers(settings: Settings, gpu: int | None) -> int:
+    """Return how many layers go to the GPU."""
+    if settings.gpu_layers >= 0:
+        return settings.gpu_layers
+    return ALL_LAYERS if gpu is not None else 0
+
+
+def _custom(settings: Settings, gpu: int | None) -> list[str]:
     """Return ``STARTUP_COMMAND`` as an argument list; it never meets a shell."""
     values = {
         "model": str(own_checkpoint(settings, TEXT) or ""),
         "port": settings.llm_port,
         "slots": settings.llm_slots,
-        "gpu_layers": settings.gpu_layers,
+        "gpu_layers": gpu_layers(settings, gpu),
     }
     return arguments(settings.startup_command, values, "STARTUP_COMMAND")

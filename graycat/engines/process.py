@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 #: Seconds a child gets between SIGTERM and SIGKILL.
 TERM_GRACE_S = 3.0
+#: Output beyond this goes to a second file, which the next rotation replaces.
+OUTPUT_BYTES = 16 * 1024 * 1024
+
+#: A process's arguments, or what returns them when it is to start.
+Command = Sequence[str] | Callable[[], Sequence[str] | None]
 
 _PR_SET_PDEATHSIG = 1
 #: Looked up here, so that nothing but the call itself happens between fork and exec.
@@ -31,10 +38,11 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 class ChildProcess:
     """A process that dies with its owner; its output goes to a file."""
 
-    def __init__(self, command: Sequence[str] | Callable[[], Sequence[str] | None], output: Path) -> None:
-        """``command``: the arguments, or what returns them when the process is to start."""
+    def __init__(self, command: Command, output: Path, environment: Mapping[str, str] | None = None) -> None:
+        """``environment``: the process's own, None for ours."""
         self._command = command
         self._output = output
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,6 +58,7 @@ class ChildProcess:
             self._process = subprocess.Popen(
                 list(command or ()),
                 stdin=subprocess.DEVNULL,
+                env=self._environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 # The terminal's Ctrl-C is for the worker, which stops it after its last task.
@@ -57,6 +66,17 @@ class ChildProcess:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 (one resolved C call; a thread's lock is no matter)
             )
         logger.info("engine process started", extra={"pid": self._process.pid, "output": self._output})
+
+    def rotate(self) -> None:
+        """Put its output aside once it is long; the process goes on writing to the same, then empty, file."""
+        try:
+            if self._output.stat().st_size <= OUTPUT_BYTES:
+                return
+            shutil.copyfile(self._output, self._output.with_suffix(".log.1"))
+            # It was opened for appending, so the next line comes at the new end.
+            os.truncate(self._output, 0)
+        except OSError as error:
+            logger.warning("engine output cannot be rotated", extra={"reason": error})
 
     def alive(self) -> bool:
         """Tell whether it runs."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from graycat.engines.base import Engine, EngineInfo, State
+from graycat.engines.launch import listening
 from graycat.engines.supply import Supply
 from graycat.errors import EngineLost
 
@@ -49,6 +50,8 @@ class Supervisor:
         #: What the engine said of itself when it last became ready.
         self.info: EngineInfo | None = None
         self.starts = 0
+        #: Why it is not running, or was not when it last failed; '' while all is well.
+        self.trouble = ""
         self._child = child
         self._failures = 0
         self._start_at = self._ready_at = self._probe_at = self._describe_at = 0.0
@@ -68,16 +71,11 @@ class Supervisor:
         else:
             self.ready.clear()
 
-    @property
-    def detail(self) -> str:
-        """Return what an operator may want to know beside the state."""
-        return self.supply.detail if self.supply is not None and self.state is State.DOWNLOADING else ""
-
     def step(self, now: float) -> State:
         """Start, promote or bury the engine."""
         if self.state in (State.STOPPED, State.DOWNLOADING):
             if self.supply is not None and not self.supply.there():
-                self.state = State.DOWNLOADING
+                self.state, self.trouble = State.DOWNLOADING, self.supply.detail
             elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
@@ -94,6 +92,11 @@ class Supervisor:
         """Ask the engine again what it says of itself. Raises EngineLost."""
         self.info = self.engine.describe()
 
+    @property
+    def failures(self) -> int:
+        """Return how often it has failed in a row."""
+        return self._failures
+
     def suspect(self) -> None:
         """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
         if self.state is State.READY:
@@ -109,16 +112,21 @@ class Supervisor:
         self.state = State.STOPPED
 
     def _start(self, now: float) -> None:
+        if self.state is State.DOWNLOADING:
+            self.trouble = ""
         self.starts += 1
         self.state = State.LOADING
-        if self._child is not None:
+        if self._child is not None and listening(self.engine.url):
+            # Some engines share a port without a word, and each gets half of the calls.
+            self._bury(now, "another process holds the engine's port", self.engine.url)
+        elif self._child is not None:
             self._guarded(self._child.start, now)
 
     def _guarded(self, action: Callable[[], None], now: float) -> None:
         try:
             action()
         except OSError as error:
-            self._bury(now, f"engine cannot be started: {error}")
+            self._bury(now, "engine cannot be started", error)
 
     def _promote(self, now: float) -> None:
         try:
@@ -127,6 +135,7 @@ class Supervisor:
             return
         self.state = State.READY
         self._suspected = False
+        self.trouble = ""
         self._ready_at, self._probe_at, self._failed_probes = now, now + HEALTH_EVERY_S, 0
         self._describe_at = now + DESCRIBE_EVERY_S
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
@@ -153,7 +162,7 @@ class Supervisor:
             with contextlib.suppress(EngineLost):
                 self.describe()
 
-    def _bury(self, now: float, reason: str) -> None:
+    def _bury(self, now: float, reason: str, detail: object = "") -> None:
         if self._child is not None:
             self._child.stop()
         backoff_s = min(FIRST_BACKOFF_S * 2**self._failures, LAST_BACKOFF_S)
@@ -161,5 +170,7 @@ class Supervisor:
         self._start_at = now + backoff_s
         self._failed_probes = 0
         self._suspected = False
+        self.trouble = reason
         self.state = State.STOPPED
-        logger.error(reason, extra={"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s})
+        extra = {"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s}
+        logger.error(reason, extra=extra | ({"detail": detail} if detail else {}))

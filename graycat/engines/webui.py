@@ -28,6 +28,10 @@ LIST_TIMEOUT_S = 15.0
 
 API = "/sdapi/v1/"
 PROGRESS = API + "progress"
+#: A look at the progress that costs no preview.
+PROBE = PROGRESS + "?skip_current_image=true"
+#: How an engine answers for a route that it does not have.
+ABSENT = (404, 405, 501)
 #: What an engine answers without work, and what every caller may read: served from the fleet's record.
 CATALOG = (
     *("samplers", "schedulers", "upscalers", "latent-upscale-modes", "sd-models", "sd-vae", "sd-modules"),
@@ -59,20 +63,23 @@ class WebuiEngine:
     def healthy(self) -> bool:
         """Tell whether it answers; whether its model is loaded no WebUI tells."""
         try:
-            if self._ask(PROGRESS + "?skip_current_image=true", PROBE_TIMEOUT_S) is None:
-                return self._ask(API + "options", PROBE_TIMEOUT_S) is not None
+            status, reply = self._ask(PROBE, PROBE_TIMEOUT_S)
+            if status in ABSENT:
+                status, reply = self._ask(API + "options", PROBE_TIMEOUT_S)
         except EngineLost:
             return False
-        return True
+        return status == 200 and _is_json(reply)
 
     def describe(self) -> EngineInfo:
         """Return its lists and options, those that it has. Raises EngineLost."""
         catalog = {}
         for name in CATALOG:
-            if (reply := self._ask(API + name, LIST_TIMEOUT_S)) is not None:
+            status, reply = self._ask(API + name, LIST_TIMEOUT_S)
+            # One list that fails (`options` does while a setting has a wrong type) keeps no engine from rendering.
+            if status == 200 and _is_json(reply):
                 catalog[name] = reply
         # Nothing else tells an engine that can be interrupted from one that cannot (sd-server).
-        interruptible = self._ask(PROGRESS + "?skip_current_image=true", PROBE_TIMEOUT_S) is not None
+        interruptible = self._ask(PROBE, PROBE_TIMEOUT_S)[0] not in ABSENT
         props = {"placeholder": self.name == PLACEHOLDER, "interruptible": interruptible}
         return EngineInfo(slots=1, props=json.dumps(props).encode(), models=(), catalog=catalog)
 
@@ -81,15 +88,11 @@ class WebuiEngine:
         with self.client.open("POST", API + path, b"{}", timeout_s=timeout_s) as response:
             response.read()
 
-    def _ask(self, path: str, timeout_s: float) -> bytes | None:
-        """Return the reply to a GET; None where the engine has no such route. Raises EngineLost."""
+    def _ask(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        """Return status and body of the reply to a GET. Raises EngineLost."""
         with self.client.open("GET", path, timeout_s=timeout_s) as response:
             reply = response.read()
-        if response.status == 200 and _is_json(reply):
-            return reply
-        if response.status in (404, 405, 501) or response.status == 200:
-            return None
-        raise EngineLost
+        return response.status, reply
 
 
 PLACEHOLDER = "placeholder"

@@ -1,9 +1,10 @@
 -- Ask a task to stop. ARGV: 'cancel', or 'interrupt' for one that shall end with what it has. A queued task ends here,
 -- unless it is an interrupt; a running one is marked, and ends when its engine is free.
 -- Returns {state, worker}; the state is '' where there is no such task.
-local r = redis.call('HMGET', record, 'state', 'worker', 'cancel')
+local r = redis.call('HMGET', record, 'state', 'worker', 'cancel', 'queue')
 if not r[1] then return {'', ''} end
 if r[1] == 'queued' and ARGV[1] == 'cancel' then
+  leave_message(r[4])
   conclude('cancelled', 499, 'cancelled', '')
   return {'cancelled', ''}
 end

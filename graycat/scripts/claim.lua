@@ -3,10 +3,13 @@
 -- id of the `started` event, owner}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook')
+  'webhook', 'channels', 'followed')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
-if is_terminal(state) then return {'finished'} end
+if is_terminal(state) then
+  if attempt == 0 and tonumber(redis.call('GET', dead_key(r[14])) or 0) > 0 then redis.call('DECR', dead_key(r[14])) end
+  return {'finished'}
+end
 -- Delivered twice while the first attempt lives: its lease is renewed, so leave it alone.
 if state == 'running' and tonumber(r[5] or 0) > now then return {'leased'} end
 if r[3] then
@@ -21,14 +24,23 @@ if attempt >= tonumber(ARGV[3]) then
   conclude('failed', 502, 'error', ARGV[5])
   return {'lost'}
 end
+-- Bulk work has the gaps: there is none while an interactive task is on its way from aside into the queue.
+local head, model = string.match(r[14], '^([^.:]+)%.batch(.*)$')
+if head then
+  for _, queue in ipairs({head, head .. model}) do
+    if tonumber(redis.call('GET', aside_count(queue)) or 0) > 0 then return {'yield'} end
+  end
+end
 attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)
 redis.call('HSETNX', record, 'started_ms', now)
+-- How far the last attempt was says nothing of this one.
+if attempt > 1 then redis.call('HDEL', record, 'progress') end
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
--- For the history only: a waiting request has no use for it, and waking its process costs as much as a token.
-local started = emit(nil, 'started', tostring(attempt))
+-- A request that waits for its answer has no use for it, and waking its process costs as much as a token.
+local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
 tell(r[15], 'started')
 pass_turn(r[14], r[12])

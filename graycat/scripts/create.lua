@@ -4,14 +4,20 @@
 -- Returns 1, 0 where the id is taken, or -1 where the queue is full.
 if redis.call('EXISTS', record) == 1 then return 0 end
 local queue, owner = KEYS[4], ARGV[5]
-local waiting = redis.call('LLEN', queue) + tonumber(redis.call('GET', aside_count(queue)) or 0)
+local length = redis.call('LLEN', queue)
+local dead = tonumber(redis.call('GET', dead_key(queue)) or 0)
+if dead > length then
+  redis.call('SET', dead_key(queue), length)
+  dead = length
+end
+local waiting = length - dead + tonumber(redis.call('GET', aside_count(queue)) or 0)
 if waiting >= tonumber(ARGV[4]) then return -1 end
 local now = now_ms()
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
   'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 7))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
-redis.call('ZADD', owned_by(owner), now, task_id)
+for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
 if ARGV[6] ~= '0' then
   local listed = prefix .. 'listed:' .. owner
   redis.call('ZADD', listed, now, task_id)
@@ -25,8 +31,8 @@ if is_fair(queue) then
     redis.call('INCR', aside_count(queue))
     return 1
   end
-  redis.call('SET', turn_key(queue, owner), task_id)
-  redis.call('SADD', owners_key(queue), owner)
+  take_turn(queue, owner, task_id, ARGV[3])
+  return 1
 end
 redis.call('LPUSH', queue, ARGV[3])
 return 1

@@ -1,6 +1,11 @@
--- Give the turn on where a task waits aside and the one before it is gone. Returns 1 where it was given on.
-local r = redis.call('HMGET', record, 'state', 'queue', 'owner', 'message')
-if r[1] ~= 'queued' or not r[4] then return 0 end
-if is_queued(redis.call('GET', turn_key(r[2], r[3] or ''))) then return 0 end
-next_turn(r[2], r[3] or '')
-return 1
+-- Give each turn on whose task is gone. Returns how many tasks entered a queue.
+local given = 0
+for _, queue in ipairs(redis.call('SMEMBERS', turns_key)) do
+  for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, -1)) do
+    if not is_queued(redis.call('GET', turn_key(queue, owner))) then
+      next_turn(queue, owner)
+      given = given + redis.call('EXISTS', turn_key(queue, owner))
+    end
+  end
+end
+return given

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: A message taken while the engine is away goes back after this many seconds, unless the engine comes back first.
 ENGINE_WAIT_S = 1.0
+#: Bulk work that was taken too early goes back after this many seconds.
+YIELD_S = 0.05
 
 
 class Interrupted(Exception):
@@ -70,6 +72,9 @@ class EngineTask(Task):
             raise Reject("the engine is not ready", requeue=True)
         # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.
         claimed = "running here" if runtime.running.has(task_id) else runtime.records.claim(task_id, runtime.name)
+        if claimed == "yield":
+            time.sleep(YIELD_S)
+            raise Reject("interactive work goes first", requeue=True)
         if isinstance(claimed, str):
             logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
             return

@@ -34,6 +34,7 @@ class GateStep(bootsteps.StartStopStep):
         # A reconnect may find the models' queues selected still: the names we were started with have no colon.
         self._joined = list(consumed_queues(consumer))
         self._queues = [queue for queue in self._joined if ":" not in queue]
+        self._taken: list[str] = []
         self._timer: Any = None
         self._runtime = rt.current()
         self._close(consumer)
@@ -47,25 +48,30 @@ class GateStep(bootsteps.StartStopStep):
 
     def _look(self, consumer: Any) -> None:
         self._runtime.loop_seen_at = time.monotonic()
-        ready = self._runtime.supervisor.ready.is_set()
-        if ready and not self._runtime.gate_open:
+        wanted = self._wanted()
+        if wanted != self._taken:
+            self._close(consumer)
             # `worker_disable_prefetch` takes the pool's limit for how many tasks may be here at once.
             consumer.pool.limit = QUICK_CALLS if LLM_QUICK in self._queues else self._runtime.slots
-            self._joined = self._all_queues()
-            for queue in self._joined:
+            # All anew: their order is their priority.
+            for queue in wanted:
                 consumer.add_task_queue(queue)
-            self._runtime.gate_open = True
-        elif not ready and self._runtime.gate_open:
-            self._close(consumer)
+            self._joined = self._taken = wanted
+            self._runtime.gate_open = bool(wanted)
 
     def _close(self, consumer: Any) -> None:
         self._runtime.gate_open = False
         for queue in self._joined:
             consumer.cancel_task_queue(queue)
+        self._taken = []
 
-    def _all_queues(self) -> list[str]:
-        """Return the queues to take from: behind each, which anybody may serve, those for this engine."""
-        return [name for queue in self._queues for name in (queue, *self._own(queue))]
+    def _wanted(self) -> list[str]:
+        """Return the queues to take from now: behind each, which anybody may serve, those for this engine."""
+        runtime = self._runtime
+        if runtime.paused or not runtime.supervisor.ready.is_set():
+            return []
+        queues = [queue for queue in self._queues if queue not in runtime.paused_queues]
+        return [name for queue in queues for name in (queue, *self._own(queue))]
 
     def _own(self, queue: str) -> list[str]:
         info = self._runtime.supervisor.info

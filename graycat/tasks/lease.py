@@ -81,6 +81,7 @@ class Housekeeper:
 
     def _report(self) -> None:
         runtime = self._runtime
+        runtime.paused_queues = runtime.fleet.paused_queues()
         alive = time.monotonic() - runtime.loop_seen_at < LOOP_STUCK_AFTER_S
         info = runtime.supervisor.info
         runtime.fleet.report(
@@ -96,7 +97,10 @@ class Housekeeper:
                 models=info.models if info is not None else (),
                 model_list=info.model_list.decode() if info is not None else "",
                 catalog=info.version if info is not None else "",
-                detail=runtime.supervisor.detail,
+                gpu=runtime.gpu,
+                paused=runtime.paused,
+                failures=runtime.supervisor.failures,
+                trouble=runtime.supervisor.trouble,
             ),
             info.catalog if info is not None else None,
         )

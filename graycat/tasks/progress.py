@@ -25,27 +25,26 @@ class ProgressReporter:
         self._attempt = attempt
         self._call = call
         self._last: dict[str, Any] = {}
-        self._preview = ""
+        self._preview = b""
         self._able = True
 
     def report(self) -> None:
         """Ask and tell, where there is news. Raises EngineLost."""
         if not self._able or (seen := self._ask()) is None:
             return
-        preview = seen.pop("current_image") or ""
+        preview = _decoded(seen.pop("current_image"))
         if seen == self._last and preview == self._preview:
             return
-        fresh = preview if preview != self._preview else ""
-        self._last, self._preview = dict(seen), preview
         data = json.dumps(seen | {"preview": bool(preview)}).encode()
         try:
-            if fresh:
-                self._records.keep_preview(self._attempt.task_id, b64decode(fresh))
+            if preview and preview != self._preview:
+                self._records.keep_preview(self._attempt.task_id, preview)
             if reason := STOPS.get(self._records.progress(self._attempt, data)):
                 self._call.stop(reason)
-        except (BrokerUnavailable, binascii.Error):
+        except BrokerUnavailable:
             # The next report tells it.
             return
+        self._last, self._preview = seen, preview
 
     def _ask(self) -> dict[str, Any] | None:
         """Return what the engine says of the render that it is at; None where it does not tell."""
@@ -57,6 +56,9 @@ class ProgressReporter:
         try:
             seen = json.loads(reply)
             state = seen["state"]
+            if state["job_count"] == 0:
+                # It is not at it yet, and tells of its last render.
+                return None
             return {
                 "progress": round(min(max(float(seen["progress"]), 0.0), 1.0), 3),
                 "eta_s": round(max(float(seen["eta_relative"]), 0.0), 1),
@@ -66,5 +68,13 @@ class ProgressReporter:
                 "jobs": max(int(state["job_count"]), 0),
                 "current_image": seen.get("current_image"),
             }
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise EngineLost from error
+
+
+def _decoded(preview: object) -> bytes:
+    """Return a preview's bytes; none for what is no base64."""
+    try:
+        return b64decode(preview, validate=True) if isinstance(preview, str) else b""
+    except (binascii.Error, ValueError):
+        return b""

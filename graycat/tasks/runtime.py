@@ -12,11 +12,15 @@ from graycat import store
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.engines.base import Engine, State
 from graycat.engines.http import Call, Stop
+from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
 from graycat.fleet import Fleet
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.pump import StreamPump
+
+#: Seconds between two looks at the length of the engine's output.
+ROTATE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,14 @@ class Runtime:
     supervisor: Supervisor
     client: store.Broker
     running: RunningTasks = field(default_factory=RunningTasks)
+    #: The engine's process, where it is ours.
+    child: ChildProcess | None = None
+    #: The index of the GPU that the engine pins; None for the CPU.
+    gpu: int | None = None
+    #: Whether somebody has asked this worker to take nothing for now.
+    paused: bool = False
+    #: Queues from which nobody is to take anything for now.
+    paused_queues: frozenset[str] = frozenset()
     #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
     loop_seen_at: float = 0.0
     gate_open: bool = False
@@ -93,10 +105,20 @@ class Runtime:
     def __post_init__(self) -> None:
         #: Tells the fleet of this worker now; the housekeeper sets it.
         self.report: Callable[[], None] = lambda: None
+        self._rotate_at = 0.0
+        #: Seconds that running work gets to finish at the end.
+        self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = Fleet(self.client)
         self.pump = StreamPump(self.records)
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
+
+    def keep_output_short(self) -> None:
+        """Have the engine's output put aside where it has become long; looks every few seconds."""
+        now = time.monotonic()
+        if self.child is not None and now >= self._rotate_at:
+            self._rotate_at = now + ROTATE_EVERY_S
+            self.child.rotate()
 
     @property
     def ready(self) -> bool:

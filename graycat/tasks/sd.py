@@ -12,12 +12,13 @@ from celery import shared_task
 
 from graycat.engines.http import Call, Stop
 from graycat.engines.webui import WebuiEngine
-from graycat.errors import EngineError, EngineLost, EngineNonsense
+from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.imagereplies import content_type, take_out
-from graycat.records import Attempt
+from graycat.records import Attempt, Verdict
 from graycat.tasks import signatures
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.progress import ProgressReporter
+from graycat.tasks.pump import STOPS
 from graycat.tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -148,9 +149,16 @@ class SdTask(EngineTask):
         patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
         with (
             Watcher(engine, call, reporter, patience_s),
-            engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response,
+            # Sent again behind our back, an image would be made twice, the second time in nobody's count.
+            engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None, once=True) as response,
         ):
             reply = response.read()
+        # Stored under the task's id alone, images of an attempt that was taken over would replace the newer one's.
+        verdict = runtime.records.renew(attempt.task_id, attempt.number)
+        if verdict is Verdict.STALE:
+            raise StaleAttempt
+        if reason := STOPS.get(verdict):
+            call.stop(reason)
         if call.stopped not in (None, Stop.INTERRUPTED):
             # What it has rendered until it was stopped is nobody's.
             raise EngineLost

@@ -51,7 +51,7 @@ RERANK = Kind("llm.rerank", LLM, "/rerank")
 CHAT = Kind("llm.chat", LLM, "/v1/chat/completions", ending=_OPENAI_END)
 OPENAI_COMPLETION = Kind("llm.openai_completion", LLM, "/v1/completions", ending=_OPENAI_END)
 OPENAI_EMBEDDINGS = Kind("llm.openai_embeddings", LLM, "/v1/embeddings")
-RESPONSES = Kind("llm.responses", LLM, "/v1/responses")
+RESPONSES = Kind("llm.responses", LLM, "/v1/responses", ending=b"response.completed")
 MESSAGES = Kind("llm.messages", LLM, "/v1/messages", ending=b"message_stop")
 
 TOKENIZE = Kind("llm.tokenize", LLM_QUICK, "/tokenize")

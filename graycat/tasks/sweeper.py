@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 LOCK = store.PREFIX + "sweeping"
 #: Where kombu keeps unacknowledged messages, by delivery tag.
 UNACKED = "unacked"
+#: What it needs to know of a task; ``message`` where that waits aside.
+FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: Most tasks that one sweep looks at.
 SWEEP_LIMIT = 1000
 
@@ -34,6 +36,7 @@ class Sweeper:
         self._records = TaskRecords(client, settings)
         self._lease_s = settings.lease_s
         self._messages = MessageFactory(app)
+        self._offset = 0
 
     def sweep(self) -> int:
         """Enqueue lost tasks again, and expire those past their queue deadline; return how many were enqueued."""
@@ -44,21 +47,36 @@ class Sweeper:
             seconds, micros = self._client.time()
             now_ms = seconds * 1000 + micros / 1000
             old = now_ms - self._lease_s * 1000
-            names = self._client.zrange(store.LIVE_TASKS, 0, old, byscore=True, offset=0, num=SWEEP_LIMIT)
-            held = self._held(names)
-            return sum(self._look_after(name.decode(), held, now_ms) for name in names)
+            records = self._next(old)
+            held = self._held({record["queue"] for record in records.values() if record.get("queue")})
+            enqueued = sum(self._look_after(task_id, record, held, now_ms) for task_id, record in records.items())
+            return enqueued + self._records.unstick()
 
-    def _held(self, names: list[bytes]) -> set[str]:
+    def _next(self, old: float) -> dict[str, dict[str, str]]:
+        """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep."""
+        names = self._client.zrange(store.LIVE_TASKS, 0, old, byscore=True, offset=self._offset, num=SWEEP_LIMIT)
+        self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(store.record_key(name.decode()), FIELDS)
+            rows = pipe.execute()
+        return {
+            name.decode(): {
+                field: value.decode() for field, value in zip(FIELDS, row, strict=True) if value is not None
+            }
+            for name, row in zip(names, rows, strict=True)
+        }
+
+    def _held(self, queues: set[str]) -> set[str]:
         """Return the ids that some queue or worker holds a message of."""
-        if not names:
+        if not queues:
             return set()
         raw = list(self._client.hvals(UNACKED))
-        for queue in {record["queue"] for name in names if (record := self._records.get(name.decode()))}:
+        for queue in queues:
             raw += self._client.lrange(queue, 0, -1)
         return {task_id for item in raw if (task_id := _task_id(item))}
 
-    def _look_after(self, task_id: str, held: set[str], now_ms: float) -> bool:
-        record = self._records.get(task_id)
+    def _look_after(self, task_id: str, record: dict[str, str], held: set[str], now_ms: float) -> bool:
         if not record:
             self._client.zrem(store.LIVE_TASKS, task_id)
             return False
@@ -66,7 +84,7 @@ class Sweeper:
             return False
         if "message" in record:
             # It waits aside, for its owner's turn.
-            return self._records.unstick(task_id)
+            return False
         lost_since = float(record.get("lease_ms", 0)) or float(record["enqueued_ms"]) + self._lease_s * 1000
         if task_id in held or now_ms < lost_since:
             return False

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from celery import bootsteps, signals
@@ -14,7 +15,7 @@ from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
 from graycat import store
-from graycat.engines import llama, webui
+from graycat.engines import gpus, llama, webui
 from graycat.engines.base import Engine
 from graycat.engines.checkpoints import IMAGE, TEXT
 from graycat.engines.http import Stop
@@ -22,7 +23,7 @@ from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
 from graycat.engines.supply import Supply
 from graycat.records import Verdict
-from graycat.settings import Settings
+from graycat.settings import Settings, engine_environment
 from graycat.tasks import runtime as rt
 from graycat.tasks.lease import Housekeeper
 from graycat.tasks.pump import STOPS
@@ -87,8 +88,8 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Start supervising; never blocks, so that a shutdown during a model's load acts at once."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        settings = Settings.from_env()
-        self.runtime = create_runtime(settings, worker.hostname, consumed_queues(worker))
+        app = worker.app
+        self.runtime = create_runtime(app.graycat_settings, worker.hostname, consumed_queues(worker), app.graycat_gpu)
         rt.install(self.runtime)
         self._stopping = threading.Event()
         # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
@@ -102,6 +103,7 @@ class EngineStep(bootsteps.StartStopStep):
         supervisor = self.runtime.supervisor
         while not self._stopping.wait(SUPERVISE_EVERY_S):
             supervisor.step(time.monotonic())
+            self.runtime.keep_output_short()
         supervisor.stop()
 
     def _limit_shutdown(self, **_: Any) -> None:
@@ -111,7 +113,7 @@ class EngineStep(bootsteps.StartStopStep):
             for running in self.runtime.running.all():
                 running.call.stop(Stop.SHUTDOWN)
 
-        timer = threading.Timer(self.runtime.settings.stop_grace_s, hand_back)
+        timer = threading.Timer(self.runtime.grace_s, hand_back)
         timer.daemon = True
         timer.start()
 
@@ -145,16 +147,22 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
     return {"ok": running.stop(task_id, STOPS[Verdict(how)])}
 
 
-def create_runtime(settings: Settings, name: str, queues: tuple[str, ...]) -> Runtime:
+def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
     """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
     engine: Engine
     if SD in queues:
-        engine, log_name = webui.from_settings(settings), "sd-engine.log"
+        place = gpus.place_of(settings, "sd", gpu)
+        engine, log_name = webui.from_settings(replace(settings, sd_port=place.port)), "sd-engine"
     else:
-        engine = llama.from_settings(settings, own=LLM in queues and settings.owns_llm_engine)
-        log_name = "llm-engine.log"
+        place = gpus.place_of(settings, "llm", gpu)
+        own = LLM in queues and settings.owns_llm_engine
+        engine = llama.from_settings(replace(settings, llm_port=place.port), own=own, gpu=place.gpu)
+        log_name = "llm-engine"
     command = engine.command()
-    child = ChildProcess(engine.command, settings.home / "log" / log_name) if command else None
+    output = settings.home / "log" / f"{log_name}{place.suffix}.log"
+    child = ChildProcess(engine.command, output, engine_environment() | place.environment) if command else None
     supply = Supply(settings, IMAGE if SD in queues else TEXT) if command else None
     supervisor = Supervisor(engine, child, supply)
-    return Runtime(settings, name, queues, engine, supervisor, store.connect(settings, patient=True))
+    return Runtime(
+        settings, name, queues, engine, supervisor, store.connect(settings, patient=True), child=child, gpu=place.gpu
+    )

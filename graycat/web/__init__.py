@@ -15,16 +15,17 @@ from flask import Flask, Response, g, request
 
 from graycat import store
 from graycat.addresses import allowlist
-from graycat.apitokens import ApiTokens
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.celeryapp import create_celery
+from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.limits import Limiter
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import errors, health, openapi
-from graycat.web.api import events, tasks, webhooks
+from graycat.web import allowance, errors, health, openapi
+from graycat.web.api import events, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -39,9 +40,10 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-#: Probes ask every second, games tokenize at every key: their successes are not worth a line each.
+#: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
+    | {"sdapi.progress"}
 )
 
 
@@ -50,11 +52,12 @@ class Extension:
     """What the views share; ``app.extensions["graycat"]``."""
 
     settings: Settings
-    tokens: ApiTokens
+    tokens: Credentials
     fleet: Fleet
     office: TicketOffice
     artifacts: ArtifactStore
     deliveries: Deliveries
+    limiter: Limiter
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -80,7 +83,9 @@ class Extension:
         """Return what the image engines answer without work, parsed, by their workers' names."""
         wanted = {(w.name, w.catalog) for w in self.serving(SD) if w.catalog}
         for name, version in wanted - self._catalogs.keys():
-            self._catalogs[name, version] = {k: json.loads(v) for k, v in self.fleet.catalog(name).items()}
+            # Empty where its worker has just left; it may come back with the same.
+            if found := self.fleet.catalog(name):
+                self._catalogs[name, version] = {k: json.loads(v) for k, v in found.items()}
         for key in self._catalogs.keys() - wanted:
             del self._catalogs[key]
         return {name: catalog for (name, _), catalog in sorted(self._catalogs.items())}
@@ -103,12 +108,19 @@ def create_app(settings: Settings) -> Flask:
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))
-    tokens = ApiTokens.from_settings(settings)
-    app.extensions["graycat"] = Extension(
-        settings, tokens, Fleet(client), office, open_artifacts(settings, client), Deliveries(client)
+    extension = Extension(
+        settings=settings,
+        tokens=Credentials.from_settings(settings, client),
+        fleet=Fleet(client),
+        office=office,
+        artifacts=open_artifacts(settings, client),
+        deliveries=Deliveries(client),
+        limiter=Limiter(client),
     )
+    app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
+    app.after_request(allowance.tell)
     errors.init_app(app)
     app.register_blueprint(llamacpp.bp)
     app.register_blueprint(openai.bp)
@@ -116,11 +128,12 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(images.bp)
     app.register_blueprint(health.bp)
     app.register_blueprint(tasks.bp)
+    app.register_blueprint(tokens.bp)
     app.register_blueprint(events.bp)
     app.register_blueprint(webhooks.bp)
     app.register_blueprint(task_images.bp)
     app.register_blueprint(openapi.bp)
-    app.wsgi_app = UnchangedTasks(app.wsgi_app, client, tokens)  # type: ignore[method-assign]
+    app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]
     hub.start()
     return app
 

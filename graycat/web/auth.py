@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 from flask import Response, current_app, g
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 
-from graycat.apitokens import ApiToken
+from graycat.apitokens import ADMIN, BATCH, LLM, SD, ApiToken
 from graycat.errors import Forbidden, Unauthorized
 from graycat.web.errors import error_response
+
+View = Callable[..., Any]
 
 token_auth = HTTPTokenAuth(scheme="Bearer")
 basic_auth = HTTPBasicAuth()
@@ -23,7 +26,7 @@ def verify_token(secret: str) -> ApiToken | None:
     """Return the API token that the request carries, if it is one of ours."""
     token: ApiToken | None = current_app.extensions["graycat"].tokens.find(secret)
     if token is not None:
-        g.owner = token.name
+        g.token, g.owner = token, token.name
     return token
 
 
@@ -33,16 +36,32 @@ def verify_password(_user: str, password: str) -> ApiToken | None:
     return verify_token(password)
 
 
-def admin_required(view: Callable[[], Response]) -> Callable[[], Response]:
-    """Refuse API tokens without the admin scope; goes inside ``login_required``."""
+def scope_required(scope: str) -> Callable[[View], View]:
+    """Refuse API tokens without a scope; goes inside ``login_required``."""
 
-    @wraps(view)
-    def guarded() -> Response:
-        if not any_auth.current_user().admin:
-            raise Forbidden("this route changes an engine's state and needs an API token with the admin scope")
-        return view()
+    def guard(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            require_scope(scope)
+            return view(*args, **kwargs)
 
-    return guarded
+        return guarded
+
+    return guard
+
+
+def require_scope(scope: str) -> None:
+    """Raise Forbidden where the request's API token lacks a scope."""
+    if scope not in g.token.scopes:
+        raise Forbidden(f"this route {_PURPOSES[scope]} and needs an API token with the scope {scope!r}")
+
+
+_PURPOSES = {
+    LLM: "makes text",
+    SD: "makes images",
+    BATCH: "takes bulk work",
+    ADMIN: "changes what all callers share",
+}
 
 
 @basic_auth.error_handler

@@ -9,6 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from graycat.errors import BodyTooLarge, GraycatError, RequestError
+from graycat.tokenerrors import LimitExceeded
 from graycat.web.tickets import ClientGone
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def error_response(error: GraycatError) -> Response:
     response = Response(body, error.status, content_type="application/json; charset=utf-8")
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, LimitExceeded):
+        response.headers.update(error.headers)
     return response
 
 

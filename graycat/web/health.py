@@ -6,7 +6,7 @@ from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
-from graycat.fleet import serving
+from graycat.fleet import WorkerStatus, serving
 from graycat.tasks.signatures import CONTROL, LLM
 from graycat.web.auth import token_auth
 
@@ -33,6 +33,17 @@ def healthy() -> ResponseReturnValue:
     return jsonify(status="ok")
 
 
+def _troubles(workers: list[WorkerStatus]) -> str:
+    """Return what keeps workers from consuming, as far as they tell."""
+    told = [
+        f"{w.name}: {w.trouble}" + (f" ({w.failures} failures in a row)" if w.failures else "")
+        for w in workers
+        if w.trouble
+    ]
+    told += [f"{w.name} is paused" for w in workers if w.paused]
+    return "; " + "; ".join(told) if told else ""
+
+
 @bp.get("/ready")
 def ready() -> ResponseReturnValue:
     """Tell whether each queue has a worker that really consumes, its engine healthy; names no addresses."""
@@ -43,13 +54,12 @@ def ready() -> ResponseReturnValue:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
         {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
-         "slots": w.slots, "busy": w.busy, "detail": w.detail}
+         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "paused": w.paused, "failures": w.failures,
+         "trouble": w.trouble}
         for w in workers
     ]  # fmt: skip
     missing = extension.missing_queues(workers)
-    reason = f"nobody consumes {', '.join(missing)}" if missing else ""
-    if waits := [f"{w.name}: {w.detail}" for w in workers if w.detail and set(missing) & set(w.queues)]:
-        reason += f" ({'; '.join(waits)})"
+    reason = f"nobody consumes {', '.join(missing)}{_troubles(workers)}" if missing else ""
     notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
     # No reason to send nobody here: tasks run, and are told of later.
     notes += [] if serving(workers, CONTROL) else [CONTROL_NOTE]

@@ -40,6 +40,7 @@ class Watch:
         self._last = event_order(after)
         self._last_id = after
         self._held: list[TaskEvent] | None = None
+        self._holding = threading.Lock()
         self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
 
     @property
@@ -47,21 +48,33 @@ class Watch:
         """Return the id of the newest event that came."""
         return self._last_id
 
+    @property
+    def empty(self) -> bool:
+        """Tell whether ``get`` would have to wait."""
+        return self._events.empty()
+
     def hold(self) -> None:
         """Put what comes aside until ``resume``: older events are on their way."""
         self._held = []
 
     def resume(self, earlier: Iterable[TaskEvent]) -> None:
         """Take the earlier events, then those that were put aside."""
-        held, self._held = self._held or [], None
-        for event in (*earlier, *held):
-            self.put(event)
+        with self._holding:
+            for event in (*earlier, *(self._held or ())):
+                self._hand_on(event)
+            self._held = None
 
     def put(self, event: TaskEvent) -> None:
         """Take an event, unless it came before."""
         if self._held is not None:
-            self._held.append(event)
-        elif event.order > self._last:
+            with self._holding:
+                if self._held is not None:
+                    self._held.append(event)
+                    return
+        self._hand_on(event)
+
+    def _hand_on(self, event: TaskEvent) -> None:
+        if event.order > self._last:
             self._last, self._last_id = event.order, event.id
             self._events.put(event)
 
@@ -89,6 +102,8 @@ class EventHub:
         self._client = client
         self._records = records
         self._watches: dict[str, list[Watch]] = {}
+        # A list may go when its last watch does, but not while another one comes.
+        self._changing = threading.Lock()
         self._heard_at = 0.0
 
     def start(self) -> None:
@@ -116,16 +131,18 @@ class EventHub:
         return watch
 
     def _add(self, watch: Watch) -> Watch:
-        self._watches.setdefault(watch.task_id, []).append(watch)
+        with self._changing:
+            self._watches.setdefault(watch.task_id, []).append(watch)
         return watch
 
     def unwatch(self, watch: Watch) -> None:
         """Forget a watch."""
-        watches = self._watches.get(watch.task_id, [])
-        if watch in watches:
-            watches.remove(watch)
-        if not watches:
-            self._watches.pop(watch.task_id, None)
+        with self._changing:
+            watches = self._watches.get(watch.task_id, [])
+            if watch in watches:
+                watches.remove(watch)
+            if not watches:
+                self._watches.pop(watch.task_id, None)
 
     def end_all(self, error: GraycatError) -> None:
         """Have every waiting request fail."""
@@ -174,7 +191,8 @@ class EventHub:
             raise redis.ConnectionError(str(message))
         if message[0] == b"message":
             task_id, event = TaskEvent.from_push(message[2])
-            for watch in self._watches.get(task_id, ()):
+            # A copy: one that leaves meanwhile must not hide the next.
+            for watch in tuple(self._watches.get(task_id, ())):
                 watch.put(event)
         elif message[0] == b"subscribe":
             self._catch_up()

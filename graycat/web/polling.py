@@ -12,13 +12,15 @@ from typing import Any
 import redis
 
 from graycat import store
-from graycat.apitokens import ApiTokens
+from graycat.credentials import Credentials
 from graycat.errors import GraycatError
 from graycat.lanes import Lanes
-from graycat.web.api.shown import tag
+from graycat.web.api.shown import etag, overdue
+from graycat.web.api.submissions import CHOSEN_ID, scoped_id
 
-_PATH = re.compile(r"/tasks/([0-9a-f]{32})")
-_FIELDS = ("owner", "state", "attempt", "progress")
+_PATH = re.compile(rf"/tasks/({CHOSEN_ID.pattern})")
+_GIVEN_ID = re.compile("[0-9a-f]{32}")
+_FIELDS = ("owner", "state", "attempt", "progress", "queue_deadline_ms")
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -26,7 +28,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class UnchangedTasks:
     """WSGI middleware: answers ``GET /tasks/{id}`` with a current ``If-None-Match``; all else goes on to the app."""
 
-    def __init__(self, app: WsgiApp, client: store.Broker, tokens: ApiTokens) -> None:
+    def __init__(self, app: WsgiApp, client: store.Broker, tokens: Credentials) -> None:
         self._app = app
         self._lanes = Lanes(client)
         self._tokens = tokens
@@ -55,11 +57,13 @@ class UnchangedTasks:
             token = self._tokens.find(secret.strip())
             if token is None:
                 return None
-            (row,) = self._lanes.run([("HMGET", store.record_key(task_id), *_FIELDS)])
+            named = task_id if _GIVEN_ID.fullmatch(task_id) else scoped_id(token.name, task_id)
+            (row,) = self._lanes.run([("HMGET", store.record_key(named), *_FIELDS)])
         except (redis.RedisError, GraycatError):
             return None
-        owner, state, attempt, progress = (value.decode() if value else "" for value in row)
-        return tag(state, attempt, progress) if owner == token.name and state else None
+        record = {name: value.decode() for name, value in zip(_FIELDS, row, strict=True) if value}
+        # One that has waited too long is to end.
+        return etag(record) if record.get("owner") == token.name and not overdue(record) else None
 
 
 _ENDED = tuple(f'"{state}-' for state in ("succeeded", "failed", "cancelled", "expired"))

@@ -59,9 +59,9 @@ class TicketOffice:
         self._app = app
         self._messages = MessageFactory(app)
 
-    def submit(self, submission: Submission) -> Ticket:
+    def submit(self, submission: Submission, task_id: str = "") -> Ticket:
         """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
-        watch = self.hub.watch(uuid4().hex)
+        watch = self.hub.watch(task_id or uuid4().hex)
         try:
             self._create(watch.task_id, submission, self.hub.channel)
         except GraycatError:

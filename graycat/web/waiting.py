@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from uuid import uuid4
 
 from flask import Response, current_app, g, jsonify, request
 
 from graycat.errors import GraycatError
 from graycat.events import CHUNK, TaskEvent
 from graycat.tasks.signatures import STREAM, Kind
+from graycat.web.allowance import admitted
 from graycat.web.hangup import watched
 from graycat.web.tickets import ClientGone, Submission, Ticket, TicketOffice
 from graycat.web.wire.dialects import Dialect
@@ -30,11 +32,14 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
     """
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
+    task_id = uuid4().hex
     if "respond-async" in preferences():
-        task_id, _ = office().enqueue(replace(submission, shown={}))
+        with admitted(task_id):
+            office().enqueue(replace(submission, shown={}), task_id)
         return _accepted(task_id)
-    ticket = office().submit(submission)
-    g.task_id = ticket.task_id
+    with admitted(task_id):
+        ticket = office().submit(submission, task_id)
+    g.task_id = task_id
     return _streamed(ticket, dialect, office().settings.keepalive_s) if mode == STREAM else _whole(ticket)
 
 

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 PROPS = {"default_generation_settings": {"n_ctx": 4096}, "model_path": "fake.gguf", "chat_template": "{{ messages }}"}
 REASONS = {200: "OK", 404: "Not Found", 400: "Bad Request"}
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
+#: A prompt that begins so is refused the first time.
+REFUSED_ONCE = "refuse"
 #: Routes that need no slot, with their answers.
 QUICK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "/health": lambda _: {"status": "ok"},
@@ -32,6 +34,8 @@ class Connection(asyncio.Protocol):
     options: argparse.Namespace
     #: Requests so far by path, and generations that go on; GET /stats tells them.
     seen: ClassVar[Counter[str]] = Counter()
+    #: How often each prompt was asked to be completed.
+    prompts: ClassVar[Counter[str]] = Counter()
     running: ClassVar[set[Connection]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -62,7 +66,7 @@ class Connection(asyncio.Protocol):
     def answer(self, method: str, path: str, body: dict[str, Any]) -> None:
         """Answer one request."""
         if path == "/stats":
-            self.reply(200, {"seen": self.seen, "running": len(self.running)})
+            self.reply(200, {"seen": self.seen, "running": len(self.running), "prompts": self.prompts})
             return
         self.seen[path] += 1
         if method == "GET" and self.options.post_only:
@@ -77,6 +81,11 @@ class Connection(asyncio.Protocol):
             self.reply(200, {"object": "list", "data": [{"id": self.options.model, "object": "model"}]})
         elif path in ("/completion", "/v1/chat/completions") and method == "POST":
             tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
+            prompt = str(body.get("prompt", ""))
+            self.prompts[prompt] += 1
+            if prompt.startswith(REFUSED_ONCE) and self.prompts[prompt] == 1:
+                self.reply(400, {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}})
+                return
             self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream"))))
         else:
             self.reply(404, NOT_FOUND)

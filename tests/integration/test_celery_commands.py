@@ -29,16 +29,20 @@ def replies(stack: Stack, command: str) -> dict[str, Any]:
 
 
 def test_workers_answer_a_ping(stack: Stack) -> None:
-    assert replies(stack, "ping") == {"llm": {"ok": "pong"}, "quick": {"ok": "pong"}}
+    assert replies(stack, "ping") == {name: {"ok": "pong"} for name in ("llm", "quick", "control")}
     status = celery(stack, "status")
-    assert "2 nodes online" in status
+    assert "3 nodes online" in status
 
 
 def test_each_worker_consumes_its_queues_interactive_first(stack: Stack) -> None:
     found = replies(stack, "active_queues")
     queues = {name: [queue["name"] for queue in consumed] for name, consumed in found.items()}
     model = "gemma-3-270m-q4_k_m"
-    assert queues == {"llm": ["llm", f"llm:{model}", "llm.batch"], "quick": ["llm.quick", f"llm.quick:{model}"]}
+    assert queues == {
+        "llm": ["llm", f"llm:{model}", "llm.batch"],
+        "quick": ["llm.quick", f"llm.quick:{model}"],
+        "control": ["control"],
+    }
 
 
 def test_what_runs_shows_its_id_and_no_prompt(stack: Stack) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.llama_wire import SETTLED, Ask, Wire, read
 from tests.processes import eventually
 from tests.stack import ROOT, Client, Stack
-from tests.wire import SETTLED, Ask, Wire, read
 
 CHAT = [{"role": "user", "content": "1, 2, 3,"}]
 SAID: dict[str, Any] = {"messages": CHAT, "max_tokens": 3}
@@ -179,6 +179,14 @@ ELSEWHERE = {
     "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",
     "request headers": "test_differences.py::test_a_header_of_the_caller_",
     "answer headers": "test_differences.py::test_a_header_of_the_engine_",
+    "`/sdapi`: limits, images by address": "test_image_errors.py::test_a_refused_request_never_",
+    "`/sdapi`: the API token": "test_image_errors.py::test_without_a_token_",
+    "`/sdapi`: `progress`, `interrupt`, `skip`": "test_image_sharing.py::test_an_interrupt_of_who_has_nothing_",
+    "`/sdapi`: lists, `GET options`, `png-info`": "test_webuiapi.py::test_a_list_is_",
+    "`/sdapi`: calls that change an engine": "test_image_errors.py::test_what_changes_an_engine_",
+    "`/sdapi`: what would stay behind": "test_image_errors.py::test_a_setting_that_is_open_",
+    "`/sdapi`: a checkpoint by its name": "test_image_errors.py::test_a_refused_request_never_",
+    "`/sdapi`: calls about the engine's host": "test_image_errors.py::test_a_route_that_is_not_there_",
 }
 
 

@@ -13,8 +13,8 @@ import pytest
 from openai import OpenAI
 
 from tests.conftest import NewHome
+from tests.llama_wire import settled
 from tests.stack import ROOT, Client, Stack, running
-from tests.wire import settled
 
 MODEL = "gemma-3-270m-q4_k_m"
 CHAT: list[Any] = [{"role": "user", "content": "1, 2, 3,"}]
@@ -37,7 +37,8 @@ TOOL = {
     },
 }
 
-Pair = tuple[OpenAI, OpenAI]
+#: Clients of the bare engine and of graycat. What a call returns depends on a `stream` that types cannot see.
+Pair = tuple[Any, Any]
 
 
 def client(url: str, token: str) -> OpenAI:
@@ -161,16 +162,20 @@ def tool_talk() -> list[Any]:
 
 
 def test_a_tool_is_called(both_with_tools: Pair) -> None:
-    said = SAID | {"messages": tool_talk(), "tools": [TOOL], "tool_choice": "required", "max_tokens": 48}
-    said |= {"parallel_tool_calls": False}
+    said = SAID | {"messages": tool_talk(), "tools": [TOOL], "tool_choice": "required", "max_tokens": 26}
     bare, given = (c.chat.completions.create(**said, **ANEW) for c in both_with_tools)
     assert plain(given) == plain(bare)
-    (call,) = given.choices[0].message.tool_calls
+    call = given.choices[0].message.tool_calls[0]
     assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
-    assert given.choices[0].finish_reason == "tool_calls"
     streams = [list(c.chat.completions.create(**said, stream=True, **ANEW)) for c in both_with_tools]
     assert [plain(chunk) for chunk in streams[1]] == [plain(chunk) for chunk in streams[0]]
-    parts = [part for chunk in streams[1] for choice in chunk.choices for part in choice.delta.tool_calls or []]
+    parts = [
+        part
+        for chunk in streams[1]
+        for choice in chunk.choices
+        for part in choice.delta.tool_calls or []
+        if part.index == 0
+    ]
     assert "".join(part.function.arguments or "" for part in parts) == call.function.arguments
 
 

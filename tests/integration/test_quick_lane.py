@@ -68,11 +68,16 @@ def until_idle(stack: Stack) -> int:
     return SLOTS
 
 
+def wait_for(stack: Stack, request_id: str, *states: str) -> None:
+    """Return when a request's task is in one of these states."""
+    eventually(lambda: stack.record(request_id).get("state") in states, 20)
+
+
 def send(stack: Stack, path: str, body: dict[str, Any], request_id: str = "") -> socket.socket:
     """Send a request and return its connection, once its task is known."""
     name = request_id or uuid4().hex
     connection = send_post(stack.url, path, body, stack.token, {"X-Request-ID": name})
-    eventually(lambda: stack.record(name).get("state") in ("running", "queued"), 20)
+    wait_for(stack, name, "running", "queued")
     return connection
 
 
@@ -171,7 +176,7 @@ def test_of_those_who_wait_only_those_who_stay_reach_the_engine(small: Stack, bu
     for path, body, name in leaving:
         send(small, path, body, name).close()
     for *_, name in leaving:
-        eventually(lambda name=name: small.record(name)["state"] == "cancelled", QUEUE_TTL_S - 1)
+        wait_for(small, name, "cancelled")
     with send(small, "/completion", MINUTES | {"n_predict": 1}) as staying:
         busy[0].close()
         assert V3Reader().read(staying).events[-1]["tokens_predicted"] == 1

@@ -5,39 +5,98 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
+import requests
 
 from tests.stack import BIN, ROOT, Client, Stack
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SHELL = [block for language, block in BLOCKS if not language]
 #: A command is a line, and what follows a backslash at its end; what stands behind a `#` is for the reader.
-COMMANDS = [line.partition("  #")[0] for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
+COMMANDS = [line.partition("  #")[0] for block in SHELL for line in block.replace("\\\n", "").splitlines()]
 CURLS = [line.strip() for line in COMMANDS if line.strip().startswith("curl ")]
+TASKS = [line.strip() for line in COMMANDS if line.startswith("graycat task ")]
 #: Run by .ci/run itself, by the tests of `graycat up`, or shown output.
-ELSEWHERE = {"make run", "make test", "PORT=8001 LLM_PORT=1338 GRAYCAT_HOME=./var2 make run"}
+ELSEWHERE = {
+    *("make run", "make test"),
+    *("PORT=8001 LLM_PORT=1338 GRAYCAT_HOME=./var2 make run",),
+    *("PORT=8001 LLM_PORT=1338 SD_PORT=7861 GRAYCAT_HOME=./var2 make run",),
+}
+#: What a stack with an image engine answers.
+IMAGES = ("/sdapi/", "/generate-image", "/v1/images/", " sd.")
+#: A task of the README, and the command that submits it: twice, it is still one.
+STORY = "story-1"
+SUBMIT_STORY = next(line for line in CURLS if line.startswith("curl -X PUT") and STORY in line)
+
+
+@pytest.fixture
+def serving(request: pytest.FixtureRequest) -> Stack:
+    """Return the stack that can answer a command, with the tasks that it names."""
+    command = request.node.callspec.params["command"]
+    about_images = any(mark in command for mark in IMAGES)
+    stack: Stack = request.getfixturevalue("studio" if about_images else "stack")
+    if STORY in command:
+        curl(stack, SUBMIT_STORY)
+    return stack
+
+
+def filled_in(text: str, stack: Stack) -> str:
+    """Return a text of the README with this stack's address and API token."""
+    for token in ("$TOKEN", "gc_..."):
+        text = text.replace(token, stack.token)
+    return text.replace("http://127.0.0.1:8000", stack.url)
+
+
+def curl(stack: Stack, command: str) -> requests.Response:
+    """Return the answer to what a curl line sends."""
+    words = shlex.split(filled_in(command, stack))
+    options = list(zip(words, words[1:], strict=False))
+    headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
+    data, user, method = (next((value for name, value in options if name == flag), None) for flag in ("-d", "-u", "-X"))
+    path = next(word for word in words if word.startswith(stack.url)).removeprefix(stack.url)
+    client = Client(stack.url)
+    with client.session:
+        auth = tuple(user.split(":", 1)) if user else None
+        return client.request(method or ("POST" if data else "GET"), path, data=data, headers=headers, auth=auth)
 
 
 def test_every_command_is_one_that_a_test_runs() -> None:
     printed = {"graycat is ready at http://127.0.0.1:8000", "API token: gc_...", "Try it:", ""}
-    others = {line.strip() for line in COMMANDS} - set(CURLS) - ELSEWHERE - printed
+    others = {line.strip() for line in COMMANDS} - set(CURLS) - set(TASKS) - ELSEWHERE - printed
     assert {line for line in others if not line.startswith("celery ")} == set()
+    assert {language for language, _ in BLOCKS} == {"", "python"}
     assert len(CURLS) >= 6
 
 
 @pytest.mark.parametrize("command", CURLS)
-def test_a_curl_line_is_answered(stack: Stack, command: str) -> None:
-    words = shlex.split(command.replace("$TOKEN", stack.token).replace("gc_...", stack.token))
-    options = list(zip(words, words[1:], strict=False))
-    headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
-    data = next((value for name, value in options if name == "-d"), None)
-    path = words[1].removeprefix("http://127.0.0.1:8000")
-    client = Client(stack.url)
-    with client.session:
-        answer = client.request("POST" if data else "GET", path, data=data, headers=headers)
-    assert answer.status_code == 200
-    assert answer.content
+def test_a_curl_line_is_answered(serving: Stack, command: str) -> None:
+    answer = curl(serving, command)
+    if "If-None-Match" in command:
+        assert answer.status_code == 304
+    else:
+        assert answer.status_code in (200, 202)
+        assert answer.content
+
+
+@pytest.mark.parametrize("command", TASKS)
+def test_a_graycat_task_line_works(serving: Stack, command: str, tmp_path) -> None:
+    words = [str(BIN / "graycat"), *shlex.split(command)[1:]]
+    done = subprocess.run(words, cwd=tmp_path, env=serving.env, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() or "list" in words
+    assert bool(list(tmp_path.glob("*/*.png"))) == ("--download" in words)
+
+
+@pytest.mark.parametrize("script", [block for language, block in BLOCKS if language == "python"])
+def test_a_script_runs(stack: Stack, script: str, tmp_path) -> None:
+    words = [sys.executable, "-W", "error", "-c", filled_in(script, stack)]
+    env = stack.env | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=env, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("celery ")])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from graycat import store
-from graycat.records import TaskRecords
+from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings, variable
-from tests.unit.helpers import Valkey
+from graycat.web import create_app
+from tests.unit.helpers import Valkey, changed, claimed, eventually
+from tests.unit.live import LiveServer, serving
 from tests.unit.servers import broker_that_says
 
 
@@ -77,6 +81,31 @@ def settings(broker: Valkey) -> Settings:
 @pytest.fixture
 def records(broker: Valkey) -> TaskRecords:
     return TaskRecords(broker.client, broker.settings)
+
+
+@pytest.fixture
+def take(broker: Valkey, records: TaskRecords) -> Callable[..., Attempt]:
+    """Return how to take the next task of a queue, as a worker would."""
+
+    def take_next(queue: str = "llm") -> Attempt:
+        message: Any = eventually(lambda: broker.client.rpop(queue))
+        return claimed(records, json.loads(message)["headers"]["id"])
+
+    return take_next
+
+
+@pytest.fixture(scope="session")
+def live_server(valkey: Valkey) -> Iterator[LiveServer]:
+    """Yield the web application behind a real socket; its streams are never silent for long."""
+    with serving(create_app(changed(valkey.settings, keepalive_s=0.2))) as server:
+        yield server
+
+
+@pytest.fixture
+def live(broker: Valkey, live_server: LiveServer) -> LiveServer:
+    """Return the server that all tests share, which cuts no connection yet."""
+    live_server.forget()
+    return live_server
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from graycat import apitokens
-from graycat.apitokens import ApiTokens
-from graycat.errors import SettingsError
+from graycat.apitokens import ApiToken, ApiTokens, read_scopes
+from graycat.errors import RequestError, SettingsError
+from graycat.limits import Limits
 from graycat.settings import Settings
 from tests.unit.helpers import PATIENCE_S, ROOT, eventually
 
@@ -43,6 +45,7 @@ def test_a_secret_may_hold_a_colon() -> None:
         ("game:1234567", "game"),
         ("game:", "game"),
         ("game:abcdefgh,game:12345678", "twice"),
+        ("game/42:abcdefgh", "players"),
         ("abcdefgh,token1:12345678", "twice"),
     ],
 )
@@ -51,6 +54,28 @@ def test_tokens_that_cannot_be_used_are_refused(configured: str, complaint: str)
         ApiTokens.from_settings(Settings(api_tokens=configured))
     secret = configured.rpartition(":")[2]
     assert not secret or secret not in str(caught.value)
+
+
+def test_a_configured_token_may_do_everything_but_change_what_all_share() -> None:
+    tokens = ApiTokens.from_settings(Settings(api_tokens="game:abcdefgh,tools:12345678", admins="tools"))
+    assert {token.name: sorted(token.scopes) for token in tokens} == {
+        "game": ["batch", "llm", "sd"],
+        "tools": ["admin", "batch", "llm", "sd"],
+    }
+    assert [token.admin for token in tokens] == [False, True]
+
+
+def test_a_player_goes_on_its_own_account_and_on_its_game_s() -> None:
+    narrow, wide = Limits(rate=1), Limits(rate=60)
+    game = ApiToken("game", b"", limits=wide)
+    assert game.holders == (("game", wide),)
+    assert ApiToken("game/42", b"", limits=narrow, parent=game).holders == (("game/42", narrow), ("game", wide))
+
+
+@pytest.mark.parametrize("value", [None, "llm", ["llm", "root"], [["llm"]], {"llm": True}, [1]])
+def test_scopes_are_a_list_of_known_ones(value: Any) -> None:
+    with pytest.raises(RequestError, match="scopes"):
+        read_scopes(value)
 
 
 def test_two_callers_cannot_share_a_secret() -> None:

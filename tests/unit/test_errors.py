@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat import errors
+from graycat import errors, taskerrors, tokenerrors
 from graycat.errors import GraycatError
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
@@ -22,16 +22,23 @@ KNOWN = [
     (errors.EngineNonsense(), 502, "engine_nonsense", None),
     (errors.Forbidden("no"), 403, "permission_error", None),
     (errors.ModelNotFound("gpt"), 404, "model_not_found", None),
-    (errors.TaskNotFound(), 404, "task_not_found", None),
+    (taskerrors.TaskNotFound(), 404, "task_not_found", None),
+    (taskerrors.TaskGone(), 410, "task_gone", None),
+    (taskerrors.IdempotencyConflict(), 409, "idempotency_conflict", None),
+    (taskerrors.NotRetryable("running"), 409, "not_retryable", None),
     (errors.PromptTooLarge("no"), 413, "prompt_too_large", None),
     (errors.InvalidImage("no"), 400, "invalid_image", None),
     (errors.ImageTooLarge("no"), 413, "image_too_large", None),
     (errors.TooMuchWork("no"), 400, "too_much_work", None),
     (errors.SettingNotAllowed("no"), 400, "setting_not_allowed", None),
     (errors.ScriptNotAllowed("no"), 400, "script_not_allowed", None),
+    (errors.InvalidWebhook("no"), 400, "invalid_webhook", None),
     (errors.ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (errors.ArtifactBroken(), 500, "artifact_broken", None),
     (errors.ShuttingDown(), 503, "shutting_down", 5),
+    (tokenerrors.TokenNotFound(), 404, "token_not_found", None),
+    (tokenerrors.TokenNameTaken("no"), 409, "token_name_taken", None),
+    (tokenerrors.LimitExceeded("no", 7), 429, "limit_exceeded", 7),
     (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]

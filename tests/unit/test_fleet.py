@@ -87,3 +87,51 @@ def test_without_a_broker_nobody_knows_the_fleet(no_broker: Settings) -> None:
 )
 def test_only_a_worker_that_takes_tasks_with_a_healthy_engine_serves(status: WorkerStatus, serves: bool) -> None:
     assert serving([status], "llm") == ([status] if serves else [])
+
+
+SD = replace(READY, name="sd@box", queues=("sd", "sd.batch"), engine="forge", slots=1, catalog="v1")
+CATALOG = {"samplers": b'[{"name":"Euler"}]', "options": b"{}"}
+
+
+def test_a_catalog_comes_back_as_the_engine_wrote_it(fleet: Fleet) -> None:
+    fleet.report(SD, CATALOG)
+    assert fleet.catalog("sd@box") == CATALOG
+    assert fleet.workers() == [SD]
+
+
+def test_a_catalog_is_written_once_and_kept_alive(fleet: Fleet, client: store.Broker) -> None:
+    fleet.report(SD, CATALOG)
+    # Still there after the next report, so that did not write it again.
+    client.hset(store.catalog_key("sd@box"), "mark", b"")
+    client.pexpire(store.catalog_key("sd@box"), 500)
+    fleet.report(SD, CATALOG)
+    assert fleet.catalog("sd@box") == CATALOG | {"mark": b""}
+    assert client.pttl(store.catalog_key("sd@box")) > 1000 * (SILENT_AFTER_S - 1)
+
+
+def test_a_catalog_that_changes_replaces_the_old_one(fleet: Fleet) -> None:
+    fleet.report(SD, CATALOG)
+    fleet.report(replace(SD, catalog="v2"), {"loras": b"[]"})
+    assert fleet.catalog("sd@box") == {"loras": b"[]"}
+
+
+def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: Fleet, client: store.Broker) -> None:
+    fleet.report(SD, CATALOG)
+    client.flushall()
+    fleet.report(SD, CATALOG)
+    fleet.report(SD, CATALOG)
+    assert fleet.catalog("sd@box") == CATALOG
+
+
+def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: Fleet, client: store.Broker) -> None:
+    fleet.report(SD, CATALOG)
+    left_ms = client.pttl(store.catalog_key("sd@box"))
+    assert 1000 * (SILENT_AFTER_S - 1) < left_ms <= 1000 * SILENT_AFTER_S
+    fleet.leave("sd@box")
+    assert (fleet.catalog("sd@box"), client.keys("*")) == ({}, [])
+
+
+def test_a_worker_without_a_catalog_has_none(fleet: Fleet, client: store.Broker) -> None:
+    fleet.report(READY)
+    fleet.report(READY, {})
+    assert (fleet.catalog(READY.name), client.exists(store.catalog_key(READY.name))) == ({}, 0)

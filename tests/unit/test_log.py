@@ -107,6 +107,13 @@ def test_of_two_secrets_the_longer_goes_first() -> None:
     assert line("key=hush-hush-hush", secrets=("hush-hush", "hush-hush-hush")).endswith("key=[redacted]")
 
 
+def test_tokens_that_graycat_made_never_get_through() -> None:
+    minted, player = "gc_12345678_" + "aB-_" * 12, "gp_" + "aB-_" * 20 + "." + "aB-_" * 10
+    assert line("seen", header=f"Bearer {minted}").endswith('header="Bearer gc_12345678_[redacted]"')
+    assert line(f"seen {player}").endswith("seen gp_[redacted]")
+    assert line("seen", prefix="gc_12345678").endswith("prefix=gc_12345678")
+
+
 @pytest.fixture
 def untouched_logging() -> Iterator[None]:
     """Put logging back as pytest had it."""

@@ -6,6 +6,7 @@ import pytest
 
 from graycat import params
 from graycat.errors import PromptTooLarge, RequestError
+from graycat.tokenerrors import LimitExceeded
 
 #: Bodies that are no JSON object, and a word of the complaint.
 UNREADABLE = [
@@ -104,3 +105,59 @@ def test_every_text_that_a_model_reads_counts(field: str) -> None:
     params.check_size({field: "a" * 10, "sampler_name": "b" * 100}, 10)
     with pytest.raises(PromptTooLarge, match="11 characters"):
         params.check_size({field: "a" * 11}, 10)
+
+
+@pytest.mark.parametrize(
+    ("body", "written"),
+    [
+        ({}, {"n_predict": 100}),
+        ({"n_predict": None}, {"n_predict": 100}),
+        ({"n_predict": -1}, {"n_predict": 100}),
+        ({"n_predict": "5"}, {"n_predict": 100}),
+        ({"n_predict": True}, {"n_predict": 100}),
+        # An engine that is old reads none but its own.
+        ({"max_tokens": 30}, {"n_predict": 30}),
+        ({"max_completion_tokens": 30, "max_tokens": 20}, {"n_predict": 20}),
+        # It might count for more.
+        ({"n_predict": 30, "max_tokens": -1}, {"max_tokens": 30}),
+        ({"n": 4}, {"n_predict": 25}),
+        ({"n_cmpl": 3}, {"n_predict": 33}),
+        ({"prompt": ["a", "b"]}, {"n_predict": 50}),
+        ({"prompt": [[1, 2], [3]], "n": 2}, {"n_predict": 25}),
+        ({"prompt": [1, 2, 3]}, {"n_predict": 100}),
+        ({"prompt": []}, {"n_predict": 100}),
+    ],
+)
+def test_a_length_is_written_in_where_the_engine_would_find_none(body: dict[str, Any], written: dict[str, Any]) -> None:
+    assert params.cap_tokens(body, "n_predict", 100) == body | written
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"n_predict": 100}, {"n_predict": 0}, {"n_predict": 99.5}, {"n_predict": 50, "n": 2}, {"n_predict": 1, "n": -1}],
+)
+def test_a_body_that_says_enough_is_the_same_one(body: dict[str, Any]) -> None:
+    assert params.cap_tokens(body, "n_predict", 100) is body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n_predict": 101},
+        {"max_tokens": 101},
+        {"n_predict": 5, "max_output_tokens": 1e18},
+        {"n_predict": 51, "n": 2},
+        {"n_predict": 34, "prompt": ["a", "b", "c"]},
+        {"prompt": ["a"] * 101},
+        {"n": 101},
+    ],
+)
+def test_a_longer_answer_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(LimitExceeded, match="100 tokens"):
+        params.cap_tokens(body, "n_predict", 100)
+
+
+def test_a_field_that_nobody_knows_is_refused() -> None:
+    params.refuse_unknown({"name": "game"}, ("name", "limits"))
+    with pytest.raises(RequestError, match="'limit'; there are name, limits"):
+        params.refuse_unknown({"name": "game", "limit": 1}, ("name", "limits"))

@@ -90,8 +90,9 @@ def test_a_claim_brings_what_the_engine_needs(records: TaskRecords) -> None:
     task_id = accepted(records, kind="llm.tokenize", mode="plain", body=body, request_id="r-9")
     attempt = claimed(records, task_id, "quick@here")
     started_id = records.events(task_id)[0].id
-    fields = {"resumed": False, "started_id": started_id, "owner": "tests"}
-    assert attempt == Attempt(task_id, 1, "llm.tokenize", "plain", body, 600.0, "r-9", **fields)
+    assert attempt == Attempt(
+        task_id, 1, "llm.tokenize", "plain", body, 600.0, "r-9", resumed=False, started_id=started_id, owner="tests"
+    )
     record = records.get(task_id)
     assert (record["state"], record["attempt"], record["worker"]) == ("running", "1", "quick@here")
     assert [(event.kind, event.data) for event in records.events(task_id)] == [("started", b"1")]

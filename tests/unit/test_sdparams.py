@@ -11,8 +11,17 @@ from PIL import Image
 
 from graycat.errors import ImageTooLarge, InvalidImage, RequestError, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.images import ImageLimits
-from graycat.sdparams import check_extras, check_override_settings, check_request, check_scripts, generation, names
+from graycat.sdparams import (
+    check_extras,
+    check_override_settings,
+    check_request,
+    check_scripts,
+    generation,
+    names,
+    pixels,
+)
 from graycat.settings import Settings
+from graycat.tokenerrors import LimitExceeded
 
 LIMITS = ImageLimits.from_settings(Settings())
 DEFAULT_OVERRIDES = names(Settings().sd_override_settings)
@@ -395,3 +404,29 @@ def test_what_no_upscaler_can_use_is_refused(body: dict[str, Any]) -> None:
 def test_names_are_parted_by_commas() -> None:
     assert names(" a, b c,,") == {"a", "b c"}
     assert names("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({}, 512 * 512),
+        ({"width": "256", "height": 128}, 256 * 128),
+        ({"batch_size": 2, "n_iter": 3}, 6 * 512 * 512),
+        ({"enable_hr": True, "hr_scale": 1.5}, 768 * 768),
+    ],
+)
+def test_pixels_are_those_of_all_images_at_their_largest(body: dict[str, Any], count: int) -> None:
+    assert pixels(body, LIMITS) == count
+
+
+def test_a_caller_s_own_limit_on_pixels_is_looked_at_before_any_image_is() -> None:
+    with pytest.raises(LimitExceeded, match="262143 pixels"):
+        generation({"init_images": ["no image"]}, Settings(), 512 * 512 - 1)
+    assert generation({}, Settings(), 512 * 512)
+
+
+def test_a_caller_s_own_limit_holds_for_an_enlargement() -> None:
+    body = {"image": image_text(16), "upscaler_1": "Lanczos", "upscaling_resize": 4}
+    assert check_extras(body, LIMITS, 64 * 64)
+    with pytest.raises(LimitExceeded):
+        check_extras(body, LIMITS, 64 * 64 - 1)

@@ -10,10 +10,12 @@ import pytest
 
 from graycat.errors import SettingsError
 from graycat.settings import MAX_SOCKET_PATH, Settings, cast, variable
+from tests.unit.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
     ("api_tokens", "API_TOKENS", "game:abcdefgh", "game:abcdefgh"),
+    ("token_key", "GRAYCAT_TOKEN_KEY", "k" * 32, "k" * 32),
     ("home", "GRAYCAT_HOME", "/srv/graycat", Path("/srv/graycat")),
     ("redis_url", "REDIS_URL", "rediss://:pw@host:1/2", "rediss://:pw@host:1/2"),
     ("redis_host", "REDIS_HOST", "broker.lan", "broker.lan"),
@@ -26,6 +28,8 @@ READ = [
     ("exporter_port", "EXPORTER_PORT", "9809", 9809),
     ("run_llm", "RUN_LLM", "false", False),
     ("run_sd", "RUN_SD", "0", False),
+    ("llm_gpus", "LLM_GPUS", "0,1", "0,1"),
+    ("sd_gpus", "SD_GPUS", "auto", "auto"),
     ("a1111_url", "A1111_URL", "http://box:7860", "http://box:7860"),
     ("sd_startup_command", "SD_STARTUP_COMMAND", "webui.sh --port {port}", "webui.sh --port {port}"),
     ("sd_queue_ttl_s", "GRAYCAT_SD_QUEUE_TTL_S", "300", 300.0),
@@ -64,6 +68,8 @@ READ = [
     ("events_ttl_s", "GRAYCAT_EVENTS_TTL_S", "20", 20.0),
     ("artifacts_url", "GRAYCAT_ARTIFACTS_URL", "s3://bucket/images", "s3://bucket/images"),
     ("artifact_ttl_s", "GRAYCAT_ARTIFACT_TTL_S", "60", 60.0),
+    ("webhook_key", "GRAYCAT_WEBHOOK_KEY", "sixteen-letters!", "sixteen-letters!"),
+    ("webhook_allow", "GRAYCAT_WEBHOOK_ALLOW", "hooks.lan:9000,10.0.0.0/8", "hooks.lan:9000,10.0.0.0/8"),
     ("lease_s", "GRAYCAT_LEASE_S", "2.5", 2.5),
     ("keepalive_s", "GRAYCAT_KEEPALIVE_S", "1", 1.0),
     ("web_workers", "GRAYCAT_WEB_WORKERS", "2", 2),
@@ -97,9 +103,11 @@ UNUSABLE = [
     ("GRAYCAT_MAX_STEPS", "-1"),
     ("GRAYCAT_MAX_IMAGE_BYTES", "16 MB"),
     ("GRAYCAT_ARTIFACT_TTL_S", "0"),
+    ("GRAYCAT_WEBHOOK_KEY", "fifteen-letters"),
     ("GRAYCAT_KEEPALIVE_S", "0"),
     ("GRAYCAT_MAX_ATTEMPTS", "0"),
     ("GRAYCAT_WEB_WORKERS", "0"),
+    ("GRAYCAT_TOKEN_KEY", "k" * 31),
     ("GRAYCAT_LOG_LEVEL", "CHATTY"),
 ]
 
@@ -216,15 +224,18 @@ def test_secrets_are_not_in_the_representation() -> None:
         redis_url="redis://:url-word@host",
         artifacts_url="sftp://me:file-word@host/images",
         a1111_url="http://me:webui-word@box",
+        webhook_key="hook-word-hook-word",
+        token_key="key-word" * 4,
     )
-    assert not [
-        word for word in ("hush-hush", "pass-word", "url-word", "file-word", "webui-word") if word in repr(settings)
-    ]
+    words = ("hush-hush", "pass-word", "url-word", "file-word", "webui-word", "key-word", "hook-word")
+    assert not [word for word in words if word in repr(settings)]
+    assert settings.token_key in settings.secrets
 
 
 def test_the_log_is_told_every_secret_as_a_caller_would_send_it() -> None:
     settings = Settings(api_tokens=" game:hush-hush , bare-secret ,", redis_pass="p@ss", redis_url="redis://:x@host")
-    assert set(settings.secrets) >= {"hush-hush", "bare-secret", "p@ss", "redis://:x@host"}
+    settings = changed(settings, webhook_key="hook-word-hook-word")
+    assert set(settings.secrets) >= {"hush-hush", "bare-secret", "p@ss", "redis://:x@host", "hook-word-hook-word"}
     assert "" not in settings.secrets
 
 

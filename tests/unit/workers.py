@@ -10,10 +10,11 @@ from typing import Any
 
 from celery import Celery
 
-import graycat.tasks.llm  # noqa: F401 (its tasks become those of every application)
+import graycat.tasks.llm
+import graycat.tasks.sd  # noqa: F401 (their tasks become those of every application)
 from graycat import store
 from graycat.celeryapp import create_celery
-from graycat.engines.base import State
+from graycat.engines.base import Engine, State
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.supervisor import Supervisor
 from graycat.records import Attempt, TaskRecords
@@ -37,14 +38,15 @@ def celery_app(home: Path) -> Celery:
 class Worker:
     """What a worker process holds, and how a task is handed to it."""
 
-    def __init__(self, broker: Valkey, seen: Seen, queues: tuple[str, ...] = ("llm",), **changes: Any) -> None:
+    def __init__(
+        self, broker: Valkey, engine: Engine, seen: Seen, queues: tuple[str, ...] = ("llm",), **changes: Any
+    ) -> None:
         self.settings = changed(broker.settings, **changes)
         self.app = celery_app(broker.settings.home)
         self.seen = seen
-        engine = LlamaEngine("scripted", seen.url, start=None)
         self.supervisor = Supervisor(engine, None)
         self.client = store.connect(self.settings)
-        self.runtime = Runtime(self.settings, "llm@here", queues, engine, self.supervisor, self.client)
+        self.runtime = Runtime(self.settings, f"{queues[0]}@here", queues, engine, self.supervisor, self.client)
         self.records: TaskRecords = self.runtime.records
         rt.install(self.runtime)
 
@@ -89,7 +91,7 @@ class Worker:
 def worker_on(broker: Valkey, answers: dict[str, Answer], **options: Any) -> Iterator[Worker]:
     """Run a scripted engine for the block, and yield a worker whose engine it is, ready."""
     with http_server(WELL | answers) as seen:
-        worker = Worker(broker, seen, **options)
+        worker = Worker(broker, LlamaEngine("scripted", seen.url, start=None), seen, **options)
         worker.raise_engine()
         seen.requests.clear()
         yield worker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 
 import click
@@ -37,6 +38,8 @@ def serve(app: Flask, port: int, handler_class: type[WSGIHandler] = WSGIHandler)
         gevent.signal_handler(number, os._exit, 0)
     server = WSGIServer((HOST, port), app, backlog=BACKLOG, log=None, handler_class=handler_class)
     server.start()
+    # Accepted connections inherit it. Headers and body leave apart, and the body would wait for an acknowledgement.
+    server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     click.echo(f"model: {catalog.NAME} ready at http://{HOST}:{server.server_port}")
     sys.stdout.flush()
     server.serve_forever()

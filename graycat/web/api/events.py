@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -21,6 +22,10 @@ from graycat.web.waiting import STREAM_HEADERS, office
 
 bp = Blueprint("events", __name__)
 
+#: What the id of an event looks like; the broker takes no larger numbers.
+EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
+#: Seconds that the last event of a task gets to come which is found to be over.
+LAST_S = 1.0
 #: How an event is written in each form, and what keeps a silent connection alive.
 FORMATS = {"sse": ("text/event-stream", b": keep-alive\n\n"), "ndjson": ("application/x-ndjson", b"\n")}
 
@@ -33,32 +38,36 @@ def events(task_id: str) -> ResponseReturnValue:
     if form not in FORMATS:
         raise RequestError(f"'format' must be one of {', '.join(FORMATS)}")
     after = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
-    if not _is_event_id(after):
+    if not EVENT_ID.fullmatch(after):
         raise RequestError("'Last-Event-ID' must be the id of an event of this task")
     task_id, record = shown.find(task_id)
     with ExitStack() as undo:
         follower = undo.enter_context(Follower(task_id, after))
         kept = undo.pop_all()
     over = record["state"] in TERMINAL_STATES
+    if over and follower.nothing_left:
+        kept.close()
+        # An EventSource asks for more until it is told so.
+        return Response(status=204)
     chunks = _written(follower, form, record.get("alias") or task_id, office().settings.keepalive_s, over=over)
     response = Response(chunks, content_type=FORMATS[form][0], headers=STREAM_HEADERS)
     response.call_on_close(kept.close)
     return response
 
 
-def _is_event_id(text: str) -> bool:
-    milliseconds, dash, number = text.partition("-")
-    return milliseconds.isdecimal() and (not dash or number.isdecimal()) and len(text) < 40
-
-
 def _written(follower: Follower, form: str, name: str, keepalive_s: float, *, over: bool) -> Iterator[bytes]:
     """Yield the events until the task's last. ``over``: all that will ever come is there already."""
     write = as_sse if form == "sse" else as_line
+    wait_s = 0.001 if over else keepalive_s
     try:
         while True:
-            event = follower.next(0.001 if over else keepalive_s)
-            if event is None and over:
-                return
+            event = follower.next(wait_s)
+            if event is None:
+                if over:
+                    return
+                # Silent: it waits, or it has waited too long, or the broker has forgotten it.
+                over = follower.task_is_over()
+                wait_s = LAST_S if over else keepalive_s
             yield FORMATS[form][1] if event is None else write(event, name)
             if event is not None and event.terminal:
                 return
@@ -85,7 +94,9 @@ def data_of(event: TaskEvent, name: str) -> Any:
         return progress | ({"preview": f"/tasks/{name}/preview"} if progress.get("preview") else {"preview": None})
     if event.kind == CHUNK:
         return _chunk(event.data)
-    return shown.outcome(name, [event])
+    told = shown.outcome(name, [event])
+    # A stream's answer came before.
+    return {key: value for key, value in told.items() if key != "events"}
 
 
 def _chunk(raw: bytes) -> Any:

@@ -6,7 +6,10 @@ import time
 
 from flask import current_app, request
 
+from graycat.errors import BrokerUnavailable
 from graycat.events import TaskEvent
+from graycat.records import TERMINAL_STATES, TaskRecords
+from graycat.web.api import shown
 from graycat.web.hangup import watched
 from graycat.web.hub import EventHub
 from graycat.web.tickets import ClientGone
@@ -16,7 +19,9 @@ class Follower:
     """A reader of one task's events, from behind ``after`` on; closing it does the task nothing."""
 
     def __init__(self, task_id: str, after: str = "0") -> None:
-        self._hub: EventHub = current_app.extensions["graycat"].office.hub
+        office = current_app.extensions["graycat"].office
+        self._hub: EventHub = office.hub
+        self._records: TaskRecords = office.records
         self._watch = self._hub.follow(task_id, after)
         self._guard = watched(request.environ, self._hang_up)
         self._gone = False
@@ -43,6 +48,18 @@ class Follower:
         if self._gone:
             raise ClientGone
         return event
+
+    @property
+    def nothing_left(self) -> bool:
+        """Tell whether no event has come that was not read."""
+        return self._watch.empty
+
+    def task_is_over(self) -> bool:
+        """Tell whether nothing more can come; a task that has waited past its deadline ends here."""
+        try:
+            return shown.current(self._records, self._watch.task_id).get("state", "") in ("", *TERMINAL_STATES)
+        except BrokerUnavailable:
+            return False
 
     def ended(self, timeout_s: float) -> bool:
         """Tell whether the task ended within the time. Raises ClientGone."""

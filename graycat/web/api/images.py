@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
-from graycat.errors import TaskNotFound
 from graycat.imagereplies import content_type
+from graycat.taskerrors import TaskNotFound
 from graycat.web.api import shown
 from graycat.web.auth import token_auth
 

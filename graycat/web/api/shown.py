@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from hashlib import sha256
 from typing import Any
 
 from flask import current_app, g
 
-from graycat.errors import TaskGone, TaskNotFound
 from graycat.events import CHUNK, TaskEvent
 from graycat.fleet import serving
-from graycat.records import TERMINAL_STATES
+from graycat.records import TERMINAL_STATES, TaskRecords
+from graycat.taskerrors import TaskGone, TaskNotFound
 from graycat.web.api.submissions import CHOSEN_ID, scoped_id
 from graycat.webhooks import Webhook
 
@@ -32,12 +33,23 @@ def find(task_id: str) -> tuple[str, Record]:
     records = current_app.extensions["graycat"].office.records
     candidates = [task_id, *([scoped_id(g.owner, task_id)] if CHOSEN_ID.fullmatch(task_id) else [])]
     for candidate in candidates:
-        record = records.get(candidate)
+        record = current(records, candidate)
         if record.get("owner") == g.owner:
             return candidate, record
     if any(records.was_listed(g.owner, candidate) for candidate in candidates):
         raise TaskGone
     raise TaskNotFound
+
+
+def current(records: TaskRecords, task_id: str) -> Record:
+    """Return a task's record; one that has waited past its deadline ends here, whether or not a worker is there."""
+    record = records.get(task_id)
+    return records.get(task_id) if overdue(record) and records.expire(task_id) else record
+
+
+def overdue(record: Record) -> bool:
+    """Tell whether a task seems to have waited too long; the broker's clock decides."""
+    return record.get("state") == "queued" and time.time() * 1000 > int(record.get("queue_deadline_ms") or 0)
 
 
 def shown(task_id: str, record: Record, *, whole: bool = True) -> dict[str, Any]:
@@ -122,10 +134,24 @@ def outcome(name: str, events: list[TaskEvent]) -> dict[str, Any]:
     status, body = last.answer()
     if body:
         field = "error" if status >= 400 else "partial_result" if last.kind == "cancelled" else "result"
-        value = json.loads(body)
-        return {"status": status, field: value.get("error", value) if field == "error" else located(name, value)}
+        value = _parsed(body)
+        return {"status": status, field: _inner(value) if field == "error" else located(name, value)}
     # A stream's answer is its events.
     return {"status": status, "events": [event.data.decode() for event in events if event.kind == CHUNK]}
+
+
+def _parsed(body: bytes) -> Any:
+    """Return an answer's JSON; as text where an engine has failed in other words."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def _inner(value: Any) -> Any:
+    """Return what an error says, out of the object that llama.cpp and graycat put around it."""
+    inner = value.get("error") if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else value
 
 
 def located(name: str, value: Any) -> Any:

@@ -12,8 +12,13 @@ from typing import Any
 from flask import current_app, g
 
 from graycat import params, webhooks
+from graycat.apitokens import BATCH
+from graycat.apitokens import LLM as LLM_SCOPE
+from graycat.apitokens import SD as SD_SCOPE
 from graycat.errors import RequestError
 from graycat.tasks.signatures import GATHER, LIVE, LLM, PLAIN, SD, Kind
+from graycat.web.allowance import most_pixels
+from graycat.web.auth import require_scope
 from graycat.web.renders import aside, queue_for
 from graycat.web.tickets import Submission
 from graycat.web.wire import llamacpp, openai, sdapi
@@ -57,10 +62,11 @@ def read(body: dict[str, Any]) -> Wanted:
     priority = body.get("priority") or PRIORITIES[0]
     if priority not in PRIORITIES:
         raise RequestError(f"'priority' must be one of {', '.join(PRIORITIES)}")
+    require_scopes(str(kind_name), str(priority))
     kind, queue, mode, raw = _prepared(str(kind_name), given)
     if priority == "batch":
         queue = batch_queue(queue)
-    shown = {"priority": priority, "digest": digest(body)}
+    shown = {"priority": priority}
     if body.get("metadata") is not None:
         shown["metadata"] = webhooks.parse_metadata(body["metadata"])
     if body.get("webhook") is not None:
@@ -76,7 +82,14 @@ def read(body: dict[str, Any]) -> Wanted:
         exec_timeout_s=_seconds(body, "exec_timeout_s"),
         shown=shown,
     )
-    return Wanted(submission, shown["digest"])
+    return Wanted(submission, digest(body))
+
+
+def require_scopes(kind: str, priority: str) -> None:
+    """Raise Forbidden where the request's API token may not have a task of that kind and priority."""
+    require_scope(SD_SCOPE if kind in RENDERS else LLM_SCOPE)
+    if priority == "batch":
+        require_scope(BATCH)
 
 
 def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
@@ -85,7 +98,7 @@ def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
     if name in RENDERS:
         kind, check = RENDERS[name]
         params.check_size(given, settings.max_prompt_chars)
-        checked = aside(partial(check, settings, given))
+        checked = aside(partial(check, settings, most_pixels(), given))
         return kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode()
     route = ROUTES[name]
     queue, mode, raw = route.prepare(given, json.dumps(given).encode())
@@ -104,11 +117,11 @@ def digest(body: dict[str, Any]) -> str:
     return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def scoped_id(owner: str, chosen: str) -> str:
-    """Return the task id for what an owner calls its task: nobody else's calls meet it."""
+def scoped_id(owner: str, chosen: str, *, space: str = "") -> str:
+    """Return the task id for what an owner calls its task: nobody else's calls meet it, nor those in another space."""
     if not CHOSEN_ID.fullmatch(chosen):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return sha256(f"{owner}\0{chosen}".encode()).hexdigest()[:32]
+    return sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32]
 
 
 def _seconds(body: dict[str, Any], field: str) -> float | None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.errors import IdempotencyConflict, NotRetryable, RequestError, TaskLost
+from graycat.errors import RequestError, TaskLost
 from graycat.records import TERMINAL_STATES
+from graycat.taskerrors import IdempotencyConflict, NotRetryable
 from graycat.tasks.signatures import KINDS
+from graycat.web.allowance import admitted
 from graycat.web.api import shown
 from graycat.web.api.following import Follower
-from graycat.web.api.submissions import Wanted, read, scoped_id
+from graycat.web.api.submissions import Wanted, digest, read, require_scopes, scoped_id
 from graycat.web.auth import token_auth
 from graycat.web.renders import take_large_body
 from graycat.web.tickets import Submission, TicketOffice
@@ -46,9 +49,7 @@ def _office() -> TicketOffice:
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
     """Accept a task: 202 with its address; 200 with its answer where ``Prefer: wait=N`` saw it end in time."""
-    wanted = read(params.read_object(read_raw()))
-    key = request.headers.get("Idempotency-Key", "")
-    return _accepted(wanted, scoped_id(g.owner, f"key.{key}"[:64]) if key else "", alias="")
+    return _accepted(read(params.read_object(read_raw())), _keyed_id(), alias="")
 
 
 @bp.put("/tasks/<chosen>")
@@ -59,10 +60,17 @@ def put(chosen: str) -> ResponseReturnValue:
     return _accepted(wanted, scoped_id(g.owner, chosen), alias=chosen)
 
 
+def _keyed_id() -> str:
+    """Return the task id that the request's ``Idempotency-Key`` stands for; '' where it has none."""
+    key = request.headers.get("Idempotency-Key")
+    return "" if key is None else scoped_id(g.owner, key, space="key")
+
+
 def _accepted(wanted: Wanted, task_id: str, alias: str) -> ResponseReturnValue:
-    submission = wanted.submission
-    fields = dict(submission.shown or {}) | ({"alias": alias} if alias else {})
-    task_id, new = _office().enqueue(_with(submission, fields), task_id)
+    fields = dict(wanted.submission.shown or {}) | {"digest": wanted.digest} | ({"alias": alias} if alias else {})
+    task_id = task_id or uuid4().hex
+    with admitted(task_id):
+        _, new = _office().enqueue(replace(wanted.submission, shown=fields), task_id)
     g.task_id = task_id
     record = _office().records.get(task_id)
     if not new and record.get("digest") != wanted.digest:
@@ -70,10 +78,6 @@ def _accepted(wanted: Wanted, task_id: str, alias: str) -> ResponseReturnValue:
     if wait_s := _preferred_wait():
         record = _waited(task_id, record, wait_s)
     return _answer(task_id, record, created=new)
-
-
-def _with(submission: Submission, fields: dict[str, str]) -> Submission:
-    return replace(submission, shown=fields)
 
 
 def _answer(task_id: str, record: shown.Record, *, created: bool) -> Response:
@@ -130,7 +134,8 @@ def show(task_id: str) -> ResponseReturnValue:
     task_id, record = shown.find(task_id)
     if wait := request.args.get("wait"):
         record = _waited(task_id, record, _bounded(wait)) or record
-    if request.headers.get("If-None-Match") == shown.etag(record):
+    # A proxy that compresses makes the tag a weak one.
+    if request.if_none_match.contains_weak(shown.etag(record).strip('"')):
         return _tagged(Response(status=304), record)
     return _tagged(jsonify(shown.shown(task_id, record)), record)
 
@@ -156,7 +161,7 @@ def listing() -> ResponseReturnValue:
                 if len(page) == limit:
                     more = True
                     break
-    return jsonify(tasks=page, next_cursor=f"{before[0]}-{before[1]}" if more and page else None)
+    return jsonify(tasks=page, next_cursor=f"{before[0]}-{before[1]}" if more else None)
 
 
 def _count(text: str | None) -> int:
@@ -200,6 +205,7 @@ def retry(task_id: str) -> ResponseReturnValue:
     body = _office().records.body(task_id)
     if record["state"] not in TERMINAL_STATES - {"succeeded"} or body is None:
         raise NotRetryable(record["state"])
+    require_scopes(record["kind"], record.get("priority", ""))
     fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}
     submission = Submission(
         kind=KINDS[record["kind"]],
@@ -210,8 +216,6 @@ def retry(task_id: str) -> ResponseReturnValue:
         request_id=g.request_id,
         queue_ttl_s=int(record["queue_ttl_ms"]) / 1000,
         exec_timeout_s=int(record["exec_timeout_ms"]) / 1000,
-        shown=fields | {"retry_of": record.get("alias") or task_id, "digest": record.get("digest", "")},
+        shown=fields | {"retry_of": record.get("alias") or task_id},
     )
-    new_id, _ = _office().enqueue(submission)
-    g.task_id = new_id
-    return _answer(new_id, _office().records.get(new_id), created=True)
+    return _accepted(Wanted(submission, digest({"retry_of": task_id})), _keyed_id(), alias="")

@@ -14,12 +14,14 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
 from graycat import openaiimages, params, sdparams
-from graycat.errors import EngineNonsense, RequestError
+from graycat.apitokens import SD
+from graycat.errors import EngineNonsense, RequestError, TaskCancelled
 from graycat.images import ImageLimits
 from graycat.settings import Settings
 from graycat.tasks import signatures
 from graycat.tasks.signatures import Kind
-from graycat.web.auth import token_auth
+from graycat.web.allowance import most_pixels
+from graycat.web.auth import scope_required, token_auth
 from graycat.web.renders import Body, aside, render, take_large_body
 from graycat.web.wire.route import read_raw
 
@@ -38,12 +40,14 @@ def _settings() -> Settings:
 def _rendered(kind: Kind, body: Body) -> tuple[Response, dict[str, Any]]:
     """Run a generation; return its response, and its reply where that is whole."""
     settings = _settings()
-    response = render(kind, body, lambda given: sdparams.generation(given, settings))
+    most = most_pixels()
+    response = render(kind, body, lambda given: sdparams.generation(given, settings, most))
     return response, json.loads(response.get_data()) if response.status_code == 200 else {}
 
 
 @bp.post("/generate-image")
 @token_auth.login_required
+@scope_required(SD)
 def generate_image() -> ResponseReturnValue:
     """Make one image: ``{"prompt": ..., ...}`` with any field of txt2img, answered by the image and its info."""
     body = params.read_object(read_raw())
@@ -53,20 +57,23 @@ def generate_image() -> ResponseReturnValue:
     response, reply = _rendered(signatures.TXT2IMG, wanted)
     if not reply:
         return response
+    info = _parsed(reply.get("info"))
     if not reply.get("images"):
-        raise EngineNonsense
-    return jsonify(image_base64=reply["images"][0], info=_parsed(reply.get("info")), task_id=g.task_id)
+        # Interrupted before there was anything to see.
+        raise TaskCancelled if info.get("partial") else EngineNonsense
+    return jsonify(image_base64=reply["images"][0], info=info, task_id=g.task_id)
 
 
-def _parsed(info: Any) -> Any:
+def _parsed(info: Any) -> dict[str, Any]:
     try:
-        return json.loads(info)
+        return dict(json.loads(info))
     except (ValueError, TypeError):
         return {}
 
 
 @bp.post("/v1/images/generations")
 @token_auth.login_required
+@scope_required(SD)
 def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
     body = params.read_object(read_raw())
@@ -76,6 +83,7 @@ def generations() -> ResponseReturnValue:
 
 @bp.post("/v1/images/edits")
 @token_auth.login_required
+@scope_required(SD)
 def edits() -> ResponseReturnValue:
     """Change an image in OpenAI's form: multipart with ``image``, ``prompt``, and ``mask`` (clear where to paint)."""
     fields = request.form.to_dict()

@@ -9,10 +9,11 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
+from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.tasks import signatures
 from graycat.tasks.signatures import LLM
-from graycat.web.auth import token_auth
+from graycat.web.auth import scope_required, token_auth
 from graycat.web.wire.route import Route, add_routes
 
 bp = Blueprint("llamacpp", __name__)
@@ -54,6 +55,7 @@ ROUTES = (
         ("/completion", "/completions"),
         "Complete a prompt, whole or as server-sent events.",
         streams=True,
+        length_field="n_predict",
         check=completion,
         gatherable=params.gatherable,
         fields=_COMPLETION,
@@ -64,6 +66,7 @@ ROUTES = (
         ("/infill",),
         "Fill in code between a prefix and a suffix.",
         streams=True,
+        length_field="n_predict",
         fields=("input_prefix", "input_suffix", "stream"),
     ),
     Route(
@@ -106,6 +109,7 @@ add_routes(bp, ROUTES)
 
 @bp.route("/props", methods=["GET", "POST"])
 @token_auth.login_required
+@scope_required(LLM_SCOPE)
 def props() -> ResponseReturnValue:
     """Tell the engine's properties, from the fleet's record.
 
@@ -116,6 +120,7 @@ def props() -> ResponseReturnValue:
 
 @bp.post("/template")
 @token_auth.login_required
+@scope_required(LLM_SCOPE)
 def template() -> ResponseReturnValue:
     """Tell the model's chat template, as Unity's clients before version 3 ask for it."""
     return jsonify(template=json.loads(_props()).get("chat_template", ""))

@@ -8,10 +8,11 @@ from typing import Any
 from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
+from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.tasks import signatures
 from graycat.tasks.signatures import LLM
-from graycat.web.auth import token_auth
+from graycat.web.auth import scope_required, token_auth
 from graycat.web.wire.dialects import MESSAGES, OPENAI
 from graycat.web.wire.route import Route, add_routes
 
@@ -26,6 +27,7 @@ ROUTES = (
         "Answer a chat.",
         dialect=OPENAI,
         streams=True,
+        length_field="max_tokens",
         by_model=True,
         tag="OpenAI",
         fields=_CHAT,
@@ -36,6 +38,7 @@ ROUTES = (
         "Complete a prompt.",
         dialect=OPENAI,
         streams=True,
+        length_field="max_tokens",
         by_model=True,
         tag="OpenAI",
         fields=("prompt", "model", "stream"),
@@ -54,6 +57,7 @@ ROUTES = (
         "Answer in OpenAI's responses form.",
         dialect=OPENAI,
         streams=True,
+        length_field="max_output_tokens",
         by_model=True,
         tag="OpenAI",
         fields=("input", "model", "stream"),
@@ -64,6 +68,7 @@ ROUTES = (
         "Answer in Anthropic's messages form.",
         dialect=MESSAGES,
         streams=True,
+        length_field="max_tokens",
         by_model=True,
         tag="OpenAI",
         fields=_CHAT,
@@ -99,6 +104,7 @@ add_routes(bp, ROUTES)
 @bp.get("/v1/models")
 @bp.get("/models", endpoint="models_native")
 @token_auth.login_required
+@scope_required(LLM_SCOPE)
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
     lists: list[dict[str, Any]] = [json.loads(w.model_list) for w in current_app.extensions["graycat"].serving(LLM)]

@@ -10,9 +10,11 @@ from typing import Any
 from flask import Blueprint, Response, current_app, request
 
 from graycat import params
+from graycat.apitokens import ADMIN, LLM
 from graycat.errors import BodyTooLarge, ModelNotFound
 from graycat.tasks.signatures import GATHER, PLAIN, STREAM, Kind, model_queue
-from graycat.web.auth import admin_required, token_auth
+from graycat.web.allowance import most_tokens
+from graycat.web.auth import scope_required, token_auth
 from graycat.web.waiting import respond
 from graycat.web.wire.dialects import NATIVE, Dialect
 
@@ -23,8 +25,8 @@ class Route:
 
     ``check`` raises RequestError for a body that graycat itself refuses. ``gatherable`` tells of a body whose whole
     answer can be put together from its stream. ``reshape`` changes a whole answer for a client that needs it.
-    ``by_model``: the body's ``model`` chooses among the workers. ``fields``, ``required`` and ``tag``
-    are for the documentation.
+    ``length_field``: what every engine reads on this route as the most tokens of an answer. ``by_model``: the body's
+    ``model`` chooses among the workers. ``fields``, ``required`` and ``tag`` are for the documentation.
     """
 
     kind: Kind
@@ -32,6 +34,7 @@ class Route:
     summary: str
     dialect: Dialect = NATIVE
     streams: bool = False
+    length_field: str = ""
     by_model: bool = False
     admin: bool = False
     check: Callable[[dict[str, Any]], None] | None = None
@@ -59,8 +62,17 @@ class Route:
             params.check_size(body, current_app.extensions["graycat"].settings.max_prompt_chars)
             if self.check is not None:
                 self.check(body)
+        body, raw = self._capped(body, raw)
         mode, raw = self._plan(body, raw)
         return self._queue(body), mode, raw
+
+    def _capped(self, body: Any, raw: bytes) -> tuple[Any, bytes]:
+        """Return the body with the length that the caller's API token allows; its own bytes where it says one."""
+        most = most_tokens() if self.length_field else None
+        if most is None:
+            return body, raw
+        capped = params.cap_tokens(body, self.length_field, most)
+        return capped, raw if capped is body else json.dumps(capped).encode()
 
     def _plan(self, body: Any, raw: bytes) -> tuple[str, bytes]:
         """Return how the worker calls the engine, and the body it sends: the caller's own bytes wherever possible."""
@@ -94,7 +106,7 @@ def read_raw() -> bytes:
 def add_routes(bp: Blueprint, routes: Sequence[Route]) -> None:
     """Register a table of routes, all behind an API token."""
     for route in routes:
-        view = token_auth.login_required(admin_required(route.answer) if route.admin else route.answer)
+        view = token_auth.login_required(scope_required(ADMIN if route.admin else LLM)(route.answer))
         for place, path in enumerate(route.paths):
             endpoint = route.kind.name.removeprefix("llm.") + (f"_{place}" if place else "")
             bp.add_url_rule(path, endpoint, view, methods=[route.kind.method])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,19 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params, sdparams
-from graycat.errors import EngineNotReady
+from graycat.apitokens import ADMIN
+from graycat.apitokens import SD as SD_SCOPE
+from graycat.errors import EngineNotReady, GraycatError
 from graycat.images import ImageLimits
 from graycat.records import Verdict
 from graycat.settings import Settings
 from graycat.tasks import signatures
 from graycat.tasks.signatures import PLAIN, SD, Kind, worker_queue
-from graycat.web.auth import admin_required, any_auth
+from graycat.web.allowance import most_pixels
+from graycat.web.auth import any_auth, scope_required
+from graycat.web.hangup import watched
 from graycat.web.renders import Body, aside, render, take_large_body
-from graycat.web.tickets import Submission
+from graycat.web.tickets import Submission, Ticket
 from graycat.web.wire.route import read_raw
 from graycat.web.wire.sdlists import LISTS, merged
 from graycat.web.wire.sdprogress import progress_of, running_renders
@@ -27,16 +32,20 @@ bp = Blueprint("sdapi", __name__, url_prefix="/sdapi/v1")
 bp.before_request(take_large_body)
 
 
-def _generation(settings: Settings, body: Body) -> Body:
-    return sdparams.generation(body, settings)
+#: Checks a body by the settings and the pixels that its caller may ask for.
+Check = Callable[[Settings, int | None, Body], Body]
 
 
-def _extras(settings: Settings, body: Body) -> Body:
-    return sdparams.check_extras(body, ImageLimits.from_settings(settings))
+def _generation(settings: Settings, most_pixels: int | None, body: Body) -> Body:
+    return sdparams.generation(body, settings, most_pixels)
+
+
+def _extras(settings: Settings, most_pixels: int | None, body: Body) -> Body:
+    return sdparams.check_extras(body, ImageLimits.from_settings(settings), most_pixels)
 
 
 #: The calls that render, by path: their kind, and what graycat checks itself.
-RENDERS: dict[str, tuple[Kind, Callable[[Settings, Body], Body], str]] = {
+RENDERS: dict[str, tuple[Kind, Check, str]] = {
     "/txt2img": (signatures.TXT2IMG, _generation, "Make images from a prompt."),
     "/img2img": (signatures.IMG2IMG, _generation, "Make images from images and a prompt."),
     "/extra-single-image": (signatures.EXTRA_SINGLE, _extras, "Enlarge or repair one image."),
@@ -58,7 +67,7 @@ CHANGES = {
 def _render(path: str) -> ResponseReturnValue:
     kind, check, _ = RENDERS[path]
     body = params.read_object(read_raw())
-    return render(kind, body, partial(check, current_app.extensions["graycat"].settings))
+    return render(kind, body, partial(check, current_app.extensions["graycat"].settings, most_pixels()))
 
 
 def _change(path: str) -> Response:
@@ -70,18 +79,28 @@ def _change(path: str) -> Response:
     workers = extension.serving(SD)
     if not workers:
         raise EngineNotReady
-    office = extension.office
-    tickets = [
-        office.submit(Submission(kind, worker_queue(SD, w.name), PLAIN, raw, g.owner, g.request_id)) for w in workers
-    ]
-    answers = []
-    for ticket in tickets:
-        with ticket:
-            event = ticket.next()
-            answers.append(event.answer() if event is not None else (200, b"null"))
+    with ExitStack() as stack:
+        tickets = []
+        for worker in workers:
+            submission = Submission(kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id)
+            tickets.append(stack.enter_context(extension.office.submit(submission)))
+            stack.enter_context(watched(request.environ, tickets[-1].hang_up))
+        outcomes = [_outcome(ticket) for ticket in tickets]
     extension.look_again()
-    status, reply = answers[0]
+    for outcome in outcomes:
+        if isinstance(outcome, GraycatError):
+            raise outcome
+    status, reply = outcomes[0]
     return Response(reply, status, content_type="application/json")
+
+
+def _outcome(ticket: Ticket) -> Any:
+    """Return a call's status and reply, or what it failed with."""
+    try:
+        event = ticket.next()
+    except GraycatError as error:
+        return error
+    return event.answer() if event is not None else (200, b"null")
 
 
 def _list(name: str) -> ResponseReturnValue:
@@ -92,21 +111,22 @@ def _list(name: str) -> ResponseReturnValue:
 
 
 for _path, (_kind, _, _summary) in RENDERS.items():
-    _view: Any = any_auth.login_required(partial(_render, _path))
+    _view: Any = any_auth.login_required(scope_required(SD_SCOPE)(partial(_render, _path)))
     _view.__doc__ = _summary
     bp.add_url_rule(_path, _kind.name.removeprefix("sd."), _view, methods=["POST"])
 for _path, (_kind, _summary) in CHANGES.items():
-    _view = any_auth.login_required(admin_required(partial(_change, _path)))
+    _view = any_auth.login_required(scope_required(ADMIN)(partial(_change, _path)))
     _view.__doc__ = _summary
     bp.add_url_rule(_path, _kind.name.removeprefix("sd."), _view, methods=["POST"])
 for _name in LISTS:
-    _view = any_auth.login_required(partial(_list, _name))
+    _view = any_auth.login_required(scope_required(SD_SCOPE)(partial(_list, _name)))
     _view.__doc__ = f"List the engines' {_name}, each once."
     bp.add_url_rule(f"/{_name}", f"list_{_name}", _view, methods=["GET"])
 
 
 @bp.post("/png-info")
 @any_auth.login_required
+@scope_required(SD_SCOPE)
 def png_info() -> ResponseReturnValue:
     """Read what a PNG, JPEG or WebP says of how it was made; needs no engine."""
     body = params.read_object(read_raw())
@@ -116,6 +136,7 @@ def png_info() -> ResponseReturnValue:
 
 @bp.get("/progress")
 @any_auth.login_required
+@scope_required(SD_SCOPE)
 def progress() -> ResponseReturnValue:
     """Tell how far the caller's own render is; other callers' are invisible."""
     records = current_app.extensions["graycat"].office.records
@@ -125,6 +146,7 @@ def progress() -> ResponseReturnValue:
 
 @bp.post("/interrupt")
 @any_auth.login_required
+@scope_required(SD_SCOPE)
 def interrupt() -> ResponseReturnValue:
     """Have the caller's own running render end with the images it has; what waits goes on waiting."""
     office = current_app.extensions["graycat"].office
@@ -135,6 +157,7 @@ def interrupt() -> ResponseReturnValue:
 
 @bp.post("/skip")
 @any_auth.login_required
+@scope_required(SD_SCOPE)
 def skip() -> ResponseReturnValue:
     """Have the caller's own running render leave out the rest of its batch."""
     office = current_app.extensions["graycat"].office

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 #: The read-only lists that WebUI clients ask for; workers report them.
@@ -12,8 +13,10 @@ LISTS = (
 )
 #: What an entry is known by; the first that it has.
 _NAMES = ("title", "name", "model_name", "label")
-#: Settings that tell of the engine's host, or open it.
-_SECRET_WORDS = ("password", "api_key", "token", "secret", "auth")
+#: Those that are objects.
+_OBJECTS = ("options", "scripts", "embeddings")
+#: Settings that open the engine's host, or somebody's account; not ``token_merging_ratio``.
+_SECRET = re.compile(r"password|api_key|secret|auth|token$", re.IGNORECASE)
 
 
 def merged(name: str, lists: list[Any]) -> Any:
@@ -22,9 +25,11 @@ def merged(name: str, lists: list[Any]) -> Any:
     ``options`` are the first engine's, without what nobody should read: the engines of a pool are set up alike.
     """
     if not lists:
-        return []
+        return {} if name in _OBJECTS else []
     if name == "options":
-        return {key: value for key, value in lists[0].items() if not any(word in key for word in _SECRET_WORDS)}
+        return {key: value for key, value in lists[0].items() if not _SECRET.search(key)}
+    if len(lists) == 1:
+        return lists[0]
     if isinstance(lists[0], dict):
         return {key: _joined([found.get(key) for found in lists if isinstance(found, dict)]) for key in lists[0]}
     return _joined(lists)
@@ -43,5 +48,7 @@ def _joined(parts: list[Any]) -> Any:
 
 def _name(entry: Any) -> str:
     if isinstance(entry, dict):
-        return next((str(entry[field]) for field in _NAMES if entry.get(field)), repr(entry))
+        name = next((str(entry[field]) for field in _NAMES if entry.get(field)), repr(entry))
+        # A script is listed for each of the two kinds of generation, with arguments of its own.
+        return f"{name} {entry['is_img2img']}" if "is_img2img" in entry else name
     return str(entry)

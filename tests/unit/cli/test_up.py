@@ -15,12 +15,13 @@ from graycat.settings import Settings
 from tests.unit.helpers import ROOT, free_port
 from tests.unit.servers import http_server, reply
 
-EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web", "llm", "quick")}
+EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web")}
+EVERYTHING |= {name: f"graycat worker {name}" for name in ("llm", "quick")}
 
 
 def test_every_process_of_the_procfile_is_started() -> None:
     processes = up.read_procfile(ROOT / "Procfile", Settings())
-    assert {"broker", "web", "llm", "quick"} <= set(processes)
+    assert {"broker", "web", "llm", "quick", "control"} <= set(processes)
     assert processes["broker"] == "graycat broker"
 
 
@@ -126,3 +127,17 @@ def test_when_all_is_ready_it_is_told_how_to_call(monkeypatch, capsys, host: str
     assert f"ready at http://127.0.0.1:{port}\n" in printed
     assert "API token: the-secret\n" in printed
     assert f"curl http://127.0.0.1:{port}/completion -H 'Authorization: Bearer the-secret'" in printed
+
+
+@pytest.mark.parametrize(
+    ("codes", "stopped"), [({}, False), ({"web": 0}, True), ({"sd": 0}, False), ({"sd": 1}, True), ({"llm": 0}, True)]
+)
+def test_all_stop_when_one_ends_but_for_a_worker_that_was_drained(codes: dict[str, int], stopped: bool) -> None:
+    processes = up.Processes()
+    processes.drainable = {"sd"}
+    for name in ("web", "llm", "sd"):
+        processes.add_process(name, "true")
+        if name in codes:
+            # honcho notes a status when a process has ended, and nothing before.
+            processes._processes[name]["returncode"] = codes[name]
+    assert processes._any_stopped() is stopped

@@ -32,7 +32,7 @@ def options_of(arguments: list[str]) -> dict[str, str]:
     return {name: value for name, value in zip(arguments, arguments[1:], strict=False) if name.startswith("--")}
 
 
-@pytest.mark.parametrize(("kind", "queues"), [("llm", "llm,llm.batch"), ("quick", "llm.quick")])
+@pytest.mark.parametrize(("kind", "queues"), [("llm", "llm,llm.batch"), ("quick", "llm.quick"), ("control", "control")])
 def test_a_worker_takes_the_queues_of_its_kind(started: Any, kind: str, queues: str) -> None:
     result = CliRunner().invoke(worker, [kind])
     assert result.exit_code == 3
@@ -48,16 +48,44 @@ def test_a_worker_may_be_named(started: Any) -> None:
     assert options_of(started[0][1])["--hostname"] == "llm@gpu-7"
 
 
+def test_a_worker_without_an_engine_has_a_number_of_threads(started: Any) -> None:
+    for kind in ("control", "llm"):
+        CliRunner().invoke(worker, [kind])
+    control, llm = (options_of(arguments) for _, arguments in started)
+    assert (control["--concurrency"], llm.get("--concurrency")) == ("16", None)
+
+
 def test_an_unknown_kind_is_a_usage_error(started: Any) -> None:
     result = CliRunner().invoke(worker, ["cook"])
     assert (result.exit_code, started) == (2, [])
-    assert "'llm', 'quick'" in result.output
+    assert "No such command 'cook'" in result.output
+
+
+def test_a_worker_is_named_after_its_gpu_and_knows_it(started: Any) -> None:
+    CliRunner().invoke(worker, ["sd", "--gpu", "2"])
+    ((app, arguments),) = started
+    assert options_of(arguments)["--hostname"] == f"sd@{socket.gethostname()}-gpu2"
+    assert app.graycat_gpu == 2
+
+
+@pytest.mark.parametrize("words", [["drain", "llm@box"], ["pause", "llm@box"], ["resume", "llm@box"]])
+def test_a_worker_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    told: list[tuple[str, list[str]]] = []
+
+    def broadcast(_control: Any, command: str, _arguments: Any, destination: list[str], **_: Any) -> list[Any]:
+        told.append((command, destination))
+        return []
+
+    monkeypatch.setattr("celery.app.control.Control.broadcast", broadcast)
+    result = CliRunner().invoke(worker, words)
+    assert (result.exit_code, told) == (3, [(f"{words[0]}_worker", ["llm@box"])])
+    assert "no worker 'llm@box' answers" in result.output
 
 
 @pytest.mark.parametrize("kind", QUEUES)
-def test_every_kind_s_queues_exist_and_need_an_engine(started: Any, kind: str) -> None:
+def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, kind: str) -> None:
     CliRunner().invoke(worker, [kind])
     app = started[0][0]
     assert set(QUEUES[kind].split(",")) <= set(celeryconfig.QUEUES)
     app.amqp.queues.select(QUEUES[kind].split(","))
-    assert has_engine(type("Worker", (), {"app": app}))
+    assert has_engine(type("Worker", (), {"app": app})) is (kind != "control")

@@ -53,6 +53,17 @@ def test_an_answer_that_makes_no_sense_ends_the_task_at_once(broker: Valkey, mod
         assert worker.ended(task_id)[0] == "failed"
 
 
+def test_bulk_work_that_was_taken_too_early_goes_back(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        for _ in range(2):
+            worker.accept()
+        task_id = worker.accept(queue="llm.batch")
+        with pytest.raises(Reject, match="interactive work goes first"):
+            worker.run(task_id)
+        assert worker.records.get(task_id)["state"] == "queued"
+        assert worker.seen.requests == []
+
+
 def test_a_task_that_runs_here_is_left_alone_when_it_is_delivered_again(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker:
         attempt = worker.claim()

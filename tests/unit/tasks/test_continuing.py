@@ -65,7 +65,13 @@ def test_an_answer_that_depends_on_more_than_its_tokens_is_not_continued(body: d
 
 @pytest.mark.parametrize(
     "chunk",
-    [b"data: no JSON\n\n", event("text", []), event("x", [1], stop=True), b'data: {"content":"x"}\n\n', b"data: []\n\n"],
+    [
+        b"data: no JSON\n\n",
+        event("text", []),
+        event("x", [1], stop=True),
+        b'data: {"content":"x"}\n\n',
+        b"data: []\n\n",
+    ],
 )
 def test_chunks_that_do_not_tell_their_tokens_are_not_continued(chunk: bytes) -> None:
     assert continued(attempt(), [*CHUNKS, chunk]) is None

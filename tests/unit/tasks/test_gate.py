@@ -10,6 +10,7 @@ from graycat.celeryapp import create_celery
 from graycat.tasks.gate import LOOK_EVERY_S, QUICK_CALLS, GateStep
 from tests.unit.helpers import Valkey
 from tests.unit.servers import reply
+from tests.unit.webuis import image_worker_on
 from tests.unit.workers import Worker, worker_on
 
 
@@ -80,6 +81,14 @@ def test_with_a_ready_engine_the_queues_are_joined_in_their_order(worker: Worker
     assert (consumer.taking, worker.runtime.gate_open) == (["llm", "llm.batch"], True)
     consumer.timer.tick()
     assert consumer.taking == ["llm", "llm.batch"]
+
+
+def test_an_image_worker_takes_what_is_for_its_engine_alone_too(broker: Valkey) -> None:
+    with image_worker_on(broker, {}) as worker:
+        _, consumer = opened(worker, "sd,sd.batch")
+        consumer.timer.tick()
+        assert consumer.taking == ["sd", "sd:@sd@here", "sd.batch"]
+        assert consumer.pool.limit == 1
 
 
 def test_as_many_tasks_are_taken_as_the_engine_has_slots(worker: Worker) -> None:

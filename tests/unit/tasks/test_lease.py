@@ -13,7 +13,8 @@ from graycat.engines.http import Call
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.records import Attempt
 from graycat.tasks import lease
-from graycat.tasks.lease import UNACKED_INDEX, Housekeeper
+from graycat.tasks.duties import UNACKED_INDEX
+from graycat.tasks.lease import Housekeeper
 from tests.unit.helpers import Stopwatch, Valkey, claimed, eventually
 from tests.unit.workers import Worker, worker_on
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from graycat.artifacts import open_artifacts
+from graycat.engines.base import EngineInfo
 from graycat.fleet import Fleet, WorkerStatus
+from graycat.imagereplies import content_type
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import BEARER, Valkey, changed, claimed, eventually
+from tests.unit.helpers import BEARER, Valkey, changed
 
 
 def client_of(app: Flask) -> FlaskClient:
@@ -48,21 +52,42 @@ def web_without_broker(no_broker: Settings) -> FlaskClient:
 
 
 @pytest.fixture
-def take(broker: Valkey, records: TaskRecords) -> Callable[..., Attempt]:
-    """Return how to take the next task of a queue, as a worker would."""
+def told(broker: Valkey) -> Iterator[Callable[[], Any]]:
+    """Return how to read the next command that is sent to the workers; None while there is none."""
+    with broker.client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.psubscribe("*celery.pidbox*")
+        pubsub.get_message(timeout=1)
 
-    def take_next(queue: str = "llm") -> Attempt:
-        message: Any = eventually(lambda: broker.client.rpop(queue))
-        return claimed(records, json.loads(message)["headers"]["id"])
+        def read() -> Any:
+            message = pubsub.get_message(timeout=0.1)
+            return json.loads(base64.b64decode(json.loads(message["data"])["body"])) if message else None
 
-    return take_next
+        yield read
+
+
+@pytest.fixture
+def render(broker: Valkey, records: TaskRecords, take) -> Callable[..., Attempt]:
+    """Return how to take the next image task and answer it with images, as a worker would."""
+    artifacts = open_artifacts(broker.settings, broker.client)
+
+    def render_next(*images: bytes, queue: str = "sd", partial: bool = False, **fields: Any) -> Attempt:
+        attempt: Attempt = take(queue)
+        for number, image in enumerate(images):
+            artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
+        reply = {"images": [{"artifact": number} for number in range(len(images))], "parameters": {}, "info": "{}"}
+        body = json.dumps(reply | fields).encode()
+        assert records.cancelled(attempt, body) if partial else records.succeed(attempt, 200, body)
+        return attempt
+
+    return render_next
 
 
 @pytest.fixture
 def report(broker: Valkey) -> Callable[..., None]:
-    """Return how to report a worker that serves some queues."""
+    """Return how to report a worker that serves some queues; ``lists`` is what its image engine answers."""
 
-    def report_worker(*queues: str, **changes: Any) -> None:
+    def report_worker(*queues: str, lists: dict[str, Any] | None = None, **changes: Any) -> None:
+        catalog = {name: json.dumps(value).encode() for name, value in (lists or {}).items()}
         fields = {
             "name": f"{queues[0]}@box",
             "engine": "xllamacpp",
@@ -71,7 +96,8 @@ def report(broker: Valkey) -> Callable[..., None]:
             "slots": 4,
             "busy": 0,
             "props": "{}",
+            "catalog": EngineInfo(1, catalog=catalog).version,
         }
-        Fleet(broker.client).report(WorkerStatus(queues=queues, **{**fields, **changes}))
+        Fleet(broker.client).report(WorkerStatus(queues=queues, **{**fields, **changes}), catalog)
 
     return report_worker

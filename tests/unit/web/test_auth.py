@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
+from graycat.mintedtokens import Grant
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import SECRET
+from tests.unit.helpers import BEARER, SECRET
 from tests.unit.web.conftest import client_of
+
+ASYNC = {"Prefer": "respond-async"}
 
 PROTECTED = [
     ("POST", "/completion"),
@@ -15,6 +20,9 @@ PROTECTED = [
     ("POST", "/props"),
     ("GET", "/props"),
     ("POST", "/health"),
+    ("POST", "/tokens"),
+    ("GET", "/tokens"),
+    ("POST", "/tokens/player"),
 ]
 STRANGERS = [
     {},
@@ -77,3 +85,132 @@ def test_the_generated_token_lets_its_owner_in(broker, tmp_path) -> None:
 def test_the_scheme_is_read_in_any_case(stranger, scheme: str) -> None:
     headers = {"Authorization": f"{scheme} {SECRET}"}
     assert stranger.post("/completion", data=b"", headers=headers).status_code == 400
+
+
+#: What each scope opens.
+SCOPED = [
+    ("llm", "POST", "/completion"),
+    ("llm", "POST", "/v1/chat/completions"),
+    ("llm", "POST", "/tokenize"),
+    ("llm", "GET", "/slots"),
+    ("llm", "GET", "/props"),
+    ("llm", "POST", "/template"),
+    ("llm", "GET", "/v1/models"),
+    ("sd", "POST", "/sdapi/v1/txt2img"),
+    ("sd", "POST", "/sdapi/v1/png-info"),
+    ("sd", "GET", "/sdapi/v1/progress"),
+    ("sd", "GET", "/sdapi/v1/samplers"),
+    ("sd", "POST", "/sdapi/v1/interrupt"),
+    ("sd", "POST", "/generate-image"),
+    ("sd", "POST", "/v1/images/generations"),
+    ("sd", "POST", "/v1/images/edits"),
+    ("admin", "POST", "/lora-adapters"),
+    ("admin", "POST", "/sdapi/v1/options"),
+]
+
+
+def with_scopes(web, *scopes: str) -> dict[str, str]:
+    """Return the headers of a caller with certain scopes."""
+    secret, _ = web.application.extensions["graycat"].tokens.mint(Grant("-".join(scopes), frozenset(scopes)))
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize(("scope", "method", "path"), SCOPED)
+def test_a_route_opens_to_its_scope_only(web, client, scope: str, method: str, path: str) -> None:
+    others = with_scopes(web, *({"llm", "sd", "batch", "admin"} - {scope}))
+    refused = web.open(path, method=method, data=b"no JSON", headers=others)
+    assert refused.status_code == 403
+    assert f"'{scope}'" in refused.text
+    allowed = web.open(path, method=method, data=b"no JSON", headers=with_scopes(web, scope) | ASYNC)
+    assert allowed.status_code != 403
+    assert client.keys("graycat:task:*") == [] or path == "/slots"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "body", "status"),
+    [
+        (["llm"], {"kind": "llm.completion", "input": {"prompt": "Hi"}}, 202),
+        (["llm"], {"kind": "sd.txt2img", "input": {"prompt": "a cat"}}, 403),
+        (["sd"], {"kind": "llm.completion", "input": {"prompt": "Hi"}}, 403),
+        (["sd"], {"kind": "sd.txt2img", "input": {"prompt": "a cat"}}, 202),
+        (["sd"], {"kind": "sd.txt2img", "input": {"prompt": "a cat"}, "priority": "batch"}, 403),
+        (["batch", "sd"], {"kind": "sd.txt2img", "input": {"prompt": "a cat"}, "priority": "batch"}, 202),
+        (["batch"], {"kind": "sd.txt2img", "input": {"prompt": "a cat"}, "priority": "batch"}, 403),
+    ],
+)
+def test_a_task_needs_the_scope_of_its_kind_and_priority(web, scopes, body, status: int) -> None:
+    assert web.post("/tasks", json=body, headers=with_scopes(web, *scopes)).status_code == status
+
+
+def test_a_token_may_come_as_a_password(web) -> None:
+    secret = with_scopes(web, "sd")["Authorization"].removeprefix("Bearer ")
+    basic = b64encode(f"anybody:{secret}".encode()).decode()
+    response = web.get("/sdapi/v1/progress", headers={"Authorization": f"Basic {basic}"})
+    assert response.status_code == 200
+
+
+def test_while_the_broker_is_down_only_who_is_kept_there_has_to_wait(web, web_without_broker, broker) -> None:
+    app = web_without_broker.application
+    tokens = app.extensions["graycat"].tokens
+    there, tokens.minted._client = tokens.minted._client, broker.client
+    secret, _ = tokens.mint(Grant("game"))
+    tokens.minted._client = there
+    statuses = [
+        web_without_broker.post("/completion", data=b"", headers={"Authorization": f"Bearer {given}"}).status_code
+        for given in (secret, SECRET, "gc_" + "x" * 60)
+    ]
+    assert statuses == [503, 400, 401]
+
+
+WEBUI = [
+    ("POST", "/sdapi/v1/txt2img"),
+    ("POST", "/sdapi/v1/img2img"),
+    ("POST", "/sdapi/v1/options"),
+    ("POST", "/sdapi/v1/png-info"),
+    ("POST", "/sdapi/v1/interrupt"),
+    ("GET", "/sdapi/v1/samplers"),
+    ("GET", "/sdapi/v1/options"),
+    ("GET", "/sdapi/v1/progress"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), WEBUI)
+@pytest.mark.parametrize(
+    "login", [None, ("me", "wrong-secret"), ("me", ""), (SECRET, ""), (SECRET, "me"), ("tests", f"{SECRET}x")], ids=str
+)
+def test_the_webui_s_routes_send_strangers_away_in_its_own_words(
+    stranger, client, method: str, path: str, login
+) -> None:
+    response = stranger.open(path, method=method, json={}, auth=login)
+    assert (response.status_code, response.json["error"]) == (401, "HTTPException")
+    assert "API token" in response.json["detail"]
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize(("method", "path"), WEBUI)
+@pytest.mark.parametrize("user", ["me", "", "tests", "grün"])
+def test_webui_clients_may_send_the_api_token_as_their_password(stranger, method: str, path: str, user: str) -> None:
+    headers = {"Prefer": "respond-async"}
+    assert stranger.open(path, method=method, json={}, auth=(user, SECRET), headers=headers).status_code != 401
+    assert stranger.open(path, method=method, json={}, headers=BEARER | headers).status_code != 401
+
+
+@pytest.mark.parametrize("given", ["Basic", "Basic ", "Basic !!!", "Basic bWU=", "Basic \xfc", "Digest me", "Bearer"])
+def test_a_login_that_cannot_be_read_is_none(stranger, given: str) -> None:
+    assert stranger.get("/sdapi/v1/progress", headers={"Authorization": given}).status_code == 401
+
+
+def test_who_came_by_password_owns_what_it_asks_for(stranger, take) -> None:
+    stranger.post("/sdapi/v1/txt2img", json={}, auth=("me", SECRET), headers={"Prefer": "respond-async"})
+    assert take("sd").owner == "tests"
+
+
+@pytest.mark.parametrize(("method", "path"), PROTECTED)
+def test_other_routes_take_no_password(stranger, method: str, path: str) -> None:
+    assert stranger.open(path, method=method, json={"prompt": "Hi"}, auth=("me", SECRET)).status_code == 401
+
+
+def test_an_admin_by_password_is_an_admin(web_with, report) -> None:
+    web = web_with(admins="tests")
+    del web.environ_base["HTTP_AUTHORIZATION"]
+    assert web.post("/sdapi/v1/options", json={}, auth=("me", SECRET)).status_code == 503

@@ -80,3 +80,80 @@ def test_flask_s_own_errors_have_the_same_shape(client: FlaskClient, status: int
     assert response.json is not None
     assert (response.json["error"]["code"], response.json["error"]["type"]) == (status, kind)
     assert "<html" not in response.text
+
+
+@pytest.fixture(scope="module")
+def webui() -> FlaskClient:
+    """Return a client of routes that fail below the WebUI's address."""
+    app = Flask("failing")
+    init_app(app)
+
+    @app.get("/sdapi/v1/<name>")
+    def fail(name: str) -> str:
+        if name in RAISED | WEBUI_RAISED:
+            raise (RAISED | WEBUI_RAISED)[name]
+        abort(int(name))
+
+    return app.test_client()
+
+
+WEBUI_RAISED: dict[str, Exception] = {
+    "oom": errors.EngineError(500, b'{"error" : "OutOfMemoryError", "detail": "", "errors": "CUDA"}\n'),
+    "validation": errors.EngineError(422, b'{"detail":[{"loc":["body","steps"]}]}'),
+    "sd-server": errors.EngineError(400, b'{"error": "prompt required"}'),
+    "words": errors.EngineError(500, b"Internal Server Error"),
+    "empty": errors.EngineError(501, b""),
+    "expired": errors.EngineError(503, errors.TaskExpired().encoded()),
+}
+
+
+@pytest.mark.parametrize("name", ["busy", "mine"])
+def test_below_the_webui_s_address_an_error_has_its_shape(webui: FlaskClient, name: str) -> None:
+    response = webui.get(f"/sdapi/v1/{name}")
+    error = RAISED[name]
+    assert isinstance(error, errors.GraycatError)
+    assert (response.status_code, response.headers.get("Retry-After")) == (
+        error.status,
+        str(error.retry_after_s) if error.retry_after_s else None,
+    )
+    assert response.json == {
+        "error": "HTTPException",
+        "detail": str(error),
+        "body": "",
+        "errors": "",
+        "type": error.type,
+    }
+
+
+@pytest.mark.parametrize("name", ["oom", "validation", "sd-server", "words", "empty"])
+def test_an_image_engine_s_own_error_is_left_alone(webui: FlaskClient, name: str) -> None:
+    response = webui.get(f"/sdapi/v1/{name}")
+    error = WEBUI_RAISED[name]
+    assert isinstance(error, errors.EngineError)
+    assert (response.status_code, response.data) == (error.status, error.reply)
+
+
+def test_what_became_of_a_task_is_told_in_the_webui_s_shape_too(webui: FlaskClient) -> None:
+    response = webui.get("/sdapi/v1/expired")
+    assert response.json is not None
+    assert (response.status_code, response.json["type"]) == (503, "task_expired")
+    assert response.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize(("status", "text"), [(404, "Not Found"), (405, "Method Not Allowed")])
+def test_an_address_that_is_not_there_is_told_as_the_webui_does(webui: FlaskClient, status: int, text: str) -> None:
+    response = webui.get(f"/sdapi/v1/{status}")
+    assert (response.status_code, response.json) == (status, {"detail": text})
+
+
+def test_the_right_method_is_named_below_the_webui_s_address_too(webui: FlaskClient) -> None:
+    response = webui.post("/sdapi/v1/mine")
+    assert (response.status_code, response.json) == (405, {"detail": "Method Not Allowed"})
+    assert "GET" in response.headers["Allow"]
+
+
+def test_a_mistake_of_ours_is_not_told_to_webui_clients_either(webui: FlaskClient) -> None:
+    response = webui.get("/sdapi/v1/bug")
+    assert response.json is not None
+    assert (response.status_code, response.json["type"]) == (500, "server_error")
+    assert b"diary" not in response.data

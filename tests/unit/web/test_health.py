@@ -31,7 +31,7 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
     report("sd", engine="forge")
     response = web.get("/ready")
     assert (response.status_code, response.json["ready"], response.json["reason"]) == (200, True, "")
-    assert response.json["notes"] == []
+    assert not [note for note in response.json["notes"] if "placeholder" in note]
     assert {worker["name"]: worker for worker in response.json["workers"]}["llm@box"] == {
         "name": "llm@box",
         "queues": ["llm", "llm.batch"],
@@ -40,9 +40,21 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "consuming": True,
         "slots": 4,
         "busy": 1,
-        "detail": "",
+        "gpu": None,
+        "paused": False,
+        "failures": 0,
+        "trouble": "",
     }
     assert web.post("/health", data=b"").status_code == 200
+
+
+def test_without_a_control_worker_everything_is_ready_and_webhooks_wait(web, report) -> None:
+    assert any("webhooks wait" in note for note in web.get("/ready").json["notes"])
+    assert "control" not in web.get("/ready").json["reason"]
+    report("control", engine="", props="")
+    response = web.get("/ready")
+    assert not [note for note in response.json["notes"] if "webhooks" in note]
+    assert [(worker["engine"], worker["state"]) for worker in response.json["workers"]] == [("", "ready")]
 
 
 @pytest.mark.parametrize("changes", [{"consuming": False}, {"engine_state": "loading"}, {"engine_state": "stopped"}])
@@ -58,12 +70,12 @@ def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
 
 
 def test_who_waits_for_a_download_is_told_how_far_it_is(web, report) -> None:
-    report("llm", engine_state="downloading", consuming=False, detail="downloading 42 %")
+    report("llm", engine_state="downloading", consuming=False, trouble="downloading 42 %")
     report("llm.quick")
-    report("sd", detail="downloading 7 %")
+    report("sd")
     reply = web.get("/ready").json
-    assert reply["reason"] == "nobody consumes llm (llm@box: downloading 42 %)"
-    states = {worker["name"]: (worker["state"], worker["detail"]) for worker in reply["workers"]}
+    assert reply["reason"] == "nobody consumes llm; llm@box: downloading 42 %"
+    states = {worker["name"]: (worker["state"], worker["trouble"]) for worker in reply["workers"]}
     assert states["llm@box"] == ("downloading", "downloading 42 %")
 
 
@@ -79,8 +91,7 @@ def test_what_an_operator_switched_off_is_not_missed(web_with, report, changes, 
 
 def test_who_looks_is_told_that_no_model_draws_the_images(web, report) -> None:
     report("sd", engine="placeholder")
-    (note,) = web.get("/ready").json["notes"]
-    assert "placeholder" in note
+    (note,) = [note for note in web.get("/ready").json["notes"] if "placeholder" in note]
     assert "A1111_URL" in note
 
 

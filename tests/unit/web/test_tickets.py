@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 import logging
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTi
 from graycat.events import TaskEvent
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import COMPLETION, TOKENIZE
+from graycat.tasks.signatures import COMPLETION, TOKENIZE, TXT2IMG
 from graycat.web import tickets
 from graycat.web.hub import EventHub
 from graycat.web.tickets import ClientGone, Submission, Ticket, TicketOffice
@@ -173,15 +172,11 @@ def test_a_queued_task_ends_with_its_ticket(office, records, client) -> None:
     assert records.get(ticket.task_id)["state"] == "cancelled"
 
 
-def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(office, records, client) -> None:
+def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(office, records, told) -> None:
     ticket = submit(office)
     claimed(records, ticket.task_id, "llm@there")
-    with client.pubsub(ignore_subscribe_messages=True) as pubsub:
-        pubsub.psubscribe("*celery.pidbox*")
-        pubsub.get_message(timeout=1)
-        ticket.close()
-        message: Any = eventually(lambda: pubsub.get_message(timeout=0.1))
-    command = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+    ticket.close()
+    command: Any = eventually(told)
     assert (command["method"], command["arguments"]) == ("stop_task", {"task_id": ticket.task_id, "how": "cancel"})
     assert command["destination"] == ["llm@there"]
     assert records.get(ticket.task_id)["cancel"] == "cancel"
@@ -208,3 +203,64 @@ def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog
 def test_cancelling_what_nobody_knows_harms_nobody(office) -> None:
     office.cancel("nobody")
     assert office.records.get("nobody") == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "deadlines"),
+    [
+        (COMPLETION, {}, (1.0, 2.0)),
+        (TXT2IMG, {}, (3.0, 4.0)),
+        (TXT2IMG, {"queue_ttl_s": 5.0}, (5.0, 4.0)),
+        (COMPLETION, {"exec_timeout_s": 6.0}, (1.0, 6.0)),
+    ],
+)
+def test_a_task_has_the_deadlines_of_its_kind_unless_it_names_its_own(
+    office_with, records, kind, given, deadlines
+) -> None:
+    office = office_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
+    task_id, _ = office.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
+    record = records.get(task_id)
+    waits_ms = int(record["queue_deadline_ms"]) - int(record["submitted_ms"])
+    assert (waits_ms / 1000, int(record["exec_timeout_ms"]) / 1000) == deadlines
+
+
+def test_an_image_may_wait_longer_than_a_text(office_with) -> None:
+    office = office_with(queue_ttl_s=0.05, sd_queue_ttl_s=300.0)
+    ticket = office.submit(Submission(TXT2IMG, "sd", "plain", b"{}", "tests", "r-1"))
+    assert ticket.next(0.2) is None
+    ticket.close()
+
+
+def test_progress_is_no_part_of_an_answer(office, records) -> None:
+    ticket = submit(office)
+    attempt = claimed(records, ticket.task_id)
+    records.progress(attempt, b'{"progress": 0.5}')
+    records.succeed(attempt, 200, b"{}")
+    assert rest_of(ticket) == [("result", b"200 {}")]
+
+
+def test_a_task_that_was_interrupted_has_a_part_of_an_answer(office, records) -> None:
+    ticket = submit(office)
+    records.cancelled(claimed(records, ticket.task_id), b'{"images": []}')
+    event = ticket.next(PATIENCE_S)
+    assert event is not None
+    assert (event.kind, event.answer()) == ("cancelled", (200, b'{"images": []}'))
+
+
+def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(office, records, told) -> None:
+    ticket = submit(office)
+    claimed(records, ticket.task_id, "sd@there")
+    office.skip(ticket.task_id)
+    command: Any = eventually(told)
+    assert (command["method"], command["arguments"]["how"], command["destination"]) == (
+        "stop_task",
+        "skip",
+        ["sd@there"],
+    )
+    assert "cancel" not in records.get(ticket.task_id)
+
+
+def test_what_nobody_runs_is_not_skipped(office, told) -> None:
+    office.skip("nobody")
+    office.skip(submit(office).task_id)
+    assert told() is None

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from graycat import store
 from graycat.errors import EngineError
-from tests.unit.helpers import started
+from tests.unit.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
+from tests.unit.web.api.conftest import COMPLETION
 
 
 def submitted(web, **body) -> str:
@@ -27,7 +31,7 @@ def test_a_failed_task_tells_its_error(web, take, records) -> None:
     address = submitted(web)
     records.fail(take(), EngineError(400, b'{"error":{"code":400}}'))
     shown = web.get(address).json
-    assert (shown["state"], shown["status"], shown["error"]) == ("failed", 400, {"error": {"code": 400}})
+    assert (shown["state"], shown["status"], shown["error"]) == ("failed", 400, {"code": 400})
 
 
 def test_a_stream_s_answer_is_its_events(web, take, records) -> None:
@@ -42,8 +46,8 @@ def test_a_cancelled_task_has_no_answer(web, take, records) -> None:
     address = submitted(web)
     records.cancelled(take())
     shown = web.get(address).json
-    assert shown["state"] == "cancelled"
-    assert not {"result", "error", "status"} & set(shown)
+    assert (shown["state"], shown["status"]) == ("cancelled", 499)
+    assert not {"result", "error"} & set(shown)
 
 
 @pytest.mark.parametrize("owner", ["somebody else", None])
@@ -57,3 +61,192 @@ def test_a_task_never_shows_its_prompt_or_its_owner(web) -> None:
     shown = web.get(submitted(web)).text
     assert "Hi" not in shown
     assert "owner" not in shown
+
+
+def test_a_submitted_task_is_accepted_with_its_address(web, records) -> None:
+    response = web.post("/tasks", json=COMPLETION | {"metadata": {"player": 7}})
+    task = response.json
+    assert (response.status_code, task["state"], task["kind"]) == (202, "queued", "llm.completion")
+    assert response.headers["Location"] == task["links"]["self"] == f"/tasks/{task['id']}"
+    assert (response.headers["ETag"], response.headers["Retry-After"]) == ('"queued-0"', "1")
+    assert task["metadata"] == {"player": 7}
+    assert records.get(task["id"])["owner"] == "tests"
+
+
+def test_batch_work_goes_to_a_queue_of_its_own(web, submit, client) -> None:
+    task_id = submit(priority="batch")
+    assert (client.llen("llm"), client.llen("llm.batch")) == (0, 1)
+    assert web.get(f"/tasks/{task_id}").json["priority"] == "batch"
+
+
+def test_a_task_that_cannot_be_used_is_not_queued(web, client) -> None:
+    response = web.post("/tasks", json={"kind": "llm.completion"})
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert client.keys("graycat:task:*") == []
+
+
+def test_a_full_queue_refuses_a_task_and_says_when_to_come_back(web_with, broker) -> None:
+    web = web_with(queue_cap=1)
+    assert web.post("/tasks", json=COMPLETION).status_code == 202
+    response = web.post("/tasks", json=COMPLETION)
+    assert (response.status_code, response.json["error"]["type"]) == (503, "queue_full")
+    assert response.headers["Retry-After"] == "5"
+
+
+def test_the_same_key_is_the_same_task(web, client) -> None:
+    responses = [web.post("/tasks", json=COMPLETION, headers={"Idempotency-Key": "k-1"}) for _ in range(3)]
+    assert [response.status_code for response in responses] == [202, 200, 200]
+    assert len({response.json["id"] for response in responses}) == 1
+    assert client.llen("llm") == 1
+
+
+def test_a_key_brings_the_answer_of_a_task_that_is_over(web, take, records) -> None:
+    headers = {"Idempotency-Key": "k-1"}
+    web.post("/tasks", json=COMPLETION, headers=headers)
+    records.succeed(take(), 200, b'{"content":"Hello"}')
+    response = web.post("/tasks", json=COMPLETION, headers=headers)
+    assert (response.status_code, response.json["result"]) == (200, {"content": "Hello"})
+
+
+def test_a_key_with_another_content_is_a_conflict(web, client) -> None:
+    web.post("/tasks", json=COMPLETION, headers={"Idempotency-Key": "k-1"})
+    other = COMPLETION | {"input": {"prompt": "Ho"}}
+    response = web.post("/tasks", json=other, headers={"Idempotency-Key": "k-1"})
+    assert (response.status_code, response.json["error"]["type"]) == (409, "idempotency_conflict")
+    assert client.llen("llm") == 1
+
+
+def test_keys_that_begin_alike_are_different_keys(web) -> None:
+    keys = ["k" * 63 + "1", "k" * 63 + "2"]
+    ids = {web.post("/tasks", json=COMPLETION, headers={"Idempotency-Key": key}).json["id"] for key in keys}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("key", ["", "x" * 65, "a b"])
+def test_a_key_that_is_none_is_refused(web, client, key: str) -> None:
+    response = web.post("/tasks", json=COMPLETION, headers={"Idempotency-Key": key})
+    assert (response.status_code, client.keys("graycat:task:*")) == (400, [])
+
+
+def test_clients_that_submit_at_once_with_one_key_make_one_task(web, shared_app, client) -> None:
+    start = threading.Barrier(8)
+
+    def post() -> str:
+        start.wait()
+        caller = shared_app.test_client()
+        caller.environ_base |= web.environ_base
+        task_id: str = caller.post("/tasks", json=COMPLETION, headers={"Idempotency-Key": "k"}).json["id"]
+        return task_id
+
+    ids = {wait() for wait in [outcome_of(post) for _ in range(8)]}
+    assert (len(ids), client.llen("llm")) == (1, 1)
+
+
+def test_a_task_may_have_a_name_that_its_owner_chose(web, take, records) -> None:
+    response = web.put("/tasks/level-7.intro", json=COMPLETION)
+    assert (response.status_code, response.json["id"]) == (202, "level-7.intro")
+    assert response.headers["Location"] == "/tasks/level-7.intro"
+    records.succeed(take(), 200, b"{}")
+    assert web.get("/tasks/level-7.intro").json["state"] == "succeeded"
+    assert web.put("/tasks/level-7.intro", json=COMPLETION).status_code == 200
+    other = web.put("/tasks/level-7.intro", json=COMPLETION | {"priority": "batch"})
+    assert (other.status_code, other.json["error"]["type"]) == (409, "idempotency_conflict")
+
+
+def test_a_name_and_a_key_do_not_meet(web) -> None:
+    named = web.put("/tasks/one", json=COMPLETION)
+    keyed = web.post("/tasks", json=COMPLETION, headers={"Idempotency-Key": "one"})
+    assert (named.status_code, keyed.status_code) == (202, 202)
+
+
+def test_the_id_of_a_forgotten_task_is_gone(web, submit, client) -> None:
+    task_id = submit()
+    client.delete(store.record_key(task_id))
+    for method, suffix in (("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("POST", "/cancel"), ("GET", "/events")):
+        response = web.open(f"/tasks/{task_id}{suffix}", method=method)
+        assert (response.status_code, response.json["error"]["type"]) == (410, "task_gone")
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix"),
+    [
+        *(("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry")),
+        *(("GET", "/events"), ("GET", "/images/0"), ("GET", "/preview")),
+    ],
+)
+def test_nothing_can_be_done_with_somebody_else_s_task(web, records, method: str, suffix: str) -> None:
+    task_id = accepted(records, owner="game", shown={})
+    response = web.open(f"/tasks/{task_id}{suffix}", method=method)
+    assert (response.status_code, response.json["error"]["type"]) == (404, "task_not_found")
+    assert records.get(task_id)["state"] == "queued"
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_a_poller_that_knows_the_state_is_told_that_nothing_changed(web, submit, form: str) -> None:
+    address = f"/tasks/{submit()}"
+    tag = web.get(address).headers["ETag"]
+    response = web.get(f"{address}?", headers={"If-None-Match": form.format(tag)})
+    assert (response.status_code, response.data, response.headers["ETag"]) == (304, b"", tag)
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_a_poller_is_told_when_the_state_has_changed(web, submit, take) -> None:
+    address = f"/tasks/{submit()}"
+    tag = web.get(address).headers["ETag"]
+    take()
+    response = web.get(address, headers={"If-None-Match": tag})
+    assert (response.status_code, response.json["state"]) == (200, "running")
+
+
+def test_a_task_that_is_over_asks_nobody_to_come_back(web, submit, take, records) -> None:
+    address = f"/tasks/{submit()}"
+    records.succeed(take(), 200, b"{}")
+    assert "Retry-After" not in web.get(address).headers
+
+
+def test_a_long_poll_is_answered_when_the_task_ends(web, submit, take, records) -> None:
+    address = f"/tasks/{submit()}"
+    response = outcome_of(lambda: web.get(f"{address}?wait=10"))
+    clock = Stopwatch()
+    records.succeed(take(), 200, b'{"content":"Hello"}')
+    assert response().json["result"] == {"content": "Hello"}
+    assert clock.seconds < AT_ONCE_S
+
+
+def test_a_long_poll_of_a_task_that_is_over_is_answered_at_once(web, submit, take, records) -> None:
+    address = f"/tasks/{submit()}"
+    records.succeed(take(), 200, b"{}")
+    clock = Stopwatch()
+    assert web.get(f"{address}?wait=10").json["state"] == "succeeded"
+    assert clock.seconds < AT_ONCE_S
+
+
+def test_a_long_poll_ends_when_its_time_is_up(web, submit, shared_app) -> None:
+    task_id = submit()
+    clock = Stopwatch()
+    response = web.get(f"/tasks/{task_id}?wait=0.1", headers={"If-None-Match": '"queued-0"'})
+    assert (response.status_code, response.headers["ETag"]) == (304, '"queued-0"')
+    assert 0.09 < clock.seconds < AT_ONCE_S
+    assert task_id not in shared_app.extensions["graycat"].office.hub._watches
+
+
+@pytest.mark.parametrize("wait", ["soon", "-1", "301", "nan", "inf"])
+def test_a_wait_that_cannot_be_is_refused(web, submit, wait: str) -> None:
+    assert web.get(f"/tasks/{submit()}?wait={wait}").status_code == 400
+    assert web.post("/tasks", json=COMPLETION, headers={"Prefer": f"wait={wait}"}).status_code == 400
+
+
+def test_a_submit_that_prefers_to_wait_brings_the_answer(web, take, records) -> None:
+    response = outcome_of(lambda: web.post("/tasks", json=COMPLETION, headers={"Prefer": "wait=10"}))
+    records.succeed(take(), 200, b'{"content":"Hello"}')
+    assert (response().status_code, response().json["result"]) == (200, {"content": "Hello"})
+
+
+def test_a_submit_that_waited_long_enough_is_accepted(web) -> None:
+    response = web.post("/tasks", json=COMPLETION, headers={"Prefer": "wait=0.05"})
+    assert (response.status_code, response.json["state"]) == (202, "queued")
+
+
+def test_without_a_broker_a_task_is_not_accepted(web_without_broker) -> None:
+    for response in (web_without_broker.post("/tasks", json=COMPLETION), web_without_broker.get("/tasks/a")):
+        assert (response.status_code, response.json["error"]["type"]) == (503, "broker_unavailable")

@@ -1,0 +1,37 @@
+"""``graycat queue``: have nobody take from a queue for a while."""
+
+from __future__ import annotations
+
+import click
+
+import celeryconfig
+from graycat import store
+from graycat.fleet import Fleet
+from graycat.settings import Settings
+
+_QUEUE = click.argument("name", type=click.Choice(celeryconfig.QUEUES))
+
+
+@click.group()
+def queue() -> None:
+    """Pause and resume queues."""
+
+
+def _fleet() -> Fleet:
+    return Fleet(store.connect(Settings.from_env()))
+
+
+@queue.command()
+@_QUEUE
+def pause(name: str) -> None:
+    """Have no worker take from a queue; it goes on taking in tasks."""
+    _fleet().pause_queue(name)
+    click.echo(f"{name} is paused")
+
+
+@queue.command()
+@_QUEUE
+def resume(name: str) -> None:
+    """Have workers take from a queue again."""
+    _fleet().resume_queue(name)
+    click.echo(f"{name} is resumed")

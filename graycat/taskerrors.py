@@ -1,0 +1,41 @@
+"""Errors about a task that a caller asks for by its id; ``graycat.errors`` shows where they stand in the tree."""
+
+from __future__ import annotations
+
+from graycat.errors import RequestError
+
+
+class TaskNotFound(RequestError):
+    """Raised when the caller has no task with the id, or its record is gone."""
+
+    status, type = 404, "task_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
+
+
+class TaskGone(RequestError):
+    """Raised when the caller's task is over and its record forgotten."""
+
+    status, type = 410, "task_gone"
+
+    def __init__(self) -> None:
+        super().__init__("this task is over and its result is no longer kept; submit it again if you need it")
+
+
+class IdempotencyConflict(RequestError):
+    """Raised when an id or an ``Idempotency-Key`` was used for another request before."""
+
+    status, type = 409, "idempotency_conflict"
+
+    def __init__(self) -> None:
+        super().__init__("this id or Idempotency-Key belongs to a task with another content; use a new one")
+
+
+class NotRetryable(RequestError):
+    """Raised when a task is to be tried again that has not failed, or whose input is gone."""
+
+    status, type = 409, "not_retryable"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"only a task that failed, was cancelled or expired can be tried again; this one is {state}")

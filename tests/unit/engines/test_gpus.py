@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from graycat.engines import gpus
+from graycat.engines.gpus import Place, place_of, places
+from graycat.errors import SettingsError
+from graycat.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+BASE = Settings()
+
+
+@pytest.fixture(params=[0, 1, 4])
+def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many GPUs there are."""
+    number: int = request.param
+    monkeypatch.setattr(gpus, "indexes", lambda: tuple(range(number)))
+    return number
+
+
+def pins(llm: str, sd: str, kind: str) -> list[int | None]:
+    return [place.gpu for place in places(replace(BASE, llm_gpus=llm, sd_gpus=sd), kind)]
+
+
+#: LLM_GPUS, SD_GPUS, how many there are: what text and images get.
+TOPOLOGIES = [
+    ("auto", "auto", 0, [None], [None]),
+    ("auto", "auto", 1, [0], [0]),
+    ("auto", "auto", 4, [0, 1, 2], [3]),
+    ("auto", "2", 4, [0, 1, 3], [2]),
+    ("0", "auto", 4, [0], [1, 2, 3]),
+    ("1,0", "2", 4, [1, 0], [2]),
+    ("", "0", 1, [None], [0]),
+    ("", "", 4, [None], [None]),
+    ("auto", "", 4, [0, 1, 2, 3], [None]),
+]
+
+
+@pytest.mark.parametrize(("llm", "sd", "there", "text", "images"), TOPOLOGIES)
+def test_each_engine_gets_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, llm: str, sd: str, there: int, text: list[int | None], images: list[int | None]
+) -> None:
+    monkeypatch.setattr(gpus, "indexes", lambda: tuple(range(there)))
+    assert (pins(llm, sd, "llm"), pins(llm, sd, "sd")) == (text, images)
+
+
+def test_engines_of_a_kind_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "indexes", lambda: (0, 1, 2, 3))
+    settings = replace(BASE, llm_gpus="0,3", llm_port=1400)
+    assert [place.port for place in places(settings, "llm")] == [1400, 1401]
+    assert place_of(settings, "llm", 3) == Place(3, 1401)
+    assert place_of(settings, "llm", 2) == Place(2, 1400)
+
+
+@pytest.mark.parametrize("text", ["7", "0,7", "zero", "0,0", "-1"])
+def test_gpus_that_are_not_there_are_refused_with_their_variable(count: int, text: str) -> None:
+    with pytest.raises(SettingsError, match="LLM_GPUS"):
+        places(replace(BASE, llm_gpus=text), "llm")
+
+
+def test_a_gpu_that_is_not_there_is_refused_on_the_command_line(count: int) -> None:
+    with pytest.raises(SettingsError, match="--gpu 9"):
+        place_of(BASE, "llm", 9)
+
+
+def test_an_engine_sees_its_gpu_and_no_other() -> None:
+    assert Place(1, 1337).environment == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert Place(None, 1337).environment == {}
+    assert Place(1, 1337).worker_name("llm").endswith("-gpu1")
+
+
+NVML = r"""
+#include <stdlib.h>
+#include <string.h>
+typedef struct { unsigned long long total, free, used; } memory_t;
+typedef struct { unsigned int gpu, memory; } utilization_t;
+int nvmlInitWithFlags(unsigned int flags) { return 0; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned int *count) { *count = atoi(getenv("FAKE_GPUS")); return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned int i, void **device) { *device = (void *)(size_t)(i + 1); return 0; }
+int nvmlDeviceGetMemoryInfo(void *device, memory_t *m) { m->total = 8000; m->used = 3000; m->free = 5000; return 0; }
+int nvmlDeviceGetUtilizationRates(void *device, utilization_t *u) { u->gpu = 42; u->memory = 7; return 0; }
+int nvmlDeviceGetTemperature(void *device, int sensor, unsigned int *t) { *t = 61; return 0; }
+int nvmlDeviceGetTemperatureV(void *device, void *t) { return 3; }
+const char *nvmlErrorString(int result) { return "fake"; }
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small NVML, built here: what the real binding loads and calls."""
+    folder = tmp_path_factory.mktemp("nvml")
+    (folder / "nvml.c").write_text(NVML)
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler, "a C compiler is needed"
+    command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
+    subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("number", [0, 1, 4])
+def test_what_nvml_tells_is_what_there_is(library: Path, number: int) -> None:
+    code = "from graycat.engines import gpus; print(gpus.indexes(), gpus.state(0))"
+    env = {"LD_LIBRARY_PATH": str(library), "FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+    assert told.startswith(str(tuple(range(number))))
+    assert "utilization=42, memory_used=3000, memory_total=8000, temperature=61" in told
+
+
+def test_without_nvml_there_is_no_gpu() -> None:
+    assert gpus.indexes() == ()
+    assert gpus.state(0) is None

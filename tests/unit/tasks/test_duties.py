@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery.worker import state
+
+from graycat.errors import BrokerUnavailable
+from graycat.tasks.duties import UNACKED_INDEX, Duties, renew_messages
+from tests.unit.helpers import Valkey, eventually
+
+TICK_S = 0.005
+
+
+def test_each_duty_is_done_when_it_is_due() -> None:
+    done: list[str] = []
+    duties = Duties("tests", TICK_S, [(0.01, lambda: done.append("often")), (60, lambda: done.append("once"))])
+    duties.start()
+    eventually(lambda: done.count("often") > 3)
+    duties.stop()
+    assert done.count("once") == 1
+    before = len(done)
+    duties.stop()
+    assert len(done) == before
+
+
+def test_a_broker_that_is_away_ends_nothing(caplog: Any) -> None:
+    done: list[int] = []
+
+    def failing() -> None:
+        done.append(1)
+        raise BrokerUnavailable
+
+    duties = Duties("tests", TICK_S, [(0, failing)])
+    duties.start()
+    eventually(lambda: len(done) > 2)
+    duties.stop()
+    assert {record.getMessage() for record in caplog.records} == {"broker unavailable"}
+    assert caplog.records[0].duty == "failing"
+
+
+class FakeRequest:
+    """As much of Celery's request as matters here."""
+
+    acknowledged = False
+
+    def __init__(self, tag: str) -> None:
+        self.message = self
+        self.delivery_tag = tag
+
+
+def test_only_messages_that_are_held_are_renewed(broker: Valkey, monkeypatch: Any) -> None:
+    done = FakeRequest("done")
+    done.acknowledged = True
+    monkeypatch.setattr(state, "reserved_requests", {FakeRequest("held"), done, FakeRequest("gone")})
+    broker.client.zadd(UNACKED_INDEX, {"held": 1, "done": 1, "another's": 1})
+    renew_messages(broker.client)
+    scores = dict(broker.client.zrange(UNACKED_INDEX, 0, -1, withscores=True))
+    assert time.time() - scores.pop(b"held") < 5
+    assert scores == {b"done": 1, b"another's": 1}
+
+
+def test_a_worker_that_holds_nothing_asks_nothing() -> None:
+    renew_messages(client=None)

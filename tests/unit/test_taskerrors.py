@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from graycat.taskerrors import NotRetryable
+
+
+def test_a_task_that_cannot_be_retried_tells_its_state() -> None:
+    assert "running" in str(NotRetryable("running"))

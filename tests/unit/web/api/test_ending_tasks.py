@@ -1,0 +1,78 @@
+"""Cancelling a task, and trying one again."""
+
+from __future__ import annotations
+
+import pytest
+
+from graycat.errors import EngineError
+from graycat.web.api import tasks
+from tests.unit.helpers import accepted, claimed, eventually, outcome_of
+
+
+def test_a_waiting_task_is_cancelled_at_once_and_however_often(web, submit, records) -> None:
+    address = f"/tasks/{submit()}"
+    for _ in range(3):
+        response = web.delete(address)
+        assert (response.status_code, response.json["state"], response.json["confirmed"]) == (200, "cancelled", True)
+    assert web.post(f"{address}/cancel").json["confirmed"] is True
+
+
+def test_the_cancel_of_a_running_task_waits_for_its_engine(web, submit, take, records) -> None:
+    address = f"/tasks/{submit()}"
+    attempt = take()
+    response = outcome_of(lambda: web.delete(address))
+    eventually(lambda: records.get(attempt.task_id).get("cancel"))
+    records.cancelled(attempt)
+    assert (response().json["state"], response().json["confirmed"]) == ("cancelled", True)
+
+
+def test_a_cancel_that_is_not_confirmed_in_time_says_so(web, submit, take, monkeypatch) -> None:
+    monkeypatch.setattr(tasks, "CONFIRM_S", 0.05)
+    address = f"/tasks/{submit()}"
+    take()
+    response = web.delete(address)
+    assert (response.status_code, response.json["state"], response.json["confirmed"]) == (200, "running", False)
+
+
+def test_the_cancel_of_a_task_that_is_over_changes_nothing(web, submit, take, records) -> None:
+    address = f"/tasks/{submit()}"
+    records.succeed(take(), 200, b"{}")
+    assert web.delete(address).json["state"] == "succeeded"
+
+
+def test_a_task_that_went_wrong_can_be_tried_again(web, submit, take, records) -> None:
+    first = submit(metadata={"a": 1}, exec_timeout_s=7, priority="batch")
+    records.fail(take("llm.batch"), EngineError(500, b"{}"))
+    response = web.post(f"/tasks/{first}/retry")
+    again = response.json
+    assert (response.status_code, again["state"], again["retry_of"]) == (202, "queued", first)
+    assert (again["metadata"], again["priority"]) == ({"a": 1}, "batch")
+    attempt = take("llm.batch")
+    assert (attempt.task_id, attempt.exec_timeout_s) == (again["id"], 7.0)
+    assert b'"Hi"' in attempt.body
+    assert web.get(f"/tasks/{first}").json["state"] == "failed"
+
+
+def test_a_retry_with_a_key_is_one_retry(web, submit, take, records, client) -> None:
+    address = f"/tasks/{submit()}"
+    records.cancelled(take())
+    responses = [web.post(f"{address}/retry", headers={"Idempotency-Key": "again"}) for _ in range(2)]
+    assert responses[0].json["id"] == responses[1].json["id"]
+    assert client.llen("llm") == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
+def test_a_task_that_did_not_go_wrong_is_not_tried_again(web, submit, take, records, state: str) -> None:
+    task_id = submit()
+    if state != "queued":
+        attempt = take()
+    if state == "succeeded":
+        records.succeed(attempt, 200, b"{}")
+    response = web.post(f"/tasks/{task_id}/retry")
+    assert (response.status_code, response.json["error"]["type"]) == (409, "not_retryable")
+
+
+def test_a_task_whose_input_was_not_kept_is_not_tried_again(web, records) -> None:
+    task_id = accepted(records)
+    records.cancelled(claimed(records, task_id))
+    assert web.post(f"/tasks/{task_id}/retry").json["error"]["type"] == "not_retryable"

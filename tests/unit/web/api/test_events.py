@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from graycat import store
+from graycat.errors import EngineError
+from graycat.web.api import events
+from tests.unit.helpers import accepted, claimed, eventually, outcome_of, started
+
+CHUNKS = [b'data: {"content":"Hel"}\n\n', b'data: {"content":"lo"}\n\n']
+
+
+def lines(response) -> list[dict[str, Any]]:
+    """Return the events of an answer in JSON lines."""
+    return [json.loads(line) for line in response.text.splitlines() if line]
+
+
+def messages(response) -> list[dict[str, str]]:
+    """Return the server-sent events of an answer, field by field."""
+    blocks = [block for block in response.text.split("\n\n") if block and not block.startswith(":")]
+    return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+
+
+def finished(records, chunks: list[bytes] = CHUNKS) -> str:
+    attempt = started(records)
+    records.publish(attempt, 1, chunks)
+    records.succeed(attempt, 200, b'{"content":"Hello"}')
+    task_id: str = attempt.task_id
+    return task_id
+
+
+def test_the_events_of_a_task_that_is_over_are_played_again(web, records) -> None:
+    task_id = finished(records)
+    response = web.get(f"/tasks/{task_id}/events")
+    assert (response.status_code, response.mimetype) == (200, "text/event-stream")
+    assert response.headers["X-Accel-Buffering"] == "no"
+    found = messages(response)
+    assert [message["event"] for message in found] == ["started", "chunk", "chunk", "result"]
+    assert [message["id"] for message in found] == [event.id for event in records.events(task_id)]
+    assert [json.loads(message["data"]) for message in found] == [
+        {"attempt": 1},
+        {"content": "Hel"},
+        {"content": "lo"},
+        {"status": 200, "result": {"content": "Hello"}},
+    ]
+
+
+def test_the_same_events_come_a_json_object_a_line(web, records) -> None:
+    task_id = finished(records)
+    response = web.get(f"/tasks/{task_id}/events?format=ndjson")
+    assert response.mimetype == "application/x-ndjson"
+    sse = messages(web.get(f"/tasks/{task_id}/events"))
+    assert [(line["id"], line["event"], line["data"]) for line in lines(response)] == [
+        (message["id"], message["event"], json.loads(message["data"])) for message in sse
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("by", ["header", "query"])
+def test_a_reader_goes_on_behind_the_event_it_saw_last(web, records, place: int, by: str) -> None:
+    task_id = finished(records)
+    everything = lines(web.get(f"/tasks/{task_id}/events?format=ndjson"))
+    last = everything[place]["id"]
+    query, headers = ("", {"Last-Event-ID": last}) if by == "header" else (f"&after={last}", {})
+    rest = web.get(f"/tasks/{task_id}/events?format=ndjson{query}", headers=headers)
+    assert lines(rest) == everything[place + 1 :]
+
+
+def test_a_reader_that_has_seen_the_end_is_told_to_stop(web, records) -> None:
+    task_id = finished(records)
+    last = records.events(task_id)[-1].id
+    response = web.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": last})
+    assert (response.status_code, response.data) == (204, b"")
+
+
+@pytest.mark.parametrize("last", ["x", "1-", "-1", "1-x", "1" * 20, "1-" + "1" * 20, "٣-1", "1-1-1", "+1"])
+def test_what_is_no_event_s_id_is_refused(web, records, last: str) -> None:
+    response = web.get(f"/tasks/{finished(records)}/events", query_string={"after": last})
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_an_unknown_form_is_refused(web, records) -> None:
+    assert web.get(f"/tasks/{finished(records)}/events?format=xml").status_code == 400
+
+
+def test_events_come_as_they_happen_until_the_last(web, submit, take, records) -> None:
+    address = f"/tasks/{submit()}/events?format=ndjson"
+    response = outcome_of(lambda: web.get(address))
+    attempt = take()
+    records.publish(attempt, 1, CHUNKS)
+    records.fail(attempt, EngineError(500, b'{"error":{"code":500}}'))
+    found = lines(response())
+    assert [line["event"] for line in found] == ["started", "chunk", "chunk", "error"]
+    assert found[-1]["data"] == {"status": 500, "error": {"code": 500}}
+
+
+def test_several_readers_of_one_task_see_the_same(web, submit, take, records, shared_app) -> None:
+    address, headers = f"/tasks/{submit()}/events", {"Authorization": web.environ_base["HTTP_AUTHORIZATION"]}
+
+    def read() -> str:
+        return shared_app.test_client().get(address, headers=headers).text
+
+    waits = [outcome_of(read) for _ in range(4)]
+    attempt = take()
+    for number in range(1, 21):
+        records.publish(attempt, number, [b"data: %d\n\n" % number])
+    records.succeed(attempt, 200, b"{}")
+    texts = {wait() for wait in waits}
+    assert len(texts) == 1
+    assert texts.pop().count("event: chunk") == 20
+
+
+def test_a_reader_does_not_cancel_what_it_reads(web, submit, take, records) -> None:
+    task_id = submit()
+    take()
+    response = web.get(f"/tasks/{task_id}/events", buffered=False)
+    assert next(iter(response.response)).startswith(b"id: ")
+    response.close()
+    assert "cancel" not in records.get(task_id)
+
+
+def test_a_silent_task_s_stream_is_kept_alive_in_its_form(web_with, records) -> None:
+    web = web_with(keepalive_s=0.02)
+    for form, sign in (("sse", b": keep-alive\n\n"), ("ndjson", b"\n")):
+        response = web.get(f"/tasks/{accepted(records)}/events?format={form}")
+        assert next(iter(response.response)) == sign
+        response.close()
+
+
+def test_a_stream_ends_where_the_broker_has_forgotten_its_task(web_with, records, client, monkeypatch) -> None:
+    monkeypatch.setattr(events, "LAST_S", 0.02)
+    task_id = accepted(records)
+    response = web_with(keepalive_s=0.02).get(f"/tasks/{task_id}/events")
+    client.delete(store.record_key(task_id))
+    assert response.data.replace(b": keep-alive\n\n", b"") == b""
+
+
+def test_a_stream_tells_of_the_deadline_that_nobody_kept(web_with) -> None:
+    web = web_with(keepalive_s=0.02)
+    body = {"kind": "llm.completion", "input": {"prompt": "Hi"}, "queue_ttl_s": 0.05}
+    task_id = web.post("/tasks", json=body).json["id"]
+    (last,) = messages(web.get(f"/tasks/{task_id}/events"))
+    assert (last["event"], json.loads(last["data"])["error"]["type"]) == ("error", "task_expired")
+
+
+def test_a_cancelled_task_s_last_event_says_so(web, records) -> None:
+    task_id = accepted(records)
+    records.cancel(task_id)
+    (line,) = lines(web.get(f"/tasks/{task_id}/events?format=ndjson"))
+    assert (line["event"], line["data"]) == ("cancelled", {"status": 499})
+
+
+def test_a_stream_s_answer_is_not_sent_once_more_at_its_end(web, records) -> None:
+    attempt = started(records)
+    records.publish(attempt, 1, [b"data: [DONE]\n\n"])
+    records.succeed(attempt, 200, b"")
+    found = lines(web.get(f"/tasks/{attempt.task_id}/events?format=ndjson"))
+    assert [line["data"] for line in found] == [{"attempt": 1}, "[DONE]", {"status": 200}]
+
+
+def test_progress_tells_where_the_preview_is(web, records) -> None:
+    attempt = claimed(records, accepted(records, kind="sd.txt2img", queue="sd", shown={"alias": "mine"}))
+    records.progress(attempt, b'{"progress":0.5,"preview":3}')
+    records.progress(attempt, b'{"progress":0.9}')
+    records.succeed(attempt, 200, b'{"images":[{"artifact":0}]}')
+    found = lines(web.get(f"/tasks/{attempt.task_id}/events?format=ndjson"))
+    assert [line["data"] for line in found[1:]] == [
+        {"progress": 0.5, "preview": "/tasks/mine/preview"},
+        {"progress": 0.9, "preview": None},
+        {"status": 200, "result": {"images": [{"url": "/tasks/mine/images/0"}]}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "data"),
+    [
+        (b'event: message_start\ndata: {"a":1}\n\n', {"event": "message_start", "data": {"a": 1}}),
+        (b'data: {"a":\ndata: 1}\n\n', {"a": 1}),
+        (b"data: no JSON\n\n", "no JSON"),
+        (b'data:{"a":1}\n\n', {"a": 1}),
+        (b": a comment\n\n", ""),
+        (b"data: \xff\n\n", "\ufffd"),
+    ],
+)
+def test_an_engine_s_event_is_told_as_json_wherever_it_is(web, records, raw: bytes, data: object) -> None:
+    task_id = finished(records, [raw])
+    assert lines(web.get(f"/tasks/{task_id}/events?format=ndjson"))[1]["data"] == data
+
+
+def test_a_stream_leaves_no_watch_behind(web, records, shared_app) -> None:
+    task_id = finished(records)
+    with web.get(f"/tasks/{task_id}/events") as response:
+        assert response.data
+    eventually(lambda: task_id not in shared_app.extensions["graycat"].office.hub._watches)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.helpers import accepted, started
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n and so on", b"\xff\xd8\xff and so on"
+
+
+@pytest.fixture
+def artifacts(shared_app):
+    return shared_app.extensions["graycat"].artifacts
+
+
+def test_an_image_comes_as_the_engine_made_it(web, records, artifacts) -> None:
+    task_id = accepted(records)
+    artifacts.put(task_id, 0, PNG, "image/png", "tests")
+    response = web.get(f"/tasks/{task_id}/images/0")
+    assert (response.status_code, response.data, response.content_type) == (200, PNG, "image/png")
+    assert response.headers["Cache-Control"] == "private, max-age=3600, immutable"
+
+
+def test_an_image_that_the_caller_has_is_not_sent_again(web, records, artifacts) -> None:
+    task_id = accepted(records)
+    artifacts.put(task_id, 0, PNG, "image/png", "tests")
+    tag = web.get(f"/tasks/{task_id}/images/0").headers["ETag"]
+    response = web.get(f"/tasks/{task_id}/images/0", headers={"If-None-Match": tag})
+    assert (response.status_code, response.data) == (304, b"")
+
+
+@pytest.mark.parametrize("number", ["1", "-1", "x"])
+def test_an_image_that_is_not_there_is_not_found(web, records, artifacts, number: str) -> None:
+    task_id = accepted(records)
+    artifacts.put(task_id, 0, PNG, "image/png", "tests")
+    assert web.get(f"/tasks/{task_id}/images/{number}").status_code == 404
+
+
+def test_somebody_else_s_image_is_not_found(web, records, artifacts) -> None:
+    task_id = accepted(records, owner="game")
+    artifacts.put(task_id, 0, PNG, "image/png", "game")
+    assert web.get(f"/tasks/{task_id}/images/0").status_code == 404
+
+
+def test_a_preview_is_the_newest_and_is_not_kept_by_anybody(web, records) -> None:
+    attempt = started(records)
+    assert web.get(f"/tasks/{attempt.task_id}/preview").status_code == 404
+    records.keep_preview(attempt.task_id, PNG)
+    response = web.get(f"/tasks/{attempt.task_id}/preview")
+    assert (response.data, response.content_type) == (PNG, "image/png")
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_another_image_under_the_same_number_is_sent(web, records, artifacts) -> None:
+    address = f"/tasks/{accepted(records)}/images/0"
+    task_id = address.split("/")[2]
+    known = artifacts.put(task_id, 0, PNG, "image/png", "tests")
+    tag = web.get(address).headers["ETag"]
+    assert tag == f'"{known.sha256}"'
+    for given in (f'"another", {tag}', "*"):
+        assert web.get(address, headers={"If-None-Match": given}).status_code == 304
+    artifacts.put(task_id, 0, JPEG, "image/jpeg", "tests")
+    response = web.get(address, headers={"If-None-Match": tag})
+    assert (response.data, response.content_type) == (JPEG, "image/jpeg")
+
+
+def test_who_guesses_a_tag_learns_nothing_of_somebody_else_s_image(web, records, artifacts) -> None:
+    task_id = accepted(records, owner="game")
+    known = artifacts.put(task_id, 0, PNG, "image/png", "game")
+    for tag in (f'"{known.sha256}"', "*"):
+        assert web.get(f"/tasks/{task_id}/images/0", headers={"If-None-Match": tag}).status_code == 404
+
+
+@pytest.mark.parametrize("owner", ["somebody else", None])
+def test_somebody_else_s_preview_is_as_unknown_as_none(web, records, owner: str | None) -> None:
+    task_id = started(records, owner=owner).task_id if owner else "0" * 32
+    records.keep_preview(task_id, PNG)
+    assert web.get(f"/tasks/{task_id}/preview").status_code == 404
+
+
+def test_a_preview_has_the_kind_of_its_bytes(web, records) -> None:
+    attempt = started(records)
+    records.keep_preview(attempt.task_id, JPEG)
+    assert web.get(f"/tasks/{attempt.task_id}/preview").content_type == "image/jpeg"

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from graycat.errors import EngineError
+from tests.unit.helpers import outcome_of
+from tests.unit.webuis import encoded, picture
+
+RED, BLUE = picture("red"), picture("blue")
+PHOTO = picture("green", "JPEG", (24, 16))
+FOX = {"prompt": "a fox"}
+ASYNC = {"Prefer": "respond-async"}
+
+
+def form(**fields: Any) -> dict[str, Any]:
+    """Return the parts of a form; bytes are files."""
+    return {
+        name.replace("__", "[]"): (io.BytesIO(value), f"{name}.png") if isinstance(value, bytes) else value
+        for name, value in fields.items()
+    }
+
+
+def test_one_image_is_made_with_few_words(web, render) -> None:
+    response = outcome_of(lambda: web.post("/generate-image", json=FOX))
+    attempt = render(RED, info='{"seed": 5}')
+    assert response().json == {"image_base64": encoded(RED), "info": {"seed": 5}, "task_id": attempt.task_id}
+    sent = json.loads(attempt.body)
+    assert (attempt.kind, sent["prompt"], sent["steps"], sent["batch_size"]) == ("sd.txt2img", "a fox", 20, 1)
+
+
+def test_one_image_takes_every_field_but_a_count(web, take) -> None:
+    body = FOX | {"steps": 4, "width": 64, "seed": 7, "batch_size": 5, "n_iter": 3, "send_images": False}
+    assert web.post("/generate-image", json=body, headers=ASYNC).status_code == 202
+    sent = json.loads(take("sd").body)
+    assert (sent["steps"], sent["width"], sent["seed"]) == (4, 64, 7)
+    assert (sent["batch_size"], sent["n_iter"], sent["send_images"]) == (1, 1, True)
+
+
+@pytest.mark.parametrize("body", [{}, {"prompt": 5}, {"prompt": None}, {"prompt": ["a fox"]}, []])
+def test_without_a_prompt_there_is_no_image(web, client, body: Any) -> None:
+    response = web.post("/generate-image", json=body)
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize("info", ["", "no JSON", "5", "null", None])
+def test_an_engine_that_tells_nothing_of_its_image_is_no_fault(web, render, info: Any) -> None:
+    response = outcome_of(lambda: web.post("/generate-image", json=FOX))
+    render(RED, info=info)
+    assert (response().status_code, response().json["info"]) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("partial", "info", "status", "kind"),
+    [(True, '{"partial": true}', 499, "task_cancelled"), (False, "{}", 502, "engine_nonsense")],
+)
+def test_an_answer_without_an_image_is_an_error(web, render, partial: bool, info: str, status: int, kind: str) -> None:
+    response = outcome_of(lambda: web.post("/generate-image", json=FOX))
+    render(partial=partial, info=info)
+    assert (response().status_code, response().json["error"]["type"]) == (status, kind)
+
+
+def test_an_engine_s_error_is_passed_on(web, take, records) -> None:
+    response = outcome_of(lambda: web.post("/generate-image", json=FOX))
+    records.fail(take("sd"), EngineError(500, b'{"error":"OutOfMemoryError"}'))
+    assert (response().status_code, response().data) == (500, b'{"error":"OutOfMemoryError"}')
+
+
+def test_images_are_generated_in_openai_s_form(web, render) -> None:
+    body = FOX | {"n": 2, "size": "64x128", "model": "gpt-image-1"}
+    response = outcome_of(lambda: web.post("/v1/images/generations", json=body))
+    attempt = render(RED, BLUE)
+    assert response().json["data"] == [{"b64_json": encoded(RED)}, {"b64_json": encoded(BLUE)}]
+    assert (response().json["output_format"], response().json["created"] > 1_700_000_000) == ("png", True)
+    sent = json.loads(attempt.body)
+    assert (sent["batch_size"], sent["width"], sent["height"], sent["steps"]) == (2, 64, 128, 20)
+
+
+def test_images_may_be_left_where_they_are(web, render) -> None:
+    body = FOX | {"response_format": "url"}
+    response = outcome_of(lambda: web.post("/v1/images/generations", json=body))
+    attempt = render(RED, BLUE)
+    urls = [item["url"] for item in response().json["data"]]
+    assert urls == [f"http://localhost/tasks/{attempt.task_id}/images/{number}" for number in range(2)]
+    assert web.get(urls[1]).data == BLUE
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": ""}, {"size": "large"}, {"n": 0}, {"n": 100}, {"response_format": "png"}, {"stream": True}]
+)
+def test_what_openai_would_refuse_is_refused(web, client, change: dict[str, Any]) -> None:
+    response = web.post("/v1/images/generations", json=FOX | change)
+    assert (response.status_code, response.json["error"]["code"]) == (400, 400)
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize("name", ["image", "image__"])
+def test_an_image_is_changed_in_openai_s_form(web, render, name: str) -> None:
+    parts = form(**{name: PHOTO}, prompt="an owl", n="1", stream="false")
+    response = outcome_of(lambda: web.post("/v1/images/edits", data=parts))
+    attempt = render(RED)
+    assert response().json["data"] == [{"b64_json": encoded(RED)}]
+    sent = json.loads(attempt.body)
+    assert (attempt.kind, sent["prompt"], sent["init_images"]) == ("sd.img2img", "an owl", [encoded(PHOTO)])
+    assert (sent["width"], sent["height"]) == (24, 16)
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "kind"),
+    [
+        ({"prompt": "an owl"}, 400, "invalid_request_error"),
+        ({"prompt": "an owl", "image": "a word"}, 400, "invalid_request_error"),
+        ({"image": PHOTO}, 400, "invalid_request_error"),
+        ({"prompt": "an owl", "image": b"no image"}, 400, "invalid_image"),
+        ({"prompt": "an owl", "image": PHOTO, "mask": PHOTO}, 400, "invalid_request_error"),
+        ({"prompt": "an owl", "image": PHOTO + b"\0" * 3000}, 413, "image_too_large"),
+        ({"prompt": "an owl", "image": PHOTO + b"\0" * 9000}, 413, "body_too_large"),
+    ],
+)
+def test_an_edit_that_cannot_be_made_is_refused(web_with, client, parts, status: int, kind: str) -> None:
+    response = web_with(max_image_bytes=2000, max_image_body_bytes=8000).post("/v1/images/edits", data=form(**parts))
+    assert (response.status_code, response.json["error"]["type"]) == (status, kind)
+    assert client.keys("*") == []
+
+
+def test_an_edit_that_is_no_form_is_refused(web) -> None:
+    assert web.post("/v1/images/edits", json=FOX).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/generate-image"])
+def test_who_does_not_want_to_wait_gets_the_task_s_address(web, render, path: str) -> None:
+    response = web.post(path, json=FOX, headers=ASYNC)
+    attempt = render(RED)
+    assert (response.status_code, response.headers["Location"]) == (202, f"/tasks/{attempt.task_id}")
+    assert web.get(f"/tasks/{attempt.task_id}/images/0").data == RED
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/images/edits", "/generate-image"])
+def test_these_routes_want_a_bearer_token(web, shared_app, path: str) -> None:
+    stranger = shared_app.test_client()
+    assert stranger.post(path, json=FOX).status_code == 401
