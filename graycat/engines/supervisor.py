@@ -56,7 +56,7 @@ class Supervisor:
         self._failures = 0
         self._start_at = self._ready_at = self._probe_at = self._describe_at = 0.0
         self._failed_probes = 0
-        self._suspected = False
+        self._suspected = self._condemned = False
 
     @property
     def state(self) -> State:
@@ -73,7 +73,10 @@ class Supervisor:
 
     def step(self, now: float) -> State:
         """Start, promote or bury the engine."""
-        if self.state in (State.STOPPED, State.DOWNLOADING):
+        if self._condemned:
+            self._condemned = False
+            self._bury(now, "engine does not stop when it is told to")
+        elif self.state in (State.STOPPED, State.DOWNLOADING):
             if self.supply is not None and not self.supply.there():
                 self.state, self.trouble = State.DOWNLOADING, self.supply.detail
             elif now >= self._start_at:
@@ -96,6 +99,10 @@ class Supervisor:
     def failures(self) -> int:
         """Return how often it has failed in a row."""
         return self._failures
+
+    def condemn(self) -> None:
+        """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
+        self._condemned = True
 
     def suspect(self) -> None:
         """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from graycat.client import Client
 from tests.conftest import NewStack
 
-INPUT = {"prompt": "Once upon a time", "n_predict": 300, "ignore_eos": True, "temperature": 0}
+INPUT = {"prompt": "Once upon a time", "n_predict": 80, "ignore_eos": True, "temperature": 0}
 
 
 def test_nothing_is_lost_or_doubled_where_the_web_process_dies(own_stack: NewStack) -> None:
