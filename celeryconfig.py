@@ -10,24 +10,42 @@ from graycat.settings import Settings
 
 #: Interactive before batch: a worker's queues are a list of priorities.
 QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
+#: What each kind of worker takes, in this order.
+WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "sd.batch"), "control": ("control",)}
 
 #: The most slots of one engine that a worker can fill; threads are made when they are needed.
 MAX_SLOTS = 1024
 
 
-def from_settings(settings: Settings) -> dict[str, Any]:
-    """Return the configuration of the Celery application."""
-    return _broker(settings) | _tasks() | _worker()
+def from_settings(settings: Settings, kind: str = "") -> dict[str, Any]:
+    """Return the configuration of the Celery application; ``kind``: of the worker that it is for, if it is for one."""
+    return _broker(settings, kind) | _tasks() | _worker()
 
 
-def _broker(settings: Settings) -> dict[str, Any]:
+def kind_of(queue: str) -> str:
+    """Return the kind of worker that takes from a queue, also from one of a model or of one worker; '' for none."""
+    name = queue.partition(":")[0]
+    return next((kind for kind, queues in WORKERS.items() if name in queues), "")
+
+
+def unacked(kind: str) -> dict[str, str]:
+    """Return where workers of a kind keep what they have taken and not finished.
+
+    Each kind by itself: who restores what a dead worker has left may then be a stranger to the queues of other kinds.
+    """
+    names = ("unacked", "unacked_index", "unacked_mutex")
+    return {f"{name}_key": f"{name}:{kind}" if kind else name for name in names}
+
+
+def _broker(settings: Settings, kind: str) -> dict[str, Any]:
     return {
         # kombu's name for redis-py's unix:// differs.
         "broker_url": settings.broker_url.replace("unix://", "redis+socket://", 1),
         "broker_connection_retry_on_startup": True,
         # A worker that loses its broker comes back, however long it takes.
         "broker_connection_max_retries": None,
-        "broker_transport_options": {
+        "broker_transport_options": unacked(kind)
+        | {
             # A dead worker's messages come back after this long; LeaseStep renews those of a living one.
             "visibility_timeout": settings.lease_s,
             # Look for lost messages every second (the defaults look every 100 s).
@@ -35,8 +53,9 @@ def _broker(settings: Settings) -> dict[str, Any]:
             "unacked_restore_throttle": 1,
             # A worker killed while it restores must not keep others from it for five minutes.
             "unacked_mutex_expire": 10,
-            # The order of the queues is their priority.
+            # The order of the queues is their priority; no message has one of its own, so a queue is one list.
             "queue_order_strategy": "priority",
+            "priority_steps": [0],
             # A broker that accepts and never answers is noticed; above BRPOP's one second.
             "socket_timeout": 5,
             "socket_connect_timeout": 1,

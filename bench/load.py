@@ -37,8 +37,8 @@ def request(url: str, token: str, path: str, body: dict[str, object]) -> bytes:
     return head.encode() + data
 
 
-async def calls(url: str, message: bytes, clients: int, seconds: float) -> Result:
-    """Send ``message`` again and again from each client, as fast as it is answered."""
+async def calls(url: str, message: bytes, clients: int, seconds: float, status: int = 200) -> Result:
+    """Send ``message`` again and again from each client, as fast as it is answered with ``status``."""
     result = Result()
     end = time.perf_counter() + seconds
 
@@ -47,10 +47,10 @@ async def calls(url: str, message: bytes, clients: int, seconds: float) -> Resul
         while (sent := time.perf_counter()) < end:
             writer.write(message)
             head = await reader.readuntil(b"\r\n\r\n")
-            status, length = int(head[9:12]), int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            if status != 200:
-                raise RuntimeError(f"HTTP {status}: {body[:200]!r}")
+            _, length, rest = head.lower().partition(b"content-length:")
+            body = await reader.readexactly(int(rest.split(b"\r\n")[0]) if length else 0)
+            if int(head[9:12]) != status:
+                raise RuntimeError(f"HTTP {head[9:12]!r}: {body[:200]!r}")
             result.times_ms.append((time.perf_counter() - sent) * 1000)
         writer.close()
 

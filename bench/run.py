@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench import images, load
+from bench import fairness, images, load, polling
 from bench.engine_ratio import Target, compare
-from tests.stack import ROOT, Stack, free_ports, running
+from bench.fake import fake_engine
+from tests.stack import ROOT, Stack, running
 
 REPORT = ROOT / "docs" / "performance.md"
 MARK = "<!-- below this line: written by make bench -->"
 #: The limits that graycat sets itself; differences in ms, ratios without a unit.
 GOALS = {"tok": 4.0, "ttft": 6.0, "tps@1": 0.97, "tps@4": 0.97}
-
-
-@contextmanager
-def fake_engine(*options: str) -> Iterator[str]:
-    """Run an engine that answers at once; yield its address."""
-    (port,) = free_ports(1)
-    command = [sys.executable, str(ROOT / "tests" / "fakes" / "llama_server.py"), "--port", str(port), *options]
-    process = subprocess.Popen(command)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+#: What is measured with an engine that answers at once.
+AT_ONCE = ("calls", "streams", "polling", "fairness")
 
 
 def against_the_engine(home: Path, rounds: int) -> list[str]:
@@ -105,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--only", choices=("engine", "images", "calls", "streams"))
+    parser.add_argument("--only", choices=("engine", "images", *AT_ONCE))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="graycat-bench-") as folder:
         lines = [f"Measured {time.strftime('%Y-%m-%d')}.", ""]
@@ -116,12 +103,16 @@ def main() -> None:
         if options.only in (None, "images"):
             lines += images_against_the_engine(Path(folder) / "images", options.rounds)
         lines.append("")
-        if options.only in (None, "calls", "streams"):
+        if options.only in (None, *AT_ONCE):
             lines += ["| with an engine that answers at once | | | goal |", "|---|---|---|---|"]
         if options.only in (None, "calls"):
             lines.append(calls(Path(folder) / "calls", options.seconds))
         if options.only in (None, "streams"):
             lines.append(streams(Path(folder) / "streams", options.streams, tokens=12))
+        if options.only in (None, "polling"):
+            lines.append(polling.row(Path(folder) / "polling", options.seconds))
+        if options.only in (None, "fairness"):
+            lines.append(fairness.row(Path(folder) / "fairness"))
     sys.stdout.write("\n".join(lines) + "\n")
     if options.only is None:
         kept = REPORT.read_text().partition(MARK)[0]

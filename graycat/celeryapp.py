@@ -20,11 +20,14 @@ WORKER_STEPS = (
 CONSUMER_STEPS = ("graycat.tasks.gate:GateStep", "graycat.tasks.control:PulseStep")
 
 
-def create_celery(settings: Settings, gpu: int | None = None) -> Celery:
-    """Return the application, bound to the settings' broker; ``gpu`` is the one that its worker's engine pins."""
+def create_celery(settings: Settings, gpu: int | None = None, kind: str = "") -> Celery:
+    """Return the application, bound to the settings' broker.
+
+    ``gpu`` is the one that its worker's engine pins, ``kind`` that worker's kind; '' for one of any queues.
+    """
     transport.install()
     app = Celery("graycat", include=TASK_MODULES, set_as_current=False)
-    app.conf.update(celeryconfig.from_settings(settings))
+    app.conf.update(celeryconfig.from_settings(settings, kind))
     app.steps["worker"].update(WORKER_STEPS)
     app.steps["consumer"].update(CONSUMER_STEPS)
 
@@ -34,5 +37,5 @@ def create_celery(settings: Settings, gpu: int | None = None) -> Celery:
         log.setup(settings)
 
     # Bootsteps are made by Celery; this is how they know what they are for.
-    app.graycat_settings, app.graycat_gpu = settings, gpu  # type: ignore[attr-defined]
+    app.graycat_settings, app.graycat_gpu, app.graycat_kind = settings, gpu, kind  # type: ignore[attr-defined]
     return app

@@ -37,6 +37,7 @@ GraycatError
 ├── EngineNonsense      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer
 ├── ArtifactBroken      500  a finished image is not what was stored
+├── DownloadFailed           never leaves its machine: a checkpoint cannot be had
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """
 
@@ -264,6 +265,17 @@ class ArtifactBroken(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the stored image is damaged; make it again and tell the operator")
+
+
+class DownloadFailed(GraycatError):
+    """Raised when a checkpoint cannot be downloaded; the message names no address, which may hold a secret.
+
+    ``permanent``: trying again at once would end the same.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
 
 
 class StaleAttempt(GraycatError):

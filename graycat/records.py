@@ -6,7 +6,7 @@ its number fences off older ones, which can neither publish nor finish.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -248,9 +248,9 @@ class TaskRecords(RecordReader):
         """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""
         return int(self._run("place", task_id))
 
-    def unstick(self) -> int:
-        """Give each turn on that a task holds which is gone; return how many tasks entered a queue."""
-        return int(self._run("unstick", ""))
+    def unstick(self, queues: Iterable[str]) -> int:
+        """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
+        return int(self._run("unstick", "", *queues))
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

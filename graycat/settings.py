@@ -88,7 +88,7 @@ class Settings:
     # The text engine: one that runs already, a command, a model file, or the embedded default.
     llama_server_url: str = field(default="", metadata={"name": "LLAMA_SERVER_URL"})
     startup_command: str = field(default="", metadata={"name": "STARTUP_COMMAND"})
-    model_url: str = field(default="", metadata={"name": "MODEL_URL"})
+    model_url: str = field(default="", repr=False, metadata={"name": "MODEL_URL"})
     #: Layers of a text model that go to its GPU; -1: all where there is one.
     gpu_layers: int = field(default=-1, metadata={"name": "GPU_LAYERS"})
     #: Requests that the engine decodes together; a running engine's own count wins.
@@ -97,6 +97,17 @@ class Settings:
     llm_embeddings: bool = False
     #: Context of one slot, in tokens.
     llm_context: int = 8192
+
+    # Checkpoints of the image engine, downloaded as ``model_url`` is; each may name several.
+    sd_model_url: str = field(default="", repr=False, metadata={"name": "SD_MODEL_URL"})
+    lora_url: str = field(default="", repr=False, metadata={"name": "LORA_URL"})
+    vae_url: str = field(default="", repr=False, metadata={"name": "VAE_URL"})
+    #: Whether checkpoints may be pickled (.ckpt .pt .pth .bin): who made such a file can run code on this machine.
+    allow_pickle: bool = False
+    # Hugging Face's own names.
+    hf_token: str = field(default="", repr=False, metadata={"name": "HF_TOKEN"})
+    hf_endpoint: str = field(default="", metadata={"name": "HF_ENDPOINT"})
+    hf_hub_offline: bool = field(default=False, metadata={"name": "HF_HUB_OFFLINE"})
 
     #: A request body may have this many bytes.
     max_body_bytes: int = 4 * 1024 * 1024
@@ -224,10 +235,12 @@ class Settings:
         """Return every secret among the settings, for the log's redaction."""
         items = [item.strip() for item in self.api_tokens.split(",")]
         named = [item.partition(":")[2] or item for item in items]
-        in_urls = [urlsplit(url).password or "" for url in (self.redis_url, self.artifacts_url, self.a1111_url)]
+        models = f"{self.model_url},{self.sd_model_url},{self.lora_url},{self.vae_url}".replace(",", " ").split()
+        urls = (self.redis_url, self.artifacts_url, self.a1111_url, *models)
+        in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key)
+        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key, self.hf_token)
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 
@@ -235,6 +248,12 @@ def variable(name: str) -> str:
     """Return the environment variable of a settings field."""
     by_name = {f.name: f for f in fields(Settings)}
     return str(by_name[name].metadata.get("name", f"GRAYCAT_{name.upper()}"))
+
+
+def _signature(url: str) -> str:
+    """Return an address's query, which may let somebody in; '' where it is too short for that."""
+    query = urlsplit(url).query
+    return query if len(query) >= MIN_KEY_CHARS else ""
 
 
 def environment() -> dict[str, str]:

@@ -38,4 +38,6 @@ class NotRetryable(RequestError):
     status, type = 409, "not_retryable"
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"only a task that failed, was cancelled or expired can be tried again; this one is {state}")
+        super().__init__(
+            f"only what failed, was cancelled or expired is tried again, while its input is kept; this one is {state}"
+        )

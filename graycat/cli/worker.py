@@ -10,10 +10,9 @@ from typing import Any
 import click
 from celery.exceptions import SecurityWarning
 
+import celeryconfig
 from graycat.settings import Settings
 
-#: Queues of each kind of worker; their order is their priority.
-QUEUES = {"llm": "llm,llm.batch", "quick": "llm.quick", "sd": "sd,sd.batch", "control": "control"}
 #: Threads of workers without an engine; those with one have as many tasks at once as that has slots.
 THREADS = {"control": 16}
 HELP = {
@@ -35,10 +34,11 @@ def _run(kind: str, name: str | None, gpu: int | None) -> None:
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Place
 
-    app = create_celery(Settings.from_env(), gpu)
+    settings = Settings.from_env()
+    app = create_celery(settings, gpu, kind)
     app.set_default()
     name = name or Place(gpu, 0).worker_name(kind)
-    arguments = ["--quiet", "worker", "--queues", QUEUES[kind], "--hostname", name]
+    arguments = ["--quiet", "worker", "--queues", ",".join(celeryconfig.WORKERS[kind]), "--hostname", name]
     # Workers need not know of each other; the records hold what they share.
     arguments += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     if kind in THREADS:
@@ -59,7 +59,7 @@ def _command(kind: str) -> click.Command:
     return click.Command(kind, params=options, callback=callback, help=HELP[kind])
 
 
-for _kind in QUEUES:
+for _kind in celeryconfig.WORKERS:
     worker.add_command(_command(_kind))
 
 

@@ -16,6 +16,8 @@ class State(StrEnum):
     """Where an engine is in its life."""
 
     STOPPED = "stopped"
+    #: Its checkpoints are not all here yet.
+    DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from graycat.errors import SettingsError
+
+#: How an engine is started: a command, one that is known when its checkpoints are here, or not by us.
+Start = Sequence[str] | Callable[[], Sequence[str]] | None
 
 
 def checked_url(url: str, name: str) -> str:

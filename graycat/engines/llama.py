@@ -10,13 +10,15 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graycat.engines.base import EngineInfo
+from graycat.engines.checkpoints import TEXT, own_checkpoint
 from graycat.engines.http import EngineClient
-from graycat.engines.launch import arguments, checked_url
-from graycat.errors import EngineLost, SettingsError
+from graycat.engines.launch import Start, arguments, checked_url
+from graycat.errors import EngineLost
 from graycat.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
@@ -30,18 +32,18 @@ GET_OR_POST: Ways = (*GET_ONLY, ("POST", b"{}"))
 
 @dataclass
 class LlamaEngine:
-    """A llama.cpp-compatible server. ``start``: the command, None for one that runs already."""
+    """A llama.cpp-compatible server. ``start``: the command or what returns it, None for one that runs already."""
 
     name: str
     url: str
-    start: Sequence[str] | None
+    start: Start
 
     def __post_init__(self) -> None:
         self.client = EngineClient(self.url)
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it."""
-        return self.start
+        return self.start() if callable(self.start) else self.start
 
     def healthy(self) -> bool:
         """Tell whether its model is loaded: ``/health`` answers 503 until then."""
@@ -94,16 +96,23 @@ def from_settings(settings: Settings, *, own: bool, gpu: int | None = None) -> L
     """
     if not own:
         return LlamaEngine("llama-server", checked_url(settings.llm_url, "LLAMA_SERVER_URL"), start=None)
-    if settings.startup_command:
-        return LlamaEngine(*_custom(settings, gpu))
+    make = partial(_custom if settings.startup_command else _embedded, settings, gpu)
+    # Now, for its complaints; and again when its checkpoint is here, under the name that it came with.
+    command = make()
+    name = Path(command[0]).name if settings.startup_command else "xllamacpp"
+    return LlamaEngine(name, settings.llm_url, start=make)
+
+
+def _embedded(settings: Settings, gpu: int | None) -> list[str]:
+    """Return the command of the embedded engine."""
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
     command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
     command += ["--gpu-layers", str(gpu_layers(settings, gpu)), "--models", str(settings.home / "models" / "text")]
     if settings.llm_embeddings:
         command.append("--embeddings")
-    if settings.model_url:
-        command += ["--model", str(model_path(settings))]
-    return LlamaEngine("xllamacpp", settings.llm_url, start=command)
+    if model := own_checkpoint(settings, TEXT):
+        command += ["--model", str(model)]
+    return command
 
 
 def gpu_layers(settings: Settings, gpu: int | None) -> int:
@@ -113,21 +122,12 @@ def gpu_layers(settings: Settings, gpu: int | None) -> int:
     return ALL_LAYERS if gpu is not None else 0
 
 
-def _custom(settings: Settings, gpu: int | None) -> tuple[str, str, list[str]]:
-    """Return name, address and argument list of ``STARTUP_COMMAND``; it never meets a shell."""
+def _custom(settings: Settings, gpu: int | None) -> list[str]:
+    """Return ``STARTUP_COMMAND`` as an argument list; it never meets a shell."""
     values = {
-        "model": str(model_path(settings)) if settings.model_url else "",
+        "model": str(own_checkpoint(settings, TEXT) or ""),
         "port": settings.llm_port,
         "slots": settings.llm_slots,
         "gpu_layers": gpu_layers(settings, gpu),
     }
-    command = arguments(settings.startup_command, values, "STARTUP_COMMAND")
-    return Path(command[0]).name, settings.llm_url, command
-
-
-def model_path(settings: Settings) -> Path:
-    """Return the model file that ``MODEL_URL`` names. Raises SettingsError where it is not a file here."""
-    path = Path(settings.model_url.removeprefix("file://"))
-    if "://" in str(settings.model_url.removeprefix("file://")) or not path.is_file():
-        raise SettingsError(f"MODEL_URL must name a GGUF file on this machine; there is none at {settings.model_url}")
-    return path
+    return arguments(settings.startup_command, values, "STARTUP_COMMAND")

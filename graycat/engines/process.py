@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 TERM_GRACE_S = 3.0
 #: Output beyond this goes to a second file, which the next rotation replaces.
 OUTPUT_BYTES = 16 * 1024 * 1024
+
+#: A process's arguments, or what returns them when it is to start.
+Command = Sequence[str] | Callable[[], Sequence[str] | None]
 
 _PR_SET_PDEATHSIG = 1
 #: Looked up here, so that nothing but the call itself happens between fork and exec.
@@ -35,9 +38,9 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 class ChildProcess:
     """A process that dies with its owner; its output goes to a file."""
 
-    def __init__(self, command: Sequence[str], output: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: Command, output: Path, environment: Mapping[str, str] | None = None) -> None:
         """``environment``: the process's own, None for ours."""
-        self._command = list(command)
+        self._command = command
         self._output = output
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,10 +52,11 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start it. Raises OSError where the command cannot be run."""
+        command = self._command() if callable(self._command) else self._command
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                list(command or ()),
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
                 stdout=output,

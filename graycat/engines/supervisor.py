@@ -10,6 +10,7 @@ from typing import Protocol
 
 from graycat.engines.base import Engine, EngineInfo, State
 from graycat.engines.launch import listening
+from graycat.engines.supply import Supply
 from graycat.errors import EngineLost
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,10 @@ class Child(Protocol):
 class Supervisor:
     """Drives one engine through its states; ``step`` never sleeps, its caller keeps the clock (seconds)."""
 
-    def __init__(self, engine: Engine, child: Child | None) -> None:
+    def __init__(self, engine: Engine, child: Child | None, supply: Supply | None = None) -> None:
+        """``supply``: the engine's checkpoints, without which it is not started."""
         self.engine = engine
+        self.supply = supply
         #: Set while the engine takes work, for threads that wait for it.
         self.ready = threading.Event()
         self.state = State.STOPPED
@@ -53,7 +56,7 @@ class Supervisor:
         self._failures = 0
         self._start_at = self._ready_at = self._probe_at = self._describe_at = 0.0
         self._failed_probes = 0
-        self._suspected = False
+        self._suspected = self._condemned = False
 
     @property
     def state(self) -> State:
@@ -70,8 +73,13 @@ class Supervisor:
 
     def step(self, now: float) -> State:
         """Start, promote or bury the engine."""
-        if self.state is State.STOPPED:
-            if now >= self._start_at:
+        if self._condemned:
+            self._condemned = False
+            self._bury(now, "engine does not stop when it is told to")
+        elif self.state in (State.STOPPED, State.DOWNLOADING):
+            if self.supply is not None and not self.supply.there():
+                self.state, self.trouble = State.DOWNLOADING, self.supply.detail
+            elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
             self._bury(now, "engine process died")
@@ -92,6 +100,10 @@ class Supervisor:
         """Return how often it has failed in a row."""
         return self._failures
 
+    def condemn(self) -> None:
+        """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
+        self._condemned = True
+
     def suspect(self) -> None:
         """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
         if self.state is State.READY:
@@ -100,11 +112,15 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop the engine, if it is ours."""
+        if self.supply is not None:
+            self.supply.stop()
         if self._child is not None:
             self._child.stop()
         self.state = State.STOPPED
 
     def _start(self, now: float) -> None:
+        if self.state is State.DOWNLOADING:
+            self.trouble = ""
         self.starts += 1
         self.state = State.LOADING
         if self._child is not None and listening(self.engine.url):

@@ -11,12 +11,14 @@ import sys
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from graycat.engines.base import EngineInfo
+from graycat.engines.checkpoints import IMAGE, image_models, own_checkpoint, wanted
 from graycat.engines.http import EngineClient
-from graycat.engines.launch import arguments, checked_url
+from graycat.engines.launch import Start, arguments, checked_url
 from graycat.errors import EngineLost
 from graycat.settings import Settings
 
@@ -40,11 +42,11 @@ CATALOG = (
 
 @dataclass
 class WebuiEngine:
-    """A server of the WebUI's API. ``start``: the command, None for one that runs already."""
+    """A server of the WebUI's API. ``start``: the command or what returns it, None for one that runs already."""
 
     name: str
     url: str
-    start: Sequence[str] | None
+    start: Start
 
     def __post_init__(self) -> None:
         address = urlsplit(self.url)
@@ -56,7 +58,7 @@ class WebuiEngine:
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it."""
-        return self.start
+        return self.start() if callable(self.start) else self.start
 
     def healthy(self) -> bool:
         """Tell whether it answers; whether its model is loaded no WebUI tells."""
@@ -109,9 +111,20 @@ def from_settings(settings: Settings) -> WebuiEngine:
     if settings.a1111_url:
         return WebuiEngine("webui", checked_url(settings.a1111_url, "A1111_URL"), start=None)
     url = f"http://127.0.0.1:{settings.sd_port}"
+    # For its complaints.
+    wanted(settings, IMAGE)
     if settings.sd_startup_command:
-        values = {"port": settings.sd_port}
-        command = arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND")
-        return WebuiEngine(Path(command[0]).name, url, command)
+        make = partial(_custom, settings)
+        return WebuiEngine(Path(make()[0]).name, url, make)
     command = [sys.executable, "-m", "graycat.engines.placeholder", "--port", str(settings.sd_port)]
     return WebuiEngine(PLACEHOLDER, url, command)
+
+
+def _custom(settings: Settings) -> list[str]:
+    """Return ``SD_STARTUP_COMMAND`` as an argument list; it never meets a shell."""
+    values = {
+        "port": settings.sd_port,
+        "models": str(image_models(settings)),
+        "model": str(own_checkpoint(settings, IMAGE) or ""),
+    }
+    return arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND")

@@ -96,7 +96,7 @@ class Control:
         self._dispatcher.step(self._deliveries.now_ms())
 
     def _renew(self) -> None:
-        renew_messages(self._client)
+        renew_messages(self._client, self._worker.app.graycat_kind)
 
     def _report(self) -> None:
         self._fleet.report(

@@ -10,13 +10,11 @@ from typing import Any
 
 from celery.worker import state
 
+import celeryconfig
 from graycat import store
 from graycat.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
-
-#: Where kombu keeps the delivery tags of unacknowledged messages, by the time of their delivery.
-UNACKED_INDEX = "unacked_index"
 
 
 class Duties:
@@ -51,14 +49,16 @@ class Duties:
                     logger.warning("broker unavailable", extra={"duty": duty.__name__})
 
 
-def renew_messages(client: store.Broker) -> None:
-    """Keep the messages that this worker holds from being delivered to others. Raises BrokerUnavailable."""
+def renew_messages(client: store.Broker, kind: str) -> None:
+    """Keep the messages that this worker, of a kind, holds from being delivered to others. Raises BrokerUnavailable."""
     reserved = _snapshot(state.reserved_requests)
     tags = [request.message.delivery_tag for request in reserved if not request.acknowledged]
     if tags:
+        # Delivery tags by the time of their delivery.
+        index = celeryconfig.unacked(kind)["unacked_index_key"]
         # XX: never bring a message back that was acknowledged a moment ago.
         with store.broker_errors():
-            client.zadd(UNACKED_INDEX, dict.fromkeys(tags, time.time()), xx=True)
+            client.zadd(index, dict.fromkeys(tags, time.time()), xx=True)
 
 
 def _snapshot(requests: Any) -> list[Any]:

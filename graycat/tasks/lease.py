@@ -33,6 +33,7 @@ class Housekeeper:
 
     def __init__(self, runtime: Runtime, app: Celery) -> None:
         self._runtime = runtime
+        self._kind = app.graycat_kind  # type: ignore[attr-defined]
         self._sweeper = Sweeper(runtime.client, runtime.settings, app)
         runtime.report = self._report
         duties = [
@@ -65,7 +66,7 @@ class Housekeeper:
 
     def _renew(self) -> None:
         """Keep messages and records of what runs here; stop what was cancelled or taken over meanwhile."""
-        renew_messages(self._runtime.client)
+        renew_messages(self._runtime.client, self._kind)
         for running in self._runtime.running.all():
             verdict = self._runtime.records.renew(running.attempt.task_id, running.attempt.number)
             # Also stale where it has just ended: then the stop finds nothing to stop.

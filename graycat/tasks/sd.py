@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
@@ -70,7 +71,16 @@ class Watcher:
     another task.
     """
 
-    def __init__(self, engine: WebuiEngine, render: Render, reporter: ProgressReporter, patience_s: float) -> None:
+    def __init__(
+        self,
+        engine: WebuiEngine,
+        render: Render,
+        reporter: ProgressReporter,
+        patience_s: float,
+        give_up: Callable[[], None],
+    ) -> None:
+        """``give_up`` is called where the engine has not stopped ``patience_s`` seconds after the first interrupt."""
+        self._give_up = give_up
         self._patience_s = patience_s
         self._engine = engine
         self._render = render
@@ -121,6 +131,7 @@ class Watcher:
         if now >= self._give_up_at:
             logger.warning("interrupted render given up")
             self._render.hang_up()
+            self._give_up()
         else:
             self._engine.post("interrupt")
 
@@ -148,7 +159,7 @@ class SdTask(EngineTask):
             runtime.artifacts.delete(attempt.task_id)
         patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
         with (
-            Watcher(engine, call, reporter, patience_s),
+            Watcher(engine, call, reporter, patience_s, runtime.supervisor.condemn),
             # Sent again behind our back, an image would be made twice, the second time in nobody's count.
             engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None, once=True) as response,
         ):

@@ -2,26 +2,28 @@
 
 kombu can lose a message between taking it from the queue and noting that it did; a broker without its disk loses
 them all. Records are written with the message and outlive it, so what is queued or running by its record, and
-neither queued, held nor leased, is enqueued again. Any worker may sweep; a lock lets one at a time.
+neither queued, held nor leased, is enqueued again. Every worker sweeps for its kind, the control worker for all; a lock
+a kind lets one at a time.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 from celery import Celery
 
+import celeryconfig
 from graycat import store
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import MessageFactory
+from graycat.tasks.signatures import CONTROL, MessageFactory
 
 logger = logging.getLogger(__name__)
 
-LOCK = store.PREFIX + "sweeping"
-#: Where kombu keeps unacknowledged messages, by delivery tag.
-UNACKED = "unacked"
+#: Held by who sweeps for a kind of worker.
+LOCKS = {kind: f"{store.PREFIX}sweeping:{kind}" for kind in celeryconfig.WORKERS}
 #: What it needs to know of a task; ``message`` where that waits aside.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: Most tasks that one sweep looks at.
@@ -36,42 +38,48 @@ class Sweeper:
         self._records = TaskRecords(client, settings)
         self._lease_s = settings.lease_s
         self._messages = MessageFactory(app)
+        kind = app.graycat_kind  # type: ignore[attr-defined]
+        self._kinds = tuple(LOCKS) if kind in ("", CONTROL) else (kind,)
         self._offset = 0
 
     def sweep(self) -> int:
         """Enqueue lost tasks again, and expire those past their queue deadline; return how many were enqueued."""
         with store.broker_errors():
-            if not self._client.set(LOCK, "1", nx=True, px=int(self._lease_s * 900)):
+            lock_ms = int(self._lease_s * 900)
+            kinds = [kind for kind in self._kinds if self._client.set(LOCKS[kind], "1", nx=True, px=lock_ms)]
+            if not kinds:
                 return 0
             # The broker's clock, as in the records: a worker's own may be wrong.
             seconds, micros = self._client.time()
             now_ms = seconds * 1000 + micros / 1000
             old = now_ms - self._lease_s * 1000
-            records = self._next(old)
-            held = self._held({record["queue"] for record in records.values() if record.get("queue")})
+            records = self._next(old, kinds)
+            held = self._held(kinds, {record["queue"] for record in records.values() if record})
             enqueued = sum(self._look_after(task_id, record, held, now_ms) for task_id, record in records.items())
-            return enqueued + self._records.unstick()
+            return enqueued + self._records.unstick(queue for kind in kinds for queue in celeryconfig.WORKERS[kind])
 
-    def _next(self, old: float) -> dict[str, dict[str, str]]:
-        """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep."""
+    def _next(self, old: float, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep; some may be gone."""
         names = self._client.zrange(store.LIVE_TASKS, 0, old, byscore=True, offset=self._offset, num=SWEEP_LIMIT)
         self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hmget(store.record_key(name.decode()), FIELDS)
             rows = pipe.execute()
-        return {
-            name.decode(): {
-                field: value.decode() for field, value in zip(FIELDS, row, strict=True) if value is not None
-            }
-            for name, row in zip(names, rows, strict=True)
-        }
+        records = [
+            {field: value.decode() for field, value in zip(FIELDS, row, strict=True) if value is not None}
+            for row in rows
+        ]
+        found = zip((name.decode() for name in names), records, strict=True)
+        return {name: record for name, record in found if not record or celeryconfig.kind_of(record["queue"]) in kinds}
 
-    def _held(self, queues: set[str]) -> set[str]:
+    def _held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
         """Return the ids that some queue or worker holds a message of."""
         if not queues:
             return set()
-        raw = list(self._client.hvals(UNACKED))
+        # What a worker of any queues holds is in a place without a kind, where only one that sweeps for all looks.
+        places = (*kinds, *([""] if len(self._kinds) > 1 else []))
+        raw = [item for kind in places for item in self._client.hvals(celeryconfig.unacked(kind)["unacked_key"])]
         for queue in queues:
             raw += self._client.lrange(queue, 0, -1)
         return {task_id for item in raw if (task_id := _task_id(item))}

@@ -17,9 +17,11 @@ from celery.worker.state import maybe_shutdown
 from graycat import store
 from graycat.engines import gpus, llama, webui
 from graycat.engines.base import Engine
+from graycat.engines.checkpoints import IMAGE, TEXT
 from graycat.engines.http import Stop
 from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
+from graycat.engines.supply import Supply
 from graycat.records import Verdict
 from graycat.settings import Settings, engine_environment
 from graycat.tasks import runtime as rt
@@ -158,8 +160,9 @@ def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: 
         log_name = "llm-engine"
     command = engine.command()
     output = settings.home / "log" / f"{log_name}{place.suffix}.log"
-    child = ChildProcess(command, output, engine_environment() | place.environment) if command else None
-    supervisor = Supervisor(engine, child)
+    child = ChildProcess(engine.command, output, engine_environment() | place.environment) if command else None
+    supply = Supply(settings, IMAGE if SD in queues else TEXT) if command else None
+    supervisor = Supervisor(engine, child, supply)
     return Runtime(
         settings, name, queues, engine, supervisor, store.connect(settings, patient=True), child=child, gpu=place.gpu
     )

@@ -35,7 +35,11 @@ def healthy() -> ResponseReturnValue:
 
 def _troubles(workers: list[WorkerStatus]) -> str:
     """Return what keeps workers from consuming, as far as they tell."""
-    told = [f"{w.name}: {w.trouble} ({w.failures} failures in a row)" for w in workers if w.trouble]
+    told = [
+        f"{w.name}: {w.trouble}" + (f" ({w.failures} failures in a row)" if w.failures else "")
+        for w in workers
+        if w.trouble
+    ]
     told += [f"{w.name} is paused" for w in workers if w.paused]
     return "; " + "; ".join(told) if told else ""
 

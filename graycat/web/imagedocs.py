@@ -38,9 +38,9 @@ def operation(endpoint: str) -> dict[str, Any]:
         return {"tags": ["images"], **_request_body(endpoint), **_render(_RENDER_ERRORS, ERROR)}
     if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The copy that If-None-Match names is this image still."}}
-        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((400, *VIEW_ERRORS))}}
+        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((400, 410, *VIEW_ERRORS))}}
     if endpoint == "task_images.preview":
-        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors(VIEW_ERRORS)}}
+        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors((410, *VIEW_ERRORS))}}
     return {}
 
 

@@ -39,7 +39,7 @@ def test_each_worker_consumes_its_queues_interactive_first(stack: Stack) -> None
     queues = {name: [queue["name"] for queue in consumed] for name, consumed in found.items()}
     model = "gemma-3-270m-q4_k_m"
     assert queues == {
-        "llm": ["llm", f"llm:{model}", "llm.batch"],
+        "llm": ["llm", f"llm:{model}", "llm.batch", f"llm.batch:{model}"],
         "quick": ["llm.quick", f"llm.quick:{model}"],
         "control": ["control"],
     }

@@ -57,11 +57,13 @@ def submitted(api: Client, prompt: str, tokens: int = 1, **fields: Any) -> str:
 
 def ended(api: Client, address: str) -> dict[str, Any]:
     """Wait for a task's end; return what it tells."""
-    task: dict[str, Any] = eventually(
-        lambda: found if "result" in (found := api.get(f"{address}?wait=20").json()) or "status" in found else None,
-        PATIENCE_S,
-    )
-    return task
+
+    def found() -> dict[str, Any]:
+        response = api.get(f"{address}?wait=20")
+        task: dict[str, Any] = response.json()
+        return {} if "Retry-After" in response.headers else task
+
+    return eventually(found, PATIENCE_S)
 
 
 def lines(response: requests.Response) -> Iterator[dict[str, Any]]:

@@ -70,7 +70,7 @@ def test_a_probe_needs_no_token(stack: Stack) -> None:
     with anybody.session:
         assert anybody.get("/health").json() == {"status": "ok"}
         ready = anybody.get("/ready").json()
-    assert (ready["ready"], ready["reason"], len(ready["workers"])) == (True, "", 2)
+    assert (ready["ready"], ready["reason"], len(ready["workers"])) == (True, "", 3)
     assert stack.token not in str(ready)
     assert str(stack.home) not in str(ready)
 

@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.seen.hung_up.set()
 
-    do_GET = do_POST = respond  # noqa: N815 (http.server's names)
+    do_GET = do_POST = do_HEAD = respond  # noqa: N815 (http.server's names)
 
     def log_message(self, *_: Any) -> None:
         """Write nothing."""

@@ -11,7 +11,7 @@ from celery import Celery
 from graycat import store
 from graycat.errors import EngineError, QueueFull
 from graycat.records import Attempt, TaskRecords
-from graycat.tasks.sweeper import LOCK, Sweeper
+from graycat.tasks.sweeper import LOCKS, Sweeper
 from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually
 from tests.unit.workers import celery_app
 
@@ -177,7 +177,7 @@ def sweep(broker: Valkey, app: Celery):
     def sweep_now() -> int:
         seen = broker.client.time()[0] * 1000 + broker.client.time()[1] / 1000
         eventually(lambda: broker.client.time()[0] * 1000 + broker.client.time()[1] / 1000 > seen + 2000 * LEASE_S)
-        broker.client.delete(LOCK)
+        broker.client.delete(*LOCKS.values())
         return sweeper.sweep()
 
     return sweep_now

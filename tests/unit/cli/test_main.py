@@ -14,11 +14,11 @@ from graycat.cli import cli, main
 def test_the_commands_are_listed() -> None:
     result = CliRunner().invoke(cli, ["--help"])
     assert result.exit_code == 0
-    names = ("broker", "task", "tokens", "up", "web", "worker")
+    names = ("broker", "models", "task", "tokens", "up", "web", "worker")
     assert [name for name in names if f"  {name} " not in result.output] == []
 
 
-@pytest.mark.parametrize("name", ["broker", "task", "tokens", "up", "web", "worker"])
+@pytest.mark.parametrize("name", ["broker", "models", "task", "tokens", "up", "web", "worker"])
 def test_each_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0
@@ -35,7 +35,7 @@ def test_the_version_is_told() -> None:
     assert __version__ in CliRunner().invoke(cli, ["--version"]).output
 
 
-@pytest.mark.parametrize("name", ["broker", "task list", "tokens list", "up", "web", "worker llm"])
+@pytest.mark.parametrize("name", ["broker", "models list", "task list", "tokens list", "up", "web", "worker llm"])
 def test_a_setting_that_cannot_be_used_is_one_line(name: str, monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", "eighty")

@@ -8,7 +8,7 @@ from celery import Celery
 from click.testing import CliRunner
 
 import celeryconfig
-from graycat.cli.worker import QUEUES, worker
+from graycat.cli.worker import worker
 from graycat.tasks.worker import has_engine
 
 
@@ -82,10 +82,11 @@ def test_a_worker_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatc
     assert "no worker 'llm@box' answers" in result.output
 
 
-@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("kind", celeryconfig.WORKERS)
 def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, kind: str) -> None:
     CliRunner().invoke(worker, [kind])
     app = started[0][0]
-    assert set(QUEUES[kind].split(",")) <= set(celeryconfig.QUEUES)
-    app.amqp.queues.select(QUEUES[kind].split(","))
+    assert set(celeryconfig.WORKERS[kind]) <= set(celeryconfig.QUEUES)
+    assert (app.graycat_kind, app.conf.broker_transport_options["unacked_key"]) == (kind, f"unacked:{kind}")
+    app.amqp.queues.select(celeryconfig.WORKERS[kind])
     assert has_engine(type("Worker", (), {"app": app})) is (kind != "control")

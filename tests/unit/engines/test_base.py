@@ -10,7 +10,7 @@ from graycat.engines.llama import LlamaEngine
 
 
 def test_a_state_is_written_as_its_word() -> None:
-    assert json.dumps(list(State)) == '["stopped", "loading", "ready"]'
+    assert json.dumps(list(State)) == '["stopped", "downloading", "loading", "ready"]'
     assert f"{State.READY}" == "ready"
 
 

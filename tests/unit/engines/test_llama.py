@@ -149,7 +149,8 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"startup_command": "llama-server -m {model}", "model_url": "/no/such.gguf"}, "MODEL_URL"),
     ({"model_url": "/no/such/model.gguf"}, "MODEL_URL"),
     ({"model_url": "/tmp"}, "MODEL_URL"),  # noqa: S108
-    ({"model_url": "https://example.org/model.gguf"}, "MODEL_URL"),
+    ({"model_url": "http://8.8.8.8/model.gguf"}, "MODEL_URL"),
+    ({"model_url": "https://example.org/model.bin"}, "MODEL_URL"),
     ({"model_url": "file://https://example.org/model.gguf"}, "MODEL_URL"),
 ]
 

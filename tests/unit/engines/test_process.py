@@ -138,3 +138,13 @@ def test_a_child_goes_with_the_thread_that_started_it(child_of) -> None:
     thread.start()
     thread.join()
     eventually(lambda: not child.alive())
+
+
+def test_a_command_may_be_made_when_the_process_starts(tmp_path: Path) -> None:
+    words = ["false"]
+    child = ChildProcess(lambda: words, tmp_path / "output")
+    words[:] = ["sh", "-c", "echo late"]
+    child.start()
+    eventually(lambda: not child.alive())
+    assert (tmp_path / "output").read_text() == "late\n"
+    child.stop()

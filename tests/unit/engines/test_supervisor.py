@@ -279,3 +279,12 @@ def test_whoever_changed_an_engine_may_ask_it_again_at_once(scene: Scene) -> Non
     scene.engine.info = EngineInfo(slots=3)
     scene.supervisor.describe()
     assert scene.supervisor.info == scene.engine.info
+
+
+def test_an_engine_that_does_not_end_its_work_is_started_anew(scene: Scene) -> None:
+    scene.raise_up()
+    scene.supervisor.condemn()
+    assert scene.step() is State.STOPPED
+    assert scene.supervisor.trouble
+    scene.raise_up()
+    assert (scene.child.starts, scene.supervisor.trouble) == (2, "")

@@ -173,7 +173,7 @@ def test_an_engine_that_runs_already_wins_and_is_not_started() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "variable"),
-    [({"a1111_url": "https://box"}, "A1111_URL"), ({"sd_startup_command": "webui.sh {model}"}, "SD_STARTUP_COMMAND")],
+    [({"a1111_url": "https://box"}, "A1111_URL"), ({"sd_startup_command": "webui.sh {modle}"}, "SD_STARTUP_COMMAND")],
 )
 def test_a_setting_that_starts_nothing_names_its_variable(changes: dict[str, Any], variable: str) -> None:
     with pytest.raises(SettingsError, match=variable):

@@ -18,7 +18,6 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks import control
 from graycat.tasks.control import ControlStep, PulseStep, pulse
-from graycat.tasks.duties import UNACKED_INDEX
 from graycat.webhooks import Webhook
 from tests.unit.helpers import Valkey, accepted, changed, eventually, started
 
@@ -125,9 +124,9 @@ def test_what_is_due_is_enqueued(broker: Valkey, records: TaskRecords, running) 
 def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running, monkeypatch) -> None:
     request: Any = SimpleNamespace(acknowledged=False, message=SimpleNamespace(delivery_tag="held"))
     monkeypatch.setattr(state, "reserved_requests", [request])
-    broker.client.zadd(UNACKED_INDEX, {"held": 1})
+    broker.client.zadd("unacked_index", {"held": 1})
     running(GRAYCAT_LEASE_S="0.1")
-    eventually(lambda: time.time() - broker.client.zscore(UNACKED_INDEX, "held") < 5)
+    eventually(lambda: time.time() - broker.client.zscore("unacked_index", "held") < 5)
 
 
 def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Valkey, running) -> None:

@@ -213,7 +213,8 @@ def test_celery_s_task_delivers(post: Post, broker: Valkey) -> None:
 def test_while_the_broker_is_away_a_delivery_waits(no_broker, caplog: pytest.LogCaptureFixture) -> None:
     module.install(Courier(Deliveries(store.connect(no_broker)), caller(), changed(no_broker)))
     module.deliver.run("abc succeeded")
-    assert [record.getMessage() for record in caplog.records] == ["broker unavailable"]
+    # Hubs of other tests' applications may miss their broker, too.
+    assert [r.getMessage() for r in caplog.records if r.name == module.logger.name] == ["broker unavailable"]
 
 
 def test_the_last_try_is_not_later_than_a_day_behind_the_event() -> None:

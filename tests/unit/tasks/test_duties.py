@@ -6,7 +6,7 @@ from typing import Any
 from celery.worker import state
 
 from graycat.errors import BrokerUnavailable
-from graycat.tasks.duties import UNACKED_INDEX, Duties, renew_messages
+from graycat.tasks.duties import Duties, renew_messages
 from tests.unit.helpers import Valkey, eventually
 
 TICK_S = 0.005
@@ -53,12 +53,12 @@ def test_only_messages_that_are_held_are_renewed(broker: Valkey, monkeypatch: An
     done = FakeRequest("done")
     done.acknowledged = True
     monkeypatch.setattr(state, "reserved_requests", {FakeRequest("held"), done, FakeRequest("gone")})
-    broker.client.zadd(UNACKED_INDEX, {"held": 1, "done": 1, "another's": 1})
-    renew_messages(broker.client)
-    scores = dict(broker.client.zrange(UNACKED_INDEX, 0, -1, withscores=True))
+    broker.client.zadd("unacked_index:llm", {"held": 1, "done": 1, "another's": 1})
+    renew_messages(broker.client, "llm")
+    scores = dict(broker.client.zrange("unacked_index:llm", 0, -1, withscores=True))
     assert time.time() - scores.pop(b"held") < 5
     assert scores == {b"done": 1, b"another's": 1}
 
 
 def test_a_worker_that_holds_nothing_asks_nothing() -> None:
-    renew_messages(client=None)
+    renew_messages(None, "llm")

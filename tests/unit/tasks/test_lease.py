@@ -13,7 +13,6 @@ from graycat.engines.http import Call
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.records import Attempt
 from graycat.tasks import lease
-from graycat.tasks.duties import UNACKED_INDEX
 from graycat.tasks.lease import Housekeeper
 from tests.unit.helpers import Stopwatch, Valkey, claimed, eventually
 from tests.unit.workers import Worker, worker_on
@@ -143,13 +142,13 @@ def reserved(*requests: FakeRequest) -> Iterator[None]:
 
 
 def test_messages_of_a_living_worker_are_not_delivered_again(broker: Valkey) -> None:
-    broker.client.zadd(UNACKED_INDEX, {"held": 1, "of another worker": 1})
+    broker.client.zadd("unacked_index", {"held": 1, "of another worker": 1})
     requests = FakeRequest("held"), FakeRequest("done", acknowledged=True), FakeRequest("acknowledged just now")
     with keeping_house(broker, lease_s=0.1), reserved(*requests):
-        eventually(lambda: time.time() - broker.client.zscore(UNACKED_INDEX, "held") < 5)
+        eventually(lambda: time.time() - broker.client.zscore("unacked_index", "held") < 5)
         # The two that are not in the index any more are not brought back.
-        assert broker.client.zrange(UNACKED_INDEX, 0, -1) == [b"of another worker", b"held"]
-        assert broker.client.zscore(UNACKED_INDEX, "of another worker") == 1
+        assert broker.client.zrange("unacked_index", 0, -1) == [b"of another worker", b"held"]
+        assert broker.client.zscore("unacked_index", "of another worker") == 1
 
 
 def test_lost_tasks_are_enqueued_again(broker: Valkey) -> None:

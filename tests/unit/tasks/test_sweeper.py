@@ -10,11 +10,12 @@ import pytest
 from celery import Celery
 
 from graycat import store
+from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import MessageFactory
-from graycat.tasks.sweeper import LOCK, Sweeper
+from graycat.tasks.sweeper import LOCKS, Sweeper
 from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task
 from tests.unit.workers import celery_app
 
@@ -53,7 +54,7 @@ def sweep(sweeper: Sweeper, client: store.Broker) -> int:
     """Sweep when everything is old enough and nobody else does; return how many were enqueued."""
     now = time.time()
     eventually(lambda: time.time() > now + 2 * LEASE_S)
-    client.delete(LOCK)
+    client.delete(*LOCKS.values())
     return sweeper.sweep()
 
 
@@ -160,11 +161,11 @@ def test_only_one_worker_sweeps_at_a_time(broker: Valkey, sweeper, records, clie
     client.delete("llm")
     other = Sweeper(client, changed(broker.settings, lease_s=5), app)
     assert other.sweep() == 0
-    assert 0 < client.pttl(LOCK) <= 5000
+    assert 0 < client.pttl(LOCKS["llm"]) <= 5000
     now = time.time()
     eventually(lambda: time.time() > now + 2 * LEASE_S)
     assert sweeper.sweep() == 0
-    client.delete(LOCK)
+    client.delete(*LOCKS.values())
     assert sweeper.sweep() == 1
 
 
@@ -197,3 +198,32 @@ def test_without_a_broker_nothing_is_swept(no_broker: Settings) -> None:
     sweeper = Sweeper(store.connect(no_broker), no_broker, celery_app(no_broker.home))
     with pytest.raises(BrokerUnavailable):
         sweeper.sweep()
+
+
+def sweeper_of(kind: str, broker: Valkey) -> Sweeper:
+    return Sweeper(broker.client, changed(broker.settings, lease_s=LEASE_S), create_celery(broker.settings, kind=kind))
+
+
+def test_a_worker_sweeps_for_its_kind_and_the_control_worker_for_all(broker: Valkey, records, client, app) -> None:
+    enqueued(records, app)
+    enqueued(records, app, kind="sd.txt2img", queue="sd:a-model")
+    client.delete("llm", "sd:a-model")
+    assert [sweep(sweeper_of(kind, broker), client) for kind in ("quick", "sd", "sd", "control")] == [0, 1, 0, 1]
+    assert (client.llen("llm"), client.llen("sd:a-model")) == (1, 1)
+
+
+def test_while_one_kind_is_swept_the_others_are_too(broker: Valkey, records, client, app) -> None:
+    enqueued(records, app)
+    client.delete("llm")
+    now = time.time()
+    eventually(lambda: time.time() > now + 2 * LEASE_S)
+    client.set(LOCKS["sd"], "1")
+    assert sweeper_of("control", broker).sweep() == 1
+
+
+@pytest.mark.parametrize("kind", ["llm", "control", ""])
+def test_what_a_worker_of_the_kind_holds_is_left_alone(broker: Valkey, records, client, app, kind: str) -> None:
+    enqueued(records, app)
+    with taken(create_celery(broker.settings, kind="llm"), "llm"):
+        assert client.hlen("unacked:llm") == 1
+        assert sweep(sweeper_of(kind, broker), client) == 0

@@ -69,6 +69,16 @@ def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
     assert web.post("/health", data=b"").status_code == 503
 
 
+def test_who_waits_for_a_download_is_told_how_far_it_is(web, report) -> None:
+    report("llm", engine_state="downloading", consuming=False, trouble="downloading 42 %")
+    report("llm.quick")
+    report("sd")
+    reply = web.get("/ready").json
+    assert reply["reason"] == "nobody consumes llm; llm@box: downloading 42 %"
+    states = {worker["name"]: (worker["state"], worker["trouble"]) for worker in reply["workers"]}
+    assert states["llm@box"] == ("downloading", "downloading 42 %")
+
+
 @pytest.mark.parametrize(
     ("changes", "queues"), [({"run_sd": False}, ["llm", "llm.quick"]), ({"run_llm": False}, ["sd"])]
 )
