@@ -77,7 +77,9 @@ def _written(follower: Follower, form: str, name: str, keepalive_s: float, *, ov
 
 def as_sse(event: TaskEvent, name: str) -> bytes:
     """Return a server-sent event."""
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {json.dumps(data_of(event, name))}\n\n".encode()
+    # What this server says for itself has no place among the events: an empty id would have a browser begin anew.
+    place = f"id: {event.id}\n" if event.id else ""
+    return f"{place}event: {event.kind}\ndata: {json.dumps(data_of(event, name))}\n\n".encode()
 
 
 def as_line(event: TaskEvent, name: str) -> bytes:

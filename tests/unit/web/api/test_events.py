@@ -7,7 +7,9 @@ import pytest
 
 from graycat import store
 from graycat.errors import EngineError
+from graycat.events import TaskEvent
 from graycat.web.api import events
+from graycat.web.api.events import as_sse
 from tests.unit.helpers import accepted, claimed, eventually, outcome_of, started
 
 CHUNKS = [b'data: {"content":"Hel"}\n\n', b'data: {"content":"lo"}\n\n']
@@ -195,3 +197,9 @@ def test_a_stream_leaves_no_watch_behind(web, records, shared_app) -> None:
     with web.get(f"/tasks/{task_id}/events") as response:
         assert response.data
     eventually(lambda: task_id not in shared_app.extensions["graycat"].office.hub._watches)
+
+
+def test_what_the_server_says_for_itself_moves_no_reader_back() -> None:
+    ours = TaskEvent("", "error", b'503 {"error": {"code": 503, "message": "stops", "type": "shutting_down"}}')
+    assert not as_sse(ours, "a-task").startswith(b"id:")
+    assert as_sse(TaskEvent("1-0", "started", b"1"), "a-task").startswith(b"id: 1-0\nevent: started\n")
