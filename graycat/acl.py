@@ -24,7 +24,8 @@ COMMANDS = (
     *("get", "set", "setrange", "incr", "decr", "exists", "del", "expire", "pexpire"),
     *("hget", "hmget", "hgetall", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
     *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen"),
-    *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore", "zremrangebyscore"),
+    *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
+    *("zrangebyscore", "zremrangebyscore"),
     *("xadd", "xrange", "publish"),
 )
 #: Keys that every kind of worker uses; those of the hot path first, as the broker looks for one that fits.
@@ -48,7 +49,10 @@ OF_WORKER = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox")
 #: What only one kind of worker uses.
 MORE = {
     "sd": ("%W~{p}preview:*", "~{p}artifacts:*", "%W~{p}artifact:*"),
-    "control": ("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+    "control": (
+        *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+        *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
+    ),
 }
 #: What the control worker does with the queues of others: it puts back what was lost.
 SWEEP = ("lrange", "llen", "lpush")
