@@ -27,9 +27,16 @@ def on_host(host: str, password: str) -> str:
     return f"redis://{auth}{host}:6379/0"
 
 
-def with_ca(url: str, ca_file: str) -> str:
-    """Return the address of a broker behind TLS whose certificate this CA has signed; '' for those of the machine."""
-    return f"{url}{'&' if '?' in url else '?'}ssl_ca_certs={quote(ca_file)}" if ca_file else url
+def verified(url: str, ca_file: str) -> str:
+    """Return a broker's address; behind TLS, with whose signature its certificate needs: '' is for any that is trusted.
+
+    kombu takes every certificate where the address does not tell it otherwise.
+    """
+    if not over_tls(url):
+        return url
+    parts = [] if "ssl_cert_reqs=" in url else ["ssl_cert_reqs=required"]
+    parts += [f"ssl_ca_certs={quote(ca_file)}"] if ca_file else []
+    return f"{url}{'&' if '?' in url else '?'}{'&'.join(parts)}" if parts else url
 
 
 def over_tls(url: str) -> bool:

@@ -220,7 +220,7 @@ class Settings:
     def broker_url(self) -> str:
         """Return the broker's address as redis-py writes it (``unix://``, ``redis://`` or ``rediss://``)."""
         if self.redis_url:
-            return brokeraddress.with_ca(self.redis_url, self.redis_ca_file)
+            return brokeraddress.verified(self.redis_url, self.redis_ca_file)
         if self.redis_host:
             return brokeraddress.on_host(self.redis_host, self.redis_pass)
         return f"unix://{quote(str(self.broker_socket))}"

@@ -57,6 +57,8 @@ class Home:
         env = {"RUN_SD": "false", "GRAYCAT_LEASE_S": LEASE_S, "GRAYCAT_WEBHOOK_ALLOW": "127.0.0.0/8"}
         self.web = Stack(home, separately=True, env=env)
         self.boxes: list[Stack] = []
+        #: Where the broker is reached over TLS, if it is.
+        self.tls_port = 0
 
     def box(self, name: str, url: str, **env: str) -> Stack:
         """Return a box that has started nothing yet."""
@@ -80,10 +82,11 @@ class Home:
 
 
 @contextmanager
-def at_home(path: Path) -> Iterator[Home]:
+def at_home(path: Path, **web_env: str) -> Iterator[Home]:
     """Run a broker and a web server for the block; nothing is left of them and their boxes in any case."""
     home = Home(path)
     home.broker.start()
+    home.web.give(web_env)
     try:
         home.web.launch("web")
         eventually(lambda: answers(home.web.url), START_S)

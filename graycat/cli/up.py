@@ -20,7 +20,7 @@ import honcho.manager
 import honcho.process
 import requests
 
-from graycat import apitokens
+from graycat import apitokens, store
 from graycat.engines import gpus, llama, webui
 from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
@@ -41,6 +41,7 @@ IMAGE = '{"prompt": "a lighthouse"}'
 def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
+    store.check(settings)
     processes = read_procfile(procfile or Path("Procfile"), settings)
     if settings.run_llm:
         llama.from_settings(settings, own=settings.owns_llm_engine)

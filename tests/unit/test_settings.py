@@ -217,8 +217,8 @@ def test_a_broker_elsewhere_needs_no_password() -> None:
 
 
 def test_a_whole_address_wins_over_a_host() -> None:
-    settings = Settings(redis_url="rediss://:pw@elsewhere:1/2", redis_host="broker.lan")
-    assert (settings.broker_url, settings.embedded_broker) == ("rediss://:pw@elsewhere:1/2", False)
+    settings = Settings(redis_url="redis://:pw@elsewhere:1/2", redis_host="broker.lan")
+    assert (settings.broker_url, settings.embedded_broker) == ("redis://:pw@elsewhere:1/2", False)
 
 
 def test_the_text_engine_is_ours_unless_one_runs_already() -> None:
