@@ -67,6 +67,11 @@ class Home:
         self.boxes.append(stack)
         return stack
 
+    def kill_all(self) -> None:
+        """Kill every process but the broker's."""
+        for stack in (*self.boxes, self.web):
+            stack.kill_all()
+
     def client(self) -> Client:
         """Return a client of the API."""
         return self.web.client()
@@ -92,8 +97,7 @@ def at_home(path: Path, **web_env: str) -> Iterator[Home]:
         eventually(lambda: answers(home.web.url), START_S)
         yield home
     finally:
-        for stack in (*home.boxes, home.web):
-            stack.kill_all()
+        home.kill_all()
         home.broker.stop()
 
 
