@@ -32,6 +32,7 @@ class OpenValkey(Valkey):
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         (self.port,) = free_ports(1)
+        self.users: dict[str, list[str]] = {}
         folder = private_folder(home / "broker")
         command = server_command(folder, self.settings.broker_socket)
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes"]
@@ -40,8 +41,13 @@ class OpenValkey(Valkey):
     def add_box(self, name: str, *kinds: str, port: int = 0, scheme: str = "redis") -> str:
         """Make a user for a box; return the address that it is given."""
         password = uuid4().hex
-        self.client.execute_command(*setuser(name, password, worker_rules(name, kinds)).split())
+        self.users[name] = setuser(name, password, worker_rules(name, kinds)).split()
+        self.add_user(name)
         return f"{scheme}://{name}:{password}@127.0.0.1:{port or self.port}/0"
+
+    def add_user(self, name: str) -> None:
+        """Make a box's user, again after a restart: what is not in a file is forgotten."""
+        self.client.execute_command(*self.users[name])
 
     def refusals(self) -> list[str]:
         """Return what users were refused so far: the command or name, and where it came from."""
