@@ -55,6 +55,7 @@ def test_remote_only_workers_run_and_find_their_broker_again_however_long_it_is_
         assert (reached(box.llm_port), reached(box.port)) == (0, 0)
         assert f"works for the broker at 127.0.0.1:{home.broker.port}" in output.text
         assert KEY not in output.text
+        assert home.broker.refusals() == []
         home.broker.kill()
         home.broker.start()
         # It knows the box no more, until its user is made again.
