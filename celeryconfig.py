@@ -56,6 +56,8 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
             # The order of the queues is their priority; no message has one of its own, so a queue is one list.
             "queue_order_strategy": "priority",
             "priority_steps": [0],
+            # What others have left behind is swept at home.
+            "sweeps": kind in ("", "control"),
             # A broker that accepts and never answers is noticed; above BRPOP's one second.
             "socket_timeout": 5,
             "socket_connect_timeout": 1,

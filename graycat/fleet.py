@@ -31,6 +31,8 @@ class WorkerStatus:
     model_list: str = ""
     #: Index of the GPU that the engine pins; None for the CPU.
     gpu: int | None = None
+    #: How that is doing: utilization (percent), memory_used and memory_total (bytes), temperature (degrees Celsius).
+    gpu_state: dict[str, int] | None = None
     #: Whether it was asked to take nothing, how often its engine failed in a row, and what the trouble is.
     paused: bool = False
     failures: int = 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,31 +12,20 @@ from urllib.parse import quote, unquote, urlsplit
 
 import honcho.environ
 
+from graycat import brokeraddress
 from graycat.errors import SettingsError
 
-#: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
-MAX_SOCKET_PATH = 90
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
 #: Fields that mean nothing at zero or below.
 POSITIVE = (
-    *(
-        "sd_queue_ttl_s",
-        "sd_exec_timeout_s",
-        "lease_s",
-        "queue_ttl_s",
-        "exec_timeout_s",
-        "keepalive_s",
-        "record_ttl_s",
-        "events_ttl_s",
-        "stop_grace_s",
-    ),
+    *("sd_queue_ttl_s", "sd_exec_timeout_s", "lease_s", "queue_ttl_s", "exec_timeout_s", "keepalive_s", "stop_grace_s"),
+    *("record_ttl_s", "events_ttl_s", "artifact_ttl_s", "max_image_body_bytes"),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
-    *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels", "artifact_ttl_s"),
-    "max_image_body_bytes",
+    *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels"),
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
-#: A shorter key of the webhooks' secrets can be guessed.
+#: A shorter key of the webhooks' secrets, or of the engines, can be guessed.
 MIN_KEY_CHARS = 16
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -57,10 +44,18 @@ class Settings:
     #: State of this copy: broker data, models, API token, engine logs.
     home: Path = Path("var")
 
+    #: True: only workers run here, and dial out to a broker elsewhere. False: only engines, open to whoever has their
+    #: key. None: everything on this machine.
+    remote: bool | None = field(default=None, metadata={"name": "REMOTE"})
+    #: What this machine is called in the fleet; empty: as it calls itself.
+    box: str = ""
+
     # Broker. Without any of these three it is the embedded Valkey, on a Unix socket in ``home``.
     redis_url: str = field(default="", repr=False, metadata={"name": "REDIS_URL"})
     redis_host: str = field(default="", metadata={"name": "REDIS_HOST"})
     redis_pass: str = field(default="", repr=False, metadata={"name": "REDIS_PASS"})
+    #: Who signed the certificate of a ``rediss://`` broker (PEM); empty: those that this machine trusts.
+    redis_ca_file: str = ""
 
     # Addresses.
     host: str = field(default="127.0.0.1", metadata={"name": "HOST"})
@@ -77,6 +72,9 @@ class Settings:
     #: GPU indexes of the text and of the image engines (``0,1``), one engine each; ``auto``; empty for the CPU.
     llm_gpus: str = field(default="", metadata={"name": "LLM_GPUS"})
     sd_gpus: str = field(default="", metadata={"name": "SD_GPUS"})
+
+    #: What the engines want of whoever calls them. Empty: nothing, as nobody but this machine reaches them.
+    engine_api_key: str = field(default="", repr=False)
 
     # The image engine: one that runs already (``http://USER:PASSWORD@HOST:PORT``), a command, or the placeholder.
     a1111_url: str = field(default="", repr=False, metadata={"name": "A1111_URL"})
@@ -174,8 +172,10 @@ class Settings:
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
-        if 0 < len(self.webhook_key) < MIN_KEY_CHARS:
-            raise SettingsError(f"{variable('webhook_key')} has fewer than {MIN_KEY_CHARS} characters")
+        for name in ("webhook_key", "engine_api_key"):
+            if 0 < len(getattr(self, name)) < MIN_KEY_CHARS:
+                raise SettingsError(f"{variable(name)} has fewer than {MIN_KEY_CHARS} characters")
+        self._check_mode()
         if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
             raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
@@ -184,6 +184,16 @@ class Settings:
                 raise SettingsError(f"{variable(name)} must be a port, 1 to 65535")
             if (other := ports.setdefault(getattr(self, name), name)) != name:
                 raise SettingsError(f"{variable(name)} and {variable(other)} are the same port")
+
+    def _check_mode(self) -> None:
+        if self.remote and self.embedded_broker:
+            raise SettingsError("REMOTE=true needs REDIS_URL or REDIS_HOST: the broker that the workers here work for")
+        if self.remote is False and not self.engine_api_key:
+            raise SettingsError(f"REMOTE=false opens the engines to everybody: set {variable('engine_api_key')}")
+        if self.redis_ca_file and not brokeraddress.over_tls(self.redis_url):
+            raise SettingsError(f"{variable('redis_ca_file')} is for a REDIS_URL that begins with rediss://")
+        if self.redis_ca_file and not os.access(self.redis_ca_file, os.R_OK):
+            raise SettingsError(f"{variable('redis_ca_file')}: {self.redis_ca_file} cannot be read")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -198,12 +208,8 @@ class Settings:
 
     @property
     def broker_socket(self) -> Path:
-        """Return where the embedded Valkey listens: in ``home``, or in a private folder where that path is too long."""
-        path = (self.home / "broker" / "valkey.sock").resolve()
-        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-            return path
-        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"graycat-{os.getuid()}-{digest}" / "valkey.sock"
+        """Return where the embedded Valkey listens."""
+        return brokeraddress.embedded_socket(self.home)
 
     @property
     def embedded_broker(self) -> bool:
@@ -214,11 +220,15 @@ class Settings:
     def broker_url(self) -> str:
         """Return the broker's address as redis-py writes it (``unix://``, ``redis://`` or ``rediss://``)."""
         if self.redis_url:
-            return self.redis_url
+            return brokeraddress.verified(self.redis_url, self.redis_ca_file)
         if self.redis_host:
-            auth = f":{quote(self.redis_pass, safe='')}@" if self.redis_pass else ""
-            return f"redis://{auth}{self.redis_host}:6379/0"
+            return brokeraddress.on_host(self.redis_host, self.redis_pass)
         return f"unix://{quote(str(self.broker_socket))}"
+
+    @property
+    def engine_host(self) -> str:
+        """Return the address on which the engines of this machine listen."""
+        return "0.0.0.0" if self.remote is False else "127.0.0.1"  # noqa: S104 (with a key, or not at all)
 
     @property
     def owns_llm_engine(self) -> bool:
@@ -240,7 +250,14 @@ class Settings:
         in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
-        whole = (self.redis_url, self.artifacts_url, self.webhook_key, self.token_key, self.hf_token)
+        whole = (
+            self.redis_url,
+            self.artifacts_url,
+            self.webhook_key,
+            self.token_key,
+            self.hf_token,
+            self.engine_api_key,
+        )
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 
 
@@ -273,8 +290,10 @@ def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:
     """Return ``env``'s value for a field, as ``kind`` (str, int, float, bool or Path)."""
     text = env[variable(name)].strip()
     try:
-        if kind is bool:
+        if kind in (bool, bool | None):
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise SettingsError(f"{variable(name)} must be of type {kind.__name__}, not {text!r}") from None
+        raise SettingsError(
+            f"{variable(name)} must be of type {getattr(kind, '__name__', 'bool')}, not {text!r}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,8 @@ import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
-from graycat.errors import BrokerUnavailable
-from graycat.settings import Settings
+from graycat.errors import BrokerUnavailable, SettingsError
+from graycat.settings import Settings, variable
 
 #: Every key but Celery's own begins so.
 PREFIX = "graycat:"
@@ -125,6 +126,28 @@ def connect(settings: Settings, *, patient: bool = False) -> Broker:
         max_connections=10_000,
     )
     return redis.Redis.from_pool(pool)
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError where a broker elsewhere will never do: it is not the one meant, or does not know us.
+
+    Nothing is said of one that is away: it may come.
+    """
+    if settings.embedded_broker:
+        return
+    client = connect(settings)
+    try:
+        client.ping()
+    except redis.AuthenticationError:
+        raise SettingsError("the broker does not take the user and password in REDIS_URL or REDIS_PASS") from None
+    except redis.ConnectionError as error:
+        if isinstance(reason := error.__context__, ssl.SSLCertVerificationError):
+            told = f"the broker's certificate is not trusted: {reason.verify_message}"
+            raise SettingsError(f"{told}; {variable('redis_ca_file')} names the CA that signed it") from None
+    except redis.RedisError:
+        pass
+    finally:
+        client.close()
 
 
 class TrustingPool(redis.ConnectionPool):

@@ -17,7 +17,14 @@ class Channel(redis.Channel):
 
     #: A channel that closes must not put back what still runs here: leases bring back what is really lost.
     do_restore = False
+    from_transport_options = (*redis.Channel.from_transport_options, "sweeps")
+    #: Whether it deletes the bindings of those who are long gone: anybody's, which is not for everybody.
+    sweeps = True
     _kept_client: Any = None
+
+    def sweep_bindings(self, limit: int = 100) -> int:
+        """Delete binding tables that nobody has refreshed in time; return how many were looked at."""
+        return int(super().sweep_bindings(limit)) if self.sweeps else 0  # type: ignore[misc]
 
     def _get_pool(self, asynchronous: bool = False) -> Any:
         if asynchronous:

@@ -102,6 +102,10 @@ class Stack:
         env |= {"GRAYCAT_HOME": str(self.home), "PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONUNBUFFERED": "1"}
         return env | {"SD_PORT": str(self.sd_port)} | self._given
 
+    def give(self, env: Mapping[str, str]) -> None:
+        """Have what is started from now on find these in its environment."""
+        self._given |= env
+
     def start(self) -> Stack:
         """Start everything; returns when a model would answer."""
         if not self._separately:

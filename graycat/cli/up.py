@@ -20,7 +20,8 @@ import honcho.manager
 import honcho.process
 import requests
 
-from graycat import apitokens
+from graycat import apitokens, store
+from graycat.cli import modes
 from graycat.engines import gpus, llama, webui
 from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
@@ -36,20 +37,26 @@ COMPLETION = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
 IMAGE = '{"prompt": "a lighthouse"}'
 
 
+#: Processes that have an engine, or share one, with its kind.
+KINDS = {"graycat worker llm": "llm", "graycat worker quick": "llm", "graycat worker sd": "sd"}
+KINDS |= {f"graycat engine {kind}": kind for kind in ("llm", "sd")}
+
+
 @click.command()
 @click.option("--procfile", type=click.Path(path_type=Path, exists=True), help="Another list of processes.")
 def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
+    store.check(settings)
     processes = read_procfile(procfile or Path("Procfile"), settings)
     if settings.run_llm:
         llama.from_settings(settings, own=settings.owns_llm_engine)
     if settings.run_sd:
         webui.from_settings(settings)
-    apitokens.ApiTokens.from_settings(settings)
+    if settings.remote is None:
+        apitokens.ApiTokens.from_settings(settings)
     lock = lock_home(settings.home)
     check_ports(settings, processes)
-    secret = next(iter(apitokens.configured(settings).values()), "") or apitokens.generated(settings)
     # honcho kills what is left after this long; a worker may need the grace, and the broker waits for it.
     honcho.manager.KILL_WAIT = settings.stop_grace_s + 5
     manager = Processes()
@@ -58,7 +65,11 @@ def up(procfile: Path | None) -> None:
         manager.add_process(name, f"exec {command}", env=env)
         if command.startswith("graycat worker"):
             manager.drainable.add(name)
-    threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
+    if settings.remote is None:
+        secret = next(iter(apitokens.configured(settings).values()), "") or apitokens.generated(settings)
+        threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
+    else:
+        click.echo(modes.greeting(processes, settings))
     manager.loop()
     lock.close()
     sys.exit(manager.returncode)
@@ -129,12 +140,13 @@ def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
         processes.pop("broker", None)
     left_out = (("llm", "quick") if not settings.run_llm else ()) + (("sd",) if not settings.run_sd else ())
     kept = {name: command for name, command in processes.items() if name not in left_out}
-    return dict(pair for name, command in kept.items() for pair in one_a_gpu(name, command, settings))
+    here = modes.of_mode(kept, settings)
+    return dict(pair for name, command in here.items() for pair in one_a_gpu(name, command, settings))
 
 
 def one_a_gpu(name: str, command: str, settings: Settings) -> list[tuple[str, str]]:
     """Return a process of the Procfile as it runs here: one for each GPU of its kind, or as it is."""
-    kind = {"graycat worker llm": "llm", "graycat worker quick": "llm", "graycat worker sd": "sd"}.get(command)
+    kind = KINDS.get(command)
     pins = [place for place in gpus.places(settings, kind) if place.gpu is not None] if kind else []
     return [(f"{name}{pin.suffix}", f"{command} --gpu {pin.gpu}") for pin in pins] or [(name, command)]
 
@@ -152,8 +164,9 @@ def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     """Raise SettingsError naming the variable of a port that something else holds."""
     needed = [("port", settings.port, settings.host)] if "web" in processes else []
     for kind, owned in (("llm", settings.owns_llm_engine), ("sd", not settings.a1111_url)):
-        if owned and any(line.startswith(f"graycat worker {kind}") for line in processes.values()):
-            needed += [(f"{kind}_port", place.port, "127.0.0.1") for place in gpus.places(settings, kind)]
+        starts = (f"graycat worker {kind}", f"graycat engine {kind}")
+        if owned and any(line.startswith(starts) for line in processes.values()):
+            needed += [(f"{kind}_port", place.port, settings.engine_host) for place in gpus.places(settings, kind)]
     for name, port, host in needed:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from functools import partial
@@ -11,12 +12,13 @@ from typing import Any
 import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from graycat import log
-from graycat.errors import ShuttingDown
+from graycat.errors import SettingsError, ShuttingDown
 from graycat.settings import Settings
 
 #: Streams one process may hold; each costs a greenlet, not a thread.
@@ -68,9 +70,16 @@ class WebServer(BaseApplication):
 
     def load(self) -> Flask:
         """Return the application; called in each worker process, after gevent has patched it."""
+        from graycat import store
         from graycat.web import create_app
 
         log.setup(self._settings)
+        try:
+            store.check(self._settings)
+        except SettingsError as error:
+            click.echo(f"graycat: {error}", err=True)
+            # gunicorn then starts no other in its place.
+            sys.exit(Arbiter.APP_LOAD_ERROR)
         return create_app(self._settings)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import warnings
 from typing import Any
@@ -31,13 +30,15 @@ def worker() -> None:
 
 
 def _run(kind: str, name: str | None, gpu: int | None) -> None:
+    from graycat import store
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Place
 
     settings = Settings.from_env()
+    store.check(settings)
     app = create_celery(settings, gpu, kind)
     app.set_default()
-    name = name or Place(gpu, 0).worker_name(kind)
+    name = name or Place(gpu, 0).worker_name(kind, settings.box)
     arguments = ["--quiet", "worker", "--queues", ",".join(celeryconfig.WORKERS[kind]), "--hostname", name]
     # Workers need not know of each other; the records hold what they share.
     arguments += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
@@ -49,7 +50,9 @@ def _run(kind: str, name: str | None, gpu: int | None) -> None:
 
 
 def _command(kind: str) -> click.Command:
-    name = click.Option(["--name"], help=f"Name in the fleet; default {kind}@{socket.gethostname()}.")
+    name = click.Option(
+        ["--name"], help=f"Name in the fleet; default {kind}@GRAYCAT_BOX, which is by default the host's name."
+    )
     gpu = click.Option(["--gpu"], type=click.IntRange(min=0), help="Index of the GPU that the engine gets.")
     options: list[click.Parameter] = [name, *([gpu] if kind not in THREADS else [])]
 

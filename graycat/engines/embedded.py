@@ -40,7 +40,9 @@ def packaged_model(folder: Path) -> Path:
 
 
 @click.command()
+@click.option("--host", default="127.0.0.1")
 @click.option("--port", type=int, required=True)
+@click.option("--api-key", default="", envvar="LLAMA_API_KEY", help="What callers must send as their bearer token.")
 @click.option("--slots", type=int, required=True)
 @click.option("--context", type=int, required=True, help="Tokens a slot.")
 @click.option("--gpu-layers", type=int, default=0)
@@ -48,16 +50,25 @@ def packaged_model(folder: Path) -> Path:
 @click.option("--models", type=click.Path(path_type=Path), required=True, help="Folder of the packaged model.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="A GGUF file to serve instead.")
 def main(
-    port: int, slots: int, context: int, gpu_layers: int, embeddings: bool, models: Path, model: Path | None
+    host: str,
+    port: int,
+    api_key: str,
+    slots: int,
+    context: int,
+    gpu_layers: int,
+    embeddings: bool,
+    models: Path,
+    model: Path | None,
 ) -> None:
-    """Serve a model on 127.0.0.1 until a signal comes."""
+    """Serve a model until a signal comes."""
     import xllamacpp
 
     os.nice(NICENESS)
     params = xllamacpp.CommonParams()
     params.model.path = str(model or packaged_model(models))
     params.model_alias = {Path(params.model.path).stem}
-    params.hostnames, params.port = ["127.0.0.1"], port
+    params.hostnames, params.port = [host], port
+    params.api_keys = [api_key] if api_key else []
     params.n_parallel, params.n_ctx = slots, slots * context
     params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.n_gpu_layers = gpu_layers

@@ -47,9 +47,9 @@ class Place:
         """Return what an engine's environment needs for it to see its GPU and no other."""
         return {"CUDA_VISIBLE_DEVICES": str(self.gpu)} if self.gpu is not None else {}
 
-    def worker_name(self, kind: str) -> str:
-        """Return the worker's name in the fleet, and so in Flower."""
-        return f"{kind}@{socket.gethostname()}{self.suffix}"
+    def worker_name(self, kind: str, box: str = "") -> str:
+        """Return the worker's name in the fleet, and so in Flower; ``box``: what its machine is called."""
+        return f"{kind}@{box or socket.gethostname()}{self.suffix}"
 
 
 def indexes() -> tuple[int, ...]:

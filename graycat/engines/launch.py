@@ -32,11 +32,13 @@ def without_login(url: str) -> str:
     return f"{scheme}{slashes}{'***' if login else ''}{at}{host}"
 
 
-def arguments(template: str, values: Mapping[str, object], name: str) -> list[str]:
+def arguments(template: str, values: Mapping[str, object], name: str, *, closed: bool = False) -> list[str]:
     """Return a start command as arguments, ``{placeholders}`` filled in; it never meets a shell.
 
-    Raises SettingsError naming the variable.
+    ``closed``: it must hand the engine its key. Raises SettingsError naming the variable.
     """
+    if closed and "{api_key}" not in template:
+        raise SettingsError(f"{name} must hand {{api_key}} to the engine, which REMOTE=false opens to everybody")
     try:
         command = [part.format(**values) for part in shlex.split(template)]
     except (ValueError, KeyError, IndexError, AttributeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,12 @@ class LlamaEngine:
     name: str
     url: str
     start: Start
+    #: What it wants of whoever calls it; '' for nothing.
+    api_key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        self.client = EngineClient(self.url)
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        self.client = EngineClient(self.url, headers)
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it."""
@@ -95,17 +98,19 @@ def from_settings(settings: Settings, *, own: bool, gpu: int | None = None) -> L
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
     """
     if not own:
-        return LlamaEngine("llama-server", checked_url(settings.llm_url, "LLAMA_SERVER_URL"), start=None)
+        url = checked_url(settings.llm_url, "LLAMA_SERVER_URL")
+        return LlamaEngine("llama-server", url, start=None, api_key=settings.engine_api_key)
     make = partial(_custom if settings.startup_command else _embedded, settings, gpu)
     # Now, for its complaints; and again when its checkpoint is here, under the name that it came with.
     command = make()
     name = Path(command[0]).name if settings.startup_command else "xllamacpp"
-    return LlamaEngine(name, settings.llm_url, start=make)
+    return LlamaEngine(name, settings.llm_url, start=make, api_key=settings.engine_api_key)
 
 
 def _embedded(settings: Settings, gpu: int | None) -> list[str]:
     """Return the command of the embedded engine."""
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
+    command += ["--host", settings.engine_host]
     command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
     command += ["--gpu-layers", str(gpu_layers(settings, gpu)), "--models", str(settings.home / "models" / "text")]
     if settings.llm_embeddings:
@@ -126,8 +131,10 @@ def _custom(settings: Settings, gpu: int | None) -> list[str]:
     """Return ``STARTUP_COMMAND`` as an argument list; it never meets a shell."""
     values = {
         "model": str(own_checkpoint(settings, TEXT) or ""),
+        "host": settings.engine_host,
         "port": settings.llm_port,
+        "api_key": settings.engine_api_key,
         "slots": settings.llm_slots,
         "gpu_layers": gpu_layers(settings, gpu),
     }
-    return arguments(settings.startup_command, values, "STARTUP_COMMAND")
+    return arguments(settings.startup_command, values, "STARTUP_COMMAND", closed=settings.remote is False)

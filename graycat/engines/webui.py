@@ -10,7 +10,7 @@ import json
 import sys
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -26,6 +26,8 @@ PROBE_TIMEOUT_S = 2.0
 #: Lists may be long, and some engines scan folders for them.
 LIST_TIMEOUT_S = 15.0
 
+#: The user of an engine's key, in ``--api-auth graycat:{api_key}``.
+USER = "graycat"
 API = "/sdapi/v1/"
 PROGRESS = API + "progress"
 #: A look at the progress that costs no preview.
@@ -47,12 +49,16 @@ class WebuiEngine:
     name: str
     url: str
     start: Start
+    #: What it wants of whoever calls it where its address does not say; '' for nothing.
+    api_key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         address = urlsplit(self.url)
         headers = {}
+        login = f"{USER}:{self.api_key}" if self.api_key else ""
         if address.username:
             login = f"{unquote(address.username)}:{unquote(address.password or '')}"
+        if login:
             headers["Authorization"] = "Basic " + b64encode(login.encode()).decode()
         self.client = EngineClient(self.url, headers)
 
@@ -109,13 +115,14 @@ def _is_json(reply: bytes) -> bool:
 def from_settings(settings: Settings) -> WebuiEngine:
     """Return the image engine that the settings describe. Raises SettingsError."""
     if settings.a1111_url:
-        return WebuiEngine("webui", checked_url(settings.a1111_url, "A1111_URL"), start=None)
+        url = checked_url(settings.a1111_url, "A1111_URL")
+        return WebuiEngine("webui", url, start=None, api_key=settings.engine_api_key)
     url = f"http://127.0.0.1:{settings.sd_port}"
     # For its complaints.
     wanted(settings, IMAGE)
     if settings.sd_startup_command:
         make = partial(_custom, settings)
-        return WebuiEngine(Path(make()[0]).name, url, make)
+        return WebuiEngine(Path(make()[0]).name, url, make, settings.engine_api_key)
     command = [sys.executable, "-m", "graycat.engines.placeholder", "--port", str(settings.sd_port)]
     return WebuiEngine(PLACEHOLDER, url, command)
 
@@ -123,8 +130,10 @@ def from_settings(settings: Settings) -> WebuiEngine:
 def _custom(settings: Settings) -> list[str]:
     """Return ``SD_STARTUP_COMMAND`` as an argument list; it never meets a shell."""
     values = {
+        "host": settings.engine_host,
         "port": settings.sd_port,
+        "api_key": settings.engine_api_key,
         "models": str(image_models(settings)),
         "model": str(own_checkpoint(settings, IMAGE) or ""),
     }
-    return arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND")
+    return arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND", closed=settings.remote is False)

@@ -31,10 +31,11 @@ class Duties:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop the thread; returns when it has ended."""
+    def stop(self, patience_s: float | None = None) -> None:
+        """Stop the thread, if it was started; returns when it has ended, or when ``patience_s`` have passed."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join(patience_s)
 
     def _run(self) -> None:
         due = [0.0] * len(self._duties)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict
 from typing import Any
 
 from celery import Celery
 
+from graycat.engines import gpus
 from graycat.engines.http import Stop
 from graycat.errors import ArtifactsUnavailable, BrokerUnavailable
 from graycat.fleet import WorkerStatus
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25
 #: Seconds between two reports to the fleet.
 REPORT_EVERY_S = 1.0
+#: Seconds between two questions to a GPU how it is doing.
+ASK_GPU_EVERY_S = 5.0
+#: Seconds that a driver gets to answer the last one at the end.
+GPU_PATIENCE_S = 1.0
 #: Seconds between two looks for images whose time is up.
 SWEEP_IMAGES_EVERY_S = 60.0
 #: A main loop that was not seen for this many seconds does not consume, whatever the gate says.
@@ -44,13 +50,18 @@ class Housekeeper:
             (SWEEP_IMAGES_EVERY_S, self._sweep_images),
         ]
         self._duties = Duties("housekeeper", TICK_S, duties)
+        # By itself: a driver that hangs must not keep leases from being renewed.
+        self._gpu_duties = Duties("gpu", TICK_S, [(ASK_GPU_EVERY_S, self._ask_gpu)])
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
+        if self._runtime.gpu is not None:
+            self._gpu_duties.start()
         self._duties.start()
 
     def stop(self, **_: Any) -> None:
-        """Stop the thread and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
+        """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
+        self._gpu_duties.stop(GPU_PATIENCE_S)
         self._duties.stop()
         try:
             self._runtime.fleet.leave(self._runtime.name)
@@ -80,6 +91,11 @@ class Housekeeper:
         except ArtifactsUnavailable:
             logger.warning("images cannot be swept")
 
+    def _ask_gpu(self) -> None:
+        """Ask the GPU how it is doing."""
+        state = gpus.state(self._runtime.gpu) if self._runtime.gpu is not None else None
+        self._runtime.gpu_state = asdict(state) if state is not None else None
+
     def _report(self) -> None:
         runtime = self._runtime
         runtime.paused_queues = runtime.fleet.paused_queues()
@@ -99,6 +115,7 @@ class Housekeeper:
                 model_list=info.model_list.decode() if info is not None else "",
                 catalog=info.version if info is not None else "",
                 gpu=runtime.gpu,
+                gpu_state=runtime.gpu_state,
                 paused=runtime.paused,
                 failures=runtime.supervisor.failures,
                 trouble=runtime.supervisor.trouble,

@@ -94,6 +94,8 @@ class Runtime:
     child: ChildProcess | None = None
     #: The index of the GPU that the engine pins; None for the CPU.
     gpu: int | None = None
+    #: How that was doing when it was last asked.
+    gpu_state: dict[str, int] | None = None
     #: Whether somebody has asked this worker to take nothing for now.
     paused: bool = False
     #: Queues from which nobody is to take anything for now.

@@ -6,7 +6,6 @@ import logging
 import sys
 import threading
 import time
-from dataclasses import replace
 from typing import Any
 
 from celery import bootsteps, signals
@@ -15,15 +14,10 @@ from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
 from graycat import store
-from graycat.engines import gpus, llama, webui
-from graycat.engines.base import Engine
-from graycat.engines.checkpoints import IMAGE, TEXT
+from graycat.engines import owned as engines
 from graycat.engines.http import Stop
-from graycat.engines.process import ChildProcess
-from graycat.engines.supervisor import Supervisor
-from graycat.engines.supply import Supply
 from graycat.records import Verdict
-from graycat.settings import Settings, engine_environment
+from graycat.settings import Settings
 from graycat.tasks import runtime as rt
 from graycat.tasks.lease import Housekeeper
 from graycat.tasks.pump import STOPS
@@ -149,20 +143,6 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
 
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
     """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
-    engine: Engine
-    if SD in queues:
-        place = gpus.place_of(settings, "sd", gpu)
-        engine, log_name = webui.from_settings(replace(settings, sd_port=place.port)), "sd-engine"
-    else:
-        place = gpus.place_of(settings, "llm", gpu)
-        own = LLM in queues and settings.owns_llm_engine
-        engine = llama.from_settings(replace(settings, llm_port=place.port), own=own, gpu=place.gpu)
-        log_name = "llm-engine"
-    command = engine.command()
-    output = settings.home / "log" / f"{log_name}{place.suffix}.log"
-    child = ChildProcess(engine.command, output, engine_environment() | place.environment) if command else None
-    supply = Supply(settings, IMAGE if SD in queues else TEXT) if command else None
-    supervisor = Supervisor(engine, child, supply)
-    return Runtime(
-        settings, name, queues, engine, supervisor, store.connect(settings, patient=True), child=child, gpu=place.gpu
-    )
+    ours = engines.of_kind(settings, "sd" if SD in queues else "llm", gpu, own=LLM in queues)
+    client = store.connect(settings, patient=True)
+    return Runtime(settings, name, queues, ours.engine, ours.supervisor, client, child=ours.child, gpu=ours.gpu)

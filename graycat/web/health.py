@@ -54,8 +54,8 @@ def ready() -> ResponseReturnValue:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
         {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
-         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "paused": w.paused, "failures": w.failures,
-         "trouble": w.trouble}
+         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "gpu_state": w.gpu_state, "paused": w.paused,
+         "failures": w.failures, "trouble": w.trouble}
         for w in workers
     ]  # fmt: skip
     missing = extension.missing_queues(workers)

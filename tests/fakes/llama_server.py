@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 PROPS = {"default_generation_settings": {"n_ctx": 4096}, "model_path": "fake.gguf", "chat_template": "{{ messages }}"}
-REASONS = {200: "OK", 404: "Not Found", 400: "Bad Request"}
+REASONS = {200: "OK", 401: "Unauthorized", 404: "Not Found", 400: "Bad Request"}
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
 #: A prompt that begins so is refused the first time.
 REFUSED_ONCE = "refuse"
@@ -61,14 +61,19 @@ class Connection(asyncio.Protocol):
         if len(rest) >= length:
             self.buffer = rest[length:]
             method, path, _ = lines[0].split(" ")
-            self.answer(method, path, json.loads(rest[:length] or b"{}"))
+            key = self.options.api_key
+            authorized = not key or headers.get("authorization") == f"bearer {key}".lower()
+            self.answer(method, path, json.loads(rest[:length] or b"{}"), authorized=authorized)
 
-    def answer(self, method: str, path: str, body: dict[str, Any]) -> None:
+    def answer(self, method: str, path: str, body: dict[str, Any], *, authorized: bool) -> None:
         """Answer one request."""
         if path == "/stats":
             self.reply(200, {"seen": self.seen, "running": len(self.running), "prompts": self.prompts})
             return
         self.seen[path] += 1
+        if not authorized and path != "/health":
+            self.reply(401, {"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}})
+            return
         if method == "GET" and self.options.post_only:
             self.reply(404, NOT_FOUND)
         elif path in QUICK:
@@ -154,14 +159,16 @@ class Connection(asyncio.Protocol):
 async def serve(options: argparse.Namespace) -> None:
     """Serve until killed."""
     Connection.options = options
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", options.port, backlog=2048)
+    server = await asyncio.get_running_loop().create_server(Connection, options.host, options.port, backlog=2048)
     await server.serve_forever()
 
 
 def main() -> None:
     """Read the options and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--api-key", default="")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--model", default="fake")
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between two tokens")

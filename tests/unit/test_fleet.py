@@ -19,6 +19,8 @@ READY = WorkerStatus(
     slots=4,
     busy=1,
     props='{"total_slots":4,"model":"süß"}',
+    gpu=1,
+    gpu_state={"utilization": 42, "memory_used": 3000, "memory_total": 8000, "temperature": 61},
 )
 
 

@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from graycat.brokeraddress import MAX_SOCKET_PATH
 from graycat.errors import SettingsError
-from graycat.settings import MAX_SOCKET_PATH, Settings, cast, variable
+from graycat.settings import Settings, cast, variable
 from tests.unit.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
@@ -17,9 +18,12 @@ READ = [
     ("api_tokens", "API_TOKENS", "game:abcdefgh", "game:abcdefgh"),
     ("token_key", "GRAYCAT_TOKEN_KEY", "k" * 32, "k" * 32),
     ("home", "GRAYCAT_HOME", "/srv/graycat", Path("/srv/graycat")),
+    ("remote", "REMOTE", "", None),
+    ("box", "GRAYCAT_BOX", "box7", "box7"),
     ("redis_url", "REDIS_URL", "rediss://:pw@host:1/2", "rediss://:pw@host:1/2"),
     ("redis_host", "REDIS_HOST", "broker.lan", "broker.lan"),
     ("redis_pass", "REDIS_PASS", "pass word", "pass word"),
+    ("redis_ca_file", "GRAYCAT_REDIS_CA_FILE", "", ""),
     ("host", "HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
     ("port", "PORT", "8080", 8080),
     ("llm_port", "LLM_PORT", "1338", 1338),
@@ -30,6 +34,7 @@ READ = [
     ("run_sd", "RUN_SD", "0", False),
     ("llm_gpus", "LLM_GPUS", "0,1", "0,1"),
     ("sd_gpus", "SD_GPUS", "auto", "auto"),
+    ("engine_api_key", "GRAYCAT_ENGINE_API_KEY", "sixteen-letters!", "sixteen-letters!"),
     ("a1111_url", "A1111_URL", "http://box:7860", "http://box:7860"),
     ("sd_startup_command", "SD_STARTUP_COMMAND", "webui.sh --port {port}", "webui.sh --port {port}"),
     ("sd_queue_ttl_s", "GRAYCAT_SD_QUEUE_TTL_S", "300", 300.0),
@@ -109,6 +114,11 @@ UNUSABLE = [
     ("GRAYCAT_WEB_WORKERS", "0"),
     ("GRAYCAT_TOKEN_KEY", "k" * 31),
     ("GRAYCAT_LOG_LEVEL", "CHATTY"),
+    ("GRAYCAT_ENGINE_API_KEY", "fifteen-letters"),
+    ("GRAYCAT_REDIS_CA_FILE", "/ca.pem"),
+    ("REMOTE", "true"),
+    ("REMOTE", "false"),
+    ("REMOTE", "maybe"),
 ]
 
 
@@ -207,8 +217,8 @@ def test_a_broker_elsewhere_needs_no_password() -> None:
 
 
 def test_a_whole_address_wins_over_a_host() -> None:
-    settings = Settings(redis_url="rediss://:pw@elsewhere:1/2", redis_host="broker.lan")
-    assert (settings.broker_url, settings.embedded_broker) == ("rediss://:pw@elsewhere:1/2", False)
+    settings = Settings(redis_url="redis://:pw@elsewhere:1/2", redis_host="broker.lan")
+    assert (settings.broker_url, settings.embedded_broker) == ("redis://:pw@elsewhere:1/2", False)
 
 
 def test_the_text_engine_is_ours_unless_one_runs_already() -> None:
@@ -251,3 +261,22 @@ def test_the_log_is_told_the_password_of_the_image_engine() -> None:
 def test_the_log_is_told_the_password_of_the_images_store() -> None:
     settings = Settings(artifacts_url="sftp://me:p%40ss@host/images")
     assert set(settings.secrets) == {"p%40ss", "p@ss", "sftp://me:p%40ss@host/images"}
+
+
+@pytest.mark.parametrize(("text", "remote"), [("true", True), ("1", True), ("false", False), ("", None)])
+def test_a_box_works_for_others_alone_or_for_itself(text: str, remote: bool | None) -> None:
+    env = {"REMOTE": text, "REDIS_HOST": "elsewhere", "GRAYCAT_ENGINE_API_KEY": "sixteen-letters!"}
+    settings = Settings.from_env(env)
+    assert settings.remote is remote
+    assert (settings.engine_host == "127.0.0.1") is (remote is not False)
+
+
+def test_a_ca_goes_with_an_encrypted_broker(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+    assert Settings(redis_url="rediss://box/0", redis_ca_file=str(ca_file)).broker_url.endswith(f"ca_certs={ca_file}")
+    for url in ("redis://box/0", ""):
+        with pytest.raises(SettingsError, match="rediss://"):
+            Settings(redis_url=url, redis_ca_file=str(ca_file))
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Settings(redis_url="rediss://box/0", redis_ca_file=str(tmp_path / "none.pem"))

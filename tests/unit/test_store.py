@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from graycat import store
-from graycat.errors import BrokerUnavailable
+from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, in_background, outcome_of
+from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
 from tests.unit.servers import LOADING
 
 
@@ -119,3 +119,16 @@ def test_a_broker_that_reads_its_data_is_unavailable(scripted_broker) -> None:
     with pytest.raises(BrokerUnavailable), store.broker_errors():
         client.get("key")
     client.close()
+
+
+def test_a_broker_that_is_away_may_come_and_one_s_own_is_not_asked(no_broker: Settings) -> None:
+    store.check(no_broker)
+    watch = Stopwatch()
+    store.check(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
+    assert watch.seconds < 2
+
+
+def test_a_broker_that_does_not_know_us_is_an_error_of_the_settings(broker: Valkey) -> None:
+    with pytest.raises(SettingsError, match="user and password") as caught:
+        store.check(Settings(redis_url=f"unix://nobody:wrong@{broker.settings.broker_socket}"))
+    assert "wrong" not in str(caught.value)

@@ -76,3 +76,13 @@ def test_a_channel_that_closes_puts_nothing_back_that_still_runs(app: Celery, br
     assert broker.client.llen("llm") == 0
     assert broker.client.hlen("unacked") == 1
     connection.release()
+
+
+@pytest.mark.parametrize(("kind", "swept"), [("", 1), ("control", 1), ("llm", 0)])
+def test_bindings_of_others_are_swept_at_home(broker: Valkey, kind: str, swept: int) -> None:
+    broker.client.zadd("_kombu.binding_deadlines", {"long-gone": 1})
+    broker.client.sadd("_kombu.binding.long-gone", "x")
+    with create_celery(broker.settings, kind=kind).connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        assert channel.sweep_bindings() == swept
+    assert broker.client.exists("_kombu.binding.long-gone") == 1 - swept

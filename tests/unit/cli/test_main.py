@@ -14,11 +14,11 @@ from graycat.cli import cli, main
 def test_the_commands_are_listed() -> None:
     result = CliRunner().invoke(cli, ["--help"])
     assert result.exit_code == 0
-    names = ("broker", "models", "task", "tokens", "up", "web", "worker")
+    names = ("acl", "broker", "models", "task", "tokens", "up", "web", "worker")
     assert [name for name in names if f"  {name} " not in result.output] == []
 
 
-@pytest.mark.parametrize("name", ["broker", "models", "task", "tokens", "up", "web", "worker"])
+@pytest.mark.parametrize("name", ["acl", "broker", "models", "task", "tokens", "up", "web", "worker"])
 def test_each_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0

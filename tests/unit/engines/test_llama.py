@@ -13,6 +13,7 @@ from graycat.settings import Settings
 from tests.unit.helpers import free_port
 from tests.unit.servers import Answer, drop, hold, http_server, reply
 
+KEY = "a-key-of-the-engines"
 #: The two families: llama-server has GET routes; undreamai_server has POST routes only.
 STOCK = {"GET /health": reply(200, {"status": "ok"}), "GET /props": reply(200, {"total_slots": 4, "model": "süß"})}
 POST_ONLY = {
@@ -101,6 +102,7 @@ def test_the_default_is_the_embedded_engine() -> None:
     assert command[:3] == [sys.executable, "-m", "graycat.engines.embedded"]
     options = dict(zip(command[3::2], command[4::2], strict=True))
     assert options == {
+        "--host": "127.0.0.1",
         "--port": "1338",
         "--slots": "2",
         "--context": "512",
@@ -168,3 +170,20 @@ def test_settings_that_describe_no_engine_name_their_variable(changes: dict[str,
 def test_an_address_that_no_request_would_reach_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="LLAMA_SERVER_URL"):
         llama.from_settings(Settings.from_env({"LLAMA_SERVER_URL": url}), own=False)
+
+
+def test_an_engine_with_a_key_is_called_with_it_and_shows_it_to_nobody() -> None:
+    with http_server(STOCK) as seen:
+        engine = llama.from_settings(Settings(llama_server_url=seen.url, engine_api_key=KEY), own=False)
+        assert engine.healthy()
+        assert seen.headers[-1]["authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(engine)
+    own = llama.from_settings(Settings(engine_api_key=KEY), own=True)
+    assert KEY not in " ".join(own.command() or [])
+
+
+def test_an_open_engine_must_be_given_its_key() -> None:
+    alone = Settings(remote=False, engine_api_key=KEY, startup_command="server --host {host} --key {api_key}")
+    assert llama.from_settings(alone, own=True).command() == ["server", "--host", "0.0.0.0", "--key", KEY]  # noqa: S104
+    with pytest.raises(SettingsError, match="STARTUP_COMMAND must hand {api_key}"):
+        llama.from_settings(Settings(remote=False, engine_api_key=KEY, startup_command="server"), own=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -178,3 +179,16 @@ def test_an_engine_that_runs_already_wins_and_is_not_started() -> None:
 def test_a_setting_that_starts_nothing_names_its_variable(changes: dict[str, Any], variable: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         webui.from_settings(Settings(**changes))
+
+
+def test_an_engine_with_a_key_is_called_by_a_user_of_ours() -> None:
+    key = "a-key-of-the-engines"
+    with http_server({"GET /sdapi/v1/progress?skip_current_image=true": reply(200, {})}) as seen:
+        assert webui.from_settings(Settings(a1111_url=seen.url, engine_api_key=key)).healthy()
+        login = b64encode(f"graycat:{key}".encode()).decode()
+        assert seen.headers[-1]["authorization"] == f"Basic {login}"
+    command = "webui --listen --api-auth graycat:{api_key}"
+    alone = webui.from_settings(Settings(remote=False, engine_api_key=key, sd_startup_command=command))
+    assert alone.command() == ["webui", "--listen", "--api-auth", f"graycat:{key}"]
+    with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND must hand {api_key}"):
+        webui.from_settings(Settings(remote=False, engine_api_key=key, sd_startup_command="webui"))

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from celery.worker import state
 
 from graycat import store
+from graycat.engines import gpus
+from graycat.engines.gpus import GpuState
 from graycat.engines.http import Call
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.records import Attempt
 from graycat.tasks import lease
 from graycat.tasks.lease import Housekeeper
-from tests.unit.helpers import Stopwatch, Valkey, claimed, eventually
+from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
 from tests.unit.workers import Worker, worker_on
 
 
@@ -28,7 +32,9 @@ def briskly(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def keeping_house(broker: Valkey, **changes: Any) -> Iterator[Worker]:
     """Run a worker's housekeeping for the block."""
+    gpu = changes.pop("gpu", None)
     with worker_on(broker, {}, **changes) as worker:
+        worker.runtime.gpu = gpu
         housekeeper = Housekeeper(worker.runtime, worker.app)
         housekeeper.start()
         yield worker
@@ -194,3 +200,34 @@ def test_housekeeping_goes_on_after_the_broker_was_away(mortal_broker: Valkey, b
         mortal_broker.start()
         mortal_broker.client.delete(store.worker_key("llm@here"))
         reported(mortal_broker, lambda status: True)
+
+
+def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def state(gpu: int) -> GpuState:
+        asked.append(gpu)
+        return GpuState(utilization=42, memory_used=3000, memory_total=8000, temperature=61)
+
+    monkeypatch.setattr(gpus, "state", state)
+    with keeping_house(broker, gpu=3):
+        status = reported(broker, lambda status: status.gpu_state is not None)
+        assert (status.gpu, status.gpu_state) == (3, asdict(state(3)))
+        # Many reports, one question.
+        for _ in range(5):
+            broker.client.delete(store.worker_key("llm@here"))
+            reported(broker, lambda status: True)
+    assert asked == [3, 3]
+
+
+def test_a_driver_that_hangs_keeps_nothing_from_being_done(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(lease, "GPU_PATIENCE_S", 0.05)
+    monkeypatch.setattr(gpus, "state", lambda _: None if hangs.wait(PATIENCE_S) else None)
+    with keeping_house(broker, lease_s=0.1, gpu=0) as worker:
+        attempt = worker.claim()
+        with worker.runtime.running.track(attempt):
+            renewed(worker, attempt)
+        watch = Stopwatch()
+    assert watch.seconds < 2
+    hangs.set()

@@ -99,9 +99,7 @@ def shutdown() -> Iterator[Any]:
 def test_a_worker_s_engine_is_watched_from_its_start_to_its_shutdown(broker, shutdown, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     with http_server(WELL) as seen:
-        monkeypatch.setenv("GRAYCAT_HOME", str(broker.settings.home))
-        monkeypatch.setenv("LLAMA_SERVER_URL", seen.url)
-        worker = celery_worker(broker.settings, "llm,llm.batch")
+        worker = celery_worker(changed(broker.settings, llama_server_url=seen.url), "llm,llm.batch")
         watch = Stopwatch()
         for step in (EngineStep(worker), LeaseStep(worker)):
             step.start(worker)

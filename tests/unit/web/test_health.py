@@ -41,6 +41,7 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "slots": 4,
         "busy": 1,
         "gpu": None,
+        "gpu_state": None,
         "paused": False,
         "failures": 0,
         "trouble": "",

@@ -1,0 +1,116 @@
+"""What a worker on somebody else's machine may do with the broker: its own work, and nothing beside it.
+
+Names come from the stores, the scripts (``scripts/*.lua``) and kombu's Redis transport; the rules are those of
+``ACL SETUSER``. A script's commands are checked as if its caller had sent them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import celeryconfig
+from graycat import store
+from graycat.errors import SettingsError
+
+#: A name of a box goes into patterns and addresses as it is.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+#: What every worker sends, by itself or in a script: none of these reads a name that it was not told.
+COMMANDS = (
+    *("ping", "hello", "select", "client|setinfo", "client|setname", "time"),
+    *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
+    *("get", "set", "setrange", "incr", "decr", "exists", "del", "expire", "pexpire"),
+    *("hget", "hmget", "hgetall", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
+    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen"),
+    *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
+    *("zrangebyscore", "zremrangebyscore"),
+    *("xadd", "xrange", "publish"),
+)
+#: Keys that every kind of worker uses; those of the hot path first, as the broker looks for one that fits.
+SHARED = (
+    *("~{p}task:*", "~{p}events:*", "~{p}live*", "~{p}turns", "~{p}means", "%R~{p}paused", "%W~{p}fleet"),
+    # What a task's end leaves for its webhook; only the control worker reads it.
+    *("%W~{p}deliveries", "%W~{p}delivery:*"),
+    # Where it answers remote control; the operator's own list is in the bindings.
+    *("%R~_kombu.binding.reply.celery.pidbox", "%W~*.reply.celery.pidbox"),
+    *("~_kombu.binding.celery.pidbox", "~_kombu.binding_permanent.celery.pidbox", "~_kombu.binding_deadlines"),
+)
+#: Keys of one kind of worker.
+OF_KIND = ("~unacked:{kind}", "~unacked_index:{kind}", "~unacked_mutex:{kind}", "~{p}sweeping:{kind}")
+#: Keys of a queue, and of the turns in it; "{queue}" is also that of a model or a worker.
+OF_QUEUE = (
+    *("~{queue}", "~{p}turn:*?{queue}", "~{p}aside:*?{queue}", "~{p}owners:{queue}", "~{p}asides:{queue}"),
+    *("~{p}dead:{queue}", "~_kombu.binding.{queue}", "~_kombu.binding_permanent.{queue}"),
+)
+#: Keys of a worker, by its name.
+OF_WORKER = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox")
+#: What only one kind of worker uses.
+MORE = {
+    "sd": ("%W~{p}preview:*", "~{p}artifacts:*", "%W~{p}artifact:*"),
+    "control": (
+        *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+        *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
+    ),
+}
+#: What the control worker does with the queues of others: it puts back what was lost.
+SWEEP = ("lrange", "llen", "lpush")
+#: And with what else belongs to them.
+_TURNS = tuple(pattern for pattern in OF_QUEUE if "{p}" in pattern)
+
+
+def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
+    """Return the rules of a user for the workers of some kinds on one box, but for its password.
+
+    The workers are called ``KIND@BOX``, those of a GPU ``KIND@BOX-gpuN``. Raises SettingsError for an unusable name.
+    """
+    if not _NAME.fullmatch(box) or box == "default":
+        raise SettingsError(f"{box!r} is no name for a box: 1 to 64 letters, digits, '.', '_' and '-'")
+    names = [f"{kind}@{box}{gpu}" for kind in kinds for gpu in ("", "-gpu*")]
+    keys = [
+        *SHARED,
+        *_filled(OF_KIND, "kind", kinds),
+        *(pattern for kind in kinds for pattern in _of_queues(OF_QUEUE, kind)),
+        *_filled(OF_WORKER, "name", names),
+        *(pattern for kind in kinds for pattern in MORE.get(kind, ())),
+        *(_others() if "control" in kinds else ()),
+    ]
+    # Commands for workers go by a channel that workers only hear, and answers and events by others that they do not.
+    channels = (f"&{store.PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*")
+    hears = f"(-@all +subscribe +unsubscribe +psubscribe +punsubscribe resetchannels &/{db}.celery.pidbox)"
+    commands = (f"+{command}" for command in COMMANDS)
+    sweeps = [_sweeping()] if "control" in kinds else []
+    rules = ["-@all", *commands, *dict.fromkeys(key.replace("{p}", store.PREFIX) for key in keys), *channels, hears]
+    return rules + sweeps
+
+
+def setuser(user: str, password: str, rules: Iterable[str], *, hashed: bool = False) -> str:
+    """Return the command that makes the user anew; ``hashed``: without the password itself."""
+    secret = f"#{sha256(password.encode()).hexdigest()}" if hashed else f">{password}"
+    return " ".join(("ACL SETUSER", user, "reset", "on", secret, *rules))
+
+
+def _filled(patterns: Iterable[str], field: str, values: Iterable[str]) -> list[str]:
+    return [pattern.replace(f"{{{field}}}", value) for value in values for pattern in patterns]
+
+
+def _of_queues(patterns: Iterable[str], kind: str) -> list[str]:
+    names = [name for queue in celeryconfig.WORKERS[kind] for name in (queue, f"{queue}:*")]
+    return _filled(patterns, "queue", names)
+
+
+def _others() -> list[str]:
+    """Return what the control worker touches of the kinds for which it sweeps, but for the queues."""
+    kinds = [kind for kind in celeryconfig.WORKERS if kind != "control"]
+    return [
+        *(f"%R~{celeryconfig.unacked(kind)['unacked_key']}" for kind in ("", *kinds)),
+        *(f"%W~{store.PREFIX}sweeping:{kind}" for kind in kinds),
+        *(pattern for kind in kinds for pattern in _of_queues(_TURNS, kind)),
+    ]
+
+
+def _sweeping() -> str:
+    kinds = [kind for kind in celeryconfig.WORKERS if kind != "control"]
+    queues = [key for kind in kinds for key in _of_queues(("~{queue}",), kind)]
+    return f"(-@all {' '.join(f'+{command}' for command in SWEEP)} {' '.join(queues)})"

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat.cli import modes, up
+from graycat.engines import gpus
+from graycat.errors import SettingsError
+from graycat.settings import Settings
+from tests.unit.helpers import ROOT
+
+KEY = "a-key-of-the-engines"
+REMOTE: dict[str, Any] = {"remote": True, "redis_url": "rediss://box7:pw@broker.lan:6380/0"}
+ALONE: dict[str, Any] = {"remote": False, "engine_api_key": KEY}
+SD_COMMAND = "webui --port {port} --api-auth graycat:{api_key}"
+
+
+def started(**changes: Any) -> set[str]:
+    """Return the commands of the Procfile as they run with some settings."""
+    return set(up.read_procfile(ROOT / "Procfile", Settings(**changes)).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "commands"),
+    [
+        (REMOTE, {"graycat worker llm", "graycat worker quick"}),
+        (REMOTE | {"sd_startup_command": "x"}, {"graycat worker llm", "graycat worker quick", "graycat worker sd"}),
+        (REMOTE | {"a1111_url": "http://b:1", "run_llm": False}, {"graycat worker sd"}),
+        (ALONE, {"graycat engine llm"}),
+        (ALONE | {"sd_startup_command": SD_COMMAND}, {"graycat engine llm", "graycat engine sd"}),
+        (ALONE | {"sd_startup_command": SD_COMMAND, "llama_server_url": "http://b:1"}, {"graycat engine sd"}),
+    ],
+)
+def test_a_box_runs_what_is_its_own(changes: dict[str, Any], commands: set[str]) -> None:
+    assert started(**changes) == commands
+
+
+def test_unset_everything_runs() -> None:
+    assert {"graycat web", "graycat broker", "graycat worker control", "graycat worker sd"} <= started()
+
+
+@pytest.mark.parametrize("changes", [REMOTE | {"run_llm": False}, ALONE | {"llama_server_url": "http://b:1"}])
+def test_a_box_with_nothing_to_run_is_said_so(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="nothing is left to run"):
+        started(**changes)
+
+
+def test_engines_alone_are_one_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "indexes", lambda: (0, 1))
+    assert started(**ALONE, llm_gpus="auto") == {"graycat engine llm --gpu 0", "graycat engine llm --gpu 1"}
+
+
+def test_it_is_told_for_whom_a_box_works_and_no_password() -> None:
+    told = modes.greeting({}, Settings(**REMOTE, box="box7"))
+    assert "broker.lan:6380" in told
+    assert "*@box7" in told
+    assert "pw" not in told
+
+
+def test_it_is_told_where_engines_listen_and_not_their_key() -> None:
+    told = modes.greeting({"llm": "graycat engine llm"}, Settings(**ALONE, llm_port=1400))
+    assert "port 1400" in told
+    assert KEY not in told
