@@ -37,6 +37,10 @@ class WorkerStatus:
     paused: bool = False
     failures: int = 0
     trouble: str = ""
+    #: Whether those failures are a crash loop, what the last one was, and in how many seconds it is started again.
+    crash_loop: bool = False
+    last_failure: str = ""
+    retry_in_s: float = 0.0
     #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
     catalog: str = ""
 

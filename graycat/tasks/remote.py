@@ -7,11 +7,19 @@ import os
 import signal
 from typing import Any
 
-from celery.worker.control import control_command
+from celery.worker.control import control_command, inspect_command
 
 from graycat.tasks import runtime as rt
 
 logger = logging.getLogger(__name__)
+
+
+@inspect_command(default_timeout=0.2)
+def ping(_state: Any) -> dict[str, str]:
+    """Answer in the place of Celery's own ``ping``: ``pong`` alone comes from a worker that takes tasks."""
+    runtime = rt.installed()
+    reason = runtime.idle_reason if runtime is not None else ""
+    return {"ok": f"pong, but takes nothing: {reason}" if reason else "pong"}
 
 
 @control_command()

@@ -71,7 +71,8 @@ def test_a_gpu_that_is_not_there_is_refused_on_the_command_line(count: int) -> N
 
 
 def test_an_engine_sees_its_gpu_and_no_other() -> None:
-    assert Place(1, 1337).environment == {"CUDA_VISIBLE_DEVICES": "1"}
+    # In the order of NVML's indexes, which is not CUDA's own.
+    assert Place(1, 1337).environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
     assert Place(None, 1337).environment == {}
     assert Place(1, 1337).worker_name("llm").endswith("-gpu1")
 
