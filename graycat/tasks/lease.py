@@ -117,6 +117,7 @@ class Housekeeper:
                 gpu=runtime.gpu,
                 gpu_state=runtime.gpu_state,
                 paused=runtime.paused,
+                left=tuple(queue for queue in runtime.queues if queue in runtime.paused_queues | runtime.left_queues),
                 failures=runtime.supervisor.failures,
                 trouble=runtime.supervisor.trouble,
                 crash_loop=runtime.supervisor.crash_loop,

@@ -49,6 +49,7 @@ def _troubles(workers: list[WorkerStatus]) -> str:
     """Return what keeps workers from consuming, as far as they tell."""
     told = [f"{w.name}: {w.trouble}{_failures(w)}" for w in workers if w.trouble]
     told += [f"{w.name} is paused" for w in workers if w.paused]
+    told += [f"{w.name} does not take {', '.join(w.left)}: paused, or told to leave" for w in workers if w.left]
     return "; " + "; ".join(told) if told else ""
 
 
@@ -62,7 +63,7 @@ def ready() -> ResponseReturnValue:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
         {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
-         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "gpu_state": w.gpu_state, "paused": w.paused,
+         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "gpu_state": w.gpu_state, "paused": w.paused, "left": w.left,
          "failures": w.failures, "trouble": w.trouble, "crash_loop": w.crash_loop, "last_failure": w.last_failure,
          "retry_in_s": w.retry_in_s}
         for w in workers

@@ -43,6 +43,7 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "gpu": None,
         "gpu_state": None,
         "paused": False,
+        "left": [],
         "failures": 0,
         "trouble": "",
         "crash_loop": False,
