@@ -22,7 +22,7 @@ class FakeRuntime:
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a runtime that only remembers."""
     made = FakeRuntime()
-    monkeypatch.setattr(rt, "current", lambda: made)
+    monkeypatch.setattr(rt, "installed", lambda: made)
     return made
 
 
@@ -64,9 +64,14 @@ def test_a_ping_tells_whether_tasks_are_taken(
     assert reply == ("pong" if told == "pong" else f"pong, but takes nothing: {told}")
 
 
-def test_a_worker_without_an_engine_answers_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_an_engine_answers_pings_and_ends_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
     monkeypatch.setattr(rt, "_installed", [])
+    monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))
     assert Panel.data["ping"](None) == {"ok": "pong"}
+    assert remote.pause_worker(None) == remote.resume_worker(None) == remote.NO_ENGINE
+    assert remote.drain_worker(None) == {"ok": "ends"}
+    assert sent == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize(

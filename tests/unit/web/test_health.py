@@ -84,6 +84,15 @@ def test_who_waits_for_a_download_is_told_how_far_it_is(web, report) -> None:
     assert states["llm@box"] == ("downloading", "downloading 42 %")
 
 
+def test_a_queue_that_its_worker_does_not_take_from_is_not_served(web, report) -> None:
+    report("llm", "llm.batch", left=("llm",))
+    report("llm.quick")
+    report("sd")
+    reply = web.get("/ready").json
+    assert reply["reason"] == "nobody consumes llm; llm@box does not take llm: paused, or told to leave"
+    assert web.post("/health", data=b"").status_code == 503
+
+
 CRASHES = {"crash_loop": True, "failures": 5, "last_failure": "engine process died (killed by SIGSEGV)"}
 
 
