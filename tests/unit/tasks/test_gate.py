@@ -53,7 +53,7 @@ class FakeConsumer:
 
     def cancel_task_queue(self, queue: str) -> None:
         # As Celery does: what is left is not taken again after a reconnect, unless somebody says so.
-        self.app.amqp.queues.deselect(queue)
+        self.app.amqp.queues.deselect([queue])
         if queue in self.taking:
             self.taking.remove(queue)
 
