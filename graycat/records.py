@@ -191,13 +191,16 @@ class TaskRecords(RecordReader):
         Raises BrokerUnavailable.
         """
         with store.broker_errors():
-            replies = self._scripts.run(*map(self._publish_call, batches))
+            replies = self._scripts.run(*map(self.publish_command, batches))
         return [Verdict(reply.decode()) for reply in replies]
 
-    def _publish_call(self, batch: Batch) -> Command:
-        pairs = [item for chunk in batch.chunks for item in (events.CHUNK, chunk)]
-        attempt = batch.attempt
-        return self._call("publish", attempt.task_id, attempt.number, attempt.started_id, batch.number, *pairs)
+    def publish_command(self, batch: Batch) -> Command:
+        """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
+        attempt, number = batch.attempt, batch.number
+        keys = (store.record_key(attempt.task_id), store.events_key(attempt.task_id))
+        moment, _, place = attempt.started_id.partition("-")
+        ids = (attempt.number, attempt.task_id, f"{moment}-", int(place) + number, int(number == 1))
+        return self._scripts.call("publish", keys, (*ids, *batch.chunks))
 
     def progress(self, attempt: Attempt, data: bytes) -> Verdict:
         """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""
