@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -28,6 +29,9 @@ ERROR_EVENT = b'data: {"error"'
 
 #: Seconds of silence after which the verdict on the last chunks is asked for; else it is read with the next ones.
 SETTLE_AFTER_S = 0.1
+
+#: Seconds that a token waits for those of other streams.
+TOGETHER_S = 0.002
 
 #: What a call is stopped for, by what its record wants of it.
 STOPS = {Verdict.CANCEL: Stop.CANCELLED, Verdict.INTERRUPT: Stop.INTERRUPTED, Verdict.STALE: Stop.STALE}
@@ -157,13 +161,10 @@ class StreamPump:
 
     def _step(self) -> None:
         """Wait for bytes, and publish all that has come."""
-        ready: list[Flow] = []
-        for key, _ in self._selector.select(SETTLE_AFTER_S if self._publisher.unsettled else None):
-            if key.data is None:
-                ready += self._welcome()
-            else:
-                ready.append(key.data)
-        batches = [batch for flow in ready if (batch := self._take(flow)) is not None]
+        ready = self._ready(SETTLE_AFTER_S if self._publisher.unsettled else None)
+        batches = self._taken(ready)
+        if batches and len(ready) < len(self._flows):
+            self._wait_for_others(ready, batches)
         if batches:
             self._obey(lambda: self._publisher.publish(batches))
         over = [flow for flow in ready if flow.over]
@@ -172,6 +173,28 @@ class StreamPump:
             self._obey(self._publisher.settle)
         for flow in over:
             self._end(flow)
+
+    def _ready(self, timeout_s: float | None) -> list[Flow]:
+        """Return the flows that have bytes, and those that are new."""
+        ready: list[Flow] = []
+        for key, _ in self._selector.select(timeout_s):
+            if key.data is None:
+                ready += self._welcome()
+            else:
+                ready.append(key.data)
+        return ready
+
+    def _taken(self, ready: list[Flow]) -> list[Batch]:
+        return [batch for flow in ready if (batch := self._take(flow)) is not None]
+
+    def _wait_for_others(self, ready: list[Flow], batches: list[Batch]) -> None:
+        """Take for a moment what else comes: an engine decodes its slots together, so one wake carries all tokens."""
+        until = time.monotonic() + TOGETHER_S
+        while len(ready) < len(self._flows) and not any(flow.over for flow in ready):
+            if (patience_s := until - time.monotonic()) <= 0 or not (more := self._ready(patience_s)):
+                return
+            batches += self._taken(more)
+            ready += [flow for flow in more if flow not in ready]
 
     def _welcome(self) -> list[Flow]:
         """Register the new flows; they may have bytes that the selector does not know of."""
