@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_each_gpu_has_its_workers_its_engine_its_port_and_its_log(
                 assert pinned(pid) == ((None, None) if gpu is None else (str(gpu), "PCI_BUS_ID"))
                 assert (stack.home / "log" / f"{kind}-engine{suffix(gpu)}.log").exists()
                 if gpu is not None:
-                    eventually(lambda name=row["name"]: gpu_state(stack, name), START_S)
+                    eventually(partial(gpu_state, stack, row["name"]), START_S)
         for gpu in texts:
             told = logs(stack, f"llm-engine{suffix(gpu)}").splitlines()[:2]
             assert told == [f"{PINS[0]}={gpu}", f"{PINS[1]}={'PCI_BUS_ID' if gpu is not None else None}"]
