@@ -63,6 +63,15 @@ class MonitoringSettings:
     #: What a scraper sends to web and workers as its bearer token; web takes API tokens with the scope too.
     metrics_token: str = field(default="", repr=False)
 
+    #: Whether ``graycat up`` runs Flower, and where that listens. Without a password one is made and kept in ``home``.
+    flower: bool = True
+    flower_host: str = "127.0.0.1"
+    flower_password: str = field(default="", repr=False)
+
+    #: Whether ``graycat up`` runs the Celery exporter, and where that listens.
+    exporter: bool = False
+    exporter_host: str = "127.0.0.1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:
