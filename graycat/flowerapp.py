@@ -38,8 +38,8 @@ MAX_TASKS, SAVE_EVERY_MS = 10_000, 60_000
 ANSWER_S = 3.0
 #: Seconds between two tries to hear the workers again; Flower's own doubles them for ever.
 RECONNECT_S = 1.0
-#: What its pages and API may be asked to change.
-CHANGES = re.compile(r"/api/worker/(shutdown|pause|resume|drain)/.+")
+#: What may be posted: the changes that are left, and a question that is too long for an address.
+POSTS = re.compile(r"/api/worker/(shutdown|pause|resume|drain)/.+|/tasks/datatable")
 SCRIPT = b'<script src="/graycat/flower.js"></script></body>'
 STATIC = Path(__file__).parent / "static"
 
@@ -132,7 +132,7 @@ class GuardedFlower(Flower):
         given = request.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, self._credentials):
             return self.get_handler_delegate(request, Refused, {"status": 401})
-        if request.method not in ("GET", "HEAD") and not CHANGES.fullmatch(request.path):
+        if request.method not in ("GET", "HEAD") and not POSTS.fullmatch(request.path):
             return self.get_handler_delegate(request, Refused, {"status": 403})
         return super().find_handler(request, **kwargs)
 
