@@ -7,8 +7,9 @@ its number fences off older ones, which can neither publish nor finish.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from graycat import events, store
@@ -31,6 +32,7 @@ SCRIPTS = (
     "listen",
     "unstick",
     "withdraw",
+    "depths",
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -63,7 +65,7 @@ class NewTask:
     metadata: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt:
     """A worker's hold on a task.
 
@@ -82,8 +84,18 @@ class Attempt:
     resumed: bool
     started_id: str
     owner: str
+    queue: str = ""
+    #: Since it was submitted; since it was enqueued again for a further attempt.
+    waited_s: float = field(default=0.0, compare=False)
     #: Chunks of earlier attempts that this one goes on behind.
     earlier: tuple[bytes, ...] = ()
+
+    @cached_property
+    def address(self) -> tuple[tuple[str, str], tuple[int, str, str], int]:
+        """Return what each token needs to be published: keys, the fence, and the number behind which chunks count."""
+        moment, _, place = self.started_id.partition("-")
+        keys = (store.record_key(self.task_id), store.events_key(self.task_id))
+        return keys, (self.number, self.task_id, f"{moment}-"), int(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ class TaskRecords(RecordReader):
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, begun, started, owner = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, begun, started, owner, queue, waited_ms = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -179,6 +191,8 @@ class TaskRecords(RecordReader):
             resumed=bool(begun),
             started_id=started.decode(),
             owner=owner.decode(),
+            queue=queue.decode(),
+            waited_s=waited_ms / 1000,
         )
 
     def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:
@@ -194,13 +208,14 @@ class TaskRecords(RecordReader):
         Raises BrokerUnavailable.
         """
         with store.broker_errors():
-            replies = self._scripts.run(*map(self._publish_call, batches))
+            replies = self._scripts.run(*map(self.publish_command, batches))
         return [Verdict(reply.decode()) for reply in replies]
 
-    def _publish_call(self, batch: Batch) -> Command:
-        pairs = [item for chunk in batch.chunks for item in (events.CHUNK, chunk)]
-        attempt = batch.attempt
-        return self._call("publish", attempt.task_id, attempt.number, attempt.started_id, batch.number, *pairs)
+    def publish_command(self, batch: Batch) -> Command:
+        """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
+        attempt, number = batch.attempt, batch.number
+        keys, fence, place = attempt.address
+        return self._scripts.call("publish", keys, (*fence, place + number, int(number == 1), *batch.chunks))
 
     def progress(self, attempt: Attempt, data: bytes) -> Verdict:
         """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""
@@ -258,6 +273,15 @@ class TaskRecords(RecordReader):
     def unstick(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
         return int(self._run("unstick", "", *queues))
+
+    def depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
+        """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
+
+        Those that wait aside for their owner's turn are among them. Raises BrokerUnavailable.
+        """
+        reply = list(map(int, self._run("depths", "", *queues)))
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

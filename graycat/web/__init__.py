@@ -23,10 +23,11 @@ from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.limits import Limiter
+from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import allowance, errors, health, openapi
+from graycat.web import allowance, errors, health, metrics, openapi
 from graycat.web.api import batches, events, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
@@ -42,15 +43,15 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-#: The modules of the routes.
-PARTS = (
-    *(llamacpp, openai, sdapi, images),
-    *(health, tasks, tokens, events, webhooks, task_images, batches, openapi),
-)
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
-    | {"sdapi.progress"}
+    | {"sdapi.progress", "metrics.scrape"}
+)
+#: What has routes: each a module with its blueprint ``bp``.
+PARTS = (
+    *(llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks),
+    *(task_images, batches, openapi),
 )
 
 
@@ -67,6 +68,7 @@ class Extension:
     limiter: Limiter
     batches: BatchRecords
     outputs: Outputs
+    observer: Observer
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -90,7 +92,9 @@ class Extension:
 
     def catalogs(self) -> dict[str, dict[str, Any]]:
         """Return what the image engines answer without work, parsed, by their workers' names."""
-        return self._catalogs.of(self.serving(SD))
+        # A queue that is paused goes on taking in tasks, which may name what is in these.
+        there = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
+        return self._catalogs.of(there)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
@@ -120,6 +124,7 @@ def create_app(settings: Settings) -> Flask:
         limiter=Limiter(client),
         batches=BatchRecords(client, settings),
         outputs=Outputs(settings),
+        observer=Observer(settings),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)
@@ -147,6 +152,7 @@ def _end(response: Response) -> Response:
     level = logging.DEBUG if quiet else logging.INFO
     # When all of it is sent: a line costs more than a token, and a stream's first is waited for.
     response.call_on_close(partial(_log, level, g.started, extra))
+    response.call_on_close(metrics.Measure(response).end)
     return response
 
 

@@ -15,10 +15,12 @@ from celery import Celery
 
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
 from graycat.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
+from graycat.metrics import http as metrics
 from graycat.records import NewTask, TaskRecords, Verdict
 from graycat.settings import Settings
 from graycat.tasks.signatures import SD, SKIP, Kind, MessageFactory
 from graycat.web.hub import EventHub, Watch
+from graycat.web.spout import Spout
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class TicketOffice:
         except GraycatError:
             self.hub.unwatch(watch)
             raise
-        return Ticket(self, watch, self.deadlines(submission))
+        return Ticket(self, watch, self.deadlines(submission), submission.kind.name)
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
         """Return the seconds that a task may wait in its queue, and that it may run."""
@@ -98,12 +100,14 @@ class TicketOffice:
         )
         return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
-    def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> None:
-        """Ask a task to stop, and tell the worker that runs it."""
+    def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL, kind: str = "") -> None:
+        """Ask an unfinished task of a kind to stop, and tell the worker that runs it."""
         try:
             state, worker = self.records.cancel(task_id, how)
             if state == "running":
                 self._tell(worker, task_id, how)
+            elif state == "cancelled" and not worker and kind:
+                metrics.ended(kind, state)
         except (BrokerUnavailable, kombu.exceptions.OperationalError):
             # The worker looks at the mark by itself; a task that could not be marked ends at its deadline.
             logger.warning("cancel not delivered", extra={"task_id": task_id})
@@ -122,9 +126,12 @@ class TicketOffice:
 class Ticket:
     """One task's events for the request that made it. Closing it before the last event cancels the task."""
 
-    def __init__(self, office: TicketOffice, watch: Watch, deadlines: tuple[float, float]) -> None:
+    def __init__(self, office: TicketOffice, watch: Watch, deadlines: tuple[float, float], kind: str) -> None:
         self._office = office
         self._watch = watch
+        self._kind = kind
+        #: When the first event of the answer came (monotonic clock); 0 until then.
+        self.first_at = 0.0
         queue_ttl_s, exec_timeout_s = deadlines
         now = time.monotonic()
         self._queue_deadline: float | None = now + queue_ttl_s
@@ -141,12 +148,20 @@ class Ticket:
         self._hung_up = True
         self._watch.wake()
 
-    def next(self, timeout_s: float | None = None) -> TaskEvent | None:
+    def next(self, timeout_s: float | None = None, spout: Spout | None = None) -> TaskEvent | None:
         """Return the next event of the answer, or None when ``timeout_s`` passed without one.
 
-        Raises what the task failed with: EngineError with the engine's or graycat's reply, TaskCancelled,
-        TaskTimeout where nobody finished it; ClientGone.
+        Chunks go by ``spout`` where that can be; then None may also mean that it is to be flushed. Raises what the
+        task failed with: EngineError with the engine's or graycat's reply, TaskCancelled, TaskTimeout where nobody
+        finished it; ClientGone.
         """
+        self._watch.spout = spout
+        try:
+            return self._next(timeout_s, spout)
+        finally:
+            self._watch.spout = None
+
+    def _next(self, timeout_s: float | None, spout: Spout | None) -> TaskEvent | None:
         wait_until = time.monotonic() + timeout_s if timeout_s is not None else None
         while True:
             event = self._watch.get(self._patience_s(wait_until))
@@ -154,6 +169,10 @@ class Ticket:
                 raise ClientGone
             if event is not None and event.kind not in (STARTED, PROGRESS):
                 return self._checked(event)
+            if spout is not None and spout.rest:
+                return None
+            if spout is not None and wait_until is not None and timeout_s is not None:
+                wait_until = max(wait_until, spout.sent_at + timeout_s)
             now = time.monotonic()
             if wait_until is not None and now >= wait_until:
                 return None
@@ -168,7 +187,8 @@ class Ticket:
             self._queue_deadline = None
             try:
                 # Where it has expired, its last event says so; else a worker has it.
-                self._office.records.expire(self.task_id)
+                if self._office.records.expire(self.task_id):
+                    metrics.ended(self._kind, "expired")
             except BrokerUnavailable:
                 self._queue_deadline = now + RETRY_EXPIRY_S
         if now >= self._overdue_at:
@@ -177,6 +197,8 @@ class Ticket:
     def _checked(self, event: TaskEvent) -> TaskEvent:
         # An event without an id is this process's own: the task goes on, and is cancelled when the ticket is closed.
         self._ended = event.terminal and bool(event.id)
+        if not self.first_at:
+            self.first_at = time.monotonic()
         if event.kind == ERROR:
             raise EngineError(*event.answer())
         # An image task that was interrupted ends with the images it has.
@@ -195,4 +217,4 @@ class Ticket:
         self._office.hub.unwatch(self._watch)
         if not self._ended:
             self._ended = True
-            self._office.cancel(self.task_id)
+            self._office.cancel(self.task_id, kind=self._kind)
