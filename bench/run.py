@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import fairness, images, load, polling
+from bench import batches, fairness, images, load, polling
 from bench.engine_ratio import Target, compare
 from bench.fake import fake_engine
 from tests.stack import ROOT, Stack, running
@@ -19,7 +19,8 @@ MARK = "<!-- below this line: written by make bench -->"
 #: The limits that graycat sets itself; differences in ms, ratios without a unit.
 GOALS = {"tok": 4.0, "ttft": 6.0, "tps@1": 0.97, "tps@4": 0.97}
 #: What is measured with an engine that answers at once.
-AT_ONCE = ("calls", "streams", "polling", "fairness")
+ROWS = {"fairness": fairness.row, "batches": batches.row}
+AT_ONCE = ("calls", "streams", "polling", *ROWS)
 
 
 def against_the_engine(home: Path, rounds: int) -> list[str]:
@@ -111,8 +112,7 @@ def main() -> None:
             lines.append(streams(Path(folder) / "streams", options.streams, tokens=12))
         if options.only in (None, "polling"):
             lines.append(polling.row(Path(folder) / "polling", options.seconds))
-        if options.only in (None, "fairness"):
-            lines.append(fairness.row(Path(folder) / "fairness"))
+        lines += [row(Path(folder) / name) for name, row in ROWS.items() if options.only in (None, name)]
     sys.stdout.write("\n".join(lines) + "\n")
     if options.only is None:
         kept = REPORT.read_text().partition(MARK)[0]
