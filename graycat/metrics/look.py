@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import celeryconfig
 from graycat import store
@@ -17,6 +17,8 @@ from graycat.tasks.signatures import CONTROL, SD, model_queue, worker_queue
 TIMEOUT_S = 1.0
 #: Seconds that a look is good for, however many ask.
 FRESH_S = 0.5
+#: Failures that are shown.
+FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,31 @@ class QueueLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """How a task failed or expired; ``type`` is the error's, '' where an engine's own error has none."""
+
+    at_ms: int
+    task_id: str
+    kind: str
+    worker: str
+    state: str
+    status: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen. ``missed``: workers that fell silent; ``deliveries``: what webhooks are still to be told."""
+    """What was seen. ``missed``: workers that fell silent; ``deliveries``: what webhooks are still to be told.
+
+    ``failures``: the newest first.
+    """
 
     queues: dict[str, QueueLook]
     workers: list[WorkerStatus]
     missed: list[str]
     deliveries: int
     held: Held
+    failures: list[Failure] = field(default_factory=list)
 
 
 class Observer:
@@ -65,7 +84,8 @@ class Observer:
             pipe.zrange(store.DELIVERIES, 0, 0, withscores=True)
             pipe.time()
             pipe.smembers(store.TURNS)
-            deliveries, first, (seconds, micros), turns = pipe.execute()
+            pipe.xrevrange(store.FAILURES, count=FAILURES)
+            deliveries, first, (seconds, micros), turns, failures = pipe.execute()
         late_s = max(seconds + micros / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
         depths = self._records.depths(_names(workers, {name.decode() for name in turns}))
         queues = {}
@@ -75,7 +95,20 @@ class Observer:
             oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
             depth, consumers = sum(n for n, _ in mine), len(serving(workers, queue))
             queues[queue] = QueueLook(depth, oldest, consumers, queue in paused)
-        return Look(queues, workers, missed, deliveries, self._census.step())
+        return Look(queues, workers, missed, deliveries, self._census.step(), list(map(_failure, failures)))
+
+
+def _failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
+    at, fields = entry[0].decode(), {name.decode(): value.decode() for name, value in entry[1].items()}
+    return Failure(
+        at_ms=int(at.partition("-")[0]),
+        task_id=fields["task"],
+        kind=fields["kind"],
+        worker=fields["worker"],
+        state=fields["state"],
+        status=int(fields["status"]),
+        type=fields["type"],
+    )
 
 
 def _names(workers: list[WorkerStatus], turns: set[str]) -> list[str]:
