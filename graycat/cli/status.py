@@ -23,7 +23,7 @@ ANEW = "\x1b[H\x1b[J"
 
 @click.command()
 @click.option("--url", help="The server's address; default that of the settings (HOST, PORT).")
-@click.option("--token", help="GRAYCAT_METRICS_TOKEN's value, or an API token with the scope metrics or admin; others on "
+@click.option("--token", help="GRAYCAT_METRICS_TOKEN's value, or an API token with scope metrics or admin; others on "
               "this machine can see it here.")  # fmt: skip
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
 @click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, metavar="SECONDS",

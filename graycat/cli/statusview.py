@@ -45,8 +45,11 @@ def _queue(queue: dict[str, Any]) -> Row:
 def _worker(worker: dict[str, Any]) -> Row:
     state = worker["engine_state"] if worker["engine"] else "-"
     notes = ["paused"] if worker["paused"] else [] if worker["consuming"] else ["takes nothing"]
+    notes += [f"has left {', '.join(worker['left'])}"] if worker["left"] else []
+    notes += ["CRASH LOOP"] if worker["crash_loop"] else []
     notes += [f"{worker['failures']} failures in a row"] if worker["failures"] else []
-    notes += [worker["trouble"][:TROUBLE]] if worker["trouble"] else []
+    trouble = worker["trouble"] or (worker["last_failure"] if worker["failures"] else "")
+    notes += [trouble[:TROUBLE]] if trouble else []
     busy = f"{worker['busy']}/{worker['slots']}"
     return worker["name"], worker["engine"] or "-", state, busy, _gpu(worker), ", ".join(notes)
 

@@ -28,7 +28,7 @@ STREAM = "text/event-stream"
 #: What is told of a worker.
 WORKER_FIELDS = (
     *("name", "queues", "engine", "engine_state", "consuming", "paused", "slots", "busy", "models"),
-    *("gpu", "gpu_state", "failures", "trouble"),
+    *("gpu", "gpu_state", "left", "failures", "crash_loop", "last_failure", "retry_in_s", "trouble"),
 )
 
 
