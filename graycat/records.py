@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from graycat import events, store
+from graycat import events, store, taskids
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.lanes import Command, Scripts
 from graycat.recordreader import RecordReader
@@ -133,6 +133,9 @@ class TaskRecords(RecordReader):
 
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
+        if not taskids.is_of(task.id, task.kind):
+            # No worker with a user of its own for the broker could touch it.
+            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.taskids makes them")
         s = self._settings
         queue_ttl_s = task.queue_ttl_s if task.queue_ttl_s is not None else s.queue_ttl_s
         exec_timeout_s = task.exec_timeout_s if task.exec_timeout_s is not None else s.exec_timeout_s
