@@ -262,7 +262,9 @@ class TaskRecords(RecordReader):
 
     def unstick(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
-        return int(self._run("unstick", "", *queues))
+        names = list(queues)
+        # It is about no task, but a script's keys are looked at before it runs.
+        return int(self._run("unstick", taskids.of_nobody(names[0]), *names))
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

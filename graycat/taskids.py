@@ -26,6 +26,11 @@ def of_kind(kind: str, digest: str = "") -> str:
     return digits[int(digest[0], 16) % len(digits)] + digest[1:]
 
 
+def of_nobody(kind: str) -> str:
+    """Return what is the id of no task, and may be named where those of a kind may."""
+    return DIGITS.get(family(kind), DIGITS["llm"])[0]
+
+
 def of_any_kind(digest: str) -> dict[str, str]:
     """Return the id that a digest stands for in each family."""
     return {name: of_kind(name, digest) for name in DIGITS}

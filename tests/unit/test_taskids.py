@@ -30,6 +30,13 @@ def test_every_id_is_of_one_family() -> None:
     assert taskids.is_of("somebody-else-s", "llm.x")
 
 
+@pytest.mark.parametrize(("kind", "family"), [("llm.quick", "llm"), ("sd", "sd"), ("control", "llm")])
+def test_no_task_has_the_id_that_stands_for_none(kind: str, family: str) -> None:
+    task_id = taskids.of_nobody(kind)
+    assert fnmatchcase(task_id, taskids.PATTERNS[family])
+    assert len(task_id) < taskids.CHARS
+
+
 def test_a_digest_stands_for_one_id_in_each_family() -> None:
     digest = sha256(b"mine").hexdigest()[:32]
     ids = taskids.of_any_kind(digest)
