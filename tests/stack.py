@@ -94,9 +94,11 @@ class Stack:
         self._separately = separately
         #: What its commands are run by: a program of other rights, or in another network.
         self.prefix: list[str] = []
-        # Images cost each stack two processes; the tests of images ask for them.
-        self._given = {"RUN_SD": "false"} | dict(env or {})
-        for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick"))):
+        # Images cost each stack two processes, Flower one; the tests of these ask for them.
+        self._given = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false"} | dict(env or {})
+        if self._given.get("GRAYCAT_EXPORTER") != "true":
+            self.commands.pop("exporter")
+        for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick")), ("GRAYCAT_FLOWER", ("flower",))):
             if self._given.get(flag) == "false":
                 self.commands = {name: line for name, line in self.commands.items() if name not in names}
         self._popen: dict[str, subprocess.Popen[str]] = {}

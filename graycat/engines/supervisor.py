@@ -62,6 +62,9 @@ class Supervisor:
         #: What the engine said of itself when it last became ready.
         self.info: EngineInfo | None = None
         self.starts = 0
+        #: Seconds from its last start until it was ready; 0 until it was that once.
+        self.load_s = 0.0
+        self._started_at: float | None = None
         #: Why it is not ready; '' while all is well.
         self.trouble = ""
         #: Why it failed last, until that is forgiven.
@@ -149,6 +152,7 @@ class Supervisor:
         if self.state is State.DOWNLOADING:
             self.trouble = ""
         self.starts += 1
+        self._started_at = now
         self.state = State.LOADING
         if self._child is not None and listening(self.engine.url):
             # Some engines share a port without a word, and each gets half of the calls.
@@ -184,6 +188,9 @@ class Supervisor:
         except EngineLost:
             return
         self.state = State.READY
+        if self._started_at is not None:
+            # Not when it was only doubted.
+            self.load_s, self._started_at = now - self._started_at, None
         self._suspected = False
         self.trouble = ""
         self._ready_at = self._well_at = now

@@ -59,12 +59,19 @@ def resume_worker(_state: Any) -> dict[str, str]:
 @control_command(args=[("limit_s", float)], signature="[SECONDS]")
 def drain_worker(_state: Any, limit_s: float | None = None) -> dict[str, str]:
     """Have this worker take nothing more, finish what runs within a limit, hand back the rest, and end."""
-    # The way that a supervisor takes, too: Celery's warm shutdown.
+    within = ""
+    if (runtime := _runtime()) is not None:
+        runtime.paused = True
+        if limit_s is not None:
+            runtime.grace_s = float(limit_s)
+        within = f"finishes what runs within {runtime.grace_s:g} s, then "
+    logger.warning("worker drains", extra={"limit_s": limit_s})
+    # The way that a supervisor takes, too: Celery's warm shutdown. Last: it may act at once, by what is set above.
     os.kill(os.getpid(), signal.SIGTERM)
-    if (runtime := _runtime()) is None:
-        return {"ok": "ends"}
-    runtime.paused = True
-    if limit_s is not None:
-        runtime.grace_s = float(limit_s)
-    logger.warning("worker drains", extra={"limit_s": runtime.grace_s})
-    return {"ok": f"finishes what runs within {runtime.grace_s:g} s, then ends"}
+    return {"ok": f"{within}ends"}
+
+
+@control_command(name="shutdown")
+def end_worker(_state: Any, **_: Any) -> dict[str, str]:
+    """Have this worker end as when it is drained: Celery's own, as Flower's button sends it, would give no grace."""
+    return drain_worker(_state)

@@ -82,3 +82,11 @@ def test_commands_say_what_they_take(name: str, arguments: list[Any], signature:
     meta = Panel.meta[name]
     assert (meta.type, meta.args or [], meta.signature or "") == ("control", arguments, signature)
     assert meta.help
+
+
+def test_celery_s_own_shutdown_is_a_drain(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))
+    # As Flower's button and ``celery control shutdown`` send it.
+    Panel.data["shutdown"](None, msg="Got shutdown from remote")
+    assert (runtime.paused, sent) == (True, [signal.SIGTERM])
