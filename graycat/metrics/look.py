@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import celeryconfig
 from graycat import store
+from graycat.batches.records import BatchRecords
 from graycat.fleet import WorkerStatus, present, serving
+from graycat.metrics.batchlook import BatchLook, look_at
 from graycat.metrics.census import Census, Held
 from graycat.records import TaskRecords
 from graycat.settings import Settings
@@ -58,6 +60,7 @@ class Look:
     deliveries: int
     held: Held
     failures: list[Failure] = field(default_factory=list)
+    batches: BatchLook = field(default_factory=BatchLook)
 
 
 class Observer:
@@ -67,6 +70,7 @@ class Observer:
         self._client = store.connect(settings, timeout_s=TIMEOUT_S)
         self._looking = threading.Lock()
         self._records = TaskRecords(self._client, settings)
+        self._batches = BatchRecords(self._client, settings)
         self._census = Census(self._client)
         self._seen: tuple[float, Look] | None = None
 
@@ -79,7 +83,7 @@ class Observer:
             return self._seen[1]
 
     def _look(self) -> Look:
-        """Look, in three round trips: a busy web process has each of them wait for its turn."""
+        """Look, in few round trips: a busy web process has each of them wait for its turn."""
         with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.zrange(store.FLEET, 0, -1, withscores=True)
             pipe.smembers(store.PAUSED_QUEUES)
@@ -98,8 +102,10 @@ class Observer:
         workers, missed = present(seen_at, reports if seen_at else ())
         depths = self._records.depths(_names(workers, {name.decode() for name in turns}))
         late_s = max(clock[0] + clock[1] / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
+        batches = look_at(self._batches, clock[0] * 1000)
         queues = _queues(workers, depths, {name.decode() for name in paused}, late_s)
-        return Look(queues, workers, missed, deliveries, self._census.count(sizes), list(map(_failure, failures)))
+        held = self._census.count(sizes)
+        return Look(queues, workers, missed, deliveries, held, list(map(_failure, failures)), batches)
 
 
 def _queues(
