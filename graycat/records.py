@@ -32,7 +32,6 @@ SCRIPTS = (
     "listen",
     "unstick",
     "withdraw",
-    "depths",
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -278,15 +277,6 @@ class TaskRecords(RecordReader):
         names = list(queues)
         # It is about no task, but a script's keys are looked at before it runs.
         return int(self._run("unstick", taskids.of_nobody(names[0]), *names))
-
-    def depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
-        """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
-
-        Those that wait aside for their owner's turn are among them. Raises BrokerUnavailable.
-        """
-        reply = list(map(int, self._run("depths", "", *queues)))
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""
