@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,3 +106,13 @@ class LimitSettings:
     webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """Schedules: batches by the clock."""
+
+    #: Seconds between two looks at what is due.
+    schedule_tick_s: float = 5.0
+    #: The file of the schedules that its operator writes; where there is none, schedules come by REST alone.
+    schedules_file: Path = Path("schedules.toml")

@@ -14,7 +14,7 @@ import honcho.environ
 
 from graycat import brokeraddress
 from graycat.errors import SettingsError
-from graycat.settinggroups import EngineSettings, LimitSettings
+from graycat.settinggroups import EngineSettings, LimitSettings, ScheduleSettings
 
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
@@ -24,6 +24,7 @@ POSITIVE = (
     *("record_ttl_s", "events_ttl_s", "artifact_ttl_s", "max_image_body_bytes"),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
     *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels"),
+    "schedule_tick_s",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 #: A shorter key of the webhooks' secrets, or of the engines, can be guessed.
@@ -32,7 +33,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings):
+class Settings(EngineSettings, LimitSettings, ScheduleSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settinggroups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.

@@ -17,6 +17,8 @@ from graycat.settings import Settings, variable
 
 #: Every key but Celery's own begins so.
 PREFIX = "graycat:"
+#: What the beats share begins so: their lock, and when they last ticked.
+BEAT = PREFIX + "beat:"
 #: Ids of unfinished tasks, by the time they were submitted.
 LIVE_TASKS = PREFIX + "live"
 #: How long tasks take, by kind (ms).

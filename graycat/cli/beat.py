@@ -1,0 +1,51 @@
+"""``graycat beat``: the clock that has schedules looked at. Any number may run; one of them ticks."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from typing import Any
+
+import click
+import redis
+from celery import Celery
+from celery.beat import Service
+from kombu.exceptions import OperationalError
+
+from graycat import log, store
+from graycat.celeryapp import create_celery
+from graycat.schedules.ticker import AGAIN_S, LockLost
+from graycat.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+def beat() -> None:
+    """Have what is due by the schedules submitted; of several beats, one does so at a time."""
+    settings = Settings.from_env()
+    store.check(settings)
+    log.setup(settings)
+    # Celery's loop ends at these, and lets go of the lock.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    run(create_celery(settings))
+
+
+def _stop(*_: Any) -> None:
+    sys.exit(0)
+
+
+def run(app: Celery) -> None:
+    """Tick until SystemExit; a broker that is away, or a lock that another has, is waited for."""
+    pause = threading.Event()
+    while True:
+        try:
+            Service(app, scheduler_cls=app.conf.beat_scheduler).start()
+            return
+        except (redis.RedisError, OperationalError, OSError, LockLost) as error:
+            # redis-py's words for a lost connection may hold an address, never a password.
+            logger.warning("beat begins again", extra={"reason": type(error).__name__})
+            pause.wait(AGAIN_S)

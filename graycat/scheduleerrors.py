@@ -1,0 +1,26 @@
+"""Errors about schedules; ``graycat.errors`` shows where they stand in the tree."""
+
+from __future__ import annotations
+
+from graycat.errors import RequestError
+
+
+class InvalidSchedule(RequestError):
+    """Raised when a schedule cannot be used; the message names its field."""
+
+    type = "invalid_schedule"
+
+
+class ScheduleNotFound(RequestError):
+    """Raised when the caller has no schedule of the name."""
+
+    status, type = 404, "schedule_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("you have no schedule of this name; GET /schedules lists those that you have")
+
+
+class ScheduleExists(RequestError):
+    """Raised when another schedule has the name, or when the schedule is one of the file's."""
+
+    status, type = 409, "schedule_exists"

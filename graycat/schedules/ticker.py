@@ -1,0 +1,51 @@
+"""RedBeat as graycat runs it: a beat that loses its broker or its lock begins again, instead of ending."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+from redbeat import RedBeatScheduler
+from redbeat.schedulers import get_redis
+
+from graycat.errors import GraycatError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two tries while the broker is away.
+AGAIN_S = 1.0
+#: Messages that may wait in a queue; behind those, a tick more says nothing.
+MOST_WAITING = 32
+
+
+class LockLost(GraycatError):
+    """Raised when another beat has the lock, or nobody: the broker was away for longer than it holds."""
+
+
+class Ticker(RedBeatScheduler):
+    """RedBeat, with three of its habits mended. Raises LockLost, and what redis-py raises."""
+
+    _ticked = False
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:
+        """Send what is due; return the seconds until the next tick."""
+        # Celery only logs what goes wrong while RedBeat waits for its lock: it would go on without.
+        if self.lock_key and self.lock is None:
+            raise LockLost("the lock could not be taken")
+        try:
+            pause_s = super().tick(*args, **kwargs)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            # A beat that began again would have to wait until its own lock has run out.
+            logger.warning("broker unavailable", extra={"reason": type(error).__name__})
+            return AGAIN_S
+        if not self._ticked:
+            self._ticked = True
+            logger.info("beat ticks")
+        return pause_s
+
+    def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Send an entry's task, unless its queue is full of messages that nobody takes."""
+        if get_redis(self.app).llen(entry.options["queue"]) >= MOST_WAITING:
+            return self.reserve(entry) if advance else None
+        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
