@@ -14,7 +14,7 @@ import honcho.environ
 
 from graycat import brokeraddress
 from graycat.errors import SettingsError
-from graycat.settinggroups import EngineSettings, LimitSettings, ScheduleSettings
+from graycat.settinggroups import BatchSettings, EngineSettings, LimitSettings, ScheduleSettings
 
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
@@ -24,6 +24,7 @@ POSITIVE = (
     *("record_ttl_s", "events_ttl_s", "artifact_ttl_s", "max_image_body_bytes"),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
     *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels"),
+    *("batch_max_items", "batch_max_live", "batch_ttl_s"),
     "schedule_tick_s",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
@@ -33,7 +34,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings, ScheduleSettings):
+class Settings(EngineSettings, LimitSettings, BatchSettings, ScheduleSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settinggroups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
@@ -158,8 +159,9 @@ class Settings(EngineSettings, LimitSettings, ScheduleSettings):
         """Return every secret among the settings, for the log's redaction."""
         items = [item.strip() for item in self.api_tokens.split(",")]
         named = [item.partition(":")[2] or item for item in items]
+        stores = [item.partition("=")[2] for item in self.batch_stores.split(",")]
         models = f"{self.model_url},{self.sd_model_url},{self.lora_url},{self.vae_url}".replace(",", " ").split()
-        urls = (self.redis_url, self.artifacts_url, self.a1111_url, *models)
+        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.batch_dir, *stores, *models)
         in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
