@@ -24,3 +24,12 @@ class ScheduleExists(RequestError):
     """Raised when another schedule has the name, or when the schedule is one of the file's."""
 
     status, type = 409, "schedule_exists"
+
+
+class TooManySchedules(RequestError):
+    """Raised when an API token has as many schedules as it may."""
+
+    status, type = 429, "too_many_schedules"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"you have {most} schedules, and may have no more; remove one first")

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -16,6 +17,10 @@ from kombu.exceptions import OperationalError
 
 from graycat import log, store
 from graycat.celeryapp import create_celery
+from graycat.errors import BrokerUnavailable
+from graycat.schedules import file
+from graycat.schedules.definition import Schedule
+from graycat.schedules.records import ScheduleRecords
 from graycat.schedules.ticker import AGAIN_S, LockLost
 from graycat.settings import Settings
 
@@ -28,14 +33,30 @@ def beat() -> None:
     settings = Settings.from_env()
     store.check(settings)
     log.setup(settings)
+    schedules = file.load(settings)
     # Celery's loop ends at these, and lets go of the lock.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    sync(settings, schedules)
     run(create_celery(settings))
 
 
 def _stop(*_: Any) -> None:
     sys.exit(0)
+
+
+def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
+    """Have the broker hold the schedules of the file; one that is away is waited for."""
+    pause = threading.Event()
+    client = store.connect(settings)
+    records = ScheduleRecords(client, settings)
+    while True:
+        try:
+            file.sync(records, schedules)
+            client.close()
+            return
+        except BrokerUnavailable:
+            pause.wait(AGAIN_S)
 
 
 def run(app: Celery) -> None:

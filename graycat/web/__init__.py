@@ -22,10 +22,11 @@ from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.limits import Limiter
 from graycat.records import TaskRecords
+from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import allowance, errors, health, openapi
-from graycat.web.api import events, tasks, tokens, webhooks
+from graycat.web.api import events, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -58,6 +59,7 @@ class Extension:
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
+    schedules: ScheduleRecords
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -116,6 +118,7 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         deliveries=Deliveries(client),
         limiter=Limiter(client),
+        schedules=ScheduleRecords(client, settings),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)
@@ -132,6 +135,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(events.bp)
     app.register_blueprint(webhooks.bp)
     app.register_blueprint(task_images.bp)
+    app.register_blueprint(schedules.bp)
     app.register_blueprint(openapi.bp)
     app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]
     hub.start()

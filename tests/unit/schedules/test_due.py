@@ -64,7 +64,8 @@ def within(cron: Cron, begin: int, end: int) -> list[int]:
 
 def simulate(timing: Timing, begin: int, end: int, every_s: int) -> tuple[list[int], int]:
     """Look at a schedule every so often; return what was fired, and the last mark."""
-    mark, fired = begin - 1, []
+    mark = begin - 1
+    fired: list[int] = []
     for now in range(begin, end, every_s):
         found = due(timing, mark, now)
         assert found.passed_over is None
@@ -162,7 +163,8 @@ def test_however_looks_are_spread_no_time_is_fired_twice_and_all_fires_every_one
     expression, zone, begin, missed, jitter_s, pauses
 ) -> None:
     timing = Timing(Cron(expression, zone), missed, jitter_s, "x")
-    mark, now, fired = begin, begin, []
+    mark, now = begin, begin
+    fired: list[int] = []
     for pause in pauses:
         now += pause * 37
         found = due(timing, mark, now)
@@ -215,8 +217,8 @@ def test_a_mistake_is_named(expression, zone, words) -> None:
         Cron(expression, zone)
 
 
-def hourly(missed: str, **options: int) -> Timing:
-    return Timing(Cron("0 * * * *", "UTC"), missed, **options)
+def hourly(missed: str, jitter_s: int = 0) -> Timing:
+    return Timing(Cron("0 * * * *", "UTC"), missed, jitter_s)
 
 
 #: A full hour.
