@@ -1,7 +1,7 @@
 """A real browser for tests: headless Chromium, driven by Playwright.
 
-The browser is Debian's (package ``chromium``), never one that Playwright downloads. Where it is missing, tests are skipped
-at home and fail in CI.
+The browser is Debian's (package ``chromium``), never one that Playwright downloads. Where it is missing, tests are
+skipped at home and fail in CI.
 """
 
 from __future__ import annotations

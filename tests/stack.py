@@ -233,7 +233,7 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """Kill one process with SIGKILL; returns when it is gone."""
-        pid = self.processes()[name]
+        pid = self._popen[name].pid if name in self._popen else self.processes()[name]
         os.kill(pid, signal.SIGKILL)
         if name in self._popen:
             self._popen[name].wait(STOP_S)

@@ -21,7 +21,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.schedules import file
 from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
-from graycat.schedules.ticker import AGAIN_S, LockLost
+from graycat.schedules.ticker import AGAIN_S
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def run(app: Celery) -> None:
         try:
             Service(app, scheduler_cls=app.conf.beat_scheduler).start()
             return
-        except (redis.RedisError, OperationalError, OSError, LockLost) as error:
+        except (redis.RedisError, OperationalError, OSError) as error:
             # redis-py's words for a lost connection may hold an address, never a password.
             logger.warning("beat begins again", extra={"reason": type(error).__name__})
             pause.wait(AGAIN_S)

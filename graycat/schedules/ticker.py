@@ -8,8 +8,7 @@ from typing import Any
 import redis
 from redbeat import RedBeatScheduler
 from redbeat.schedulers import get_redis
-
-from graycat.errors import GraycatError
+from redis.exceptions import LockNotOwnedError
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +18,8 @@ AGAIN_S = 1.0
 MOST_WAITING = 32
 
 
-class LockLost(GraycatError):
-    """Raised when another beat has the lock, or nobody: the broker was away for longer than it holds."""
-
-
 class Ticker(RedBeatScheduler):
-    """RedBeat, with three of its habits mended. Raises LockLost, and what redis-py raises."""
+    """RedBeat, with three of its habits mended. Raises what redis-py raises: where its lock is lost, LockError."""
 
     _ticked = False
 
@@ -32,7 +27,7 @@ class Ticker(RedBeatScheduler):
         """Send what is due; return the seconds until the next tick."""
         # Celery only logs what goes wrong while RedBeat waits for its lock: it would go on without.
         if self.lock_key and self.lock is None:
-            raise LockLost("the lock could not be taken")
+            raise LockNotOwnedError("the lock could not be taken")
         try:
             pause_s = super().tick(*args, **kwargs)
         except (redis.ConnectionError, redis.TimeoutError) as error:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat import errors, taskerrors, tokenerrors
+from graycat import errors, scheduleerrors, taskerrors, tokenerrors
 from graycat.errors import GraycatError
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
@@ -39,6 +39,10 @@ KNOWN = [
     (tokenerrors.TokenNotFound(), 404, "token_not_found", None),
     (tokenerrors.TokenNameTaken("no"), 409, "token_name_taken", None),
     (tokenerrors.LimitExceeded("no", 7), 429, "limit_exceeded", 7),
+    (scheduleerrors.InvalidSchedule("no"), 400, "invalid_schedule", None),
+    (scheduleerrors.ScheduleNotFound(), 404, "schedule_not_found", None),
+    (scheduleerrors.ScheduleExists("no"), 409, "schedule_exists", None),
+    (scheduleerrors.TooManySchedules(200), 429, "too_many_schedules", None),
     (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]
