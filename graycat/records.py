@@ -30,6 +30,7 @@ SCRIPTS = (
     "place",
     "listen",
     "unstick",
+    "withdraw",
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -55,6 +56,8 @@ class NewTask:
     exec_timeout_s: float | None = None
     #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
     shown: Mapping[str, str] | None = None
+    #: Whether a task with ``shown`` is on its owner's list.
+    listed: bool = True
     #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
     webhook: str = ""
     metadata: str = ""
@@ -147,7 +150,7 @@ class TaskRecords(RecordReader):
         fields |= {name: text for name in ("webhook", "metadata") if (text := getattr(task, name))}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
-        listed_ms = LISTED_MS if task.shown is not None else 0
+        listed_ms = LISTED_MS if task.shown is not None and task.listed else 0
         arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, task.owner, listed_ms, *pairs)
         created = self._run("create", task.id, *arguments, queue=task.queue)
         if created == -1:
@@ -239,6 +242,10 @@ class TaskRecords(RecordReader):
         """Ask a task to stop; return its state now and the worker that runs it ('' where nobody does)."""
         reply = self._run("cancel", task_id, how.value)
         return reply[0].decode(), reply[1].decode()
+
+    def withdraw(self, task_id: str) -> bool:
+        """Cancel a task that waits; False where it does not: one that runs goes on."""
+        return self._run("withdraw", task_id) == 1
 
     def expire(self, task_id: str) -> bool:
         """End a task that is past its queue deadline and never started; False where it is not."""

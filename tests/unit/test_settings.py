@@ -15,6 +15,13 @@ from tests.unit.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
+    ("schedule_tick_s", "GRAYCAT_SCHEDULE_TICK_S", "0.5", 0.5),
+    ("schedules_file", "GRAYCAT_SCHEDULES_FILE", "/etc/graycat/s.toml", Path("/etc/graycat/s.toml")),
+    ("batch_dir", "GRAYCAT_BATCH_DIR", "/srv/batches", "/srv/batches"),
+    ("batch_stores", "GRAYCAT_BATCH_STORES", "art=s3://bucket/art", "art=s3://bucket/art"),
+    ("batch_max_items", "GRAYCAT_BATCH_MAX_ITEMS", "50", 50),
+    ("batch_max_live", "GRAYCAT_BATCH_MAX_LIVE", "5", 5),
+    ("batch_ttl_s", "GRAYCAT_BATCH_TTL_S", "60", 60.0),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
     ("max_image_body_bytes", "GRAYCAT_MAX_IMAGE_BODY_BYTES", "2000", 2000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),
@@ -37,13 +44,6 @@ READ = [
     ("artifact_ttl_s", "GRAYCAT_ARTIFACT_TTL_S", "60", 60.0),
     ("webhook_key", "GRAYCAT_WEBHOOK_KEY", "sixteen-letters!", "sixteen-letters!"),
     ("webhook_allow", "GRAYCAT_WEBHOOK_ALLOW", "hooks.lan:9000,10.0.0.0/8", "hooks.lan:9000,10.0.0.0/8"),
-    ("batch_dir", "GRAYCAT_BATCH_DIR", "/srv/batches", "/srv/batches"),
-    ("batch_stores", "GRAYCAT_BATCH_STORES", "art=s3://bucket/art", "art=s3://bucket/art"),
-    ("batch_max_items", "GRAYCAT_BATCH_MAX_ITEMS", "50", 50),
-    ("batch_max_live", "GRAYCAT_BATCH_MAX_LIVE", "5", 5),
-    ("batch_ttl_s", "GRAYCAT_BATCH_TTL_S", "60", 60.0),
-    ("schedule_tick_s", "GRAYCAT_SCHEDULE_TICK_S", "0.5", 0.5),
-    ("schedules_file", "GRAYCAT_SCHEDULES_FILE", "/etc/graycat/s.toml", Path("/etc/graycat/s.toml")),
     ("lease_s", "GRAYCAT_LEASE_S", "2.5", 2.5),
     ("llm_gpus", "LLM_GPUS", "0,1", "0,1"),
     ("sd_gpus", "SD_GPUS", "auto", "auto"),
