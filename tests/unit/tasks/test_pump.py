@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from graycat import store
 from graycat.engines.http import Stop
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
-from graycat.records import Attempt, Batch, TaskRecords, Verdict
+from graycat.publisher import Publisher, Settled
+from graycat.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
+from graycat.tasks import pump as pump_module
 from graycat.tasks.pump import Flow, StreamPump
 from tests.unit.helpers import PATIENCE_S, Valkey, chunks, eventually, outcome_of, sse, started
 from tests.unit.wires import LAST_CHUNK, Wire, chunk
@@ -17,21 +20,31 @@ ERROR = b'{"error":{"code":500,"message":"context shift is off"}}'
 
 
 class WatchedRecords(TaskRecords):
-    """Records that note what is published together, and can hold the pump there."""
+    """Records with a publisher that notes what is published together, and can hold the pump there."""
 
     def __init__(self, broker: Valkey, settings: Settings) -> None:
         super().__init__(broker.client, settings)
+        self.publisher = WatchedPublisher(broker.client, self)
         self.rounds: list[dict[str, list[bytes]]] = []
         self.open = threading.Event()
         self.open.set()
         self.error: Exception | None = None
 
-    def publish_all(self, batches: Sequence[Batch]) -> list[Verdict]:
-        self.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
-        assert self.open.wait(PATIENCE_S)
-        if self.error is not None:
-            raise self.error
-        return super().publish_all(batches)
+
+class WatchedPublisher(Publisher):
+    """The publisher of watched records."""
+
+    def __init__(self, client: store.Broker, watched: WatchedRecords) -> None:
+        super().__init__(client, watched)
+        self.watched = watched
+
+    def publish(self, batches: Sequence[Batch]) -> Settled:
+        watched = self.watched
+        watched.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
+        assert watched.open.wait(PATIENCE_S)
+        if watched.error is not None:
+            raise watched.error
+        return super().publish(batches)
 
 
 class Streaming:
@@ -60,7 +73,7 @@ def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
 
 @pytest.fixture
 def pump(watched: WatchedRecords) -> StreamPump:
-    return StreamPump(watched)
+    return StreamPump(watched.publisher)
 
 
 @pytest.fixture
@@ -110,6 +123,33 @@ def test_what_arrives_together_is_published_together(begin, watched: WatchedReco
         streaming.wire.end()
         streaming.over()
     assert watched.rounds[1:] == [{streaming.id: sse("a", "b") for streaming in streams}]
+
+
+def test_tokens_that_come_a_moment_apart_are_published_together(begin, watched: WatchedRecords, monkeypatch) -> None:
+    monkeypatch.setattr(pump_module, "TOGETHER_S", PATIENCE_S)
+    streams = [begin() for _ in range(3)]
+    for streaming in streams:
+        streaming.wire.say(*sse("a", stop=False))
+    eventually(lambda: watched.rounds)
+    assert watched.rounds == [{streaming.id: sse("a", stop=False) for streaming in streams}]
+    # Who waits for another stream does not wait for one that ends.
+    streams[0].wire.say(*sse("b"))
+    streams[0].wire.end()
+    assert streams[0].over().events == sse("b")
+
+
+def test_one_stream_waits_for_nobody(begin, watched: WatchedRecords, monkeypatch) -> None:
+    monkeypatch.setattr(pump_module, "TOGETHER_S", 10 * PATIENCE_S)
+    streaming = begin()
+    streaming.wire.say(*sse("a", stop=False))
+    eventually(lambda: chunks(watched, streaming.id) == sse("a", stop=False))
+
+
+def test_a_cancelled_stream_that_says_nothing_more_is_stopped_soon(begin, watched: WatchedRecords) -> None:
+    streaming = begin()
+    watched.cancel(streaming.id)
+    streaming.wire.say(*sse("the last", stop=False))
+    assert streaming.wire.engine.recv(1) == b""
 
 
 def test_what_came_with_the_headers_is_published_at_once(begin, watched: WatchedRecords) -> None:
@@ -227,7 +267,7 @@ def test_an_error_event_that_makes_no_sense_is_nonsense(begin, error: bytes) -> 
 
 def test_without_a_broker_a_stream_ends_and_the_pump_goes_on(mortal_broker: Valkey) -> None:
     records = WatchedRecords(mortal_broker, mortal_broker.settings)
-    pump = StreamPump(records)
+    pump = StreamPump(records.publisher)
     streaming, silent = (Streaming(pump, started(records)) for _ in range(2))
     streaming.wire.say(b"data: 1\n\n")
     eventually(lambda: chunks(records, streaming.id))
