@@ -14,8 +14,8 @@ QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
 #: What each kind of worker takes, in this order.
 WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "sd.batch"), "control": ("control",)}
 
-#: A beat that has not ticked for this many seconds may be replaced by another.
-BEAT_LOCK_S = 15.0
+#: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
+BEAT_TICKS, BEAT_LOCK_S = 3, 5.0
 #: A tick that no worker took in so many seconds is dropped.
 EXPIRE_TICK_S = 60
 #: The most slots of one engine that a worker can fill; threads are made when they are needed.
@@ -135,7 +135,7 @@ def _beat(settings: Settings) -> dict[str, Any]:
         "redbeat_redis_url": settings.broker_url,
         "redbeat_key_prefix": store.BEAT,
         # A beat that was killed is replaced after this long (by default after 25 minutes).
-        "redbeat_lock_timeout": max(BEAT_LOCK_S, 3 * settings.schedule_tick_s),
+        "redbeat_lock_timeout": max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s),
         # RedBeat would take broker_transport_options, which mean nothing to redis-py.
         "redbeat_redis_options": {"socket_connect_timeout": 1, "socket_timeout": 5, "health_check_interval": 10},
     }

@@ -33,6 +33,8 @@ def beat() -> None:
     settings = Settings.from_env()
     store.check(settings)
     log.setup(settings)
+    # A lock that could not be waited for is told by the ticker; Celery would add a traceback.
+    logging.getLogger("celery.utils.dispatch.signal").setLevel(logging.CRITICAL)
     schedules = file.load(settings)
     # Celery's loop ends at these, and lets go of the lock.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -170,30 +170,6 @@ class InvalidWebhook(RequestError):
     type = "invalid_webhook"
 
 
-class InvalidSchedule(RequestError):
-    """Raised when a schedule's times cannot be used; the message names the field."""
-
-    type = "invalid_schedule"
-
-
-class ScheduleNotFound(RequestError):
-    """Raised when you have no schedule of this name."""
-
-    type = "schedule_not_found"
-
-
-class ScheduleExists(RequestError):
-    """Raised when another schedule has the name, or when it is one of the server's file."""
-
-    type = "schedule_exists"
-
-
-class TooManySchedules(RequestError):
-    """Raised when the API token has as many schedules as it may."""
-
-    type = "too_many_schedules"
-
-
 class LimitExceeded(RequestError):
     """Raised when the API token has spent its allowance; without ``retry_after_s``, the request asks for too much."""
 

@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import suppress
 
 from redis.exceptions import LockError
+from redis.lock import Lock
 
 from graycat import store
 from graycat.batcherrors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
@@ -24,8 +25,8 @@ from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: One that fires and has done no schedule for this many seconds has died.
-HELD_S = 60
+#: One that fires and has submitted nothing for this many seconds is taken for dead; where it lives, no harm is done.
+HELD_S = 10
 #: Times of one schedule that may wait for the batch before them.
 MOST_QUEUED = 100
 
@@ -50,8 +51,7 @@ class Firing:
                 return outcomes
             try:
                 for state in self._schedules.states():
-                    lock.reacquire()
-                    outcomes += self._fire(state, self._schedules.now() if now is None else now)
+                    outcomes += self._fire(state, self._schedules.now() if now is None else now, lock)
                 self._client.set(store.FIRED_AT, self._schedules.now())
             except LockError:
                 # Somebody thinks that we have died, and does the rest.
@@ -61,8 +61,9 @@ class Firing:
                     lock.release()
         return outcomes
 
-    def _fire(self, state: State, now: int) -> Counter[str]:
+    def _fire(self, state: State, now: int, lock: Lock) -> Counter[str]:
         outcomes: Counter[str] = Counter()
+        lock.reacquire()
         if state.paused:
             return outcomes
         found = due(state.schedule.timing(), state.mark, now)
@@ -78,6 +79,7 @@ class Firing:
             if outcome is None:
                 break
             outcomes[outcome] += 1
+            lock.reacquire()
         return outcomes
 
     def _submit(self, state: State, time: int, crowd: int) -> str | None:

@@ -46,6 +46,8 @@ QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
     | {"sdapi.progress"}
 )
+#: What has routes: each a module with its blueprint ``bp``.
+PARTS = (llamacpp, openai, sdapi, images, health, tasks, tokens, events, webhooks, task_images, schedules, openapi)
 
 
 @dataclass
@@ -125,18 +127,8 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(_end)
     app.after_request(allowance.tell)
     errors.init_app(app)
-    app.register_blueprint(llamacpp.bp)
-    app.register_blueprint(openai.bp)
-    app.register_blueprint(sdapi.bp)
-    app.register_blueprint(images.bp)
-    app.register_blueprint(health.bp)
-    app.register_blueprint(tasks.bp)
-    app.register_blueprint(tokens.bp)
-    app.register_blueprint(events.bp)
-    app.register_blueprint(webhooks.bp)
-    app.register_blueprint(task_images.bp)
-    app.register_blueprint(schedules.bp)
-    app.register_blueprint(openapi.bp)
+    for part in PARTS:
+        app.register_blueprint(part.bp)
     app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]
     hub.start()
     return app

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.client import Client, InvalidArgument, UnexpectedReply
-from graycat.client.errors import InvalidSchedule, ScheduleExists, ScheduleNotFound
+from graycat.client.errors import RequestError
 from tests.unit.client.scripted import says
 from tests.unit.servers import http_server
 
@@ -22,16 +22,19 @@ def test_a_schedule_is_added_found_stopped_and_removed(there: Client) -> None:
     assert not schedules.resume("nightly")["paused"]
     assert schedules.run_now("nightly", "k") == schedules.run_now("nightly", "k") != schedules.run_now("nightly")
     schedules.remove("nightly")
-    with pytest.raises(ScheduleNotFound):
+    with pytest.raises(RequestError) as caught:
         schedules.get("nightly")
+    assert (caught.value.status, caught.value.type) == (404, "schedule_not_found")
 
 
 def test_what_the_server_refuses_is_raised_by_its_name(there: Client) -> None:
-    with pytest.raises(InvalidSchedule, match="bad hour"):
+    with pytest.raises(RequestError, match="bad hour") as caught:
         there.schedules.put("nightly", BODY | {"cron": "0 25 * * *"})
+    assert caught.value.type == "invalid_schedule"
     there.schedules.put("nightly", BODY)
-    with pytest.raises(ScheduleExists):
+    with pytest.raises(RequestError) as caught:
         there.schedules.put("nightly", BODY | {"overlap": "queue"})
+    assert (caught.value.status, caught.value.type) == (409, "schedule_exists")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "ä"])
