@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from graycat.credentials import Credentials
 from graycat.mintedtokens import Grant
@@ -29,7 +28,7 @@ def mint(broker: Valkey) -> Callable[..., dict[str, str]]:
     return minted
 
 
-def test_a_schedule_lives_from_its_addition_to_its_removal(web: FlaskClient) -> None:
+def test_a_schedule_lives_from_its_addition_to_its_removal(web) -> None:
     added = web.post("/schedules", json=NIGHTLY | {"window": "01:00-06:00", "max_gpus": 2, "jitter_s": 60})
     assert (added.status_code, added.headers["Location"]) == (201, "/schedules/nightly")
     view = added.json
@@ -44,7 +43,7 @@ def test_a_schedule_lives_from_its_addition_to_its_removal(web: FlaskClient) -> 
     assert (gone.status_code, gone.json["error"]["type"]) == (404, "schedule_not_found")
 
 
-def test_the_same_again_is_the_same_and_another_is_refused_unless_it_is_put(web: FlaskClient) -> None:
+def test_the_same_again_is_the_same_and_another_is_refused_unless_it_is_put(web) -> None:
     assert web.post("/schedules", json=NIGHTLY).status_code == 201
     assert web.post("/schedules", json=NIGHTLY).status_code == 200
     other = {name: value for name, value in NIGHTLY.items() if name != "name"} | {"overlap": "queue"}
@@ -67,14 +66,14 @@ def test_the_same_again_is_the_same_and_another_is_refused_unless_it_is_put(web:
         (NIGHTLY | {"name": "a/b"}, "invalid_schedule", "'name'"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_kept(web: FlaskClient, body, kind, words) -> None:
+def test_what_is_wrong_is_said_before_anything_is_kept(web, body, kind, words) -> None:
     refused = web.post("/schedules", json=body)
     assert (refused.status_code, refused.json["error"]["type"]) == (400, kind)
     assert words in refused.json["error"]["message"]
     assert web.get("/schedules").json == {"schedules": []}
 
 
-def test_coming_times_are_told_in_the_zone(web: FlaskClient) -> None:
+def test_coming_times_are_told_in_the_zone(web) -> None:
     web.post("/schedules", json=NIGHTLY | {"timezone": "Asia/Kolkata"})
     found = web.get("/schedules/nightly/next").json
     assert (found["timezone"], len(found["times"])) == ("Asia/Kolkata", 5)
@@ -84,7 +83,7 @@ def test_coming_times_are_told_in_the_zone(web: FlaskClient) -> None:
         assert web.get(f"/schedules/nightly/next?count={count}").status_code == 400
 
 
-def test_a_run_by_hand_is_a_batch_and_with_a_key_it_is_one_batch(web: FlaskClient) -> None:
+def test_a_run_by_hand_is_a_batch_and_with_a_key_it_is_one_batch(web) -> None:
     web.post("/schedules", json=NIGHTLY)
     first = web.post("/schedules/nightly/run", headers={"Idempotency-Key": "monday"})
     again = web.post("/schedules/nightly/run", headers={"Idempotency-Key": "monday"})
@@ -97,7 +96,7 @@ def test_a_run_by_hand_is_a_batch_and_with_a_key_it_is_one_batch(web: FlaskClien
     assert web.post("/schedules/other/run").status_code == 404
 
 
-def test_who_may_not_is_told_what_for(web: FlaskClient, mint) -> None:
+def test_who_may_not_is_told_what_for(web, mint) -> None:
     reader, batcher = mint("reader", "sd"), mint("batcher", "batch")
     assert web.get("/schedules", headers=reader).status_code == 403
     assert web.get("/schedules", headers=batcher).status_code == 200
@@ -106,7 +105,7 @@ def test_who_may_not_is_told_what_for(web: FlaskClient, mint) -> None:
     assert "'sd'" in refused.json["error"]["message"]
 
 
-def test_only_an_admin_sees_and_stops_what_others_have(web: FlaskClient, mint) -> None:
+def test_only_an_admin_sees_and_stops_what_others_have(web, mint) -> None:
     web.post("/schedules", json=NIGHTLY)
     admin, stranger = mint("root", "batch", "sd", "admin"), mint("stranger", "batch", "sd")
     assert web.get("/schedules/nightly", headers=stranger).status_code == 404
@@ -119,7 +118,7 @@ def test_only_an_admin_sees_and_stops_what_others_have(web: FlaskClient, mint) -
     assert web.post("/schedules?owner=a:b", json=NIGHTLY, headers=admin).status_code == 400
 
 
-def test_without_a_broker_nothing_is_promised(web_without_broker: FlaskClient) -> None:
+def test_without_a_broker_nothing_is_promised(web_without_broker) -> None:
     for method, path in (("GET", "/schedules"), ("POST", "/schedules"), ("POST", "/schedules/nightly/run")):
         answer = web_without_broker.open(path, method=method, json=NIGHTLY if path == "/schedules" else None)
         assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")
