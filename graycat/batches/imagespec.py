@@ -111,8 +111,9 @@ class Check:
         try:
             return self._checked(body)
         except GraycatError as error:
-            # A fault of the defaults was told already, as one of theirs.
+            # A fault of the defaults was told already, as one of theirs; that of a combination is told once.
             if not self.fields(path, given) and str(error) not in self._told:
+                self._told.add(str(error))
                 self.problems.note(path, str(error))
             return None
 
@@ -124,14 +125,15 @@ class Check:
     def field(self, path: str, name: str, value: Any) -> bool:
         """Tell whether a field is good by itself; note why where it is not."""
         try:
-            self._checked({name: value})
+            # The smallest image, so that its size is no fault of the field's.
+            self._checked({"width": sdparams.MIN_SIDE, "height": sdparams.MIN_SIDE, name: value}, limited=False)
         except GraycatError as error:
             self._told.add(str(error))
             self.problems.note(path, str(error))
             return False
         return True
 
-    def _checked(self, body: Body) -> Body:
+    def _checked(self, body: Body, *, limited: bool = True) -> Body:
         for name in _SEVERAL:
             if str(body.get(name, 1)) != "1":
                 raise RequestError(f"'{name}' must be 1: an item is one image; 'count' makes more of each")
@@ -139,7 +141,7 @@ class Check:
         if isinstance(seed, bool) or not isinstance(seed, int) or not -1 <= seed <= MAX_SEED:
             raise RequestError(f"'seed' must be a whole number up to {MAX_SEED}, or -1 for any")
         params.check_size(body, self._settings.max_prompt_chars)
-        return sdparams.generation(body, self._settings, self._most_pixels)
+        return sdparams.generation(body, self._settings, self._most_pixels if limited else None)
 
 
 def _listed(items: Any, defaults: Body, check: Check) -> list[Body]:

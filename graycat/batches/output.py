@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from graycat import filesystems
 from graycat.batcherrors import OutputUnavailable
 from graycat.batches import naming, terms
-from graycat.errors import GraycatError
+from graycat.errors import GraycatError, SettingsError
 from graycat.filesystems import Opened
 from graycat.settings import Settings, variable
 
@@ -157,15 +157,29 @@ class Output:
             os.fsync(file.fileno())
 
 
-def open_output(settings: Settings, store: str, folder: str) -> Output:
-    """Return the output of a batch, by the ``store`` and ``folder`` of its record. Raises SettingsError."""
-    if store:
-        address = terms.stores(settings).get(store, "")
-        if not address:
-            raise OutputUnavailable(f"this machine has no store {store!r} in {variable('batch_stores')}")
-        return Output(filesystems.open_url(address, variable("batch_stores")), folder)
-    address = settings.batch_dir or str((settings.home / "batches").resolve())
-    return Output(filesystems.open_url(address, variable("batch_dir")), folder)
+class Outputs:
+    """The outputs of batches, each store opened once a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: dict[str, Opened] = {}
+
+    def of(self, store: str, folder: str) -> Output:
+        """Return the output of a batch, by the ``store`` and ``folder`` of its record. Raises OutputUnavailable."""
+        if store not in self._opened:
+            try:
+                self._opened[store] = self._open(store)
+            except SettingsError as error:
+                raise OutputUnavailable(str(error)) from None
+        return Output(self._opened[store], folder)
+
+    def _open(self, store: str) -> Opened:
+        if not store:
+            address = self._settings.batch_dir or str((self._settings.home / "batches").resolve())
+            return filesystems.open_url(address, variable("batch_dir"))
+        if address := terms.stores(self._settings).get(store, ""):
+            return filesystems.open_url(address, variable("batch_stores"))
+        raise OutputUnavailable(f"this machine has no store {store!r} in {variable('batch_stores')}")
 
 
 def folder_of(owner: str, pattern: str, values: Mapping[str, Any]) -> str:

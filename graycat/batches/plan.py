@@ -81,7 +81,7 @@ def work_of(request: Body) -> float:
 def expand(spec: Spec, batch: str, entropy: str, prompts: Sequence[str] = ()) -> list[Item]:
     """Return all items of a batch.
 
-    ``entropy`` is what random seeds come from; ``prompts`` are those that a text engine was asked for.
+    ``entropy`` is what random seeds come from, '' leaves them open; ``prompts`` are those that were asked for.
     """
     images = spec.images
     bodies = (
@@ -131,6 +131,8 @@ def _seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str) -
         seed = seeds.seed + variation
     elif seeds.policy == "per_item":
         seed = seeds.seed + number - 1
+    elif not entropy:
+        return -1
     else:
         seed = int.from_bytes(sha256(f"{entropy}/{number}".encode()).digest()[:4])
     return int(seed % (MAX_SEED + 1))
@@ -138,6 +140,8 @@ def _seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str) -
 
 def _values(request: Body, spec: Spec, batch: str, variation: int) -> dict[str, Any]:
     fields = {name: value for name, value in request.items() if isinstance(value, (str, int, float))}
+    # Not drawn yet.
+    fields |= {"seed": "random"} if request["seed"] < 0 else {}
     fields |= {"batch": batch, "name": spec.name, "variation": variation + 1}
     defaults = {"width": WIDTH, "height": HEIGHT, "steps": STEPS}
     return defaults | fields | {"prompt_slug": naming.slug(str(request.get("prompt", "")))}

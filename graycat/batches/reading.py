@@ -29,7 +29,7 @@ class Problems:
         """Return what an action returns; where it raises, note why and return None."""
         try:
             return action()
-        except (GraycatError, ValueError) as error:
+        except (GraycatError, ValueError, RecursionError) as error:
             self.note(path, str(error))
             return None
 

@@ -38,7 +38,7 @@ class BatchRecords:
     def __init__(self, client: store.Broker, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._speeds = Speeds(client)
+        self.speeds = Speeds(client)
         self._scripts = {name: client.register_script(store.plain_script(name)) for name in SCRIPTS}
 
     def submit(
@@ -227,7 +227,7 @@ class BatchRecords:
         shown["gpu_s"] = round(int(fields["gpu_ms"] or 0) / 1000, 3)
         left = 0 if shown["state"] in ENDED else sum(counts[state] for state in ITEM_STATES[:3])
         work = float(fields["work"] or 0) / max(shown["total"], 1) * left
-        shown["eta_s"] = self._speeds.eta_s(work) if left and work else None
+        shown["eta_s"] = self.speeds.eta_s(work) if left and work else None
         return shown
 
     def _run(self, name: str, names: Ids, arguments: tuple[Any, ...]) -> Any:

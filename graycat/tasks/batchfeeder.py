@@ -22,10 +22,11 @@ from graycat.batches import keys
 from graycat.batches.heads import Head, Heads
 from graycat.batches.items import BatchItems
 from graycat.batches.keys import ENDED, WAITING
-from graycat.batches.output import Output, open_output
+from graycat.batches.output import Output, Outputs
 from graycat.batches.records import BatchRecords
 from graycat.batches.speeds import Speeds
-from graycat.errors import BrokerUnavailable, SettingsError
+from graycat.catalogs import Catalogs
+from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, serving
 from graycat.records import TaskRecords
 from graycat.settings import Settings
@@ -35,7 +36,7 @@ from graycat.tasks.batchlock import Lock
 from graycat.tasks.batchplacing import Placer
 from graycat.tasks.batchprepare import Preparer, Unusable
 from graycat.tasks.batchprompts import PromptWriter
-from graycat.tasks.signatures import MessageFactory
+from graycat.tasks.signatures import SD_BATCH, MessageFactory
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,6 @@ LOCK_S = 5.0
 PER_ENGINE, AHEAD_S, MOST_PER_ENGINE = 2, 1.0, 16
 #: Seconds between two tries to write where there was no room, and between two rounds where each rewrites the manifest.
 AGAIN_S, ROUND_S = 5.0, 3.0
-QUEUE = "sd.batch"
 
 
 class Feeder:
@@ -66,7 +66,9 @@ class Feeder:
         self._prepare = Preparer(settings, self._heads, self._items, PromptWriter(records, messages))
         self._collector = Collector(client, records, open_artifacts(settings, client), self._heads, self._items)
         self._placer = Placer(settings, records, messages, self._heads, self._items)
+        self._catalogs = Catalogs(self._fleet)
         self._ending = Ending(client, settings, app, records, self._heads, self._items)
+        self._stores = Outputs(settings)
         self._outputs: dict[str, Output] = {}
         #: When a batch is collected again, and when one that could not write tries again.
         self._next_round: dict[str, float] = {}
@@ -94,7 +96,9 @@ class Feeder:
             return
         workers = self._fleet.workers()
         self._engines = {worker.name: worker.engine for worker in workers}
-        engines = len(serving(workers, QUEUE))
+        takers = serving(workers, SD_BATCH)
+        engines = len(takers)
+        self._placer.catalogs = self._catalogs.of(takers)
         hungry = [head for head in heads if self._looked_at(head)]
         self._speeds.note_engines(engines)
         self._feed(hungry, heads, engines)
@@ -183,10 +187,7 @@ class Feeder:
 
     def _open(self, head: Head, folder: str) -> Output:
         if head.id not in self._outputs:
-            try:
-                self._outputs[head.id] = open_output(self._settings, head.terms.store, folder)
-            except SettingsError as error:
-                raise OutputUnavailable(str(error)) from None
+            self._outputs[head.id] = self._stores.of(head.terms.store, folder)
         return self._outputs[head.id]
 
     def _pause(self, head: Head, reason: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
+from typing import Any
 
 from graycat.batches.heads import Head, Heads
 from graycat.batches.items import BatchItems
 from graycat.batches.keys import QUEUED, WAITING
 from graycat.batches.plan import Item
+from graycat.catalogs import wanted_checkpoint, workers_with
 from graycat.errors import QueueFull
 from graycat.records import NewTask, TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import PLAIN, MessageFactory
+from graycat.tasks.signatures import PLAIN, SD_BATCH, MessageFactory, worker_queue
 
-QUEUE = "sd.batch"
 #: Batch work waits for the gaps, so it waits long.
 WAIT_S = 7 * 24 * 3600.0
 
@@ -26,6 +28,8 @@ class Placer:
         self, settings: Settings, records: TaskRecords, messages: MessageFactory, heads: Heads, items: BatchItems
     ) -> None:
         self._settings = settings
+        #: What the engines have that take batch work now.
+        self.catalogs: Mapping[str, Mapping[str, Any]] = {}
         self._records = records
         self._messages = messages
         self._heads = heads
@@ -38,8 +42,12 @@ class Placer:
             return False
         item, old = self._items.planned(head.id, numbers)[numbers[0]], self._items.known(head.id, numbers)[numbers[0]]
         task_id = task_id_of(head.id, item.number, old.tries)
+        queue = self._queue(item)
+        if not queue:
+            self._heads.note(head.id, {"reason": f"no engine has the checkpoint that item {item.number} names"})
+            return False
         try:
-            self._records.create(self._task(head, item, task_id), self._messages.make(item.kind, task_id, QUEUE))
+            self._records.create(self._task(head, item, task_id, queue), self._messages.make(item.kind, task_id, queue))
         except QueueFull:
             return False
         # Where the task was there already, a kill came before this.
@@ -48,12 +56,23 @@ class Placer:
             self._heads.had_turn(head.id)
         return True
 
-    def _task(self, head: Head, item: Item, task_id: str) -> NewTask:
+    def _queue(self, item: Item) -> str:
+        """Return the queue for an item: that of a worker, where only some have its checkpoint; '' where none has it."""
+        checkpoint = wanted_checkpoint(item.request)
+        if not checkpoint or not self.catalogs:
+            return SD_BATCH
+        having = workers_with(checkpoint, self.catalogs)
+        if len(having) == len(self.catalogs):
+            return SD_BATCH
+        # Not always the same, or one engine would have all of it.
+        return worker_queue(SD_BATCH, having[item.number % len(having)]) if having else ""
+
+    def _task(self, head: Head, item: Item, task_id: str, queue: str) -> NewTask:
         return NewTask(
             id=task_id,
             kind=item.kind,
             mode=PLAIN,
-            queue=QUEUE,
+            queue=queue,
             body=json.dumps(item.request).encode(),
             owner=head.owner,
             request_id=f"batch:{head.id}:{item.number}",

@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web import imagedocs, scheduledocs, taskdocs
+from graycat.web import batchdocs, imagedocs, scheduledocs, taskdocs
 from graycat.web.docparts import (
     ACCEPTED,
     JSON,
@@ -28,7 +28,7 @@ from graycat.web.wire.route import Route
 bp = Blueprint("openapi", __name__)
 
 #: What documents routes that no table lists.
-PARTS = (imagedocs, taskdocs, scheduledocs)
+PARTS = (imagedocs, taskdocs, batchdocs, scheduledocs)
 #: What anybody may see.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
 #: A part of an address that varies, as Flask writes it.
@@ -60,12 +60,11 @@ def openapi() -> dict[str, Any]:
             operation = _task_operation(route) if route is not None else _view_operation(rule.endpoint, method)
             operation["parameters"] = [*operation.get("parameters", ()), *_in_path(rule.rule)]
             paths.setdefault(path, {})[method.lower()] = operation
-    parts = schemas() | taskdocs.schemas() | scheduledocs.schemas()
     return {
         "openapi": "3.1.0",
         "info": {"title": "graycat", "version": __version__, "description": "One address in front of a GPU fleet."},
         "paths": dict(sorted(paths.items())),
-        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": parts},
+        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
         "security": [{"token": []}],
     }
 
@@ -99,12 +98,20 @@ def _schema(route: Route) -> dict[str, Any]:
 
 def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     summary = {"summary": (current_app.view_functions[endpoint].__doc__ or "").split("\n")[0]}
-    if operation := next(filter(None, (part.operation(endpoint) for part in PARTS)), None):
+    if operation := _documented(endpoint):
         return summary | operation
     success = answer("text/html" if endpoint == "openapi.page" else JSON)
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
     return summary | {"tags": ["graycat"], "responses": {**success, **errors(VIEW_ERRORS)}}
+
+
+def _schemas() -> dict[str, Any]:
+    return schemas() | taskdocs.schemas() | batchdocs.schemas() | scheduledocs.schemas()
+
+
+def _documented(endpoint: str) -> dict[str, Any]:
+    return next(filter(None, (part.operation(endpoint) for part in PARTS)), {})
 
 
 def _in_path(rule: str) -> list[dict[str, Any]]:
