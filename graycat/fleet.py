@@ -12,6 +12,8 @@ from graycat import store
 
 #: A worker that has been silent for this many seconds is not counted.
 SILENT_AFTER_S = 6.0
+#: One that is silent and has not said that it leaves is missed for this many seconds, then forgotten.
+MISSED_FOR_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class WorkerStatus:
     paused: bool = False
     failures: int = 0
     trouble: str = ""
+    #: Queues of its own that it does not take from, because they are paused or it was told to leave them.
+    left: tuple[str, ...] = ()
+    #: Whether those failures are a crash loop, what the last one was, and in how many seconds it is started again.
+    crash_loop: bool = False
+    last_failure: str = ""
+    retry_in_s: float = 0.0
     #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
     catalog: str = ""
 
@@ -91,20 +99,29 @@ class Fleet:
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, by name. Raises BrokerUnavailable."""
+        return self.roll_call()[0]
+
+    def roll_call(self) -> tuple[list[WorkerStatus], list[str]]:
+        """Return the workers that are alive, and the names of those that are missed. Raises BrokerUnavailable."""
         with store.broker_errors():
-            names = [name.decode() for name in self._client.zrange(store.FLEET, 0, -1)]
+            rows = self._client.zrange(store.FLEET, 0, -1, withscores=True)
+            names = {name.decode(): seen_at for name, seen_at in rows}
             reports = self._client.mget([store.worker_key(name) for name in names]) if names else []
-            if gone := [name for name, report in zip(names, reports, strict=True) if report is None]:
+            silent = [name for name, report in zip(names, reports, strict=True) if report is None]
+            if gone := [name for name in silent if time.time() - names[name] > MISSED_FOR_S]:
                 self._client.zrem(store.FLEET, *gone)
-        return sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
+        alive = sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
+        return alive, sorted(set(silent) - set(gone))
 
 
 def _read(report: bytes) -> WorkerStatus:
     values: dict[str, Any] = json.loads(report)
-    values["queues"], values["models"] = tuple(values["queues"]), tuple(values["models"])
+    for name in ("queues", "models", "left"):
+        values[name] = tuple(values.get(name, ()))
     return WorkerStatus(**values)
 
 
 def serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:
     """Return the workers that take a queue's tasks right now, their engine healthy."""
-    return [w for w in workers if queue in w.queues and w.consuming and w.engine_state == "ready"]
+    taking = [w for w in workers if queue in w.queues and queue not in w.left]
+    return [w for w in taking if w.consuming and w.engine_state == "ready"]

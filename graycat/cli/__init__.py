@@ -20,6 +20,7 @@ class LazyGroup(click.Group):
         "beat",
         "broker",
         "engine",
+        "flower",
         "logs",
         "models",
         "queue",

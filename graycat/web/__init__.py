@@ -23,11 +23,12 @@ from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.limits import Limiter
+from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import allowance, errors, health, openapi
+from graycat.web import allowance, errors, health, metrics, openapi
 from graycat.web.api import batches, events, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
@@ -46,7 +47,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
-    | {"sdapi.progress"}
+    | {"sdapi.progress", "metrics.scrape"}
 )
 #: What has routes: each a module with its blueprint ``bp``.
 PARTS = (
@@ -55,6 +56,7 @@ PARTS = (
     sdapi,
     images,
     health,
+    metrics,
     tasks,
     tokens,
     events,
@@ -77,6 +79,7 @@ class Extension:
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
+    observer: Observer
     batches: BatchRecords
     outputs: Outputs
     schedules: ScheduleRecords
@@ -103,7 +106,9 @@ class Extension:
 
     def catalogs(self) -> dict[str, dict[str, Any]]:
         """Return what the image engines answer without work, parsed, by their workers' names."""
-        return self._catalogs.of(self.serving(SD))
+        # A queue that is paused goes on taking in tasks, which may name what is in these.
+        there = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
+        return self._catalogs.of(there)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
@@ -131,6 +136,7 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         deliveries=Deliveries(client),
         limiter=Limiter(client),
+        observer=Observer(settings),
         batches=BatchRecords(client, settings),
         outputs=Outputs(settings),
         schedules=ScheduleRecords(client, settings),
@@ -161,6 +167,7 @@ def _end(response: Response) -> Response:
     level = logging.DEBUG if quiet else logging.INFO
     # When all of it is sent: a line costs more than a token, and a stream's first is waited for.
     response.call_on_close(partial(_log, level, g.started, extra))
+    response.call_on_close(metrics.Measure(response).end)
     return response
 
 

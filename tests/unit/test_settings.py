@@ -22,6 +22,14 @@ READ = [
     ("batch_max_items", "GRAYCAT_BATCH_MAX_ITEMS", "50", 50),
     ("batch_max_live", "GRAYCAT_BATCH_MAX_LIVE", "5", 5),
     ("batch_ttl_s", "GRAYCAT_BATCH_TTL_S", "60", 60.0),
+    ("metrics_port", "GRAYCAT_METRICS_PORT", "9820", 9820),
+    ("metrics_host", "GRAYCAT_METRICS_HOST", "10.0.0.7", "10.0.0.7"),
+    ("metrics_token", "GRAYCAT_METRICS_TOKEN", "sixteen-letters!", "sixteen-letters!"),
+    ("flower", "GRAYCAT_FLOWER", "false", False),
+    ("flower_host", "GRAYCAT_FLOWER_HOST", "10.0.0.7", "10.0.0.7"),
+    ("flower_password", "GRAYCAT_FLOWER_PASSWORD", "sixteen-letters!", "sixteen-letters!"),
+    ("exporter", "GRAYCAT_EXPORTER", "true", True),
+    ("exporter_host", "GRAYCAT_EXPORTER_HOST", "10.0.0.7", "10.0.0.7"),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
     ("max_image_body_bytes", "GRAYCAT_MAX_IMAGE_BODY_BYTES", "2000", 2000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),
@@ -98,6 +106,10 @@ UNUSABLE = [
     ("PORT", "1337"),
     ("LLM_PORT", " "),
     ("GPU_LAYERS", "all"),
+    ("GRAYCAT_METRICS_PORT", "65500"),
+    ("GRAYCAT_METRICS_PORT", "-1"),
+    ("GRAYCAT_METRICS_TOKEN", "fifteen-letters"),
+    ("GRAYCAT_FLOWER_PASSWORD", "fifteen-letters"),
     ("GRAYCAT_LLM_SLOTS", "0"),
     ("GRAYCAT_LLM_SLOTS", "-1"),
     ("GRAYCAT_MAX_BODY_BYTES", "0"),
@@ -276,6 +288,13 @@ def test_a_box_works_for_others_alone_or_for_itself(text: str, remote: bool | No
     settings = Settings.from_env(env)
     assert settings.remote is remote
     assert (settings.engine_host == "127.0.0.1") is (remote is not False)
+
+
+def test_metrics_are_open_to_others_only_with_a_token() -> None:
+    with pytest.raises(SettingsError, match="GRAYCAT_METRICS_TOKEN"):
+        Settings(metrics_port=9820, metrics_host="10.0.0.7")
+    assert Settings(metrics_port=9820, metrics_host="10.0.0.7", metrics_token="t" * 16).metrics_port
+    assert Settings(metrics_port=9820).metrics_host == "127.0.0.1"
 
 
 def test_a_ca_goes_with_an_encrypted_broker(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ from graycat.engines import gpus
 from graycat.engines.gpus import Place, place_of, places
 from graycat.errors import SettingsError
 from graycat.settings import Settings
+from tests import nvml as nvml_library
 
 ROOT = Path(__file__).parents[3]
 BASE = Settings()
@@ -71,45 +71,22 @@ def test_a_gpu_that_is_not_there_is_refused_on_the_command_line(count: int) -> N
 
 
 def test_an_engine_sees_its_gpu_and_no_other() -> None:
-    assert Place(1, 1337).environment == {"CUDA_VISIBLE_DEVICES": "1"}
+    # In the order of NVML's indexes, which is not CUDA's own.
+    assert Place(1, 1337).environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
     assert Place(None, 1337).environment == {}
     assert Place(1, 1337).worker_name("llm").endswith("-gpu1")
 
 
-NVML = r"""
-#include <stdlib.h>
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory_t;
-typedef struct { unsigned int gpu, memory; } utilization_t;
-int nvmlInitWithFlags(unsigned int flags) { return 0; }
-int nvmlInit_v2(void) { return 0; }
-int nvmlShutdown(void) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned int *count) { *count = atoi(getenv("FAKE_GPUS")); return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned int i, void **device) { *device = (void *)(size_t)(i + 1); return 0; }
-int nvmlDeviceGetMemoryInfo(void *device, memory_t *m) { m->total = 8000; m->used = 3000; m->free = 5000; return 0; }
-int nvmlDeviceGetUtilizationRates(void *device, utilization_t *u) { u->gpu = 42; u->memory = 7; return 0; }
-int nvmlDeviceGetTemperature(void *device, int sensor, unsigned int *t) { *t = 61; return 0; }
-int nvmlDeviceGetTemperatureV(void *device, void *t) { return 3; }
-const char *nvmlErrorString(int result) { return "fake"; }
-"""
-
-
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a small NVML, built here: what the real binding loads and calls."""
-    folder = tmp_path_factory.mktemp("nvml")
-    (folder / "nvml.c").write_text(NVML)
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler, "a C compiler is needed"
-    command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
-    subprocess.run(command, check=True)
-    return folder
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a machine with GPUs."""
+    return nvml_library.build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.mark.parametrize("number", [0, 1, 4])
-def test_what_nvml_tells_is_what_there_is(library: Path, number: int) -> None:
+def test_what_nvml_tells_is_what_there_is(nvml: dict[str, str], number: int) -> None:
     code = "from graycat.engines import gpus; print(gpus.indexes(), gpus.state(0))"
-    env = {"LD_LIBRARY_PATH": str(library), "FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
+    env = nvml | {"FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
     assert told.startswith(str(tuple(range(number))))
     assert "utilization=42, memory_used=3000, memory_total=8000, temperature=61" in told
