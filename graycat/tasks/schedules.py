@@ -7,6 +7,7 @@ import logging
 from celery import shared_task
 
 from graycat.errors import BrokerUnavailable
+from graycat.metrics import work
 from graycat.schedules.firing import Firing
 from graycat.tasks.signatures import FIRE_SCHEDULES
 
@@ -24,6 +25,9 @@ def install(firing: Firing) -> None:
 def fire_schedules() -> None:
     """Fire what is due; what a broker that is away keeps from it, the next tick does."""
     try:
-        _installed[0].step()
+        outcomes = _installed[0].step()
     except BrokerUnavailable:
         logger.warning("broker unavailable")
+        return
+    for outcome, count in outcomes.items():
+        work.FIRES.labels(outcome).inc(count)

@@ -46,7 +46,6 @@ def close(service: Any) -> None:
     """Let go of the connections of a beat."""
     service.app.redbeat_redis.close()
     service.scheduler.connection.close()
-    service.app.pool.force_close_all()
 
 
 def test_a_tick_sends_the_task_that_fires(beat, broker: Valkey) -> None:
