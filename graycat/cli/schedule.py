@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from graycat.batcherrors import InvalidBatch
-from graycat.batches.spec import load
+from graycat.cli import batchfile
 from graycat.cli.task import as_json, calls_a_server
 from graycat.client import Client
 from graycat.schedules.definition import OVERLAPS
 from graycat.schedules.due import MISSED
-from graycat.schedules.file import FORMATS
 
 COLUMNS = ("NAME", "CRON", "ZONE", "NEXT", "STATE", "SOURCE")
 
@@ -28,16 +25,6 @@ def schedule() -> None:
     """
 
 
-def read_spec(path: Path) -> dict[str, Any]:
-    """Return the batch in a file: TOML, YAML or JSON, by the end of its name. Raises click.UsageError."""
-    if path.suffix.lower() not in FORMATS:
-        raise click.UsageError(f"--spec: {path} must end in {', '.join(FORMATS)}")
-    try:
-        return load(path.read_text(encoding="utf-8"), FORMATS[path.suffix.lower()])
-    except (OSError, ValueError, InvalidBatch) as error:
-        raise click.UsageError(f"--spec: {error}") from None
-
-
 def dumped(value: Any) -> str:
     """Return a value as JSON for people."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -46,7 +33,7 @@ def dumped(value: Any) -> str:
 @schedule.command()
 @click.argument("name")
 @click.argument("cron")
-@click.option("--spec", "spec_file", required=True, type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--spec", "spec_file", required=True, metavar="FILE|-",
               help="The batch, as graycat batch submit takes it.")  # fmt: skip
 @click.option("--timezone", metavar="ZONE", help="Zone of the cron expression, as Europe/Berlin; default UTC.")
 @click.option("--missed", type=click.Choice(MISSED), help="What becomes of times that nobody was there to fire.")
@@ -57,10 +44,10 @@ def dumped(value: Any) -> str:
 @click.option("--replace", is_flag=True, help="Replace the schedule that has the name.")
 @as_json
 @calls_a_server
-def add(client: Client, name: str, cron: str, spec_file: Path, replace: bool, as_json: bool, **options: Any) -> None:
+def add(client: Client, name: str, cron: str, spec_file: str, replace: bool, as_json: bool, **options: Any) -> None:
     """Add a schedule, such as: nightly "0 1 * * *" --spec portraits.toml."""
     body = {field: value for field, value in options.items() if value is not None}
-    view = client.schedules.put(name, body | {"cron": cron, "spec": read_spec(spec_file)}, replace=replace)
+    view = client.schedules.put(name, body | {"cron": cron, "spec": batchfile.read(spec_file)}, replace=replace)
     click.echo(dumped(view) if as_json else f"{view['name']}: next {view['next']}")
 
 

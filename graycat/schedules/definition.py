@@ -99,8 +99,12 @@ class Schedule:
         return cls(**json.loads(text))
 
     def shown(self) -> dict[str, Any]:
-        """Return what its owner sees."""
-        return {name: getattr(self, name) for name in ("owner", *FIELDS)}
+        """Return what its owner sees: all but the secret of a webhook."""
+        shown = {name: getattr(self, name) for name in ("owner", *FIELDS)}
+        if isinstance(webhook := self.spec.get("webhook"), dict):
+            told = {name: value for name, value in webhook.items() if name != "secret"}
+            shown["spec"] = self.spec | {"webhook": told}
+        return shown
 
 
 def check_name(name: Any) -> str:

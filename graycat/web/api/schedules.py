@@ -10,7 +10,7 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.apitokens import ADMIN, BATCH, SD
+from graycat.apitokens import ADMIN, BATCH, LLM, SD
 from graycat.scheduleerrors import InvalidSchedule
 from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
@@ -50,7 +50,11 @@ def _read(**fields: str) -> Schedule:
     require_scope(SD)
     body = params.read_object(read_raw()) | fields
     settings = current_app.extensions["graycat"].settings
-    return aside(partial(Schedule.read, body, _owner(), settings, most_pixels()))
+    schedule = aside(partial(Schedule.read, body, _owner(), settings, most_pixels()))
+    if schedule.spec.get("prompts") is not None:
+        # A text engine writes them.
+        require_scope(LLM)
+    return schedule
 
 
 def _kept(schedule: Schedule, *, replace: bool) -> Response:

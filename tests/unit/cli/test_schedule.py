@@ -118,6 +118,13 @@ def test_a_file_that_is_no_spec_is_said_so(graycat: Graycat) -> None:
     assert "the spec is not TOML" in result.stderr
 
 
+def test_the_items_of_a_batch_may_be_in_a_file_beside_it(graycat: Graycat) -> None:
+    Path("listed.yaml").write_text("name: listed\nitems: heroes.txt\n")
+    Path("heroes.txt").write_text("a knight\na thief\n")
+    shown = json.loads(graycat("add", "listed", "@daily", "--spec", "listed.yaml", "--json").stdout)
+    assert shown["spec"]["items"] == ["a knight", "a thief"]
+
+
 def test_a_server_that_is_away_is_worth_another_try(graycat: Graycat, monkeypatch) -> None:
     monkeypatch.setenv("PORT", str(free_port()))
     assert graycat("list", patience_s=0).exit_code == UNREACHABLE

@@ -103,6 +103,17 @@ def test_who_may_not_is_told_what_for(web, mint) -> None:
     refused = web.post("/schedules", json=NIGHTLY, headers=batcher)
     assert (refused.status_code, refused.json["error"]["type"]) == (403, "permission_error")
     assert "'sd'" in refused.json["error"]["message"]
+    asks = NIGHTLY | {"spec": {"name": "asked", "prompts": {"ask": "portraits for a tavern", "count": 2}}}
+    refused = web.post("/schedules", json=asks, headers=mint("painter", "batch", "sd"))
+    assert (refused.status_code, "'llm'" in refused.json["error"]["message"]) == (403, True)
+    assert web.post("/schedules", json=asks).status_code == 201
+
+
+def test_the_secret_of_a_batch_s_webhook_is_not_shown(web) -> None:
+    hook = {"url": "https://example.com/hook", "secret": "whsec_" + "QUFB" * 8}
+    added = web.post("/schedules", json=NIGHTLY | {"spec": SPEC | {"webhook": hook}})
+    assert added.status_code == 201, added.text
+    assert added.json["spec"]["webhook"] == {"url": "https://example.com/hook"}
 
 
 def test_only_an_admin_sees_and_stops_what_others_have(web, mint) -> None:
