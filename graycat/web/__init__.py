@@ -44,6 +44,11 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
+#: The modules of the routes.
+PARTS = (
+    *(llamacpp, openai, sdapi, images),
+    *(health, tasks, tokens, events, webhooks, task_images, batches, openapi),
+)
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
