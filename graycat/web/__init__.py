@@ -22,14 +22,16 @@ from graycat.celeryapp import create_celery
 from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.gallerylinks import GalleryLinks
 from graycat.limits import Limiter
 from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
+from graycat.tokenkey import TokenKey
 from graycat.web import allowance, errors, health, metrics, openapi
-from graycat.web.api import batches, events, schedules, tasks, tokens, webhooks
+from graycat.web.api import batches, events, gallery, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -68,6 +70,7 @@ PARTS = (
     webhooks,
     task_images,
     batches,
+    gallery,
     schedules,
     openapi,
 )
@@ -88,6 +91,7 @@ class Extension:
     batches: BatchRecords
     outputs: Outputs
     schedules: ScheduleRecords
+    gallery_links: GalleryLinks
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -145,6 +149,7 @@ def create_app(settings: Settings) -> Flask:
         batches=BatchRecords(client, settings),
         outputs=Outputs(settings),
         schedules=ScheduleRecords(client, settings),
+        gallery_links=GalleryLinks(TokenKey.from_settings(settings)),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)

@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web import batchdocs, imagedocs, scheduledocs, taskdocs
+from graycat.web import batchdocs, gallerydocs, imagedocs, scheduledocs, taskdocs
 from graycat.web.docparts import (
     ACCEPTED,
     JSON,
@@ -28,7 +28,7 @@ from graycat.web.wire.route import Route
 bp = Blueprint("openapi", __name__)
 
 #: What documents routes that no table lists.
-PARTS = (imagedocs, taskdocs, batchdocs, scheduledocs)
+PARTS = (imagedocs, taskdocs, batchdocs, gallerydocs, scheduledocs)
 #: What anybody may see.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
 #: What some views answer that is no JSON.
