@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -24,6 +24,7 @@ from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.gallerylinks import GalleryLinks
 from graycat.limits import Limiter
+from graycat.metrics.endpoint import token_of
 from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.schedules.records import ScheduleRecords
@@ -46,33 +47,15 @@ FLEET_FRESH_S = 0.5
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-#: The modules of the routes.
-PARTS = (
-    *(llamacpp, openai, sdapi, images),
-    *(health, tasks, tokens, events, webhooks, task_images, batches, openapi),
-)
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
-    | {"sdapi.progress", "metrics.scrape"}
+    | {"sdapi.progress", "metrics.scrape", "metrics.status"}
 )
 #: What has routes: each a module with its blueprint ``bp``.
 PARTS = (
-    llamacpp,
-    openai,
-    sdapi,
-    images,
-    health,
-    metrics,
-    tasks,
-    tokens,
-    events,
-    webhooks,
-    task_images,
-    batches,
-    gallery,
-    schedules,
-    openapi,
+    *(llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks),
+    *(task_images, batches, gallery, schedules, openapi),
 )
 
 
@@ -87,11 +70,12 @@ class Extension:
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
-    observer: Observer
     batches: BatchRecords
     outputs: Outputs
+    observer: Observer
     schedules: ScheduleRecords
     gallery_links: GalleryLinks
+    metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -145,9 +129,10 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         deliveries=Deliveries(client),
         limiter=Limiter(client),
-        observer=Observer(settings),
         batches=BatchRecords(client, settings),
         outputs=Outputs(settings),
+        observer=Observer(settings),
+        metrics_token=token_of(settings),
         schedules=ScheduleRecords(client, settings),
         gallery_links=GalleryLinks(TokenKey.from_settings(settings)),
     )

@@ -7,6 +7,7 @@ import random
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,21 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStack]:
         yield started
 
 
+def in_state(stack: ImageStack, batch_id: str, state: str, timeout_s: float) -> dict[str, Any]:
+    """Return a batch once it is in a state."""
+
+    def look() -> dict[str, Any]:
+        found = view(stack, batch_id)
+        return found if found.get("state") == state else {}
+
+    return eventually(look, timeout_s, 0.1)
+
+
+def done(stack: ImageStack, batch_id: str) -> int:
+    """Return how many items of a batch are done; -1 while nobody can tell."""
+    return int(view(stack, batch_id).get("progress", {}).get("done", -1))
+
+
 def view(stack: ImageStack, batch_id: str) -> dict[str, Any]:
     """Return a batch; empty while nobody can tell."""
     headers = {"Authorization": f"Bearer {stack.token}"}
@@ -54,14 +70,18 @@ def test_two_hundred_images_while_everything_is_killed_again_and_again(parts: Im
     # Each at least twice, in any order, spread over the whole batch.
     victims = [*VICTIMS, *VICTIMS, *chance.choices(VICTIMS, k=KILLS - 2 * len(VICTIMS))]
     chance.shuffle(victims)
+
+    def reached(least: float) -> bool:
+        return done(parts, batch_id) >= least
+
     for place, victim in enumerate(victims):
         wanted = (place + chance.random()) * COUNT * 0.9 / KILLS
-        eventually(lambda least=wanted: view(parts, batch_id).get("progress", {}).get("done", -1) >= least, END_S, 0.05)
+        eventually(partial(reached, wanted), END_S, 0.05)
         parts.kill(victim)
         if victim == "broker":
             eventually(lambda: parts.server_pid() is None, 20)
         parts.launch(victim)
-    batch = eventually(lambda: (v := view(parts, batch_id)).get("state") == "succeeded" and v, END_S, 0.1)
+    batch = in_state(parts, batch_id, "succeeded", END_S)
     assert batch["progress"]["done"] == COUNT
     folder = parts.home / "batches" / batch["folder"]
     live = "graycat:batches:live"
@@ -93,13 +113,13 @@ def test_a_batch_on_a_full_disk_waits_for_room(parts: ImageStack, tmp_path: Path
     parts.launch("control", f"unshare -rm /bin/sh -c '{mount}; exec {parts.commands['control']}'")
     document = {"name": "full", "items": [f"image {n}" for n in range(40)], "defaults": SMALL}
     batch_id = parts.client().post("/batches", document).json()["id"]
-    paused = eventually(lambda: (v := view(parts, batch_id)).get("state") == "paused" and v, 60, 0.1)
+    paused = in_state(parts, batch_id, "paused", 60)
     assert paused["reason"] == "there is no space left"
     assert 0 < paused["progress"]["done"] < 40
     pid = eventually(lambda: parts.processes().get("control"), 10)
     disk = Path(f"/proc/{pid}/root{tmp_path}")
     (disk / "ballast").unlink()
-    batch = eventually(lambda: (v := view(parts, batch_id)).get("state") == "succeeded" and v, 60, 0.1)
+    batch = in_state(parts, batch_id, "succeeded", 60)
     folder = disk / batch["folder"]
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     assert len(lines) == len(list(folder.glob("*.png"))) == 40

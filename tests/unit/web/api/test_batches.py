@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from graycat.batches.output import Outputs
 from graycat.credentials import Credentials
@@ -36,7 +35,7 @@ def reader(batching: Batching, monkeypatch: pytest.MonkeyPatch, shared_app: Flas
     monkeypatch.setattr(shared_app.extensions["graycat"], "outputs", Outputs(batching.settings))
 
 
-def test_a_batch_is_accepted_with_its_address(web: FlaskClient) -> None:
+def test_a_batch_is_accepted_with_its_address(web) -> None:
     accepted = web.post("/batches", json=TWO)
     assert accepted.status_code == 201
     found = web.get(accepted.headers["Location"]).json
@@ -46,7 +45,7 @@ def test_a_batch_is_accepted_with_its_address(web: FlaskClient) -> None:
     assert web.get(found["links"]["items"]).json == {"items": [], "next_offset": None}
 
 
-def test_the_same_key_is_the_same_batch(web: FlaskClient) -> None:
+def test_the_same_key_is_the_same_batch(web) -> None:
     key = {"Idempotency-Key": "night-2026-11-25"}
     first, again = (web.post("/batches", json=TWO, headers=key) for _ in range(2))
     assert (first.status_code, again.status_code, first.json["id"]) == (201, 200, again.json["id"])
@@ -56,14 +55,14 @@ def test_the_same_key_is_the_same_batch(web: FlaskClient) -> None:
     assert bad.status_code == 400
 
 
-def test_a_dry_run_makes_nothing(web: FlaskClient, broker: Valkey) -> None:
+def test_a_dry_run_makes_nothing(web, broker: Valkey) -> None:
     told = web.post("/batches?dry_run=true", json=TWO | {"count": 30}).json
     assert (told["total"], told["gpu_s"], len(told["items"])) == (60, None, 20)
     assert told["items"][0] == {"number": 1, "file": "01-random-a-knight", "prompt": "a knight", "seed": None}
     assert list(broker.client.scan_iter("graycat:batch*")) == []
 
 
-def test_a_dry_run_tells_how_long_it_would_take(web: FlaskClient, batching: Batching, made: str) -> None:
+def test_a_dry_run_tells_how_long_it_would_take(web, batching: Batching, made: str) -> None:
     batching.client.hset("graycat:batches:speeds", "sd", 1000)
     defaults = {"width": 1000, "height": 1000, "steps": 10}
     told = web.post(
@@ -72,7 +71,7 @@ def test_a_dry_run_tells_how_long_it_would_take(web: FlaskClient, batching: Batc
     assert (told["gpu_s"], told["engines"], told["eta_s"], told["prompts"]) == (60.0, 1, 60.0, 6)
 
 
-def test_every_problem_is_told_at_once(web: FlaskClient) -> None:
+def test_every_problem_is_told_at_once(web) -> None:
     refused = web.post("/batches", json={"items": [{"prompt": "a", "steps": 9999}], "window": "x"})
     assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
     paths = {problem["path"] for problem in refused.json["error"]["problems"]}
@@ -80,18 +79,18 @@ def test_every_problem_is_told_at_once(web: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("body", ["[]", "x", "", '{"name": NaN}', '{"name": ' + "[" * 5000 + "]" * 5000 + "}"])
-def test_what_is_no_spec_is_refused(web: FlaskClient, body: str) -> None:
+def test_what_is_no_spec_is_refused(web, body: str) -> None:
     assert web.post("/batches", data=body).status_code == 400
 
 
-def test_a_checkpoint_that_no_engine_has_is_refused(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graycat.web.Extension.catalogs", lambda _: {"sd@a": {"sd-models": [{"title": "one"}]}})
     override = {"override_settings": {"sd_model_checkpoint": "two"}}
     refused = web.post("/batches", json=TWO | {"defaults": override})
     assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
 
 
-def test_the_verbs(web: FlaskClient) -> None:
+def test_the_verbs(web) -> None:
     path = web.post("/batches", json=TWO).headers["Location"]
     assert web.post(f"{path}/pause").json["state"] == "paused"
     assert web.post(f"{path}/resume").json["state"] == "queued"
@@ -101,7 +100,7 @@ def test_the_verbs(web: FlaskClient) -> None:
     assert web.post(f"{path}/retry-failed").json["state"] == "queued"
 
 
-def test_what_was_made_is_fetched(web: FlaskClient, reader: None, batching: Batching, made: str) -> None:
+def test_what_was_made_is_fetched(web, reader: None, batching: Batching, made: str) -> None:
     path = f"/batches/{made}"
     rows = web.get(f"{path}/items?state=done").json["items"]
     image = web.get(rows[1]["links"]["image"])
@@ -118,7 +117,7 @@ def test_what_was_made_is_fetched(web: FlaskClient, reader: None, batching: Batc
     assert web.get(f"{path}/items/1/image").status_code == 404
 
 
-def test_pages(web: FlaskClient, made: str) -> None:
+def test_pages(web, made: str) -> None:
     for path in ("/batches", f"/batches/{made}/items"):
         page = web.get(f"{path}?limit=1").json
         assert page["next_offset"] == 1
@@ -127,7 +126,7 @@ def test_pages(web: FlaskClient, made: str) -> None:
     assert web.get(f"/batches/{made}/items?state=odd").status_code == 400
 
 
-def test_a_batch_is_its_owner_s_alone(web: FlaskClient, batching: Batching) -> None:
+def test_a_batch_is_its_owner_s_alone(web, batching: Batching) -> None:
     other = batching.batches.submit(TWO, "somebody")[0]
     calls: list[tuple[str, str]] = [
         ("GET", ""),
@@ -155,6 +154,6 @@ def test_batches_need_their_scopes(broker: Valkey, scopes: set[str], allowed: in
     assert client.post("/batches", json=TWO, headers=BEARER).status_code == 201
 
 
-def test_without_a_broker_it_says_so(web_without_broker: FlaskClient) -> None:
+def test_without_a_broker_it_says_so(web_without_broker) -> None:
     for answer in (web_without_broker.post("/batches", json=TWO), web_without_broker.get("/batches")):
         assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")
