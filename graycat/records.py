@@ -58,8 +58,8 @@ class NewTask:
     exec_timeout_s: float | None = None
     #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
     shown: Mapping[str, str] | None = None
-    #: Whether a task with ``shown`` is on its owner's list.
-    listed: bool = True
+    #: Whether it counts among its owner's tasks: their list, their limits, their renders.
+    counted: bool = True
     #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
     webhook: str = ""
     metadata: str = ""
@@ -165,7 +165,7 @@ class TaskRecords(RecordReader):
         fields |= {name: text for name in ("webhook", "metadata") if (text := getattr(task, name))}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
-        listed_ms = LISTED_MS if task.shown is not None and task.listed else 0
+        listed_ms = (LISTED_MS if task.shown is not None else 0) if task.counted else -1
         arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, task.owner, listed_ms, *pairs)
         created = self._run("create", task.id, *arguments, queue=task.queue)
         if created == -1:

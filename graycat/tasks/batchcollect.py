@@ -16,7 +16,7 @@ from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITI
 from graycat.batches.output import Output
 from graycat.batches.plan import Item
 from graycat.batches.speeds import Speeds
-from graycat.errors import ArtifactBroken
+from graycat.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.records import TaskRecords
 
 logger = logging.getLogger(__name__)
@@ -122,6 +122,15 @@ class Collector:
                 self._heads.add(head.id, "gpu_ms", took_ms)
                 self._speeds.learn(item.kind, row.get("worker", ""), item.work, took_ms)
                 logger.info("batch item done", extra=_extra(head, item, new))
+            self._forget(old.task_id)
+
+    def _forget(self, task_id: str) -> None:
+        """Make room where finished images lie: the file is there."""
+        try:
+            self._artifacts.delete(task_id)
+        except ArtifactsUnavailable:
+            # It goes with its lifetime.
+            logger.warning("image not deleted", extra={"task_id": task_id})
 
     def _not_made(self, head: Head, item: Item, old: Known, row: Row, output: Callable[[], Output]) -> None:
         """Say what becomes of an item whose task has brought no image."""

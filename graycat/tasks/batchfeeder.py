@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import traceback
 from functools import partial
 from typing import Any
 
@@ -120,9 +121,11 @@ class Feeder:
             self._end(head, "failed", str(error))
         except BrokerUnavailable:
             raise
-        except Exception as error:
-            # One batch that nobody thought of must not keep all others from running.
-            logger.exception("batch paused", extra={"batch_id": head.id})
+        except Exception as error:  # noqa: BLE001 (one batch must not keep all others from running)
+            # The error's own words may hold a prompt.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            extra = {"batch_id": head.id, "error": type(error).__name__, "at": f"{where.filename}:{where.lineno}"}
+            logger.error("batch paused by a defect", extra=extra)  # noqa: TRY400
             self._pause(head, f"a defect of graycat: {type(error).__name__}")
         return False
 

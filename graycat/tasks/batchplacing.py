@@ -79,7 +79,8 @@ class Placer:
             queue_ttl_s=WAIT_S,
             exec_timeout_s=self._settings.sd_exec_timeout_s,
             shown={"priority": "batch", "batch": head.id},
-            listed=False,
+            # A batch has limits of its own, and no WebUI client of its owner is to see or stop its renders.
+            counted=False,
         )
 
     def withdraw(self, head: Head) -> None:

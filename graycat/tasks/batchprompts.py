@@ -69,7 +69,7 @@ class PromptWriter:
         shown = {"priority": "batch", "batch": head.id}
         queue = f"{QUEUE}:{ask.model}" if ask.model else QUEUE
         task = NewTask(
-            task_id, CHAT.name, PLAIN, queue, body, head.owner, queue_ttl_s=WAIT_S, shown=shown, listed=False
+            task_id, CHAT.name, PLAIN, queue, body, head.owner, queue_ttl_s=WAIT_S, shown=shown, counted=False
         )
         self._records.create(task, self._messages.make(CHAT.name, task_id, queue))
 

@@ -103,6 +103,15 @@ def test_what_is_known_of_a_batch_ends_with_its_time_and_its_files_do_not(broker
     assert all(broker.client.ttl(name) == -1 for name in names)
 
 
+def test_what_is_over_and_forgotten_leaves_the_lists(batches: BatchRecords, broker: Valkey) -> None:
+    for _ in range(3):
+        broker.client.delete(f"graycat:batch:{batches.submit(TWO, 'anna')[0]}")
+    kept = batches.submit(TWO, "anna")[0]
+    names = ("graycat:batches", "graycat:batches:of:anna")
+    assert [broker.client.zrange(name, 0, -1) for name in names] == [[kept.encode()]] * 2
+    assert [row["id"] for row in batches.list("anna")] == [kept]
+
+
 def test_items_are_listed_by_number_and_by_state(broker: Valkey, tmp_path: Path) -> None:
     batching = Batching(broker, tmp_path)
     batch_id = batching.submit(count=3)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from graycat.artifacts import BrokerArtifacts
 from graycat.batcherrors import OutputUnavailable
 from graycat.batches.output import Output
-from graycat.errors import EngineError, EngineLost, TaskTimeout
+from graycat.errors import ArtifactsUnavailable, EngineError, EngineLost, TaskTimeout
 from graycat.tasks import batchfeeder
 from tests.unit.batching import Batching
 from tests.unit.helpers import Valkey
@@ -51,6 +52,20 @@ def test_attempts_of_one_task_count_too(batching: Batching) -> None:
     batching.finish(again)
     assert batching.to_the_end(batch_id) == "succeeded"
     assert batching.manifest(batch_id)[0]["attempts"] == 2
+
+
+def test_an_image_that_is_a_file_lies_nowhere_else(batching: Batching) -> None:
+    batch_id = batching.submit(ONE | {"count": 3})
+    batching.to_the_end(batch_id)
+    assert list(batching.client.scan_iter("graycat:artifact*")) == []
+
+
+def test_a_store_that_keeps_an_image_is_no_matter(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise ArtifactsUnavailable
+
+    monkeypatch.setattr(BrokerArtifacts, "delete", away)
+    assert batching.to_the_end(batching.submit(ONE)) == "succeeded"
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from graycat.batches.keys import FEEDING, LIVE
-from graycat.batches.output import Output
+from graycat.batches.output import Output, Outputs
 from graycat.batches.windows import Window
 from graycat.errors import EngineError, TaskLost
 from graycat.records import TaskRecords
 from graycat.tasks import batchfeeder
 from tests.unit.batching import TWO, Batching
-from tests.unit.helpers import Valkey
+from tests.unit.helpers import Valkey, changed
 
 TWENTY: dict[str, Any] = {"name": "twenty", "items": [f"number {n}" for n in range(20)]}
 
@@ -296,6 +296,31 @@ def test_what_an_ended_batch_tells_its_webhook(batching: Batching) -> None:
     assert member.decode() == f"{batch_id} succeeded"
     told = batching.client.hgetall(f"graycat:delivery:{batch_id}:succeeded")
     assert (told[b"kind"], told[b"task_state"], json.loads(told[b"progress"])["done"]) == (b"batch", b"succeeded", 2)
+
+
+def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
+    broker: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batching = Batching(broker, Path("memory://batches"))
+    batching.settings = changed(batching.settings, batch_dir="memory://batches")
+    batching.feeder = batching.new_feeder()
+    writes: list[str] = []
+    write = Output._write
+
+    def counted(self: Output, file: str, data: bytes, **options: Any) -> None:
+        writes.append(file)
+        write(self, file, data, **options)
+
+    monkeypatch.setattr(Output, "_write", counted)
+    monkeypatch.setattr(batchfeeder, "ROUND_S", 0.2)
+    batch_id = batching.submit(TWENTY)
+    # As long as a round lasts, engines are fed all the same.
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == 20
+    output = Outputs(batching.settings).of("", str(batching.batches.get(batch_id)["folder"]))
+    assert len(output.lines) == 20
+    assert all(output.is_good(line) for line in output.lines.values())
+    assert writes.count("manifest.jsonl") < 20
 
 
 def test_constants_fit_each_other() -> None:

@@ -26,8 +26,9 @@ def test_an_item_is_an_ordinary_task_of_its_owner(batching: Batching) -> None:
     record = batching.records.get(task_id_of(batch_id, 1, 0))
     assert (record["kind"], record["queue"], record["owner"]) == ("sd.txt2img", "sd.batch", "tests")
     assert (record["batch"], record["priority"], record["request_id"]) == (batch_id, "batch", f"batch:{batch_id}:1")
-    # Thousands of items are no business of the list of tasks.
+    # Thousands of items are no business of the owner's list of tasks, nor of its limits and its WebUI's progress.
     assert batching.records.listed("tests", (10**15, ""), 10) == []
+    assert batching.records.live("tests") == {}
 
 
 def test_a_queue_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> None:
