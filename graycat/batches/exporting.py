@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from fsspec.implementations.local import LocalFileSystem
 
 from graycat import store
 from graycat.batcherrors import OutputUnavailable
@@ -13,6 +16,7 @@ from graycat.batches import keys, thumbnails
 from graycat.batches.output import Output
 from graycat.batches.page import Card, Page, card_of, over_of, render, summary_of
 from graycat.batches.records import BatchRecords
+from graycat.filesystems import Opened
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -83,6 +87,16 @@ def write(output: Output, view: Row, portions: Iterable[Sequence[Row]]) -> None:
             in_a_folder=True,
         )
         output.write(name_of(number), render(page).encode())
+
+
+def whole(folder: Path, view: Row, rows: Sequence[Row]) -> None:
+    """Write the page of a batch whose images are in a folder of this machine. Raises OutputUnavailable."""
+    here = folder.resolve()
+    output = Output(Opened(LocalFileSystem(), str(here.parent), appears_whole=False), here.name)
+    # What was made since the images were fetched is not there.
+    known = [row if row["file"] and (here / row["file"]).is_file() else {**row, "file": ""} for row in rows]
+    make_thumbnails(output, known)
+    write(output, view, (known[start : start + PAGE] for start in range(0, max(len(known), 1), PAGE)))
 
 
 def name_of(number: int) -> str:

@@ -77,3 +77,18 @@ def test_names_in_addresses_are_quoted(batching: Batching) -> None:
     batching.to_the_end(batch_id)
     html = (folder_of(batching, batch_id) / "index.html").read_text()
     assert 'href="part%20%231/1%20a.png"' in html
+
+
+def test_images_that_were_fetched_have_a_page_as_well(batching: Batching, tmp_path: Path) -> None:
+    batch_id = batching.submit(items=["a", "b"])
+    batching.to_the_end(batch_id)
+    rows = batching.batches.items(batch_id)
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / rows[0]["file"]).write_bytes((folder_of(batching, batch_id) / rows[0]["file"]).read_bytes())
+    exporting.whole(here, batching.batches.get(batch_id), rows)
+    html = (here / "index.html").read_text()
+    assert (html.count("<li "), html.count("no image yet")) == (2, 1)
+    assert len(list((here / "gallery").glob("*.webp"))) == 1
+    exporting.whole(here, batching.batches.get(batch_id), [])
+    assert "There are no images yet." in (here / "index.html").read_text()
