@@ -16,8 +16,6 @@ WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "s
 
 #: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
 BEAT_TICKS, BEAT_LOCK_S = 3, 5.0
-#: A tick that no worker took in so many seconds is dropped.
-EXPIRE_TICK_S = 60
 #: The most slots of one engine that a worker can fill; threads are made when they are needed.
 MAX_SLOTS = 1024
 
@@ -125,8 +123,9 @@ def _beat(settings: Settings) -> dict[str, Any]:
             "fire-schedules": {
                 "task": "control.fire_schedules",
                 "schedule": settings.schedule_tick_s,
-                # One that waited for a worker has nothing to say that the next has not.
-                "options": {"queue": "control", "expires": EXPIRE_TICK_S},
+                # Without an end: where clocks differ, all would be over before they came. The ticker sends no more
+                # where none is taken.
+                "options": {"queue": "control"},
             }
         },
         # The pause of the loop, and that between two tries of a waiting beat to get the lock.

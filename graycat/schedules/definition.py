@@ -17,6 +17,8 @@ from graycat.settings import Settings
 #: What happens at a time at which the schedule's last batch is not over.
 SKIP, QUEUE, CANCEL, ALLOW = OVERLAPS = ("skip", "queue", "cancel-previous", "allow")
 FIELDS = ("name", "cron", "timezone", "spec", "missed", "overlap", "jitter_s", "window", "max_gpus")
+#: Characters of a schedule with its batch: all are looked at every few seconds.
+MAX_CHARS = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -65,6 +67,8 @@ class Schedule:
                 (path if path in own else f"spec.{path}" if path else "spec", told) for path, told in error.problems
             ]
             raise InvalidBatch(named) from None
+        if len(schedule.encoded()) > MAX_CHARS:
+            raise InvalidSchedule(f"'spec' is too long: a schedule may have {MAX_CHARS} characters")
         return schedule
 
     @property

@@ -19,7 +19,7 @@ MOST_WAITING = 32
 
 
 class Ticker(RedBeatScheduler):
-    """RedBeat, with three of its habits mended. Raises what redis-py raises: where its lock is lost, LockError."""
+    """RedBeat, with four of its habits mended. Raises what redis-py raises: where its lock is lost, LockError."""
 
     _ticked = False
 
@@ -29,6 +29,7 @@ class Ticker(RedBeatScheduler):
         if self.lock_key and self.lock is None:
             raise LockNotOwnedError("the lock could not be taken")
         try:
+            self._mind_the_clock()
             pause_s = super().tick(*args, **kwargs)
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # A beat that began again would have to wait until its own lock has run out.
@@ -38,6 +39,13 @@ class Ticker(RedBeatScheduler):
             self._ticked = True
             logger.info("beat ticks")
         return pause_s
+
+    def _mind_the_clock(self) -> None:
+        """Let nothing wait for a time that another machine's clock had reached, or this one's before it was set."""
+        for name in self.app.conf.beat_schedule:
+            entry = self.Entry.from_key(self.Entry.generate_key(self.app, name), app=self.app)
+            if entry.last_run_at is not None and entry.last_run_at > self.app.now():
+                entry.reschedule(self.app.now())
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         """Send an entry's task, unless its queue is full of messages that nobody takes."""

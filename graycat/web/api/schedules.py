@@ -16,11 +16,10 @@ from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
 from graycat.web.allowance import most_pixels
 from graycat.web.auth import require_scope, scope_required, token_auth
-from graycat.web.renders import aside, take_large_body
+from graycat.web.renders import aside
 from graycat.web.wire.route import read_raw
 
 bp = Blueprint("schedules", __name__)
-bp.before_request(take_large_body)
 
 #: Coming times that one answer has.
 USUAL_NEXT, MOST_NEXT = 5, 100

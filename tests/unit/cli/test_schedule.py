@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,9 +14,12 @@ from click.testing import CliRunner, Result
 
 from graycat.cli import cli
 from graycat.cli.task import REFUSED, UNREACHABLE
+from graycat.schedules import file
 from graycat.schedules.firing import Firing
-from tests.unit.helpers import SECRET, free_port
+from graycat.settings import Settings
+from tests.unit.helpers import ROOT, SECRET, free_port
 
+DOCS = (ROOT / "docs" / "schedules.md").read_text()
 Graycat = Callable[..., Result]
 SPEC = 'name = "portraits"\n[[items]]\nprompt = "a tavern"\n'
 
@@ -123,6 +128,19 @@ def test_the_items_of_a_batch_may_be_in_a_file_beside_it(graycat: Graycat) -> No
     Path("heroes.txt").write_text("a knight\na thief\n")
     shown = json.loads(graycat("add", "listed", "@daily", "--spec", "listed.yaml", "--json").stdout)
     assert shown["spec"]["items"] == ["a knight", "a thief"]
+
+
+def test_the_commands_of_the_docs_work(graycat: Graycat) -> None:
+    (block,) = re.findall(r"^```\n(graycat schedule add.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines():
+        assert graycat(*shlex.split(line)[2:]).exit_code == 0, line
+
+
+def test_the_file_of_the_docs_can_be_read(tmp_path: Path, graycat: Graycat) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    (tmp_path / "schedules.toml").write_text(text)
+    (schedule,) = file.load(Settings(schedules_file=tmp_path / "schedules.toml"))
+    assert (schedule.owner, schedule.spec["name"]) == ("art", "portraits")
 
 
 def test_a_server_that_is_away_is_worth_another_try(graycat: Graycat, monkeypatch) -> None:

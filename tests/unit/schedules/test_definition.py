@@ -73,6 +73,7 @@ def test_a_nominal_time_has_a_key_of_its_own() -> None:
         ({"jitter_s": 10**6}, "'jitter_s' must be a whole number, 0 to 86400"),
         ({"max_gpus": "two"}, "'max_gpus' must be a whole number"),
         ({"when": "soon"}, "there is no field 'when'"),
+        ({"spec": {"items": ["x" * 1000] * 1000}}, "'spec' is too long"),
     ],
 )
 def test_a_mistake_is_named(changes, words) -> None:

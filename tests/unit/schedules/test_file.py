@@ -76,6 +76,7 @@ def test_without_configured_api_tokens_it_belongs_to_the_one_that_graycat_makes(
         (NIGHTLY.replace("0 1 *", "0 25 *"), "schedule 1: 'cron': '0 25 \\* \\* \\*': bad hour"),
         (OTHER + NIGHTLY.replace("Berlin", "Berln"), "schedule 2: 'timezone'"),
         (NIGHTLY.replace("prompt", "promt"), "schedule 1: spec.items"),
+        (NIGHTLY + "day = 2027-01-01\n", "schedule 1: spec: a date cannot be in a spec"),
         (NIGHTLY + NIGHTLY, "schedule 2: 'tests' has a schedule 'nightly' already"),
         (OTHER.replace("art", "a:b"), "'owner'"),
         (OTHER.replace("walls.yaml", "walls.csv"), "must end in .toml"),
