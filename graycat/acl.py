@@ -23,7 +23,7 @@ COMMANDS = (
     *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
     *("get", "set", "setrange", "incr", "decr", "exists", "del", "expire", "pexpire"),
     *("hget", "hmget", "hgetall", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
-    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen"),
+    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen", "ltrim"),
     *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
     *("zrangebyscore", "zremrangebyscore"),
     *("xadd", "xrange", "publish"),
@@ -57,6 +57,7 @@ MORE = {
     "sd": tuple(f"{kind}:{taskids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
     "control": (
         *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+        *("~{p}schedule:*", "~{p}schedules", "~{p}schedules:*"),
         *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
     ),
 }

@@ -20,6 +20,7 @@ REDACTED = "[redacted]"
 #: Least levels of libraries that write a line or two a task beside our own, or whole messages when they debug.
 LEAST_LEVELS = {
     "celery.worker.strategy": logging.WARNING,
+    "celery.beat": logging.WARNING,
     "celery.app.trace": logging.ERROR,  # a task that was handed back is no news, let alone its traceback
     "tornado.access": logging.WARNING,
     "urllib3": logging.WARNING,

@@ -131,6 +131,16 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """Schedules: batches by the clock."""
+
+    #: Seconds between two looks at what is due.
+    schedule_tick_s: float = 5.0
+    #: The file of the schedules that its operator writes; where there is none, schedules come by REST alone.
+    schedules_file: Path = Path("schedules.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """Batches of images."""
 

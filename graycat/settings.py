@@ -14,7 +14,13 @@ import honcho.environ
 
 from graycat import brokeraddress
 from graycat.errors import SettingsError
-from graycat.settinggroups import BatchSettings, EngineSettings, LimitSettings, MonitoringSettings
+from graycat.settinggroups import (
+    BatchSettings,
+    EngineSettings,
+    LimitSettings,
+    MonitoringSettings,
+    ScheduleSettings,
+)
 
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
@@ -25,6 +31,7 @@ POSITIVE = (
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
     *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels"),
     *("batch_max_items", "batch_max_live", "batch_ttl_s"),
+    "schedule_tick_s",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 #: A shorter key of the webhooks' secrets, or of the engines, can be guessed.
@@ -36,7 +43,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings):
+class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings, ScheduleSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settinggroups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
