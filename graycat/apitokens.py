@@ -25,8 +25,9 @@ MIN_SECRET_CHARS = 8
 GENERATED = "default"
 
 
-#: What an API token may be for: text, images, batches (and their priority), and what changes engines and tokens.
-LLM, SD, BATCH, ADMIN = SCOPES = ("llm", "sd", "batch", "admin")
+#: What an API token may be for: text, images, batches (and their priority), what changes engines and tokens, and what
+#: shows how everything is doing.
+LLM, SD, BATCH, ADMIN, METRICS = SCOPES = ("llm", "sd", "batch", "admin", "metrics")
 #: What one may do that is given no scopes.
 USUAL_SCOPES = frozenset({LLM, SD, BATCH})
 #: Between the name of an API token and that of its player, in a player's own.

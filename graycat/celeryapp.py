@@ -16,6 +16,7 @@ WORKER_STEPS = (
     "graycat.tasks.worker:EngineStep",
     "graycat.tasks.worker:LeaseStep",
     "graycat.tasks.control:ControlStep",
+    "graycat.tasks.measured:MetricsStep",
 )
 CONSUMER_STEPS = ("graycat.tasks.gate:GateStep", "graycat.tasks.control:PulseStep")
 

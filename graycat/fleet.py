@@ -12,6 +12,8 @@ from graycat import store
 
 #: A worker that has been silent for this many seconds is not counted.
 SILENT_AFTER_S = 6.0
+#: One that is silent and has not said that it leaves is missed for this many seconds, then forgotten.
+MISSED_FOR_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,19 @@ class Fleet:
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, by name. Raises BrokerUnavailable."""
+        return self.roll_call()[0]
+
+    def roll_call(self) -> tuple[list[WorkerStatus], list[str]]:
+        """Return the workers that are alive, and the names of those that are missed. Raises BrokerUnavailable."""
         with store.broker_errors():
-            names = [name.decode() for name in self._client.zrange(store.FLEET, 0, -1)]
+            rows = self._client.zrange(store.FLEET, 0, -1, withscores=True)
+            names = {name.decode(): seen_at for name, seen_at in rows}
             reports = self._client.mget([store.worker_key(name) for name in names]) if names else []
-            if gone := [name for name, report in zip(names, reports, strict=True) if report is None]:
+            silent = [name for name, report in zip(names, reports, strict=True) if report is None]
+            if gone := [name for name in silent if time.time() - names[name] > MISSED_FOR_S]:
                 self._client.zrem(store.FLEET, *gone)
-        return sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
+        alive = sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
+        return alive, sorted(set(silent) - set(gone))
 
 
 def _read(report: bytes) -> WorkerStatus:

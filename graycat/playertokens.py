@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graycat import params
-from graycat.apitokens import ADMIN, LLM, PLAYER_MARK, SD, ApiToken, read_scopes
+from graycat.apitokens import ADMIN, LLM, METRICS, PLAYER_MARK, SD, ApiToken, read_scopes
 from graycat.errors import Forbidden, RequestError
 from graycat.limits import Limits
 from graycat.tokenkey import TokenKey
@@ -98,7 +98,7 @@ def _scopes(parent: ApiToken, wanted: Any) -> frozenset[str]:
     """Return a player's scopes. Raises RequestError, Forbidden for one that the parent has not, or no player may."""
     if parent.parent is not None:
         raise Forbidden("a player's API token makes no others")
-    may = parent.scopes - {ADMIN}
+    may = parent.scopes - {ADMIN, METRICS}
     scopes = may & PLAYERS_SCOPES if wanted is None else read_scopes(wanted)
     for scope in sorted(scopes - may):
         raise Forbidden(f"this API token cannot give the scope {scope!r} to a player")

@@ -7,7 +7,7 @@ its number fences off older ones, which can neither publish nor finish.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -30,6 +30,7 @@ SCRIPTS = (
     "place",
     "listen",
     "unstick",
+    "depths",
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -79,6 +80,9 @@ class Attempt:
     resumed: bool
     started_id: str
     owner: str
+    queue: str = ""
+    #: Since it was submitted; since it was enqueued again for a further attempt.
+    waited_s: float = field(default=0.0, compare=False)
     #: Chunks of earlier attempts that this one goes on behind.
     earlier: tuple[bytes, ...] = ()
 
@@ -164,7 +168,7 @@ class TaskRecords(RecordReader):
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, begun, started, owner = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, begun, started, owner, queue, waited_ms = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -176,6 +180,8 @@ class TaskRecords(RecordReader):
             resumed=bool(begun),
             started_id=started.decode(),
             owner=owner.decode(),
+            queue=queue.decode(),
+            waited_s=waited_ms / 1000,
         )
 
     def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:
@@ -251,6 +257,15 @@ class TaskRecords(RecordReader):
     def unstick(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
         return int(self._run("unstick", "", *queues))
+
+    def depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
+        """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
+
+        Those that wait aside for their owner's turn are among them. Raises BrokerUnavailable.
+        """
+        reply = list(map(int, self._run("depths", "", *queues)))
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

@@ -52,6 +52,19 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonitoringSettings:
+    """What shows how graycat is doing: metrics, Flower, the Celery exporter."""
+
+    #: Port of the control worker's metrics; those of the others lie behind it (``graycat.metrics.endpoint``). 0: no
+    #: worker serves any.
+    metrics_port: int = 0
+    #: Where workers serve them; beyond this machine only with a token.
+    metrics_host: str = "127.0.0.1"
+    #: What a scraper sends to web and workers as its bearer token; web takes API tokens with the scope too.
+    metrics_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitSettings:
     """What one request may ask for, and how long tasks and what they leave behind live."""
 

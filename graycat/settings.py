@@ -14,7 +14,7 @@ import honcho.environ
 
 from graycat import brokeraddress
 from graycat.errors import SettingsError
-from graycat.settinggroups import EngineSettings, LimitSettings
+from graycat.settinggroups import EngineSettings, LimitSettings, MonitoringSettings
 
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
@@ -28,11 +28,14 @@ POSITIVE = (
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 #: A shorter key of the webhooks' secrets, or of the engines, can be guessed.
 MIN_KEY_CHARS = 16
+#: Behind the first port of the workers' metrics come those of the others.
+LAST_METRICS_PORT = 65456
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings):
+class Settings(EngineSettings, LimitSettings, MonitoringSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settinggroups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
@@ -84,10 +87,11 @@ class Settings(EngineSettings, LimitSettings):
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
-        for name in ("webhook_key", "engine_api_key"):
+        for name in ("webhook_key", "engine_api_key", "metrics_token"):
             if 0 < len(getattr(self, name)) < MIN_KEY_CHARS:
                 raise SettingsError(f"{variable(name)} has fewer than {MIN_KEY_CHARS} characters")
         self._check_mode()
+        self._check_monitoring()
         if 0 < len(self.token_key) < MIN_TOKEN_KEY_CHARS:
             raise SettingsError(f"{variable('token_key')} must have {MIN_TOKEN_KEY_CHARS} characters at least")
         ports: dict[int, str] = {}
@@ -96,6 +100,12 @@ class Settings(EngineSettings, LimitSettings):
                 raise SettingsError(f"{variable(name)} must be a port, 1 to 65535")
             if (other := ports.setdefault(getattr(self, name), name)) != name:
                 raise SettingsError(f"{variable(name)} and {variable(other)} are the same port")
+
+    def _check_monitoring(self) -> None:
+        if not 0 <= self.metrics_port < LAST_METRICS_PORT:
+            raise SettingsError(f"{variable('metrics_port')} must be a port below {LAST_METRICS_PORT}, or 0 for none")
+        if self.metrics_port and not self.metrics_token and self.metrics_host not in LOOPBACK:
+            raise SettingsError(f"{variable('metrics_host')} opens metrics to others: set {variable('metrics_token')}")
 
     def _check_mode(self) -> None:
         if self.remote and self.embedded_broker:
@@ -169,6 +179,7 @@ class Settings(EngineSettings, LimitSettings):
             self.token_key,
             self.hf_token,
             self.engine_api_key,
+            self.metrics_token,
         )
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 

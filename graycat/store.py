@@ -27,6 +27,8 @@ DELIVERIES = PREFIX + "deliveries"
 DELIVERY_TTL_S = 25 * 3600
 #: Queues from which nobody is to take anything for now.
 PAUSED_QUEUES = PREFIX + "paused"
+#: Queues in which owners wait for their turns.
+TURNS = PREFIX + "turns"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 #: Minted API tokens by their prefixes, and when each was last used.
@@ -109,18 +111,19 @@ def sender_key(owner: str) -> str:
     return f"{PREFIX}sender:{owner}"
 
 
-def connect(settings: Settings, *, patient: bool = False) -> Broker:
+def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0) -> Broker:
     """Return a client of the broker; replies are bytes.
 
     A web process is impatient: it rather tells its client to come back. A worker is patient: it holds
-    the work of minutes, and tries for about ten seconds before it gives a command up.
+    the work of minutes, and tries for about ten seconds before it gives a command up. ``timeout_s``: how long one try
+    may take.
     """
     retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 14) if patient else Retry(NoBackoff(), 1)
     pool = TrustingPool.from_url(
         settings.broker_url,
         retry=retry,
         socket_connect_timeout=1.0,
-        socket_timeout=2.0,
+        socket_timeout=timeout_s,
         # One ping finds a dead connection before a request does.
         health_check_interval=30,
         max_connections=10_000,

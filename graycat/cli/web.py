@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,10 +62,15 @@ class WebServer(BaseApplication):
             "graceful_timeout": int(settings.stop_grace_s),
             "logger_class": PropagatingLogger,
             "post_fork": end_when_told,
+            "child_exit": forget_child,
             "post_worker_init": partial(answer_before_the_end, settings.stop_grace_s - LAST_WORDS_S),
             # It would open a socket in the home directory.
             "control_socket_disable": True,
         }
+        if settings.web_workers > 1:
+            # So prometheus_client keeps what all processes count in files of this folder.
+            options["raw_env"] = [f"PROMETHEUS_MULTIPROC_DIR={metrics_folder(settings)}"]
+            options["on_starting"] = partial(empty_metrics, settings)
         for name, value in options.items():
             self.cfg.set(name, value)
 
@@ -81,6 +87,27 @@ class WebServer(BaseApplication):
             # gunicorn then starts no other in its place.
             sys.exit(Arbiter.APP_LOAD_ERROR)
         return create_app(self._settings)
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Return the folder in which the web processes of one server keep their metrics together."""
+    return settings.home.resolve() / "metrics" / f"web-{settings.port}"
+
+
+def empty_metrics(settings: Settings, _server: object) -> None:
+    """Have the web processes count from zero: who reads the counts knows that a start does so."""
+    folder = metrics_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob("*.db"):
+        left_over.unlink()
+
+
+def forget_child(_server: object, worker: Worker) -> None:
+    """Have what a child that is gone was doing no longer count as being done."""
+    if worker.cfg.workers > 1:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)
 
 
 def end_when_told(_server: object, _worker: object) -> None:

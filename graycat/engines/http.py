@@ -49,13 +49,19 @@ class Call:
         self._socket: socket.socket | None = None
         #: Why the call was stopped; None while nobody has.
         self.stopped: Stop | None = None
+        #: When that was, on the monotonic clock.
+        self.stopped_at = 0.0
 
     def stop(self, reason: Stop) -> None:
         """Stop the call; the first reason stays."""
         with self._lock:
-            self.stopped = self.stopped or reason
+            self._note(reason)
             if self._socket is not None:
                 _shut_down(self._socket)
+
+    def _note(self, reason: Stop) -> None:
+        if self.stopped is None:
+            self.stopped, self.stopped_at = reason, time.monotonic()
 
     def skip(self) -> bool:
         """Have the engine leave out the rest of a batch; False where the call is none that can."""

@@ -50,6 +50,9 @@ class Supervisor:
         #: What the engine said of itself when it last became ready.
         self.info: EngineInfo | None = None
         self.starts = 0
+        #: Seconds from its last start until it was ready; 0 until it was that once.
+        self.load_s = 0.0
+        self._started_at: float | None = None
         #: Why it is not running, or was not when it last failed; '' while all is well.
         self.trouble = ""
         self._child = child
@@ -122,6 +125,7 @@ class Supervisor:
         if self.state is State.DOWNLOADING:
             self.trouble = ""
         self.starts += 1
+        self._started_at = now
         self.state = State.LOADING
         if self._child is not None and listening(self.engine.url):
             # Some engines share a port without a word, and each gets half of the calls.
@@ -141,6 +145,9 @@ class Supervisor:
         except EngineLost:
             return
         self.state = State.READY
+        if self._started_at is not None:
+            # Not when it was only doubted.
+            self.load_s, self._started_at = now - self._started_at, None
         self._suspected = False
         self.trouble = ""
         self._ready_at, self._probe_at, self._failed_probes = now, now + HEALTH_EVERY_S, 0

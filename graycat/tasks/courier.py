@@ -11,6 +11,7 @@ from celery import shared_task
 from graycat import webhooks
 from graycat.deliveries import Deliveries, Delivery, Try
 from graycat.errors import BrokerUnavailable
+from graycat.metrics import work
 from graycat.receivers import Caller, Unreachable
 from graycat.settings import Settings
 from graycat.tasks.signatures import DELIVER
@@ -47,9 +48,11 @@ class Courier:
         took_ms = round((time.monotonic() - started) * 1000)
         outcome = judged(delivery, begun_ms + took_ms, status, error)
         ours = self._deliveries.settle(delivery, outcome)
+        state = outcome.state if ours else "stale"
+        work.DELIVERIES.labels(state).inc()
         # The host and no more of the address: a path may be a secret.
         extra = {"task_id": task_id, "event": event, "host": delivery.webhook.target.host, "status": status or error}
-        extra |= {"attempt": delivery.attempt, "state": outcome.state if ours else "stale", "ms": took_ms}
+        extra |= {"attempt": delivery.attempt, "state": state, "ms": took_ms}
         logger.info("delivery tried", extra=extra)
 
     def _send(self, delivery: Delivery, at_ms: int) -> tuple[int | None, str | None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +14,7 @@ from celery import shared_task
 from graycat.engines.http import Call, EngineClient
 from graycat.engines.streams import EventStream
 from graycat.errors import EngineError, EngineLost, EngineNonsense
+from graycat.metrics import work
 from graycat.records import Attempt
 from graycat.tasks import signatures
 from graycat.tasks.base import EngineTask
@@ -19,6 +22,11 @@ from graycat.tasks.continuing import as_one, continued
 from graycat.tasks.pump import Flow
 from graycat.tasks.runtime import Runtime
 from graycat.tasks.signatures import Kind
+
+#: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
+_TOLD = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
+#: Events of a stream that are no token's: they begin or end it. One, where nothing is said here.
+_FRAME = {signatures.CHAT.name: 3, signatures.OPENAI_COMPLETION.name: 2, signatures.MESSAGES.name: 5}
 
 
 class LlmTask(EngineTask):
@@ -34,7 +42,10 @@ class LlmTask(EngineTask):
         """Call the engine; stream, gather or fetch the answer."""
         kind = signatures.LLM_KINDS[attempt.kind]
         if attempt.mode == signatures.PLAIN:
-            return _fetch(runtime.engine.client, kind, attempt, call)
+            status, body = _fetch(runtime.engine.client, kind, attempt, call)
+            if kind.ending and (told := _TOLD.search(body)):
+                work.TOKENS.labels(kind.name).inc(int(told[1]))
+            return status, body
         flow = _streamed(runtime, kind, attempt, call)
         if attempt.mode in (signatures.GATHER, signatures.LIVE):
             return 200, gather(iter((*attempt.earlier, *flow.events)))
@@ -55,6 +66,7 @@ def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tu
 
 def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flow:
     """Return the flow of the engine's events, at its end. Raises EngineError, EngineLost, EngineNonsense."""
+    began_at = time.monotonic()
     with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
@@ -62,10 +74,19 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         publish, keep = attempt.mode != signatures.GATHER, attempt.mode != signatures.STREAM
         edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
         flow = Flow(attempt, call, source, publish=publish, keep=keep, edit=edit)
-        runtime.pump.carry(flow)
+        try:
+            runtime.pump.carry(flow)
+        finally:
+            work.streamed(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
         # Read to its end, though not by http.client: the connection is good for the next call.
         response.close()
         return flow
+
+
+def _tokens_of(kind: Kind, flow: Flow) -> int:
+    """Return how many tokens a stream had: what its last event says, or about as many as it had events."""
+    told = _TOLD.search(flow.events[-1]) if flow.events and not flow.attempt.earlier else None
+    return int(told[1]) if told else max(flow.count - _FRAME.get(kind.name, 1), 0)
 
 
 def gather(events: Iterator[bytes]) -> bytes:

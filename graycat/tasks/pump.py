@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -54,7 +55,9 @@ class Flow:
         #: All events, or the newest one where not all are kept.
         self.events: list[bytes] = []
         self.error: Exception | None = None
-        self._count = 0
+        #: How many events have come, and when the first did (monotonic clock).
+        self.count = 0
+        self.first_at = 0.0
         self._done = threading.Event()
 
     def take(self) -> Batch | None:
@@ -67,6 +70,10 @@ class Flow:
                 break
         if not events:
             return None
+        number = self.count + 1
+        if number == 1:
+            self.first_at = time.monotonic()
+        self.count += len(events)
         if self._edit is not None:
             events = [self._edit(event) for event in events]
         if self.keep:
@@ -75,8 +82,6 @@ class Flow:
             self.events = events[-1:]
         if not self.publish:
             return None
-        number = self._count + 1
-        self._count += len(events)
         return Batch(self.attempt, number, events)
 
     @property

@@ -15,6 +15,7 @@ from graycat.engines.http import Call, Stop
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.imagereplies import content_type, take_out
+from graycat.metrics import work
 from graycat.records import Attempt, Verdict
 from graycat.tasks import signatures
 from graycat.tasks.base import EngineTask, Interrupted
@@ -50,7 +51,7 @@ class Render(Call):
     def stop(self, reason: Stop) -> None:
         """Have the render stopped; the first reason stays."""
         with self._lock:
-            self.stopped = self.stopped or reason
+            self._note(reason)
         self.bell.set()
 
     def skip(self) -> bool:
@@ -157,6 +158,7 @@ class SdTask(EngineTask):
         if attempt.number > 1:
             # This attempt may make fewer images than the one before.
             runtime.artifacts.delete(attempt.task_id)
+        began_at = time.monotonic()
         patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
         with (
             Watcher(engine, call, reporter, patience_s, runtime.supervisor.condemn),
@@ -164,6 +166,7 @@ class SdTask(EngineTask):
             engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None, once=True) as response,
         ):
             reply = response.read()
+        took_s = time.monotonic() - began_at
         # Stored under the task's id alone, images of an attempt that was taken over would replace the newer one's.
         verdict = runtime.records.renew(attempt.task_id, attempt.number)
         if verdict is Verdict.STALE:
@@ -179,7 +182,7 @@ class SdTask(EngineTask):
             # Whoever asks next should find what this has changed.
             runtime.supervisor.describe()
             runtime.report()
-        answer = _store(runtime, attempt, reply, partial=call.stopped is not None)
+        answer = _store(runtime, attempt, reply, took_s, partial=call.stopped is not None)
         if call.stopped is not None:
             raise Interrupted(answer)
         return 200, answer
@@ -191,8 +194,11 @@ def _interruptible(runtime: Runtime) -> bool:
     return info is None or bool(json.loads(info.props).get("interruptible", True))
 
 
-def _store(runtime: Runtime, attempt: Attempt, reply: bytes, *, partial: bool) -> bytes:
-    """Store a reply's images and return the reply without them. Raises EngineNonsense, ArtifactsUnavailable."""
+def _store(runtime: Runtime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
+    """Store a reply's images and return the reply without them; ``took_s``: how long the engine was at them.
+
+    Raises EngineNonsense, ArtifactsUnavailable.
+    """
     if not reply:
         # SD.Next answers control calls with 204 and nothing.
         return b"null"
@@ -205,6 +211,10 @@ def _store(runtime: Runtime, attempt: Attempt, reply: bytes, *, partial: bool) -
     without, images = take_out(parsed)
     for number, image in enumerate(images):
         runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
+    if images:
+        echo = parsed.get("parameters")
+        steps = echo.get("steps") if isinstance(echo, dict) else 0
+        work.rendered(attempt.kind, took_s, len(images), steps if isinstance(steps, int) else 0)
     if partial:
         without["info"] = _marked_partial(without.get("info"))
     return json.dumps(without).encode()

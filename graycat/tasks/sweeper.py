@@ -16,6 +16,7 @@ from celery import Celery
 
 import celeryconfig
 from graycat import store
+from graycat.metrics import work
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import CONTROL, MessageFactory
@@ -89,6 +90,7 @@ class Sweeper:
             self._client.zrem(store.LIVE_TASKS, task_id)
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
+            work.refused(record["kind"], "expired")
             return False
         if "message" in record:
             # It waits aside, for its owner's turn.
@@ -97,6 +99,7 @@ class Sweeper:
         if task_id in held or now_ms < lost_since:
             return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
+        work.SWEPT.labels(record["kind"]).inc()
         logger.warning("lost task enqueued again", extra={"task_id": task_id, "kind": record["kind"]})
         return True
 

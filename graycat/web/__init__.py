@@ -21,10 +21,11 @@ from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.limits import Limiter
+from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import allowance, errors, health, openapi
+from graycat.web import allowance, errors, health, metrics, openapi
 from graycat.web.api import events, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
@@ -43,8 +44,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
-    | {"sdapi.progress"}
+    | {"sdapi.progress", "metrics.scrape"}
 )
+#: What has routes: each a module with its blueprint ``bp``.
+PARTS = (llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks, task_images, openapi)
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Extension:
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
+    observer: Observer
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -116,23 +120,15 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         deliveries=Deliveries(client),
         limiter=Limiter(client),
+        observer=Observer(settings),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
     app.after_request(allowance.tell)
     errors.init_app(app)
-    app.register_blueprint(llamacpp.bp)
-    app.register_blueprint(openai.bp)
-    app.register_blueprint(sdapi.bp)
-    app.register_blueprint(images.bp)
-    app.register_blueprint(health.bp)
-    app.register_blueprint(tasks.bp)
-    app.register_blueprint(tokens.bp)
-    app.register_blueprint(events.bp)
-    app.register_blueprint(webhooks.bp)
-    app.register_blueprint(task_images.bp)
-    app.register_blueprint(openapi.bp)
+    for part in PARTS:
+        app.register_blueprint(part.bp)
     app.wsgi_app = UnchangedTasks(app.wsgi_app, client, extension.tokens)  # type: ignore[method-assign]
     hub.start()
     return app
@@ -152,6 +148,7 @@ def _end(response: Response) -> Response:
     level = logging.DEBUG if quiet else logging.INFO
     # When all of it is sent: a line costs more than a token, and a stream's first is waited for.
     response.call_on_close(partial(_log, level, g.started, extra))
+    response.call_on_close(metrics.Measure(response).end)
     return response
 
 

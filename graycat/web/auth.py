@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, current_app, g
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 
-from graycat.apitokens import ADMIN, BATCH, LLM, SD, ApiToken
+from graycat.apitokens import ADMIN, BATCH, LLM, METRICS, SD, ApiToken
 from graycat.errors import Forbidden, Unauthorized
 from graycat.web.errors import error_response
 
@@ -61,6 +61,7 @@ _PURPOSES = {
     SD: "makes images",
     BATCH: "takes bulk work",
     ADMIN: "changes what all callers share",
+    METRICS: "shows what all callers do",
 }
 
 

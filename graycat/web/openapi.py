@@ -29,6 +29,8 @@ bp = Blueprint("openapi", __name__)
 
 #: What anybody may see.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
+#: What some views answer that is no JSON.
+CONTENT_TYPES = {"openapi.page": "text/html", "metrics.scrape": "text/plain"}
 #: A part of an address that varies, as Flask writes it.
 _VARIABLE = re.compile(r"<(?:(\w+):)?(\w+)>")
 
@@ -98,7 +100,7 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     summary = {"summary": (current_app.view_functions[endpoint].__doc__ or "").split("\n")[0]}
     if operation := imagedocs.operation(endpoint) or taskdocs.operation(endpoint):
         return summary | operation
-    success = answer("text/html" if endpoint == "openapi.page" else JSON)
+    success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
     return summary | {"tags": ["graycat"], "responses": {**success, **errors(VIEW_ERRORS)}}

@@ -15,12 +15,16 @@ from graycat import store
 from graycat.credentials import Credentials
 from graycat.errors import GraycatError
 from graycat.lanes import Lanes
+from graycat.metrics import http as metrics
 from graycat.web.api.shown import etag, overdue
 from graycat.web.api.submissions import CHOSEN_ID, scoped_id
 
 _PATH = re.compile(rf"/tasks/({CHOSEN_ID.pattern})")
 _GIVEN_ID = re.compile("[0-9a-f]{32}")
 _FIELDS = ("owner", "state", "attempt", "progress", "queue_deadline_ms")
+
+#: What its requests are counted as.
+ROUTE = "/tasks/<task_id>"
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -38,7 +42,9 @@ class UnchangedTasks:
         wanted = environ.get("HTTP_IF_NONE_MATCH")
         if wanted and environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING"):
             found = _PATH.fullmatch(environ.get("PATH_INFO", ""))
-            if found and self._current(environ, found[1]) == wanted:
+            current = self._current(environ, found[1]) if found else None
+            if current is not None and current[0] == wanted:
+                metrics.unchanged(ROUTE, current[1])
                 headers = [("ETag", wanted), ("Cache-Control", "private, no-cache")]
                 if not wanted.startswith(_ENDED):
                     headers.append(("Retry-After", "1"))
@@ -48,8 +54,11 @@ class UnchangedTasks:
                 return []
         return self._app(environ, start_response)
 
-    def _current(self, environ: dict[str, Any], task_id: str) -> str | None:
-        """Return the tag of the caller's task; None where the application has to look at the request itself."""
+    def _current(self, environ: dict[str, Any], task_id: str) -> tuple[str, str] | None:
+        """Return the tag of the caller's task, and the API token on whose account it is asked for.
+
+        None where the application has to look at the request itself.
+        """
         scheme, _, secret = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -63,7 +72,9 @@ class UnchangedTasks:
             return None
         record = {name: value.decode() for name, value in zip(_FIELDS, row, strict=True) if value}
         # One that has waited too long is to end.
-        return etag(record) if record.get("owner") == token.name and not overdue(record) else None
+        if record.get("owner") != token.name or overdue(record):
+            return None
+        return etag(record), (token.parent or token).name
 
 
 _ENDED = tuple(f'"{state}-' for state in ("succeeded", "failed", "cancelled", "expired"))

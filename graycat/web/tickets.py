@@ -15,6 +15,7 @@ from celery import Celery
 
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
 from graycat.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
+from graycat.metrics import http as metrics
 from graycat.records import NewTask, TaskRecords, Verdict
 from graycat.settings import Settings
 from graycat.tasks.signatures import SD, SKIP, Kind, MessageFactory
@@ -67,7 +68,7 @@ class TicketOffice:
         except GraycatError:
             self.hub.unwatch(watch)
             raise
-        return Ticket(self, watch, self.deadlines(submission))
+        return Ticket(self, watch, self.deadlines(submission), submission.kind.name)
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
         """Return the seconds that a task may wait in its queue, and that it may run."""
@@ -98,12 +99,14 @@ class TicketOffice:
         )
         return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
-    def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> None:
-        """Ask a task to stop, and tell the worker that runs it."""
+    def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL, kind: str = "") -> None:
+        """Ask an unfinished task of a kind to stop, and tell the worker that runs it."""
         try:
             state, worker = self.records.cancel(task_id, how)
             if state == "running":
                 self._tell(worker, task_id, how)
+            elif state == "cancelled" and not worker and kind:
+                metrics.ended(kind, state)
         except (BrokerUnavailable, kombu.exceptions.OperationalError):
             # The worker looks at the mark by itself; a task that could not be marked ends at its deadline.
             logger.warning("cancel not delivered", extra={"task_id": task_id})
@@ -122,9 +125,12 @@ class TicketOffice:
 class Ticket:
     """One task's events for the request that made it. Closing it before the last event cancels the task."""
 
-    def __init__(self, office: TicketOffice, watch: Watch, deadlines: tuple[float, float]) -> None:
+    def __init__(self, office: TicketOffice, watch: Watch, deadlines: tuple[float, float], kind: str) -> None:
         self._office = office
         self._watch = watch
+        self._kind = kind
+        #: When the first event of the answer came (monotonic clock); 0 until then.
+        self.first_at = 0.0
         queue_ttl_s, exec_timeout_s = deadlines
         now = time.monotonic()
         self._queue_deadline: float | None = now + queue_ttl_s
@@ -168,7 +174,8 @@ class Ticket:
             self._queue_deadline = None
             try:
                 # Where it has expired, its last event says so; else a worker has it.
-                self._office.records.expire(self.task_id)
+                if self._office.records.expire(self.task_id):
+                    metrics.ended(self._kind, "expired")
             except BrokerUnavailable:
                 self._queue_deadline = now + RETRY_EXPIRY_S
         if now >= self._overdue_at:
@@ -177,6 +184,8 @@ class Ticket:
     def _checked(self, event: TaskEvent) -> TaskEvent:
         # An event without an id is this process's own: the task goes on, and is cancelled when the ticket is closed.
         self._ended = event.terminal and bool(event.id)
+        if not self.first_at:
+            self.first_at = time.monotonic()
         if event.kind == ERROR:
             raise EngineError(*event.answer())
         # An image task that was interrupted ends with the images it has.
@@ -195,4 +204,4 @@ class Ticket:
         self._office.hub.unwatch(self._watch)
         if not self._ended:
             self._ended = True
-            self._office.cancel(self.task_id)
+            self._office.cancel(self.task_id, kind=self._kind)

@@ -39,7 +39,7 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
         return _accepted(task_id)
     with admitted(task_id):
         ticket = office().submit(submission, task_id)
-    g.task_id = task_id
+    g.task_id, g.ticket = task_id, ticket
     return _streamed(ticket, dialect, office().settings.keepalive_s) if mode == STREAM else _whole(ticket)
 
 

@@ -14,7 +14,7 @@ from graycat.errors import SettingsError
 from tests.unit.helpers import ROOT, Valkey
 
 #: What only web processes run, with all the rights there are.
-OF_THE_WEB = {"admit", "create", "cancel", "listen", "place"}
+OF_THE_WEB = {"admit", "create", "cancel", "listen", "place", "depths"}
 PASSWORD = "a-password-of-the-tests"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from graycat import store
 from graycat.errors import BrokerUnavailable
-from graycat.fleet import SILENT_AFTER_S, Fleet, WorkerStatus, serving
+from graycat.fleet import MISSED_FOR_S, SILENT_AFTER_S, Fleet, WorkerStatus, serving
 from graycat.settings import Settings
 from tests.unit.helpers import eventually
 
@@ -58,14 +58,23 @@ def test_a_worker_that_leaves_is_forgotten(fleet: Fleet, client: store.Broker) -
     assert client.keys("*") == []
 
 
-def test_a_silent_worker_is_not_counted_and_then_forgotten(fleet: Fleet, client: store.Broker) -> None:
+def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(fleet: Fleet, client: store.Broker) -> None:
     fleet.report(READY)
     fleet.report(replace(READY, name="quick@box"))
     left_ms = client.pttl(store.worker_key(READY.name))
     assert SILENT_AFTER_S * 1000 - 1000 < left_ms <= SILENT_AFTER_S * 1000
     client.pexpire(store.worker_key(READY.name), 1)
     eventually(lambda: [worker.name for worker in fleet.workers()] == ["quick@box"])
+    assert fleet.roll_call()[1] == [READY.name]
+    client.zincrby(store.FLEET, -MISSED_FOR_S, READY.name)
+    assert fleet.roll_call()[1] == []
     assert client.zrange(store.FLEET, 0, -1) == [b"quick@box"]
+
+
+def test_a_worker_that_leaves_is_not_missed(fleet: Fleet) -> None:
+    fleet.report(READY)
+    fleet.leave(READY.name)
+    assert fleet.roll_call() == ([], [])
 
 
 def test_without_a_broker_nobody_knows_the_fleet(no_broker: Settings) -> None:

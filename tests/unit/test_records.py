@@ -91,7 +91,17 @@ def test_a_claim_brings_what_the_engine_needs(records: TaskRecords) -> None:
     attempt = claimed(records, task_id, "quick@here")
     started_id = records.events(task_id)[0].id
     assert attempt == Attempt(
-        task_id, 1, "llm.tokenize", "plain", body, 600.0, "r-9", resumed=False, started_id=started_id, owner="tests"
+        task_id,
+        1,
+        "llm.tokenize",
+        "plain",
+        body,
+        600.0,
+        "r-9",
+        resumed=False,
+        started_id=started_id,
+        owner="tests",
+        queue="llm",
     )
     record = records.get(task_id)
     assert (record["state"], record["attempt"], record["worker"]) == ("running", "1", "quick@here")

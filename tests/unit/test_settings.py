@@ -15,6 +15,9 @@ from tests.unit.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
+    ("metrics_port", "GRAYCAT_METRICS_PORT", "9820", 9820),
+    ("metrics_host", "GRAYCAT_METRICS_HOST", "10.0.0.7", "10.0.0.7"),
+    ("metrics_token", "GRAYCAT_METRICS_TOKEN", "sixteen-letters!", "sixteen-letters!"),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
     ("max_image_body_bytes", "GRAYCAT_MAX_IMAGE_BODY_BYTES", "2000", 2000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),
@@ -91,6 +94,9 @@ UNUSABLE = [
     ("PORT", "1337"),
     ("LLM_PORT", " "),
     ("GPU_LAYERS", "all"),
+    ("GRAYCAT_METRICS_PORT", "65500"),
+    ("GRAYCAT_METRICS_PORT", "-1"),
+    ("GRAYCAT_METRICS_TOKEN", "fifteen-letters"),
     ("GRAYCAT_LLM_SLOTS", "0"),
     ("GRAYCAT_LLM_SLOTS", "-1"),
     ("GRAYCAT_MAX_BODY_BYTES", "0"),
@@ -269,6 +275,13 @@ def test_a_box_works_for_others_alone_or_for_itself(text: str, remote: bool | No
     settings = Settings.from_env(env)
     assert settings.remote is remote
     assert (settings.engine_host == "127.0.0.1") is (remote is not False)
+
+
+def test_metrics_are_open_to_others_only_with_a_token() -> None:
+    with pytest.raises(SettingsError, match="GRAYCAT_METRICS_TOKEN"):
+        Settings(metrics_port=9820, metrics_host="10.0.0.7")
+    assert Settings(metrics_port=9820, metrics_host="10.0.0.7", metrics_token="t" * 16).metrics_port
+    assert Settings(metrics_port=9820).metrics_host == "127.0.0.1"
 
 
 def test_a_ca_goes_with_an_encrypted_broker(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from flask import current_app, g
 
 from graycat.events import CHUNK, TaskEvent
 from graycat.fleet import serving
+from graycat.metrics import http as metrics
 from graycat.records import TERMINAL_STATES, TaskRecords
 from graycat.taskerrors import TaskGone, TaskNotFound
 from graycat.web.api.submissions import CHOSEN_ID, scoped_id
@@ -44,7 +45,10 @@ def find(task_id: str) -> tuple[str, Record]:
 def current(records: TaskRecords, task_id: str) -> Record:
     """Return a task's record; one that has waited past its deadline ends here, whether or not a worker is there."""
     record = records.get(task_id)
-    return records.get(task_id) if overdue(record) and records.expire(task_id) else record
+    if not (overdue(record) and records.expire(task_id)):
+        return record
+    metrics.ended(record["kind"], "expired")
+    return records.get(task_id)
 
 
 def overdue(record: Record) -> bool:

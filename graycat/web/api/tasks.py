@@ -189,7 +189,7 @@ def cancel(task_id: str) -> ResponseReturnValue:
     """Cancel a task, however often; ``confirmed`` tells whether its engine is free of it."""
     task_id, record = shown.find(task_id)
     if record["state"] not in TERMINAL_STATES:
-        _office().cancel(task_id)
+        _office().cancel(task_id, kind=record["kind"])
         with Follower(task_id) as follower:
             follower.ended(CONFIRM_S)
         record = _office().records.get(task_id) or record

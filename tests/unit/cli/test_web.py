@@ -3,7 +3,12 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from graycat.cli import web
 from graycat.cli.web import PropagatingLogger, WebServer
 from graycat.settings import Settings
 from tests.unit.helpers import run
@@ -24,6 +29,27 @@ def test_the_server_is_what_the_settings_say() -> None:
     assert (cfg.address, cfg.workers, cfg.graceful_timeout) == ([("127.0.0.2", 8123)], 3, 7)
     assert (cfg.worker_class_str, cfg.logger_class) == ("gevent", PropagatingLogger)
     assert cfg.worker_connections >= 1000
+
+
+def test_several_processes_keep_their_metrics_together(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port=8123, web_workers=2)
+    cfg = WebServer(settings).cfg
+    folder = tmp_path.resolve() / "metrics" / "web-8123"
+    assert cfg.env == {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    for _ in range(2):
+        cfg.on_starting(None)
+        assert list(folder.iterdir()) == []
+        (folder / "counter_1.db").touch()
+    assert WebServer(Settings(home=tmp_path)).cfg.env == {}
+
+
+def test_a_process_that_is_gone_has_no_open_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for name in ("gauge_livesum_7.db", "gauge_livesum_8.db", "counter_7.db"):
+        (tmp_path / name).touch()
+    for workers in (1, 2):
+        web.forget_child(None, SimpleNamespace(pid=7, cfg=SimpleNamespace(workers=workers)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_7.db", "gauge_livesum_8.db"]
 
 
 def test_nothing_that_gevent_must_patch_is_imported_before_it_has() -> None:

@@ -112,6 +112,17 @@ def test_an_engine_is_started_and_ready_when_its_model_is_loaded(scene: Scene) -
     assert scene.child.starts == 1
 
 
+def test_a_load_is_timed_from_its_start_and_a_doubt_is_none(scene: Scene) -> None:
+    scene.step(0.0)
+    assert scene.supervisor.load_s == 0.0
+    scene.engine.well = True
+    scene.step(7.5)
+    assert scene.supervisor.load_s == 7.5
+    scene.supervisor.suspect()
+    scene.step(9.0)
+    assert (scene.supervisor.state, scene.supervisor.load_s) == (State.READY, 7.5)
+
+
 def test_an_engine_that_cannot_describe_itself_yet_is_not_ready(scene: Scene) -> None:
     scene.engine.well, scene.engine.describes = True, False
     scene.step()

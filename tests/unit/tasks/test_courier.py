@@ -11,6 +11,7 @@ import pytest
 
 from graycat import store
 from graycat.deliveries import HELD_MS, Deliveries, Delivery
+from graycat.metrics import work
 from graycat.records import TaskRecords
 from graycat.tasks import courier as module
 from graycat.tasks.courier import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, Courier, judged
@@ -18,6 +19,7 @@ from graycat.tasks.dispatcher import Dispatcher
 from graycat.webhooks import Webhook, owner_secret
 from tests.unit.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
 from tests.unit.hooks import SECRET, caller, in_turn, verified, webhook_for
+from tests.unit.metered import value
 from tests.unit.servers import Seen, after, drop, hold, http_server, reply
 from tests.unit.workers import celery_app
 
@@ -67,9 +69,11 @@ def post(broker: Valkey, records: TaskRecords) -> Post:
 
 
 def test_a_receiver_is_told_and_can_tell_that_it_is_us(post: Post) -> None:
+    delivered = value(work, "graycat_webhook_deliveries_total", outcome="delivered")
     with http_server({HOOK: reply(200, {})}) as seen:
         task_id = post.end(seen, metadata='{"order":7}')
         assert post.work() == 1
+        assert value(work, "graycat_webhook_deliveries_total", outcome="delivered") == delivered + 1
         told = verified(seen)
         assert (told["type"], told["data"]["id"], told["data"]["metadata"]) == ("task.succeeded", task_id, {"order": 7})
         assert seen.headers[0]["content-type"] == "application/json"

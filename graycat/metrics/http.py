@@ -1,0 +1,80 @@
+"""Metrics of a web process: its requests and streams, and the tasks that ended without a worker.
+
+With several web processes prometheus_client keeps them in files that all of them write and each can read.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+registry = CollectorRegistry()
+
+#: Seconds. A refusal takes one, a long answer minutes.
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+FIRST_EVENT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30, 60)
+#: What a client may send as a method; anything else is ``other``.
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
+#: API tokens that a process tells apart; all further ones are ``other``.
+MAX_TOKENS = 100
+OTHER = "other"
+
+REQUESTS = Counter(
+    "graycat_http_requests_total",
+    "HTTP requests that were answered, by URL rule, method, status and API token (a player's counts for its parent).",
+    ["route", "method", "status", "token"],
+    registry=registry,
+)
+REQUEST_SECONDS = Histogram(
+    "graycat_http_request_seconds",
+    "Seconds from an HTTP request to the last byte of its answer, streams included.",
+    ["route"],
+    buckets=REQUEST_BUCKETS,
+    registry=registry,
+)
+FIRST_EVENT_SECONDS = Histogram(
+    "graycat_http_first_event_seconds",
+    "Seconds from an HTTP request that streams to the first event of its answer.",
+    ["route"],
+    buckets=FIRST_EVENT_BUCKETS,
+    registry=registry,
+)
+STREAMS_OPEN = Gauge(
+    "graycat_http_streams_open",
+    "Server-sent event streams that are open now.",
+    registry=registry,
+    multiprocess_mode="livesum",
+)
+TASKS = Counter(
+    "graycat_tasks_total",
+    "Tasks that ended before a worker had begun them (expired, cancelled), as far as a web process ended them.",
+    ["kind", "outcome"],
+    registry=registry,
+)
+
+_tokens: set[str] = set()
+
+
+def answered(route: str, method: str, status: int, token: str, seconds: float) -> None:
+    """Count a request at its end."""
+    method = method if method in METHODS else OTHER
+    REQUESTS.labels(route, method, str(status), _known(token)).inc()
+    REQUEST_SECONDS.labels(route).observe(seconds)
+
+
+def unchanged(route: str, token: str) -> None:
+    """Count a poll that was told that nothing has changed."""
+    REQUESTS.labels(route, "GET", "304", _known(token)).inc()
+
+
+def ended(kind: str, outcome: str) -> None:
+    """Count a task that ended before a worker had begun it."""
+    TASKS.labels(kind, outcome).inc()
+
+
+def _known(token: str) -> str:
+    """Return the label of an API token: there are not more of them than a scrape can carry."""
+    if token not in _tokens:
+        if len(_tokens) >= MAX_TOKENS:
+            return OTHER
+        _tokens.add(token)
+    return token

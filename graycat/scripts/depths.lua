@@ -1,0 +1,40 @@
+-- Tell how full queues are. ARGV: their names. Returns two numbers for each: how many tasks wait for it, those aside among
+-- them, and for how many ms the oldest has waited (-1 where none is known to wait).
+-- The oldest is the first of the queue or the first of one of its owners' that wait aside; a queue is looked at no
+-- further than LOOK_AT messages from its head, where those of ended tasks may lie.
+local LOOK_AT = 100
+local now = now_ms()
+
+local function waited_ms(id)
+  local r = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'submitted_ms')
+  return r[1] == 'queued' and now - r[2] or -1
+end
+
+local function first_of(queue)
+  for place = 1, LOOK_AT do
+    local message = redis.call('LINDEX', queue, -place)
+    if not message then return -1 end
+    local ok, decoded = pcall(cjson.decode, message)
+    local headers = ok and type(decoded) == 'table' and decoded.headers
+    local waited = type(headers) == 'table' and headers.id and waited_ms(headers.id) or -1
+    if waited >= 0 then return waited end
+  end
+  return -1
+end
+
+local found = {}
+for _, queue in ipairs(ARGV) do
+  local length = redis.call('LLEN', queue)
+  local aside = tonumber(redis.call('GET', aside_count(queue)) or 0)
+  local dead = math.min(tonumber(redis.call('GET', dead_key(queue)) or 0), length)
+  local oldest = length - dead > 0 and first_of(queue) or -1
+  if aside > 0 then
+    for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, LOOK_AT - 1)) do
+      local id = redis.call('LINDEX', aside_key(queue, owner), 0)
+      oldest = math.max(oldest, id and waited_ms(id) or -1)
+    end
+  end
+  found[#found + 1] = length - dead + aside
+  found[#found + 1] = oldest
+end
+return found

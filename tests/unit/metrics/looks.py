@@ -1,0 +1,23 @@
+"""What a look at the broker may see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from graycat.fleet import WorkerStatus
+from graycat.metrics.census import Held
+from graycat.metrics.look import Look, QueueLook
+
+WORKER = WorkerStatus(
+    name="llm@box-gpu1", queues=("llm",), engine="llama-server", engine_state="loading", consuming=False, slots=4,
+    busy=2, props="", gpu=1, failures=3, paused=True,
+    gpu_state={"utilization": 42, "memory_used": 3000, "memory_total": 8000, "temperature": 61},
+)  # fmt: skip
+CONTROL = replace(WORKER, name="control@box", engine="", engine_state="ready", busy=5, gpu=None, gpu_state=None)
+LOOK = Look(
+    queues={"llm": QueueLook(7, 12.5, 0, paused=False), "sd": QueueLook(0, 0.0, 2, paused=True)},
+    workers=[CONTROL, WORKER],
+    missed=["sd@box"],
+    deliveries=3,
+    held=Held(1000, 2000),
+)
