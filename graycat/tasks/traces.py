@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
+from typing import Any
 
 from graycat.engines.http import Call, EngineClient
 from graycat.errors import BrokerUnavailable
@@ -38,7 +39,7 @@ class TracedAttempts:
 
         traceparent, enqueued, claimed = self._fields(attempt, TRACEPARENT, "enqueued_ms", "claimed_ms")
         parent = self._tracing.context({TRACEPARENT: traceparent})
-        about = {
+        about: dict[str, Any] = {
             "graycat.task_id": attempt.task_id,
             "graycat.kind": attempt.kind,
             "graycat.queue": attempt.queue,
