@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ from graycat.engines import gpus
 from graycat.engines.gpus import Place, place_of, places
 from graycat.errors import SettingsError
 from graycat.settings import Settings
+from tests.nvml import build_nvml
 
 ROOT = Path(__file__).parents[3]
 BASE = Settings()
@@ -76,34 +76,10 @@ def test_an_engine_sees_its_gpu_and_no_other() -> None:
     assert Place(1, 1337).worker_name("llm").endswith("-gpu1")
 
 
-NVML = r"""
-#include <stdlib.h>
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory_t;
-typedef struct { unsigned int gpu, memory; } utilization_t;
-int nvmlInitWithFlags(unsigned int flags) { return 0; }
-int nvmlInit_v2(void) { return 0; }
-int nvmlShutdown(void) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned int *count) { *count = atoi(getenv("FAKE_GPUS")); return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned int i, void **device) { *device = (void *)(size_t)(i + 1); return 0; }
-int nvmlDeviceGetMemoryInfo(void *device, memory_t *m) { m->total = 8000; m->used = 3000; m->free = 5000; return 0; }
-int nvmlDeviceGetUtilizationRates(void *device, utilization_t *u) { u->gpu = 42; u->memory = 7; return 0; }
-int nvmlDeviceGetTemperature(void *device, int sensor, unsigned int *t) { *t = 61; return 0; }
-int nvmlDeviceGetTemperatureV(void *device, void *t) { return 3; }
-const char *nvmlErrorString(int result) { return "fake"; }
-"""
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small NVML, built here: what the real binding loads and calls."""
-    folder = tmp_path_factory.mktemp("nvml")
-    (folder / "nvml.c").write_text(NVML)
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler, "a C compiler is needed"
-    command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
-    subprocess.run(command, check=True)
-    return folder
+    return build_nvml(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.mark.parametrize("number", [0, 1, 4])
