@@ -14,10 +14,11 @@ import yaml
 from tests.programs import program
 
 
-def config(folder: Path, env: Mapping[str, str], file: str = "compose.yml") -> subprocess.CompletedProcess[str]:
+def config(folder: Path, env: Mapping[str, str], *files: str) -> subprocess.CompletedProcess[str]:
     """Run ``config``, with these variables and no others."""
     # The example rather than an .env of the operator's, which is none of the test's.
-    options = ["--project-directory", folder, "--env-file", folder / ".env.example", "--file", folder / file]
+    options = ["--project-directory", folder, "--env-file", folder / ".env.example"]
+    options += [word for file in files or ("compose.yml",) for word in ("--file", folder / file)]
     command = [program("docker-compose", "docker-compose"), *map(str, options), "config"]
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     return subprocess.run(command, env={**bare, **env}, capture_output=True, text=True, timeout=60, check=False)
