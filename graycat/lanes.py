@@ -7,6 +7,8 @@ passes here (docs/decisions/0006).
 
 from __future__ import annotations
 
+import select
+import ssl
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any
@@ -21,6 +23,10 @@ from graycat import store
 #: One command: its name and arguments.
 Command = tuple[str | int | bytes, ...]
 READ_BYTES = 65536
+#: Seconds that a full connection gets to take the rest of what is sent.
+PATIENCE_S = 2.0
+#: What a socket that does not block raises where it would; over TLS it has errors of its own for that.
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: hiredis annotates it for commands of one word.
 _PACK: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
@@ -57,6 +63,40 @@ class Lane:
             if not data:
                 raise redis.ConnectionError("the broker closed the connection")
             self._reader.feed(data)
+
+    def post(self, commands: Sequence[Command]) -> None:
+        """Send commands on a lane that does not block; waits only where the connection is full. Raises OSError."""
+        data = b"".join(map(_PACK, commands))
+        try:
+            sent = self.socket.send(data)
+        except _NOT_NOW:
+            sent = 0
+        if sent < len(data):
+            self.socket.settimeout(PATIENCE_S)
+            self.socket.sendall(data[sent:])
+            self.socket.setblocking(False)
+
+    def arrived(self) -> list[Any]:
+        """Return the replies that are here, on a lane that does not block. Raises OSError, redis.ConnectionError."""
+        replies: list[Any] = []
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except _NOT_NOW:
+            return replies
+        if not data:
+            raise redis.ConnectionError("the broker closed the connection")
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            replies.append(reply)
+        return replies
+
+    def awaited(self, timeout_s: float) -> list[Any]:
+        """Return replies as ``arrived``, waiting for the first one. Raises also TimeoutError."""
+        if not (replies := self.arrived()):
+            if timeout_s <= 0:
+                raise TimeoutError("the broker does not answer")
+            select.select([self.socket], (), (), timeout_s)
+        return replies
 
     def close(self) -> None:
         """Close the connection."""

@@ -21,6 +21,7 @@ REDACTED = "[redacted]"
 LEAST_LEVELS = {
     "celery.worker.strategy": logging.WARNING,
     "celery.app.trace": logging.ERROR,  # a task that was handed back is no news, let alone its traceback
+    "tornado.access": logging.WARNING,
     "urllib3": logging.WARNING,
     "push_response": logging.WARNING,  # redis-py: what was pushed, answers and all
     "gunicorn.error": logging.INFO,

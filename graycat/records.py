@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from graycat import events, store
@@ -61,7 +62,7 @@ class NewTask:
     metadata: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt:
     """A worker's hold on a task.
 
@@ -85,6 +86,13 @@ class Attempt:
     waited_s: float = field(default=0.0, compare=False)
     #: Chunks of earlier attempts that this one goes on behind.
     earlier: tuple[bytes, ...] = ()
+
+    @cached_property
+    def address(self) -> tuple[tuple[str, str], tuple[int, str, str], int]:
+        """Return what each token needs to be published: keys, the fence, and the number behind which chunks count."""
+        moment, _, place = self.started_id.partition("-")
+        keys = (store.record_key(self.task_id), store.events_key(self.task_id))
+        return keys, (self.number, self.task_id, f"{moment}-"), int(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +208,14 @@ class TaskRecords(RecordReader):
         Raises BrokerUnavailable.
         """
         with store.broker_errors():
-            replies = self._scripts.run(*map(self._publish_call, batches))
+            replies = self._scripts.run(*map(self.publish_command, batches))
         return [Verdict(reply.decode()) for reply in replies]
 
-    def _publish_call(self, batch: Batch) -> Command:
-        pairs = [item for chunk in batch.chunks for item in (events.CHUNK, chunk)]
-        attempt = batch.attempt
-        return self._call("publish", attempt.task_id, attempt.number, attempt.started_id, batch.number, *pairs)
+    def publish_command(self, batch: Batch) -> Command:
+        """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
+        attempt, number = batch.attempt, batch.number
+        keys, fence, place = attempt.address
+        return self._scripts.call("publish", keys, (*fence, place + number, int(number == 1), *batch.chunks))
 
     def progress(self, attempt: Attempt, data: bytes) -> Verdict:
         """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""

@@ -65,6 +65,15 @@ class MonitoringSettings:
     #: Where traces go by OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: nowhere.
     traces_url: str = field(default="", repr=False)
 
+    #: Whether ``graycat up`` runs Flower, and where that listens. Without a password one is made and kept in ``home``.
+    flower: bool = True
+    flower_host: str = "127.0.0.1"
+    flower_password: str = field(default="", repr=False)
+
+    #: Whether ``graycat up`` runs the Celery exporter, and where that listens.
+    exporter: bool = False
+    exporter_host: str = "127.0.0.1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:

@@ -90,7 +90,7 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings):
                 raise SettingsError(f"{variable(name)} must be a number above zero")
         if self.log_level.upper() not in LOG_LEVELS:
             raise SettingsError(f"{variable('log_level')} must be one of {', '.join(LOG_LEVELS)}")
-        for name in ("webhook_key", "engine_api_key", "metrics_token"):
+        for name in ("webhook_key", "engine_api_key", "metrics_token", "flower_password"):
             if 0 < len(getattr(self, name)) < MIN_KEY_CHARS:
                 raise SettingsError(f"{variable(name)} has fewer than {MIN_KEY_CHARS} characters")
         self._check_mode()
@@ -187,6 +187,7 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings):
             self.hf_token,
             self.engine_api_key,
             self.metrics_token,
+            self.flower_password,
         )
         return tuple(secret for secret in (*named, *passwords, *whole) if secret)
 

@@ -82,9 +82,11 @@ class Stack:
         self.settings = Settings(home=home)
         self.commands = dict(honcho.environ.parse_procfile((ROOT / "Procfile").read_text()).processes)
         self._separately = separately
-        # Images cost each stack two processes; the tests of images ask for them.
-        self._given = {"RUN_SD": "false"} | dict(env or {})
-        for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick"))):
+        # Images cost each stack two processes, Flower one; the tests of these ask for them.
+        self._given = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false"} | dict(env or {})
+        if self._given.get("GRAYCAT_EXPORTER") != "true":
+            self.commands.pop("exporter")
+        for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick")), ("GRAYCAT_FLOWER", ("flower",))):
             if self._given.get(flag) == "false":
                 self.commands = {name: line for name, line in self.commands.items() if name not in names}
         self._popen: dict[str, subprocess.Popen[str]] = {}

@@ -21,7 +21,7 @@ import honcho.process
 import requests
 
 from graycat import apitokens, store
-from graycat.cli import modes
+from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
 from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
@@ -37,6 +37,8 @@ COMPLETION = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
 IMAGE = '{"prompt": "a lighthouse"}'
 
 
+#: Ports that have an address of their own.
+OWN_HOSTS = ("flower_port", "exporter_port", "metrics_port")
 #: Processes that have an engine, or share one, with its kind.
 KINDS = {"graycat worker llm": "llm", "graycat worker quick": "llm", "graycat worker sd": "sd"}
 KINDS |= {f"graycat engine {kind}": kind for kind in ("llm", "sd")}
@@ -65,6 +67,8 @@ def up(procfile: Path | None) -> None:
         manager.add_process(name, f"exec {command}", env=env)
         if command.startswith("graycat worker"):
             manager.drainable.add(name)
+        if command in monitoring.COMMANDS:
+            manager.expendable.add(name)
     if settings.remote is None:
         secret = next(iter(apitokens.configured(settings).values()), "") or apitokens.generated(settings)
         threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
@@ -99,6 +103,8 @@ class Processes(honcho.manager.Manager):
         self._stop_when_started = False
         #: Names of processes that may end, all being well, while the others go on.
         self.drainable: set[str] = set()
+        #: Names of processes that may end, however that is: they only show what the others do.
+        self.expendable: set[str] = set()
 
     def terminate(self) -> None:
         """Stop everything; what honcho does not know yet, as soon as it does."""
@@ -109,7 +115,7 @@ class Processes(honcho.manager.Manager):
     def _any_stopped(self) -> bool:
         """Tell whether a process has ended that should not have; a worker that was drained has done as it was told."""
         # What runs has none yet.
-        ended = {name: process.get("returncode") for name, process in self._processes.items()}
+        ended = {name: p.get("returncode") for name, p in self._processes.items() if name not in self.expendable}
         return any(code is not None and (code != 0 or name not in self.drainable) for name, code in ended.items())
 
     def _all_started(self) -> bool:
@@ -140,6 +146,7 @@ def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
         processes.pop("broker", None)
     left_out = (("llm", "quick") if not settings.run_llm else ()) + (("sd",) if not settings.run_sd else ())
     kept = {name: command for name, command in processes.items() if name not in left_out}
+    kept = monitoring.kept(kept, settings)
     here = modes.of_mode(kept, settings)
     return dict(pair for name, command in here.items() for pair in one_a_gpu(name, command, settings))
 
@@ -163,6 +170,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
 def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     """Raise SettingsError naming the variable of a port that something else holds."""
     needed = [("port", settings.port, settings.host)] if "web" in processes else []
+    needed += monitoring.ports(settings, processes)
     for kind, owned in (("llm", settings.owns_llm_engine), ("sd", not settings.a1111_url)):
         starts = (f"graycat worker {kind}", f"graycat engine {kind}")
         if owned and any(line.startswith(starts) for line in processes.values()):
@@ -175,7 +183,10 @@ def check_ports(settings: Settings, processes: dict[str, str]) -> None:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise SettingsError(f"port {port} is taken: choose another with {variable(name)}=...") from None
-                raise SettingsError(f"HOST={host} is no address of this machine ({error.strerror or error})") from None
+                where = variable(name.replace("port", "host")) if name in OWN_HOSTS else "HOST"
+                raise SettingsError(
+                    f"{where}={host} is no address of this machine ({error.strerror or error})"
+                ) from None
 
 
 def announce(settings: Settings, secret: str) -> None:
@@ -194,6 +205,7 @@ def announce(settings: Settings, secret: str) -> None:
         f"Try it:\n"
         f"  curl {address}{path} -H 'Authorization: Bearer {secret}' \\\n"
         f"    -d '{body}'\n\n"
+        f"{monitoring.greeting(settings)}"
         f"Ctrl-C stops everything.\n"
     )
 

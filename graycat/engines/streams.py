@@ -57,13 +57,22 @@ class EventStream:
             pass
         except OSError:
             hung_up = self._broken = True
-        events = self._events(self._body(data))
+        events = self._one(data) or self._events(self._body(data))
         # What came before is worth having: the next read finds the same end.
         if hung_up and not self.ended and not events:
             if self._chunked or self._left is not None or self._broken:
                 raise EngineLost
             self.ended = True
         return events
+
+    def _one(self, data: bytes) -> list[bytes] | None:
+        """Return the event where ``data`` is one whole chunk with one whole event, as nearly always; else None."""
+        if not self._chunked or self._raw or self._text or not data.endswith(b"\n\n\r\n"):
+            return None
+        line, _, rest = data.partition(b"\r\n")
+        if data.count(b"\n\n") != 1 or rest.startswith(b":") or _chunk_size(line) != len(rest) - 2:
+            return None
+        return [rest[:-2]]
 
     def _body(self, data: bytes) -> bytes:
         """Return the part of the body in ``data``; sets ``ended`` where the framing tells the end."""

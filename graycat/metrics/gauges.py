@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from graycat.errors import BrokerUnavailable
-from graycat.fleet import WorkerStatus
 from graycat.metrics.look import Look
 
 #: What an engine may be; a worker without one is ready.
@@ -23,9 +22,13 @@ WORKERS = {
     "graycat_worker_up": "1 for a worker that reports; 0 for one that fell silent in the last minutes.",
     "graycat_worker_consuming": "1 where a worker's main loop runs and takes tasks.",
     "graycat_worker_paused": "1 where an operator has paused the worker.",
-    "graycat_engine_slots": "Tasks that a worker's engine works on at once.",
-    "graycat_engine_slots_busy": "Tasks that a worker has under way.",
+}
+ENGINES = {
     "graycat_engine_failures": "How often a worker's engine has failed in a row; a number that grows is a crash loop.",
+}
+SLOTS = {
+    "graycat_engine_slots": "Tasks that a worker's engine works on at once; told by the worker of what needs a slot.",
+    "graycat_engine_slots_busy": "Tasks that a worker has in its engine's slots.",
 }
 GPUS = {
     "graycat_gpu_utilization_ratio": "Utilisation of a GPU, 0 to 1.",
@@ -70,15 +73,17 @@ def _of_queues(look: Look) -> Iterable[Metric]:
 
 
 def _of_workers(look: Look) -> Iterable[Metric]:
-    rows = [
-        ((w.name,), (1, w.consuming, w.paused, w.slots, w.busy if w.engine else 0, w.failures)) for w in look.workers
-    ]
-    families = list(_families(WORKERS, ("worker",), rows))
+    families = list(_families(WORKERS, ("worker",), [((w.name,), (1, w.consuming, w.paused)) for w in look.workers]))
     for name in look.missed:
         families[0].add_sample(families[0].name, {"worker": name}, 0)
     yield from families
+    engines = [worker for worker in look.workers if worker.engine]
+    yield from _families(ENGINES, ("worker",), [((w.name,), (w.failures,)) for w in engines])
+    # The lane beside an engine would count its slots a second time.
+    takers = [w for w in engines if set(w.queues) - {"llm.quick"}]
+    yield from _families(SLOTS, ("worker",), [((w.name,), (w.slots, w.busy)) for w in takers])
     states = GaugeMetricFamily(*ENGINE_STATE, labels=("worker", "engine", "state"))
-    for worker in filter(_has_engine, look.workers):
+    for worker in engines:
         for state in STATES:
             states.add_metric((worker.name, worker.engine, state), worker.engine_state == state)
     yield states
@@ -91,10 +96,6 @@ def _of_gpus(look: Look) -> Iterable[Metric]:
             values = (seen["utilization"] / 100, seen["memory_used"], seen["memory_total"], seen["temperature"])
             rows.append(((worker.name, str(worker.gpu)), values))
     yield from _families(GPUS, ("worker", "gpu"), rows)
-
-
-def _has_engine(worker: WorkerStatus) -> bool:
-    return bool(worker.engine)
 
 
 def _families(

@@ -118,6 +118,12 @@ FIRES = Counter(
     registry=registry,
 )
 
+for _outcome in ("delivered", "failed", "pending", "stale"):
+    # From zero on: the first one shows as an increase.
+    DELIVERIES.labels(_outcome)
+for _outcome in ("fired", "skipped", "missed"):
+    FIRES.labels(_outcome)
+
 
 def claimed(attempt: Attempt) -> None:
     """Count an attempt that begins, and how long its task has waited."""

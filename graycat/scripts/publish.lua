@@ -1,14 +1,27 @@
--- Append events of a running attempt. ARGV: attempt, id of its `started` event, the first event's number behind it,
--- then kind, data, ...
--- Returns 'ok', 'cancel' (written, but somebody asked to stop) or 'stale' (another attempt owns the task).
-local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'channels')
+-- Append chunks of a running attempt, and push them to the web processes that wait for the task. A token passes here, so
+-- this script goes without what the others share. KEYS: the record (hash), its events (stream).
+-- ARGV: attempt, task id, what the ids of its chunks begin with ("milliseconds-"), the first one's number behind that,
+-- 1 where these are the attempt's first, then the chunks.
+-- Returns 'ok', 'cancel' or 'interrupt' (written, but somebody asked to stop) or 'stale' (another attempt owns the task).
+local call, events = redis.call, KEYS[2]
+local r = call('HMGET', KEYS[1], 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end
-local at, place = string.match(ARGV[2], '(%d+)-(%d+)')
-local number = place + ARGV[3]
-for i = 4, #ARGV, 2 do
-  -- What is there already was sent again because its reply was lost.
-  emit(r[4], ARGV[i], ARGV[i + 1], at .. '-' .. string.format('%d', number))
-  number = number + 1
+local head, prefix, first = ARGV[2] .. ' ', ARGV[3], ARGV[4] - 6
+for i = 6, #ARGV do
+  local id = prefix .. string.format('%d', first + i)
+  local done = redis.pcall('XADD', events, 'MAXLEN', '~', 20000, id, 'kind', 'chunk', 'data', ARGV[i])
+  if type(done) ~= 'table' then
+    for channel in string.gmatch(r[4], '%S+') do
+      call('PUBLISH', channel, head .. id .. ' chunk ' .. ARGV[i])
+    end
+  -- What is there already was sent again because its reply was lost. Any other error, as of a full memory, ends the
+  -- script: a chunk must not be lost without a word.
+  elseif not string.find(done.err, 'equal or smaller', 1, true) then
+    error(done)
+  end
 end
-if ARGV[3] == '1' then redis.call('HSETNX', record, 'first_event_ms', now_ms()) end
+if ARGV[5] == '1' then
+  local t = call('TIME')
+  call('HSETNX', KEYS[1], 'first_event_ms', t[1] * 1000 + math.floor(t[2] / 1000))
+end
 return r[3] or 'ok'

@@ -19,15 +19,30 @@ from collections.abc import Callable
 from graycat.engines.http import Call, Stop
 from graycat.engines.streams import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineNonsense, GraycatError, StaleAttempt
-from graycat.records import Attempt, Batch, TaskRecords, Verdict
+from graycat.publisher import Publisher, Settled
+from graycat.records import Attempt, Batch, Verdict
 
 logger = logging.getLogger(__name__)
 
 #: How an error looks that the engine sends once its stream has begun.
 ERROR_EVENT = b'data: {"error"'
 
+#: Seconds of silence after which the verdict on the last chunks is asked for; else it is read with the next ones.
+SETTLE_AFTER_S = 0.1
+
+#: Seconds that a token waits for those of other streams.
+TOGETHER_S = 0.002
+
 #: What a call is stopped for, by what its record wants of it.
 STOPS = {Verdict.CANCEL: Stop.CANCELLED, Verdict.INTERRUPT: Stop.INTERRUPTED, Verdict.STALE: Stop.STALE}
+
+
+Key = tuple[str, int]
+
+
+def key_of(attempt: Attempt) -> Key:
+    """Return what tells one attempt from all others."""
+    return attempt.task_id, attempt.number
 
 
 class Flow:
@@ -47,6 +62,7 @@ class Flow:
         edit: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.attempt = attempt
+        self.key = key_of(attempt)
         self.call = call
         self.source = source
         self.publish = publish
@@ -103,10 +119,11 @@ class Flow:
 class StreamPump:
     """Carries flows in a thread of its own, from ``carry`` to their end."""
 
-    def __init__(self, records: TaskRecords) -> None:
-        self._records = records
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
         self._new: deque[Flow] = deque()
-        self._flows: set[Flow] = set()
+        #: Those under way, by the attempt that they are of.
+        self._flows: dict[Key, Flow] = {}
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -140,24 +157,48 @@ class StreamPump:
     def _end_all(self, error: Exception) -> None:
         """End every stream, also those that the failed step did not get to: nobody would ring for them again."""
         while self._new:
-            self._flows.add(self._new.popleft())
-        for flow in list(self._flows):
+            flow = self._new.popleft()
+            self._flows[flow.key] = flow
+        for flow in list(self._flows.values()):
             self._end(flow, error)
+        self._publisher.forget()
 
     def _step(self) -> None:
         """Wait for bytes, and publish all that has come."""
+        ready = self._ready(SETTLE_AFTER_S if self._publisher.unsettled else None)
+        batches = self._taken(ready)
+        if batches and len(ready) < len(self._flows):
+            self._wait_for_others(ready, batches)
+        if batches:
+            self._obey(lambda: self._publisher.publish(batches))
+        over = [flow for flow in ready if flow.over]
+        if self._publisher.unsettled and (over or not ready):
+            # A task may only end when all its chunks are written.
+            self._obey(self._publisher.settle)
+        for flow in over:
+            self._end(flow)
+
+    def _ready(self, timeout_s: float | None) -> list[Flow]:
+        """Return the flows that have bytes, and those that are new."""
         ready: list[Flow] = []
-        for key, _ in self._selector.select():
+        for key, _ in self._selector.select(timeout_s):
             if key.data is None:
                 ready += self._welcome()
             else:
                 ready.append(key.data)
-        batches = [(flow, batch) for flow in ready if (batch := self._take(flow)) is not None]
-        if batches:
-            self._publish(batches)
-        for flow in ready:
-            if flow.over:
-                self._end(flow)
+        return ready
+
+    def _taken(self, ready: list[Flow]) -> list[Batch]:
+        return [batch for flow in ready if (batch := self._take(flow)) is not None]
+
+    def _wait_for_others(self, ready: list[Flow], batches: list[Batch]) -> None:
+        """Take for a moment what else comes: an engine decodes its slots together, so one wake carries all tokens."""
+        until = time.monotonic() + TOGETHER_S
+        while len(ready) < len(self._flows) and not any(flow.over for flow in ready):
+            if (patience_s := until - time.monotonic()) <= 0 or not (more := self._ready(patience_s)):
+                return
+            batches += self._taken(more)
+            ready += [flow for flow in more if flow not in ready]
 
     def _welcome(self) -> list[Flow]:
         """Register the new flows; they may have bytes that the selector does not know of."""
@@ -165,7 +206,7 @@ class StreamPump:
         new = []
         while self._new:
             flow = self._new.popleft()
-            self._flows.add(flow)
+            self._flows[flow.key] = flow
             self._selector.register(flow.source, selectors.EVENT_READ, flow)
             new.append(flow)
         return new
@@ -178,22 +219,30 @@ class StreamPump:
             flow.error = error
             return None
 
-    def _publish(self, batches: list[tuple[Flow, Batch]]) -> None:
+    def _obey(self, publish: Callable[[], Settled]) -> None:
+        """Publish or settle, and do what the broker says of the streams."""
         try:
-            verdicts = self._records.publish_all([batch for _, batch in batches])
+            settled = publish()
         except BrokerUnavailable as error:
-            for flow, _ in batches:
-                flow.error = error
+            for batch in self._publisher.forget():
+                if flow := self._flows.get(key_of(batch.attempt)):
+                    flow.error = error
+                    self._end(flow)
             return
-        for (flow, _), verdict in zip(batches, verdicts, strict=True):
+        for batch, verdict in settled:
+            if verdict is Verdict.GO_ON or not (flow := self._flows.get(key_of(batch.attempt))):
+                continue
             if verdict is Verdict.STALE:
                 flow.error = StaleAttempt()
-            elif verdict in STOPS:
+                self._end(flow)
+            else:
                 flow.call.stop(STOPS[verdict])
 
     def _end(self, flow: Flow, error: Exception | None = None) -> None:
+        if self._flows.pop(flow.key, None) is not flow:
+            # Ended before: its descriptor may be another's by now.
+            return
         flow.error = flow.error or error
-        self._flows.discard(flow)
         # Before the task goes on: it closes the socket, and a descriptor of that number may be another's then.
         with contextlib.suppress(KeyError, ValueError):  # never registered
             self._selector.unregister(flow.source)

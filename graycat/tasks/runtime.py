@@ -15,6 +15,7 @@ from graycat.engines.http import Call, Stop
 from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
 from graycat.fleet import Fleet
+from graycat.publisher import Publisher
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.pump import StreamPump
@@ -119,7 +120,7 @@ class Runtime:
         self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = Fleet(self.client)
-        self.pump = StreamPump(self.records)
+        self.pump = StreamPump(Publisher(self.client, self.records))
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
 
     def keep_output_short(self) -> None:

@@ -21,9 +21,10 @@ import redis
 
 from graycat import store
 from graycat.errors import BrokerUnavailable, GraycatError
-from graycat.events import ERROR, TaskEvent, answer, event_order
+from graycat.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.lanes import Lane
 from graycat.records import TaskRecords
+from graycat.web.spout import Spout
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Watch:
         self._held: list[TaskEvent] | None = None
         self._holding = threading.Lock()
         self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
+        #: Where chunks may go at once, while the request waits for the next event.
+        self.spout: Spout | None = None
 
     @property
     def last_id(self) -> str:
@@ -76,7 +79,17 @@ class Watch:
     def _hand_on(self, event: TaskEvent) -> None:
         if event.order > self._last:
             self._last, self._last_id = event.order, event.id
-            self._events.put(event)
+            if not self._spouted(event):
+                self._events.put(event)
+
+    def _spouted(self, event: TaskEvent) -> bool:
+        """Send a chunk past the waiting request, behind nothing that is meant for it; False where that cannot be."""
+        spout = self.spout
+        if spout is None or event.kind != CHUNK or not self.empty or not spout.send(event.data):
+            return False
+        if spout.rest:
+            self.wake()
+        return True
 
     def end(self, error: GraycatError) -> None:
         """Have the waiting request fail, whatever becomes of its task."""

@@ -20,6 +20,7 @@ from graycat.records import NewTask, TaskRecords, Verdict
 from graycat.settings import Settings
 from graycat.tasks.signatures import SD, SKIP, Kind, MessageFactory
 from graycat.web.hub import EventHub, Watch
+from graycat.web.spout import Spout
 
 logger = logging.getLogger(__name__)
 
@@ -147,12 +148,20 @@ class Ticket:
         self._hung_up = True
         self._watch.wake()
 
-    def next(self, timeout_s: float | None = None) -> TaskEvent | None:
+    def next(self, timeout_s: float | None = None, spout: Spout | None = None) -> TaskEvent | None:
         """Return the next event of the answer, or None when ``timeout_s`` passed without one.
 
-        Raises what the task failed with: EngineError with the engine's or graycat's reply, TaskCancelled,
-        TaskTimeout where nobody finished it; ClientGone.
+        Chunks go by ``spout`` where that can be; then None may also mean that it is to be flushed. Raises what the
+        task failed with: EngineError with the engine's or graycat's reply, TaskCancelled, TaskTimeout where nobody
+        finished it; ClientGone.
         """
+        self._watch.spout = spout
+        try:
+            return self._next(timeout_s, spout)
+        finally:
+            self._watch.spout = None
+
+    def _next(self, timeout_s: float | None, spout: Spout | None) -> TaskEvent | None:
         wait_until = time.monotonic() + timeout_s if timeout_s is not None else None
         while True:
             event = self._watch.get(self._patience_s(wait_until))
@@ -160,6 +169,10 @@ class Ticket:
                 raise ClientGone
             if event is not None and event.kind not in (STARTED, PROGRESS):
                 return self._checked(event)
+            if spout is not None and spout.rest:
+                return None
+            if spout is not None and wait_until is not None and timeout_s is not None:
+                wait_until = max(wait_until, spout.sent_at + timeout_s)
             now = time.monotonic()
             if wait_until is not None and now >= wait_until:
                 return None

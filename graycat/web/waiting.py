@@ -14,6 +14,7 @@ from graycat.events import CHUNK, TaskEvent
 from graycat.tasks.signatures import STREAM, Kind
 from graycat.web.allowance import admitted
 from graycat.web.hangup import watched
+from graycat.web.spout import Spout, spout_of
 from graycat.web.tickets import ClientGone, Submission, Ticket, TicketOffice
 from graycat.web.wire.dialects import Dialect
 
@@ -74,19 +75,28 @@ def _streamed(ticket: Ticket, dialect: Dialect, keepalive_s: float) -> Response:
         stack.enter_context(watched(request.environ, ticket.hang_up))
         first = ticket.next(keepalive_s)
         undo.pop_all()
-    chunks = _chunks(ticket, first, dialect, keepalive_s)
+    chunks = _chunks(ticket, first, dialect, keepalive_s, spout_of(request.environ, dialect.event))
     response = Response(chunks, content_type="text/event-stream", headers=STREAM_HEADERS)
     # Also where the client is gone before the first chunk, and so the generator never runs.
     response.call_on_close(stack.close)
     return response
 
 
-def _chunks(ticket: Ticket, event: TaskEvent | None, dialect: Dialect, keepalive_s: float) -> Iterator[bytes]:
-    """Yield one event a chunk: Unity's clients parse each read of the body as one event."""
+def _chunks(
+    ticket: Ticket, event: TaskEvent | None, dialect: Dialect, keepalive_s: float, spout: Spout | None
+) -> Iterator[bytes]:
+    """Yield one event a chunk, but for those that go by the spout: Unity parses each read of the body as one event."""
+    half_sent = False
     try:
         while event is None or event.kind == CHUNK:
-            yield dialect.event(event.data) if event is not None else dialect.keepalive
-            event = ticket.next(keepalive_s)
+            if event is not None:
+                yield dialect.event(event.data)
+            elif not half_sent:
+                yield dialect.keepalive
+            try:
+                event = ticket.next(keepalive_s, spout)
+            finally:
+                half_sent = spout is not None and spout.flush()
     except ClientGone:
         return
     except GraycatError as error:

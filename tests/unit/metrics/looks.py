@@ -16,7 +16,7 @@ WORKER = WorkerStatus(
 CONTROL = replace(WORKER, name="control@box", engine="", engine_state="ready", busy=5, gpu=None, gpu_state=None)
 LOOK = Look(
     queues={"llm": QueueLook(7, 12.5, 0, paused=False), "sd": QueueLook(0, 0.0, 2, paused=True)},
-    workers=[CONTROL, WORKER],
+    workers=[CONTROL, WORKER, replace(WORKER, name="quick@box", queues=("llm.quick",))],
     missed=["sd@box"],
     deliveries=3,
     held=Held(1000, 2000),

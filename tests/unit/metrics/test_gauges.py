@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from graycat.errors import BrokerUnavailable
@@ -23,8 +24,14 @@ def test_workers_show_how_they_are() -> None:
     value = gauges().get_sample_value
     names = ("worker_up", "worker_consuming", "worker_paused", "engine_slots", "engine_slots_busy", "engine_failures")
     assert [value(f"graycat_{name}", {"worker": WORKER.name}) for name in names] == [1, 0, 1, 4, 2, 3]
-    # Its threads are no slots of an engine.
-    assert value("graycat_engine_slots_busy", {"worker": "control@box"}) == 0
+
+
+@pytest.mark.parametrize("name", ["control@box", "quick@box"])
+def test_who_has_no_engine_or_no_slots_counts_none(name: str) -> None:
+    value = gauges().get_sample_value
+    assert value("graycat_worker_up", {"worker": name}) == 1
+    assert value("graycat_engine_slots", {"worker": name}) is None
+    assert (value("graycat_engine_failures", {"worker": name}) is None) is (name == "control@box")
 
 
 def test_a_worker_that_fell_silent_is_down() -> None:

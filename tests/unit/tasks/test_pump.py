@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from graycat import store
 from graycat.engines.http import Stop
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
-from graycat.records import Attempt, Batch, TaskRecords, Verdict
+from graycat.publisher import Publisher, Settled
+from graycat.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.pump import Flow, StreamPump
 from tests.unit.helpers import PATIENCE_S, Valkey, chunks, eventually, outcome_of, sse, started
@@ -17,21 +19,31 @@ ERROR = b'{"error":{"code":500,"message":"context shift is off"}}'
 
 
 class WatchedRecords(TaskRecords):
-    """Records that note what is published together, and can hold the pump there."""
+    """Records with a publisher that notes what is published together, and can hold the pump there."""
 
     def __init__(self, broker: Valkey, settings: Settings) -> None:
         super().__init__(broker.client, settings)
+        self.publisher = WatchedPublisher(broker.client, self)
         self.rounds: list[dict[str, list[bytes]]] = []
         self.open = threading.Event()
         self.open.set()
         self.error: Exception | None = None
 
-    def publish_all(self, batches: Sequence[Batch]) -> list[Verdict]:
-        self.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
-        assert self.open.wait(PATIENCE_S)
-        if self.error is not None:
-            raise self.error
-        return super().publish_all(batches)
+
+class WatchedPublisher(Publisher):
+    """The publisher of watched records."""
+
+    def __init__(self, client: store.Broker, watched: WatchedRecords) -> None:
+        super().__init__(client, watched)
+        self.watched = watched
+
+    def publish(self, batches: Sequence[Batch]) -> Settled:
+        watched = self.watched
+        watched.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
+        assert watched.open.wait(PATIENCE_S)
+        if watched.error is not None:
+            raise watched.error
+        return super().publish(batches)
 
 
 class Streaming:
@@ -60,7 +72,7 @@ def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
 
 @pytest.fixture
 def pump(watched: WatchedRecords) -> StreamPump:
-    return StreamPump(watched)
+    return StreamPump(watched.publisher)
 
 
 @pytest.fixture
@@ -227,7 +239,7 @@ def test_an_error_event_that_makes_no_sense_is_nonsense(begin, error: bytes) -> 
 
 def test_without_a_broker_a_stream_ends_and_the_pump_goes_on(mortal_broker: Valkey) -> None:
     records = WatchedRecords(mortal_broker, mortal_broker.settings)
-    pump = StreamPump(records)
+    pump = StreamPump(records.publisher)
     streaming, silent = (Streaming(pump, started(records)) for _ in range(2))
     streaming.wire.say(b"data: 1\n\n")
     eventually(lambda: chunks(records, streaming.id))

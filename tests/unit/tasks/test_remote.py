@@ -4,6 +4,7 @@ import signal
 from typing import Any
 
 import pytest
+from celery.worker.control import Panel
 
 from graycat.tasks import remote
 from graycat.tasks import runtime as rt
@@ -37,3 +38,21 @@ def test_a_drained_worker_takes_nothing_and_ends_as_when_it_is_told_to_stop(
     monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))
     remote.drain_worker(None, limit_s)
     assert (runtime.paused, runtime.grace_s, sent) == (True, grace_s, [signal.SIGTERM])
+
+
+def test_celery_s_own_shutdown_is_a_drain(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))
+    # As Flower's button and ``celery control shutdown`` send it.
+    Panel.data["shutdown"](None, msg="Got shutdown from remote")
+    assert (runtime.paused, sent) == (True, [signal.SIGTERM])
+
+
+def test_a_worker_without_an_engine_drains_and_cannot_be_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rt, "_installed", [])
+    sent: list[int] = []
+    monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))
+    for command in (remote.pause_worker, remote.resume_worker):
+        assert "error" in command(None)
+    assert "ok" in remote.drain_worker(None, 3)
+    assert sent == [signal.SIGTERM]
