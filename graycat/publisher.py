@@ -1,6 +1,6 @@
 """The publisher: sends a worker's chunks to the broker and reads how that went when the next ones are sent.
 
-Who waits for each reply is woken twice a token, on a core that its engine wants (docs/decisions/0013).
+Who waits for each reply is woken twice a token, on a core that its engine wants (docs/decisions/0015).
 """
 
 from __future__ import annotations

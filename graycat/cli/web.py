@@ -20,6 +20,7 @@ from gunicorn.workers.base import Worker
 
 from graycat import log
 from graycat.errors import SettingsError, ShuttingDown
+from graycat.memory import settle_memory
 from graycat.settings import Settings
 
 #: Streams one process may hold; each costs a greenlet, not a thread.
@@ -63,7 +64,7 @@ class WebServer(BaseApplication):
             "logger_class": PropagatingLogger,
             "post_fork": end_when_told,
             "child_exit": forget_child,
-            "post_worker_init": partial(answer_before_the_end, settings.stop_grace_s - LAST_WORDS_S),
+            "post_worker_init": partial(begin_to_serve, settings.stop_grace_s - LAST_WORDS_S),
             # It would open a socket in the home directory.
             "control_socket_disable": True,
         }
@@ -113,6 +114,12 @@ def forget_child(_server: object, worker: Worker) -> None:
 def end_when_told(_server: object, _worker: object) -> None:
     """Have a new child end at SIGTERM; until it has its own handlers, it would swallow the signal by its parent's."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def begin_to_serve(patience_s: float, worker: Worker) -> None:
+    """Prepare a new child for its requests."""
+    settle_memory()
+    answer_before_the_end(patience_s, worker)
 
 
 def answer_before_the_end(patience_s: float, worker: Worker) -> None:

@@ -16,6 +16,7 @@ from celery.worker.state import maybe_shutdown
 from graycat import store, tracing
 from graycat.engines import owned as engines
 from graycat.engines.http import Stop
+from graycat.memory import settle_memory
 from graycat.records import Verdict
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
@@ -83,6 +84,7 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Start supervising; never blocks, so that a shutdown during a model's load acts at once."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        settle_memory()
         app = worker.app
         self.runtime = create_runtime(app.graycat_settings, worker.hostname, consumed_queues(worker), app.graycat_gpu)
         if app.graycat_settings.traces_url:

@@ -1,7 +1,7 @@
 """Spouts: chunks of a streamed response that go straight to the client's socket, past generator and WSGI server.
 
 While a response waits for its next event, the hub may write that event itself. Waking the request's greenlet for it and
-going through werkzeug and gunicorn costs three times as much, on cores that an engine wants (docs/decisions/0013).
+going through werkzeug and gunicorn costs three times as much, on cores that an engine wants (docs/decisions/0015).
 """
 
 from __future__ import annotations

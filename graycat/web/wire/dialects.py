@@ -41,8 +41,12 @@ def native_event(event: bytes) -> bytes:
 
 
 def _without_echoes(event: bytes) -> bytes:
-    final = json.loads(event.removeprefix(b"data: "))
-    for field in ECHOES:
+    try:
+        final = json.loads(event.removeprefix(b"data: "))
+    except (ValueError, RecursionError):
+        final = None
+    # Whatever an engine sends, who passes it on must not fall over it: the hub does that for everybody.
+    for field in ECHOES if isinstance(final, dict) else ():
         if len(event) > LARGEST_EVENT:
             final.pop(field, None)
             event = b"data: " + json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"

@@ -11,6 +11,7 @@ from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNon
 from graycat.publisher import Publisher, Settled
 from graycat.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
+from graycat.tasks import pump as pump_module
 from graycat.tasks.pump import Flow, StreamPump
 from tests.unit.helpers import PATIENCE_S, Valkey, chunks, eventually, outcome_of, sse, started
 from tests.unit.wires import LAST_CHUNK, Wire, chunk
@@ -122,6 +123,33 @@ def test_what_arrives_together_is_published_together(begin, watched: WatchedReco
         streaming.wire.end()
         streaming.over()
     assert watched.rounds[1:] == [{streaming.id: sse("a", "b") for streaming in streams}]
+
+
+def test_tokens_that_come_a_moment_apart_are_published_together(begin, watched: WatchedRecords, monkeypatch) -> None:
+    monkeypatch.setattr(pump_module, "TOGETHER_S", PATIENCE_S)
+    streams = [begin() for _ in range(3)]
+    for streaming in streams:
+        streaming.wire.say(*sse("a", stop=False))
+    eventually(lambda: watched.rounds)
+    assert watched.rounds == [{streaming.id: sse("a", stop=False) for streaming in streams}]
+    # Who waits for another stream does not wait for one that ends.
+    streams[0].wire.say(*sse("b"))
+    streams[0].wire.end()
+    assert streams[0].over().events == sse("b")
+
+
+def test_one_stream_waits_for_nobody(begin, watched: WatchedRecords, monkeypatch) -> None:
+    monkeypatch.setattr(pump_module, "TOGETHER_S", 10 * PATIENCE_S)
+    streaming = begin()
+    streaming.wire.say(*sse("a", stop=False))
+    eventually(lambda: chunks(watched, streaming.id) == sse("a", stop=False))
+
+
+def test_a_cancelled_stream_that_says_nothing_more_is_stopped_soon(begin, watched: WatchedRecords) -> None:
+    streaming = begin()
+    watched.cancel(streaming.id)
+    streaming.wire.say(*sse("the last", stop=False))
+    assert streaming.wire.engine.recv(1) == b""
 
 
 def test_what_came_with_the_headers_is_published_at_once(begin, watched: WatchedRecords) -> None:

@@ -238,3 +238,52 @@ def test_a_quiet_connection_is_not_taken_for_a_dead_one(mortal_broker: Valkey, m
 
 def test_two_processes_have_two_channels(client, records) -> None:
     assert EventHub(client, records).channel != EventHub(client, records).channel
+
+
+class Outlet:
+    """A spout that notes what goes its way."""
+
+    def __init__(self, *, full: bool = False) -> None:
+        self.sent: list[bytes] = []
+        self.rest = b""
+        self._full = full
+
+    def send(self, event: bytes) -> bool:
+        if not self._full:
+            self.sent.append(event)
+        return not self._full
+
+
+def told(watch: Watch, *events: tuple[str, bytes]) -> None:
+    for number, (kind, data) in enumerate(events, 1):
+        watch.put(TaskEvent(f"1-{number}", kind, data))
+
+
+def test_chunks_go_past_a_request_that_waits_and_everything_else_comes_to_it() -> None:
+    watch, outlet = Watch("a"), Outlet()
+    watch.spout = outlet  # type: ignore[assignment]
+    told(watch, ("chunk", b"1"), ("chunk", b"2"), ("result", b"200 "), ("chunk", b"late"))
+    assert outlet.sent == [b"1", b"2"]
+    assert [event.data for event in (watch.get(0), watch.get(0)) if event] == [b"200 ", b"late"]
+
+
+def test_an_event_that_came_before_does_not_go_past_again() -> None:
+    watch, outlet = Watch("a"), Outlet()
+    watch.spout = outlet  # type: ignore[assignment]
+    told(watch, ("chunk", b"1"))
+    told(watch, ("chunk", b"1"), ("chunk", b"2"))
+    assert outlet.sent == [b"1", b"2"]
+
+
+def test_where_the_way_past_is_full_chunks_come_to_the_request() -> None:
+    watch = Watch("a")
+    watch.spout = Outlet(full=True)  # type: ignore[assignment]
+    told(watch, ("chunk", b"1"), ("chunk", b"2"))
+    assert [event.data for event in (watch.get(0), watch.get(0)) if event] == [b"1", b"2"]
+
+
+def test_a_chunk_that_was_half_sent_wakes_the_request() -> None:
+    watch, outlet = Watch("a"), Outlet()
+    watch.spout, outlet.rest = outlet, b"half"  # type: ignore[assignment]
+    told(watch, ("chunk", b"1"))
+    assert (watch.empty, watch.get(PATIENCE_S)) == (False, None)

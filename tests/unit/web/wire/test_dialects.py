@@ -195,3 +195,10 @@ def test_without_workers_nobody_knows_the_properties(web, method: str) -> None:
 def test_a_worker_whose_engine_is_away_has_no_properties(web, report) -> None:
     report("llm", engine_state="loading", props='{"n_ctx":1}')
     assert web.post("/props").status_code == 503
+
+
+@pytest.mark.parametrize(
+    "large", [b"x" * 4000, b"[" * 4000, b"data: " * 1000, b"data: [1]" + b" " * 4000, b"\xff" * 4000]
+)
+def test_a_large_event_that_is_no_object_stays_large(large: bytes) -> None:
+    assert len(native_event(large)) >= len(large)
