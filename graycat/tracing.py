@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Where a collector takes traces by OTLP over HTTP, below its address.
 TRACES_PATH = "/v1/traces"
+#: Seconds that a batch of spans gets to be taken, its retries included; at the end of a process, too.
+PATIENCE_S = 2.0
 #: W3C's header, and the name of its place in a task's record.
 TRACEPARENT = "traceparent"
 
@@ -66,6 +68,6 @@ def start(settings: Settings, service: str, instance: str = "") -> Tracing:
     about: dict[str, Any] = {"service.namespace": "graycat", "service.name": f"graycat-{service}"}
     about["service.instance.id"] = instance or f"{service}@{os.uname().nodename}"
     provider = TracerProvider(resource=Resource.create(about))
-    exporter = OTLPSpanExporter(endpoint=settings.traces_url.rstrip("/") + TRACES_PATH)
+    exporter = OTLPSpanExporter(endpoint=settings.traces_url.rstrip("/") + TRACES_PATH, timeout=PATIENCE_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracing(provider)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.programs import program
 from tests.stack import ROOT, end_with_tests, free_ports
 
 FOLDER = ROOT / "monitoring" / "prometheus"
+ALERTMANAGER = ROOT / "monitoring" / "alertmanager"
 #: Seconds between two scrapes, and between two looks at the rules.
 EVERY = "1s"
 #: What a rule's window of minutes becomes: some scrapes, on a machine that is busy.
@@ -31,10 +33,11 @@ class Programs:
     def __init__(self) -> None:
         self._running: list[tuple[subprocess.Popen[str], Output]] = []
 
-    def start(self, command: list[str]) -> None:
-        """Start one."""
+    def start(self, command: list[str], env: Mapping[str, str] | None = None) -> None:
+        """Start one, with more in its environment."""
         process = subprocess.Popen(
-            command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, text=True, env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             preexec_fn=end_with_tests,  # noqa: PLW1509 (one C call, looked up before the fork)
         )  # fmt: skip
         assert process.stdout is not None
@@ -74,7 +77,7 @@ class Prometheus:
         config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
         config["global"] |= {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY}
         config["rule_files"] = [str(folder / "rules.yml")]
-        del config["alerting"]
+        config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = targets["alertmanager"]
         jobs = [self._here(job, folder, targets) for job in config["scrape_configs"] if job["job_name"] in targets]
         config["scrape_configs"] = jobs
         file = folder / "prometheus.yml"
@@ -96,6 +99,8 @@ class Prometheus:
         job["file_sd_configs"] = [{"files": [str(file)]}]
         if job["job_name"] == "celery":
             job |= {"scrape_interval": "5s", "scrape_timeout": "5s"}
+        if job["job_name"] == "outside":
+            job["relabel_configs"][-1]["replacement"] = targets["prober"][0]
         return job
 
     def get(self, path: str, **params: Any) -> Any:
@@ -120,7 +125,8 @@ class Prometheus:
             eventually(self.ready, START_S)
         except AssertionError:
             targets = self.get("targets", state="active")["activeTargets"]
-            raise AssertionError([(t["scrapeUrl"], t["health"], t["lastError"]) for t in targets]) from None
+            bad = [(target["scrapeUrl"], target["lastError"]) for target in targets if target["health"] != "up"]
+            raise AssertionError(f"{bad}\n{self._programs.output}") from None
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """Return the samples of a query of now."""
