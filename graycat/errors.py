@@ -34,6 +34,7 @@ GraycatError
 ├── EngineNotReady      503  no healthy engine serves this
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine went away in the middle
+│   └── EngineLocked         never leaves its worker: the engine refuses the worker's key
 ├── EngineNonsense      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer
 ├── ArtifactBroken      500  a finished image is not what was stored
@@ -238,6 +239,10 @@ class EngineLost(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the engine went away before its answer was whole; send the request again")
+
+
+class EngineLocked(EngineLost):
+    """Raised when an engine refuses the key or password that its worker sends."""
 
 
 class EngineNonsense(GraycatError):

@@ -39,6 +39,12 @@ class WorkerStatus:
     paused: bool = False
     failures: int = 0
     trouble: str = ""
+    #: Queues of its own that it does not take from, because they are paused or it was told to leave them.
+    left: tuple[str, ...] = ()
+    #: Whether those failures are a crash loop, what the last one was, and in how many seconds it is started again.
+    crash_loop: bool = False
+    last_failure: str = ""
+    retry_in_s: float = 0.0
     #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
     catalog: str = ""
 
@@ -110,10 +116,12 @@ class Fleet:
 
 def _read(report: bytes) -> WorkerStatus:
     values: dict[str, Any] = json.loads(report)
-    values["queues"], values["models"] = tuple(values["queues"]), tuple(values["models"])
+    for name in ("queues", "models", "left"):
+        values[name] = tuple(values.get(name, ()))
     return WorkerStatus(**values)
 
 
 def serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:
     """Return the workers that take a queue's tasks right now, their engine healthy."""
-    return [w for w in workers if queue in w.queues and w.consuming and w.engine_state == "ready"]
+    taking = [w for w in workers if queue in w.queues and queue not in w.left]
+    return [w for w in taking if w.consuming and w.engine_state == "ready"]

@@ -60,10 +60,17 @@ class Publisher:
         return self._told()
 
     def forget(self) -> list[Batch]:
-        """Return the batches whose verdicts will not come, after BrokerUnavailable, and forget them."""
+        """Give up the batches that are not settled, and return them."""
         lost = list(self._open)
         self._open.clear()
+        # Replies to them may be on their way: they would be taken for those to the next ones.
+        self._hang_up()
         return lost
+
+    def _hang_up(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+            self._lane = None
 
     def _usable_lane(self) -> Lane:
         if self._lane is None:
@@ -79,9 +86,7 @@ class Publisher:
 
     def _again(self) -> None:
         """Publish once more, with the records' patience, what may not have arrived; what has is not written twice."""
-        if self._lane is not None:
-            self._lane.close()
-            self._lane = None
+        self._hang_up()
         verdicts = self._records.publish_all(tuple(self._open))
         self._known += zip(self.forget(), verdicts, strict=True)
 

@@ -38,12 +38,12 @@ class OpenValkey(Valkey):
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes"]
         self._process = ChildProcess(command, folder / "valkey.log")
 
-    def add_box(self, name: str, *kinds: str, port: int = 0, scheme: str = "redis") -> str:
+    def add_box(self, name: str, *kinds: str, port: int = 0, scheme: str = "redis", host: str = "127.0.0.1") -> str:
         """Make a user for a box; return the address that it is given."""
         password = uuid4().hex
         self.users[name] = setuser(name, password, worker_rules(name, kinds)).split()
         self.add_user(name)
-        return f"{scheme}://{name}:{password}@127.0.0.1:{port or self.port}/0"
+        return f"{scheme}://{name}:{password}@{host}:{port or self.port}/0"
 
     def add_user(self, name: str) -> None:
         """Make a box's user, again after a restart: what is not in a file is forgotten."""
@@ -131,15 +131,15 @@ def refused(url: str, *command: str | int) -> bool:
     return False
 
 
-def certificates(folder: Path) -> tuple[Path, Path]:
-    """Return a CA's certificate, and the certificate and key of 127.0.0.1 that it has signed, in one file."""
+def certificates(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    """Return a CA's certificate, and the certificate and key of an address that it has signed, in one file."""
     folder.mkdir(parents=True)
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    extensions = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE")
+    extensions = ("-addext", f"subjectAltName=IP:{address}", "-addext", "basicConstraints=critical,CA:FALSE")
     ca = ("-CA", "ca.pem", "-CAkey", "ca.key")
     for command in (
         (*new, "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"),
-        (*new, "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.crt", *extensions, *ca),
+        (*new, "-subj", f"/CN={address}", "-keyout", "server.key", "-out", "server.crt", *extensions, *ca),
     ):
         subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
     both = folder / "server.pem"

@@ -1,4 +1,4 @@
-"""A small NVML for machines without a GPU: what the real binding loads and calls."""
+"""A small NVML, built here: what the real binding loads and calls, with as many GPUs as ``FAKE_GPUS`` says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-#: FAKE_GPUS says how many there are.
 NVML = r"""
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +24,11 @@ const char *nvmlErrorString(int result) { return "fake"; }
 """
 
 
-def build_nvml(folder: Path) -> Path:
-    """Build it in a folder; return that, for LD_LIBRARY_PATH."""
+def build(folder: Path) -> dict[str, str]:
+    """Build it in a folder; return the environment in which processes find it."""
     (folder / "nvml.c").write_text(NVML)
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler, "a C compiler is needed"
     command = [compiler, "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
     subprocess.run(command, check=True)
-    return folder
+    return {"LD_LIBRARY_PATH": str(folder)}

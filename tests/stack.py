@@ -48,6 +48,16 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
+def free_row(count: int) -> int:
+    """Return the first of so many ports in a row that nobody listens on."""
+    while True:
+        (first,) = free_ports(1)
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
 class Client:
     """HTTP to one address, with a deadline on everything."""
 
@@ -82,6 +92,8 @@ class Stack:
         self.settings = Settings(home=home)
         self.commands = dict(honcho.environ.parse_procfile((ROOT / "Procfile").read_text()).processes)
         self._separately = separately
+        #: What its commands are run by: a program of other rights, or in another network.
+        self.prefix: list[str] = []
         # Images cost each stack two processes, Flower one; the tests of these ask for them.
         self._given = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false"} | dict(env or {})
         if self._given.get("GRAYCAT_EXPORTER") != "true":
@@ -122,7 +134,7 @@ class Stack:
         """Start one process, by default the Procfile's of this name."""
         if name in self._popen:
             self._popen[name].wait(STOP_S)
-        words = shlex.split(command or self.commands[name])
+        words = [*self.prefix, *shlex.split(command or self.commands[name])]
         process = subprocess.Popen(
             words, cwd=ROOT, env=self.env, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 
 @contextmanager
-def tls_proxy(certificate: Path, port: int) -> Iterator[int]:
-    """Accept TLS for the block and hand the bytes on to ``port``; yield where it listens."""
+def tls_proxy(certificate: Path, port: int, host: str = "127.0.0.1") -> Iterator[int]:
+    """Accept TLS for the block and hand the bytes on to ``port`` of this machine; yield where it listens."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+    with socket.create_server((host, 0), backlog=128) as server:
         threading.Thread(target=_accept, args=(server, context, port), daemon=True).start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)

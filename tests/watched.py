@@ -15,9 +15,9 @@ from typing import Any
 import requests
 
 from graycat.metrics.endpoint import PLACES
+from tests import nvml
 from tests.boxes import certificates
 from tests.collector import Collector, collecting
-from tests.nvml import build_nvml
 from tests.programs import program
 from tests.prometheus import ALERTMANAGER, Programs, Prometheus
 from tests.stack import ROOT, Client, Stack, free_ports, running
@@ -136,7 +136,7 @@ def watched(home: Path, folder: Path) -> Iterator[Watched]:
     with ExitStack() as all_of_it:
         collector, told = all_of_it.enter_context(collecting()), all_of_it.enter_context(phone())
         env = {"RUN_SD": "true", "LLM_GPUS": "0", "FAKE_GPUS": "1", "GRAYCAT_KEEPALIVE_S": "1"}
-        env |= {"LD_LIBRARY_PATH": str(build_nvml(folder / "nvml"))}
+        env |= nvml.build(folder / "nvml")
         env |= {"GRAYCAT_METRICS_TOKEN": METRICS_TOKEN, "GRAYCAT_METRICS_PORT": str(metrics)}
         env |= {"GRAYCAT_TRACES_URL": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         env |= {"GRAYCAT_FLOWER": "true", "FLOWER_PORT": str(flower), "EXPORTER_PORT": str(celery)}

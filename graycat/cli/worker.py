@@ -75,7 +75,11 @@ def _tell(name: str, command: str, **arguments: Any) -> None:
     if not replies:
         click.echo(f"graycat: no worker {name!r} answers; GET /ready lists those that run", err=True)
         sys.exit(3)
-    click.echo(f"{name} {next(iter(replies[0].values())).get('ok', '')}")
+    reply = next(iter(replies[0].values()))
+    if "ok" not in reply:
+        click.echo(f"graycat: {name} {reply.get('error', 'does not know that')}", err=True)
+        sys.exit(1)
+    click.echo(f"{name} {reply['ok']}")
 
 
 @worker.command()

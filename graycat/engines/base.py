@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from graycat.engines.http import EngineClient
+from graycat.errors import EngineLocked, EngineLost
 
 
 class State(StrEnum):
@@ -20,6 +21,33 @@ class State(StrEnum):
     DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
+    #: It runs and takes connections, but does not answer.
+    STUCK = "stuck"
+
+
+class Health(StrEnum):
+    """What a look at an engine finds."""
+
+    WELL = "well"
+    #: It answers, but is not ready for work.
+    LOADING = "loading"
+    #: It does not answer in time.
+    SILENT = "silent"
+    #: Nobody is there.
+    AWAY = "away"
+    #: It refuses the key or password that it is sent.
+    LOCKED = "locked"
+
+
+#: Statuses by which an engine refuses a key or password.
+REFUSES = (401, 403)
+
+
+def no_answer(error: EngineLost) -> Health:
+    """Return what a call that broke off says of an engine."""
+    if isinstance(error, EngineLocked):
+        return Health.LOCKED
+    return Health.SILENT if isinstance(error.__cause__, TimeoutError) else Health.AWAY
 
 
 @dataclass(frozen=True)
@@ -48,12 +76,14 @@ class Engine(Protocol):
     name: str
     url: str
     client: EngineClient
+    #: Seconds that a look at its health may have to wait behind its own work; 0 where it never does.
+    patience_s: float
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it; None for one that runs already."""
 
-    def healthy(self) -> bool:
-        """Tell whether it is up with its model loaded; answers within two seconds."""
+    def health(self) -> Health:
+        """Look whether it is up with its model loaded; answers within two seconds, or four where nobody is there."""
 
     def describe(self) -> EngineInfo:
         """Ask it for its slots and properties. Raises EngineLost."""

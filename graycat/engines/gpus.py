@@ -45,7 +45,10 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         """Return what an engine's environment needs for it to see its GPU and no other."""
-        return {"CUDA_VISIBLE_DEVICES": str(self.gpu)} if self.gpu is not None else {}
+        if self.gpu is None:
+            return {}
+        # CUDA's own order is the fastest first; an index here is NVML's, which is the bus's.
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(self.gpu)}
 
     def worker_name(self, kind: str, box: str = "") -> str:
         """Return the worker's name in the fleet, and so in Flower; ``box``: what its machine is called."""

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graycat.engines.base import EngineInfo
+from graycat.engines.base import REFUSES, EngineInfo, Health, no_answer
 from graycat.engines.checkpoints import TEXT, own_checkpoint
 from graycat.engines.http import EngineClient
 from graycat.engines.launch import Start, arguments, checked_url
-from graycat.errors import EngineLost
+from graycat.errors import EngineLocked, EngineLost
 from graycat.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
@@ -39,6 +39,8 @@ class LlamaEngine:
     start: Start
     #: What it wants of whoever calls it; '' for nothing.
     api_key: str = field(default="", repr=False)
+    #: Its HTTP threads answer whatever its slots are at.
+    patience_s: float = 0.0
 
     def __post_init__(self) -> None:
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -48,13 +50,13 @@ class LlamaEngine:
         """Return the command that starts it."""
         return self.start() if callable(self.start) else self.start
 
-    def healthy(self) -> bool:
-        """Tell whether its model is loaded: ``/health`` answers 503 until then."""
+    def health(self) -> Health:
+        """Look whether its model is loaded: ``/health`` answers 503 until then."""
         try:
-            self._ask("/health")
-        except EngineLost:
-            return False
-        return True
+            status, _ = self._reply("/health")
+        except EngineLost as error:
+            return no_answer(error)
+        return Health.WELL if status == 200 else Health.LOADING
 
     def describe(self) -> EngineInfo:
         """Return its slots, its ``/props`` and its models.
@@ -76,15 +78,26 @@ class LlamaEngine:
         return EngineInfo(max(slots, 1), raw, models, model_list)
 
     def _ask(self, path: str, ways: Ways = GET_OR_POST) -> bytes:
-        """Return the reply to GET, or to POST where there is no such GET route (undreamai_server)."""
+        status, reply = self._reply(path, ways)
+        if status != 200:
+            raise EngineLost
+        return reply
+
+    def _reply(self, path: str, ways: Ways = GET_OR_POST) -> tuple[int, bytes]:
+        """Return status and body of the reply to GET, or to POST where there is no such GET route (undreamai_server).
+
+        Raises EngineLost, EngineLocked.
+        """
+        status, reply = 0, b""
         for method, body in ways:
             with self.client.open(method, path, body, timeout_s=PROBE_TIMEOUT_S) as response:
                 reply = response.read()
-            if response.status == 200:
-                return reply
-            if response.status not in (404, 405):
+            status = response.status
+            if status in REFUSES:
+                raise EngineLocked
+            if status not in (404, 405):
                 break
-        raise EngineLost
+        return status, reply
 
 
 def _model_list(props: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from graycat.engines import gpus, llama, webui
 from graycat.engines.base import Engine
 from graycat.engines.checkpoints import IMAGE, TEXT
-from graycat.engines.process import ChildProcess
+from graycat.engines.process import ChildProcess, KeptProcess
 from graycat.engines.supervisor import Supervisor
 from graycat.engines.supply import Supply
 from graycat.settings import Settings, engine_environment
@@ -42,6 +42,6 @@ def of_kind(settings: Settings, kind: str, gpu: int | None, *, own: bool = True)
     output = settings.home / "log" / f"{kind}-engine{place.suffix}.log"
     key = {KEY_VARIABLE: settings.engine_api_key} if settings.engine_api_key else {}
     environment = engine_environment() | key | place.environment
-    child = ChildProcess(engine.command, output, environment) if command else None
+    child = KeptProcess(engine.command, output, environment) if command else None
     supply = Supply(settings, IMAGE if kind == "sd" else TEXT) if command else None
     return OwnedEngine(engine, Supervisor(engine, child, supply), child, place.gpu)

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from graycat.engines.base import Engine, EngineInfo, State
+from graycat.engines.base import Engine, EngineInfo, Health, State
 from graycat.engines.launch import listening
 from graycat.engines.supply import Supply
-from graycat.errors import EngineLost
+from graycat.errors import EngineLocked, EngineLost
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,15 @@ HEALTH_EVERY_S = 2.0
 DESCRIBE_EVERY_S = 30.0
 #: Failed probes in a row after which a living engine counts as gone.
 FAILED_PROBES = 3
+#: Failures in a row that are a crash loop: once may happen to any engine, and twice to one that was killed while it
+#: came back. It is over when the engine has been healthy for FORGIVE_AFTER_S.
+CRASH_LOOP_FAILURES = 3
+
+SILENT = "engine does not answer"
+LOCKED = "engine refuses the key or password that it is sent: see GRAYCAT_ENGINE_API_KEY and A1111_URL"
+AWAY = "nobody answers at the engine's address"
+#: What keeps a living engine from being ready.
+TROUBLES = {Health.SILENT: SILENT, Health.LOCKED: LOCKED, Health.AWAY: AWAY}
 
 
 class Child(Protocol):
@@ -33,6 +42,9 @@ class Child(Protocol):
     def start(self) -> None: ...
 
     def alive(self) -> bool: ...
+
+    @property
+    def ending(self) -> str: ...
 
     def stop(self) -> None: ...
 
@@ -53,11 +65,16 @@ class Supervisor:
         #: Seconds from its last start until it was ready; 0 until it was that once.
         self.load_s = 0.0
         self._started_at: float | None = None
-        #: Why it is not running, or was not when it last failed; '' while all is well.
+        #: Why it is not ready; '' while all is well.
         self.trouble = ""
+        #: Why it failed last, until that is forgiven.
+        self.last_failure = ""
+        #: Tells whether it is at work for us, so that a look at its health may have to wait behind that.
+        self.busy: Callable[[], bool] = lambda: True
         self._child = child
         self._failures = 0
-        self._start_at = self._ready_at = self._probe_at = self._describe_at = 0.0
+        self._now = 0.0
+        self._start_at = self._ready_at = self._well_at = self._probe_at = self._describe_at = 0.0
         self._failed_probes = 0
         self._suspected = self._condemned = False
 
@@ -76,6 +93,7 @@ class Supervisor:
 
     def step(self, now: float) -> State:
         """Start, promote or bury the engine."""
+        self._now = now
         if self._condemned:
             self._condemned = False
             self._bury(now, "engine does not stop when it is told to")
@@ -85,12 +103,11 @@ class Supervisor:
             elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
-            self._bury(now, "engine process died")
+            self._bury(now, "engine process died", self._child.ending)
         elif self.state is State.LOADING and not self._suspected:
             # However long a model takes to load: a process that gives up dies.
-            if self.engine.healthy():
-                self._promote(now)
-        elif self.state is State.LOADING or now >= self._probe_at:
+            self._look_after_load(now)
+        elif self.state is not State.READY or now >= self._probe_at:
             self._watch(now)
         return self.state
 
@@ -102,6 +119,16 @@ class Supervisor:
     def failures(self) -> int:
         """Return how often it has failed in a row."""
         return self._failures
+
+    @property
+    def crash_loop(self) -> bool:
+        """Tell whether it fails again and again, also between two failures."""
+        return self._failures >= CRASH_LOOP_FAILURES
+
+    @property
+    def retry_in_s(self) -> float:
+        """Return the seconds until it is started again; 0 where it need not be."""
+        return max(self._start_at - self._now, 0.0) if self.state is State.STOPPED else 0.0
 
     def condemn(self) -> None:
         """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
@@ -129,7 +156,7 @@ class Supervisor:
         self.state = State.LOADING
         if self._child is not None and listening(self.engine.url):
             # Some engines share a port without a word, and each gets half of the calls.
-            self._bury(now, "another process holds the engine's port", self.engine.url)
+            self._bury(now, "another process holds the engine's port")
         elif self._child is not None:
             self._guarded(self._child.start, now)
 
@@ -137,11 +164,27 @@ class Supervisor:
         try:
             action()
         except OSError as error:
-            self._bury(now, "engine cannot be started", error)
+            self._bury(now, "engine cannot be started", error.strerror or "input or output failed")
+
+    def _look_after_load(self, now: float) -> None:
+        health = self.engine.health()
+        if health is Health.WELL:
+            self._promote(now)
+        elif self._child is None or health is Health.LOCKED:
+            self._tell(TROUBLES.get(health, ""))
+
+    def _tell(self, trouble: str) -> None:
+        """Take note of what keeps a living engine from being ready; the log has it once."""
+        if trouble and trouble != self.trouble:
+            logger.error(trouble, extra={"engine": self.engine.name})
+        self.trouble = trouble
 
     def _promote(self, now: float) -> None:
         try:
             self.info = self.engine.describe()
+        except EngineLocked:
+            self._tell(LOCKED)
+            return
         except EngineLost:
             return
         self.state = State.READY
@@ -150,27 +193,36 @@ class Supervisor:
             self.load_s, self._started_at = now - self._started_at, None
         self._suspected = False
         self.trouble = ""
-        self._ready_at, self._probe_at, self._failed_probes = now, now + HEALTH_EVERY_S, 0
+        self._ready_at = self._well_at = now
+        self._probe_at, self._failed_probes = now + HEALTH_EVERY_S, 0
         self._describe_at = now + DESCRIBE_EVERY_S
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
 
     def _watch(self, now: float) -> None:
         self._probe_at = now + HEALTH_EVERY_S
-        if self.engine.healthy():
-            self._failed_probes = 0
-            if self._suspected:
-                self._promote(now)
-            else:
+        health = self.engine.health()
+        if health is Health.WELL:
+            self._failed_probes, self._well_at = 0, now
+            if self.state is State.READY:
                 self._look_closer(now)
+            else:
+                self._promote(now)
+            return
+        if health is Health.SILENT and now - self._well_at < self.engine.patience_s and self.busy():
+            # The question waits behind the render.
             return
         self._failed_probes += 1
+        trouble = TROUBLES.get(health, SILENT)
         if self._failed_probes >= FAILED_PROBES:
-            self._bury(now, "engine does not answer")
+            self._bury(now, trouble)
+        elif health is Health.SILENT:
+            self.state = State.STUCK
+            self._tell(trouble)
 
     def _look_closer(self, now: float) -> None:
         """Forgive a healthy engine what was, and see what is new about it."""
         if now - self._ready_at > FORGIVE_AFTER_S:
-            self._failures = 0
+            self._failures, self.last_failure = 0, ""
         if now >= self._describe_at:
             self._describe_at = now + DESCRIBE_EVERY_S
             with contextlib.suppress(EngineLost):
@@ -184,7 +236,8 @@ class Supervisor:
         self._start_at = now + backoff_s
         self._failed_probes = 0
         self._suspected = False
-        self.trouble = reason
+        self.last_failure = f"{reason} ({detail})" if detail else reason
+        self.trouble = f"crash loop: {self.last_failure}" if self.crash_loop else self.last_failure
         self.state = State.STOPPED
         extra = {"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s}
-        logger.error(reason, extra=extra | ({"detail": detail} if detail else {}))
+        logger.error(self.trouble, extra=extra)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from graycat.engines.base import EngineInfo
+from graycat.engines.base import REFUSES, EngineInfo, Health, no_answer
 from graycat.engines.checkpoints import IMAGE, image_models, own_checkpoint, wanted
 from graycat.engines.http import EngineClient
 from graycat.engines.launch import Start, arguments, checked_url
@@ -51,6 +51,8 @@ class WebuiEngine:
     start: Start
     #: What it wants of whoever calls it where its address does not say; '' for nothing.
     api_key: str = field(default="", repr=False)
+    #: Some answer nothing while they render.
+    patience_s: float = 900.0
 
     def __post_init__(self) -> None:
         address = urlsplit(self.url)
@@ -66,15 +68,17 @@ class WebuiEngine:
         """Return the command that starts it."""
         return self.start() if callable(self.start) else self.start
 
-    def healthy(self) -> bool:
-        """Tell whether it answers; whether its model is loaded no WebUI tells."""
+    def health(self) -> Health:
+        """Look whether it answers; whether its model is loaded no WebUI tells."""
         try:
             status, reply = self._ask(PROBE, PROBE_TIMEOUT_S)
             if status in ABSENT:
                 status, reply = self._ask(API + "options", PROBE_TIMEOUT_S)
-        except EngineLost:
-            return False
-        return status == 200 and _is_json(reply)
+        except EngineLost as error:
+            return no_answer(error)
+        if status in REFUSES:
+            return Health.LOCKED
+        return Health.WELL if status == 200 and _is_json(reply) else Health.LOADING
 
     def describe(self) -> EngineInfo:
         """Return its lists and options, those that it has. Raises EngineLost."""
@@ -116,15 +120,15 @@ def from_settings(settings: Settings) -> WebuiEngine:
     """Return the image engine that the settings describe. Raises SettingsError."""
     if settings.a1111_url:
         url = checked_url(settings.a1111_url, "A1111_URL")
-        return WebuiEngine("webui", url, start=None, api_key=settings.engine_api_key)
+        return WebuiEngine("webui", url, None, settings.engine_api_key, settings.sd_exec_timeout_s)
     url = f"http://127.0.0.1:{settings.sd_port}"
     # For its complaints.
     wanted(settings, IMAGE)
     if settings.sd_startup_command:
         make = partial(_custom, settings)
-        return WebuiEngine(Path(make()[0]).name, url, make, settings.engine_api_key)
+        return WebuiEngine(Path(make()[0]).name, url, make, settings.engine_api_key, settings.sd_exec_timeout_s)
     command = [sys.executable, "-m", "graycat.engines.placeholder", "--port", str(settings.sd_port)]
-    return WebuiEngine(PLACEHOLDER, url, command)
+    return WebuiEngine(PLACEHOLDER, url, command, patience_s=settings.sd_exec_timeout_s)
 
 
 def _custom(settings: Settings) -> list[str]:

@@ -31,12 +31,12 @@ class GateStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Close the gate, then open it at the first look that finds the engine ready."""
-        # A reconnect may find the models' queues selected still: the names we were started with have no colon.
+        self._runtime = rt.current()
+        # A reconnect finds what was taken before it: nothing, where the gate was closed.
         self._joined = list(consumed_queues(consumer))
-        self._queues = [queue for queue in self._joined if ":" not in queue]
+        self._queues = self._runtime.queues
         self._taken: list[str] = []
         self._timer: Any = None
-        self._runtime = rt.current()
         self._close(consumer)
         self._timer = consumer.timer.call_repeatedly(LOOK_EVERY_S, self._look, (consumer,))
 
@@ -48,6 +48,7 @@ class GateStep(bootsteps.StartStopStep):
 
     def _look(self, consumer: Any) -> None:
         self._runtime.loop_seen_at = time.monotonic()
+        self._heed(consumer)
         wanted = self._wanted()
         if wanted != self._taken:
             self._close(consumer)
@@ -58,6 +59,17 @@ class GateStep(bootsteps.StartStopStep):
                 consumer.add_task_queue(queue)
             self._joined = self._taken = wanted
             self._runtime.gate_open = bool(wanted)
+
+    def _heed(self, consumer: Any) -> None:
+        """Take note of the queues that somebody has had this worker leave, or join again, behind the gate's back."""
+        left = self._runtime.left_queues
+        joined = {queue for queue in left if consumer.task_consumer.consuming_from(queue)}
+        left |= {queue for queue in self._taken if not consumer.task_consumer.consuming_from(queue)}
+        if joined:
+            # At the end of the line; all are joined anew, in their order.
+            left -= joined
+            self._joined = [*self._taken, *joined]
+            self._taken = []
 
     def _close(self, consumer: Any) -> None:
         self._runtime.gate_open = False
@@ -70,8 +82,9 @@ class GateStep(bootsteps.StartStopStep):
         runtime = self._runtime
         if runtime.paused or not runtime.supervisor.ready.is_set():
             return []
-        queues = [queue for queue in self._queues if queue not in runtime.paused_queues]
-        return [name for queue in queues for name in (queue, *self._own(queue))]
+        gone = runtime.paused_queues | runtime.left_queues
+        queues = [queue for queue in self._queues if queue not in gone]
+        return [name for queue in queues for name in (queue, *self._own(queue)) if name not in gone]
 
     def _own(self, queue: str) -> list[str]:
         info = self._runtime.supervisor.info

@@ -99,7 +99,7 @@ class Housekeeper:
     def _report(self) -> None:
         runtime = self._runtime
         runtime.paused_queues = runtime.fleet.paused_queues()
-        alive = time.monotonic() - runtime.loop_seen_at < LOOP_STUCK_AFTER_S
+        loop_lives = time.monotonic() - runtime.loop_seen_at < LOOP_STUCK_AFTER_S
         info = runtime.supervisor.info
         runtime.fleet.report(
             WorkerStatus(
@@ -107,7 +107,7 @@ class Housekeeper:
                 queues=runtime.queues,
                 engine=runtime.engine.name,
                 engine_state=runtime.supervisor.state.value,
-                consuming=runtime.gate_open and alive,
+                consuming=runtime.gate_open and loop_lives,
                 slots=runtime.slots,
                 busy=len(runtime.running.all()),
                 props=info.props.decode() if info is not None else "",
@@ -117,8 +117,12 @@ class Housekeeper:
                 gpu=runtime.gpu,
                 gpu_state=runtime.gpu_state,
                 paused=runtime.paused,
+                left=tuple(queue for queue in runtime.queues if queue in runtime.paused_queues | runtime.left_queues),
                 failures=runtime.supervisor.failures,
                 trouble=runtime.supervisor.trouble,
+                crash_loop=runtime.supervisor.crash_loop,
+                last_failure=runtime.supervisor.last_failure,
+                retry_in_s=round(runtime.supervisor.retry_in_s, 1),
             ),
             info.catalog if info is not None else None,
         )

@@ -1,36 +1,46 @@
-"""What operators tell a worker from afar: by ``graycat worker``, Celery's remote control, and so also from Flower."""
+"""What operators tell a worker from afar: by ``graycat worker``, and by Celery's remote control.
+
+``celery -A graycat control --list`` knows these without a worker, so nothing heavy is imported before one is told.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery.worker.control import control_command
+from celery.worker.control import control_command, inspect_command
 
-from graycat.tasks import runtime as rt
-from graycat.tasks.runtime import Runtime
+if TYPE_CHECKING:
+    from graycat.tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 
-#: What a worker answers that has no engine, and so no gate to close.
-NO_GATE = {"error": "only workers with an engine can be paused"}
-
-
 def _runtime() -> Runtime | None:
-    try:
-        return rt.current()
-    except IndexError:
-        return None
+    from graycat.tasks import runtime
+
+    return runtime.installed()
+
+
+@inspect_command(default_timeout=0.2)
+def ping(_state: Any) -> dict[str, str]:
+    """Answer in the place of Celery's own ``ping``: ``pong`` alone comes from a worker that takes tasks."""
+    runtime = _runtime()
+    reason = runtime.idle_reason if runtime is not None else ""
+    return {"ok": f"pong, but takes nothing: {reason}" if reason else "pong"}
+
+
+#: What a worker without an engine answers to who would pause it.
+NO_ENGINE = {"error": "has no engine, and so nothing to pause"}
 
 
 @control_command()
 def pause_worker(_state: Any) -> dict[str, str]:
     """Have this worker take nothing until it is resumed; what runs goes on."""
     if (runtime := _runtime()) is None:
-        return NO_GATE
+        return NO_ENGINE
     runtime.paused = True
     logger.warning("worker paused")
     return {"ok": "takes nothing until it is resumed"}
@@ -40,7 +50,7 @@ def pause_worker(_state: Any) -> dict[str, str]:
 def resume_worker(_state: Any) -> dict[str, str]:
     """Have a paused worker take tasks again."""
     if (runtime := _runtime()) is None:
-        return NO_GATE
+        return NO_ENGINE
     runtime.paused = False
     logger.info("worker resumed")
     return {"ok": "takes tasks again"}
@@ -54,11 +64,11 @@ def drain_worker(_state: Any, limit_s: float | None = None) -> dict[str, str]:
         runtime.paused = True
         if limit_s is not None:
             runtime.grace_s = float(limit_s)
-        within = f" within {runtime.grace_s:g} s"
+        within = f"finishes what runs within {runtime.grace_s:g} s, then "
     logger.warning("worker drains", extra={"limit_s": limit_s})
-    # The way that a supervisor takes, too: Celery's warm shutdown.
+    # The way that a supervisor takes, too: Celery's warm shutdown. Last: it may act at once, by what is set above.
     os.kill(os.getpid(), signal.SIGTERM)
-    return {"ok": f"finishes what runs{within}, then ends"}
+    return {"ok": f"{within}ends"}
 
 
 @control_command(name="shutdown")

@@ -106,6 +106,8 @@ class Runtime:
     paused: bool = False
     #: Queues from which nobody is to take anything for now.
     paused_queues: frozenset[str] = frozenset()
+    #: Queues that somebody has told this worker to leave (Celery's ``cancel_consumer``, so also Flower's).
+    left_queues: set[str] = field(default_factory=set)
     #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
     loop_seen_at: float = 0.0
     gate_open: bool = False
@@ -116,6 +118,7 @@ class Runtime:
         #: Runs an attempt; ``graycat.tasks.traces`` puts one in its place that traces it.
         self.traced: Callable[[Attempt, Callable[[], str]], str] = untraced
         self._rotate_at = 0.0
+        self.supervisor.busy = lambda: bool(self.running.all())
         #: Seconds that running work gets to finish at the end.
         self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
@@ -129,6 +132,16 @@ class Runtime:
         if self.child is not None and now >= self._rotate_at:
             self._rotate_at = now + ROTATE_EVERY_S
             self.child.rotate()
+
+    @property
+    def idle_reason(self) -> str:
+        """Return why this worker takes nothing just now; '' while it takes tasks."""
+        if self.gate_open:
+            return ""
+        state, trouble = self.supervisor.state, self.supervisor.trouble
+        if state is not State.READY:
+            return f"its engine is {state.value}" + (f" ({trouble})" if trouble else "")
+        return "it is paused" if self.paused else "its queues are paused or left"
 
     @property
     def ready(self) -> bool:
@@ -152,3 +165,8 @@ def install(runtime: Runtime) -> None:
 def current() -> Runtime:
     """Return the runtime of this worker process."""
     return _installed[0]
+
+
+def installed() -> Runtime | None:
+    """Return the runtime of this worker process; None where it needs none."""
+    return _installed[0] if _installed else None

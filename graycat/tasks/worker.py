@@ -94,7 +94,6 @@ class EngineStep(bootsteps.StartStopStep):
         # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
-        signals.worker_shutting_down.connect(self._limit_shutdown, weak=False)
         # Not in stop(): that runs before the pool has finished its tasks.
         signals.worker_shutdown.connect(self._shut_down, weak=False)
 
@@ -105,8 +104,11 @@ class EngineStep(bootsteps.StartStopStep):
             self.runtime.keep_output_short()
         supervisor.stop()
 
-    def _limit_shutdown(self, **_: Any) -> None:
-        """Let running tasks finish within the grace; then hand them back, or end those whose answer has begun."""
+    def close(self, _worker: Any) -> None:
+        """Let running tasks finish within the grace; then hand them back, or end those whose answer has begun.
+
+        Called at the beginning of every warm shutdown: by a signal, or by Celery's ``shutdown``, which Flower sends.
+        """
 
         def hand_back() -> None:
             for running in self.runtime.running.all():

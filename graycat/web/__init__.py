@@ -85,7 +85,9 @@ class Extension:
 
     def catalogs(self) -> dict[str, dict[str, Any]]:
         """Return what the image engines answer without work, parsed, by their workers' names."""
-        wanted = {(w.name, w.catalog) for w in self.serving(SD) if w.catalog}
+        # A queue that is paused goes on taking in tasks, which may name what is in these.
+        there = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
+        wanted = {(w.name, w.catalog) for w in there if w.catalog}
         for name, version in wanted - self._catalogs.keys():
             # Empty where its worker has just left; it may come back with the same.
             if found := self.fleet.catalog(name):

@@ -33,14 +33,23 @@ def healthy() -> ResponseReturnValue:
     return jsonify(status="ok")
 
 
+def _failures(worker: WorkerStatus) -> str:
+    if not worker.failures:
+        return ""
+    retry = f", next try in {worker.retry_in_s:.0f} s" if worker.retry_in_s else ""
+    return f" ({worker.failures} failures in a row{retry})"
+
+
+def _crash_loops(workers: list[WorkerStatus]) -> list[str]:
+    """Return what is told of engines that fail again and again, also while others, or they themselves, serve."""
+    return [f"{w.name}: crash loop: {w.last_failure}{_failures(w)}" for w in workers if w.crash_loop]
+
+
 def _troubles(workers: list[WorkerStatus]) -> str:
     """Return what keeps workers from consuming, as far as they tell."""
-    told = [
-        f"{w.name}: {w.trouble}" + (f" ({w.failures} failures in a row)" if w.failures else "")
-        for w in workers
-        if w.trouble
-    ]
+    told = [f"{w.name}: {w.trouble}{_failures(w)}" for w in workers if w.trouble]
     told += [f"{w.name} is paused" for w in workers if w.paused]
+    told += [f"{w.name} does not take {', '.join(w.left)}: paused, or told to leave" for w in workers if w.left]
     return "; " + "; ".join(told) if told else ""
 
 
@@ -54,13 +63,15 @@ def ready() -> ResponseReturnValue:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
         {"name": w.name, "queues": w.queues, "engine": w.engine, "state": w.engine_state, "consuming": w.consuming,
-         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "gpu_state": w.gpu_state, "paused": w.paused,
-         "failures": w.failures, "trouble": w.trouble}
+         "slots": w.slots, "busy": w.busy, "gpu": w.gpu, "gpu_state": w.gpu_state, "paused": w.paused, "left": w.left,
+         "failures": w.failures, "trouble": w.trouble, "crash_loop": w.crash_loop, "last_failure": w.last_failure,
+         "retry_in_s": w.retry_in_s}
         for w in workers
     ]  # fmt: skip
     missing = extension.missing_queues(workers)
     reason = f"nobody consumes {', '.join(missing)}{_troubles(workers)}" if missing else ""
     notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
+    notes += _crash_loops(workers)
     # No reason to send nobody here: tasks run, and are told of later.
     notes += [] if serving(workers, CONTROL) else [CONTROL_NOTE]
     return jsonify(ready=not missing, reason=reason, notes=notes, workers=report), 503 if missing else 200

@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 PROPS = {"default_generation_settings": {"n_ctx": 4096}, "model_path": "fake.gguf", "chat_template": "{{ messages }}"}
-REASONS = {200: "OK", 401: "Unauthorized", 404: "Not Found", 400: "Bad Request"}
+REASONS = {200: "OK", 401: "Unauthorized", 404: "Not Found", 400: "Bad Request", 503: "Service Unavailable"}
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
 #: A prompt that begins so is refused the first time.
 REFUSED_ONCE = "refuse"
@@ -71,6 +73,9 @@ class Connection(asyncio.Protocol):
             self.reply(200, {"seen": self.seen, "running": len(self.running), "prompts": self.prompts})
             return
         self.seen[path] += 1
+        if path == "/health" and self.options.loads_until and not self.options.loads_until.exists():
+            self.reply(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
+            return
         if not authorized and path != "/health":
             self.reply(401, {"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}})
             return
@@ -172,8 +177,16 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--model", default="fake")
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between two tokens")
+    parser.add_argument("--loads-until", type=Path, help="its model is loaded once this file exists")
+    parser.add_argument("--fails-if", type=Path, help="it ends at once while this file exists")
+    parser.add_argument("--tells", default="", help="print these variables, parted by commas")
     parser.add_argument("--post-only", action="store_true", help="no GET route, as undreamai_server")
-    asyncio.run(serve(parser.parse_args()))
+    options = parser.parse_args()
+    for name in filter(None, options.tells.split(",")):
+        print(f"{name}={os.environ.get(name)}", flush=True)  # noqa: T201 (whoever looks after it reads the log)
+    if options.fails_if and options.fails_if.exists():
+        raise SystemExit("the model cannot be loaded")
+    asyncio.run(serve(options))
 
 
 if __name__ == "__main__":

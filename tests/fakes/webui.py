@@ -98,6 +98,7 @@ def main() -> None:
     """Read the options and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--personality", choices=PERSONALITIES, default="a1111")
     parser.add_argument("--fail", choices=["oom", "hang", "drop"], help="how every generation fails")
     parser.add_argument("--fails", type=int, help="how many of the first generations fail; all by default")
@@ -114,7 +115,7 @@ def main() -> None:
         hide(app, options.loading)
     if options.auth:
         require(app, options.auth)
-    serve(app, options.port, Handler)
+    serve(app, options.port, Handler, options.host)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,9 @@ def hold(handler: Handler) -> None:
 def drop(handler: Handler) -> None:
     """Close the connection in the middle."""
     handler.close_connection = True
-    handler.connection.shutdown(socket.SHUT_RDWR)
+    # The client may have gone first.
+    with suppress(OSError):
+        handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def only_once(then: Answer) -> Answer:

@@ -57,7 +57,7 @@ def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: 
 
 
 def test_the_table_above_is_complete() -> None:
-    silent = {errors.SettingsError, errors.StaleAttempt, errors.EngineError, errors.DownloadFailed}
+    silent = {errors.SettingsError, errors.StaleAttempt, errors.EngineError, errors.EngineLocked, errors.DownloadFailed}
     assert subclasses(GraycatError) == {type(error) for error, *_ in KNOWN} | silent
 
 

@@ -21,6 +21,7 @@ READY = WorkerStatus(
     props='{"total_slots":4,"model":"süß"}',
     gpu=1,
     gpu_state={"utilization": 42, "memory_used": 3000, "memory_total": 8000, "temperature": 61},
+    left=("llm.batch",),
 )
 
 

@@ -124,3 +124,13 @@ def test_more_than_a_connection_holds_is_sent_whole(publisher, records) -> None:
     settled = publisher.publish([Batch(attempt, number, [large]) for number in (1, 2, 3)])
     assert verdicts(settled + publisher.settle()) == [(number, Verdict.GO_ON) for number in (1, 2, 3)]
     assert chunks(records, attempt.task_id) == [large] * 3
+
+
+def test_replies_to_what_was_given_up_are_nobody_s(publisher, records) -> None:
+    attempt, other = started(records), started(records)
+    for _ in range(50):
+        publisher.publish([Batch(attempt, 1, [b"given up"])])
+        publisher.forget()
+    records.release(other)
+    settled = publisher.publish([Batch(other, 1, [b"a"])])
+    assert [verdict for _, verdict in settled + publisher.settle()] == [Verdict.STALE]

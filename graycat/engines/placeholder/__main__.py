@@ -31,16 +31,16 @@ def main(port: int, step_s: float) -> None:
     serve(create_app(Renderer(step_s)), port)
 
 
-def serve(app: Flask, port: int, handler_class: type[WSGIHandler] = WSGIHandler) -> None:
+def serve(app: Flask, port: int, handler_class: type[WSGIHandler] = WSGIHandler, host: str = HOST) -> None:
     """Serve an application until SIGTERM or SIGINT, at which the process ends. ``port``: 0 for any."""
     # Nothing is worth finishing: who stops it does not wait for a picture.
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, os._exit, 0)
-    server = WSGIServer((HOST, port), app, backlog=BACKLOG, log=None, handler_class=handler_class)
+    server = WSGIServer((host, port), app, backlog=BACKLOG, log=None, handler_class=handler_class)
     server.start()
     # Accepted connections inherit it. Headers and body leave apart, and the body would wait for an acknowledgement.
     server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    click.echo(f"model: {catalog.NAME} ready at http://{HOST}:{server.server_port}")
+    click.echo(f"model: {catalog.NAME} ready at http://{host}:{server.server_port}")
     sys.stdout.flush()
     server.serve_forever()
 

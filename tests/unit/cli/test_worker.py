@@ -82,6 +82,13 @@ def test_a_worker_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatc
     assert "no worker 'llm@box' answers" in result.output
 
 
+def test_a_worker_that_cannot_do_it_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [{"control@box": {"error": "has no engine, and so nothing to pause"}}]
+    monkeypatch.setattr("celery.app.control.Control.broadcast", lambda *_, **__: answer)
+    result = CliRunner().invoke(worker, ["pause", "control@box"])
+    assert (result.exit_code, result.output) == (1, "graycat: control@box has no engine, and so nothing to pause\n")
+
+
 @pytest.mark.parametrize("kind", celeryconfig.WORKERS)
 def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, kind: str) -> None:
     CliRunner().invoke(worker, [kind])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from graycat.engines import downloads
 from graycat.engines.http import EngineClient
+from tests.unit.engines.places import Place
 from tests.unit.servers import Answer, Seen, http_server, reply
 
 LAST = reply(200, {"the": "end"})
@@ -31,3 +35,21 @@ def serve() -> Iterator[Callable[..., tuple[EngineClient, Seen]]]:
         with client.open("GET", "/last") as response:
             response.read()
         server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have downloads that break go on at once."""
+    monkeypatch.setattr(downloads, "FIRST_BACKOFF_S", 0.005)
+
+
+@pytest.fixture
+def place(tmp_path: Path, in_a_hurry: None) -> Iterator[Callable[..., Place]]:
+    """Return how to start a server with some answers; the first one is /m.gguf's."""
+    with ExitStack() as running:
+
+        def start(answer: Answer, **others: Answer) -> Place:
+            answers = {"GET /m.gguf": answer, **{f"GET /{name}": other for name, other in others.items()}}
+            return Place(tmp_path, running.enter_context(http_server(answers)))
+
+        yield start

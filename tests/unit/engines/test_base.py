@@ -5,12 +5,13 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from graycat.engines.base import Engine, EngineInfo, State
+from graycat.engines.base import Engine, EngineInfo, Health, State, no_answer
 from graycat.engines.llama import LlamaEngine
+from graycat.errors import EngineLocked, EngineLost
 
 
 def test_a_state_is_written_as_its_word() -> None:
-    assert json.dumps(list(State)) == '["stopped", "downloading", "loading", "ready"]'
+    assert json.dumps(list(State)) == '["stopped", "downloading", "loading", "ready", "stuck"]'
     assert f"{State.READY}" == "ready"
 
 
@@ -22,3 +23,14 @@ def test_what_an_engine_says_of_itself_cannot_be_changed() -> None:
 def test_the_text_engine_is_an_engine() -> None:
     engine: Engine = LlamaEngine("llama-server", "http://127.0.0.1:1", start=None)
     assert (engine.name, engine.url, engine.command()) == ("llama-server", "http://127.0.0.1:1", None)
+
+
+@pytest.mark.parametrize(
+    ("cause", "health"),
+    [(TimeoutError(), Health.SILENT), (ConnectionRefusedError(), Health.AWAY), (None, Health.AWAY)],
+)
+def test_a_call_without_an_answer_tells_a_stuck_engine_from_one_that_is_gone(cause, health: Health) -> None:
+    error = EngineLost()
+    error.__cause__ = cause
+    assert no_answer(error) is health
+    assert no_answer(EngineLocked()) is Health.LOCKED

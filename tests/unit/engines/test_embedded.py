@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from graycat.engines import embedded, llama
+from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process import ChildProcess
 from graycat.settings import Settings
@@ -54,7 +55,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
     child = ChildProcess(engine.command() or [], home / "engine.log")
     child.start()
     try:
-        eventually(engine.healthy, LOAD_S)
+        eventually(lambda: engine.health() is Health.WELL, LOAD_S)
         assert engine.describe().slots == 2
         assert complete(engine) == (200, True)
         assert "assembling" not in (home / "engine.log").read_text()
@@ -63,7 +64,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
         child.stop()
     # It leaves at the first signal; the second would come after three seconds.
     assert watch.seconds < 2
-    assert not engine.healthy()
+    assert engine.health() is not Health.WELL
 
 
 def complete(engine: LlamaEngine) -> tuple[int, bool]:

@@ -11,7 +11,7 @@ from graycat.engines import gpus
 from graycat.engines.gpus import Place, place_of, places
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.nvml import build_nvml
+from tests import nvml as nvml_library
 
 ROOT = Path(__file__).parents[3]
 BASE = Settings()
@@ -71,21 +71,22 @@ def test_a_gpu_that_is_not_there_is_refused_on_the_command_line(count: int) -> N
 
 
 def test_an_engine_sees_its_gpu_and_no_other() -> None:
-    assert Place(1, 1337).environment == {"CUDA_VISIBLE_DEVICES": "1"}
+    # In the order of NVML's indexes, which is not CUDA's own.
+    assert Place(1, 1337).environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
     assert Place(None, 1337).environment == {}
     assert Place(1, 1337).worker_name("llm").endswith("-gpu1")
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a small NVML, built here: what the real binding loads and calls."""
-    return build_nvml(tmp_path_factory.mktemp("nvml"))
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a machine with GPUs."""
+    return nvml_library.build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.mark.parametrize("number", [0, 1, 4])
-def test_what_nvml_tells_is_what_there_is(library: Path, number: int) -> None:
+def test_what_nvml_tells_is_what_there_is(nvml: dict[str, str], number: int) -> None:
     code = "from graycat.engines import gpus; print(gpus.indexes(), gpus.state(0))"
-    env = {"LD_LIBRARY_PATH": str(library), "FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
+    env = nvml | {"FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
     assert told.startswith(str(tuple(range(number))))
     assert "utilization=42, memory_used=3000, memory_total=8000, temperature=61" in told

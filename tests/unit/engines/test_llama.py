@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.engines import llama
+from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
@@ -36,7 +37,7 @@ def engine_at(url: str) -> LlamaEngine:
 def test_every_family_tells_its_health_and_its_slots(answers: dict[str, Answer], slots: int) -> None:
     with http_server(answers) as seen:
         engine = engine_at(seen.url)
-        assert engine.healthy()
+        assert engine.health() is Health.WELL
         assert engine.describe().slots == slots
 
 
@@ -49,7 +50,7 @@ def test_properties_come_as_the_engine_wrote_them() -> None:
 def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:
     with http_server(STOCK) as seen:
         engine = engine_at(seen.url)
-        engine.healthy()
+        engine.health()
         engine.describe()
     asked = [(method, path) for method, path, _ in seen.requests]
     assert asked == [("GET", "/health"), ("GET", "/props"), ("GET", "/v1/models")]
@@ -68,17 +69,17 @@ def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:
 )
 def test_anything_but_a_good_answer_is_not_healthy(answers: dict[str, Answer]) -> None:
     with http_server(answers) as seen:
-        assert not engine_at(seen.url).healthy()
+        assert engine_at(seen.url).health() is not Health.WELL
 
 
 def test_nobody_there_is_not_healthy() -> None:
-    assert not engine_at(f"http://127.0.0.1:{free_port()}").healthy()
+    assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.WELL
 
 
 def test_an_engine_that_never_answers_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "PROBE_TIMEOUT_S", 0.1)
     with http_server({"GET /health": hold}) as seen:
-        assert not engine_at(seen.url).healthy()
+        assert engine_at(seen.url).health() is not Health.WELL
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_an_address_that_no_request_would_reach_is_refused(url: str) -> None:
 def test_an_engine_with_a_key_is_called_with_it_and_shows_it_to_nobody() -> None:
     with http_server(STOCK) as seen:
         engine = llama.from_settings(Settings(llama_server_url=seen.url, engine_api_key=KEY), own=False)
-        assert engine.healthy()
+        assert engine.health() is Health.WELL
         assert seen.headers[-1]["authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(engine)
     own = llama.from_settings(Settings(engine_api_key=KEY), own=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from graycat.engines.base import EngineInfo, State
+from graycat.engines.base import EngineInfo, Health, State
 from graycat.engines.http import EngineClient
 from graycat.engines.supervisor import (
     DESCRIBE_EVERY_S,
@@ -24,20 +24,23 @@ class FakeEngine:
     """An engine that is as healthy as it is told."""
 
     name, url = "fake", "http://127.0.0.1:1"
+    patience_s = 0.0
 
     def __init__(self) -> None:
         self.client = EngineClient(self.url)
         self.info = INFO
         self.well = False
+        #: What it is like while it is not well.
+        self.ill = Health.AWAY
         self.describes = True
         self.probes = 0
 
     def command(self) -> Sequence[str] | None:
         return None
 
-    def healthy(self) -> bool:
+    def health(self) -> Health:
         self.probes += 1
-        return self.well
+        return Health.WELL if self.well else self.ill
 
     def describe(self) -> EngineInfo:
         if not self.describes:
@@ -56,11 +59,15 @@ class FakeChild:
     def start(self) -> None:
         self.starts += 1
         if not self.startable:
-            raise FileNotFoundError("no such engine")
+            raise FileNotFoundError(2, "no such engine")
         self.running = True
 
     def alive(self) -> bool:
         return self.running
+
+    @property
+    def ending(self) -> str:
+        return "" if self.running else "killed by SIGKILL"
 
     def stop(self) -> None:
         self.stops += 1

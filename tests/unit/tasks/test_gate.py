@@ -45,14 +45,20 @@ class FakeConsumer:
         self.app.amqp.queues.select(queues.split(","))
         self.pool, self.timer = FakePool(), FakeTimer()
         self.taking = queues.split(",")
+        self.task_consumer = self
 
     def add_task_queue(self, queue: str) -> None:
         assert queue not in self.taking
         self.taking.append(queue)
 
     def cancel_task_queue(self, queue: str) -> None:
+        # As Celery does: what is left is not taken again after a reconnect, unless somebody says so.
+        self.app.amqp.queues.deselect([queue])
         if queue in self.taking:
             self.taking.remove(queue)
+
+    def consuming_from(self, queue: str) -> bool:
+        return queue in self.taking
 
 
 @pytest.fixture
@@ -63,6 +69,7 @@ def worker(broker: Valkey) -> Iterator[Worker]:
 
 def opened(worker: Worker, queues: str = "llm,llm.batch") -> tuple[GateStep, FakeConsumer]:
     """Return a gate that has been started, and its consumer."""
+    worker.runtime.queues = tuple(queues.split(","))
     consumer = FakeConsumer(worker, queues)
     step = GateStep(consumer)
     step.start(consumer)
@@ -147,6 +154,51 @@ def test_a_consumer_that_comes_back_is_let_in_again(worker: Worker) -> None:
     assert fresh.taking == []
     fresh.timer.tick()
     assert fresh.taking == ["llm", "llm.batch"]
+
+
+def test_a_consumer_that_reconnects_while_the_gate_is_closed_takes_its_queues_later(worker: Worker) -> None:
+    step, consumer = opened(worker)
+    worker.runtime.paused = True
+    consumer.timer.tick()
+    step.stop(consumer)
+    assert list(consumer.app.amqp.queues.consume_from) == []
+    step.start(consumer)
+    consumer.timer.tick()
+    assert consumer.taking == []
+    worker.runtime.paused = False
+    consumer.timer.tick()
+    assert consumer.taking == ["llm", "llm.batch"]
+
+
+def test_a_queue_that_celery_s_own_command_cancels_is_left_until_it_is_added(worker: Worker) -> None:
+    _, consumer = opened(worker)
+    consumer.timer.tick()
+    consumer.cancel_task_queue("llm")
+    for _ in range(2):
+        consumer.timer.tick()
+        assert (consumer.taking, worker.runtime.gate_open) == (["llm.batch"], True)
+    consumer.cancel_task_queue("llm.batch")
+    consumer.timer.tick()
+    assert (consumer.taking, worker.runtime.gate_open) == ([], False)
+    assert worker.runtime.idle_reason == "its queues are paused or left"
+    consumer.add_task_queue("llm.batch")
+    consumer.timer.tick()
+    consumer.add_task_queue("llm")
+    consumer.timer.tick()
+    # In the order that is their priority, whatever came first.
+    assert (consumer.taking, worker.runtime.gate_open) == (["llm", "llm.batch"], True)
+
+
+def test_a_queue_that_was_left_stays_so_while_the_engine_comes_and_goes(worker: Worker) -> None:
+    _, consumer = opened(worker)
+    consumer.timer.tick()
+    consumer.cancel_task_queue("llm")
+    consumer.timer.tick()
+    worker.supervisor.suspect()
+    consumer.timer.tick()
+    worker.supervisor.step(10.0)
+    consumer.timer.tick()
+    assert consumer.taking == ["llm.batch"]
 
 
 @pytest.mark.parametrize(("queues", "gated"), [("llm", True), ("llm.quick", True), ("control", False), ("sd", True)])

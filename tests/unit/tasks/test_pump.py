@@ -125,9 +125,10 @@ def test_what_arrives_together_is_published_together(begin, watched: WatchedReco
     assert watched.rounds[1:] == [{streaming.id: sse("a", "b") for streaming in streams}]
 
 
-def test_tokens_that_come_a_moment_apart_are_published_together(begin, watched: WatchedRecords, monkeypatch) -> None:
+def test_tokens_that_come_a_moment_apart_are_published_together(begin, pump, watched, monkeypatch) -> None:
     monkeypatch.setattr(pump_module, "TOGETHER_S", PATIENCE_S)
     streams = [begin() for _ in range(3)]
+    eventually(lambda: len(pump._flows) == 3)
     for streaming in streams:
         streaming.wire.say(*sse("a", stop=False))
     eventually(lambda: watched.rounds)

@@ -176,3 +176,12 @@ def test_events_leave_by_the_clock_not_beside_a_task() -> None:
     assert 0 < every_s <= 0.5
     flush()
     assert flushed == [True]
+
+
+def test_at_every_warm_shutdown_what_runs_is_handed_back_when_the_grace_is_over(broker: Valkey) -> None:
+    with worker_on(broker, {}, stop_grace_s=0.05) as worker, worker.runtime.running.track(worker.claim()) as call:
+        step: Any = object.__new__(EngineStep)
+        step.runtime = worker.runtime
+        step.close(None)
+        assert call.stopped is None
+        eventually(lambda: call.stopped == "shutdown")

@@ -34,7 +34,7 @@ class Response:
                 end.setsockopt(socket.SOL_SOCKET, option, holds)
         self.watch = Watch("a")
         office: Any = None
-        self.ticket = Ticket(office, self.watch, (60.0, 60.0))
+        self.ticket = Ticket(office, self.watch, (60.0, 60.0), "llm.completion")
         self.spout = Spout(self.server, NATIVE.event) if with_spout else None
         self.written = 0
         self._sent = 1

@@ -43,8 +43,12 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "gpu": None,
         "gpu_state": None,
         "paused": False,
+        "left": [],
         "failures": 0,
         "trouble": "",
+        "crash_loop": False,
+        "last_failure": "",
+        "retry_in_s": 0.0,
     }
     assert web.post("/health", data=b"").status_code == 200
 
@@ -78,6 +82,38 @@ def test_who_waits_for_a_download_is_told_how_far_it_is(web, report) -> None:
     assert reply["reason"] == "nobody consumes llm; llm@box: downloading 42 %"
     states = {worker["name"]: (worker["state"], worker["trouble"]) for worker in reply["workers"]}
     assert states["llm@box"] == ("downloading", "downloading 42 %")
+
+
+def test_a_queue_that_its_worker_does_not_take_from_is_not_served(web, report) -> None:
+    report("llm", "llm.batch", left=("llm",))
+    report("llm.quick")
+    report("sd")
+    reply = web.get("/ready").json
+    assert reply["reason"] == "nobody consumes llm; llm@box does not take llm: paused, or told to leave"
+    assert web.post("/health", data=b"").status_code == 503
+
+
+CRASHES = {"crash_loop": True, "failures": 5, "last_failure": "engine process died (killed by SIGSEGV)"}
+
+
+def test_an_engine_that_fails_again_and_again_is_reported_with_why_and_when_it_is_tried_again(web, report) -> None:
+    trouble = f"crash loop: {CRASHES['last_failure']}"
+    report("llm", engine_state="stopped", consuming=False, trouble=trouble, retry_in_s=8.0, **CRASHES)
+    report("llm.quick")
+    report("sd")
+    reply = web.get("/ready").json
+    crash_loop = f"llm@box: {trouble} (5 failures in a row, next try in 8 s)"
+    assert reply["reason"] == f"nobody consumes llm; {crash_loop}"
+    assert crash_loop in reply["notes"]
+
+
+def test_a_crash_loop_shows_also_while_its_engine_is_up_for_a_moment(web, report) -> None:
+    report("llm", **CRASHES)
+    report("llm.quick")
+    report("sd")
+    reply = web.get("/ready").json
+    assert reply["ready"]
+    assert f"llm@box: crash loop: {CRASHES['last_failure']} (5 failures in a row)" in reply["notes"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""A worker that ends, however it is told to, loses nothing and leaves nothing; one that is killed leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.boxes import FAKE
+from tests.processes import eventually
+from tests.stack import START_S, STOP_S
+from tests.supervised import WORKER, Supervised
+
+#: Requests at once, on an engine with four slots, and the tokens of each, five hundredths of a second apart.
+REQUESTS, TOKENS = 20, 12
+#: Seconds in which all of a killed worker's processes are gone.
+GONE_S = 3.0
+#: A start script as they are: in a session of its own, behind a second fork, the engine, and a helper beside it.
+SCRIPT = f"""#!/bin/sh
+sleep 86400 &
+(setsid {FAKE} --port "$1" --interval 0.05 &)
+while :; do sleep 1; done
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
+    """Yield a stack whose worker is started by each test."""
+    home = tmp_path_factory.mktemp("ends") / "home"
+    home.mkdir()
+    script = home / "webui.sh"
+    script.write_text(SCRIPT)
+    script.chmod(0o755)
+    started = Supervised(home, engine=f"{shlex.quote(str(script))} {{port}}")
+    try:
+        started.begin()
+        yield started
+    finally:
+        started.kill_all()
+
+
+def of_worker(stack: Supervised) -> dict[int, str]:
+    """Return the processes of the worker and its engine."""
+    return {pid: line for pid, line in stack.family().items() if not line.endswith(("broker", "web", ".sock"))}
+
+
+def ask(stack: Supervised, number: int, tokens: int = TOKENS) -> requests.Response:
+    """Send one request, under an id of its own."""
+    body = {"prompt": f"request {number}", "n_predict": tokens}
+    headers = {"X-Request-ID": f"ends-{number}", "Authorization": f"Bearer {stack.token}"}
+    return requests.post(f"{stack.url}/completion", json=body, headers=headers, timeout=60)
+
+
+def terminate(stack: Supervised) -> None:
+    os.kill(stack.processes()["llm"], signal.SIGTERM)
+
+
+def drain(stack: Supervised) -> None:
+    assert stack.graycat(f"worker drain {WORKER} --limit 20").stdout.startswith(f"{WORKER} finishes what runs")
+
+
+def drain_by_celery(stack: Supervised) -> None:
+    done = stack.celery(f"control drain_worker 20 -d {WORKER}")
+    assert "finishes what runs within 20 s" in done.stdout, done.stdout + done.stderr
+
+
+def shut_down_by_celery(stack: Supervised) -> None:
+    """Send what Flower's button "Shut Down" sends."""
+    stack.celery(f"control shutdown -d {WORKER}")
+
+
+@pytest.mark.parametrize("end", [terminate, drain, drain_by_celery, shut_down_by_celery])
+def test_a_worker_that_ends_under_load_loses_nothing(stack: Supervised, end: Callable[[Supervised], None]) -> None:
+    stack.start_worker()
+    first = time.monotonic_ns()
+    with ThreadPoolExecutor(REQUESTS) as callers:
+        answers = [callers.submit(ask, stack, first + number) for number in range(REQUESTS)]
+        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 20)
+        end(stack)
+        assert stack.wait("llm", STOP_S) == 0
+        assert of_worker(stack) == {}
+        assert not stack.listens()
+        done = sum(answer.done() for answer in answers)
+        assert 4 <= done < REQUESTS
+        stack.start_worker()
+        given = [answer.result(60) for answer in answers]
+    assert [(a.status_code, a.json().get("tokens_predicted")) for a in given] == [(200, TOKENS)] * REQUESTS
+    records = [stack.record(f"ends-{first + number}") for number in range(REQUESTS)]
+    # What ran was finished within the limit: nothing was begun twice.
+    assert [(record["state"], record["attempt"]) for record in records] == [("succeeded", "1")] * REQUESTS
+    terminate(stack)
+    assert stack.wait("llm", STOP_S) == 0
+
+
+def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker(stack: Supervised) -> None:
+    stack.start_worker()
+    first = time.monotonic_ns()
+    with ThreadPoolExecutor(4) as callers:
+        answers = [callers.submit(ask, stack, first + number, 100) for number in range(4)]
+        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 20)
+        assert stack.graycat(f"worker drain {WORKER} --limit 0.5").returncode == 0
+        assert stack.wait("llm", STOP_S) == 0
+        assert not any(answer.done() for answer in answers)
+        stack.start_worker()
+        given = [answer.result(60) for answer in answers]
+    assert [(a.status_code, a.json().get("tokens_predicted")) for a in given] == [(200, 100)] * 4
+    assert {stack.record(f"ends-{first + number}")["attempt"] for number in range(4)} == {"2"}
+
+
+def test_a_killed_worker_leaves_nothing_of_its_engine_and_of_what_that_has_started(stack: Supervised) -> None:
+    if "llm" not in stack.processes():
+        stack.start_worker()
+    there = of_worker(stack)
+    (engine,) = [pid for pid, line in there.items() if "llama_server.py" in line]
+    # It has gone as far away from its worker as a process can.
+    assert os.getsid(engine) == engine
+    assert sum("sleep" in line for line in there.values()) >= 1
+    os.kill(stack.processes()["llm"], signal.SIGKILL)
+    killed_at = time.monotonic()
+    eventually(lambda: not of_worker(stack), GONE_S, every_s=0.01)
+    assert time.monotonic() - killed_at < GONE_S
+    assert not stack.listens()
+    # And it starts again where it was.
+    stack.launch("llm")
+    eventually(stack.listens, START_S)

@@ -1,0 +1,194 @@
+"""What /ready, a Unity client's probe and Celery's ping say in each state of a worker: one real worker, in turn."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.processes import eventually
+from tests.stack import START_S, STOP_S
+from tests.supervised import TOLD_S, WORKER, Supervised
+from tests.unit.files import BLOCK, Served, gguf
+from tests.unit.servers import Handler, Seen, http_server
+
+CONTENT = gguf(40 * BLOCK)
+
+
+class Origin:
+    """A server with a model that stops halfway until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.served = Served(CONTENT, before=self._pause)
+
+    def _pause(self, _: Handler, offset: int) -> None:
+        if offset >= len(CONTENT) // 2:
+            self.go_on.wait(START_S)
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[tuple[Origin, Seen]]:
+    made = Origin()
+    with http_server({"GET /m.gguf": made.served}) as seen:
+        yield made, seen
+        made.go_on.set()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, origin: tuple[Origin, Seen]) -> Iterator[Supervised]:
+    """Yield a stack whose worker has begun to download its model."""
+    home = tmp_path_factory.mktemp("states") / "home"
+    options = f"--model {{model}} --loads-until {home / 'loads'} --fails-if {home / 'fails'} --interval 0.02"
+    started = Supervised(home, options, MODEL_URL=f"{origin[1].url}/m.gguf")
+    try:
+        started.begin()
+        started.launch("llm")
+        yield started
+    finally:
+        started.kill_all()
+
+
+def assert_told(stack: Supervised, state: str, reason: str, ping: str) -> None:
+    """Check that every probe tells of a worker that takes nothing, and why."""
+    eventually(lambda: stack.row().get("state") == state and not stack.row()["consuming"], TOLD_S)
+    body = stack.ready_body()
+    assert body["ready"] is False
+    assert f"{WORKER}{reason}" in body["reason"]
+    assert stack.client().post("/health").status_code == 503
+    assert stack.ping().startswith(f"pong, but takes nothing: {ping}")
+
+
+def assert_well(stack: Supervised) -> None:
+    """Check that every probe tells of a worker that takes tasks, and that it does."""
+    stack.wait_until_consuming()
+    eventually(lambda: stack.client().post("/health").status_code == 200, TOLD_S)
+    row = stack.row()
+    assert (row["state"], row["paused"], row["trouble"]) == ("ready", False, "")
+    assert stack.ping() == "pong"
+    assert stack.client().post("/completion", {"prompt": "x", "n_predict": 2}).json()["tokens_predicted"] == 2
+
+
+def test_two_workers_at_once_download_once_and_a_killed_one_goes_on(
+    stack: Supervised, origin: tuple[Origin, Seen]
+) -> None:
+    server, seen = origin
+    assert_told(stack, "downloading", ": downloading 50 %", "its engine is downloading (downloading 50 %)")
+    stack.launch("second", f"graycat worker llm --name {WORKER}2")
+    eventually(lambda: stack.row(f"{WORKER}2").get("state") == "downloading", START_S)
+    assert len(seen.requests) == 1
+    stack.kill("llm")
+    # What the one has begun the other one ends, from where it was cut; a worker that is back finds it done.
+    server.go_on.set()
+    eventually(lambda: stack.row(f"{WORKER}2").get("state") == "loading", START_S)
+    asked = [headers.get("range", "") for headers in seen.headers]
+    assert (asked[0], len(asked)) == ("", 2)
+    assert int(asked[1].removeprefix("bytes=").rstrip("-")) > 0
+    os.kill(next(pid for pid, line in stack.family().items() if line.endswith(f"--name {WORKER}2")), signal.SIGTERM)
+    assert stack.wait("second", STOP_S) == 0
+    assert (stack.home / "models" / "text" / "m.gguf").read_bytes() == CONTENT
+    stack.launch("llm")
+    eventually(lambda: stack.row().get("state") == "loading", START_S)
+    assert len(seen.requests) == 2
+
+
+def test_an_engine_that_loads_is_no_trouble_and_takes_nothing(stack: Supervised) -> None:
+    eventually(lambda: stack.row().get("state") == "loading", TOLD_S)
+    assert (stack.row()["consuming"], stack.row()["trouble"]) == (False, "")
+    assert "nobody consumes llm" in stack.ready_body()["reason"]
+    assert stack.client().post("/health").status_code == 503
+    assert stack.ping() == "pong, but takes nothing: its engine is loading"
+    (stack.home / "loads").touch()
+    assert_well(stack)
+
+
+@contextmanager
+def dead(stack: Supervised) -> Iterator[None]:
+    (stack.home / "fails").touch()
+    stack.kill_engine()
+    eventually(lambda: stack.row().get("last_failure", "").endswith("(exit status 1)"), TOLD_S)
+    yield
+    (stack.home / "fails").unlink()
+
+
+@contextmanager
+def stuck(stack: Supervised) -> Iterator[None]:
+    stack.signal_engine(signal.SIGSTOP)
+    yield
+    # It is not continued: the worker starts another one.
+
+
+@contextmanager
+def paused(stack: Supervised) -> Iterator[None]:
+    assert stack.graycat(f"worker pause {WORKER}").returncode == 0
+    yield
+    assert stack.graycat(f"worker resume {WORKER}").returncode == 0
+
+
+@contextmanager
+def paused_over_a_broker_s_restart(stack: Supervised) -> Iterator[None]:
+    with paused(stack):
+        stack.kill("broker")
+        stack.launch("broker")
+        eventually(lambda: stack.row().get("paused"), TOLD_S)
+        yield
+
+
+@contextmanager
+def left(stack: Supervised) -> Iterator[None]:
+    """Have Celery's own command, which Flower's button sends, take the worker off its queues."""
+    for queue in ("llm", "llm.batch"):
+        assert stack.celery(f"control cancel_consumer {queue} -d {WORKER}").returncode == 0
+    yield
+    for queue in ("llm.batch", "llm"):
+        assert stack.celery(f"control add_consumer {queue} -d {WORKER}").returncode == 0
+
+
+State = Callable[[Supervised], AbstractContextManager[None]]
+#: Each state, what /ready says of the worker in it, and what its ping does.
+STATES: list[tuple[State, str, str, str]] = [
+    (dead, "stopped", ": ", "its engine is stopped ("),
+    (stuck, "stuck", ": engine does not answer", "its engine is stuck (engine does not answer)"),
+    (paused, "ready", " is paused", "it is paused"),
+    (paused_over_a_broker_s_restart, "ready", " is paused", "it is paused"),
+    (left, "ready", " does not take llm, llm.batch: paused, or told to leave", "its queues are paused or left"),
+]
+
+
+@pytest.mark.parametrize(("state", "word", "reason", "ping"), STATES, ids=lambda value: getattr(value, "__name__", ""))
+def test_every_probe_tells_the_truth(stack: Supervised, state: State, word: str, reason: str, ping: str) -> None:
+    with state(stack):
+        assert_told(stack, word, reason, ping)
+    assert_well(stack)
+
+
+def test_without_a_broker_nobody_says_that_all_is_well(stack: Supervised) -> None:
+    assert_well(stack)
+    stack.kill("broker")
+    body = stack.ready_body()
+    assert (body["ready"], body["workers"]) == (False, [])
+    assert "broker" in body["reason"]
+    assert stack.client().post("/health").status_code == 503
+    assert stack.ping() == ""
+    stack.launch("broker")
+    assert_well(stack)
+
+
+def test_a_stopped_worker_is_in_no_list_and_answers_no_ping(stack: Supervised) -> None:
+    assert_well(stack)
+    os.kill(stack.processes()["llm"], signal.SIGTERM)
+    assert stack.wait("llm", STOP_S) == 0
+    assert stack.row() == {}
+    assert stack.ping() == ""
+    assert not stack.listens()
+    assert_state_files(stack.home)
+
+
+def assert_state_files(home: Path) -> None:
+    """Check that the engine's output was kept."""
+    assert "the model cannot be loaded" in (home / "log" / "llm-engine.log").read_text()

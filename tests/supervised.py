@@ -1,0 +1,107 @@
+"""A worker that owns the fake text engine, every part a process of its own: what it does to them, and what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.boxes import FAKE
+from tests.processes import Output, eventually
+from tests.stack import BIN, ROOT, START_S, Stack
+
+WORKER = "llm@box"
+#: Seconds until a report is in, on a machine that is busy.
+TOLD_S = 20.0
+
+
+class Supervised(Stack):
+    """Broker, web server and one worker, which starts ``engine``: the fake by default."""
+
+    def __init__(self, home: Path, options: str = "", engine: str = "", **env: str) -> None:
+        self.fails, self.loads = home / "fails", home / "loads"
+        command = engine or f"{FAKE} --port {{port}} {options}"
+        given = {"GRAYCAT_BOX": "box", "STARTUP_COMMAND": command, "GRAYCAT_LEASE_S": "1.5", **env}
+        super().__init__(home, separately=True, env=given)
+
+    def begin(self) -> None:
+        """Start all but the worker."""
+        self.launch("broker")
+        self.launch("web")
+        eventually(self._web_is_up, START_S)
+
+    def _web_is_up(self) -> bool:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{self.url}/ready", timeout=5).status_code == 503
+        return False
+
+    def start_worker(self) -> Output:
+        """Start the worker; returns when it takes tasks."""
+        output = self.launch("llm")
+        self.wait_until_consuming()
+        return output
+
+    def wait_until_consuming(self) -> None:
+        """Return when the worker takes tasks."""
+        eventually(lambda: self.row().get("consuming"), START_S)
+
+    def ready_body(self) -> dict[str, Any]:
+        """Return what /ready says."""
+        body: dict[str, Any] = requests.get(f"{self.url}/ready", timeout=5).json()
+        return body
+
+    def row(self, worker: str = WORKER) -> dict[str, Any]:
+        """Return what /ready says of the worker; empty while there is none."""
+        return next((row for row in self.ready_body()["workers"] if row["name"] == worker), {})
+
+    def engine_pid(self) -> int | None:
+        """Return the fake engine's process id; None while it does not run."""
+        return next((pid for pid, line in self.family().items() if line.startswith(FAKE.replace("'", ""))), None)
+
+    def signal_engine(self, number: int) -> int:
+        """Send the engine a signal; return its process id."""
+        pid = eventually(self.engine_pid, START_S)
+        assert pid is not None
+        os.kill(pid, number)
+        return pid
+
+    def kill_engine(self) -> int:
+        """Kill the engine; return its process id once it is gone."""
+        pid = self.signal_engine(signal.SIGKILL)
+        eventually(lambda: pid not in self.family(), START_S)
+        return pid
+
+    def listens(self) -> bool:
+        """Tell whether anybody holds the engine's port."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.llm_port)) == 0
+
+    def celery(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of Celery's own commands to its end."""
+        words = [str(BIN / "celery"), "-A", "graycat", *shlex.split(command)]
+        return subprocess.run(
+            words, cwd=ROOT, env=self.env, check=False, capture_output=True, text=True, timeout=START_S
+        )
+
+    def ping(self) -> str:
+        """Return what the worker answers to Celery's ping; '' where it does not."""
+        done = self.celery(f"inspect ping -d {WORKER} -t 5 --json")
+        if done.returncode:
+            return ""
+        return str(json.loads(done.stdout)[WORKER]["ok"])
+
+    def graycat(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ours to its end."""
+        words = [sys.executable, str(BIN / "graycat"), *shlex.split(command)]
+        return subprocess.run(
+            words, cwd=ROOT, env=self.env, check=False, capture_output=True, text=True, timeout=START_S
+        )
