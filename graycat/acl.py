@@ -33,6 +33,8 @@ SHARED = (
     *("~{p}task:*", "~{p}events:*", "~{p}live*", "~{p}turns", "~{p}means", "%R~{p}paused", "%W~{p}fleet"),
     # What a task's end leaves for its webhook; only the control worker reads it.
     *("%W~{p}deliveries", "%W~{p}delivery:*"),
+    # And for operators, where it failed.
+    "%W~{p}failures",
     # Where it answers remote control; the operator's own list is in the bindings.
     *("%R~_kombu.binding.reply.celery.pidbox", "%W~*.reply.celery.pidbox"),
     *("~_kombu.binding.celery.pidbox", "~_kombu.binding_permanent.celery.pidbox", "~_kombu.binding_deadlines"),

@@ -23,6 +23,7 @@ class LazyGroup(click.Group):
         "logs",
         "models",
         "queue",
+        "status",
         "task",
         "tokens",
         "up",
