@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import honcho.environ
@@ -125,3 +128,17 @@ def test_the_gpu_box_takes_a_model_and_a_gpu() -> None:
     done = config(FOLDER, ENV | {"MODEL_URL": "hf://o/r/f.gguf"}, *files)
     assert done.returncode == 0, done.stderr
     assert "Dockerfile.gpu" in done.stdout
+
+
+def test_the_first_five_minutes_fill_in_all_that_is_required(tmp_path: Path) -> None:
+    first = (FOLDER / "README.md").read_text().partition("```\ncd docker\n")[2].partition("docker compose up")[0]
+    for name in ("compose.yml", ".env.example"):
+        shutil.copy(FOLDER / name, tmp_path)
+    subprocess.run(["bash", "-euc", first], cwd=tmp_path, check=True, timeout=60)
+    filled = dict(
+        line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines() if line[:1] not in ("#", "")
+    )
+    assert all(filled[name] for name in ENV)
+    assert filled["API_TOKENS"].startswith("game:")
+    assert len({filled[name] for name in ENV}) == len(ENV)
+    assert config(FOLDER, filled).returncode == 0

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +95,17 @@ def test_what_is_scraped_is_in_the_stack(stack: dict[str, Any]) -> None:
     ours = [path for path in paths if path.startswith(str(FOLDER))]
     assert len(ours) >= 6
     assert all(FOLDER.parent.joinpath(path).exists() for path in ours)
+
+
+def test_the_commands_of_the_readme_make_what_the_stack_mounts(tmp_path: Path, stack: dict[str, Any]) -> None:
+    first = (FOLDER / "README.md").read_text().partition("```\ncd monitoring\n")[2].partition("docker compose up")[0]
+    shutil.copy(FOLDER / ".env.example", tmp_path)
+    env = {**os.environ, "GRAYCAT_METRICS_TOKEN": "sixteen-letters!"}
+    subprocess.run(["bash", "-euc", first], cwd=tmp_path, env=env, check=True, timeout=60)
+    assert (tmp_path / ".env").exists()
+    for secret in stack["secrets"].values():
+        # As the container's nobody may read it, and nobody of this machine gets to it.
+        there = tmp_path / "secrets" / Path(secret["file"]).name
+        assert stat.S_IMODE(there.stat().st_mode) == 0o444
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    assert (tmp_path / "secrets" / "metrics-token").read_text() == "sixteen-letters!"

@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from graycat.cli import cli
 from tests.programs import program
 from tests.stack import ROOT
 from tests.unit.monitoring.watching import FOLDER, RULES, alerts, named, queries, read
@@ -95,3 +97,20 @@ def test_an_alert_is_tried_in_both_directions(alert: dict[str, Any]) -> None:
             fires, quiet = fires or here, quiet or (sees and not here)
     assert fires, f"no test has {name} fire"
     assert quiet, f"no test has {name} stay quiet"
+
+
+#: Commands that are on their way.
+TO_COME = {"batch", "schedule"}
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
+def test_a_command_of_ours_is_one_that_there_is(alert: dict[str, Any]) -> None:
+    words = re.sub(r"\{\{.*?\}\}", "X", alert["annotations"]["command"]).split()
+    if words[0] != "graycat":
+        return
+    found: click.Command | None = cli
+    context = click.Context(cli)
+    for word in words[1:]:
+        if isinstance(found, click.Group):
+            found = found.get_command(context, word)
+            assert found is not None or word in TO_COME, word

@@ -7,6 +7,7 @@ import pytest
 from celery.exceptions import Reject
 from opentelemetry.trace import SpanKind, StatusCode
 
+from graycat.engines.base import Health
 from graycat.tasks import traces
 from graycat.tasks.runtime import untraced
 from tests.unit.helpers import Valkey
@@ -120,7 +121,7 @@ def test_a_broker_that_is_gone_is_no_reason_to_fail(mortal_broker: Valkey, spans
 
 
 def test_what_the_worker_asks_by_itself_is_not_traced(worker: Worker, spans: Spans) -> None:
-    assert worker.runtime.engine.health()
+    assert worker.runtime.engine.health() is Health.WELL
     assert spans.finished == []
     assert "traceparent" not in worker.seen.headers[-1]
 
