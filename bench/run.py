@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import fairness, images, load, polling, scrapes
+from bench import batches, fairness, images, load, polling, scrapes
 from bench.engine_ratio import Target, compare
 from bench.fake import fake_engine
 from tests.stack import ROOT, Stack, running
@@ -19,7 +19,7 @@ MARK = "<!-- below this line: written by make bench -->"
 #: The limits that graycat sets itself; differences in ms, ratios without a unit.
 GOALS = {"tok": 4.0, "ttft": 6.0, "tps@1": 0.97, "tps@4": 0.97}
 #: What is measured with an engine that answers at once.
-AT_ONCE = ("calls", "streams", "polling", "fairness", "scrapes")
+AT_ONCE = ("calls", "streams", "polling", "fairness", "scrapes", "batches")
 
 
 def against_the_engine(home: Path, rounds: int) -> list[str]:
@@ -113,6 +113,7 @@ def main() -> None:
             "polling": lambda home: polling.row(home, options.seconds),
             "fairness": fairness.row,
             "scrapes": lambda home: scrapes.row(home, options.seconds),
+            "batches": batches.row,
         }
         lines += [row(Path(folder) / name) for name, row in rows.items() if options.only in (None, name)]
     sys.stdout.write("\n".join(lines) + "\n")

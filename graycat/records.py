@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from graycat import events, store
+from graycat import events, store, taskids
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.lanes import Command, Scripts
 from graycat.recordreader import RecordReader
@@ -31,6 +31,7 @@ SCRIPTS = (
     "place",
     "listen",
     "unstick",
+    "withdraw",
     "depths",
 )
 #: That a task has been is known this long, after its record is gone.
@@ -57,6 +58,8 @@ class NewTask:
     exec_timeout_s: float | None = None
     #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
     shown: Mapping[str, str] | None = None
+    #: Whether a task with ``shown`` is on its owner's list.
+    listed: bool = True
     #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
     webhook: str = ""
     metadata: str = ""
@@ -139,6 +142,9 @@ class TaskRecords(RecordReader):
 
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
+        if not taskids.is_of(task.id, task.kind):
+            # No worker with a user of its own for the broker could touch it.
+            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.taskids makes them")
         s = self._settings
         queue_ttl_s = task.queue_ttl_s if task.queue_ttl_s is not None else s.queue_ttl_s
         exec_timeout_s = task.exec_timeout_s if task.exec_timeout_s is not None else s.exec_timeout_s
@@ -162,7 +168,7 @@ class TaskRecords(RecordReader):
         fields |= {name: text for name, text in more.items() if text}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
-        listed_ms = LISTED_MS if task.shown is not None else 0
+        listed_ms = LISTED_MS if task.shown is not None and task.listed else 0
         arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, task.owner, listed_ms, *pairs)
         created = self._run("create", task.id, *arguments, queue=task.queue)
         if created == -1:
@@ -258,6 +264,10 @@ class TaskRecords(RecordReader):
         reply = self._run("cancel", task_id, how.value)
         return reply[0].decode(), reply[1].decode()
 
+    def withdraw(self, task_id: str) -> bool:
+        """Cancel a task that waits; False where it does not: one that runs goes on."""
+        return self._run("withdraw", task_id) == 1
+
     def expire(self, task_id: str) -> bool:
         """End a task that is past its queue deadline and never started; False where it is not."""
         return self._run("expire", task_id, _failure(TaskExpired())) == 1
@@ -268,7 +278,9 @@ class TaskRecords(RecordReader):
 
     def unstick(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
-        return int(self._run("unstick", "", *queues))
+        names = list(queues)
+        # It is about no task, but a script's keys are looked at before it runs.
+        return int(self._run("unstick", taskids.of_nobody(names[0]), *names))
 
     def depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
         """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.

@@ -130,3 +130,19 @@ class LimitSettings:
     webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """Batches of images."""
+
+    #: Where batches write: a folder, or an fsspec address (``s3://bucket/prefix``); empty: ``batches`` in ``home``.
+    batch_dir: str = field(default="", repr=False)
+    #: More places that a batch may name, parted by commas: ``name=address``.
+    batch_stores: str = field(default="", repr=False)
+    #: A batch may have this many images.
+    batch_max_items: int = 10_000
+    #: One API token may have this many batches that are not over.
+    batch_max_live: int = 100
+    #: What is known of a batch is kept this many seconds after its end; its files stay.
+    batch_ttl_s: float = 30 * 24 * 3600.0

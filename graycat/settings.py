@@ -15,7 +15,7 @@ import honcho.environ
 
 from graycat import brokeraddress
 from graycat.errors import SettingsError
-from graycat.settinggroups import EngineSettings, LimitSettings, MonitoringSettings
+from graycat.settinggroups import BatchSettings, EngineSettings, LimitSettings, MonitoringSettings
 
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
@@ -25,6 +25,7 @@ POSITIVE = (
     *("record_ttl_s", "events_ttl_s", "artifact_ttl_s", "max_image_body_bytes"),
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
     *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels"),
+    *("batch_max_items", "batch_max_live", "batch_ttl_s"),
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 #: A shorter key of the webhooks' secrets, or of the engines, can be guessed.
@@ -38,7 +39,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings, MonitoringSettings):
+class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settinggroups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
@@ -174,8 +175,9 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings):
         """Return every secret among the settings, for the log's redaction."""
         items = [item.strip() for item in self.api_tokens.split(",")]
         named = [item.partition(":")[2] or item for item in items]
+        stores = [item.partition("=")[2] for item in self.batch_stores.split(",")]
         models = f"{self.model_url},{self.sd_model_url},{self.lora_url},{self.vae_url}".replace(",", " ").split()
-        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.traces_url, *models)
+        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.traces_url, self.batch_dir, *stores, *models)
         in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]

@@ -16,6 +16,7 @@ class LazyGroup(click.Group):
 
     NAMES = (
         "acl",
+        "batch",
         "broker",
         "engine",
         "exporter",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 from uuid import uuid4
 
+from graycat.client.batches import Batches
 from graycat.client.calls import Caller, object_in
 from graycat.client.errors import InvalidArgument, UnexpectedReply
 from graycat.client.task import Task, task_path
@@ -25,6 +26,8 @@ class Client:
 
     def __init__(self, url: str = "http://127.0.0.1:8000", token: str = "", *, patience_s: float = 60.0) -> None:
         self._caller = Caller(url, token, patience_s)
+        #: The batches of the API token.
+        self.batches = Batches(self._caller)
 
     def __enter__(self) -> Client:
         return self

@@ -21,6 +21,8 @@ STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 LLM, LLM_QUICK = "llm", "llm.quick"
 #: Images, one at a time an engine.
 SD = "sd"
+#: Images in the gaps.
+SD_BATCH = "sd.batch"
 #: Work that needs no engine.
 CONTROL = "control"
 #: What a worker is told beside the verdicts of a record: to leave out the rest of a batch.

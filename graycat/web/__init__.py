@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -16,6 +15,9 @@ from flask import Flask, Response, g, request
 from graycat import store, tracing
 from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
+from graycat.batches.output import Outputs
+from graycat.batches.records import BatchRecords
+from graycat.catalogs import Catalogs
 from graycat.celeryapp import create_celery
 from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
@@ -27,7 +29,7 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.web import allowance, errors, health, metrics, openapi, traces
-from graycat.web.api import events, tasks, tokens, webhooks
+from graycat.web.api import batches, events, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -48,7 +50,10 @@ QUIET_ENDPOINTS = frozenset(
     | {"sdapi.progress", "metrics.scrape", "metrics.status"}
 )
 #: What has routes: each a module with its blueprint ``bp``.
-PARTS = (llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks, task_images, openapi)
+PARTS = (
+    *(llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks),
+    *(task_images, batches, openapi),
+)
 
 
 @dataclass
@@ -62,13 +67,15 @@ class Extension:
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
+    batches: BatchRecords
+    outputs: Outputs
     observer: Observer
     metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
         self._seen_at = -FLEET_FRESH_S
-        self._catalogs: dict[tuple[str, str], dict[str, Any]] = {}
+        self._catalogs = Catalogs(self.fleet)
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, as of half a second ago at most."""
@@ -89,14 +96,7 @@ class Extension:
         """Return what the image engines answer without work, parsed, by their workers' names."""
         # A queue that is paused goes on taking in tasks, which may name what is in these.
         there = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
-        wanted = {(w.name, w.catalog) for w in there if w.catalog}
-        for name, version in wanted - self._catalogs.keys():
-            # Empty where its worker has just left; it may come back with the same.
-            if found := self.fleet.catalog(name):
-                self._catalogs[name, version] = {k: json.loads(v) for k, v in found.items()}
-        for key in self._catalogs.keys() - wanted:
-            del self._catalogs[key]
-        return {name: catalog for (name, _), catalog in sorted(self._catalogs.items())}
+        return self._catalogs.of(there)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
@@ -124,6 +124,8 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         deliveries=Deliveries(client),
         limiter=Limiter(client),
+        batches=BatchRecords(client, settings),
+        outputs=Outputs(settings),
         observer=Observer(settings),
         metrics_token=token_of(settings),
     )

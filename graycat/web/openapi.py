@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web import imagedocs, taskdocs
+from graycat.web import batchdocs, imagedocs, taskdocs
 from graycat.web.docparts import (
     ACCEPTED,
     JSON,
@@ -64,7 +64,7 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "graycat", "version": __version__, "description": "One address in front of a GPU fleet."},
         "paths": dict(sorted(paths.items())),
-        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": schemas() | taskdocs.schemas()},
+        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
         "security": [{"token": []}],
     }
 
@@ -98,12 +98,20 @@ def _schema(route: Route) -> dict[str, Any]:
 
 def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     summary = {"summary": (current_app.view_functions[endpoint].__doc__ or "").split("\n")[0]}
-    if operation := imagedocs.operation(endpoint) or taskdocs.operation(endpoint):
+    if operation := _documented(endpoint):
         return summary | operation
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
     return summary | {"tags": ["graycat"], "responses": {**success, **errors(VIEW_ERRORS)}}
+
+
+def _schemas() -> dict[str, Any]:
+    return schemas() | taskdocs.schemas() | batchdocs.schemas()
+
+
+def _documented(endpoint: str) -> dict[str, Any]:
+    return imagedocs.operation(endpoint) or taskdocs.operation(endpoint) or batchdocs.operation(endpoint)
 
 
 def _in_path(rule: str) -> list[dict[str, Any]]:

@@ -15,6 +15,11 @@ from tests.unit.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
+    ("batch_dir", "GRAYCAT_BATCH_DIR", "/srv/batches", "/srv/batches"),
+    ("batch_stores", "GRAYCAT_BATCH_STORES", "art=s3://bucket/art", "art=s3://bucket/art"),
+    ("batch_max_items", "GRAYCAT_BATCH_MAX_ITEMS", "50", 50),
+    ("batch_max_live", "GRAYCAT_BATCH_MAX_LIVE", "5", 5),
+    ("batch_ttl_s", "GRAYCAT_BATCH_TTL_S", "60", 60.0),
     ("metrics_port", "GRAYCAT_METRICS_PORT", "9820", 9820),
     ("metrics_host", "GRAYCAT_METRICS_HOST", "10.0.0.7", "10.0.0.7"),
     ("metrics_token", "GRAYCAT_METRICS_TOKEN", "sixteen-letters!", "sixteen-letters!"),

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from graycat.cli import cli
 from graycat.cli.status import token_for
+from graycat.errors import EngineLost
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.metrics.endpoint import token_file, token_of
 from graycat.settings import Settings
@@ -82,8 +83,6 @@ def test_a_token_that_may_not_is_refused(graycat: Graycat) -> None:
 @pytest.mark.usefixtures("serving_games")
 def test_scripts_get_json(graycat: Graycat, records) -> None:
     attempt = started(records, body=b'{"prompt": "my secret diary"}')
-    from graycat.errors import EngineLost
-
     records.fail(attempt, EngineLost())
     told = json.loads(graycat("--json").stdout)
     assert (told["served"], told["broker"], told["missed"]) == (True, True, [])
