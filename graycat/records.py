@@ -19,20 +19,8 @@ from graycat.recordreader import RecordReader
 from graycat.settings import Settings
 
 SCRIPTS = (
-    "create",
-    "claim",
-    "publish",
-    "finish",
-    "release",
-    "cancel",
-    "expire",
-    "renew",
-    "progress",
-    "place",
-    "listen",
-    "unstick",
-    "withdraw",
-    "depths",
+    *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
+    *("renew", "progress", "place", "listen", "unstick", "withdraw", "depths"),
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
