@@ -28,6 +28,7 @@ LEAST_LEVELS = {
     "gunicorn.error": logging.INFO,
     "kombu": logging.INFO,
     "redis": logging.INFO,
+    "opentelemetry": logging.ERROR,  # each of its tries; that it has given up is one line
 }
 
 #: What every LogRecord has; everything else came in through ``extra``.

@@ -6,7 +6,7 @@ its number fences off older ones, which can neither publish nor finish.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -19,19 +19,8 @@ from graycat.recordreader import RecordReader
 from graycat.settings import Settings
 
 SCRIPTS = (
-    "create",
-    "claim",
-    "publish",
-    "finish",
-    "release",
-    "cancel",
-    "expire",
-    "renew",
-    "progress",
-    "place",
-    "listen",
-    "unstick",
-    "withdraw",
+    *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
+    *("renew", "progress", "place", "listen", "unstick", "withdraw"),
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -125,6 +114,8 @@ class TaskRecords(RecordReader):
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
         self._scripts = Scripts(client, SCRIPTS)
+        #: What a new task's record is to say of the trace that it belongs to (``graycat.web.traces``); '' for nothing.
+        self.traceparent: Callable[[], str] = str
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
         with store.broker_errors():
@@ -160,8 +151,9 @@ class TaskRecords(RecordReader):
             "body": task.body,
             **({"keep_body": 1, **task.shown} if task.shown is not None else {}),
         }
-        # Most tasks have neither, and pay for neither.
-        fields |= {name: text for name in ("webhook", "metadata") if (text := getattr(task, name))}
+        # Most tasks have none of them, and pay for none.
+        more = {"webhook": task.webhook, "metadata": task.metadata, "traceparent": self.traceparent()}
+        fields |= {name: text for name, text in more.items() if text}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
         listed_ms = (LISTED_MS if task.shown is not None else 0) if task.counted else -1

@@ -63,6 +63,8 @@ class MonitoringSettings:
     metrics_host: str = "127.0.0.1"
     #: What a scraper sends to web and workers as its bearer token; web takes API tokens with the scope too.
     metrics_token: str = field(default="", repr=False)
+    #: Where traces go by OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: nowhere.
+    traces_url: str = field(default="", repr=False)
 
     #: Whether ``graycat up`` runs Flower, and where that listens. Without a password one is made and kept in ``home``.
     flower: bool = True

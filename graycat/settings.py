@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote, unquote, urlsplit
@@ -39,6 +40,8 @@ MIN_KEY_CHARS = 16
 #: Behind the first port of the workers' metrics come those of the others.
 LAST_METRICS_PORT = 65456
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: What tracing needs; looked for, not imported.
+TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -114,6 +117,10 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
             raise SettingsError(f"{variable('metrics_port')} must be a port below {LAST_METRICS_PORT}, or 0 for none")
         if self.metrics_port and not self.metrics_token and self.metrics_host not in LOOPBACK:
             raise SettingsError(f"{variable('metrics_host')} opens metrics to others: set {variable('metrics_token')}")
+        if self.traces_url and urlsplit(self.traces_url).scheme not in ("http", "https"):
+            raise SettingsError(f"{variable('traces_url')} must begin with http:// or https://")
+        if self.traces_url and not _installed(*TRACING):
+            raise SettingsError(f"{variable('traces_url')} needs more packages: pip install 'graycat[tracing]'")
 
     def _check_mode(self) -> None:
         if self.remote and self.embedded_broker:
@@ -177,7 +184,7 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
         named = [item.partition(":")[2] or item for item in items]
         stores = [item.partition("=")[2] for item in self.batch_stores.split(",")]
         models = f"{self.model_url},{self.sd_model_url},{self.lora_url},{self.vae_url}".replace(",", " ").split()
-        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.batch_dir, *stores, *models)
+        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.traces_url, self.batch_dir, *stores, *models)
         in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
@@ -198,6 +205,13 @@ def variable(name: str) -> str:
     """Return the environment variable of a settings field."""
     by_name = {f.name: f for f in fields(Settings)}
     return str(by_name[name].metadata.get("name", f"GRAYCAT_{name.upper()}"))
+
+
+def _installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # a package above it
+        return False
 
 
 def _signature(url: str) -> str:

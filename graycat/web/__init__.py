@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from flask import Flask, Response, g, request
 
-from graycat import store
+from graycat import store, tracing
 from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.batches.output import Outputs
@@ -31,7 +31,7 @@ from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.tokenkey import TokenKey
-from graycat.web import allowance, errors, health, metrics, openapi
+from graycat.web import allowance, errors, health, metrics, openapi, traces
 from graycat.web.api import batches, events, gallery, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
@@ -140,6 +140,8 @@ def create_app(settings: Settings) -> Flask:
     app.before_request(_begin)
     app.after_request(_end)
     app.after_request(allowance.tell)
+    if settings.traces_url:
+        traces.init_app(app, tracing.start(settings, "web"), records)
     errors.init_app(app)
     for part in PARTS:
         app.register_blueprint(part.bp)

@@ -25,6 +25,7 @@ READ = [
     ("metrics_port", "GRAYCAT_METRICS_PORT", "9820", 9820),
     ("metrics_host", "GRAYCAT_METRICS_HOST", "10.0.0.7", "10.0.0.7"),
     ("metrics_token", "GRAYCAT_METRICS_TOKEN", "sixteen-letters!", "sixteen-letters!"),
+    ("traces_url", "GRAYCAT_TRACES_URL", "https://collector:4318", "https://collector:4318"),
     ("flower", "GRAYCAT_FLOWER", "false", False),
     ("flower_host", "GRAYCAT_FLOWER_HOST", "10.0.0.7", "10.0.0.7"),
     ("flower_password", "GRAYCAT_FLOWER_PASSWORD", "sixteen-letters!", "sixteen-letters!"),
@@ -128,6 +129,7 @@ UNUSABLE = [
     ("GRAYCAT_MAX_IMAGE_BYTES", "16 MB"),
     ("GRAYCAT_ARTIFACT_TTL_S", "0"),
     ("GRAYCAT_WEBHOOK_KEY", "fifteen-letters"),
+    ("GRAYCAT_TRACES_URL", "collector:4318"),
     ("GRAYCAT_KEEPALIVE_S", "0"),
     ("GRAYCAT_MAX_ATTEMPTS", "0"),
     ("GRAYCAT_WEB_WORKERS", "0"),
@@ -306,3 +308,15 @@ def test_a_ca_goes_with_an_encrypted_broker(tmp_path: Path) -> None:
             Settings(redis_url=url, redis_ca_file=str(ca_file))
     with pytest.raises(SettingsError, match="cannot be read"):
         Settings(redis_url="rediss://box/0", redis_ca_file=str(tmp_path / "none.pem"))
+
+
+def test_tracing_without_its_packages_is_one_line_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.settings.TRACING", ("opentelemetry_that_is.not_there",))
+    with pytest.raises(
+        SettingsError, match=r"GRAYCAT_TRACES_URL needs more packages: pip install 'graycat\[tracing\]'"
+    ):
+        Settings(traces_url="http://collector:4318")
+
+
+def test_a_password_of_the_collector_is_a_secret() -> None:
+    assert "p@ss" in Settings(traces_url="https://me:p%40ss@collector:4318").secrets
