@@ -95,7 +95,7 @@ def test_a_fleet_that_serves_wakes_nobody(watched: Watched) -> None:
     load(watched.stack)
     assert GRAVE & set(watched.prometheus.firing()) == set()
     assert watched.prometheus.value('graycat_queue_consumers{queue="llm"}') == 1
-    batch = {"name": "watched", "prompts": [PROMPT], "defaults": {"width": 64, "height": 64, "steps": 1}}
+    batch = {"name": "watched", "items": [PROMPT], "defaults": {"width": 64, "height": 64, "steps": 1}}
     assert watched.stack.client().post("/batches", batch).ok
     eventually(lambda: watched.prometheus.value('max(graycat_batches{state="succeeded"})') == 1, SEEN_S)
     assert watched.prometheus.value("max(graycat_gpu_temperature_celsius)") == 61
