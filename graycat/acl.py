@@ -23,7 +23,7 @@ COMMANDS = (
     *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
     *("get", "set", "setrange", "incr", "decr", "exists", "del", "expire", "pexpire"),
     *("hget", "hmget", "hgetall", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
-    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen"),
+    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen", "ltrim"),
     *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
     *("zrangebyscore", "zremrangebyscore"),
     *("xadd", "xrange", "publish"),
@@ -31,6 +31,8 @@ COMMANDS = (
 #: Keys that every kind of worker uses; those of the hot path first, as the broker looks for one that fits.
 SHARED = (
     *("~{p}live*", "~{p}turns", "~{p}means", "%R~{p}paused", "%W~{p}fleet", "%W~{p}deliveries"),
+    # For operators, where it failed.
+    "%W~{p}failures",
     # Where it answers remote control; the operator's own list is in the bindings.
     *("%R~_kombu.binding.reply.celery.pidbox", "%W~*.reply.celery.pidbox"),
     *("~_kombu.binding.celery.pidbox", "~_kombu.binding_permanent.celery.pidbox", "~_kombu.binding_deadlines"),
@@ -55,6 +57,7 @@ MORE = {
     "sd": tuple(f"{kind}:{taskids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
     "control": (
         *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+        *("~{p}schedule:*", "~{p}schedules", "~{p}schedules:*"),
         *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
     ),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -12,16 +11,10 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-import fsspec
-import gevent
-from gevent import monkey
-
+from graycat import filesystems
 from graycat.artifacts import Artifact, ArtifactStore, checked, described
-from graycat.errors import ArtifactBroken, ArtifactsUnavailable, GraycatError, SettingsError
+from graycat.errors import ArtifactBroken, ArtifactsUnavailable, GraycatError
 from graycat.settings import variable
-
-#: Stores whose objects appear whole or not at all; everywhere else a file gets its name when it is whole.
-OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oss"})
 
 #: What a sweep may delete, below the root: descriptions, bytes, and what was left half written.
 _OURS = re.compile(r"task-[A-Za-z0-9._-]{1,64}/\d+(\.json|-[0-9a-f]{64}\.data)(\.[0-9a-f]{32}\.part)?")
@@ -35,21 +28,10 @@ class FileArtifacts(ArtifactStore):
     """
 
     def __init__(self, url: str, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
-        scheme = url.partition("://")[0] if "://" in url else "file"
-        try:
-            options: dict[str, Any] = {}
-            if fsspec.get_filesystem_class(scheme).async_impl:
-                # Other processes write too: what was listed once says nothing of now.
-                options = {"use_listings_cache": False, "loop": _loop_for_greenlets()}
-            self._fs, self._root = fsspec.url_to_fs(url, **options)
-        # The address may hold a password, so neither it nor what the file system says of it is repeated.
-        except Exception as error:  # noqa: BLE001 (as many kinds as there are file systems)
-            hint = "; pip install 'graycat[s3]'" if isinstance(error, ImportError) and scheme == "s3" else ""
-            reason = f"{type(error).__name__} while opening its {scheme[:20]!r} address{hint}"
-            raise SettingsError(f"{variable('artifacts_url')} cannot be used: {reason}") from None
+        opened = filesystems.open_url(url, variable("artifacts_url"))
+        self._fs, self._root, self._appears_whole = opened.fs, opened.root, opened.appears_whole
         self._ttl_s = ttl_s
         self._clock = clock
-        self._appears_whole = scheme in OBJECT_STORES
 
     def __repr__(self) -> str:
         return f"FileArtifacts({type(self._fs).__name__})"
@@ -146,25 +128,6 @@ class FileArtifacts(ArtifactStore):
             artifact = self._known(task_id, number)
             return (artifact, self._fs.cat_file(self._data(artifact))) if artifact else None
         return None
-
-
-def _loop_for_greenlets() -> asyncio.AbstractEventLoop | None:
-    """Return an event loop in a thread of the kernel's where gevent has made greenlets of all others, else None.
-
-    fsspec's own loop would run in a greenlet of the very thread that waits for it, which asyncio refuses.
-    """
-    if not monkey.is_module_patched("threading"):
-        return None
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    def run() -> None:
-        loops.append(asyncio.new_event_loop())
-        loops[0].run_forever()
-
-    monkey.get_original("_thread", "start_new_thread")(run, ())
-    while not loops:
-        gevent.sleep(0.001)
-    return loops[0]
 
 
 @contextmanager

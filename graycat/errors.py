@@ -13,8 +13,17 @@ GraycatError
 │   ├── TaskGone        410  the caller's task is over and forgotten (graycat.taskerrors)
 │   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.taskerrors)
 │   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.taskerrors)
+│   ├── InvalidBatch    400  a batch's spec, with every problem of it (graycat.batcherrors)
+│   ├── BatchNotFound, ItemNotFound 404 (graycat.batcherrors)
+│   ├── BatchConflict   409  the key belongs to a batch with another spec (graycat.batcherrors)
+│   ├── WrongBatchState 409  the batch is not in a state for that (graycat.batcherrors)
+│   ├── TooManyBatches  429  the API token has too many that are not over (graycat.batcherrors)
 │   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
 │   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
+│   ├── InvalidSchedule 400  a schedule's times cannot be used (graycat.scheduleerrors)
+│   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.scheduleerrors)
+│   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.scheduleerrors)
+│   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.scheduleerrors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
@@ -38,6 +47,7 @@ GraycatError
 ├── EngineNonsense      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer
 ├── ArtifactBroken      500  a finished image is not what was stored
+├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batcherrors)
 ├── DownloadFailed           never leaves its machine: a checkpoint cannot be had
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +63,17 @@ class MonitoringSettings:
     metrics_host: str = "127.0.0.1"
     #: What a scraper sends to web and workers as its bearer token; web takes API tokens with the scope too.
     metrics_token: str = field(default="", repr=False)
+    #: Where traces go by OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: nowhere.
+    traces_url: str = field(default="", repr=False)
 
     #: Whether ``graycat up`` runs Flower, and where that listens. Without a password one is made and kept in ``home``.
     flower: bool = True
     flower_host: str = "127.0.0.1"
     flower_password: str = field(default="", repr=False)
 
-    #: Whether ``graycat up`` runs the Celery exporter, and where that listens.
+    #: Whether ``graycat up`` runs the Celery exporter, and the Python of the environment that it is installed in.
     exporter: bool = False
-    exporter_host: str = "127.0.0.1"
+    exporter_python: Path = Path(".venv-exporter/bin/python")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +130,29 @@ class LimitSettings:
     webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """Schedules: batches by the clock."""
+
+    #: Seconds between two looks at what is due.
+    schedule_tick_s: float = 5.0
+    #: The file of the schedules that its operator writes; where there is none, schedules come by REST alone.
+    schedules_file: Path = Path("schedules.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """Batches of images."""
+
+    #: Where batches write: a folder, or an fsspec address (``s3://bucket/prefix``); empty: ``batches`` in ``home``.
+    batch_dir: str = field(default="", repr=False)
+    #: More places that a batch may name, parted by commas: ``name=address``.
+    batch_stores: str = field(default="", repr=False)
+    #: A batch may have this many images.
+    batch_max_items: int = 10_000
+    #: One API token may have this many batches that are not over.
+    batch_max_live: int = 100
+    #: What is known of a batch is kept this many seconds after its end; its files stay.
+    batch_ttl_s: float = 30 * 24 * 3600.0

@@ -139,12 +139,19 @@ def signed(message: str, at_s: int, body: bytes, secret: str) -> dict[str, str]:
 
 
 def payload(task_id: str, event: str, fields: Mapping[str, str]) -> bytes:
-    """Return what a receiver is told, out of what a delivery keeps of the record: nothing of prompts or answers."""
+    """Return what a receiver is told of a task or a batch, out of what a delivery keeps: no prompts, no answers."""
     data: dict[str, Any] = {"id": task_id, "kind": fields["kind"], "state": fields["task_state"]}
     data["status"] = int(fields["status"]) if fields.get("status") else None
     data |= {name: int(fields[name]) for name in TIMES if fields.get(name)}
     data["metadata"] = json.loads(fields["metadata"]) if fields.get("metadata") else None
-    data["links"] = {"task": f"/tasks/{task_id}"}
+    about = "batch" if fields["kind"] == "batch" else "task"
+    if about == "batch":
+        data |= {"name": fields["name"], "progress": json.loads(fields["progress"])}
+    data["links"] = {about: f"/{'batches' if about == 'batch' else 'tasks'}/{task_id}"}
     at = datetime.fromtimestamp(int(fields["event_ms"]) / 1000, UTC).isoformat(timespec="milliseconds")
-    told = {"type": f"task.{event}", "timestamp": at.replace("+00:00", "Z"), "data": data}
+    told = {
+        "type": f"{about}.{event}",
+        "timestamp": at.replace("+00:00", "Z"),
+        "data": data,
+    }
     return json.dumps(told, separators=(",", ":")).encode()

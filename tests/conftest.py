@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from graycat.engines.embedded import packaged_model
+from tests.browser import Window, chromium
 from tests.images import ImageStack
 from tests.stack import Client, Stack, running
 
 NewHome = Callable[..., Path]
 NewStack = Callable[..., Stack]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have two processes share the tests: one those of whole stacks, which take longest, the other all others."""
+    stacks = Path(__file__).parent / "integration"
+    items.sort(key=lambda item: stacks not in item.path.parents)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("stacks" if stacks in item.path.parents else str(item.path)))
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +97,23 @@ def api(stack: Stack) -> Client:
 def engine(stack: Stack) -> Client:
     """Return a client of the shared stack's bare engine."""
     return stack.engine()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Yield a browser for the tests of a module."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def new_window(browser: Browser) -> Iterator[Callable[..., Window]]:
+    """Yield a function that opens a window for one test; the options are those of Window."""
+    with ExitStack() as opened:
+
+        def open_one(**options: Any) -> Window:
+            window = Window(browser, **options)
+            opened.callback(window.close)
+            return window
+
+        yield open_one

@@ -14,7 +14,25 @@ from graycat.errors import SettingsError
 class LazyGroup(click.Group):
     """Imports a command when it is run: ``web`` must import nothing before gevent has patched the standard library."""
 
-    NAMES = ("acl", "broker", "engine", "flower", "logs", "models", "queue", "task", "tokens", "up", "web", "worker")
+    NAMES = (
+        "acl",
+        "batch",
+        "beat",
+        "broker",
+        "engine",
+        "exporter",
+        "flower",
+        "logs",
+        "models",
+        "queue",
+        "schedule",
+        "status",
+        "task",
+        "tokens",
+        "up",
+        "web",
+        "worker",
+    )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands; each is a module here."""

@@ -9,6 +9,7 @@ with Client("http://127.0.0.1:8000", token) as client:
 
 from __future__ import annotations
 
+from graycat.client.batches import Batch
 from graycat.client.client import Client
 from graycat.client.errors import ApiError, ClientError, InvalidArgument, UnexpectedReply, Unreachable, WaitTimeout
 from graycat.client.task import Task
@@ -16,6 +17,7 @@ from graycat.client.views import Event, Image, Progress, TaskView
 
 __all__ = [
     "ApiError",
+    "Batch",
     "Client",
     "ClientError",
     "Event",

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 from uuid import uuid4
 
+from graycat.client.batches import Batches
 from graycat.client.calls import Caller, object_in
 from graycat.client.errors import InvalidArgument, UnexpectedReply
+from graycat.client.schedules import Schedules
 from graycat.client.task import Task, task_path
 from graycat.client.views import TaskView
 
@@ -25,6 +27,8 @@ class Client:
 
     def __init__(self, url: str = "http://127.0.0.1:8000", token: str = "", *, patience_s: float = 60.0) -> None:
         self._caller = Caller(url, token, patience_s)
+        #: The batches of the API token.
+        self.batches = Batches(self._caller)
 
     def __enter__(self) -> Client:
         return self
@@ -40,6 +44,11 @@ class Client:
     def url(self) -> str:
         """Return the server's address."""
         return self._caller.url
+
+    @property
+    def schedules(self) -> Schedules:
+        """Return the schedules of the API token."""
+        return Schedules(self._caller)
 
     def submit(
         self,
@@ -97,6 +106,10 @@ class Client:
             # A page may be empty and not be the last: the server looks at so many tasks a call.
             if not cursor:
                 return
+
+    def status(self) -> dict[str, Any]:
+        """Return how the server and its fleet are doing, for an API token with the scope ``metrics`` or ``admin``."""
+        return object_in(self._caller.call("GET", "/status"))
 
 
 def _listed(value: str | Iterable[str]) -> list[str]:

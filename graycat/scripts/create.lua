@@ -1,6 +1,6 @@
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, when to forget that it was
--- (ms after now; 0: it is on no list), then field, value, ...
+-- (ms after now; 0: it is on no list; -1: nor among the owner's unfinished tasks), then field, value, ...
 -- Returns 1, 0 where the id is taken, or -1 where the queue is full.
 if redis.call('EXISTS', record) == 1 then return 0 end
 local queue, owner = KEYS[4], ARGV[5]
@@ -17,8 +17,10 @@ redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now,
   'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 7))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
-for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
-if ARGV[6] ~= '0' then
+if ARGV[6] ~= '-1' then
+  for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
+end
+if tonumber(ARGV[6]) > 0 then
   local listed = prefix .. 'listed:' .. owner
   redis.call('ZADD', listed, now, task_id)
   redis.call('ZREMRANGEBYSCORE', listed, '-inf', now - ARGV[6])

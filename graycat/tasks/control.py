@@ -16,8 +16,10 @@ from graycat.deliveries import Deliveries
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.receivers import Caller
+from graycat.schedules.firing import Firing
 from graycat.settings import Settings, variable
-from graycat.tasks import courier
+from graycat.tasks import batchfeeder, courier, schedules
+from graycat.tasks.batchfeeder import Feeder
 from graycat.tasks.courier import Courier
 from graycat.tasks.dispatcher import Dispatcher
 from graycat.tasks.duties import Duties, renew_messages
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what is due: what a delivery waits at most where all is well.
 DISPATCH_EVERY_S = 0.2
+#: Seconds that a step of the feeder gets to finish at the end; what it leaves half done is done again.
+STOP_S = 5.0
 #: Seconds between two signs of life of the main loop.
 BEAT_EVERY_S = 0.5
 
@@ -67,6 +71,7 @@ class Control:
         self._deliveries = Deliveries(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)
         courier.install(Courier(self._deliveries, Caller(allowlist(settings.webhook_allow)), settings))
+        schedules.install(Firing(self._client, settings))
         duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
         if alone:
             sweeper = Sweeper(self._client, settings, worker.app)
@@ -78,14 +83,21 @@ class Control:
             ]
         self._alone = alone
         self._duties = Duties("control", DISPATCH_EVERY_S, duties)
+        # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
+        self._feeder = Feeder(self._client, settings, worker.app)
+        every_s = batchfeeder.FEED_EVERY_S
+        self._feeding = Duties("batches", every_s, [(every_s, self._feeder.step)])
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
         self._duties.start()
+        self._feeding.start()
 
     def stop(self, **_: Any) -> None:
-        """Stop the thread and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
+        """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
         self._duties.stop()
+        self._feeding.stop(STOP_S)
+        self._feeder.stop()
         if self._alone:
             try:
                 self._fleet.leave(self._worker.hostname)

@@ -8,7 +8,7 @@ from typing import Any
 from celery import bootsteps
 
 from graycat.tasks import runtime as rt
-from graycat.tasks.signatures import LLM_QUICK, SD, model_queue, worker_queue
+from graycat.tasks.signatures import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
 from graycat.tasks.worker import consumed_queues, has_engine
 
 #: Seconds between two looks at the engine's state.
@@ -89,6 +89,6 @@ class GateStep(bootsteps.StartStopStep):
     def _own(self, queue: str) -> list[str]:
         info = self._runtime.supervisor.info
         own = [model_queue(queue, model) for model in (info.models if info is not None else ())]
-        if queue == SD:
+        if queue in (SD, SD_BATCH):
             own.append(worker_queue(queue, self._runtime.name))
         return own

@@ -21,6 +21,8 @@ STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 LLM, LLM_QUICK = "llm", "llm.quick"
 #: Images, one at a time an engine.
 SD = "sd"
+#: Images in the gaps.
+SD_BATCH = "sd.batch"
 #: Work that needs no engine.
 CONTROL = "control"
 #: What a worker is told beside the verdicts of a record: to leave out the rest of a batch.
@@ -83,6 +85,8 @@ SD_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("sd.")
 
 #: Telling a webhook; its argument is ``TASK_ID EVENT``. None of those above: it has no record and no engine.
 DELIVER = Kind("control.deliver", CONTROL, "")
+#: Firing what is due by the schedules; sent by beat (``celeryconfig``).
+FIRE_SCHEDULES = Kind("control.fire_schedules", CONTROL, "")
 
 
 def worker_queue(queue: str, worker: str) -> str:

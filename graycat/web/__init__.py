@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from flask import Flask, Response, g, request
 
-from graycat import store
+from graycat import store, tracing
 from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
+from graycat.batches.output import Outputs
+from graycat.batches.records import BatchRecords
+from graycat.catalogs import Catalogs
 from graycat.celeryapp import create_celery
 from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.gallerylinks import GalleryLinks
 from graycat.limits import Limiter
+from graycat.metrics.endpoint import token_of
 from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
+from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import allowance, errors, health, metrics, openapi
-from graycat.web.api import events, tasks, tokens, webhooks
+from graycat.tokenkey import TokenKey
+from graycat.web import allowance, errors, health, metrics, openapi, traces
+from graycat.web.api import batches, events, gallery, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -44,10 +50,13 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
-    | {"sdapi.progress", "metrics.scrape"}
+    | {"sdapi.progress", "metrics.scrape", "metrics.status"}
 )
 #: What has routes: each a module with its blueprint ``bp``.
-PARTS = (llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks, task_images, openapi)
+PARTS = (
+    *(llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks),
+    *(task_images, batches, gallery, schedules, openapi),
+)
 
 
 @dataclass
@@ -61,12 +70,17 @@ class Extension:
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
+    batches: BatchRecords
+    outputs: Outputs
     observer: Observer
+    schedules: ScheduleRecords
+    gallery_links: GalleryLinks
+    metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
         self._seen_at = -FLEET_FRESH_S
-        self._catalogs: dict[tuple[str, str], dict[str, Any]] = {}
+        self._catalogs = Catalogs(self.fleet)
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, as of half a second ago at most."""
@@ -87,14 +101,7 @@ class Extension:
         """Return what the image engines answer without work, parsed, by their workers' names."""
         # A queue that is paused goes on taking in tasks, which may name what is in these.
         there = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
-        wanted = {(w.name, w.catalog) for w in there if w.catalog}
-        for name, version in wanted - self._catalogs.keys():
-            # Empty where its worker has just left; it may come back with the same.
-            if found := self.fleet.catalog(name):
-                self._catalogs[name, version] = {k: json.loads(v) for k, v in found.items()}
-        for key in self._catalogs.keys() - wanted:
-            del self._catalogs[key]
-        return {name: catalog for (name, _), catalog in sorted(self._catalogs.items())}
+        return self._catalogs.of(there)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
@@ -122,12 +129,19 @@ def create_app(settings: Settings) -> Flask:
         artifacts=open_artifacts(settings, client),
         deliveries=Deliveries(client),
         limiter=Limiter(client),
+        batches=BatchRecords(client, settings),
+        outputs=Outputs(settings),
         observer=Observer(settings),
+        metrics_token=token_of(settings),
+        schedules=ScheduleRecords(client, settings),
+        gallery_links=GalleryLinks(TokenKey.from_settings(settings)),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
     app.after_request(allowance.tell)
+    if settings.traces_url:
+        traces.init_app(app, tracing.start(settings, "web"), records)
     errors.init_app(app)
     for part in PARTS:
         app.register_blueprint(part.bp)

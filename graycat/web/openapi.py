@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web import imagedocs, taskdocs
+from graycat.web import batchdocs, gallerydocs, imagedocs, scheduledocs, taskdocs
 from graycat.web.docparts import (
     ACCEPTED,
     JSON,
@@ -27,6 +27,8 @@ from graycat.web.wire.route import Route
 
 bp = Blueprint("openapi", __name__)
 
+#: What documents routes that no table lists.
+PARTS = (imagedocs, taskdocs, batchdocs, gallerydocs, scheduledocs)
 #: What anybody may see.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
 #: What some views answer that is no JSON.
@@ -64,7 +66,7 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "graycat", "version": __version__, "description": "One address in front of a GPU fleet."},
         "paths": dict(sorted(paths.items())),
-        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": schemas() | taskdocs.schemas()},
+        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
         "security": [{"token": []}],
     }
 
@@ -98,12 +100,20 @@ def _schema(route: Route) -> dict[str, Any]:
 
 def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     summary = {"summary": (current_app.view_functions[endpoint].__doc__ or "").split("\n")[0]}
-    if operation := imagedocs.operation(endpoint) or taskdocs.operation(endpoint):
+    if operation := _documented(endpoint):
         return summary | operation
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
     return summary | {"tags": ["graycat"], "responses": {**success, **errors(VIEW_ERRORS)}}
+
+
+def _schemas() -> dict[str, Any]:
+    return schemas() | taskdocs.schemas() | batchdocs.schemas() | scheduledocs.schemas()
+
+
+def _documented(endpoint: str) -> dict[str, Any]:
+    return next(filter(None, (part.operation(endpoint) for part in PARTS)), {})
 
 
 def _in_path(rule: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from flask import Response, current_app, g, request
 from gevent.util import wrap_errors
 
 from graycat import params
+from graycat.catalogs import wanted_checkpoint, workers_with
 from graycat.errors import ArtifactsUnavailable, ModelNotFound
 from graycat.imagereplies import put_back
 from graycat.tasks.signatures import PLAIN, Kind, worker_queue
@@ -21,9 +22,6 @@ from graycat.web.wire.dialects import NATIVE
 T = TypeVar("T")
 
 Body = dict[str, Any]
-
-#: How a request names a checkpoint: any of these fields of ``/sd-models``, or a part of its title or file.
-ALIASES = ("title", "model_name", "hash", "sha256", "filename")
 
 
 def take_large_body() -> None:
@@ -77,22 +75,14 @@ def queue_for(kind: Kind, body: Body) -> str:
 
     A WebUI takes its current checkpoint for one that it does not know, and says nothing. Raises ModelNotFound.
     """
-    overrides = body.get("override_settings")
-    wanted = overrides.get("sd_model_checkpoint") if isinstance(overrides, dict) else None
-    if not wanted or not isinstance(wanted, str):
+    if not (wanted := wanted_checkpoint(body)):
         return kind.queue
     extension = current_app.extensions["graycat"]
-    catalogs = {name: catalog.get("sd-models", []) for name, catalog in extension.catalogs().items()}
-    having = [name for name, models in catalogs.items() if any(_is_called(model, wanted) for model in models)]
+    catalogs = extension.catalogs()
+    having = workers_with(wanted, catalogs)
     if catalogs and not having:
         raise ModelNotFound(wanted)
     if len(having) == len(catalogs):
         return kind.queue
     busy = {worker.name: worker.busy for worker in extension.workers()}
     return worker_queue(kind.queue, min(having, key=lambda name: busy.get(name, 0)))
-
-
-def _is_called(model: Any, wanted: str) -> bool:
-    names = [str(model[alias]) for alias in ALIASES if model.get(alias)] if isinstance(model, dict) else []
-    files = [name.replace("\\", "/").rpartition("/")[2] for name in names]
-    return wanted.lower() in {part.lower() for name in (*names, *files) for part in (name, name.partition(" [")[0])}

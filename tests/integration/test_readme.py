@@ -18,9 +18,15 @@ SHELL = [block for language, block in BLOCKS if not language]
 #: A command is a line, and what follows a backslash at its end; what stands behind a `#` is for the reader.
 COMMANDS = [line.partition("  #")[0] for block in SHELL for line in block.replace("\\\n", "").splitlines()]
 CURLS = [line.strip() for line in COMMANDS if line.strip().startswith("curl ")]
-TASKS = [line.strip() for line in COMMANDS if line.startswith("graycat task ")]
+TASKS = [line.strip() for line in COMMANDS if line.startswith(("graycat task ", "graycat status"))]
+BATCHES = [line.strip() for line in COMMANDS if line.startswith("graycat batch ")]
+TAVERN = next(block for language, block in BLOCKS if language == "toml")
 #: Run by .ci/run itself, by the tests of `graycat up`, or shown output.
-ELSEWHERE = {"make run", "make test", "PORT=8001 LLM_PORT=1338 SD_PORT=7861 GRAYCAT_HOME=./var2 make run"}
+ELSEWHERE = {
+    "make run",
+    "make test",
+    "PORT=8001 LLM_PORT=1338 SD_PORT=7861 FLOWER_PORT=5556 GRAYCAT_HOME=./var2 make run",
+}
 #: What a stack with an image engine answers.
 IMAGES = ("/sdapi/", "/generate-image", "/v1/images/", " sd.")
 #: A task of the README, and the command that submits it: twice, it is still one.
@@ -61,9 +67,9 @@ def curl(stack: Stack, command: str) -> requests.Response:
 
 def test_every_command_is_one_that_a_test_runs() -> None:
     printed = {"graycat is ready at http://127.0.0.1:8000", "API token: gc_...", "Try it:", ""}
-    others = {line.strip() for line in COMMANDS} - set(CURLS) - set(TASKS) - ELSEWHERE - printed
+    others = {line.strip() for line in COMMANDS} - set(CURLS) - set(TASKS) - set(BATCHES) - ELSEWHERE - printed
     assert {line for line in others if not line.startswith("celery ")} == set()
-    assert {language for language, _ in BLOCKS} == {"", "python"}
+    assert {language for language, _ in BLOCKS} == {"", "python", "toml"}
     assert len(CURLS) >= 6
 
 
@@ -84,6 +90,19 @@ def test_a_graycat_task_line_works(serving: Stack, command: str, tmp_path) -> No
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() or "list" in words
     assert bool(list(tmp_path.glob("*/*.png"))) == ("--download" in words)
+
+
+@pytest.mark.parametrize("command", BATCHES)
+def test_a_graycat_batch_line_works(studio: Stack, command: str, tmp_path) -> None:
+    # The same images, small and quick.
+    (tmp_path / "tavern.toml").write_text(
+        re.sub(r"(?<=width = )512|(?<=height = )768", "64", TAVERN).replace("20", "1")
+    )
+    env = studio.env | {"PATH": f"{BIN}:/usr/bin:/bin"}
+    words = ["/bin/sh", "-c", command]
+    done = subprocess.run(words, cwd=tmp_path, env=env, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 @pytest.mark.parametrize("script", [block for language, block in BLOCKS if language == "python"])

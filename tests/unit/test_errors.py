@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat import errors, taskerrors, tokenerrors
+from graycat import batcherrors, errors, scheduleerrors, taskerrors, tokenerrors
 from graycat.errors import GraycatError
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
@@ -39,6 +39,17 @@ KNOWN = [
     (tokenerrors.TokenNotFound(), 404, "token_not_found", None),
     (tokenerrors.TokenNameTaken("no"), 409, "token_name_taken", None),
     (tokenerrors.LimitExceeded("no", 7), 429, "limit_exceeded", 7),
+    (batcherrors.InvalidBatch([("name", "is required")]), 400, "invalid_batch", None),
+    (batcherrors.BatchNotFound(), 404, "batch_not_found", None),
+    (batcherrors.ItemNotFound(), 404, "batch_item_not_found", None),
+    (batcherrors.BatchConflict(), 409, "batch_conflict", None),
+    (batcherrors.WrongBatchState("be paused", "failed"), 409, "wrong_batch_state", None),
+    (batcherrors.TooManyBatches(3), 429, "too_many_batches", 60),
+    (batcherrors.OutputUnavailable("there is no space left"), 503, "output_unavailable", 30),
+    (scheduleerrors.InvalidSchedule("no"), 400, "invalid_schedule", None),
+    (scheduleerrors.ScheduleNotFound(), 404, "schedule_not_found", None),
+    (scheduleerrors.ScheduleExists("no"), 409, "schedule_exists", None),
+    (scheduleerrors.TooManySchedules(200), 429, "too_many_schedules", None),
     (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]
@@ -51,6 +62,8 @@ def subclasses(base: type[GraycatError]) -> set[type[GraycatError]]:
 @pytest.mark.parametrize(("error", "status", "kind", "retry_after_s"), KNOWN, ids=lambda value: str(value)[:30])
 def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: str, retry_after_s: int | None) -> None:
     body = json.loads(error.encoded())
+    # Some say more beside it.
+    body["error"].pop("problems", None)
     assert body == {"error": {"code": status, "message": str(error), "type": kind}}
     assert body["error"]["message"]
     assert error.retry_after_s == retry_after_s

@@ -94,7 +94,7 @@ def test_an_image_worker_takes_what_is_for_its_engine_alone_too(broker: Valkey) 
     with image_worker_on(broker, {}) as worker:
         _, consumer = opened(worker, "sd,sd.batch")
         consumer.timer.tick()
-        assert consumer.taking == ["sd", "sd:@sd@here", "sd.batch"]
+        assert consumer.taking == ["sd", "sd:@sd@here", "sd.batch", "sd.batch:@sd@here"]
         assert consumer.pool.limit == 1
 
 

@@ -18,7 +18,7 @@ def operations(web) -> dict[tuple[str, str], dict[str, Any]]:
 
 def address(path: str) -> str:
     """Return a path that a client could ask for."""
-    return path.replace("{number}", "0").replace("{task_id}", "a-task")
+    return path.replace("{number}", "0").replace("{task_id}", "a-task").replace("{batch_id}", "a-batch")
 
 
 def test_the_document_has_every_route_and_no_other(web, shared_app: Flask) -> None:

@@ -1,0 +1,62 @@
+"""A line of the manifest: what an image is, how it came to be, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from graycat.batches.plan import Item
+from graycat.imagereplies import content_type
+
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+
+def file_of(item: Item, data: bytes) -> str:
+    """Return the name of an item's file."""
+    return f"{item.file}.{EXTENSIONS.get(content_type(data), 'bin')}"
+
+
+def line_of(item: Item, data: bytes, record: Mapping[str, str], answer: bytes, engine: str) -> dict[str, Any]:
+    """Return the line of an image: of the item, the task's record, and what the engine said of the image.
+
+    ``record``: also ``task_id`` and ``attempts``, of all tries together.
+    """
+    info = _info(answer)
+    started, finished = int(record.get("claimed_ms") or 0), int(record.get("finished_ms") or 0)
+    request = item.request
+    return {
+        "item": item.number,
+        "prompt": item.prompt,
+        "negative_prompt": str(info.get("negative_prompt", request.get("negative_prompt", ""))),
+        "seed": info.get("seed", item.seed),
+        "file": file_of(item, data),
+        "sha256": sha256(data).hexdigest(),
+        "bytes": len(data),
+        "kind": item.kind,
+        "engine": engine,
+        "worker": record.get("worker", ""),
+        "model": info.get("sd_model_name", ""),
+        "model_hash": info.get("sd_model_hash", ""),
+        "width": info.get("width", request.get("width")),
+        "height": info.get("height", request.get("height")),
+        "steps": info.get("steps", request.get("steps")),
+        "sampler": info.get("sampler_name", request.get("sampler_name", "")),
+        "task_id": record["task_id"],
+        "attempts": int(record["attempts"]),
+        "submitted_ms": int(record.get("submitted_ms") or 0),
+        "started_ms": started,
+        "finished_ms": finished,
+        "seconds": round(max(finished - started, 0) / 1000, 3),
+        "request": request,
+    }
+
+
+def _info(answer: bytes) -> dict[str, Any]:
+    """Return what an engine says of its image; empty where it says nothing."""
+    try:
+        found = json.loads(json.loads(answer)["info"])
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,6 @@
+-- Take a task back that waits; one that runs goes on. Returns 1, or 0 where it does not wait.
+local r = redis.call('HMGET', record, 'state', 'queue')
+if r[1] ~= 'queued' then return 0 end
+leave_message(r[2])
+conclude('cancelled', 499, 'cancelled', '')
+return 1

@@ -1,0 +1,119 @@
+"""The end of a batch: when it is over, and what is left to do then."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+
+import kombu.exceptions
+from celery import Celery
+
+from graycat import store
+from graycat.batches import keys
+from graycat.batches.exporting import Exporter
+from graycat.batches.heads import Head, Heads
+from graycat.batches.items import PORTION, BatchItems
+from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
+from graycat.batches.output import Line, Output
+from graycat.records import TaskRecords
+from graycat.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Ending:
+    """Ends batches."""
+
+    def __init__(
+        self,
+        client: store.Broker,
+        settings: Settings,
+        app: Celery,
+        records: TaskRecords,
+        heads: Heads,
+        items: BatchItems,
+    ) -> None:
+        self._client = client
+        self._ttl_ms = int(settings.batch_ttl_s * 1000)
+        self._app = app
+        self._records = records
+        self._heads = heads
+        self._items = items
+        self._pages = Exporter(client, settings)
+        self._script = client.register_script(store.plain_script("batch_end"))
+
+    @staticmethod
+    def is_late(head: Head, now_ms: int) -> bool:
+        """Tell whether a batch's deadline has passed."""
+        return head.deadline_ms is not None and now_ms >= head.deadline_ms
+
+    @staticmethod
+    def verdict(head: Head, counts: Mapping[str, int]) -> tuple[str, str]:
+        """Return the state in which a running batch has ended, and why; '' where it goes on."""
+        failed, most = counts[FAILED], head.terms.max_failures
+        if most is not None and failed > most:
+            return "failed", f"{failed} items failed, and {most} may"
+        if not counts[WAITING] + counts[QUEUED] + counts[RUNNING]:
+            if failed > (most or 0):
+                return "failed", f"{failed} items failed"
+            return "succeeded", ""
+        return "", ""
+
+    def step(self, head: Head, in_hand: int, output: Callable[[], Output]) -> None:
+        """Take a batch that has ended a step further, until nobody need look at it. May be done again after a kill."""
+        if in_hand:
+            self._stop_renders(head)
+            return
+        if self._items.numbers(head.id, QUEUED, RUNNING, most=1):
+            return
+        if self._items.move_all(head.id, (WAITING,), CANCELLED):
+            return
+        if head.folder and head.planned and not self._pages.step(head.id, output):
+            return
+        if head.folder and head.planned and (lines := self._lines(head)):
+            output().rewrite(lines)
+        if head.folder:
+            self._heads.leave_folder(head)
+        self._let_go(head)
+
+    def _stop_renders(self, head: Head) -> None:
+        known = self._items.known(head.id, self._items.numbers(head.id, RUNNING)).values()
+        for task_id in (item.task_id for item in known):
+            state, worker = self._records.cancel(task_id)
+            if state == "running":
+                try:
+                    arguments = {"task_id": task_id, "how": "cancel"}
+                    self._app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
+                except kombu.exceptions.OperationalError:
+                    # The worker looks at the mark by itself.
+                    logger.warning("cancel not delivered", extra={"task_id": task_id})
+
+    def _lines(self, head: Head) -> list[Line]:
+        found: list[Line] = []
+        for start in range(1, head.total + 1, PORTION):
+            numbers = range(start, min(start + PORTION, head.total + 1))
+            known = self._items.known(head.id, numbers).values()
+            found += [item.line for item in known if item.state == DONE and item.line is not None]
+        return found
+
+    def _let_go(self, head: Head) -> None:
+        delivery = store.delivery_key(head.id, head.state)
+        names = [keys.batch_key(head.id), keys.LIVE, store.DELIVERIES, delivery, *keys.part_keys(head.id)]
+        counts = self._items.counts(head.id)
+        fields = {
+            "owner": head.owner,
+            "kind": "batch",
+            "submitted_ms": head.submitted_ms,
+            "started_ms": head.started_ms or "",
+            "finished_ms": head.finished_ms or "",
+            "task_state": head.state,
+            "progress": json.dumps(counts),
+            "name": head.name,
+        }
+        pairs = [item for pair in fields.items() for item in pair]
+        with store.broker_errors():
+            ended = self._script(keys=names, args=(head.id, self._ttl_ms, head.state, store.DELIVERY_TTL_S, *pairs))
+        if ended:
+            extra = {"batch_id": head.id, "owner": head.owner, "state": head.state, "done": counts[DONE]}
+            logger.info("batch ended", extra=extra | {"failed": counts[FAILED]})

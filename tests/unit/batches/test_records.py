@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.batcherrors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
+from graycat.batches.keys import part_keys
+from graycat.batches.records import BatchRecords, keyed_id
+from graycat.errors import BrokerUnavailable
+from graycat.settings import Settings
+from graycat.store import connect
+from tests.unit.batching import TWO, Batching
+from tests.unit.helpers import Valkey, changed
+
+
+@pytest.fixture
+def batches(broker: Valkey) -> BatchRecords:
+    return BatchRecords(broker.client, broker.settings)
+
+
+def test_a_batch_is_there_before_anything_is_planned(batches: BatchRecords) -> None:
+    batch_id, new = batches.submit(TWO, "anna")
+    view = batches.get(batch_id)
+    assert new
+    assert (view["state"], view["total"], view["progress"]["waiting"]) == ("queued", 2, 2)
+    assert batches.items(batch_id) == []
+    assert batches.document(batch_id) == TWO
+
+
+def test_the_same_key_and_spec_are_the_same_batch(batches: BatchRecords) -> None:
+    first, again = batches.submit(TWO, "anna", "night"), batches.submit(TWO, "anna", "night")
+    assert (first[1], again) == (True, (first[0], False))
+    assert first[0] == keyed_id("anna", "night")
+    assert batches.submit(TWO, "bert", "night")[1]
+    with pytest.raises(BatchConflict):
+        batches.submit(TWO | {"count": 2}, "anna", "night")
+
+
+def test_an_unusable_spec_leaves_nothing(batches: BatchRecords, broker: Valkey) -> None:
+    with pytest.raises(InvalidBatch):
+        batches.submit({"name": "x"}, "anna")
+    assert list(broker.client.scan_iter("graycat:batch*")) == []
+
+
+def test_everybody_sees_their_own(batches: BatchRecords) -> None:
+    mine = [batches.submit(TWO | {"name": f"mine {n}"}, "anna")[0] for n in range(3)]
+    other = batches.submit(TWO, "bert")[0]
+    assert [row["id"] for row in batches.list("anna", 2)] == mine[:0:-1]
+    assert [row["id"] for row in batches.list("anna", 2, 2)] == mine[:1]
+    assert len(batches.list()) == 4
+    for look in (batches.get, batches.document, batches.pause, batches.resume, batches.cancel, batches.retry_failed):
+        with pytest.raises(BatchNotFound):
+            look(other, "anna")
+    with pytest.raises(BatchNotFound):
+        batches.items(other, owner="anna")
+
+
+def test_a_batch_that_is_unknown(batches: BatchRecords) -> None:
+    for look in (batches.get, batches.document, batches.items, batches.pause, batches.cancel):
+        with pytest.raises(BatchNotFound):
+            look("nothing")
+
+
+def test_an_owner_has_so_many_at_once(broker: Valkey) -> None:
+    batches = BatchRecords(broker.client, changed(broker.settings, batch_max_live=2))
+    first = batches.submit(TWO, "anna", "k")[0]
+    batches.submit(TWO, "anna")
+    with pytest.raises(TooManyBatches):
+        batches.submit(TWO, "anna")
+    # What is there already is no other.
+    assert batches.submit(TWO, "anna", "k") == (first, False)
+    assert batches.submit(TWO, "bert")[1]
+
+
+def test_states_and_what_may_be_asked_in_them(batches: BatchRecords) -> None:
+    batch_id = batches.submit(TWO, "anna")[0]
+    with pytest.raises(WrongBatchState):
+        batches.resume(batch_id)
+    assert batches.pause(batch_id)["reason"] == "paused by its owner"
+    assert batches.pause(batch_id)["state"] == "paused"
+    assert batches.resume(batch_id)["state"] == "queued"
+    ended = batches.cancel(batch_id)
+    assert (ended["state"], ended["finished_ms"] is not None) == ("cancelled", True)
+    assert batches.cancel(batch_id)["finished_ms"] == ended["finished_ms"]
+    with pytest.raises(WrongBatchState):
+        batches.pause(batch_id)
+    again = batches.retry_failed(batch_id)
+    assert (again["state"], again["finished_ms"], again["reason"]) == ("queued", None, "")
+
+
+def test_what_is_known_of_a_batch_ends_with_its_time_and_its_files_do_not(broker: Valkey, tmp_path: Path) -> None:
+    batching = Batching(broker, tmp_path, batch_ttl_s=1000.0)
+    batch_id = batching.submit()
+    assert broker.client.ttl(f"graycat:batch:{batch_id}") == -1
+    batching.to_the_end(batch_id)
+    names = [f"graycat:batch:{batch_id}", *(name for name in part_keys(batch_id) if broker.client.exists(name))]
+    assert len(names) == 4
+    assert all(0 < broker.client.ttl(name) <= 1000 for name in names)
+    batching.batches.resume(batch_id)
+    assert all(broker.client.ttl(name) == -1 for name in names)
+
+
+def test_what_is_over_and_forgotten_leaves_the_lists(batches: BatchRecords, broker: Valkey) -> None:
+    for _ in range(3):
+        broker.client.delete(f"graycat:batch:{batches.submit(TWO, 'anna')[0]}")
+    kept = batches.submit(TWO, "anna")[0]
+    names = ("graycat:batches", "graycat:batches:of:anna")
+    assert [broker.client.zrange(name, 0, -1) for name in names] == [[kept.encode()]] * 2
+    assert [row["id"] for row in batches.list("anna")] == [kept]
+
+
+def test_items_are_listed_by_number_and_by_state(broker: Valkey, tmp_path: Path) -> None:
+    batching = Batching(broker, tmp_path)
+    batch_id = batching.submit(count=3)
+    batching.steps(3)
+    batching.render()
+    batching.feeder.step()
+    rows = batching.batches.items(batch_id, 1, 3)
+    assert [row["number"] for row in rows] == [2, 3, 4]
+    (done,) = batching.batches.items(batch_id, state="done")
+    assert (done["number"], done["state"], done["attempts"], len(done["sha256"])) == (1, "done", 1, 64)
+    assert batching.batches.item(batch_id, 1) == done
+    assert batching.batches.item(batch_id, 7) is batching.batches.item(batch_id, 0) is None
+    lines: list[Any] = [json.loads(line) for line in batching.batches.lines(batch_id)]
+    assert lines == batching.manifest(batch_id)
+    view = batching.batches.get(batch_id)
+    assert view["gpu_s"] >= 0
+
+
+def test_without_a_broker_it_says_so(no_broker: Settings) -> None:
+    batches = BatchRecords(connect(no_broker), no_broker)
+    for look in (lambda: batches.submit(TWO, "anna"), batches.list, lambda: batches.get("x")):
+        with pytest.raises(BrokerUnavailable):
+            look()

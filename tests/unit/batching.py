@@ -1,0 +1,137 @@
+"""Batches in the unit tests: a feeder that is stepped by hand, and a hand that plays the image engine's worker."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from graycat.artifacts import ArtifactStore, open_artifacts
+from graycat.batches.records import BatchRecords
+from graycat.errors import GraycatError
+from graycat.fleet import Fleet, WorkerStatus
+from graycat.records import Attempt, TaskRecords
+from graycat.settings import Settings
+from graycat.tasks.batchfeeder import Feeder
+from tests.unit.helpers import Valkey, changed
+from tests.unit.workers import celery_app
+
+#: Two images of the smallest kind.
+TWO: dict[str, Any] = {"name": "two", "items": ["a knight", "a thief"], "defaults": {"steps": 2, "width": 64}}
+#: More steps than any test's batch needs to its end.
+MANY_STEPS = 200
+
+
+def picture(text: str) -> bytes:
+    """Return an image that no other text has."""
+    file = BytesIO()
+    Image.new("RGB", (8, 8), "#" + f"{hash(text) & 0xFFFFFF:06x}").save(file, "PNG")
+    return file.getvalue() + text.encode()
+
+
+class Batching:
+    """Everything around one feeder."""
+
+    def __init__(self, broker: Valkey, out: Path, **changes: Any) -> None:
+        self.broker = broker
+        self.out = out
+        self.settings: Settings = changed(broker.settings, batch_dir=str(out), **changes)
+        self.client = broker.client
+        self.records = TaskRecords(self.client, self.settings)
+        self.batches = BatchRecords(self.client, self.settings)
+        self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
+        #: What the engine was asked for: item's request bodies, in order.
+        self.asked: list[dict[str, Any]] = []
+        self.feeder = self.new_feeder()
+        self.engines(1)
+
+    def new_feeder(self) -> Feeder:
+        """Return another control worker's feeder."""
+        return Feeder(self.client, self.settings, celery_app(self.broker.settings.home))
+
+    def engines(self, count: int, **changes: Any) -> None:
+        """Have so many workers of image engines in the fleet."""
+        for number in range(count):
+            status = dict[str, Any](
+                name=f"sd{number}@here",
+                queues=("sd", "sd.batch"),
+                engine="a fake",
+                engine_state="ready",
+                consuming=True,
+                slots=1,
+                busy=0,
+                props="",
+            )
+            Fleet(self.client).report(WorkerStatus(**(status | changes)))
+
+    def submit(self, document: dict[str, Any] | None = None, **changes: Any) -> str:
+        """Submit a batch of the API token ``tests``; return its id."""
+        return self.batches.submit((document or TWO) | changes, "tests")[0]
+
+    def state(self, batch_id: str) -> str:
+        """Return a batch's state."""
+        return str(self.batches.get(batch_id)["state"])
+
+    def progress(self, batch_id: str) -> dict[str, int]:
+        """Return how many of a batch's items are in each state, those that are none left out."""
+        return {state: count for state, count in self.batches.get(batch_id)["progress"].items() if count}
+
+    def steps(self, count: int = 6) -> None:
+        """Have the feeder look some times."""
+        for _ in range(count):
+            self.feeder.step()
+
+    def take(self, queue: str = "sd.batch") -> Attempt | None:
+        """Claim the next task of a queue, as a worker would; None where there is none."""
+        while (message := self.client.rpop(queue)) is not None:
+            claimed = self.records.claim(json.loads(message)["headers"]["id"], "sd0@here")
+            if isinstance(claimed, Attempt):
+                self.asked.append(json.loads(claimed.body))
+                return claimed
+        return None
+
+    def finish(self, attempt: Attempt, data: bytes = b"") -> None:
+        """End an attempt as its worker would whose engine has made an image."""
+        body = json.loads(attempt.body)
+        image = data or picture(f"{body['prompt']} {body['seed']}")
+        self.artifacts.put(attempt.task_id, 0, image, "image/png", attempt.owner)
+        info = {"seed": body["seed"], "sd_model_name": "fake", "sd_model_hash": "abc", "sampler_name": "Euler"}
+        answer = {"images": [{"artifact": 0}], "parameters": {}, "info": json.dumps(info)}
+        assert self.records.succeed(attempt, 200, json.dumps(answer).encode())
+
+    def fail(self, attempt: Attempt, error: GraycatError) -> None:
+        """End an attempt as its worker would whose engine has failed."""
+        assert self.records.fail(attempt, error)
+
+    def render(self) -> bool:
+        """Play the worker for one task; False where none waits."""
+        attempt = self.take()
+        if attempt is not None:
+            self.finish(attempt)
+        return attempt is not None
+
+    def to_the_end(self, batch_id: str) -> str:
+        """Feed and render until a batch has ended and the feeder has let go of it; return its state."""
+        for _ in range(MANY_STEPS):
+            self.engines(1)
+            self.feeder.step()
+            self.render()
+            if self.client.zscore("graycat:batches:live", batch_id) is None:
+                return self.state(batch_id)
+        raise AssertionError(f"not at its end: {self.batches.get(batch_id)}")
+
+    def folder(self, batch_id: str) -> Path:
+        """Return where a batch writes."""
+        return self.out / str(self.batches.get(batch_id)["folder"])
+
+    def files(self, batch_id: str) -> list[Path]:
+        """Return a batch's images."""
+        return sorted(self.folder(batch_id).glob("*.png"))
+
+    def manifest(self, batch_id: str) -> list[dict[str, Any]]:
+        """Return the lines of a batch's manifest as the file has them."""
+        text = (self.folder(batch_id) / "manifest.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,97 @@
+"""The client's batches, on the web application behind a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from graycat.batches.output import Outputs
+from graycat.client import Client
+from graycat.client import batches as module
+from graycat.client.batches import Batch, inside
+from graycat.client.errors import ApiError, DamagedImage, InvalidArgument, UnexpectedReply
+from tests.unit.batching import TWO, Batching
+from tests.unit.helpers import SECRET, Valkey
+
+
+@pytest.fixture
+def batching(broker: Valkey, tmp_path: Path, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Batching:
+    found = Batching(broker, tmp_path / "out")
+    monkeypatch.setattr(shared_app.extensions["graycat"], "outputs", Outputs(found.settings))
+    return found
+
+
+@pytest.fixture
+def client(live, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+    with Client(live.url, SECRET, patience_s=5) as client:
+        yield client
+
+
+def test_a_batch_from_its_spec_to_its_files(client: Client, batching: Batching, tmp_path: Path) -> None:
+    batch = client.batches.submit(TWO, "key")
+    assert client.batches.submit(TWO, "key").id == batch.id
+    assert (batch.state, batch.done) == ("queued", False)
+    batching.to_the_end(batch.id)
+    seen: list[Batch] = []
+    assert batch.wait(seen.append).done
+    assert len(seen) == 1
+    assert [item["number"] for item in batch.items()] == [1, 2]
+    assert list(batch.items("failed")) == []
+    assert batch.export(tmp_path / "here") == (2, 2)
+    assert sorted(path.name for path in (tmp_path / "here").glob("*.png")) == [p.name for p in batching.files(batch.id)]
+    (tmp_path / "here" / batch.manifest()[0]["file"]).write_bytes(b"damaged")
+    assert batch.export(tmp_path / "here") == (1, 2)
+
+
+def test_a_submit_whose_answer_was_lost_counts_once(client: Client, live, batching: Batching) -> None:
+    live.cuts = [0]
+    client.batches.submit(TWO, "key")
+    assert len(live.asked("POST", "/batches")) == 2
+    assert len(list(client.batches.all())) == 1
+
+
+def test_the_verbs(client: Client, batching: Batching) -> None:
+    batch = client.batches.submit(TWO, "key")
+    assert batch.pause().state == "paused"
+    assert batch.resume().state == "queued"
+    assert batch.cancel().state == "cancelled"
+    assert batch.retry_failed().state == client.batches.get(batch.id).state == "queued"
+
+
+def test_pages_are_read_to_their_end(client: Client, batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    ids = [client.batches.submit(TWO, f"key-{n}").id for n in range(4)]
+    assert [batch.id for batch in client.batches.all()] == ids[::-1]
+
+
+def test_a_forecast_makes_nothing(client: Client, batching: Batching) -> None:
+    assert client.batches.forecast(TWO)["total"] == 2
+    assert list(client.batches.all()) == []
+
+
+def test_what_is_refused_says_why(client: Client, batching: Batching) -> None:
+    with pytest.raises(ApiError, match="name: is required") as caught:
+        client.batches.submit({"items": ["a"]}, "key")
+    assert caught.value.type == "invalid_batch"
+    for spec in ({"name": object()}, {"name": float("nan")}):
+        with pytest.raises(InvalidArgument):
+            client.batches.submit(spec, "key")
+    with pytest.raises(InvalidArgument):
+        client.batches.get("../tokens")
+
+
+def test_an_image_that_arrives_otherwise_is_no_image(client: Client, batching: Batching) -> None:
+    batch = client.batches.submit(TWO, "key")
+    batching.to_the_end(batch.id)
+    with pytest.raises(DamagedImage):
+        batch.image(1, "0" * 64)
+
+
+@pytest.mark.parametrize("file", ["../x", "/etc/passwd", "", ".ssh/x", "a\\b", "a/../../b"])
+def test_a_manifest_leads_nowhere_else(file: str) -> None:
+    with pytest.raises(UnexpectedReply):
+        inside(file)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from graycat.batches.output import Outputs
+from graycat.credentials import Credentials
+from graycat.mintedtokens import Grant
+from graycat.web import create_app
+from tests.unit.batching import TWO, Batching
+from tests.unit.conftest import KEPT
+from tests.unit.helpers import BEARER, Valkey
+
+
+@pytest.fixture
+def batching(broker: Valkey, tmp_path: Path) -> Batching:
+    return Batching(broker, tmp_path / "out")
+
+
+@pytest.fixture
+def made(batching: Batching) -> str:
+    """Return the id of a batch that has ended."""
+    batch_id = batching.submit()
+    batching.to_the_end(batch_id)
+    return batch_id
+
+
+@pytest.fixture
+def reader(batching: Batching, monkeypatch: pytest.MonkeyPatch, shared_app: Flask) -> None:
+    """Have the web process look where the control worker writes."""
+    monkeypatch.setattr(shared_app.extensions["graycat"], "outputs", Outputs(batching.settings))
+
+
+def test_a_batch_is_accepted_with_its_address(web) -> None:
+    accepted = web.post("/batches", json=TWO)
+    assert accepted.status_code == 201
+    found = web.get(accepted.headers["Location"]).json
+    assert (found["state"], found["total"], found["owner"]) == ("queued", 2, "tests")
+    assert web.get("/batches").json == {"batches": [found], "next_offset": None}
+    assert web.get(f"{found['links']['self']}/spec").json == TWO
+    assert web.get(found["links"]["items"]).json == {"items": [], "next_offset": None}
+
+
+def test_the_same_key_is_the_same_batch(web) -> None:
+    key = {"Idempotency-Key": "night-2026-11-25"}
+    first, again = (web.post("/batches", json=TWO, headers=key) for _ in range(2))
+    assert (first.status_code, again.status_code, first.json["id"]) == (201, 200, again.json["id"])
+    other = web.post("/batches", json=TWO | {"count": 2}, headers=key)
+    assert (other.status_code, other.json["error"]["type"]) == (409, "batch_conflict")
+    bad = web.post("/batches", json=TWO, headers={"Idempotency-Key": "a b"})
+    assert bad.status_code == 400
+
+
+def test_a_dry_run_makes_nothing(web, broker: Valkey) -> None:
+    told = web.post("/batches?dry_run=true", json=TWO | {"count": 30}).json
+    assert (told["total"], told["gpu_s"], len(told["items"])) == (60, None, 20)
+    assert told["items"][0] == {"number": 1, "file": "01-random-a-knight", "prompt": "a knight", "seed": None}
+    assert list(broker.client.scan_iter("graycat:batch*")) == []
+
+
+def test_a_dry_run_tells_how_long_it_would_take(web, batching: Batching, made: str) -> None:
+    batching.client.hset("graycat:batches:speeds", "sd", 1000)
+    defaults = {"width": 1000, "height": 1000, "steps": 10}
+    told = web.post(
+        "/batches?dry_run=1", json={"name": "x", "prompts": {"ask": "y", "count": 6}, "defaults": defaults}
+    ).json
+    assert (told["gpu_s"], told["engines"], told["eta_s"], told["prompts"]) == (60.0, 1, 60.0, 6)
+
+
+def test_every_problem_is_told_at_once(web) -> None:
+    refused = web.post("/batches", json={"items": [{"prompt": "a", "steps": 9999}], "window": "x"})
+    assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
+    paths = {problem["path"] for problem in refused.json["error"]["problems"]}
+    assert paths == {"name", "items[0].steps", "window"}
+
+
+@pytest.mark.parametrize("body", ["[]", "x", "", '{"name": NaN}', '{"name": ' + "[" * 5000 + "]" * 5000 + "}"])
+def test_what_is_no_spec_is_refused(web, body: str) -> None:
+    assert web.post("/batches", data=body).status_code == 400
+
+
+def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.web.Extension.catalogs", lambda _: {"sd@a": {"sd-models": [{"title": "one"}]}})
+    override = {"override_settings": {"sd_model_checkpoint": "two"}}
+    refused = web.post("/batches", json=TWO | {"defaults": override})
+    assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
+
+
+def test_the_verbs(web) -> None:
+    path = web.post("/batches", json=TWO).headers["Location"]
+    assert web.post(f"{path}/pause").json["state"] == "paused"
+    assert web.post(f"{path}/resume").json["state"] == "queued"
+    wrong = web.post(f"{path}/resume")
+    assert (wrong.status_code, wrong.json["error"]["type"]) == (409, "wrong_batch_state")
+    assert web.post(f"{path}/cancel").json["state"] == web.delete(path).json["state"] == "cancelled"
+    assert web.post(f"{path}/retry-failed").json["state"] == "queued"
+
+
+def test_what_was_made_is_fetched(web, reader: None, batching: Batching, made: str) -> None:
+    path = f"/batches/{made}"
+    rows = web.get(f"{path}/items?state=done").json["items"]
+    image = web.get(rows[1]["links"]["image"])
+    assert (image.status_code, image.content_type) == (200, "image/png")
+    assert image.data == batching.files(made)[1].read_bytes()
+    assert image.headers["ETag"] == f'"{rows[1]["sha256"]}"'
+    unchanged = web.get(rows[1]["links"]["image"], headers={"If-None-Match": image.headers["ETag"]})
+    assert unchanged.status_code == 304
+    lines = web.get(f"{path}/manifest")
+    assert [json.loads(line) for line in lines.text.splitlines()] == batching.manifest(made)
+    for missing in (f"{path}/items/0/image", f"{path}/items/3/image"):
+        assert web.get(missing).json["error"]["type"] == "batch_item_not_found"
+    batching.files(made)[0].unlink()
+    assert web.get(f"{path}/items/1/image").status_code == 404
+
+
+def test_pages(web, made: str) -> None:
+    for path in ("/batches", f"/batches/{made}/items"):
+        page = web.get(f"{path}?limit=1").json
+        assert page["next_offset"] == 1
+        for wrong in ("limit=0", "limit=x", "offset=-1", "limit=99999", "offset=99999999999"):
+            assert web.get(f"{path}?{wrong}").status_code == 400
+    assert web.get(f"/batches/{made}/items?state=odd").status_code == 400
+
+
+def test_a_batch_is_its_owner_s_alone(web, batching: Batching) -> None:
+    other = batching.batches.submit(TWO, "somebody")[0]
+    calls: list[tuple[str, str]] = [
+        ("GET", ""),
+        ("GET", "/spec"),
+        ("GET", "/items"),
+        ("GET", "/manifest"),
+        ("DELETE", ""),
+    ]
+    calls += [("POST", f"/{verb}") for verb in ("pause", "resume", "cancel", "retry-failed")]
+    for method, path in [*calls, ("GET", "/items/1/image")]:
+        refused = web.open(f"/batches/{other}{path}", method=method)
+        assert (refused.status_code, refused.json["error"]["type"]) == (404, "batch_not_found"), path
+    assert web.get("/batches").json["batches"] == []
+
+
+@pytest.mark.parametrize(("scopes", "allowed"), [({"sd"}, 403), ({"batch"}, 403), ({"sd", "batch"}, 201)])
+def test_batches_need_their_scopes(broker: Valkey, scopes: set[str], allowed: int) -> None:
+    KEPT.append(create_app(broker.settings))
+    secret, _ = Credentials.from_settings(broker.settings, broker.client).mint(Grant("x", frozenset(scopes)))
+    client = KEPT[-1].test_client()
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert client.post("/batches", json=TWO, headers=headers).status_code == allowed
+    asking: dict[str, Any] = {"name": "x", "prompts": {"ask": "y", "count": 1}}
+    assert client.post("/batches", json=asking, headers=headers).status_code == 403
+    assert client.post("/batches", json=TWO, headers=BEARER).status_code == 201
+
+
+def test_without_a_broker_it_says_so(web_without_broker) -> None:
+    for answer in (web_without_broker.post("/batches", json=TWO), web_without_broker.get("/batches")):
+        assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")
