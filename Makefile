@@ -8,7 +8,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports bench format lock clean
+.PHONY: help run test check lint types imports bench exporter format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -17,7 +17,7 @@ run: $(RUN_READY) ## Run everything on this machine: broker, web, worker, engine
 	@exec $(BIN)/graycat up $(ARGS)
 
 test: $(DEV_READY) ## Run the whole test suite
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: lint types imports test ## What CI runs
 
@@ -34,6 +34,8 @@ imports: $(DEV_READY) ## Check who imports whom
 bench: $(DEV_READY) ## Measure against the bare engine; writes docs/performance.md
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
+exporter: .venv-exporter/.ready ## Install the Celery exporter in an environment of its own
+
 format: $(DEV_READY) ## Repair style and format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
@@ -47,8 +49,14 @@ lock: ## Pin the newest release of every dependency in constraints.txt
 	cp "$$tmp/constraints" constraints.txt
 
 clean: ## Remove what make made; var/ stays
-	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-exporter build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find celeryconfig.py graycat tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv-exporter/.ready: monitoring/celery-exporter.txt
+	$(require_python)
+	@$(PYTHON) -m venv --clear .venv-exporter
+	@.venv-exporter/bin/python -m pip install -q --disable-pip-version-check -r monitoring/celery-exporter.txt
+	@touch $@
 
 define require_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

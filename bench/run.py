@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import batches, fairness, images, load, polling
+from bench import batches, fairness, images, load, polling, scrapes
 from bench.engine_ratio import Target, compare
 from bench.fake import fake_engine
 from tests.stack import ROOT, Stack, running
@@ -19,8 +19,7 @@ MARK = "<!-- below this line: written by make bench -->"
 #: The limits that graycat sets itself; differences in ms, ratios without a unit.
 GOALS = {"tok": 4.0, "ttft": 6.0, "tps@1": 0.97, "tps@4": 0.97}
 #: What is measured with an engine that answers at once.
-ROWS = {"fairness": fairness.row, "batches": batches.row}
-AT_ONCE = ("calls", "streams", "polling", *ROWS)
+AT_ONCE = ("calls", "streams", "polling", "fairness", "scrapes", "batches")
 
 
 def against_the_engine(home: Path, rounds: int) -> list[str]:
@@ -110,9 +109,13 @@ def main() -> None:
             lines.append(calls(Path(folder) / "calls", options.seconds))
         if options.only in (None, "streams"):
             lines.append(streams(Path(folder) / "streams", options.streams, tokens=12))
-        if options.only in (None, "polling"):
-            lines.append(polling.row(Path(folder) / "polling", options.seconds))
-        lines += [row(Path(folder) / name) for name, row in ROWS.items() if options.only in (None, name)]
+        rows = {
+            "polling": lambda home: polling.row(home, options.seconds),
+            "fairness": fairness.row,
+            "scrapes": lambda home: scrapes.row(home, options.seconds),
+            "batches": batches.row,
+        }
+        lines += [row(Path(folder) / name) for name, row in rows.items() if options.only in (None, name)]
     sys.stdout.write("\n".join(lines) + "\n")
     if options.only is None:
         kept = REPORT.read_text().partition(MARK)[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import celeryconfig
-from graycat import store
+from graycat import store, taskids
 from graycat.errors import SettingsError
 
 #: A name of a box goes into patterns and addresses as it is.
@@ -21,8 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 COMMANDS = (
     *("ping", "hello", "select", "client|setinfo", "client|setname", "time"),
     *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
-    *("get", "set", "setrange", "incr", "decr", "exists", "del", "expire", "pexpire"),
-    *("hget", "hmget", "hgetall", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
+    *("get", "mget", "set", "setrange", "incr", "incrby", "decr", "exists", "del", "expire", "pexpire", "persist"),
+    *("hget", "hmget", "hgetall", "hkeys", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
     *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen"),
     *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
     *("zrangebyscore", "zremrangebyscore"),
@@ -30,12 +30,18 @@ COMMANDS = (
 )
 #: Keys that every kind of worker uses; those of the hot path first, as the broker looks for one that fits.
 SHARED = (
-    *("~{p}task:*", "~{p}events:*", "~{p}live*", "~{p}turns", "~{p}means", "%R~{p}paused", "%W~{p}fleet"),
-    # What a task's end leaves for its webhook; only the control worker reads it.
-    *("%W~{p}deliveries", "%W~{p}delivery:*"),
+    *("~{p}live*", "~{p}turns", "~{p}means", "%R~{p}paused", "%W~{p}fleet", "%W~{p}deliveries"),
+    # For operators, where it failed.
+    "%W~{p}failures",
     # Where it answers remote control; the operator's own list is in the bindings.
     *("%R~_kombu.binding.reply.celery.pidbox", "%W~*.reply.celery.pidbox"),
     *("~_kombu.binding.celery.pidbox", "~_kombu.binding_permanent.celery.pidbox", "~_kombu.binding_deadlines"),
+)
+#: Keys of the tasks of one family of kinds: their ids begin with digits of its own.
+OF_FAMILY = (
+    *("~{p}task:{ids}", "~{p}events:{ids}"),
+    # What a task's end leaves for its webhook; only the control worker reads it.
+    "%W~{p}delivery:{ids}",
 )
 #: Keys of one kind of worker.
 OF_KIND = ("~unacked:{kind}", "~unacked_index:{kind}", "~unacked_mutex:{kind}", "~{p}sweeping:{kind}")
@@ -48,10 +54,12 @@ OF_QUEUE = (
 OF_WORKER = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox")
 #: What only one kind of worker uses.
 MORE = {
-    "sd": ("%W~{p}preview:*", "~{p}artifacts:*", "%W~{p}artifact:*"),
+    "sd": tuple(f"{kind}:{taskids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
     "control": (
         *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
-        *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
+        # Batches: their records, what engines have and are doing, and the images until they are files.
+        *("~sd.batch", "~sd.batch:*", "~llm.batch", "~llm.batch:*", "~{p}batch*", "~{p}fleet"),
+        *("%R~{p}worker:*", "%R~{p}catalog:*", "~{p}artifacts:*", "~{p}artifact:*"),
     ),
 }
 #: What the control worker does with the queues of others: it puts back what was lost.
@@ -69,6 +77,7 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
         raise SettingsError(f"{box!r} is no name for a box: 1 to 64 letters, digits, '.', '_' and '-'")
     names = [f"{kind}@{box}{gpu}" for kind in kinds for gpu in ("", "-gpu*")]
     keys = [
+        *_filled(OF_FAMILY, "ids", _ids(kinds)),
         *SHARED,
         *_filled(OF_KIND, "kind", kinds),
         *(pattern for kind in kinds for pattern in _of_queues(OF_QUEUE, kind)),
@@ -93,6 +102,14 @@ def setuser(user: str, password: str, rules: Iterable[str], *, hashed: bool = Fa
 
 def _filled(patterns: Iterable[str], field: str, values: Iterable[str]) -> list[str]:
     return [pattern.replace(f"{{{field}}}", value) for value in values for pattern in patterns]
+
+
+def _ids(kinds: Sequence[str]) -> list[str]:
+    """Return the patterns of the ids of tasks that workers of some kinds run; the control worker sweeps for all."""
+    if "control" in kinds:
+        return ["*"]
+    families = dict.fromkeys(taskids.family(celeryconfig.WORKERS[kind][0]) for kind in kinds)
+    return [taskids.PATTERNS[family] for family in families]
 
 
 def _of_queues(patterns: Iterable[str], kind: str) -> list[str]:

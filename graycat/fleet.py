@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -107,11 +107,20 @@ class Fleet:
             rows = self._client.zrange(store.FLEET, 0, -1, withscores=True)
             names = {name.decode(): seen_at for name, seen_at in rows}
             reports = self._client.mget([store.worker_key(name) for name in names]) if names else []
-            silent = [name for name, report in zip(names, reports, strict=True) if report is None]
-            if gone := [name for name in silent if time.time() - names[name] > MISSED_FOR_S]:
+            alive, missed = present(names, reports)
+            if gone := names.keys() - {worker.name for worker in alive} - set(missed):
                 self._client.zrem(store.FLEET, *gone)
-        alive = sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
-        return alive, sorted(set(silent) - set(gone))
+        return alive, missed
+
+
+def present(names: Mapping[str, float], reports: Sequence[bytes | None]) -> tuple[list[WorkerStatus], list[str]]:
+    """Return the workers that are alive, and the names of those that are missed.
+
+    ``names``: those known, with when each was last seen; ``reports``: theirs in that order, None where it has lapsed.
+    """
+    alive = sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
+    silent = [name for name, report in zip(names, reports, strict=True) if report is None]
+    return alive, sorted(name for name in silent if time.time() - names[name] <= MISSED_FOR_S)
 
 
 def _read(report: bytes) -> WorkerStatus:

@@ -21,6 +21,11 @@ class RecordReader:
             fields = self._client.hgetall(store.record_key(task_id))
         return {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
 
+    def exists(self, task_id: str) -> bool:
+        """Tell whether there is a task of this id."""
+        with store.broker_errors():
+            return bool(self._client.exists(store.record_key(task_id)))
+
     def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
         """Return a task's events behind the one with the id ``after``, oldest first."""
         with store.broker_errors():

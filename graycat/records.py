@@ -12,27 +12,15 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from graycat import events, store
+from graycat import events, store, taskids
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.lanes import Command, Scripts
 from graycat.recordreader import RecordReader
 from graycat.settings import Settings
 
 SCRIPTS = (
-    "create",
-    "claim",
-    "publish",
-    "finish",
-    "release",
-    "cancel",
-    "expire",
-    "renew",
-    "progress",
-    "place",
-    "listen",
-    "unstick",
-    "withdraw",
-    "depths",
+    *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
+    *("renew", "progress", "place", "listen", "unstick", "withdraw", "depths"),
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -140,6 +128,9 @@ class TaskRecords(RecordReader):
 
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
+        if not taskids.is_of(task.id, task.kind):
+            # No worker with a user of its own for the broker could touch it.
+            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.taskids makes them")
         s = self._settings
         queue_ttl_s = task.queue_ttl_s if task.queue_ttl_s is not None else s.queue_ttl_s
         exec_timeout_s = task.exec_timeout_s if task.exec_timeout_s is not None else s.exec_timeout_s
@@ -272,7 +263,9 @@ class TaskRecords(RecordReader):
 
     def unstick(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
-        return int(self._run("unstick", "", *queues))
+        names = list(queues)
+        # It is about no task, but a script's keys are looked at before it runs.
+        return int(self._run("unstick", taskids.of_nobody(names[0]), *names))
 
     def depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
         """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.

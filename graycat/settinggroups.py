@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +69,9 @@ class MonitoringSettings:
     flower_host: str = "127.0.0.1"
     flower_password: str = field(default="", repr=False)
 
-    #: Whether ``graycat up`` runs the Celery exporter, and where that listens.
+    #: Whether ``graycat up`` runs the Celery exporter, and the Python of the environment that it is installed in.
     exporter: bool = False
-    exporter_host: str = "127.0.0.1"
+    exporter_python: Path = Path(".venv-exporter/bin/python")
 
 
 @dataclass(frozen=True, kw_only=True)

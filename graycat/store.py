@@ -29,6 +29,8 @@ DELIVERY_TTL_S = 25 * 3600
 PAUSED_QUEUES = PREFIX + "paused"
 #: Queues in which owners wait for their turns.
 TURNS = PREFIX + "turns"
+#: The newest failures of tasks (stream), a week long.
+FAILURES = PREFIX + "failures"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 #: Minted API tokens by their prefixes, and when each was last used.

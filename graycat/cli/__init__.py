@@ -15,8 +15,21 @@ class LazyGroup(click.Group):
     """Imports a command when it is run: ``web`` must import nothing before gevent has patched the standard library."""
 
     NAMES = (
-        *("acl", "batch", "broker", "engine", "flower", "logs", "models", "queue"),
-        *("task", "tokens", "up", "web", "worker"),
+        "acl",
+        "batch",
+        "broker",
+        "engine",
+        "exporter",
+        "flower",
+        "logs",
+        "models",
+        "queue",
+        "status",
+        "task",
+        "tokens",
+        "up",
+        "web",
+        "worker",
     )
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -26,7 +26,7 @@ def ports(settings: Settings, processes: Mapping[str, str]) -> list[tuple[str, i
     if FLOWER in commands:
         needed.append(("flower_port", settings.flower_port, settings.flower_host))
     if EXPORTER in commands:
-        needed.append(("exporter_port", settings.exporter_port, settings.exporter_host))
+        needed.append(("exporter_port", settings.exporter_port, "127.0.0.1"))
     for words in (command.split() for command in commands):
         if words[:2] == ["graycat", "worker"]:
             gpu = int(words[words.index("--gpu") + 1]) if "--gpu" in words else None

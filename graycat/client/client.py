@@ -101,6 +101,10 @@ class Client:
             if not cursor:
                 return
 
+    def status(self) -> dict[str, Any]:
+        """Return how the server and its fleet are doing, for an API token with the scope ``metrics`` or ``admin``."""
+        return object_in(self._caller.call("GET", "/status"))
+
 
 def _listed(value: str | Iterable[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)

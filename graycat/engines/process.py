@@ -86,9 +86,13 @@ class ChildProcess:
         try:
             if self._output.stat().st_size <= OUTPUT_BYTES:
                 return
-            shutil.copyfile(self._output, rotated(self._output))
+            aside = rotated(self._output)
+            part = aside.with_name(f"{aside.name}.part")
+            shutil.copyfile(self._output, part)
             # It was opened for appending, so the next line comes at the new end.
             os.truncate(self._output, 0)
+            # Last: whoever follows goes on in this file when it has its name.
+            part.replace(aside)
         except OSError as error:
             logger.warning("engine output cannot be rotated", extra={"reason": error})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graycat import store
 
@@ -26,18 +28,32 @@ class Census:
         self._client = client
         self._cursor = 0
         self._counted = {EVENTS: 0, ARTIFACTS: 0}
+        self._asked: list[bytes] = []
         self._last: Held | None = None
 
     def step(self) -> Held:
         """Look at some more keys; return what there is, as far as it is known. Raises BrokerUnavailable."""
-        with store.broker_errors():
-            self._cursor, keys = self._client.scan(self._cursor, match=f"{store.PREFIX}[ea]*", count=KEYS_A_STEP)
-            mine = [(key, kind) for key in keys for kind in self._counted if key.startswith(kind)]
-            with self._client.pipeline(transaction=False) as pipe:
-                for key, _ in mine:
-                    pipe.memory_usage(key)
-                sizes = pipe.execute() if mine else []
-        for (_, kind), size in zip(mine, sizes, strict=True):
+        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            self.ask(pipe)
+            (found,) = pipe.execute()
+            self.weigh(pipe, found)
+            return self.count(pipe.execute())
+
+    def ask(self, pipe: Any) -> None:
+        """Have a pipeline ask for some more keys; its answer is for ``weigh``."""
+        pipe.scan(self._cursor, match=f"{store.PREFIX}[ea]*", count=KEYS_A_STEP)
+
+    def weigh(self, pipe: Any, found: tuple[int, list[bytes]]) -> None:
+        """Have a pipeline ask how large those are that count; its answers are for ``count``."""
+        self._cursor, keys = found
+        self._asked = [kind for key in keys for kind in self._counted if key.startswith(kind)]
+        for key in keys:
+            if key.startswith(tuple(self._counted)):
+                pipe.memory_usage(key)
+
+    def count(self, sizes: Sequence[int | None]) -> Held:
+        """Add them up; return what there is, as far as it is known."""
+        for kind, size in zip(self._asked, sizes, strict=True):
             # None where it has ended meanwhile.
             self._counted[kind] += size or 0
         now = Held(self._counted[EVENTS], self._counted[ARTIFACTS])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -15,6 +17,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from graycat.errors import SettingsError
+from graycat.secretfiles import kept
 from graycat.settings import Settings, variable
 
 #: How far behind GRAYCAT_METRICS_PORT a worker's port lies: its kind's place, and the index of its GPU.
@@ -54,6 +57,16 @@ def port_of(settings: Settings, kind: str, gpu: int | None) -> int:
         told = f"the metrics of GPU {gpu} have no port, a kind has {GPUS_A_KIND}"
         raise SettingsError(f"{told}: set {variable('metrics_port')}=0 for this worker")
     return settings.metrics_port + PLACES[kind] + (gpu or 0)
+
+
+def token_of(settings: Settings) -> str:
+    """Return what a scraper of the web server sends; without a token in the settings one is made, and kept."""
+    return settings.metrics_token or kept(token_file(settings), lambda: secrets.token_urlsafe(32))
+
+
+def token_file(settings: Settings) -> Path:
+    """Return where the token is kept that was made."""
+    return settings.home / "metrics-token"
 
 
 class Endpoint:

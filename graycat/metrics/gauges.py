@@ -10,7 +10,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.metrics.look import Look
 
 #: What an engine may be; a worker without one is ready.
-STATES = ("stopped", "downloading", "loading", "ready")
+STATES = ("stopped", "downloading", "loading", "ready", "stuck")
 
 QUEUES = {
     "graycat_queue_depth": "Tasks that wait in a queue, those of single models and workers with it.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import celeryconfig
 from graycat import store
-from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.fleet import WorkerStatus, present, serving
 from graycat.metrics.census import Census, Held
 from graycat.records import TaskRecords
 from graycat.settings import Settings
@@ -17,6 +18,8 @@ from graycat.tasks.signatures import CONTROL, SD, model_queue, worker_queue
 TIMEOUT_S = 1.0
 #: Seconds that a look is good for, however many ask.
 FRESH_S = 0.5
+#: Failures that are shown.
+FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,31 @@ class QueueLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """How a task failed or expired; ``type`` is the error's, '' where an engine's own error has none."""
+
+    at_ms: int
+    task_id: str
+    kind: str
+    worker: str
+    state: str
+    status: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen. ``missed``: workers that fell silent; ``deliveries``: what webhooks are still to be told."""
+    """What was seen. ``missed``: workers that fell silent; ``deliveries``: what webhooks are still to be told.
+
+    ``failures``: the newest first.
+    """
 
     queues: dict[str, QueueLook]
     workers: list[WorkerStatus]
     missed: list[str]
     deliveries: int
     held: Held
+    failures: list[Failure] = field(default_factory=list)
 
 
 class Observer:
@@ -45,37 +65,68 @@ class Observer:
 
     def __init__(self, settings: Settings) -> None:
         self._client = store.connect(settings, timeout_s=TIMEOUT_S)
-        self._fleet = Fleet(self._client)
+        self._looking = threading.Lock()
         self._records = TaskRecords(self._client, settings)
         self._census = Census(self._client)
         self._seen: tuple[float, Look] | None = None
 
     def look(self) -> Look:
         """Return what is seen now, or was half a second ago. Raises BrokerUnavailable."""
-        now = time.monotonic()
-        if self._seen is None or now - self._seen[0] >= FRESH_S:
-            self._seen = now, self._look()
-        return self._seen[1]
+        with self._looking:
+            now = time.monotonic()
+            if self._seen is None or now - self._seen[0] >= FRESH_S:
+                self._seen = now, self._look()
+            return self._seen[1]
 
     def _look(self) -> Look:
-        workers, missed = self._fleet.roll_call()
-        paused = self._fleet.paused_queues()
+        """Look, in three round trips: a busy web process has each of them wait for its turn."""
         with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.zrange(store.FLEET, 0, -1, withscores=True)
+            pipe.smembers(store.PAUSED_QUEUES)
+            pipe.smembers(store.TURNS)
+            pipe.time()
             pipe.zcard(store.DELIVERIES)
             pipe.zrange(store.DELIVERIES, 0, 0, withscores=True)
-            pipe.time()
-            pipe.smembers(store.TURNS)
-            deliveries, first, (seconds, micros), turns = pipe.execute()
-        late_s = max(seconds + micros / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
+            pipe.xrevrange(store.FAILURES, count=FAILURES)
+            self._census.ask(pipe)
+            names, paused, turns, clock, deliveries, first, failures, keys = pipe.execute()
+            seen_at = {name.decode(): at for name, at in names}
+            # No worker is called so; a command without a key would be an error.
+            pipe.mget([store.worker_key(name) for name in seen_at] or [store.worker_key("")])
+            self._census.weigh(pipe, keys)
+            reports, *sizes = pipe.execute()
+        workers, missed = present(seen_at, reports if seen_at else ())
         depths = self._records.depths(_names(workers, {name.decode() for name in turns}))
-        queues = {}
-        for queue in celeryconfig.QUEUES:
-            mine = [depth for name, depth in depths.items() if name.partition(":")[0] == queue]
-            # What lies in the control queue has no record; what it is late with tells as much.
-            oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
-            depth, consumers = sum(n for n, _ in mine), len(serving(workers, queue))
-            queues[queue] = QueueLook(depth, oldest, consumers, queue in paused)
-        return Look(queues, workers, missed, deliveries, self._census.step())
+        late_s = max(clock[0] + clock[1] / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
+        queues = _queues(workers, depths, {name.decode() for name in paused}, late_s)
+        return Look(queues, workers, missed, deliveries, self._census.count(sizes), list(map(_failure, failures)))
+
+
+def _queues(
+    workers: list[WorkerStatus], depths: dict[str, tuple[int, float | None]], paused: set[str], late_s: float
+) -> dict[str, QueueLook]:
+    """Return what is seen of the queues; ``late_s``: how late the first delivery is."""
+    queues = {}
+    for queue in celeryconfig.QUEUES:
+        mine = [depth for name, depth in depths.items() if name.partition(":")[0] == queue]
+        # What lies in the control queue has no record; what it is late with tells as much.
+        oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
+        depth, consumers = sum(n for n, _ in mine), len(serving(workers, queue))
+        queues[queue] = QueueLook(depth, oldest, consumers, queue in paused)
+    return queues
+
+
+def _failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
+    at, fields = entry[0].decode(), {name.decode(): value.decode() for name, value in entry[1].items()}
+    return Failure(
+        at_ms=int(at.partition("-")[0]),
+        task_id=fields["task"],
+        kind=fields["kind"],
+        worker=fields["worker"],
+        state=fields["state"],
+        status=int(fields["status"]),
+        type=fields["type"],
+    )
 
 
 def _names(workers: list[WorkerStatus], turns: set[str]) -> list[str]:

@@ -115,6 +115,17 @@ local function pass_turn(queue, owner)
   end
 end
 
+-- For operators: the newest failures, without a word of what was asked and answered.
+local function note_failure(state, status, data)
+  local failures = prefix .. 'failures'
+  local r = redis.call('HMGET', record, 'kind', 'worker')
+  -- Inside of a text the quotes would be escaped.
+  local kind_of_error = string.match(data, '"type"%s*:%s*"([%w_]+)"') or ''
+  redis.call('XADD', failures, 'MAXLEN', '~', 100, '*', 'task', task_id, 'kind', r[1] or '', 'worker', r[2] or '',
+    'state', state, 'status', status, 'type', string.sub(kind_of_error, 1, 64))
+  redis.call('PEXPIRE', failures, 7 * 24 * 3600 * 1000)
+end
+
 -- Write the terminal state, once: callers have checked that there is none yet.
 local function conclude(state, status, kind, data)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
@@ -128,6 +139,7 @@ local function conclude(state, status, kind, data)
   -- The body may be megabytes; where nobody may try the task again, nobody reads it.
   if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
+  if state == 'failed' or state == 'expired' then note_failure(state, status, data) end
   tell(keep[7], state)
   redis.call('ZREM', live, task_id)
   for _, key in ipairs(owned_by(keep[4])) do redis.call('ZREM', key, task_id) end

@@ -48,6 +48,9 @@ class Duties:
                     duty()
                 except BrokerUnavailable:
                     logger.warning("broker unavailable", extra={"duty": duty.__name__})
+                except Exception:
+                    # Leases are renewed by this thread: a defect in one duty must not end the others.
+                    logger.exception("duty failed", extra={"duty": duty.__name__})
 
 
 def renew_messages(client: store.Broker, kind: str) -> None:

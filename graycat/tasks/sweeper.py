@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from celery import Celery
 
 import celeryconfig
-from graycat import store
+from graycat import store, taskids
 from graycat.metrics import work
 from graycat.records import TaskRecords
 from graycat.settings import Settings
@@ -63,6 +63,10 @@ class Sweeper:
         """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep; some may be gone."""
         names = self._client.zrange(store.LIVE_TASKS, 0, old, byscore=True, offset=self._offset, num=SWEEP_LIMIT)
         self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
+        if len(self._kinds) == 1:
+            # The records of others it may not even look at.
+            family = celeryconfig.WORKERS[kinds[0]][0].partition(".")[0]
+            names = [name for name in names if taskids.is_of(name.decode(), family)]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hmget(store.record_key(name.decode()), FIELDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -23,6 +23,7 @@ from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
 from graycat.limits import Limiter
+from graycat.metrics.endpoint import token_of
 from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.settings import Settings
@@ -46,7 +47,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: Probes and progress bars ask every second, games tokenize at every key: their successes are not worth a line each.
 QUIET_ENDPOINTS = frozenset(
     {"health.live", "health.healthy", "health.ready", "llamacpp.props", "llamacpp.tokenize", "llamacpp.detokenize"}
-    | {"sdapi.progress", "metrics.scrape"}
+    | {"sdapi.progress", "metrics.scrape", "metrics.status"}
 )
 #: What has routes: each a module with its blueprint ``bp``.
 PARTS = (
@@ -69,6 +70,7 @@ class Extension:
     batches: BatchRecords
     outputs: Outputs
     observer: Observer
+    metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
@@ -125,6 +127,7 @@ def create_app(settings: Settings) -> Flask:
         batches=BatchRecords(client, settings),
         outputs=Outputs(settings),
         observer=Observer(settings),
+        metrics_token=token_of(settings),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)

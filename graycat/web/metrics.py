@@ -1,19 +1,23 @@
-"""``/metrics``: this web process's (or all web processes') metrics, and the fleet's, for who may see them."""
+"""``/metrics`` and ``/status``: how this server's web processes and the fleet are doing, for who may see it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from graycat.apitokens import ADMIN, METRICS
+from graycat.errors import BrokerUnavailable
 from graycat.metrics import http
 from graycat.metrics.endpoint import carries, joined
 from graycat.metrics.gauges import FleetGauges
+from graycat.metrics.look import Look
 from graycat.web.auth import require_scope, token_auth
 
 bp = Blueprint("metrics", __name__)
@@ -21,23 +25,58 @@ bp = Blueprint("metrics", __name__)
 #: What is said of a request without a route, and of one without an API token.
 NONE = "-"
 STREAM = "text/event-stream"
+#: What is told of a worker.
+WORKER_FIELDS = (
+    *("name", "queues", "engine", "engine_state", "consuming", "paused", "slots", "busy", "models"),
+    *("gpu", "gpu_state", "left", "failures", "crash_loop", "last_failure", "retry_in_s", "trouble"),
+)
 
 
 @bp.get("/metrics")
 def scrape() -> ResponseReturnValue:
     """Tell a scraper everything; it sends GRAYCAT_METRICS_TOKEN, or an API token with the scope metrics or admin."""
-    token = current_app.extensions["graycat"].settings.metrics_token
-    if token and carries(request.headers.get("Authorization", ""), token):
-        return _scraped()
-    answered: ResponseReturnValue = _scraped_by_caller()
+    return _for_operators(_scraped)
+
+
+@bp.get("/status")
+def status() -> ResponseReturnValue:
+    """Tell an operator how everything is doing, in one look; for the same tokens as /metrics."""
+    return _for_operators(_status)
+
+
+def _for_operators(answer: Callable[[], Response]) -> ResponseReturnValue:
+    extension = current_app.extensions["graycat"]
+    if carries(request.headers.get("Authorization", ""), extension.metrics_token):
+        return answer()
+    answered: ResponseReturnValue = _for_callers(answer)
     return answered
 
 
 @token_auth.login_required
-def _scraped_by_caller() -> ResponseReturnValue:
+def _for_callers(answer: Callable[[], Response]) -> ResponseReturnValue:
     if ADMIN not in g.token.scopes:
         require_scope(METRICS)
-    return _scraped()
+    return answer()
+
+
+def _status() -> Response:
+    extension = current_app.extensions["graycat"]
+    try:
+        look: Look = extension.observer.look()
+    except BrokerUnavailable as error:
+        return jsonify(served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[])
+    missing = extension.missing_queues(look.workers)
+    return jsonify(
+        served=not missing,
+        reason=f"nobody consumes {', '.join(missing)}" if missing else "",
+        broker=True,
+        queues=[{"name": name, **asdict(queue)} for name, queue in look.queues.items()],
+        workers=[{name: getattr(worker, name) for name in WORKER_FIELDS} for worker in look.workers],
+        missed=look.missed,
+        deliveries=look.deliveries,
+        held=asdict(look.held),
+        failures=[asdict(failure) for failure in look.failures],
+    )
 
 
 def _scraped() -> Response:

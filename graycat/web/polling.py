@@ -17,7 +17,7 @@ from graycat.errors import GraycatError
 from graycat.lanes import Lanes
 from graycat.metrics import http as metrics
 from graycat.web.api.shown import etag, overdue
-from graycat.web.api.submissions import CHOSEN_ID, scoped_id
+from graycat.web.api.submissions import CHOSEN_ID, scoped_ids
 
 _PATH = re.compile(rf"/tasks/({CHOSEN_ID.pattern})")
 _GIVEN_ID = re.compile("[0-9a-f]{32}")
@@ -66,10 +66,11 @@ class UnchangedTasks:
             token = self._tokens.find(secret.strip())
             if token is None:
                 return None
-            named = task_id if _GIVEN_ID.fullmatch(task_id) else scoped_id(token.name, task_id)
-            (row,) = self._lanes.run([("HMGET", store.record_key(named), *_FIELDS)])
+            named = [task_id] if _GIVEN_ID.fullmatch(task_id) else scoped_ids(token.name, task_id).values()
+            rows = self._lanes.run([("HMGET", store.record_key(name), *_FIELDS) for name in named])
         except (redis.RedisError, GraycatError):
             return None
+        row = next((row for row in rows if row[0]), rows[0])
         record = {name: value.decode() for name, value in zip(_FIELDS, row, strict=True) if value}
         # One that has waited too long is to end.
         if record.get("owner") != token.name or overdue(record):

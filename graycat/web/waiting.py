@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from uuid import uuid4
 
 from flask import Response, current_app, g, jsonify, request
 
+from graycat import taskids
 from graycat.errors import GraycatError
 from graycat.events import CHUNK, TaskEvent
 from graycat.tasks.signatures import STREAM, Kind
@@ -33,7 +33,7 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
     """
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
-    task_id = uuid4().hex
+    task_id = taskids.of_kind(kind.name)
     if "respond-async" in preferences():
         with admitted(task_id):
             office().enqueue(replace(submission, shown={}), task_id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Flask, request
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 from gevent.pywsgi import WSGIHandler
 from werkzeug.exceptions import NotFound
 
@@ -94,6 +95,19 @@ def hide(app: Flask, seconds: float) -> None:
             raise NotFound
 
 
+def one_at_a_time(app: Flask) -> None:
+    """Have every request wait for the one before it, so that nothing is answered during a render."""
+    turn = BoundedSemaphore()
+
+    @app.before_request
+    def take() -> None:
+        turn.acquire()
+
+    @app.teardown_request
+    def give(_: object) -> None:
+        turn.release()
+
+
 def main() -> None:
     """Read the options and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +119,7 @@ def main() -> None:
     parser.add_argument("--auth", metavar="USER:PASS", help="ask for it, as --api-auth does")
     parser.add_argument("--loading", type=float, default=0.0, help="seconds of 404 after the port opened")
     parser.add_argument("--closed", type=float, default=0.0, help="seconds before the port opens")
+    parser.add_argument("--single", action="store_true", help="answer nothing during a render")
     parser.add_argument("--step-s", type=float, default=0.02)
     options = parser.parse_args()
     # sd-server loads its model before it listens.
@@ -113,6 +128,8 @@ def main() -> None:
     app = PERSONALITIES[options.personality](FailingRenderer(options.step_s, options.fail, options.fails))
     if options.loading and not before_port:
         hide(app, options.loading)
+    if options.single:
+        one_at_a_time(app)
     if options.auth:
         require(app, options.auth)
     serve(app, options.port, Handler, options.host)

@@ -131,6 +131,9 @@ FORBIDDEN = [
         ("HGETALL", store.delivery_key("t", "started")),
     ),
     *(("SADD", store.PAUSED_QUEUES, "sd"), ("DEL", "anything"), ("SET", "anything", "x"), ("GET", "anything")),
+    # What images are made of: its own tasks' ids begin with other digits.
+    *(("HGETALL", store.record_key("8" * 32)), ("HGET", store.record_key("f" * 32), "body")),
+    *(("XRANGE", store.events_key("a" * 32), "-", "+"), ("HSET", store.record_key("9" * 32), "state", "failed")),
     # Telling workers what to do, and listening to answers that are not its own.
     *(("PUBLISH", "/0.celery.pidbox", "x"), ("SUBSCRIBE", f"{store.PREFIX}web:x"), ("PSUBSCRIBE", "*")),
     # The broker itself.
@@ -189,7 +192,13 @@ def test_an_image_box_renders_and_its_user_knows_no_text(home: Home) -> None:
     assert client.get(f"/tasks/{task_id}/images/0").status_code == 200
     assert client.post("/sdapi/v1/refresh-loras").status_code in (200, 403)
     assert home.broker.refusals() == []
-    text = (("BRPOP", "llm", 1), ("LRANGE", "llm.quick", 0, -1), ("SET", store.worker_key("llm@studio"), "x"))
+    # The record of a text task that lives, which its own user could read.
+    text_id = client.post("/tasks", {"kind": "llm.completion", "input": {"prompt": "for your eyes only"}}).json()["id"]
+    assert home.broker.client.hexists(store.record_key(text_id), "body")
+    text: tuple[tuple[str | int, ...], ...] = (
+        *(("HGETALL", store.record_key(text_id)), ("XRANGE", store.events_key(text_id), "-", "+")),
+        *(("BRPOP", "llm", 1), ("LRANGE", "llm.quick", 0, -1), ("SET", store.worker_key("llm@studio"), "x")),
+    )
     assert all(refused(url, *command) for command in (*text, *FORBIDDEN[:4]))
     box.kill("sd")
 

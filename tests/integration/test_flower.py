@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,7 +122,7 @@ def test_an_operator_sees_workers_and_tasks_and_pauses_one(scene: Scene) -> None
             page.click("#worker-group")
             page.click(f"#worker-{verb}")
             page.wait_for_selector(f"text={name} takes {'nothing until' if paused else 'tasks again'}")
-            eventually(lambda paused=paused: is_paused(scene.stack, name) is paused, START_S)
+            eventually(partial(paused_is, scene.stack, name, paused), START_S)
         page.click("#worker-group")
         assert page.inner_text("#worker-shutdown") == "Drain and end"
         assert window.errors == []
@@ -129,9 +130,9 @@ def test_an_operator_sees_workers_and_tasks_and_pauses_one(scene: Scene) -> None
         window.close()
 
 
-def is_paused(stack: Stack, name: str) -> bool:
+def paused_is(stack: Stack, name: str, wanted: bool) -> bool:
     workers = requests.get(f"{stack.url}/ready", timeout=REQUEST_S).json()["workers"]
-    return bool(next(worker for worker in workers if worker["name"] == name)["paused"])
+    return next(worker for worker in workers if worker["name"] == name)["paused"] is wanted
 
 
 def test_its_button_drains_a_worker_and_the_others_go_on(scene: Scene) -> None:

@@ -18,11 +18,15 @@ SHELL = [block for language, block in BLOCKS if not language]
 #: A command is a line, and what follows a backslash at its end; what stands behind a `#` is for the reader.
 COMMANDS = [line.partition("  #")[0] for block in SHELL for line in block.replace("\\\n", "").splitlines()]
 CURLS = [line.strip() for line in COMMANDS if line.strip().startswith("curl ")]
-TASKS = [line.strip() for line in COMMANDS if line.startswith("graycat task ")]
+TASKS = [line.strip() for line in COMMANDS if line.startswith(("graycat task ", "graycat status"))]
 BATCHES = [line.strip() for line in COMMANDS if line.startswith("graycat batch ")]
 TAVERN = next(block for language, block in BLOCKS if language == "toml")
 #: Run by .ci/run itself, by the tests of `graycat up`, or shown output.
-ELSEWHERE = {"make run", "make test", "PORT=8001 LLM_PORT=1338 SD_PORT=7861 GRAYCAT_HOME=./var2 make run"}
+ELSEWHERE = {
+    "make run",
+    "make test",
+    "PORT=8001 LLM_PORT=1338 SD_PORT=7861 FLOWER_PORT=5556 GRAYCAT_HOME=./var2 make run",
+}
 #: What a stack with an image engine answers.
 IMAGES = ("/sdapi/", "/generate-image", "/v1/images/", " sd.")
 #: A task of the README, and the command that submits it: twice, it is still one.

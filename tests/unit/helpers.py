@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from graycat import store
+from graycat import store, taskids
 from graycat.cli.broker import answers, private_folder, server_command
 from graycat.engines.process import ChildProcess
 from graycat.events import CHUNK
@@ -134,9 +133,10 @@ def changed(settings: Settings, **changes: Any) -> Settings:
 
 def new_task(**changes: Any) -> NewTask:
     """Return a task that no record knows yet."""
+    kind = changes.get("kind", "llm.completion")
     task = NewTask(
-        id=uuid4().hex,
-        kind="llm.completion",
+        id=taskids.of_kind(kind),
+        kind=kind,
         mode="stream",
         queue="llm",
         body=b'{"prompt":"Hi","stream":true}',

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import celeryconfig
-from graycat import store
+from graycat import store, taskids
 from graycat.acl import COMMANDS, setuser, worker_rules
 from graycat.errors import SettingsError
 from tests.unit.helpers import ROOT, Valkey
@@ -101,3 +101,19 @@ def test_one_who_sweeps_puts_back_and_takes_nothing(broker: Valkey, add) -> None
 def test_a_name_that_would_mean_more_is_none(name: str) -> None:
     with pytest.raises(SettingsError, match="no name for a box"):
         worker_rules(name, ["llm"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "images"),
+    [("llm", True, False), ("quick", True, False), ("sd", False, True), ("control", True, True)],
+)
+def test_a_worker_sees_the_tasks_of_its_own_family_alone(
+    broker: Valkey, add, kind: str, text: bool, images: bool
+) -> None:
+    add(worker_rules("box", [kind]))
+    for family, may in (("llm", text), ("sd", images)):
+        for _ in range(20):
+            task_id = taskids.of_kind(family)
+            assert allowed(broker, "HGETALL", store.record_key(task_id)) is may
+            assert allowed(broker, "XADD", store.events_key(task_id), "*", "a", "b") is may
+            assert allowed(broker, "HSET", store.delivery_key(task_id, "started"), "a", "b") is may

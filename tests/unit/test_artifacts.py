@@ -81,7 +81,9 @@ def test_delete_takes_all_of_a_task_and_no_more(artifacts: ArtifactStore) -> Non
     assert artifacts.get("a-task-2", 0) == (other, IMAGE)
 
 
-@pytest.mark.parametrize("task_id", [uuid4().hex, ".", "..", "...", "-", ".hidden", "CON", "a" * 64, "task-1.json"])
+@pytest.mark.parametrize(
+    "task_id", ["9423d7817d2f424aaacb24624b026dd8", ".", "..", "...", "-", ".hidden", "CON", "a" * 64, "task-1.json"]
+)
 def test_a_client_may_choose_its_task_s_id(artifacts: ArtifactStore, task_id: str) -> None:
     artifact = put(artifacts, task_id=task_id)
     assert artifacts.get(task_id, 0) == (artifact, IMAGE)

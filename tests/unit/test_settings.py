@@ -27,7 +27,7 @@ READ = [
     ("flower_host", "GRAYCAT_FLOWER_HOST", "10.0.0.7", "10.0.0.7"),
     ("flower_password", "GRAYCAT_FLOWER_PASSWORD", "sixteen-letters!", "sixteen-letters!"),
     ("exporter", "GRAYCAT_EXPORTER", "true", True),
-    ("exporter_host", "GRAYCAT_EXPORTER_HOST", "10.0.0.7", "10.0.0.7"),
+    ("exporter_python", "GRAYCAT_EXPORTER_PYTHON", "/srv/exporter/bin/python", Path("/srv/exporter/bin/python")),
     ("max_body_bytes", "GRAYCAT_MAX_BODY_BYTES", "1000", 1000),
     ("max_image_body_bytes", "GRAYCAT_MAX_IMAGE_BODY_BYTES", "2000", 2000),
     ("max_prompt_chars", "GRAYCAT_MAX_PROMPT_CHARS", "5000", 5000),

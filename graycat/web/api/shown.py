@@ -14,7 +14,7 @@ from graycat.fleet import serving
 from graycat.metrics import http as metrics
 from graycat.records import TERMINAL_STATES, TaskRecords
 from graycat.taskerrors import TaskGone, TaskNotFound
-from graycat.web.api.submissions import CHOSEN_ID, scoped_id
+from graycat.web.api.submissions import CHOSEN_ID, scoped_ids
 from graycat.webhooks import Webhook
 
 #: Fields of a record that are shown as they are, and those that are numbers.
@@ -32,7 +32,7 @@ def find(task_id: str) -> tuple[str, Record]:
     Raises TaskNotFound for somebody else's as for none, TaskGone for one that is over and forgotten.
     """
     records = current_app.extensions["graycat"].office.records
-    candidates = [task_id, *([scoped_id(g.owner, task_id)] if CHOSEN_ID.fullmatch(task_id) else [])]
+    candidates = [task_id, *(scoped_ids(g.owner, task_id).values() if CHOSEN_ID.fullmatch(task_id) else ())]
     for candidate in candidates:
         record = current(records, candidate)
         if record.get("owner") == g.owner:

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat import params, webhooks
+from graycat import params, taskids, webhooks
 from graycat.apitokens import BATCH
 from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.apitokens import SD as SD_SCOPE
@@ -117,11 +117,14 @@ def digest(body: dict[str, Any]) -> str:
     return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def scoped_id(owner: str, chosen: str, *, space: str = "") -> str:
-    """Return the task id for what an owner calls its task: nobody else's calls meet it, nor those in another space."""
+def scoped_ids(owner: str, chosen: str, *, space: str = "") -> dict[str, str]:
+    """Return the task id for what an owner calls its task, in each family of kinds.
+
+    Nobody else's calls meet it, nor those in another space.
+    """
     if not CHOSEN_ID.fullmatch(chosen):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32]
+    return taskids.of_any_kind(sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32])
 
 
 def _seconds(body: dict[str, Any], field: str) -> float | None:

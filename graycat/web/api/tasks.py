@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params
+from graycat import params, taskids
 from graycat.errors import RequestError, TaskLost
 from graycat.records import TERMINAL_STATES
 from graycat.taskerrors import IdempotencyConflict, NotRetryable
@@ -18,7 +17,7 @@ from graycat.tasks.signatures import KINDS
 from graycat.web.allowance import admitted
 from graycat.web.api import shown
 from graycat.web.api.following import Follower
-from graycat.web.api.submissions import Wanted, digest, read, require_scopes, scoped_id
+from graycat.web.api.submissions import Wanted, digest, read, require_scopes, scoped_ids
 from graycat.web.auth import token_auth
 from graycat.web.renders import take_large_body
 from graycat.web.tickets import Submission, TicketOffice
@@ -49,7 +48,7 @@ def _office() -> TicketOffice:
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
     """Accept a task: 202 with its address; 200 with its answer where ``Prefer: wait=N`` saw it end in time."""
-    return _accepted(read(params.read_object(read_raw())), _keyed_id(), alias="")
+    return _accepted(read(params.read_object(read_raw())), _keyed_ids(), alias="")
 
 
 @bp.put("/tasks/<chosen>")
@@ -57,18 +56,22 @@ def submit() -> ResponseReturnValue:
 def put(chosen: str) -> ResponseReturnValue:
     """Accept a task under an id of the caller's: the same again is the same task, another one is refused."""
     wanted = read(params.read_object(read_raw()))
-    return _accepted(wanted, scoped_id(g.owner, chosen), alias=chosen)
+    return _accepted(wanted, scoped_ids(g.owner, chosen), alias=chosen)
 
 
-def _keyed_id() -> str:
-    """Return the task id that the request's ``Idempotency-Key`` stands for; '' where it has none."""
+def _keyed_ids() -> dict[str, str]:
+    """Return the task ids that the request's ``Idempotency-Key`` stands for; none where it has no key."""
     key = request.headers.get("Idempotency-Key")
-    return "" if key is None else scoped_id(g.owner, key, space="key")
+    return {} if key is None else scoped_ids(g.owner, key, space="key")
 
 
-def _accepted(wanted: Wanted, task_id: str, alias: str) -> ResponseReturnValue:
+def _accepted(wanted: Wanted, ids: dict[str, str], alias: str) -> ResponseReturnValue:
     fields = dict(wanted.submission.shown or {}) | {"digest": wanted.digest} | ({"alias": alias} if alias else {})
-    task_id = task_id or uuid4().hex
+    kind = wanted.submission.kind.name
+    task_id = ids.get(taskids.family(kind)) or taskids.of_kind(kind)
+    # The same name for work of another family is another request, too.
+    if any(_office().records.exists(other) for other in ids.values() if other != task_id):
+        raise IdempotencyConflict
     with admitted(task_id):
         _, new = _office().enqueue(replace(wanted.submission, shown=fields), task_id)
     g.task_id = task_id
@@ -218,4 +221,4 @@ def retry(task_id: str) -> ResponseReturnValue:
         exec_timeout_s=int(record["exec_timeout_ms"]) / 1000,
         shown=fields | {"retry_of": record.get("alias") or task_id},
     )
-    return _accepted(Wanted(submission, digest({"retry_of": task_id})), _keyed_id(), alias="")
+    return _accepted(Wanted(submission, digest({"retry_of": task_id})), _keyed_ids(), alias="")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from graycat.cli.logs import logs
+from graycat.cli.logs import Follower, logs
+from graycat.engines import process
+from graycat.engines.process import ChildProcess
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +36,49 @@ def test_an_engine_that_has_printed_nothing_is_said_so() -> None:
     result = CliRunner().invoke(logs, ["cook"])
     assert result.exit_code == 2
     assert "'cook'" in result.output
+
+
+def test_the_last_lines_may_have_been_put_aside(folder: Path) -> None:
+    (folder / "sd-engine.log.1").write_text("".join(f"older {number}\n" for number in range(5)))
+    assert CliRunner().invoke(logs, ["sd", "-n", "3"]).output == "older 3\nolder 4\ndrawing\n"
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def test_who_follows_gets_each_line_once_over_a_rotation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "sd-engine.log"
+    child = ChildProcess(["true"], path)
+    monkeypatch.setattr(process, "OUTPUT_BYTES", 10)
+    follower = Follower(path)
+    assert follower.news() == ""
+    for round_ in range(3):
+        append(path, f"before {round_}\n")
+        assert follower.news() == f"before {round_}\n"
+        append(path, f"last words {round_}\n")
+        child.rotate()
+        append(path, f"after {round_}, and a süß\n")
+        assert follower.news() == f"last words {round_}\nafter {round_}, and a süß\n"
+    assert follower.news() == ""
+    assert sorted(file.name for file in folder.glob("sd*")) == ["sd-engine.log", "sd-engine.log.1"]
+
+
+def test_follow_shows_what_an_engine_prints_and_goes_on_over_a_rotation(
+    folder: Path, bare_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "sd-engine.log"
+    monkeypatch.setattr(process, "OUTPUT_BYTES", 10)
+    command = [sys.executable, "-c", "from graycat.cli import main; main()", "logs", "sd", "-f"]
+    env = bare_environment | {"GRAYCAT_HOME": str(folder.parent), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "drawing\n"
+        for number in range(3):
+            append(path, f"step {number}\n")
+            assert following.stdout.readline() == f"step {number}\n"
+            append(path, f"a line that makes it long {number}\n")
+            ChildProcess(["true"], path).rotate()
+            assert following.stdout.readline() == f"a line that makes it long {number}\n"
+        following.terminate()

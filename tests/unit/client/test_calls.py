@@ -80,7 +80,6 @@ def test_nobody_waits_past_the_patience(ask, pauses) -> None:
         (says(200, b"<h1>It works!</h1>"), UnexpectedReply),
         (says(200, [1, 2]), UnexpectedReply),
     ],
-    ids=str,
 )
 def test_what_would_stay_is_raised_at_once(ask, pauses, problem: Answer, expected: type[Exception]) -> None:
     with pytest.raises(expected):

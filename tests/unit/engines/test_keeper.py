@@ -174,5 +174,6 @@ def test_an_engine_reads_nothing_and_has_the_default_signals(tmp_path: Path) -> 
     child = KeptProcess(["sh", "-c", "cat; grep SigIgn /proc/self/status"], tmp_path / "output")
     child.start()
     eventually(lambda: not child.alive())
-    assert (tmp_path / "output").read_text().split() == ["SigIgn:", "0000000000000000"]
+    ignored = int((tmp_path / "output").read_text().split()[1], 16)
+    assert ignored & (1 << (signal.SIGPIPE - 1)) == 0
     child.stop()

@@ -42,9 +42,9 @@ def test_a_worker_that_fell_silent_is_down() -> None:
 
 def test_an_engine_is_in_one_state() -> None:
     value = gauges().get_sample_value
-    states = ("stopped", "downloading", "loading", "ready")
+    states = ("stopped", "downloading", "loading", "ready", "stuck")
     labels = {"worker": WORKER.name, "engine": "llama-server"}
-    assert [value("graycat_engine_state", labels | {"state": state}) for state in states] == [0, 0, 1, 0]
+    assert [value("graycat_engine_state", labels | {"state": state}) for state in states] == [0, 0, 1, 0, 0]
     assert value("graycat_engine_state", {"worker": "control@box", "engine": "", "state": "ready"}) is None
 
 

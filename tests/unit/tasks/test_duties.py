@@ -39,6 +39,20 @@ def test_a_broker_that_is_away_ends_nothing(caplog: Any) -> None:
     assert caplog.records[0].duty == "failing"
 
 
+def test_a_duty_with_a_defect_keeps_no_other_from_being_done(caplog: Any) -> None:
+    done: list[int] = []
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    duties = Duties("tests", TICK_S, [(0, broken), (0, lambda: done.append(1))])
+    duties.start()
+    eventually(lambda: len(done) > 2)
+    duties.stop()
+    record = caplog.records[0]
+    assert (record.getMessage(), record.levelname, record.duty) == ("duty failed", "ERROR", "broken")
+
+
 class FakeRequest:
     """As much of Celery's request as matters here."""
 

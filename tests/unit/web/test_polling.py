@@ -10,7 +10,7 @@ from graycat import store
 from graycat.credentials import Credentials
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from graycat.web.api.submissions import scoped_id
+from graycat.web.api.submissions import scoped_ids
 from graycat.web.polling import UnchangedTasks
 from tests.unit.helpers import BEARER, accepted, changed, claimed, eventually, started
 
@@ -51,9 +51,9 @@ def test_a_task_that_is_over_asks_nobody_to_come_back(poll, records) -> None:
 
 
 def test_a_task_is_found_by_the_name_that_its_owner_chose(poll, records) -> None:
-    accepted(records, id=scoped_id("tests", "level-7.intro"))
+    accepted(records, id=scoped_ids("tests", "level-7.intro")["llm"])
     assert poll("/tasks/level-7.intro", **QUEUED).status_code == 304
-    accepted(records, id=scoped_id("game", "other"), owner="game")
+    accepted(records, id=scoped_ids("game", "other")["llm"], owner="game")
     assert poll("/tasks/other", **QUEUED).data == b"the application"
 
 

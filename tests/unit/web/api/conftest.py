@@ -10,7 +10,7 @@ from flask import Flask, g
 from flask.testing import FlaskClient
 
 from graycat.apitokens import ApiTokens
-from graycat.web.api.submissions import scoped_id
+from graycat.web.api.submissions import scoped_ids
 
 COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
 
@@ -40,4 +40,4 @@ def as_caller(broker: Any, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -
 
 def named(alias: str) -> str:
     """Return the id of the task that the API token ``tests`` calls so."""
-    return scoped_id("tests", alias)
+    return scoped_ids("tests", alias)["llm"]

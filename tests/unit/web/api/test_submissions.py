@@ -7,7 +7,7 @@ import pytest
 
 from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooMuchWork
 from graycat.tasks import signatures
-from graycat.web.api.submissions import BATCH_QUEUE_TTL_S, KINDS, batch_queue, read, scoped_id
+from graycat.web.api.submissions import BATCH_QUEUE_TTL_S, KINDS, batch_queue, read, scoped_ids
 
 pytestmark = pytest.mark.usefixtures("as_caller")
 
@@ -120,13 +120,14 @@ def test_the_order_of_fields_does_not_make_another_request() -> None:
 
 
 def test_a_chosen_id_is_its_owner_s_own() -> None:
-    assert scoped_id("tests", "mine") == scoped_id("tests", "mine")
-    ids = {scoped_id("tests", "mine"), scoped_id("game", "mine"), scoped_id("tests", "mine", space="key")}
-    assert len(ids) == 3
+    assert scoped_ids("tests", "mine") == scoped_ids("tests", "mine")
+    each = [scoped_ids("tests", "mine"), scoped_ids("game", "mine"), scoped_ids("tests", "mine", space="key")]
+    ids = {task_id for found in each for task_id in found.values()}
+    assert len(ids) == 6
     assert all(len(task_id) == 32 for task_id in ids)
 
 
 @pytest.mark.parametrize("chosen", ["", "x" * 65, "a/b", "a b", "ü", "a\n", "a\0b"])
 def test_an_id_that_cannot_be_in_an_address_is_refused(chosen: str) -> None:
     with pytest.raises(RequestError, match="1 to 64"):
-        scoped_id("tests", chosen)
+        scoped_ids("tests", chosen)

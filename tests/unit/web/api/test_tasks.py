@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from graycat import store
+from graycat import store, taskids
 from graycat.errors import EngineError
 from tests.unit.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
 from tests.unit.web.api.conftest import COMPLETION
@@ -151,6 +151,24 @@ def test_a_task_may_have_a_name_that_its_owner_chose(web, take, records) -> None
     assert web.put("/tasks/level-7.intro", json=COMPLETION).status_code == 200
     other = web.put("/tasks/level-7.intro", json=COMPLETION | {"priority": "batch"})
     assert (other.status_code, other.json["error"]["type"]) == (409, "idempotency_conflict")
+
+
+IMAGE = {"kind": "sd.txt2img", "input": {"prompt": "a fox"}}
+
+
+def test_a_name_is_one_task_s_whatever_its_kind(web, client) -> None:
+    assert web.put("/tasks/portrait", json=IMAGE).status_code == 202
+    assert web.get("/tasks/portrait").json["kind"] == "sd.txt2img"
+    assert web.put("/tasks/portrait", json=IMAGE).status_code == 200
+    for given in (web.put("/tasks/portrait", json=COMPLETION), web.put("/tasks/portrait", json=COMPLETION)):
+        assert (given.status_code, given.json["error"]["type"]) == (409, "idempotency_conflict")
+    assert (client.llen("sd"), client.llen("llm")) == (1, 0)
+    assert web.delete("/tasks/portrait").json["state"] == "cancelled"
+
+
+def test_the_id_of_a_task_tells_whose_work_it_is(web) -> None:
+    for body, digits in ((COMPLETION, taskids.DIGITS["llm"]), (IMAGE, taskids.DIGITS["sd"])):
+        assert {web.post("/tasks", json=body).json["id"][0] for _ in range(20)} <= set(digits)
 
 
 def test_a_name_and_a_key_do_not_meet(web) -> None:

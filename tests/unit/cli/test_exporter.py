@@ -1,0 +1,65 @@
+"""``graycat exporter`` without the exporter; with it: tests/integration/test_exporter.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from graycat.cli import cli
+from graycat.cli.exporter import options
+from graycat.settings import Settings
+
+PASSWORD = "a-password-of-the-tests"
+
+
+def test_without_its_environment_it_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["exporter"])
+    assert result.exit_code == 2
+    assert "make exporter" in result.output
+    assert "GRAYCAT_EXPORTER_PYTHON" in result.output
+
+
+def test_it_gets_the_broker_and_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr("os.execve", lambda _path, argv, env: started.append((argv, env)))
+    for name, value in {
+        "REDIS_URL": f"redis://:{PASSWORD}@box:6379/0",
+        "API_TOKENS": "game:hush-hush",
+        "GRAYCAT_EXPORTER_PYTHON": sys.executable,
+        "EXPORTER_PORT": "9809",
+        "CE_HOST": "0.0.0.0",  # noqa: S104 (it must not get through)
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert CliRunner().invoke(cli, ["exporter"]).exit_code == 0
+    ((argv, env),) = started
+    # Whoever lists processes reads arguments.
+    assert not [word for word in argv if PASSWORD in word]
+    assert env["CE_BROKER_URL"] == f"redis://:{PASSWORD}@box:6379/0"
+    assert (env["CE_HOST"], env["CE_PORT"]) == ("127.0.0.1", "9809")
+    assert "API_TOKENS" not in env
+    assert "hush-hush" not in "".join(env.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({"home": Path("/srv/graycat")}, "redis+socket:///srv/graycat/broker/valkey.sock"),
+        ({"redis_host": "box", "redis_pass": "p"}, "redis://:p@box:6379/0"),
+        ({"redis_url": "rediss://u:p@box:6380/1"}, "rediss://u:p@box:6380/1?ssl_cert_reqs=required"),
+    ],
+)
+def test_every_broker_has_an_address_that_it_understands(changes: dict[str, Any], url: str) -> None:
+    assert options(Settings(**changes))["CE_BROKER_URL"] == url
+
+
+def test_an_outage_is_no_end_and_a_traceback_no_leak() -> None:
+    found = options(Settings())
+    assert int(found["CE_RETRY_INTERVAL"]) > 0
+    assert (found["LOGURU_DIAGNOSE"], found["LOGURU_BACKTRACE"]) == ("0", "0")
+    assert found["CE_QUEUES"].split(",")[0] == "llm"

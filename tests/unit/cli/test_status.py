@@ -1,0 +1,130 @@
+"""``graycat status``, on the web application behind a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+
+from graycat.cli import cli
+from graycat.cli.status import token_for
+from graycat.errors import EngineLost
+from graycat.fleet import Fleet, WorkerStatus
+from graycat.metrics.endpoint import token_file, token_of
+from graycat.settings import Settings
+from tests.unit.helpers import SECRET, changed, free_port, started
+
+Graycat = Callable[..., Result]
+
+
+@pytest.fixture
+def graycat(live, broker, monkeypatch, tmp_path) -> Graycat:
+    """Return how to run ``graycat status``, with the settings of the live server's machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT", str(urlsplit(live.url).port))
+    monkeypatch.setenv("GRAYCAT_HOME", str(broker.settings.home))
+    monkeypatch.setattr("graycat.metrics.look.FRESH_S", 0.0)
+
+    def invoke(*words: str) -> Result:
+        result = CliRunner().invoke(cli, ["status", *words], catch_exceptions=False)
+        assert token_of(broker.settings) not in result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def report(client) -> Callable[..., None]:
+    """Return how to report a worker that serves some queues."""
+
+    def report_worker(*queues: str, engine_state: str = "ready", consuming: bool = True) -> None:
+        name, slots = f"{queues[0]}@box", 4
+        Fleet(client).report(
+            WorkerStatus(name, queues, "xllamacpp", engine_state, consuming=consuming, slots=slots, busy=0, props="")
+        )
+
+    return report_worker
+
+
+@pytest.fixture
+def serving_games(report) -> None:
+    for queues in (("llm", "llm.batch"), ("llm.quick",), ("sd", "sd.batch")):
+        report(*queues)
+
+
+@pytest.mark.usefixtures("serving_games")
+def test_where_games_are_served_it_says_so_and_exits_with_0(graycat: Graycat) -> None:
+    result = graycat()
+    assert (result.exit_code, "games are served" in result.stdout) == (0, True)
+    assert "llm@box" in result.stdout
+
+
+def test_where_they_are_not_it_exits_with_1(graycat: Graycat, report) -> None:
+    report("llm", engine_state="loading", consuming=False)
+    result = graycat()
+    assert result.exit_code == 1
+    assert "NOT SERVED: nobody consumes llm, llm.quick, sd" in result.stdout
+
+
+def test_where_nobody_answers_it_exits_with_3(graycat: Graycat) -> None:
+    result = graycat("--url", f"http://127.0.0.1:{free_port()}", "--token", "any-token")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "cannot be reached" in result.stderr
+
+
+def test_a_token_that_may_not_is_refused(graycat: Graycat) -> None:
+    result = graycat("--token", SECRET)
+    assert (result.exit_code, "metrics" in result.stderr) == (4, True)
+
+
+@pytest.mark.usefixtures("serving_games")
+def test_scripts_get_json(graycat: Graycat, records) -> None:
+    attempt = started(records, body=b'{"prompt": "my secret diary"}')
+    records.fail(attempt, EngineLost())
+    told = json.loads(graycat("--json").stdout)
+    assert (told["served"], told["broker"], told["missed"]) == (True, True, [])
+    assert {queue["name"] for queue in told["queues"]} >= {"llm", "sd", "control"}
+    (failure,) = told["failures"]
+    wanted = {"task_id": attempt.task_id, "kind": "llm.completion", "state": "failed", "status": 502}
+    assert {name: failure[name] for name in wanted} == wanted
+    assert (failure["type"], failure["worker"]) == ("engine_lost", "llm@here")
+    assert "diary" not in json.dumps(told)
+
+
+@pytest.mark.usefixtures("serving_games")
+def test_watching_looks_again_until_it_is_interrupted(graycat: Graycat, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def wait(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("graycat.cli.status.time", type("Clock", (), {"sleep": staticmethod(wait)}))
+    result = graycat("--watch", "--every", "0.5")
+    assert (result.exit_code, pauses) == (130, [0.5] * 3)
+    assert result.stdout.count("games are served") == 3
+
+
+def test_watching_outlives_the_server(graycat: Graycat, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graycat.cli.status.time", type("Clock", (), {"sleep": staticmethod(stop)}))
+    result = graycat("--watch", "--json", "--url", f"http://127.0.0.1:{free_port()}", "--token", "any-token")
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["served"] is False
+
+
+def test_the_token_that_is_kept_here_goes_to_this_machine_alone(tmp_path) -> None:
+    settings = Settings(home=tmp_path, api_tokens=f"tests:{SECRET}")
+    here, there = "http://127.0.0.1:8000", "https://games.example"
+    assert token_for(settings, here) == SECRET
+    made = token_of(settings)
+    assert token_file(settings).stat().st_mode & 0o077 == 0
+    assert (token_for(settings, here), token_for(settings, there)) == (made, SECRET)
+    told = changed(settings, metrics_token="a-scraper-of-the-tests")
+    assert {token_for(told, url) for url in (here, there)} == {"a-scraper-of-the-tests"}

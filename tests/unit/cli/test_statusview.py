@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat.cli.statusview import duration, screen, size, table
+
+QUEUE = {"name": "llm", "depth": 0, "oldest_s": 0.0, "consumers": 1, "paused": False}
+WORKER: dict[str, Any] = {
+    "name": "llm@box-gpu1", "queues": ["llm"], "engine": "llama-server", "engine_state": "ready", "consuming": True,
+    "paused": False, "slots": 4, "busy": 2, "models": [], "gpu": 1, "left": [], "failures": 0, "crash_loop": False,
+    "gpu_state": {"utilization": 42, "memory_used": 3_200_000_000, "memory_total": 8e9, "temperature": 61},
+    "last_failure": "", "retry_in_s": 0.0, "trouble": "",
+}  # fmt: skip
+FAILURE = {
+    "at_ms": 1_795_000_000_000, "task_id": "abc", "kind": "llm.chat", "worker": "llm@box-gpu1", "state": "failed",
+    "status": 502, "type": "engine_lost",
+}  # fmt: skip
+WELL: dict[str, Any] = {
+    "served": True, "reason": "", "broker": True, "queues": [QUEUE], "workers": [WORKER], "missed": [], "deliveries": 0,
+    "held": {"events": 12_000, "artifacts": 3_400_000}, "failures": [],
+}  # fmt: skip
+
+
+def line_of(text: str, begin: str) -> str:
+    """Return the line that begins so, with one blank between its words."""
+    return next(" ".join(line.split()) for line in text.splitlines() if line.startswith(begin))
+
+
+def test_all_is_well() -> None:
+    text = screen(WELL, "http://box:8000")
+    assert text.startswith("http://box:8000: games are served\n")
+    assert line_of(text, "llm ") == "llm 0 - 1"
+    assert line_of(text, "llm@box-gpu1") == "llm@box-gpu1 llama-server ready 2/4 1: 42 %, 3.2 GB of 8.0 GB, 61 C"
+    assert "events 12 kB, images 3.4 MB" in text
+    assert "LAST ERRORS" not in text
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_what_is_wrong_stands_out() -> None:
+    crashing = WORKER | {"engine_state": "stopped", "consuming": False, "failures": 4, "crash_loop": True}
+    crashing |= {"last_failure": "engine process died", "gpu_state": None}
+    queue = QUEUE | {"depth": 7, "oldest_s": 12.3, "consumers": 0}
+    told = WELL | {"served": False, "reason": "nobody consumes llm", "queues": [queue], "workers": [crashing]}
+    text = screen(told | {"missed": ["sd@box"], "failures": [FAILURE]}, "http://box:8000")
+    assert text.startswith("http://box:8000: NOT SERVED: nobody consumes llm\n")
+    assert line_of(text, "llm ") == "llm 7 12 s 0 nobody takes from it"
+    assert "takes nothing, CRASH LOOP, 4 failures in a row, engine process died" in line_of(text, "llm@box-gpu1")
+    assert line_of(text, "sd@box") == "sd@box silent"
+    assert line_of(text, "11-").endswith("llm.chat failed 502 engine_lost llm@box-gpu1 abc")
+
+
+def test_what_somebody_has_paused_says_so() -> None:
+    told = WELL | {"queues": [QUEUE | {"paused": True}], "workers": [WORKER | {"paused": True, "left": ["llm.batch"]}]}
+    text = screen(told, "")
+    assert line_of(text, "llm ").endswith("paused")
+    assert line_of(text, "llm@box-gpu1").endswith("paused, has left llm.batch")
+
+
+def test_a_worker_without_an_engine_has_none() -> None:
+    control = WORKER | {"name": "control@box", "engine": "", "slots": 16, "busy": 0, "gpu": None}
+    assert line_of(screen(WELL | {"workers": [control]}, ""), "control@box") == "control@box - - 0/16 -"
+
+
+def test_without_a_broker_there_is_nothing_else_to_tell() -> None:
+    told = {"served": False, "reason": "the broker is away", "broker": False, "queues": [], "failures": []}
+    assert screen(told, "http://box") == "http://box: NOT SERVED: the broker is away"
+
+
+def test_columns_are_as_wide_as_their_cells() -> None:
+    assert table(("A", "B"), [("long", "x"), ("", "y")]) == "A     B\nlong  x\n      y"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.44, "0.4 s"), (12.3, "12 s"), (119, "119 s"), (180, "3 min"), (18_000, "5 h")]
+)
+def test_a_duration_is_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (800, "800 B"), (1200, "1.2 kB"), (45_000_000, "45 MB"), (8e13, "80000 GB")]
+)
+def test_a_size_has_the_unit_that_fits(number: float, text: str) -> None:
+    assert size(number) == text
