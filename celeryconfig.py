@@ -6,6 +6,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
+from graycat import store
 from graycat.settings import Settings
 
 #: Interactive before batch: a worker's queues are a list of priorities.
@@ -13,13 +14,15 @@ QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
 #: What each kind of worker takes, in this order.
 WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "sd.batch"), "control": ("control",)}
 
+#: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
+BEAT_TICKS, BEAT_LOCK_S = 3, 5.0
 #: The most slots of one engine that a worker can fill; threads are made when they are needed.
 MAX_SLOTS = 1024
 
 
 def from_settings(settings: Settings, kind: str = "") -> dict[str, Any]:
     """Return the configuration of the Celery application; ``kind``: of the worker that it is for, if it is for one."""
-    return _broker(settings, kind) | _tasks() | _worker()
+    return _broker(settings, kind) | _tasks() | _worker() | _beat(settings)
 
 
 def kind_of(queue: str) -> str:
@@ -72,6 +75,8 @@ def _tasks() -> dict[str, Any]:
         # Answers travel by the task's events; a result backend costs a write and a subscription a task,
         # and makes a submit block for 19 s while the broker is down.
         "task_ignore_result": True,
+        # Nor is there anything for beat to clean up.
+        "result_expires": None,
         # At least once: acknowledged when finished, handed back when the worker dies. The record's fence
         # and its terminal state keep a second delivery from running a second time.
         "task_acks_late": True,
@@ -106,4 +111,30 @@ def _worker() -> dict[str, Any]:
         "worker_pool": "threads",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
+    }
+
+
+def _beat(settings: Settings) -> dict[str, Any]:
+    return {
+        # RedBeat, whose lock lets one of several beats tick.
+        "beat_scheduler": "graycat.schedules.ticker:Ticker",
+        # All that beat knows: what schedules there are, and what of them is due, the task finds out.
+        "beat_schedule": {
+            "fire-schedules": {
+                "task": "control.fire_schedules",
+                "schedule": settings.schedule_tick_s,
+                # Without an end: where clocks differ, all would be over before they came. The ticker sends no more
+                # where none is taken.
+                "options": {"queue": "control"},
+            }
+        },
+        # The pause of the loop, and that between two tries of a waiting beat to get the lock.
+        "beat_max_loop_interval": settings.schedule_tick_s,
+        # kombu's name for a Unix socket is none that redis-py takes.
+        "redbeat_redis_url": settings.broker_url,
+        "redbeat_key_prefix": store.BEAT,
+        # A beat that was killed is replaced after this long (by default after 25 minutes).
+        "redbeat_lock_timeout": max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s),
+        # RedBeat would take broker_transport_options, which mean nothing to redis-py.
+        "redbeat_redis_options": {"socket_connect_timeout": 1, "socket_timeout": 5, "health_check_interval": 10},
     }

@@ -23,7 +23,7 @@ COMMANDS = (
     *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
     *("get", "mget", "set", "setrange", "incr", "incrby", "decr", "exists", "del", "expire", "pexpire", "persist"),
     *("hget", "hmget", "hgetall", "hkeys", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
-    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen"),
+    *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen", "ltrim"),
     *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
     *("zrangebyscore", "zremrangebyscore"),
     *("xadd", "xrange", "publish"),
@@ -60,6 +60,8 @@ MORE = {
         # Batches: their records, what engines have and are doing, and the images until they are files.
         *("~sd.batch", "~sd.batch:*", "~llm.batch", "~llm.batch:*", "~{p}batch*", "~{p}fleet"),
         *("%R~{p}worker:*", "%R~{p}catalog:*", "~{p}artifacts:*", "~{p}artifact:*"),
+        *("~{p}schedule:*", "~{p}schedules", "~{p}schedules:*"),
+        *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
     ),
 }
 #: What the control worker does with the queues of others: it puts back what was lost.

@@ -11,7 +11,13 @@ from graycat import log, transport
 from graycat.settings import Settings
 
 #: Loaded by workers when they start; a web process never imports them.
-TASK_MODULES = ("graycat.tasks.llm", "graycat.tasks.sd", "graycat.tasks.courier", "graycat.tasks.remote")
+TASK_MODULES = (
+    "graycat.tasks.llm",
+    "graycat.tasks.sd",
+    "graycat.tasks.courier",
+    "graycat.tasks.schedules",
+    "graycat.tasks.remote",
+)
 WORKER_STEPS = (
     "graycat.tasks.worker:EngineStep",
     "graycat.tasks.worker:LeaseStep",

@@ -20,6 +20,10 @@ GraycatError
 │   ├── TooManyBatches  429  the API token has too many that are not over (graycat.batcherrors)
 │   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
 │   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
+│   ├── InvalidSchedule 400  a schedule's times cannot be used (graycat.scheduleerrors)
+│   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.scheduleerrors)
+│   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.scheduleerrors)
+│   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.scheduleerrors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see

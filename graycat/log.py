@@ -20,6 +20,7 @@ REDACTED = "[redacted]"
 #: Least levels of libraries that write a line or two a task beside our own, or whole messages when they debug.
 LEAST_LEVELS = {
     "celery.worker.strategy": logging.WARNING,
+    "celery.beat": logging.WARNING,
     "celery.app.trace": logging.ERROR,  # a task that was handed back is no news, let alone its traceback
     "tornado.access": logging.WARNING,
     "urllib3": logging.WARNING,
@@ -27,6 +28,7 @@ LEAST_LEVELS = {
     "gunicorn.error": logging.INFO,
     "kombu": logging.INFO,
     "redis": logging.INFO,
+    "opentelemetry": logging.ERROR,  # each of its tries; that it has given up is one line
 }
 
 #: What every LogRecord has; everything else came in through ``extra``.

@@ -6,7 +6,7 @@ its number fences off older ones, which can neither publish nor finish.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -20,7 +20,7 @@ from graycat.settings import Settings
 
 SCRIPTS = (
     *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
-    *("renew", "progress", "place", "listen", "unstick", "withdraw", "depths"),
+    *("renew", "progress", "place", "listen", "unstick", "withdraw"),
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -114,6 +114,8 @@ class TaskRecords(RecordReader):
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
         self._scripts = Scripts(client, SCRIPTS)
+        #: What a new task's record is to say of the trace that it belongs to (``graycat.web.traces``); '' for nothing.
+        self.traceparent: Callable[[], str] = str
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
         with store.broker_errors():
@@ -149,8 +151,9 @@ class TaskRecords(RecordReader):
             "body": task.body,
             **({"keep_body": 1, **task.shown} if task.shown is not None else {}),
         }
-        # Most tasks have neither, and pay for neither.
-        fields |= {name: text for name in ("webhook", "metadata") if (text := getattr(task, name))}
+        # Most tasks have none of them, and pay for none.
+        more = {"webhook": task.webhook, "metadata": task.metadata, "traceparent": self.traceparent()}
+        fields |= {name: text for name, text in more.items() if text}
         pairs = [item for pair in fields.items() for item in pair]
         lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
         listed_ms = (LISTED_MS if task.shown is not None else 0) if task.counted else -1
@@ -266,15 +269,6 @@ class TaskRecords(RecordReader):
         names = list(queues)
         # It is about no task, but a script's keys are looked at before it runs.
         return int(self._run("unstick", taskids.of_nobody(names[0]), *names))
-
-    def depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
-        """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
-
-        Those that wait aside for their owner's turn are among them. Raises BrokerUnavailable.
-        """
-        reply = list(map(int, self._run("depths", "", *queues)))
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

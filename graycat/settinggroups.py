@@ -63,6 +63,8 @@ class MonitoringSettings:
     metrics_host: str = "127.0.0.1"
     #: What a scraper sends to web and workers as its bearer token; web takes API tokens with the scope too.
     metrics_token: str = field(default="", repr=False)
+    #: Where traces go by OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: nowhere.
+    traces_url: str = field(default="", repr=False)
 
     #: Whether ``graycat up`` runs Flower, and where that listens. Without a password one is made and kept in ``home``.
     flower: bool = True
@@ -128,6 +130,16 @@ class LimitSettings:
     webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
     lease_s: float = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """Schedules: batches by the clock."""
+
+    #: Seconds between two looks at what is due.
+    schedule_tick_s: float = 5.0
+    #: The file of the schedules that its operator writes; where there is none, schedules come by REST alone.
+    schedules_file: Path = Path("schedules.toml")
 
 
 @dataclass(frozen=True, kw_only=True)

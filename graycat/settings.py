@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote, unquote, urlsplit
@@ -14,7 +15,13 @@ import honcho.environ
 
 from graycat import brokeraddress
 from graycat.errors import SettingsError
-from graycat.settinggroups import BatchSettings, EngineSettings, LimitSettings, MonitoringSettings
+from graycat.settinggroups import (
+    BatchSettings,
+    EngineSettings,
+    LimitSettings,
+    MonitoringSettings,
+    ScheduleSettings,
+)
 
 #: Who guesses the key makes API tokens at will, and may try at home.
 MIN_TOKEN_KEY_CHARS = 32
@@ -25,6 +32,7 @@ POSITIVE = (
     *("max_body_bytes", "max_prompt_chars", "llm_slots", "llm_context", "queue_cap", "max_attempts", "web_workers"),
     *("max_pixels", "max_side", "max_images", "max_steps", "max_image_bytes", "max_image_pixels"),
     *("batch_max_items", "batch_max_live", "batch_ttl_s"),
+    "schedule_tick_s",
 )
 PORTS = ("port", "llm_port", "sd_port", "flower_port", "exporter_port")
 #: A shorter key of the webhooks' secrets, or of the engines, can be guessed.
@@ -32,11 +40,13 @@ MIN_KEY_CHARS = 16
 #: Behind the first port of the workers' metrics come those of the others.
 LAST_METRICS_PORT = 65456
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: What tracing needs; looked for, not imported.
+TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings):
+class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings, ScheduleSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settinggroups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
@@ -107,6 +117,10 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings)
             raise SettingsError(f"{variable('metrics_port')} must be a port below {LAST_METRICS_PORT}, or 0 for none")
         if self.metrics_port and not self.metrics_token and self.metrics_host not in LOOPBACK:
             raise SettingsError(f"{variable('metrics_host')} opens metrics to others: set {variable('metrics_token')}")
+        if self.traces_url and urlsplit(self.traces_url).scheme not in ("http", "https"):
+            raise SettingsError(f"{variable('traces_url')} must begin with http:// or https://")
+        if self.traces_url and not _installed(*TRACING):
+            raise SettingsError(f"{variable('traces_url')} needs more packages: pip install 'graycat[tracing]'")
 
     def _check_mode(self) -> None:
         if self.remote and self.embedded_broker:
@@ -170,7 +184,7 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings)
         named = [item.partition(":")[2] or item for item in items]
         stores = [item.partition("=")[2] for item in self.batch_stores.split(",")]
         models = f"{self.model_url},{self.sd_model_url},{self.lora_url},{self.vae_url}".replace(",", " ").split()
-        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.batch_dir, *stores, *models)
+        urls = (self.redis_url, self.artifacts_url, self.a1111_url, self.traces_url, self.batch_dir, *stores, *models)
         in_urls = [urlsplit(url).password or "" for url in urls] + [_signature(url) for url in models]
         # As an address holds it, and as the server takes it.
         passwords = [self.redis_pass, quote(self.redis_pass, safe=""), *in_urls, *map(unquote, in_urls)]
@@ -191,6 +205,13 @@ def variable(name: str) -> str:
     """Return the environment variable of a settings field."""
     by_name = {f.name: f for f in fields(Settings)}
     return str(by_name[name].metadata.get("name", f"GRAYCAT_{name.upper()}"))
+
+
+def _installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # a package above it
+        return False
 
 
 def _signature(url: str) -> str:

@@ -17,6 +17,10 @@ from graycat.settings import Settings, variable
 
 #: Every key but Celery's own begins so.
 PREFIX = "graycat:"
+#: What the beats share begins so: their lock, and when they last ticked.
+BEAT = PREFIX + "beat:"
+#: Ids of the schedules; held by who fires what is due of them; when that was last done (seconds).
+SCHEDULES, FIRING, FIRED_AT = PREFIX + "schedules", PREFIX + "schedules:firing", PREFIX + "schedules:fired"
 #: Ids of unfinished tasks, by the time they were submitted.
 LIVE_TASKS = PREFIX + "live"
 #: How long tasks take, by kind (ms).
@@ -111,6 +115,12 @@ def receiver_key(host: str) -> str:
 def sender_key(owner: str) -> str:
     """Return the key of the deliveries under way for one API token, by the time when their place is free again."""
     return f"{PREFIX}sender:{owner}"
+
+
+def schedule_keys(schedule_id: str) -> list[str]:
+    """Return the keys of a schedule (``OWNER:NAME``): its record, the times that wait for a batch, its last fires."""
+    record = f"{PREFIX}schedule:{schedule_id}"
+    return [record, f"{record}:waiting", f"{record}:fires"]
 
 
 def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0) -> Broker:

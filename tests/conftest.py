@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from graycat.engines.embedded import packaged_model
+from tests.browser import Window, chromium
 from tests.images import ImageStack
 from tests.stack import Client, Stack, running
 
@@ -95,3 +97,23 @@ def api(stack: Stack) -> Client:
 def engine(stack: Stack) -> Client:
     """Return a client of the shared stack's bare engine."""
     return stack.engine()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Yield a browser for the tests of a module."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def new_window(browser: Browser) -> Iterator[Callable[..., Window]]:
+    """Yield a function that opens a window for one test; the options are those of Window."""
+    with ExitStack() as opened:
+
+        def open_one(**options: Any) -> Window:
+            window = Window(browser, **options)
+            opened.callback(window.close)
+            return window
+
+        yield open_one

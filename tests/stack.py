@@ -103,6 +103,8 @@ class Stack:
                 self.commands = {name: line for name, line in self.commands.items() if name not in names}
         self._popen: dict[str, subprocess.Popen[str]] = {}
         self._outputs: list[Output] = []
+        #: What the newest process of each name prints.
+        self.outputs: dict[str, Output] = {}
         self._redis: Any = None
         self._tasks: dict[str, str] = {}
         self._clients: list[Client] = []
@@ -143,6 +145,7 @@ class Stack:
         assert process.stdout is not None
         self._popen[name] = process
         self._outputs.append(Output(process.stdout))
+        self.outputs[name] = self._outputs[-1]
         return self._outputs[-1]
 
     def revive(self) -> None:
@@ -247,7 +250,7 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """Kill one process with SIGKILL; returns when it is gone."""
-        pid = self.processes()[name]
+        pid = self._popen[name].pid if name in self._popen else self.processes()[name]
         os.kill(pid, signal.SIGKILL)
         if name in self._popen:
             self._popen[name].wait(STOP_S)
@@ -260,6 +263,10 @@ class Stack:
                 # A terminal signals the whole foreground group; each of ours leads one.
                 os.killpg(process.pid, signal.SIGINT)
         return [process.wait(STOP_S) for process in self._popen.values()][-1]
+
+    def alive(self, name: str) -> bool:
+        """Tell whether a separate process runs."""
+        return self._popen[name].poll() is None
 
     def wait(self, name: str, timeout_s: float) -> int:
         """Return the exit status of one process, once it has ended by itself."""

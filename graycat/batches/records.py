@@ -94,6 +94,12 @@ class BatchRecords:
             ids = [name.decode() for name in self._client.zrevrange(index, offset, offset + count - 1)]
         return self._shown(ids, owner, strict=False)
 
+    def live(self, count: int = 100) -> Rows:
+        """Return batches that have not ended, those first whose turn is next."""
+        with store.broker_errors():
+            ids = [name.decode() for name in self._client.zrange(keys.LIVE, 0, count - 1)]
+        return self._shown(ids, None, strict=False)
+
     def document(self, batch_id: str, owner: str | None = None) -> Row:
         """Return the spec of a batch as it was given."""
         found: Row = json.loads(self._fields(batch_id, ("document",), owner)["document"])

@@ -17,6 +17,7 @@ class LazyGroup(click.Group):
     NAMES = (
         "acl",
         "batch",
+        "beat",
         "broker",
         "engine",
         "exporter",
@@ -24,6 +25,7 @@ class LazyGroup(click.Group):
         "logs",
         "models",
         "queue",
+        "schedule",
         "status",
         "task",
         "tokens",

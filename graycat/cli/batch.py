@@ -12,9 +12,12 @@ from uuid import uuid4
 
 import click
 
+from graycat.batcherrors import OutputUnavailable
+from graycat.batches import exporting
 from graycat.batches.keys import ITEM_STATES
 from graycat.cli import batchfile, batchview
 from graycat.cli.task import FAILED, as_json, calls_a_server
+from graycat.cli.tokens import Lifetime
 from graycat.client import Batch, Client
 
 _ID = click.argument("batch_id", metavar="ID")
@@ -166,10 +169,21 @@ _verb("retry-failed", Batch.retry_failed, "Have the failed items of a batch made
 @quiet
 @calls_a_server
 def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
-    """Write what a batch has made so far to FOLDER: images and manifest.jsonl. What is there already stays."""
+    """Write what a batch has made so far to FOLDER: images, manifest.jsonl and a page. What is there already stays."""
+    found = client.batches.get(batch_id)
     try:
-        fetched, there = client.batches.get(batch_id).export(folder)
-    except OSError as error:
+        fetched, there = found.export(folder)
+        exporting.whole(folder, found.raw, list(found.items()))
+    except (OSError, OutputUnavailable) as error:
         raise click.UsageError(f"{folder}: {error}") from None
     if not quiet:
         click.echo(f"{there} images in {folder}, {fetched} of them new")
+
+
+@batch.command()
+@_ID
+@click.option("--ttl", "ttl_s", type=Lifetime(), default="7d", show_default=True, help="How long it opens: 12h, 30d.")
+@calls_a_server
+def gallery(client: Client, batch_id: str, ttl_s: int) -> None:
+    """Print a link to the page of a batch: whoever has it sees the images."""
+    click.echo(client.batches.get(batch_id).gallery(ttl_s))

@@ -22,9 +22,21 @@ def screen(told: dict[str, Any], url: str) -> str:
         held = told["held"]
         kept = f"events {size(held['events'])}, images {size(held['artifacts'])}"
         parts.append(f"the broker holds {kept}; deliveries to webhooks that wait: {told['deliveries']}")
+        parts += _batches(told["batches"])
     if told["failures"]:
         parts.append(table(("LAST ERRORS", "KIND", "ENDED", "TYPE", "WORKER", "TASK"), map(_failure, told["failures"])))
     return "\n\n".join(parts)
+
+
+def _batches(told: dict[str, Any]) -> list[str]:
+    """Return a line about image batches, where there are any that have not ended."""
+    going = {state: told["states"][state] for state in ("running", "queued", "paused") if told["states"][state]}
+    if not going:
+        return []
+    items = told["items"]
+    late = f"; LATE: {told['late']}" if told["late"] else ""
+    counts = ", ".join(f"{count} {state}" for state, count in going.items())
+    return [f"batches: {counts}; {items['done']} of {sum(items.values())} images made{late}"]
 
 
 def table(head: Row, rows: Iterable[Row]) -> str:

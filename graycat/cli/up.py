@@ -25,6 +25,7 @@ from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
 from graycat.engines.process import die_with_parent
 from graycat.errors import SettingsError
+from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
 
 #: Seconds between two looks at whether everything is up.
@@ -57,6 +58,7 @@ def up(procfile: Path | None) -> None:
         webui.from_settings(settings)
     if settings.remote is None:
         apitokens.ApiTokens.from_settings(settings)
+        file.load(settings)
     lock = lock_home(settings.home)
     check_ports(settings, processes)
     # honcho kills what is left after this long; a worker may need the grace, and the broker waits for it.

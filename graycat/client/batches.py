@@ -125,6 +125,11 @@ class Batch:
         written(Path(folder) / "manifest.jsonl", text.encode())
         return fetched, len(lines)
 
+    def gallery(self, ttl_s: int) -> str:
+        """Return a link to its page, which opens for so many seconds to whoever has it."""
+        found = object_in(self._caller.call("POST", f"{self._path()}/gallery/link", data=_body({"ttl_s": ttl_s})))
+        return f"{self._caller.url}{found.get('url')}"
+
     def _told(self, verb: str) -> Batch:
         self.raw = object_in(self._caller.call("POST", f"{self._path()}/{verb}"))
         return self

@@ -10,6 +10,7 @@ from uuid import uuid4
 from graycat.client.batches import Batches
 from graycat.client.calls import Caller, object_in
 from graycat.client.errors import InvalidArgument, UnexpectedReply
+from graycat.client.schedules import Schedules
 from graycat.client.task import Task, task_path
 from graycat.client.views import TaskView
 
@@ -43,6 +44,11 @@ class Client:
     def url(self) -> str:
         """Return the server's address."""
         return self._caller.url
+
+    @property
+    def schedules(self) -> Schedules:
+        """Return the schedules of the API token."""
+        return Schedules(self._caller)
 
     def submit(
         self,

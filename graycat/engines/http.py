@@ -47,6 +47,8 @@ class Call:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        #: More headers of its request.
+        self.headers: Mapping[str, str] = {}
         #: Why the call was stopped; None while nobody has.
         self.stopped: Stop | None = None
         #: When that was, on the monotonic clock.
@@ -155,7 +157,9 @@ class EngineClient:
                 connection.connect()
             connection.sock.settimeout(timeout_s)
             call.attach(connection.sock)
-            headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
+            headers = {**self._headers, **call.headers}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
             connection.request(method, path, body, headers)
             return connection.getresponse()
         except (OSError, HTTPException):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from graycat.errors import BrokerUnavailable
+from graycat.metrics.batchlook import BatchLook
 from graycat.metrics.look import Look
 
 #: What an engine may be; a worker without one is ready.
@@ -45,6 +46,14 @@ BROKER_UP = ("graycat_broker_up", "1 where the broker answered this scrape.")
 ENGINE_STATE = ("graycat_engine_state", "1 for the state that a worker's engine is in, 0 for the others.")
 
 
+BATCHES = ("graycat_batches", "Image batches by state: those that have not ended, and the newest hundred.")
+BATCH_ITEMS = ("graycat_batch_items", "Items of the image batches that have not ended, by state.")
+BATCH_LATE = (
+    "graycat_batch_late",
+    "Image batches, not paused, that are past their deadline or will be by their estimate.",
+)
+
+
 class FleetGauges:
     """A collector that looks at the broker once a scrape; while that is away it says so and no more."""
 
@@ -65,6 +74,16 @@ class FleetGauges:
         values = (look.held.events, look.held.artifacts, look.deliveries)
         for (name, text), value in zip(BROKER.items(), values, strict=True):
             yield GaugeMetricFamily(name, text, value=value)
+        yield from _of_batches(look.batches)
+
+
+def _of_batches(look: BatchLook) -> Iterable[Metric]:
+    for (name, text), counts in ((BATCHES, look.states), (BATCH_ITEMS, look.items)):
+        family = GaugeMetricFamily(name, text, labels=("state",))
+        for state, count in counts.items():
+            family.add_metric((state,), count)
+        yield family
+    yield GaugeMetricFamily(*BATCH_LATE, value=look.late)
 
 
 def _of_queues(look: Look) -> Iterable[Metric]:

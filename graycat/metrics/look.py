@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import celeryconfig
 from graycat import store
+from graycat.batches.records import BatchRecords
 from graycat.fleet import WorkerStatus, present, serving
+from graycat.lanes import Scripts
+from graycat.metrics.batchlook import BatchLook, look_at
 from graycat.metrics.census import Census, Held
-from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import CONTROL, SD, model_queue, worker_queue
 
@@ -58,6 +61,7 @@ class Look:
     deliveries: int
     held: Held
     failures: list[Failure] = field(default_factory=list)
+    batches: BatchLook = field(default_factory=BatchLook)
 
 
 class Observer:
@@ -66,7 +70,8 @@ class Observer:
     def __init__(self, settings: Settings) -> None:
         self._client = store.connect(settings, timeout_s=TIMEOUT_S)
         self._looking = threading.Lock()
-        self._records = TaskRecords(self._client, settings)
+        self._scripts = Scripts(self._client, ("depths",))
+        self._batches = BatchRecords(self._client, settings)
         self._census = Census(self._client)
         self._seen: tuple[float, Look] | None = None
 
@@ -79,7 +84,7 @@ class Observer:
             return self._seen[1]
 
     def _look(self) -> Look:
-        """Look, in three round trips: a busy web process has each of them wait for its turn."""
+        """Look, in few round trips: a busy web process has each of them wait for its turn."""
         with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.zrange(store.FLEET, 0, -1, withscores=True)
             pipe.smembers(store.PAUSED_QUEUES)
@@ -96,10 +101,23 @@ class Observer:
             self._census.weigh(pipe, keys)
             reports, *sizes = pipe.execute()
         workers, missed = present(seen_at, reports if seen_at else ())
-        depths = self._records.depths(_names(workers, {name.decode() for name in turns}))
+        depths = self._depths(_names(workers, {name.decode() for name in turns}))
         late_s = max(clock[0] + clock[1] / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
+        batches = look_at(self._batches, clock[0] * 1000)
         queues = _queues(workers, depths, {name.decode() for name in paused}, late_s)
-        return Look(queues, workers, missed, deliveries, self._census.count(sizes), list(map(_failure, failures)))
+        held = self._census.count(sizes)
+        return Look(queues, workers, missed, deliveries, held, list(map(_failure, failures)), batches)
+
+    def _depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
+        """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
+
+        Those that wait aside for their owner's turn are among them.
+        """
+        keys = (store.record_key(""), store.events_key(""), store.LIVE_TASKS)
+        with store.broker_errors():
+            (reply,) = self._scripts.run(self._scripts.call("depths", keys, queues))
+        pairs = zip(map(int, reply[::2]), map(int, reply[1::2]), strict=True)
+        return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
 
 
 def _queues(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from celery import Task
 from celery.exceptions import Reject
@@ -84,7 +85,7 @@ class EngineTask(Task):
         work.claimed(claimed)
         started = time.monotonic()
         with runtime.running.track(claimed, self.new_call()) as call:
-            outcome = self._attempt(runtime, claimed, call)
+            outcome = runtime.traced(claimed, partial(self._attempt, runtime, claimed, call))
         work.ended(claimed.kind, outcome, call.stopped_at)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}

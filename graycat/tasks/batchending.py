@@ -12,6 +12,7 @@ from celery import Celery
 
 from graycat import store
 from graycat.batches import keys
+from graycat.batches.exporting import Exporter
 from graycat.batches.heads import Head, Heads
 from graycat.batches.items import PORTION, BatchItems
 from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
@@ -40,6 +41,7 @@ class Ending:
         self._records = records
         self._heads = heads
         self._items = items
+        self._pages = Exporter(client, settings)
         self._script = client.register_script(store.plain_script("batch_end"))
 
     @staticmethod
@@ -67,6 +69,8 @@ class Ending:
         if self._items.numbers(head.id, QUEUED, RUNNING, most=1):
             return
         if self._items.move_all(head.id, (WAITING,), CANCELLED):
+            return
+        if head.folder and head.planned and not self._pages.step(head.id, output):
             return
         if head.folder and head.planned and (lines := self._lines(head)):
             output().rewrite(lines)

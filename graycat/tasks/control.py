@@ -16,8 +16,9 @@ from graycat.deliveries import Deliveries
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.receivers import Caller
+from graycat.schedules.firing import Firing
 from graycat.settings import Settings, variable
-from graycat.tasks import batchfeeder, courier
+from graycat.tasks import batchfeeder, courier, schedules
 from graycat.tasks.batchfeeder import Feeder
 from graycat.tasks.courier import Courier
 from graycat.tasks.dispatcher import Dispatcher
@@ -70,6 +71,7 @@ class Control:
         self._deliveries = Deliveries(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)
         courier.install(Courier(self._deliveries, Caller(allowlist(settings.webhook_allow)), settings))
+        schedules.install(Firing(self._client, settings))
         duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
         if alone:
             sweeper = Sweeper(self._client, settings, worker.app)

@@ -80,6 +80,11 @@ class RunningTasks:
             return list(self._by_id.values())
 
 
+def untraced(_: Attempt, run: Callable[[], str]) -> str:
+    """Run an attempt, and nothing else."""
+    return run()
+
+
 @dataclass
 class Runtime:
     """One worker process, put together by its EngineStep."""
@@ -110,6 +115,8 @@ class Runtime:
     def __post_init__(self) -> None:
         #: Tells the fleet of this worker now; the housekeeper sets it.
         self.report: Callable[[], None] = lambda: None
+        #: Runs an attempt; ``graycat.tasks.traces`` puts one in its place that traces it.
+        self.traced: Callable[[Attempt, Callable[[], str]], str] = untraced
         self._rotate_at = 0.0
         self.supervisor.busy = lambda: bool(self.running.all())
         #: Seconds that running work gets to finish at the end.

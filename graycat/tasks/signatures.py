@@ -85,6 +85,8 @@ SD_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("sd.")
 
 #: Telling a webhook; its argument is ``TASK_ID EVENT``. None of those above: it has no record and no engine.
 DELIVER = Kind("control.deliver", CONTROL, "")
+#: Firing what is due by the schedules; sent by beat (``celeryconfig``).
+FIRE_SCHEDULES = Kind("control.fire_schedules", CONTROL, "")
 
 
 def worker_queue(queue: str, worker: str) -> str:

@@ -13,13 +13,14 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
-from graycat import store
+from graycat import store, tracing
 from graycat.engines import owned as engines
 from graycat.engines.http import Stop
 from graycat.memory import settle_memory
 from graycat.records import Verdict
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
+from graycat.tasks import traces
 from graycat.tasks.lease import Housekeeper
 from graycat.tasks.pump import STOPS
 from graycat.tasks.runtime import Runtime
@@ -86,6 +87,8 @@ class EngineStep(bootsteps.StartStopStep):
         settle_memory()
         app = worker.app
         self.runtime = create_runtime(app.graycat_settings, worker.hostname, consumed_queues(worker), app.graycat_gpu)
+        if app.graycat_settings.traces_url:
+            traces.install(self.runtime, tracing.start(app.graycat_settings, "worker", worker.hostname))
         rt.install(self.runtime)
         self._stopping = threading.Event()
         # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.

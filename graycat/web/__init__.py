@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from flask import Flask, Response, g, request
 
-from graycat import store
+from graycat import store, tracing
 from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.batches.output import Outputs
@@ -22,14 +22,17 @@ from graycat.celeryapp import create_celery
 from graycat.credentials import Credentials
 from graycat.deliveries import Deliveries
 from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.gallerylinks import GalleryLinks
 from graycat.limits import Limiter
 from graycat.metrics.endpoint import token_of
 from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
+from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
-from graycat.web import allowance, errors, health, metrics, openapi
-from graycat.web.api import batches, events, tasks, tokens, webhooks
+from graycat.tokenkey import TokenKey
+from graycat.web import allowance, errors, health, metrics, openapi, traces
+from graycat.web.api import batches, events, gallery, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.hub import EventHub
 from graycat.web.polling import UnchangedTasks
@@ -52,7 +55,7 @@ QUIET_ENDPOINTS = frozenset(
 #: What has routes: each a module with its blueprint ``bp``.
 PARTS = (
     *(llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks),
-    *(task_images, batches, openapi),
+    *(task_images, batches, gallery, schedules, openapi),
 )
 
 
@@ -70,6 +73,8 @@ class Extension:
     batches: BatchRecords
     outputs: Outputs
     observer: Observer
+    schedules: ScheduleRecords
+    gallery_links: GalleryLinks
     metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -128,11 +133,15 @@ def create_app(settings: Settings) -> Flask:
         outputs=Outputs(settings),
         observer=Observer(settings),
         metrics_token=token_of(settings),
+        schedules=ScheduleRecords(client, settings),
+        gallery_links=GalleryLinks(TokenKey.from_settings(settings)),
     )
     app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
     app.after_request(allowance.tell)
+    if settings.traces_url:
+        traces.init_app(app, tracing.start(settings, "web"), records)
     errors.init_app(app)
     for part in PARTS:
         app.register_blueprint(part.bp)

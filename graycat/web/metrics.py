@@ -75,6 +75,7 @@ def _status() -> Response:
         missed=look.missed,
         deliveries=look.deliveries,
         held=asdict(look.held),
+        batches={"states": look.batches.states, "items": look.batches.items, "late": look.batches.late},
         failures=[asdict(failure) for failure in look.failures],
     )
 

@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web import batchdocs, imagedocs, taskdocs
+from graycat.web import batchdocs, gallerydocs, imagedocs, scheduledocs, taskdocs
 from graycat.web.docparts import (
     ACCEPTED,
     JSON,
@@ -27,6 +27,8 @@ from graycat.web.wire.route import Route
 
 bp = Blueprint("openapi", __name__)
 
+#: What documents routes that no table lists.
+PARTS = (imagedocs, taskdocs, batchdocs, gallerydocs, scheduledocs)
 #: What anybody may see.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
 #: What some views answer that is no JSON.
@@ -107,11 +109,11 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    return schemas() | taskdocs.schemas() | batchdocs.schemas()
+    return schemas() | taskdocs.schemas() | batchdocs.schemas() | scheduledocs.schemas()
 
 
 def _documented(endpoint: str) -> dict[str, Any]:
-    return imagedocs.operation(endpoint) or taskdocs.operation(endpoint) or batchdocs.operation(endpoint)
+    return next(filter(None, (part.operation(endpoint) for part in PARTS)), {})
 
 
 def _in_path(rule: str) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat import batcherrors, errors, taskerrors, tokenerrors
+from graycat import batcherrors, errors, scheduleerrors, taskerrors, tokenerrors
 from graycat.errors import GraycatError
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
@@ -46,6 +46,10 @@ KNOWN = [
     (batcherrors.WrongBatchState("be paused", "failed"), 409, "wrong_batch_state", None),
     (batcherrors.TooManyBatches(3), 429, "too_many_batches", 60),
     (batcherrors.OutputUnavailable("there is no space left"), 503, "output_unavailable", 30),
+    (scheduleerrors.InvalidSchedule("no"), 400, "invalid_schedule", None),
+    (scheduleerrors.ScheduleNotFound(), 404, "schedule_not_found", None),
+    (scheduleerrors.ScheduleExists("no"), 409, "schedule_exists", None),
+    (scheduleerrors.TooManySchedules(200), 429, "too_many_schedules", None),
     (errors.QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]

@@ -166,3 +166,9 @@ def test_without_a_broker_nothing_can_be_read(no_broker: Settings) -> None:
         reader.listed("game", NEWEST, 1)
     with pytest.raises(BrokerUnavailable):
         reader.was_listed("game", "a-task")
+
+
+def test_fields_of_a_record_are_read_without_the_rest(records: TaskRecords) -> None:
+    task_id = accepted(records)
+    assert records.fields(task_id, "state", "nothing", "queue") == ["queued", "", "llm"]
+    assert records.fields("nobody", "state") == [""]

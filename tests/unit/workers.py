@@ -94,5 +94,6 @@ def worker_on(broker: Valkey, answers: dict[str, Answer], **options: Any) -> Ite
         worker = Worker(broker, LlamaEngine("scripted", seen.url, start=None), seen, **options)
         worker.raise_engine()
         seen.requests.clear()
+        seen.headers.clear()
         yield worker
         worker.client.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from click.testing import CliRunner, Result
 
 from graycat.batches.output import Outputs
@@ -95,8 +96,18 @@ def test_what_was_made_is_exported_once(graycat: Graycat, batching: Batching, tm
     assert graycat("export", batch_id, "here").stdout == "2 images in here, 2 of them new\n"
     assert graycat("export", batch_id, "here").stdout == "2 images in here, 0 of them new\n"
     assert len(list((tmp_path / "here").glob("*.png"))) == 2
+    assert "succeeded: 2 of 2 images done" in (tmp_path / "here" / "index.html").read_text()
     (tmp_path / "file").write_text("in the way")
     assert graycat("export", batch_id, "file/here").exit_code == 2
+
+
+def test_a_gallery_s_link_opens_it_without_a_token(graycat: Graycat, batching: Batching) -> None:
+    batch_id = graycat("submit", "two.toml").stdout.strip()
+    batching.to_the_end(batch_id)
+    link = graycat("gallery", batch_id, "--ttl", "1h").stdout.strip()
+    page = requests.get(link, timeout=10)
+    assert (page.status_code, "2 of 2 images done" in page.text) == (200, True)
+    assert graycat("gallery", batch_id, "--ttl", "90d").exit_code == 4
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from graycat.batches.keys import ITEM_STATES, STATES
 from graycat.cli.statusview import duration, screen, size, table
 
 QUEUE = {"name": "llm", "depth": 0, "oldest_s": 0.0, "consumers": 1, "paused": False}
@@ -20,6 +21,7 @@ FAILURE = {
 WELL: dict[str, Any] = {
     "served": True, "reason": "", "broker": True, "queues": [QUEUE], "workers": [WORKER], "missed": [], "deliveries": 0,
     "held": {"events": 12_000, "artifacts": 3_400_000}, "failures": [],
+    "batches": {"states": dict.fromkeys(STATES, 0), "items": dict.fromkeys(ITEM_STATES, 0), "late": 0},
 }  # fmt: skip
 
 
@@ -56,6 +58,17 @@ def test_what_somebody_has_paused_says_so() -> None:
     text = screen(told, "")
     assert line_of(text, "llm ").endswith("paused")
     assert line_of(text, "llm@box-gpu1").endswith("paused, has left llm.batch")
+
+
+def test_batches_are_a_line_while_there_are_any() -> None:
+    assert "batches" not in screen(WELL, "")
+    batches = {
+        "states": dict.fromkeys(STATES, 0) | {"running": 2, "paused": 1, "failed": 4},
+        "items": dict.fromkeys(ITEM_STATES, 0) | {"done": 30, "waiting": 60, "failed": 10},
+        "late": 1,
+    }
+    text = screen(WELL | {"batches": batches}, "")
+    assert line_of(text, "batches:") == "batches: 2 running, 1 paused; 30 of 100 images made; LATE: 1"
 
 
 def test_a_worker_without_an_engine_has_none() -> None:

@@ -1,0 +1,33 @@
+"""The task that beat sends: what is due by the schedules becomes batches."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+
+from graycat.errors import BrokerUnavailable
+from graycat.metrics import work
+from graycat.schedules.firing import Firing
+from graycat.tasks.signatures import FIRE_SCHEDULES
+
+logger = logging.getLogger(__name__)
+
+_installed: list[Firing] = []
+
+
+def install(firing: Firing) -> None:
+    """Make ``firing`` this process's."""
+    _installed[:] = [firing]
+
+
+@shared_task(name=FIRE_SCHEDULES.name)
+def fire_schedules() -> None:
+    """Fire what is due; what a broker that is away keeps from it, the next tick does."""
+    try:
+        outcomes = _installed[0].step()
+    except BrokerUnavailable:
+        logger.warning("broker unavailable")
+        return
+    for outcome, count in outcomes.items():
+        work.FIRES.labels(outcome).inc(count)

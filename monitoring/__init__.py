@@ -1,0 +1,1 @@
+"""What watches graycat: rules, dashboards and the stack that they run in."""

@@ -1,0 +1,74 @@
+"""``graycat beat``, as a process on the broker of the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.schedules.records import ScheduleRecords
+from tests.processes import Output
+from tests.unit.helpers import SECRET, Valkey, eventually, run
+from tests.unit.schedules.test_file import NIGHTLY
+
+GRAYCAT = str(Path(__import__("sys").executable).parent / "graycat")
+
+
+@pytest.fixture
+def beat(broker: Valkey, bare_environment: dict[str, str], tmp_path: Path) -> Iterator[Any]:
+    """Return how to start a beat; the process, and what it prints."""
+    env = bare_environment | {"GRAYCAT_HOME": str(broker.settings.home), "API_TOKENS": f"tests:{SECRET}"}
+    env |= {"GRAYCAT_SCHEDULE_TICK_S": "0.2", "GRAYCAT_SCHEDULES_FILE": str(tmp_path / "s.toml")}
+    started: list[tuple[subprocess.Popen[str], Output]] = []
+
+    def start() -> tuple[subprocess.Popen[str], Output]:
+        process = subprocess.Popen(
+            [GRAYCAT, "beat"], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        started.append((process, Output(process.stdout)))
+        return started[-1]
+
+    yield start
+    for process, output in started:
+        process.kill()
+        process.wait(30)
+        output.close(30)
+
+
+def test_it_ticks_and_when_told_to_stop_it_lets_go_of_its_lock(beat, broker: Valkey, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(NIGHTLY)
+    process, output = beat()
+    output.wait_for("beat ticks", 60)
+    assert eventually(lambda: broker.client.llen("control"))
+    (view,) = ScheduleRecords(broker.client, broker.settings).list()
+    assert (view["name"], view["source"]) == ("nightly", "file")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert broker.client.get("graycat:beat::lock") is None
+
+
+def test_one_that_waits_for_the_lock_can_be_stopped(beat, broker: Valkey) -> None:
+    broker.client.set("graycat:beat::lock", "another's")
+    process, _ = beat()
+    assert eventually(lambda: broker.client.exists("graycat:beat::schedule"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert broker.client.llen("control") == 0
+    assert broker.client.get("graycat:beat::lock") == b"another's"
+
+
+def test_a_mistake_in_the_file_is_one_line(bare_environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(NIGHTLY.replace("0 1 *", "0 99 *"))
+    env = bare_environment | {"GRAYCAT_HOME": str(tmp_path), "GRAYCAT_SCHEDULES_FILE": str(tmp_path / "s.toml")}
+    result = run([GRAYCAT, "beat"], env=env)
+    assert result.returncode == 2
+    assert "bad hour" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "broker").exists()
+    assert os.listdir(tmp_path) == ["s.toml"] or sorted(os.listdir(tmp_path)) == ["api-token", "s.toml"]

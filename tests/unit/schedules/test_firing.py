@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from graycat.batches.records import BatchRecords
+from graycat.schedules.firing import Firing
+from graycat.schedules.records import ScheduleRecords
+from tests.unit.helpers import Valkey, changed
+
+MINUTE, HOUR = 60, 3600
+#: A full hour.
+NOON = int(datetime(2027, 5, 5, 12, tzinfo=UTC).timestamp())
+
+
+def end(broker: Valkey, batch_id: str) -> None:
+    """Have a batch be over, as the feeder does at its end."""
+    broker.client.hset(f"graycat:batch:{batch_id}", "state", "succeeded")
+    broker.client.zrem("graycat:batches:live", batch_id)
+
+
+def keys_of(batches: BatchRecords) -> list[str]:
+    return sorted(view["key"] for view in batches.list("tests", count=5000))
+
+
+def outcomes(schedules: ScheduleRecords, name: str = "nightly") -> list[tuple[str, int]]:
+    """Return how the times of a schedule went, oldest first."""
+    return [(fire["outcome"], fire["time"]) for fire in reversed(schedules.fires("tests", name))]
+
+
+def test_a_nominal_time_becomes_a_batch(add, firing: Firing, batches: BatchRecords, schedules: ScheduleRecords) -> None:
+    add(cron="0 * * * *", mark=NOON - 5, max_gpus=2, window="01:00-06:00", timezone="Asia/Kolkata", name="hourly")
+    # At the half hours of Kolkata.
+    assert firing.step(NOON) == {}
+    assert firing.step(NOON + 1800) == {"fired": 1}
+    assert firing.step(NOON + 1800) == {}
+    (view,) = batches.list("tests")
+    assert view["key"] == "schedule/hourly/20270505T123000Z"
+    assert (view["schedule"], view["name"], view["owner"]) == ("hourly", "portraits", "tests")
+    assert (view["max_gpus"], view["window"], view["timezone"]) == (2, "01:00-06:00", "Asia/Kolkata")
+    assert schedules.get("tests", "hourly")["last_batch"] == view["id"]
+
+
+@pytest.mark.parametrize("zone_and_day", [("Europe/Berlin", "2027-03-28"), ("Europe/Berlin", "2027-10-31")])
+def test_a_day_on_which_clocks_change_with_two_that_fire_gives_a_batch_a_minute(
+    add, broker: Valkey, batches: BatchRecords, schedules: ScheduleRecords, zone_and_day
+) -> None:
+    zone, day = zone_and_day
+    begin = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
+    first, behind = (int(at.timestamp()) for at in (begin, begin + timedelta(days=1)))
+    assert behind - first in (23 * HOUR, 25 * HOUR)
+    add(cron="* * * * *", timezone=zone, overlap="allow", mark=first - 1)
+    settings = changed(broker.settings, batch_max_live=10_000)
+    together = threading.Barrier(2)
+
+    def run() -> None:
+        firing = Firing(broker.client, settings)
+        for now in range(first, behind, MINUTE // 2):
+            together.wait()
+            firing.step(now)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    nominal = [
+        f"schedule/nightly/{datetime.fromtimestamp(at, UTC):%Y%m%dT%H%M%SZ}" for at in range(first, behind, MINUTE)
+    ]
+    assert keys_of(batches) == nominal
+    assert schedules.states()[0].waiting == []
+
+
+def test_who_dies_between_any_two_steps_loses_and_doubles_nothing(
+    add, broker: Valkey, firing: Firing, batches: BatchRecords, schedules: ScheduleRecords, monkeypatch
+) -> None:
+    add(cron="0 * * * *", mark=NOON - 1)
+
+    class Killed(BaseException):
+        """Nothing catches it, as nothing catches SIGKILL."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    places = [(BatchRecords, "submit"), (ScheduleRecords, "settled")]
+    for hour, (owner, name) in enumerate(places):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, die)
+            with pytest.raises(Killed):
+                firing.step(NOON + hour * HOUR)
+        end_all(broker, batches)
+        assert firing.step(NOON + hour * HOUR + 5) == {"fired": 1}
+        end_all(broker, batches)
+    assert keys_of(batches) == ["schedule/nightly/20270505T120000Z", "schedule/nightly/20270505T130000Z"]
+    assert outcomes(schedules) == [("fired", NOON), ("fired", NOON + HOUR)]
+
+
+def end_all(broker: Valkey, batches: BatchRecords) -> None:
+    for view in batches.list("tests"):
+        end(broker, view["id"])
+
+
+def test_one_that_fires_keeps_others_from_it_and_one_that_died_does_not(add, broker: Valkey, firing: Firing) -> None:
+    add(cron="0 * * * *", mark=NOON - 1)
+    broker.client.set("graycat:schedules:firing", "somebody", px=60_000)
+    assert firing.step(NOON) == {}
+    broker.client.delete("graycat:schedules:firing")
+    assert firing.step(NOON) == {"fired": 1}
+    assert not broker.client.exists("graycat:schedules:firing")
+    assert int(broker.client.get("graycat:schedules:fired")) > 0
+
+
+@pytest.mark.parametrize(
+    ("missed", "expected"),
+    [
+        ("skip", [("missed", NOON)]),
+        ("once", [("missed", NOON), ("fired", NOON + 2 * HOUR)]),
+        ("all", [("fired", NOON), ("fired", NOON + HOUR), ("fired", NOON + 2 * HOUR)]),
+    ],
+)
+def test_what_was_missed_goes_as_the_schedule_says(add, firing, schedules, missed, expected) -> None:
+    add(cron="0 * * * *", mark=NOON - 1, missed=missed, overlap="allow")
+    firing.step(NOON + 2 * HOUR + 1800)
+    assert outcomes(schedules) == expected
+    assert firing.step(NOON + 2 * HOUR + 1800) == {}
+
+
+def test_a_batch_that_is_not_over_has_the_next_time_skipped(add, broker, firing, batches, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1, overlap="skip")
+    firing.step(NOON)
+    assert firing.step(NOON + HOUR) == {"skipped": 1}
+    end_all(broker, batches)
+    assert firing.step(NOON + 2 * HOUR) == {"fired": 1}
+    assert outcomes(schedules) == [("fired", NOON), ("skipped", NOON + HOUR), ("fired", NOON + 2 * HOUR)]
+
+
+def test_a_time_may_wait_for_the_batch_before_it(add, broker, firing, batches, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1, overlap="queue")
+    for hour in range(3):
+        firing.step(NOON + hour * HOUR)
+    assert schedules.get("tests", "nightly")["waiting"] == 2
+    for done in range(1, 3):
+        end(broker, schedules.get("tests", "nightly")["last_batch"])
+        assert firing.step(NOON + 3 * HOUR - 1) == {"fired": 1}
+        assert firing.step(NOON + 3 * HOUR - 1) == {}
+        assert schedules.get("tests", "nightly")["waiting"] == 2 - done
+    assert outcomes(schedules) == [("fired", NOON + hour * HOUR) for hour in range(3)]
+
+
+def test_no_more_times_wait_than_may(add, firing, schedules, monkeypatch) -> None:
+    monkeypatch.setattr("graycat.schedules.firing.MOST_QUEUED", 2)
+    add(cron="0 * * * *", mark=NOON - 1, overlap="queue", missed="all")
+    firing.step(NOON + 5 * HOUR)
+    assert schedules.get("tests", "nightly")["waiting"] == 2
+    assert outcomes(schedules) == [("fired", NOON), *(("skipped", NOON + hour * HOUR) for hour in (1, 2, 3))]
+
+
+def test_the_batch_before_may_be_cancelled(add, firing, batches, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1, overlap="cancel-previous")
+    firing.step(NOON)
+    first = schedules.get("tests", "nightly")["last_batch"]
+    firing.step(NOON + HOUR)
+    second = schedules.get("tests", "nightly")["last_batch"]
+    assert first != second
+    assert [batches.get(name)["state"] for name in (first, second)] == ["cancelled", "queued"]
+
+
+def test_a_batch_that_was_forgotten_is_over(add, broker, firing, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1)
+    firing.step(NOON)
+    broker.client.delete(f"graycat:batch:{schedules.get('tests', 'nightly')['last_batch']}")
+    assert firing.step(NOON + HOUR) == {"fired": 1}
+
+
+def test_a_paused_schedule_does_not_fire(add, firing, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1)
+    schedules.pause("tests", "nightly")
+    assert firing.step(NOON) == {}
+
+
+def test_an_owner_with_too_many_batches_waits_for_one_to_end(add, broker, batches, schedules) -> None:
+    firing = Firing(broker.client, changed(broker.settings, batch_max_live=1))
+    add(cron="0 * * * *", mark=NOON - 1, overlap="allow", missed="all")
+    assert firing.step(NOON + HOUR) == {"fired": 1}
+    assert firing.step(NOON + HOUR) == {}
+    end_all(broker, batches)
+    assert firing.step(NOON + HOUR) == {"fired": 1}
+    assert outcomes(schedules) == [("fired", NOON), ("fired", NOON + HOUR)]
+
+
+def test_a_batch_that_the_server_no_longer_takes_is_refused_and_told(add, broker, schedules) -> None:
+    firing = Firing(broker.client, changed(broker.settings, max_side=32))
+    add(cron="0 * * * *", mark=NOON - 1)
+    add(name="other", cron="0 * * * *", mark=NOON - 1)
+    assert firing.step(NOON) == {"refused": 2}
+    (fire,) = schedules.get("tests", "nightly")["fires"]
+    assert "32" in fire["reason"]
+
+
+def test_a_batch_that_was_submitted_before_its_schedule_was_changed_counts(
+    add, firing, batches, schedules, monkeypatch
+) -> None:
+    schedule = add(cron="0 * * * *", mark=NOON - 1, overlap="allow")
+    batch_id, _ = batches.submit(schedule.document() | {"count": 2}, "tests", schedule.key(NOON), "nightly")
+    assert firing.step(NOON) == {"fired": 1}
+    assert schedules.get("tests", "nightly")["last_batch"] == batch_id
+
+
+def test_without_a_time_given_it_is_the_broker_s(add, broker, firing, schedules) -> None:
+    add(cron="* * * * *", mark=schedules.now() - 3 * MINUTE, missed="all", overlap="allow")
+    assert firing.step()["fired"] in (3, 4)

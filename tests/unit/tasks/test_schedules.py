@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat.schedules.firing import Firing
+from graycat.settings import Settings
+from graycat.store import connect
+from graycat.tasks import schedules
+from graycat.tasks.signatures import FIRE_SCHEDULES
+from tests.unit.helpers import Valkey
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "_installed", [])
+
+
+def test_the_task_fires_what_is_due(broker: Valkey) -> None:
+    schedules.install(Firing(broker.client, broker.settings))
+    task: Any = schedules.fire_schedules
+    task()
+    assert task.name == FIRE_SCHEDULES.name == "control.fire_schedules"
+    assert broker.client.exists("graycat:schedules:fired")
+
+
+def test_a_broker_that_is_away_is_left_to_the_next_tick(no_broker: Settings, caplog) -> None:
+    schedules.install(Firing(connect(no_broker), no_broker))
+    task: Any = schedules.fire_schedules
+    task()
+    assert "broker unavailable" in caplog.text
