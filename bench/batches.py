@@ -126,7 +126,7 @@ def row(home: Path, count: int = 100) -> str:
     found = measure(home, count)
     lost = [f"{-found.loss(seconds):+.1%}" for seconds in (found.alone_s, found.gaps_s)]
     return (
-        f"| batch of {count} images of {found.image_s:.2f} s, one of a game every {EVERY_S:g} s | interactive waits "
+        f"| batch of {count} images of {found.image_s:.2f} s, one for a game every {EVERY_S:g} s | the game waits "
         f"p95 {found.wait_s:.2f} s, longest {max(found.waits_s):.2f} s | batch's rate against the bare engine's: alone "
         f"{lost[0]}, in the gaps {lost[1]} | {found.image_s * GOAL_WAIT:.2f} s, {-GOAL_LOSS:.0%} |"
     )

@@ -21,8 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 COMMANDS = (
     *("ping", "hello", "select", "client|setinfo", "client|setname", "time"),
     *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
-    *("get", "set", "setrange", "incr", "decr", "exists", "del", "expire", "pexpire"),
-    *("hget", "hmget", "hgetall", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
+    *("get", "mget", "set", "setrange", "incr", "incrby", "decr", "exists", "del", "expire", "pexpire", "persist"),
+    *("hget", "hmget", "hgetall", "hkeys", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
     *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen", "ltrim"),
     *("sadd", "srem", "smembers", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
     *("zrangebyscore", "zremrangebyscore"),
@@ -57,6 +57,9 @@ MORE = {
     "sd": tuple(f"{kind}:{taskids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
     "control": (
         *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+        # Batches: their records, what engines have and are doing, and the images until they are files.
+        *("~sd.batch", "~sd.batch:*", "~llm.batch", "~llm.batch:*", "~{p}batch*", "~{p}fleet"),
+        *("%R~{p}worker:*", "%R~{p}catalog:*", "~{p}artifacts:*", "~{p}artifact:*"),
         *("~{p}schedule:*", "~{p}schedules", "~{p}schedules:*"),
         *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
     ),

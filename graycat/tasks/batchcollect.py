@@ -36,8 +36,16 @@ class Collector:
     """Looks at the tasks of a batch's items and takes what they have made. Every step may be done again."""
 
     def __init__(
-        self, client: store.Broker, records: TaskRecords, artifacts: ArtifactStore, heads: Heads, items: BatchItems
+        self,
+        client: store.Broker,
+        records: TaskRecords,
+        artifacts: ArtifactStore,
+        heads: Heads,
+        items: BatchItems,
+        still_ours: Callable[[], bool],
     ) -> None:
+        """``still_ours`` tells whether nobody else collects meanwhile, and keeps it so for a while."""
+        self._still_ours = still_ours
         self._client = client
         self._records = records
         self._artifacts = artifacts
@@ -110,10 +118,15 @@ class Collector:
         for item, old, row, data, answer in made:
             record = {**row, "task_id": old.task_id, "attempts": str(old.attempts + int(row["attempt"]))}
             line = manifest.line_of(item, data, record, answer, engine_of(row.get("worker", "")))
+            if not self._still_ours():
+                # A store was slow, and another took over: what it notes must not be written over.
+                return
             # One that a kill has left behind is as good as a new one.
             if item.number not in output.lines or not output.is_good(line):
                 output.write(line["file"], data)
             lines.append(line)
+        if not self._still_ours():
+            return
         output.note(lines)
         for (item, old, row, _, _), line in zip(made, lines, strict=True):
             new = old.changed(state=DONE, attempts=line["attempts"], seen=0, failures=0, error=None, line=line)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 import kombu.exceptions
+import redis
 from celery import Celery
 
 from graycat import store
@@ -85,8 +86,8 @@ class Ending:
                 try:
                     arguments = {"task_id": task_id, "how": "cancel"}
                     self._app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
-                except kombu.exceptions.OperationalError:
-                    # The worker looks at the mark by itself.
+                except (kombu.exceptions.OperationalError, redis.ResponseError):
+                    # The worker looks at the mark by itself; a control worker elsewhere may not speak to others.
                     logger.warning("cancel not delivered", extra={"task_id": task_id})
 
     def _lines(self, head: Head) -> list[Line]:

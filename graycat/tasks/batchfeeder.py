@@ -65,7 +65,8 @@ class Feeder:
         self._means = records
         self._lock = Lock(client, keys.FEEDING, LOCK_S)
         self._prepare = Preparer(settings, self._heads, self._items, PromptWriter(records, messages))
-        self._collector = Collector(client, records, open_artifacts(settings, client), self._heads, self._items)
+        artifacts = open_artifacts(settings, client)
+        self._collector = Collector(client, records, artifacts, self._heads, self._items, self._lock.hold)
         self._placer = Placer(settings, records, messages, self._heads, self._items)
         self._catalogs = Catalogs(self._fleet)
         self._ending = Ending(client, settings, app, records, self._heads, self._items)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from graycat import taskids
 from graycat.batches.heads import Head, Heads
 from graycat.batches.items import BatchItems
 from graycat.batches.keys import QUEUED, WAITING
@@ -41,7 +42,7 @@ class Placer:
         if not numbers:
             return False
         item, old = self._items.planned(head.id, numbers)[numbers[0]], self._items.known(head.id, numbers)[numbers[0]]
-        task_id = task_id_of(head.id, item.number, old.tries)
+        task_id = task_id_of(head.id, item, old.tries)
         queue = self._queue(item)
         if not queue:
             self._heads.note(head.id, {"reason": f"no engine has the checkpoint that item {item.number} names"})
@@ -89,6 +90,7 @@ class Placer:
             self._records.withdraw(known.task_id)
 
 
-def task_id_of(batch_id: str, number: int, tries: int) -> str:
+def task_id_of(batch_id: str, item: Item, tries: int) -> str:
     """Return the id of an item's task: the same try is the same task, whoever makes it."""
-    return sha256(f"{batch_id}/{number}/{tries}".encode()).hexdigest()[:32]
+    digest = sha256(f"{batch_id}/{item.number}/{tries}".encode()).hexdigest()
+    return taskids.of_kind(item.kind, digest[: taskids.CHARS])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from graycat import events
+from graycat import events, taskids
 from graycat.batches.heads import Head
 from graycat.batches.imagespec import Ask
 from graycat.records import NewTask, TaskRecords
@@ -48,7 +48,7 @@ class PromptWriter:
         """
         if tries >= MAX_TRIES:
             raise NoPrompts
-        task_id = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()[:32]
+        task_id = _task_id(head, known, tries)
         record = self._records.get(task_id)
         if not record:
             self._ask(task_id, head, ask, known, tries)
@@ -58,11 +58,6 @@ class PromptWriter:
         if record["state"] != "succeeded":
             return []
         return prompts_in(self._answer(task_id))[: ask.count - len(known)]
-
-    def withdraw(self, head: Head, known: Sequence[str], tries: int) -> None:
-        """Take the question back that waits now."""
-        task_id = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()[:32]
-        self._records.withdraw(task_id)
 
     def _ask(self, task_id: str, head: Head, ask: Ask, known: Sequence[str], tries: int) -> None:
         body = json.dumps(request(ask, known, tries)).encode()
@@ -76,6 +71,12 @@ class PromptWriter:
     def _answer(self, task_id: str) -> bytes:
         last = self._records.events(task_id)[-1:]
         return last[0].answer()[1] if last and last[0].kind == events.RESULT else b""
+
+
+def _task_id(head: Head, known: Sequence[str], tries: int) -> str:
+    """Return the id of the task of a question: the same question is the same task, until the batch is resumed."""
+    digest = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()
+    return taskids.of_kind(CHAT.name, digest[: taskids.CHARS])
 
 
 def request(ask: Ask, known: Sequence[str], tries: int) -> dict[str, Any]:

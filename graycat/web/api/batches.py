@@ -53,7 +53,7 @@ def submit() -> ResponseReturnValue:
     wanted = aside(partial(spec.parse, document, settings, most_pixels()))
     if wanted.ask is not None:
         require_scope(LLM)
-    _check_checkpoints(wanted)
+    _check_models(wanted)
     key = request.headers.get("Idempotency-Key", "")
     if key and not CHOSEN_ID.fullmatch(key):
         raise RequestError("an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
@@ -66,8 +66,8 @@ def submit() -> ResponseReturnValue:
     return response
 
 
-def _check_checkpoints(wanted: Spec) -> None:
-    """Raise InvalidBatch where a body names a checkpoint that no engine has."""
+def _check_models(wanted: Spec) -> None:
+    """Raise InvalidBatch where a body names a checkpoint, or the question for prompts a model, that no engine has."""
     named = {wanted_checkpoint(body): body for body in wanted.images.bodies}
     problems = []
     for body in (body for name, body in named.items() if name):
@@ -75,6 +75,10 @@ def _check_checkpoints(wanted: Spec) -> None:
             queue_for(TXT2IMG, body)
         except ModelNotFound as error:
             problems.append(("override_settings.sd_model_checkpoint", str(error)))
+    if wanted.ask is not None and (model := wanted.ask.model):
+        writers = [w for w in current_app.extensions["graycat"].workers() if LLM in w.queues and w.models]
+        if writers and not any(model in writer.models for writer in writers):
+            problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
         raise InvalidBatch(problems)
 

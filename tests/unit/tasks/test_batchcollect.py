@@ -54,6 +54,26 @@ def test_attempts_of_one_task_count_too(batching: Batching) -> None:
     assert batching.manifest(batch_id)[0]["attempts"] == 2
 
 
+def test_a_collector_that_was_too_slow_writes_no_manifest(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_id = batching.submit(ONE | {"count": 2})
+    batching.steps(4)
+    batching.render()
+    write = Output.write
+
+    def slow(self: Output, file: str, data: bytes) -> None:
+        write(self, file, data)
+        # Meanwhile its lock has run out, and another control worker has it.
+        batching.client.set("graycat:batches:feeding", "another")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "write", slow)
+        batching.feeder.step()
+    assert not (batching.folder(batch_id) / "manifest.jsonl").exists()
+    batching.client.delete("graycat:batches:feeding")
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == len(batching.manifest(batch_id)) == 2
+
+
 def test_an_image_that_is_a_file_lies_nowhere_else(batching: Batching) -> None:
     batch_id = batching.submit(ONE | {"count": 3})
     batching.to_the_end(batch_id)

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 import redis
 
+from graycat.acl import setuser, worker_rules
 from graycat.batches.keys import FEEDING, LIVE
 from graycat.batches.output import Output, Outputs
 from graycat.batches.windows import Window
 from graycat.errors import EngineError, TaskLost
 from graycat.records import TaskRecords
 from graycat.tasks import batchfeeder
+from graycat.tasks.batchfeeder import Feeder
 from tests.unit.batching import TWO, Batching
 from tests.unit.helpers import Valkey, changed
+from tests.unit.workers import celery_app
 
 TWENTY: dict[str, Any] = {"name": "twenty", "items": [f"number {n}" for n in range(20)]}
 
@@ -321,6 +324,26 @@ def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
     assert len(output.lines) == 20
     assert all(output.is_good(line) for line in output.lines.values())
     assert writes.count("manifest.jsonl") < 20
+
+
+def test_a_control_worker_on_another_machine_may_feed(batching: Batching) -> None:
+    password = "a-password-of-the-tests"
+    batching.client.execute_command(*setuser("desk", password, worker_rules("desk", ["control"])).split())
+    batching.client.acl_log_reset()
+    batch_id = batching.submit(TWENTY | {"webhook": {"url": "https://a.example/"}})
+    try:
+        path = str(batching.settings.broker_socket)
+        with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
+            batching.feeder = Feeder(client, batching.settings, celery_app(batching.broker.settings.home))
+            batching.steps(3)
+            batching.batches.pause(batch_id)
+            batching.steps(3)
+            batching.batches.resume(batch_id)
+            assert batching.to_the_end(batch_id) == "succeeded"
+            batching.feeder.stop()
+        assert [(row["reason"], row["object"]) for row in batching.client.acl_log()] == []
+    finally:
+        batching.client.acl_deluser("desk")
 
 
 def test_constants_fit_each_other() -> None:

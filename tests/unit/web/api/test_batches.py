@@ -90,6 +90,16 @@ def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.Mon
     assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
 
 
+def test_a_model_that_no_engine_has_is_refused(web, batching: Batching) -> None:
+    batching.engines(1, name="llm@here", queues=("llm", "llm.batch"), models=("gemma",))
+
+    def submit(model: str) -> Any:
+        return web.post("/batches", json={"name": "x", "prompts": {"ask": "y", "count": 1, "model": model}})
+
+    assert submit("gemma").status_code == 201
+    assert submit("other").json["error"]["problems"][0]["path"] == "prompts.model"
+
+
 def test_the_verbs(web) -> None:
     path = web.post("/batches", json=TWO).headers["Location"]
     assert web.post(f"{path}/pause").json["state"] == "paused"
