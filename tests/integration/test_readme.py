@@ -19,7 +19,7 @@ SHELL = [block for language, block in BLOCKS if not language]
 COMMANDS = [line.partition("  #")[0] for block in SHELL for line in block.replace("\\\n", "").splitlines()]
 CURLS = [line.strip() for line in COMMANDS if line.strip().startswith("curl ")]
 TASKS = [line.strip() for line in COMMANDS if line.startswith(("graycat task ", "graycat status"))]
-BATCHES = [line.strip() for line in COMMANDS if line.startswith("graycat batch ")]
+BATCHES = [line.strip() for line in COMMANDS if line.startswith(("graycat batch ", "graycat schedule "))]
 TAVERN = next(block for language, block in BLOCKS if language == "toml")
 #: Run by .ci/run itself, by the tests of `graycat up`, or shown output.
 ELSEWHERE = {
