@@ -16,13 +16,16 @@ WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "s
 
 #: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
 BEAT_TICKS, BEAT_LOCK_S = 3, 5.0
+#: What is no worker: who sends the ticks that have schedules looked at.
+BEAT = "beat"
 #: The most slots of one engine that a worker can fill; threads are made when they are needed.
 MAX_SLOTS = 1024
 
 
 def from_settings(settings: Settings, kind: str = "") -> dict[str, Any]:
-    """Return the configuration of the Celery application; ``kind``: of the worker that it is for, if it is for one."""
-    return _broker(settings, kind) | _tasks() | _worker() | _beat(settings)
+    """Return the configuration of the Celery application; ``kind``: what it is for, a worker of a kind or beat."""
+    # Only beat knows of beat: its settings hold the broker's address, which ``celery report`` would print.
+    return _broker(settings, kind) | _tasks() | _worker() | (_beat(settings) if kind == BEAT else {})
 
 
 def kind_of(queue: str) -> str:

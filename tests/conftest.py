@@ -21,11 +21,9 @@ NewStack = Callable[..., Stack]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have two processes share the tests: one those of whole stacks, which take longest, the other all others."""
+    """Have the tests of whole stacks begin first: they take longest, and two processes share the files."""
     stacks = Path(__file__).parent / "integration"
     items.sort(key=lambda item: stacks not in item.path.parents)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("stacks" if stacks in item.path.parents else str(item.path)))
 
 
 @pytest.fixture(scope="session")

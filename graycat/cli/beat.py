@@ -15,6 +15,7 @@ from celery import Celery
 from celery.beat import Service
 from kombu.exceptions import OperationalError
 
+import celeryconfig
 from graycat import log, store
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
@@ -40,7 +41,7 @@ def beat() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     sync(settings, schedules)
-    run(create_celery(settings))
+    run(create_celery(settings, kind=celeryconfig.BEAT))
 
 
 def _stop(*_: Any) -> None:

@@ -106,7 +106,7 @@ class Runtime:
     paused: bool = False
     #: Queues from which nobody is to take anything for now.
     paused_queues: frozenset[str] = frozenset()
-    #: Queues that somebody has told this worker to leave (Celery's ``cancel_consumer``, so also Flower's).
+    #: Queues that somebody has told this worker to leave (Celery's ``cancel_consumer``).
     left_queues: set[str] = field(default_factory=set)
     #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
     loop_seen_at: float = 0.0

@@ -141,7 +141,7 @@ def paused_over_a_broker_s_restart(stack: Supervised) -> Iterator[None]:
 
 @contextmanager
 def left(stack: Supervised) -> Iterator[None]:
-    """Have Celery's own command, which Flower's button sends, take the worker off its queues."""
+    """Have Celery's own command take the worker off its queues."""
     for queue in ("llm", "llm.batch"):
         assert stack.celery(f"control cancel_consumer {queue} -d {WORKER}").returncode == 0
     yield

@@ -29,7 +29,7 @@ ENV = {
     "GRAYCAT_FLOWER_PASSWORD": "f" * 16,
 }
 #: What Compose itself reads, and what is none of graycat's settings.
-OTHERS = {"COMPOSE_PROJECT_NAME", "VALKEY_PASSWORD", "VALKEY_MEMORY", "LOG_DRIVER", "GRAYCAT_VERSION"}
+OTHERS = {"COMPOSE_PROJECT_NAME", "VALKEY_PASSWORD", "VALKEY_MEMORY", "LOG_DRIVER", "GRAYCAT_VERSION", "BATCHES"}
 #: Processes of the Procfile that are not graycat's own here.
 ELSEWHERE = {"graycat broker": "valkey", "graycat exporter": "exporter"}
 VARIABLES = {variable(field.name) for field in fields(Settings)}

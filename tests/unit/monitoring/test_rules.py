@@ -99,10 +99,6 @@ def test_an_alert_is_tried_in_both_directions(alert: dict[str, Any]) -> None:
     assert quiet, f"no test has {name} stay quiet"
 
 
-#: Commands that are on their way.
-TO_COME = {"batch", "schedule"}
-
-
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
 def test_a_command_of_ours_is_one_that_there_is(alert: dict[str, Any]) -> None:
     words = re.sub(r"\{\{.*?\}\}", "X", alert["annotations"]["command"]).split()
@@ -113,4 +109,4 @@ def test_a_command_of_ours_is_one_that_there_is(alert: dict[str, Any]) -> None:
     for word in words[1:]:
         if isinstance(found, click.Group):
             found = found.get_command(context, word)
-            assert found is not None or word in TO_COME, word
+            assert found is not None, word

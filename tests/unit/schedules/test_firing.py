@@ -6,7 +6,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import redis
 
+from graycat.acl import setuser, worker_rules
 from graycat.batches.records import BatchRecords
 from graycat.schedules.firing import Firing
 from graycat.schedules.records import ScheduleRecords
@@ -213,3 +215,19 @@ def test_a_batch_that_was_submitted_before_its_schedule_was_changed_counts(
 def test_without_a_time_given_it_is_the_broker_s(add, broker, firing, schedules) -> None:
     add(cron="* * * * *", mark=schedules.now() - 3 * MINUTE, missed="all", overlap="allow")
     assert firing.step()["fired"] in (3, 4)
+
+
+def test_the_broker_s_user_of_a_control_worker_may_do_it_all(add, broker, batches, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1, overlap="cancel-previous")
+    password = "a-password-of-the-tests"
+    broker.client.execute_command(*setuser("box", password, worker_rules("box", ["control"])).split())
+    try:
+        socket = str(broker.settings.broker_socket)
+        with redis.Redis(unix_socket_path=socket, username="box", password=password) as client:
+            firing = Firing(client, broker.settings)
+            assert firing.step(NOON) == {"fired": 1}
+            assert firing.step(NOON + HOUR) == {"fired": 1}
+            client.connection_pool.disconnect()
+    finally:
+        broker.client.acl_deluser("box")
+    assert sorted(view["state"] for view in batches.list("tests")) == ["cancelled", "queued"]

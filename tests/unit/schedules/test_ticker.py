@@ -21,7 +21,7 @@ LOCK = "graycat:beat::lock"
 
 def service_of(settings: Settings) -> Any:
     """Return a beat that has its lock, and has not ticked yet; always something is due."""
-    app: Celery = create_celery(changed(settings, schedule_tick_s=0.001))
+    app: Celery = create_celery(changed(settings, schedule_tick_s=0.001), kind="beat")
     service = Service(app, scheduler_cls=app.conf.beat_scheduler)
     signals.beat_init.send(sender=service)
     return service
@@ -58,7 +58,7 @@ def test_a_tick_sends_the_task_that_fires(beat, broker: Valkey) -> None:
     assert message["headers"]["expires"] is None
     assert broker.client.get(LOCK) is not None
     assert 0 < broker.client.pttl(LOCK) <= 5_000
-    assert create_celery(broker.settings).conf.redbeat_lock_timeout == 15
+    assert create_celery(broker.settings, kind="beat").conf.redbeat_lock_timeout == 15
 
 
 def test_a_beat_whose_clock_is_behind_that_of_the_one_before_ticks_at_once(beat, broker: Valkey) -> None:

@@ -1,103 +1,16 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-
 import pytest
 
-from graycat import store
 from graycat.engines.http import Stop
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
-from graycat.publisher import Publisher, Settled
-from graycat.records import Attempt, Batch, TaskRecords
-from graycat.settings import Settings
-from graycat.tasks import pump as pump_module
-from graycat.tasks.pump import Flow, StreamPump
-from tests.unit.helpers import PATIENCE_S, Valkey, chunks, eventually, outcome_of, sse, started
-from tests.unit.wires import LAST_CHUNK, Wire, chunk
+from graycat.records import TaskRecords
+from graycat.tasks.pump import StreamPump
+from tests.unit.helpers import Valkey, chunks, eventually, sse, started
+from tests.unit.tasks.streaming import Streaming, WatchedRecords, held
+from tests.unit.wires import LAST_CHUNK, chunk
 
 ERROR = b'{"error":{"code":500,"message":"context shift is off"}}'
-
-
-class WatchedRecords(TaskRecords):
-    """Records with a publisher that notes what is published together, and can hold the pump there."""
-
-    def __init__(self, broker: Valkey, settings: Settings) -> None:
-        super().__init__(broker.client, settings)
-        self.publisher = WatchedPublisher(broker.client, self)
-        self.rounds: list[dict[str, list[bytes]]] = []
-        self.open = threading.Event()
-        self.open.set()
-        self.error: Exception | None = None
-
-
-class WatchedPublisher(Publisher):
-    """The publisher of watched records."""
-
-    def __init__(self, client: store.Broker, watched: WatchedRecords) -> None:
-        super().__init__(client, watched)
-        self.watched = watched
-
-    def publish(self, batches: Sequence[Batch]) -> Settled:
-        watched = self.watched
-        watched.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
-        assert watched.open.wait(PATIENCE_S)
-        if watched.error is not None:
-            raise watched.error
-        return super().publish(batches)
-
-
-class Streaming:
-    """A task whose stream is carried, from an engine that is the test."""
-
-    def __init__(self, pump: StreamPump, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
-        self.wire = Wire(early=early)
-        self.attempt = attempt
-        self.id = attempt.task_id
-        self.flow = Flow(attempt, self.wire.call, self.wire.stream, publish=publish)
-        self._over = outcome_of(lambda: pump.carry(self.flow))
-
-    def over(self) -> Flow:
-        """Return the flow at its end. Raises what ended it early."""
-        try:
-            self._over()
-        finally:
-            self.wire.close()
-        return self.flow
-
-
-@pytest.fixture
-def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
-    return WatchedRecords(broker, settings)
-
-
-@pytest.fixture
-def pump(watched: WatchedRecords) -> StreamPump:
-    return StreamPump(watched.publisher)
-
-
-@pytest.fixture
-def begin(pump: StreamPump, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
-    """Return how to have a new task's stream carried; what a test leaves open is ended."""
-    made: list[Streaming] = []
-
-    def start(**options) -> Streaming:
-        made.append(Streaming(pump, started(watched), **options))
-        return made[-1]
-
-    yield start
-    watched.open.set()
-    for streaming in made:
-        streaming.wire.call.stop(Stop.SHUTDOWN)
-        streaming.wire.close()
-
-
-def held(watched: WatchedRecords, first: Streaming) -> None:
-    """Hold the pump where it publishes an event of ``first``."""
-    watched.open.clear()
-    rounds = len(watched.rounds)
-    first.wire.say(b"data: held\n\n")
-    eventually(lambda: len(watched.rounds) > rounds)
 
 
 def test_each_of_many_streams_gets_its_own_events_in_order(begin, watched: WatchedRecords) -> None:
@@ -123,34 +36,6 @@ def test_what_arrives_together_is_published_together(begin, watched: WatchedReco
         streaming.wire.end()
         streaming.over()
     assert watched.rounds[1:] == [{streaming.id: sse("a", "b") for streaming in streams}]
-
-
-def test_tokens_that_come_a_moment_apart_are_published_together(begin, pump, watched, monkeypatch) -> None:
-    monkeypatch.setattr(pump_module, "TOGETHER_S", PATIENCE_S)
-    streams = [begin() for _ in range(3)]
-    eventually(lambda: len(pump._flows) == 3)
-    for streaming in streams:
-        streaming.wire.say(*sse("a", stop=False))
-    eventually(lambda: watched.rounds)
-    assert watched.rounds == [{streaming.id: sse("a", stop=False) for streaming in streams}]
-    # Who waits for another stream does not wait for one that ends.
-    streams[0].wire.say(*sse("b"))
-    streams[0].wire.end()
-    assert streams[0].over().events == sse("b")
-
-
-def test_one_stream_waits_for_nobody(begin, watched: WatchedRecords, monkeypatch) -> None:
-    monkeypatch.setattr(pump_module, "TOGETHER_S", 10 * PATIENCE_S)
-    streaming = begin()
-    streaming.wire.say(*sse("a", stop=False))
-    eventually(lambda: chunks(watched, streaming.id) == sse("a", stop=False))
-
-
-def test_a_cancelled_stream_that_says_nothing_more_is_stopped_soon(begin, watched: WatchedRecords) -> None:
-    streaming = begin()
-    watched.cancel(streaming.id)
-    streaming.wire.say(*sse("the last", stop=False))
-    assert streaming.wire.engine.recv(1) == b""
 
 
 def test_what_came_with_the_headers_is_published_at_once(begin, watched: WatchedRecords) -> None:

@@ -1,0 +1,69 @@
+"""Streams of tasks whose engine is the test, and a publisher that can be watched and held."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from graycat import store
+from graycat.publisher import Publisher, Settled
+from graycat.records import Attempt, Batch, TaskRecords
+from graycat.settings import Settings
+from graycat.tasks.pump import Flow, StreamPump
+from tests.unit.helpers import PATIENCE_S, Valkey, eventually, outcome_of
+from tests.unit.wires import Wire
+
+
+class WatchedRecords(TaskRecords):
+    """Records with a publisher that notes what is published together, and can hold the pump there."""
+
+    def __init__(self, broker: Valkey, settings: Settings) -> None:
+        super().__init__(broker.client, settings)
+        self.publisher = WatchedPublisher(broker.client, self)
+        self.rounds: list[dict[str, list[bytes]]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.error: Exception | None = None
+
+
+class WatchedPublisher(Publisher):
+    """The publisher of watched records."""
+
+    def __init__(self, client: store.Broker, watched: WatchedRecords) -> None:
+        super().__init__(client, watched)
+        self.watched = watched
+
+    def publish(self, batches: Sequence[Batch]) -> Settled:
+        watched = self.watched
+        watched.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
+        assert watched.open.wait(PATIENCE_S)
+        if watched.error is not None:
+            raise watched.error
+        return super().publish(batches)
+
+
+class Streaming:
+    """A task whose stream is carried, from an engine that is the test."""
+
+    def __init__(self, pump: StreamPump, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
+        self.wire = Wire(early=early)
+        self.attempt = attempt
+        self.id = attempt.task_id
+        self.flow = Flow(attempt, self.wire.call, self.wire.stream, publish=publish)
+        self._over = outcome_of(lambda: pump.carry(self.flow))
+
+    def over(self) -> Flow:
+        """Return the flow at its end. Raises what ended it early."""
+        try:
+            self._over()
+        finally:
+            self.wire.close()
+        return self.flow
+
+
+def held(watched: WatchedRecords, first: Streaming) -> None:
+    """Hold the pump where it publishes an event of ``first``."""
+    watched.open.clear()
+    rounds = len(watched.rounds)
+    first.wire.say(b"data: held\n\n")
+    eventually(lambda: len(watched.rounds) > rounds)
