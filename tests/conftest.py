@@ -21,9 +21,11 @@ NewStack = Callable[..., Stack]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests of whole stacks begin first: they take longest, and two processes share the files."""
-    stacks = Path(__file__).parent / "integration"
-    items.sort(key=lambda item: stacks not in item.path.parents)
+    """Part the tests for two processes: one has all those with a real engine, of which two at once would crawl."""
+    real = {item.path for item in items if "model" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in real)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("engines" if item.path in real else str(item.path)))
 
 
 @pytest.fixture(scope="session")

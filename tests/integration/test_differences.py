@@ -161,11 +161,12 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
     *(
         (Ask(path, {}, method, row=CLOSED), becomes(404, UNKNOWN))
         for method, path in (
-            *(("GET", "/metrics"), ("POST", "/models/load"), ("POST", "/slots/0?action=erase"), ("GET", "/cors-proxy")),
+            *(("POST", "/models/load"), ("POST", "/slots/0?action=erase"), ("GET", "/cors-proxy")),
             *(("GET", "/v1/stream/1"), ("POST", "/tools"), ("POST", "/v1/chat/completions/control")),
         )
     ),
     (Ask("/lora-adapters", [], row=CLOSED), becomes(403, "permission_error")),
+    (Ask("/metrics", method="GET", row=CLOSED), becomes(403, "permission_error")),
     *((Ask(path, method="GET", row=OWN), becomes(200)) for path in ("/ready", "/docs", "/openapi.json")),
     (Ask("/tasks/1", method="GET", row=OWN), becomes(404, "task_not_found")),
     (Ask("/tokenize", {"content": "x"}, headers={"Prefer": "respond-async"}, row=OWN), becomes(202)),

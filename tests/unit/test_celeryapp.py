@@ -21,7 +21,7 @@ def app(tmp_path: Path) -> Celery:
 
 def test_the_broker_is_the_settings_own(app: Celery, tmp_path: Path) -> None:
     with app.connection_for_write() as connection:
-        assert connection.as_uri() == f"redis+socket://{tmp_path}/broker/valkey.sock"
+        assert connection.as_uri() == f"redis+socket://{Settings(home=tmp_path).broker_socket}"
 
 
 def test_a_home_may_have_any_name(tmp_path_factory: pytest.TempPathFactory) -> None:
