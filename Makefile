@@ -17,7 +17,7 @@ run: $(RUN_READY) ## Run everything on this machine: broker, web, worker, engine
 	@exec $(BIN)/graycat up $(ARGS)
 
 test: $(DEV_READY) ## Run the whole test suite
-	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 check: lint types imports test ## What CI runs
 

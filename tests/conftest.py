@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from xdist.scheduler import LoadScopeScheduling
 
 from graycat.engines.embedded import packaged_model
 from tests.browser import Window, chromium
@@ -20,12 +21,41 @@ NewHome = Callable[..., Path]
 NewStack = Callable[..., Stack]
 
 
+#: Integration tests whose engines are doubles: these may run beside a real one, which wants both cores.
+WITH_DOUBLES = frozenset(
+    f"tests/integration/test_{name}.py"
+    for name in (
+        *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "exporter", "gallery", "modes", "schedules"),
+        *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
+        *("worker_ends", "worker_states"),
+    )
+)
+
+
+def group_of(node_id: str) -> str:
+    """Return what a test shares a process with: its file, or all that have a real engine; two of those would crawl."""
+    path = node_id.partition("::")[0]
+    return "engines" if path.startswith("tests/integration/") and path not in WITH_DOUBLES else path
+
+
+class ByGroup(LoadScopeScheduling):
+    """Gives each group of tests to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    """Have the processes share the tests by their groups."""
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Part the tests for two processes: one has all those with a real engine, of which two at once would crawl."""
-    real = {item.path for item in items if "model" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in real)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("engines" if item.path in real else str(item.path)))
+    """Begin with the real engine's tests: they take longest."""
+    items.sort(key=lambda item: group_of(item.nodeid) != "engines")
+    real = (item.nodeid.partition("::")[0] for item in items if "model" in getattr(item, "fixturenames", ()))
+    wrong = WITH_DOUBLES.intersection(real)
+    assert not wrong, f"these have a real engine: {wrong}"
 
 
 @pytest.fixture(scope="session")
