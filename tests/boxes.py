@@ -111,7 +111,7 @@ def answers(url: str) -> bool:
     """Tell whether a web server is up."""
     try:
         return requests.get(f"{url}/health", timeout=2).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 

@@ -21,7 +21,7 @@ from tests.unity import ReadBuffer, V3Reader, read_head, send_post
 #: Seconds from a hang-up until the engine is idle, the median of many mid-stream.
 FREE_AFTER_S = 1.0
 #: A prompt is computed in batches, and the engine looks once a second whether anybody still waits.
-FREE_AFTER_PROMPT_S = 3.0
+FREE_AFTER_PROMPT_S = 5.0
 
 ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos": True, "temperature": 0}
 
