@@ -5,6 +5,7 @@ Run as ``python -m graycat.engines.embedded``; without ``--model`` it serves the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -39,6 +40,28 @@ def packaged_model(folder: Path) -> Path:
     return model
 
 
+def be_nice() -> None:
+    """Have everybody else go first.
+
+    Its keeper gave the engine a session of its own. Where Linux schedules by session (*autogroup*), niceness counts
+    only inside of one, so the session's is set, too.
+    """
+    os.nice(NICENESS)
+    # Only where it is the keeper's: somebody's shell is none of ours. Elsewhere than on Linux there is no such file.
+    if os.getsid(0) == os.getppid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
+
+
+def threads_for_one_stream(cores: int) -> int:
+    """Return how many threads decode a single stream; prompts and streams that are decoded together have all cores.
+
+    One core is left to what carries its tokens away, and to the game: a thread that has to wait for its core has all
+    others wait (docs/decisions/0019).
+    """
+    return max(cores - 1, 1)
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1")
 @click.option("--port", type=int, required=True)
@@ -63,7 +86,7 @@ def main(
     """Serve a model until a signal comes."""
     import xllamacpp
 
-    os.nice(NICENESS)
+    be_nice()
     params = xllamacpp.CommonParams()
     params.model.path = str(model or packaged_model(models))
     params.model_alias = {Path(params.model.path).stem}
@@ -72,7 +95,8 @@ def main(
     params.n_parallel, params.n_ctx = slots, slots * context
     params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.n_gpu_layers = gpu_layers
-    params.cpuparams.n_threads = os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    params.cpuparams.n_threads, params.cpuparams_batch.n_threads = threads_for_one_stream(cores), cores
     # Threads that wait for the next token sleep: what carries the last one away needs their core. In pairs of runs one
     # stream got 0.97 of the bare engine's tokens a second through, 0.95 and 0.96 without; the bare engine is as fast.
     params.cpuparams.poll = 0

@@ -9,7 +9,7 @@ import pytest
 from graycat.engines import embedded, llama
 from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
-from graycat.engines.process import ChildProcess
+from graycat.engines.process import KeptProcess
 from graycat.settings import Settings
 from tests.unit.helpers import Stopwatch, eventually, free_port
 
@@ -52,12 +52,13 @@ def test_an_assembly_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> None:
     settings = Settings(home=home, llm_port=free_port(), llm_slots=2, llm_context=256)
     engine = llama.from_settings(settings, own=True)
-    child = ChildProcess(engine.command() or [], home / "engine.log")
+    child = KeptProcess(engine.command() or [], home / "engine.log")
     child.start()
     try:
         eventually(lambda: engine.health() is Health.WELL, LOAD_S)
         assert engine.describe().slots == 2
         assert complete(engine) == (200, True)
+        assert niceness(child) == (embedded.NICENESS, embedded.NICENESS)
         assert "assembling" not in (home / "engine.log").read_text()
         watch = Stopwatch()
     finally:
@@ -65,6 +66,20 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
     # It leaves at the first signal; the second would come after three seconds.
     assert watch.seconds < 2
     assert engine.health() is not Health.WELL
+
+
+def niceness(child: KeptProcess) -> tuple[int, int]:
+    """Return the engine's niceness, and its session's: where there are no sessions to the scheduler, its own again."""
+    assert child.pid is not None
+    (pid,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    own = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
+    session = Path(f"/proc/{pid}/autogroup")
+    return own, int(session.read_text().split()[-1]) if session.exists() else own
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 7)])
+def test_a_core_is_left_to_the_others_while_one_stream_is_decoded(cores: int, threads: int) -> None:
+    assert embedded.threads_for_one_stream(cores) == threads
 
 
 def complete(engine: LlamaEngine) -> tuple[int, bool]:
