@@ -1,4 +1,4 @@
-"""The publisher: sends a worker's chunks to the broker and reads how that went when the next ones are sent.
+"""The publisher: sends a worker's chunks to the broker and reads how that went when a few have been sent.
 
 Who waits for each reply is woken twice a token, on a core that its engine wants (docs/decisions/0015).
 """
@@ -17,6 +17,8 @@ from graycat import store
 from graycat.lanes import Lane
 from graycat.records import Batch, TaskRecords, Verdict
 
+#: Verdicts that may lie in the connection unread: reading one costs as much as sending what it is about.
+UNREAD = 8
 #: Seconds after which a reply is given up, and its batch sent again.
 REPLY_S = 2.0
 
@@ -39,12 +41,13 @@ class Publisher:
         return bool(self._open)
 
     def publish(self, batches: Sequence[Batch]) -> Settled:
-        """Send batches; return the verdicts that are here by now: those on earlier ones. Raises BrokerUnavailable."""
+        """Send batches; return the verdicts on earlier ones, if it is time to read them. Raises BrokerUnavailable."""
         self._open += batches
         try:
             lane = self._usable_lane()
             lane.post([self._records.publish_command(batch) for batch in batches])
-            self._take(lane.arrived())
+            if len(self._open) > UNREAD:
+                self._take(lane.arrived())
         except (OSError, redis.RedisError):
             self._again()
         return self._told()

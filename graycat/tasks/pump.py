@@ -6,11 +6,10 @@ too: a thread a stream would wake, wait for the interpreter and ask the broker o
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import selectors
+import select
 import threading
 import time
 from collections import deque
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 #: How an error looks that the engine sends once its stream has begun.
 ERROR_EVENT = b'data: {"error"'
 
-#: Seconds of silence after which the verdict on the last chunks is asked for; else it is read with the next ones.
+#: Seconds of silence after which the verdicts on the last chunks are asked for; else they are read with later ones.
 SETTLE_AFTER_S = 0.1
 
 #: Seconds that a token waits for those of other streams.
@@ -124,6 +123,8 @@ class StreamPump:
         self._new: deque[Flow] = deque()
         #: Those under way, by the attempt that they are of.
         self._flows: dict[Key, Flow] = {}
+        #: Those whose bytes are waited for, by their descriptors.
+        self._watched: dict[int, Flow] = {}
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -140,9 +141,10 @@ class StreamPump:
         flow.wait()
 
     def _begin(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        # The selectors module goes through three functions more for each token.
+        self._poll = select.poll()
         self._bell, self._ring = os.pipe()
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._poll.register(self._bell, select.POLLIN)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._thread.start()
 
@@ -181,11 +183,11 @@ class StreamPump:
     def _ready(self, timeout_s: float | None) -> list[Flow]:
         """Return the flows that have bytes, and those that are new."""
         ready: list[Flow] = []
-        for key, _ in self._selector.select(timeout_s):
-            if key.data is None:
+        for descriptor, _ in self._poll.poll(timeout_s and timeout_s * 1000):
+            if descriptor == self._bell:
                 ready += self._welcome()
             else:
-                ready.append(key.data)
+                ready.append(self._watched[descriptor])
         return ready
 
     def _taken(self, ready: list[Flow]) -> list[Batch]:
@@ -207,7 +209,9 @@ class StreamPump:
         while self._new:
             flow = self._new.popleft()
             self._flows[flow.key] = flow
-            self._selector.register(flow.source, selectors.EVENT_READ, flow)
+            descriptor = flow.source.fileno()
+            self._poll.register(descriptor, select.POLLIN)
+            self._watched[descriptor] = flow
             new.append(flow)
         return new
 
@@ -244,8 +248,9 @@ class StreamPump:
             return
         flow.error = flow.error or error
         # Before the task goes on: it closes the socket, and a descriptor of that number may be another's then.
-        with contextlib.suppress(KeyError, ValueError):  # never registered
-            self._selector.unregister(flow.source)
+        for descriptor in [number for number, watched in self._watched.items() if watched is flow]:
+            del self._watched[descriptor]
+            self._poll.unregister(descriptor)
         flow.end()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from graycat import store
 from graycat.errors import BrokerUnavailable
-from graycat.publisher import Publisher, Settled
+from graycat.publisher import UNREAD, Publisher, Settled
 from graycat.records import Attempt, Batch, TaskRecords, Verdict
 from tests.unit.helpers import Valkey, chunks, eventually, started
 
@@ -65,6 +65,18 @@ def test_the_verdict_comes_with_the_next_batch_or_when_it_is_asked_for(publisher
     settled = publisher.publish([Batch(cancelled, 2, [b"b"])])
     eventually(lambda: settled.extend(publisher.publish([Batch(good, 2, [b"b"])])) or settled)
     assert settled[0][1] is Verdict.CANCEL
+
+
+def test_verdicts_are_read_once_a_few_are_here(publisher, records) -> None:
+    attempt = started(records)
+    records.cancel(attempt.task_id)
+    settled: Settled = []
+    for batch in each(attempt, 1, UNREAD):
+        settled += publisher.publish([batch])
+    eventually(lambda: len(chunks(records, attempt.task_id)) == UNREAD)
+    assert (settled, publisher.unsettled) == ([], True)
+    settled = publisher.publish(list(each(attempt, UNREAD + 1, UNREAD + 1)))
+    assert verdicts(settled)[:UNREAD] == [(number, Verdict.CANCEL) for number in range(1, UNREAD + 1)]
 
 
 def test_nothing_to_settle_is_no_mistake(publisher) -> None:

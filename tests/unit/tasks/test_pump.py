@@ -191,6 +191,6 @@ def test_streams_that_come_with_one_that_cannot_be_watched_do_not_wait(begin, pu
     eventually(lambda: len(pump._new) == 2)
     watched.open.set()
     for each in (closed, beside):
-        with pytest.raises(ValueError, match="Invalid file"):
+        with pytest.raises(ValueError, match="file descriptor"):
             each.over()
     finishes(begin(), watched)
