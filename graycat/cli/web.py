@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 import threading
@@ -63,6 +65,7 @@ class WebServer(BaseApplication):
             "graceful_timeout": int(settings.stop_grace_s),
             "logger_class": PropagatingLogger,
             "post_fork": end_when_told,
+            "worker_exit": leave,
             "child_exit": forget_child,
             "post_worker_init": partial(begin_to_serve, settings.stop_grace_s - LAST_WORDS_S),
             # It would open a socket in the home directory.
@@ -109,6 +112,17 @@ def forget_child(_server: object, worker: Worker) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         mark_process_dead(worker.pid)
+
+
+def leave(_server: object, _worker: object) -> None:
+    """End a child whose work is done, by the status that gunicorn has chosen, without taking the interpreter apart.
+
+    The handlers of log lines go late in that, when gevent's locks no longer work: now and then that is a traceback.
+    """
+    chosen = sys.exception()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(chosen.code if isinstance(chosen, SystemExit) and isinstance(chosen.code, int) else 0)
 
 
 def end_when_told(_server: object, _worker: object) -> None:

@@ -83,3 +83,26 @@ def test_a_new_child_can_be_ended_before_it_has_handlers_of_its_own() -> None:
         "os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     assert run([sys.executable, "-c", script]).returncode == -signal.SIGTERM
+
+
+#: Ends as gunicorn's child does. Whatever is taken apart with the interpreter would say so.
+LEAVE = """
+import atexit, sys
+from graycat.cli.web import WebServer
+from graycat.settings import Settings
+class Late:
+    def __del__(self):
+        print("taken apart")
+late = Late()
+atexit.register(print, "done at the end")
+try:
+    sys.exit({status})
+finally:
+    WebServer(Settings()).cfg.worker_exit(None, None)
+"""
+
+
+@pytest.mark.parametrize("status", [0, 4])
+def test_a_child_leaves_by_its_status_and_is_not_taken_apart(status: int) -> None:
+    left = run([sys.executable, "-c", LEAVE.format(status=status)])
+    assert (left.returncode, left.stdout) == (status, "done at the end\n")
