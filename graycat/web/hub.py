@@ -181,9 +181,10 @@ class EventHub:
         lane = Lane(self._client)
         try:
             lane.send([("SUBSCRIBE", self.channel)])
-            self._take_all(lane.read(1))
-            # Behind the subscription: what comes from now on waits in the connection until the older events are read.
+            first = lane.read(1)
+            # Behind the subscription, and ahead of what it has brought: a watch takes no older event after a newer one.
             self._catch_up()
+            self._take_all(first)
             self._heard_at = time.monotonic()
             threading.Thread(target=self._ping, args=(lane,), name="hub-ping", daemon=True).start()
             self._relay(lane)

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import Any
 
 import pytest
 
 from graycat.errors import BrokerUnavailable
 from graycat.events import TaskEvent
+from graycat.lanes import Lane
 from graycat.records import Attempt, TaskRecords
 from graycat.web import hub as hub_module
 from graycat.web.hub import EventHub, Watch
@@ -234,6 +236,26 @@ def test_a_quiet_connection_is_not_taken_for_a_dead_one(mortal_broker: Valkey, m
     before, clock = connection_of_hub(mortal_broker), Stopwatch()
     eventually(lambda: clock.seconds > 0.7)
     assert connection_of_hub(mortal_broker) == before
+
+
+def test_what_is_pushed_with_the_subscription_comes_behind_what_was_missed(
+    broker: Valkey, records: TaskRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = EventHub(broker.client, records)
+    watch, attempt = begin(hub, records, "a")
+    records.publish(attempt, 1, [b"1", b"2"])
+
+    class Together(Lane):
+        """Reads the subscription's reply and a chunk in one piece."""
+
+        def read(self, count: int) -> list[Any]:
+            eventually(lambda: broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
+            records.publish(attempt, 3, [b"3"])
+            return super().read(count + 1)
+
+    monkeypatch.setattr(hub_module, "Lane", Together)
+    hub.start()
+    assert data_of(watch, 3) == [b"1", b"2", b"3"]
 
 
 def test_two_processes_have_two_channels(client, records) -> None:
