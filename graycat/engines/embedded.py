@@ -97,9 +97,9 @@ def main(
     params.n_gpu_layers = gpu_layers
     cores = os.cpu_count() or 1
     params.cpuparams.n_threads, params.cpuparams_batch.n_threads = threads_for_one_stream(cores), cores
-    # Threads that wait for the next token sleep: what carries the last one away needs their core. In pairs of runs one
-    # stream got 0.97 of the bare engine's tokens a second through, 0.95 and 0.96 without; the bare engine is as fast.
-    params.cpuparams.poll = 0
+    # Threads that wait for the next token sleep: what carries the last one away needs their core. Who counts the second
+    # pool's threads has to say this of it, too.
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0
     params.endpoint_slots = params.endpoint_metrics = True
     if embeddings:
         # OpenAI's form of them needs one vector a text.

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from graycat.engines import embedded, llama
+from graycat.engines import embedded, keeper, llama
 from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process import KeptProcess
@@ -59,7 +60,9 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
         assert engine.describe().slots == 2
         assert complete(engine) == (200, True)
         assert niceness(child) == (embedded.NICENESS, embedded.NICENESS)
-        assert "assembling" not in (home / "engine.log").read_text()
+        said = (home / "engine.log").read_text()
+        assert f"n_threads = {embedded.threads_for_one_stream(os.cpu_count() or 1)}\n" in said
+        assert "assembling" not in said
         watch = Stopwatch()
     finally:
         child.stop()
@@ -70,8 +73,8 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
 
 def niceness(child: KeptProcess) -> tuple[int, int]:
     """Return the engine's niceness, and its session's: where there are no sessions to the scheduler, its own again."""
-    assert child.pid is not None
-    (pid,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    # Its keeper leads the session.
+    (pid,) = (pid for pid in keeper.descendants() if os.getsid(pid) == child.pid != pid)
     own = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
     session = Path(f"/proc/{pid}/autogroup")
     return own, int(session.read_text().split()[-1]) if session.exists() else own
