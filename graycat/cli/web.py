@@ -122,7 +122,7 @@ def leave(_server: object, _worker: object) -> None:
     chosen = sys.exception()
     atexit._run_exitfuncs()
     sys.stdout.flush()
-    os._exit(chosen.code if isinstance(chosen, SystemExit) and isinstance(chosen.code, int) else 0)
+    os._exit(chosen.code if isinstance(chosen, SystemExit) and isinstance(chosen.code, int) else 1)
 
 
 def end_when_told(_server: object, _worker: object) -> None:
