@@ -17,7 +17,7 @@ from graycat import store
 from graycat.lanes import Lane
 from graycat.records import Batch, TaskRecords, Verdict
 
-#: Verdicts that may lie in the connection unread: reading one costs as much as sending what it is about.
+#: Verdicts that may lie in the connection unread: read together, they cost as much as one.
 UNREAD = 8
 #: Seconds after which a reply is given up, and its batch sent again.
 REPLY_S = 2.0

@@ -9,7 +9,8 @@ from typing import Any
 
 import gevent
 
-_READ = 1
+#: What a watcher of gevent's event loop is to wait for: bytes, or the end.
+READ = 1
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def watched(environ: dict[str, Any], callback: Callable[[], None]) -> Iterator[N
     if connection is None:
         yield
         return
-    watcher = gevent.get_hub().loop.io(connection.fileno(), _READ)
+    watcher = gevent.get_hub().loop.io(connection.fileno(), READ)
 
     def readable() -> None:
         # Once: bytes of a next request would make the socket readable for ever.

@@ -26,6 +26,7 @@ from graycat.errors import BrokerUnavailable, GraycatError
 from graycat.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.lanes import Lane
 from graycat.records import TaskRecords
+from graycat.web.hangup import READ
 from graycat.web.spout import Spout
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 #: A connection on which nothing came for this many seconds is dead; pings see to it that something comes.
 SILENT_AFTER_S = 6.0
 RECONNECT_AFTER_S = 0.2
-_READ = 1
 
 
 class Watch:
@@ -200,7 +200,7 @@ class EventHub:
         """
         over: AsyncResult[None] = AsyncResult()
         lane.socket.setblocking(False)
-        watcher = gevent.get_hub().loop.io(lane.socket.fileno(), _READ)
+        watcher = gevent.get_hub().loop.io(lane.socket.fileno(), READ)
 
         def readable() -> None:
             try:
@@ -219,10 +219,12 @@ class EventHub:
     def _ping(self, lane: Lane) -> None:
         """Have the broker say something; shut the connection down when it no longer does."""
         with contextlib.suppress(OSError):
-            while time.monotonic() - self._heard_at < SILENT_AFTER_S:
-                lane.send([("PING",)])
-                time.sleep(SILENT_AFTER_S / 3)
-            lane.socket.shutdown(socket.SHUT_RDWR)
+            try:
+                while time.monotonic() - self._heard_at < SILENT_AFTER_S:
+                    lane.send([("PING",)])
+                    time.sleep(SILENT_AFTER_S / 3)
+            finally:
+                lane.socket.shutdown(socket.SHUT_RDWR)
 
     def _take_all(self, messages: Sequence[Any]) -> None:
         self._heard_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import statistics
@@ -56,13 +57,18 @@ class Game:
         self.connection.close()
 
 
-def work_of(pid: int) -> float:
-    """Return the seconds in which the threads of a process have had a core so far, or waited for one.
+def work_of(pid: int) -> dict[str, float]:
+    """Return the seconds in which each thread of a process has had a core so far, or waited for one.
 
     An engine is nice: beside other tests it may wait for a good while, and is not idle.
     """
-    threads = [file.read_text().split() for file in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(ran) + int(waited) for ran, waited, _ in threads) / 1e9
+    work = {}
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        # Ended since it was listed.
+        with contextlib.suppress(OSError):
+            ran, waited, _ = (folder / "schedstat").read_text().split()
+            work[folder.name] = (int(ran) + int(waited)) / 1e9
+    return work
 
 
 def seconds_until_idle(stack: Stack, limit_s: float) -> float:
@@ -75,7 +81,8 @@ def seconds_until_idle(stack: Stack, limit_s: float) -> float:
         before = work_of(pid)
         since = time.monotonic()
         eventually(lambda: time.monotonic() - since > 0.2, 1)
-        return work_of(pid) - before < 0.2 * 0.2
+        worked = sum(work - before.get(thread, 0.0) for thread, work in work_of(pid).items())
+        return worked < 0.2 * 0.2
 
     eventually(idle, limit_s + 10)
     return time.monotonic() - started - 0.2

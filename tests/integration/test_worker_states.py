@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -75,6 +74,15 @@ def assert_well(stack: Supervised) -> None:
     assert stack.client().post("/completion", {"prompt": "x", "n_predict": 2}).json()["tokens_predicted"] == 2
 
 
+@pytest.fixture
+def well(stack: Supervised, origin: tuple[Origin, Seen]) -> Supervised:
+    """Return the stack with its model here and its engine loaded, whatever ran before."""
+    origin[0].go_on.set()
+    (stack.home / "loads").touch()
+    assert_well(stack)
+    return stack
+
+
 def test_two_workers_at_once_download_once_and_a_killed_one_goes_on(
     stack: Supervised, origin: tuple[Origin, Seen]
 ) -> None:
@@ -113,6 +121,7 @@ def dead(stack: Supervised) -> Iterator[None]:
     (stack.home / "fails").touch()
     stack.kill_engine()
     eventually(lambda: stack.row().get("last_failure", "").endswith("(exit status 1)"), TOLD_S)
+    assert "the model cannot be loaded" in (stack.home / "log" / "llm-engine.log").read_text()
     try:
         yield
     finally:
@@ -168,35 +177,27 @@ STATES: list[tuple[State, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("state", "word", "reason", "ping"), STATES, ids=lambda value: getattr(value, "__name__", ""))
-def test_every_probe_tells_the_truth(stack: Supervised, state: State, word: str, reason: str, ping: str) -> None:
-    with state(stack):
-        assert_told(stack, word, reason, ping)
-    assert_well(stack)
+def test_every_probe_tells_the_truth(well: Supervised, state: State, word: str, reason: str, ping: str) -> None:
+    with state(well):
+        assert_told(well, word, reason, ping)
+    assert_well(well)
 
 
-def test_without_a_broker_nobody_says_that_all_is_well(stack: Supervised) -> None:
-    assert_well(stack)
-    stack.kill("broker")
-    body = stack.ready_body()
+def test_without_a_broker_nobody_says_that_all_is_well(well: Supervised) -> None:
+    well.kill("broker")
+    body = well.ready_body()
     assert (body["ready"], body["workers"]) == (False, [])
     assert "broker" in body["reason"]
     # It knows the fleet as it was half a second ago.
-    eventually(lambda: stack.client().post("/health").status_code == 503, 5)
-    assert stack.ping() == ""
-    stack.launch("broker")
-    assert_well(stack)
+    eventually(lambda: well.client().post("/health").status_code == 503, 5)
+    assert well.ping() == ""
+    well.launch("broker")
+    assert_well(well)
 
 
-def test_a_stopped_worker_is_in_no_list_and_answers_no_ping(stack: Supervised) -> None:
-    assert_well(stack)
-    os.kill(stack.processes()["llm"], signal.SIGTERM)
-    assert stack.wait("llm", STOP_S) == 0
-    assert stack.row() == {}
-    assert stack.ping() == ""
-    assert not stack.listens()
-    assert_state_files(stack.home)
-
-
-def assert_state_files(home: Path) -> None:
-    """Check that the engine's output was kept."""
-    assert "the model cannot be loaded" in (home / "log" / "llm-engine.log").read_text()
+def test_a_stopped_worker_is_in_no_list_and_answers_no_ping(well: Supervised) -> None:
+    os.kill(well.processes()["llm"], signal.SIGTERM)
+    assert well.wait("llm", STOP_S) == 0
+    assert well.row() == {}
+    assert well.ping() == ""
+    assert not well.listens()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from graycat.fleet import Fleet, WorkerStatus
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.batchfeeder import Feeder
-from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, changed
+from tests.unit.helpers import Stopwatch, Valkey, changed
 from tests.unit.workers import celery_app
 
 #: Two images of the smallest kind.
 TWO: dict[str, Any] = {"name": "two", "items": ["a knight", "a thief"], "defaults": {"steps": 2, "width": 64}}
-#: More steps than any test's batch needs to its end.
-MANY_STEPS = 200
+#: Seconds that any test's batch gets to its end.
+END_S = 30.0
 
 
 def picture(text: str) -> bytes:
@@ -116,9 +115,8 @@ class Batching:
 
     def to_the_end(self, batch_id: str) -> str:
         """Feed and render until a batch has ended and the feeder has let go of it; return its state."""
-        clock, steps = Stopwatch(), count()
-        # A manifest may be written in rounds, which take time however fast the steps are.
-        while next(steps) < MANY_STEPS or clock.seconds < PATIENCE_S:
+        clock = Stopwatch()
+        while clock.seconds < END_S:
             self.engines(1)
             self.feeder.step()
             self.render()

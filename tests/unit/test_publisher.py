@@ -55,7 +55,7 @@ def test_nobody_waits_for_a_verdict_that_is_not_here(mortal_broker: Valkey) -> N
     assert verdicts(publisher.settle()) == [(number, Verdict.GO_ON) for number in range(2, 10)]
 
 
-def test_the_verdict_comes_with_the_next_batch_or_when_it_is_asked_for(publisher, records) -> None:
+def test_a_verdict_comes_with_a_later_batch_or_when_it_is_asked_for(publisher, records) -> None:
     good, cancelled, stale = (started(records) for _ in range(3))
     records.cancel(cancelled.task_id)
     records.release(stale)
