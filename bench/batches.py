@@ -12,8 +12,8 @@ from typing import Any
 
 import requests
 
-from tests.processes import eventually
-from tests.stack import Client, Stack, running
+from tests.support.processes import eventually
+from tests.support.stack import Client, Stack, running
 
 #: An image takes the engine 0.4 s.
 STEP_S, STEPS = 0.02, 20

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.fake import fake_engine
-from tests.stack import Client, Stack, running
+from tests.support.stack import Client, Stack, running
 
 #: Tasks of either token, and slots of the engine for both; one alone would have half of them.
 MANY, FEW, SLOTS = 300, 10, 4

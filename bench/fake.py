@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.stack import ROOT, free_ports
+from tests.support.stack import ROOT, free_ports
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from bench import load
 from bench.fake import fake_engine
-from tests.stack import Stack, running
+from tests.support.stack import Stack, running
 
 CLIENTS = 32
 #: The 304s a second that graycat wants to give, with the load generator on the same two cores.

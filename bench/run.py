@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import batches, fairness, images, load, polling, scrapes
 from bench.engine_ratio import Target, compare
 from bench.fake import fake_engine
-from tests.stack import ROOT, Stack, running
+from tests.support.stack import ROOT, Stack, running
 
 REPORT = ROOT / "docs" / "performance.md"
 MARK = "<!-- below this line: written by make bench -->"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import load
 from bench.fake import fake_engine
-from tests.stack import Client, Stack, free_ports, running
+from tests.support.stack import Client, Stack, free_ports, running
 
 #: Streams of 20 tokens a second that are open meanwhile, and clients that tokenize as fast as they can.
 STREAMS, CLIENTS = 50, 1

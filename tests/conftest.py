@@ -13,9 +13,9 @@ from playwright.sync_api import Browser
 from xdist.scheduler import LoadScopeScheduling
 
 from graycat.engines.embedded import packaged_model
-from tests.browser import Window, chromium
-from tests.images import ImageStack
-from tests.stack import Client, Stack, running
+from tests.support.browser import Window, chromium
+from tests.support.images import ImageStack
+from tests.support.stack import Client, Stack, running
 
 NewHome = Callable[..., Path]
 NewStack = Callable[..., Stack]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.images import ImageStack
-from tests.processes import eventually
-from tests.stack import running
+from tests.support.images import ImageStack
+from tests.support.processes import eventually
+from tests.support.stack import running
 
 COUNT = 200
 #: An image takes a tenth of a second, so that two hundred fit into a test.

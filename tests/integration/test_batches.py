@@ -18,9 +18,9 @@ import pytest
 from graycat.batches import spec
 from graycat.settings import Settings
 from tests.conftest import NewHome
-from tests.images import BERT, ImageStack, Picture
-from tests.processes import eventually
-from tests.stack import BIN, ROOT, Client, running
+from tests.support.images import BERT, ImageStack, Picture
+from tests.support.processes import eventually
+from tests.support.stack import BIN, ROOT, Client, running
 
 DOCS = (ROOT / "docs" / "batches.md").read_text()
 CRONTAB, TAVERN = (

@@ -12,10 +12,10 @@ import pytest
 import redis
 
 from graycat import store
-from tests.boxes import Home, at_home, fake_engine, refused
-from tests.processes import eventually
-from tests.stack import Stack, free_ports
-from tests.unit.servers import http_server, reply
+from tests.support.boxes import Home, at_home, fake_engine, refused
+from tests.support.processes import eventually
+from tests.support.servers import http_server, reply
+from tests.support.stack import Stack, free_ports
 
 BODY: dict[str, Any] = {"prompt": "x", "n_predict": 20}
 #: Seconds until a dead worker's task has begun again, and ended.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.boxes import Home, answers, certificates, fake_engine
-from tests.processes import eventually
-from tests.stack import START_S, Stack
-from tests.tlsproxy import tls_proxy
+from tests.support.boxes import Home, answers, certificates, fake_engine
+from tests.support.processes import eventually
+from tests.support.stack import START_S, Stack
+from tests.support.tlsproxy import tls_proxy
 
 #: Seconds in which a process that was refused has ended.
 REFUSED_S = 20.0

@@ -14,9 +14,9 @@ import requests
 
 from graycat.engines.supervisor import FAILED_PROBES, HEALTH_EVERY_S
 from graycat.engines.webui import PROBE_TIMEOUT_S
-from tests.images import ANNA, QUICK, ImageStack
-from tests.processes import eventually
-from tests.stack import START_S, running
+from tests.support.images import ANNA, QUICK, ImageStack
+from tests.support.processes import eventually
+from tests.support.stack import START_S, running
 
 #: Steps of a render, at a fiftieth of a second each, that lasts for longer than a silent engine would be left alone.
 SILENT_S = FAILED_PROBES * (HEALTH_EVERY_S + PROBE_TIMEOUT_S)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.processes import eventually
-from tests.stack import BIN, ROOT, Stack
-from tests.unity import send_post
+from tests.support.processes import eventually
+from tests.support.stack import BIN, ROOT, Stack
+from tests.support.unity import send_post
 
 
 def celery(stack: Stack, command: str, **env: str) -> str:

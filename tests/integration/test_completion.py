@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Client
+from tests.support.stack import Client
 
 #: One engine, one seed, no cache: the same request has the same answer.
 SETTLED = {"n_predict": 6, "temperature": 0, "seed": 1, "cache_prompt": False}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.stack import Stack, running
-from tests.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_chunks, send_post
+from tests.support.processes import eventually
+from tests.support.stack import Stack, running
+from tests.support.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_chunks, send_post
 
 ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos": True}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.llama_wire import SETTLED, Ask, Wire, read
-from tests.processes import eventually
-from tests.stack import ROOT, Client, Stack
+from tests.support.llama_wire import SETTLED, Ask, Wire, read
+from tests.support.processes import eventually
+from tests.support.stack import ROOT, Client, Stack
 
 CHAT = [{"role": "user", "content": "1, 2, 3,"}]
 SAID: dict[str, Any] = {"messages": CHAT, "max_tokens": 3}

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.stack import START_S
-from tests.supervised import TOLD_S, WORKER, Supervised
-from tests.unity import V3Reader, send_post
+from tests.support.processes import eventually
+from tests.support.stack import START_S
+from tests.support.supervised import TOLD_S, WORKER, Supervised
+from tests.support.unity import V3Reader, send_post
 
 #: Requests under way when the engine dies, half of them streams, and the seconds that all of them get.
 REQUESTS, ANSWERED_S = 20, 200.0

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.processes import eventually
-from tests.stack import Client, Stack
-from tests.unity import Answer, ErrorAnswer, ReadBuffer, V2Reader, V3Reader, read_head, read_pieces, send_post
+from tests.support.processes import eventually
+from tests.support.stack import Client, Stack
+from tests.support.unity import Answer, ErrorAnswer, ReadBuffer, V2Reader, V3Reader, read_head, read_pieces, send_post
 
 #: Seconds until a killed engine is back: a back-off that doubles, and the model's load.
 BACK_S = 30.0

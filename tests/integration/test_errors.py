@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.stack import Client, Stack
+from tests.support.stack import Client, Stack
 
 INVALID = "invalid_request_error"
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

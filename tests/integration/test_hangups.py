@@ -15,9 +15,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.processes import eventually
-from tests.stack import Client, Stack
-from tests.unity import ReadBuffer, V3Reader, read_head, send_post
+from tests.support.processes import eventually
+from tests.support.stack import Client, Stack
+from tests.support.unity import ReadBuffer, V3Reader, read_head, send_post
 
 #: Seconds from a hang-up until the engine is idle, the median of many mid-stream.
 FREE_AFTER_S = 1.0

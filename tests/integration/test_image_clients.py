@@ -11,9 +11,9 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.images import ANNA, BERT, PATIENCE_S, QUICK, ImageStack, Picture
-from tests.processes import eventually
-from tests.stack import Client
+from tests.support.images import ANNA, BERT, PATIENCE_S, QUICK, ImageStack, Picture
+from tests.support.processes import eventually
+from tests.support.stack import Client
 
 
 @pytest.fixture(scope="module")

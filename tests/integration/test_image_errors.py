@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.images import ADMIN, ANNA, QUICK, ImageStack, encoded, png
-from tests.stack import Client
+from tests.support.images import ADMIN, ANNA, QUICK, ImageStack, encoded, png
+from tests.support.stack import Client
 
 TXT2IMG, IMG2IMG, EXTRA = ("/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/extra-single-image")
 INVALID = "invalid_request_error"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.images import ANNA, BERT, QUICK, STEP_S, ImageStack, Order, Picture
-from tests.processes import eventually
-from tests.stack import running
+from tests.support.images import ANNA, BERT, QUICK, STEP_S, ImageStack, Order, Picture
+from tests.support.processes import eventually
+from tests.support.stack import running
 
 #: Seconds until a new engine or worker has taken over what the old one held.
 BACK_S = 40.0

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.images import ADMIN, ANNA, BERT, PATIENCE_S, QUICK, SLOW, ImageStack, Order, Picture
-from tests.processes import eventually
-from tests.stack import Client
+from tests.support.images import ADMIN, ANNA, BERT, PATIENCE_S, QUICK, SLOW, ImageStack, Order, Picture
+from tests.support.processes import eventually
+from tests.support.stack import Client
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import eventually
-from tests.stack import Client, Stack
-from tests.unity import send_post
+from tests.support.processes import eventually
+from tests.support.stack import Client, Stack
+from tests.support.unity import send_post
 
 #: Words that no log may hold: what callers send, what the model is made to say, and a credential that is wrong.
 PROMPT, OUTPUT, STRANGER = "zebraprompt", "walrus", "marmottoken"

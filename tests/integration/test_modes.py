@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.boxes import FAKE, at_home
-from tests.processes import eventually
-from tests.stack import START_S, STOP_S, Stack, running
+from tests.support.boxes import FAKE, at_home
+from tests.support.processes import eventually
+from tests.support.stack import START_S, STOP_S, Stack, running
 
 KEY = "a-key-of-the-engines"
 ENGINE = f"{FAKE} --host {{host}} --port {{port}} --api-key {{api_key}}"

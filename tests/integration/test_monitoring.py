@@ -15,13 +15,13 @@ import pytest
 import requests
 
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.programs import IN_CI, program
-from tests.prometheus import WINDOW
-from tests.stack import Stack
-from tests.unit.monitoring.watching import FOLDER, SUFFIX, all_named, queries
-from tests.watched import PROMPT, Watched, completion, load
-from tests.watched import watched as run_watched
+from tests.support.processes import eventually
+from tests.support.programs import IN_CI, program
+from tests.support.prometheus import WINDOW
+from tests.support.stack import Stack
+from tests.support.watched import PROMPT, Watched, completion, load
+from tests.support.watched import watched as run_watched
+from tests.support.watching import FOLDER, SUFFIX, all_named, queries
 
 #: Seconds until everything has been read a few times, and until an alert has fired or gone.
 SEEN_S, ALERT_S = 60.0, 60.0

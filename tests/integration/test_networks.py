@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.boxes import FAKE, Home, answers, certificates
 from tests.conftest import NewHome
-from tests.networks import Network, network
-from tests.processes import eventually
-from tests.stack import START_S, STOP_S, Stack
-from tests.tlsproxy import tls_proxy
+from tests.support.boxes import FAKE, Home, answers, certificates
+from tests.support.networks import Network, network
+from tests.support.processes import eventually
+from tests.support.stack import START_S, STOP_S, Stack
+from tests.support.tlsproxy import tls_proxy
 
 KEY = "a-key-of-the-engines"
 #: Ports as they are by default: in its own network a box has them for itself.

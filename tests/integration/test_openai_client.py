@@ -13,8 +13,8 @@ import pytest
 from openai import OpenAI
 
 from tests.conftest import NewHome
-from tests.llama_wire import settled
-from tests.stack import ROOT, Client, Stack, running
+from tests.support.llama_wire import settled
+from tests.support.stack import ROOT, Client, Stack, running
 
 MODEL = "gemma-3-270m-q4_k_m"
 CHAT: list[Any] = [{"role": "user", "content": "1, 2, 3,"}]

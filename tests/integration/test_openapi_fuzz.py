@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
 from graycat.web.wire import llamacpp, openai
-from tests.stack import Client, Stack
+from tests.support.stack import Client, Stack
 
 #: Requests an operation: such as fit the document, and such as do not.
 FITTING, MISFITS = 15, 10

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import NewHome
-from tests.stack import ROOT, Client, Stack, running
-from tests.unity import V2Reader, V3Reader, send_post
+from tests.support.stack import ROOT, Client, Stack, running
+from tests.support.unity import V2Reader, V3Reader, send_post
 
 ENGINE = shlex.join([sys.executable, str(ROOT / "tests" / "fakes" / "llama_server.py"), "--post-only"])
 

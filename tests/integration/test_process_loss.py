@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.stack import Stack, running
-from tests.unity import Answer, ErrorAnswer, V3Reader, send_post
+from tests.support.processes import eventually
+from tests.support.stack import Stack, running
+from tests.support.unity import Answer, ErrorAnswer, V3Reader, send_post
 
 COUNT: dict[str, Any] = {"prompt": "1, 2, 3, 4,", "n_predict": 40, "temperature": 0, "seed": 1}
 #: Seconds until a new worker has its engine, and until what the old one held is run again.

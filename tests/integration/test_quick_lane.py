@@ -16,9 +16,9 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.stack import ROOT, Client, Stack, running
-from tests.unity import ReadBuffer, V3Reader, read_chunks, read_head, read_pieces, send_post
+from tests.support.processes import eventually
+from tests.support.stack import ROOT, Client, Stack, running
+from tests.support.unity import ReadBuffer, V3Reader, read_chunks, read_head, read_pieces, send_post
 
 #: Seconds that a quick call may take while every slot is busy.
 QUICK_S = 1.0

@@ -10,7 +10,7 @@ import sys
 import pytest
 import requests
 
-from tests.stack import BIN, ROOT, Client, Stack
+from tests.support.stack import BIN, ROOT, Client, Stack
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes import eventually
-from tests.stack import Stack
+from tests.support.processes import eventually
+from tests.support.stack import Stack
 
 SPEC = {"name": "portraits", "defaults": {"width": 64, "height": 64}, "items": [{"prompt": "a tavern"}]}
 #: Seconds that everything gets which takes a few on an idle machine; a beat's lock holds for five of them.

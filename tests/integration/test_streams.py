@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Client, Stack
-from tests.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_chunks, send_post
+from tests.support.stack import Client, Stack
+from tests.support.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_chunks, send_post
 
 #: What both clients send beside the prompt.
 FIELDS: dict[str, Any] = {"id_slot": -1, "n_keep": 0, "temperature": 0, "seed": 1, "cache_prompt": True, "stream": True}

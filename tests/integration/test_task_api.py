@@ -17,9 +17,9 @@ import pytest
 import requests
 
 from tests.conftest import NewHome
-from tests.processes import eventually
-from tests.stack import REQUEST_S, ROOT, Client, Stack, running
-from tests.unity import send_post
+from tests.support.processes import eventually
+from tests.support.stack import REQUEST_S, ROOT, Client, Stack, running
+from tests.support.unity import send_post
 
 EXAMPLE = ROOT / "docs" / "examples" / "task.py"
 ENGINE = shlex.join([sys.executable, str(ROOT / "tests" / "fakes" / "llama_server.py")])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests import nvml
-from tests.boxes import FAKE
-from tests.processes import eventually
-from tests.stack import BIN, ROOT, START_S, Stack, free_row
+from tests.support import nvml
+from tests.support.boxes import FAKE
+from tests.support.processes import eventually
+from tests.support.stack import BIN, ROOT, START_S, Stack, free_row
 
 #: GPUs there are, LLM_GPUS, SD_GPUS, and the GPUs of the text and the image engines then; None for the CPU.
 TOPOLOGIES: list[tuple[int, str, str, list[int | None], list[int | None]]] = [

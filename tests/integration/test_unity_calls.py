@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.processes import eventually
-from tests.stack import Client, Stack
-from tests.unity import send_post
+from tests.support.processes import eventually
+from tests.support.stack import Client, Stack
+from tests.support.unity import send_post
 
 #: Seconds that a quick call may take while every slot is busy; through the slots' queue it would take many.
 QUICK_S = 1.5

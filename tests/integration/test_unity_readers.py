@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.unity import Answer, BrokenAnswer, ErrorAnswer, V2Reader, V3Reader
+from tests.support.unity import Answer, BrokenAnswer, ErrorAnswer, V2Reader, V3Reader
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n"
 END = b"0\r\n\r\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NewHome, NewStack
-from tests.processes import eventually
-from tests.stack import BIN, ROOT, START_S, STOP_S, Client, Stack, running
-from tests.unity import ErrorAnswer, V3Reader, send_post
+from tests.support.processes import eventually
+from tests.support.stack import BIN, ROOT, START_S, STOP_S, Client, Stack, running
+from tests.support.unity import ErrorAnswer, V3Reader, send_post
 
 #: Seconds that running work gets in these tests, and in which everything is gone then.
 GRACE_S, GONE_S = 2, 8.0

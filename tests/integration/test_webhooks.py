@@ -13,11 +13,11 @@ from graycat.deliveries import MAX_AT_HOST, Deliveries
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, serving
 from graycat.records import TaskRecords
-from tests.processes import eventually
-from tests.stack import Stack
-from tests.unit.helpers import started
-from tests.unit.hooks import verified, webhook_for
-from tests.unit.servers import after, http_server, reply
+from tests.support.helpers import started
+from tests.support.hooks import verified, webhook_for
+from tests.support.processes import eventually
+from tests.support.servers import after, http_server, reply
+from tests.support.stack import Stack
 
 HOOK = "POST /hook"
 

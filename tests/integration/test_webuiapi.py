@@ -10,8 +10,8 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from tests.images import ADMIN, ANNA, PATIENCE_S, QUICK, SLOW, ImageStack, Picture
-from tests.processes import eventually
+from tests.support.images import ADMIN, ANNA, PATIENCE_S, QUICK, SLOW, ImageStack, Picture
+from tests.support.processes import eventually
 
 #: Without a subseed the engine draws one by lot.
 FOX: dict[str, Any] = QUICK | {"prompt": "a fox", "negative_prompt": "rain", "seed": 3, "subseed": 5}

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.boxes import FAKE
-from tests.processes import eventually
-from tests.stack import START_S, STOP_S
-from tests.supervised import WORKER, Supervised
+from tests.support.boxes import FAKE
+from tests.support.processes import eventually
+from tests.support.stack import START_S, STOP_S
+from tests.support.supervised import WORKER, Supervised
 
 #: Callers, each with one request after the other, on an engine with four slots; the tokens of each, 0.05 s apart.
 REQUESTS, TOKENS = 20, 12

@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.processes import eventually
-from tests.stack import START_S, STOP_S
-from tests.supervised import TOLD_S, WORKER, Supervised
-from tests.unit.files import BLOCK, Served, gguf
-from tests.unit.servers import Handler, Seen, http_server
+from tests.support.files import BLOCK, Served, gguf
+from tests.support.processes import eventually
+from tests.support.servers import Handler, Seen, http_server
+from tests.support.stack import START_S, STOP_S
+from tests.support.supervised import TOLD_S, WORKER, Supervised
 
 CONTENT = gguf(40 * BLOCK)
 

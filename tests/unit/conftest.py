@@ -18,9 +18,9 @@ from graycat import store
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
-from tests.unit.helpers import Valkey, claimed, eventually
-from tests.unit.live import LiveServer, serving
-from tests.unit.servers import broker_that_says
+from tests.support.helpers import Valkey, claimed, eventually
+from tests.support.live import LiveServer, serving
+from tests.support.servers import broker_that_says
 
 #: Applications live as long as their hubs' threads, which nobody ends: collected before, they would leave open
 #: connections to the broker behind, and pytest complains of those.

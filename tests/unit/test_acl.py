@@ -11,7 +11,7 @@ import celeryconfig
 from graycat import store, taskids
 from graycat.acl import COMMANDS, setuser, worker_rules
 from graycat.errors import SettingsError
-from tests.unit.helpers import ROOT, Valkey
+from tests.support.helpers import ROOT, Valkey
 
 #: What only web processes run, with all the rights there are.
 OF_THE_WEB = {"admit", "create", "cancel", "listen", "place", "depths"}

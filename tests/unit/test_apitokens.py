@@ -14,7 +14,7 @@ from graycat.apitokens import ApiToken, ApiTokens, read_scopes
 from graycat.errors import RequestError, SettingsError
 from graycat.limits import Limits
 from graycat.settings import Settings
-from tests.unit.helpers import PATIENCE_S, ROOT, eventually
+from tests.support.helpers import PATIENCE_S, ROOT, eventually
 
 #: Says that it is there, waits for the gate, and asks for the API token.
 RACER = """

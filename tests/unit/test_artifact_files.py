@@ -16,7 +16,7 @@ import pytest
 from graycat.artifact_files import FileArtifacts
 from graycat.artifacts import Artifact
 from graycat.errors import ArtifactBroken, ArtifactsUnavailable, SettingsError
-from tests.unit.helpers import run
+from tests.support.helpers import run
 
 IMAGE, OTHER = b"an image" * 100, b"another" * 100
 TTL_S = 60.0

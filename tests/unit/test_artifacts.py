@@ -13,7 +13,7 @@ from graycat.artifact_files import FileArtifacts
 from graycat.artifacts import PIECE_BYTES, Artifact, ArtifactStore, BrokerArtifacts, open_artifacts
 from graycat.errors import ArtifactBroken, ArtifactsUnavailable, RequestError
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey, changed, eventually, in_background
+from tests.support.helpers import Valkey, changed, eventually, in_background
 
 #: Bytes that are no text, as an image's are.
 IMAGE = bytes(range(256)) * 40

@@ -7,7 +7,7 @@ import pytest
 
 from graycat.catalogs import Catalogs, wanted_checkpoint, workers_with
 from graycat.fleet import Fleet, WorkerStatus
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 STATUS = WorkerStatus("sd@a", ("sd",), "webui", "ready", True, 1, 0, "", catalog="v1")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.unit.helpers import run
+from tests.support.helpers import run
 
 ASK = """
 import json, sys

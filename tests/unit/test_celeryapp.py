@@ -11,7 +11,7 @@ from celery.exceptions import QueueNotFound
 import celeryconfig
 from graycat.celeryapp import CONSUMER_STEPS, TASK_MODULES, WORKER_STEPS, create_celery
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 
 @pytest.fixture

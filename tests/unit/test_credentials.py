@@ -13,8 +13,8 @@ from graycat.mintedtokens import FRESH_S, Grant
 from graycat.settings import Settings
 from graycat.tokenerrors import TokenNameTaken
 from graycat.tokenkey import key_file
-from tests.unit.clocks import Clock
-from tests.unit.helpers import Valkey, changed
+from tests.support.clocks import Clock
+from tests.support.helpers import Valkey, changed
 
 CONFIGURED = "tools:abcdefgh,cron:12345678"
 

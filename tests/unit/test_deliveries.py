@@ -13,8 +13,8 @@ from graycat.errors import BrokerUnavailable, EngineError
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks import EVENTS, Webhook
-from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually, started
-from tests.unit.hooks import SECRET
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, started
+from tests.support.hooks import SECRET
 
 URL = "https://hooks.example/path"
 

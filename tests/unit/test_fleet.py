@@ -8,7 +8,7 @@ from graycat import store
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import MISSED_FOR_S, SILENT_AFTER_S, Fleet, WorkerStatus, serving
 from graycat.settings import Settings
-from tests.unit.helpers import eventually
+from tests.support.helpers import eventually
 
 READY = WorkerStatus(
     name="llm@box",

@@ -13,7 +13,7 @@ import requests
 from tornado.httputil import HTTPHeaders
 
 from graycat.flowerapp import POSTS, USER, PatientEvents, WithScript
-from tests.unit.helpers import PATIENCE_S, ROOT, Valkey, eventually, free_port
+from tests.support.helpers import PATIENCE_S, ROOT, Valkey, eventually, free_port
 
 PASSWORD = "a-password-of-the-tests"
 #: What Flower offers, as far as somebody without the password may wish for it.

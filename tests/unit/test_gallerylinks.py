@@ -5,7 +5,7 @@ import pytest
 from graycat.errors import Forbidden
 from graycat.gallerylinks import GalleryLinks
 from graycat.tokenkey import TokenKey
-from tests.unit.clocks import Clock
+from tests.support.clocks import Clock
 
 BATCH = "0123456789abcdef"
 

@@ -8,7 +8,7 @@ import pytest
 
 from graycat.errors import EngineNonsense
 from graycat.imagereplies import content_type, put_back, take_out
-from tests.unit.webuis import encoded, picture, rendered
+from tests.support.webuis import encoded, picture, rendered
 
 RED, BLUE = picture("red"), picture("blue", "JPEG")
 

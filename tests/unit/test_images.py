@@ -15,7 +15,7 @@ from PIL import Image
 from graycat.errors import ImageTooLarge, InvalidImage, RequestError
 from graycat.images import MAX_PARTS, MAX_SCANS, CheckedImage, ImageLimits, decode, inspect
 from graycat.settings import Settings
-from tests.unit.helpers import Stopwatch
+from tests.support.helpers import Stopwatch
 
 LIMITS = ImageLimits.from_settings(Settings())
 

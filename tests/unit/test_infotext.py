@@ -7,7 +7,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from graycat import infotext
-from tests.unit.webuis import picture
+from tests.support.webuis import picture
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from graycat import store
 from graycat.errors import BrokerUnavailable
 from graycat.lanes import Command, Lane, Lanes, Scripts
 from graycat.settings import Settings
-from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
-from tests.unit.servers import HANG_UP, LOADING
+from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
+from tests.support.servers import HANG_UP, LOADING
 
 #: A script that shows how often it ran, and in which order.
 NOTE = "return redis.call('RPUSH', KEYS[1], ARGV[1])"

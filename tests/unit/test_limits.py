@@ -11,7 +11,7 @@ from graycat.limits import MOST_RATE, RETRY_S, UNLIMITED, Allowance, Holders, Li
 from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tokenerrors import LimitExceeded
-from tests.unit.helpers import Valkey, accepted, claimed, outcome_of
+from tests.support.helpers import Valkey, accepted, claimed, outcome_of
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from graycat.mintedtokens import FRESH_S, LONGEST_TTL_S, MOST_REMEMBERED, USE_EV
 from graycat.settings import Settings
 from graycat.tokenerrors import TokenNameTaken, TokenNotFound
 from graycat.tokenkey import TokenKey
-from tests.unit.clocks import Clock
+from tests.support.clocks import Clock
 
 KEY = TokenKey("a key of the tests")
 LIMITED = Grant("game", frozenset({"llm"}), Limits(rate=60, max_tokens=200), ttl_s=3600)

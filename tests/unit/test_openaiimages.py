@@ -11,7 +11,7 @@ from graycat.errors import ImageTooLarge, InvalidImage, RequestError
 from graycat.images import ImageLimits
 from graycat.openaiimages import STRENGTH, count, edit, generation, size
 from graycat.settings import Settings
-from tests.unit.webuis import encoded, picture
+from tests.support.webuis import encoded, picture
 
 LIMITS = ImageLimits.from_settings(Settings(max_image_bytes=10_000))
 PHOTO = encoded(picture("green", "JPEG", (24, 16)))

@@ -10,7 +10,7 @@ from graycat.errors import Forbidden, RequestError
 from graycat.limits import Limits
 from graycat.playertokens import Claims, PlayerTokens
 from graycat.tokenkey import TokenKey
-from tests.unit.clocks import Clock
+from tests.support.clocks import Clock
 
 GAME = ApiToken("game", b"", frozenset({"llm", "sd", "batch", "admin"}), Limits(rate=60), prefix="gc_12345678")
 

@@ -10,7 +10,7 @@ from graycat import store
 from graycat.errors import BrokerUnavailable
 from graycat.publisher import UNREAD, Publisher, Settled
 from graycat.records import Attempt, Batch, TaskRecords, Verdict
-from tests.unit.helpers import Valkey, chunks, eventually, started
+from tests.support.helpers import Valkey, chunks, eventually, started
 
 
 @pytest.fixture

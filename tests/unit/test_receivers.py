@@ -11,9 +11,9 @@ import pytest
 from graycat import receivers
 from graycat.addresses import Target, allowlist
 from graycat.receivers import MAX_REPLY_BYTES, Caller, Unreachable
-from tests.unit.helpers import Stopwatch, free_port, in_background
-from tests.unit.hooks import NAME, Certificate, Resolver, caller, here, port_of, target_of
-from tests.unit.servers import Handler, hold, http_server, reply
+from tests.support.helpers import Stopwatch, free_port, in_background
+from tests.support.hooks import NAME, Certificate, Resolver, caller, here, port_of, target_of
+from tests.support.servers import Handler, hold, http_server, reply
 
 HOOK = "POST /hook"
 

@@ -10,7 +10,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.recordreader import LIVE_FIELDS, RecordReader
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from tests.unit.helpers import accepted, claimed, eventually, started
+from tests.support.helpers import accepted, claimed, eventually, started
 
 #: In front of every task of a list.
 NEWEST = (10**15, "")

@@ -6,17 +6,7 @@ from graycat import store
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
 from graycat.records import TERMINAL_STATES, Attempt, TaskRecords, Verdict
 from graycat.settings import Settings
-from tests.unit.helpers import (
-    Valkey,
-    accepted,
-    changed,
-    claimed,
-    eventually,
-    kinds,
-    message_of,
-    new_task,
-    started,
-)
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, message_of, new_task, started
 
 #: Every way in which a running attempt ends, by the state it leaves.
 ENDS = {

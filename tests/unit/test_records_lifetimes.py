@@ -12,7 +12,7 @@ from graycat import store
 from graycat.errors import TaskTimeout
 from graycat.events import TaskEvent
 from graycat.records import TaskRecords
-from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task, started
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task, started
 
 QUEUE_S, EXEC_S, RECORD_S, EVENTS_S = 60.0, 600.0, 3600.0, 300.0
 

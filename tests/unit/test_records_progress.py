@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from graycat.records import TaskRecords
-from tests.unit.helpers import claimed, started
+from tests.support.helpers import claimed, started
 
 
 def test_a_second_attempt_after_one_that_told_its_progress_is_no_resumption(records: TaskRecords) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from graycat.errors import BrokerUnavailable
 from graycat.records import Batch, TaskRecords, Verdict
-from tests.unit.helpers import Valkey, changed, chunks, claimed, eventually, kinds, started
+from tests.support.helpers import Valkey, changed, chunks, claimed, eventually, kinds, started
 
 
 def test_a_batch_that_is_sent_twice_is_written_once(records: TaskRecords) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from graycat.records import TaskRecords, Verdict
-from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually, kinds, started
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, started
 
 HALF = json.dumps({"progress": 0.5}).encode()
 

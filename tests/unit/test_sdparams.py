@@ -16,7 +16,7 @@ from graycat.sdparams import (
 )
 from graycat.settings import Settings
 from graycat.tokenerrors import LimitExceeded
-from tests.unit.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, TYPICAL
+from tests.support.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, TYPICAL
 
 
 def test_a_usual_body_passes_as_it_is() -> None:

@@ -11,7 +11,7 @@ from graycat.sdparams import (
     check_extras,
 )
 from graycat.tokenerrors import LimitExceeded
-from tests.unit.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, image_text
+from tests.support.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, image_text
 
 
 def extras(**fields: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from graycat.sdparams import (
     names,
 )
 from graycat.settings import Settings
-from tests.unit.sdbodies import IMAGE, TYPICAL
+from tests.support.sdbodies import IMAGE, TYPICAL
 
 DEFAULT_OVERRIDES = names(Settings().sd_override_settings)
 

@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 
 from graycat.secretfiles import kept
-from tests.unit.helpers import outcome_of
+from tests.support.helpers import outcome_of
 
 
 def test_a_secret_is_made_once(tmp_path: Path) -> None:

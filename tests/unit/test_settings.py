@@ -11,7 +11,7 @@ import pytest
 from graycat.brokeraddress import MAX_SOCKET_PATH
 from graycat.errors import SettingsError
 from graycat.settings import Settings, cast, variable
-from tests.unit.helpers import changed
+from tests.support.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [

@@ -12,8 +12,8 @@ from graycat import store
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
-from tests.unit.servers import LOADING
+from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
+from tests.support.servers import LOADING
 
 
 def test_replies_are_bytes(client: store.Broker) -> None:

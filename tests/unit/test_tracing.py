@@ -8,9 +8,9 @@ import pytest
 
 from graycat import tracing
 from graycat.settings import Settings
-from tests.collector import collecting
-from tests.unit.helpers import ROOT
-from tests.unit.spans import SPAN, TRACE, TRACEPARENT, Spans, parent_of, trace_of
+from tests.support.collector import collecting
+from tests.support.helpers import ROOT
+from tests.support.spans import SPAN, TRACE, TRACEPARENT, Spans, parent_of, trace_of
 
 
 def test_a_trace_goes_on_where_its_header_says() -> None:

@@ -9,7 +9,7 @@ from celery import Celery
 from graycat import transport
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey, outcome_of
+from tests.support.helpers import Valkey, outcome_of
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from graycat import store
 from graycat.errors import EngineError, QueueFull
 from graycat.records import Attempt, TaskRecords
 from graycat.tasks.sweeper import LOCKS, Sweeper
-from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually
-from tests.unit.workers import celery_app
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually
+from tests.support.workers import celery_app
 
 #: So short that the sweeper finds everything old enough after a moment.
 LEASE_S = 0.02

@@ -15,8 +15,8 @@ from graycat.errors import InvalidWebhook, RequestError
 from graycat.settings import Settings
 from graycat.tasks.courier import BACKOFF_S
 from graycat.webhooks import EVENTS, MAX_METADATA_BYTES, Webhook, owner_secret, parse, parse_metadata, payload, signed
-from tests.unit.helpers import ROOT
-from tests.unit.hooks import SECRET
+from tests.support.helpers import ROOT
+from tests.support.hooks import SECRET
 
 URL = "https://hooks.example/path?key=hush"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.wire.webui import PLACEHOLDER, WebUI, running
+from tests.support.webui_wire import PLACEHOLDER, WebUI, running
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.processes import eventually
-from tests.wire.webui import DOUBLE, PATIENCE_S, WebUI, image_of, red, running
+from tests.support.processes import eventually
+from tests.support.webui_wire import DOUBLE, PATIENCE_S, WebUI, image_of, red, running
 
 SMALL = {"prompt": "a fox", "width": 64, "height": 64, "steps": 1}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import eventually
-from tests.wire.webui import PATIENCE_S, PLACEHOLDER, WebUI, running
+from tests.support.processes import eventually
+from tests.support.webui_wire import PATIENCE_S, PLACEHOLDER, WebUI, running
 
 
 def test_it_says_what_it_is(webui: WebUI) -> None:

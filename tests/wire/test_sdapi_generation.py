@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.wire.webui import WebUI, image_of
+from tests.support.webui_wire import WebUI, image_of
 
 SMALL = {"width": 64, "height": 64, "steps": 3}
 

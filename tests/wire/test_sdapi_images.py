@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageStat
 
+from tests.support.webui_wire import WebUI, image_of, png_of, red
 from tests.wire.test_sdapi_generation import DEFAULTS, LAST
-from tests.wire.webui import WebUI, image_of, png_of, red
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes import eventually
-from tests.wire.webui import PATIENCE_S, WebUI, image_of, png_of, red
+from tests.support.processes import eventually
+from tests.support.webui_wire import PATIENCE_S, WebUI, image_of, png_of, red
 
 SMALL = {"width": 64, "height": 64, "seed": 1}
 STATE = {

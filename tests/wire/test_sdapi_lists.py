@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.webui import WebUI
+from tests.support.webui_wire import WebUI
 
 OPTIONAL_TEXT = (str, type(None))
 OPTIONAL_LIST = (list, type(None))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.webui import WebUI, image_of
+from tests.support.webui_wire import WebUI, image_of
 
 SMALL = {"width": 64, "height": 64, "steps": 1}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.wire.webui import WebUI, red
+from tests.support.webui_wire import WebUI, red
 
 SMALL = {"width": 64, "height": 64, "steps": 1, "send_images": False}
 

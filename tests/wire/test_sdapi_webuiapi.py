@@ -10,8 +10,8 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from tests.processes import eventually
-from tests.wire.webui import PATIENCE_S, WebUI
+from tests.support.processes import eventually
+from tests.support.webui_wire import PATIENCE_S, WebUI
 
 
 @pytest.fixture

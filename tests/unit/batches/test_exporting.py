@@ -6,7 +6,7 @@ import pytest
 
 from graycat.batcherrors import OutputUnavailable
 from graycat.batches import exporting
-from tests.unit.batching import Batching
+from tests.support.batching import Batching
 
 
 @pytest.fixture

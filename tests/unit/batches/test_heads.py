@@ -4,8 +4,8 @@ import pytest
 
 from graycat.batches.heads import Heads
 from graycat.batches.records import BatchRecords
-from tests.unit.batching import TWO
-from tests.unit.helpers import Valkey
+from tests.support.batching import TWO
+from tests.support.helpers import Valkey
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from graycat.batches import items as module
 from graycat.batches.items import BatchItems, Known
 from graycat.batches.plan import Item
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 ITEMS = [Item(number, f"file-{number}", {"prompt": "a", "seed": number}) for number in range(1, 6)]
 

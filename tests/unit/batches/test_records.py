@@ -12,8 +12,8 @@ from graycat.batches.records import BatchRecords, keyed_id
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
 from graycat.store import connect
-from tests.unit.batching import TWO, Batching
-from tests.unit.helpers import Valkey, changed
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import Valkey, changed
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.batches.speeds import Speeds
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 
 def test_before_anything_is_measured_nobody_can_tell(broker: Valkey) -> None:

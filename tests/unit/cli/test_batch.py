@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from graycat.batches.output import Outputs
 from graycat.cli import cli
 from graycat.client import batches as client_batches
-from tests.unit.batching import Batching
-from tests.unit.helpers import SECRET, free_port, in_background
+from tests.support.batching import Batching
+from tests.support.helpers import SECRET, free_port, in_background
 
 Graycat = Callable[..., Result]
 SPEC = 'name = "two"\nitems = ["a knight", "a thief"]\ndefaults = {steps = 2}\n'

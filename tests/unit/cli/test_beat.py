@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from graycat.schedules.records import ScheduleRecords
-from tests.processes import Output
-from tests.unit.helpers import SECRET, Valkey, eventually, run
+from tests.support.helpers import SECRET, Valkey, eventually, run
+from tests.support.processes import Output
 from tests.unit.schedules.test_file import NIGHTLY
 
 GRAYCAT = str(Path(__import__("sys").executable).parent / "graycat")

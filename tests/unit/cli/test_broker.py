@@ -16,7 +16,7 @@ from graycat.cli.broker import private_folder, serve, server_command, wait_for_o
 from graycat.engines.process import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
 
 GRAYCAT = Path(sys.executable).parent / "graycat"
 

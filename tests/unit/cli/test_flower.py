@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-from tests.unit.helpers import Valkey, run
+from tests.support.helpers import Valkey, run
 
 
 def test_a_port_that_is_taken_names_its_variable(broker: Valkey, bare_environment: dict[str, str]) -> None:

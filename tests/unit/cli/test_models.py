@@ -11,8 +11,8 @@ from graycat.cli import cli
 from graycat.cli.models import TELL_EVERY_S, Progress, size_of
 from graycat.engines import downloads
 from graycat.errors import SettingsError
-from tests.unit.files import Served, gguf, safetensors, sha256
-from tests.unit.servers import Seen, http_server
+from tests.support.files import Served, gguf, safetensors, sha256
+from tests.support.servers import Seen, http_server
 
 CONTENT = gguf()
 ANSWERS = {

@@ -8,7 +8,7 @@ from graycat.cli import modes, up
 from graycat.engines import gpus
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.unit.helpers import ROOT
+from tests.support.helpers import ROOT
 
 KEY = "a-key-of-the-engines"
 REMOTE: dict[str, Any] = {"remote": True, "redis_url": "rediss://box7:pw@broker.lan:6380/0"}

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from graycat.cli import queue as module
 from graycat.cli.queue import queue
 from graycat.fleet import Fleet
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 
 def test_a_queue_is_paused_and_resumed(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:

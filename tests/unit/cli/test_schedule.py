@@ -17,7 +17,7 @@ from graycat.cli.task import REFUSED, UNREACHABLE
 from graycat.schedules import file
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings
-from tests.unit.helpers import ROOT, SECRET, free_port
+from tests.support.helpers import ROOT, SECRET, free_port
 
 DOCS = (ROOT / "docs" / "schedules.md").read_text()
 Graycat = Callable[..., Result]

@@ -15,7 +15,7 @@ from graycat.errors import EngineLost
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.metrics.endpoint import token_file, token_of
 from graycat.settings import Settings
-from tests.unit.helpers import SECRET, changed, free_port, started
+from tests.support.helpers import SECRET, changed, free_port, started
 
 Graycat = Callable[..., Result]
 

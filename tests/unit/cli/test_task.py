@@ -16,7 +16,7 @@ from graycat.cli import cli
 from graycat.cli.task import address, read_input, secret
 from graycat.errors import TaskTimeout
 from graycat.settings import Settings
-from tests.unit.helpers import SECRET, changed, free_port, outcome_of, sse, started
+from tests.support.helpers import SECRET, changed, free_port, outcome_of, sse, started
 
 Graycat = Callable[..., Result]
 

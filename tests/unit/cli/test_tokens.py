@@ -13,7 +13,7 @@ from graycat.cli.tokens import tokens
 from graycat.credentials import Credentials
 from graycat.limits import Limits
 from graycat.settings import Settings
-from tests.unit.helpers import SECRET, Valkey
+from tests.support.helpers import SECRET, Valkey
 
 
 @pytest.fixture

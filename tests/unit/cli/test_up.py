@@ -12,8 +12,8 @@ import pytest
 from graycat.cli import up
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.unit.helpers import ROOT, free_port
-from tests.unit.servers import http_server, reply
+from tests.support.helpers import ROOT, free_port
+from tests.support.servers import http_server, reply
 
 EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web")}
 EVERYTHING |= {name: f"graycat worker {name}" for name in ("llm", "quick")}

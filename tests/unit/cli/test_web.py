@@ -11,7 +11,7 @@ import pytest
 from graycat.cli import web
 from graycat.cli.web import PropagatingLogger, WebServer
 from graycat.settings import Settings
-from tests.unit.helpers import run
+from tests.support.helpers import run
 
 #: Imports the command, then patches as gunicorn's worker does.
 IMPORT = """

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from graycat.client import Client
-from tests.unit.helpers import SECRET
-from tests.unit.live import LiveServer
+from tests.support.helpers import SECRET
+from tests.support.live import LiveServer
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from graycat.client import Client
 from graycat.client import batches as module
 from graycat.client.batches import Batch, inside
 from graycat.client.errors import ApiError, DamagedImage, InvalidArgument, UnexpectedReply
-from tests.unit.batching import TWO, Batching
-from tests.unit.helpers import SECRET, Valkey
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import SECRET, Valkey
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from graycat.client.errors import (
     UnexpectedReply,
     Unreachable,
 )
-from tests.unit.client.scripted import error, in_turn, says
-from tests.unit.helpers import free_port
-from tests.unit.servers import Answer, drop, http_server
+from tests.support.helpers import free_port
+from tests.support.scripted import error, in_turn, says
+from tests.support.servers import Answer, drop, http_server
 
 FINE = says(200, {"fine": True})
 HTML = says(502, b"<h1>Bad Gateway</h1>")

@@ -7,9 +7,9 @@ import pytest
 
 from graycat.client import Client, InvalidArgument, UnexpectedReply
 from graycat.client.errors import IdempotencyConflict, RequestError, TaskNotFound, Unauthorized
-from tests.unit.client.scripted import in_turn, says
-from tests.unit.helpers import run, started
-from tests.unit.servers import http_server
+from tests.support.helpers import run, started
+from tests.support.scripted import in_turn, says
+from tests.support.servers import http_server
 
 INPUT = {"prompt": "Hi", "n_predict": 4}
 

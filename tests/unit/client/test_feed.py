@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from graycat.client import Client, Event, UnexpectedReply, Unreachable
-from tests.unit.client.scripted import error, in_turn, line, says
-from tests.unit.servers import Answer, Handler, drop, http_server, stream
+from tests.support.scripted import error, in_turn, line, says
+from tests.support.servers import Answer, Handler, drop, http_server, stream
 
 RUNNING = says(200, {"id": "a1", "kind": "llm.completion", "state": "running"})
 OVER = says(200, {"id": "a1", "kind": "llm.completion", "state": "succeeded"})

@@ -4,8 +4,8 @@ import pytest
 
 from graycat.client import Client, InvalidArgument, UnexpectedReply
 from graycat.client.errors import RequestError
-from tests.unit.client.scripted import says
-from tests.unit.servers import http_server
+from tests.support.scripted import says
+from tests.support.servers import http_server
 
 SPEC = {"name": "portraits", "items": [{"prompt": "a tavern"}]}
 BODY = {"cron": "0 1 * * *", "spec": SPEC}

@@ -9,9 +9,9 @@ from graycat.client import Client, InvalidArgument, Task, WaitTimeout
 from graycat.client.errors import DamagedImage, NotRetryable, TaskCancelled, TaskTimeout
 from graycat.errors import TaskTimeout as OutOfTime
 from graycat.records import TaskRecords
-from tests.unit.client.scripted import in_turn, says
-from tests.unit.helpers import Valkey, outcome_of, sse, started
-from tests.unit.servers import http_server
+from tests.support.helpers import Valkey, outcome_of, sse, started
+from tests.support.scripted import in_turn, says
+from tests.support.servers import http_server
 
 INPUT = {"prompt": "Hi"}
 PNGS = (b"\x89PNG one", b"\x89PNG two")

@@ -15,9 +15,9 @@ import pytest
 
 from graycat.metrics.endpoint import PLACES
 from graycat.settings import Settings, variable
-from tests.stack import ROOT
-from tests.unit.monitoring.composed import config, is_pinned, required, resolved
-from tests.unit.monitoring.watching import read
+from tests.support.composed import config, is_pinned, required, resolved
+from tests.support.stack import ROOT
+from tests.support.watching import read
 
 FOLDER = ROOT / "docker"
 ENV = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import program
-from tests.stack import ROOT
-from tests.unit.monitoring.composed import is_pinned
+from tests.support.composed import is_pinned
+from tests.support.programs import program
+from tests.support.stack import ROOT
 
 FOLDER = ROOT / "docker"
 RECIPES = [FOLDER / "Dockerfile", FOLDER / "Dockerfile.gpu"]

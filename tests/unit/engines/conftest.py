@@ -10,8 +10,8 @@ import pytest
 
 from graycat.engines import downloads
 from graycat.engines.http import EngineClient
-from tests.unit.engines.places import Place
-from tests.unit.servers import Answer, Seen, http_server, reply
+from tests.support.places import Place
+from tests.support.servers import Answer, Seen, http_server, reply
 
 LAST = reply(200, {"the": "end"})
 

@@ -12,10 +12,10 @@ import pytest
 from graycat.engines import downloads, sidecars, transfers
 from graycat.engines.origins import parse
 from graycat.errors import DownloadFailed
-from tests.unit.engines.places import CONTENT
-from tests.unit.files import BLOCK, Served, sha256
-from tests.unit.helpers import PATIENCE_S, Stopwatch, eventually, outcome_of
-from tests.unit.servers import Answer, Handler, hold, reply
+from tests.support.files import BLOCK, Served, sha256
+from tests.support.helpers import PATIENCE_S, Stopwatch, eventually, outcome_of
+from tests.support.places import CONTENT
+from tests.support.servers import Answer, Handler, hold, reply
 
 
 def test_a_file_comes_whole_with_a_record_beside_it(place) -> None:

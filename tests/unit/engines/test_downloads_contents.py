@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graycat.errors import DownloadFailed
-from tests.unit.engines.places import CONTENT
-from tests.unit.files import BLOCK, Served, gguf, safetensors
+from tests.support.files import BLOCK, Served, gguf, safetensors
+from tests.support.places import CONTENT
 
 #: What servers call a file, and what it is called here.
 NAMES = [

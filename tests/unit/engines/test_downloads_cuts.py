@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.engines.places import PULL, Place
-from tests.unit.files import BLOCK, Served, digest_of, gguf, sha256
-from tests.unit.helpers import PATIENCE_S, eventually
-from tests.unit.servers import Handler, http_server
+from tests.support.files import BLOCK, Served, digest_of, gguf, sha256
+from tests.support.helpers import PATIENCE_S, eventually
+from tests.support.places import PULL, Place
+from tests.support.servers import Handler, http_server
 
 #: How each of ten transfers ends, but for the last one.
 CUTS = ("dropped", "killed", "full") * 3 + ("killed",)

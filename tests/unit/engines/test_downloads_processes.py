@@ -14,10 +14,10 @@ import pytest
 
 from graycat.engines import downloads
 from graycat.errors import DownloadFailed
-from tests.unit.engines.places import CONTENT, PULL, Place
-from tests.unit.files import BLOCK, Served, digest_of, gguf, sha256
-from tests.unit.helpers import PATIENCE_S, eventually, outcome_of
-from tests.unit.servers import Handler, hold
+from tests.support.files import BLOCK, Served, digest_of, gguf, sha256
+from tests.support.helpers import PATIENCE_S, eventually, outcome_of
+from tests.support.places import CONTENT, PULL, Place
+from tests.support.servers import Handler, hold
 
 
 def test_a_file_that_the_disk_has_no_room_for_is_not_begun(place, monkeypatch) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from graycat.errors import DownloadFailed
-from tests.unit.engines.places import CONTENT
-from tests.unit.files import Served, gguf, safetensors, sha256
-from tests.unit.servers import Handler
+from tests.support.files import Served, gguf, safetensors, sha256
+from tests.support.places import CONTENT
+from tests.support.servers import Handler
 
 
 def test_a_file_that_changes_between_two_parts_is_never_spliced(place) -> None:

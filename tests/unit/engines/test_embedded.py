@@ -12,7 +12,7 @@ from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process import KeptProcess
 from graycat.settings import Settings
-from tests.unit.helpers import Stopwatch, eventually, free_port
+from tests.support.helpers import Stopwatch, eventually, free_port
 
 #: Seconds that the model gets to be assembled and loaded; it takes three.
 LOAD_S = 60.0

@@ -11,7 +11,7 @@ from graycat.engines import gpus
 from graycat.engines.gpus import Place, place_of, places
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests import nvml as nvml_library
+from tests.support import nvml as nvml_library
 
 ROOT = Path(__file__).parents[3]
 BASE = Settings()

@@ -8,9 +8,9 @@ import pytest
 from graycat.engines.http import Call, EngineClient, Stop
 from graycat.engines.streams import EventStream
 from graycat.errors import EngineLost, StaleAttempt
-from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, free_port, joined, outcome_of
-from tests.unit.servers import Answer, Handler, drop, hold, http_server, only_once, reply, stream
-from tests.unit.wires import batches
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, free_port, joined, outcome_of
+from tests.support.servers import Answer, Handler, drop, hold, http_server, only_once, reply, stream
+from tests.support.wires import batches
 
 
 def ask(client: EngineClient, path: str, body: bytes | None = None, call: Call | None = None) -> bytes:

@@ -12,9 +12,9 @@ from graycat.engines.origins import parse
 from graycat.engines.transfers import Broken
 from graycat.errors import DownloadFailed
 from graycat.settings import Settings
-from tests.unit.files import COMMIT, Served, gguf, hub_answers, sha256
-from tests.unit.helpers import free_port
-from tests.unit.servers import Seen, http_server, reply
+from tests.support.files import COMMIT, Served, gguf, hub_answers, sha256
+from tests.support.helpers import free_port
+from tests.support.servers import Seen, http_server, reply
 
 CONTENT = gguf()
 REPO, FILE = "owner/repo", "Q4/m.gguf"

@@ -9,8 +9,8 @@ from graycat.engines import checkpoints, inventory
 from graycat.engines.checkpoints import IMAGE, TEXT
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.unit.files import Served, gguf, safetensors
-from tests.unit.servers import http_server
+from tests.support.files import Served, gguf, safetensors
+from tests.support.servers import http_server
 
 
 @pytest.fixture

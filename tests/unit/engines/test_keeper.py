@@ -14,7 +14,7 @@ import pytest
 from graycat.engines import process
 from graycat.engines.keeper import CANNOT_RUN
 from graycat.engines.process import KeptProcess
-from tests.unit.helpers import PATIENCE_S, ROOT, Stopwatch, eventually
+from tests.support.helpers import PATIENCE_S, ROOT, Stopwatch, eventually
 
 #: What start scripts do: run the engine as a child, in a session of its own, behind a second fork; or heed no SIGTERM.
 SCRIPTS = {

@@ -11,8 +11,8 @@ from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
-from tests.unit.helpers import free_port
-from tests.unit.servers import Answer, drop, hold, http_server, reply
+from tests.support.helpers import free_port
+from tests.support.servers import Answer, drop, hold, http_server, reply
 
 KEY = "a-key-of-the-engines"
 #: The two families: llama-server has GET routes; undreamai_server has POST routes only.

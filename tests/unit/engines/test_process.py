@@ -12,7 +12,7 @@ import pytest
 
 from graycat.engines import process
 from graycat.engines.process import ChildProcess
-from tests.unit.helpers import PATIENCE_S, ROOT, Stopwatch, eventually
+from tests.support.helpers import PATIENCE_S, ROOT, Stopwatch, eventually
 
 #: Starts a child that would live for an hour, tells its id, and waits to be killed.
 OWNER = """

@@ -9,9 +9,9 @@ from graycat.engines import streams
 from graycat.engines.http import Call, EngineClient
 from graycat.engines.streams import EventStream
 from graycat.errors import EngineLost, EngineNonsense
-from tests.unit.helpers import PATIENCE_S, joined
-from tests.unit.servers import Answer, Handler, after, drop, hold, stream
-from tests.unit.wires import CHUNKED, LAST_CHUNK, TO_THE_END, Wire, batches, chunk, of_length
+from tests.support.helpers import PATIENCE_S, joined
+from tests.support.servers import Answer, Handler, after, drop, hold, stream
+from tests.support.wires import CHUNKED, LAST_CHUNK, TO_THE_END, Wire, batches, chunk, of_length
 
 ONE, TWO = b"data: 1\n\n", b"data: 2\n\n"
 UMLAUTS = "data: schlüssel\n\n".encode()

@@ -11,10 +11,10 @@ from graycat.engines.checkpoints import TEXT
 from graycat.engines.supervisor import Supervisor
 from graycat.engines.supply import Supply
 from graycat.settings import Settings
+from tests.support.files import BLOCK, Served, gguf
+from tests.support.helpers import PATIENCE_S, Stopwatch, eventually
+from tests.support.servers import Handler, hold, http_server
 from tests.unit.engines.test_supervisor import FakeChild, FakeEngine
-from tests.unit.files import BLOCK, Served, gguf
-from tests.unit.helpers import PATIENCE_S, Stopwatch, eventually
-from tests.unit.servers import Handler, hold, http_server
 
 CONTENT = gguf()
 

@@ -10,9 +10,9 @@ import requests
 from graycat.engines import transfers
 from graycat.engines.transfers import Broken, StartAnew, check_plain, opened
 from graycat.errors import DownloadFailed
-from tests.unit.files import Served, gguf
-from tests.unit.helpers import free_port
-from tests.unit.servers import Handler, Seen, http_server, reply
+from tests.support.files import Served, gguf
+from tests.support.helpers import free_port
+from tests.support.servers import Handler, Seen, http_server, reply
 
 CONTENT = gguf(100_000)
 

@@ -13,10 +13,10 @@ from graycat.engines.base import EngineInfo, Health
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
-from tests.unit.helpers import Stopwatch, eventually, free_port
-from tests.unit.servers import Answer, drop, hold, http_server, reply
-from tests.unit.webuis import PROBE, WELL, let_go
-from tests.wire.webui import DOUBLE, WebUI, running
+from tests.support.helpers import Stopwatch, eventually, free_port
+from tests.support.servers import Answer, drop, hold, http_server, reply
+from tests.support.webui_wire import DOUBLE, WebUI, running
+from tests.support.webuis import PROBE, WELL, let_go
 
 IDLE = WELL[PROBE]
 OPTIONS = "GET /sdapi/v1/options"

@@ -7,7 +7,7 @@ import pytest
 
 from graycat.engines import weights
 from graycat.errors import DownloadFailed
-from tests.unit.files import gguf, safetensors
+from tests.support.files import gguf, safetensors
 
 
 @pytest.mark.parametrize("name", ["a.gguf", "A.GGUF", "a.safetensors"])

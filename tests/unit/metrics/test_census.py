@@ -5,7 +5,7 @@ from graycat.artifacts import BrokerArtifacts
 from graycat.metrics import census
 from graycat.metrics.census import Census, Held
 from graycat.records import TaskRecords
-from tests.unit.helpers import started
+from tests.support.helpers import started
 
 
 def test_an_empty_broker_holds_nothing(client: store.Broker) -> None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from graycat.errors import SettingsError
 from graycat.metrics.endpoint import Endpoint, carries, joined, port_of
 from graycat.settings import Settings
-from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch
 
 TOKEN = "a-scraper-of-the-tests"
 

@@ -7,7 +7,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.metrics.endpoint import joined
 from graycat.metrics.gauges import FleetGauges
 from graycat.metrics.look import Look
-from tests.unit.metrics.looks import LOOK, WORKER
+from tests.support.looks import LOOK, WORKER
 
 
 def gauges(look: Look = LOOK) -> CollectorRegistry:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.metrics import http
-from tests.unit.metered import value
+from tests.support.metered import value
 
 
 def test_a_request_is_counted_by_what_it_was() -> None:

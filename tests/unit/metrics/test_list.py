@@ -12,8 +12,8 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from graycat.metrics import gauges, http, work
-from tests.unit.helpers import ROOT
-from tests.unit.metrics.looks import LOOK
+from tests.support.helpers import ROOT
+from tests.support.looks import LOOK
 
 ROW = re.compile(r"^\| `(graycat_\w+)` \| (\w+) \| ([^|]*) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 

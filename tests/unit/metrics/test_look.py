@@ -11,7 +11,7 @@ from graycat.metrics import look
 from graycat.metrics.look import Observer
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from tests.unit.helpers import accepted, claimed
+from tests.support.helpers import accepted, claimed
 
 LLM = WorkerStatus(
     name="llm@box", queues=("llm", "llm.batch"), engine="xllamacpp", engine_state="ready", consuming=True, slots=4,

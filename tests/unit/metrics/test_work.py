@@ -7,8 +7,8 @@ import pytest
 from graycat import store
 from graycat.metrics import work
 from graycat.records import TaskRecords
-from tests.unit.helpers import accepted, claimed
-from tests.unit.metered import value
+from tests.support.helpers import accepted, claimed
+from tests.support.metered import value
 
 KIND = "llm.completion"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.monitoring.composed import config, is_pinned, required, resolved
-from tests.unit.monitoring.watching import FOLDER, read
+from tests.support.composed import config, is_pinned, required, resolved
+from tests.support.watching import FOLDER, read
 
 ENV = {
     "GRAFANA_USER": "olga",

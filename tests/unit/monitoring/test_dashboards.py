@@ -12,8 +12,8 @@ import pytest
 
 from monitoring.dashboards import __main__ as generator
 from monitoring.dashboards.panels import GRID, graph, stat
-from tests.stack import ROOT
-from tests.unit.monitoring.watching import FOLDER, named, queries, read
+from tests.support.stack import ROOT
+from tests.support.watching import FOLDER, named, queries, read
 
 FILES = sorted((FOLDER / "grafana" / "dashboards").glob("*.json"))
 BOARDS: list[dict[str, Any]] = [json.loads(path.read_text()) for path in FILES]

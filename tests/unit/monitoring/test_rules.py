@@ -12,9 +12,9 @@ import click
 import pytest
 
 from graycat.cli import cli
-from tests.programs import program
-from tests.stack import ROOT
-from tests.unit.monitoring.watching import FOLDER, RULES, alerts, named, queries, read
+from tests.support.programs import program
+from tests.support.stack import ROOT
+from tests.support.watching import FOLDER, RULES, alerts, named, queries, read
 
 TESTS = sorted((FOLDER / "prometheus" / "tests").glob("*.yml"))
 CASES = [case for path in TESTS for case in read(path)["tests"]]

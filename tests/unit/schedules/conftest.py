@@ -10,7 +10,7 @@ from graycat.batches.records import BatchRecords
 from graycat.schedules.definition import Schedule
 from graycat.schedules.firing import Firing
 from graycat.schedules.records import ScheduleRecords
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 #: A batch of one image.
 SPEC = {"name": "portraits", "defaults": {"width": 64, "height": 64, "steps": 1}, "items": [{"prompt": "a tavern"}]}

@@ -8,7 +8,7 @@ from graycat.errors import SettingsError
 from graycat.schedules import file
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey, changed
+from tests.support.helpers import Valkey, changed
 
 NIGHTLY = """
 [[schedule]]

@@ -12,7 +12,7 @@ from graycat.acl import setuser, worker_rules
 from graycat.batches.records import BatchRecords
 from graycat.schedules.firing import Firing
 from graycat.schedules.records import ScheduleRecords
-from tests.unit.helpers import Valkey, changed
+from tests.support.helpers import Valkey, changed
 
 MINUTE, HOUR = 60, 3600
 #: A full hour.

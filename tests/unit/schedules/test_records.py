@@ -6,7 +6,7 @@ from graycat.scheduleerrors import ScheduleExists, ScheduleNotFound, TooManySche
 from graycat.schedules import records
 from graycat.schedules.due import Due
 from graycat.schedules.records import ScheduleRecords
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 from tests.unit.schedules.conftest import SPEC
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import LockError
 from graycat.celeryapp import create_celery
 from graycat.schedules import ticker
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey, changed
+from tests.support.helpers import Valkey, changed
 
 LOCK = "graycat:beat::lock"
 

@@ -11,8 +11,8 @@ from graycat.settings import Settings
 from graycat.tasks import sd
 from graycat.tasks.progress import ProgressReporter
 from graycat.tasks.pump import StreamPump
-from tests.unit.helpers import Valkey, started
-from tests.unit.tasks.streaming import Streaming, WatchedRecords
+from tests.support.helpers import Valkey, started
+from tests.support.streaming import Streaming, WatchedRecords
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from celery.exceptions import Reject
 
 from graycat.engines.http import Stop
 from graycat.tasks import base
-from tests.unit.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
-from tests.unit.servers import Answer, drop, hold, reply, stream
-from tests.unit.workers import Worker, worker_on
+from tests.support.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
+from tests.support.servers import Answer, drop, hold, reply, stream
+from tests.support.workers import Worker, worker_on
 
 HELLO = sse("Hel", "lo", "")
 COMPLETION = "POST /completion"

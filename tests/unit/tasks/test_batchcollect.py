@@ -9,8 +9,8 @@ from graycat.batcherrors import OutputUnavailable
 from graycat.batches.output import Output
 from graycat.errors import ArtifactsUnavailable, EngineError, EngineLost, TaskTimeout
 from graycat.tasks import batchfeeder
-from tests.unit.batching import Batching
-from tests.unit.helpers import Valkey
+from tests.support.batching import Batching
+from tests.support.helpers import Valkey
 
 ONE = {"name": "one", "items": ["a"]}
 

@@ -7,8 +7,8 @@ import pytest
 
 from graycat.errors import EngineError
 from graycat.webhooks import payload
-from tests.unit.batching import TWO, Batching
-from tests.unit.helpers import Valkey
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import Valkey
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from graycat.errors import EngineError, TaskLost
 from graycat.records import TaskRecords
 from graycat.tasks import batchfeeder
 from graycat.tasks.batchfeeder import Feeder
-from tests.unit.batching import TWO, Batching
-from tests.unit.helpers import Valkey, changed
-from tests.unit.workers import celery_app
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import Valkey, changed
+from tests.support.workers import celery_app
 
 TWENTY: dict[str, Any] = {"name": "twenty", "items": [f"number {n}" for n in range(20)]}
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from graycat.tasks.batchlock import Lock
-from tests.unit.helpers import Valkey, eventually
+from tests.support.helpers import Valkey, eventually
 
 
 def test_one_holds_it_until_it_lets_go_or_dies(broker: Valkey) -> None:

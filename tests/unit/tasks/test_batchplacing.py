@@ -10,9 +10,9 @@ from graycat import taskids
 from graycat.batches.plan import Item
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.tasks.batchplacing import task_id_of
-from tests.images import png
-from tests.unit.batching import Batching
-from tests.unit.helpers import Valkey
+from tests.support.batching import Batching
+from tests.support.helpers import Valkey
+from tests.support.images import png
 
 ONE: dict[str, Any] = {"name": "one", "items": ["a"]}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from graycat.batches.output import BATCH, MANIFEST
-from tests.unit.batching import TWO, Batching
-from tests.unit.helpers import Valkey
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import Valkey
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from graycat.batches.imagespec import Ask
 from graycat.tasks.batchprompts import MAX_TRIES, PORTION, SHOWN, prompts_in, request
-from tests.unit.batching import Batching
-from tests.unit.helpers import Valkey
+from tests.support.batching import Batching
+from tests.support.helpers import Valkey
 
 TAVERN: dict[str, Any] = {"name": "tavern", "prompts": {"ask": "portraits for a tavern", "count": 25}}
 

@@ -19,7 +19,7 @@ from graycat.settings import Settings
 from graycat.tasks import control
 from graycat.tasks.control import ControlStep, PulseStep, pulse
 from graycat.webhooks import Webhook
-from tests.unit.helpers import Valkey, accepted, changed, eventually, started
+from tests.support.helpers import Valkey, accepted, changed, eventually, started
 
 
 def celery_worker(settings: Settings, queues: str = "control") -> Any:

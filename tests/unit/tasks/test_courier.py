@@ -17,11 +17,11 @@ from graycat.tasks import courier as module
 from graycat.tasks.courier import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, Courier, judged
 from graycat.tasks.dispatcher import Dispatcher
 from graycat.webhooks import Webhook, owner_secret
-from tests.unit.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
-from tests.unit.hooks import SECRET, caller, in_turn, verified, webhook_for
-from tests.unit.metered import value
-from tests.unit.servers import Seen, after, drop, hold, http_server, reply
-from tests.unit.workers import celery_app
+from tests.support.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
+from tests.support.hooks import SECRET, caller, in_turn, verified, webhook_for
+from tests.support.metered import value
+from tests.support.servers import Seen, after, drop, hold, http_server, reply
+from tests.support.workers import celery_app
 
 HOOK = "POST /hook"
 DAY_S = 24 * 3600

@@ -13,8 +13,8 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.dispatcher import MAX_WAITING, Dispatcher
 from graycat.webhooks import Webhook
-from tests.unit.helpers import Valkey, outcome_of, started
-from tests.unit.workers import celery_app
+from tests.support.helpers import Valkey, outcome_of, started
+from tests.support.workers import celery_app
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from celery.worker import state
 
 from graycat.errors import BrokerUnavailable
 from graycat.tasks.duties import Duties, renew_messages
-from tests.unit.helpers import Valkey, eventually
+from tests.support.helpers import Valkey, eventually
 
 TICK_S = 0.005
 

@@ -8,10 +8,10 @@ import pytest
 
 from graycat.celeryapp import create_celery
 from graycat.tasks.gate import LOOK_EVERY_S, QUICK_CALLS, GateStep
-from tests.unit.helpers import Valkey
-from tests.unit.servers import reply
-from tests.unit.webuis import image_worker_on
-from tests.unit.workers import Worker, worker_on
+from tests.support.helpers import Valkey
+from tests.support.servers import reply
+from tests.support.webuis import image_worker_on
+from tests.support.workers import Worker, worker_on
 
 
 class FakePool:

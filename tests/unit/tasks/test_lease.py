@@ -18,8 +18,8 @@ from graycat.fleet import Fleet, WorkerStatus
 from graycat.records import Attempt
 from graycat.tasks import lease
 from graycat.tasks.lease import Housekeeper
-from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
-from tests.unit.workers import Worker, worker_on
+from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
+from tests.support.workers import Worker, worker_on
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from graycat.errors import EngineError, EngineLost
 from graycat.params import gatherable
 from graycat.tasks import llm, signatures
 from graycat.tasks.llm import LlmTask
-from tests.unit.helpers import PATIENCE_S, Valkey, chunks, sse
-from tests.unit.servers import drop, hold, reply, stream
-from tests.unit.workers import Worker, worker_on
+from tests.support.helpers import PATIENCE_S, Valkey, chunks, sse
+from tests.support.servers import drop, hold, reply, stream
+from tests.support.workers import Worker, worker_on
 
 #: What a real engine answered, streamed and whole, to the same requests.
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "completions.json").read_text())

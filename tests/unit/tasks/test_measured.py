@@ -19,10 +19,10 @@ from graycat.metrics import work
 from graycat.settings import Settings
 from graycat.tasks.measured import MetricsStep
 from graycat.tasks.sweeper import Sweeper
-from tests.unit.helpers import PATIENCE_S, Valkey, changed, claimed, eventually, free_port, sse
-from tests.unit.servers import drop, hold, reply, stream
-from tests.unit.webuis import TXT2IMG, accept, image_worker_on, picture, rendered
-from tests.unit.workers import Worker, worker_on
+from tests.support.helpers import PATIENCE_S, Valkey, changed, claimed, eventually, free_port, sse
+from tests.support.servers import drop, hold, reply, stream
+from tests.support.webuis import TXT2IMG, accept, image_worker_on, picture, rendered
+from tests.support.workers import Worker, worker_on
 
 COMPLETION = "POST /completion"
 KIND = "llm.completion"

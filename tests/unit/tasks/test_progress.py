@@ -12,10 +12,10 @@ from graycat.events import PROGRESS as PROGRESS_EVENT
 from graycat.records import Attempt, Verdict
 from graycat.tasks.progress import ProgressReporter
 from graycat.tasks.sd import Render
-from tests.unit.helpers import Valkey
-from tests.unit.servers import drop, reply
-from tests.unit.webuis import PROGRESS, encoded, image_worker_on, picture, progress
-from tests.unit.workers import Worker
+from tests.support.helpers import Valkey
+from tests.support.servers import drop, reply
+from tests.support.webuis import PROGRESS, encoded, image_worker_on, picture, progress
+from tests.support.workers import Worker
 
 PREVIEW, NEXT_PREVIEW = picture("red"), picture("blue")
 TOLD = {"progress": 0.26, "eta_s": 1.2, "step": 5, "steps": 20, "job": 0, "jobs": 1, "preview": False}

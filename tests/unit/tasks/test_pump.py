@@ -6,9 +6,9 @@ from graycat.engines.http import Stop
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.records import TaskRecords
 from graycat.tasks.pump import StreamPump
-from tests.unit.helpers import Valkey, chunks, eventually, sse, started
-from tests.unit.tasks.streaming import Streaming, WatchedRecords, held
-from tests.unit.wires import LAST_CHUNK, chunk
+from tests.support.helpers import Valkey, chunks, eventually, sse, started
+from tests.support.streaming import Streaming, WatchedRecords, held
+from tests.support.wires import LAST_CHUNK, chunk
 
 ERROR = b'{"error":{"code":500,"message":"context shift is off"}}'
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graycat.tasks import pump as pump_module
-from tests.unit.helpers import PATIENCE_S, chunks, eventually, sse
-from tests.unit.tasks.streaming import WatchedRecords
+from tests.support.helpers import PATIENCE_S, chunks, eventually, sse
+from tests.support.streaming import WatchedRecords
 
 
 def test_tokens_that_come_a_moment_apart_are_published_together(begin, pump, watched, monkeypatch) -> None:

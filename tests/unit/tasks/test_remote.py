@@ -9,8 +9,8 @@ from celery.worker.control import Panel
 from graycat.engines.base import State
 from graycat.tasks import remote
 from graycat.tasks import runtime as rt
-from tests.unit.helpers import Valkey
-from tests.unit.workers import worker_on
+from tests.support.helpers import Valkey
+from tests.support.workers import worker_on
 
 
 class FakeRuntime:

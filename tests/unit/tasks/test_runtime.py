@@ -9,8 +9,8 @@ from graycat.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import RunningTasks
 from graycat.tasks.sd import Render
-from tests.unit.helpers import Valkey
-from tests.unit.workers import worker_on
+from tests.support.helpers import Valkey
+from tests.support.workers import worker_on
 
 
 def attempt_at(task_id: str, number: int = 1, exec_timeout_s: float = 600.0) -> Attempt:

@@ -9,7 +9,7 @@ from graycat.settings import Settings
 from graycat.store import connect
 from graycat.tasks import schedules
 from graycat.tasks.signatures import FIRE_SCHEDULES
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from graycat.engines.http import Stop
 from graycat.errors import ArtifactsUnavailable
 from graycat.tasks import sd, signatures
 from graycat.tasks.sd import SdTask
-from tests.unit.helpers import PATIENCE_S, Valkey, eventually, outcome_of
-from tests.unit.servers import Handler, after, hold, reply
-from tests.unit.webuis import (
+from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
+from tests.support.servers import Handler, after, hold, reply
+from tests.support.webuis import (
     API,
     FOX,
     INTERRUPT,
@@ -31,7 +31,7 @@ from tests.unit.webuis import (
     stored,
     until_interrupted,
 )
-from tests.unit.workers import Worker, worker_on
+from tests.support.workers import Worker, worker_on
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -13,9 +13,10 @@ from PIL import Image
 
 from graycat.engines.http import Stop
 from graycat.records import Verdict
-from tests.unit.helpers import Valkey, claimed, eventually, kinds, outcome_of
-from tests.unit.servers import Handler, drop, reply
-from tests.unit.webuis import (
+from tests.support.helpers import Valkey, claimed, eventually, kinds, outcome_of
+from tests.support.servers import Handler, drop, reply
+from tests.support.webui_wire import DOUBLE, WebUI, running
+from tests.support.webuis import (
     TXT2IMG,
     accept,
     answer_of,
@@ -26,8 +27,7 @@ from tests.unit.webuis import (
     rendered,
     stored,
 )
-from tests.unit.workers import Worker
-from tests.wire.webui import DOUBLE, WebUI, running
+from tests.support.workers import Worker
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

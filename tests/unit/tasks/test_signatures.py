@@ -13,7 +13,7 @@ from kombu import Consumer, Queue
 from graycat.celeryapp import create_celery
 from graycat.tasks import signatures
 from graycat.tasks.signatures import LLM_KINDS, Kind, MessageFactory
-from tests.unit.helpers import PATIENCE_S, Valkey, run
+from tests.support.helpers import PATIENCE_S, Valkey, run
 
 KINDS = pytest.mark.parametrize("kind", LLM_KINDS.values(), ids=lambda kind: kind.name)
 

@@ -16,8 +16,8 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import MessageFactory
 from graycat.tasks.sweeper import LOCKS, Sweeper
-from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task
-from tests.unit.workers import celery_app
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task
+from tests.support.workers import celery_app
 
 #: So short that everything is old enough to be looked at after a moment.
 LEASE_S = 0.02

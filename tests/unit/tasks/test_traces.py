@@ -10,10 +10,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 from graycat.engines.base import Health
 from graycat.tasks import traces
 from graycat.tasks.runtime import untraced
-from tests.unit.helpers import Valkey
-from tests.unit.servers import reply
-from tests.unit.spans import SPAN, TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, trace_of
-from tests.unit.workers import Worker, worker_on
+from tests.support.helpers import Valkey
+from tests.support.servers import reply
+from tests.support.spans import SPAN, TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, trace_of
+from tests.support.workers import Worker, worker_on
 
 PROMPT = "a secret of the player"
 BODY = b'{"prompt": "a secret of the player"}'

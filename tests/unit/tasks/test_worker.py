@@ -19,9 +19,9 @@ from graycat.tasks import runtime as rt
 from graycat.tasks import worker as steps
 from graycat.tasks.sd import Render
 from graycat.tasks.worker import EngineStep, LeaseStep, PromptConsumer, create_runtime
-from tests.unit.helpers import Stopwatch, Valkey, changed, eventually, outcome_of
-from tests.unit.servers import http_server
-from tests.unit.workers import WELL, worker_on
+from tests.support.helpers import Stopwatch, Valkey, changed, eventually, outcome_of
+from tests.support.servers import http_server
+from tests.support.workers import WELL, worker_on
 
 
 def celery_worker(settings: Settings, queues: str) -> Any:

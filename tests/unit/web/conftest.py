@@ -18,7 +18,7 @@ from graycat.imagereplies import content_type
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import BEARER, Valkey, changed
+from tests.support.helpers import BEARER, Valkey, changed
 
 
 def client_of(app: Flask) -> FlaskClient:

@@ -10,7 +10,7 @@ import pytest
 from graycat import store
 from graycat.limits import Limits
 from graycat.mintedtokens import Grant
-from tests.unit.helpers import BEARER, outcome_of
+from tests.support.helpers import BEARER, outcome_of
 
 ASYNC = {"Prefer": "respond-async"}
 

@@ -10,7 +10,7 @@ import pytest
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from tests.unit.helpers import AT_ONCE_S, BEARER, SECRET, Stopwatch
+from tests.support.helpers import AT_ONCE_S, BEARER, SECRET, Stopwatch
 
 POSTS = ["/completion", "/tokenize", "/detokenize", "/apply-template"]
 

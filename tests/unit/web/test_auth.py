@@ -7,7 +7,7 @@ import pytest
 from graycat.mintedtokens import Grant
 from graycat.settings import Settings
 from graycat.web import create_app
-from tests.unit.helpers import BEARER, SECRET
+from tests.support.helpers import BEARER, SECRET
 from tests.unit.web.conftest import client_of
 
 ASYNC = {"Prefer": "respond-async"}

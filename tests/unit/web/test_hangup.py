@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from tests.unit.helpers import run
+from tests.support.helpers import run
 
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, bool]:
     """Return what a process under gevent has seen; see hangups.py."""
-    command = [sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.unit.web.hangups"]
+    command = [sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.support.hangups"]
     result = run(command)
     assert result.returncode == 0, result.stderr
     outcome: dict[str, bool] = json.loads(result.stdout)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.helpers import AT_ONCE_S, Stopwatch, eventually
+from tests.support.helpers import AT_ONCE_S, Stopwatch, eventually
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/health"])

@@ -12,7 +12,7 @@ from graycat.lanes import Lane
 from graycat.records import Attempt, TaskRecords
 from graycat.web import hub as hub_module
 from graycat.web.hub import EventHub, Watch
-from tests.unit.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually
+from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually
 
 #: Seconds in which an event that must not come would have come.
 A_WHILE_S = 0.1

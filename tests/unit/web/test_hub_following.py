@@ -9,7 +9,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.events import TaskEvent
 from graycat.records import TaskRecords
 from graycat.web.hub import EventHub, Watch
-from tests.unit.helpers import PATIENCE_S, Valkey, accepted, claimed, outcome_of
+from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, outcome_of
 from tests.unit.web.test_hub import begin, data_of, listening, silent
 
 

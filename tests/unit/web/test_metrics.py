@@ -6,8 +6,8 @@ import sys
 from prometheus_client.parser import text_string_to_metric_families
 
 from graycat.metrics import http
-from tests.unit.helpers import AT_ONCE_S, ROOT, Stopwatch, accepted, changed, outcome_of, sse
-from tests.unit.metered import value
+from tests.support.helpers import AT_ONCE_S, ROOT, Stopwatch, accepted, changed, outcome_of, sse
+from tests.support.metered import value
 from tests.unit.web.conftest import client_of
 
 TOKEN = "a-scraper-of-the-tests"

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from graycat.web.openapi import PUBLIC_ENDPOINTS
-from tests.unit.helpers import SECRET
+from tests.support.helpers import SECRET
 
 
 def operations(web) -> dict[tuple[str, str], dict[str, Any]]:

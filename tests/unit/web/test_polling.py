@@ -12,7 +12,7 @@ from graycat.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.api.submissions import scoped_ids
 from graycat.web.polling import UnchangedTasks
-from tests.unit.helpers import BEARER, accepted, changed, claimed, eventually, started
+from tests.support.helpers import BEARER, accepted, changed, claimed, eventually, started
 
 QUEUED = {"If-None-Match": '"queued-0"'}
 

@@ -11,8 +11,8 @@ from graycat import store
 from graycat.errors import ModelNotFound, RequestError
 from graycat.tasks.signatures import TXT2IMG
 from graycat.web.renders import aside, queue_for
-from tests.unit.helpers import outcome_of
-from tests.unit.webuis import encoded, picture
+from tests.support.helpers import outcome_of
+from tests.support.webuis import encoded, picture
 
 RED, BLUE = picture("red"), picture("blue", "JPEG")
 FOX = {"prompt": "a fox", "width": 64, "height": 64}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
-from tests.unit.helpers import BEARER
+from tests.support.helpers import BEARER
 
 LIMITS = settings(
     max_examples=8, database=None, deadline=None, derandomize=True,

@@ -11,8 +11,8 @@ import pytest
 
 from graycat.web.spout import Spout, spout_of
 from graycat.web.wire.dialects import NATIVE
-from tests.unit.helpers import outcome_of, run
-from tests.unit.web.spouts import FEW, MANY
+from tests.support.helpers import outcome_of, run
+from tests.support.spouts import FEW, MANY
 
 ENVIRON = {"SERVER_PROTOCOL": "HTTP/1.1", "REQUEST_METHOD": "POST"}
 
@@ -29,7 +29,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
     """Return what a process under gevent has seen; see spouts.py."""
-    result = run([sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.unit.web.spouts"])
+    result = run([sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.support.spouts"])
     assert result.returncode == 0, result.stderr
     outcome: dict[str, Any] = json.loads(result.stdout)
     return outcome

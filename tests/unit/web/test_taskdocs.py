@@ -8,7 +8,7 @@ from flask import Flask
 from graycat.errors import EngineError
 from graycat.web.api.submissions import FIELDS
 from graycat.web.taskdocs import STATES, operation, schemas
-from tests.unit.helpers import accepted, claimed
+from tests.support.helpers import accepted, claimed
 
 ENDPOINTS = ["submit", "put", "show", "listing", "cancel", "cancel_post", "retry"]
 

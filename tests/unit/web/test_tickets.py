@@ -17,7 +17,7 @@ from graycat.tasks.signatures import COMPLETION, TOKENIZE, TXT2IMG
 from graycat.web import tickets
 from graycat.web.hub import EventHub
 from graycat.web.tickets import ClientGone, Submission, Ticket, TicketOffice
-from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, changed, claimed, eventually, outcome_of
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, changed, claimed, eventually, outcome_of
 
 
 def open_office(settings: Settings) -> TicketOffice:

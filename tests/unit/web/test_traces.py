@@ -10,8 +10,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from graycat import tracing
 from graycat.records import TaskRecords
 from graycat.settings import Settings
-from tests.unit.helpers import Valkey
-from tests.unit.spans import SPAN, TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, trace_of
+from tests.support.helpers import Valkey
+from tests.support.spans import SPAN, TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, trace_of
 
 LATER = {"Prefer": "respond-async"}
 BODY = {"prompt": "a secret of the player", "n_predict": 1}

@@ -9,7 +9,7 @@ import pytest
 
 from graycat.errors import EngineError, EngineLost
 from graycat.records import Attempt
-from tests.unit.helpers import AT_ONCE_S, Stopwatch, outcome_of, sse
+from tests.support.helpers import AT_ONCE_S, Stopwatch, outcome_of, sse
 
 HELLO = sse("Hel", "lo", "")
 

@@ -6,7 +6,7 @@ import pytest
 
 from graycat.events import TaskEvent
 from graycat.web.hub import Watch
-from tests.unit.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, outcome_of
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, outcome_of
 
 
 def test_waiting_ends_when_the_time_is_up() -> None:

@@ -11,9 +11,9 @@ from graycat.batches.output import Outputs
 from graycat.credentials import Credentials
 from graycat.mintedtokens import Grant
 from graycat.web import create_app
-from tests.unit.batching import TWO, Batching
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import BEARER, Valkey
 from tests.unit.conftest import KEPT
-from tests.unit.helpers import BEARER, Valkey
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from graycat.errors import EngineError
 from graycat.web.api import tasks
-from tests.unit.helpers import accepted, claimed, eventually, outcome_of
+from tests.support.helpers import accepted, claimed, eventually, outcome_of
 
 
 def test_a_waiting_task_is_cancelled_at_once_and_however_often(web, submit, records) -> None:

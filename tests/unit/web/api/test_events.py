@@ -10,7 +10,7 @@ from graycat.errors import EngineError
 from graycat.events import TaskEvent
 from graycat.web.api import events
 from graycat.web.api.events import as_sse
-from tests.unit.helpers import accepted, claimed, eventually, outcome_of, started
+from tests.support.helpers import accepted, claimed, eventually, outcome_of, started
 
 CHUNKS = [b'data: {"content":"Hel"}\n\n', b'data: {"content":"lo"}\n\n']
 

@@ -6,7 +6,7 @@ from graycat import store
 from graycat.records import TaskRecords
 from graycat.web.api.following import Follower
 from graycat.web.tickets import ClientGone
-from tests.unit.helpers import (
+from tests.support.helpers import (
     AT_ONCE_S,
     PATIENCE_S,
     Stopwatch,

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from graycat.web.api import gallery
-from tests.unit.batching import Batching, picture
-from tests.unit.helpers import SECRET
+from tests.support.batching import Batching, picture
+from tests.support.helpers import SECRET
 from tests.unit.web.conftest import client_of
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from graycat import store
 from graycat.web.api import tasks
-from tests.unit.helpers import accepted
+from tests.support.helpers import accepted
 
 
 def pages(web, query: str = "") -> list[list[str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from graycat.credentials import Credentials
 from graycat.mintedtokens import Grant
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
 
 SPEC = {"name": "portraits", "defaults": {"width": 64, "height": 64}, "items": [{"prompt": "a tavern"}]}
 NIGHTLY: dict[str, Any] = {"name": "nightly", "cron": "0 1 * * *", "timezone": "Europe/Berlin", "spec": SPEC}

@@ -9,7 +9,7 @@ from graycat.errors import EngineError
 from graycat.records import TaskRecords
 from graycat.taskerrors import TaskGone, TaskNotFound
 from graycat.web.api import shown
-from tests.unit.helpers import accepted, changed, claimed, eventually, started
+from tests.support.helpers import accepted, changed, claimed, eventually, started
 from tests.unit.web.api.conftest import named
 
 pytestmark = pytest.mark.usefixtures("as_caller")

@@ -6,7 +6,7 @@ import pytest
 
 from graycat import store, taskids
 from graycat.errors import EngineError
-from tests.unit.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
+from tests.support.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
 from tests.unit.web.api.conftest import COMPLETION
 
 

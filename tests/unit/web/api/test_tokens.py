@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graycat.mintedtokens import Grant
-from tests.unit.helpers import accepted
+from tests.support.helpers import accepted
 from tests.unit.web.conftest import client_of
 
 GAME = {"name": "game", "scopes": ["llm"], "limits": {"rate": 60}, "ttl_s": 3600}

@@ -8,7 +8,7 @@ import pytest
 
 from graycat.errors import EngineError, GraycatError, TaskExpired
 from graycat.web.wire.dialects import LARGEST_EVENT, MESSAGES, native_event
-from tests.unit.helpers import outcome_of, sse
+from tests.support.helpers import outcome_of, sse
 
 #: A final event as an engine sends it; its settings alone have two and a half thousand bytes.
 RECORDED: dict[str, Any] = json.loads(

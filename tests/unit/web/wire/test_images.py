@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from graycat.errors import EngineError
-from tests.unit.helpers import outcome_of
-from tests.unit.webuis import encoded, picture
+from tests.support.helpers import outcome_of
+from tests.support.webuis import encoded, picture
 
 RED, BLUE = picture("red"), picture("blue")
 PHOTO = picture("green", "JPEG", (24, 16))

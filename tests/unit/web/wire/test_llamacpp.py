@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from tests.unit.helpers import outcome_of
+from tests.support.helpers import outcome_of
 
 OLD_UNITY = "UnityPlayer/2022.3.1f1 (UnityWebRequest/1.0, libcurl/7.84.0-DEV)"
 

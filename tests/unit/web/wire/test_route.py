@@ -7,7 +7,7 @@ import json
 import pytest
 
 from graycat.web.wire import llamacpp, openai
-from tests.unit.helpers import outcome_of
+from tests.support.helpers import outcome_of
 
 ROUTES = (*llamacpp.ROUTES, *openai.ROUTES)
 POSTS = [(path, route) for route in ROUTES for path in route.paths if route.kind.method == "POST" and not route.admin]

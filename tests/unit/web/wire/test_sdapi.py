@@ -13,8 +13,8 @@ from graycat.errors import EngineError
 from graycat.records import Verdict
 from graycat.web.wire import sdapi
 from graycat.web.wire.sdlists import LISTS
-from tests.unit.helpers import Valkey, accepted, eventually, outcome_of, started
-from tests.unit.webuis import encoded, picture
+from tests.support.helpers import Valkey, accepted, eventually, outcome_of, started
+from tests.support.webuis import encoded, picture
 
 PREFIX = "/sdapi/v1"
 RED = picture("red")

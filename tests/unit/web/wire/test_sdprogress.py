@@ -7,8 +7,8 @@ import pytest
 
 from graycat.records import Attempt, TaskRecords, Verdict
 from graycat.web.wire.sdprogress import progress_of, running_renders
-from tests.unit.helpers import accepted, started
-from tests.unit.webuis import encoded, picture
+from tests.support.helpers import accepted, started
+from tests.support.webuis import encoded, picture
 
 HALF = {"progress": 0.5, "eta_s": 1.5, "step": 10, "steps": 20, "job": 1, "jobs": 2, "preview": False}
 PREVIEW = picture()

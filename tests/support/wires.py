@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 
 from graycat.engines.http import Call
 from graycat.engines.streams import EventStream
-from tests.unit.helpers import PATIENCE_S
+from tests.support.helpers import PATIENCE_S
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 TO_THE_END = b"HTTP/1.1 200 OK\r\n\r\n"

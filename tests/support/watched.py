@@ -15,13 +15,13 @@ from typing import Any
 import requests
 
 from graycat.metrics.endpoint import PLACES
-from tests import nvml
-from tests.boxes import certificates
-from tests.collector import Collector, collecting
-from tests.programs import program
-from tests.prometheus import ALERTMANAGER, Programs, Prometheus
-from tests.stack import ROOT, Client, Stack, free_ports, running
-from tests.tlsproxy import tls_proxy
+from tests.support import nvml
+from tests.support.boxes import certificates
+from tests.support.collector import Collector, collecting
+from tests.support.programs import program
+from tests.support.prometheus import ALERTMANAGER, Programs, Prometheus
+from tests.support.stack import ROOT, Client, Stack, free_ports, running
+from tests.support.tlsproxy import tls_proxy
 
 #: Where ``make exporter`` installs the Celery exporter.
 EXPORTER = ROOT / ".venv-exporter" / "bin" / "python"

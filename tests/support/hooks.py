@@ -16,7 +16,7 @@ from typing import Any
 from graycat.addresses import Target, allowlist
 from graycat.receivers import Caller
 from graycat.webhooks import Webhook
-from tests.unit.servers import Seen
+from tests.support.servers import Seen
 
 #: The name that the tests' certificate is for.
 NAME = "receiver.test"

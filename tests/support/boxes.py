@@ -17,9 +17,9 @@ import requests
 from graycat.acl import setuser, worker_rules
 from graycat.cli.broker import private_folder, server_command
 from graycat.engines.process import ChildProcess
-from tests.processes import eventually
-from tests.stack import ROOT, START_S, Client, Stack, free_ports
-from tests.unit.helpers import Valkey
+from tests.support.helpers import Valkey
+from tests.support.processes import eventually
+from tests.support.stack import ROOT, START_S, Client, Stack, free_ports
 
 FAKE = f"{shlex.quote(sys.executable)} {ROOT / 'tests' / 'fakes' / 'llama_server.py'}"
 #: A dead worker is noticed after this many seconds.

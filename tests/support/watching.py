@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from monitoring.dashboards.__main__ import DASHBOARDS
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 FOLDER = ROOT / "monitoring"
 RULES = FOLDER / "prometheus" / "rules" / "graycat.yml"

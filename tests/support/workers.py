@@ -22,8 +22,8 @@ from graycat.settings import Settings
 from graycat.tasks import runtime as rt
 from graycat.tasks.base import EngineTask
 from graycat.tasks.runtime import Runtime
-from tests.unit.helpers import Valkey, accepted, changed, claimed, eventually, outcome_of
-from tests.unit.servers import Answer, Seen, http_server, reply
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, outcome_of
+from tests.support.servers import Answer, Seen, http_server, reply
 
 #: What every scripted engine answers to its worker's own questions.
 WELL = {"GET /health": reply(200, {"status": "ok"}), "GET /props": reply(200, {"total_slots": 2})}

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.programs import program
+from tests.support.programs import program
 
 
 def config(folder: Path, env: Mapping[str, str], *files: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 #: Milliseconds that anything a page does may take: far more than it takes, on a machine that is busy.
 PATIENCE_MS = 30_000

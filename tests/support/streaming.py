@@ -10,8 +10,8 @@ from graycat.publisher import Publisher, Settled
 from graycat.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.pump import Flow, StreamPump
-from tests.unit.helpers import PATIENCE_S, Valkey, eventually, outcome_of
-from tests.unit.wires import Wire
+from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
+from tests.support.wires import Wire
 
 
 class WatchedRecords(TaskRecords):

@@ -16,8 +16,8 @@ from graycat.fleet import Fleet, WorkerStatus
 from graycat.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.batchfeeder import Feeder
-from tests.unit.helpers import Stopwatch, Valkey, changed
-from tests.unit.workers import celery_app
+from tests.support.helpers import Stopwatch, Valkey, changed
+from tests.support.workers import celery_app
 
 #: Two images of the smallest kind.
 TWO: dict[str, Any] = {"name": "two", "items": ["a knight", "a thief"], "defaults": {"steps": 2, "width": 64}}

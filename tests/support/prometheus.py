@@ -13,9 +13,9 @@ from typing import Any
 import requests
 import yaml
 
-from tests.processes import Output, eventually
-from tests.programs import program
-from tests.stack import ROOT, end_with_tests, free_ports
+from tests.support.processes import Output, eventually
+from tests.support.programs import program
+from tests.support.stack import ROOT, end_with_tests, free_ports
 
 FOLDER = ROOT / "monitoring" / "prometheus"
 ALERTMANAGER = ROOT / "monitoring" / "alertmanager"

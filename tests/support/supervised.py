@@ -15,9 +15,9 @@ from typing import Any
 
 import requests
 
-from tests.boxes import FAKE
-from tests.processes import Output, eventually
-from tests.stack import BIN, ROOT, START_S, Stack
+from tests.support.boxes import FAKE
+from tests.support.processes import Output, eventually
+from tests.support.stack import BIN, ROOT, START_S, Stack
 
 WORKER = "llm@box"
 #: Seconds until a report is in, on a machine that is busy.

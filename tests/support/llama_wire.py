@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from tests.stack import Client
+from tests.support.stack import Client
 
 #: One engine, one seed, no cache: the same request has the same answer.
 SETTLED: dict[str, Any] = {"temperature": 0, "seed": 1, "cache_prompt": False}

@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 
 from graycat.engines.webui import WebuiEngine
-from tests.unit.helpers import PATIENCE_S, Valkey
-from tests.unit.servers import Answer, Handler, Seen, http_server, reply
-from tests.unit.workers import Worker
+from tests.support.helpers import PATIENCE_S, Valkey
+from tests.support.servers import Answer, Handler, Seen, http_server, reply
+from tests.support.workers import Worker
 
 API = "/sdapi/v1/"
 TXT2IMG, INTERRUPT, SKIP = f"POST {API}txt2img", f"POST {API}interrupt", f"POST {API}skip"

@@ -21,9 +21,9 @@ import redis
 import requests
 
 from graycat.settings import Settings, variable
-from tests.processes import Output, eventually, parent_of
+from tests.support.processes import Output, eventually, parent_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 _prctl = ctypes.CDLL(None).prctl

@@ -17,8 +17,8 @@ import webuiapi
 from PIL import Image
 
 from tests.fakes.webui import ASKED
-from tests.processes import eventually
-from tests.stack import REQUEST_S, Client, Stack
+from tests.support.processes import eventually
+from tests.support.stack import REQUEST_S, Client, Stack
 
 DOUBLE = "tests.fakes.webui"
 #: Owners of the API tokens; the last one may change the engines' settings.

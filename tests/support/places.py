@@ -10,9 +10,9 @@ from typing import Any
 from graycat.engines import downloads
 from graycat.engines.origins import parse
 from graycat.settings import Settings
-from tests.unit.files import gguf
-from tests.unit.helpers import changed
-from tests.unit.servers import Seen
+from tests.support.files import gguf
+from tests.support.helpers import changed
+from tests.support.servers import Seen
 
 CONTENT = gguf()
 

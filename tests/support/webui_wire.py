@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from PIL import Image
 
-from tests.processes import Output
+from tests.support.processes import Output
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACEHOLDER = "graycat.engines.placeholder"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.unit.servers import Answer, Handler
+from tests.support.servers import Answer, Handler
 
 
 def says(status: int, value: Any = None, **headers: str) -> Answer:

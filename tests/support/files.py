@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.unit.servers import Handler, drop
+from tests.support.servers import Handler, drop
 
 #: Bytes that leave the server at once.
 BLOCK = 16 * 1024
