@@ -114,7 +114,7 @@ class TaskRecords(RecordReader):
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
         self._scripts = Scripts(client, SCRIPTS)
-        #: What a new task's record is to say of the trace that it belongs to (``graycat.web.traces``); '' for nothing.
+        #: What a new task's record is to say of the trace that it belongs to (web.middleware.tracing); '' for nothing.
         self.traceparent: Callable[[], str] = str
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:

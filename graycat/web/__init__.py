@@ -31,13 +31,15 @@ from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.tokenkey import TokenKey
-from graycat.web import allowance, errors, health, metrics, openapi, traces
-from graycat.web.api import batches, events, gallery, schedules, tasks, tokens, webhooks
+from graycat.web import errors, limits
+from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
-from graycat.web.hub import EventHub
-from graycat.web.polling import UnchangedTasks
-from graycat.web.tickets import TicketOffice
-from graycat.web.wire import images, llamacpp, openai, sdapi
+from graycat.web.compat import llamacpp, openai, openai_images, webui
+from graycat.web.middleware import tracing as request_tracing
+from graycat.web.middleware.not_modified import UnchangedTasks
+from graycat.web.openapi import document
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.requests import TicketOffice
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,8 @@ QUIET_ENDPOINTS = frozenset(
 )
 #: What has routes: each a module with its blueprint ``bp``.
 PARTS = (
-    *(llamacpp, openai, sdapi, images, health, metrics, tasks, tokens, events, webhooks),
-    *(task_images, batches, gallery, schedules, openapi),
+    *(llamacpp, openai, webui, openai_images, health, metrics, tasks, tokens, events, webhooks),
+    *(task_images, batches, gallery, schedules, document),
 )
 
 
@@ -139,9 +141,9 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["graycat"] = extension
     app.before_request(_begin)
     app.after_request(_end)
-    app.after_request(allowance.tell)
+    app.after_request(limits.tell)
     if settings.traces_url:
-        traces.init_app(app, tracing.start(settings, "web"), records)
+        request_tracing.init_app(app, tracing.start(settings, "web"), records)
     errors.init_app(app)
     for part in PARTS:
         app.register_blueprint(part.bp)

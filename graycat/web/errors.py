@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from graycat.errors import BodyTooLarge, GraycatError, RequestError
 from graycat.tokenerrors import LimitExceeded
-from graycat.web.tickets import ClientGone
+from graycat.web.streaming.requests import ClientGone
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
-from graycat.web.wire import llamacpp, openai
+from graycat.web.compat import llamacpp, openai
 from tests.support.stack import Client, Stack
 
 #: Requests an operation: such as fit the document, and such as do not.

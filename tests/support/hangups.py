@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from graycat.web.hangup import watched
+from graycat.web.streaming.disconnect import watched
 
 
 def noticed(act: Callable[[socket.socket], Any], wait_s: float = 1.0) -> bool:

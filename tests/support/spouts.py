@@ -12,11 +12,11 @@ import gevent
 
 from graycat.errors import EngineLost, GraycatError
 from graycat.events import CHUNK, ERROR, RESULT, TaskEvent, answer
-from graycat.web.hub import Watch
-from graycat.web.spout import Spout
-from graycat.web.tickets import Ticket
-from graycat.web.waiting import _chunks
-from graycat.web.wire.dialects import NATIVE
+from graycat.web.streaming.direct import Spout
+from graycat.web.streaming.formats import NATIVE
+from graycat.web.streaming.hub import Watch
+from graycat.web.streaming.requests import Ticket
+from graycat.web.streaming.responses import _chunks
 
 #: Far more than both ends of a connection hold together.
 MANY = [b"data: %d %b\n\n" % (number, b"x" * (number * 37 % 2900)) for number in range(3000)]

@@ -34,7 +34,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     server.start()
     yield server
     # Hubs listen for as long as their process lives; what they say of the end is of no interest.
-    logging.getLogger("graycat.web.hub").disabled = True
+    logging.getLogger("graycat.web.streaming.hub").disabled = True
     server.stop()
 
 

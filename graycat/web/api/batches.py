@@ -22,11 +22,11 @@ from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet import serving
 from graycat.imagereplies import content_type
 from graycat.tasks.signatures import SD_BATCH, TXT2IMG
-from graycat.web.allowance import most_pixels
-from graycat.web.api.submissions import CHOSEN_ID
+from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
-from graycat.web.renders import aside, queue_for, take_large_body
-from graycat.web.wire.route import read_raw
+from graycat.web.compat.image_tasks import aside, queue_for, take_large_body
+from graycat.web.compat.route import read_raw
+from graycat.web.limits import most_pixels
 
 bp = Blueprint("batches", __name__)
 bp.before_request(take_large_body)

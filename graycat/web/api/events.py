@@ -14,11 +14,11 @@ from flask.typing import ResponseReturnValue
 from graycat.errors import RequestError
 from graycat.events import CHUNK, PROGRESS, STARTED, TaskEvent
 from graycat.records import TERMINAL_STATES
-from graycat.web.api import shown
-from graycat.web.api.following import Follower
+from graycat.web.api import task_views
+from graycat.web.api.followers import Follower
 from graycat.web.auth import token_auth
-from graycat.web.tickets import ClientGone
-from graycat.web.waiting import STREAM_HEADERS, office
+from graycat.web.streaming.requests import ClientGone
+from graycat.web.streaming.responses import STREAM_HEADERS, office
 
 bp = Blueprint("events", __name__)
 
@@ -40,7 +40,7 @@ def events(task_id: str) -> ResponseReturnValue:
     after = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
     if not EVENT_ID.fullmatch(after):
         raise RequestError("'Last-Event-ID' must be the id of an event of this task")
-    task_id, record = shown.find(task_id)
+    task_id, record = task_views.find(task_id)
     with ExitStack() as undo:
         follower = undo.enter_context(Follower(task_id, after))
         kept = undo.pop_all()
@@ -96,7 +96,7 @@ def data_of(event: TaskEvent, name: str) -> Any:
         return progress | ({"preview": f"/tasks/{name}/preview"} if progress.get("preview") else {"preview": None})
     if event.kind == CHUNK:
         return _chunk(event.data)
-    told = shown.outcome(name, [event])
+    told = task_views.outcome(name, [event])
     # A stream's answer came before.
     return {key: value for key, value in told.items() if key != "events"}
 

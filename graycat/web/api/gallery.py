@@ -23,8 +23,8 @@ from graycat.errors import RequestError
 from graycat.gallerylinks import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S, GalleryLinks
 from graycat.imagereplies import content_type
 from graycat.web.auth import View, basic_auth, token_auth
-from graycat.web.renders import aside
-from graycat.web.wire.route import read_raw
+from graycat.web.compat.image_tasks import aside
+from graycat.web.compat.route import read_raw
 
 bp = Blueprint("gallery", __name__)
 

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat.imagereplies import content_type
 from graycat.taskerrors import TaskNotFound
-from graycat.web.api import shown
+from graycat.web.api import task_views
 from graycat.web.auth import token_auth
 
 bp = Blueprint("task_images", __name__)
@@ -17,7 +17,7 @@ bp = Blueprint("task_images", __name__)
 @token_auth.login_required
 def image(task_id: str, number: int) -> ResponseReturnValue:
     """Return an image of a task, as the engine made it."""
-    task_id, _ = shown.find(task_id)
+    task_id, _ = task_views.find(task_id)
     found = current_app.extensions["graycat"].artifacts.get(task_id, number)
     if found is None:
         raise TaskNotFound
@@ -32,7 +32,7 @@ def image(task_id: str, number: int) -> ResponseReturnValue:
 @token_auth.login_required
 def preview(task_id: str) -> ResponseReturnValue:
     """Return the newest preview of a task that renders."""
-    task_id, _ = shown.find(task_id)
+    task_id, _ = task_views.find(task_id)
     data = current_app.extensions["graycat"].office.records.preview(task_id)
     if data is None:
         raise TaskNotFound

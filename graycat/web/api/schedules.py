@@ -14,10 +14,10 @@ from graycat.apitokens import ADMIN, BATCH, LLM, SD
 from graycat.scheduleerrors import InvalidSchedule
 from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
-from graycat.web.allowance import most_pixels
 from graycat.web.auth import require_scope, scope_required, token_auth
-from graycat.web.renders import aside
-from graycat.web.wire.route import read_raw
+from graycat.web.compat.image_tasks import aside
+from graycat.web.compat.route import read_raw
+from graycat.web.limits import most_pixels
 
 bp = Blueprint("schedules", __name__)
 

@@ -14,15 +14,15 @@ from graycat.errors import RequestError, TaskLost
 from graycat.records import TERMINAL_STATES
 from graycat.taskerrors import IdempotencyConflict, NotRetryable
 from graycat.tasks.signatures import KINDS
-from graycat.web.allowance import admitted
-from graycat.web.api import shown
-from graycat.web.api.following import Follower
-from graycat.web.api.submissions import Wanted, digest, read, require_scopes, scoped_ids
+from graycat.web.api import task_views
+from graycat.web.api.followers import Follower
+from graycat.web.api.task_requests import Wanted, digest, read, require_scopes, scoped_ids
 from graycat.web.auth import token_auth
-from graycat.web.renders import take_large_body
-from graycat.web.tickets import Submission, TicketOffice
-from graycat.web.waiting import preferences
-from graycat.web.wire.route import read_raw
+from graycat.web.compat.image_tasks import take_large_body
+from graycat.web.compat.route import read_raw
+from graycat.web.limits import admitted
+from graycat.web.streaming.requests import Submission, TicketOffice
+from graycat.web.streaming.responses import preferences
 
 bp = Blueprint("tasks", __name__)
 bp.before_request(take_large_body)
@@ -83,20 +83,20 @@ def _accepted(wanted: Wanted, ids: dict[str, str], alias: str) -> ResponseReturn
     return _answer(task_id, record, created=new)
 
 
-def _answer(task_id: str, record: shown.Record, *, created: bool) -> Response:
+def _answer(task_id: str, record: task_views.Record, *, created: bool) -> Response:
     if not record:
         raise TaskLost
     ended = record["state"] in TERMINAL_STATES
-    response = jsonify(shown.shown(task_id, record))
+    response = jsonify(task_views.shown(task_id, record))
     response.status_code = 200 if ended or not created else 202
-    response.headers["Location"] = shown.links(record.get("alias") or task_id, record)["self"]
+    response.headers["Location"] = task_views.links(record.get("alias") or task_id, record)["self"]
     return _tagged(response, record)
 
 
-def _tagged(response: Response, record: shown.Record) -> Response:
-    response.headers["ETag"] = shown.etag(record)
+def _tagged(response: Response, record: task_views.Record) -> Response:
+    response.headers["ETag"] = task_views.etag(record)
     response.headers["Cache-Control"] = "private, no-cache"
-    if after_s := shown.retry_after_s(record):
+    if after_s := task_views.retry_after_s(record):
         response.headers["Retry-After"] = str(after_s)
     return response
 
@@ -119,7 +119,7 @@ def _bounded(value: str) -> float:
     return seconds
 
 
-def _waited(task_id: str, record: shown.Record, wait_s: float) -> shown.Record:
+def _waited(task_id: str, record: task_views.Record, wait_s: float) -> task_views.Record:
     """Return a task's record when it has changed its state, or the time is up; its end where it runs already."""
     deadline = time.monotonic() + wait_s
     with Follower(task_id) as follower:
@@ -134,13 +134,13 @@ def _waited(task_id: str, record: shown.Record, wait_s: float) -> shown.Record:
 @token_auth.login_required
 def show(task_id: str) -> ResponseReturnValue:
     """Tell a task's state, and its answer at the end. ``wait=N`` holds the reply back until then, N seconds at most."""
-    task_id, record = shown.find(task_id)
+    task_id, record = task_views.find(task_id)
     if wait := request.args.get("wait"):
         record = _waited(task_id, record, _bounded(wait)) or record
     # A proxy that compresses makes the tag a weak one.
-    if request.if_none_match.contains_weak(shown.etag(record).strip('"')):
+    if request.if_none_match.contains_weak(task_views.etag(record).strip('"')):
         return _tagged(Response(status=304), record)
-    return _tagged(jsonify(shown.shown(task_id, record)), record)
+    return _tagged(jsonify(task_views.shown(task_id, record)), record)
 
 
 @bp.get("/tasks")
@@ -160,7 +160,7 @@ def listing() -> ResponseReturnValue:
             before, looked_at = (submitted_ms, task_id), looked_at + 1
             record = records.get(task_id)
             if record and (not states or record["state"] in states) and (not kinds or record["kind"] in kinds):
-                page.append(shown.shown(task_id, record, whole=False))
+                page.append(task_views.shown(task_id, record, whole=False))
                 if len(page) == limit:
                     more = True
                     break
@@ -190,13 +190,13 @@ def _cursor(text: str | None) -> tuple[int, str]:
 @token_auth.login_required
 def cancel(task_id: str) -> ResponseReturnValue:
     """Cancel a task, however often; ``confirmed`` tells whether its engine is free of it."""
-    task_id, record = shown.find(task_id)
+    task_id, record = task_views.find(task_id)
     if record["state"] not in TERMINAL_STATES:
         _office().cancel(task_id, kind=record["kind"])
         with Follower(task_id) as follower:
             follower.ended(CONFIRM_S)
         record = _office().records.get(task_id) or record
-    view = shown.shown(task_id, record, whole=False)
+    view = task_views.shown(task_id, record, whole=False)
     return _tagged(jsonify(view | {"confirmed": record["state"] in TERMINAL_STATES}), record)
 
 
@@ -204,7 +204,7 @@ def cancel(task_id: str) -> ResponseReturnValue:
 @token_auth.login_required
 def retry(task_id: str) -> ResponseReturnValue:
     """Submit a task again that failed, was cancelled or expired, as a new one."""
-    task_id, record = shown.find(task_id)
+    task_id, record = task_views.find(task_id)
     body = _office().records.body(task_id)
     if record["state"] not in TERMINAL_STATES - {"succeeded"} or body is None:
         raise NotRetryable(record["state"])

@@ -12,7 +12,7 @@ from graycat.apitokens import ADMIN
 from graycat.credentials import Credentials
 from graycat.mintedtokens import Grant
 from graycat.web.auth import scope_required, token_auth
-from graycat.web.wire.route import read_raw
+from graycat.web.compat.route import read_raw
 
 bp = Blueprint("tokens", __name__)
 

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from graycat import errors
 from graycat.web.errors import init_app
-from graycat.web.tickets import ClientGone
+from graycat.web.streaming.requests import ClientGone
 
 RAISED: dict[str, Exception] = {
     "busy": errors.BrokerUnavailable(),

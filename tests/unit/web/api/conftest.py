@@ -10,7 +10,7 @@ from flask import Flask, g
 from flask.testing import FlaskClient
 
 from graycat.apitokens import ApiTokens
-from graycat.web.api.submissions import scoped_ids
+from graycat.web.api.task_requests import scoped_ids
 
 COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
 

@@ -1,0 +1,132 @@
+"""The native llama.cpp routes, as Unity's clients and llama.cpp's own call them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from graycat import params
+from graycat.apitokens import LLM as LLM_SCOPE
+from graycat.errors import EngineNotReady
+from graycat.tasks import signatures
+from graycat.tasks.signatures import LLM
+from graycat.web.auth import scope_required, token_auth
+from graycat.web.compat.route import Route, add_routes
+
+bp = Blueprint("llamacpp", __name__)
+
+#: Unity's clients before version 3, whose ``embeddings`` want an object where llama.cpp answers a list.
+OLD_UNITY_AGENT = "UnityPlayer/"
+
+
+def completion(body: dict[str, Any]) -> None:
+    """Check the prompt of a completion."""
+    params.completion_prompt(body)
+
+
+def flat_embedding(reply: bytes) -> bytes:
+    """Return an embedding as the client of this request reads it.
+
+    Version 3 of Unity's asset, and everybody else, gets the engine's list; the versions before it parse an object.
+    """
+    if not request.headers.get("User-Agent", "").startswith(OLD_UNITY_AGENT):
+        return reply
+    embedding = json.loads(reply)[0]["embedding"]
+    if embedding and isinstance(embedding[0], list):
+        embedding = embedding[0]
+    return json.dumps({"embedding": embedding}).encode()
+
+
+_COMPLETION = (
+    "prompt",
+    "n_predict",
+    "stream",
+    "temperature",
+    "grammar",
+    "json_schema",
+)
+
+ROUTES = (
+    Route(
+        signatures.COMPLETION,
+        ("/completion", "/completions"),
+        "Complete a prompt, whole or as server-sent events.",
+        streams=True,
+        length_field="n_predict",
+        check=completion,
+        gatherable=params.gatherable,
+        fields=_COMPLETION,
+        required=("prompt",),
+    ),
+    Route(
+        signatures.INFILL,
+        ("/infill",),
+        "Fill in code between a prefix and a suffix.",
+        streams=True,
+        length_field="n_predict",
+        fields=("input_prefix", "input_suffix", "stream"),
+    ),
+    Route(
+        signatures.EMBEDDINGS,
+        ("/embeddings", "/embedding"),
+        "Turn text into vectors.",
+        reshape=flat_embedding,
+        fields=("content",),
+    ),
+    Route(
+        signatures.RERANK,
+        ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"),
+        "Order documents by how well they answer a query.",
+        fields=("query", "documents"),
+    ),
+    Route(
+        signatures.TOKENIZE,
+        ("/tokenize",),
+        "Split text into the model's tokens.",
+        fields=("content",),
+    ),
+    Route(
+        signatures.DETOKENIZE,
+        ("/detokenize",),
+        "Join tokens to text.",
+        fields=("tokens",),
+    ),
+    Route(
+        signatures.APPLY_TEMPLATE,
+        ("/apply-template",),
+        "Write chat messages as the model's prompt.",
+        fields=("messages",),
+    ),
+    Route(signatures.SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
+    Route(signatures.LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
+    Route(signatures.SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
+)
+add_routes(bp, ROUTES)
+
+
+@bp.route("/props", methods=["GET", "POST"])
+@token_auth.login_required
+@scope_required(LLM_SCOPE)
+def props() -> ResponseReturnValue:
+    """Tell the engine's properties, from the fleet's record.
+
+    Unity asks by POST, with a body to ignore; a stock llama.cpp server would take that for a change of its settings.
+    """
+    return Response(_props(), content_type="application/json; charset=utf-8")
+
+
+@bp.post("/template")
+@token_auth.login_required
+@scope_required(LLM_SCOPE)
+def template() -> ResponseReturnValue:
+    """Tell the model's chat template, as Unity's clients before version 3 ask for it."""
+    return jsonify(template=json.loads(_props()).get("chat_template", ""))
+
+
+def _props() -> str:
+    for worker in current_app.extensions["graycat"].serving(LLM):
+        return str(worker.props)
+    raise EngineNotReady

@@ -1,0 +1,124 @@
+"""What the OpenAPI document says of the task routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graycat.records import TERMINAL_STATES
+from graycat.web.api.task_requests import CHOSEN_ID, KINDS, MAX_DEADLINE_S, PRIORITIES
+from graycat.web.api.tasks import MAX_PAGE, MAX_WAIT_S, PAGE
+from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
+
+STATES = ("queued", "running", *sorted(TERMINAL_STATES))
+_TASK = {"$ref": "#/components/schemas/Task"}
+_PAGE = {
+    "type": "object",
+    "properties": {"tasks": {"type": "array", "items": _TASK}, "next_cursor": {"type": ["string", "null"]}},
+    "required": ["tasks", "next_cursor"],
+}
+_SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_S}
+_BODY: dict[str, dict[str, Any]] = {
+    "kind": {"type": "string", "enum": list(KINDS)},
+    "input": {"type": "object", "description": "The body that the engine's own route takes."},
+    "priority": {"type": "string", "enum": list(PRIORITIES), "description": "'batch' runs when nothing else waits."},
+    "queue_ttl_s": _SECONDS | {"description": "Expire the task where it has not begun after so many seconds."},
+    "exec_timeout_s": _SECONDS | {"description": "Stop the task where it runs longer."},
+    "metadata": {"type": "object", "description": "The caller's own notes; shown, and never looked at."},
+    "webhook": {"type": "object", "description": "Who is told of the task; see docs/webhooks.md."},
+}
+
+
+def _parameter(name: str, place: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": place, "description": description, "schema": {"type": "string"} | schema}
+
+
+_KEY = _parameter(
+    "Idempotency-Key", "header", "The same key and body again are the same task.", pattern=f"^{CHOSEN_ID.pattern}$"
+)
+_PREFER_WAIT = _parameter("Prefer", "header", "'wait=N' answers when the task has ended, or after N seconds.")
+_WAIT = _parameter(
+    "wait", "query", "Answer when the task has ended, or after so many seconds.", type="number",
+    minimum=0, maximum=MAX_WAIT_S,
+)  # fmt: skip
+_UNCHANGED = _parameter("If-None-Match", "header", "The ETag of the last answer: 304 where nothing has changed.")
+_MANY = {"style": "form", "explode": True}
+_LIST = [
+    _parameter("state", "query", "Tasks in one of these states.", type="array", items={"enum": list(STATES)}) | _MANY,
+    _parameter("kind", "query", "Tasks of one of these kinds.", type="array", items={"enum": list(KINDS)}) | _MANY,
+    _parameter("limit", "query", "Tasks a page.", type="integer", minimum=1, maximum=MAX_PAGE, default=PAGE),
+    _parameter("cursor", "query", "The 'next_cursor' of the page before."),
+]
+_EVENT_ID = {"pattern": "^[0-9]{1,19}(-[0-9]{1,19})?$"}
+_EVENTS = [
+    _parameter("format", "query", "Server-sent events, or a JSON object a line.", enum=["sse", "ndjson"]),
+    _parameter("Last-Event-ID", "header", "Go on behind this event.", **_EVENT_ID),
+    _parameter("after", "query", "As Last-Event-ID, where a header cannot be sent.", **_EVENT_ID),
+]
+
+
+def _told(description: str, schema: dict[str, Any] = _TASK) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": schema}}}
+
+
+def _submit(*parameters: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": _BODY, "required": ["kind", "input"], "additionalProperties": False}
+    return {
+        "parameters": list(parameters),
+        "requestBody": {"required": True, "content": {JSON: {"schema": schema}}},
+        "responses": _ACCEPTED | errors((400, 409, 413, *VIEW_ERRORS)),
+    }
+
+
+_OVER = "The task: it has ended, or was there already."
+_ACCEPTED = {"200": _told(_OVER), "202": _told("Accepted; Location has the task's address.")}
+_CANCEL = {
+    "responses": {"200": _told("The task; 'confirmed' where its engine is free of it.")} | errors((410, *VIEW_ERRORS))
+}
+_OPERATIONS: dict[str, dict[str, Any]] = {
+    "tasks.submit": _submit(_KEY, _PREFER_WAIT),
+    "tasks.put": _submit(_PREFER_WAIT),
+    "tasks.show": {
+        "parameters": [_WAIT, _UNCHANGED],
+        "responses": {
+            "200": _told("The task."),
+            "304": {"description": "Nothing has changed; Retry-After tells when to ask again."},
+        }
+        | errors((400, 410, *VIEW_ERRORS)),
+    },
+    "tasks.listing": {
+        "parameters": _LIST,
+        "responses": {"200": _told("A page of tasks, newest first.", _PAGE)} | errors((400, *VIEW_ERRORS)),
+    },
+    "tasks.cancel": _CANCEL,
+    "tasks.cancel_post": _CANCEL,
+    "tasks.retry": {"parameters": [_KEY], "responses": _ACCEPTED | errors((400, 409, 410, *VIEW_ERRORS))},
+    "events.events": {
+        "parameters": _EVENTS,
+        "responses": answer(
+            "text/event-stream", "application/x-ndjson", description="The events until the task's last."
+        )
+        | {"204": {"description": "The task is over, and its last event is the one that the caller has."}}
+        | errors((400, 410, *VIEW_ERRORS)),
+    },
+}
+
+
+def operation(endpoint: str) -> dict[str, Any]:
+    """Return what a task route takes and answers; empty for any other endpoint."""
+    told = _OPERATIONS.get(endpoint)
+    return {"tags": ["tasks"], **told} if told else {}
+
+
+def schemas() -> dict[str, Any]:
+    """Return the schemas that the task routes refer to."""
+    numbers = ("attempt", "submitted_ms", "started_ms", "first_event_ms", "finished_ms", "size", "status")
+    texts = ("id", "kind", "queue", "priority", "worker", "engine", "request_id", "retry_of")
+    objects = ("metadata", "progress", "timings", "links", "webhook")
+    properties: dict[str, Any] = {"state": {"type": "string", "enum": list(STATES)}}
+    properties |= {name: {"type": "string"} for name in texts} | {name: {"type": "integer"} for name in numbers}
+    properties |= {name: {"type": "object"} for name in objects}
+    properties |= {"queue_position": {"type": "integer"}, "eta_s": {"type": ["number", "null"]}}
+    properties |= {"events": {"type": "array", "items": {"type": "string"}}, "confirmed": {"type": "boolean"}}
+    properties |= {"result": {}, "partial_result": {}, "error": {}}
+    required = ["id", "kind", "state", "links", "timings"]
+    return {"Task": {"type": "object", "properties": properties, "required": required}}

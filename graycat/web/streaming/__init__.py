@@ -1,0 +1,1 @@
+"""A task on its way: submit it, wait for its events, stream them, and notice a client that disconnects."""

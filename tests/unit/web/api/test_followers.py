@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from graycat import store
+from graycat.records import TaskRecords
+from graycat.web.api.followers import Follower
+from graycat.web.streaming.requests import ClientGone
+from tests.support.helpers import (
+    AT_ONCE_S,
+    PATIENCE_S,
+    Stopwatch,
+    Valkey,
+    accepted,
+    changed,
+    claimed,
+    eventually,
+    outcome_of,
+    started,
+)
+
+pytestmark = pytest.mark.usefixtures("as_caller")
+
+
+def test_a_follower_sees_what_was_and_what_comes(records) -> None:
+    attempt = started(records)
+    records.publish(attempt, 1, [b"a"])
+    with Follower(attempt.task_id) as follower:
+        records.publish(attempt, 2, [b"b"])
+        events = [follower.next(PATIENCE_S) for _ in range(3)]
+    assert [event.data for event in events if event] == [b"1", b"a", b"b"]
+
+
+def test_a_follower_is_told_of_the_end(records) -> None:
+    attempt = started(records)
+    with Follower(attempt.task_id) as follower:
+        ended = outcome_of(lambda: follower.ended(PATIENCE_S))
+        clock = Stopwatch()
+        records.publish(attempt, 1, [b"a"])
+        records.succeed(attempt, 200, b"{}")
+        assert ended()
+    assert clock.seconds < AT_ONCE_S
+
+
+def test_a_follower_s_patience_has_an_end_though_events_come(records) -> None:
+    attempt = started(records)
+    with Follower(attempt.task_id) as follower:
+        clock = Stopwatch()
+        assert not follower.ended(0.05)
+    assert 0.04 < clock.seconds < AT_ONCE_S
+
+
+def test_a_follower_that_leaves_does_the_task_nothing_and_leaves_nothing(records, shared_app) -> None:
+    attempt = started(records)
+    with Follower(attempt.task_id):
+        pass
+    assert (records.get(attempt.task_id)["state"], "cancel" in records.get(attempt.task_id)) == ("running", False)
+    assert attempt.task_id not in shared_app.extensions["graycat"].office.hub._watches
+
+
+def test_a_client_that_hangs_up_is_waited_for_no_more(records) -> None:
+    with Follower(accepted(records)) as follower:
+        result = outcome_of(lambda: follower.next(PATIENCE_S))
+        clock = Stopwatch()
+        follower._hang_up()
+        with pytest.raises(ClientGone):
+            result()
+    assert clock.seconds < AT_ONCE_S
+
+
+def test_a_follower_knows_what_is_left_to_read(records) -> None:
+    attempt = started(records)
+    with Follower(attempt.task_id) as follower:
+        assert not follower.nothing_left
+        follower.next(0)
+        assert follower.nothing_left
+
+
+def test_a_follower_finds_a_task_that_is_over_or_forgotten(records, client) -> None:
+    task_id = accepted(records)
+    with Follower(task_id) as follower:
+        assert not follower.task_is_over()
+        client.delete(store.record_key(task_id))
+        assert follower.task_is_over()
+    with Follower(accepted(records)) as follower:
+        records.succeed(claimed(records, follower._watch.task_id), 200, b"{}")
+        assert follower.task_is_over()
+
+
+def test_a_follower_ends_a_task_that_waited_too_long(broker: Valkey, records) -> None:
+    task_id = accepted(TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.01)))
+    with Follower(task_id) as follower:
+        eventually(follower.task_is_over)
+        assert follower.ended(PATIENCE_S)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooMuchWork
+from graycat.tasks import signatures
+from graycat.web.api.task_requests import BATCH_QUEUE_TTL_S, KINDS, batch_queue, read, scoped_ids
+
+pytestmark = pytest.mark.usefixtures("as_caller")
+
+COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
+
+
+def test_a_body_becomes_a_submission() -> None:
+    submission = read(COMPLETION | {"queue_ttl_s": 5, "exec_timeout_s": 2.5}).submission
+    assert (submission.kind, submission.queue, submission.mode) == (signatures.COMPLETION, "llm", "live")
+    assert json.loads(submission.body) == {"prompt": "Hi", "stream": True}
+    assert (submission.owner, submission.request_id) == ("tests", "r-1")
+    assert (submission.queue_ttl_s, submission.exec_timeout_s) == (5.0, 2.5)
+    assert submission.shown == {"priority": "interactive"}
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ({"prompt": "Hi", "stream": True}, "stream"),
+        ({"prompt": "Hi"}, "live"),
+        # Its whole answer cannot be put together from a stream.
+        ({"prompt": ["a", "b"]}, "plain"),
+    ],
+)
+def test_a_completion_is_followed_live_wherever_that_is_exact(given: dict[str, Any], mode: str) -> None:
+    assert read({"kind": "llm.completion", "input": given}).submission.mode == mode
+
+
+def test_images_are_submitted_by_their_kind() -> None:
+    submission = read({"kind": "sd.txt2img", "input": {"prompt": "a fox"}}).submission
+    assert (submission.kind, submission.queue, submission.mode) == (signatures.TXT2IMG, "sd", "plain")
+    assert json.loads(submission.body)["prompt"] == "a fox"
+
+
+def test_every_kind_that_runs_without_the_admin_scope_can_be_submitted() -> None:
+    assert {"llm.completion", "llm.chat", "llm.embeddings", "llm.tokenize", "sd.txt2img", "sd.img2img"} <= set(KINDS)
+    assert not {"llm.set_lora_adapters", "sd.set_options", "llm.slots"} & set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({}, "'kind' must be one of"),
+        ({"kind": "llm.nothing", "input": {}}, "'kind' must be one of"),
+        ({"kind": ["llm.completion"], "input": {}}, "'kind' must be one of"),
+        ({"kind": "sd.set_options", "input": {}}, "'kind' must be one of"),
+        ({"kind": "llm.completion"}, "'input' is required"),
+        ({"kind": "llm.completion", "input": "Hi"}, "'input' is required"),
+        ({"kind": "llm.completion", "input": {}}, "'prompt' is required"),
+        (COMPLETION | {"prompt": "Hi"}, "unknown field 'prompt'"),
+        (COMPLETION | {"priority": "urgent"}, "'priority' must be one of"),
+        (COMPLETION | {"priority": ["batch"]}, "'priority' must be one of"),
+        (COMPLETION | {"queue_ttl_s": 0}, "'queue_ttl_s' must be a number"),
+        (COMPLETION | {"queue_ttl_s": True}, "'queue_ttl_s' must be a number"),
+        (COMPLETION | {"queue_ttl_s": "5"}, "'queue_ttl_s' must be a number"),
+        (COMPLETION | {"exec_timeout_s": -1}, "'exec_timeout_s' must be a number"),
+        (COMPLETION | {"exec_timeout_s": 8 * 24 * 3600}, "'exec_timeout_s' must be a number"),
+        (COMPLETION | {"metadata": "mine"}, "'metadata' must be an object"),
+        (COMPLETION | {"metadata": {"x": "y" * 20_000}}, "'metadata' may have"),
+    ],
+)
+def test_a_body_that_cannot_be_used_is_refused_with_its_reason(body: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        read(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"kind": "llm.completion", "input": {"prompt": "x" * 400_001}}, PromptTooLarge),
+        ({"kind": "sd.txt2img", "input": {"prompt": "x" * 400_001}}, PromptTooLarge),
+        ({"kind": "sd.txt2img", "input": {"prompt": "x", "width": 8192, "height": 8192}}, TooMuchWork),
+    ],
+)
+def test_what_the_kind_s_own_route_refuses_is_refused(body: dict[str, Any], error: type[GraycatError]) -> None:
+    with pytest.raises(error):
+        read(body)
+
+
+@pytest.mark.parametrize(
+    ("queue", "batch"),
+    [
+        ("llm", "llm.batch"),
+        ("llm:a-model", "llm.batch:a-model"),
+        ("sd:@sd@box", "sd.batch:@sd@box"),
+        ("llm.quick", "llm.quick"),
+    ],
+)
+def test_batch_work_has_a_queue_beside_each_that_needs_the_gpu(queue: str, batch: str) -> None:
+    assert batch_queue(queue) == batch
+
+
+def test_batch_work_may_wait_long_unless_it_says_otherwise() -> None:
+    submission = read(COMPLETION | {"priority": "batch"}).submission
+    assert (submission.queue, submission.queue_ttl_s) == ("llm.batch", BATCH_QUEUE_TTL_S)
+    assert read(COMPLETION | {"priority": "batch", "queue_ttl_s": 9}).submission.queue_ttl_s == 9
+
+
+def test_metadata_travels_with_the_task() -> None:
+    shown = read(COMPLETION | {"metadata": {"player": 7, "ü": None}}).submission.shown
+    assert shown is not None
+    assert json.loads(shown["metadata"]) == {"player": 7, "ü": None}
+
+
+def test_the_order_of_fields_does_not_make_another_request() -> None:
+    one = read({"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 1}})
+    same = read({"input": {"n_predict": 1, "prompt": "Hi"}, "kind": "llm.completion"})
+    other = read({"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 2}})
+    assert one.digest == same.digest != other.digest
+
+
+def test_a_chosen_id_is_its_owner_s_own() -> None:
+    assert scoped_ids("tests", "mine") == scoped_ids("tests", "mine")
+    each = [scoped_ids("tests", "mine"), scoped_ids("game", "mine"), scoped_ids("tests", "mine", space="key")]
+    ids = {task_id for found in each for task_id in found.values()}
+    assert len(ids) == 6
+    assert all(len(task_id) == 32 for task_id in ids)
+
+
+@pytest.mark.parametrize("chosen", ["", "x" * 65, "a/b", "a b", "ü", "a\n", "a\0b"])
+def test_an_id_that_cannot_be_in_an_address_is_refused(chosen: str) -> None:
+    with pytest.raises(RequestError, match="1 to 64"):
+        scoped_ids("tests", chosen)

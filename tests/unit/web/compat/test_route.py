@@ -1,0 +1,121 @@
+"""What holds for every route of the tables."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from graycat.web.compat import llamacpp, openai
+from tests.support.helpers import outcome_of
+
+ROUTES = (*llamacpp.ROUTES, *openai.ROUTES)
+POSTS = [(path, route) for route in ROUTES for path in route.paths if route.kind.method == "POST" and not route.admin]
+STREAMED = [(path, route) for path, route in POSTS if route.streams]
+BY_MODEL = [(path, route) for path, route in POSTS if route.by_model]
+
+
+def body_of(route, **fields) -> dict[str, object]:
+    return dict.fromkeys(route.required, "Hi") | fields
+
+
+@pytest.mark.parametrize(("path", "route"), POSTS, ids=[path for path, _ in POSTS])
+def test_a_body_reaches_the_engine_byte_for_byte(web, take, records, path: str, route) -> None:
+    raw = json.dumps(body_of(route, unknown={"a": [1.5, None, "ü"]}), indent=1).encode()
+    response = outcome_of(lambda: web.post(path, data=raw, headers={"Prefer": "wait"}))
+    attempt = take(route.kind.queue)
+    records.succeed(attempt, 200, b'[{"embedding":[1]}]')
+    assert response().status_code == 200
+    assert attempt.kind == route.kind.name
+    if attempt.mode == "gather":
+        assert json.loads(attempt.body) == json.loads(raw) | {"stream": True}
+    else:
+        assert attempt.body == raw
+
+
+@pytest.mark.parametrize(("path", "route"), STREAMED, ids=[path for path, _ in STREAMED])
+def test_a_stream_that_fails_late_ends_with_an_error_event(web, take, records, path: str, route) -> None:
+    response = outcome_of(lambda: web.post(path, json=body_of(route, stream=True)))
+    attempt = take(route.kind.queue)
+    assert attempt.mode == "stream"
+    records.publish(attempt, 1, [b"data: {}\n\n"])
+    records.cancelled(attempt)
+    chunks = list(response().response)
+    assert chunks[0] == b"data: {}\n\n"
+    assert b"task_cancelled" in chunks[-1]
+    assert chunks[-1].endswith(b"\n\n")
+
+
+@pytest.mark.parametrize("path", [path for path, _ in POSTS])
+def test_text_over_the_limit_is_refused_before_it_is_queued(web_with, broker, path: str) -> None:
+    web = web_with(max_prompt_chars=10)
+    messages = [{"role": "user", "content": [{"type": "text", "text": "x" * 20}]}]
+    for field, value in (("prompt", "x" * 11), ("messages", messages), ("input", ["xxxxxx"] * 2)):
+        response = web.post(path, json={field: value})
+        assert (response.status_code, response.json["error"]["type"]) == (413, "prompt_too_large")
+    assert broker.client.keys("graycat:task:*") == []
+
+
+def test_a_full_queue_takes_no_more_and_says_when_to_come_back(web_with, broker) -> None:
+    web = web_with(queue_cap=1)
+    headers = {"Prefer": "respond-async"}
+    assert web.post("/completion", json={"prompt": "Hi"}, headers=headers).status_code == 202
+    response = web.post("/completion", json={"prompt": "Hi"}, headers=headers)
+    assert (response.status_code, response.json["error"]["type"]) == (503, "queue_full")
+    assert response.headers["Retry-After"] == "5"
+    assert broker.client.llen("llm") == 1
+
+
+@pytest.mark.parametrize(("path", "route"), POSTS, ids=[path for path, _ in POSTS])
+def test_who_does_not_want_to_wait_gets_the_task_s_address(web, take, records, path: str, route) -> None:
+    response = web.post(path, json=body_of(route), headers={"Prefer": "respond-async", "X-Request-ID": "r-9"})
+    assert response.status_code == 202
+    assert response.headers["Preference-Applied"] == "respond-async"
+    attempt = take(route.kind.queue)
+    assert response.headers["Location"] == f"/tasks/{attempt.task_id}" == response.json["links"]["self"]
+    assert attempt.request_id == "r-9"
+
+
+@pytest.mark.parametrize(("path", "route"), BY_MODEL, ids=[path for path, _ in BY_MODEL])
+def test_a_model_chooses_among_the_workers(web, report, broker, records, path: str, route) -> None:
+    headers = {"Prefer": "respond-async"}
+
+    def queue_for(model: str) -> str:
+        response = web.post(path, json=body_of(route, model=model), headers=headers)
+        queue: str = records.get(response.json["id"])["queue"]
+        return queue
+
+    report(route.kind.queue, models=["a", "b"])
+    assert queue_for("a") == route.kind.queue
+    report(route.kind.queue, name="other@box", models=["b"])
+    assert queue_for("a") == f"{route.kind.queue}:a"
+    assert broker.client.llen(f"{route.kind.queue}:a") == 1
+    assert queue_for("b") == route.kind.queue
+    response = web.post(path, json=body_of(route, model="c"), headers=headers)
+    assert (response.status_code, response.json["error"]["type"]) == (404, "model_not_found")
+
+
+def test_while_no_worker_is_known_no_model_is_unknown(web, broker) -> None:
+    headers = {"Prefer": "respond-async"}
+    assert web.post("/v1/chat/completions", json={"model": "a", "messages": []}, headers=headers).status_code == 202
+
+
+def test_the_message_on_a_model_s_queue_names_that_queue(web, report, broker) -> None:
+    report("llm", models=["a"])
+    report("llm", name="other@box", models=["b"])
+    web.post("/v1/chat/completions", json={"model": "a"}, headers={"Prefer": "respond-async"})
+    message = json.loads(broker.client.lrange("llm:a", 0, -1)[0])
+    assert message["properties"]["delivery_info"] == {"exchange": "", "routing_key": "llm:a"}
+
+
+def test_an_admin_s_route_is_closed_to_others(web) -> None:
+    response = web.post("/lora-adapters", json=[])
+    assert (response.status_code, response.json["error"]["type"]) == (403, "permission_error")
+
+
+def test_an_admin_s_route_is_open_to_admins(web_with, take, records) -> None:
+    web = web_with(admins="tests")
+    response = outcome_of(lambda: web.post("/lora-adapters", data=b'[{"id":0,"scale":0.5}]'))
+    attempt = take("llm.quick")
+    records.succeed(attempt, 200, b'{"success":true}')
+    assert (response().status_code, attempt.body) == (200, b'[{"id":0,"scale":0.5}]')

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+import pytest
+
+from graycat import errors as raised
+from graycat.errors import GraycatError
+from graycat.web.errors import webui_body
+from graycat.web.openapi.components import ERROR, ERRORS, WEBUI_ERROR, answer, errors, schemas
+
+
+def test_statuses_are_told_once_and_in_order() -> None:
+    told = errors((503, 400, 400), WEBUI_ERROR)
+    assert list(told) == ["400", "503"]
+    assert told["400"] == {"description": ERRORS[400], "content": {"application/json": {"schema": WEBUI_ERROR}}}
+    assert errors((400,))["400"]["content"]["application/json"]["schema"] == ERROR
+
+
+def test_an_answer_may_have_several_content_types() -> None:
+    assert answer("image/png", "image/jpeg")["200"]["content"] == {"image/png": {}, "image/jpeg": {}}
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_a_status_says_what_it_means(status: int) -> None:
+    assert ERRORS[status].endswith(".")
+    assert status == 499 or HTTPStatus(status)
+
+
+def test_every_error_s_status_has_a_meaning() -> None:
+    kinds = [kind for kind in vars(raised).values() if isinstance(kind, type) and issubclass(kind, GraycatError)]
+    assert {kind.status for kind in kinds} <= set(ERRORS)
+
+
+def test_errors_look_as_their_schemas_say() -> None:
+    error = raised.EngineNotReady()
+    inner = schemas()["Error"]["properties"]["error"]
+    assert set(error.body()["error"]) == set(inner["properties"]) == set(inner["required"])
+    assert set(schemas()["WebuiError"]["properties"]) <= set(json.loads(webui_body(error.encoded())))

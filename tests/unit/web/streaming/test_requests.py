@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from graycat import store
+from graycat.celeryapp import create_celery
+from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTimeout
+from graycat.events import TaskEvent
+from graycat.records import TaskRecords
+from graycat.settings import Settings
+from graycat.tasks.signatures import COMPLETION, TOKENIZE, TXT2IMG
+from graycat.web.streaming import requests
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.requests import ClientGone, Submission, Ticket, TicketOffice
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, changed, claimed, eventually, outcome_of
+
+
+def open_office(settings: Settings) -> TicketOffice:
+    client = store.connect(settings)
+    records = TaskRecords(client, settings)
+    hub = EventHub(client, records)
+    hub.start()
+    return TicketOffice(settings, records, hub, create_celery(settings))
+
+
+@pytest.fixture
+def office_with(broker: Valkey) -> Callable[..., TicketOffice]:
+    """Return how to open an office with some settings changed."""
+    return lambda **changes: open_office(changed(broker.settings, **changes))
+
+
+@pytest.fixture
+def office(office_with) -> TicketOffice:
+    opened: TicketOffice = office_with()
+    return opened
+
+
+def submit(office: TicketOffice) -> Ticket:
+    return office.submit(Submission(COMPLETION, "llm", "stream", b'{"prompt":"Hi"}', "tests", "r-1"))
+
+
+def rest_of(ticket: Ticket) -> list[tuple[str, bytes]]:
+    """Return the events up to the last one."""
+    found: list[tuple[str, bytes]] = []
+    while not found or found[-1][0] != "result":
+        event = ticket.next(PATIENCE_S)
+        assert isinstance(event, TaskEvent), f"only {found} came"
+        found.append((event.kind, event.data))
+    return found
+
+
+def test_a_request_becomes_a_task(office, records, client) -> None:
+    ticket = office.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
+    record = records.get(ticket.task_id)
+    assert (record["state"], record["kind"], record["mode"], record["queue"]) == (
+        "queued",
+        "llm.tokenize",
+        "plain",
+        "llm.quick",
+    )
+    assert (record["owner"], record["request_id"], record["channels"]) == ("game", "r-7", office.hub.channel)
+    assert json.loads(client.lindex("llm.quick", 0))["headers"]["id"] == ticket.task_id
+    assert claimed(records, ticket.task_id).body == b'{"content":"Hi"}'
+
+
+def test_the_answer_s_events_come_as_they_are_made(office, records) -> None:
+    ticket = submit(office)
+    attempt = claimed(records, ticket.task_id)
+    records.publish(attempt, 1, [b"a", b"b"])
+    records.succeed(attempt, 200, b"{}")
+    assert rest_of(ticket) == [("chunk", b"a"), ("chunk", b"b"), ("result", b"200 {}")]
+
+
+def test_without_news_there_is_nothing(office, records) -> None:
+    ticket = submit(office)
+    claimed(records, ticket.task_id)
+    watch = Stopwatch()
+    assert ticket.next(0.05) is None
+    assert 0.04 < watch.seconds < AT_ONCE_S
+
+
+def test_an_engine_s_error_is_raised_with_its_reply(office, records) -> None:
+    ticket = submit(office)
+    records.fail(claimed(records, ticket.task_id), EngineError(400, b'{"error":"too long"}'))
+    with pytest.raises(EngineError) as caught:
+        ticket.next(PATIENCE_S)
+    assert (caught.value.status, caught.value.encoded()) == (400, b'{"error":"too long"}')
+
+
+def test_a_task_that_somebody_cancelled_is_told(office, records) -> None:
+    ticket = submit(office)
+    records.cancel(ticket.task_id)
+    with pytest.raises(TaskCancelled):
+        ticket.next(PATIENCE_S)
+
+
+def test_without_a_broker_nothing_is_accepted_and_nothing_kept(no_broker: Settings) -> None:
+    office = open_office(no_broker)
+    watch = Stopwatch()
+    with pytest.raises(BrokerUnavailable):
+        submit(office)
+    assert watch.seconds < AT_ONCE_S
+    assert not office.hub._watches
+
+
+def test_a_task_that_nobody_takes_expires_at_its_deadline(office_with, records) -> None:
+    ticket = submit(office_with(queue_ttl_s=0.1))
+    watch = Stopwatch()
+    with pytest.raises(EngineError) as caught:
+        ticket.next()
+    assert 0.05 < watch.seconds < AT_ONCE_S
+    assert (caught.value.status, b"task_expired" in caught.value.encoded()) == (503, True)
+    assert records.get(ticket.task_id)["state"] == "expired"
+
+
+def test_a_task_that_was_taken_in_time_may_take_longer(office_with, records) -> None:
+    ticket = submit(office_with(queue_ttl_s=0.05))
+    attempt = claimed(records, ticket.task_id)
+    assert ticket.next(0.2) is None
+    records.succeed(attempt, 200, b"{}")
+    assert rest_of(ticket) == [("result", b"200 {}")]
+
+
+def test_a_task_whose_worker_is_silent_is_given_up(office_with, records, monkeypatch) -> None:
+    monkeypatch.setattr(requests, "OVERDUE_S", 0.05)
+    ticket = submit(office_with(queue_ttl_s=0.05, exec_timeout_s=0.05))
+    claimed(records, ticket.task_id)
+    watch = Stopwatch()
+    with pytest.raises(TaskTimeout), ticket:
+        ticket.next()
+    assert 0.1 < watch.seconds < 0.15 + AT_ONCE_S
+    assert records.get(ticket.task_id)["cancel"] == "cancel"
+
+
+def test_a_stream_outlives_a_broker_that_is_away_at_its_queue_deadline(mortal_broker: Valkey) -> None:
+    settings = changed(mortal_broker.settings, queue_ttl_s=0.5)
+    office, records = open_office(settings), TaskRecords(mortal_broker.client, settings)
+    ticket = submit(office)
+    attempt = claimed(records, ticket.task_id)
+    records.publish(attempt, 1, [b"before"])
+    event = ticket.next(PATIENCE_S)
+    assert event is not None
+    assert event.data == b"before"
+    mortal_broker.kill()
+    try:
+        assert ticket.next(0.7) is None
+    finally:
+        mortal_broker.start()
+    records.publish(attempt, 2, [b"after"])
+    records.succeed(attempt, 200, b"{}")
+    assert rest_of(ticket) == [("chunk", b"after"), ("result", b"200 {}")]
+
+
+def test_a_client_that_hangs_up_is_waited_for_no_more(office, records) -> None:
+    ticket = submit(office)
+    result = outcome_of(ticket.next)
+    watch = Stopwatch()
+    ticket.hang_up()
+    with pytest.raises(ClientGone):
+        result()
+    assert watch.seconds < AT_ONCE_S
+
+
+def test_a_queued_task_ends_with_its_ticket(office, records, client) -> None:
+    with submit(office) as ticket:
+        pass
+    assert records.get(ticket.task_id)["state"] == "cancelled"
+
+
+def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(office, records, told) -> None:
+    ticket = submit(office)
+    claimed(records, ticket.task_id, "llm@there")
+    ticket.close()
+    command: Any = eventually(told)
+    assert (command["method"], command["arguments"]) == ("stop_task", {"task_id": ticket.task_id, "how": "cancel"})
+    assert command["destination"] == ["llm@there"]
+    assert records.get(ticket.task_id)["cancel"] == "cancel"
+
+
+def test_a_ticket_whose_task_has_ended_cancels_nothing(office, records) -> None:
+    with submit(office) as ticket:
+        records.succeed(claimed(records, ticket.task_id), 200, b"{}")
+        rest_of(ticket)
+    ticket.close()
+    record = records.get(ticket.task_id)
+    assert (record["state"], "cancel" in record) == ("succeeded", False)
+    assert not office.hub._watches
+
+
+def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    watch = Stopwatch()
+    open_office(no_broker).cancel("a-task")
+    assert watch.seconds < AT_ONCE_S
+    assert [vars(r)["task_id"] for r in caplog.records if r.message == "cancel not delivered"] == ["a-task"]
+
+
+def test_cancelling_what_nobody_knows_harms_nobody(office) -> None:
+    office.cancel("nobody")
+    assert office.records.get("nobody") == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "deadlines"),
+    [
+        (COMPLETION, {}, (1.0, 2.0)),
+        (TXT2IMG, {}, (3.0, 4.0)),
+        (TXT2IMG, {"queue_ttl_s": 5.0}, (5.0, 4.0)),
+        (COMPLETION, {"exec_timeout_s": 6.0}, (1.0, 6.0)),
+    ],
+)
+def test_a_task_has_the_deadlines_of_its_kind_unless_it_names_its_own(
+    office_with, records, kind, given, deadlines
+) -> None:
+    office = office_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
+    task_id, _ = office.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
+    record = records.get(task_id)
+    waits_ms = int(record["queue_deadline_ms"]) - int(record["submitted_ms"])
+    assert (waits_ms / 1000, int(record["exec_timeout_ms"]) / 1000) == deadlines
+
+
+def test_an_image_may_wait_longer_than_a_text(office_with) -> None:
+    office = office_with(queue_ttl_s=0.05, sd_queue_ttl_s=300.0)
+    ticket = office.submit(Submission(TXT2IMG, "sd", "plain", b"{}", "tests", "r-1"))
+    assert ticket.next(0.2) is None
+    ticket.close()
+
+
+def test_progress_is_no_part_of_an_answer(office, records) -> None:
+    ticket = submit(office)
+    attempt = claimed(records, ticket.task_id)
+    records.progress(attempt, b'{"progress": 0.5}')
+    records.succeed(attempt, 200, b"{}")
+    assert rest_of(ticket) == [("result", b"200 {}")]
+
+
+def test_a_task_that_was_interrupted_has_a_part_of_an_answer(office, records) -> None:
+    ticket = submit(office)
+    records.cancelled(claimed(records, ticket.task_id), b'{"images": []}')
+    event = ticket.next(PATIENCE_S)
+    assert event is not None
+    assert (event.kind, event.answer()) == ("cancelled", (200, b'{"images": []}'))
+
+
+def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(office, records, told) -> None:
+    ticket = submit(office)
+    claimed(records, ticket.task_id, "sd@there")
+    office.skip(ticket.task_id)
+    command: Any = eventually(told)
+    assert (command["method"], command["arguments"]["how"], command["destination"]) == (
+        "stop_task",
+        "skip",
+        ["sd@there"],
+    )
+    assert "cancel" not in records.get(ticket.task_id)
+
+
+def test_what_nobody_runs_is_not_skipped(office, told) -> None:
+    office.skip("nobody")
+    office.skip(submit(office).task_id)
+    assert told() is None
