@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import celeryconfig
-from graycat import store, taskids
+from graycat.broker import client
 from graycat.errors import SettingsError
+from graycat.queue import ids
 
 #: A name of a box goes into patterns and addresses as it is.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -54,7 +55,7 @@ OF_QUEUE = (
 OF_WORKER = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox")
 #: What only one kind of worker uses.
 MORE = {
-    "sd": tuple(f"{kind}:{taskids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
+    "sd": tuple(f"{kind}:{ids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
     "control": (
         *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
         # Batches: their records, what engines have and are doing, and the images until they are files.
@@ -88,11 +89,11 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
         *(_others() if "control" in kinds else ()),
     ]
     # Commands for workers go by a channel that workers only hear, and answers and events by others that they do not.
-    channels = (f"&{store.PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*")
+    channels = (f"&{client.PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*")
     hears = f"(-@all +subscribe +unsubscribe +psubscribe +punsubscribe resetchannels &/{db}.celery.pidbox)"
     commands = (f"+{command}" for command in COMMANDS)
     sweeps = [_sweeping()] if "control" in kinds else []
-    rules = ["-@all", *commands, *dict.fromkeys(key.replace("{p}", store.PREFIX) for key in keys), *channels, hears]
+    rules = ["-@all", *commands, *dict.fromkeys(key.replace("{p}", client.PREFIX) for key in keys), *channels, hears]
     return rules + sweeps
 
 
@@ -110,8 +111,8 @@ def _ids(kinds: Sequence[str]) -> list[str]:
     """Return the patterns of the ids of tasks that workers of some kinds run; the control worker sweeps for all."""
     if "control" in kinds:
         return ["*"]
-    families = dict.fromkeys(taskids.family(celeryconfig.WORKERS[kind][0]) for kind in kinds)
-    return [taskids.PATTERNS[family] for family in families]
+    families = dict.fromkeys(ids.family(celeryconfig.WORKERS[kind][0]) for kind in kinds)
+    return [ids.PATTERNS[family] for family in families]
 
 
 def _of_queues(patterns: Iterable[str], kind: str) -> list[str]:
@@ -124,7 +125,7 @@ def _others() -> list[str]:
     kinds = [kind for kind in celeryconfig.WORKERS if kind != "control"]
     return [
         *(f"%R~{celeryconfig.unacked(kind)['unacked_key']}" for kind in ("", *kinds)),
-        *(f"%W~{store.PREFIX}sweeping:{kind}" for kind in kinds),
+        *(f"%W~{client.PREFIX}sweeping:{kind}" for kind in kinds),
         *(pattern for kind in kinds for pattern in _of_queues(_TURNS, kind)),
     ]
 

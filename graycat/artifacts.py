@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import ArtifactBroken, ArtifactsUnavailable, BrokerUnavailable, RequestError
 from graycat.settings import Settings
 

@@ -7,7 +7,8 @@ from typing import Any
 from celery import Celery, signals
 
 import celeryconfig
-from graycat import log, transport
+from graycat import log
+from graycat.broker import transport
 from graycat.settings import Settings
 
 #: Loaded by workers when they start; a web process never imports them.

@@ -7,8 +7,8 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
-from graycat import store
 from graycat.apitokens import ApiToken, ApiTokens
+from graycat.broker import client as store
 from graycat.mintedtokens import Grant, Minted, MintedTokens
 from graycat.playertokens import Claims, PlayerTokens
 from graycat.settings import Settings

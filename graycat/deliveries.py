@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.webhooks import EVENTS, Webhook
 
 #: A delivery that was enqueued and not begun after this many milliseconds is enqueued again.

@@ -9,10 +9,10 @@ GraycatError
 │   ├── Unauthorized    401  no API token, or an unknown one
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
-│   ├── TaskNotFound    404  no task of the caller's has this id (graycat.taskerrors)
-│   ├── TaskGone        410  the caller's task is over and forgotten (graycat.taskerrors)
-│   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.taskerrors)
-│   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.taskerrors)
+│   ├── TaskNotFound    404  no task of the caller's has this id (graycat.queue.errors)
+│   ├── TaskGone        410  the caller's task is over and forgotten (graycat.queue.errors)
+│   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.queue.errors)
+│   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.queue.errors)
 │   ├── InvalidBatch    400  a batch's spec, with every problem of it (graycat.batcherrors)
 │   ├── BatchNotFound, ItemNotFound 404 (graycat.batcherrors)
 │   ├── BatchConflict   409  the key belongs to a batch with another spec (graycat.batcherrors)

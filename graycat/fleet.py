@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from graycat import store
+from graycat.broker import client as store
 
 #: A worker that has been silent for this many seconds is not counted.
 SILENT_AFTER_S = 6.0

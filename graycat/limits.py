@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from graycat import store
+from graycat.broker import client as store
+from graycat.broker.connections import Scripts
 from graycat.errors import RequestError
-from graycat.lanes import Scripts
 from graycat.tokenerrors import LimitExceeded
 
 #: Seconds after which to try again where nobody knows when a task will end.

@@ -19,8 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from graycat import params, store
+from graycat import params
 from graycat.apitokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.limits import UNLIMITED, Limits
 from graycat.tokenerrors import TokenNameTaken, TokenNotFound

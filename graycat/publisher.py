@@ -13,9 +13,9 @@ from typing import Any
 import hiredis
 import redis
 
-from graycat import store
-from graycat.lanes import Lane
-from graycat.records import Batch, TaskRecords, Verdict
+from graycat.broker import client as store
+from graycat.broker.connections import Lane
+from graycat.queue.records import Batch, TaskRecords, Verdict
 
 #: Verdicts that may lie in the connection unread: read together, they cost as much as one.
 UNREAD = 8

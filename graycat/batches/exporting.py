@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from fsspec.implementations.local import LocalFileSystem
 
-from graycat import store
 from graycat.batcherrors import OutputUnavailable
 from graycat.batches import keys, thumbnails
 from graycat.batches.output import Output
 from graycat.batches.page import Card, Page, card_of, over_of, render, summary_of
 from graycat.batches.records import BatchRecords
+from graycat.broker import client as store
 from graycat.filesystems import Opened
 from graycat.settings import Settings
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graycat import store
 from graycat.batches import keys
 from graycat.batches.terms import Terms
+from graycat.broker import client as store
 
 _TEXTS = ("state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts", "again")
 _NUMBERS = ("total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from graycat import store
 from graycat.batches import keys
 from graycat.batches.keys import ITEM_STATES, QUEUED, RUNNING, WAITING
 from graycat.batches.plan import Item
+from graycat.broker import client as store
 
 #: How many items go to the broker in one command.
 PORTION = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graycat.store import PREFIX
+from graycat.broker.client import PREFIX
 
 #: Batches that the feeder looks at, by whose turn it is; all batches, by the time they were submitted.
 LIVE, ALL = PREFIX + "batches:live", PREFIX + "batches"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graycat import store
 from graycat.batches import keys
+from graycat.broker import client as store
 
 #: The weight of the newest image in an average.
 WEIGHT = 0.1

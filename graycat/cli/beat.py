@@ -16,7 +16,8 @@ from celery.beat import Service
 from kombu.exceptions import OperationalError
 
 import celeryconfig
-from graycat import log, store
+from graycat import log
+from graycat.broker import client as store
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.schedules import file

@@ -14,11 +14,12 @@ from graycat.settings import Settings, variable
 @click.command()
 def flower() -> None:
     """Show workers and tasks on a page, and pause or drain workers there (docs/monitoring.md)."""
-    from graycat import flowerapp, store
+    from graycat import flowerapp
+    from graycat.broker import client
     from graycat.celeryapp import create_celery
 
     settings = Settings.from_env()
-    store.check(settings)
+    client.check(settings)
     app = create_celery(settings)
     app.set_default()
     secret = flower_password(settings)

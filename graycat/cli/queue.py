@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import celeryconfig
-from graycat import store
+from graycat.broker import client
 from graycat.fleet import Fleet
 from graycat.settings import Settings
 
@@ -18,7 +18,7 @@ def queue() -> None:
 
 
 def _fleet() -> Fleet:
-    return Fleet(store.connect(Settings.from_env()))
+    return Fleet(client.connect(Settings.from_env()))
 
 
 @queue.command()

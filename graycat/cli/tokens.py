@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from graycat import store
 from graycat.apitokens import SCOPES, USUAL_SCOPES
+from graycat.broker import client
 from graycat.credentials import Credentials
 from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
 from graycat.limits import Limits
@@ -55,7 +55,7 @@ def tokens() -> None:
 
 def _credentials() -> Credentials:
     settings = Settings.from_env()
-    return Credentials.from_settings(settings, store.connect(settings))
+    return Credentials.from_settings(settings, client.connect(settings))
 
 
 @tokens.command()

@@ -20,7 +20,8 @@ import honcho.manager
 import honcho.process
 import requests
 
-from graycat import apitokens, store
+from graycat import apitokens
+from graycat.broker import client
 from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
 from graycat.engines.process import die_with_parent
@@ -50,7 +51,7 @@ KINDS |= {f"graycat engine {kind}": kind for kind in ("llm", "sd")}
 def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
-    store.check(settings)
+    client.check(settings)
     processes = read_procfile(procfile or Path("Procfile"), settings)
     if settings.run_llm:
         llama.from_settings(settings, own=settings.owns_llm_engine)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graycat import store
+from graycat.broker import client as store
 
 #: Keys that one step looks at, roughly.
 KEYS_A_STEP = 500

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import celeryconfig
-from graycat import store
 from graycat.batches.records import BatchRecords
+from graycat.broker import client
+from graycat.broker.connections import Scripts
 from graycat.fleet import WorkerStatus, present, serving
-from graycat.lanes import Scripts
 from graycat.metrics.batchlook import BatchLook, look_at
 from graycat.metrics.census import Census, Held
+from graycat.queue.kinds import CONTROL, SD, model_queue, worker_queue
 from graycat.settings import Settings
-from graycat.tasks.signatures import CONTROL, SD, model_queue, worker_queue
 
 #: Seconds that each of the broker's answers may take: a scrape is to tell that it is away, not to wait for it.
 TIMEOUT_S = 1.0
@@ -68,7 +68,7 @@ class Observer:
     """Looks at the broker; any thread may ask it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = store.connect(settings, timeout_s=TIMEOUT_S)
+        self._client = client.connect(settings, timeout_s=TIMEOUT_S)
         self._looking = threading.Lock()
         self._scripts = Scripts(self._client, ("depths",))
         self._batches = BatchRecords(self._client, settings)
@@ -85,19 +85,19 @@ class Observer:
 
     def _look(self) -> Look:
         """Look, in few round trips: a busy web process has each of them wait for its turn."""
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.zrange(store.FLEET, 0, -1, withscores=True)
-            pipe.smembers(store.PAUSED_QUEUES)
-            pipe.smembers(store.TURNS)
+        with client.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.zrange(client.FLEET, 0, -1, withscores=True)
+            pipe.smembers(client.PAUSED_QUEUES)
+            pipe.smembers(client.TURNS)
             pipe.time()
-            pipe.zcard(store.DELIVERIES)
-            pipe.zrange(store.DELIVERIES, 0, 0, withscores=True)
-            pipe.xrevrange(store.FAILURES, count=FAILURES)
+            pipe.zcard(client.DELIVERIES)
+            pipe.zrange(client.DELIVERIES, 0, 0, withscores=True)
+            pipe.xrevrange(client.FAILURES, count=FAILURES)
             self._census.ask(pipe)
             names, paused, turns, clock, deliveries, first, failures, keys = pipe.execute()
             seen_at = {name.decode(): at for name, at in names}
             # No worker is called so; a command without a key would be an error.
-            pipe.mget([store.worker_key(name) for name in seen_at] or [store.worker_key("")])
+            pipe.mget([client.worker_key(name) for name in seen_at] or [client.worker_key("")])
             self._census.weigh(pipe, keys)
             reports, *sizes = pipe.execute()
         workers, missed = present(seen_at, reports if seen_at else ())
@@ -113,8 +113,8 @@ class Observer:
 
         Those that wait aside for their owner's turn are among them.
         """
-        keys = (store.record_key(""), store.events_key(""), store.LIVE_TASKS)
-        with store.broker_errors():
+        keys = (client.record_key(""), client.events_key(""), client.LIVE_TASKS)
+        with client.broker_errors():
             (reply,) = self._scripts.run(self._scripts.call("depths", keys, queues))
         pairs = zip(map(int, reply[::2]), map(int, reply[1::2]), strict=True)
         return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}

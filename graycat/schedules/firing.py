@@ -14,10 +14,10 @@ from contextlib import suppress
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from graycat import store
 from graycat.batcherrors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
 from graycat.batches.keys import ENDED
 from graycat.batches.records import BatchRecords, keyed_id
+from graycat.broker import client as store
 from graycat.schedules.definition import ALLOW, CANCEL, QUEUE
 from graycat.schedules.due import due
 from graycat.schedules.records import FIRED, MISSED, REFUSED, SKIPPED, ScheduleRecords, State

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graycat import store
 from graycat.batches.records import BatchRecords
+from graycat.broker import client as store
 from graycat.scheduleerrors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, coming

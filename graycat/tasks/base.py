@@ -10,7 +10,6 @@ from functools import partial
 from celery import Task
 from celery.exceptions import Reject
 
-from graycat import events
 from graycat.engines.http import Call, Stop
 from graycat.errors import (
     ArtifactsUnavailable,
@@ -22,10 +21,11 @@ from graycat.errors import (
     TaskTimeout,
 )
 from graycat.metrics import work
-from graycat.records import Attempt
+from graycat.queue import events
+from graycat.queue.kinds import LLM_QUICK
+from graycat.queue.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import Runtime
-from graycat.tasks.signatures import LLM_QUICK
 
 logger = logging.getLogger(__name__)
 

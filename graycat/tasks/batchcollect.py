@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graycat import events, store
 from graycat.artifacts import ArtifactStore
 from graycat.batches import manifest
 from graycat.batches.heads import Head, Heads
@@ -16,8 +15,10 @@ from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITI
 from graycat.batches.output import Output
 from graycat.batches.plan import Item
 from graycat.batches.speeds import Speeds
+from graycat.broker import client as store
 from graycat.errors import ArtifactBroken, ArtifactsUnavailable
-from graycat.records import TaskRecords
+from graycat.queue import events
+from graycat.queue.records import TaskRecords
 
 logger = logging.getLogger(__name__)
 

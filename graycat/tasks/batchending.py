@@ -10,14 +10,14 @@ import kombu.exceptions
 import redis
 from celery import Celery
 
-from graycat import store
 from graycat.batches import keys
 from graycat.batches.exporting import Exporter
 from graycat.batches.heads import Head, Heads
 from graycat.batches.items import PORTION, BatchItems
 from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.output import Line, Output
-from graycat.records import TaskRecords
+from graycat.broker import client as store
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ from typing import Any
 
 from celery import Celery
 
-from graycat import store
 from graycat.artifacts import open_artifacts
 from graycat.batcherrors import OutputUnavailable
 from graycat.batches import keys
@@ -26,18 +25,19 @@ from graycat.batches.keys import ENDED, WAITING
 from graycat.batches.output import Output, Outputs
 from graycat.batches.records import BatchRecords
 from graycat.batches.speeds import Speeds
+from graycat.broker import client as store
+from graycat.broker.lock import Lock
 from graycat.catalogs import Catalogs
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, serving
-from graycat.records import TaskRecords
+from graycat.queue.kinds import SD_BATCH, MessageFactory
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.batchcollect import Collector
 from graycat.tasks.batchending import Ending
-from graycat.tasks.batchlock import Lock
 from graycat.tasks.batchplacing import Placer
 from graycat.tasks.batchprepare import Preparer, Unusable
 from graycat.tasks.batchprompts import PromptWriter
-from graycat.tasks.signatures import SD_BATCH, MessageFactory
 
 logger = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from graycat import taskids
 from graycat.batches.heads import Head, Heads
 from graycat.batches.items import BatchItems
 from graycat.batches.keys import QUEUED, WAITING
 from graycat.batches.plan import Item
 from graycat.catalogs import wanted_checkpoint, workers_with
 from graycat.errors import QueueFull
-from graycat.records import NewTask, TaskRecords
+from graycat.queue import ids
+from graycat.queue.kinds import PLAIN, SD_BATCH, MessageFactory, worker_queue
+from graycat.queue.records import NewTask, TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import PLAIN, SD_BATCH, MessageFactory, worker_queue
 
 #: Batch work waits for the gaps, so it waits long.
 WAIT_S = 7 * 24 * 3600.0
@@ -93,4 +93,4 @@ class Placer:
 def task_id_of(batch_id: str, item: Item, tries: int) -> str:
     """Return the id of an item's task: the same try is the same task, whoever makes it."""
     digest = sha256(f"{batch_id}/{item.number}/{tries}".encode()).hexdigest()
-    return taskids.of_kind(item.kind, digest[: taskids.CHARS])
+    return ids.of_kind(item.kind, digest[: ids.CHARS])

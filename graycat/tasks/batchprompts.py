@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from graycat import events, taskids
 from graycat.batches.heads import Head
 from graycat.batches.imagespec import Ask
-from graycat.records import NewTask, TaskRecords
-from graycat.tasks.signatures import CHAT, PLAIN, MessageFactory
+from graycat.queue import events, ids
+from graycat.queue.kinds import CHAT, PLAIN, MessageFactory
+from graycat.queue.records import NewTask, TaskRecords
 
 QUEUE = "llm.batch"
 #: Prompts in one answer, so that any engine's context has room; and characters of one.
@@ -76,7 +76,7 @@ class PromptWriter:
 def _task_id(head: Head, known: Sequence[str], tries: int) -> str:
     """Return the id of the task of a question: the same question is the same task, until the batch is resumed."""
     digest = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()
-    return taskids.of_kind(CHAT.name, digest[: taskids.CHARS])
+    return ids.of_kind(CHAT.name, digest[: ids.CHARS])
 
 
 def request(ask: Ask, known: Sequence[str], tries: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from graycat.records import Attempt
-from graycat.tasks.signatures import COMPLETION
+from graycat.queue.kinds import COMPLETION
+from graycat.queue.records import Attempt
 
 #: Fields with which an answer depends on more than the tokens before it.
 _STATEFUL = ("grammar", "json_schema", "stop", "response_fields", "n_probs", "return_progress", "mirostat", "lora")

@@ -10,11 +10,12 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from graycat import store
 from graycat.addresses import allowlist
+from graycat.broker import client
 from graycat.deliveries import Deliveries
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, WorkerStatus
+from graycat.queue.kinds import CONTROL
 from graycat.receivers import Caller
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings, variable
@@ -24,7 +25,6 @@ from graycat.tasks.courier import Courier
 from graycat.tasks.dispatcher import Dispatcher
 from graycat.tasks.duties import Duties, renew_messages
 from graycat.tasks.lease import LOOP_STUCK_AFTER_S, REPORT_EVERY_S
-from graycat.tasks.signatures import CONTROL
 from graycat.tasks.sweeper import Sweeper
 from graycat.tasks.worker import consumed_queues, has_engine
 
@@ -66,7 +66,7 @@ class Control:
 
     def __init__(self, settings: Settings, worker: Any, *, alone: bool) -> None:
         self._worker = worker
-        self._client = store.connect(settings, patient=True)
+        self._client = client.connect(settings, patient=True)
         self._fleet = Fleet(self._client)
         self._deliveries = Deliveries(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)

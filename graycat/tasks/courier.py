@@ -12,9 +12,9 @@ from graycat import webhooks
 from graycat.deliveries import Deliveries, Delivery, Try
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import work
+from graycat.queue.kinds import DELIVER
 from graycat.receivers import Caller, Unreachable
 from graycat.settings import Settings
-from graycat.tasks.signatures import DELIVER
 
 logger = logging.getLogger(__name__)
 

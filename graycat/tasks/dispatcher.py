@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from celery import Celery
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.deliveries import Deliveries
-from graycat.tasks.signatures import CONTROL, DELIVER, MessageFactory
+from graycat.queue.kinds import CONTROL, DELIVER, MessageFactory
 
 #: Messages that may wait in the control queue; what is due beyond that waits among the due ones.
 MAX_WAITING = 32

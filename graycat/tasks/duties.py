@@ -11,7 +11,7 @@ from typing import Any
 from celery.worker import state
 
 import celeryconfig
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)

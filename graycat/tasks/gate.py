@@ -7,8 +7,8 @@ from typing import Any
 
 from celery import bootsteps
 
+from graycat.queue.kinds import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
 from graycat.tasks import runtime as rt
-from graycat.tasks.signatures import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
 from graycat.tasks.worker import consumed_queues, has_engine
 
 #: Seconds between two looks at the engine's state.

@@ -15,18 +15,18 @@ from graycat.engines.http import Call, EngineClient
 from graycat.engines.streams import EventStream
 from graycat.errors import EngineError, EngineLost, EngineNonsense
 from graycat.metrics import work
-from graycat.records import Attempt
-from graycat.tasks import signatures
+from graycat.queue import kinds
+from graycat.queue.kinds import Kind
+from graycat.queue.records import Attempt
 from graycat.tasks.base import EngineTask
 from graycat.tasks.continuing import as_one, continued
 from graycat.tasks.pump import Flow
 from graycat.tasks.runtime import Runtime
-from graycat.tasks.signatures import Kind
 
 #: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
 _TOLD = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
 #: Events of a stream that are no token's: they begin or end it. One, where nothing is said here.
-_FRAME = {signatures.CHAT.name: 3, signatures.OPENAI_COMPLETION.name: 2, signatures.MESSAGES.name: 5}
+_FRAME = {kinds.CHAT.name: 3, kinds.OPENAI_COMPLETION.name: 2, kinds.MESSAGES.name: 5}
 
 
 class LlmTask(EngineTask):
@@ -40,14 +40,14 @@ class LlmTask(EngineTask):
 
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine; stream, gather or fetch the answer."""
-        kind = signatures.LLM_KINDS[attempt.kind]
-        if attempt.mode == signatures.PLAIN:
+        kind = kinds.LLM_KINDS[attempt.kind]
+        if attempt.mode == kinds.PLAIN:
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
             if kind.ending and (told := _TOLD.search(body)):
                 work.TOKENS.labels(kind.name).inc(int(told[1]))
             return status, body
         flow = _streamed(runtime, kind, attempt, call)
-        if attempt.mode in (signatures.GATHER, signatures.LIVE):
+        if attempt.mode in (kinds.GATHER, kinds.LIVE):
             return 200, gather(iter((*attempt.earlier, *flow.events)))
         # A caller who picks the fields may have left out the one that tells the end.
         if not (flow.events and kind.ending in flow.events[-1]) and b'"response_fields"' not in attempt.body:
@@ -71,7 +71,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         if response.status >= 400:
             raise EngineError(response.status, response.read())
         source = EventStream(call.connected, response)
-        publish, keep = attempt.mode != signatures.GATHER, attempt.mode != signatures.STREAM
+        publish, keep = attempt.mode != kinds.GATHER, attempt.mode != kinds.STREAM
         edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
         flow = Flow(attempt, call, source, publish=publish, keep=keep, edit=edit)
         try:
@@ -118,5 +118,5 @@ def _run(self: LlmTask, task_id: str) -> None:
     self.execute(task_id)
 
 
-for _kind in signatures.LLM_KINDS.values():
+for _kind in kinds.LLM_KINDS.values():
     shared_task(name=_kind.name, base=LlmTask, bind=True)(_run)

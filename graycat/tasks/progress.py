@@ -9,7 +9,7 @@ from typing import Any
 
 from graycat.engines.webui import PROGRESS, WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
-from graycat.records import Attempt, TaskRecords
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.tasks.pump import STOPS
 
 

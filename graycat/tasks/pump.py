@@ -19,7 +19,7 @@ from graycat.engines.http import Call, Stop
 from graycat.engines.streams import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineNonsense, GraycatError, StaleAttempt
 from graycat.publisher import Publisher, Settled
-from graycat.records import Attempt, Batch, Verdict
+from graycat.queue.records import Attempt, Batch, Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from celery import shared_task
 
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import work
+from graycat.queue.kinds import FIRE_SCHEDULES
 from graycat.schedules.firing import Firing
-from graycat.tasks.signatures import FIRE_SCHEDULES
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from celery import Celery
 
 import celeryconfig
-from graycat import store, taskids
+from graycat.broker import client as store
 from graycat.metrics import work
-from graycat.records import TaskRecords
+from graycat.queue import ids
+from graycat.queue.kinds import CONTROL, MessageFactory
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import CONTROL, MessageFactory
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Sweeper:
         if len(self._kinds) == 1:
             # The records of others it may not even look at.
             family = celeryconfig.WORKERS[kinds[0]][0].partition(".")[0]
-            names = [name for name in names if taskids.is_of(name.decode(), family)]
+            names = [name for name in names if ids.is_of(name.decode(), family)]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hmget(store.record_key(name.decode()), FIELDS)

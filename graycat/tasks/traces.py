@@ -10,7 +10,7 @@ from typing import Any
 
 from graycat.engines.http import Call, EngineClient
 from graycat.errors import BrokerUnavailable
-from graycat.records import Attempt
+from graycat.queue.records import Attempt
 from graycat.tasks.runtime import Runtime
 from graycat.tracing import TRACEPARENT, Tracing
 

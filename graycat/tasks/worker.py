@@ -13,18 +13,19 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
-from graycat import store, tracing
+from graycat import tracing
+from graycat.broker import client as store
 from graycat.engines import owned as engines
 from graycat.engines.http import Stop
 from graycat.memory import settle_memory
-from graycat.records import Verdict
+from graycat.queue.kinds import LLM, LLM_QUICK, SD, SKIP
+from graycat.queue.records import Verdict
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
 from graycat.tasks import traces
 from graycat.tasks.lease import Housekeeper
 from graycat.tasks.pump import STOPS
 from graycat.tasks.runtime import Runtime
-from graycat.tasks.signatures import LLM, LLM_QUICK, SD, SKIP
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ from uuid import uuid4
 
 from flask import Flask, Response, g, request
 
-from graycat import store, tracing
+from graycat import tracing
 from graycat.addresses import allowlist
 from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.batches.output import Outputs
 from graycat.batches.records import BatchRecords
+from graycat.broker import client as store
 from graycat.catalogs import Catalogs
 from graycat.celeryapp import create_celery
 from graycat.credentials import Credentials
@@ -26,10 +27,10 @@ from graycat.gallerylinks import GalleryLinks
 from graycat.limits import Limiter
 from graycat.metrics.endpoint import token_of
 from graycat.metrics.look import Observer
-from graycat.records import TaskRecords
+from graycat.queue.kinds import LLM, LLM_QUICK, SD
+from graycat.queue.records import TaskRecords
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import LLM, LLM_QUICK, SD
 from graycat.tokenkey import TokenKey
 from graycat.web import errors, limits
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, webhooks

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from graycat import store
+from graycat.broker import client as store
 from tests.support.boxes import Home, at_home, fake_engine, refused
 from tests.support.processes import eventually
 from tests.support.servers import http_server, reply

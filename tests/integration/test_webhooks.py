@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from graycat import store
+from graycat.broker import client
 from graycat.deliveries import MAX_AT_HOST, Deliveries
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, serving
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import started
 from tests.support.hooks import verified, webhook_for
 from tests.support.processes import eventually
@@ -28,7 +28,7 @@ class ControlStack(Stack):
     def __init__(self, home: Path) -> None:
         super().__init__(home, separately=True, env={"GRAYCAT_WEBHOOK_ALLOW": "127.0.0.1/32,::1/128"})
         self.commands = {name: line for name, line in self.commands.items() if name in ("broker", "control")}
-        self.broker = store.connect(self.settings)
+        self.broker = client.connect(self.settings)
 
     def ready(self) -> bool:
         try:

@@ -13,7 +13,7 @@ from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.batches.records import BatchRecords
 from graycat.errors import GraycatError
 from graycat.fleet import Fleet, WorkerStatus
-from graycat.records import Attempt, TaskRecords
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.batchfeeder import Feeder
 from tests.support.helpers import Stopwatch, Valkey, changed

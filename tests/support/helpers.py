@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graycat import store, taskids
+from graycat.broker import client
 from graycat.cli.broker import answers, private_folder, server_command
 from graycat.engines.process import ChildProcess
-from graycat.events import CHUNK
-from graycat.records import Attempt, NewTask, TaskRecords
+from graycat.queue import ids
+from graycat.queue.events import CHUNK
+from graycat.queue.records import Attempt, NewTask, TaskRecords
 from graycat.settings import Settings
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class Valkey:
         folder = private_folder(home / "broker")
         private_folder(self.settings.broker_socket.parent)
         self._process = ChildProcess(server_command(folder, self.settings.broker_socket), folder / "valkey.log")
-        self.client = store.connect(self.settings)
+        self.client = client.connect(self.settings)
 
     def start(self) -> None:
         """Start it; returns when it answers."""
@@ -135,7 +136,7 @@ def new_task(**changes: Any) -> NewTask:
     """Return a task that no record knows yet."""
     kind = changes.get("kind", "llm.completion")
     task = NewTask(
-        id=taskids.of_kind(kind),
+        id=ids.of_kind(kind),
         kind=kind,
         mode="stream",
         queue="llm",

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 
 from graycat.errors import EngineLost, GraycatError
-from graycat.events import CHUNK, ERROR, RESULT, TaskEvent, answer
+from graycat.queue.events import CHUNK, ERROR, RESULT, TaskEvent, answer
 from graycat.web.streaming.direct import Spout
 from graycat.web.streaming.formats import NATIVE
 from graycat.web.streaming.hub import Watch

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.publisher import Publisher, Settled
-from graycat.records import Attempt, Batch, TaskRecords
+from graycat.queue.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.pump import Flow, StreamPump
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of

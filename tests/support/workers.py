@@ -12,12 +12,12 @@ from celery import Celery
 
 import graycat.tasks.llm
 import graycat.tasks.sd  # noqa: F401 (their tasks become those of every application)
-from graycat import store
+from graycat.broker import client
 from graycat.celeryapp import create_celery
 from graycat.engines.base import Engine, State
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.supervisor import Supervisor
-from graycat.records import Attempt, TaskRecords
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks import runtime as rt
 from graycat.tasks.base import EngineTask
@@ -45,7 +45,7 @@ class Worker:
         self.app = celery_app(broker.settings.home)
         self.seen = seen
         self.supervisor = Supervisor(engine, None)
-        self.client = store.connect(self.settings)
+        self.client = client.connect(self.settings)
         self.runtime = Runtime(self.settings, f"{queues[0]}@here", queues, engine, self.supervisor, self.client)
         self.records: TaskRecords = self.runtime.records
         rt.install(self.runtime)

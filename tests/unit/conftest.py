@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from graycat import store
-from graycat.records import Attempt, TaskRecords
+from graycat.broker import client as store
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
 from tests.support.helpers import Valkey, claimed, eventually

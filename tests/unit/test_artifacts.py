@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from graycat import store
 from graycat.artifact_files import FileArtifacts
 from graycat.artifacts import PIECE_BYTES, Artifact, ArtifactStore, BrokerArtifacts, open_artifacts
+from graycat.broker import client as store
 from graycat.errors import ArtifactBroken, ArtifactsUnavailable, RequestError
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, changed, eventually, in_background

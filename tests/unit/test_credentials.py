@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from graycat import store
 from graycat.apitokens import ApiToken
+from graycat.broker import client as store
 from graycat.credentials import Credentials
 from graycat.errors import BrokerUnavailable
 from graycat.limits import Limits

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from graycat import deliveries as module
-from graycat import store
+from graycat.broker import client as store
 from graycat.deliveries import ENQUEUED_MS, HELD_MS, MAX_AT_HOST, MAX_FOR_OWNER, PUT_OFF_MS, Deliveries, Try
 from graycat.errors import BrokerUnavailable, EngineError
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks import EVENTS, Webhook
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, started

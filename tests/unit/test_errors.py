@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from graycat import batcherrors, errors, scheduleerrors, taskerrors, tokenerrors
+from graycat import batcherrors, errors, scheduleerrors, tokenerrors
 from graycat.errors import GraycatError
+from graycat.queue import errors as taskerrors
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
 KNOWN = [

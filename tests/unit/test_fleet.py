@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import MISSED_FOR_S, SILENT_AFTER_S, Fleet, WorkerStatus, serving
 from graycat.settings import Settings

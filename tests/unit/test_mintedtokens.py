@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from graycat import store
 from graycat.apitokens import ApiToken
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.limits import Limits
 from graycat.mintedtokens import FRESH_S, LONGEST_TTL_S, MOST_REMEMBERED, USE_EVERY_S, Grant, MintedTokens

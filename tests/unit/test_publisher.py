@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable
 from graycat.publisher import UNREAD, Publisher, Settled
-from graycat.records import Attempt, Batch, TaskRecords, Verdict
+from graycat.queue.records import Attempt, Batch, TaskRecords, Verdict
 from tests.support.helpers import Valkey, chunks, eventually, started
 
 

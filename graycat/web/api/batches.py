@@ -21,7 +21,7 @@ from graycat.catalogs import wanted_checkpoint
 from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet import serving
 from graycat.imagereplies import content_type
-from graycat.tasks.signatures import SD_BATCH, TXT2IMG
+from graycat.queue.kinds import SD_BATCH, TXT2IMG
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import aside, queue_for, take_large_body

@@ -12,8 +12,8 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import RequestError
-from graycat.events import CHUNK, PROGRESS, STARTED, TaskEvent
-from graycat.records import TERMINAL_STATES
+from graycat.queue.events import CHUNK, PROGRESS, STARTED, TaskEvent
+from graycat.queue.records import TERMINAL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import Follower
 from graycat.web.auth import token_auth

@@ -7,8 +7,8 @@ import time
 from flask import current_app, request
 
 from graycat.errors import BrokerUnavailable
-from graycat.events import TaskEvent
-from graycat.records import TERMINAL_STATES, TaskRecords
+from graycat.queue.events import TaskEvent
+from graycat.queue.records import TERMINAL_STATES, TaskRecords
 from graycat.web.api import task_views
 from graycat.web.streaming.disconnect import watched
 from graycat.web.streaming.hub import EventHub

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from graycat.imagereplies import content_type
-from graycat.taskerrors import TaskNotFound
+from graycat.queue.errors import TaskNotFound
 from graycat.web.api import task_views
 from graycat.web.auth import token_auth
 

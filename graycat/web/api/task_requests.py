@@ -11,12 +11,13 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat import params, taskids, webhooks
+from graycat import params, webhooks
 from graycat.apitokens import BATCH
 from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.apitokens import SD as SD_SCOPE
 from graycat.errors import RequestError
-from graycat.tasks.signatures import GATHER, LIVE, LLM, PLAIN, SD, Kind
+from graycat.queue import ids
+from graycat.queue.kinds import GATHER, LIVE, LLM, PLAIN, SD, Kind
 from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import aside, queue_for
@@ -124,7 +125,7 @@ def scoped_ids(owner: str, chosen: str, *, space: str = "") -> dict[str, str]:
     """
     if not CHOSEN_ID.fullmatch(chosen):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return taskids.of_any_kind(sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32])
+    return ids.of_any_kind(sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32])
 
 
 def _seconds(body: dict[str, Any], field: str) -> float | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat.events import CHUNK, TaskEvent
 from graycat.fleet import serving
 from graycat.metrics import http as metrics
-from graycat.records import TERMINAL_STATES, TaskRecords
-from graycat.taskerrors import TaskGone, TaskNotFound
+from graycat.queue.errors import TaskGone, TaskNotFound
+from graycat.queue.events import CHUNK, TaskEvent
+from graycat.queue.records import TERMINAL_STATES, TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.webhooks import Webhook
 

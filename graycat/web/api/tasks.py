@@ -9,11 +9,12 @@ from typing import Any
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params, taskids
+from graycat import params
 from graycat.errors import RequestError, TaskLost
-from graycat.records import TERMINAL_STATES
-from graycat.taskerrors import IdempotencyConflict, NotRetryable
-from graycat.tasks.signatures import KINDS
+from graycat.queue import ids as taskids
+from graycat.queue.errors import IdempotencyConflict, NotRetryable
+from graycat.queue.kinds import KINDS
+from graycat.queue.records import TERMINAL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import Follower
 from graycat.web.api.task_requests import Wanted, digest, read, require_scopes, scoped_ids

@@ -15,7 +15,7 @@ from graycat import params
 from graycat.catalogs import wanted_checkpoint, workers_with
 from graycat.errors import ArtifactsUnavailable, ModelNotFound
 from graycat.imagereplies import put_back
-from graycat.tasks.signatures import PLAIN, Kind, worker_queue
+from graycat.queue.kinds import PLAIN, Kind, worker_queue
 from graycat.web.streaming.formats import NATIVE
 from graycat.web.streaming.responses import respond
 

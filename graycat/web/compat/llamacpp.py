@@ -11,8 +11,8 @@ from flask.typing import ResponseReturnValue
 from graycat import params
 from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
-from graycat.tasks import signatures
-from graycat.tasks.signatures import LLM
+from graycat.queue import kinds
+from graycat.queue.kinds import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 
@@ -51,7 +51,7 @@ _COMPLETION = (
 
 ROUTES = (
     Route(
-        signatures.COMPLETION,
+        kinds.COMPLETION,
         ("/completion", "/completions"),
         "Complete a prompt, whole or as server-sent events.",
         streams=True,
@@ -62,7 +62,7 @@ ROUTES = (
         required=("prompt",),
     ),
     Route(
-        signatures.INFILL,
+        kinds.INFILL,
         ("/infill",),
         "Fill in code between a prefix and a suffix.",
         streams=True,
@@ -70,39 +70,39 @@ ROUTES = (
         fields=("input_prefix", "input_suffix", "stream"),
     ),
     Route(
-        signatures.EMBEDDINGS,
+        kinds.EMBEDDINGS,
         ("/embeddings", "/embedding"),
         "Turn text into vectors.",
         reshape=flat_embedding,
         fields=("content",),
     ),
     Route(
-        signatures.RERANK,
+        kinds.RERANK,
         ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"),
         "Order documents by how well they answer a query.",
         fields=("query", "documents"),
     ),
     Route(
-        signatures.TOKENIZE,
+        kinds.TOKENIZE,
         ("/tokenize",),
         "Split text into the model's tokens.",
         fields=("content",),
     ),
     Route(
-        signatures.DETOKENIZE,
+        kinds.DETOKENIZE,
         ("/detokenize",),
         "Join tokens to text.",
         fields=("tokens",),
     ),
     Route(
-        signatures.APPLY_TEMPLATE,
+        kinds.APPLY_TEMPLATE,
         ("/apply-template",),
         "Write chat messages as the model's prompt.",
         fields=("messages",),
     ),
-    Route(signatures.SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
-    Route(signatures.LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
-    Route(signatures.SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
+    Route(kinds.SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
+    Route(kinds.LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
+    Route(kinds.SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
 )
 add_routes(bp, ROUTES)
 

@@ -10,8 +10,8 @@ from flask.typing import ResponseReturnValue
 
 from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
-from graycat.tasks import signatures
-from graycat.tasks.signatures import LLM
+from graycat.queue import kinds
+from graycat.queue.kinds import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.streaming.formats import MESSAGES, OPENAI
@@ -22,7 +22,7 @@ _CHAT = ("messages", "model", "stream", "tools", "max_tokens")
 
 ROUTES = (
     Route(
-        signatures.CHAT,
+        kinds.CHAT,
         ("/v1/chat/completions", "/chat/completions"),
         "Answer a chat.",
         dialect=OPENAI,
@@ -33,7 +33,7 @@ ROUTES = (
         fields=_CHAT,
     ),
     Route(
-        signatures.OPENAI_COMPLETION,
+        kinds.OPENAI_COMPLETION,
         ("/v1/completions",),
         "Complete a prompt.",
         dialect=OPENAI,
@@ -44,7 +44,7 @@ ROUTES = (
         fields=("prompt", "model", "stream"),
     ),
     Route(
-        signatures.OPENAI_EMBEDDINGS,
+        kinds.OPENAI_EMBEDDINGS,
         ("/v1/embeddings",),
         "Turn text into vectors.",
         by_model=True,
@@ -52,7 +52,7 @@ ROUTES = (
         fields=("input", "model"),
     ),
     Route(
-        signatures.RESPONSES,
+        kinds.RESPONSES,
         ("/v1/responses",),
         "Answer in OpenAI's responses form.",
         dialect=OPENAI,
@@ -63,7 +63,7 @@ ROUTES = (
         fields=("input", "model", "stream"),
     ),
     Route(
-        signatures.MESSAGES,
+        kinds.MESSAGES,
         ("/v1/messages",),
         "Answer in Anthropic's messages form.",
         dialect=MESSAGES,
@@ -74,7 +74,7 @@ ROUTES = (
         fields=_CHAT,
     ),
     Route(
-        signatures.COUNT_CHAT,
+        kinds.COUNT_CHAT,
         ("/v1/chat/completions/input_tokens", "/chat/completions/input_tokens"),
         "Count the tokens of a chat.",
         by_model=True,
@@ -82,7 +82,7 @@ ROUTES = (
         fields=_CHAT[:2],
     ),
     Route(
-        signatures.COUNT_RESPONSES,
+        kinds.COUNT_RESPONSES,
         ("/v1/responses/input_tokens",),
         "Count the tokens of a responses request.",
         by_model=True,
@@ -90,7 +90,7 @@ ROUTES = (
         fields=("input", "model"),
     ),
     Route(
-        signatures.COUNT_MESSAGES,
+        kinds.COUNT_MESSAGES,
         ("/v1/messages/count_tokens",),
         "Count the tokens of a messages request.",
         by_model=True,

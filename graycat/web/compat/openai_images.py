@@ -17,9 +17,9 @@ from graycat import openaiimages, params, sdparams
 from graycat.apitokens import SD
 from graycat.errors import EngineNonsense, RequestError, TaskCancelled
 from graycat.images import ImageLimits
+from graycat.queue import kinds
+from graycat.queue.kinds import Kind
 from graycat.settings import Settings
-from graycat.tasks import signatures
-from graycat.tasks.signatures import Kind
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
 from graycat.web.compat.route import read_raw
@@ -54,7 +54,7 @@ def generate_image() -> ResponseReturnValue:
     if not isinstance(body.get("prompt"), str):
         raise RequestError("'prompt' is required: a string")
     wanted = {"steps": STEPS} | body | {"batch_size": 1, "n_iter": 1, "send_images": True}
-    response, reply = _rendered(signatures.TXT2IMG, wanted)
+    response, reply = _rendered(kinds.TXT2IMG, wanted)
     if not reply:
         return response
     info = _parsed(reply.get("info"))
@@ -78,7 +78,7 @@ def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
     body = params.read_object(read_raw())
     wanted = openaiimages.generation(body, STEPS)
-    return _openai_reply(signatures.TXT2IMG, wanted, str(body.get("response_format") or "b64_json"))
+    return _openai_reply(kinds.TXT2IMG, wanted, str(body.get("response_format") or "b64_json"))
 
 
 @bp.post("/v1/images/edits")
@@ -94,7 +94,7 @@ def edits() -> ResponseReturnValue:
     image = _read(files["image"], limits)
     mask = _read(files["mask"], limits) if "mask" in files else None
     wanted = aside(partial(openaiimages.edit, fields, image, mask, limits, STEPS))
-    return _openai_reply(signatures.IMG2IMG, wanted, fields.get("response_format") or "b64_json")
+    return _openai_reply(kinds.IMG2IMG, wanted, fields.get("response_format") or "b64_json")
 
 
 def _read(file: FileStorage, limits: ImageLimits) -> str:

@@ -15,10 +15,10 @@ from graycat.apitokens import ADMIN
 from graycat.apitokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
 from graycat.images import ImageLimits
-from graycat.records import Verdict
+from graycat.queue import kinds
+from graycat.queue.kinds import PLAIN, SD, Kind, worker_queue
+from graycat.queue.records import Verdict
 from graycat.settings import Settings
-from graycat.tasks import signatures
-from graycat.tasks.signatures import PLAIN, SD, Kind, worker_queue
 from graycat.web.auth import any_auth, scope_required
 from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
 from graycat.web.compat.route import read_raw
@@ -46,21 +46,21 @@ def _extras(settings: Settings, most_pixels: int | None, body: Body) -> Body:
 
 #: The calls that render, by path: their kind, and what graycat checks itself.
 RENDERS: dict[str, tuple[Kind, Check, str]] = {
-    "/txt2img": (signatures.TXT2IMG, _generation, "Make images from a prompt."),
-    "/img2img": (signatures.IMG2IMG, _generation, "Make images from images and a prompt."),
-    "/extra-single-image": (signatures.EXTRA_SINGLE, _extras, "Enlarge or repair one image."),
-    "/extra-batch-images": (signatures.EXTRA_BATCH, _extras, "Enlarge or repair several images."),
-    "/interrogate": (signatures.INTERROGATE, _extras, "Describe an image."),
+    "/txt2img": (kinds.TXT2IMG, _generation, "Make images from a prompt."),
+    "/img2img": (kinds.IMG2IMG, _generation, "Make images from images and a prompt."),
+    "/extra-single-image": (kinds.EXTRA_SINGLE, _extras, "Enlarge or repair one image."),
+    "/extra-batch-images": (kinds.EXTRA_BATCH, _extras, "Enlarge or repair several images."),
+    "/interrogate": (kinds.INTERROGATE, _extras, "Describe an image."),
 }
 #: Calls that change every engine: admin only.
 CHANGES = {
-    "/options": (signatures.SET_OPTIONS, "Change the engines' settings."),
-    "/refresh-checkpoints": (signatures.REFRESH_CHECKPOINTS, "Have the engines look for checkpoints."),
-    "/refresh-vae": (signatures.REFRESH_VAE, "Have the engines look for VAEs."),
-    "/refresh-loras": (signatures.REFRESH_LORAS, "Have the engines look for LoRAs."),
-    "/refresh-embeddings": (signatures.REFRESH_EMBEDDINGS, "Have the engines look for embeddings."),
-    "/unload-checkpoint": (signatures.UNLOAD_CHECKPOINT, "Have the engines free their GPU."),
-    "/reload-checkpoint": (signatures.RELOAD_CHECKPOINT, "Have the engines load their checkpoint again."),
+    "/options": (kinds.SET_OPTIONS, "Change the engines' settings."),
+    "/refresh-checkpoints": (kinds.REFRESH_CHECKPOINTS, "Have the engines look for checkpoints."),
+    "/refresh-vae": (kinds.REFRESH_VAE, "Have the engines look for VAEs."),
+    "/refresh-loras": (kinds.REFRESH_LORAS, "Have the engines look for LoRAs."),
+    "/refresh-embeddings": (kinds.REFRESH_EMBEDDINGS, "Have the engines look for embeddings."),
+    "/unload-checkpoint": (kinds.UNLOAD_CHECKPOINT, "Have the engines free their GPU."),
+    "/reload-checkpoint": (kinds.RELOAD_CHECKPOINT, "Have the engines load their checkpoint again."),
 }
 
 

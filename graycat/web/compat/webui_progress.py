@@ -7,7 +7,7 @@ from base64 import b64encode
 from datetime import datetime
 from typing import Any
 
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 
 _IDLE: dict[str, Any] = {
     "progress": 0.0,

@@ -11,10 +11,10 @@ from typing import Any
 
 import redis
 
-from graycat import store
+from graycat.broker import client as store
+from graycat.broker.connections import Lanes
 from graycat.credentials import Credentials
 from graycat.errors import GraycatError
-from graycat.lanes import Lanes
 from graycat.metrics import http as metrics
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.web.api.task_views import etag, overdue

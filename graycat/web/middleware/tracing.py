@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, g, has_request_context, request
 
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.tracing import TRACEPARENT, Tracing
 
 #: Probes and scrapes, which nobody looks for in a trace.

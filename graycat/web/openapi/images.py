@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.tasks.signatures import Kind
+from graycat.queue.kinds import Kind
 from graycat.web.compat import webui
 from graycat.web.openapi.components import (
     ACCEPTED,

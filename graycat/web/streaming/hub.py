@@ -21,11 +21,11 @@ import hiredis
 import redis
 from gevent.event import AsyncResult
 
-from graycat import store
+from graycat.broker import client as store
+from graycat.broker.connections import Lane
 from graycat.errors import BrokerUnavailable, GraycatError
-from graycat.events import CHUNK, ERROR, TaskEvent, answer, event_order
-from graycat.lanes import Lane
-from graycat.records import TaskRecords
+from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
+from graycat.queue.records import TaskRecords
 from graycat.web.streaming.direct import Spout
 from graycat.web.streaming.disconnect import READ
 

@@ -12,13 +12,13 @@ from types import TracebackType
 import kombu.exceptions
 from celery import Celery
 
-from graycat import taskids
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
-from graycat.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
 from graycat.metrics import http as metrics
-from graycat.records import NewTask, TaskRecords, Verdict
+from graycat.queue import ids
+from graycat.queue.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
+from graycat.queue.kinds import SD, SKIP, Kind, MessageFactory
+from graycat.queue.records import NewTask, TaskRecords, Verdict
 from graycat.settings import Settings
-from graycat.tasks.signatures import SD, SKIP, Kind, MessageFactory
 from graycat.web.streaming.direct import Spout
 from graycat.web.streaming.hub import EventHub, Watch
 
@@ -63,7 +63,7 @@ class TicketOffice:
 
     def submit(self, submission: Submission, task_id: str = "") -> Ticket:
         """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
-        watch = self.hub.watch(task_id or taskids.of_kind(submission.kind.name))
+        watch = self.hub.watch(task_id or ids.of_kind(submission.kind.name))
         try:
             self._create(watch.task_id, submission, self.hub.channel)
         except GraycatError:
@@ -80,7 +80,7 @@ class TicketOffice:
 
     def enqueue(self, submission: Submission, task_id: str = "") -> tuple[str, bool]:
         """Accept a task that nobody waits for; return its id, and whether it is new. Raises as ``submit``."""
-        task_id = task_id or taskids.of_kind(submission.kind.name)
+        task_id = task_id or ids.of_kind(submission.kind.name)
         return task_id, self._create(task_id, submission, channel="")
 
     def _create(self, task_id: str, submission: Submission, channel: str) -> bool:

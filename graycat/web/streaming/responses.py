@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from flask import Response, current_app, g, jsonify, request
 
-from graycat import taskids
 from graycat.errors import GraycatError
-from graycat.events import CHUNK, TaskEvent
-from graycat.tasks.signatures import STREAM, Kind
+from graycat.queue import ids
+from graycat.queue.events import CHUNK, TaskEvent
+from graycat.queue.kinds import STREAM, Kind
 from graycat.web.limits import admitted
 from graycat.web.streaming.direct import Spout, spout_of
 from graycat.web.streaming.disconnect import watched
@@ -33,7 +33,7 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
     """
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
-    task_id = taskids.of_kind(kind.name)
+    task_id = ids.of_kind(kind.name)
     if "respond-async" in preferences():
         with admitted(task_id):
             office().enqueue(replace(submission, shown={}), task_id)

@@ -9,9 +9,9 @@ import pytest
 from graycat.batcherrors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
 from graycat.batches.keys import part_keys
 from graycat.batches.records import BatchRecords, keyed_id
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
-from graycat.store import connect
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import Valkey, changed
 

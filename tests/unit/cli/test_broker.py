@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.cli import broker as command
 from graycat.cli.broker import private_folder, serve, server_command, wait_for_others
 from graycat.engines.process import ChildProcess

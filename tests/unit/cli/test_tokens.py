@@ -7,8 +7,8 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
-from graycat import store
 from graycat.apitokens import ApiToken
+from graycat.broker import client
 from graycat.cli.tokens import tokens
 from graycat.credentials import Credentials
 from graycat.limits import Limits
@@ -35,7 +35,7 @@ def graycat(*words: str) -> Result:
 
 
 def found(settings: Settings, secret: str) -> ApiToken | None:
-    return Credentials.from_settings(settings, store.connect(settings)).find(secret)
+    return Credentials.from_settings(settings, client.connect(settings)).find(secret)
 
 
 def test_a_token_is_printed_alone_so_that_a_script_can_take_it(home: Settings) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from graycat import store
 from graycat.batches.keys import ITEM_STATES, STATES
 from graycat.batches.records import BatchRecords
+from graycat.broker import client as store
 from graycat.metrics.batchlook import BatchLook, is_late, look_at, summed
 from graycat.settings import Settings
 

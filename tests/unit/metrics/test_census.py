@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from graycat import store
 from graycat.artifacts import BrokerArtifacts
+from graycat.broker import client as store
 from graycat.metrics import census
 from graycat.metrics.census import Census, Held
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import started
 
 

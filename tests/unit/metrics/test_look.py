@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.metrics import look
 from graycat.metrics.look import Observer
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.helpers import accepted, claimed
 

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.metrics import work
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import accepted, claimed
 from tests.support.metered import value
 

@@ -13,7 +13,7 @@ from graycat.batches.keys import FEEDING, LIVE
 from graycat.batches.output import Output, Outputs
 from graycat.batches.windows import Window
 from graycat.errors import EngineError, TaskLost
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.tasks import batchfeeder
 from graycat.tasks.batchfeeder import Feeder
 from tests.support.batching import TWO, Batching

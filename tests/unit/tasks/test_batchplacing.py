@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from graycat import taskids
 from graycat.batches.plan import Item
 from graycat.fleet import Fleet, WorkerStatus
+from graycat.queue import ids as taskids
 from graycat.tasks.batchplacing import task_id_of
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey

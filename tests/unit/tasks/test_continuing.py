@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.records import Attempt
+from graycat.queue.records import Attempt
 from graycat.tasks.continuing import as_one, continued
 
 

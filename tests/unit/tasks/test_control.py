@@ -14,7 +14,7 @@ from celery.worker import state
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
 from graycat.fleet import Fleet, WorkerStatus, serving
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks import control
 from graycat.tasks.control import ControlStep, PulseStep, pulse

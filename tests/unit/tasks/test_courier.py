@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.deliveries import HELD_MS, Deliveries, Delivery
 from graycat.metrics import work
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.tasks import courier as module
 from graycat.tasks.courier import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, Courier, judged
 from graycat.tasks.dispatcher import Dispatcher

@@ -6,10 +6,10 @@ import json
 import pytest
 from celery import Celery
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.deliveries import ENQUEUED_MS, MAX_AT_HOST, Deliveries
 from graycat.errors import BrokerUnavailable
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.dispatcher import MAX_WAITING, Dispatcher
 from graycat.webhooks import Webhook

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from celery.worker import state
 
-from graycat import store
+from graycat.broker import client
 from graycat.engines import gpus
 from graycat.engines.gpus import GpuState
 from graycat.engines.http import Call
 from graycat.fleet import Fleet, WorkerStatus
-from graycat.records import Attempt
+from graycat.queue.records import Attempt
 from graycat.tasks import lease
 from graycat.tasks.lease import Housekeeper
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
@@ -198,7 +198,7 @@ def test_housekeeping_goes_on_after_the_broker_was_away(mortal_broker: Valkey, b
         begun = time.monotonic()
         eventually(lambda: time.monotonic() > begun + 0.3)
         mortal_broker.start()
-        mortal_broker.client.delete(store.worker_key("llm@here"))
+        mortal_broker.client.delete(client.worker_key("llm@here"))
         reported(mortal_broker, lambda status: True)
 
 
@@ -215,7 +215,7 @@ def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.
         assert (status.gpu, status.gpu_state) == (3, asdict(state(3)))
         # Many reports, one question.
         for _ in range(5):
-            broker.client.delete(store.worker_key("llm@here"))
+            broker.client.delete(client.worker_key("llm@here"))
             reported(broker, lambda status: True)
     assert asked == [3, 3]
 

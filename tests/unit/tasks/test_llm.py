@@ -9,7 +9,8 @@ import pytest
 from graycat.engines.http import Call
 from graycat.errors import EngineError, EngineLost
 from graycat.params import gatherable
-from graycat.tasks import llm, signatures
+from graycat.queue import kinds
+from graycat.tasks import llm
 from graycat.tasks.llm import LlmTask
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, sse
 from tests.support.servers import drop, hold, reply, stream
@@ -99,8 +100,8 @@ def test_a_plain_answer_is_passed_on_byte_for_byte(broker: Valkey) -> None:
         assert worker.seen.requests == [("POST", "/completion", body)]
 
 
-@pytest.mark.parametrize("kind", signatures.LLM_KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: signatures.Kind) -> None:
+@pytest.mark.parametrize("kind", kinds.LLM_KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: kinds.Kind) -> None:
     with worker_on(broker, {f"{kind.method} {kind.path}": reply(200, b"yes")}) as worker:
         assert isinstance(worker.task(kind.name), LlmTask)
         assert perform(worker, kind.name, mode="plain", body=b"{}") == (200, b"yes")

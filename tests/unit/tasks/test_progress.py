@@ -8,8 +8,8 @@ import pytest
 from graycat.engines.http import Stop
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
-from graycat.events import PROGRESS as PROGRESS_EVENT
-from graycat.records import Attempt, Verdict
+from graycat.queue.events import PROGRESS as PROGRESS_EVENT
+from graycat.queue.records import Attempt, Verdict
 from graycat.tasks.progress import ProgressReporter
 from graycat.tasks.sd import Render
 from tests.support.helpers import Valkey

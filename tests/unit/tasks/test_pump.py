@@ -4,7 +4,7 @@ import pytest
 
 from graycat.engines.http import Stop
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.tasks.pump import StreamPump
 from tests.support.helpers import Valkey, chunks, eventually, sse, started
 from tests.support.streaming import Streaming, WatchedRecords, held

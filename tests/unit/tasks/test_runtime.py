@@ -5,7 +5,7 @@ import time
 import pytest
 
 from graycat.engines.http import Call, Stop
-from graycat.records import Attempt
+from graycat.queue.records import Attempt
 from graycat.tasks import runtime as rt
 from graycat.tasks.runtime import RunningTasks
 from graycat.tasks.sd import Render

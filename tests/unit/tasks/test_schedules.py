@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from graycat.broker.client import connect
+from graycat.queue.kinds import FIRE_SCHEDULES
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings
-from graycat.store import connect
 from graycat.tasks import schedules
-from graycat.tasks.signatures import FIRE_SCHEDULES
 from tests.support.helpers import Valkey
 
 

@@ -11,7 +11,8 @@ from celery.exceptions import Reject
 
 from graycat.engines.http import Stop
 from graycat.errors import ArtifactsUnavailable
-from graycat.tasks import sd, signatures
+from graycat.queue import kinds
+from graycat.tasks import sd
 from graycat.tasks.sd import SdTask
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
 from tests.support.servers import Handler, after, hold, reply
@@ -58,8 +59,8 @@ def test_images_are_stored_once_and_named_in_the_answer(broker: Valkey) -> None:
         assert [(a.content_type, a.owner) for a in known] == [("image/png", "game"), ("image/jpeg", "game")]
 
 
-@pytest.mark.parametrize("kind", signatures.SD_KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: signatures.Kind) -> None:
+@pytest.mark.parametrize("kind", kinds.SD_KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: kinds.Kind) -> None:
     with image_worker_on(broker, {f"{kind.method} {kind.path}": reply(200, {"image": ""})}) as worker:
         task_id = accept(worker, kind.name)
         assert isinstance(worker.task(kind.name), SdTask)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
-from graycat.records import TaskRecords
+from graycat.queue.kinds import MessageFactory
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import MessageFactory
 from graycat.tasks.sweeper import LOCKS, Sweeper
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task
 from tests.support.workers import celery_app

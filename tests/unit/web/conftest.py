@@ -15,7 +15,7 @@ from graycat.artifacts import open_artifacts
 from graycat.engines.base import EngineInfo
 from graycat.fleet import Fleet, WorkerStatus
 from graycat.imagereplies import content_type
-from graycat.records import Attempt, TaskRecords
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.web import create_app
 from tests.support.helpers import BEARER, Valkey, changed

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.limits import Limits
 from graycat.mintedtokens import Grant
 from tests.support.helpers import BEARER, outcome_of

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import EngineError
-from graycat.events import TaskEvent
+from graycat.queue.events import TaskEvent
 from graycat.web.api import events
 from graycat.web.api.events import as_sse
 from tests.support.helpers import accepted, claimed, eventually, outcome_of, started

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from graycat import store
-from graycat.records import TaskRecords
+from graycat.broker import client as store
+from graycat.queue.records import TaskRecords
 from graycat.web.api.followers import Follower
 from graycat.web.streaming.requests import ClientGone
 from tests.support.helpers import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.web.api import tasks
 from tests.support.helpers import accepted
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooMuchWork
-from graycat.tasks import signatures
+from graycat.queue import kinds
 from graycat.web.api.task_requests import BATCH_QUEUE_TTL_S, KINDS, batch_queue, read, scoped_ids
 
 pytestmark = pytest.mark.usefixtures("as_caller")
@@ -16,7 +16,7 @@ COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"
 
 def test_a_body_becomes_a_submission() -> None:
     submission = read(COMPLETION | {"queue_ttl_s": 5, "exec_timeout_s": 2.5}).submission
-    assert (submission.kind, submission.queue, submission.mode) == (signatures.COMPLETION, "llm", "live")
+    assert (submission.kind, submission.queue, submission.mode) == (kinds.COMPLETION, "llm", "live")
     assert json.loads(submission.body) == {"prompt": "Hi", "stream": True}
     assert (submission.owner, submission.request_id) == ("tests", "r-1")
     assert (submission.queue_ttl_s, submission.exec_timeout_s) == (5.0, 2.5)
@@ -38,7 +38,7 @@ def test_a_completion_is_followed_live_wherever_that_is_exact(given: dict[str, A
 
 def test_images_are_submitted_by_their_kind() -> None:
     submission = read({"kind": "sd.txt2img", "input": {"prompt": "a fox"}}).submission
-    assert (submission.kind, submission.queue, submission.mode) == (signatures.TXT2IMG, "sd", "plain")
+    assert (submission.kind, submission.queue, submission.mode) == (kinds.TXT2IMG, "sd", "plain")
     assert json.loads(submission.body)["prompt"] == "a fox"
 
 

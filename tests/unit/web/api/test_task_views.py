@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import EngineError
-from graycat.records import TaskRecords
-from graycat.taskerrors import TaskGone, TaskNotFound
+from graycat.queue.errors import TaskGone, TaskNotFound
+from graycat.queue.records import TaskRecords
 from graycat.web.api import task_views
 from tests.support.helpers import accepted, changed, claimed, eventually, started
 from tests.unit.web.api.conftest import named

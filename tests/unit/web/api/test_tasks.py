@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from graycat import store, taskids
+from graycat.broker import client as store
 from graycat.errors import EngineError
+from graycat.queue import ids as taskids
 from tests.support.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
 from tests.unit.web.api.conftest import COMPLETION
 

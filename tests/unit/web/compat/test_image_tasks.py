@@ -7,9 +7,9 @@ from typing import Any
 import gevent
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import ModelNotFound, RequestError
-from graycat.tasks.signatures import TXT2IMG
+from graycat.queue.kinds import TXT2IMG
 from graycat.web.compat.image_tasks import aside, queue_for
 from tests.support.helpers import outcome_of
 from tests.support.webuis import encoded, picture

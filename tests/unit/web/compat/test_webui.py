@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from graycat import infotext
 from graycat.errors import EngineError
-from graycat.records import Verdict
+from graycat.queue.records import Verdict
 from graycat.web.compat import webui
 from graycat.web.compat.webui_lists import LISTS
 from tests.support.helpers import Valkey, accepted, eventually, outcome_of, started

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.credentials import Credentials
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.api.task_requests import scoped_ids
 from graycat.web.middleware.not_modified import UnchangedTasks

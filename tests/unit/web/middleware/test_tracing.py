@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from opentelemetry.trace import SpanKind, StatusCode
 
 from graycat import tracing
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.helpers import Valkey
 from tests.support.spans import SPAN, TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, trace_of

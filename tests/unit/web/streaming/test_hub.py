@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from graycat.broker.connections import Lane
 from graycat.errors import BrokerUnavailable
-from graycat.lanes import Lane
-from graycat.records import Attempt, TaskRecords
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.web.streaming import hub as hub_module
 from graycat.web.streaming.hub import EventHub, Watch
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable
-from graycat.events import TaskEvent
-from graycat.records import TaskRecords
+from graycat.queue.events import TaskEvent
+from graycat.queue.records import TaskRecords
 from graycat.web.streaming.hub import EventHub, Watch
 from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, outcome_of
 from tests.unit.web.streaming.test_hub import begin, data_of, listening, silent

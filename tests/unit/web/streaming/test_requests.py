@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTimeout
-from graycat.events import TaskEvent
-from graycat.records import TaskRecords
+from graycat.queue.events import TaskEvent
+from graycat.queue.kinds import COMPLETION, TOKENIZE, TXT2IMG
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.signatures import COMPLETION, TOKENIZE, TXT2IMG
 from graycat.web.streaming import requests
 from graycat.web.streaming.hub import EventHub
 from graycat.web.streaming.requests import ClientGone, Submission, Ticket, TicketOffice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.events import TaskEvent
+from graycat.queue.events import TaskEvent
 from graycat.web.streaming.hub import Watch
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, outcome_of
 

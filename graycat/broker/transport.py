@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
-from graycat.store import TrustingPool
+from graycat.broker.client import TrustingPool
 
 
 class Channel(redis.Channel):

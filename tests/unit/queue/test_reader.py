@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable
-from graycat.recordreader import LIVE_FIELDS, RecordReader
-from graycat.records import TaskRecords
+from graycat.queue.reader import LIVE_FIELDS, RecordReader
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.helpers import accepted, claimed, eventually, started
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import TaskTimeout
-from graycat.events import TaskEvent
-from graycat.records import TaskRecords
+from graycat.queue.events import TaskEvent
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task, started
 
 QUEUE_S, EXEC_S, RECORD_S, EVENTS_S = 60.0, 600.0, 3600.0, 300.0

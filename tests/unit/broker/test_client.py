@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable, SettingsError
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
 from tests.support.servers import LOADING

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from graycat.records import TaskRecords, Verdict
+from graycat.queue.records import TaskRecords, Verdict
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, started
 
 HALF = json.dumps({"progress": 0.5}).encode()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graycat import store
-from graycat.events import TaskEvent
+from graycat.broker import client as store
+from graycat.queue.events import TaskEvent
 
 #: What ``live`` tells of a task.
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")

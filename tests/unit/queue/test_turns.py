@@ -8,9 +8,9 @@ from itertools import islice
 import pytest
 from celery import Celery
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import EngineError, QueueFull
-from graycat.records import Attempt, TaskRecords
+from graycat.queue.records import Attempt, TaskRecords
 from graycat.tasks.sweeper import LOCKS, Sweeper
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually
 from tests.support.workers import celery_app

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from graycat import transport
+from graycat.broker import transport
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, outcome_of

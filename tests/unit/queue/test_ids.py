@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from graycat import taskids
-from graycat.tasks.signatures import LLM_KINDS, SD_KINDS
+from graycat.queue import ids as taskids
+from graycat.queue.kinds import LLM_KINDS, SD_KINDS
 
 
 @pytest.mark.parametrize("kind", [*LLM_KINDS, *SD_KINDS])

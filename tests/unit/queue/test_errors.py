@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from graycat.taskerrors import NotRetryable
+from graycat.queue.errors import NotRetryable
 
 
 def test_a_task_that_cannot_be_retried_tells_its_state() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from graycat import events
-from graycat.events import TaskEvent
+from graycat.queue import events
+from graycat.queue.events import TaskEvent
 
 
 def test_a_push_keeps_every_byte_of_its_data() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from graycat import store
+from graycat.broker import client as store
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
-from graycat.records import TERMINAL_STATES, Attempt, TaskRecords, Verdict
+from graycat.queue.records import TERMINAL_STATES, Attempt, TaskRecords, Verdict
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, message_of, new_task, started
 

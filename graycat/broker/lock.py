@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from graycat import store
+from graycat.broker import client as store
 
 
 class Lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.errors import BrokerUnavailable
-from graycat.records import Batch, TaskRecords, Verdict
+from graycat.queue.records import Batch, TaskRecords, Verdict
 from tests.support.helpers import Valkey, changed, chunks, claimed, eventually, kinds, started
 
 

@@ -12,10 +12,11 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from graycat import events, store, taskids
+from graycat.broker import client as store
+from graycat.broker.connections import Command, Scripts
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
-from graycat.lanes import Command, Scripts
-from graycat.recordreader import RecordReader
+from graycat.queue import events, ids
+from graycat.queue.reader import RecordReader
 from graycat.settings import Settings
 
 SCRIPTS = (
@@ -130,9 +131,9 @@ class TaskRecords(RecordReader):
 
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
-        if not taskids.is_of(task.id, task.kind):
+        if not ids.is_of(task.id, task.kind):
             # No worker with a user of its own for the broker could touch it.
-            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.taskids makes them")
+            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.queue.ids makes them")
         s = self._settings
         queue_ttl_s = task.queue_ttl_s if task.queue_ttl_s is not None else s.queue_ttl_s
         exec_timeout_s = task.exec_timeout_s if task.exec_timeout_s is not None else s.exec_timeout_s
@@ -268,7 +269,7 @@ class TaskRecords(RecordReader):
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
         names = list(queues)
         # It is about no task, but a script's keys are looked at before it runs.
-        return int(self._run("unstick", taskids.of_nobody(names[0]), *names))
+        return int(self._run("unstick", ids.of_nobody(names[0]), *names))
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

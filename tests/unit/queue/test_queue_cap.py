@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from graycat.errors import QueueFull
-from graycat.records import NewTask, TaskRecords
+from graycat.queue.records import NewTask, TaskRecords
 from graycat.settings import Settings
 
 

@@ -9,9 +9,9 @@ import hiredis
 import pytest
 import redis
 
-from graycat import store
+from graycat.broker import client as store
+from graycat.broker.connections import Command, Lane, Lanes, Scripts
 from graycat.errors import BrokerUnavailable
-from graycat.lanes import Command, Lane, Lanes, Scripts
 from graycat.settings import Settings
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
 from tests.support.servers import HANG_UP, LOADING

@@ -44,7 +44,7 @@ API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
 #: would have to be narrowed at each call.
 Broker = Any
 
-_SCRIPTS = Path(__file__).parent / "scripts"
+_SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def listed_key(owner: str) -> str:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from graycat.records import TaskRecords
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import claimed, started
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from graycat.tasks.batchlock import Lock
+from graycat.broker.lock import Lock
 from tests.support.helpers import Valkey, eventually
 
 

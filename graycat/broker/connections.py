@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from graycat import store
+from graycat.broker import client as store
 
 #: One command: its name and arguments.
 Command = tuple[str | int | bytes, ...]
