@@ -110,7 +110,7 @@ def _worker() -> dict[str, Any]:
         # What Flower and the exporter live on.
         "worker_send_task_events": True,
         # The stock consumer takes up to 30 s to come back from an outage.
-        "worker_consumer": "graycat.tasks.worker:PromptConsumer",
+        "worker_consumer": "graycat.worker.bootsteps:PromptConsumer",
         "worker_pool": "threads",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -1,6 +1,6 @@
 """The application that ``celery -A graycat`` finds: settings from the environment."""
 
-import graycat.tasks.remote  # noqa: F401 (its commands are found by ``celery -A graycat control``)
+import graycat.worker.remote_control  # noqa: F401 (its commands are found by ``celery -A graycat control``)
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 

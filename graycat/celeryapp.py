@@ -15,17 +15,17 @@ from graycat.settings import Settings
 TASK_MODULES = (
     "graycat.tasks.llm",
     "graycat.tasks.sd",
-    "graycat.tasks.courier",
+    "graycat.webhooks.sender",
     "graycat.tasks.schedules",
-    "graycat.tasks.remote",
+    "graycat.worker.remote_control",
 )
 WORKER_STEPS = (
-    "graycat.tasks.worker:EngineStep",
-    "graycat.tasks.worker:LeaseStep",
-    "graycat.tasks.control:ControlStep",
-    "graycat.tasks.measured:MetricsStep",
+    "graycat.worker.bootsteps:EngineStep",
+    "graycat.worker.bootsteps:LeaseStep",
+    "graycat.worker.control:ControlStep",
+    "graycat.worker.metrics_server:MetricsStep",
 )
-CONSUMER_STEPS = ("graycat.tasks.gate:GateStep", "graycat.tasks.control:PulseStep")
+CONSUMER_STEPS = ("graycat.worker.gate:GateStep", "graycat.worker.control:PulseStep")
 
 
 def create_celery(settings: Settings, gpu: int | None = None, kind: str = "") -> Celery:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graycat.broker import client as store
-from graycat.webhooks import EVENTS, Webhook
+from graycat.webhooks.webhook import EVENTS, Webhook
 
 #: A delivery that was enqueued and not begun after this many milliseconds is enqueued again.
 ENQUEUED_MS = 60_000

@@ -2,7 +2,7 @@
 
 One trace goes from the HTTP request through the task's record to the call of the engine. Without that setting nothing
 of OpenTelemetry is imported, and nobody asks whether it is on: see ``graycat.web.middleware.tracing`` and
-``graycat.tasks.traces``.
+``graycat.worker.tracing``.
 Its own variables hold as it documents them: OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_SCHEDULE_DELAY.
 """
 

@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from graycat import webhooks
 from graycat.batches import naming
 from graycat.batches.reading import Problems, Reader
 from graycat.batches.windows import Window, zone
 from graycat.sdparams import names
 from graycat.settings import Settings
+from graycat.webhooks import webhook as webhooks
 
 OUTPUT_FIELDS = ("folder", "pattern", "store")
 TERM_FIELDS = ("output", "webhook", "deadline", "max_failures", "window", "timezone", "max_gpus")

@@ -8,8 +8,8 @@ import click
 import redis
 
 import celeryconfig
-from graycat.acl import setuser, worker_rules
 from graycat.settings import Settings
+from graycat.worker.broker_acl import setuser, worker_rules
 
 KINDS = ("llm", "quick")
 

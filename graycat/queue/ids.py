@@ -1,7 +1,7 @@
 """Ids of tasks: 32 hexadecimal digits, of which the first tells whose work it is.
 
 Everything that the broker keeps of a task has its id in its key, and what a worker may touch there is a list of key
-patterns. So the workers of a kind may be let to their own half of the tasks and to no other (``graycat.acl``).
+patterns. So the workers of a kind may be let to their own half of the tasks and to no other (``worker.broker_acl``).
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from graycat.metrics import work
 from graycat.queue import events
 from graycat.queue.kinds import LLM_QUICK
 from graycat.queue.records import Attempt
-from graycat.tasks import runtime as rt
-from graycat.tasks.runtime import Runtime
+from graycat.worker import runtime as rt
+from graycat.worker.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 

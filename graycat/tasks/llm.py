@@ -19,9 +19,9 @@ from graycat.queue import kinds
 from graycat.queue.kinds import Kind
 from graycat.queue.records import Attempt
 from graycat.tasks.base import EngineTask
-from graycat.tasks.continuing import as_one, continued
-from graycat.tasks.pump import Flow
-from graycat.tasks.runtime import Runtime
+from graycat.tasks.llm_resume import as_one, continued
+from graycat.worker.runtime import Runtime
+from graycat.worker.stream_relay import Flow
 
 #: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
 _TOLD = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')

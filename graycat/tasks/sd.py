@@ -19,9 +19,9 @@ from graycat.metrics import work
 from graycat.queue import kinds
 from graycat.queue.records import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
-from graycat.tasks.progress import ProgressReporter
-from graycat.tasks.pump import STOPS
-from graycat.tasks.runtime import Runtime
+from graycat.tasks.sd_progress import ProgressReporter
+from graycat.worker.runtime import Runtime
+from graycat.worker.stream_relay import STOPS
 
 logger = logging.getLogger(__name__)
 

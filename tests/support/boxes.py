@@ -14,9 +14,9 @@ from uuid import uuid4
 import redis
 import requests
 
-from graycat.acl import setuser, worker_rules
 from graycat.cli.broker import private_folder, server_command
 from graycat.engines.process import ChildProcess
+from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.helpers import Valkey
 from tests.support.processes import eventually
 from tests.support.stack import ROOT, START_S, Client, Stack, free_ports

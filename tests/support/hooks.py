@@ -15,7 +15,7 @@ from typing import Any
 
 from graycat.addresses import Target, allowlist
 from graycat.receivers import Caller
-from graycat.webhooks import Webhook
+from graycat.webhooks.webhook import Webhook
 from tests.support.servers import Seen
 
 #: The name that the tests' certificate is for.

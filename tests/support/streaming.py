@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 
 from graycat.broker import client as store
-from graycat.publisher import Publisher, Settled
 from graycat.queue.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
-from graycat.tasks.pump import Flow, StreamPump
+from graycat.worker.publisher import Publisher, Settled
+from graycat.worker.stream_relay import Flow, StreamPump
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
 from tests.support.wires import Wire
 

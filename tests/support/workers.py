@@ -19,9 +19,9 @@ from graycat.engines.llama import LlamaEngine
 from graycat.engines.supervisor import Supervisor
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
-from graycat.tasks import runtime as rt
 from graycat.tasks.base import EngineTask
-from graycat.tasks.runtime import Runtime
+from graycat.worker import runtime as rt
+from graycat.worker.runtime import Runtime
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, outcome_of
 from tests.support.servers import Answer, Seen, http_server, reply
 

@@ -12,7 +12,7 @@ from graycat.deliveries import ENQUEUED_MS, HELD_MS, MAX_AT_HOST, MAX_FOR_OWNER,
 from graycat.errors import BrokerUnavailable, EngineError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.webhooks import EVENTS, Webhook
+from graycat.webhooks.webhook import EVENTS, Webhook
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, started
 from tests.support.hooks import SECRET
 

@@ -50,7 +50,7 @@ OURS = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "opentelemetry.trac
     [
         "import graycat.cli.web, graycat.web as w; from graycat.settings import Settings; w.create_app(Settings())",
         "import graycat.celeryapp as c; from graycat.settings import Settings; c.create_celery(Settings()).loader."
-        "import_default_modules(); import graycat.tasks.worker, graycat.tasks.llm, graycat.tasks.sd",
+        "import_default_modules(); import graycat.worker.bootsteps, graycat.tasks.llm, graycat.tasks.sd",
     ],
     ids=["web", "worker"],
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat import params, webhooks
+from graycat import params
 from graycat.apitokens import BATCH
 from graycat.apitokens import LLM as LLM_SCOPE
 from graycat.apitokens import SD as SD_SCOPE
@@ -23,6 +23,7 @@ from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import aside, queue_for
 from graycat.web.limits import most_pixels
 from graycat.web.streaming.requests import Submission
+from graycat.webhooks import webhook
 
 #: What a body may hold beside ``kind`` and ``input``.
 FIELDS = frozenset({"kind", "input", "queue_ttl_s", "exec_timeout_s", "priority", "webhook", "metadata"})
@@ -69,9 +70,9 @@ def read(body: dict[str, Any]) -> Wanted:
         queue = batch_queue(queue)
     shown = {"priority": priority}
     if body.get("metadata") is not None:
-        shown["metadata"] = webhooks.parse_metadata(body["metadata"])
+        shown["metadata"] = webhook.parse_metadata(body["metadata"])
     if body.get("webhook") is not None:
-        shown["webhook"] = webhooks.parse(body["webhook"], current_app.extensions["graycat"].settings).encoded()
+        shown["webhook"] = webhook.parse(body["webhook"], current_app.extensions["graycat"].settings).encoded()
     submission = Submission(
         kind=kind,
         queue=queue,

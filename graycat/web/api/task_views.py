@@ -15,7 +15,7 @@ from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.records import TERMINAL_STATES, TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
-from graycat.webhooks import Webhook
+from graycat.webhooks.webhook import Webhook
 
 #: Fields of a record that are shown as they are, and those that are numbers.
 _TEXTS = ("kind", "state", "queue", "priority", "worker", "request_id", "retry_of")

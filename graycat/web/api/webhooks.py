@@ -6,7 +6,7 @@ from flask import Blueprint, current_app, g, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.web.auth import token_auth
-from graycat.webhooks import owner_secret
+from graycat.webhooks.webhook import owner_secret
 
 bp = Blueprint("webhooks", __name__)
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import celeryconfig
 from graycat.cli.worker import worker
-from graycat.tasks.worker import has_engine
+from graycat.worker.bootsteps import has_engine
 
 
 @pytest.fixture

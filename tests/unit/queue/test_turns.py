@@ -11,7 +11,7 @@ from celery import Celery
 from graycat.broker import client as store
 from graycat.errors import EngineError, QueueFull
 from graycat.queue.records import Attempt, TaskRecords
-from graycat.tasks.sweeper import LOCKS, Sweeper
+from graycat.worker.sweeper import LOCKS, Sweeper
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually
 from tests.support.workers import celery_app
 
@@ -232,7 +232,7 @@ def test_bulk_work_of_one_engine_does_not_yield_to_the_other_s(records) -> None:
 
 
 def test_a_sweeper_gets_to_every_task_however_many_there_are(records, client, sweep, monkeypatch) -> None:
-    monkeypatch.setattr("graycat.tasks.sweeper.SWEEP_LIMIT", 2)
+    monkeypatch.setattr("graycat.worker.sweeper.SWEEP_LIMIT", 2)
     tasks = submitted(records, "a1 b1 c1 d1 e1")
     client.delete("llm")
     assert [sweep() for _ in range(4)] == [2, 2, 1, 0]

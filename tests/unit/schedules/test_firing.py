@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 import redis
 
-from graycat.acl import setuser, worker_rules
 from graycat.batches.records import BatchRecords
 from graycat.schedules.firing import Firing
 from graycat.schedules.records import ScheduleRecords
+from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.helpers import Valkey, changed
 
 MINUTE, HOUR = 60, 3600

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from graycat.engines.http import Stop
-from graycat.settings import Settings
 from graycat.tasks import sd
-from graycat.tasks.progress import ProgressReporter
-from graycat.tasks.pump import StreamPump
-from tests.support.helpers import Valkey, started
-from tests.support.streaming import Streaming, WatchedRecords
+from graycat.tasks.sd_progress import ProgressReporter
 
 
 @pytest.fixture
@@ -20,29 +13,3 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have renders looked at, and interrupted, many times a second."""
     monkeypatch.setattr(ProgressReporter, "EVERY_S", 0.02)
     monkeypatch.setattr(sd, "INTERRUPT_AGAIN_S", 0.02)
-
-
-@pytest.fixture
-def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
-    return WatchedRecords(broker, settings)
-
-
-@pytest.fixture
-def pump(watched: WatchedRecords) -> StreamPump:
-    return StreamPump(watched.publisher)
-
-
-@pytest.fixture
-def begin(pump: StreamPump, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
-    """Return how to have a new task's stream carried; what a test leaves open is ended."""
-    made: list[Streaming] = []
-
-    def start(**options) -> Streaming:
-        made.append(Streaming(pump, started(watched), **options))
-        return made[-1]
-
-    yield start
-    watched.open.set()
-    for streaming in made:
-        streaming.wire.call.stop(Stop.SHUTDOWN)
-        streaming.wire.close()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from graycat.webhooks import owner_secret
+from graycat.webhooks.webhook import owner_secret
 
 
 def test_a_caller_is_told_its_own_secret(web, settings) -> None:

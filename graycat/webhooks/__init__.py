@@ -1,0 +1,1 @@
+"""Webhooks: what a caller asks for, the deliveries, and who sends them."""

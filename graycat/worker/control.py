@@ -1,0 +1,166 @@
+"""Bootsteps of the control worker: it has no engine, tells webhooks, and ends tasks that nobody starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.worker import state
+
+from graycat.addresses import allowlist
+from graycat.batches.runner import runner
+from graycat.batches.runner.runner import Feeder
+from graycat.broker import client
+from graycat.deliveries import Deliveries
+from graycat.errors import BrokerUnavailable
+from graycat.fleet import Fleet, WorkerStatus
+from graycat.queue.kinds import CONTROL
+from graycat.receivers import Caller
+from graycat.schedules.firing import Firing
+from graycat.settings import Settings, variable
+from graycat.tasks import schedules
+from graycat.webhooks import sender
+from graycat.webhooks.dispatcher import Dispatcher
+from graycat.webhooks.sender import Courier
+from graycat.worker.bootsteps import consumed_queues, has_engine
+from graycat.worker.maintenance import LOOP_STUCK_AFTER_S, REPORT_EVERY_S
+from graycat.worker.periodic import Duties, renew_messages
+from graycat.worker.sweeper import Sweeper
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what is due: what a delivery waits at most where all is well.
+DISPATCH_EVERY_S = 0.2
+#: Seconds that a step of the feeder gets to finish at the end; what it leaves half done is done again.
+STOP_S = 5.0
+#: Seconds between two signs of life of the main loop.
+BEAT_EVERY_S = 0.5
+
+
+class Pulse:
+    """When the main loop was last seen to consume; outside of the consumer's step, which a reconnect makes anew."""
+
+    def __init__(self) -> None:
+        self.seen_at = -LOOP_STUCK_AFTER_S
+
+    def beat(self) -> None:
+        """Note that the loop runs."""
+        self.seen_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Note that it takes no more."""
+        self.seen_at = -LOOP_STUCK_AFTER_S
+
+    @property
+    def felt(self) -> bool:
+        """Tell whether the loop consumes."""
+        return time.monotonic() - self.seen_at < LOOP_STUCK_AFTER_S
+
+
+pulse = Pulse()
+
+
+class Control:
+    """What a control worker does beside its tasks. ``alone``: no engine's housekeeper shares the process."""
+
+    def __init__(self, settings: Settings, worker: Any, *, alone: bool) -> None:
+        self._worker = worker
+        self._client = client.connect(settings, patient=True)
+        self._fleet = Fleet(self._client)
+        self._deliveries = Deliveries(self._client)
+        self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)
+        sender.install(Courier(self._deliveries, Caller(allowlist(settings.webhook_allow)), settings))
+        schedules.install(Firing(self._client, settings))
+        duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
+        if alone:
+            sweeper = Sweeper(self._client, settings, worker.app)
+            # Sweeps as well: with no engine's worker alive, nobody else would end what nobody starts.
+            duties += [
+                (settings.lease_s / 3, self._renew),
+                (REPORT_EVERY_S, self._report),
+                (settings.lease_s, sweeper.sweep),
+            ]
+        self._alone = alone
+        self._duties = Duties("control", DISPATCH_EVERY_S, duties)
+        # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
+        self._feeder = Feeder(self._client, settings, worker.app)
+        every_s = runner.FEED_EVERY_S
+        self._feeding = Duties("batches", every_s, [(every_s, self._feeder.step)])
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._duties.start()
+        self._feeding.start()
+
+    def stop(self, **_: Any) -> None:
+        """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
+        self._duties.stop()
+        self._feeding.stop(STOP_S)
+        self._feeder.stop()
+        if self._alone:
+            try:
+                self._fleet.leave(self._worker.hostname)
+            except BrokerUnavailable:
+                logger.warning("broker gone before the worker could leave the fleet")
+
+    def _dispatch(self) -> None:
+        self._dispatcher.step(self._deliveries.now_ms())
+
+    def _renew(self) -> None:
+        renew_messages(self._client, self._worker.app.graycat_kind)
+
+    def _report(self) -> None:
+        self._fleet.report(
+            WorkerStatus(
+                name=self._worker.hostname,
+                queues=consumed_queues(self._worker),
+                engine="",
+                engine_state="ready",
+                consuming=pulse.felt,
+                slots=self._worker.concurrency,
+                busy=len(state.active_requests),
+                props="",
+            )
+        )
+
+
+class ControlStep(bootsteps.StartStopStep):
+    """Starts the duties of a worker that takes the control queue; they go on until its last task is finished."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def include_if(self, worker: Any) -> bool:
+        """Leave workers alone that do not take the control queue."""
+        return CONTROL in consumed_queues(worker)
+
+    def start(self, worker: Any) -> None:
+        """Start the duties. Raises SettingsError where webhooks could not be told."""
+        settings = Settings.from_env()
+        if not settings.embedded_broker and not settings.webhook_key:
+            name = variable("webhook_key")
+            logger.warning("webhooks are signed by a key of this machine only: set %s everywhere alike", name)
+        control = Control(settings, worker, alone=not has_engine(worker))
+        control.start()
+        signals.worker_shutdown.connect(control.stop, weak=False)
+
+
+class PulseStep(bootsteps.StartStopStep):
+    """Feels in the consumer's main loop whether that runs."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def include_if(self, consumer: Any) -> bool:
+        """Leave workers alone whose gate does the same."""
+        return CONTROL in consumed_queues(consumer) and not has_engine(consumer)
+
+    def start(self, consumer: Any) -> None:
+        """Begin to feel."""
+        self._timer = consumer.timer.call_repeatedly(BEAT_EVERY_S, pulse.beat)
+
+    def stop(self, _consumer: Any) -> None:
+        """Stop feeling: the consumer takes no more."""
+        self._timer.cancel()
+        pulse.stop()

@@ -1,0 +1,47 @@
+"""The bootstep that serves a worker's metrics, on a port that follows from its kind and its GPU."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps, signals
+from prometheus_client import ProcessCollector
+
+from graycat.metrics import work
+from graycat.metrics.endpoint import Endpoint, joined, port_of
+from graycat.settings import variable
+from graycat.worker import runtime as rt
+from graycat.worker.bootsteps import EngineStep, has_engine
+
+logger = logging.getLogger(__name__)
+
+
+class MetricsStep(bootsteps.StartStopStep):
+    """Serves metrics from the worker's start until its last task is finished."""
+
+    requires = (EngineStep,)
+
+    def include_if(self, worker: Any) -> bool:
+        """Leave workers alone for which no port is set."""
+        app = worker.app
+        return port_of(app.graycat_settings, app.graycat_kind, app.graycat_gpu) != 0
+
+    def start(self, worker: Any) -> None:
+        """Start serving. A port that somebody else holds is an error in the log: no game shall wait for a metric."""
+        settings = worker.app.graycat_settings
+        port = port_of(settings, worker.app.graycat_kind, worker.app.graycat_gpu)
+        sources = [work.registry, ProcessCollector(registry=None)]
+        if has_engine(worker) and rt.current().child is not None:
+            supervisor = rt.current().supervisor
+            sources.append(work.EngineCounts(lambda: supervisor.starts, lambda: supervisor.load_s))
+        try:
+            endpoint = Endpoint(joined(*sources), settings.metrics_host, port, settings.metrics_token)
+        except OSError as error:
+            name = variable("metrics_port")
+            extra = {"port": port, "setting": name, "reason": error}
+            logger.error("no metrics: port cannot be used", extra=extra)  # noqa: TRY400 (the reason is enough)
+            return
+        endpoint.start()
+        logger.info("metrics served", extra={"port": port})
+        signals.worker_shutdown.connect(endpoint.stop, weak=False)

@@ -1,0 +1,172 @@
+"""What a worker process holds while it lives: its engine, its running tasks, its stores."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from graycat.artifacts import ArtifactStore, open_artifacts
+from graycat.broker import client as store
+from graycat.engines.base import Engine, State
+from graycat.engines.http import Call, Stop
+from graycat.engines.process import ChildProcess
+from graycat.engines.supervisor import Supervisor
+from graycat.fleet import Fleet
+from graycat.queue.records import Attempt, TaskRecords
+from graycat.settings import Settings
+from graycat.worker.publisher import Publisher
+from graycat.worker.stream_relay import StreamPump
+
+#: Seconds between two looks at the length of the engine's output.
+ROTATE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt under way, and the call that it waits for. ``deadline`` is on the monotonic clock."""
+
+    attempt: Attempt
+    call: Call
+    deadline: float
+
+
+class RunningTasks:
+    """The attempts under way in this worker; every thread may look and stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Running] = {}
+
+    @contextmanager
+    def track(self, attempt: Attempt, call: Call | None = None) -> Iterator[Call]:
+        """Yield the call of an attempt, which others can stop while the block runs."""
+        running = Running(attempt, call or Call(), time.monotonic() + attempt.exec_timeout_s)
+        with self._lock:
+            self._by_id[attempt.task_id] = running
+        try:
+            yield running.call
+        finally:
+            with self._lock:
+                # A newer attempt of the same task may have taken the place.
+                if self._by_id.get(attempt.task_id) is running:
+                    del self._by_id[attempt.task_id]
+
+    def stop(self, task_id: str, reason: Stop) -> bool:
+        """Stop a task's call; False where it does not run here."""
+        with self._lock:
+            running = self._by_id.get(task_id)
+        if running is None:
+            return False
+        running.call.stop(reason)
+        return True
+
+    def skip(self, task_id: str) -> bool:
+        """Have a task's engine leave out the rest of its batch; False where that cannot be."""
+        with self._lock:
+            running = self._by_id.get(task_id)
+        return running is not None and running.call.skip()
+
+    def has(self, task_id: str) -> bool:
+        """Tell whether a task runs here."""
+        with self._lock:
+            return task_id in self._by_id
+
+    def all(self) -> list[Running]:
+        """Return the attempts under way."""
+        with self._lock:
+            return list(self._by_id.values())
+
+
+def untraced(_: Attempt, run: Callable[[], str]) -> str:
+    """Run an attempt, and nothing else."""
+    return run()
+
+
+@dataclass
+class Runtime:
+    """One worker process, put together by its EngineStep."""
+
+    settings: Settings
+    name: str
+    queues: tuple[str, ...]
+    engine: Engine
+    supervisor: Supervisor
+    client: store.Broker
+    running: RunningTasks = field(default_factory=RunningTasks)
+    #: The engine's process, where it is ours.
+    child: ChildProcess | None = None
+    #: The index of the GPU that the engine pins; None for the CPU.
+    gpu: int | None = None
+    #: How that was doing when it was last asked.
+    gpu_state: dict[str, int] | None = None
+    #: Whether somebody has asked this worker to take nothing for now.
+    paused: bool = False
+    #: Queues from which nobody is to take anything for now.
+    paused_queues: frozenset[str] = frozenset()
+    #: Queues that somebody has told this worker to leave (Celery's ``cancel_consumer``).
+    left_queues: set[str] = field(default_factory=set)
+    #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
+    loop_seen_at: float = 0.0
+    gate_open: bool = False
+
+    def __post_init__(self) -> None:
+        #: Tells the fleet of this worker now; the housekeeper sets it.
+        self.report: Callable[[], None] = lambda: None
+        #: Runs an attempt; ``graycat.worker.tracing`` puts one in its place that traces it.
+        self.traced: Callable[[Attempt, Callable[[], str]], str] = untraced
+        self._rotate_at = 0.0
+        self.supervisor.busy = lambda: bool(self.running.all())
+        #: Seconds that running work gets to finish at the end.
+        self.grace_s = self.settings.stop_grace_s
+        self.records = TaskRecords(self.client, self.settings)
+        self.fleet = Fleet(self.client)
+        self.pump = StreamPump(Publisher(self.client, self.records))
+        self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
+
+    def keep_output_short(self) -> None:
+        """Have the engine's output put aside where it has become long; looks every few seconds."""
+        now = time.monotonic()
+        if self.child is not None and now >= self._rotate_at:
+            self._rotate_at = now + ROTATE_EVERY_S
+            self.child.rotate()
+
+    @property
+    def idle_reason(self) -> str:
+        """Return why this worker takes nothing just now; '' while it takes tasks."""
+        if self.gate_open:
+            return ""
+        state, trouble = self.supervisor.state, self.supervisor.trouble
+        if state is not State.READY:
+            return f"its engine is {state.value}" + (f" ({trouble})" if trouble else "")
+        return "it is paused" if self.paused else "its queues are paused or left"
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether the engine takes work."""
+        return self.supervisor.state is State.READY
+
+    @property
+    def slots(self) -> int:
+        """Return how many tasks the engine works on at once."""
+        return self.supervisor.info.slots if self.supervisor.info is not None else 1
+
+
+_installed: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Make ``runtime`` this process's."""
+    _installed[:] = [runtime]
+
+
+def current() -> Runtime:
+    """Return the runtime of this worker process."""
+    return _installed[0]
+
+
+def installed() -> Runtime | None:
+    """Return the runtime of this worker process; None where it needs none."""
+    return _installed[0] if _installed else None

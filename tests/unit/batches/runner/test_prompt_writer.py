@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graycat.batches.imagespec import Ask
+from graycat.batches.runner.prompt_writer import MAX_TRIES, PORTION, SHOWN, prompts_in, request
+from tests.support.batching import Batching
+from tests.support.helpers import Valkey
+
+TAVERN: dict[str, Any] = {"name": "tavern", "prompts": {"ask": "portraits for a tavern", "count": 25}}
+
+
+@pytest.fixture
+def batching(broker: Valkey, tmp_path: Path) -> Batching:
+    return Batching(broker, tmp_path / "out")
+
+
+def answered(prompts: Any) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": json.dumps({"prompts": prompts})}}]}).encode()
+
+
+def write(batching: Batching, answer: bytes) -> dict[str, Any]:
+    """Play the text engine's worker for one task; return what it was asked."""
+    attempt = batching.take("llm.batch")
+    assert attempt is not None
+    assert batching.records.succeed(attempt, 200, answer)
+    batching.asked.pop()
+    asked: dict[str, Any] = json.loads(attempt.body)
+    return asked
+
+
+def wanted(asked: dict[str, Any]) -> int:
+    schema = asked["response_format"]["json_schema"]["schema"]["properties"]["prompts"]
+    assert schema["minItems"] == schema["maxItems"]
+    return int(schema["maxItems"])
+
+
+def test_prompts_are_written_in_portions_and_then_become_images(batching: Batching) -> None:
+    batch_id = batching.submit(TAVERN)
+    batching.steps(3)
+    assert batching.batches.get(batch_id)["reason"] == "its prompts are being written"
+    first = write(batching, answered([f"portrait {n}" for n in range(PORTION)]))
+    batching.steps(3)
+    second = write(batching, answered([f"more {n}" for n in range(5)]))
+    assert (wanted(first), wanted(second)) == (PORTION, 5)
+    assert "portrait 19" in second["messages"][1]["content"]
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert [line["prompt"] for line in batching.manifest(batch_id)][-1] == "more 4"
+    assert len(batching.manifest(batch_id)) == 25
+
+
+def test_what_was_written_is_asked_for_once(batching: Batching) -> None:
+    document = {"name": "x", "prompts": {"ask": "two", "count": 2}}
+    batch_id = batching.batches.submit(document, "tests", "k")[0]
+    batching.steps(3)
+    write(batching, answered(["a knight", "a thief"]))
+    assert batching.to_the_end(batch_id) == "succeeded"
+    batching.files(batch_id)[0].unlink()
+    # Neither a resume nor a broker without a memory asks again.
+    batching.batches.resume(batch_id)
+    assert batching.to_the_end(batch_id) == "succeeded"
+    batching.client.flushall()
+    batching.batches.submit(document, "tests", "k")
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert (batching.take("llm.batch"), len(batching.asked)) == (None, 3)
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b'{"choices": []}', answered("text"), answered([3, " "])])
+def test_an_answer_of_no_use_is_asked_for_again_and_not_for_ever(batching: Batching, answer: bytes) -> None:
+    batch_id = batching.submit(TAVERN)
+    for _ in range(MAX_TRIES):
+        batching.steps(3)
+        write(batching, answer)
+    batching.steps(3)
+    view = batching.batches.get(batch_id)
+    assert (view["state"], "no usable prompts" in view["reason"]) == ("failed", True)
+
+
+def test_a_paused_batch_s_question_is_answered_later(batching: Batching) -> None:
+    batch_id = batching.submit(TAVERN)
+    batching.steps(2)
+    batching.batches.pause(batch_id)
+    batching.steps(2)
+    assert batching.state(batch_id) == "paused"
+
+
+def test_prompts_are_lines(batching: Batching) -> None:
+    assert prompts_in(answered(["a\n knight ", "", 3])) == ["a knight"]
+
+
+def test_a_request_has_what_its_asker_chose() -> None:
+    body = request(Ask("x", 3, 0.1, 5, "gemma"), ["one"] * (SHOWN + 1), 1)
+    assert (body["temperature"], body["seed"], body["model"]) == (0.1, 5 + SHOWN + 1 + 1, "gemma")
+    assert body["messages"][1]["content"].count("one\n") == SHOWN - 1
+    assert not {"seed", "model"} & request(Ask("x", 3), [], 0).keys()

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from graycat.batches.keys import FEEDING, LIVE
+from graycat.batches.output import Output, Outputs
+from graycat.batches.runner import runner
+from graycat.batches.runner.runner import Feeder
+from graycat.batches.windows import Window
+from graycat.errors import EngineError, TaskLost
+from graycat.queue.records import TaskRecords
+from graycat.worker.broker_acl import setuser, worker_rules
+from tests.support.batching import TWO, Batching
+from tests.support.helpers import Valkey, changed
+from tests.support.workers import celery_app
+
+TWENTY: dict[str, Any] = {"name": "twenty", "items": [f"number {n}" for n in range(20)]}
+
+
+@pytest.fixture
+def batching(broker: Valkey, tmp_path: Path) -> Batching:
+    return Batching(broker, tmp_path / "out")
+
+
+def test_a_batch_becomes_files_and_a_manifest_from_which_each_can_be_made_again(batching: Batching) -> None:
+    batch_id = batching.submit(count=2)
+    assert batching.to_the_end(batch_id) == "succeeded"
+    lines = batching.manifest(batch_id)
+    assert [line["item"] for line in lines] == [1, 2, 3, 4]
+    assert [path.name for path in batching.files(batch_id)] == sorted(line["file"] for line in lines)
+    for line in lines:
+        data = (batching.folder(batch_id) / line["file"]).read_bytes()
+        assert sha256(data).hexdigest() == line["sha256"]
+        assert line["request"] in batching.asked
+        assert (line["model_hash"], line["attempts"], line["engine"]) == ("abc", 1, "a fake")
+    assert len(batching.asked) == 4
+    assert len({line["seed"] for line in lines}) == 4
+
+
+def test_the_queue_holds_a_window_and_never_more(batching: Batching) -> None:
+    batching.submit(TWENTY)
+    for _ in range(8):
+        batching.feeder.step()
+        assert batching.client.zcard("graycat:live") <= 2
+    batching.engines(3)
+    batching.steps(1)
+    assert batching.client.zcard("graycat:live") == 6
+
+
+def test_where_no_engine_takes_batch_work_nothing_is_queued(batching: Batching) -> None:
+    batching.engines(1, engine_state="loading")
+    batching.submit(TWENTY)
+    batching.steps()
+    assert batching.client.zcard("graycat:live") == 0
+
+
+def test_quick_images_have_more_in_the_queue(batching: Batching) -> None:
+    batching.client.hset("graycat:means", "sd.txt2img", 200)
+    batching.submit(TWENTY)
+    batching.steps()
+    assert batching.client.zcard("graycat:live") == 6
+
+
+def test_batches_take_turns(batching: Batching) -> None:
+    for name in ("one", "other"):
+        batching.submit({"name": name, "items": [name] * 6})
+    for _ in range(40):
+        batching.feeder.step()
+        batching.render()
+    names = [body["prompt"] for body in batching.asked]
+    assert names.count("one") == names.count("other") == 6
+    assert all({"one", "other"} == set(names[start : start + 2]) for start in range(2, 10, 2))
+
+
+def test_a_cap_of_gpus_holds_for_its_batch_alone(batching: Batching) -> None:
+    batching.engines(4)
+    capped = batching.submit({"name": "capped", "items": ["a"] * 9, "max_gpus": 1})
+    free = batching.submit({"name": "free", "items": ["b"] * 9})
+    batching.steps()
+    assert (batching.progress(capped)["queued"], batching.progress(free)["queued"]) == (1, 7)
+
+
+def test_outside_of_its_window_nothing_waits_in_the_queue(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_id = batching.submit(window="01:00-06:00")
+    monkeypatch.setattr(Window, "is_open", lambda *_: True)
+    batching.steps()
+    under_way = batching.take()
+    assert under_way is not None
+    monkeypatch.setattr(Window, "is_open", lambda *_: False)
+    batching.steps(2)
+    assert batching.progress(batch_id) == {"running": 1, "waiting": 1}
+    assert batching.batches.get(batch_id)["reason"] == "outside of its window, 01:00-06:00 UTC"
+    # What was rendered when the window closed is finished, and nothing else is begun.
+    batching.finish(under_way)
+    batching.steps(2)
+    assert batching.progress(batch_id) == {"done": 1, "waiting": 1}
+    assert batching.take() is None
+    monkeypatch.setattr(Window, "is_open", lambda *_: True)
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == 2
+
+
+def test_a_paused_batch_starts_nothing_and_goes_on_where_it_was(batching: Batching) -> None:
+    batch_id = batching.submit(count=2)
+    batching.steps(3)
+    batching.render()
+    batching.batches.pause(batch_id)
+    batching.steps()
+    assert batching.progress(batch_id) == {"done": 1, "waiting": 3}
+    assert batching.take() is None
+    assert batching.batches.resume(batch_id)["state"] == "queued"
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == 4
+    assert {item["attempts"] for item in batching.batches.items(batch_id)} == {1}
+
+
+def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
+    batch_id = batching.submit(count=2)
+    batching.steps(3)
+    batching.render()
+    under_way = batching.take()
+    assert under_way is not None
+    batching.batches.cancel(batch_id)
+    batching.steps(2)
+    assert batching.records.get(under_way.task_id)["cancel"] == "cancel"
+    batching.records.cancelled(under_way)
+    batching.steps()
+    assert batching.progress(batch_id) == {"done": 1, "cancelled": 3}
+    assert len(batching.manifest(batch_id)) == 1
+    assert batching.client.zcard(LIVE) == 0
+
+
+def test_an_item_that_the_engine_refuses_fails_and_the_others_go_on(batching: Batching) -> None:
+    batch_id = batching.submit()
+    batching.steps(3)
+    refused = batching.take()
+    assert refused is not None
+    batching.fail(refused, EngineError(422, b'{"error": "Unprocessable", "detail": "no"}'))
+    assert batching.to_the_end(batch_id) == "failed"
+    assert batching.progress(batch_id) == {"done": 1, "failed": 1}
+    (item,) = batching.batches.items(batch_id, state="failed")
+    assert (item["error"]["status"], item["error"]["type"], item["attempts"]) == (422, "engine_error", 1)
+    batching.batches.retry_failed(batch_id)
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == 3
+    assert {line["attempts"] for line in batching.manifest(batch_id)} == {1, 2}
+
+
+def test_an_item_that_was_lost_is_made_again_and_not_for_ever(batching: Batching) -> None:
+    batch_id = batching.submit({"name": "one", "items": ["a"]})
+    for _ in range(3):
+        batching.steps(4)
+        attempt = batching.take()
+        assert attempt is not None
+        batching.fail(attempt, TaskLost())
+    assert batching.to_the_end(batch_id) == "failed"
+    (item,) = batching.batches.items(batch_id)
+    assert (item["state"], item["attempts"], item["error"]["type"]) == ("failed", 3, "task_lost")
+
+
+def test_too_many_failures_end_a_batch_at_once(batching: Batching) -> None:
+    batch_id = batching.submit(TWENTY, max_failures=1)
+    for _ in range(2):
+        batching.steps(4)
+        attempt = batching.take()
+        assert attempt is not None
+        batching.fail(attempt, EngineError(422, b'{"detail": "no"}'))
+    batching.steps()
+    view = batching.batches.get(batch_id)
+    assert (view["state"], view["reason"]) == ("failed", "2 items failed, and 1 may")
+    assert batching.progress(batch_id) == {"failed": 2, "cancelled": 18}
+    assert batching.take() is None
+
+
+def test_a_deadline_ends_a_batch(batching: Batching) -> None:
+    batch_id = batching.submit(deadline=0.001)
+    batching.steps()
+    view = batching.batches.get(batch_id)
+    assert (view["state"], view["reason"]) == ("failed", "its deadline has passed")
+    assert batching.client.zcard(LIVE) == 0
+
+
+def test_a_task_that_is_forgotten_before_it_was_collected_runs_again(batching: Batching) -> None:
+    batch_id = batching.submit({"name": "one", "items": ["a"]})
+    batching.steps(3)
+    attempt = batching.take()
+    assert attempt is not None
+    batching.feeder.step()
+    batching.finish(attempt)
+    batching.client.delete(f"graycat:task:{attempt.task_id}")
+    batching.artifacts.delete(attempt.task_id)
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert (len(batching.asked), batching.batches.items(batch_id)[0]["attempts"]) == (2, 2)
+
+
+def test_an_image_that_is_forgotten_before_it_was_collected_is_made_again(batching: Batching) -> None:
+    batch_id = batching.submit({"name": "one", "items": ["a"]})
+    batching.steps(3)
+    attempt = batching.take()
+    assert attempt is not None
+    batching.finish(attempt)
+    batching.artifacts.delete(attempt.task_id)
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert (len(batching.asked), batching.batches.items(batch_id)[0]["attempts"]) == (2, 2)
+
+
+def test_one_feeds_and_another_takes_over_when_it_stops(batching: Batching) -> None:
+    other = batching.new_feeder()
+    batching.feeder.step()
+    batch_id = batching.submit()
+    for _ in range(4):
+        other.step()
+    assert batching.state(batch_id) == "queued"
+    batching.feeder.stop()
+    for _ in range(4):
+        other.step()
+    assert batching.state(batch_id) == "running"
+
+
+class Killed(BaseException):
+    """What kill -9 is to the code that it meets."""
+
+
+class Killer:
+    """Ends whoever calls one of some methods once too often: before the call, or right behind it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, calls: int, *, behind: bool) -> None:
+        self._left = calls
+        self._behind = behind
+        for owner, name in (
+            (redis.Redis, "execute_command"),
+            (redis.client.Pipeline, "execute"),
+            (TaskRecords, "_run"),
+            (Output, "_put"),
+            (Output, "_append"),
+        ):
+            patch.setattr(owner, name, self._deadly(getattr(owner, name)))
+
+    def _deadly(self, method: Any) -> Any:
+        def call(*words: Any, **options: Any) -> Any:
+            self._left -= 1
+            if self._left < 0 and not self._behind:
+                raise Killed
+            result = method(*words, **options)
+            if self._left < 0:
+                raise Killed
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_feeder_that_dies_anywhere_leaves_nothing_that_is_made_twice(
+    batching: Batching, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    batch_id = batching.submit(count=3)
+    deaths = 0
+    for calls in [*range(40), *range(40)]:
+        batching.engines(1)
+        with monkeypatch.context() as patch:
+            Killer(patch, calls, behind=behind)
+            try:
+                batching.feeder.step()
+            except Killed:
+                deaths += 1
+                batching.feeder = batching.new_feeder()
+        # Nobody waits for the dead one's lock in a test.
+        batching.client.delete(FEEDING)
+        batching.render()
+    assert deaths > 20
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == sum(line["attempts"] for line in batching.manifest(batch_id)) == 6
+    assert len(batching.files(batch_id)) == len(batching.manifest(batch_id)) == 6
+
+
+def test_a_defect_pauses_one_batch_and_no_other(batching: Batching) -> None:
+    broken, good = batching.submit(), batching.submit()
+    batching.client.hset(f"graycat:batch:{broken}", "document", '{"name": 1}')
+    assert batching.to_the_end(good) == "succeeded"
+    view = batching.batches.get(broken)
+    assert view["state"] == "failed"
+    assert view["reason"].startswith("the spec is refused here")
+    batching.client.hset(f"graycat:batch:{(odd := batching.submit())}", "document", "no JSON")
+    batching.steps(2)
+    assert batching.batches.get(odd)["reason"] == "a defect of graycat: JSONDecodeError"
+
+
+def test_what_an_ended_batch_tells_its_webhook(batching: Batching) -> None:
+    hook = {"url": "https://a.example/", "secret": None}
+    batch_id = batching.submit(TWO | {"webhook": hook})
+    batching.to_the_end(batch_id)
+    (member,) = batching.client.zrange("graycat:deliveries", 0, -1)
+    assert member.decode() == f"{batch_id} succeeded"
+    told = batching.client.hgetall(f"graycat:delivery:{batch_id}:succeeded")
+    assert (told[b"kind"], told[b"task_state"], json.loads(told[b"progress"])["done"]) == (b"batch", b"succeeded", 2)
+
+
+def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
+    broker: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batching = Batching(broker, Path("memory://batches"))
+    batching.settings = changed(batching.settings, batch_dir="memory://batches")
+    batching.feeder = batching.new_feeder()
+    writes: list[str] = []
+    write = Output._write
+
+    def counted(self: Output, file: str, data: bytes, **options: Any) -> None:
+        writes.append(file)
+        write(self, file, data, **options)
+
+    monkeypatch.setattr(Output, "_write", counted)
+    monkeypatch.setattr(runner, "ROUND_S", 0.2)
+    batch_id = batching.submit(TWENTY)
+    # As long as a round lasts, engines are fed all the same.
+    assert batching.to_the_end(batch_id) == "succeeded"
+    assert len(batching.asked) == 20
+    output = Outputs(batching.settings).of("", str(batching.batches.get(batch_id)["folder"]))
+    assert len(output.lines) == 20
+    assert all(output.is_good(line) for line in output.lines.values())
+    assert writes.count("manifest.jsonl") < 20
+
+
+def test_a_control_worker_on_another_machine_may_feed(batching: Batching) -> None:
+    password = "a-password-of-the-tests"
+    batching.client.execute_command(*setuser("desk", password, worker_rules("desk", ["control"])).split())
+    batching.client.acl_log_reset()
+    batch_id = batching.submit(TWENTY | {"webhook": {"url": "https://a.example/"}})
+    try:
+        path = str(batching.settings.broker_socket)
+        with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
+            batching.feeder = Feeder(client, batching.settings, celery_app(batching.broker.settings.home))
+            batching.steps(3)
+            batching.batches.pause(batch_id)
+            batching.steps(3)
+            batching.batches.resume(batch_id)
+            assert batching.to_the_end(batch_id) == "succeeded"
+            batching.feeder.stop()
+        assert [(row["reason"], row["object"]) for row in batching.client.acl_log()] == []
+    finally:
+        batching.client.acl_deluser("desk")
+
+
+def test_constants_fit_each_other() -> None:
+    assert runner.FEED_EVERY_S * 5 <= runner.AHEAD_S
+    assert runner.LOCK_S > runner.ROUND_S

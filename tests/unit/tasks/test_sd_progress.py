@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from graycat.engines.http import Stop
+from graycat.engines.webui import WebuiEngine
+from graycat.errors import BrokerUnavailable, EngineLost
+from graycat.queue.events import PROGRESS as PROGRESS_EVENT
+from graycat.queue.records import Attempt, Verdict
+from graycat.tasks.sd import Render
+from graycat.tasks.sd_progress import ProgressReporter
+from tests.support.helpers import Valkey
+from tests.support.servers import drop, reply
+from tests.support.webuis import PROGRESS, encoded, image_worker_on, picture, progress
+from tests.support.workers import Worker
+
+PREVIEW, NEXT_PREVIEW = picture("red"), picture("blue")
+TOLD = {"progress": 0.26, "eta_s": 1.2, "step": 5, "steps": 20, "job": 0, "jobs": 1, "preview": False}
+
+
+class Scene:
+    """A render under way, and what its reporter has told."""
+
+    def __init__(self, worker: Worker) -> None:
+        engine: Any = worker.runtime.engine
+        assert isinstance(engine, WebuiEngine)
+        self.worker = worker
+        self.attempt: Attempt = worker.claim(kind="sd.txt2img")
+        self.call = Render()
+        self.reporter = ProgressReporter(engine, worker.records, self.attempt, self.call)
+
+    def report(self, said: Any = None) -> None:
+        """Report once; ``said``: what the engine answers from now on."""
+        if said is not None:
+            self.worker.seen.answers[PROGRESS] = reply(200, said) if isinstance(said, (dict, bytes)) else said
+        self.reporter.report()
+
+    def events(self) -> list[Any]:
+        """Return what was told, oldest first."""
+        events = self.worker.records.events(self.attempt.task_id)
+        return [json.loads(event.data) for event in events if event.kind == PROGRESS_EVENT]
+
+
+@pytest.fixture
+def scene(broker: Valkey):
+    with image_worker_on(broker, {PROGRESS: reply(200, progress(0.26, sampling_step=5))}) as worker:
+        yield Scene(worker)
+
+
+def test_progress_is_told_in_the_record_and_as_an_event(scene: Scene) -> None:
+    scene.report()
+    assert scene.events() == [TOLD]
+    assert json.loads(scene.worker.records.get(scene.attempt.task_id)["progress"]) == TOLD
+
+
+def test_what_has_not_changed_is_told_once(scene: Scene) -> None:
+    for step in (5, 5, 5, 6):
+        scene.report(progress(0.26, sampling_step=step))
+    assert [told["step"] for told in scene.events()] == [5, 6]
+
+
+def test_a_preview_is_kept_beside_the_events_and_the_newest_counts(scene: Scene) -> None:
+    for image in (PREVIEW, NEXT_PREVIEW):
+        scene.report(progress(0.5, encoded(image)))
+        assert scene.worker.records.preview(scene.attempt.task_id) == image
+    assert [told["preview"] for told in scene.events()] == [True, True]
+    assert encoded(PREVIEW) not in json.dumps(scene.events())
+
+
+@pytest.mark.parametrize("preview", ["no base64!", 5, ["AAAA"], "data:image/png;base64,AAAA", ""])
+def test_a_broken_preview_is_left_out_and_the_progress_told(scene: Scene, preview: Any) -> None:
+    scene.report(progress(0.5, preview))
+    assert [(told["progress"], told["preview"]) for told in scene.events()] == [(0.5, False)]
+    assert scene.worker.records.preview(scene.attempt.task_id) is None
+
+
+@pytest.mark.parametrize(("said", "told"), [(1.7, 1.0), (-0.1, 0.0), ("0.5", 0.5), (0.12345, 0.123)])
+def test_a_share_is_between_nothing_and_all(scene: Scene, said: Any, told: float) -> None:
+    scene.report(progress() | {"progress": said, "eta_relative": -0.04})
+    assert [(event["progress"], event["eta_s"]) for event in scene.events()] == [(told, 0.0)]
+
+
+def test_a_job_that_only_begins_has_no_batches_yet(scene: Scene) -> None:
+    scene.report(progress(0.01, job_count=-1))
+    assert scene.events()[0]["jobs"] == 0
+
+
+def test_an_engine_s_last_render_is_not_taken_for_this_one(scene: Scene) -> None:
+    scene.report(progress(0.0, job_count=0, sampling_step=60, sampling_steps=60))
+    assert scene.events() == []
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"<html>", b"[]", {"progress": 0.5}, progress() | {"progress": None}, progress(sampling_step="a")]
+)
+def test_what_makes_no_sense_is_not_told(scene: Scene, said: Any) -> None:
+    with pytest.raises(EngineLost):
+        scene.report(said)
+    assert scene.events() == []
+
+
+def test_an_infinite_number_makes_no_sense_either(scene: Scene) -> None:
+    with pytest.raises(EngineLost):
+        scene.report(json.dumps(progress()).replace('"sampling_step": 0', '"sampling_step": Infinity').encode())
+
+
+def test_an_engine_that_does_not_tell_is_not_asked_again(scene: Scene) -> None:
+    scene.report(reply(404, {}))
+    scene.report()
+    assert len(scene.worker.seen.requests) == 1
+    assert scene.events() == []
+
+
+def test_an_engine_that_goes_away_is_lost(scene: Scene) -> None:
+    with pytest.raises(EngineLost):
+        scene.report(drop)
+
+
+@pytest.mark.parametrize(("how", "reason"), [(Verdict.CANCEL, Stop.CANCELLED), (Verdict.INTERRUPT, Stop.INTERRUPTED)])
+def test_who_reports_learns_what_its_caller_wishes(scene: Scene, how: Verdict, reason: Stop) -> None:
+    scene.worker.records.cancel(scene.attempt.task_id, how)
+    scene.report()
+    assert scene.call.stopped is reason
+
+
+def test_an_attempt_that_was_taken_over_is_stopped_and_tells_nothing(scene: Scene) -> None:
+    scene.worker.client.hset(f"graycat:task:{scene.attempt.task_id}", "attempt", 2)
+    scene.report()
+    assert scene.call.stopped is Stop.STALE
+    assert scene.events() == []
+
+
+@pytest.mark.parametrize("missed", ["progress", "keep_preview"])
+def test_what_the_broker_has_missed_is_told_by_the_next_report(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, missed: str
+) -> None:
+    def away(*_: Any) -> None:
+        raise BrokerUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.worker.records, missed, away)
+        scene.report(progress(0.5, encoded(PREVIEW)))
+    assert scene.events() == []
+    scene.report()
+    assert [told["progress"] for told in scene.events()] == [0.5]
+    assert scene.worker.records.preview(scene.attempt.task_id) == PREVIEW

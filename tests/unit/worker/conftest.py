@@ -1,0 +1,39 @@
+"""Fixtures of the worker's tests: a relay, and streams for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from graycat.engines.http import Stop
+from graycat.settings import Settings
+from graycat.worker.stream_relay import StreamPump
+from tests.support.helpers import Valkey, started
+from tests.support.streaming import Streaming, WatchedRecords
+
+
+@pytest.fixture
+def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
+    return WatchedRecords(broker, settings)
+
+
+@pytest.fixture
+def pump(watched: WatchedRecords) -> StreamPump:
+    return StreamPump(watched.publisher)
+
+
+@pytest.fixture
+def begin(pump: StreamPump, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
+    """Return how to have a new task's stream carried; what a test leaves open is ended."""
+    made: list[Streaming] = []
+
+    def start(**options) -> Streaming:
+        made.append(Streaming(pump, started(watched), **options))
+        return made[-1]
+
+    yield start
+    watched.open.set()
+    for streaming in made:
+        streaming.wire.call.stop(Stop.SHUTDOWN)
+        streaming.wire.close()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import celeryconfig
+from graycat.broker import client
+from graycat.errors import SettingsError
+from graycat.queue import ids
+from graycat.worker.broker_acl import COMMANDS, setuser, worker_rules
+from tests.support.helpers import ROOT, Valkey
+
+#: What only web processes run, with all the rights there are.
+OF_THE_WEB = {"admit", "create", "cancel", "listen", "place", "depths"}
+PASSWORD = "a-password-of-the-tests"
+
+
+@pytest.fixture
+def add(broker: Valkey) -> Iterator[object]:
+    """Return how to make the user "box" by some rules; it goes with the test."""
+    yield lambda rules, **how: broker.client.execute_command(*setuser("box", PASSWORD, rules, **how).split())
+    broker.client.acl_deluser("box")
+
+
+def scripts() -> list[Path]:
+    return [path for path in (ROOT / "graycat" / "scripts").glob("*.lua") if path.stem not in OF_THE_WEB]
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
+def test_a_worker_may_send_what_its_scripts_send(path: Path) -> None:
+    sent = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
+    assert sent <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("kind", celeryconfig.WORKERS)
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_broker_takes_the_rules_of_every_kind(broker: Valkey, add, kind: str, hashed: bool) -> None:
+    add(worker_rules("box", [kind]), hashed=hashed)
+    user = broker.client.acl_getuser("box")
+    assert user["passwords"] == [sha256(PASSWORD.encode()).hexdigest()]
+    assert "on" in user["flags"]
+    assert not {"allkeys", "allchannels", "allcommands", "nopass"} & set(user["flags"])
+
+
+def allowed(broker: Valkey, *command: str) -> bool:
+    return bool(broker.client.execute_command("ACL", "DRYRUN", "box", *command) == b"OK")
+
+
+#: For each kind, queues that are its own, and queues that are not.
+QUEUES = {
+    "llm": (["llm", "llm.batch", "llm:a-model", "llm:@llm@box"], ["llm.quick", "llm.quick:m", "sd", "control", "llmx"]),
+    "quick": (["llm.quick", "llm.quick:a-model"], ["llm", "llm.batch", "llm:m", "sd"]),
+    "sd": (["sd", "sd.batch", "sd:@sd@box"], ["llm", "sdx", "sd.other", "control"]),
+    "control": (["control"], ["llm", "sd", "llm.quick", "sd:m"]),
+}
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_a_worker_takes_from_its_own_queues_alone(broker: Valkey, add, kind: str) -> None:
+    add(worker_rules("box", [kind]))
+    own, others = QUEUES[kind]
+    assert [queue for queue in (*own, *others) if allowed(broker, "BRPOP", queue, "1")] == own
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_no_worker_sees_what_opens_doors(broker: Valkey, add, kind: str) -> None:
+    add(worker_rules("box", [kind]))
+    for key in (client.API_TOKENS, client.API_TOKENS_USED, "anything"):
+        assert not allowed(broker, "HGETALL", key)
+        assert not allowed(broker, "HSET", key, "a", "b")
+
+
+def test_a_worker_hears_commands_and_gives_none(broker: Valkey, add) -> None:
+    add(worker_rules("box", ["llm"], db=3))
+    assert allowed(broker, "PSUBSCRIBE", "/3.celery.pidbox")
+    assert allowed(broker, "PUBLISH", f"{client.PREFIX}web:x", "event")
+    assert allowed(broker, "PUBLISH", "/3.celeryev/worker.heartbeat", "event")
+    assert not allowed(broker, "PUBLISH", "/3.celery.pidbox", "shutdown")
+    assert not allowed(broker, "PSUBSCRIBE", "/0.celery.pidbox")
+    assert not allowed(broker, "SUBSCRIBE", f"{client.PREFIX}web:x")
+
+
+def test_a_worker_reports_under_its_own_name(broker: Valkey, add) -> None:
+    add(worker_rules("box", ["llm", "quick"]))
+    names = ["llm@box", "quick@box", "llm@box-gpu0", "llm@box2", "sd@box", "llm@boxer-gpu0"]
+    assert [name for name in names if allowed(broker, "SET", client.worker_key(name), "x")] == names[:3]
+
+
+def test_one_who_sweeps_puts_back_and_takes_nothing(broker: Valkey, add) -> None:
+    add(worker_rules("box", ["control"]))
+    for command in (("LPUSH", "llm", "x"), ("LRANGE", "sd:m", "0", "-1"), ("HVALS", "unacked:sd")):
+        assert allowed(broker, *command)
+    for command in (("RPOP", "llm"), ("DEL", "sd:m"), ("HDEL", "unacked:sd", "x"), ("LREM", "llm", "0", "x")):
+        assert not allowed(broker, *command)
+
+
+@pytest.mark.parametrize("name", ["", "default", "a b", "a*", "~*", "-x", "x" * 65, "nopass\n"])
+def test_a_name_that_would_mean_more_is_none(name: str) -> None:
+    with pytest.raises(SettingsError, match="no name for a box"):
+        worker_rules(name, ["llm"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "images"),
+    [("llm", True, False), ("quick", True, False), ("sd", False, True), ("control", True, True)],
+)
+def test_a_worker_sees_the_tasks_of_its_own_family_alone(
+    broker: Valkey, add, kind: str, text: bool, images: bool
+) -> None:
+    add(worker_rules("box", [kind]))
+    for family, may in (("llm", text), ("sd", images)):
+        for _ in range(20):
+            task_id = ids.of_kind(family)
+            assert allowed(broker, "HGETALL", client.record_key(task_id)) is may
+            assert allowed(broker, "XADD", client.events_key(task_id), "*", "a", "b") is may
+            assert allowed(broker, "HSET", client.delivery_key(task_id, "started"), "a", "b") is may

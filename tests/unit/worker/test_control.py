@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import signals
+from celery.worker import state
+
+from graycat.celeryapp import create_celery
+from graycat.errors import SettingsError
+from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.queue.records import TaskRecords
+from graycat.settings import Settings
+from graycat.webhooks.webhook import Webhook
+from graycat.worker import control
+from graycat.worker.control import ControlStep, PulseStep, pulse
+from tests.support.helpers import Valkey, accepted, changed, eventually, started
+
+
+def celery_worker(settings: Settings, queues: str = "control") -> Any:
+    """Return as much of a Celery worker as the steps touch."""
+    app = create_celery(settings)
+    app.amqp.queues.select(queues.split(","))
+    return SimpleNamespace(app=app, hostname="control@here", concurrency=16, steps=[], timer=Timer())
+
+
+class Timer:
+    """As much of a consumer's timer as a step touches."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def call_repeatedly(self, every_s: float, beat: Callable[[], None]) -> Timer:
+        assert 0 < every_s < control.LOOP_STUCK_AFTER_S
+        self.beat = beat
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def running(broker: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Callable[..., Any]]:
+    """Return how to start a control worker's step; it is shut down behind the test."""
+    before = signals.worker_shutdown.receivers
+    signals.worker_shutdown.receivers = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRAYCAT_HOME", str(broker.settings.home))
+    monkeypatch.setattr(control, "DISPATCH_EVERY_S", 0.01)
+    monkeypatch.setattr(control, "REPORT_EVERY_S", 0.02)
+
+    def start(queues: str = "control", **env: str) -> Any:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        worker = celery_worker(broker.settings, queues)
+        ControlStep(worker).start(worker)
+        return worker
+
+    yield start
+    signals.worker_shutdown.send(sender=None)
+    signals.worker_shutdown.receivers = before
+    pulse.stop()
+
+
+@pytest.mark.parametrize(
+    ("queues", "steps"),
+    [
+        ("control", (True, True)),
+        ("llm,llm.batch", (False, False)),
+        ("sd", (False, False)),
+        ("llm,control", (True, False)),
+    ],
+)
+def test_only_a_worker_of_the_control_queue_has_the_steps(queues: str, steps: tuple[bool, bool]) -> None:
+    worker = celery_worker(Settings(), queues)
+    assert (ControlStep(worker).include_if(worker), PulseStep(worker).include_if(worker)) == steps
+
+
+def report_of(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+    def look() -> WorkerStatus | None:
+        return next((status for status in Fleet(broker.client).workers() if wanted(status)), None)
+
+    found = eventually(look)
+    assert found is not None
+    return found
+
+
+def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valkey, running) -> None:
+    running()
+    status = report_of(broker, lambda status: True)
+    assert status == WorkerStatus("control@here", ("control",), "", "ready", False, 16, 0, "")
+    pulse.beat()
+    report_of(broker, lambda status: status.consuming)
+    assert serving(Fleet(broker.client).workers(), "control")
+    pulse.seen_at -= control.LOOP_STUCK_AFTER_S
+    report_of(broker, lambda status: not status.consuming)
+    signals.worker_shutdown.send(sender=None)
+    assert Fleet(broker.client).workers() == []
+
+
+def test_the_pulse_is_felt_until_the_consumer_stops() -> None:
+    worker = celery_worker(Settings())
+    step = PulseStep(worker)
+    step.start(worker)
+    assert not pulse.felt
+    worker.timer.beat()
+    assert pulse.felt
+    step.stop(worker)
+    assert (pulse.felt, worker.timer.cancelled) == (False, True)
+
+
+def test_what_is_due_is_enqueued(broker: Valkey, records: TaskRecords, running) -> None:
+    attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).encoded())
+    running()
+    records.succeed(attempt, 200, b"")
+    eventually(lambda: broker.client.llen("control") == 1)
+
+
+def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running, monkeypatch) -> None:
+    request: Any = SimpleNamespace(acknowledged=False, message=SimpleNamespace(delivery_tag="held"))
+    monkeypatch.setattr(state, "reserved_requests", [request])
+    broker.client.zadd("unacked_index", {"held": 1})
+    running(GRAYCAT_LEASE_S="0.1")
+    eventually(lambda: time.time() - broker.client.zscore("unacked_index", "held") < 5)
+
+
+def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Valkey, running) -> None:
+    records = TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.05))
+    task_id = accepted(records, webhook=Webhook("https://a.example/", ("expired",)).encoded())
+    running(GRAYCAT_LEASE_S="0.05")
+    eventually(lambda: records.get(task_id)["state"] == "expired")
+    message = eventually(lambda: broker.client.lindex("control", 0))
+    assert json.loads(message)["headers"]["id"] == f"{task_id} expired"
+
+
+def test_a_worker_with_an_engine_too_leaves_the_housekeeping_to_its_housekeeper(broker: Valkey, running) -> None:
+    records = TaskRecords(broker.client, broker.settings)
+    attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).encoded())
+    running("llm,control")
+    records.succeed(attempt, 200, b"")
+    eventually(lambda: broker.client.llen("control") == 1)
+    assert Fleet(broker.client).workers() == []
+
+
+def test_a_list_of_receivers_that_makes_no_sense_stops_the_start(running) -> None:
+    with pytest.raises(SettingsError, match="GRAYCAT_WEBHOOK_ALLOW"):
+        running(GRAYCAT_WEBHOOK_ALLOW="http://a.lan/")
+
+
+@pytest.mark.parametrize("key", ["", "k" * 16])
+def test_with_a_broker_elsewhere_the_key_must_be_everybody_s(broker: Valkey, running, caplog, key: str) -> None:
+    caplog.set_level(logging.WARNING)
+    running(REDIS_URL=broker.settings.broker_url, GRAYCAT_WEBHOOK_KEY=key)
+    warned = [record for record in caplog.records if "GRAYCAT_WEBHOOK_KEY" in record.getMessage()]
+    assert bool(warned) is not bool(key)

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from celery.worker import state
+
+from graycat.broker import client
+from graycat.engines import gpus
+from graycat.engines.gpus import GpuState
+from graycat.engines.http import Call
+from graycat.fleet import Fleet, WorkerStatus
+from graycat.queue.records import Attempt
+from graycat.worker import maintenance
+from graycat.worker.maintenance import Housekeeper
+from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
+from tests.support.workers import Worker, worker_on
+
+
+@pytest.fixture(autouse=True)
+def briskly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every duty done many times a second."""
+    monkeypatch.setattr(maintenance, "TICK_S", 0.01)
+    monkeypatch.setattr(maintenance, "REPORT_EVERY_S", 0.02)
+
+
+@contextmanager
+def keeping_house(broker: Valkey, **changes: Any) -> Iterator[Worker]:
+    """Run a worker's housekeeping for the block."""
+    gpu = changes.pop("gpu", None)
+    with worker_on(broker, {}, **changes) as worker:
+        worker.runtime.gpu = gpu
+        housekeeper = Housekeeper(worker.runtime, worker.app)
+        housekeeper.start()
+        yield worker
+        housekeeper.stop()
+
+
+def reported(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+    """Return the worker's report, when it is as wanted."""
+
+    def look() -> WorkerStatus | None:
+        return next((status for status in Fleet(broker.client).workers() if wanted(status)), None)
+
+    found = eventually(look)
+    assert found is not None
+    return found
+
+
+def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
+    with keeping_house(broker, queues=("llm", "llm.batch")) as worker:
+        worker.runtime.gate_open, worker.runtime.loop_seen_at = True, time.monotonic()
+        with worker.runtime.running.track(worker.claim()):
+            status = reported(broker, lambda status: status.busy == 1 and status.consuming)
+        props = '{"total_slots": 2}'
+        models: dict[str, Any] = {"models": (), "model_list": '{"object": "list", "data": []}'}
+        assert status == WorkerStatus(
+            "llm@here", ("llm", "llm.batch"), "scripted", "ready", True, 2, 1, props, **models
+        )
+        reported(broker, lambda status: status.busy == 0)
+
+
+def test_a_worker_whose_engine_is_away_says_so(broker: Valkey) -> None:
+    with keeping_house(broker) as worker:
+        worker.supervisor.suspect()
+        reported(broker, lambda status: status.engine_state == "loading")
+
+
+def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None:
+    with keeping_house(broker) as worker:
+        worker.runtime.gate_open, worker.runtime.loop_seen_at = True, time.monotonic()
+        reported(broker, lambda status: status.consuming)
+        worker.runtime.loop_seen_at -= maintenance.LOOP_STUCK_AFTER_S
+        reported(broker, lambda status: not status.consuming)
+
+
+def test_a_task_past_its_deadline_is_stopped(broker: Valkey) -> None:
+    with keeping_house(broker, exec_timeout_s=0.05) as worker, worker.runtime.running.track(worker.claim()) as call:
+        assert stopped(call) == "timed out"
+
+
+def stopped(call: Call) -> str | None:
+    """Return why a call was stopped, when it is."""
+    return eventually(lambda: call.stopped)
+
+
+def test_a_task_within_its_deadline_is_left_alone(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.1) as worker, worker.runtime.running.track(worker.claim()) as call:
+        renewed(worker, worker.runtime.running.all()[0].attempt)
+        assert call.stopped is None
+
+
+def renewed(worker: Worker, attempt: Attempt) -> None:
+    """Wait until a lease has been renewed twice."""
+    for _ in range(2):
+        before = worker.records.get(attempt.task_id)["lease_ms"]
+        eventually(lambda before=before: worker.records.get(attempt.task_id)["lease_ms"] > before)  # type: ignore[misc]
+
+
+def test_a_living_worker_keeps_its_task(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.3) as worker:
+        attempt = worker.claim()
+        with worker.runtime.running.track(attempt):
+            renewed(worker, attempt)
+            assert worker.records.claim(attempt.task_id, "llm@there") == "leased"
+
+
+def test_a_cancelled_task_is_stopped_where_the_message_about_it_was_lost(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.1) as worker:
+        attempt = worker.claim()
+        with worker.runtime.running.track(attempt) as call:
+            worker.records.cancel(attempt.task_id)
+            assert stopped(call) == "cancelled"
+
+
+def test_a_task_that_another_worker_has_taken_over_is_stopped(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.1) as worker:
+        attempt = worker.claim()
+        worker.records.release(attempt)
+        claimed(worker.records, attempt.task_id, "llm@there")
+        with worker.runtime.running.track(attempt) as call:
+            assert stopped(call) == "stale"
+        assert worker.records.get(attempt.task_id)["worker"] == "llm@there"
+
+
+class FakeRequest:
+    """As much of Celery's request as matters here."""
+
+    def __init__(self, tag: str, *, acknowledged: bool = False) -> None:
+        self.acknowledged = acknowledged
+        self.message = self
+        self.delivery_tag = tag
+
+
+@contextmanager
+def reserved(*requests: FakeRequest) -> Iterator[None]:
+    """Have Celery hold some requests for the block."""
+    # As Celery types it, a set of its own requests.
+    held: Any = state.reserved_requests
+    held.update(requests)
+    yield
+    held.difference_update(requests)
+
+
+def test_messages_of_a_living_worker_are_not_delivered_again(broker: Valkey) -> None:
+    broker.client.zadd("unacked_index", {"held": 1, "of another worker": 1})
+    requests = FakeRequest("held"), FakeRequest("done", acknowledged=True), FakeRequest("acknowledged just now")
+    with keeping_house(broker, lease_s=0.1), reserved(*requests):
+        eventually(lambda: time.time() - broker.client.zscore("unacked_index", "held") < 5)
+        # The two that are not in the index any more are not brought back.
+        assert broker.client.zrange("unacked_index", 0, -1) == [b"of another worker", b"held"]
+        assert broker.client.zscore("unacked_index", "of another worker") == 1
+
+
+def test_lost_tasks_are_enqueued_again(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.05) as worker:
+        worker.accept()
+        worker.client.delete("llm")
+        eventually(lambda: worker.client.llen("llm") == 1)
+
+
+def test_a_message_that_nobody_can_read_does_not_end_the_housekeeping(broker: Valkey) -> None:
+    with keeping_house(broker, lease_s=0.05) as worker:
+        attempt = worker.claim()
+        worker.client.lpush("llm", b"no message at all")
+        # Every worker's leases would else run out, and every task be run again.
+        with worker.runtime.running.track(attempt):
+            for _ in range(5):
+                renewed(worker, attempt)
+
+
+def test_a_worker_that_stops_leaves_the_fleet(broker: Valkey) -> None:
+    with keeping_house(broker):
+        reported(broker, lambda status: True)
+    assert Fleet(broker.client).workers() == []
+
+
+def test_a_worker_stops_without_a_broker_too(mortal_broker: Valkey) -> None:
+    with keeping_house(mortal_broker):
+        reported(mortal_broker, lambda status: True)
+        mortal_broker.kill()
+        watch = Stopwatch()
+    assert watch.seconds < 5
+    mortal_broker.start()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_housekeeping_goes_on_after_the_broker_was_away(mortal_broker: Valkey, busy: bool) -> None:
+    with keeping_house(mortal_broker, lease_s=0.1), reserved(*[FakeRequest("held")] * busy):
+        reported(mortal_broker, lambda status: True)
+        mortal_broker.kill()
+        # Long enough for every duty to fail.
+        begun = time.monotonic()
+        eventually(lambda: time.monotonic() > begun + 0.3)
+        mortal_broker.start()
+        mortal_broker.client.delete(client.worker_key("llm@here"))
+        reported(mortal_broker, lambda status: True)
+
+
+def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def state(gpu: int) -> GpuState:
+        asked.append(gpu)
+        return GpuState(utilization=42, memory_used=3000, memory_total=8000, temperature=61)
+
+    monkeypatch.setattr(gpus, "state", state)
+    with keeping_house(broker, gpu=3):
+        status = reported(broker, lambda status: status.gpu_state is not None)
+        assert (status.gpu, status.gpu_state) == (3, asdict(state(3)))
+        # Many reports, one question.
+        for _ in range(5):
+            broker.client.delete(client.worker_key("llm@here"))
+            reported(broker, lambda status: True)
+    assert asked == [3, 3]
+
+
+def test_a_driver_that_hangs_keeps_nothing_from_being_done(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(maintenance, "GPU_PATIENCE_S", 0.05)
+    monkeypatch.setattr(gpus, "state", lambda _: None if hangs.wait(PATIENCE_S) else None)
+    with keeping_house(broker, lease_s=0.1, gpu=0) as worker:
+        attempt = worker.claim()
+        with worker.runtime.running.track(attempt):
+            renewed(worker, attempt)
+        watch = Stopwatch()
+    assert watch.seconds < 2
+    hangs.set()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from graycat.engines.http import Call, Stop
+from graycat.queue.records import Attempt
+from graycat.tasks.sd import Render
+from graycat.worker import runtime as rt
+from graycat.worker.runtime import RunningTasks
+from tests.support.helpers import Valkey
+from tests.support.workers import worker_on
+
+
+def attempt_at(task_id: str, number: int = 1, exec_timeout_s: float = 600.0) -> Attempt:
+    kind, mode, body = "llm.completion", "stream", b"{}"
+    return Attempt(
+        task_id, number, kind, mode, body, exec_timeout_s, "", resumed=False, started_id="1-0", owner="tests"
+    )
+
+
+def test_an_attempt_is_known_while_it_runs() -> None:
+    running = RunningTasks()
+    with running.track(attempt_at("a")) as call, running.track(attempt_at("b")):
+        assert {entry.attempt.task_id for entry in running.all()} == {"a", "b"}
+        assert running.all()[0].call is call
+    assert running.all() == []
+
+
+def test_an_attempt_that_fails_is_forgotten_too() -> None:
+    running = RunningTasks()
+    with pytest.raises(ZeroDivisionError), running.track(attempt_at("a")):
+        raise ZeroDivisionError
+    assert running.all() == []
+
+
+def test_an_attempt_s_deadline_is_its_own() -> None:
+    running = RunningTasks()
+    before = time.monotonic()
+    with running.track(attempt_at("a", exec_timeout_s=5.0)):
+        (entry,) = running.all()
+    assert before + 5 <= entry.deadline <= time.monotonic() + 5
+
+
+def test_only_the_task_that_is_meant_is_stopped() -> None:
+    running = RunningTasks()
+    with running.track(attempt_at("a")) as mine, running.track(attempt_at("b")) as other:
+        assert running.stop("a", Stop.CANCELLED)
+        assert (mine.stopped, other.stopped) == (Stop.CANCELLED, None)
+
+
+def test_what_does_not_run_here_cannot_be_stopped() -> None:
+    assert not RunningTasks().stop("a", Stop.CANCELLED)
+    assert not RunningTasks().skip("a")
+
+
+def test_only_a_call_that_knows_batches_skips_one() -> None:
+    running = RunningTasks()
+    with running.track(attempt_at("a")), running.track(attempt_at("b"), Render()) as render:
+        assert (running.skip("a"), running.skip("b")) == (False, True)
+        assert isinstance(render, Render)
+        assert render.skip_asked
+
+
+def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:
+    running = RunningTasks()
+    older = running.track(attempt_at("a"))
+    first: Call = older.__enter__()
+    with running.track(attempt_at("a", 2)) as second:
+        older.__exit__(None, None, None)
+        assert [entry.call for entry in running.all()] == [second]
+        running.stop("a", Stop.CANCELLED)
+    assert (first.stopped, second.stopped) == (None, Stop.CANCELLED)
+
+
+def test_a_worker_has_as_many_slots_as_its_engine(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        assert (worker.runtime.slots, worker.runtime.ready) == (2, True)
+        assert rt.current() is worker.runtime
+
+
+def test_before_its_engine_is_ready_a_worker_has_one_slot(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        worker.supervisor.info = None
+        worker.supervisor.suspect()
+        assert (worker.runtime.slots, worker.runtime.ready) == (1, False)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from graycat.broker import client as store
+from graycat.celeryapp import create_celery
+from graycat.errors import BrokerUnavailable
+from graycat.queue.kinds import MessageFactory
+from graycat.queue.records import TaskRecords
+from graycat.settings import Settings
+from graycat.worker.sweeper import LOCKS, Sweeper
+from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task
+from tests.support.workers import celery_app
+
+#: So short that everything is old enough to be looked at after a moment.
+LEASE_S = 0.02
+
+
+@pytest.fixture
+def app(broker: Valkey) -> Celery:
+    return celery_app(broker.settings.home)
+
+
+@pytest.fixture
+def sweeper(broker: Valkey, app: Celery) -> Sweeper:
+    return Sweeper(broker.client, changed(broker.settings, lease_s=LEASE_S), app)
+
+
+@pytest.fixture
+def hasty(broker: Valkey) -> TaskRecords:
+    """Return records whose leases last only a moment."""
+    return TaskRecords(broker.client, changed(broker.settings, lease_s=LEASE_S))
+
+
+def enqueued(records: TaskRecords, app: Celery, **changes: Any) -> str:
+    """Create a task with its real message; return its id."""
+    task = new_task(**changes)
+    records.create(task, MessageFactory(app).make(task.kind, task.id))
+    return task.id
+
+
+def ids_in(client: store.Broker, queue: str) -> list[str]:
+    return [json.loads(message)["headers"]["id"] for message in client.lrange(queue, 0, -1)]
+
+
+def sweep(sweeper: Sweeper, client: store.Broker) -> int:
+    """Sweep when everything is old enough and nobody else does; return how many were enqueued."""
+    now = time.time()
+    eventually(lambda: time.time() > now + 2 * LEASE_S)
+    client.delete(*LOCKS.values())
+    return sweeper.sweep()
+
+
+def test_a_queued_task_whose_message_is_lost_is_enqueued_again(sweeper, records, client, app) -> None:
+    task_id = enqueued(records, app, kind="llm.tokenize", queue="llm.quick")
+    client.delete("llm.quick")
+    assert sweep(sweeper, client) == 1
+    assert ids_in(client, "llm.quick") == [task_id]
+    assert json.loads(client.lindex("llm.quick", 0))["headers"]["task"] == "llm.tokenize"
+    assert claimed(records, task_id).number == 1
+
+
+def test_what_was_enqueued_again_is_not_enqueued_once_more(sweeper, records, client, app) -> None:
+    enqueued(records, app)
+    client.delete("llm")
+    assert [sweep(sweeper, client) for _ in range(3)] == [1, 0, 0]
+    assert client.llen("llm") == 1
+
+
+def test_a_task_that_waits_in_its_queue_is_left_alone(sweeper, records, client, app) -> None:
+    enqueued(records, app)
+    assert sweep(sweeper, client) == 0
+    assert client.llen("llm") == 1
+
+
+@contextmanager
+def taken(app: Celery, queue: str) -> Iterator[None]:
+    """Hold the oldest message of a queue unacknowledged, as a worker does."""
+    with app.connection_for_read() as connection:
+        channel: Any = connection.channel()
+        assert channel.basic_get(queue)
+        yield
+
+
+def test_a_task_whose_message_a_worker_holds_is_left_alone(sweeper, records, client, app) -> None:
+    enqueued(records, app)
+    with taken(app, "llm"):
+        assert (client.llen("llm"), client.hlen("unacked")) == (0, 1)
+        assert sweep(sweeper, client) == 0
+        assert client.llen("llm") == 0
+
+
+def test_a_running_task_with_a_fresh_lease_is_left_alone(sweeper, records, client, app) -> None:
+    claimed(records, enqueued(records, app))
+    client.delete("llm")
+    assert sweep(sweeper, client) == 0
+    assert client.llen("llm") == 0
+
+
+def test_a_running_task_whose_lease_is_stale_is_enqueued_again(sweeper, hasty, records, client, app) -> None:
+    task_id = enqueued(hasty, app)
+    claimed(hasty, task_id)
+    client.delete("llm")
+    assert sweep(sweeper, client) == 1
+    assert ids_in(client, "llm") == [task_id]
+    assert claimed(records, task_id).number == 2
+
+
+def test_a_released_task_whose_message_is_lost_is_enqueued_again(sweeper, records, client, app) -> None:
+    task_id = enqueued(records, app)
+    records.release(claimed(records, task_id))
+    client.delete("llm")
+    assert sweep(sweeper, client) == 1
+    assert ids_in(client, "llm") == [task_id]
+
+
+def test_a_task_that_was_made_a_moment_ago_is_left_alone(broker: Valkey, records, client, app) -> None:
+    enqueued(records, app)
+    client.delete("llm")
+    assert Sweeper(client, broker.settings, app).sweep() == 0
+    assert client.llen("llm") == 0
+
+
+def test_a_task_past_its_queue_deadline_expires(broker: Valkey, sweeper, client, app) -> None:
+    records = TaskRecords(client, changed(broker.settings, queue_ttl_s=0.01))
+    waiting, lost = enqueued(records, app), enqueued(records, app, queue="llm.batch")
+    client.delete("llm.batch")
+    assert sweep(sweeper, client) == 0
+    for task_id in (waiting, lost):
+        assert (records.get(task_id)["state"], kinds(records, task_id)) == ("expired", ["error"])
+    assert client.llen("llm.batch") == 0
+
+
+@pytest.mark.parametrize("end", ["succeed", "cancel"])
+def test_a_task_that_has_ended_is_left_alone(sweeper, records, client, end: str) -> None:
+    task_id = accepted(records)
+    if end == "succeed":
+        records.succeed(claimed(records, task_id), 200, b"")
+    else:
+        records.cancel(task_id)
+    client.delete("llm")
+    assert sweep(sweeper, client) == 0
+    assert client.llen("llm") == 0
+
+
+def test_an_id_whose_record_is_gone_is_forgotten(sweeper, client) -> None:
+    client.zadd(store.LIVE_TASKS, {"nobody": 1})
+    assert sweep(sweeper, client) == 0
+    assert client.zcard(store.LIVE_TASKS) == 0
+
+
+def test_only_one_worker_sweeps_at_a_time(broker: Valkey, sweeper, records, client, app) -> None:
+    enqueued(records, app)
+    client.delete("llm")
+    other = Sweeper(client, changed(broker.settings, lease_s=5), app)
+    assert other.sweep() == 0
+    assert 0 < client.pttl(LOCKS["llm"]) <= 5000
+    now = time.time()
+    eventually(lambda: time.time() > now + 2 * LEASE_S)
+    assert sweeper.sweep() == 0
+    client.delete(*LOCKS.values())
+    assert sweeper.sweep() == 1
+
+
+def test_a_sweeper_that_dies_keeps_the_others_away_for_a_moment_only(sweeper, records, client, app) -> None:
+    enqueued(records, app)
+    assert sweeper.sweep() == 0
+    client.delete("llm")
+    eventually(lambda: sweeper.sweep() == 1)
+
+
+def test_a_worker_with_a_wrong_clock_harms_nobody(broker: Valkey, records, client, app, monkeypatch) -> None:
+    leased = enqueued(records, app)
+    claimed(records, leased)
+    client.delete("llm")
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 3600)
+    assert Sweeper(client, broker.settings, app).sweep() == 0
+    assert client.llen("llm") == 0
+
+
+def test_a_worker_whose_clock_is_slow_still_finds_what_is_lost(sweeper, records, client, app, monkeypatch) -> None:
+    enqueued(records, app)
+    client.delete("llm")
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() - 3600)
+    eventually(lambda: sweeper.sweep() == 1, 1.0)
+
+
+def test_without_a_broker_nothing_is_swept(no_broker: Settings) -> None:
+    sweeper = Sweeper(store.connect(no_broker), no_broker, celery_app(no_broker.home))
+    with pytest.raises(BrokerUnavailable):
+        sweeper.sweep()
+
+
+def sweeper_of(kind: str, broker: Valkey) -> Sweeper:
+    return Sweeper(broker.client, changed(broker.settings, lease_s=LEASE_S), create_celery(broker.settings, kind=kind))
+
+
+def test_a_worker_sweeps_for_its_kind_and_the_control_worker_for_all(broker: Valkey, records, client, app) -> None:
+    enqueued(records, app)
+    enqueued(records, app, kind="sd.txt2img", queue="sd:a-model")
+    client.delete("llm", "sd:a-model")
+    assert [sweep(sweeper_of(kind, broker), client) for kind in ("quick", "sd", "sd", "control")] == [0, 1, 0, 1]
+    assert (client.llen("llm"), client.llen("sd:a-model")) == (1, 1)
+
+
+def test_while_one_kind_is_swept_the_others_are_too(broker: Valkey, records, client, app) -> None:
+    enqueued(records, app)
+    client.delete("llm")
+    now = time.time()
+    eventually(lambda: time.time() > now + 2 * LEASE_S)
+    client.set(LOCKS["sd"], "1")
+    assert sweeper_of("control", broker).sweep() == 1
+
+
+@pytest.mark.parametrize("kind", ["llm", "control", ""])
+def test_what_a_worker_of_the_kind_holds_is_left_alone(broker: Valkey, records, client, app, kind: str) -> None:
+    enqueued(records, app)
+    with taken(create_celery(broker.settings, kind="llm"), "llm"):
+        assert client.hlen("unacked:llm") == 1
+        assert sweep(sweeper_of(kind, broker), client) == 0
