@@ -13,17 +13,17 @@ GraycatError
 │   ├── TaskGone        410  the caller's task is over and forgotten (graycat.queue.errors)
 │   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.queue.errors)
 │   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.queue.errors)
-│   ├── InvalidBatch    400  a batch's spec, with every problem of it (graycat.batcherrors)
-│   ├── BatchNotFound, ItemNotFound 404 (graycat.batcherrors)
-│   ├── BatchConflict   409  the key belongs to a batch with another spec (graycat.batcherrors)
-│   ├── WrongBatchState 409  the batch is not in a state for that (graycat.batcherrors)
-│   ├── TooManyBatches  429  the API token has too many that are not over (graycat.batcherrors)
-│   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.tokenerrors)
-│   ├── TokenNameTaken  409  another API token has the name (graycat.tokenerrors)
-│   ├── InvalidSchedule 400  a schedule's times cannot be used (graycat.scheduleerrors)
-│   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.scheduleerrors)
-│   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.scheduleerrors)
-│   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.scheduleerrors)
+│   ├── InvalidBatch    400  a batch's spec, with every problem of it (graycat.batches.errors)
+│   ├── BatchNotFound, ItemNotFound 404 (graycat.batches.errors)
+│   ├── BatchConflict   409  the key belongs to a batch with another spec (graycat.batches.errors)
+│   ├── WrongBatchState 409  the batch is not in a state for that (graycat.batches.errors)
+│   ├── TooManyBatches  429  the API token has too many that are not over (graycat.batches.errors)
+│   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.auth.errors)
+│   ├── TokenNameTaken  409  another API token has the name (graycat.auth.errors)
+│   ├── InvalidSchedule 400  a schedule's times cannot be used (graycat.schedules.errors)
+│   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.schedules.errors)
+│   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.schedules.errors)
+│   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.schedules.errors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── InvalidImage    400  no image that an engine should see
@@ -32,7 +32,7 @@ GraycatError
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run
 │   └── InvalidWebhook  400  an address that is not called, or an event that is none
-├── LimitExceeded       429  the API token is over one of its limits (graycat.tokenerrors)
+├── LimitExceeded       429  the API token is over one of its limits
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -47,7 +47,7 @@ GraycatError
 ├── EngineNonsense      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer
 ├── ArtifactBroken      500  a finished image is not what was stored
-├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batcherrors)
+├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batches.errors)
 ├── DownloadFailed           never leaves its machine: a checkpoint cannot be had
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """
@@ -152,6 +152,18 @@ class InvalidWebhook(RequestError):
     """Raised when a task's webhook cannot be used; its address need not answer for that."""
 
     type = "invalid_webhook"
+
+
+class LimitExceeded(GraycatError):
+    """Raised when an API token is over one of its limits; ``headers`` are the ``RateLimit-*`` ones."""
+
+    status, type = 429, "limit_exceeded"
+
+    def __init__(self, message: str, retry_after_s: int | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        # None where waiting does not help: the request itself asks for too much.
+        self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
 
 class QueueFull(GraycatError):

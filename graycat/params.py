@@ -6,8 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from graycat.errors import PromptTooLarge, RequestError
-from graycat.tokenerrors import LimitExceeded
+from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 
 #: Fields that hold what a model reads, on every wire.
 TEXT_FIELDS = (

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from graycat.batches.plan import Item
-from graycat.imagereplies import content_type
+from graycat.images.replies import content_type
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 

@@ -17,12 +17,12 @@ from uuid import uuid4
 
 from fsspec.implementations.local import LocalFileSystem
 
-from graycat import filesystems
-from graycat.batcherrors import OutputUnavailable
-from graycat.batches import naming, terms
+from graycat.batches.errors import OutputUnavailable
+from graycat.batches.spec import filenames, options
 from graycat.errors import GraycatError, SettingsError
-from graycat.filesystems import Opened
 from graycat.settings import Settings, variable
+from graycat.storage import filesystems
+from graycat.storage.filesystems import Opened
 
 MANIFEST, BATCH = "manifest.jsonl", "batch.json"
 #: What a file is called until it is whole.
@@ -177,17 +177,17 @@ class Outputs:
         if not store:
             address = self._settings.batch_dir or str((self._settings.home / "batches").resolve())
             return filesystems.open_url(address, variable("batch_dir"))
-        if address := terms.stores(self._settings).get(store, ""):
+        if address := options.stores(self._settings).get(store, ""):
             return filesystems.open_url(address, variable("batch_stores"))
         raise OutputUnavailable(f"this machine has no store {store!r} in {variable('batch_stores')}")
 
 
 def folder_of(owner: str, pattern: str, values: Mapping[str, Any]) -> str:
     """Return the folder of a batch below its store's: no two owners share one."""
-    own = naming.slug(owner) or "owner"
+    own = filenames.slug(owner) or "owner"
     if own != owner:
         own += "-" + sha256(owner.encode()).hexdigest()[:8]
-    return f"{own}/{naming.filled(pattern, values)}"
+    return f"{own}/{filenames.filled(pattern, values)}"
 
 
 def _inside(file: str) -> str:

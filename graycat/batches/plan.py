@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
-from graycat.batches import naming
-from graycat.batches.imagespec import MAX_SEED, Body, Seeds
-from graycat.batches.spec import Spec
+from graycat.batches.spec import Spec, filenames
+from graycat.batches.spec.images import MAX_SEED, Body, Seeds
 
 #: What the engine takes where a request does not say.
 WIDTH, HEIGHT, STEPS = 512, 512, 50
@@ -96,7 +95,7 @@ def expand(spec: Spec, batch: str, entropy: str, prompts: Sequence[str] = ()) ->
             request = body | {"seed": _seed(body, images.seeds, number, variation, entropy)}
             values = _values(request, spec, batch, variation)
             file = _unique(
-                naming.filled(naming.stem(spec.terms.pattern), values | _padded(number, width)), number, taken
+                filenames.filled(filenames.stem(spec.terms.pattern), values | _padded(number, width)), number, taken
             )
             items.append(Item(number, file, request))
     return items
@@ -144,7 +143,7 @@ def _values(request: Body, spec: Spec, batch: str, variation: int) -> dict[str, 
     fields |= {"seed": "random"} if request["seed"] < 0 else {}
     fields |= {"batch": batch, "name": spec.name, "variation": variation + 1}
     defaults = {"width": WIDTH, "height": HEIGHT, "steps": STEPS}
-    return defaults | fields | {"prompt_slug": naming.slug(str(request.get("prompt", "")))}
+    return defaults | fields | {"prompt_slug": filenames.slug(str(request.get("prompt", "")))}
 
 
 def _unique(file: str, number: int, taken: set[str]) -> str:

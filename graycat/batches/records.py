@@ -9,12 +9,12 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from graycat.batcherrors import BatchConflict, BatchNotFound, TooManyBatches, WrongBatchState
 from graycat.batches import keys, spec
+from graycat.batches.errors import BatchConflict, BatchNotFound, TooManyBatches, WrongBatchState
 from graycat.batches.keys import CANCELLED, ENDED, FAILED, ITEM_STATES, WAITING
 from graycat.batches.plan import Item
 from graycat.batches.spec import Spec
-from graycat.batches.speeds import Speeds
+from graycat.batches.throughput import Speeds
 from graycat.broker import client as store
 from graycat.settings import Settings
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import click
 
-from graycat.batcherrors import OutputUnavailable
-from graycat.batches import exporting
+from graycat.batches.errors import OutputUnavailable
+from graycat.batches.gallery import export as exporting
 from graycat.batches.keys import ITEM_STATES
 from graycat.cli import batchfile, batchview
 from graycat.cli.task import FAILED, as_json, calls_a_server

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from graycat.batcherrors import InvalidBatch
 from graycat.batches import spec
+from graycat.batches.errors import InvalidBatch
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 

@@ -14,9 +14,9 @@ from graycat.settings import Settings, variable
 @click.command()
 def flower() -> None:
     """Show workers and tasks on a page, and pause or drain workers there (docs/monitoring.md)."""
-    from graycat import flowerapp
     from graycat.broker import client
     from graycat.celeryapp import create_celery
+    from graycat.flower import app as flowerapp
 
     settings = Settings.from_env()
     client.check(settings)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from graycat.metrics.endpoint import port_of
-from graycat.secretfiles import kept as kept_secret
+from graycat.metrics.server import port_of
 from graycat.settings import Settings, variable
+from graycat.settings.secretfiles import kept as kept_secret
 
 FLOWER, EXPORTER = "graycat flower", "graycat exporter"
 COMMANDS = (FLOWER, EXPORTER)

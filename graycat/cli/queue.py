@@ -6,7 +6,7 @@ import click
 
 import celeryconfig
 from graycat.broker import client
-from graycat.fleet import Fleet
+from graycat.fleet.workers import Fleet
 from graycat.settings import Settings
 
 _QUEUE = click.argument("name", type=click.Choice(celeryconfig.QUEUES))

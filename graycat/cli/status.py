@@ -12,7 +12,7 @@ import click
 from graycat.cli import statusview
 from graycat.cli.task import LOOPBACK, address, exit_codes, secret
 from graycat.client import Client, Unreachable
-from graycat.metrics.endpoint import token_file
+from graycat.metrics.server import token_file
 from graycat.settings import Settings
 
 #: What it exits with where nobody serves games; 0: somebody does.

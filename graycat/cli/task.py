@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from graycat import apitokens
+from graycat.auth import tokens
 from graycat.cli import taskview
 from graycat.client import ApiError, Client, ClientError, InvalidArgument, Task, Unreachable
 from graycat.client.errors import LimitExceeded, Unavailable
@@ -63,9 +63,9 @@ def address(settings: Settings) -> str:
 
 def secret(settings: Settings, url: str) -> str:
     """Return the API token for an address: the first configured one; the generated one goes to no other machine."""
-    if named := apitokens.configured(settings):
+    if named := tokens.configured(settings):
         return next(iter(named.values()))
-    kept = apitokens.token_file(settings)
+    kept = tokens.token_file(settings)
     if kept.is_file() and (url == address(settings) or urlsplit(url).hostname in LOOPBACK):
         return kept.read_text().strip()
     raise click.UsageError("there is no API token for this server: give --token, or set API_TOKENS")

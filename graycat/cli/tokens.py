@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from graycat.apitokens import SCOPES, USUAL_SCOPES
+from graycat.auth.authenticator import Credentials
+from graycat.auth.limits import Limits
+from graycat.auth.minted import Grant, Minted
+from graycat.auth.tokens import SCOPES, USUAL_SCOPES
 from graycat.broker import client
-from graycat.credentials import Credentials
 from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
-from graycat.limits import Limits
-from graycat.mintedtokens import Grant, Minted
 from graycat.settings import Settings
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

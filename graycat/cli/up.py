@@ -20,7 +20,7 @@ import honcho.manager
 import honcho.process
 import requests
 
-from graycat import apitokens
+from graycat.auth import tokens
 from graycat.broker import client
 from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
@@ -58,7 +58,7 @@ def up(procfile: Path | None) -> None:
     if settings.run_sd:
         webui.from_settings(settings)
     if settings.remote is None:
-        apitokens.ApiTokens.from_settings(settings)
+        tokens.ApiTokens.from_settings(settings)
         file.load(settings)
     lock = lock_home(settings.home)
     check_ports(settings, processes)
@@ -73,7 +73,7 @@ def up(procfile: Path | None) -> None:
         if command in monitoring.COMMANDS:
             manager.expendable.add(name)
     if settings.remote is None:
-        secret = next(iter(apitokens.configured(settings).values()), "") or apitokens.generated(settings)
+        secret = next(iter(tokens.configured(settings).values()), "") or tokens.generated(settings)
         threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
     else:
         click.echo(modes.greeting(processes, settings))

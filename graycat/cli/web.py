@@ -22,7 +22,7 @@ from gunicorn.workers.base import Worker
 
 from graycat import log
 from graycat.errors import SettingsError, ShuttingDown
-from graycat.memory import settle_memory
+from graycat.gctuning import settle_memory
 from graycat.settings import Settings
 
 #: Streams one process may hold; each costs a greenlet, not a thread.

@@ -9,7 +9,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from graycat.addresses import Target, is_public
+from graycat.egress import Target, is_public
 
 HUB_SCHEME = "hf://"
 HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from graycat.batcherrors import InvalidBatch
 from graycat.batches import spec as batch_spec
-from graycat.scheduleerrors import InvalidSchedule
+from graycat.batches.errors import InvalidBatch
 from graycat.schedules.due import MAX_JITTER_S, MISSED, ONCE, Cron, Timing
+from graycat.schedules.errors import InvalidSchedule
 from graycat.settings import Settings
 
 #: What happens at a time at which the schedule's last batch is not over.

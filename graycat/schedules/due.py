@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from graycat.scheduleerrors import InvalidSchedule
+from graycat.schedules.errors import InvalidSchedule
 
 #: What becomes of times that nobody was there to fire: nothing, one run for all of them, or a run for each.
 SKIP, ONCE, ALL = MISSED = ("skip", "once", "all")

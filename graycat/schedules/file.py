@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from graycat import apitokens
+from graycat.auth import tokens
 from graycat.batches import spec as batch_spec
 from graycat.errors import RequestError, SettingsError
-from graycat.scheduleerrors import ScheduleExists
 from graycat.schedules.definition import Schedule
+from graycat.schedules.errors import ScheduleExists
 from graycat.schedules.records import FILE, ScheduleRecords
 from graycat.settings import Settings
 
@@ -77,7 +77,7 @@ def _read(table: Any, folder: Path, settings: Settings) -> Schedule:
     body = dict(table)
     owner = body.pop("owner", None)
     if owner is None:
-        owner = next(iter(apitokens.configured(settings)), apitokens.GENERATED)
+        owner = next(iter(tokens.configured(settings)), tokens.GENERATED)
     if not isinstance(owner, str) or not owner or ":" in owner:
         raise RequestError("'owner' must be the name of an API token")
     if (name := body.pop("spec_file", None)) is not None:

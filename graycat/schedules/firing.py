@@ -14,7 +14,7 @@ from contextlib import suppress
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from graycat.batcherrors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
+from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
 from graycat.batches.keys import ENDED
 from graycat.batches.records import BatchRecords, keyed_id
 from graycat.broker import client as store

@@ -10,9 +10,9 @@ from typing import Any
 
 from graycat.batches.records import BatchRecords
 from graycat.broker import client as store
-from graycat.scheduleerrors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, coming
+from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.settings import Settings
 
 #: Where a schedule comes from: REST, or the operator's file.

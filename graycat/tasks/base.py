@@ -20,7 +20,7 @@ from graycat.errors import (
     StaleAttempt,
     TaskTimeout,
 )
-from graycat.metrics import work
+from graycat.metrics import worker
 from graycat.queue import events
 from graycat.queue.kinds import LLM_QUICK
 from graycat.queue.records import Attempt
@@ -75,18 +75,18 @@ class EngineTask(Task):
         # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.
         claimed = "running here" if runtime.running.has(task_id) else runtime.records.claim(task_id, runtime.name)
         if claimed == "yield":
-            work.refused(self.name, claimed)
+            worker.refused(self.name, claimed)
             time.sleep(YIELD_S)
             raise Reject("interactive work goes first", requeue=True)
         if isinstance(claimed, str):
-            work.refused(self.name, claimed)
+            worker.refused(self.name, claimed)
             logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
             return
-        work.claimed(claimed)
+        worker.claimed(claimed)
         started = time.monotonic()
         with runtime.running.track(claimed, self.new_call()) as call:
             outcome = runtime.traced(claimed, partial(self._attempt, runtime, claimed, call))
-        work.ended(claimed.kind, outcome, call.stopped_at)
+        worker.ended(claimed.kind, outcome, call.stopped_at)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
         quiet = outcome == "succeeded" and runtime.queues == (LLM_QUICK,)

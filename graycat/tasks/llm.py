@@ -14,7 +14,7 @@ from celery import shared_task
 from graycat.engines.http import Call, EngineClient
 from graycat.engines.streams import EventStream
 from graycat.errors import EngineError, EngineLost, EngineNonsense
-from graycat.metrics import work
+from graycat.metrics import worker
 from graycat.queue import kinds
 from graycat.queue.kinds import Kind
 from graycat.queue.records import Attempt
@@ -44,7 +44,7 @@ class LlmTask(EngineTask):
         if attempt.mode == kinds.PLAIN:
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
             if kind.ending and (told := _TOLD.search(body)):
-                work.TOKENS.labels(kind.name).inc(int(told[1]))
+                worker.TOKENS.labels(kind.name).inc(int(told[1]))
             return status, body
         flow = _streamed(runtime, kind, attempt, call)
         if attempt.mode in (kinds.GATHER, kinds.LIVE):
@@ -77,7 +77,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         try:
             runtime.pump.carry(flow)
         finally:
-            work.streamed(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
+            worker.streamed(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
         # Read to its end, though not by http.client: the connection is good for the next call.
         response.close()
         return flow

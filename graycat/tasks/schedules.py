@@ -7,7 +7,7 @@ import logging
 from celery import shared_task
 
 from graycat.errors import BrokerUnavailable
-from graycat.metrics import work
+from graycat.metrics import worker
 from graycat.queue.kinds import FIRE_SCHEDULES
 from graycat.schedules.firing import Firing
 
@@ -30,4 +30,4 @@ def fire_schedules() -> None:
         logger.warning("broker unavailable")
         return
     for outcome, count in outcomes.items():
-        work.FIRES.labels(outcome).inc(count)
+        worker.FIRES.labels(outcome).inc(count)

@@ -14,8 +14,8 @@ from celery import shared_task
 from graycat.engines.http import Call, Stop
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
-from graycat.imagereplies import content_type, take_out
-from graycat.metrics import work
+from graycat.images.replies import content_type, take_out
+from graycat.metrics import worker
 from graycat.queue import kinds
 from graycat.queue.records import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
@@ -214,7 +214,7 @@ def _store(runtime: Runtime, attempt: Attempt, reply: bytes, took_s: float, *, p
     if images:
         echo = parsed.get("parameters")
         steps = echo.get("steps") if isinstance(echo, dict) else 0
-        work.rendered(attempt.kind, took_s, len(images), steps if isinstance(steps, int) else 0)
+        worker.rendered(attempt.kind, took_s, len(images), steps if isinstance(steps, int) else 0)
     if partial:
         without["info"] = _marked_partial(without.get("info"))
     return json.dumps(without).encode()

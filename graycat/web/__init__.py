@@ -13,25 +13,24 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 
 from graycat import tracing
-from graycat.addresses import allowlist
-from graycat.artifacts import ArtifactStore, open_artifacts
+from graycat.auth.authenticator import Credentials
+from graycat.auth.limits import Limiter
+from graycat.auth.signed_links import GalleryLinks
+from graycat.auth.signing import TokenKey
 from graycat.batches.output import Outputs
 from graycat.batches.records import BatchRecords
 from graycat.broker import client as store
-from graycat.catalogs import Catalogs
 from graycat.celeryapp import create_celery
-from graycat.credentials import Credentials
-from graycat.deliveries import Deliveries
-from graycat.fleet import Fleet, WorkerStatus, serving
-from graycat.gallerylinks import GalleryLinks
-from graycat.limits import Limiter
-from graycat.metrics.endpoint import token_of
-from graycat.metrics.look import Observer
+from graycat.egress import allowlist
+from graycat.fleet.catalogs import Catalogs
+from graycat.fleet.workers import Fleet, WorkerStatus, serving
+from graycat.metrics.server import token_of
 from graycat.queue.kinds import LLM, LLM_QUICK, SD
 from graycat.queue.records import TaskRecords
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
-from graycat.tokenkey import TokenKey
+from graycat.status.snapshot import Observer
+from graycat.storage.artifacts import ArtifactStore, open_artifacts
 from graycat.web import errors, limits
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, webhooks
 from graycat.web.api import images as task_images
@@ -41,6 +40,7 @@ from graycat.web.middleware.not_modified import UnchangedTasks
 from graycat.web.openapi import document
 from graycat.web.streaming.hub import EventHub
 from graycat.web.streaming.requests import TicketOffice
+from graycat.webhooks.deliveries import Deliveries
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, current_app, g
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 
-from graycat.apitokens import ADMIN, BATCH, LLM, METRICS, SD, ApiToken
+from graycat.auth.tokens import ADMIN, BATCH, LLM, METRICS, SD, ApiToken
 from graycat.errors import Forbidden, Unauthorized
 from graycat.web.errors import error_response
 

@@ -8,8 +8,7 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from graycat.errors import BodyTooLarge, GraycatError, RequestError
-from graycat.tokenerrors import LimitExceeded
+from graycat.errors import BodyTooLarge, GraycatError, LimitExceeded, RequestError
 from graycat.web.streaming.requests import ClientGone
 
 logger = logging.getLogger(__name__)

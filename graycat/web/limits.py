@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 
 from flask import Response, current_app, g
 
+from graycat.auth.limits import Holders, Limiter, least
 from graycat.errors import BrokerUnavailable, QueueFull
-from graycat.limits import Holders, Limiter, least
 
 
 def _holders() -> Holders:

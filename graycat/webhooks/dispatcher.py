@@ -5,8 +5,8 @@ from __future__ import annotations
 from celery import Celery
 
 from graycat.broker import client as store
-from graycat.deliveries import Deliveries
 from graycat.queue.kinds import CONTROL, DELIVER, MessageFactory
+from graycat.webhooks.deliveries import Deliveries
 
 #: Messages that may wait in the control queue; what is due beyond that waits among the due ones.
 MAX_WAITING = 32

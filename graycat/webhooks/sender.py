@@ -8,13 +8,13 @@ import time
 
 from celery import shared_task
 
-from graycat.deliveries import Deliveries, Delivery, Try
 from graycat.errors import BrokerUnavailable
-from graycat.metrics import work
+from graycat.metrics import worker
 from graycat.queue.kinds import DELIVER
-from graycat.receivers import Caller, Unreachable
 from graycat.settings import Settings
 from graycat.webhooks import webhook
+from graycat.webhooks.deliveries import Deliveries, Delivery, Try
+from graycat.webhooks.http import Caller, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Courier:
         outcome = judged(delivery, begun_ms + took_ms, status, error)
         ours = self._deliveries.settle(delivery, outcome)
         state = outcome.state if ours else "stale"
-        work.DELIVERIES.labels(state).inc()
+        worker.DELIVERIES.labels(state).inc()
         # The host and no more of the address: a path may be a secret.
         extra = {"task_id": task_id, "event": event, "host": delivery.webhook.target.host, "status": status or error}
         extra |= {"attempt": delivery.attempt, "state": state, "ms": took_ms}

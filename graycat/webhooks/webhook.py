@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from graycat.addresses import Target, allowlist
+from graycat.egress import Target, allowlist
 from graycat.errors import InvalidWebhook, RequestError
-from graycat.secretfiles import kept
 from graycat.settings import Settings
+from graycat.settings.secretfiles import kept
 
 #: What a webhook may be told of: a task's first start, and its end. ``scripts/common.lua`` names them so.
 EVENTS = ("started", "succeeded", "failed", "cancelled", "expired")

@@ -17,7 +17,7 @@ from graycat import tracing
 from graycat.broker import client as store
 from graycat.engines import owned as engines
 from graycat.engines.http import Stop
-from graycat.memory import settle_memory
+from graycat.gctuning import settle_memory
 from graycat.queue.kinds import LLM, LLM_QUICK, SD, SKIP
 from graycat.queue.records import Verdict
 from graycat.settings import Settings

@@ -10,20 +10,20 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from graycat.addresses import allowlist
 from graycat.batches.runner import runner
 from graycat.batches.runner.runner import Feeder
 from graycat.broker import client
-from graycat.deliveries import Deliveries
+from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
-from graycat.fleet import Fleet, WorkerStatus
+from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.queue.kinds import CONTROL
-from graycat.receivers import Caller
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings, variable
 from graycat.tasks import schedules
 from graycat.webhooks import sender
+from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
+from graycat.webhooks.http import Caller
 from graycat.webhooks.sender import Courier
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.maintenance import LOOP_STUCK_AFTER_S, REPORT_EVERY_S

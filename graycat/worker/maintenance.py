@@ -12,7 +12,7 @@ from celery import Celery
 from graycat.engines import gpus
 from graycat.engines.http import Stop
 from graycat.errors import ArtifactsUnavailable, BrokerUnavailable
-from graycat.fleet import WorkerStatus
+from graycat.fleet.workers import WorkerStatus
 from graycat.worker.periodic import Duties, renew_messages
 from graycat.worker.runtime import Runtime
 from graycat.worker.stream_relay import STOPS

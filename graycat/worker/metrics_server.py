@@ -8,8 +8,8 @@ from typing import Any
 from celery import bootsteps, signals
 from prometheus_client import ProcessCollector
 
-from graycat.metrics import work
-from graycat.metrics.endpoint import Endpoint, joined, port_of
+from graycat.metrics import worker as work
+from graycat.metrics.server import Endpoint, joined, port_of
 from graycat.settings import variable
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import EngineStep, has_engine

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.broker import client as store
 from graycat.engines.base import Engine, State
 from graycat.engines.http import Call, Stop
 from graycat.engines.process import ChildProcess
 from graycat.engines.supervisor import Supervisor
-from graycat.fleet import Fleet
+from graycat.fleet.workers import Fleet
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
+from graycat.storage.artifacts import ArtifactStore, open_artifacts
 from graycat.worker.publisher import Publisher
 from graycat.worker.stream_relay import StreamPump
 

@@ -16,7 +16,7 @@ from celery import Celery
 
 import celeryconfig
 from graycat.broker import client as store
-from graycat.metrics import work
+from graycat.metrics import worker
 from graycat.queue import ids
 from graycat.queue.kinds import CONTROL, MessageFactory
 from graycat.queue.records import TaskRecords
@@ -95,7 +95,7 @@ class Sweeper:
             self._client.zrem(store.LIVE_TASKS, task_id)
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
-            work.refused(record["kind"], "expired")
+            worker.refused(record["kind"], "expired")
             return False
         if "message" in record:
             # It waits aside, for its owner's turn.
@@ -104,7 +104,7 @@ class Sweeper:
         if task_id in held or now_ms < lost_since:
             return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
-        work.SWEPT.labels(record["kind"]).inc()
+        worker.SWEPT.labels(record["kind"]).inc()
         logger.warning("lost task enqueued again", extra={"task_id": task_id, "kind": record["kind"]})
         return True
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from graycat.broker import client
-from graycat.deliveries import MAX_AT_HOST, Deliveries
 from graycat.errors import BrokerUnavailable
-from graycat.fleet import Fleet, serving
+from graycat.fleet.workers import Fleet, serving
 from graycat.queue.records import TaskRecords
+from graycat.webhooks.deliveries import MAX_AT_HOST, Deliveries
 from tests.support.helpers import started
 from tests.support.hooks import verified, webhook_for
 from tests.support.processes import eventually

@@ -9,13 +9,13 @@ from typing import Any
 
 from PIL import Image
 
-from graycat.artifacts import ArtifactStore, open_artifacts
 from graycat.batches.records import BatchRecords
 from graycat.batches.runner.runner import Feeder
 from graycat.errors import GraycatError
-from graycat.fleet import Fleet, WorkerStatus
+from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
+from graycat.storage.artifacts import ArtifactStore, open_artifacts
 from tests.support.helpers import Stopwatch, Valkey, changed
 from tests.support.workers import celery_app
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graycat.addresses import Target, allowlist
-from graycat.receivers import Caller
+from graycat.egress import Target, allowlist
+from graycat.webhooks.http import Caller
 from graycat.webhooks.webhook import Webhook
 from tests.support.servers import Seen
 

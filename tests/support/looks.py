@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graycat.fleet import WorkerStatus
-from graycat.metrics.census import Held
-from graycat.metrics.look import Look, QueueLook
+from graycat.fleet.workers import WorkerStatus
+from graycat.status.memory_scan import Held
+from graycat.status.snapshot import Look, QueueLook
 
 WORKER = WorkerStatus(
     name="llm@box-gpu1", queues=("llm",), engine="llama-server", engine_state="loading", consuming=False, slots=4,

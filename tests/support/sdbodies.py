@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from graycat.images import ImageLimits
+from graycat.images.decoding import ImageLimits
 from graycat.settings import Settings
 
 LIMITS = ImageLimits.from_settings(Settings())

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from graycat.metrics.endpoint import PLACES
+from graycat.metrics.server import PLACES
 from tests.support import nvml
 from tests.support.boxes import certificates
 from tests.support.collector import Collector, collecting

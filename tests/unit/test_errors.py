@@ -4,9 +4,12 @@ import json
 
 import pytest
 
-from graycat import batcherrors, errors, scheduleerrors, tokenerrors
-from graycat.errors import GraycatError
+from graycat import errors
+from graycat.auth.errors import TokenNameTaken, TokenNotFound
+from graycat.batches import errors as batcherrors
+from graycat.errors import GraycatError, LimitExceeded
 from graycat.queue import errors as taskerrors
+from graycat.schedules import errors as scheduleerrors
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
 KNOWN = [
@@ -37,9 +40,9 @@ KNOWN = [
     (errors.ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (errors.ArtifactBroken(), 500, "artifact_broken", None),
     (errors.ShuttingDown(), 503, "shutting_down", 5),
-    (tokenerrors.TokenNotFound(), 404, "token_not_found", None),
-    (tokenerrors.TokenNameTaken("no"), 409, "token_name_taken", None),
-    (tokenerrors.LimitExceeded("no", 7), 429, "limit_exceeded", 7),
+    (TokenNotFound(), 404, "token_not_found", None),
+    (TokenNameTaken("no"), 409, "token_name_taken", None),
+    (LimitExceeded("no", 7), 429, "limit_exceeded", 7),
     (batcherrors.InvalidBatch([("name", "is required")]), 400, "invalid_batch", None),
     (batcherrors.BatchNotFound(), 404, "batch_not_found", None),
     (batcherrors.ItemNotFound(), 404, "batch_item_not_found", None),

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from graycat import params
-from graycat.errors import PromptTooLarge, RequestError
-from graycat.tokenerrors import LimitExceeded
+from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 
 #: Bodies that are no JSON object, and a word of the complaint.
 UNREADABLE = [

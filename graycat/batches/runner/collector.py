@@ -7,18 +7,18 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graycat.artifacts import ArtifactStore
 from graycat.batches import manifest
-from graycat.batches.heads import Head, Heads
 from graycat.batches.items import BatchItems, Known
 from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
+from graycat.batches.live import Head, Heads
 from graycat.batches.output import Output
 from graycat.batches.plan import Item
-from graycat.batches.speeds import Speeds
+from graycat.batches.throughput import Speeds
 from graycat.broker import client as store
 from graycat.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
+from graycat.storage.artifacts import ArtifactStore
 
 logger = logging.getLogger(__name__)
 

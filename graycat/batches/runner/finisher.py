@@ -11,10 +11,10 @@ import redis
 from celery import Celery
 
 from graycat.batches import keys
-from graycat.batches.exporting import Exporter
-from graycat.batches.heads import Head, Heads
+from graycat.batches.gallery.export import Exporter
 from graycat.batches.items import PORTION, BatchItems
 from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
+from graycat.batches.live import Head, Heads
 from graycat.batches.output import Line, Output
 from graycat.broker import client as store
 from graycat.queue.records import TaskRecords

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from graycat.batches.heads import Head
-from graycat.batches.imagespec import Ask
+from graycat.batches.live import Head
+from graycat.batches.spec.images import Ask
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN, MessageFactory
 from graycat.queue.records import NewTask, TaskRecords

@@ -16,12 +16,11 @@ from typing import Any
 
 from celery import Celery
 
-from graycat.artifacts import open_artifacts
-from graycat.batcherrors import OutputUnavailable
 from graycat.batches import keys
-from graycat.batches.heads import Head, Heads
+from graycat.batches.errors import OutputUnavailable
 from graycat.batches.items import BatchItems
 from graycat.batches.keys import ENDED, WAITING
+from graycat.batches.live import Head, Heads
 from graycat.batches.output import Output, Outputs
 from graycat.batches.records import BatchRecords
 from graycat.batches.runner.collector import Collector
@@ -29,15 +28,16 @@ from graycat.batches.runner.finisher import Ending
 from graycat.batches.runner.preparer import Preparer, Unusable
 from graycat.batches.runner.prompt_writer import PromptWriter
 from graycat.batches.runner.submitter import Placer
-from graycat.batches.speeds import Speeds
+from graycat.batches.throughput import Speeds
 from graycat.broker import client as store
 from graycat.broker.lock import Lock
-from graycat.catalogs import Catalogs
 from graycat.errors import BrokerUnavailable
-from graycat.fleet import Fleet, serving
+from graycat.fleet.catalogs import Catalogs
+from graycat.fleet.workers import Fleet, serving
 from graycat.queue.kinds import SD_BATCH, MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from graycat.storage.artifacts import open_artifacts
 
 logger = logging.getLogger(__name__)
 

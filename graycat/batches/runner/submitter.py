@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from graycat.batches.heads import Head, Heads
 from graycat.batches.items import BatchItems
 from graycat.batches.keys import QUEUED, WAITING
+from graycat.batches.live import Head, Heads
 from graycat.batches.plan import Item
-from graycat.catalogs import wanted_checkpoint, workers_with
 from graycat.errors import QueueFull
+from graycat.fleet.catalogs import wanted_checkpoint, workers_with
 from graycat.queue import ids
 from graycat.queue.kinds import PLAIN, SD_BATCH, MessageFactory, worker_queue
 from graycat.queue.records import NewTask, TaskRecords

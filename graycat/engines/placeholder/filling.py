@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.infotext import parse
+from graycat.images.infotext import parse
 
 #: Fields of a request that a text can fill: key in the text, field, type.
 REQUEST_FIELDS: tuple[tuple[str, str, type], ...] = (

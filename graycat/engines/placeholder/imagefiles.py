@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from graycat.engines.placeholder.errors import HTTPException, OutOfMemoryError
-from graycat.infotext import EXIF_IFD, USER_COMMENT, comment
+from graycat.images.infotext import EXIF_IFD, USER_COMMENT, comment
 
 #: What an input may be.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from graycat import infotext
 from graycat.engines.placeholder import catalog, imagefiles
 from graycat.engines.placeholder.draw import Picture
 from graycat.engines.placeholder.options import Options
 from graycat.engines.placeholder.sources import Size, Source
+from graycat.images import infotext
 
 #: Random seeds are below this.
 SEEDS = 4294967294

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat import infotext
 from graycat.engines.placeholder import catalog, extras, imagefiles, plan, sources
 from graycat.engines.placeholder.errors import HTTPException
 from graycat.engines.placeholder.filling import fill
 from graycat.engines.placeholder.generation import Generation, Processed
 from graycat.engines.placeholder.jobs import Jobs, in_thread
 from graycat.engines.placeholder.options import Options
+from graycat.images import infotext
 
 CAPTION = "a picture that nobody has looked at: this is the placeholder renderer, it has no captioning model"
 

@@ -10,17 +10,17 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.apitokens import BATCH, LLM, SD
-from graycat.batcherrors import InvalidBatch, ItemNotFound
+from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
+from graycat.batches.errors import InvalidBatch, ItemNotFound
 from graycat.batches.keys import ITEM_STATES
 from graycat.batches.plan import Item, expand
 from graycat.batches.records import BatchRecords, Row
 from graycat.batches.spec import Spec
-from graycat.catalogs import wanted_checkpoint
 from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet import serving
-from graycat.imagereplies import content_type
+from graycat.fleet.catalogs import wanted_checkpoint
+from graycat.fleet.workers import serving
+from graycat.images.replies import content_type
 from graycat.queue.kinds import SD_BATCH, TXT2IMG
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth

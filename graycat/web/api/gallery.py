@@ -13,15 +13,16 @@ from flask.typing import ResponseReturnValue
 from flask_httpauth import MultiAuth
 
 from graycat import params
-from graycat.batcherrors import ItemNotFound
-from graycat.batches import naming, thumbnails, zips
+from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S, GalleryLinks
+from graycat.batches.errors import ItemNotFound
+from graycat.batches.gallery import thumbnails, zip
+from graycat.batches.gallery.page import POLICY, Card, Page, card_of, over_of, render, summary_of
 from graycat.batches.keys import DONE, ENDED
 from graycat.batches.output import Output
-from graycat.batches.page import POLICY, Card, Page, card_of, over_of, render, summary_of
 from graycat.batches.records import BatchRecords, Row
+from graycat.batches.spec import filenames
 from graycat.errors import RequestError
-from graycat.gallerylinks import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S, GalleryLinks
-from graycat.imagereplies import content_type
+from graycat.images.replies import content_type
 from graycat.web.auth import View, basic_auth, token_auth
 from graycat.web.compat.image_tasks import aside
 from graycat.web.compat.route import read_raw
@@ -152,8 +153,8 @@ def small(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
 @for_who_may_look
 def all_images(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
     """Return all images that are done as a zip, with the manifest."""
-    response = Response(zips.zipped(_files(row)), content_type="application/zip")
-    name = naming.slug(row["name"]).encode("ascii", "ignore").decode() or "batch"
+    response = Response(zip.zipped(_files(row)), content_type="application/zip")
+    name = filenames.slug(row["name"]).encode("ascii", "ignore").decode() or "batch"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-{row["id"]}.zip"'
     response.headers["Cache-Control"] = "private, no-store"
     # A proxy that waits for the end would hold all of it.

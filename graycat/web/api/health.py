@@ -6,7 +6,7 @@ from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
-from graycat.fleet import WorkerStatus, serving
+from graycat.fleet.workers import WorkerStatus, serving
 from graycat.queue.kinds import CONTROL, LLM
 from graycat.web.auth import token_auth
 

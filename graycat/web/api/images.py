@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
-from graycat.imagereplies import content_type
+from graycat.images.replies import content_type
 from graycat.queue.errors import TaskNotFound
 from graycat.web.api import task_views
 from graycat.web.auth import token_auth

@@ -12,12 +12,12 @@ from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from graycat.apitokens import ADMIN, METRICS
+from graycat.auth.tokens import ADMIN, METRICS
 from graycat.errors import BrokerUnavailable
-from graycat.metrics import http
-from graycat.metrics.endpoint import carries, joined
-from graycat.metrics.gauges import FleetGauges
-from graycat.metrics.look import Look
+from graycat.metrics import web
+from graycat.metrics.server import carries, joined
+from graycat.status.gauges import FleetGauges
+from graycat.status.snapshot import Look
 from graycat.web.auth import require_scope, token_auth
 
 bp = Blueprint("metrics", __name__)
@@ -85,7 +85,7 @@ def _scraped() -> Response:
     gauges = FleetGauges(extension.observer.look)
     # What a process says of itself would be another's at the next scrape.
     several = extension.settings.web_workers > 1
-    own = [MultiProcessCollector(None)] if several else [http.registry, ProcessCollector(registry=None)]
+    own = [MultiProcessCollector(None)] if several else [web.registry, ProcessCollector(registry=None)]
     return Response(generate_latest(joined(*own, gauges)), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -104,12 +104,12 @@ class Measure:
         self._streams = response.mimetype == STREAM
         self._first: Any = g.get("ticket")
         if self._streams:
-            http.STREAMS_OPEN.inc()
+            web.STREAMS_OPEN.inc()
 
     def end(self) -> None:
         """Count the request; called once, when all of it is sent or its client is gone."""
-        http.answered(self._route, self._method, self._status, self._token, time.monotonic() - self._started)
+        web.answered(self._route, self._method, self._status, self._token, time.monotonic() - self._started)
         if self._streams:
-            http.STREAMS_OPEN.dec()
+            web.STREAMS_OPEN.dec()
             if self._first is not None and self._first.first_at:
-                http.FIRST_EVENT_SECONDS.labels(self._route).observe(self._first.first_at - self._started)
+                web.FIRST_EVENT_SECONDS.labels(self._route).observe(self._first.first_at - self._started)

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.apitokens import ADMIN, BATCH, LLM, SD
-from graycat.scheduleerrors import InvalidSchedule
+from graycat.auth.tokens import ADMIN, BATCH, LLM, SD
 from graycat.schedules.definition import Schedule
+from graycat.schedules.errors import InvalidSchedule
 from graycat.schedules.records import ScheduleRecords
 from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import aside

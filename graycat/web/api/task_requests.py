@@ -12,9 +12,9 @@ from typing import Any
 from flask import current_app, g
 
 from graycat import params
-from graycat.apitokens import BATCH
-from graycat.apitokens import LLM as LLM_SCOPE
-from graycat.apitokens import SD as SD_SCOPE
+from graycat.auth.tokens import BATCH
+from graycat.auth.tokens import LLM as LLM_SCOPE
+from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import RequestError
 from graycat.queue import ids
 from graycat.queue.kinds import GATHER, LIVE, LLM, PLAIN, SD, Kind

@@ -9,8 +9,8 @@ from typing import Any
 
 from flask import current_app, g
 
-from graycat.fleet import serving
-from graycat.metrics import http as metrics
+from graycat.fleet.workers import serving
+from graycat.metrics import web as metrics
 from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.records import TERMINAL_STATES, TaskRecords

@@ -8,9 +8,9 @@ from flask import Blueprint, Response, current_app, g, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.apitokens import ADMIN
-from graycat.credentials import Credentials
-from graycat.mintedtokens import Grant
+from graycat.auth.authenticator import Credentials
+from graycat.auth.minted import Grant
+from graycat.auth.tokens import ADMIN
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import read_raw
 

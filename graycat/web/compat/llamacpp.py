@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.apitokens import LLM as LLM_SCOPE
+from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.queue import kinds
 from graycat.queue.kinds import LLM

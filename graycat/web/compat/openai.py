@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, current_app, jsonify
 from flask.typing import ResponseReturnValue
 
-from graycat.apitokens import LLM as LLM_SCOPE
+from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.queue import kinds
 from graycat.queue.kinds import LLM

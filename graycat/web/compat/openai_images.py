@@ -13,10 +13,11 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
-from graycat import openaiimages, params, sdparams
-from graycat.apitokens import SD
+from graycat import params
+from graycat.auth.tokens import SD
 from graycat.errors import EngineNonsense, RequestError, TaskCancelled
-from graycat.images import ImageLimits
+from graycat.images import openai_requests, webui_requests
+from graycat.images.decoding import ImageLimits
 from graycat.queue import kinds
 from graycat.queue.kinds import Kind
 from graycat.settings import Settings
@@ -41,7 +42,7 @@ def _rendered(kind: Kind, body: Body) -> tuple[Response, dict[str, Any]]:
     """Run a generation; return its response, and its reply where that is whole."""
     settings = _settings()
     most = most_pixels()
-    response = render(kind, body, lambda given: sdparams.generation(given, settings, most))
+    response = render(kind, body, lambda given: webui_requests.generation(given, settings, most))
     return response, json.loads(response.get_data()) if response.status_code == 200 else {}
 
 
@@ -77,7 +78,7 @@ def _parsed(info: Any) -> dict[str, Any]:
 def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
     body = params.read_object(read_raw())
-    wanted = openaiimages.generation(body, STEPS)
+    wanted = openai_requests.generation(body, STEPS)
     return _openai_reply(kinds.TXT2IMG, wanted, str(body.get("response_format") or "b64_json"))
 
 
@@ -93,7 +94,7 @@ def edits() -> ResponseReturnValue:
     limits = ImageLimits.from_settings(_settings())
     image = _read(files["image"], limits)
     mask = _read(files["mask"], limits) if "mask" in files else None
-    wanted = aside(partial(openaiimages.edit, fields, image, mask, limits, STEPS))
+    wanted = aside(partial(openai_requests.edit, fields, image, mask, limits, STEPS))
     return _openai_reply(kinds.IMG2IMG, wanted, fields.get("response_format") or "b64_json")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, request
 
 from graycat import params
-from graycat.apitokens import ADMIN, LLM
+from graycat.auth.tokens import ADMIN, LLM
 from graycat.errors import BodyTooLarge, ModelNotFound
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind, model_queue
 from graycat.web.auth import scope_required, token_auth

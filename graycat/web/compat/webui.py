@@ -10,11 +10,12 @@ from typing import Any
 from flask import Blueprint, Response, current_app, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params, sdparams
-from graycat.apitokens import ADMIN
-from graycat.apitokens import SD as SD_SCOPE
+from graycat import params
+from graycat.auth.tokens import ADMIN
+from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
-from graycat.images import ImageLimits
+from graycat.images import webui_requests
+from graycat.images.decoding import ImageLimits
 from graycat.queue import kinds
 from graycat.queue.kinds import PLAIN, SD, Kind, worker_queue
 from graycat.queue.records import Verdict
@@ -37,11 +38,11 @@ Check = Callable[[Settings, int | None, Body], Body]
 
 
 def _generation(settings: Settings, most_pixels: int | None, body: Body) -> Body:
-    return sdparams.generation(body, settings, most_pixels)
+    return webui_requests.generation(body, settings, most_pixels)
 
 
 def _extras(settings: Settings, most_pixels: int | None, body: Body) -> Body:
-    return sdparams.check_extras(body, ImageLimits.from_settings(settings), most_pixels)
+    return webui_requests.check_extras(body, ImageLimits.from_settings(settings), most_pixels)
 
 
 #: The calls that render, by path: their kind, and what graycat checks itself.
@@ -131,7 +132,7 @@ def png_info() -> ResponseReturnValue:
     """Read what a PNG, JPEG or WebP says of how it was made; needs no engine."""
     body = params.read_object(read_raw())
     settings = current_app.extensions["graycat"].settings
-    return jsonify(aside(partial(sdparams.png_info, body, ImageLimits.from_settings(settings))))
+    return jsonify(aside(partial(webui_requests.png_info, body, ImageLimits.from_settings(settings))))
 
 
 @bp.get("/progress")

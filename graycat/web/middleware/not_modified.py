@@ -11,11 +11,11 @@ from typing import Any
 
 import redis
 
+from graycat.auth.authenticator import Credentials
 from graycat.broker import client as store
 from graycat.broker.connections import Lanes
-from graycat.credentials import Credentials
 from graycat.errors import GraycatError
-from graycat.metrics import http as metrics
+from graycat.metrics import web as metrics
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.web.api.task_views import etag, overdue
 

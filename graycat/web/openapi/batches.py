@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.batches import terms
-from graycat.batches.imagespec import POLICIES
 from graycat.batches.keys import ITEM_STATES, STATES
+from graycat.batches.spec import options
+from graycat.batches.spec.images import POLICIES
 from graycat.web.api.batches import MAX_PAGE, PAGE
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
@@ -23,7 +23,7 @@ _BODY: dict[str, dict[str, Any]] = {
     "prompts": _OBJECT | {"description": "What a text engine is asked first: 'ask', 'count', and more."},
     "count": {"type": "integer", "minimum": 1, "description": "How many of each."},
     "seeds": _OBJECT | {"description": f"'policy' ({', '.join(POLICIES)}) and 'seed', for items that name none."},
-    "output": _OBJECT | {"description": f"{', '.join(terms.OUTPUT_FIELDS)}: where the files go, and their names."},
+    "output": _OBJECT | {"description": f"{', '.join(options.OUTPUT_FIELDS)}: where the files go, and their names."},
     "webhook": _OBJECT | {"description": "Who is told of the end; see docs/webhooks.md."},
     "deadline": _LENGTH,
     "max_failures": {"type": "integer", "minimum": 0, "description": "The batch fails where more items fail."},

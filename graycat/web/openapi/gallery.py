@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.batches.thumbnails import CONTENT_TYPE
-from graycat.gallerylinks import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S
+from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S
+from graycat.batches.gallery.thumbnails import CONTENT_TYPE
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
 
 

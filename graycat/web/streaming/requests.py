@@ -13,7 +13,7 @@ import kombu.exceptions
 from celery import Celery
 
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
-from graycat.metrics import http as metrics
+from graycat.metrics import web as metrics
 from graycat.queue import ids
 from graycat.queue.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
 from graycat.queue.kinds import SD, SKIP, Kind, MessageFactory

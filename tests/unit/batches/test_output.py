@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from graycat.batcherrors import OutputUnavailable
+from graycat.batches.errors import OutputUnavailable
 from graycat.batches.output import Output, Outputs, folder_of
-from graycat.filesystems import Opened
 from graycat.settings import Settings
+from graycat.storage.filesystems import Opened
 
 DATA = b"an image"
 

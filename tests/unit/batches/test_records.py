@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graycat.batcherrors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
+from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
 from graycat.batches.keys import part_keys
 from graycat.batches.records import BatchRecords, keyed_id
 from graycat.broker.client import connect

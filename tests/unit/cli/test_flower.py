@@ -1,4 +1,4 @@
-"""``graycat flower``; what it serves: tests/unit/test_flowerapp.py."""
+"""``graycat flower``; what it serves: tests/unit/flower/test_app.py."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from graycat.cli import queue as module
 from graycat.cli.queue import queue
-from graycat.fleet import Fleet
+from graycat.fleet.workers import Fleet
 from tests.support.helpers import Valkey
 
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from graycat.cli import cli
 from graycat.cli.status import token_for
 from graycat.errors import EngineLost
-from graycat.fleet import Fleet, WorkerStatus
-from graycat.metrics.endpoint import token_file, token_of
+from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.metrics.server import token_file, token_of
 from graycat.settings import Settings
 from tests.support.helpers import SECRET, changed, free_port, started
 
@@ -26,7 +26,7 @@ def graycat(live, broker, monkeypatch, tmp_path) -> Graycat:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", str(urlsplit(live.url).port))
     monkeypatch.setenv("GRAYCAT_HOME", str(broker.settings.home))
-    monkeypatch.setattr("graycat.metrics.look.FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.status.snapshot.FRESH_S", 0.0)
 
     def invoke(*words: str) -> Result:
         result = CliRunner().invoke(cli, ["status", *words], catch_exceptions=False)

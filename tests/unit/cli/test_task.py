@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
-from graycat import apitokens
-from graycat.artifacts import BrokerArtifacts
+from graycat.auth import tokens
 from graycat.cli import cli
 from graycat.cli.task import address, read_input, secret
 from graycat.errors import TaskTimeout
 from graycat.settings import Settings
+from graycat.storage.artifacts import BrokerArtifacts
 from tests.support.helpers import SECRET, changed, free_port, outcome_of, sse, started
 
 Graycat = Callable[..., Result]
@@ -250,7 +250,7 @@ def test_a_generated_api_token_goes_to_no_other_machine_and_is_not_made(tmp_path
     with pytest.raises(Exception, match="--token"):
         secret(settings, here)
     assert not settings.home.exists()
-    generated = apitokens.generated(settings)
+    generated = tokens.generated(settings)
     assert secret(settings, here) == secret(settings, "http://localhost:8001") == generated
     with pytest.raises(Exception, match="--token"):
         secret(settings, "https://elsewhere.example")

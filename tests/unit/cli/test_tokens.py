@@ -7,11 +7,11 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
-from graycat.apitokens import ApiToken
+from graycat.auth.authenticator import Credentials
+from graycat.auth.limits import Limits
+from graycat.auth.tokens import ApiToken
 from graycat.broker import client
 from graycat.cli.tokens import tokens
-from graycat.credentials import Credentials
-from graycat.limits import Limits
 from graycat.settings import Settings
 from tests.support.helpers import SECRET, Valkey
 

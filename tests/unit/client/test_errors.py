@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import graycat.auth.errors
 import graycat.client.errors
 import graycat.queue.errors
-import graycat.tokenerrors
 from graycat.client.errors import BY_TYPE, ApiError, QueueFull, RequestError, ServerError, Unavailable, error_in
 from graycat.errors import GraycatError
 

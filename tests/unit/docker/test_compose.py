@@ -13,7 +13,7 @@ from typing import Any
 import honcho.environ
 import pytest
 
-from graycat.metrics.endpoint import PLACES
+from graycat.metrics.server import PLACES
 from graycat.settings import Settings, variable
 from tests.support.composed import config, is_pinned, required, resolved
 from tests.support.stack import ROOT

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from graycat.metrics import gauges, http, work
+from graycat.metrics import web, worker
+from graycat.status import gauges
 from tests.support.helpers import ROOT
 from tests.support.looks import LOOK
 
@@ -43,9 +44,9 @@ def of_families(families: Iterable[Metric], where: str) -> Iterator[Listed]:
 
 
 def in_code() -> list[Listed]:
-    found = [*of_module(http, "web"), *of_module(work, "worker")]
+    found = [*of_module(web, "web"), *of_module(worker, "worker")]
     found += of_families(gauges.FleetGauges(lambda: LOOK).collect(), "web (broker)")
-    found += of_families(work.EngineCounts(lambda: 1, lambda: 1.0).collect(), "worker")
+    found += of_families(worker.EngineCounts(lambda: 1, lambda: 1.0).collect(), "worker")
     return found
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from graycat.batcherrors import InvalidBatch
-from graycat.scheduleerrors import InvalidSchedule
+from graycat.batches.errors import InvalidBatch
 from graycat.schedules.definition import Schedule
+from graycat.schedules.errors import InvalidSchedule
 from graycat.settings import Settings
 
 SPEC = {"defaults": {"width": 64, "height": 64}, "items": [{"prompt": "a tavern"}]}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graycat.scheduleerrors import InvalidSchedule
 from graycat.schedules.due import LATE_S, MISSED, MOST_AT_ONCE, Cron, Due, Timing, coming, due
+from graycat.schedules.errors import InvalidSchedule
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 #: A day on which clocks are put forward, and one on which they are put back, where that is done: north, south, at

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.scheduleerrors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.schedules import records
 from graycat.schedules.due import Due
+from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.schedules.records import ScheduleRecords
 from tests.support.helpers import Valkey
 from tests.unit.schedules.conftest import SPEC

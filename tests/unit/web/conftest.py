@@ -11,12 +11,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from graycat.artifacts import open_artifacts
 from graycat.engines.base import EngineInfo
-from graycat.fleet import Fleet, WorkerStatus
-from graycat.imagereplies import content_type
+from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.images.replies import content_type
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
+from graycat.storage.artifacts import open_artifacts
 from graycat.web import create_app
 from tests.support.helpers import BEARER, Valkey, changed
 

@@ -4,7 +4,7 @@ from base64 import b64encode
 
 import pytest
 
-from graycat.mintedtokens import Grant
+from graycat.auth.minted import Grant
 from graycat.settings import Settings
 from graycat.web import create_app
 from tests.support.helpers import BEARER, SECRET

@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
+from graycat.auth.limits import Limits
+from graycat.auth.minted import Grant
 from graycat.broker import client as store
-from graycat.limits import Limits
-from graycat.mintedtokens import Grant
 from tests.support.helpers import BEARER, outcome_of
 
 ASYNC = {"Prefer": "respond-async"}

@@ -7,10 +7,10 @@ import pytest
 from celery import Celery
 
 from graycat.broker import client as store
-from graycat.deliveries import ENQUEUED_MS, MAX_AT_HOST, Deliveries
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from graycat.webhooks.deliveries import ENQUEUED_MS, MAX_AT_HOST, Deliveries
 from graycat.webhooks.dispatcher import MAX_WAITING, Dispatcher
 from graycat.webhooks.webhook import Webhook
 from tests.support.helpers import Valkey, outcome_of, started

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from graycat.broker import client as store
-from graycat.deliveries import HELD_MS, Deliveries, Delivery
-from graycat.metrics import work
+from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
 from graycat.webhooks import sender as module
+from graycat.webhooks.deliveries import HELD_MS, Deliveries, Delivery
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, Courier, judged
 from graycat.webhooks.webhook import Webhook, owner_secret

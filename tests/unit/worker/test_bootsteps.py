@@ -13,7 +13,7 @@ from celery.worker.control import Panel
 from graycat.celeryapp import create_celery
 from graycat.engines.base import State
 from graycat.errors import SettingsError
-from graycat.fleet import Fleet
+from graycat.fleet.workers import Fleet
 from graycat.settings import Settings
 from graycat.tasks.sd import Render
 from graycat.worker import bootsteps as steps

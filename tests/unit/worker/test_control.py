@@ -13,7 +13,7 @@ from celery.worker import state
 
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
-from graycat.fleet import Fleet, WorkerStatus, serving
+from graycat.fleet.workers import Fleet, WorkerStatus, serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.webhook import Webhook

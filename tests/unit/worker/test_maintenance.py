@@ -14,7 +14,7 @@ from graycat.broker import client
 from graycat.engines import gpus
 from graycat.engines.gpus import GpuState
 from graycat.engines.http import Call
-from graycat.fleet import Fleet, WorkerStatus
+from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.queue.records import Attempt
 from graycat.worker import maintenance
 from graycat.worker.maintenance import Housekeeper

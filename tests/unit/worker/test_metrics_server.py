@@ -15,7 +15,7 @@ from celery.exceptions import Reject
 
 from graycat.celeryapp import create_celery
 from graycat.engines.http import Stop
-from graycat.metrics import work
+from graycat.metrics import worker as work
 from graycat.settings import Settings
 from graycat.worker.metrics_server import MetricsStep
 from graycat.worker.sweeper import Sweeper

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from graycat.artifacts import BrokerArtifacts
-from graycat.batcherrors import OutputUnavailable
+from graycat.batches.errors import OutputUnavailable
 from graycat.batches.output import Output
 from graycat.batches.runner import runner
 from graycat.errors import ArtifactsUnavailable, EngineError, EngineLost, TaskTimeout
+from graycat.storage.artifacts import BrokerArtifacts
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from graycat.batches.imagespec import Ask
 from graycat.batches.runner.prompt_writer import MAX_TRIES, PORTION, SHOWN, prompts_in, request
+from graycat.batches.spec.images import Ask
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey
 

@@ -12,7 +12,7 @@ from graycat.batches.keys import FEEDING, LIVE
 from graycat.batches.output import Output, Outputs
 from graycat.batches.runner import runner
 from graycat.batches.runner.runner import Feeder
-from graycat.batches.windows import Window
+from graycat.batches.spec.windows import Window
 from graycat.errors import EngineError, TaskLost
 from graycat.queue.records import TaskRecords
 from graycat.worker.broker_acl import setuser, worker_rules

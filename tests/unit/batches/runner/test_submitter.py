@@ -8,7 +8,7 @@ import pytest
 
 from graycat.batches.plan import Item
 from graycat.batches.runner.submitter import task_id_of
-from graycat.fleet import Fleet, WorkerStatus
+from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.queue import ids as taskids
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey

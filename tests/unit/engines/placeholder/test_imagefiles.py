@@ -6,9 +6,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from graycat import infotext
 from graycat.engines.placeholder import imagefiles
 from graycat.engines.placeholder.errors import HTTPException, OutOfMemoryError
+from graycat.images import infotext
 
 TEXT = "a fox\nSteps: 4, Sampler: Euler, Seed: 1"
 

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, g
 from flask.testing import FlaskClient
 
-from graycat.apitokens import ApiTokens
+from graycat.auth.tokens import ApiTokens
 from graycat.web.api.task_requests import scoped_ids
 
 COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from graycat.auth.authenticator import Credentials
+from graycat.auth.minted import Grant
 from graycat.batches.output import Outputs
-from graycat.credentials import Credentials
-from graycat.mintedtokens import Grant
 from graycat.web import create_app
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import BEARER, Valkey

@@ -5,7 +5,7 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from graycat.metrics import http
+from graycat.metrics import web as http
 from tests.support.helpers import AT_ONCE_S, ROOT, Stopwatch, accepted, changed, outcome_of, sse
 from tests.support.metered import value
 from tests.unit.web.conftest import client_of
@@ -148,7 +148,7 @@ http.STREAMS_OPEN.inc()
 if len(sys.argv) == 1:
     subprocess.run([sys.executable, "-c", {script!r}, "again"], check=True)
     from prometheus_client.multiprocess import MultiProcessCollector
-    from graycat.metrics.endpoint import joined
+    from graycat.metrics.server import joined
     value = joined(MultiProcessCollector(None)).get_sample_value
     labels = {{"route": "/health", "method": "GET", "status": "200", "token": "-"}}
     print(value("graycat_http_requests_total", labels), value("graycat_http_streams_open"))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from graycat.credentials import Credentials
-from graycat.mintedtokens import Grant
+from graycat.auth.authenticator import Credentials
+from graycat.auth.minted import Grant
 from tests.support.helpers import Valkey
 
 SPEC = {"name": "portraits", "defaults": {"width": 64, "height": 64}, "items": [{"prompt": "a tavern"}]}

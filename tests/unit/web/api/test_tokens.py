@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graycat.mintedtokens import Grant
+from graycat.auth.minted import Grant
 from tests.support.helpers import accepted
 from tests.unit.web.conftest import client_of
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from graycat import infotext
 from graycat.errors import EngineError
+from graycat.images import infotext
 from graycat.queue.records import Verdict
 from graycat.web.compat import webui
 from graycat.web.compat.webui_lists import LISTS

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
+from graycat.auth.authenticator import Credentials
 from graycat.broker import client as store
-from graycat.credentials import Credentials
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.api.task_requests import scoped_ids

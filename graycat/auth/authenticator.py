@@ -1,0 +1,76 @@
+"""Credentials: every kind of API token behind one look-up."""
+
+from __future__ import annotations
+
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from typing import Any
+
+from graycat.auth.errors import TokenNameTaken
+from graycat.auth.minted import Grant, Minted, MintedTokens
+from graycat.auth.players import Claims, PlayerTokens
+from graycat.auth.signing import TokenKey
+from graycat.auth.tokens import ApiToken, ApiTokens
+from graycat.broker import client as store
+from graycat.settings import Settings
+
+
+class Credentials:
+    """The configured, the minted and the players' API tokens."""
+
+    def __init__(self, configured: ApiTokens, minted: MintedTokens, players: PlayerTokens, key: TokenKey) -> None:
+        self.minted = minted
+        self._configured = configured
+        self._players = players
+        self._key = key
+        self._references = {self._reference(token): token for token in configured}
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        client: store.Broker,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Credentials:
+        """Return those of this copy; asks the broker nothing yet."""
+        key = TokenKey.from_settings(settings)
+        minted = MintedTokens(client, key, now, clock)
+        return cls(ApiTokens.from_settings(settings), minted, PlayerTokens(key, now), key)
+
+    def find(self, secret: str) -> ApiToken | None:
+        """Return the API token with this secret. Raises BrokerUnavailable, but for none that is configured."""
+        token = self._configured.find(secret) or self.minted.find(secret) or self._player(secret)
+        if token is not None:
+            origin = token.parent or token
+            if origin.prefix:
+                self.minted.note_use(origin)
+        return token
+
+    def mint(self, grant: Grant) -> tuple[str, Minted]:
+        """Make an API token; return its secret. Raises TokenNameTaken, BrokerUnavailable, SettingsError."""
+        if any(token.name == grant.name for token in self._configured):
+            raise TokenNameTaken(f"API_TOKENS has the name {grant.name!r}, they would share their tasks")
+        return self.minted.mint(grant)
+
+    def mint_player(self, parent: ApiToken, body: dict[str, Any]) -> tuple[str, Claims]:
+        """Make a player's API token; return its secret. Raises RequestError, Forbidden."""
+        return self._players.mint(parent, self._reference(parent), body)
+
+    def _player(self, secret: str) -> ApiToken | None:
+        claims = self._players.read(secret)
+        if claims is None:
+            return None
+        # With what it was made, it ends.
+        parent = self._references.get(claims.parent) or self.minted.get(claims.parent)
+        if parent is None:
+            return None
+        scopes = claims.scopes & parent.scopes
+        return ApiToken(claims.owner, b"", scopes, claims.limits, claims.expires_at, parent=parent)
+
+    def _reference(self, token: ApiToken) -> str:
+        """Return what a player's token calls its parent: another secret, or another name, is another parent."""
+        if token.prefix:
+            return token.prefix
+        return urlsafe_b64encode(self._key.mac("configured", f"{token.name}\0{token.digest.hex()}")[:12]).decode()

@@ -1,0 +1,107 @@
+"""Players' API tokens: short-lived, made by a game's server with its own, and kept nowhere.
+
+All that one may do is written in it and signed: ``gp_CLAIMS.SIGNATURE``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from graycat import params
+from graycat.auth.limits import Limits
+from graycat.auth.signing import TokenKey
+from graycat.auth.tokens import ADMIN, LLM, METRICS, PLAYER_MARK, SD, ApiToken, read_scopes
+from graycat.errors import Forbidden, RequestError
+
+MARK = "gp_"
+#: Seconds that one may live.
+SHORTEST_TTL_S, USUAL_TTL_S, LONGEST_TTL_S = 60, 900, 3600
+#: What players get that are given no scopes, as far as the game has them.
+PLAYERS_SCOPES = frozenset({LLM, SD})
+
+#: Longer ones are not ours.
+_MOST_CHARS = 2000
+#: Printable, no blanks, no colons: it stands in logs and keys.
+_PLAYER = re.compile(r"[!-9;-~]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a player's token says. ``parent`` is the reference of the API token that it was made with."""
+
+    parent: str
+    owner: str
+    scopes: frozenset[str]
+    limits: Limits
+    expires_at: int
+
+    def shown(self) -> dict[str, Any]:
+        """Return what its maker is told."""
+        scopes, limits = sorted(self.scopes), self.limits.given()
+        return {"owner": self.owner, "scopes": scopes, "limits": limits, "expires_at": self.expires_at}
+
+
+class PlayerTokens:
+    """Makes players' tokens and reads them; needs no broker."""
+
+    def __init__(self, key: TokenKey, now: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._now = now
+
+    def mint(self, parent: ApiToken, reference: str, body: dict[str, Any]) -> tuple[str, Claims]:
+        """Return a token as a JSON object asks for it, which can do no more than its parent.
+
+        Raises RequestError, Forbidden.
+        """
+        params.refuse_unknown(body, ("player", "ttl_s", "scopes", "limits"))
+        player, ttl_s = body.get("player"), body.get("ttl_s", USUAL_TTL_S)
+        if not isinstance(player, str) or not _PLAYER.fullmatch(player):
+            raise RequestError("'player' is required: 1 to 64 printable ASCII characters, no blanks and colons")
+        if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
+            raise RequestError(f"'ttl_s' must be a number of seconds, {SHORTEST_TTL_S} to {LONGEST_TTL_S}")
+        limits = Limits.read(body.get("limits"))
+        limits.check_within(parent.limits)
+        expires_at = int(min(self._now() + ttl_s, parent.expires_at or float("inf")))
+        owner = parent.name + PLAYER_MARK + player
+        claims = Claims(reference, owner, _scopes(parent, body.get("scopes")), limits, expires_at)
+        return self._signed(claims), claims
+
+    def read(self, secret: str) -> Claims | None:
+        """Return what a token says; None where we did not sign it, or where it has expired."""
+        if not secret.startswith(MARK) or len(secret) > _MOST_CHARS:
+            return None
+        text, _, signature = secret.removeprefix(MARK).rpartition(".")
+        if not hmac.compare_digest(self._signature(text).encode(), signature.encode()):
+            return None
+        parent, owner, scopes, limits, expires_at = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        claims = Claims(parent, owner, frozenset(scopes), Limits(**limits), expires_at)
+        return claims if self._now() < expires_at else None
+
+    def _signed(self, claims: Claims) -> str:
+        shown = claims.shown()
+        values = [claims.parent, shown["owner"], shown["scopes"], shown["limits"], shown["expires_at"]]
+        text = urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode().rstrip("=")
+        return f"{MARK}{text}.{self._signature(text)}"
+
+    def _signature(self, text: str) -> str:
+        return urlsafe_b64encode(self._key.mac("player", text)).decode().rstrip("=")
+
+
+def _scopes(parent: ApiToken, wanted: Any) -> frozenset[str]:
+    """Return a player's scopes. Raises RequestError, Forbidden for one that the parent has not, or no player may."""
+    if parent.parent is not None:
+        raise Forbidden("a player's API token makes no others")
+    may = parent.scopes - {ADMIN, METRICS}
+    scopes = may & PLAYERS_SCOPES if wanted is None else read_scopes(wanted)
+    for scope in sorted(scopes - may):
+        raise Forbidden(f"this API token cannot give the scope {scope!r} to a player")
+    if not scopes:
+        raise Forbidden("a player's API token needs the scope 'llm' or 'sd', and this one has neither to give")
+    return scopes

@@ -1,0 +1,133 @@
+"""API tokens: who may call, and what; those of ``API_TOKENS``.
+
+Only their hashes are kept in memory, and every compare takes the same time. ``graycat.auth.minted`` and
+``graycat.auth.players`` are the other two kinds, ``graycat.auth.authenticator`` finds any of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graycat.auth.limits import UNLIMITED, Limits
+from graycat.errors import RequestError, SettingsError
+from graycat.settings import Settings
+from graycat.settings.secretfiles import kept
+
+#: Shorter secrets can be guessed.
+MIN_SECRET_CHARS = 8
+#: The name of the generated token.
+GENERATED = "default"
+
+
+#: What an API token may be for: text, images, batches (and their priority), what changes engines and tokens, and what
+#: shows how everything is doing.
+LLM, SD, BATCH, ADMIN, METRICS = SCOPES = ("llm", "sd", "batch", "admin", "metrics")
+#: What one may do that is given no scopes.
+USUAL_SCOPES = frozenset({LLM, SD, BATCH})
+#: Between the name of an API token and that of its player, in a player's own.
+PLAYER_MARK = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A caller's credential, without the secret. ``name`` is what logs and records call its owner.
+
+    ``prefix``: the public part of a minted one. ``parent``: what a player's token was made with; its limits hold for
+    all its players together, beside their own. ``expires_at`` is in seconds of the epoch.
+    """
+
+    name: str
+    digest: bytes
+    scopes: frozenset[str] = USUAL_SCOPES
+    limits: Limits = UNLIMITED
+    expires_at: float | None = None
+    prefix: str = ""
+    parent: ApiToken | None = None
+
+    @property
+    def admin(self) -> bool:
+        """Tell whether it may change engines and API tokens."""
+        return ADMIN in self.scopes
+
+    @property
+    def holders(self) -> tuple[tuple[str, Limits], ...]:
+        """Return the names, with their limits, on whose account its requests go: its own first."""
+        own = ((self.name, self.limits),)
+        return own if self.parent is None else (*own, (self.parent.name, self.parent.limits))
+
+
+class ApiTokens:
+    """The API tokens of this copy."""
+
+    def __init__(self, named_secrets: dict[str, str], admins: frozenset[str] = frozenset()) -> None:
+        self._tokens = [
+            ApiToken(name, _digest(secret), USUAL_SCOPES | {ADMIN} if name in admins else USUAL_SCOPES)
+            for name, secret in named_secrets.items()
+        ]
+
+    def __iter__(self) -> Iterator[ApiToken]:
+        return iter(self._tokens)
+
+    def find(self, secret: str) -> ApiToken | None:
+        """Return the token with this secret; the time taken does not tell how near a guess was."""
+        digest = _digest(secret)
+        found = None
+        for token in self._tokens:
+            if hmac.compare_digest(token.digest, digest):
+                found = token
+        return found
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ApiTokens:
+        """Return the tokens of ``API_TOKENS``, or else the generated one."""
+        named_secrets = configured(settings) or {GENERATED: generated(settings)}
+        admins = frozenset(filter(None, map(str.strip, settings.admins.split(","))))
+        if unknown := admins - named_secrets.keys():
+            raise SettingsError(f"GRAYCAT_ADMINS names {', '.join(sorted(unknown))}, which API_TOKENS does not")
+        return cls(named_secrets, admins)
+
+
+def read_scopes(value: Any) -> frozenset[str]:
+    """Return a list of scopes. Raises RequestError for anything else."""
+    if not isinstance(value, list) or not all(scope in SCOPES for scope in value):
+        raise RequestError(f"'scopes' must be a list of some of {', '.join(SCOPES)}")
+    return frozenset(value)
+
+
+def configured(settings: Settings) -> dict[str, str]:
+    """Return the secrets of ``API_TOKENS`` by name. Raises SettingsError for one that is unusable."""
+    secrets_by_name: dict[str, str] = {}
+    for place, item in enumerate(filter(None, map(str.strip, settings.api_tokens.split(","))), start=1):
+        name, colon, secret = item.partition(":")
+        if not colon:
+            name, secret = f"token{place}", item
+        if len(secret) < MIN_SECRET_CHARS:
+            raise SettingsError(f"API_TOKENS: the secret of {name!r} has fewer than {MIN_SECRET_CHARS} characters")
+        if PLAYER_MARK in name:
+            raise SettingsError(f"API_TOKENS: the name {name!r} has a {PLAYER_MARK!r}, as only those of players may")
+        if name in secrets_by_name:
+            raise SettingsError(f"API_TOKENS names {name!r} twice")
+        if secret in secrets_by_name.values():
+            raise SettingsError(f"API_TOKENS: {name!r} has the secret of another; whose request would it be")
+        secrets_by_name[name] = secret
+    return secrets_by_name
+
+
+def token_file(settings: Settings) -> Path:
+    """Return where the generated API token is kept."""
+    return settings.home / "api-token"
+
+
+def generated(settings: Settings) -> str:
+    """Return the generated API token; made at the first call, readable by its owner only."""
+    return kept(token_file(settings), lambda: "gc_" + secrets.token_urlsafe(32))
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,1 @@
+"""A batch to look at: its page, thumbnails, zip and export."""

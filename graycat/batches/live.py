@@ -1,0 +1,128 @@
+"""What the control worker needs to know of a live batch at every step: little, and in one round trip for all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graycat.batches import keys
+from graycat.batches.spec.options import Terms
+from graycat.broker import client as store
+
+_TEXTS = ("state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts", "again")
+_NUMBERS = ("total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A live batch.
+
+    ``verify``: the first item that is not verified yet, 0 where none is to be; ``again``: states (parted by commas)
+    whose items are to be made once more; ``asked``: answers of no use to the question for prompts, in a row.
+    """
+
+    id: str
+    terms: Terms
+    state: str
+    owner: str
+    name: str
+    key: str
+    schedule: str
+    folder: str
+    reason: str
+    paused_by: str
+    entropy: str
+    prompts: str
+    again: str
+    total: int
+    submitted_ms: int
+    started_from_ms: int
+    started_ms: int
+    finished_ms: int
+    verify: int
+    planned: int
+    asked: int
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """Return when it must be over, by the broker's clock."""
+        seconds = self.terms.deadline_s
+        return self.started_from_ms + int(seconds * 1000) if seconds is not None else None
+
+
+class Heads:
+    """The live batches in the broker. Every method raises BrokerUnavailable."""
+
+    def __init__(self, client: store.Broker) -> None:
+        self._client = client
+
+    def all(self) -> list[Head]:
+        """Return the live batches, the one whose turn it is first."""
+        names = ("terms", *_TEXTS, *_NUMBERS)
+        with store.broker_errors():
+            ids = [name.decode() for name in self._client.zrange(keys.LIVE, 0, -1)]
+            with self._client.pipeline(transaction=False) as pipe:
+                for batch_id in ids:
+                    pipe.hmget(keys.batch_key(batch_id), names)
+                rows = pipe.execute()
+            found = []
+            for batch_id, row in zip(ids, rows, strict=True):
+                if row[0] is None:
+                    # It is gone; nobody else takes it off the list.
+                    self._client.zrem(keys.LIVE, batch_id)
+                else:
+                    found.append(_head(batch_id, dict(zip(names, row, strict=True))))
+        return found
+
+    def document(self, batch_id: str) -> dict[str, Any]:
+        """Return a batch's spec as it was given."""
+        with store.broker_errors():
+            found: dict[str, Any] = json.loads(self._client.hget(keys.batch_key(batch_id), "document"))
+        return found
+
+    def note(self, batch_id: str, fields: Mapping[str, str | int | float]) -> None:
+        """Write fields of a batch; '' deletes one."""
+        gone = [name for name, value in fields.items() if value == ""]
+        kept = {name: value for name, value in fields.items() if value != ""}
+        with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
+            if kept:
+                pipe.hset(keys.batch_key(batch_id), mapping=kept)
+            if gone:
+                pipe.hdel(keys.batch_key(batch_id), *gone)
+            pipe.execute()
+
+    def add(self, batch_id: str, field: str, amount: int) -> None:
+        """Add to a number of a batch."""
+        with store.broker_errors():
+            self._client.hincrby(keys.batch_key(batch_id), field, amount)
+
+    def had_turn(self, batch_id: str) -> None:
+        """Put a batch behind all others."""
+        with store.broker_errors():
+            self._client.zadd(keys.LIVE, {batch_id: self._client.incr(keys.TURN)}, xx=True)
+
+    def claim_folder(self, head: Head, folder: str) -> str:
+        """Have a folder for a batch; return the live batch that has it instead, '' where it is this one's now."""
+        place = f"{head.terms.store}:{folder}"
+        with store.broker_errors():
+            self._client.hsetnx(keys.FOLDERS, place, head.id)
+            owner: str = self._client.hget(keys.FOLDERS, place).decode()
+            if owner != head.id and self._client.zscore(keys.LIVE, owner) is None:
+                self._client.hset(keys.FOLDERS, place, head.id)
+                owner = head.id
+        return "" if owner == head.id else owner
+
+    def leave_folder(self, head: Head) -> None:
+        """Let others have a batch's folder."""
+        place = f"{head.terms.store}:{head.folder}"
+        with store.broker_errors():
+            if (self._client.hget(keys.FOLDERS, place) or b"").decode() == head.id:
+                self._client.hdel(keys.FOLDERS, place)
+
+
+def _head(batch_id: str, row: Mapping[str, bytes | None]) -> Head:
+    texts = {name: (row[name] or b"").decode() for name in _TEXTS}
+    numbers = {name: int(row[name] or 0) for name in _NUMBERS}
+    return Head(batch_id, Terms.from_record((row["terms"] or b"{}").decode()), **texts, **numbers)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What each worker last reported of itself, and what its engine has."""

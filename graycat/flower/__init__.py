@@ -1,0 +1,1 @@
+"""Flower behind a password: what it shows and what it may send."""

@@ -1,0 +1,1 @@
+"""Image bytes and the bodies of image requests: decoded, checked and rewritten."""

@@ -1,0 +1,138 @@
+"""Where metrics are served: what a scrape answers, and the small server beside each worker."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from graycat.errors import SettingsError
+from graycat.settings import Settings, variable
+from graycat.settings.secretfiles import kept
+
+#: How far behind GRAYCAT_METRICS_PORT a worker's port lies: its kind's place, and the index of its GPU.
+PLACES = {"control": 0, "llm": 20, "quick": 40, "sd": 60}
+#: Ports that a kind has, so GPUs that it may have on one machine.
+GPUS_A_KIND = 20
+#: Seconds that a scraper gets to say what it wants.
+PATIENCE_S = 5.0
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Joined(Collector):
+    """Several collectors, registries among them, as one."""
+
+    def __init__(self, *collectors: Any) -> None:
+        self._collectors = collectors
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics of all."""
+        for collector in self._collectors:
+            yield from collector.collect()
+
+
+def joined(*collectors: Any) -> CollectorRegistry:
+    """Return a registry of several collectors."""
+    registry = CollectorRegistry()
+    registry.register(Joined(*collectors))
+    return registry
+
+
+def port_of(settings: Settings, kind: str, gpu: int | None) -> int:
+    """Return the port of a worker's metrics; 0 where it serves none. Raises SettingsError for a GPU without a port."""
+    if not settings.metrics_port or kind not in PLACES:
+        return 0
+    if (gpu or 0) >= GPUS_A_KIND:
+        told = f"the metrics of GPU {gpu} have no port, a kind has {GPUS_A_KIND}"
+        raise SettingsError(f"{told}: set {variable('metrics_port')}=0 for this worker")
+    return settings.metrics_port + PLACES[kind] + (gpu or 0)
+
+
+def token_of(settings: Settings) -> str:
+    """Return what a scraper of the web server sends; without a token in the settings one is made, and kept."""
+    return settings.metrics_token or kept(token_file(settings), lambda: secrets.token_urlsafe(32))
+
+
+def token_file(settings: Settings) -> Path:
+    """Return where the token is kept that was made."""
+    return settings.home / "metrics-token"
+
+
+class Endpoint:
+    """Serves metrics in a thread of its own."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int, token: str = "") -> None:
+        """Bind the port; ``token`` is what a scraper has to send, '' where anybody may ask. Raises OSError."""
+        self._server = _server_class(host)((host, port), _Handler)
+        self._server.set_app(guarded(make_wsgi_app(registry), token))
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Return the port that it listens on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Start serving."""
+        self._thread.start()
+
+    def stop(self, **_: Any) -> None:
+        """Stop serving (also a receiver of Celery's ``worker_shutdown``)."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def carries(header: str, token: str) -> bool:
+    """Tell whether an ``Authorization`` header carries the token; the time taken does not tell how near it is."""
+    scheme, _, given = header.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+def guarded(app: WsgiApp, token: str) -> WsgiApp:
+    """Return an application that answers 401 to who does not send the token."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if token and not carries(environ.get("HTTP_AUTHORIZATION", ""), token):
+            start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
+            return [b"send GRAYCAT_METRICS_TOKEN as your bearer token\n"]
+        return app(environ, start_response)
+
+    return answer
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        """Bind without asking the DNS what this machine is called, as the base class does."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _server_class(host: str) -> type[_Server]:
+    return _Server6 if ":" in host else _Server
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = PATIENCE_S
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""

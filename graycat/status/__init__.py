@@ -1,0 +1,1 @@
+"""One snapshot of the whole system, for /metrics, /status and ``graycat status``."""

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat.batches import spec
+from graycat.batches.errors import MOST_TOLD, InvalidBatch
+from graycat.settings import Settings
+
+SETTINGS = Settings()
+GOOD: dict[str, Any] = {"name": "tavern", "items": ["a knight"]}
+
+
+def problems(document: Any, settings: Settings = SETTINGS, **options: Any) -> dict[str, str]:
+    """Return what is wrong with a document, by path."""
+    with pytest.raises(InvalidBatch) as caught:
+        spec.parse(document, settings, **options)
+    return dict(caught.value.problems)
+
+
+def test_a_good_document_is_a_spec() -> None:
+    parsed = spec.parse(GOOD, SETTINGS)
+    assert (parsed.name, parsed.total, parsed.ask, parsed.document) == ("tavern", 1, None, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('name = "tavern"\nitems = ["a knight"]', "toml"),
+        ("name: tavern\nitems:\n- a knight", "yaml"),
+        ('{"name": "tavern", "items": ["a knight"]}', "json"),
+    ],
+)
+def test_the_same_document_in_every_format(text: str, kind: str) -> None:
+    assert spec.load(text, kind) == GOOD
+
+
+@pytest.mark.parametrize("kind", spec.FORMATS)
+def test_a_text_that_is_no_document_is_refused(kind: str) -> None:
+    with pytest.raises(InvalidBatch):
+        spec.load("[1, 2", kind)
+
+
+@pytest.mark.parametrize("text", ["- a", "3", "!!python/object/apply:os.system ['true']"])
+def test_yaml_makes_nothing_but_plain_objects(text: str) -> None:
+    with pytest.raises(InvalidBatch):
+        spec.load(text, "yaml")
+
+
+def test_every_problem_is_told_at_once_with_its_path() -> None:
+    found = problems(
+        {
+            "items": [{"prompt": "a", "width": 99999, "steps": "many"}, 3, {}],
+            "defaults": {"steps": 9999},
+            "output": {"folder": "../elsewhere", "pattern": "{a.b}", "store": "mine", "typo": 1},
+            "window": "5-6",
+            "timezone": "Nowhere",
+            "max_gpus": 0,
+            "max_failures": -1,
+            "deadline": "soon",
+            "webhook": {"url": "ftp://x"},
+            "seeds": {"policy": "fixed"},
+            "typo": 1,
+        }
+    )
+    assert set(found) == {
+        *("name", "items[0].width", "items[0].steps", "items[1]", "items[2]", "defaults.steps"),
+        *("output.folder", "output.pattern", "output.store", "output.typo"),
+        *("window", "timezone", "max_gpus", "max_failures", "deadline", "webhook", "seeds.seed", "typo"),
+    }
+
+
+def test_a_refusal_tells_so_many_problems_and_how_many_more() -> None:
+    error = InvalidBatch([(f"items[{n}]", "no") for n in range(MOST_TOLD + 5)])
+    assert str(error).endswith("and 5 more")
+    assert len(error.body()["error"]["problems"]) == MOST_TOLD
+
+
+@pytest.mark.parametrize("document", [[], "text", None, {"name": {1: 2}}, {"name": object()}])
+def test_what_is_no_document_is_refused(document: Any) -> None:
+    assert problems(document)
+
+
+def test_limits_of_the_server_and_of_the_token_hold_for_every_item() -> None:
+    assert "items[0]" in problems(GOOD | {"defaults": {"width": 1024}}, most_pixels=1000)
+    small = Settings(batch_max_items=3)
+    assert "items" in problems({"name": "x", "items": ["a"] * 4}, small)
+    assert "matrix" in problems({"name": "x", "matrix": {"prompt": ["a"] * 4}}, small)
+    assert "" in problems({"name": "x", "items": ["a", "b"], "count": 2}, small)
+
+
+def test_the_digest_is_of_the_images_alone() -> None:
+    one = spec.parse(GOOD, SETTINGS)
+    assert spec.parse(GOOD | {"name": "other", "deadline": 5}, SETTINGS).digest == one.digest
+    assert spec.parse(GOOD | {"count": 2}, SETTINGS).digest != one.digest
+
+
+def test_dates_of_toml_are_refused_with_a_reason() -> None:
+    assert "write it as a text" in str(problems(spec.load("name = 2026-01-01", "toml")))

@@ -1,0 +1,191 @@
+"""Requests for images: what an engine would choke on, and what is too much."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from graycat.errors import ImageTooLarge, LimitExceeded, RequestError, TooMuchWork
+from graycat.images.webui_requests import check_request, generation, pixels
+from graycat.settings import Settings
+from tests.support.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, TYPICAL
+
+
+def test_a_usual_body_passes_as_it_is() -> None:
+    assert generation(TYPICAL, Settings()) == TYPICAL
+
+
+def test_a_checked_body_is_a_new_one() -> None:
+    body = TYPICAL | {"init_images": [DATA_ADDRESS], "save_images": True, "force_task_id": "mine"}
+    before = copy.deepcopy(body)
+    generation(body, Settings())
+    assert body == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"width": "512", "height": " 512 ", "steps": "20"},
+        {"width": 512.0, "steps": 20.9, "batch_size": "4", "n_iter": 4},
+        {"prompt": None, "negative_prompt": 5},
+        {"width": 8192, "height": 2048},
+        {"enable_hr": True, "hr_second_pass_steps": None},
+        {"enable_hr": "true", "hr_scale": "2.5"},
+        {"enable_hr": False, "hr_scale": None, "hr_resize_x": None, "hr_second_pass_steps": 10_000},
+        {"enable_hr": "no", "hr_scale": 100},
+        {"enable_hr": True, "width": 1024, "height": 1024, "hr_scale": 2, "batch_size": 4},
+        {"enable_hr": True, "hr_resize_x": 2048, "hr_resize_y": 0, "hr_scale": 0},
+        {"firstphase_width": 100_000},
+        {"mask": "", "init_images": None, "override_settings": None, "infotext": "", "latent_mask": None},
+        {"lora": [{"path": "style/ink.safetensors", "multiplier": 1.0}]},
+    ],
+    ids=str,
+)
+def test_what_the_engine_takes_passes(body: dict[str, Any]) -> None:
+    assert check_request(body, LIMITS) == body | {"save_images": False}
+
+
+@pytest.mark.parametrize("field", ["width", "height", "steps", "batch_size", "n_iter"])
+@pytest.mark.parametrize(
+    "value",
+    [None, True, [], {}, "", "wide", "1e3", "0x200", 0, -1, "-8", "٠", float("nan"), float("inf"), -(10**30)],
+    ids=repr,
+)
+def test_a_number_that_the_engine_would_choke_on_names_its_field(field: str, value: Any) -> None:
+    with pytest.raises(RequestError, match=field) as caught:
+        check_request({field: value}, LIMITS)
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("field", ["hr_scale", "hr_resize_x", "hr_resize_y"])
+@pytest.mark.parametrize("value", [None, [], "big", -1, "nan"])
+def test_an_enlargement_needs_its_numbers(field: str, value: Any) -> None:
+    with pytest.raises(RequestError, match=field):
+        check_request({"enable_hr": True, field: value}, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"width": 8193},
+        {"width": 10**30},
+        {"width": "99999999999999999999"},
+        {"width": 4096, "height": 4097},
+        {"width": 2048, "height": 2048, "batch_size": 5},
+        {"width": 2048, "height": 2048, "batch_size": 2, "n_iter": "3"},
+        {"batch_size": 17},
+        {"batch_size": 4, "n_iter": 5},
+        {"steps": 151},
+        {"enable_hr": True, "hr_second_pass_steps": 151},
+        {"enable_hr": True, "hr_steps": "151"},
+        {"enable_hr": True, "hr_scale": 17},
+        {"enable_hr": True, "hr_scale": 9},
+        {"enable_hr": 1, "width": 1024, "height": 1024, "hr_scale": 2, "batch_size": 5},
+        {"enable_hr": "yes", "width": 2048, "height": 2048, "hr_scale": 2.1},
+        {"enable_hr": True, "hr_resize_x": 4104, "hr_resize_y": 4096},
+        # Cut to a strip, but not before it was a square.
+        {"enable_hr": True, "hr_resize_x": 4104, "hr_resize_y": 8},
+        {"enable_hr": True, "hr_resize_x": 0, "hr_resize_y": 4104},
+        {"enable_hr": True, "width": 64, "height": 64, "firstphase_width": 4096, "firstphase_height": 4096},
+        {"enable_hr": True, "firstphase_width": 8193},
+        {"init_images": [IMAGE] * 17},
+        {"extra_images": [IMAGE] * 17},
+    ],
+    ids=lambda body: str(body)[:60],
+)
+def test_a_request_may_ask_for_so_much(body: dict[str, Any]) -> None:
+    with pytest.raises(TooMuchWork):
+        check_request(body, LIMITS)
+
+
+def test_a_field_that_is_absent_counts_as_the_engine_s_default() -> None:
+    with pytest.raises(TooMuchWork, match="steps"):
+        check_request({}, replace(LIMITS, max_steps=49))
+    with pytest.raises(TooMuchWork, match="262144"):
+        check_request({}, replace(LIMITS, max_pixels=512 * 512 - 1))
+    assert check_request({"steps": 20, "width": 256}, replace(LIMITS, max_steps=49, max_pixels=512 * 512 - 1))
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"])
+@pytest.mark.parametrize("value", [[], ["a", "b"], {"text": "a"}], ids=str)
+def test_a_prompt_is_one_text(field: str, value: Any) -> None:
+    with pytest.raises(RequestError, match=field):
+        check_request({field: value}, LIMITS)
+
+
+@pytest.mark.parametrize("field", ["infotext", "firstpass_image", "latent_mask"])
+def test_a_field_that_goes_past_the_checks_is_closed(field: str) -> None:
+    with pytest.raises(RequestError, match=f"'{field}' is closed here"):
+        check_request({field: "Steps: 10000, Size: 9999x9999"}, LIMITS)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../x.safetensors", "a/../../b", "C:\\x", "\\\\host\\x", "~/x"])
+def test_a_lora_lies_in_the_engine_s_folder(path: str) -> None:
+    with pytest.raises(RequestError, match="lora"):
+        check_request({"lora": [{"path": path}]}, LIMITS)
+
+
+@pytest.mark.parametrize("value", [True, "yes", 1, None])
+def test_an_engine_saves_nothing_to_its_own_disk(value: Any) -> None:
+    assert check_request({"save_images": value}, LIMITS)["save_images"] is False
+
+
+def test_a_caller_does_not_name_the_engine_s_task() -> None:
+    assert "force_task_id" not in check_request({"force_task_id": "task(mine)"}, LIMITS)
+
+
+def test_the_engine_gets_the_base64_that_was_checked() -> None:
+    broken_up = "\n".join((IMAGE[:20], IMAGE[20:]))
+    body = {"init_images": [DATA_ADDRESS, broken_up], "mask": DATA_ADDRESS, "extra_images": [DATA_ADDRESS]}
+    checked = check_request(body, LIMITS)
+    assert (checked["init_images"], checked["mask"], checked["extra_images"]) == ([IMAGE, IMAGE], IMAGE, [IMAGE])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"init_images": IMAGE},
+        {"init_images": []},
+        {"init_images": {"0": IMAGE}},
+        {"init_images": [IMAGE, None]},
+        {"init_images": [IMAGE, "http://example.com/cat.png"]},
+        {"init_images": [[IMAGE]]},
+        {"mask": "https://example.com/mask.png"},
+        {"mask": {"image": IMAGE}},
+        {"mask": True},
+        {"extra_images": ["file:///etc/passwd"]},
+    ],
+    ids=lambda body: str(body)[:40],
+)
+def test_an_image_field_holds_images(body: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as caught:
+        check_request(body, LIMITS)
+    assert caught.value.status == 400
+
+
+def test_an_image_that_is_sent_may_have_so_many_pixels() -> None:
+    with pytest.raises(ImageTooLarge):
+        check_request({"init_images": [IMAGE]}, replace(LIMITS, max_image_pixels=255))
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({}, 512 * 512),
+        ({"width": "256", "height": 128}, 256 * 128),
+        ({"batch_size": 2, "n_iter": 3}, 6 * 512 * 512),
+        ({"enable_hr": True, "hr_scale": 1.5}, 768 * 768),
+    ],
+)
+def test_pixels_are_those_of_all_images_at_their_largest(body: dict[str, Any], count: int) -> None:
+    assert pixels(body, LIMITS) == count
+
+
+def test_a_caller_s_own_limit_on_pixels_is_looked_at_before_any_image_is() -> None:
+    with pytest.raises(LimitExceeded, match="262143 pixels"):
+        generation({"init_images": ["no image"]}, Settings(), 512 * 512 - 1)
+    assert generation({}, Settings(), 512 * 512)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat.batches.keys import ITEM_STATES, STATES
+from graycat.batches.records import BatchRecords
+from graycat.broker import client as store
+from graycat.settings import Settings
+from graycat.status.batches import BatchLook, is_late, look_at, summed
+
+NOW_MS = 1_000_000.0
+SPEC: dict[str, Any] = {
+    "name": "tavern",
+    "items": [{"prompt": "a keeper"}, {"prompt": "a bard"}, {"prompt": "a cat"}],
+    "defaults": {"steps": 4, "width": 64, "height": 64},
+}
+
+
+def row(state: str, **changes: Any) -> dict[str, Any]:
+    progress = dict.fromkeys(ITEM_STATES, 0) | {"done": 2, "waiting": 3}
+    return {"id": "b", "state": state, "progress": progress, "deadline_ms": None, "eta_s": None, **changes}
+
+
+def test_without_batches_every_state_is_there_and_empty() -> None:
+    assert summed([], NOW_MS) == BatchLook()
+    assert (set(BatchLook().states), set(BatchLook().items)) == (set(STATES), set(ITEM_STATES))
+
+
+def test_items_are_those_of_batches_that_go_on() -> None:
+    seen = summed([row("running"), row("paused"), row("succeeded")], NOW_MS)
+    assert (seen.states["running"], seen.states["paused"], seen.states["succeeded"]) == (1, 1, 1)
+    assert (seen.items["done"], seen.items["waiting"]) == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "late"),
+    [
+        ({}, False),
+        ({"deadline_ms": NOW_MS - 1}, True),
+        ({"deadline_ms": NOW_MS + 60_000}, False),
+        ({"deadline_ms": NOW_MS + 60_000, "eta_s": 59.0}, False),
+        ({"deadline_ms": NOW_MS + 60_000, "eta_s": 61.0}, True),
+    ],
+)
+def test_late_is_past_the_deadline_or_beyond_it_by_the_estimate(changes: dict[str, Any], late: bool) -> None:
+    assert is_late(row("running", **changes), NOW_MS) is late
+    assert not is_late(row("paused", **changes), NOW_MS)
+    assert summed([row("queued", **changes), row("failed", **changes)], NOW_MS).late == late
+
+
+def test_what_the_broker_knows_is_seen(client: store.Broker, settings: Settings) -> None:
+    records = BatchRecords(client, settings)
+    first, _ = records.submit(SPEC, "tests")
+    records.submit(SPEC, "game")
+    records.cancel(first)
+    seen = look_at(records, NOW_MS)
+    assert (seen.states["queued"], seen.states["cancelled"]) == (1, 1)
+    # Not planned yet: all of it waits.
+    assert seen.items["waiting"] == 3

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from graycat.broker import client as store
+from graycat.errors import BrokerUnavailable
+from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.queue.records import TaskRecords
+from graycat.settings import Settings
+from graycat.status import snapshot
+from graycat.status.snapshot import Observer
+from tests.support.helpers import accepted, claimed
+
+LLM = WorkerStatus(
+    name="llm@box", queues=("llm", "llm.batch"), engine="xllamacpp", engine_state="ready", consuming=True, slots=4,
+    busy=1, props="", models=("gemma",),
+)  # fmt: skip
+
+
+@pytest.fixture
+def observer(settings: Settings, client: store.Broker, monkeypatch: pytest.MonkeyPatch) -> Observer:
+    monkeypatch.setattr(snapshot, "FRESH_S", 0.0)
+    return Observer(settings)
+
+
+@pytest.fixture
+def submitted(records: TaskRecords, client: store.Broker) -> Callable[..., str]:
+    """Return how to submit a task, some seconds ago."""
+
+    def submit(age_s: float, **changes: str) -> str:
+        task_id = accepted(records, **changes)
+        client.hincrby(store.record_key(task_id), "submitted_ms", -int(age_s * 1000))
+        return task_id
+
+    return submit
+
+
+def test_an_idle_broker_has_empty_queues(observer: Observer) -> None:
+    seen = observer.look()
+    assert {(q.depth, q.oldest_s, q.consumers, q.paused) for q in seen.queues.values()} == {(0, 0.0, 0, False)}
+    assert set(seen.queues) == {"llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control"}
+    assert (seen.workers, seen.missed, seen.deliveries) == ([], [], 0)
+
+
+def test_who_waits_for_a_turn_waits_in_the_queue(observer: Observer, submitted) -> None:
+    submitted(5)
+    submitted(60)
+    submitted(7, owner="another")
+    seen = observer.look().queues["llm"]
+    assert seen.depth == 3
+    assert 60 <= seen.oldest_s < 90
+
+
+def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: Observer, client, submitted) -> None:
+    Fleet(client).report(LLM)
+    submitted(9, queue="llm:gemma")
+    submitted(3, queue="llm")
+    submitted(2, queue="sd:@sd@gone")
+    queues = observer.look().queues
+    assert (queues["llm"].depth, queues["sd"].depth) == (2, 1)
+    assert queues["llm"].oldest_s >= 9
+
+
+def test_what_has_ended_waits_no_longer(observer: Observer, records: TaskRecords, submitted) -> None:
+    records.cancel(submitted(50))
+    submitted(4, owner="another")
+    seen = observer.look().queues["llm"]
+    assert seen.depth == 1
+    assert 4 <= seen.oldest_s < 40
+
+
+def test_what_runs_waits_no_longer(observer: Observer, records: TaskRecords, client, submitted) -> None:
+    task_id = submitted(50)
+    client.rpop("llm")
+    claimed(records, task_id)
+    assert (observer.look().queues["llm"].depth, observer.look().queues["llm"].oldest_s) == (0, 0.0)
+
+
+def test_consumers_are_those_that_serve(observer: Observer, client) -> None:
+    fleet = Fleet(client)
+    fleet.report(LLM)
+    fleet.pause_queue("llm.batch")
+    queues = observer.look().queues
+    assert (queues["llm"].consumers, queues["sd"].consumers) == (1, 0)
+    assert (queues["llm.batch"].paused, queues["llm"].paused) == (True, False)
+
+
+def test_the_control_queue_is_as_late_as_its_deliveries(observer: Observer, client) -> None:
+    seconds, _ = client.time()
+    client.zadd(store.DELIVERIES, {"task ended": (seconds - 30) * 1000, "later": (seconds + 900) * 1000})
+    seen = observer.look()
+    assert seen.deliveries == 2
+    assert 29 <= seen.queues["control"].oldest_s < 60
+
+
+def test_a_message_that_is_none_of_ours_is_passed_over(observer: Observer, client, submitted) -> None:
+    for message in (b"no JSON", b"[]", b'{"headers": 1}', b'{"headers": {"id": 7}}'):
+        client.rpush("llm", message)
+    submitted(20)
+    assert observer.look().queues["llm"].oldest_s >= 20
+
+
+def test_a_look_is_good_for_a_moment(settings: Settings, client: store.Broker, submitted) -> None:
+    observer = Observer(settings)
+    first = observer.look()
+    submitted(1)
+    assert observer.look() is first
+
+
+def test_without_a_broker_nothing_is_seen(no_broker: Settings) -> None:
+    with pytest.raises(BrokerUnavailable):
+        Observer(no_broker).look()
