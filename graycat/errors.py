@@ -26,12 +26,12 @@ GraycatError
 │   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.schedules.errors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
-│   ├── InvalidImage    400  no image that an engine should see
-│   ├── ImageTooLarge   413
-│   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for
-│   ├── SettingNotAllowed 400  an engine's setting that callers may not override
-│   ├── ScriptNotAllowed  400  an engine's script that callers may not run
-│   └── InvalidWebhook  400  an address that is not called, or an event that is none
+│   ├── InvalidImage    400  no image that an engine should see (graycat.images.errors)
+│   ├── ImageTooLarge   413 (graycat.images.errors)
+│   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
+│   ├── SettingNotAllowed 400  an engine's setting that callers may not override (graycat.images.errors)
+│   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
+│   └── InvalidWebhook  400  an address that is not called, or an event that is none (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
@@ -45,10 +45,10 @@ GraycatError
 ├── EngineLost          502  the engine went away in the middle
 │   └── EngineLocked         never leaves its worker: the engine refuses the worker's key
 ├── EngineNonsense      502  the engine sent what is not its wire
-├── ArtifactsUnavailable 503  the store of finished images does not answer
-├── ArtifactBroken      500  a finished image is not what was stored
+├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
+├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
 ├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batches.errors)
-├── DownloadFailed           never leaves its machine: a checkpoint cannot be had
+├── DownloadFailed           never leaves its machine: a checkpoint cannot be had (graycat.engines.models.errors)
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """
 
@@ -116,42 +116,6 @@ class PromptTooLarge(RequestError):
     """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
 
     status, type = 413, "prompt_too_large"
-
-
-class InvalidImage(RequestError):
-    """Raised when an image in a request is none that graycat takes: PNG, JPEG or WebP, whole, one frame, base64."""
-
-    type = "invalid_image"
-
-
-class ImageTooLarge(RequestError):
-    """Raised when an image in a request has too many bytes or pixels; it was not decoded."""
-
-    status, type = 413, "image_too_large"
-
-
-class TooMuchWork(RequestError):
-    """Raised when a request asks for more pixels, images or steps than one may."""
-
-    type = "too_much_work"
-
-
-class SettingNotAllowed(RequestError):
-    """Raised when a request overrides a setting of the engine outside ``GRAYCAT_SD_OVERRIDE_SETTINGS``."""
-
-    type = "setting_not_allowed"
-
-
-class ScriptNotAllowed(RequestError):
-    """Raised when a request names a script of the engine outside ``GRAYCAT_SD_SCRIPTS``."""
-
-    type = "script_not_allowed"
-
-
-class InvalidWebhook(RequestError):
-    """Raised when a task's webhook cannot be used; its address need not answer for that."""
-
-    type = "invalid_webhook"
 
 
 class LimitExceeded(GraycatError):
@@ -274,35 +238,6 @@ class EngineNonsense(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the engine's answer makes no sense; tell the operator, the engine may be of another kind")
-
-
-class ArtifactsUnavailable(GraycatError):
-    """Raised when the store of finished images cannot be read or written."""
-
-    status, type, retry_after_s = 503, "artifacts_unavailable", 5
-
-    def __init__(self) -> None:
-        super().__init__("the store of finished images does not answer; try again in a moment")
-
-
-class ArtifactBroken(GraycatError):
-    """Raised when a stored image's bytes are not the ones that were put: trying again would bring the same."""
-
-    type = "artifact_broken"
-
-    def __init__(self) -> None:
-        super().__init__("the stored image is damaged; make it again and tell the operator")
-
-
-class DownloadFailed(GraycatError):
-    """Raised when a checkpoint cannot be downloaded; the message names no address, which may hold a secret.
-
-    ``permanent``: trying again at once would end the same.
-    """
-
-    def __init__(self, reason: str, *, permanent: bool = False) -> None:
-        super().__init__(reason)
-        self.permanent = permanent
 
 
 class StaleAttempt(GraycatError):

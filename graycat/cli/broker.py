@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from graycat.broker import client as store
-from graycat.engines.process import ChildProcess
+from graycat.engines.process.child import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings
 

@@ -9,7 +9,7 @@ import time
 import click
 
 from graycat import log
-from graycat.engines import owned
+from graycat.engines import factory
 from graycat.engines.base import State
 from graycat.settings import Settings
 
@@ -24,7 +24,7 @@ def engine(kind: str, gpu: int | None) -> None:
     """Run the text (llm) or the image engine (sd) of this machine, and start it again whenever it ends."""
     settings = Settings.from_env()
     log.setup(settings)
-    ours = owned.of_kind(settings, kind, gpu)
+    ours = factory.of_kind(settings, kind, gpu)
     if ours.child is None:
         raise click.UsageError("the settings name an engine that runs already: there is nothing to start")
     stopping = threading.Event()

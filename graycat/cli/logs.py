@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from graycat.engines.process import rotated
+from graycat.engines.process.child import rotated
 from graycat.settings import Settings
 
 LOOK_EVERY_S = 0.2

@@ -12,9 +12,9 @@ from types import TracebackType
 import click
 
 from graycat import log
-from graycat.engines import checkpoints, downloads, inventory
-from graycat.engines.checkpoints import IMAGE, TEXT
-from graycat.errors import DownloadFailed
+from graycat.engines.models import checkpoints, downloads, inventory
+from graycat.engines.models.checkpoints import IMAGE, TEXT
+from graycat.engines.models.errors import DownloadFailed
 from graycat.settings import Settings
 
 #: Seconds between two lines of progress where there is no terminal.

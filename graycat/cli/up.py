@@ -24,7 +24,7 @@ from graycat.auth import tokens
 from graycat.broker import client
 from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
-from graycat.engines.process import die_with_parent
+from graycat.engines.process.child import die_with_parent
 from graycat.errors import SettingsError
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable

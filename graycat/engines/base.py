@@ -9,7 +9,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Protocol
 
-from graycat.engines.http import EngineClient
+from graycat.engines.client import EngineClient
 from graycat.errors import EngineLocked, EngineLost
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from graycat.engines.base import REFUSES, EngineInfo, Health, no_answer
-from graycat.engines.checkpoints import TEXT, own_checkpoint
-from graycat.engines.http import EngineClient
-from graycat.engines.launch import Start, arguments, checked_url
+from graycat.engines.client import EngineClient
+from graycat.engines.models.checkpoints import TEXT, own_checkpoint
+from graycat.engines.process.command import Start, arguments, checked_url
 from graycat.errors import EngineLocked, EngineLost
 from graycat.settings import Settings
 

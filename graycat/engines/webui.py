@@ -16,9 +16,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from graycat.engines.base import REFUSES, EngineInfo, Health, no_answer
-from graycat.engines.checkpoints import IMAGE, image_models, own_checkpoint, wanted
-from graycat.engines.http import EngineClient
-from graycat.engines.launch import Start, arguments, checked_url
+from graycat.engines.client import EngineClient
+from graycat.engines.models.checkpoints import IMAGE, image_models, own_checkpoint, wanted
+from graycat.engines.process.command import Start, arguments, checked_url
 from graycat.errors import EngineLost
 from graycat.settings import Settings
 

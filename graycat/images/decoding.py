@@ -15,7 +15,8 @@ from itertools import islice
 
 from PIL import Image
 
-from graycat.errors import ImageTooLarge, InvalidImage, RequestError
+from graycat.errors import RequestError
+from graycat.images.errors import ImageTooLarge, InvalidImage
 from graycat.settings import Settings
 
 #: What Pillow may try, and how the rest of graycat calls it.

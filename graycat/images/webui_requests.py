@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from graycat.errors import InvalidImage, LimitExceeded, RequestError, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
+from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
 from graycat.images.decoding import CheckedImage, ImageLimits, decode
+from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.settings import Settings
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
 from graycat.broker import client as store
-from graycat.errors import ArtifactBroken, ArtifactsUnavailable, BrokerUnavailable, RequestError
+from graycat.errors import BrokerUnavailable, RequestError
 from graycat.settings import Settings
+from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 
 #: A command's bytes go to the broker in pieces: one socket timeout is for one piece, so a slow uplink is no error.
 PIECE_BYTES = 256 * 1024

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-from graycat.errors import ArtifactBroken, ArtifactsUnavailable, GraycatError
+from graycat.errors import GraycatError
 from graycat.settings import variable
 from graycat.storage import filesystems
 from graycat.storage.artifacts import Artifact, ArtifactStore, checked, described
+from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 
 #: What a sweep may delete, below the root: descriptions, bytes, and what was left half written.
 _OURS = re.compile(r"task-[A-Za-z0-9._-]{1,64}/\d+(\.json|-[0-9a-f]{64}\.data)(\.[0-9a-f]{32}\.part)?")

@@ -10,20 +10,13 @@ from functools import partial
 from celery import Task
 from celery.exceptions import Reject
 
-from graycat.engines.http import Call, Stop
-from graycat.errors import (
-    ArtifactsUnavailable,
-    EngineError,
-    EngineLost,
-    EngineNonsense,
-    GraycatError,
-    StaleAttempt,
-    TaskTimeout,
-)
+from graycat.engines.client import Call, Stop
+from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError, StaleAttempt, TaskTimeout
 from graycat.metrics import worker
 from graycat.queue import events
 from graycat.queue.kinds import LLM_QUICK
 from graycat.queue.records import Attempt
+from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker import runtime as rt
 from graycat.worker.runtime import Runtime
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from celery import shared_task
 
-from graycat.engines.http import Call, EngineClient
-from graycat.engines.streams import EventStream
+from graycat.engines.client import Call, EngineClient
+from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineNonsense
 from graycat.metrics import worker
 from graycat.queue import kinds

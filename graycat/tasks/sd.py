@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import shared_task
 
-from graycat.engines.http import Call, Stop
+from graycat.engines.client import Call, Stop
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.images.replies import content_type, take_out

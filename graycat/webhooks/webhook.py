@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graycat.egress import Target, allowlist
-from graycat.errors import InvalidWebhook, RequestError
+from graycat.errors import RequestError
 from graycat.settings import Settings
 from graycat.settings.secretfiles import kept
+from graycat.webhooks.errors import InvalidWebhook
 
 #: What a webhook may be told of: a task's first start, and its end. ``scripts/common.lua`` names them so.
 EVENTS = ("started", "succeeded", "failed", "cancelled", "expired")

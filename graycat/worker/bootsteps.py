@@ -15,8 +15,8 @@ from celery.worker.state import maybe_shutdown
 
 from graycat import tracing
 from graycat.broker import client as store
-from graycat.engines import owned as engines
-from graycat.engines.http import Stop
+from graycat.engines import factory as engines
+from graycat.engines.client import Stop
 from graycat.gctuning import settle_memory
 from graycat.queue.kinds import LLM, LLM_QUICK, SD, SKIP
 from graycat.queue.records import Verdict

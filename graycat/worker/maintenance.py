@@ -10,9 +10,10 @@ from typing import Any
 from celery import Celery
 
 from graycat.engines import gpus
-from graycat.engines.http import Stop
-from graycat.errors import ArtifactsUnavailable, BrokerUnavailable
+from graycat.engines.client import Stop
+from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
+from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker.periodic import Duties, renew_messages
 from graycat.worker.runtime import Runtime
 from graycat.worker.stream_relay import STOPS

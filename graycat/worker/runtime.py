@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from graycat.broker import client as store
 from graycat.engines.base import Engine, State
-from graycat.engines.http import Call, Stop
-from graycat.engines.process import ChildProcess
-from graycat.engines.supervisor import Supervisor
+from graycat.engines.client import Call, Stop
+from graycat.engines.process.child import ChildProcess
+from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import Fleet
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings

@@ -15,8 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from graycat.engines.http import Call, Stop
-from graycat.engines.streams import EventStream
+from graycat.engines.client import Call, Stop
+from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineNonsense, GraycatError, StaleAttempt
 from graycat.queue.records import Attempt, Batch, Verdict
 from graycat.worker.publisher import Publisher, Settled

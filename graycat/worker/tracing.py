@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
 
-from graycat.engines.http import Call, EngineClient
+from graycat.engines.client import Call, EngineClient
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import Attempt
 from graycat.tracing import TRACEPARENT, Tracing

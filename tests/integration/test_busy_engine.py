@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from graycat.engines.supervisor import FAILED_PROBES, HEALTH_EVERY_S
+from graycat.engines.process.supervisor import FAILED_PROBES, HEALTH_EVERY_S
 from graycat.engines.webui import PROBE_TIMEOUT_S
 from tests.support.images import ANNA, QUICK, ImageStack
 from tests.support.processes import eventually

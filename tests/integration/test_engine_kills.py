@@ -168,7 +168,7 @@ def test_a_killed_keeper_takes_its_engine_along_and_counts_as_a_failure(fake: Su
         fake.start_worker()
     engine = eventually(fake.engine_pid, START_S)
     before = fake.row()["failures"]
-    keeper = next(pid for pid, line in fake.family().items() if line.endswith("keeper.py"))
+    keeper = next(pid for pid, line in fake.family().items() if line.endswith("shim.py"))
     os.kill(keeper, signal.SIGKILL)
     eventually(lambda: engine not in fake.family(), TOLD_S)
     eventually(lambda: fake.row().get("failures", 0) > before, TOLD_S)

@@ -15,7 +15,7 @@ import redis
 import requests
 
 from graycat.cli.broker import private_folder, server_command
-from graycat.engines.process import ChildProcess
+from graycat.engines.process.child import ChildProcess
 from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.helpers import Valkey
 from tests.support.processes import eventually

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from graycat.broker import client
 from graycat.cli.broker import answers, private_folder, server_command
-from graycat.engines.process import ChildProcess
+from graycat.engines.process.child import ChildProcess
 from graycat.queue import ids
 from graycat.queue.events import CHUNK
 from graycat.queue.records import Attempt, NewTask, TaskRecords

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from graycat.engines import downloads
-from graycat.engines.origins import parse
+from graycat.engines.models import downloads
+from graycat.engines.models.sources import parse
 from graycat.settings import Settings
 from tests.support.files import gguf
 from tests.support.helpers import changed

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator
 from http.client import HTTPResponse
 
-from graycat.engines.http import Call
-from graycat.engines.streams import EventStream
+from graycat.engines.client import Call
+from graycat.engines.sse import EventStream
 from tests.support.helpers import PATIENCE_S
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -16,7 +16,7 @@ from graycat.broker import client
 from graycat.celeryapp import create_celery
 from graycat.engines.base import Engine, State
 from graycat.engines.llama import LlamaEngine
-from graycat.engines.supervisor import Supervisor
+from graycat.engines.process.supervisor import Supervisor
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.base import EngineTask

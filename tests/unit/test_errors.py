@@ -4,42 +4,73 @@ import json
 
 import pytest
 
-from graycat import errors
 from graycat.auth.errors import TokenNameTaken, TokenNotFound
 from graycat.batches import errors as batcherrors
-from graycat.errors import GraycatError, LimitExceeded
+from graycat.batches.errors import InvalidBatch, OutputUnavailable
+from graycat.engines.models.errors import DownloadFailed
+from graycat.errors import (
+    BodyTooLarge,
+    BrokerUnavailable,
+    EngineError,
+    EngineLocked,
+    EngineLost,
+    EngineNonsense,
+    EngineNotReady,
+    Forbidden,
+    GraycatError,
+    LimitExceeded,
+    ModelNotFound,
+    PromptTooLarge,
+    QueueFull,
+    RequestError,
+    SettingsError,
+    ShuttingDown,
+    StaleAttempt,
+    TaskCancelled,
+    TaskExpired,
+    TaskLost,
+    TaskTimeout,
+    Unauthorized,
+    __doc__,
+)
+from graycat.images.errors import ImageTooLarge, InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.queue import errors as taskerrors
+from graycat.queue.errors import NotRetryable
 from graycat.schedules import errors as scheduleerrors
+from graycat.schedules.errors import ScheduleNotFound, TooManySchedules
+from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
+from graycat.webhooks.errors import InvalidWebhook
+from tests.support.errortree import all_errors
 
 #: Every error a caller can meet, with its status, its type, and when to come back.
 KNOWN = [
-    (errors.RequestError("no"), 400, "invalid_request_error", None),
-    (errors.Unauthorized("no"), 401, "authentication_error", None),
-    (errors.BodyTooLarge("no"), 413, "body_too_large", None),
-    (errors.BrokerUnavailable(), 503, "broker_unavailable", 2),
-    (errors.TaskExpired(), 503, "task_expired", 5),
-    (errors.TaskLost(), 502, "task_lost", None),
-    (errors.TaskTimeout(), 504, "task_timeout", None),
-    (errors.TaskCancelled(), 499, "task_cancelled", None),
-    (errors.EngineNotReady(), 503, "unavailable_error", 2),
-    (errors.EngineLost(), 502, "engine_lost", None),
-    (errors.EngineNonsense(), 502, "engine_nonsense", None),
-    (errors.Forbidden("no"), 403, "permission_error", None),
-    (errors.ModelNotFound("gpt"), 404, "model_not_found", None),
+    (RequestError("no"), 400, "invalid_request_error", None),
+    (Unauthorized("no"), 401, "authentication_error", None),
+    (BodyTooLarge("no"), 413, "body_too_large", None),
+    (BrokerUnavailable(), 503, "broker_unavailable", 2),
+    (TaskExpired(), 503, "task_expired", 5),
+    (TaskLost(), 502, "task_lost", None),
+    (TaskTimeout(), 504, "task_timeout", None),
+    (TaskCancelled(), 499, "task_cancelled", None),
+    (EngineNotReady(), 503, "unavailable_error", 2),
+    (EngineLost(), 502, "engine_lost", None),
+    (EngineNonsense(), 502, "engine_nonsense", None),
+    (Forbidden("no"), 403, "permission_error", None),
+    (ModelNotFound("gpt"), 404, "model_not_found", None),
     (taskerrors.TaskNotFound(), 404, "task_not_found", None),
     (taskerrors.TaskGone(), 410, "task_gone", None),
     (taskerrors.IdempotencyConflict(), 409, "idempotency_conflict", None),
     (taskerrors.NotRetryable("running"), 409, "not_retryable", None),
-    (errors.PromptTooLarge("no"), 413, "prompt_too_large", None),
-    (errors.InvalidImage("no"), 400, "invalid_image", None),
-    (errors.ImageTooLarge("no"), 413, "image_too_large", None),
-    (errors.TooMuchWork("no"), 400, "too_much_work", None),
-    (errors.SettingNotAllowed("no"), 400, "setting_not_allowed", None),
-    (errors.ScriptNotAllowed("no"), 400, "script_not_allowed", None),
-    (errors.InvalidWebhook("no"), 400, "invalid_webhook", None),
-    (errors.ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
-    (errors.ArtifactBroken(), 500, "artifact_broken", None),
-    (errors.ShuttingDown(), 503, "shutting_down", 5),
+    (PromptTooLarge("no"), 413, "prompt_too_large", None),
+    (InvalidImage("no"), 400, "invalid_image", None),
+    (ImageTooLarge("no"), 413, "image_too_large", None),
+    (TooMuchWork("no"), 400, "too_much_work", None),
+    (SettingNotAllowed("no"), 400, "setting_not_allowed", None),
+    (ScriptNotAllowed("no"), 400, "script_not_allowed", None),
+    (InvalidWebhook("no"), 400, "invalid_webhook", None),
+    (ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
+    (ArtifactBroken(), 500, "artifact_broken", None),
+    (ShuttingDown(), 503, "shutting_down", 5),
     (TokenNotFound(), 404, "token_not_found", None),
     (TokenNameTaken("no"), 409, "token_name_taken", None),
     (LimitExceeded("no", 7), 429, "limit_exceeded", 7),
@@ -54,13 +85,9 @@ KNOWN = [
     (scheduleerrors.ScheduleNotFound(), 404, "schedule_not_found", None),
     (scheduleerrors.ScheduleExists("no"), 409, "schedule_exists", None),
     (scheduleerrors.TooManySchedules(200), 429, "too_many_schedules", None),
-    (errors.QueueFull("llm"), 503, "queue_full", 5),
+    (QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]
-
-
-def subclasses(base: type[GraycatError]) -> set[type[GraycatError]]:
-    return {base}.union(*(subclasses(child) for child in base.__subclasses__()))
 
 
 @pytest.mark.parametrize(("error", "status", "kind", "retry_after_s"), KNOWN, ids=lambda value: str(value)[:30])
@@ -74,16 +101,51 @@ def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: 
 
 
 def test_the_table_above_is_complete() -> None:
-    silent = {errors.SettingsError, errors.StaleAttempt, errors.EngineError, errors.EngineLocked, errors.DownloadFailed}
-    assert subclasses(GraycatError) == {type(error) for error, *_ in KNOWN} | silent
+    silent = {SettingsError, StaleAttempt, EngineError, EngineLocked, DownloadFailed}
+    assert all_errors() == {type(error) for error, *_ in KNOWN} | silent
 
 
 def test_the_tree_in_the_docstring_is_complete() -> None:
-    missing = [error.__name__ for error in subclasses(GraycatError) if error.__name__ not in str(errors.__doc__)]
+    missing = [error.__name__ for error in all_errors() if error.__name__ not in str(__doc__)]
     assert missing == []
 
 
 def test_an_engine_s_error_keeps_its_status_and_its_bytes() -> None:
-    error = errors.EngineError(418, b'{"error" : "teapot"}\n')
+    error = EngineError(418, b'{"error" : "teapot"}\n')
     assert (error.status, error.encoded()) == (418, b'{"error" : "teapot"}\n')
     assert "teapot" not in str(error)
+
+
+def test_a_task_that_cannot_be_retried_tells_its_state() -> None:
+    assert "running" in str(NotRetryable("running"))
+
+
+def test_who_has_too_many_is_told_how_many_that_are_and_not_to_wait() -> None:
+    assert "200" in str(TooManySchedules(200))
+    assert TooManySchedules(200).retry_after_s is None
+
+
+def test_who_looks_for_what_is_not_there_is_told_where_to_look() -> None:
+    assert "GET /schedules" in str(ScheduleNotFound())
+
+
+def test_where_waiting_does_not_help_nobody_is_told_to_wait() -> None:
+    assert (LimitExceeded("too much").retry_after_s, LimitExceeded("too much").headers) == (None, {})
+
+
+def test_where_it_helps_the_caller_is_told_how_long() -> None:
+    error = LimitExceeded("too often", 7, {"RateLimit-Remaining": "0"})
+    assert (error.retry_after_s, error.headers) == (7, {"RateLimit-Remaining": "0"})
+
+
+def test_every_problem_of_a_spec_is_told_with_its_path() -> None:
+    error = InvalidBatch([("name", "is required"), ("", "asks for too much")])
+    assert str(error) == "name: is required; asks for too much"
+    assert error.body()["error"]["problems"] == [
+        {"path": "name", "message": "is required"},
+        {"path": "", "message": "asks for too much"},
+    ]
+
+
+def test_why_an_output_cannot_be_used_is_kept_apart() -> None:
+    assert OutputUnavailable("there is no space left").reason == "there is no space left"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(ROOT.glob("graycat/**/*.py"))
 FILES = [*SOURCES, ROOT / "celeryconfig.py"]
-MODULES = [path for path in SOURCES if path.name != "__init__.py"]
+#: Packages have no code of their own, or are tested by what uses them; every error is in one table, test_errors.py.
+MODULES = [path for path in SOURCES if path.name not in ("__init__.py", "errors.py")]
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
 #: Stand-ins for engines may take their time: they are what a test waits for.
 FAKES = ROOT / "tests" / "fakes"
@@ -64,20 +64,9 @@ def uses_of(tree: ast.Module, module: str, members: set[str]) -> Iterator[int]:
 
 
 def find_tests_of(module: Path) -> list[Path]:
-    """Find the test files of a module; one whose name it shares with another must also name its package."""
-    package, stem = module.parent.name, module.stem
-    shared = Counter(path.stem for path in MODULES)[stem] > 1
-    packages = {path.parent.name for path in MODULES if path.stem == stem} - {package}
-
-    def belongs(path: Path) -> bool:
-        if path.stem == f"test_{package}_{stem}":
-            return True
-        if path.stem != f"test_{stem}":
-            return False
-        at_home = path.parent.name not in packages if package == "graycat" else path.parent.name == package
-        return at_home or not shared
-
-    return [path for path in TESTS if belongs(path)]
+    """Find the test files of a module: they lie where it does, below tests/unit."""
+    folder = ROOT / "tests" / "unit" / module.relative_to(ROOT / "graycat").parent
+    return [*folder.glob(f"test_{module.stem}.py"), *folder.glob(f"test_{module.stem}_*.py")]
 
 
 @each(FILES)

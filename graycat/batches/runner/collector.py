@@ -15,10 +15,10 @@ from graycat.batches.output import Output
 from graycat.batches.plan import Item
 from graycat.batches.throughput import Speeds
 from graycat.broker import client as store
-from graycat.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
 from graycat.storage.artifacts import ArtifactStore
+from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 
 logger = logging.getLogger(__name__)
 

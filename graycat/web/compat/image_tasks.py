@@ -12,10 +12,11 @@ from flask import Response, current_app, g, request
 from gevent.util import wrap_errors
 
 from graycat import params
-from graycat.errors import ArtifactsUnavailable, ModelNotFound
+from graycat.errors import ModelNotFound
 from graycat.fleet.catalogs import wanted_checkpoint, workers_with
 from graycat.images.replies import put_back
 from graycat.queue.kinds import PLAIN, Kind, worker_queue
+from graycat.storage.errors import ArtifactsUnavailable
 from graycat.web.streaming.formats import NATIVE
 from graycat.web.streaming.responses import respond
 

@@ -20,12 +20,12 @@ from tests.support.helpers import PATIENCE_S, ROOT, eventually
 RACER = """
 import sys
 from pathlib import Path
-from graycat import apitokens
+from graycat.auth import tokens
 from graycat.settings import Settings
 home = Path(sys.argv[1])
 Path(sys.argv[2]).touch()
 while not (home.parent / "gate").exists(): pass
-print(apitokens.generated(Settings(home=home)))
+print(tokens.generated(Settings(home=home)))
 """
 
 

@@ -13,7 +13,7 @@ import pytest
 from graycat.broker import client as store
 from graycat.cli import broker as command
 from graycat.cli.broker import private_folder, serve, server_command, wait_for_others
-from graycat.engines.process import ChildProcess
+from graycat.engines.process.child import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from graycat.cli.logs import Follower, logs
-from graycat.engines import process
-from graycat.engines.process import ChildProcess
+from graycat.engines.process import child as process
+from graycat.engines.process.child import ChildProcess
 
 
 @pytest.fixture(autouse=True)

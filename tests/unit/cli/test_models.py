@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from graycat import log
 from graycat.cli import cli
 from graycat.cli.models import TELL_EVERY_S, Progress, size_of
-from graycat.engines import downloads
+from graycat.engines.models import downloads
 from graycat.errors import SettingsError
 from tests.support.files import Served, gguf, safetensors, sha256
 from tests.support.servers import Seen, http_server

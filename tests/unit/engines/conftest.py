@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from graycat.engines import downloads
-from graycat.engines.http import EngineClient
+from graycat.engines.client import EngineClient
+from graycat.engines.models import downloads
 from tests.support.places import Place
 from tests.support.servers import Answer, Seen, http_server, reply
 

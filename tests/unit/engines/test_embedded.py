@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from graycat.engines import embedded, keeper, llama
+from graycat.engines import embedded, llama
 from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
-from graycat.engines.process import KeptProcess
+from graycat.engines.process import shim
+from graycat.engines.process.child import KeptProcess
 from graycat.settings import Settings
 from tests.support.helpers import Stopwatch, eventually, free_port
 
@@ -74,7 +75,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
 def niceness(child: KeptProcess) -> tuple[int, int]:
     """Return the engine's niceness, and its session's: where there are no sessions to the scheduler, its own again."""
     # Its keeper leads the session.
-    (pid,) = (pid for pid in keeper.descendants() if os.getsid(pid) == child.pid != pid)
+    (pid,) = (pid for pid in shim.descendants() if os.getsid(pid) == child.pid != pid)
     own = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16])
     session = Path(f"/proc/{pid}/autogroup")
     return own, int(session.read_text().split()[-1]) if session.exists() else own

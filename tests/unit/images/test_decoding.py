@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from graycat.errors import ImageTooLarge, InvalidImage, RequestError
+from graycat.errors import RequestError
 from graycat.images.decoding import MAX_PARTS, MAX_SCANS, CheckedImage, ImageLimits, decode, inspect
+from graycat.images.errors import ImageTooLarge, InvalidImage
 from graycat.settings import Settings
 from tests.support.helpers import Stopwatch
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from graycat.errors import ImageTooLarge, InvalidImage, RequestError
+from graycat.errors import RequestError
 from graycat.images.decoding import ImageLimits
+from graycat.images.errors import ImageTooLarge, InvalidImage
 from graycat.images.openai_requests import STRENGTH, count, edit, generation, size
 from graycat.settings import Settings
 from tests.support.webuis import encoded, picture

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import ImageTooLarge, LimitExceeded, RequestError, TooMuchWork
+from graycat.errors import LimitExceeded, RequestError
+from graycat.images.errors import ImageTooLarge, TooMuchWork
 from graycat.images.webui_requests import check_request, generation, pixels
 from graycat.settings import Settings
 from tests.support.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, TYPICAL

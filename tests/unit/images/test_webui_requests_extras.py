@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import LimitExceeded, RequestError, TooMuchWork
+from graycat.errors import LimitExceeded, RequestError
+from graycat.images.errors import TooMuchWork
 from graycat.images.webui_requests import check_extras
 from tests.support.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, image_text
 

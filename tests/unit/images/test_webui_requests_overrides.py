@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import InvalidImage, RequestError, ScriptNotAllowed, SettingNotAllowed
+from graycat.errors import RequestError
+from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed
 from graycat.images.webui_requests import check_override_settings, check_scripts, names
 from graycat.settings import Settings
 from tests.support.sdbodies import IMAGE, TYPICAL

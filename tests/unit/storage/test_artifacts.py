@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from graycat.broker import client as store
-from graycat.errors import ArtifactBroken, ArtifactsUnavailable, RequestError
+from graycat.errors import RequestError
 from graycat.settings import Settings
 from graycat.storage.artifacts import PIECE_BYTES, Artifact, ArtifactStore, BrokerArtifacts, open_artifacts
+from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.storage.file_artifacts import FileArtifacts
 from tests.support.helpers import Valkey, changed, eventually, in_background
 

@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from graycat.errors import ArtifactBroken, ArtifactsUnavailable, SettingsError
+from graycat.errors import SettingsError
 from graycat.storage.artifacts import Artifact
+from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.storage.file_artifacts import FileArtifacts
 from tests.support.helpers import run
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 from celery.exceptions import Reject
 
-from graycat.engines.http import Stop
+from graycat.engines.client import Stop
 from graycat.tasks import base
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
 from tests.support.servers import Answer, drop, hold, reply, stream

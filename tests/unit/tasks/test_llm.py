@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graycat.engines.http import Call
+from graycat.engines.client import Call
 from graycat.errors import EngineError, EngineLost
 from graycat.params import gatherable
 from graycat.queue import kinds

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from graycat.engines.http import Stop
-from graycat.errors import ArtifactsUnavailable
+from graycat.engines.client import Stop
 from graycat.queue import kinds
+from graycat.storage.errors import ArtifactsUnavailable
 from graycat.tasks import sd
 from graycat.tasks.sd import SdTask
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of

@@ -11,7 +11,7 @@ import pytest
 from celery.exceptions import Reject
 from PIL import Image
 
-from graycat.engines.http import Stop
+from graycat.engines.client import Stop
 from graycat.queue.records import Verdict
 from tests.support.helpers import Valkey, claimed, eventually, kinds, outcome_of
 from tests.support.servers import Handler, drop, reply

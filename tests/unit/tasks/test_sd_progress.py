@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.engines.http import Stop
+from graycat.engines.client import Stop
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
 from graycat.queue.events import PROGRESS as PROGRESS_EVENT

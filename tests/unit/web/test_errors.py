@@ -6,14 +6,14 @@ import pytest
 from flask import Flask, abort
 from flask.testing import FlaskClient
 
-from graycat import errors
+from graycat.errors import BrokerUnavailable, EngineError, GraycatError, RequestError, TaskExpired
 from graycat.web.errors import init_app
 from graycat.web.streaming.requests import ClientGone
 
 RAISED: dict[str, Exception] = {
-    "busy": errors.BrokerUnavailable(),
-    "mine": errors.RequestError("the prompt is too long"),
-    "engine": errors.EngineError(400, b'{"error" : "the engine\'s own"}\n'),
+    "busy": BrokerUnavailable(),
+    "mine": RequestError("the prompt is too long"),
+    "engine": EngineError(400, b'{"error" : "the engine\'s own"}\n'),
     "gone": ClientGone(),
     "bug": ZeroDivisionError("my secret diary"),
 }
@@ -37,7 +37,7 @@ def client() -> FlaskClient:
 def test_an_error_tells_when_to_come_back(client: FlaskClient) -> None:
     response = client.get("/busy")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
-    assert response.json == errors.BrokerUnavailable().body()
+    assert response.json == BrokerUnavailable().body()
 
 
 def test_an_error_that_will_not_pass_does_not(client: FlaskClient) -> None:
@@ -98,12 +98,12 @@ def webui() -> FlaskClient:
 
 
 WEBUI_RAISED: dict[str, Exception] = {
-    "oom": errors.EngineError(500, b'{"error" : "OutOfMemoryError", "detail": "", "errors": "CUDA"}\n'),
-    "validation": errors.EngineError(422, b'{"detail":[{"loc":["body","steps"]}]}'),
-    "sd-server": errors.EngineError(400, b'{"error": "prompt required"}'),
-    "words": errors.EngineError(500, b"Internal Server Error"),
-    "empty": errors.EngineError(501, b""),
-    "expired": errors.EngineError(503, errors.TaskExpired().encoded()),
+    "oom": EngineError(500, b'{"error" : "OutOfMemoryError", "detail": "", "errors": "CUDA"}\n'),
+    "validation": EngineError(422, b'{"detail":[{"loc":["body","steps"]}]}'),
+    "sd-server": EngineError(400, b'{"error": "prompt required"}'),
+    "words": EngineError(500, b"Internal Server Error"),
+    "empty": EngineError(501, b""),
+    "expired": EngineError(503, TaskExpired().encoded()),
 }
 
 
@@ -111,7 +111,7 @@ WEBUI_RAISED: dict[str, Exception] = {
 def test_below_the_webui_s_address_an_error_has_its_shape(webui: FlaskClient, name: str) -> None:
     response = webui.get(f"/sdapi/v1/{name}")
     error = RAISED[name]
-    assert isinstance(error, errors.GraycatError)
+    assert isinstance(error, GraycatError)
     assert (response.status_code, response.headers.get("Retry-After")) == (
         error.status,
         str(error.retry_after_s) if error.retry_after_s else None,
@@ -129,7 +129,7 @@ def test_below_the_webui_s_address_an_error_has_its_shape(webui: FlaskClient, na
 def test_an_image_engine_s_own_error_is_left_alone(webui: FlaskClient, name: str) -> None:
     response = webui.get(f"/sdapi/v1/{name}")
     error = WEBUI_RAISED[name]
-    assert isinstance(error, errors.EngineError)
+    assert isinstance(error, EngineError)
     assert (response.status_code, response.data) == (error.status, error.reply)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import InvalidWebhook, RequestError
+from graycat.errors import RequestError
 from graycat.settings import Settings
 from graycat.webhooks import webhook as webhooks
+from graycat.webhooks.errors import InvalidWebhook
 from graycat.webhooks.sender import BACKOFF_S
 from graycat.webhooks.webhook import (
     EVENTS,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat.engines.http import Stop
+from graycat.engines.client import Stop
 from graycat.settings import Settings
 from graycat.worker.stream_relay import StreamPump
 from tests.support.helpers import Valkey, started

@@ -12,8 +12,8 @@ from celery.worker import state
 
 from graycat.broker import client
 from graycat.engines import gpus
+from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
-from graycat.engines.http import Call
 from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.queue.records import Attempt
 from graycat.worker import maintenance

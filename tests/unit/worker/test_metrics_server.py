@@ -14,7 +14,7 @@ from celery import signals
 from celery.exceptions import Reject
 
 from graycat.celeryapp import create_celery
-from graycat.engines.http import Stop
+from graycat.engines.client import Stop
 from graycat.metrics import worker as work
 from graycat.settings import Settings
 from graycat.worker.metrics_server import MetricsStep

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from graycat.engines.http import Call, Stop
+from graycat.engines.client import Call, Stop
 from graycat.queue.records import Attempt
 from graycat.tasks.sd import Render
 from graycat.worker import runtime as rt

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.engines.http import Stop
+from graycat.engines.client import Stop
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.queue.records import TaskRecords
 from graycat.worker.stream_relay import StreamPump

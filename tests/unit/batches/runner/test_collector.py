@@ -7,8 +7,9 @@ import pytest
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.output import Output
 from graycat.batches.runner import runner
-from graycat.errors import ArtifactsUnavailable, EngineError, EngineLost, TaskTimeout
+from graycat.errors import EngineError, EngineLost, TaskTimeout
 from graycat.storage.artifacts import BrokerArtifacts
+from graycat.storage.errors import ArtifactsUnavailable
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey
 

@@ -142,7 +142,7 @@ def test_a_poll_that_is_told_nothing_new_is_counted(web, records) -> None:
 #: Two processes that count, and what a third one sees; as under ``graycat web`` with several of them.
 SEVERAL = """
 import subprocess, sys
-from graycat.metrics import http
+from graycat.metrics import web as http
 http.answered("/health", "GET", 200, "-", 0.001)
 http.STREAMS_OPEN.inc()
 if len(sys.argv) == 1:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooMuchWork
+from graycat.errors import GraycatError, PromptTooLarge, RequestError
+from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
 from graycat.web.api.task_requests import BATCH_QUEUE_TTL_S, KINDS, batch_queue, read, scoped_ids
 

@@ -5,10 +5,10 @@ from http import HTTPStatus
 
 import pytest
 
-from graycat import errors as raised
-from graycat.errors import GraycatError
+from graycat.errors import EngineNotReady
 from graycat.web.errors import webui_body
 from graycat.web.openapi.components import ERROR, ERRORS, WEBUI_ERROR, answer, errors, schemas
+from tests.support.errortree import all_errors
 
 
 def test_statuses_are_told_once_and_in_order() -> None:
@@ -29,12 +29,11 @@ def test_a_status_says_what_it_means(status: int) -> None:
 
 
 def test_every_error_s_status_has_a_meaning() -> None:
-    kinds = [kind for kind in vars(raised).values() if isinstance(kind, type) and issubclass(kind, GraycatError)]
-    assert {kind.status for kind in kinds} <= set(ERRORS)
+    assert {error.status for error in all_errors()} <= set(ERRORS)
 
 
 def test_errors_look_as_their_schemas_say() -> None:
-    error = raised.EngineNotReady()
+    error = EngineNotReady()
     inner = schemas()["Error"]["properties"]["error"]
     assert set(error.body()["error"]) == set(inner["properties"]) == set(inner["required"])
     assert set(schemas()["WebuiError"]["properties"]) <= set(json.loads(webui_body(error.encoded())))

@@ -1,0 +1,47 @@
+"""An engine of this machine and all that keeps it running: its process, its checkpoints, its supervisor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from graycat.engines import gpus, llama, webui
+from graycat.engines.base import Engine
+from graycat.engines.models.background import Supply
+from graycat.engines.models.checkpoints import IMAGE, TEXT
+from graycat.engines.process.child import ChildProcess, KeptProcess
+from graycat.engines.process.supervisor import Supervisor
+from graycat.settings import Settings, engine_environment
+
+#: llama.cpp's servers read their key from here, where no list of processes shows it.
+KEY_VARIABLE = "LLAMA_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedEngine:
+    """``child``: None for an engine that runs already. ``gpu``: the index of the one that it pins; None for the CPU."""
+
+    engine: Engine
+    supervisor: Supervisor
+    child: ChildProcess | None
+    gpu: int | None
+
+
+def of_kind(settings: Settings, kind: str, gpu: int | None, *, own: bool = True) -> OwnedEngine:
+    """Return the engine of a kind (``llm`` or ``sd``) that the settings describe; ``own``: whether to start it.
+
+    Raises SettingsError.
+    """
+    place = gpus.place_of(settings, kind, gpu)
+    engine: Engine
+    if kind == "sd":
+        engine = webui.from_settings(replace(settings, sd_port=place.port))
+    else:
+        own = own and settings.owns_llm_engine
+        engine = llama.from_settings(replace(settings, llm_port=place.port), own=own, gpu=place.gpu)
+    command = engine.command()
+    output = settings.home / "log" / f"{kind}-engine{place.suffix}.log"
+    key = {KEY_VARIABLE: settings.engine_api_key} if settings.engine_api_key else {}
+    environment = engine_environment() | key | place.environment
+    child = KeptProcess(engine.command, output, environment) if command else None
+    supply = Supply(settings, IMAGE if kind == "sd" else TEXT) if command else None
+    return OwnedEngine(engine, Supervisor(engine, child, supply), child, place.gpu)

@@ -1,0 +1,1 @@
+"""One engine process: how it is started, watched, restarted and stopped."""

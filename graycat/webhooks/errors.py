@@ -1,0 +1,11 @@
+"""Errors about webhooks; ``graycat.errors`` shows where they stand in the tree."""
+
+from __future__ import annotations
+
+from graycat.errors import RequestError
+
+
+class InvalidWebhook(RequestError):
+    """Raised when a task's webhook cannot be used; its address need not answer for that."""
+
+    type = "invalid_webhook"

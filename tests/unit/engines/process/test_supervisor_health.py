@@ -1,0 +1,153 @@
+"""Engines that are stuck, busy, locked or away, and those that fail again and again."""
+
+from __future__ import annotations
+
+import pytest
+
+from graycat.engines.base import Health, State
+from graycat.engines.process.supervisor import (
+    AWAY,
+    CRASH_LOOP_FAILURES,
+    FAILED_PROBES,
+    FIRST_BACKOFF_S,
+    FORGIVE_AFTER_S,
+    HEALTH_EVERY_S,
+    LOCKED,
+    SILENT,
+)
+from graycat.errors import EngineLocked
+from tests.unit.engines.process.test_supervisor import Scene
+
+LATER_S = HEALTH_EVERY_S + 0.1
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def fail(scene: Scene) -> None:
+    """Let the engine's process die, and see it noticed."""
+    scene.child.running = False
+    assert scene.step() is State.STOPPED
+
+
+def test_an_engine_that_is_silent_is_stuck_and_takes_nothing(scene: Scene) -> None:
+    scene.raise_up()
+    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    assert scene.step(LATER_S) is State.STUCK
+    assert (scene.supervisor.ready.is_set(), scene.supervisor.trouble) == (False, SILENT)
+    scene.engine.well = True
+    assert scene.step() is State.READY
+    assert (scene.supervisor.trouble, scene.child.starts, scene.supervisor.failures) == ("", 1, 0)
+
+
+def test_an_engine_that_stays_stuck_is_started_anew(scene: Scene) -> None:
+    scene.raise_up()
+    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    states = [scene.step(LATER_S) for _ in range(FAILED_PROBES)]
+    assert states == [State.STUCK] * (FAILED_PROBES - 1) + [State.STOPPED]
+    assert (scene.child.stops, scene.supervisor.last_failure) == (1, SILENT)
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "busy", "states"),
+    [
+        (900.0, True, {State.READY}),
+        (900.0, False, {State.STUCK, State.STOPPED, State.LOADING}),
+        (0.0, True, {State.STUCK, State.STOPPED, State.LOADING}),
+    ],
+)
+def test_a_question_that_waits_behind_a_render_is_no_outage(
+    scene: Scene, patience_s: float, busy: bool, states: set[State]
+) -> None:
+    scene.engine.patience_s = patience_s
+    scene.supervisor.busy = lambda: busy
+    scene.raise_up()
+    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    assert {scene.step(LATER_S) for _ in range(20)} == states
+
+
+def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
+    scene.engine.patience_s = 60.0
+    scene.raise_up()
+    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    while scene.step(LATER_S) is State.READY:
+        assert scene.now < 2000
+    assert scene.supervisor.state is State.STUCK
+
+
+def test_an_engine_that_is_away_while_it_renders_is_gone(scene: Scene) -> None:
+    scene.engine.patience_s = 900.0
+    scene.raise_up()
+    scene.engine.well, scene.engine.ill = False, Health.AWAY
+    assert [scene.step(LATER_S) for _ in range(FAILED_PROBES)][-1] is State.STOPPED
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_wrong_key_is_said_so_and_found_right_later(adopted: bool) -> None:
+    scene = Scene(adopted=adopted)
+    scene.engine.ill = Health.LOCKED
+    states = {scene.step() for _ in range(5)}
+    assert (states, scene.supervisor.trouble) == ({State.LOADING}, LOCKED)
+    scene.raise_up()
+    assert scene.supervisor.trouble == ""
+
+
+def test_a_key_that_only_its_properties_want_is_said_so_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise EngineLocked
+
+    monkeypatch.setattr(scene.engine, "describe", refuse)
+    scene.engine.well = True
+    assert {scene.step() for _ in range(3)} == {State.LOADING}
+    assert scene.supervisor.trouble == LOCKED
+
+
+def test_an_adopted_engine_that_is_not_there_is_said_so() -> None:
+    scene = Scene(adopted=True)
+    scene.step()
+    assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, AWAY)
+    scene.engine.ill = Health.LOADING
+    assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, "")
+
+
+def test_an_engine_of_ours_that_does_not_listen_yet_is_no_trouble(scene: Scene) -> None:
+    scene.step()
+    assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, "")
+
+
+def test_a_death_is_told_with_how_it_came(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.raise_up()
+    fail(scene)
+    assert scene.supervisor.trouble == scene.supervisor.last_failure == "engine process died (killed by SIGKILL)"
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (record.getMessage(), record.failures) == (scene.supervisor.trouble, 1)  # type: ignore[attr-defined]
+    assert scene.supervisor.retry_in_s == FIRST_BACKOFF_S
+    scene.raise_up()
+    assert (scene.supervisor.trouble, scene.supervisor.retry_in_s) == ("", 0.0)
+
+
+def test_failures_in_a_row_are_a_crash_loop_until_it_has_lived_for_a_while(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    loops = []
+    for _ in range(5):
+        scene.raise_up()
+        fail(scene)
+        loops.append(scene.supervisor.crash_loop)
+    assert loops == [failures >= CRASH_LOOP_FAILURES for failures in range(1, 6)]
+    assert scene.supervisor.trouble == "crash loop: engine process died (killed by SIGKILL)"
+    assert caplog.records[-1].getMessage() == scene.supervisor.trouble
+    # Between two failures it looks well, and is not.
+    scene.raise_up()
+    assert (scene.supervisor.crash_loop, scene.supervisor.trouble, scene.supervisor.failures) == (True, "", 5)
+    assert scene.supervisor.last_failure == "engine process died (killed by SIGKILL)"
+    scene.step(FORGIVE_AFTER_S + 1)
+    assert (scene.supervisor.crash_loop, scene.supervisor.last_failure, scene.supervisor.failures) == (False, "", 0)
+
+
+def test_a_command_that_cannot_be_run_says_why(scene: Scene) -> None:
+    scene.child.startable = False
+    scene.step()
+    assert scene.supervisor.trouble.startswith("engine cannot be started (")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from graycat.engines import factory
+from graycat.settings import Settings
+
+KEY = "a-key-of-the-engines"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("llm", "xllamacpp"), ("sd", "placeholder")])
+def test_an_engine_of_ours_has_a_process_and_its_checkpoints(settings: Settings, kind: str, name: str) -> None:
+    ours = factory.of_kind(settings, kind, None)
+    assert (ours.engine.name, ours.gpu) == (name, None)
+    assert ours.child is not None
+    assert ours.supervisor.supply is not None
+
+
+def test_one_that_runs_already_has_neither(settings: Settings) -> None:
+    adopting = replace(settings, llama_server_url="http://box:1", a1111_url="http://box:2")
+    for ours in (factory.of_kind(adopting, "llm", None), factory.of_kind(adopting, "sd", None)):
+        assert (ours.child, ours.supervisor.supply) == (None, None)
+    assert factory.of_kind(settings, "llm", None, own=False).child is None
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+def test_the_key_of_an_engine_is_in_its_environment_and_no_other_secret(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("REDIS_PASS", "a-secret")
+    made: list[dict[str, str]] = []
+    monkeypatch.setattr(factory, "KeptProcess", lambda _command, _output, environment: made.append(environment))
+    factory.of_kind(replace(settings, engine_api_key=key), "llm", None)
+    assert made[0].get(factory.KEY_VARIABLE, "") == key
+    assert "a-secret" not in made[0].values()

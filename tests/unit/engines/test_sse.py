@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from graycat.engines import sse
+from graycat.engines.client import Call, EngineClient
+from graycat.engines.sse import EventStream
+from graycat.errors import EngineLost, EngineNonsense
+from tests.support.helpers import PATIENCE_S, joined
+from tests.support.servers import Answer, Handler, after, drop, hold, stream
+from tests.support.wires import CHUNKED, LAST_CHUNK, TO_THE_END, Wire, batches, chunk, of_length
+
+ONE, TWO = b"data: 1\n\n", b"data: 2\n\n"
+UMLAUTS = "data: schlüssel\n\n".encode()
+HUGE = b"data: " + b"x" * 200_000 + b"\n\n"
+
+#: Headers, what makes a body of an event, and what ends it.
+FRAMINGS: dict[str, tuple[bytes, Callable[[bytes], bytes], bytes]] = {
+    "chunked": (CHUNKED, chunk, LAST_CHUNK),
+    "of a known length": (of_length(len(ONE)), bytes, b""),
+    "to the end": (TO_THE_END, bytes, b""),
+}
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[..., Wire]]:
+    """Return how to make a wire; all are closed at the end."""
+    made: list[Wire] = []
+
+    def make(headers: bytes = CHUNKED, early: bytes = b"") -> Wire:
+        made.append(Wire(headers, early))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def events_from(client: EngineClient) -> list[bytes]:
+    """Return the events of a streamed answer; its connection is good for the next call."""
+    call = Call()
+    with client.open("POST", "/completion", b"{}", call=call) as response:
+        events = joined(batches(EventStream(call.connected, response)))
+        response.close()
+    return events
+
+
+def keeping(*pieces: bytes) -> Answer:
+    """Return a streamed answer, sent as it is, behind which the connection may be used again."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in pieces:
+            handler.wfile.write(piece)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("pieces", "wanted"),
+    [
+        ([ONE], [[ONE]]),
+        ([ONE + TWO], [[ONE, TWO]]),
+        ([b"data: 1\n\nda", b"ta: 2\n\n"], [[ONE], [TWO]]),
+        ([b"data: 1", b"\n", b"\n"], [[ONE]]),
+        ([b": ping\n\n", ONE, b":\n\n"], [[ONE]]),
+        ([b": ping\n\ndata: 1\n\n"], [[ONE]]),
+        ([b"\n\n\n\ndata: 1\n\n"], [[ONE]]),
+        ([b"event: x\ndata: 1\n\n"], [[b"event: x\ndata: 1\n\n"]]),
+        ([UMLAUTS[:11], UMLAUTS[11:]], [[UMLAUTS]]),
+        ([b"data: 1\n\ndata: cut off"], [[ONE]]),
+        ([HUGE], [[HUGE]]),
+        ([], []),
+    ],
+)
+def test_events_keep_their_bytes_however_they_arrive(wire, pieces: list[bytes], wanted: list[list[bytes]]) -> None:
+    w = wire()
+    assert [batch for piece in pieces for batch in w.feed(chunk(piece))] == wanted
+    assert not w.stream.ended
+    assert w.feed(LAST_CHUNK) == []
+    assert w.stream.ended
+
+
+def test_chunks_that_arrive_together_are_read_together(wire) -> None:
+    w = wire()
+    assert w.feed(chunk(ONE) + chunk(TWO) + LAST_CHUNK) == [[ONE, TWO]]
+    assert w.stream.ended
+
+
+#: Everything that a chunked body may hold: extensions, capitals, leading zeros, an event over two chunks, trailers.
+BODY = (
+    b'9;name="a value"\r\ndata: 1\n\n\r\n'
+    + b"000A\r\ndata: \xc3\xbc\n\n\r\n"
+    + chunk(b"data: ")
+    + chunk(b"2\n\n")
+    + b"0\r\nX-Time: 7\r\n\r\n"
+)
+EVENTS = [ONE, b"data: \xc3\xbc\n\n", TWO]
+
+
+def test_a_body_may_come_byte_by_byte(wire) -> None:
+    w = wire()
+    found = []
+    for byte in BODY:
+        assert not w.stream.ended
+        found += w.feed(bytes([byte]))
+    assert joined(found) == EVENTS
+    assert w.stream.ended
+
+
+def test_a_body_may_be_cut_anywhere() -> None:
+    for cut in range(1, len(BODY)):
+        w = Wire()
+        assert joined(w.feed(BODY[:cut]) + w.feed(BODY[cut:])) == EVENTS, cut
+        assert w.stream.ended
+        w.close()
+
+
+@pytest.mark.parametrize("early", range(0, len(BODY) + 1, 5))
+def test_what_came_with_the_headers_is_not_lost(wire, early: int) -> None:
+    w = wire(early=BODY[:early])
+    found = w.stream.read()
+    assert joined([found, *w.feed(BODY[early:])]) == EVENTS
+    assert w.stream.ended
+
+
+def test_reading_never_waits(wire) -> None:
+    w = wire()
+    assert (w.stream.read(), w.stream.ended) == ([], False)
+    assert w.stream.fileno() == w.ours.fileno()
+
+
+def test_an_answer_may_tell_its_length(wire) -> None:
+    w = wire(of_length(len(ONE + TWO)), early=ONE[:3])
+    assert w.stream.read() == []
+    assert w.feed(ONE[3:]) == [[ONE]]
+    assert not w.stream.ended
+    assert w.feed(TWO) == [[TWO]]
+    assert w.stream.ended
+
+
+def test_an_answer_may_be_empty(wire) -> None:
+    w = wire(of_length(0))
+    assert (w.stream.read(), w.stream.ended) == ([], True)
+
+
+def test_an_answer_may_end_with_its_connection(wire) -> None:
+    w = wire(TO_THE_END)
+    assert w.feed(ONE + b"data: cut") == [[ONE]]
+    w.hang_up()
+    assert list(batches(w.stream)) == []
+    assert w.stream.ended
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"xyz\r\n",
+        b"-5\r\n",
+        b"\r\n",
+        b";name=value\r\n",
+        b"%x\r\n" % (sse.LONGEST_BYTES + 1),
+        b"f" * 5000,
+        b"9\r\ndata: 1\n\nmore than was said",
+    ],
+)
+def test_chunks_that_make_no_sense_are_nonsense(wire, nonsense: bytes) -> None:
+    w = wire()
+    w.feed(chunk(ONE))
+    with pytest.raises(EngineNonsense):
+        w.feed(nonsense)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_an_event_without_an_end_is_nonsense(wire, framing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "LONGEST_BYTES", 100)
+    _, frame, _ = FRAMINGS[framing]
+    w = wire(of_length(1000) if framing == "of a known length" else FRAMINGS[framing][0])
+    w.feed(frame(b"x" * 60))
+    with pytest.raises(EngineNonsense):
+        w.feed(frame(b"x" * 60))
+
+
+@pytest.mark.parametrize("hang_up", [Wire.hang_up, Wire.reset])
+@pytest.mark.parametrize("headers", [CHUNKED, of_length(1000)])
+def test_an_engine_that_breaks_off_is_lost_once_its_events_are_read(wire, headers: bytes, hang_up) -> None:
+    w = wire(headers)
+    said = ONE + TWO + b"data: ha"
+    w.engine.sendall(chunk(said) if headers == CHUNKED else said)
+    hang_up(w)
+    assert w.stream.read() == [ONE, TWO]
+    with pytest.raises(EngineLost):
+        list(batches(w.stream))
+
+
+@pytest.mark.parametrize("framing", ["chunked", "to the end"])
+def test_a_reset_does_not_take_what_came_with_the_headers(wire, framing: str) -> None:
+    headers, frame, _ = FRAMINGS[framing]
+    w = wire(headers, early=frame(ONE))
+    w.reset()
+    assert w.stream.read() == [ONE]
+    with pytest.raises(EngineLost):
+        list(batches(w.stream))
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_an_engine_that_hangs_up_behind_its_answer_has_answered(wire, framing: str) -> None:
+    headers, frame, end = FRAMINGS[framing]
+    w = wire(headers)
+    w.engine.sendall(frame(ONE) + end)
+    w.hang_up()
+    assert joined(batches(w.stream)) == [ONE]
+
+
+@pytest.mark.parametrize("end", [LAST_CHUNK, b"0\r\nX-Time: 7\r\n\r\n"])
+def test_a_stream_that_was_read_to_its_end_leaves_its_connection(serve, end: bytes) -> None:
+    client, seen = serve(completion=keeping(chunk(ONE), end))
+    assert [events_from(client) for _ in range(3)] == [[ONE]] * 3
+    assert seen.connections == 1
+
+
+def test_a_stream_may_announce_that_its_connection_ends(serve) -> None:
+    client, seen = serve(completion=stream(ONE, HUGE))
+    assert [events_from(client) for _ in range(2)] == [[ONE, HUGE]] * 2
+    assert seen.connections == 2
+
+
+def test_a_stream_that_breaks_off_gives_what_came_before(serve) -> None:
+    client, _ = serve(completion=stream(ONE, b"data: 2\n\ndata:", then=drop))
+    events: list[bytes] = []
+    call = Call()
+    with pytest.raises(EngineLost), client.open("POST", "/completion", b"{}", call=call) as response:
+        events.extend(event for batch in batches(EventStream(call.connected, response)) for event in batch)
+    assert events == [ONE, TWO]
+
+
+def test_an_answer_that_nobody_reads_is_hung_up(serve) -> None:
+    client, seen = serve(completion=stream(ONE, then=hold))
+    call = Call()
+    with client.open("POST", "/completion", b"{}", call=call) as response:
+        assert next(batches(EventStream(call.connected, response))) == [ONE]
+    assert seen.hung_up.wait(PATIENCE_S)
+
+
+def test_an_event_is_there_before_the_next_is_made(serve) -> None:
+    gate = threading.Event()
+
+    def second(handler: Handler) -> None:
+        after(gate, lambda h: h.piece(TWO))(handler)
+        handler.wfile.write(LAST_CHUNK)
+
+    client, _ = serve(completion=stream(ONE, then=second))
+    call = Call()
+    with client.open("POST", "/completion", b"{}", call=call) as response:
+        events = batches(EventStream(call.connected, response))
+        assert next(events) == [ONE]
+        gate.set()
+        assert next(events) == [TWO]
+        assert list(events) == []
