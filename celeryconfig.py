@@ -6,7 +6,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-from graycat.broker import client
+from graycat.broker import keys
 from graycat.settings import Settings
 
 #: Interactive before batch: a worker's queues are a list of priorities.
@@ -135,7 +135,7 @@ def _beat(settings: Settings) -> dict[str, Any]:
         "beat_max_loop_interval": settings.schedule_tick_s,
         # kombu's name for a Unix socket is none that redis-py takes.
         "redbeat_redis_url": settings.broker_url,
-        "redbeat_key_prefix": client.BEAT,
+        "redbeat_key_prefix": keys.BEAT,
         # A beat that was killed is replaced after this long (by default after 25 minutes).
         "redbeat_lock_timeout": max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s),
         # RedBeat would take broker_transport_options, which mean nothing to redis-py.

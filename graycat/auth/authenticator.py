@@ -12,7 +12,7 @@ from graycat.auth.minted import Grant, Minted, MintedTokens
 from graycat.auth.players import Claims, PlayerTokens
 from graycat.auth.signing import TokenKey
 from graycat.auth.tokens import ApiToken, ApiTokens
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 from graycat.settings import Settings
 
 
@@ -30,7 +30,7 @@ class Credentials:
     def from_settings(
         cls,
         settings: Settings,
-        client: store.Broker,
+        client: Broker,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> Credentials:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from graycat.broker import client as store
-from graycat.broker.connections import Scripts
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import LIVE_TASKS, events_key, owned_key, players_key, rate_key, record_key
+from graycat.broker.scripts import Scripts
 from graycat.errors import LimitExceeded, RequestError
 
 #: Seconds after which to try again where nobody knows when a task will end.
@@ -104,9 +106,9 @@ class Allowance:
 class Limiter:
     """Counts tasks against limits, in the broker."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
-        self._scripts = Scripts(client, ("admit",))
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("admit",))
 
     def admit(self, task_id: str, holders: Holders) -> Allowance | None:
         """Count a task that is about to be created; return what is left of its rate, None where nobody limits that.
@@ -114,12 +116,12 @@ class Limiter:
         Raises LimitExceeded, BrokerUnavailable: then it is not counted. A task that is not created after all stops
         counting as unfinished a few seconds later.
         """
-        keys = [store.record_key(task_id), store.events_key(task_id), store.LIVE_TASKS]
+        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS]
         arguments = []
         for name, limits in holders:
             keys += _keys(name)
             arguments += [limits.rate or 0, limits.concurrency or 0, limits.queued or 0]
-        with store.broker_errors():
+        with broker_errors():
             verdict, *numbers = self._scripts.run(self._scripts.call("admit", keys, arguments))[0]
         if verdict:
             raise _exceeded(verdict.decode(), *numbers)
@@ -128,7 +130,7 @@ class Limiter:
 
     def give_back(self, task_id: str, holders: Holders) -> None:
         """Uncount a task that was not created. Raises BrokerUnavailable."""
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for name, _ in holders:
                 for key in _keys(name):
                     pipe.zrem(key, task_id)
@@ -136,7 +138,7 @@ class Limiter:
 
 
 def _keys(name: str) -> list[str]:
-    return [store.rate_key(name), store.owned_key(name), store.players_key(name)]
+    return [rate_key(name), owned_key(name), players_key(name)]
 
 
 def _exceeded(verdict: str, place: int, limit: int, wait_ms: int) -> LimitExceeded:

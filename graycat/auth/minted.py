@@ -24,7 +24,8 @@ from graycat.auth.errors import TokenNameTaken, TokenNotFound
 from graycat.auth.limits import UNLIMITED, Limits
 from graycat.auth.signing import TokenKey
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, broker_errors
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 
 #: What is known of a token is good for this many seconds: so long a revoked one may still call.
@@ -98,7 +99,7 @@ class MintedTokens:
 
     def __init__(
         self,
-        client: store.Broker,
+        client: Broker,
         key: TokenKey,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -124,22 +125,22 @@ class MintedTokens:
         minted = Minted(token, created_at)
 
         def add(pipe: Any) -> None:
-            for other in self._read_all(pipe.hgetall(store.API_TOKENS)):
+            for other in self._read_all(pipe.hgetall(keys.API_TOKENS)):
                 if not other.token.digest:
                     raise SettingsError("GRAYCAT_TOKEN_KEY is not the key of the API tokens that exist; revoke those")
                 if other.token.name == grant.name:
                     raise TokenNameTaken(f"{other.token.prefix} has the name {grant.name!r}; revoke that first")
             pipe.multi()
-            pipe.hset(store.API_TOKENS, prefix, self._sealed(minted))
+            pipe.hset(keys.API_TOKENS, prefix, self._sealed(minted))
 
-        with store.broker_errors():
-            self._client.transaction(add, store.API_TOKENS)
+        with broker_errors():
+            self._client.transaction(add, keys.API_TOKENS)
         return secret, minted
 
     def all(self) -> list[Minted]:
         """Return all that have not been revoked, the oldest first; one of another key has no scopes."""
-        with store.broker_errors():
-            found = self._read_all(self._client.hgetall(store.API_TOKENS), self._client.hgetall(store.API_TOKENS_USED))
+        with broker_errors():
+            found = self._read_all(self._client.hgetall(keys.API_TOKENS), self._client.hgetall(keys.API_TOKENS_USED))
         return sorted(found, key=lambda minted: (minted.created_at, minted.token.prefix))
 
     def revoke(self, name_or_prefix: str) -> Minted:
@@ -148,9 +149,9 @@ class MintedTokens:
         if (minted := next(named, None)) is None:
             raise TokenNotFound
         prefix = minted.token.prefix
-        with store.broker_errors():
-            self._client.hdel(store.API_TOKENS, prefix)
-            self._client.hdel(store.API_TOKENS_USED, prefix)
+        with broker_errors():
+            self._client.hdel(keys.API_TOKENS, prefix)
+            self._client.hdel(keys.API_TOKENS_USED, prefix)
         self._remembered.pop(prefix, None)
         return minted
 
@@ -183,12 +184,12 @@ class MintedTokens:
             return
         self._noted[token.prefix] = now
         # Nobody's request shall fail for it.
-        with suppress(BrokerUnavailable), store.broker_errors():
-            self._client.hset(store.API_TOKENS_USED, token.prefix, int(now))
+        with suppress(BrokerUnavailable), broker_errors():
+            self._client.hset(keys.API_TOKENS_USED, token.prefix, int(now))
 
     def _fetch(self, prefix: str) -> ApiToken | None:
-        with store.broker_errors():
-            sealed = self._client.hget(store.API_TOKENS, prefix)
+        with broker_errors():
+            sealed = self._client.hget(keys.API_TOKENS, prefix)
         minted = self._opened(prefix, sealed) if sealed is not None else None
         return minted.token if minted is not None else None
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from graycat.batches import keys
-from graycat.batches.keys import ITEM_STATES, QUEUED, RUNNING, WAITING
 from graycat.batches.plan import Item
-from graycat.broker import client as store
+from graycat.batches.states import ITEM_STATES, QUEUED, RUNNING, WAITING
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import batch_key, batch_part_key
+from graycat.broker.scripts import load
+
+_LUA = Path(__file__).parent / "lua"
 
 #: How many items go to the broker in one command.
 PORTION = 500
@@ -43,19 +47,19 @@ class Known:
 class BatchItems:
     """The items of the batches in the broker. Every method raises BrokerUnavailable."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
-        self._move = client.register_script(store.plain_script("batch_item"))
+        self._move = client.register_script(load(_LUA / "move_item.lua"))
 
     def plan(self, batch_id: str, items: Iterable[Item]) -> None:
         """Write a batch's plan; the same again changes nothing, as long as nothing has been made of it."""
         whole = list(items)
         for start in range(0, len(whole), PORTION):
             portion = whole[start : start + PORTION]
-            with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
+            with broker_errors(), self._client.pipeline(transaction=True) as pipe:
                 plan = {item.number: item.encoded() for item in portion}
-                pipe.hset(keys.part_key(batch_id, "plan"), mapping=plan)
-                pipe.zadd(keys.part_key(batch_id, WAITING), {item.number: item.number for item in portion})
+                pipe.hset(batch_part_key(batch_id, "plan"), mapping=plan)
+                pipe.zadd(batch_part_key(batch_id, WAITING), {item.number: item.number for item in portion})
                 pipe.execute()
 
     def planned(self, batch_id: str, numbers: Sequence[int]) -> dict[int, Item]:
@@ -70,21 +74,21 @@ class BatchItems:
     def _texts(self, batch_id: str, part: str, numbers: Sequence[int]) -> dict[int, bytes]:
         if not numbers:
             return {}
-        with store.broker_errors():
-            texts = self._client.hmget(keys.part_key(batch_id, part), numbers)
+        with broker_errors():
+            texts = self._client.hmget(batch_part_key(batch_id, part), numbers)
         return {number: text for number, text in zip(numbers, texts, strict=True) if text is not None}
 
     def numbers(self, batch_id: str, *states: str, most: int = PORTION) -> list[int]:
         """Return the first numbers of the items in some states."""
-        with store.broker_errors():
-            found = [self._client.zrange(keys.part_key(batch_id, state), 0, most - 1) for state in states]
+        with broker_errors():
+            found = [self._client.zrange(batch_part_key(batch_id, state), 0, most - 1) for state in states]
         return sorted(int(number) for numbers in found for number in numbers)
 
     def counts(self, batch_id: str) -> dict[str, int]:
         """Return how many items are in each state."""
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for state in ITEM_STATES:
-                pipe.zcard(keys.part_key(batch_id, state))
+                pipe.zcard(batch_part_key(batch_id, state))
             return dict(zip(ITEM_STATES, pipe.execute(), strict=True))
 
     def in_hand(self, batch_id: str) -> list[int]:
@@ -94,8 +98,8 @@ class BatchItems:
     def move(self, batch_id: str, number: int, old: Known, new: Known) -> bool:
         """Write what is known of an item now; False where another process was quicker."""
         arguments = (number, old.state, old.tries, new.state, json.dumps(asdict(new)))
-        with store.broker_errors():
-            return bool(self._move(keys=[keys.batch_key(batch_id)], args=arguments) == 1)
+        with broker_errors():
+            return bool(self._move(keys=[batch_key(batch_id)], args=arguments) == 1)
 
     def move_all(self, batch_id: str, states: Sequence[str], to: str, most: int = PORTION) -> int:
         """Move items of some states to another one, some at a time; return how many those were."""

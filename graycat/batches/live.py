@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graycat.batches import keys
 from graycat.batches.spec.options import Terms
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
 
 _TEXTS = ("state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts", "again")
 _NUMBERS = ("total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked")
@@ -55,71 +55,71 @@ class Head:
 class Heads:
     """The live batches in the broker. Every method raises BrokerUnavailable."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
 
     def all(self) -> list[Head]:
         """Return the live batches, the one whose turn it is first."""
         names = ("terms", *_TEXTS, *_NUMBERS)
-        with store.broker_errors():
-            ids = [name.decode() for name in self._client.zrange(keys.LIVE, 0, -1)]
+        with broker_errors():
+            ids = [name.decode() for name in self._client.zrange(LIVE_BATCHES, 0, -1)]
             with self._client.pipeline(transaction=False) as pipe:
                 for batch_id in ids:
-                    pipe.hmget(keys.batch_key(batch_id), names)
+                    pipe.hmget(batch_key(batch_id), names)
                 rows = pipe.execute()
             found = []
             for batch_id, row in zip(ids, rows, strict=True):
                 if row[0] is None:
                     # It is gone; nobody else takes it off the list.
-                    self._client.zrem(keys.LIVE, batch_id)
+                    self._client.zrem(LIVE_BATCHES, batch_id)
                 else:
                     found.append(_head(batch_id, dict(zip(names, row, strict=True))))
         return found
 
     def document(self, batch_id: str) -> dict[str, Any]:
         """Return a batch's spec as it was given."""
-        with store.broker_errors():
-            found: dict[str, Any] = json.loads(self._client.hget(keys.batch_key(batch_id), "document"))
+        with broker_errors():
+            found: dict[str, Any] = json.loads(self._client.hget(batch_key(batch_id), "document"))
         return found
 
     def note(self, batch_id: str, fields: Mapping[str, str | int | float]) -> None:
         """Write fields of a batch; '' deletes one."""
         gone = [name for name, value in fields.items() if value == ""]
         kept = {name: value for name, value in fields.items() if value != ""}
-        with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=True) as pipe:
             if kept:
-                pipe.hset(keys.batch_key(batch_id), mapping=kept)
+                pipe.hset(batch_key(batch_id), mapping=kept)
             if gone:
-                pipe.hdel(keys.batch_key(batch_id), *gone)
+                pipe.hdel(batch_key(batch_id), *gone)
             pipe.execute()
 
     def add(self, batch_id: str, field: str, amount: int) -> None:
         """Add to a number of a batch."""
-        with store.broker_errors():
-            self._client.hincrby(keys.batch_key(batch_id), field, amount)
+        with broker_errors():
+            self._client.hincrby(batch_key(batch_id), field, amount)
 
     def had_turn(self, batch_id: str) -> None:
         """Put a batch behind all others."""
-        with store.broker_errors():
-            self._client.zadd(keys.LIVE, {batch_id: self._client.incr(keys.TURN)}, xx=True)
+        with broker_errors():
+            self._client.zadd(LIVE_BATCHES, {batch_id: self._client.incr(BATCH_TURN)}, xx=True)
 
     def claim_folder(self, head: Head, folder: str) -> str:
         """Have a folder for a batch; return the live batch that has it instead, '' where it is this one's now."""
         place = f"{head.terms.store}:{folder}"
-        with store.broker_errors():
-            self._client.hsetnx(keys.FOLDERS, place, head.id)
-            owner: str = self._client.hget(keys.FOLDERS, place).decode()
-            if owner != head.id and self._client.zscore(keys.LIVE, owner) is None:
-                self._client.hset(keys.FOLDERS, place, head.id)
+        with broker_errors():
+            self._client.hsetnx(BATCH_FOLDERS, place, head.id)
+            owner: str = self._client.hget(BATCH_FOLDERS, place).decode()
+            if owner != head.id and self._client.zscore(LIVE_BATCHES, owner) is None:
+                self._client.hset(BATCH_FOLDERS, place, head.id)
                 owner = head.id
         return "" if owner == head.id else owner
 
     def leave_folder(self, head: Head) -> None:
         """Let others have a batch's folder."""
         place = f"{head.terms.store}:{head.folder}"
-        with store.broker_errors():
-            if (self._client.hget(keys.FOLDERS, place) or b"").decode() == head.id:
-                self._client.hdel(keys.FOLDERS, place)
+        with broker_errors():
+            if (self._client.hget(BATCH_FOLDERS, place) or b"").decode() == head.id:
+                self._client.hdel(BATCH_FOLDERS, place)
 
 
 def _head(batch_id: str, row: Mapping[str, bytes | None]) -> Head:

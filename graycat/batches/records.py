@@ -6,23 +6,28 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from graycat.batches import keys, spec
+from graycat.batches import spec
 from graycat.batches.errors import BatchConflict, BatchNotFound, TooManyBatches, WrongBatchState
-from graycat.batches.keys import CANCELLED, ENDED, FAILED, ITEM_STATES, WAITING
 from graycat.batches.plan import Item
 from graycat.batches.spec import Spec
+from graycat.batches.states import CANCELLED, ENDED, FAILED, ITEM_STATES, WAITING, part_keys
 from graycat.batches.throughput import Speeds
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
+from graycat.broker.scripts import load
 from graycat.settings import Settings
+
+_LUA = Path(__file__).parent / "lua"
 
 #: Whole numbers among a record's fields.
 NUMBERS = ("total", "submitted_ms", "started_ms", "finished_ms", "deadline_ms")
 #: Texts of a record that its owner sees.
 TEXTS = ("name", "owner", "key", "schedule", "state", "reason", "folder", "store")
-SCRIPTS = ("batch_submit", "batch_state")
+SCRIPTS = ("submit", "set_state")
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -35,11 +40,11 @@ class BatchRecords:
     ``owner`` is the API token's name; None looks at everybody's.
     """
 
-    def __init__(self, client: store.Broker, settings: Settings) -> None:
+    def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self.speeds = Speeds(client)
-        self._scripts = {name: client.register_script(store.plain_script(name)) for name in SCRIPTS}
+        self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in SCRIPTS}
 
     def submit(
         self,
@@ -74,9 +79,9 @@ class BatchRecords:
         }
         if wanted.terms.webhook:
             fields["webhook"] = wanted.terms.webhook
-        names = [keys.batch_key(batch_id), keys.LIVE, keys.ALL, keys.owner_key(owner)]
+        names = [batch_key(batch_id), LIVE_BATCHES, BATCHES, owner_batches_key(owner)]
         pairs = [item for pair in fields.items() for item in pair]
-        done = self._run("batch_submit", names, (batch_id, self._settings.batch_max_live, *pairs))
+        done = self._run("submit", names, (batch_id, self._settings.batch_max_live, *pairs))
         if done == -1:
             raise TooManyBatches(self._settings.batch_max_live)
         if done == 0 and self._fields(batch_id, ("digest",))["digest"] != digest:
@@ -89,15 +94,15 @@ class BatchRecords:
 
     def list(self, owner: str | None = None, count: int = 100, offset: int = 0) -> Rows:
         """Return an owner's batches, newest first."""
-        index = keys.ALL if owner is None else keys.owner_key(owner)
-        with store.broker_errors():
+        index = BATCHES if owner is None else owner_batches_key(owner)
+        with broker_errors():
             ids = [name.decode() for name in self._client.zrevrange(index, offset, offset + count - 1)]
         return self._shown(ids, owner, strict=False)
 
     def live(self, count: int = 100) -> Rows:
         """Return batches that have not ended, those first whose turn is next."""
-        with store.broker_errors():
-            ids = [name.decode() for name in self._client.zrange(keys.LIVE, 0, count - 1)]
+        with broker_errors():
+            ids = [name.decode() for name in self._client.zrange(LIVE_BATCHES, 0, count - 1)]
         return self._shown(ids, None, strict=False)
 
     def document(self, batch_id: str, owner: str | None = None) -> Row:
@@ -113,16 +118,16 @@ class BatchRecords:
         Each has number, state, prompt, seed, attempts, task_id, file, sha256, error and times.
         """
         total = int(self._fields(batch_id, ("total",), owner)["total"])
-        with store.broker_errors():
+        with broker_errors():
             if state:
-                found = self._client.zrange(keys.part_key(batch_id, state), offset, offset + count - 1)
+                found = self._client.zrange(batch_part_key(batch_id, state), offset, offset + count - 1)
                 numbers = [int(number) for number in found]
             else:
                 numbers = list(range(offset + 1, min(offset + count, total) + 1))
             if not numbers:
                 return []
-            plan = self._client.hmget(keys.part_key(batch_id, "plan"), numbers)
-            known = self._client.hmget(keys.part_key(batch_id, "items"), numbers)
+            plan = self._client.hmget(batch_part_key(batch_id, "plan"), numbers)
+            known = self._client.hmget(batch_part_key(batch_id, "items"), numbers)
         pairs = zip(plan, known, strict=True)
         return [_shown_item(Item.from_record(text), kept) for text, kept in pairs if text is not None]
 
@@ -134,8 +139,8 @@ class BatchRecords:
     def lines(self, batch_id: str, owner: str | None = None) -> Iterable[str]:
         """Return the manifest's lines so far, in the order of the items."""
         for offset in range(0, int(self._fields(batch_id, ("total",), owner)["total"]), 500):
-            with store.broker_errors():
-                texts = self._client.hmget(keys.part_key(batch_id, "items"), range(offset + 1, offset + 501))
+            with broker_errors():
+                texts = self._client.hmget(batch_part_key(batch_id, "items"), range(offset + 1, offset + 501))
             found = [json.loads(text) for text in texts if text is not None]
             yield from (json.dumps(known["line"]) for known in found if known["state"] == "done")
 
@@ -187,26 +192,26 @@ class BatchRecords:
 
     def change_state(self, batch_id: str, allowed: str, state: str, fields: Mapping[str, Any]) -> str:
         """Change a batch's state from one of those ``allowed`` (parted by blanks); return the one it was in."""
-        names = [keys.batch_key(batch_id), keys.LIVE, *keys.part_keys(batch_id)]
+        names = [batch_key(batch_id), LIVE_BATCHES, *part_keys(batch_id)]
         pairs = [item for pair in fields.items() for item in pair]
-        was = self._run("batch_state", names, (batch_id, allowed, state, *pairs)).decode()
+        was = self._run("set_state", names, (batch_id, allowed, state, *pairs)).decode()
         if not was:
             raise BatchNotFound
         return str(was)
 
     def _fields(self, batch_id: str, names: tuple[str, ...], owner: str | None = None) -> dict[str, str]:
-        with store.broker_errors():
-            row = self._client.hmget(keys.batch_key(batch_id), ("owner", *names))
+        with broker_errors():
+            row = self._client.hmget(batch_key(batch_id), ("owner", *names))
         if row[0] is None or (owner is not None and row[0].decode() != owner):
             raise BatchNotFound
         return dict(zip(names, ((value or b"").decode() for value in row[1:]), strict=True))
 
     def _shown(self, ids: Ids, owner: str | None, *, strict: bool = True) -> Rows:
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for batch_id in ids:
-                pipe.hmget(keys.batch_key(batch_id), (*TEXTS, *NUMBERS, "terms", "work", "gpu_ms"))
+                pipe.hmget(batch_key(batch_id), (*TEXTS, *NUMBERS, "terms", "work", "gpu_ms"))
                 for state in ITEM_STATES:
-                    pipe.zcard(keys.part_key(batch_id, state))
+                    pipe.zcard(batch_part_key(batch_id, state))
             rows = pipe.execute()
         step = 1 + len(ITEM_STATES)
         found = []
@@ -237,7 +242,7 @@ class BatchRecords:
         return shown
 
     def _run(self, name: str, names: Ids, arguments: tuple[Any, ...]) -> Any:
-        with store.broker_errors():
+        with broker_errors():
             return self._scripts[name](keys=names, args=arguments)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import select
 import ssl
 from collections.abc import Callable, Sequence
-from hashlib import sha1
 from typing import Any
 
 import hiredis
@@ -18,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 
 #: One command: its name and arguments.
 Command = tuple[str | int | bytes, ...]
@@ -34,7 +33,7 @@ _PACK: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignm
 class Lane:
     """One connection; used by one thread (or greenlet) at a time."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         pool = client.connection_pool
         # Not make_connection(): the pool would count a lane as one of its own for ever, and one day make no more.
         self._connection = pool.connection_class(**pool.connection_kwargs)
@@ -103,42 +102,10 @@ class Lane:
         self._connection.disconnect()
 
 
-class Scripts:
-    """Lua scripts by name, run on lanes."""
-
-    def __init__(self, client: store.Broker, names: Sequence[str]) -> None:
-        self._lanes = Lanes(client)
-        self._texts = {name: store.script(name) for name in names}
-        self._digests = {name: sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324
-
-    def call(self, name: str, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Command:
-        """Return the command that runs a script."""
-        return ("EVALSHA", self._digests[name], len(keys), *keys, *args)
-
-    def run(self, *calls: Command) -> list[Any]:
-        """Run calls in one round trip and return their replies. Raises redis.ResponseError for one that failed."""
-        replies = self._lanes.run(calls)
-        if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
-            replies = self._again(calls, replies)
-        return replies
-
-    def _again(self, calls: Sequence[Command], replies: list[Any]) -> list[Any]:
-        """Run the calls again whose script the broker has forgotten; a new broker knows none."""
-        missing = [place for place, reply in enumerate(replies) if str(reply).startswith("NOSCRIPT")]
-        if missing:
-            self._lanes.run([("SCRIPT", "LOAD", text) for text in self._texts.values()])
-            for place, reply in zip(missing, self._lanes.run([calls[place] for place in missing]), strict=True):
-                replies[place] = reply
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                raise redis.ResponseError(str(reply))
-        return replies
-
-
 class Lanes:
     """Lanes at rest, and the client's patience when one breaks. Any thread may use it."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
         self._retry = client.get_retry()
         self._idle: list[Lane] = []

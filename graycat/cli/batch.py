@@ -14,7 +14,7 @@ import click
 
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.gallery import export as exporting
-from graycat.batches.keys import ITEM_STATES
+from graycat.batches.states import ITEM_STATES
 from graycat.cli import batchfile, batchview
 from graycat.cli.task import FAILED, as_json, calls_a_server
 from graycat.cli.tokens import Lifetime

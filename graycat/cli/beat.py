@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 
 import celeryconfig
 from graycat import log
-from graycat.broker import client as store
+from graycat.broker.client import check, connect
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.schedules import file
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def beat() -> None:
     """Have what is due by the schedules submitted; of several beats, one does so at a time."""
     settings = Settings.from_env()
-    store.check(settings)
+    check(settings)
     log.setup(settings)
     # A lock that could not be waited for is told by the ticker; Celery would add a traceback.
     logging.getLogger("celery.utils.dispatch.signal").setLevel(logging.CRITICAL)
@@ -52,7 +52,7 @@ def _stop(*_: Any) -> None:
 def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
     """Have the broker hold the schedules of the file; one that is away is waited for."""
     pause = threading.Event()
-    client = store.connect(settings)
+    client = connect(settings)
     records = ScheduleRecords(client, settings)
     while True:
         try:

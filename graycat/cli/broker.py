@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors, connect
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings
@@ -35,7 +35,7 @@ def broker() -> None:
     # In a session of its own, so that a signal to our process group leaves it running until the others are gone.
     server = ChildProcess(server_command(folder, settings.broker_socket), folder / "valkey.log")
     server.start()
-    client = store.connect(settings)
+    client = connect(settings)
     serve(server, client, stopping, f"broker: ready at {settings.broker_url}")
     wait_for_others(client, settings.stop_grace_s + LEAVE_S)
     server.stop()
@@ -60,7 +60,7 @@ def server_command(folder: Path, socket: Path) -> list[str]:
     return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
-def serve(server: ChildProcess, client: store.Broker, stopping: threading.Event, greeting: str) -> None:
+def serve(server: ChildProcess, client: Broker, stopping: threading.Event, greeting: str) -> None:
     """Return when told to stop; say ``greeting`` when the server first answers. Raises SystemExit when it dies."""
     while not stopping.wait(0.05):
         if not server.alive():
@@ -70,10 +70,10 @@ def serve(server: ChildProcess, client: store.Broker, stopping: threading.Event,
             greeting = ""
 
 
-def answers(client: store.Broker) -> bool:
+def answers(client: Broker) -> bool:
     """Tell whether the server takes commands; while it reads its data it does not."""
     try:
-        with store.broker_errors():
+        with broker_errors():
             return bool(client.ping())
     except BrokerUnavailable:
         return False
@@ -92,10 +92,10 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def wait_for_others(client: store.Broker, grace_s: float) -> None:
+def wait_for_others(client: Broker, grace_s: float) -> None:
     """Return when no other client is connected, or after ``grace_s``: workers still write how their tasks ended."""
     deadline = time.monotonic() + grace_s
     # Told to stop before it was up, the server has no clients yet.
-    with contextlib.suppress(BrokerUnavailable), store.broker_errors():
+    with contextlib.suppress(BrokerUnavailable), broker_errors():
         while time.monotonic() < deadline and client.info("clients")["connected_clients"] > 1:
             time.sleep(0.05)

@@ -14,12 +14,12 @@ from graycat.settings import Settings, variable
 @click.command()
 def flower() -> None:
     """Show workers and tasks on a page, and pause or drain workers there (docs/monitoring.md)."""
-    from graycat.broker import client
+    from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.flower import app as flowerapp
 
     settings = Settings.from_env()
-    client.check(settings)
+    check(settings)
     app = create_celery(settings)
     app.set_default()
     secret = flower_password(settings)

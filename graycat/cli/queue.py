@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import celeryconfig
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.fleet.workers import Fleet
 from graycat.settings import Settings
 
@@ -18,7 +18,7 @@ def queue() -> None:
 
 
 def _fleet() -> Fleet:
-    return Fleet(client.connect(Settings.from_env()))
+    return Fleet(connect(Settings.from_env()))
 
 
 @queue.command()

@@ -12,7 +12,7 @@ from graycat.auth.authenticator import Credentials
 from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant, Minted
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
 from graycat.settings import Settings
 
@@ -55,7 +55,7 @@ def tokens() -> None:
 
 def _credentials() -> Credentials:
     settings = Settings.from_env()
-    return Credentials.from_settings(settings, client.connect(settings))
+    return Credentials.from_settings(settings, connect(settings))
 
 
 @tokens.command()

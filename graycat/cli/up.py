@@ -21,7 +21,7 @@ import honcho.process
 import requests
 
 from graycat.auth import tokens
-from graycat.broker import client
+from graycat.broker.client import check
 from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
 from graycat.engines.process.child import die_with_parent
@@ -51,7 +51,7 @@ KINDS |= {f"graycat engine {kind}": kind for kind in ("llm", "sd")}
 def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
-    client.check(settings)
+    check(settings)
     processes = read_procfile(procfile or Path("Procfile"), settings)
     if settings.run_llm:
         llama.from_settings(settings, own=settings.owns_llm_engine)

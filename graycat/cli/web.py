@@ -80,12 +80,12 @@ class WebServer(BaseApplication):
 
     def load(self) -> Flask:
         """Return the application; called in each worker process, after gevent has patched it."""
-        from graycat.broker import client
+        from graycat.broker.client import check
         from graycat.web import create_app
 
         log.setup(self._settings)
         try:
-            client.check(self._settings)
+            check(self._settings)
         except SettingsError as error:
             click.echo(f"graycat: {error}", err=True)
             # gunicorn then starts no other in its place.

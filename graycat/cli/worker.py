@@ -30,12 +30,12 @@ def worker() -> None:
 
 
 def _run(kind: str, name: str | None, gpu: int | None) -> None:
-    from graycat.broker import client
+    from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Place
 
     settings = Settings.from_env()
-    client.check(settings)
+    check(settings)
     app = create_celery(settings, gpu, kind)
     app.set_default()
     name = name or Place(gpu, 0).worker_name(kind, settings.box)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, broker_errors
 
 #: A worker that has been silent for this many seconds is not counted.
 SILENT_AFTER_S = 6.0
@@ -52,17 +53,17 @@ class WorkerStatus:
 class Fleet:
     """The workers' reports in the broker."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
         self._written = ""
 
     def report(self, status: WorkerStatus, catalog: Mapping[str, bytes] | None = None) -> None:
         """Write a worker's report, and the catalog that it names where that is new; it counts for SILENT_AFTER_S."""
         ttl_ms = int(SILENT_AFTER_S * 1000)
-        key = store.catalog_key(status.name)
-        with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.set(store.worker_key(status.name), json.dumps(asdict(status)), px=ttl_ms)
-            pipe.zadd(store.FLEET, {status.name: time.time()})
+        key = keys.catalog_key(status.name)
+        with broker_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.set(keys.worker_key(status.name), json.dumps(asdict(status)), px=ttl_ms)
+            pipe.zadd(keys.FLEET, {status.name: time.time()})
             if catalog and status.catalog != self._written:
                 pipe.delete(key)
                 pipe.hset(key, mapping=dict(catalog))
@@ -72,29 +73,29 @@ class Fleet:
 
     def catalog(self, name: str) -> dict[str, bytes]:
         """Return what a worker's engine answers without work, by name: its replies as they came."""
-        with store.broker_errors():
-            return {field.decode(): reply for field, reply in self._client.hgetall(store.catalog_key(name)).items()}
+        with broker_errors():
+            return {field.decode(): reply for field, reply in self._client.hgetall(keys.catalog_key(name)).items()}
 
     def paused_queues(self) -> frozenset[str]:
         """Return the queues from which nobody is to take anything for now. Raises BrokerUnavailable."""
-        with store.broker_errors():
-            return frozenset(name.decode() for name in self._client.smembers(store.PAUSED_QUEUES))
+        with broker_errors():
+            return frozenset(name.decode() for name in self._client.smembers(keys.PAUSED_QUEUES))
 
     def pause_queue(self, queue: str) -> None:
         """Have no worker take from a queue; it goes on taking in tasks."""
-        with store.broker_errors():
-            self._client.sadd(store.PAUSED_QUEUES, queue)
+        with broker_errors():
+            self._client.sadd(keys.PAUSED_QUEUES, queue)
 
     def resume_queue(self, queue: str) -> None:
         """Have workers take from a queue again."""
-        with store.broker_errors():
-            self._client.srem(store.PAUSED_QUEUES, queue)
+        with broker_errors():
+            self._client.srem(keys.PAUSED_QUEUES, queue)
 
     def leave(self, name: str) -> None:
         """Forget a worker that stops."""
-        with store.broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(store.worker_key(name), store.catalog_key(name))
-            pipe.zrem(store.FLEET, name)
+        with broker_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.worker_key(name), keys.catalog_key(name))
+            pipe.zrem(keys.FLEET, name)
             pipe.execute()
 
     def workers(self) -> list[WorkerStatus]:
@@ -103,13 +104,13 @@ class Fleet:
 
     def roll_call(self) -> tuple[list[WorkerStatus], list[str]]:
         """Return the workers that are alive, and the names of those that are missed. Raises BrokerUnavailable."""
-        with store.broker_errors():
-            rows = self._client.zrange(store.FLEET, 0, -1, withscores=True)
+        with broker_errors():
+            rows = self._client.zrange(keys.FLEET, 0, -1, withscores=True)
             names = {name.decode(): seen_at for name, seen_at in rows}
-            reports = self._client.mget([store.worker_key(name) for name in names]) if names else []
+            reports = self._client.mget([keys.worker_key(name) for name in names]) if names else []
             alive, missed = present(names, reports)
             if gone := names.keys() - {worker.name for worker in alive} - set(missed):
-                self._client.zrem(store.FLEET, *gone)
+                self._client.zrem(keys.FLEET, *gone)
         return alive, missed
 
 

@@ -45,7 +45,7 @@ class TaskEvent:
 
     @classmethod
     def from_push(cls, message: bytes) -> tuple[str, TaskEvent]:
-        """Return task id and event of a pushed message (``scripts/common.lua`` writes it)."""
+        """Return task id and event of a pushed message (``queue/lua/task.lua`` writes it)."""
         task_id, event_id, kind, data = message.split(b" ", 3)
         return task_id.decode(), cls(event_id.decode(), kind.decode(), data)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, broker_errors
 from graycat.queue.events import TaskEvent
 
 #: What ``live`` tells of a task.
@@ -12,45 +13,45 @@ LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "su
 class RecordReader:
     """The tasks' records, event streams and lists, to read."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
 
     def get(self, task_id: str) -> dict[str, str]:
         """Return a task's record but for its body; empty where there is none."""
-        with store.broker_errors():
-            fields = self._client.hgetall(store.record_key(task_id))
+        with broker_errors():
+            fields = self._client.hgetall(keys.record_key(task_id))
         return {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
 
     def fields(self, task_id: str, *names: str) -> list[str]:
         """Return some fields of a task's record, '' for each that is not there."""
-        with store.broker_errors():
-            values = self._client.hmget(store.record_key(task_id), names)
+        with broker_errors():
+            values = self._client.hmget(keys.record_key(task_id), names)
         return [(value or b"").decode() for value in values]
 
     def exists(self, task_id: str) -> bool:
         """Tell whether there is a task of this id."""
-        with store.broker_errors():
-            return bool(self._client.exists(store.record_key(task_id)))
+        with broker_errors():
+            return bool(self._client.exists(keys.record_key(task_id)))
 
     def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
         """Return a task's events behind the one with the id ``after``, oldest first."""
-        with store.broker_errors():
-            entries = self._client.xrange(store.events_key(task_id), min=f"({after}" if after != "0" else "-")
+        with broker_errors():
+            entries = self._client.xrange(keys.events_key(task_id), min=f"({after}" if after != "0" else "-")
         return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
 
     def live(self, owner: str) -> dict[str, dict[str, str]]:
         """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
-        with store.broker_errors():
-            ids = [task_id.decode() for task_id in self._client.zrange(store.owned_key(owner), 0, -1)]
+        with broker_errors():
+            ids = [task_id.decode() for task_id in self._client.zrange(keys.owned_key(owner), 0, -1)]
             with self._client.pipeline(transaction=False) as pipe:
                 for task_id in ids:
-                    pipe.hmget(store.record_key(task_id), LIVE_FIELDS)
+                    pipe.hmget(keys.record_key(task_id), LIVE_FIELDS)
                 rows = pipe.execute()
         found = {}
         for task_id, row in zip(ids, rows, strict=True):
             if row[0] is None:
                 # Its record is gone; whose it was went with it, so nobody else takes it off this list.
-                self._client.zrem(store.owned_key(owner), task_id)
+                self._client.zrem(keys.owned_key(owner), task_id)
             else:
                 found[task_id] = dict(zip(LIVE_FIELDS, ((value or b"").decode() for value in row), strict=True))
         return found
@@ -61,9 +62,9 @@ class RecordReader:
         found: list[tuple[str, int]] = []
         place = 0
         while len(found) < count:
-            with store.broker_errors():
+            with broker_errors():
                 rows = self._client.zrevrangebyscore(
-                    store.listed_key(owner), at_ms, "-inf", start=place, num=count, withscores=True
+                    keys.listed_key(owner), at_ms, "-inf", start=place, num=count, withscores=True
                 )
             # Several may have been submitted in one millisecond; the list has those in the order of their ids.
             named = [(task_id.decode(), int(score)) for task_id, score in rows]
@@ -75,23 +76,23 @@ class RecordReader:
 
     def was_listed(self, owner: str, task_id: str) -> bool:
         """Tell whether an owner had a task, also when its record is gone."""
-        with store.broker_errors():
-            return self._client.zscore(store.listed_key(owner), task_id) is not None
+        with broker_errors():
+            return self._client.zscore(keys.listed_key(owner), task_id) is not None
 
     def body(self, task_id: str) -> bytes | None:
         """Return what a task's engine gets; None where that is not kept."""
-        with store.broker_errors():
-            kept: bytes | None = self._client.hget(store.record_key(task_id), "body")
+        with broker_errors():
+            kept: bytes | None = self._client.hget(keys.record_key(task_id), "body")
         return kept
 
     def mean_ms(self, kind: str) -> int | None:
         """Return how long tasks of a kind take, as a moving average; None where none has succeeded yet."""
-        with store.broker_errors():
-            value = self._client.hget(store.MEANS, kind)
+        with broker_errors():
+            value = self._client.hget(keys.MEANS, kind)
         return int(value) if value is not None else None
 
     def preview(self, task_id: str) -> bytes | None:
         """Return the newest preview of a task, while it renders and a little longer."""
-        with store.broker_errors():
-            image: bytes | None = self._client.get(store.preview_key(task_id))
+        with broker_errors():
+            image: bytes | None = self._client.get(keys.preview_key(task_id))
         return image

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from graycat.broker import client as store
-from graycat.broker.connections import Command, Scripts
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.connections import Command
+from graycat.broker.keys import LIVE_TASKS, events_key, preview_key, record_key
+from graycat.broker.scripts import Scripts
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.queue import events, ids
 from graycat.queue.reader import RecordReader
@@ -21,7 +24,7 @@ from graycat.settings import Settings
 
 SCRIPTS = (
     *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
-    *("renew", "progress", "place", "listen", "unstick", "withdraw"),
+    *("renew", "progress", "position", "subscribe", "repair_turns", "cancel_queued"),
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
@@ -83,7 +86,7 @@ class Attempt:
     def address(self) -> tuple[tuple[str, str], tuple[int, str, str], int]:
         """Return what each token needs to be published: keys, the fence, and the number behind which chunks count."""
         moment, _, place = self.started_id.partition("-")
-        keys = (store.record_key(self.task_id), store.events_key(self.task_id))
+        keys = (record_key(self.task_id), events_key(self.task_id))
         return keys, (self.number, self.task_id, f"{moment}-"), int(place)
 
 
@@ -110,20 +113,20 @@ class Verdict(StrEnum):
 class TaskRecords(RecordReader):
     """The tasks' records and event streams in the broker."""
 
-    def __init__(self, client: store.Broker, settings: Settings) -> None:
+    def __init__(self, client: Broker, settings: Settings) -> None:
         super().__init__(client)
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
-        self._scripts = Scripts(client, SCRIPTS)
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", SCRIPTS)
         #: What a new task's record is to say of the trace that it belongs to (web.middleware.tracing); '' for nothing.
         self.traceparent: Callable[[], str] = str
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
-        with store.broker_errors():
+        with broker_errors():
             return self._scripts.run(self._call(name, task_id, *args, queue=queue))[0]
 
     def _call(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Command:
-        keys = [store.record_key(task_id), store.events_key(task_id), store.LIVE_TASKS, *([queue] if queue else [])]
+        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS, *([queue] if queue else [])]
         return self._scripts.call(name, keys, args)
 
     def create(self, task: NewTask, message: bytes) -> bool:
@@ -202,7 +205,7 @@ class TaskRecords(RecordReader):
 
         Raises BrokerUnavailable.
         """
-        with store.broker_errors():
+        with broker_errors():
             replies = self._scripts.run(*map(self.publish_command, batches))
         return [Verdict(reply.decode()) for reply in replies]
 
@@ -218,8 +221,8 @@ class TaskRecords(RecordReader):
 
     def keep_preview(self, task_id: str, image: bytes) -> None:
         """Keep the newest preview of a task that renders, in the place of the one before."""
-        with store.broker_errors():
-            self._client.set(store.preview_key(task_id), image, px=PREVIEW_TTL_MS)
+        with broker_errors():
+            self._client.set(preview_key(task_id), image, px=PREVIEW_TTL_MS)
 
     def renew(self, task_id: str, attempt: int) -> Verdict:
         """Renew a running attempt's lease; return what it is to do. Raises BrokerUnavailable."""
@@ -255,7 +258,7 @@ class TaskRecords(RecordReader):
 
     def withdraw(self, task_id: str) -> bool:
         """Cancel a task that waits; False where it does not: one that runs goes on."""
-        return self._run("withdraw", task_id) == 1
+        return self._run("cancel_queued", task_id) == 1
 
     def expire(self, task_id: str) -> bool:
         """End a task that is past its queue deadline and never started; False where it is not."""
@@ -263,17 +266,17 @@ class TaskRecords(RecordReader):
 
     def place(self, task_id: str) -> int:
         """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""
-        return int(self._run("place", task_id))
+        return int(self._run("position", task_id))
 
     def unstick(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
         names = list(queues)
         # It is about no task, but a script's keys are looked at before it runs.
-        return int(self._run("unstick", ids.of_nobody(names[0]), *names))
+        return int(self._run("repair_turns", ids.of_nobody(names[0]), *names))
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""
-        return str(self._run("listen", task_id, channel).decode())
+        return str(self._run("subscribe", task_id, channel).decode())
 
 
 def _still_ours(verdict: Verdict) -> bool:

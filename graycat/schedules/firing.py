@@ -15,9 +15,10 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
-from graycat.batches.keys import ENDED
 from graycat.batches.records import BatchRecords, keyed_id
-from graycat.broker import client as store
+from graycat.batches.states import ENDED
+from graycat.broker import keys
+from graycat.broker.client import Broker, broker_errors
 from graycat.schedules.definition import ALLOW, CANCEL, QUEUE
 from graycat.schedules.due import due
 from graycat.schedules.records import FIRED, MISSED, REFUSED, SKIPPED, ScheduleRecords, State
@@ -34,7 +35,7 @@ MOST_QUEUED = 100
 class Firing:
     """Fires what is due. Any number may run at once, in any number of processes: one does, the others let it."""
 
-    def __init__(self, client: store.Broker, settings: Settings) -> None:
+    def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._schedules = ScheduleRecords(client, settings)
         self._batches = BatchRecords(client, settings)
@@ -45,14 +46,14 @@ class Firing:
         Raises BrokerUnavailable.
         """
         outcomes: Counter[str] = Counter()
-        with store.broker_errors():
-            lock = self._client.lock(store.FIRING, timeout=HELD_S, blocking=False)
+        with broker_errors():
+            lock = self._client.lock(keys.FIRING, timeout=HELD_S, blocking=False)
             if not lock.acquire():
                 return outcomes
             try:
                 for state in self._schedules.states():
                     outcomes += self._fire(state, self._schedules.now() if now is None else now, lock)
-                self._client.set(store.FIRED_AT, self._schedules.now())
+                self._client.set(keys.FIRED_AT, self._schedules.now())
             except LockError:
                 # Somebody thinks that we have died, and does the rest.
                 logger.warning("firing took too long")

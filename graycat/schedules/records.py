@@ -6,14 +6,19 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from graycat.batches.records import BatchRecords
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import SCHEDULES, schedule_keys
+from graycat.broker.scripts import load
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, coming
 from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.settings import Settings
+
+_LUA = Path(__file__).parent / "lua"
 
 #: Where a schedule comes from: REST, or the operator's file.
 API, FILE = "api", "file"
@@ -46,21 +51,21 @@ class State:
 class ScheduleRecords:
     """The schedules in the broker. Every method raises BrokerUnavailable; those that take a name, ScheduleNotFound."""
 
-    def __init__(self, client: store.Broker, settings: Settings) -> None:
+    def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._batches = BatchRecords(client, settings)
-        names = ("put", "look", "settle")
-        self._scripts = {name: client.register_script(store.plain_script(f"schedule_{name}")) for name in names}
+        names = ("put", "advance", "settle")
+        self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in names}
 
     def put(self, schedule: Schedule, *, replace: bool = False, source: str = API) -> str:
         """Keep a schedule; return what it is now: ``new``, ``changed``, or the ``same`` as before.
 
         Raises ScheduleExists where another one has its name, unless it is to be replaced; TooManySchedules.
         """
-        record, waiting, _ = store.schedule_keys(schedule.id)
+        record, waiting, _ = schedule_keys(schedule.id)
         times = f"{schedule.cron} {schedule.timezone}"
         arguments = (schedule.id, schedule.encoded(), times, source, int(replace), MOST_OWNED, f"{schedule.owner}:")
-        done = str(self._run("put", [record, store.SCHEDULES, waiting], arguments).decode())
+        done = str(self._run("put", [record, SCHEDULES, waiting], arguments).decode())
         if done == "many":
             raise TooManySchedules(MOST_OWNED)
         if done == "file":
@@ -83,15 +88,15 @@ class ScheduleRecords:
 
     def states(self, owner: str | None = None) -> States:
         """Return schedules with how far they are."""
-        with store.broker_errors():
-            ids = sorted(name.decode() for name in self._client.smembers(store.SCHEDULES))
+        with broker_errors():
+            ids = sorted(name.decode() for name in self._client.smembers(SCHEDULES))
         wanted = [name for name in ids if owner is None or name.rpartition(":")[0] == owner]
         return [state for state in self._read(wanted) if state is not None]
 
     def fires(self, owner: str, name: str) -> Rows:
         """Return how a schedule's last times went, the newest first."""
-        key = store.schedule_keys(f"{owner}:{name}")[2]
-        with store.broker_errors():
+        key = schedule_keys(f"{owner}:{name}")[2]
+        with broker_errors():
             return [json.loads(text) for text in self._client.lrange(key, 0, FIRES_KEPT - 1)]
 
     def next(self, owner: str, name: str, count: int) -> Rows:
@@ -108,9 +113,9 @@ class ScheduleRecords:
         state = self._state(owner, name)
         if state.source != source:
             raise ScheduleExists(f"the schedule {name!r} is one of the server's file: take it out there")
-        with store.broker_errors(), self._client.pipeline() as pipe:
-            pipe.srem(store.SCHEDULES, state.schedule.id)
-            pipe.delete(*store.schedule_keys(state.schedule.id))
+        with broker_errors(), self._client.pipeline() as pipe:
+            pipe.srem(SCHEDULES, state.schedule.id)
+            pipe.delete(*schedule_keys(state.schedule.id))
             pipe.execute()
 
     def pause(self, owner: str, name: str) -> Row:
@@ -134,7 +139,7 @@ class ScheduleRecords:
 
     def now(self) -> int:
         """Return the broker's time, in seconds: one clock for all that look."""
-        with store.broker_errors():
+        with broker_errors():
             return int(self._client.time()[0])
 
     def looked(self, state: State, found: Due) -> bool:
@@ -144,19 +149,19 @@ class ScheduleRecords:
             first, last = found.passed_over
             missed = json.dumps({"time": first, "until": last, "outcome": MISSED, "at": self.now()})
         arguments = (state.mark, found.mark, missed, FIRES_KEPT, *found.fire)
-        return bool(self._run("look", store.schedule_keys(state.schedule.id), arguments))
+        return bool(self._run("advance", schedule_keys(state.schedule.id), arguments))
 
     def settled(self, state: State, at: int, outcome: str, batch_id: str = "", reason: str = "") -> bool:
         """Note what became of a waiting time; False where another has done so, or the schedule has gone."""
         told = {"time": at, "outcome": outcome, "batch": batch_id, "reason": reason}
         text = json.dumps({name: value for name, value in told.items() if value != ""} | {"at": self.now()})
         arguments = (at, batch_id, text, FIRES_KEPT)
-        return bool(self._run("settle", store.schedule_keys(state.schedule.id), arguments))
+        return bool(self._run("settle", schedule_keys(state.schedule.id), arguments))
 
     def _set(self, owner: str, name: str, **fields: str | int) -> Row:
         state = self._state(owner, name)
-        with store.broker_errors():
-            self._client.hset(store.schedule_keys(state.schedule.id)[0], mapping=fields)
+        with broker_errors():
+            self._client.hset(schedule_keys(state.schedule.id)[0], mapping=fields)
         return self.get(owner, name)
 
     def _state(self, owner: str, name: str) -> State:
@@ -166,9 +171,9 @@ class ScheduleRecords:
         return state
 
     def _read(self, ids: Sequence[str]) -> Sequence[State | None]:
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for schedule_id in ids:
-                record, waiting, _ = store.schedule_keys(schedule_id)
+                record, waiting, _ = schedule_keys(schedule_id)
                 pipe.hmget(record, "definition", "source", "paused", "mark", "batch")
                 pipe.zrange(waiting, 0, -1)
             rows = pipe.execute()
@@ -181,7 +186,7 @@ class ScheduleRecords:
         return view | {"waiting": len(state.waiting), "next": cron.at(times[0]).isoformat() if times else None}
 
     def _run(self, name: str, keys: Keys, arguments: Sequence[Any]) -> Any:
-        with store.broker_errors():
+        with broker_errors():
             return self._scripts[name](keys=keys, args=arguments)
 
 

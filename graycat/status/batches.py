@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from graycat.batches.keys import ENDED, ITEM_STATES, STATES
 from graycat.batches.records import BatchRecords
+from graycat.batches.states import ENDED, ITEM_STATES, STATES
 
 #: Batches of each kind, unfinished and newest, that are looked at.
 MOST = 100

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import PREFIX, artifact_key, events_key
 
 #: Keys that one step looks at, roughly.
 KEYS_A_STEP = 500
-EVENTS, ARTIFACTS = store.events_key("").encode(), store.artifact_key("", 0).partition("::")[0].encode() + b":"
+EVENTS, ARTIFACTS = events_key("").encode(), artifact_key("", 0).partition("::")[0].encode() + b":"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Held:
 class Census:
     """Goes through the keys step by step; what it tells is as old as the last time it was through."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
         self._cursor = 0
         self._counted = {EVENTS: 0, ARTIFACTS: 0}
@@ -33,7 +34,7 @@ class Census:
 
     def step(self) -> Held:
         """Look at some more keys; return what there is, as far as it is known. Raises BrokerUnavailable."""
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             self.ask(pipe)
             (found,) = pipe.execute()
             self.weigh(pipe, found)
@@ -41,7 +42,7 @@ class Census:
 
     def ask(self, pipe: Any) -> None:
         """Have a pipeline ask for some more keys; its answer is for ``weigh``."""
-        pipe.scan(self._cursor, match=f"{store.PREFIX}[ea]*", count=KEYS_A_STEP)
+        pipe.scan(self._cursor, match=f"{PREFIX}[ea]*", count=KEYS_A_STEP)
 
     def weigh(self, pipe: Any, found: tuple[int, list[bytes]]) -> None:
         """Have a pipeline ask how large those are that count; its answers are for ``count``."""

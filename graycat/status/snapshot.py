@@ -6,11 +6,23 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import celeryconfig
 from graycat.batches.records import BatchRecords
-from graycat.broker import client
-from graycat.broker.connections import Scripts
+from graycat.broker.client import broker_errors, connect
+from graycat.broker.keys import (
+    DELIVERIES,
+    FAILURES,
+    FLEET,
+    LIVE_TASKS,
+    PAUSED_QUEUES,
+    TURNS,
+    events_key,
+    record_key,
+    worker_key,
+)
+from graycat.broker.scripts import Scripts
 from graycat.fleet.workers import WorkerStatus, present, serving
 from graycat.queue.kinds import CONTROL, SD, model_queue, worker_queue
 from graycat.settings import Settings
@@ -22,7 +34,7 @@ TIMEOUT_S = 1.0
 #: Seconds that a look is good for, however many ask.
 FRESH_S = 0.5
 #: Failures that are shown.
-FAILURES = 10
+MAX_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +80,9 @@ class Observer:
     """Looks at the broker; any thread may ask it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = client.connect(settings, timeout_s=TIMEOUT_S)
+        self._client = connect(settings, timeout_s=TIMEOUT_S)
         self._looking = threading.Lock()
-        self._scripts = Scripts(self._client, ("depths",))
+        self._scripts = Scripts(self._client, Path(__file__).parent / "lua", ("depths",))
         self._batches = BatchRecords(self._client, settings)
         self._census = Census(self._client)
         self._seen: tuple[float, Look] | None = None
@@ -85,19 +97,19 @@ class Observer:
 
     def _look(self) -> Look:
         """Look, in few round trips: a busy web process has each of them wait for its turn."""
-        with client.broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.zrange(client.FLEET, 0, -1, withscores=True)
-            pipe.smembers(client.PAUSED_QUEUES)
-            pipe.smembers(client.TURNS)
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.zrange(FLEET, 0, -1, withscores=True)
+            pipe.smembers(PAUSED_QUEUES)
+            pipe.smembers(TURNS)
             pipe.time()
-            pipe.zcard(client.DELIVERIES)
-            pipe.zrange(client.DELIVERIES, 0, 0, withscores=True)
-            pipe.xrevrange(client.FAILURES, count=FAILURES)
+            pipe.zcard(DELIVERIES)
+            pipe.zrange(DELIVERIES, 0, 0, withscores=True)
+            pipe.xrevrange(FAILURES, count=MAX_FAILURES)
             self._census.ask(pipe)
             names, paused, turns, clock, deliveries, first, failures, keys = pipe.execute()
             seen_at = {name.decode(): at for name, at in names}
             # No worker is called so; a command without a key would be an error.
-            pipe.mget([client.worker_key(name) for name in seen_at] or [client.worker_key("")])
+            pipe.mget([worker_key(name) for name in seen_at] or [worker_key("")])
             self._census.weigh(pipe, keys)
             reports, *sizes = pipe.execute()
         workers, missed = present(seen_at, reports if seen_at else ())
@@ -113,8 +125,8 @@ class Observer:
 
         Those that wait aside for their owner's turn are among them.
         """
-        keys = (client.record_key(""), client.events_key(""), client.LIVE_TASKS)
-        with client.broker_errors():
+        keys = (record_key(""), events_key(""), LIVE_TASKS)
+        with broker_errors():
             (reply,) = self._scripts.run(self._scripts.call("depths", keys, queues))
         pairs = zip(map(int, reply[::2]), map(int, reply[1::2]), strict=True)
         return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import artifact_key, artifacts_key
 from graycat.errors import BrokerUnavailable, RequestError
 from graycat.settings import Settings
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
@@ -80,7 +81,7 @@ class ArtifactStore(ABC):
     def _read(self, task_id: str, number: int) -> tuple[Artifact, bytes] | None: ...
 
 
-def open_artifacts(settings: Settings, client: store.Broker) -> ArtifactStore:
+def open_artifacts(settings: Settings, client: Broker) -> ArtifactStore:
     """Return the store that the operator chose. Raises SettingsError where its file system is not installed."""
     if settings.artifacts_url:
         # fsspec is not loaded where nobody needs it.
@@ -93,27 +94,27 @@ def open_artifacts(settings: Settings, client: store.Broker) -> ArtifactStore:
 class BrokerArtifacts(ArtifactStore):
     """Images in the broker: each its bytes' key, and a task's descriptions in a hash. All end with their lifetime."""
 
-    def __init__(self, client: store.Broker, ttl_s: float) -> None:
+    def __init__(self, client: Broker, ttl_s: float) -> None:
         self._client = client
         self._ttl_ms = int(ttl_s * 1000)
 
     def describe(self, task_id: str) -> list[Artifact]:
         """Return what is known of a task's images, by number."""
         with _broker_errors():
-            known = self._client.hgetall(store.artifacts_key(checked(task_id)))
+            known = self._client.hgetall(artifacts_key(checked(task_id)))
             artifacts = sorted(map(described, known.values()), key=lambda artifact: artifact.number)
             # The hash lives as long as the youngest image.
             with self._client.pipeline(transaction=False) as pipe:
                 for artifact in artifacts:
-                    pipe.exists(store.artifact_key(task_id, artifact.number))
+                    pipe.exists(artifact_key(task_id, artifact.number))
                 return [artifact for artifact, exists in zip(artifacts, pipe.execute(), strict=True) if exists]
 
     def delete(self, task_id: str) -> None:
         """Delete a task's images, if there are any."""
         with _broker_errors():
-            numbers = self._client.hkeys(store.artifacts_key(checked(task_id)))
-            keys = [store.artifact_key(task_id, int(number)) for number in numbers]
-            self._client.delete(store.artifacts_key(task_id), *keys)
+            numbers = self._client.hkeys(artifacts_key(checked(task_id)))
+            keys = [artifact_key(task_id, int(number)) for number in numbers]
+            self._client.delete(artifacts_key(task_id), *keys)
 
     def sweep(self, now: float) -> int:
         """Do nothing: the broker lets its keys end by itself."""
@@ -121,13 +122,13 @@ class BrokerArtifacts(ArtifactStore):
 
     def _whole(self, task_id: str, number: int) -> Artifact | None:
         with _broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.hget(store.artifacts_key(task_id), number)
-            pipe.exists(store.artifact_key(task_id, number))
+            pipe.hget(artifacts_key(task_id), number)
+            pipe.exists(artifact_key(task_id, number))
             known, exists = pipe.execute()
         return described(known) if known and exists else None
 
     def _write(self, artifact: Artifact, data: bytes) -> None:
-        key, known = store.artifact_key(artifact.task_id, artifact.number), store.artifacts_key(artifact.task_id)
+        key, known = artifact_key(artifact.task_id, artifact.number), artifacts_key(artifact.task_id)
         with _broker_errors(), self._client.pipeline(transaction=True) as pipe:
             # Sent twice after a broken connection, this does the same again.
             pipe.set(key, b"")
@@ -141,8 +142,8 @@ class BrokerArtifacts(ArtifactStore):
 
     def _read(self, task_id: str, number: int) -> tuple[Artifact, bytes] | None:
         with _broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.hget(store.artifacts_key(task_id), number)
-            pipe.get(store.artifact_key(task_id, number))
+            pipe.hget(artifacts_key(task_id), number)
+            pipe.get(artifact_key(task_id, number))
             known, data = pipe.execute()
         return (described(known), data) if known and data is not None else None
 
@@ -170,7 +171,7 @@ def described(text: bytes) -> Artifact:
 @contextmanager
 def _broker_errors() -> Iterator[None]:
     try:
-        with store.broker_errors():
+        with broker_errors():
             yield
     except BrokerUnavailable as error:
         raise ArtifactsUnavailable from error

@@ -19,7 +19,7 @@ from graycat.auth.signed_links import GalleryLinks
 from graycat.auth.signing import TokenKey
 from graycat.batches.output import Outputs
 from graycat.batches.records import BatchRecords
-from graycat.broker import client as store
+from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
 from graycat.egress import allowlist
 from graycat.fleet.catalogs import Catalogs
@@ -120,7 +120,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # A mistake in it shows when the process starts, not at the first webhook.
     allowlist(settings.webhook_allow)
-    client = store.connect(settings)
+    client = connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     office = TicketOffice(settings, records, hub, create_celery(settings))

@@ -1,7 +1,7 @@
 """Deliveries to webhooks: which are due, who sends one just now, and how every attempt went.
 
-The scripts that write a task's start or end add its deliveries in the same breath (``scripts/common.lua``). From then
-on a delivery lives by itself: a hash with what is to be told, and a place among the due ones. It is *enqueued* when it
+The scripts that write a task's start or end add its deliveries in the same breath (``queue/lua/conclude.lua``). From
+then on a delivery lives by itself: a hash with what is to be told, and a place among the due ones. It is *enqueued* when it
 is due, *begun* by an attempt that holds it for a while, and *settled* by that attempt; whoever dies in between leaves
 it to be due again, so a receiver may be told twice, with the same id.
 """
@@ -12,10 +12,15 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_key
+from graycat.broker.scripts import load
 from graycat.webhooks.webhook import EVENTS, Webhook
+
+_LUA = Path(__file__).parent / "lua"
 
 #: A delivery that was enqueued and not begun after this many milliseconds is enqueued again.
 ENQUEUED_MS = 60_000
@@ -67,25 +72,25 @@ class Try:
 class Deliveries:
     """The deliveries in the broker. Times are milliseconds of the broker's own clock, which ``now_ms`` tells."""
 
-    def __init__(self, client: store.Broker) -> None:
+    def __init__(self, client: Broker) -> None:
         self._client = client
         names = ("enqueue", "begin", "settle")
-        self._scripts = {name: client.register_script(store.plain_script(f"delivery_{name}")) for name in names}
+        self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in names}
 
     def now_ms(self) -> int:
         """Return the broker's time."""
-        with store.broker_errors():
+        with broker_errors():
             seconds, micros = self._client.time()
         return int(seconds * 1000 + micros // 1000)
 
     def due(self, now_ms: int, most: int) -> dict[str, list[str]]:
         """Return deliveries that are due (``TASK_ID EVENT``), longest due first, each with the places it will take."""
-        with store.broker_errors():
-            found = self._client.zrange(store.DELIVERIES, "-inf", now_ms, byscore=True, offset=0, num=most)
+        with broker_errors():
+            found = self._client.zrange(DELIVERIES, "-inf", now_ms, byscore=True, offset=0, num=most)
             members = [member.decode() for member in found]
             with self._client.pipeline(transaction=False) as pipe:
                 for member in members:
-                    pipe.hmget(store.delivery_key(*member.split(" ")), "webhook", "owner")
+                    pipe.hmget(delivery_key(*member.split(" ")), "webhook", "owner")
                 rows = pipe.execute()
         # One whose hash is gone takes none: enqueueing it takes it off the list.
         places = [_places(Webhook.from_record(webhook), owner.decode()) if webhook else [] for webhook, owner in rows]
@@ -93,14 +98,14 @@ class Deliveries:
 
     def enqueue(self, member: str, places: Iterable[str], now_ms: int, queue: str, message: bytes) -> bool:
         """Put a due delivery on a queue; False where another has done so, it is over, or one of its places is full."""
-        keys = [store.DELIVERIES, store.delivery_key(*member.split(" ")), queue, *places]
+        keys = [DELIVERIES, delivery_key(*member.split(" ")), queue, *places]
         put_off_ms = random.randint(*PUT_OFF_MS)  # noqa: S311 (no secret)
         limits = (MAX_AT_HOST, MAX_FOR_OWNER)
         return bool(self._run("enqueue", keys, (member, now_ms, ENQUEUED_MS, put_off_ms, message, *limits)) == 1)
 
     def begin(self, task_id: str, event: str, now_ms: int) -> Delivery | None:
         """Start an attempt; None where there is nothing to do, or another attempt is at it."""
-        keys = [store.DELIVERIES, store.delivery_key(task_id, event)]
+        keys = [DELIVERIES, delivery_key(task_id, event)]
         found = self._run("begin", keys, (f"{task_id} {event}", now_ms, HELD_MS))
         if found is None:
             return None
@@ -112,8 +117,8 @@ class Deliveries:
 
     def settle(self, delivery: Delivery, outcome: Try) -> bool:
         """Write how an attempt went; False where another attempt has taken over."""
-        key = store.delivery_key(delivery.task_id, delivery.event)
-        keys = [store.DELIVERIES, key, *_places(delivery.webhook, delivery.owner)]
+        key = delivery_key(delivery.task_id, delivery.event)
+        keys = [DELIVERIES, key, *_places(delivery.webhook, delivery.owner)]
         next_ms = "" if outcome.next_ms is None else outcome.next_ms
         member = f"{delivery.task_id} {delivery.event}"
         arguments = (member, delivery.attempt, outcome.state, next_ms, outcome.encoded())
@@ -121,19 +126,19 @@ class Deliveries:
 
     def summary(self, task_id: str) -> list[dict[str, Any]]:
         """Return how the deliveries of a task went so far, as its owner sees them; empty where there are none."""
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for event in EVENTS:
-                pipe.hgetall(store.delivery_key(task_id, event))
+                pipe.hgetall(delivery_key(task_id, event))
             rows = pipe.execute()
         return [_shown(event, row) for event, row in zip(EVENTS, rows, strict=True) if row]
 
     def _run(self, name: str, keys: list[str], arguments: tuple[str | int | bytes, ...]) -> Any:
-        with store.broker_errors():
+        with broker_errors():
             return self._scripts[name](keys=keys, args=arguments)
 
 
 def _places(webhook: Webhook, owner: str) -> list[str]:
-    return [store.receiver_key(webhook.target.host), store.sender_key(owner)]
+    return [receiver_key(webhook.target.host), sender_key(owner)]
 
 
 def _shown(event: str, row: dict[bytes, bytes]) -> dict[str, Any]:

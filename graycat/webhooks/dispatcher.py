@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
 from graycat.queue.kinds import CONTROL, DELIVER, MessageFactory
 from graycat.webhooks.deliveries import Deliveries
 
@@ -17,14 +17,14 @@ LOOK_AT = 200
 class Dispatcher:
     """Enqueues deliveries. Any number of them may run: each delivery is enqueued by one."""
 
-    def __init__(self, client: store.Broker, deliveries: Deliveries, app: Celery) -> None:
+    def __init__(self, client: Broker, deliveries: Deliveries, app: Celery) -> None:
         self._client = client
         self._deliveries = deliveries
         self._messages = MessageFactory(app, (DELIVER,))
 
     def step(self, now_ms: int) -> int:
         """Enqueue what is due; return how many that were."""
-        with store.broker_errors():
+        with broker_errors():
             room = MAX_WAITING - self._client.llen(CONTROL)
         enqueued = 0
         for member, places in self._deliveries.due(now_ms, LOOK_AT).items() if room > 0 else ():

@@ -19,7 +19,7 @@ from graycat.settings import Settings
 from graycat.settings.secretfiles import kept
 from graycat.webhooks.errors import InvalidWebhook
 
-#: What a webhook may be told of: a task's first start, and its end. ``scripts/common.lua`` names them so.
+#: What a webhook may be told of: a task's first start, and its end. ``queue/lua/conclude.lua`` names them so.
 EVENTS = ("started", "succeeded", "failed", "cancelled", "expired")
 DEFAULT_EVENTS = EVENTS[1:]
 

@@ -14,7 +14,7 @@ from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
 from graycat import tracing
-from graycat.broker import client as store
+from graycat.broker.client import connect
 from graycat.engines import factory as engines
 from graycat.engines.client import Stop
 from graycat.gctuning import settle_memory
@@ -152,5 +152,5 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
     """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
     ours = engines.of_kind(settings, "sd" if SD in queues else "llm", gpu, own=LLM in queues)
-    client = store.connect(settings, patient=True)
+    client = connect(settings, patient=True)
     return Runtime(settings, name, queues, ours.engine, ours.supervisor, client, child=ours.child, gpu=ours.gpu)

@@ -1,6 +1,6 @@
 """What a worker on somebody else's machine may do with the broker: its own work, and nothing beside it.
 
-Names come from the stores, the scripts (``scripts/*.lua``) and kombu's Redis transport; the rules are those of
+Names come from the stores, the scripts (``*/lua/*.lua``) and kombu's Redis transport; the rules are those of
 ``ACL SETUSER``. A script's commands are checked as if its caller had sent them.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import celeryconfig
-from graycat.broker import client
+from graycat.broker.keys import PREFIX
 from graycat.errors import SettingsError
 from graycat.queue import ids
 
@@ -89,11 +89,11 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
         *(_others() if "control" in kinds else ()),
     ]
     # Commands for workers go by a channel that workers only hear, and answers and events by others that they do not.
-    channels = (f"&{client.PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*")
+    channels = (f"&{PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*")
     hears = f"(-@all +subscribe +unsubscribe +psubscribe +punsubscribe resetchannels &/{db}.celery.pidbox)"
     commands = (f"+{command}" for command in COMMANDS)
     sweeps = [_sweeping()] if "control" in kinds else []
-    rules = ["-@all", *commands, *dict.fromkeys(key.replace("{p}", client.PREFIX) for key in keys), *channels, hears]
+    rules = ["-@all", *commands, *dict.fromkeys(key.replace("{p}", PREFIX) for key in keys), *channels, hears]
     return rules + sweeps
 
 
@@ -125,7 +125,7 @@ def _others() -> list[str]:
     kinds = [kind for kind in celeryconfig.WORKERS if kind != "control"]
     return [
         *(f"%R~{celeryconfig.unacked(kind)['unacked_key']}" for kind in ("", *kinds)),
-        *(f"%W~{client.PREFIX}sweeping:{kind}" for kind in kinds),
+        *(f"%W~{PREFIX}sweeping:{kind}" for kind in kinds),
         *(pattern for kind in kinds for pattern in _of_queues(_TURNS, kind)),
     ]
 

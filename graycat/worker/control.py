@@ -12,7 +12,7 @@ from celery.worker import state
 
 from graycat.batches.runner import runner
 from graycat.batches.runner.runner import Feeder
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import Fleet, WorkerStatus
@@ -68,7 +68,7 @@ class Control:
 
     def __init__(self, settings: Settings, worker: Any, *, alone: bool) -> None:
         self._worker = worker
-        self._client = client.connect(settings, patient=True)
+        self._client = connect(settings, patient=True)
         self._fleet = Fleet(self._client)
         self._deliveries = Deliveries(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)

@@ -11,7 +11,7 @@ from typing import Any
 from celery.worker import state
 
 import celeryconfig
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
 from graycat.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Duties:
                     logger.exception("duty failed", extra={"duty": duty.__name__})
 
 
-def renew_messages(client: store.Broker, kind: str) -> None:
+def renew_messages(client: Broker, kind: str) -> None:
     """Keep the messages that this worker, of a kind, holds from being delivered to others. Raises BrokerUnavailable."""
     reserved = _snapshot(state.reserved_requests)
     tags = [request.message.delivery_tag for request in reserved if not request.acknowledged]
@@ -61,7 +61,7 @@ def renew_messages(client: store.Broker, kind: str) -> None:
         # Delivery tags by the time of their delivery.
         index = celeryconfig.unacked(kind)["unacked_index_key"]
         # XX: never bring a message back that was acknowledged a moment ago.
-        with store.broker_errors():
+        with broker_errors():
             client.zadd(index, dict.fromkeys(tags, time.time()), xx=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import redis
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 from graycat.broker.connections import Lane
 from graycat.queue.records import Batch, TaskRecords, Verdict
 
@@ -28,7 +28,7 @@ Settled = list[tuple[Batch, Verdict]]
 class Publisher:
     """Publishes batches on a lane of its own; one thread uses it. A batch is *settled* when its verdict is known."""
 
-    def __init__(self, client: store.Broker, records: TaskRecords) -> None:
+    def __init__(self, client: Broker, records: TaskRecords) -> None:
         self._client = client
         self._records = records
         self._lane: Lane | None = None

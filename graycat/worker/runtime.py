@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 from graycat.engines.base import Engine, State
 from graycat.engines.client import Call, Stop
 from graycat.engines.process.child import ChildProcess
@@ -94,7 +94,7 @@ class Runtime:
     queues: tuple[str, ...]
     engine: Engine
     supervisor: Supervisor
-    client: store.Broker
+    client: Broker
     running: RunningTasks = field(default_factory=RunningTasks)
     #: The engine's process, where it is ours.
     child: ChildProcess | None = None

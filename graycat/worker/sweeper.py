@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from celery import Celery
 
 import celeryconfig
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, broker_errors
 from graycat.metrics import worker
 from graycat.queue import ids
 from graycat.queue.kinds import CONTROL, MessageFactory
@@ -25,7 +26,7 @@ from graycat.settings import Settings
 logger = logging.getLogger(__name__)
 
 #: Held by who sweeps for a kind of worker.
-LOCKS = {kind: f"{store.PREFIX}sweeping:{kind}" for kind in celeryconfig.WORKERS}
+LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in celeryconfig.WORKERS}
 #: What it needs to know of a task; ``message`` where that waits aside.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: Most tasks that one sweep looks at.
@@ -35,7 +36,7 @@ SWEEP_LIMIT = 1000
 class Sweeper:
     """Finds lost tasks and enqueues them again."""
 
-    def __init__(self, client: store.Broker, settings: Settings, app: Celery) -> None:
+    def __init__(self, client: Broker, settings: Settings, app: Celery) -> None:
         self._client = client
         self._records = TaskRecords(client, settings)
         self._lease_s = settings.lease_s
@@ -46,7 +47,7 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Enqueue lost tasks again, and expire those past their queue deadline; return how many were enqueued."""
-        with store.broker_errors():
+        with broker_errors():
             lock_ms = int(self._lease_s * 900)
             kinds = [kind for kind in self._kinds if self._client.set(LOCKS[kind], "1", nx=True, px=lock_ms)]
             if not kinds:
@@ -62,7 +63,7 @@ class Sweeper:
 
     def _next(self, old: float, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep; some may be gone."""
-        names = self._client.zrange(store.LIVE_TASKS, 0, old, byscore=True, offset=self._offset, num=SWEEP_LIMIT)
+        names = self._client.zrange(keys.LIVE_TASKS, 0, old, byscore=True, offset=self._offset, num=SWEEP_LIMIT)
         self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
         if len(self._kinds) == 1:
             # The records of others it may not even look at.
@@ -70,7 +71,7 @@ class Sweeper:
             names = [name for name in names if ids.is_of(name.decode(), family)]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.hmget(store.record_key(name.decode()), FIELDS)
+                pipe.hmget(keys.record_key(name.decode()), FIELDS)
             rows = pipe.execute()
         records = [
             {field: value.decode() for field, value in zip(FIELDS, row, strict=True) if value is not None}
@@ -92,7 +93,7 @@ class Sweeper:
 
     def _look_after(self, task_id: str, record: dict[str, str], held: set[str], now_ms: float) -> bool:
         if not record:
-            self._client.zrem(store.LIVE_TASKS, task_id)
+            self._client.zrem(keys.LIVE_TASKS, task_id)
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
             worker.refused(record["kind"], "expired")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from graycat.broker import client as store
+from graycat.broker import keys
 from tests.support.boxes import Home, at_home, fake_engine, refused
 from tests.support.processes import eventually
 from tests.support.servers import http_server, reply
@@ -115,27 +115,27 @@ def test_what_the_broker_has_lost_is_put_back_by_the_box(home: Home, box: Stack)
 #: What the users of boxes are refused: a command of its arguments.
 FORBIDDEN = [
     # API tokens, and what others are allowed.
-    *(("HGETALL", store.API_TOKENS), ("HSET", store.API_TOKENS, "gc_x", "y"), ("HGETALL", store.API_TOKENS_USED)),
-    *(("ZRANGE", store.listed_key("tests"), 0, -1), ("ZRANGE", store.rate_key("tests"), 0, -1)),
+    *(("HGETALL", keys.API_TOKENS), ("HSET", keys.API_TOKENS, "gc_x", "y"), ("HGETALL", keys.API_TOKENS_USED)),
+    *(("ZRANGE", keys.listed_key("tests"), 0, -1), ("ZRANGE", keys.rate_key("tests"), 0, -1)),
     # Other queues, what is in hand there, and other workers.
     *(("BRPOP", "sd", 1), ("LRANGE", "sd.batch", 0, -1), ("LPUSH", "control", "x"), ("DEL", "sd:a-model")),
     *(("LPUSH", "sd:@sd@studio", "x"), ("HVALS", "unacked:sd"), ("HVALS", "unacked"), ("DEL", "unacked_index:control")),
     *(
-        ("SET", store.worker_key("llm@box8"), "x"),
-        ("GET", store.worker_key("llm@home")),
-        ("ZRANGE", store.FLEET, 0, -1),
+        ("SET", keys.worker_key("llm@box8"), "x"),
+        ("GET", keys.worker_key("llm@home")),
+        ("ZRANGE", keys.FLEET, 0, -1),
     ),
     *(
-        ("GET", store.preview_key("t")),
-        ("GET", store.artifact_key("t", 0)),
-        ("HGETALL", store.delivery_key("t", "started")),
+        ("GET", keys.preview_key("t")),
+        ("GET", keys.artifact_key("t", 0)),
+        ("HGETALL", keys.delivery_key("t", "started")),
     ),
-    *(("SADD", store.PAUSED_QUEUES, "sd"), ("DEL", "anything"), ("SET", "anything", "x"), ("GET", "anything")),
+    *(("SADD", keys.PAUSED_QUEUES, "sd"), ("DEL", "anything"), ("SET", "anything", "x"), ("GET", "anything")),
     # What images are made of: its own tasks' ids begin with other digits.
-    *(("HGETALL", store.record_key("8" * 32)), ("HGET", store.record_key("f" * 32), "body")),
-    *(("XRANGE", store.events_key("a" * 32), "-", "+"), ("HSET", store.record_key("9" * 32), "state", "failed")),
+    *(("HGETALL", keys.record_key("8" * 32)), ("HGET", keys.record_key("f" * 32), "body")),
+    *(("XRANGE", keys.events_key("a" * 32), "-", "+"), ("HSET", keys.record_key("9" * 32), "state", "failed")),
     # Telling workers what to do, and listening to answers that are not its own.
-    *(("PUBLISH", "/0.celery.pidbox", "x"), ("SUBSCRIBE", f"{store.PREFIX}web:x"), ("PSUBSCRIBE", "*")),
+    *(("PUBLISH", "/0.celery.pidbox", "x"), ("SUBSCRIBE", f"{keys.PREFIX}web:x"), ("PSUBSCRIBE", "*")),
     # The broker itself.
     *(
         ("CONFIG", "GET", "*"),
@@ -194,10 +194,10 @@ def test_an_image_box_renders_and_its_user_knows_no_text(home: Home) -> None:
     assert home.broker.refusals() == []
     # The record of a text task that lives, which its own user could read.
     text_id = client.post("/tasks", {"kind": "llm.completion", "input": {"prompt": "for your eyes only"}}).json()["id"]
-    assert home.broker.client.hexists(store.record_key(text_id), "body")
+    assert home.broker.client.hexists(keys.record_key(text_id), "body")
     text: tuple[tuple[str | int, ...], ...] = (
-        *(("HGETALL", store.record_key(text_id)), ("XRANGE", store.events_key(text_id), "-", "+")),
-        *(("BRPOP", "llm", 1), ("LRANGE", "llm.quick", 0, -1), ("SET", store.worker_key("llm@studio"), "x")),
+        *(("HGETALL", keys.record_key(text_id)), ("XRANGE", keys.events_key(text_id), "-", "+")),
+        *(("BRPOP", "llm", 1), ("LRANGE", "llm.quick", 0, -1), ("SET", keys.worker_key("llm@studio"), "x")),
     )
     assert all(refused(url, *command) for command in (*text, *FORBIDDEN[:4]))
     box.kill("sd")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import Fleet, serving
 from graycat.queue.records import TaskRecords
@@ -28,7 +28,7 @@ class ControlStack(Stack):
     def __init__(self, home: Path) -> None:
         super().__init__(home, separately=True, env={"GRAYCAT_WEBHOOK_ALLOW": "127.0.0.1/32,::1/128"})
         self.commands = {name: line for name, line in self.commands.items() if name in ("broker", "control")}
-        self.broker = client.connect(self.settings)
+        self.broker = connect(self.settings)
 
     def ready(self) -> bool:
         try:

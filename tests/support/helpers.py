@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.cli.broker import answers, private_folder, server_command
 from graycat.engines.process.child import ChildProcess
 from graycat.queue import ids
@@ -107,7 +107,7 @@ class Valkey:
         folder = private_folder(home / "broker")
         private_folder(self.settings.broker_socket.parent)
         self._process = ChildProcess(server_command(folder, self.settings.broker_socket), folder / "valkey.log")
-        self.client = client.connect(self.settings)
+        self.client = connect(self.settings)
 
     def start(self) -> None:
         """Start it; returns when it answers."""

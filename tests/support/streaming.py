@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 from graycat.queue.records import Attempt, Batch, TaskRecords
 from graycat.settings import Settings
 from graycat.worker.publisher import Publisher, Settled
@@ -29,7 +29,7 @@ class WatchedRecords(TaskRecords):
 class WatchedPublisher(Publisher):
     """The publisher of watched records."""
 
-    def __init__(self, client: store.Broker, watched: WatchedRecords) -> None:
+    def __init__(self, client: Broker, watched: WatchedRecords) -> None:
         super().__init__(client, watched)
         self.watched = watched
 

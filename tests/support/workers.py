@@ -12,7 +12,7 @@ from celery import Celery
 
 import graycat.tasks.llm
 import graycat.tasks.sd  # noqa: F401 (their tasks become those of every application)
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
 from graycat.engines.base import Engine, State
 from graycat.engines.llama import LlamaEngine
@@ -45,7 +45,7 @@ class Worker:
         self.app = celery_app(broker.settings.home)
         self.seen = seen
         self.supervisor = Supervisor(engine, None)
-        self.client = client.connect(self.settings)
+        self.client = connect(self.settings)
         self.runtime = Runtime(self.settings, f"{queues[0]}@here", queues, engine, self.supervisor, self.client)
         self.records: TaskRecords = self.runtime.records
         rt.install(self.runtime)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
@@ -74,7 +74,7 @@ def scripted_broker(no_broker: Settings) -> Iterator[Callable[..., Settings]]:
 
 
 @pytest.fixture
-def client(broker: Valkey) -> store.Broker:
+def client(broker: Valkey) -> Broker:
     return broker.client
 
 

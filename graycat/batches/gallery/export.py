@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from fsspec.implementations.local import LocalFileSystem
 
-from graycat.batches import keys
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.gallery import thumbnails
 from graycat.batches.gallery.page import Card, Page, card_of, over_of, render, summary_of
 from graycat.batches.output import Output
 from graycat.batches.records import BatchRecords
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import batch_key
 from graycat.settings import Settings
 from graycat.storage.filesystems import Opened
 
@@ -33,15 +33,15 @@ Row = Mapping[str, Any]
 class Exporter:
     """Writes the pages of batches that have ended, a step at a time."""
 
-    def __init__(self, client: store.Broker, settings: Settings) -> None:
+    def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._records = BatchRecords(client, settings)
 
     def step(self, batch_id: str, output: Callable[[], Output]) -> bool:
         """Take a batch's page a step further; return whether it is done, or given up. Raises BrokerUnavailable."""
         view = self._records.get(batch_id)
-        key = keys.batch_key(batch_id)
-        with store.broker_errors():
+        key = batch_key(batch_id)
+        with broker_errors():
             kept = (self._client.hget(key, "paged") or b"").decode()
         # Of another end of the batch, before it was resumed.
         ended, _, place = kept.partition(":")
@@ -61,7 +61,7 @@ class Exporter:
             # The images are there, which is what matters.
             logger.warning("no page for a batch", extra={"batch_id": batch_id, "reason": error.reason})
             start = -1
-        with store.broker_errors():
+        with broker_errors():
             self._client.hset(key, "paged", f"{view['finished_ms']}:{start}")
         return start < 0
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from graycat.batches import manifest
 from graycat.batches.items import BatchItems, Known
-from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.live import Head, Heads
 from graycat.batches.output import Output
 from graycat.batches.plan import Item
+from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.throughput import Speeds
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, broker_errors
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
 from graycat.storage.artifacts import ArtifactStore
@@ -38,7 +39,7 @@ class Collector:
 
     def __init__(
         self,
-        client: store.Broker,
+        client: Broker,
         records: TaskRecords,
         artifacts: ArtifactStore,
         heads: Heads,
@@ -87,9 +88,9 @@ class Collector:
         return len(numbers) - len(ended)
 
     def _rows(self, ids: list[str]) -> list[dict[str, str]]:
-        with store.broker_errors(), self._client.pipeline(transaction=False) as pipe:
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for task_id in ids:
-                pipe.hmget(store.record_key(task_id), FIELDS)
+                pipe.hmget(keys.record_key(task_id), FIELDS)
             found = pipe.execute()
         return [{name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value} for row in found]
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import kombu.exceptions
 import redis
 from celery import Celery
 
-from graycat.batches import keys
 from graycat.batches.gallery.export import Exporter
 from graycat.batches.items import PORTION, BatchItems
-from graycat.batches.keys import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.live import Head, Heads
 from graycat.batches.output import Line, Output
-from graycat.broker import client as store
+from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING, part_keys
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import LIVE_BATCHES, batch_key
+from graycat.broker.scripts import load
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+
+_LUA = Path(__file__).parents[1] / "lua"
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +32,7 @@ class Ending:
 
     def __init__(
         self,
-        client: store.Broker,
+        client: Broker,
         settings: Settings,
         app: Celery,
         records: TaskRecords,
@@ -42,7 +46,7 @@ class Ending:
         self._heads = heads
         self._items = items
         self._pages = Exporter(client, settings)
-        self._script = client.register_script(store.plain_script("batch_end"))
+        self._script = client.register_script(load(_LUA / "end.lua"))
 
     @staticmethod
     def is_late(head: Head, now_ms: int) -> bool:
@@ -99,8 +103,7 @@ class Ending:
         return found
 
     def _let_go(self, head: Head) -> None:
-        delivery = store.delivery_key(head.id, head.state)
-        names = [keys.batch_key(head.id), keys.LIVE, store.DELIVERIES, delivery, *keys.part_keys(head.id)]
+        names = [batch_key(head.id), LIVE_BATCHES, *part_keys(head.id)]
         counts = self._items.counts(head.id)
         fields = {
             "owner": head.owner,
@@ -113,8 +116,8 @@ class Ending:
             "name": head.name,
         }
         pairs = [item for pair in fields.items() for item in pair]
-        with store.broker_errors():
-            ended = self._script(keys=names, args=(head.id, self._ttl_ms, head.state, store.DELIVERY_TTL_S, *pairs))
+        with broker_errors():
+            ended = self._script(keys=names, args=(head.id, self._ttl_ms, head.state, *pairs))
         if ended:
             extra = {"batch_id": head.id, "owner": head.owner, "state": head.state, "done": counts[DONE]}
             logger.info("batch ended", extra=extra | {"failed": counts[FAILED]})

@@ -11,12 +11,12 @@ from typing import Any
 
 from graycat.batches import plan, spec
 from graycat.batches.items import BatchItems, Known
-from graycat.batches.keys import DONE, WAITING
 from graycat.batches.live import Head, Heads
 from graycat.batches.output import Output, folder_of
 from graycat.batches.runner.prompt_writer import MAX_TRIES, NoPrompts, PromptWriter
 from graycat.batches.spec import Spec
 from graycat.batches.spec.windows import zone
+from graycat.batches.states import DONE, WAITING
 from graycat.errors import GraycatError
 from graycat.settings import Settings
 

@@ -15,11 +15,10 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
+from redis.exceptions import LockError
 
-from graycat.batches import keys
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.items import BatchItems
-from graycat.batches.keys import ENDED, WAITING
 from graycat.batches.live import Head, Heads
 from graycat.batches.output import Output, Outputs
 from graycat.batches.records import BatchRecords
@@ -28,9 +27,10 @@ from graycat.batches.runner.finisher import Ending
 from graycat.batches.runner.preparer import Preparer, Unusable
 from graycat.batches.runner.prompt_writer import PromptWriter
 from graycat.batches.runner.submitter import Placer
+from graycat.batches.states import ENDED, WAITING
 from graycat.batches.throughput import Speeds
-from graycat.broker import client as store
-from graycat.broker.lock import Lock
+from graycat.broker.client import Broker, broker_errors
+from graycat.broker.keys import BATCH_RUNNER_LOCK
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import Fleet, serving
@@ -55,7 +55,7 @@ AGAIN_S, ROUND_S = 5.0, 3.0
 class Feeder:
     """Feeds and collects, a step at a time."""
 
-    def __init__(self, client: store.Broker, settings: Settings, app: Celery) -> None:
+    def __init__(self, client: Broker, settings: Settings, app: Celery) -> None:
         self._settings = settings
         self._client = client
         records, messages = TaskRecords(client, settings), MessageFactory(app)
@@ -63,10 +63,11 @@ class Feeder:
         self._batches = BatchRecords(client, settings)
         self._fleet, self._speeds = Fleet(client), Speeds(client)
         self._means = records
-        self._lock = Lock(client, keys.FEEDING, LOCK_S)
+        # Not thread_local: who stops the runner is another thread.
+        self._lock = client.lock(BATCH_RUNNER_LOCK, timeout=LOCK_S, blocking=False, thread_local=False)
         self._prepare = Preparer(settings, self._heads, self._items, PromptWriter(records, messages))
         artifacts = open_artifacts(settings, client)
-        self._collector = Collector(client, records, artifacts, self._heads, self._items, self._lock.hold)
+        self._collector = Collector(client, records, artifacts, self._heads, self._items, self._hold_lock)
         self._placer = Placer(settings, records, messages, self._heads, self._items)
         self._catalogs = Catalogs(self._fleet)
         self._ending = Ending(client, settings, app, records, self._heads, self._items)
@@ -82,13 +83,26 @@ class Feeder:
     def stop(self) -> None:
         """Have another control worker feed at once."""
         try:
-            self._lock.leave()
+            with broker_errors():
+                self._lock.release()
+        except LockError:
+            # Another process runs the batches.
+            pass
         except BrokerUnavailable:
             logger.warning("broker gone before the feeder could let go of its lock")
 
+    def _hold_lock(self) -> bool:
+        """Take the lock or keep it; False if another process has it. Raises BrokerUnavailable."""
+        with broker_errors():
+            try:
+                return bool(self._lock.reacquire())
+            except LockError:
+                # Not ours yet, or not any more.
+                return bool(self._lock.acquire())
+
     def step(self) -> None:
         """Look at every live batch, and feed. Raises BrokerUnavailable."""
-        if not self._lock.hold():
+        if not self._hold_lock():
             # Whoever holds it writes the manifests now: what was read of them is old.
             self._outputs.clear()
             return
@@ -178,7 +192,7 @@ class Feeder:
 
     def _due(self, head: Head) -> bool:
         """Tell whether to collect now: each round costs a whole manifest where a file cannot grow."""
-        if not self._lock.hold():
+        if not self._hold_lock():
             return False
         now = time.monotonic()
         if not self._output(head).appends and now < self._next_round.get(head.id, 0.0):
@@ -217,7 +231,7 @@ class Feeder:
         output = self._output(head) if head.folder else None
         if output is not None:
             output.probe()
-            self._collector.collect(head, lambda: output, self._engine_of, take=self._lock.hold)
+            self._collector.collect(head, lambda: output, self._engine_of, take=self._hold_lock)
         logger.info("batch goes on", extra={"batch_id": head.id})
         self._batches.change_state(head.id, "paused", "queued", {"reason": "", "paused_by": ""})
         return False
@@ -243,7 +257,7 @@ class Feeder:
 
     def _placed(self, head: Head) -> bool:
         try:
-            return self._lock.hold() and self._placer.place_next(head)
+            return self._hold_lock() and self._placer.place_next(head)
         except OutputUnavailable as error:
             self._pause(head, error.reason)
             return False
@@ -255,6 +269,6 @@ class Feeder:
         return engines * min(max(PER_ENGINE, ahead + 1), MOST_PER_ENGINE)
 
     def _now_ms(self) -> int:
-        with store.broker_errors():
+        with broker_errors():
             seconds, micros = self._client.time()
         return int(seconds * 1000 + micros // 1000)

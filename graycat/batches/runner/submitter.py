@@ -8,9 +8,9 @@ from hashlib import sha256
 from typing import Any
 
 from graycat.batches.items import BatchItems
-from graycat.batches.keys import QUEUED, WAITING
 from graycat.batches.live import Head, Heads
 from graycat.batches.plan import Item
+from graycat.batches.states import QUEUED, WAITING
 from graycat.errors import QueueFull
 from graycat.fleet.catalogs import wanted_checkpoint, workers_with
 from graycat.queue import ids

@@ -13,10 +13,10 @@ from graycat import params
 from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch, ItemNotFound
-from graycat.batches.keys import ITEM_STATES
 from graycat.batches.plan import Item, expand
 from graycat.batches.records import BatchRecords, Row
 from graycat.batches.spec import Spec
+from graycat.batches.states import ITEM_STATES
 from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet.catalogs import wanted_checkpoint
 from graycat.fleet.workers import serving

@@ -17,10 +17,10 @@ from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S
 from graycat.batches.errors import ItemNotFound
 from graycat.batches.gallery import thumbnails, zip
 from graycat.batches.gallery.page import POLICY, Card, Page, card_of, over_of, render, summary_of
-from graycat.batches.keys import DONE, ENDED
 from graycat.batches.output import Output
 from graycat.batches.records import BatchRecords, Row
 from graycat.batches.spec import filenames
+from graycat.batches.states import DONE, ENDED
 from graycat.errors import RequestError
 from graycat.images.replies import content_type
 from graycat.web.auth import View, basic_auth, token_auth

@@ -12,7 +12,8 @@ from typing import Any
 import redis
 
 from graycat.auth.authenticator import Credentials
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker
 from graycat.broker.connections import Lanes
 from graycat.errors import GraycatError
 from graycat.metrics import web as metrics
@@ -32,7 +33,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class UnchangedTasks:
     """WSGI middleware: answers ``GET /tasks/{id}`` with a current ``If-None-Match``; all else goes on to the app."""
 
-    def __init__(self, app: WsgiApp, client: store.Broker, tokens: Credentials) -> None:
+    def __init__(self, app: WsgiApp, client: Broker, tokens: Credentials) -> None:
         self._app = app
         self._lanes = Lanes(client)
         self._tokens = tokens
@@ -67,7 +68,7 @@ class UnchangedTasks:
             if token is None:
                 return None
             named = [task_id] if _GIVEN_ID.fullmatch(task_id) else scoped_ids(token.name, task_id).values()
-            rows = self._lanes.run([("HMGET", store.record_key(name), *_FIELDS) for name in named])
+            rows = self._lanes.run([("HMGET", keys.record_key(name), *_FIELDS) for name in named])
         except (redis.RedisError, GraycatError):
             return None
         row = next((row for row in rows if row[0]), rows[0])

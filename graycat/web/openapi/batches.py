@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.batches.keys import ITEM_STATES, STATES
 from graycat.batches.spec import options
 from graycat.batches.spec.images import POLICIES
+from graycat.batches.states import ITEM_STATES, STATES
 from graycat.web.api.batches import MAX_PAGE, PAGE
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors

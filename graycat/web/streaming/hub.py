@@ -21,7 +21,8 @@ import hiredis
 import redis
 from gevent.event import AsyncResult
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker
 from graycat.broker.connections import Lane
 from graycat.errors import BrokerUnavailable, GraycatError
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
@@ -113,8 +114,8 @@ class Watch:
 class EventHub:
     """Hands pushed events to the watches of this process."""
 
-    def __init__(self, client: store.Broker, records: TaskRecords) -> None:
-        self.channel = f"{store.PREFIX}web:{uuid4().hex}"
+    def __init__(self, client: Broker, records: TaskRecords) -> None:
+        self.channel = f"{keys.PREFIX}web:{uuid4().hex}"
         self._client = client
         self._records = records
         self._watches: dict[str, list[Watch]] = {}

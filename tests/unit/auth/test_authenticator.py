@@ -10,7 +10,7 @@ from graycat.auth.limits import Limits
 from graycat.auth.minted import FRESH_S, Grant
 from graycat.auth.signing import key_file
 from graycat.auth.tokens import ApiToken
-from graycat.broker import client as store
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
 from tests.support.clocks import Clock
@@ -29,7 +29,7 @@ def credentials(broker: Valkey, clock: Clock) -> Credentials:
     return credentials_of(broker.settings, broker.client, clock)
 
 
-def credentials_of(settings: Settings, client: store.Broker, clock: Clock, tokens: str = CONFIGURED) -> Credentials:
+def credentials_of(settings: Settings, client: Broker, clock: Clock, tokens: str = CONFIGURED) -> Credentials:
     return Credentials.from_settings(changed(settings, api_tokens=tokens, admins="tools"), client, clock, clock)
 
 
@@ -47,7 +47,7 @@ def test_each_kind_is_found(credentials: Credentials) -> None:
 
 
 def test_configured_and_players_tokens_need_no_broker(no_broker: Settings, clock: Clock) -> None:
-    credentials = credentials_of(no_broker, store.connect(no_broker), clock)
+    credentials = credentials_of(no_broker, connect(no_broker), clock)
     tools = found(credentials, "abcdefgh")
     player, _ = credentials.mint_player(tools, {"player": "42"})
     assert found(credentials, player).name == "tools/42"
@@ -58,7 +58,7 @@ def test_configured_and_players_tokens_need_no_broker(no_broker: Settings, clock
 def test_a_minted_one_does(broker: Valkey, no_broker: Settings, credentials: Credentials, clock: Clock) -> None:
     secret, _ = credentials.mint(Grant("game"))
     key = key_file(broker.settings).read_text().strip()
-    cut_off = credentials_of(changed(no_broker, token_key=key), store.connect(no_broker), clock)
+    cut_off = credentials_of(changed(no_broker, token_key=key), connect(no_broker), clock)
     with pytest.raises(BrokerUnavailable):
         cut_off.find(secret)
 

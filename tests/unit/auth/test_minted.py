@@ -10,7 +10,8 @@ from graycat.auth.limits import Limits
 from graycat.auth.minted import FRESH_S, LONGEST_TTL_S, MOST_REMEMBERED, USE_EVERY_S, Grant, MintedTokens
 from graycat.auth.signing import TokenKey
 from graycat.auth.tokens import ApiToken
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.settings import Settings
 from tests.support.clocks import Clock
@@ -25,16 +26,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tokens(client: store.Broker, clock: Clock) -> MintedTokens:
+def tokens(client: Broker, clock: Clock) -> MintedTokens:
     return MintedTokens(client, KEY, now=clock, clock=clock)
 
 
-def elsewhere(client: store.Broker, clock: Clock, key: TokenKey = KEY) -> MintedTokens:
+def elsewhere(client: Broker, clock: Clock, key: TokenKey = KEY) -> MintedTokens:
     """Return the tokens as another process has them."""
     return MintedTokens(client, key, now=clock, clock=clock)
 
 
-def commands(client: store.Broker) -> int:
+def commands(client: Broker) -> int:
     """Return how many commands that concern tokens the broker has run."""
     stats = client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hget", "hgetall", "hset"))
@@ -56,15 +57,15 @@ def test_no_two_secrets_are_alike(tokens: MintedTokens) -> None:
     assert len({secret[3:] for secret in secrets}) == 20
 
 
-def test_the_broker_holds_nothing_to_call_with(tokens: MintedTokens, client: store.Broker) -> None:
+def test_the_broker_holds_nothing_to_call_with(tokens: MintedTokens, client: Broker) -> None:
     secret, minted = tokens.mint(LIMITED)
     tokens.find(secret)
-    stored = str(client.hgetall(store.API_TOKENS)) + str(client.hgetall(store.API_TOKENS_USED))
+    stored = str(client.hgetall(keys.API_TOKENS)) + str(client.hgetall(keys.API_TOKENS_USED))
     assert minted.token.prefix in stored
     assert secret.removeprefix(minted.token.prefix + "_") not in stored
 
 
-def test_another_process_finds_it_at_once(tokens: MintedTokens, client: store.Broker, clock: Clock) -> None:
+def test_another_process_finds_it_at_once(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
     other = elsewhere(client, clock)
     secret, minted = tokens.mint(LIMITED)
     assert other.find(secret) == minted.token
@@ -81,7 +82,7 @@ def test_anything_else_is_nobody(tokens: MintedTokens) -> None:
 
 
 def test_a_revoked_token_is_nobody_at_once_here_and_elsewhere_when_what_is_known_is_stale(
-    tokens: MintedTokens, client: store.Broker, clock: Clock
+    tokens: MintedTokens, client: Broker, clock: Clock
 ) -> None:
     secret, minted = tokens.mint(LIMITED)
     other = elsewhere(client, clock)
@@ -91,10 +92,10 @@ def test_a_revoked_token_is_nobody_at_once_here_and_elsewhere_when_what_is_known
     assert tokens.find(secret) is None
     clock.forward(FRESH_S / 2)
     assert other.find(secret) is None
-    assert client.hgetall(store.API_TOKENS) == {}
+    assert client.hgetall(keys.API_TOKENS) == {}
 
 
-def test_what_is_known_is_not_asked_again(tokens: MintedTokens, client: store.Broker, clock: Clock) -> None:
+def test_what_is_known_is_not_asked_again(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
     secret, _ = tokens.mint(LIMITED)
     tokens.find(secret)
     before = commands(client)
@@ -107,7 +108,7 @@ def test_what_is_known_is_not_asked_again(tokens: MintedTokens, client: store.Br
     assert commands(client) == before + 1
 
 
-def test_a_flood_of_guesses_does_not_reach_the_broker(tokens: MintedTokens, client: store.Broker) -> None:
+def test_a_flood_of_guesses_does_not_reach_the_broker(tokens: MintedTokens, client: Broker) -> None:
     secret, minted = tokens.mint(LIMITED)
     tokens.find(secret)
     before = commands(client)
@@ -118,9 +119,7 @@ def test_a_flood_of_guesses_does_not_reach_the_broker(tokens: MintedTokens, clie
     assert commands(client) == before
 
 
-def test_a_revoked_one_that_goes_on_trying_is_asked_for_once_in_a_while(
-    tokens: MintedTokens, client: store.Broker
-) -> None:
+def test_a_revoked_one_that_goes_on_trying_is_asked_for_once_in_a_while(tokens: MintedTokens, client: Broker) -> None:
     secret, _ = tokens.mint(LIMITED)
     tokens.revoke("game")
     tokens.find(secret)
@@ -145,13 +144,11 @@ def test_an_expired_token_is_nobody(tokens: MintedTokens, clock: Clock) -> None:
     assert tokens.find(secret) is None
 
 
-def test_while_the_broker_is_down_what_is_fresh_still_counts(
-    client: store.Broker, no_broker: Settings, clock: Clock
-) -> None:
+def test_while_the_broker_is_down_what_is_fresh_still_counts(client: Broker, no_broker: Settings, clock: Clock) -> None:
     tokens = elsewhere(client, clock)
     secret, _ = tokens.mint(LIMITED)
     tokens.find(secret)
-    tokens._client = store.connect(no_broker)
+    tokens._client = connect(no_broker)
     assert tokens.find(secret)
     clock.forward(FRESH_S)
     with pytest.raises(BrokerUnavailable):
@@ -200,7 +197,7 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
     assert secret not in json.dumps([minted.shown() for minted in tokens.all()])
 
 
-def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client: store.Broker, clock: Clock) -> None:
+def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
     _, minted = tokens.mint(LIMITED)
     used = []
     for seconds in (0, 1, USE_EVERY_S - 2, 1):
@@ -210,11 +207,11 @@ def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client
     start = clock.now - USE_EVERY_S
     assert used == [start, start, start, clock.now]
     tokens.revoke("game")
-    assert client.hgetall(store.API_TOKENS_USED) == {}
+    assert client.hgetall(keys.API_TOKENS_USED) == {}
 
 
 def test_nobody_s_request_fails_for_it(no_broker: Settings, clock: Clock) -> None:
-    tokens = elsewhere(store.connect(no_broker), clock)
+    tokens = elsewhere(connect(no_broker), clock)
     tokens.note_use(ApiToken("game", b"", prefix="gc_12345678"))
 
 
@@ -226,26 +223,24 @@ def test_what_nobody_has_cannot_be_revoked(tokens: MintedTokens) -> None:
     tokens.revoke(minted.token.prefix)
 
 
-def test_who_writes_the_broker_cannot_give_a_token_more(
-    tokens: MintedTokens, client: store.Broker, clock: Clock
-) -> None:
+def test_who_writes_the_broker_cannot_give_a_token_more(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
     secret, minted = tokens.mint(LIMITED)
-    sealed = client.hget(store.API_TOKENS, minted.token.prefix)
-    client.hset(store.API_TOKENS, minted.token.prefix, sealed.replace(b'"llm"', b'"admin"'))
+    sealed = client.hget(keys.API_TOKENS, minted.token.prefix)
+    client.hset(keys.API_TOKENS, minted.token.prefix, sealed.replace(b'"llm"', b'"admin"'))
     assert elsewhere(client, clock).find(secret) is None
 
 
-def test_one_token_s_record_does_not_do_for_another(tokens: MintedTokens, client: store.Broker, clock: Clock) -> None:
+def test_one_token_s_record_does_not_do_for_another(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
     secret, narrow = tokens.mint(LIMITED)
     _, wide = tokens.mint(Grant("tools", frozenset({"admin"})))
-    client.hset(store.API_TOKENS, narrow.token.prefix, client.hget(store.API_TOKENS, wide.token.prefix))
+    client.hset(keys.API_TOKENS, narrow.token.prefix, client.hget(keys.API_TOKENS, wide.token.prefix))
     assert elsewhere(client, clock).find(secret) is None
 
 
 @pytest.mark.parametrize("record", [b"", b"nonsense", b"\xff" * 80, b"0" * 64 + b"{}"])
-def test_a_broken_record_opens_nothing(tokens: MintedTokens, client: store.Broker, clock: Clock, record: bytes) -> None:
+def test_a_broken_record_opens_nothing(tokens: MintedTokens, client: Broker, clock: Clock, record: bytes) -> None:
     secret, minted = tokens.mint(LIMITED)
-    client.hset(store.API_TOKENS, minted.token.prefix, record)
+    client.hset(keys.API_TOKENS, minted.token.prefix, record)
     assert elsewhere(client, clock).find(secret) is None
     assert [(m.token.prefix, m.token.name, m.token.scopes) for m in tokens.all()] == [
         (minted.token.prefix, "?", frozenset())
@@ -253,7 +248,7 @@ def test_a_broken_record_opens_nothing(tokens: MintedTokens, client: store.Broke
 
 
 def test_with_another_key_nothing_is_minted_that_would_open_nothing(
-    tokens: MintedTokens, client: store.Broker, clock: Clock
+    tokens: MintedTokens, client: Broker, clock: Clock
 ) -> None:
     secret, minted = tokens.mint(LIMITED)
     other = elsewhere(client, clock, TokenKey("another key"))

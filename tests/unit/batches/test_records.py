@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
-from graycat.batches.keys import part_keys
 from graycat.batches.records import BatchRecords, keyed_id
+from graycat.batches.states import part_keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings

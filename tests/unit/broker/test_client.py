@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, broker_errors, check, connect
+from graycat.broker.keys import FLEET, LIVE_TASKS, artifact_key, artifacts_key, events_key, record_key, worker_key
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -16,7 +17,7 @@ from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, chang
 from tests.support.servers import LOADING
 
 
-def test_replies_are_bytes(client: store.Broker) -> None:
+def test_replies_are_bytes(client: Broker) -> None:
     client.set("key", b"\xff")
     assert client.get("key") == b"\xff"
 
@@ -24,18 +25,18 @@ def test_replies_are_bytes(client: store.Broker) -> None:
 @pytest.mark.parametrize("home", ["a b", "100%41", "c#1", "d?e=f"])
 def test_the_path_of_the_broker_s_socket_arrives_as_it_is(home: str) -> None:
     settings = Settings(home=Path("/srv") / home)
-    assert store.connect(settings).connection_pool.connection_kwargs["path"] == str(settings.broker_socket)
+    assert connect(settings).connection_pool.connection_kwargs["path"] == str(settings.broker_socket)
 
 
 def test_a_web_process_is_told_at_once_that_the_broker_is_down(no_broker: Settings) -> None:
     watch = Stopwatch()
     with pytest.raises(redis.ConnectionError):
-        store.connect(no_broker).ping()
+        connect(no_broker).ping()
     assert watch.seconds < 0.5
 
 
 def test_a_worker_s_command_outlasts_a_restart_of_the_broker(mortal_broker: Valkey) -> None:
-    client = store.connect(mortal_broker.settings, patient=True)
+    client = connect(mortal_broker.settings, patient=True)
     client.set("key", "before")
     mortal_broker.kill()
     value = outcome_of(lambda: client.get("key"))
@@ -45,7 +46,7 @@ def test_a_worker_s_command_outlasts_a_restart_of_the_broker(mortal_broker: Valk
 
 
 def test_a_restart_between_two_commands_goes_unnoticed(mortal_broker: Valkey) -> None:
-    client = store.connect(mortal_broker.settings)
+    client = connect(mortal_broker.settings)
     # Several connections, so that a second dead one would be met when the command is tried again.
     together = threading.Barrier(3)
     threads = [in_background(lambda: (together.wait(), client.blpop("nothing", 0.05))) for _ in range(3)]
@@ -57,22 +58,22 @@ def test_a_restart_between_two_commands_goes_unnoticed(mortal_broker: Valkey) ->
     client.close()
 
 
-def test_a_connection_is_used_again(client: store.Broker, settings: Settings) -> None:
-    fresh = store.connect(settings)
+def test_a_connection_is_used_again(client: Broker, settings: Settings) -> None:
+    fresh = connect(settings)
     ids = {fresh.client_id() for _ in range(5)}
     assert len(ids) == 1
     fresh.close()
 
 
 def test_a_lost_connection_is_given_back_to_the_pool(no_broker: Settings) -> None:
-    client = store.connect(changed(no_broker))
+    client = connect(changed(no_broker))
     client.connection_pool.max_connections = 2
     for _ in range(5):
         with pytest.raises(redis.ConnectionError, match="connecting|No such file"):
             client.ping()
 
 
-def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecords, client: store.Broker) -> None:
+def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecords, client: Broker) -> None:
     accepted(records)
     client.script_flush()
     assert records.get(accepted(records))["state"] == "queued"
@@ -80,34 +81,34 @@ def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecord
 
 @pytest.mark.parametrize("error", [redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError])
 def test_a_broker_that_is_down_stuck_or_starting_is_unavailable(error: type[Exception]) -> None:
-    with pytest.raises(BrokerUnavailable) as caught, store.broker_errors():
+    with pytest.raises(BrokerUnavailable) as caught, broker_errors():
         raise error
     assert isinstance(caught.value.__cause__, error)
 
 
-def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: store.Broker) -> None:
+def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: Broker) -> None:
     client.set("text", "")
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"), store.broker_errors():
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"), broker_errors():
         client.lpush("text", "item")
 
 
 def test_every_key_is_graycat_s_own() -> None:
-    keys = [store.LIVE_TASKS, store.FLEET, store.record_key("x"), store.events_key("x"), store.worker_key("x")]
-    keys += [store.artifact_key("x", 0), store.artifacts_key("x")]
+    keys = [LIVE_TASKS, FLEET, record_key("x"), events_key("x"), worker_key("x")]
+    keys += [artifact_key("x", 0), artifacts_key("x")]
     assert all(key.startswith("graycat:") for key in keys)
     assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize("connected", [False, True])
 def test_a_broker_that_is_stuck_is_unavailable(mortal_broker: Valkey, connected: bool) -> None:
-    client = store.connect(mortal_broker.settings)
+    client = connect(mortal_broker.settings)
     client.connection_pool.connection_kwargs["socket_timeout"] = 0.05
     if connected:
         client.ping()
     pid = mortal_broker.client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(BrokerUnavailable), store.broker_errors():
+        with pytest.raises(BrokerUnavailable), broker_errors():
             client.get("key")
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -115,20 +116,20 @@ def test_a_broker_that_is_stuck_is_unavailable(mortal_broker: Valkey, connected:
 
 
 def test_a_broker_that_reads_its_data_is_unavailable(scripted_broker) -> None:
-    client = store.connect(scripted_broker(*[LOADING] * 20))
-    with pytest.raises(BrokerUnavailable), store.broker_errors():
+    client = connect(scripted_broker(*[LOADING] * 20))
+    with pytest.raises(BrokerUnavailable), broker_errors():
         client.get("key")
     client.close()
 
 
 def test_a_broker_that_is_away_may_come_and_one_s_own_is_not_asked(no_broker: Settings) -> None:
-    store.check(no_broker)
+    check(no_broker)
     watch = Stopwatch()
-    store.check(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
+    check(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0"))
     assert watch.seconds < 2
 
 
 def test_a_broker_that_does_not_know_us_is_an_error_of_the_settings(broker: Valkey) -> None:
     with pytest.raises(SettingsError, match="user and password") as caught:
-        store.check(Settings(redis_url=f"unix://nobody:wrong@{broker.settings.broker_socket}"))
+        check(Settings(redis_url=f"unix://nobody:wrong@{broker.settings.broker_socket}"))
     assert "wrong" not in str(caught.value)

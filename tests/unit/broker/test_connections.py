@@ -9,35 +9,20 @@ import hiredis
 import pytest
 import redis
 
-from graycat.broker import client as store
-from graycat.broker.connections import Command, Lane, Lanes, Scripts
+from graycat.broker.client import Broker, broker_errors, connect
+from graycat.broker.connections import Lane, Lanes
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
 from tests.support.servers import HANG_UP, LOADING
 
-#: A script that shows how often it ran, and in which order.
-NOTE = "return redis.call('RPUSH', KEYS[1], ARGV[1])"
-
 
 @pytest.fixture
-def lanes(client: store.Broker) -> Lanes:
+def lanes(client: Broker) -> Lanes:
     return Lanes(client)
 
 
-@pytest.fixture
-def scripts(client: store.Broker, monkeypatch: pytest.MonkeyPatch) -> Scripts:
-    """Return scripts of which there is one, ``note``."""
-    monkeypatch.setattr(store, "script", lambda _: NOTE)
-    return Scripts(client, ("note",))
-
-
-def noting(scripts: Scripts, *words: str) -> list[Command]:
-    """Return calls that note words in their order."""
-    return [scripts.call("note", ["notes"], [word]) for word in words]
-
-
-def with_idle_lanes(client: store.Broker, count: int) -> Lanes:
+def with_idle_lanes(client: Broker, count: int) -> Lanes:
     """Return lanes, ``count`` of them at rest."""
     lanes, together = Lanes(client), threading.Barrier(count)
 
@@ -75,7 +60,7 @@ def reads(lanes: Lanes) -> int:
     return int(info[b"total_reads_processed"])
 
 
-def test_replies_that_were_sent_for_can_be_read_by_and_by(client: store.Broker) -> None:
+def test_replies_that_were_sent_for_can_be_read_by_and_by(client: Broker) -> None:
     lane = Lane(client)
     lane.send([("ECHO", "a")])
     assert lane.read(1) == [b"a"]
@@ -117,26 +102,6 @@ def test_a_command_that_cannot_be_sent_leaves_no_trace(lanes: Lanes) -> None:
     assert lanes.run([("ECHO", "b")]) == [b"b"]
 
 
-def test_a_script_s_error_is_raised(scripts: Scripts, client: store.Broker) -> None:
-    client.set("text", "x")
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"), store.broker_errors():
-        scripts.run(*noting(scripts, "a"), scripts.call("note", ["text"], ["b"]), *noting(scripts, "c"))
-    assert client.lrange("notes", 0, -1) == [b"a", b"c"]
-
-
-def test_a_script_that_is_new_to_the_broker_is_loaded(scripts: Scripts, client: store.Broker) -> None:
-    client.script_flush()
-    assert scripts.run(*noting(scripts, "a", "b")) == [1, 2]
-    assert client.lrange("notes", 0, -1) == [b"a", b"b"]
-
-
-def test_scripts_that_are_forgotten_in_the_middle_run_once_each(scripts: Scripts, client: store.Broker) -> None:
-    scripts.run(*noting(scripts, "a"))
-    replies = scripts.run(*noting(scripts, "b"), ("SCRIPT", "FLUSH"), *noting(scripts, "c", "d"))
-    assert replies == [2, b"OK", 3, 4]
-    assert client.lrange("notes", 0, -1) == [b"a", b"b", b"c", b"d"]
-
-
 def test_a_restart_of_the_broker_goes_unnoticed_however_many_lanes_are_at_rest(mortal_broker: Valkey) -> None:
     # An impatient client tries twice, and would meet a second dead lane.
     lanes = with_idle_lanes(mortal_broker.client, 4)
@@ -146,7 +111,7 @@ def test_a_restart_of_the_broker_goes_unnoticed_however_many_lanes_are_at_rest(m
 
 
 def test_a_patient_client_waits_for_the_broker(mortal_broker: Valkey) -> None:
-    lanes = with_idle_lanes(store.connect(mortal_broker.settings, patient=True), 3)
+    lanes = with_idle_lanes(connect(mortal_broker.settings, patient=True), 3)
     lanes.run([("SET", "key", "before")])
     mortal_broker.kill()
     value = outcome_of(lambda: lanes.run([("GET", "key")]))
@@ -158,7 +123,7 @@ def test_an_impatient_client_is_told_at_once_that_the_broker_is_down(mortal_brok
     lanes = with_idle_lanes(mortal_broker.client, 3)
     mortal_broker.kill()
     watch = Stopwatch()
-    with pytest.raises(BrokerUnavailable), store.broker_errors():
+    with pytest.raises(BrokerUnavailable), broker_errors():
         lanes.run([("PING",)])
     assert watch.seconds < 0.5
     mortal_broker.start()
@@ -166,14 +131,14 @@ def test_an_impatient_client_is_told_at_once_that_the_broker_is_down(mortal_brok
 
 
 def test_an_outage_does_not_use_up_the_pool(no_broker: Settings) -> None:
-    client = store.connect(no_broker)
+    client = connect(no_broker)
     client.connection_pool.max_connections = 2
     for _ in range(5):
         with pytest.raises(redis.ConnectionError, match="connecting|No such file"):
             Lanes(client).run([("PING",)])
 
 
-def test_a_connection_that_is_killed_is_replaced(lanes: Lanes, client: store.Broker) -> None:
+def test_a_connection_that_is_killed_is_replaced(lanes: Lanes, client: Broker) -> None:
     (number,) = numbers_of_connections(lanes)
     client.client_kill_filter(_id=number)
     assert numbers_of_connections(lanes) != {number}
@@ -187,7 +152,7 @@ def test_a_broker_that_has_stopped_is_not_waited_for(mortal_broker: Valkey) -> N
     try:
         with pytest.raises(redis.TimeoutError):
             lanes.run([("ECHO", "late")])
-        with pytest.raises(BrokerUnavailable), store.broker_errors():
+        with pytest.raises(BrokerUnavailable), broker_errors():
             lanes.run([("ECHO", "later")])
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -210,7 +175,7 @@ def test_a_broker_that_cannot_be_used_is_unavailable(mortal_broker: Valkey, trou
             lanes.run([("REPLICAOF", *value.split())])
         else:
             lanes.run([("CONFIG", "SET", name, value)])
-    with pytest.raises(BrokerUnavailable) as caught, store.broker_errors():
+    with pytest.raises(BrokerUnavailable) as caught, broker_errors():
         lanes.run([("PING",), ("SET", "key", "value")])
     assert isinstance(caught.value.__cause__, error)
 
@@ -226,18 +191,18 @@ def test_a_broker_that_cannot_be_used_is_unavailable(mortal_broker: Valkey, trou
 def test_an_impatient_client_does_not_wait_for_a_broker_that_is_not_ready(
     scripted_broker, reply: bytes, error: type
 ) -> None:
-    lanes = Lanes(store.connect(scripted_broker(*[reply] * 5)))
-    with pytest.raises(BrokerUnavailable) as caught, store.broker_errors():
+    lanes = Lanes(connect(scripted_broker(*[reply] * 5)))
+    with pytest.raises(BrokerUnavailable) as caught, broker_errors():
         lanes.run([("PING",)])
     assert isinstance(caught.value.__cause__, error)
 
 
 def test_a_patient_client_waits_for_a_broker_that_reads_its_data(scripted_broker) -> None:
-    lanes = Lanes(store.connect(scripted_broker(b"+first", LOADING, LOADING, LOADING), patient=True))
+    lanes = Lanes(connect(scripted_broker(b"+first", LOADING, LOADING, LOADING), patient=True))
     assert [lanes.run([("PING",)]) for _ in range(2)] == [[b"first"], [b"PONG"]]
 
 
 @pytest.mark.parametrize("replies", [(HANG_UP,), (b"+early\r\n$100\r\nhalf of it", HANG_UP)])
 def test_a_reply_that_breaks_off_is_asked_for_again(scripted_broker, replies: tuple[bytes, ...]) -> None:
-    lanes = Lanes(store.connect(scripted_broker(*replies)))
+    lanes = Lanes(connect(scripted_broker(*replies)))
     assert lanes.run([("ECHO", "a"), ("ECHO", "b")]) == [b"PONG", b"PONG"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, connect
 from graycat.cli import broker as command
 from graycat.cli.broker import private_folder, serve, server_command, wait_for_others
 from graycat.engines.process.child import ChildProcess
@@ -100,8 +100,8 @@ def test_no_write_is_put_off_because_the_disk_is_busy(broker: Valkey) -> None:
     assert config["appendfsync"] in ("no", "always")
 
 
-def test_an_absent_server_does_not_answer(no_broker: Settings, client: store.Broker) -> None:
-    assert not command.answers(store.connect(no_broker))
+def test_an_absent_server_does_not_answer(no_broker: Settings, client: Broker) -> None:
+    assert not command.answers(connect(no_broker))
     assert command.answers(client)
 
 
@@ -130,12 +130,12 @@ def test_a_server_that_dies_ends_it_all(no_broker: Settings, tmp_path: Path) -> 
     child = ChildProcess(["false"], tmp_path / "output")
     child.start()
     with pytest.raises(SystemExit, match=r"valkey\.log"):
-        serve(child, store.connect(no_broker), threading.Event(), "broker: ready")
+        serve(child, connect(no_broker), threading.Event(), "broker: ready")
 
 
 def test_the_broker_waits_until_the_others_have_left(mortal_broker: Valkey) -> None:
     mortal_broker.client.ping()
-    other = store.connect(mortal_broker.settings)
+    other = connect(mortal_broker.settings)
     other.ping()
     waited = outcome_of(lambda: wait_for_others(mortal_broker.client, PATIENCE_S))
     watch = Stopwatch()
@@ -148,7 +148,7 @@ def test_the_broker_waits_until_the_others_have_left(mortal_broker: Valkey) -> N
 
 def test_the_broker_does_not_wait_for_ever(mortal_broker: Valkey) -> None:
     mortal_broker.client.ping()
-    other = store.connect(mortal_broker.settings)
+    other = connect(mortal_broker.settings)
     other.ping()
     watch = Stopwatch()
     wait_for_others(mortal_broker.client, 0.2)
@@ -162,12 +162,12 @@ def test_graycat_broker_runs_until_it_is_told_to_stop(bare_environment: dict[str
     with subprocess.Popen([GRAYCAT, "broker"], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"broker: ready at {settings.broker_url}\n"
-        with store.connect(settings) as client:
+        with connect(settings) as client:
             assert client.ping()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
     assert mode_of(tmp_path / "broker") == 0o700
-    assert not command.answers(store.connect(settings))
+    assert not command.answers(connect(settings))
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST"])
@@ -182,5 +182,5 @@ def test_graycat_broker_is_refused_where_there_is_another(name: str, monkeypatch
 
 def test_a_server_that_is_not_up_yet_is_waited_for_by_nobody(no_broker: Settings) -> None:
     watch = Stopwatch()
-    wait_for_others(store.connect(no_broker), 30)
+    wait_for_others(connect(no_broker), 30)
     assert watch.seconds < AT_ONCE_S

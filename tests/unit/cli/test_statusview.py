@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from graycat.batches.keys import ITEM_STATES, STATES
+from graycat.batches.states import ITEM_STATES, STATES
 from graycat.cli.statusview import duration, screen, size, table
 
 QUEUE = {"name": "llm", "depth": 0, "oldest_s": 0.0, "consumers": 1, "paused": False}

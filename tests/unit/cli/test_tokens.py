@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from graycat.auth.authenticator import Credentials
 from graycat.auth.limits import Limits
 from graycat.auth.tokens import ApiToken
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.cli.tokens import tokens
 from graycat.settings import Settings
 from tests.support.helpers import SECRET, Valkey
@@ -35,7 +35,7 @@ def graycat(*words: str) -> Result:
 
 
 def found(settings: Settings, secret: str) -> ApiToken | None:
-    return Credentials.from_settings(settings, client.connect(settings)).find(secret)
+    return Credentials.from_settings(settings, connect(settings)).find(secret)
 
 
 def test_a_token_is_printed_alone_so_that_a_script_can_take_it(home: Settings) -> None:

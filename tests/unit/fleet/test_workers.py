@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, Fleet, WorkerStatus, serving
 from graycat.settings import Settings
@@ -26,7 +27,7 @@ READY = WorkerStatus(
 
 
 @pytest.fixture
-def fleet(client: store.Broker) -> Fleet:
+def fleet(client: Broker) -> Fleet:
     return Fleet(client)
 
 
@@ -52,24 +53,24 @@ def test_an_empty_fleet_has_no_workers(fleet: Fleet) -> None:
     assert fleet.workers() == []
 
 
-def test_a_worker_that_leaves_is_forgotten(fleet: Fleet, client: store.Broker) -> None:
+def test_a_worker_that_leaves_is_forgotten(fleet: Fleet, client: Broker) -> None:
     fleet.report(READY)
     fleet.leave(READY.name)
     assert fleet.workers() == []
     assert client.keys("*") == []
 
 
-def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(fleet: Fleet, client: store.Broker) -> None:
+def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(fleet: Fleet, client: Broker) -> None:
     fleet.report(READY)
     fleet.report(replace(READY, name="quick@box"))
-    left_ms = client.pttl(store.worker_key(READY.name))
+    left_ms = client.pttl(keys.worker_key(READY.name))
     assert SILENT_AFTER_S * 1000 - 1000 < left_ms <= SILENT_AFTER_S * 1000
-    client.pexpire(store.worker_key(READY.name), 1)
+    client.pexpire(keys.worker_key(READY.name), 1)
     eventually(lambda: [worker.name for worker in fleet.workers()] == ["quick@box"])
     assert fleet.roll_call()[1] == [READY.name]
-    client.zincrby(store.FLEET, -MISSED_FOR_S, READY.name)
+    client.zincrby(keys.FLEET, -MISSED_FOR_S, READY.name)
     assert fleet.roll_call()[1] == []
-    assert client.zrange(store.FLEET, 0, -1) == [b"quick@box"]
+    assert client.zrange(keys.FLEET, 0, -1) == [b"quick@box"]
 
 
 def test_a_worker_that_leaves_is_not_missed(fleet: Fleet) -> None:
@@ -79,7 +80,7 @@ def test_a_worker_that_leaves_is_not_missed(fleet: Fleet) -> None:
 
 
 def test_without_a_broker_nobody_knows_the_fleet(no_broker: Settings) -> None:
-    fleet = Fleet(store.connect(no_broker))
+    fleet = Fleet(connect(no_broker))
     for call in (fleet.workers, lambda: fleet.report(READY), lambda: fleet.leave("llm@box")):
         with pytest.raises(BrokerUnavailable):
             call()
@@ -111,14 +112,14 @@ def test_a_catalog_comes_back_as_the_engine_wrote_it(fleet: Fleet) -> None:
     assert fleet.workers() == [SD]
 
 
-def test_a_catalog_is_written_once_and_kept_alive(fleet: Fleet, client: store.Broker) -> None:
+def test_a_catalog_is_written_once_and_kept_alive(fleet: Fleet, client: Broker) -> None:
     fleet.report(SD, CATALOG)
     # Still there after the next report, so that did not write it again.
-    client.hset(store.catalog_key("sd@box"), "mark", b"")
-    client.pexpire(store.catalog_key("sd@box"), 500)
+    client.hset(keys.catalog_key("sd@box"), "mark", b"")
+    client.pexpire(keys.catalog_key("sd@box"), 500)
     fleet.report(SD, CATALOG)
     assert fleet.catalog("sd@box") == CATALOG | {"mark": b""}
-    assert client.pttl(store.catalog_key("sd@box")) > 1000 * (SILENT_AFTER_S - 1)
+    assert client.pttl(keys.catalog_key("sd@box")) > 1000 * (SILENT_AFTER_S - 1)
 
 
 def test_a_catalog_that_changes_replaces_the_old_one(fleet: Fleet) -> None:
@@ -127,7 +128,7 @@ def test_a_catalog_that_changes_replaces_the_old_one(fleet: Fleet) -> None:
     assert fleet.catalog("sd@box") == {"loras": b"[]"}
 
 
-def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: Fleet, client: store.Broker) -> None:
+def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: Fleet, client: Broker) -> None:
     fleet.report(SD, CATALOG)
     client.flushall()
     fleet.report(SD, CATALOG)
@@ -135,15 +136,15 @@ def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: Fleet, clien
     assert fleet.catalog("sd@box") == CATALOG
 
 
-def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: Fleet, client: store.Broker) -> None:
+def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: Fleet, client: Broker) -> None:
     fleet.report(SD, CATALOG)
-    left_ms = client.pttl(store.catalog_key("sd@box"))
+    left_ms = client.pttl(keys.catalog_key("sd@box"))
     assert 1000 * (SILENT_AFTER_S - 1) < left_ms <= 1000 * SILENT_AFTER_S
     fleet.leave("sd@box")
     assert (fleet.catalog("sd@box"), client.keys("*")) == ({}, [])
 
 
-def test_a_worker_without_a_catalog_has_none(fleet: Fleet, client: store.Broker) -> None:
+def test_a_worker_without_a_catalog_has_none(fleet: Fleet, client: Broker) -> None:
     fleet.report(READY)
     fleet.report(READY, {})
-    assert (fleet.catalog(READY.name), client.exists(store.catalog_key(READY.name))) == ({}, 0)
+    assert (fleet.catalog(READY.name), client.exists(keys.catalog_key(READY.name))) == ({}, 0)

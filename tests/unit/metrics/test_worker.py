@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker
 from graycat.metrics import worker
 from graycat.queue.records import TaskRecords
 from tests.support.helpers import accepted, claimed
@@ -13,9 +14,9 @@ from tests.support.metered import value
 KIND = "llm.completion"
 
 
-def test_a_claim_tells_how_long_the_task_has_waited(records: TaskRecords, client: store.Broker) -> None:
+def test_a_claim_tells_how_long_the_task_has_waited(records: TaskRecords, client: Broker) -> None:
     task_id = accepted(records, queue="llm:a-model")
-    client.hincrby(store.record_key(task_id), "submitted_ms", -3000)
+    client.hincrby(keys.record_key(task_id), "submitted_ms", -3000)
     attempt = claimed(records, task_id)
     assert (attempt.queue, 3.0 <= attempt.waited_s < 30) == ("llm:a-model", True)
     before = value(worker, "graycat_task_queue_wait_seconds_sum", queue="llm")
@@ -23,9 +24,9 @@ def test_a_claim_tells_how_long_the_task_has_waited(records: TaskRecords, client
     assert value(worker, "graycat_task_queue_wait_seconds_sum", queue="llm") == before + attempt.waited_s
 
 
-def test_a_task_that_was_handed_back_waits_anew(records: TaskRecords, client: store.Broker) -> None:
+def test_a_task_that_was_handed_back_waits_anew(records: TaskRecords, client: Broker) -> None:
     task_id = accepted(records)
-    client.hincrby(store.record_key(task_id), "submitted_ms", -60_000)
+    client.hincrby(keys.record_key(task_id), "submitted_ms", -60_000)
     assert records.release(claimed(records, task_id))
     again = claimed(records, task_id)
     assert (again.number, again.waited_s < 30) == (2, True)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.reader import LIVE_FIELDS, RecordReader
 from graycat.queue.records import TaskRecords
@@ -17,7 +18,7 @@ NEWEST = (10**15, "")
 
 
 @pytest.fixture
-def reader(client: store.Broker) -> RecordReader:
+def reader(client: Broker) -> RecordReader:
     return RecordReader(client)
 
 
@@ -51,11 +52,11 @@ def test_a_task_that_has_ended_is_not_live(records: TaskRecords, end: Callable[.
     assert records.live("tests") == {}
 
 
-def test_a_task_whose_record_is_gone_is_taken_off_the_list(records: TaskRecords, client: store.Broker) -> None:
+def test_a_task_whose_record_is_gone_is_taken_off_the_list(records: TaskRecords, client: Broker) -> None:
     task_id = accepted(records)
-    client.delete(store.record_key(task_id))
+    client.delete(keys.record_key(task_id))
     assert records.live("tests") == {}
-    assert client.zcard(store.owned_key("tests")) == 0
+    assert client.zcard(keys.owned_key("tests")) == 0
 
 
 def test_who_has_no_tasks_has_none(reader: RecordReader) -> None:
@@ -63,17 +64,17 @@ def test_who_has_no_tasks_has_none(reader: RecordReader) -> None:
     assert (reader.preview("nobody"), reader.body("nobody"), reader.mean_ms("sd.txt2img")) == (None, None, None)
 
 
-def test_only_the_newest_preview_is_kept_and_not_for_ever(records: TaskRecords, client: store.Broker) -> None:
+def test_only_the_newest_preview_is_kept_and_not_for_ever(records: TaskRecords, client: Broker) -> None:
     for image in (b"first", b"second"):
         records.keep_preview("a-task", image)
     assert records.preview("a-task") == b"second"
-    client.pexpire(store.preview_key("a-task"), 1)
+    client.pexpire(keys.preview_key("a-task"), 1)
     eventually(lambda: records.preview("a-task") is None)
 
 
-def test_a_preview_outlives_its_refresh_by_a_minute(records: TaskRecords, client: store.Broker) -> None:
+def test_a_preview_outlives_its_refresh_by_a_minute(records: TaskRecords, client: Broker) -> None:
     records.keep_preview("a-task", b"image")
-    assert 50_000 < client.pttl(store.preview_key("a-task")) <= 60_000
+    assert 50_000 < client.pttl(keys.preview_key("a-task")) <= 60_000
 
 
 def test_the_body_of_a_task_that_is_shown_is_kept(records: TaskRecords) -> None:
@@ -92,9 +93,9 @@ def test_how_long_a_kind_takes_is_known_once_one_has_succeeded(records: TaskReco
     assert records.mean_ms("sd.img2img") is None
 
 
-def listed_at(client: store.Broker, times: dict[str, int], owner: str = "tests") -> None:
+def listed_at(client: Broker, times: dict[str, int], owner: str = "tests") -> None:
     """Put tasks on an owner's list, as if they had been submitted then."""
-    client.zadd(store.listed_key(owner), times)
+    client.zadd(keys.listed_key(owner), times)
 
 
 def test_the_list_is_newest_first(reader, client) -> None:
@@ -131,13 +132,13 @@ def test_only_tasks_that_are_asked_for_by_their_ids_are_on_the_list(reader, reco
 
 def test_a_task_is_on_the_list_when_its_record_is_gone(reader, records, client) -> None:
     task_id = accepted(records, shown={})
-    client.delete(store.record_key(task_id))
+    client.delete(keys.record_key(task_id))
     assert reader.was_listed("tests", task_id)
 
 
 def test_the_mean_follows_what_tasks_take(reader, records, client) -> None:
     assert reader.mean_ms("llm.completion") is None
-    client.hset(store.MEANS, "llm.completion", 1000)
+    client.hset(keys.MEANS, "llm.completion", 1000)
     records.succeed(started(records), 200, b"{}")
     mean_ms = reader.mean_ms("llm.completion")
     assert mean_ms is not None
@@ -158,7 +159,7 @@ def test_events_behind_an_id_are_those_that_came_later(reader, records) -> None:
 
 
 def test_without_a_broker_nothing_can_be_read(no_broker: Settings) -> None:
-    reader = RecordReader(store.connect(no_broker))
+    reader = RecordReader(connect(no_broker))
     for call in (reader.get, reader.live, reader.preview, reader.events, reader.body):
         with pytest.raises(BrokerUnavailable):
             call("a-task")

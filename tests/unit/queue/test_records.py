@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
 from graycat.queue.records import TERMINAL_STATES, Attempt, TaskRecords, Verdict
 from graycat.settings import Settings
@@ -35,30 +36,30 @@ def hasty(broker: Valkey) -> TaskRecords:
     return TaskRecords(broker.client, changed(broker.settings, lease_s=0.02))
 
 
-def test_a_record_and_its_message_appear_together(records: TaskRecords, client: store.Broker) -> None:
+def test_a_record_and_its_message_appear_together(records: TaskRecords, client: Broker) -> None:
     task = new_task(queue="llm.quick", owner="game", request_id="r-7")
     assert records.create(task, b"a Celery message")
     record = records.get(task.id)
     assert (record["state"], record["attempt"], record["kind"], record["mode"]) == ("queued", "0", task.kind, task.mode)
     assert (record["owner"], record["queue"], record["request_id"]) == ("game", "llm.quick", "r-7")
     assert client.lrange("llm.quick", 0, -1) == [b"a Celery message"]
-    assert client.zscore(store.LIVE_TASKS, task.id) == float(record["submitted_ms"])
+    assert client.zscore(keys.LIVE_TASKS, task.id) == float(record["submitted_ms"])
 
 
-def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: store.Broker) -> None:
+def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: Broker) -> None:
     task_id = accepted(records, body=b"first")
-    before = client.hgetall(store.record_key(task_id))
+    before = client.hgetall(keys.record_key(task_id))
     assert not records.create(new_task(id=task_id, body=b"second", owner="somebody else"), b"second message")
-    assert client.hgetall(store.record_key(task_id)) == before
+    assert client.hgetall(keys.record_key(task_id)) == before
     assert client.lrange("llm", 0, -1) == [message_of(task_id)]
 
 
 def test_without_a_broker_nothing_is_accepted(no_broker: Settings) -> None:
     with pytest.raises(BrokerUnavailable):
-        TaskRecords(store.connect(no_broker), no_broker).create(new_task(), b"a message")
+        TaskRecords(connect(no_broker), no_broker).create(new_task(), b"a message")
 
 
-def test_a_new_message_goes_behind_those_that_wait(records: TaskRecords, client: store.Broker) -> None:
+def test_a_new_message_goes_behind_those_that_wait(records: TaskRecords, client: Broker) -> None:
     for message in (b"first", b"second"):
         records.create(new_task(owner=message.decode()), message)
     # kombu takes from the other end.
@@ -224,7 +225,7 @@ def test_a_terminal_state_is_written_once(records: TaskRecords, state: str) -> N
     ],
 )
 def test_the_last_event_is_the_answer(
-    records: TaskRecords, client: store.Broker, state: str, status: str, kind: str, answer: tuple[int, bytes] | None
+    records: TaskRecords, client: Broker, state: str, status: str, kind: str, answer: tuple[int, bytes] | None
 ) -> None:
     attempt = started(records)
     ENDS[state](records, attempt)
@@ -234,7 +235,7 @@ def test_the_last_event_is_the_answer(
     assert (event.kind, event.terminal) == (kind, True)
     assert (event.answer() if answer else None) == answer
     assert "lease_ms" not in record
-    assert client.zscore(store.LIVE_TASKS, attempt.task_id) is None
+    assert client.zscore(keys.LIVE_TASKS, attempt.task_id) is None
     assert state in TERMINAL_STATES
 
 

@@ -8,7 +8,8 @@ from itertools import islice
 import pytest
 from celery import Celery
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker
 from graycat.errors import EngineError, QueueFull
 from graycat.queue.records import Attempt, TaskRecords
 from graycat.worker.sweeper import LOCKS, Sweeper
@@ -24,7 +25,7 @@ def submitted(records: TaskRecords, names: str, **changes: str) -> dict[str, str
     return {name: accepted(records, owner=name[0], **changes) for name in names.split()}
 
 
-def waiting(client: store.Broker, tasks: dict[str, str], queue: str = "llm") -> str:
+def waiting(client: Broker, tasks: dict[str, str], queue: str = "llm") -> str:
     """Return the names of the tasks whose message lies in a queue, the next one first."""
     names = {task_id: name for name, task_id in tasks.items()}
     ids = [json.loads(message)["headers"]["id"] for message in reversed(client.lrange(queue, 0, -1))]
@@ -159,7 +160,7 @@ def test_a_failed_task_that_is_submitted_again_goes_behind_its_owner_s_others(re
 
 def test_a_holder_whose_record_is_gone_does_not_hold_up_a_new_task(records, client) -> None:
     tasks = submitted(records, "a1 a2")
-    client.delete(store.record_key(tasks["a1"]))
+    client.delete(keys.record_key(tasks["a1"]))
     tasks |= submitted(records, "a3")
     assert order(records, tasks) == "a3 a2"
 
@@ -185,7 +186,7 @@ def sweep(broker: Valkey, app: Celery):
 
 def test_the_sweeper_goes_on_where_the_holder_s_record_is_gone(records, client, sweep) -> None:
     tasks = submitted(records, "a1 a2 a3")
-    client.delete(store.record_key(tasks["a1"]))
+    client.delete(keys.record_key(tasks["a1"]))
     client.delete("llm")
     assert sweep() == 1
     assert sweep() == 0
@@ -203,7 +204,7 @@ def test_a_broker_that_lost_the_holder_s_message_gets_it_again(records, client, 
 def test_the_sweeper_forgets_turns_of_which_nothing_is_left(records, client, sweep) -> None:
     tasks = submitted(records, "a1 a2 a3 b1")
     for name in ("a1", "a2", "a3"):
-        client.delete(store.record_key(tasks[name]))
+        client.delete(keys.record_key(tasks[name]))
     assert sweep() == 0
     assert client.get("graycat:asides:llm") == b"0"
     assert client.keys("graycat:aside:*") == []

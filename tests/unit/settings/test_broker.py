@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from graycat.broker import client
+from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 from graycat.settings.broker import on_host, over_tls, verified
@@ -31,7 +31,7 @@ def test_celery_and_the_stores_look_at_the_certificate_alike(query: str, wanted:
     with create_celery(settings).connection_for_write() as connection:
         ssl_options: Any = connection.ssl
         assert ssl_options["ssl_cert_reqs"] == wanted
-    pool = client.connect(settings).connection_pool
+    pool = connect(settings).connection_pool
     assert pool.make_connection().cert_reqs == wanted
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker
 from graycat.queue.records import TaskRecords
 from graycat.status import memory_scan
 from graycat.status.memory_scan import Census, Held
@@ -8,11 +8,11 @@ from graycat.storage.artifacts import BrokerArtifacts
 from tests.support.helpers import started
 
 
-def test_an_empty_broker_holds_nothing(client: store.Broker) -> None:
+def test_an_empty_broker_holds_nothing(client: Broker) -> None:
     assert Census(client).step() == Held(0, 0)
 
 
-def test_streams_and_images_are_counted_and_nothing_else(client: store.Broker, records: TaskRecords) -> None:
+def test_streams_and_images_are_counted_and_nothing_else(client: Broker, records: TaskRecords) -> None:
     records.publish(started(records), 1, [b"x" * 10_000])
     client.set("graycat:another", "x" * 500_000)
     client.set("elsewhere", "x" * 500_000)
@@ -23,7 +23,7 @@ def test_streams_and_images_are_counted_and_nothing_else(client: store.Broker, r
     assert held.events < 100_000
 
 
-def test_a_large_broker_is_counted_bit_by_bit(client: store.Broker, monkeypatch) -> None:
+def test_a_large_broker_is_counted_bit_by_bit(client: Broker, monkeypatch) -> None:
     monkeypatch.setattr(memory_scan, "KEYS_A_STEP", 20)
     for number in range(300):
         client.set(f"graycat:artifact:task:{number}", "x" * 1000)

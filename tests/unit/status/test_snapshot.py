@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.queue.records import TaskRecords
@@ -20,18 +21,18 @@ LLM = WorkerStatus(
 
 
 @pytest.fixture
-def observer(settings: Settings, client: store.Broker, monkeypatch: pytest.MonkeyPatch) -> Observer:
+def observer(settings: Settings, client: Broker, monkeypatch: pytest.MonkeyPatch) -> Observer:
     monkeypatch.setattr(snapshot, "FRESH_S", 0.0)
     return Observer(settings)
 
 
 @pytest.fixture
-def submitted(records: TaskRecords, client: store.Broker) -> Callable[..., str]:
+def submitted(records: TaskRecords, client: Broker) -> Callable[..., str]:
     """Return how to submit a task, some seconds ago."""
 
     def submit(age_s: float, **changes: str) -> str:
         task_id = accepted(records, **changes)
-        client.hincrby(store.record_key(task_id), "submitted_ms", -int(age_s * 1000))
+        client.hincrby(keys.record_key(task_id), "submitted_ms", -int(age_s * 1000))
         return task_id
 
     return submit
@@ -89,7 +90,7 @@ def test_consumers_are_those_that_serve(observer: Observer, client) -> None:
 
 def test_the_control_queue_is_as_late_as_its_deliveries(observer: Observer, client) -> None:
     seconds, _ = client.time()
-    client.zadd(store.DELIVERIES, {"task ended": (seconds - 30) * 1000, "later": (seconds + 900) * 1000})
+    client.zadd(keys.DELIVERIES, {"task ended": (seconds - 30) * 1000, "later": (seconds + 900) * 1000})
     seen = observer.look()
     assert seen.deliveries == 2
     assert 29 <= seen.queues["control"].oldest_s < 60
@@ -102,7 +103,7 @@ def test_a_message_that_is_none_of_ours_is_passed_over(observer: Observer, clien
     assert observer.look().queues["llm"].oldest_s >= 20
 
 
-def test_a_look_is_good_for_a_moment(settings: Settings, client: store.Broker, submitted) -> None:
+def test_a_look_is_good_for_a_moment(settings: Settings, client: Broker, submitted) -> None:
     observer = Observer(settings)
     first = observer.look()
     submitted(1)

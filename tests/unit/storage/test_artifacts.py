@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, connect
+from graycat.broker.keys import artifact_key, artifacts_key
 from graycat.errors import RequestError
 from graycat.settings import Settings
 from graycat.storage.artifacts import PIECE_BYTES, Artifact, ArtifactStore, BrokerArtifacts, open_artifacts
@@ -32,7 +33,7 @@ def put(artifacts: ArtifactStore, number: int = 0, data: bytes = IMAGE, task_id:
     return artifacts.put(task_id, number, data, "image/png", "game")
 
 
-def test_the_broker_is_where_images_lie_unless_an_address_is_set(client: store.Broker, tmp_path: Path) -> None:
+def test_the_broker_is_where_images_lie_unless_an_address_is_set(client: Broker, tmp_path: Path) -> None:
     assert isinstance(open_artifacts(Settings(), client), BrokerArtifacts)
     assert isinstance(open_artifacts(Settings(artifacts_url=f"file://{tmp_path}"), client), FileArtifacts)
 
@@ -129,12 +130,12 @@ def test_a_reader_never_sees_half_an_image(artifacts: ArtifactStore) -> None:
 # In the broker
 
 
-def used_memory(client: store.Broker) -> int:
+def used_memory(client: Broker) -> int:
     client.memory_purge()
     return int(client.info("memory")["used_memory"])
 
 
-def test_after_its_lifetime_an_image_leaves_nothing_in_the_broker(client: store.Broker) -> None:
+def test_after_its_lifetime_an_image_leaves_nothing_in_the_broker(client: Broker) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=0.2)
     put(artifacts)
     eventually(lambda: client.dbsize() == 0)
@@ -147,46 +148,46 @@ def test_after_its_lifetime_an_image_leaves_nothing_in_the_broker(client: store.
     assert (artifacts.get("a-task", 0), artifacts.describe("a-task")) == (None, [])
 
 
-def test_an_image_costs_the_broker_its_size(client: store.Broker) -> None:
+def test_an_image_costs_the_broker_its_size(client: Broker) -> None:
     before = used_memory(client)
     put(BrokerArtifacts(client, 60.0), data=os.urandom(10_000_000))
     eventually(lambda: used_memory(client) - before < 11_500_000)
 
 
-def test_every_key_ends_and_is_graycat_s_own(client: store.Broker) -> None:
+def test_every_key_ends_and_is_graycat_s_own(client: Broker) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     for number in (0, 1, 1):
         put(artifacts, number)
     keys = {key.decode(): client.pttl(key) for key in client.scan_iter()}
-    assert set(keys) == {store.artifacts_key("a-task"), *(store.artifact_key("a-task", n) for n in (0, 1))}
+    assert set(keys) == {artifacts_key("a-task"), *(artifact_key("a-task", n) for n in (0, 1))}
     assert all(50_000 < ttl_ms <= 60_000 for ttl_ms in keys.values())
 
 
-def test_the_same_bytes_again_change_nothing_not_even_the_lifetime(client: store.Broker) -> None:
+def test_the_same_bytes_again_change_nothing_not_even_the_lifetime(client: Broker) -> None:
     put(BrokerArtifacts(client, ttl_s=60.0))
     put(BrokerArtifacts(client, ttl_s=3600.0))
-    assert client.pttl(store.artifact_key("a-task", 0)) <= 60_000
+    assert client.pttl(artifact_key("a-task", 0)) <= 60_000
 
 
-def test_an_image_whose_bytes_are_gone_is_not_described_and_is_stored_again(client: store.Broker) -> None:
+def test_an_image_whose_bytes_are_gone_is_not_described_and_is_stored_again(client: Broker) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     put(artifacts)
-    client.delete(store.artifact_key("a-task", 0))
+    client.delete(artifact_key("a-task", 0))
     assert (artifacts.describe("a-task"), artifacts.get("a-task", 0)) == ([], None)
     artifact = put(artifacts)
     assert artifacts.get("a-task", 0) == (artifact, IMAGE)
 
 
-def test_damaged_bytes_are_no_image(client: store.Broker) -> None:
+def test_damaged_bytes_are_no_image(client: Broker) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     put(artifacts)
-    client.setrange(store.artifact_key("a-task", 0), 5, b"damage")
+    client.setrange(artifact_key("a-task", 0), 5, b"damage")
     with pytest.raises(ArtifactBroken):
         artifacts.get("a-task", 0)
 
 
 def test_an_image_is_sent_in_pieces_so_that_each_has_the_whole_timeout(broker: Valkey) -> None:
-    client = store.connect(broker.settings)
+    client = connect(broker.settings)
     connection = client.connection_pool.get_connection()
     sent: list[int] = []
     original = connection.send_packed_command
@@ -203,7 +204,7 @@ def test_an_image_is_sent_in_pieces_so_that_each_has_the_whole_timeout(broker: V
     client.close()
 
 
-def test_the_broker_sweeps_by_itself(client: store.Broker) -> None:
+def test_the_broker_sweeps_by_itself(client: Broker) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     put(artifacts)
     assert artifacts.sweep(4e9) == 0
@@ -211,7 +212,7 @@ def test_the_broker_sweeps_by_itself(client: store.Broker) -> None:
 
 
 def test_a_broker_that_is_down_is_told_as_such(no_broker: Settings) -> None:
-    artifacts = open_artifacts(no_broker, store.connect(no_broker))
+    artifacts = open_artifacts(no_broker, connect(no_broker))
     for call in (lambda: put(artifacts), lambda: artifacts.get("a", 0), lambda: artifacts.describe("a")):
         with pytest.raises(ArtifactsUnavailable) as caught:
             call()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable, EngineError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -20,7 +21,7 @@ URL = "https://hooks.example/path"
 
 
 @pytest.fixture
-def deliveries(client: store.Broker) -> Deliveries:
+def deliveries(client: Broker) -> Deliveries:
     return Deliveries(client)
 
 
@@ -35,8 +36,8 @@ def ended(records: TaskRecords, **changes: Any) -> str:
     return attempt.task_id
 
 
-def listed(client: store.Broker) -> set[str]:
-    return {member.decode() for member in client.zrange(store.DELIVERIES, 0, -1)}
+def listed(client: Broker) -> set[str]:
+    return {member.decode() for member in client.zrange(keys.DELIVERIES, 0, -1)}
 
 
 def expired(records: TaskRecords, hook: str) -> str:
@@ -72,10 +73,10 @@ def test_an_event_that_is_wanted_is_due_at_once(records, client, deliveries, eve
     assert listed(client) == {f"{task_id} {event}"}
     assert list(deliveries.due(deliveries.now_ms(), 10)) == [f"{task_id} {event}"]
     state = {"started": "running"}.get(event, event)
-    kept = client.hmget(store.delivery_key(task_id, event), "task_state", "state", "owner", "kind")
+    kept = client.hmget(keys.delivery_key(task_id, event), "task_state", "state", "owner", "kind")
     assert kept == [state.encode(), b"pending", b"tests", b"llm.completion"]
-    assert 0 < client.ttl(store.delivery_key(task_id, event)) <= store.DELIVERY_TTL_S
-    assert client.ttl(store.delivery_key(task_id, event)) > store.DELIVERY_TTL_S - 60
+    assert 0 < client.ttl(keys.delivery_key(task_id, event)) <= keys.DELIVERY_TTL_S
+    assert client.ttl(keys.delivery_key(task_id, event)) > keys.DELIVERY_TTL_S - 60
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -89,7 +90,7 @@ def test_a_task_without_a_webhook_tells_nobody_and_pays_for_nothing(records, cli
     attempt = started(records)
     assert not {"webhook", "metadata"} & set(records.get(attempt.task_id))
     records.succeed(attempt, 200, b"")
-    assert not list(client.scan_iter(store.PREFIX + "deliver*"))
+    assert not list(client.scan_iter(keys.PREFIX + "deliver*"))
 
 
 def test_a_start_is_told_once(records, client, deliveries) -> None:
@@ -103,7 +104,7 @@ def test_a_start_is_told_once(records, client, deliveries) -> None:
 
 def test_what_is_told_outlives_the_record(records, client, deliveries) -> None:
     task_id = ended(records, metadata='{"order":7}')
-    client.delete(store.record_key(task_id))
+    client.delete(keys.record_key(task_id))
     delivery = deliveries.begin(task_id, "succeeded", deliveries.now_ms())
     assert (delivery.fields["metadata"], delivery.fields["status"], delivery.owner) == ('{"order":7}', "200", "tests")
     assert (delivery.webhook.url, delivery.webhook.secret, delivery.attempt) == (URL, SECRET, 1)
@@ -183,7 +184,7 @@ def test_a_delivery_that_is_over_stays_to_be_looked_at(records, client, deliveri
     (summary,) = deliveries.summary(task_id)
     assert (summary["state"], summary["last_status"], summary["next_ms"]) == (state, status, None)
     assert (listed(client), deliveries.begin(task_id, "succeeded", now_ms + 10**9)) == (set(), None)
-    kept = client.hgetall(store.delivery_key(task_id, "succeeded"))
+    kept = client.hgetall(keys.delivery_key(task_id, "succeeded"))
     assert not [value for value in kept.values() if SECRET.encode() in value or URL.encode() in value]
 
 
@@ -201,7 +202,7 @@ def test_one_receiver_gets_only_so_many_at_once(records, client, deliveries) -> 
     assert len(enqueue(deliveries, now_ms + 2 * PUT_OFF_MS[1])) == 1
     # Those whose worker died do not keep their places for ever.
     assert len(enqueue(deliveries, now_ms + ENQUEUED_MS)) == MAX_AT_HOST
-    assert client.pttl(store.receiver_key("hooks.example")) > 0
+    assert client.pttl(keys.receiver_key("hooks.example")) > 0
 
 
 def test_one_owner_gets_only_so_many_at_once(records, deliveries) -> None:
@@ -214,7 +215,7 @@ def test_one_owner_gets_only_so_many_at_once(records, deliveries) -> None:
 
 def test_what_has_run_out_is_forgotten(records, client, deliveries) -> None:
     task_id = ended(records)
-    client.delete(store.delivery_key(task_id, "succeeded"))
+    client.delete(keys.delivery_key(task_id, "succeeded"))
     now_ms = deliveries.now_ms()
     assert deliveries.begin(task_id, "succeeded", now_ms) is None
     assert enqueue(deliveries, now_ms) == []
@@ -225,9 +226,9 @@ def test_what_has_run_out_is_forgotten(records, client, deliveries) -> None:
 def test_an_outcome_does_not_bring_back_what_has_run_out(records, client, deliveries) -> None:
     task_id = ended(records)
     delivery = deliveries.begin(task_id, "succeeded", deliveries.now_ms())
-    client.delete(store.delivery_key(task_id, "succeeded"))
+    client.delete(keys.delivery_key(task_id, "succeeded"))
     assert not deliveries.settle(delivery, Try(1, 200, None, None))
-    assert not client.exists(store.delivery_key(task_id, "succeeded"))
+    assert not client.exists(keys.delivery_key(task_id, "succeeded"))
 
 
 def test_an_attempt_s_outcome_is_a_status_or_a_word() -> None:
@@ -237,7 +238,7 @@ def test_an_attempt_s_outcome_is_a_status_or_a_word() -> None:
 
 
 def test_without_a_broker_nothing_is_known(no_broker: Settings) -> None:
-    deliveries = Deliveries(store.connect(no_broker))
+    deliveries = Deliveries(connect(no_broker))
     for ask in (deliveries.now_ms, lambda: deliveries.due(1, 1), lambda: deliveries.begin("a", "failed", 1)):
         with pytest.raises(BrokerUnavailable):
             ask()

@@ -6,7 +6,7 @@ import json
 import pytest
 from celery import Celery
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -23,12 +23,12 @@ def app(broker: Valkey) -> Celery:
 
 
 @pytest.fixture
-def deliveries(client: store.Broker) -> Deliveries:
+def deliveries(client: Broker) -> Deliveries:
     return Deliveries(client)
 
 
 @pytest.fixture
-def dispatcher(client: store.Broker, deliveries: Deliveries, app: Celery) -> Dispatcher:
+def dispatcher(client: Broker, deliveries: Deliveries, app: Celery) -> Dispatcher:
     return Dispatcher(client, deliveries, app)
 
 
@@ -40,7 +40,7 @@ def ended(records: TaskRecords, number: int = 0, owner: str = "tests") -> str:
     return attempt.task_id
 
 
-def messages(client: store.Broker) -> list[dict]:
+def messages(client: Broker) -> list[dict]:
     return [json.loads(message) for message in client.lrange("control", 0, -1)]
 
 
@@ -104,6 +104,6 @@ def test_a_receiver_with_many_does_not_hold_up_the_others(records, client, deliv
 
 
 def test_without_a_broker_nothing_is_enqueued(no_broker: Settings) -> None:
-    client = store.connect(no_broker)
+    client = connect(no_broker)
     with pytest.raises(BrokerUnavailable):
         Dispatcher(client, Deliveries(client), celery_app(no_broker.home)).step(0)

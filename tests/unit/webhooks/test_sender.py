@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, connect
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
 from graycat.webhooks import sender as module
@@ -32,7 +32,7 @@ class Post:
     """A control worker without Celery around it, on a clock of its own."""
 
     records: TaskRecords
-    client: store.Broker
+    client: Broker
     deliveries: Deliveries
     dispatcher: Dispatcher
     courier: Courier
@@ -215,7 +215,7 @@ def test_celery_s_task_delivers(post: Post, broker: Valkey) -> None:
 
 
 def test_while_the_broker_is_away_a_delivery_waits(no_broker, caplog: pytest.LogCaptureFixture) -> None:
-    module.install(Courier(Deliveries(store.connect(no_broker)), caller(), changed(no_broker)))
+    module.install(Courier(Deliveries(connect(no_broker)), caller(), changed(no_broker)))
     module.deliver.run("abc succeeded")
     # Hubs of other tests' applications may miss their broker, too.
     assert [r.getMessage() for r in caplog.records if r.name == module.logger.name] == ["broker unavailable"]

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 import celeryconfig
-from graycat.broker import client
+from graycat.broker import keys
 from graycat.errors import SettingsError
 from graycat.queue import ids
 from graycat.worker.broker_acl import COMMANDS, setuser, worker_rules
 from tests.support.helpers import ROOT, Valkey
 
 #: What only web processes run, with all the rights there are.
-OF_THE_WEB = {"admit", "create", "cancel", "listen", "place", "depths"}
+OF_THE_WEB = {"admit", "create", "cancel", "subscribe", "position", "depths"}
 PASSWORD = "a-password-of-the-tests"
 
 
@@ -27,7 +27,7 @@ def add(broker: Valkey) -> Iterator[object]:
 
 
 def scripts() -> list[Path]:
-    return [path for path in (ROOT / "graycat" / "scripts").glob("*.lua") if path.stem not in OF_THE_WEB]
+    return [path for path in (ROOT / "graycat").glob("*/lua/*.lua") if path.stem not in OF_THE_WEB]
 
 
 @pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
@@ -69,7 +69,7 @@ def test_a_worker_takes_from_its_own_queues_alone(broker: Valkey, add, kind: str
 @pytest.mark.parametrize("kind", QUEUES)
 def test_no_worker_sees_what_opens_doors(broker: Valkey, add, kind: str) -> None:
     add(worker_rules("box", [kind]))
-    for key in (client.API_TOKENS, client.API_TOKENS_USED, "anything"):
+    for key in (keys.API_TOKENS, keys.API_TOKENS_USED, "anything"):
         assert not allowed(broker, "HGETALL", key)
         assert not allowed(broker, "HSET", key, "a", "b")
 
@@ -77,17 +77,17 @@ def test_no_worker_sees_what_opens_doors(broker: Valkey, add, kind: str) -> None
 def test_a_worker_hears_commands_and_gives_none(broker: Valkey, add) -> None:
     add(worker_rules("box", ["llm"], db=3))
     assert allowed(broker, "PSUBSCRIBE", "/3.celery.pidbox")
-    assert allowed(broker, "PUBLISH", f"{client.PREFIX}web:x", "event")
+    assert allowed(broker, "PUBLISH", f"{keys.PREFIX}web:x", "event")
     assert allowed(broker, "PUBLISH", "/3.celeryev/worker.heartbeat", "event")
     assert not allowed(broker, "PUBLISH", "/3.celery.pidbox", "shutdown")
     assert not allowed(broker, "PSUBSCRIBE", "/0.celery.pidbox")
-    assert not allowed(broker, "SUBSCRIBE", f"{client.PREFIX}web:x")
+    assert not allowed(broker, "SUBSCRIBE", f"{keys.PREFIX}web:x")
 
 
 def test_a_worker_reports_under_its_own_name(broker: Valkey, add) -> None:
     add(worker_rules("box", ["llm", "quick"]))
     names = ["llm@box", "quick@box", "llm@box-gpu0", "llm@box2", "sd@box", "llm@boxer-gpu0"]
-    assert [name for name in names if allowed(broker, "SET", client.worker_key(name), "x")] == names[:3]
+    assert [name for name in names if allowed(broker, "SET", keys.worker_key(name), "x")] == names[:3]
 
 
 def test_one_who_sweeps_puts_back_and_takes_nothing(broker: Valkey, add) -> None:
@@ -115,6 +115,6 @@ def test_a_worker_sees_the_tasks_of_its_own_family_alone(
     for family, may in (("llm", text), ("sd", images)):
         for _ in range(20):
             task_id = ids.of_kind(family)
-            assert allowed(broker, "HGETALL", client.record_key(task_id)) is may
-            assert allowed(broker, "XADD", client.events_key(task_id), "*", "a", "b") is may
-            assert allowed(broker, "HSET", client.delivery_key(task_id, "started"), "a", "b") is may
+            assert allowed(broker, "HGETALL", keys.record_key(task_id)) is may
+            assert allowed(broker, "XADD", keys.events_key(task_id), "*", "a", "b") is may
+            assert allowed(broker, "HSET", keys.delivery_key(task_id, "started"), "a", "b") is may

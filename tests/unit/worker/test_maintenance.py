@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery.worker import state
 
-from graycat.broker import client
+from graycat.broker import keys
 from graycat.engines import gpus
 from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
@@ -198,7 +198,7 @@ def test_housekeeping_goes_on_after_the_broker_was_away(mortal_broker: Valkey, b
         begun = time.monotonic()
         eventually(lambda: time.monotonic() > begun + 0.3)
         mortal_broker.start()
-        mortal_broker.client.delete(client.worker_key("llm@here"))
+        mortal_broker.client.delete(keys.worker_key("llm@here"))
         reported(mortal_broker, lambda status: True)
 
 
@@ -215,7 +215,7 @@ def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.
         assert (status.gpu, status.gpu_state) == (3, asdict(state(3)))
         # Many reports, one question.
         for _ in range(5):
-            broker.client.delete(client.worker_key("llm@here"))
+            broker.client.delete(keys.worker_key("llm@here"))
             reported(broker, lambda status: True)
     assert asked == [3, 3]
 

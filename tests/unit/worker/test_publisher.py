@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import Attempt, Batch, TaskRecords, Verdict
 from graycat.worker.publisher import UNREAD, Publisher, Settled
@@ -83,7 +83,7 @@ def test_nothing_to_settle_is_no_mistake(publisher) -> None:
     assert (publisher.settle(), publisher.publish([])) == ([], [])
 
 
-def test_a_script_that_the_broker_has_forgotten_loses_nothing(publisher, records, client: store.Broker) -> None:
+def test_a_script_that_the_broker_has_forgotten_loses_nothing(publisher, records, client: Broker) -> None:
     attempt = started(records)
     publisher.publish(list(each(attempt, 1, 3)))
     publisher.settle()
@@ -103,7 +103,7 @@ def restart(broker: Valkey) -> None:
 
 @pytest.mark.parametrize("at", ["publish", "settle"])
 def test_what_a_broken_connection_may_have_lost_is_sent_again_and_written_once(mortal_broker: Valkey, at: str) -> None:
-    client = store.connect(mortal_broker.settings, patient=True)
+    client = connect(mortal_broker.settings, patient=True)
     records = TaskRecords(client, mortal_broker.settings)
     publisher, attempt = Publisher(client, records), started(records)
     settled = publisher.publish(list(each(attempt, 1, 3)))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from graycat.broker import client as store
+from graycat.broker import keys
+from graycat.broker.client import Broker, connect
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.queue.kinds import MessageFactory
@@ -46,11 +47,11 @@ def enqueued(records: TaskRecords, app: Celery, **changes: Any) -> str:
     return task.id
 
 
-def ids_in(client: store.Broker, queue: str) -> list[str]:
+def ids_in(client: Broker, queue: str) -> list[str]:
     return [json.loads(message)["headers"]["id"] for message in client.lrange(queue, 0, -1)]
 
 
-def sweep(sweeper: Sweeper, client: store.Broker) -> int:
+def sweep(sweeper: Sweeper, client: Broker) -> int:
     """Sweep when everything is old enough and nobody else does; return how many were enqueued."""
     now = time.time()
     eventually(lambda: time.time() > now + 2 * LEASE_S)
@@ -151,9 +152,9 @@ def test_a_task_that_has_ended_is_left_alone(sweeper, records, client, end: str)
 
 
 def test_an_id_whose_record_is_gone_is_forgotten(sweeper, client) -> None:
-    client.zadd(store.LIVE_TASKS, {"nobody": 1})
+    client.zadd(keys.LIVE_TASKS, {"nobody": 1})
     assert sweep(sweeper, client) == 0
-    assert client.zcard(store.LIVE_TASKS) == 0
+    assert client.zcard(keys.LIVE_TASKS) == 0
 
 
 def test_only_one_worker_sweeps_at_a_time(broker: Valkey, sweeper, records, client, app) -> None:
@@ -195,7 +196,7 @@ def test_a_worker_whose_clock_is_slow_still_finds_what_is_lost(sweeper, records,
 
 
 def test_without_a_broker_nothing_is_swept(no_broker: Settings) -> None:
-    sweeper = Sweeper(store.connect(no_broker), no_broker, celery_app(no_broker.home))
+    sweeper = Sweeper(connect(no_broker), no_broker, celery_app(no_broker.home))
     with pytest.raises(BrokerUnavailable):
         sweeper.sweep()
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import redis
 
-from graycat.batches.keys import FEEDING, LIVE
 from graycat.batches.output import Output, Outputs
 from graycat.batches.runner import runner
 from graycat.batches.runner.runner import Feeder
 from graycat.batches.spec.windows import Window
+from graycat.broker.keys import BATCH_RUNNER_LOCK, LIVE_BATCHES
 from graycat.errors import EngineError, TaskLost
 from graycat.queue.records import TaskRecords
 from graycat.worker.broker_acl import setuser, worker_rules
@@ -133,7 +133,7 @@ def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
     batching.steps()
     assert batching.progress(batch_id) == {"done": 1, "cancelled": 3}
     assert len(batching.manifest(batch_id)) == 1
-    assert batching.client.zcard(LIVE) == 0
+    assert batching.client.zcard(LIVE_BATCHES) == 0
 
 
 def test_an_item_that_the_engine_refuses_fails_and_the_others_go_on(batching: Batching) -> None:
@@ -183,7 +183,7 @@ def test_a_deadline_ends_a_batch(batching: Batching) -> None:
     batching.steps()
     view = batching.batches.get(batch_id)
     assert (view["state"], view["reason"]) == ("failed", "its deadline has passed")
-    assert batching.client.zcard(LIVE) == 0
+    assert batching.client.zcard(LIVE_BATCHES) == 0
 
 
 def test_a_task_that_is_forgotten_before_it_was_collected_runs_again(batching: Batching) -> None:
@@ -271,7 +271,7 @@ def test_a_feeder_that_dies_anywhere_leaves_nothing_that_is_made_twice(
                 deaths += 1
                 batching.feeder = batching.new_feeder()
         # Nobody waits for the dead one's lock in a test.
-        batching.client.delete(FEEDING)
+        batching.client.delete(BATCH_RUNNER_LOCK)
         batching.render()
     assert deaths > 20
     assert batching.to_the_end(batch_id) == "succeeded"

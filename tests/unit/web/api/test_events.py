@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
 from graycat.errors import EngineError
 from graycat.queue.events import TaskEvent
 from graycat.web.api import events
@@ -136,7 +136,7 @@ def test_a_stream_ends_where_the_broker_has_forgotten_its_task(web_with, records
     monkeypatch.setattr(events, "LAST_S", 0.02)
     task_id = accepted(records)
     response = web_with(keepalive_s=0.02).get(f"/tasks/{task_id}/events")
-    client.delete(store.record_key(task_id))
+    client.delete(keys.record_key(task_id))
     assert response.data.replace(b": keep-alive\n\n", b"") == b""
 
 

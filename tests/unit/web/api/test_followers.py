@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
 from graycat.queue.records import TaskRecords
 from graycat.web.api.followers import Follower
 from graycat.web.streaming.requests import ClientGone
@@ -80,7 +80,7 @@ def test_a_follower_finds_a_task_that_is_over_or_forgotten(records, client) -> N
     task_id = accepted(records)
     with Follower(task_id) as follower:
         assert not follower.task_is_over()
-        client.delete(store.record_key(task_id))
+        client.delete(keys.record_key(task_id))
         assert follower.task_is_over()
     with Follower(accepted(records)) as follower:
         records.succeed(claimed(records, follower._watch.task_id), 200, b"{}")

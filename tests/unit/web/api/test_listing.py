@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
 from graycat.web.api import tasks
 from tests.support.helpers import accepted
 
@@ -39,7 +39,7 @@ def test_a_page_holds_as_many_as_were_asked_for(web, submit) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_tasks_of_one_millisecond_are_on_one_page_each(web, submit, client, limit: int) -> None:
     ids = {submit() for _ in range(6)}
-    client.zadd(store.listed_key("tests"), dict.fromkeys(ids, 1_700_000_000_000))
+    client.zadd(keys.listed_key("tests"), dict.fromkeys(ids, 1_700_000_000_000))
     found = [task_id for page in pages(web, f"limit={limit}") for task_id in page]
     assert len(found) == len(ids)
     assert set(found) == ids
@@ -77,7 +77,7 @@ def test_a_page_without_a_match_still_leads_to_the_next(web, submit, records, mo
 
 def test_forgotten_tasks_are_left_out(web, submit, client) -> None:
     gone, there = submit(), submit()
-    client.delete(store.record_key(gone))
+    client.delete(keys.record_key(gone))
     assert pages(web) == [[there]]
 
 

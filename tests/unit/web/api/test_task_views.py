@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
 from graycat.errors import EngineError
 from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.records import TaskRecords
@@ -36,14 +36,14 @@ def test_somebody_else_s_task_is_not_found_as_none_is(records, owner: str | None
 def test_a_task_that_is_over_and_forgotten_is_gone(records, client, asked: str) -> None:
     ids = {"plain": accepted(records, shown={}), "mine": accepted(records, id=named("mine"), shown={})}
     for task_id in ids.values():
-        client.delete(store.record_key(task_id))
+        client.delete(keys.record_key(task_id))
     with pytest.raises(TaskGone):
         task_views.find("mine" if asked == "mine" else ids["plain"])
 
 
 def test_somebody_else_s_forgotten_task_is_not_found(records, client) -> None:
     task_id = accepted(records, owner="game", shown={})
-    client.delete(store.record_key(task_id))
+    client.delete(keys.record_key(task_id))
     with pytest.raises(TaskNotFound):
         task_views.find(task_id)
 
@@ -91,7 +91,7 @@ def test_links_lead_to_what_can_be_done_now(records) -> None:
 
 def test_a_waiting_task_tells_its_place_and_how_long_it_will_take(records, report, client) -> None:
     report("llm", slots=2)
-    client.hset(store.MEANS, "llm.completion", 3000)
+    client.hset(keys.MEANS, "llm.completion", 3000)
     ids = [accepted(records) for _ in range(3)]
     views = [view_of(records, task_id) for task_id in ids]
     assert [(view["queue_position"], view["eta_s"]) for view in views] == [(1, 3.0), (2, 3.0), (3, 6.0)]
@@ -185,7 +185,7 @@ def test_an_interrupted_task_tells_what_it_had(records) -> None:
 def test_an_answer_whose_events_are_gone_leaves_the_state(records, client) -> None:
     attempt = started(records)
     records.succeed(attempt, 200, b"{}")
-    client.delete(store.events_key(attempt.task_id))
+    client.delete(keys.events_key(attempt.task_id))
     view = view_of(records, attempt.task_id)
     assert view["state"] == "succeeded"
     assert "result" not in view

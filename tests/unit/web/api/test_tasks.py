@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.keys import record_key
 from graycat.errors import EngineError
 from graycat.queue import ids as taskids
 from tests.support.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
@@ -180,7 +180,7 @@ def test_a_name_and_a_key_do_not_meet(web) -> None:
 
 def test_the_id_of_a_forgotten_task_is_gone(web, submit, client) -> None:
     task_id = submit()
-    client.delete(store.record_key(task_id))
+    client.delete(record_key(task_id))
     for method, suffix in (("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("POST", "/cancel"), ("GET", "/events")):
         response = web.open(f"/tasks/{task_id}{suffix}", method=method)
         assert (response.status_code, response.json["error"]["type"]) == (410, "task_gone")

@@ -7,7 +7,7 @@ from typing import Any
 import gevent
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker import keys
 from graycat.errors import ModelNotFound, RequestError
 from graycat.queue.kinds import TXT2IMG
 from graycat.web.compat.image_tasks import aside, queue_for
@@ -178,7 +178,7 @@ def test_an_engine_that_serves_nobody_now_is_not_chosen(web, report) -> None:
 
 def test_a_catalog_that_was_gone_for_a_moment_is_looked_for_again(web, report, client) -> None:
     report("sd", lists={"sd-models": [OTHER]})
-    client.delete(store.catalog_key("sd@box"))
+    client.delete(keys.catalog_key("sd@box"))
     assert chosen(web, "other") == "sd"
     report("sd", lists={"sd-models": [OTHER]})
     with pytest.raises(ModelNotFound):

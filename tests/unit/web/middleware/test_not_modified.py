@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import Client
 
 from graycat.auth.authenticator import Credentials
-from graycat.broker import client as store
+from graycat.broker.client import connect
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.api.task_requests import scoped_ids
@@ -113,7 +113,7 @@ def test_a_second_attempt_is_a_change(poll, records) -> None:
 
 def test_without_a_broker_the_application_answers(no_broker: Settings) -> None:
     middleware = UnchangedTasks(
-        application, (client := store.connect(no_broker)), Credentials.from_settings(no_broker, client)
+        application, (client := connect(no_broker)), Credentials.from_settings(no_broker, client)
     )
     response = Client(middleware).get("/tasks/" + "0" * 32, headers=BEARER | QUEUED)
     assert response.data == b"the application"

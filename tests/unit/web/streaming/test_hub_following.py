@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
@@ -115,7 +115,7 @@ def test_watches_that_come_and_go_together_leave_nothing(hub, records) -> None:
 
 
 def test_without_a_broker_nobody_follows(no_broker) -> None:
-    client = store.connect(no_broker)
+    client = connect(no_broker)
     hub = EventHub(client, TaskRecords(client, no_broker))
     with pytest.raises(BrokerUnavailable):
         hub.follow("a")

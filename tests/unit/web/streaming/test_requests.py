@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graycat.broker import client as store
+from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTimeout
 from graycat.queue.events import TaskEvent
@@ -21,7 +21,7 @@ from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, chan
 
 
 def open_office(settings: Settings) -> TicketOffice:
-    client = store.connect(settings)
+    client = connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     hub.start()

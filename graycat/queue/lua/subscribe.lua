@@ -1,3 +1,4 @@
+-- requires: broker/prelude queue/task
 -- Have all of a task's events pushed to one more web process. ARGV: its channel. Returns the state; '' where there is no task.
 local r = redis.call('HMGET', record, 'state', 'channels')
 if r[1] and not is_terminal(r[1]) then

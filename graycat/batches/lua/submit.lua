@@ -1,10 +1,10 @@
+-- requires: broker/prelude
 -- Accept a batch: its record and its places on the lists, together or not at all.
 -- KEYS: the record (hash), the live batches (by turn), all batches and the owner's (sorted sets by submit time).
 -- ARGV: id, live batches that the owner may have, then field, value, ...
 -- Returns 1, 0 where the id is taken, or -1 where the owner has too many.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local now = now_ms()
 local records = string.sub(KEYS[1], 1, -#ARGV[1] - 1)
 local live = 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do

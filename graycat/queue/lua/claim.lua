@@ -1,3 +1,4 @@
+-- requires: broker/prelude broker/deliveries queue/task queue/turns queue/conclude
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner, queue, how long it has waited (ms)}.
@@ -28,7 +29,7 @@ end
 local head, model = string.match(r[14], '^([^.:]+)%.batch(.*)$')
 if head then
   for _, queue in ipairs({head, head .. model}) do
-    if tonumber(redis.call('GET', aside_count(queue)) or 0) > 0 then return {'yield'} end
+    if tonumber(redis.call('GET', parked_count_key(queue)) or 0) > 0 then return {'yield'} end
   end
 end
 attempt = attempt + 1
@@ -42,7 +43,7 @@ redis.call('PEXPIRE', record, lifetime)
 -- A request that waits for its answer has no use for it, and waking its process costs as much as a token.
 local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
-tell(r[15], 'started')
+notify(r[15], 'started')
 pass_turn(r[14], r[12])
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or '', r[14],
   now - (attempt == 1 and r[18] or r[19] or now)}

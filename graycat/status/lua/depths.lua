@@ -1,3 +1,4 @@
+-- requires: broker/prelude queue/task queue/turns
 -- Tell how full queues are. ARGV: their names. Returns two numbers for each: how many tasks wait for it, those aside among
 -- them, and for how many ms the oldest has waited (-1 where none is known to wait).
 -- The oldest is the first of the queue or the first of one of its owners' that wait aside; a queue is looked at no
@@ -25,12 +26,12 @@ end
 local found = {}
 for _, queue in ipairs(ARGV) do
   local length = redis.call('LLEN', queue)
-  local aside = tonumber(redis.call('GET', aside_count(queue)) or 0)
+  local aside = tonumber(redis.call('GET', parked_count_key(queue)) or 0)
   local dead = math.min(tonumber(redis.call('GET', dead_key(queue)) or 0), length)
   local oldest = length - dead > 0 and first_of(queue) or -1
   if aside > 0 then
     for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, LOOK_AT - 1)) do
-      local id = redis.call('LINDEX', aside_key(queue, owner), 0)
+      local id = redis.call('LINDEX', parked_key(queue, owner), 0)
       oldest = math.max(oldest, id and waited_ms(id) or -1)
     end
   end

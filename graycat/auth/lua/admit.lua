@@ -1,3 +1,4 @@
+-- requires: broker/prelude queue/task
 -- Let a task in that is about to be created, or tell which limit keeps it out.
 -- KEYS[4..]: three for each API token on whose account it goes, its own first: the tasks begun in the last minute, the
 -- unfinished ones, and those of its players (sorted sets, by the time they began).

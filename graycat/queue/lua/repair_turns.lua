@@ -1,3 +1,4 @@
+-- requires: broker/prelude queue/task queue/turns
 -- Give each turn on whose task is gone. ARGV: the queues to look at, those of their models with them.
 -- Returns how many tasks entered a queue.
 local ours = {}

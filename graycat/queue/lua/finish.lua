@@ -1,3 +1,4 @@
+-- requires: broker/prelude broker/deliveries queue/task queue/turns queue/conclude
 -- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data.
 -- Returns 1, or 0 where another attempt owns the task or it has ended.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue', 'kind', 'claimed_ms')

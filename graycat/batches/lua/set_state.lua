@@ -1,11 +1,11 @@
+-- requires: broker/prelude
 -- Change a batch's state. KEYS: the record (hash), the live batches (sorted set), its other keys.
 -- ARGV: id, states from which it may (parted by blanks), the new one, then field, value, ... ('' deletes the field).
 -- Returns the state it was in ('' where there is no batch); where that is not among those, nothing has changed.
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return '' end
 if not string.find(' ' .. ARGV[2] .. ' ', ' ' .. state .. ' ', 1, true) then return state end
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', ARGV[3])
 for place = 4, #ARGV, 2 do
   local value = ARGV[place + 1] == 'NOW' and now or ARGV[place + 1]

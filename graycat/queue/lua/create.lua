@@ -1,3 +1,4 @@
+-- requires: broker/prelude queue/task queue/turns
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, when to forget that it was
 -- (ms after now; 0: it is on no list; -1: nor among the owner's unfinished tasks), then field, value, ...
@@ -10,7 +11,7 @@ if dead > length then
   redis.call('SET', dead_key(queue), length)
   dead = length
 end
-local waiting = length - dead + tonumber(redis.call('GET', aside_count(queue)) or 0)
+local waiting = length - dead + tonumber(redis.call('GET', parked_count_key(queue)) or 0)
 if waiting >= tonumber(ARGV[4]) then return -1 end
 local now = now_ms()
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
@@ -29,8 +30,8 @@ end
 if is_fair(queue) then
   if is_queued(redis.call('GET', turn_key(queue, owner))) then
     redis.call('HSET', record, 'message', ARGV[3])
-    redis.call('RPUSH', aside_key(queue, owner), task_id)
-    redis.call('INCR', aside_count(queue))
+    redis.call('RPUSH', parked_key(queue, owner), task_id)
+    redis.call('INCR', parked_count_key(queue))
     return 1
   end
   take_turn(queue, owner, task_id, ARGV[3])

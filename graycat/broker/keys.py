@@ -1,0 +1,158 @@
+"""The name of every key that graycat keeps in the broker, and how long some of them live."""
+
+from __future__ import annotations
+
+#: Every key but Celery's own begins so.
+PREFIX = "graycat:"
+#: What the beats share begins so: their lock, and when they last ticked.
+BEAT = PREFIX + "beat:"
+#: Ids of the schedules; held by who fires what is due of them; when that was last done (seconds).
+SCHEDULES, FIRING, FIRED_AT = PREFIX + "schedules", PREFIX + "schedules:firing", PREFIX + "schedules:fired"
+#: Ids of unfinished tasks, by the time they were submitted.
+LIVE_TASKS = PREFIX + "live"
+#: How long tasks take, by kind (ms).
+MEANS = PREFIX + "means"
+#: What webhooks are still to be told, as ``TASK_ID EVENT``, by the time when that is due.
+DELIVERIES = PREFIX + "deliveries"
+#: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
+DELIVERY_TTL_S = 25 * 3600
+#: Queues from which nobody is to take anything for now.
+PAUSED_QUEUES = PREFIX + "paused"
+#: Queues in which owners wait for their turns.
+TURNS = PREFIX + "turns"
+#: The newest failures of tasks (stream), a week long.
+FAILURES = PREFIX + "failures"
+#: Names of the workers, by the time of their last sign of life.
+FLEET = PREFIX + "fleet"
+#: Minted API tokens by their prefixes, and when each was last used.
+API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
+#: Batches that the feeder looks at, by whose turn it is; all batches, by the time they were submitted.
+LIVE_BATCHES, BATCHES = PREFIX + "batches:live", PREFIX + "batches"
+#: Held by the control worker that feeds.
+BATCH_RUNNER_LOCK = PREFIX + "batches:feeding"
+#: How fast images are made: milliseconds a megapixel-step, by kind, and by kind and worker.
+BATCH_THROUGHPUT = PREFIX + "batches:speeds"
+#: Which batch writes to a folder.
+BATCH_FOLDERS = PREFIX + "batches:folders"
+#: What the owners of turns are counted by.
+BATCH_TURN = PREFIX + "batches:turn"
+
+
+def listed_key(owner: str) -> str:
+    """Return the key of the ids of one API token's tasks that it may ask for, by the time they were submitted."""
+    return f"{PREFIX}listed:{owner}"
+
+
+def owned_key(owner: str) -> str:
+    """Return the key of the ids of one API token's unfinished tasks, by the time they were submitted."""
+    return f"{LIVE_TASKS}:{owner}"
+
+
+def players_key(owner: str) -> str:
+    """Return the key of the ids of the unfinished tasks of all players of one API token."""
+    return f"{LIVE_TASKS}-players:{owner}"
+
+
+def rate_key(owner: str) -> str:
+    """Return the key of the ids of the tasks that one API token began in the last minute."""
+    return f"{PREFIX}rate:{owner}"
+
+
+def record_key(task_id: str) -> str:
+    """Return the key of a task's record."""
+    return f"{PREFIX}task:{task_id}"
+
+
+def events_key(task_id: str) -> str:
+    """Return the key of a task's event stream."""
+    return f"{PREFIX}events:{task_id}"
+
+
+def catalog_key(name: str) -> str:
+    """Return the key of what a worker's engine answers without work."""
+    return f"{PREFIX}catalog:{name}"
+
+
+def preview_key(task_id: str) -> str:
+    """Return the key of a task's newest preview image."""
+    return f"{PREFIX}preview:{task_id}"
+
+
+def artifact_key(task_id: str, number: int) -> str:
+    """Return the key of a finished image's bytes."""
+    return f"{PREFIX}artifact:{task_id}:{number}"
+
+
+def artifacts_key(task_id: str) -> str:
+    """Return the key of what is known of a task's finished images."""
+    return f"{PREFIX}artifacts:{task_id}"
+
+
+def worker_key(name: str) -> str:
+    """Return the key of a worker's record in the fleet."""
+    return f"{PREFIX}worker:{name}"
+
+
+def delivery_key(task_id: str, event: str) -> str:
+    """Return the key of one delivery to a webhook: what it tells, and how its tries went."""
+    return f"{PREFIX}delivery:{task_id}:{event}"
+
+
+def receiver_key(host: str) -> str:
+    """Return the key of the deliveries under way to one receiver, by the time when their place is free again."""
+    return f"{PREFIX}receiver:{host}"
+
+
+def sender_key(owner: str) -> str:
+    """Return the key of the deliveries under way for one API token, by the time when their place is free again."""
+    return f"{PREFIX}sender:{owner}"
+
+
+def schedule_keys(schedule_id: str) -> list[str]:
+    """Return the keys of a schedule (``OWNER:NAME``): its record, the times that wait for a batch, its last fires."""
+    record = f"{PREFIX}schedule:{schedule_id}"
+    return [record, f"{record}:waiting", f"{record}:fires"]
+
+
+def batch_key(batch_id: str) -> str:
+    """Return the key of a batch's record."""
+    return f"{PREFIX}batch:{batch_id}"
+
+
+def batch_part_key(batch_id: str, part: str) -> str:
+    """Return the key of a part of a batch: ``plan`` and ``items`` (hashes), or an item state's numbers."""
+    return f"{batch_key(batch_id)}:{part}"
+
+
+def owner_batches_key(owner: str) -> str:
+    """Return the key of the ids of one API token's batches, by the time they were submitted."""
+    return f"{PREFIX}batches:of:{owner}"
+
+
+def turn_key(queue: str, owner: str) -> str:
+    """Return the key of the id of the task that has an owner's turn in a queue.
+
+    Owners and queues may have colons in their names, so that two of each could meet in one key without the zero byte.
+    Of these five, only ``queue/lua/turns.lua`` writes.
+    """
+    return f"{PREFIX}turn:{owner}\0{queue}"
+
+
+def parked_key(queue: str, owner: str) -> str:
+    """Return the key of the ids of an owner's tasks (list) that wait until it is their turn to enter a queue."""
+    return f"{PREFIX}aside:{owner}\0{queue}"
+
+
+def parked_count_key(queue: str) -> str:
+    """Return the key of how many tasks are parked before a queue."""
+    return f"{PREFIX}asides:{queue}"
+
+
+def owners_key(queue: str) -> str:
+    """Return the key of the owners (sorted set) that have a turn in a queue, by when they got it."""
+    return f"{PREFIX}owners:{queue}"
+
+
+def dead_messages_key(queue: str) -> str:
+    """Return the key of how many messages in a queue belong to tasks that have ended."""
+    return f"{PREFIX}dead:{queue}"

@@ -1,0 +1,60 @@
+-- Turns. In a queue that is shared, API tokens take turns: of each only one waiting task has its message in the queue,
+-- the others wait aside and follow one by one as it is claimed. So a token with 500 tasks delays another's by one.
+-- What is asked often and at once answered (`.quick`) goes without.
+local function is_fair(queue)
+  -- Behind the colon is a model's name or a worker's, which may be anything.
+  return not string.find(queue, '^[^:]*%.quick')
+end
+-- Owners and queues may have colons in their names, so that two of each could meet in one key.
+local function turn_key(queue, owner) return prefix .. 'turn:' .. owner .. '\0' .. queue end
+local function parked_key(queue, owner) return prefix .. 'aside:' .. owner .. '\0' .. queue end
+local function owners_key(queue) return prefix .. 'owners:' .. queue end
+-- The queues in which owners wait, for the sweeper.
+local turns_key = prefix .. 'turns'
+local function parked_count_key(queue) return prefix .. 'asides:' .. queue end
+-- How many messages lie in a queue whose tasks have ended: they take nobody's place.
+local function dead_key(queue) return prefix .. 'dead:' .. queue end
+local function leave_message(queue)
+  if queue and not redis.call('HGET', record, 'message') then redis.call('INCR', dead_key(queue)) end
+end
+local function is_queued(id)
+  return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'
+end
+
+-- Give a task its owner's turn: its message enters the queue. The owners are in the order of their messages.
+local function take_turn(queue, owner, id, message)
+  local t = redis.call('TIME')
+  redis.call('SET', turn_key(queue, owner), id)
+  redis.call('ZADD', owners_key(queue), t[1] * 1000000 + t[2], owner)
+  redis.call('SADD', turns_key, queue)
+  redis.call('LPUSH', queue, message)
+end
+
+-- Give the turn to the owner's next task that still waits; take the owner off the list where there is none.
+local function next_turn(queue, owner)
+  while true do
+    local id = redis.call('LPOP', parked_key(queue, owner))
+    if not id then
+      redis.call('DEL', turn_key(queue, owner))
+      redis.call('ZREM', owners_key(queue), owner)
+      if redis.call('EXISTS', owners_key(queue)) == 0 then redis.call('SREM', turns_key, queue) end
+      return
+    end
+    redis.call('DECR', parked_count_key(queue))
+    local key = prefix .. 'task:' .. id
+    local r = redis.call('HMGET', key, 'state', 'message')
+    if r[1] == 'queued' and r[2] then
+      redis.call('HDEL', key, 'message')
+      redis.call('HSET', key, 'enqueued_ms', now_ms())
+      take_turn(queue, owner, id, r[2])
+      return
+    end
+  end
+end
+
+-- This task waits no longer: its owner's next one takes the turn.
+local function pass_turn(queue, owner)
+  if queue and is_fair(queue) and redis.call('GET', turn_key(queue, owner or '')) == task_id then
+    next_turn(queue, owner or '')
+  end
+end
