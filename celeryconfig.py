@@ -7,12 +7,8 @@ from typing import Any
 from kombu import Exchange, Queue
 
 from graycat.broker import keys
+from graycat.queue.topology import QUEUES, unacked
 from graycat.settings import Settings
-
-#: Interactive before batch: a worker's queues are a list of priorities.
-QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
-#: What each kind of worker takes, in this order.
-WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "sd.batch"), "control": ("control",)}
 
 #: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
 BEAT_TICKS, BEAT_LOCK_S = 3, 5.0
@@ -26,21 +22,6 @@ def from_settings(settings: Settings, kind: str = "") -> dict[str, Any]:
     """Return the configuration of the Celery application; ``kind``: what it is for, a worker of a kind or beat."""
     # Only beat knows of beat: its settings hold the broker's address, which ``celery report`` would print.
     return _broker(settings, kind) | _tasks() | _worker() | (_beat(settings) if kind == BEAT else {})
-
-
-def kind_of(queue: str) -> str:
-    """Return the kind of worker that takes from a queue, also from one of a model or of one worker; '' for none."""
-    name = queue.partition(":")[0]
-    return next((kind for kind, queues in WORKERS.items() if name in queues), "")
-
-
-def unacked(kind: str) -> dict[str, str]:
-    """Return where workers of a kind keep what they have taken and not finished.
-
-    Each kind by itself: who restores what a dead worker has left may then be a stranger to the queues of other kinds.
-    """
-    names = ("unacked", "unacked_index", "unacked_mutex")
-    return {f"{name}_key": f"{name}:{kind}" if kind else name for name in names}
 
 
 def _broker(settings: Settings, kind: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-import celeryconfig
+from graycat.queue import topology
 from graycat.settings import Settings, engine_environment, variable
 
 #: Its distribution for pip has no command; read so, its options come from variables, which other users cannot see.
@@ -37,7 +37,7 @@ def options(settings: Settings) -> dict[str, str]:
         "CE_PORT": str(settings.exporter_port),
         "CE_RETRY_INTERVAL": str(RETRY_S),
         # So that their lengths are told while nobody serves them.
-        "CE_QUEUES": ",".join(celeryconfig.QUEUES),
+        "CE_QUEUES": ",".join(topology.QUEUES),
         "CE_ACCEPT_CONTENT": "json",
         # Its log would else show the values in every traceback, the broker's password among them.
         "LOGURU_DIAGNOSE": "0",

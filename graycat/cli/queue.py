@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-import celeryconfig
 from graycat.broker.client import connect
 from graycat.fleet.workers import Fleet
+from graycat.queue import topology
 from graycat.settings import Settings
 
-_QUEUE = click.argument("name", type=click.Choice(celeryconfig.QUEUES))
+_QUEUE = click.argument("name", type=click.Choice(topology.QUEUES))
 
 
 @click.group()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from celery.exceptions import SecurityWarning
 
-import celeryconfig
+from graycat.queue import topology
 from graycat.settings import Settings
 
 #: Threads of workers without an engine; those with one have as many tasks at once as that has slots.
@@ -39,7 +39,7 @@ def _run(kind: str, name: str | None, gpu: int | None) -> None:
     app = create_celery(settings, gpu, kind)
     app.set_default()
     name = name or Place(gpu, 0).worker_name(kind, settings.box)
-    arguments = ["--quiet", "worker", "--queues", ",".join(celeryconfig.WORKERS[kind]), "--hostname", name]
+    arguments = ["--quiet", "worker", "--queues", ",".join(topology.WORKERS[kind]), "--hostname", name]
     # Workers need not know of each other; the records hold what they share.
     arguments += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     if kind in THREADS:
@@ -62,7 +62,7 @@ def _command(kind: str) -> click.Command:
     return click.Command(kind, params=options, callback=callback, help=HELP[kind])
 
 
-for _kind in celeryconfig.WORKERS:
+for _kind in topology.WORKERS:
     worker.add_command(_command(_kind))
 
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-from uuid import uuid4
 
-from celery import Celery
-from kombu import Connection
+from graycat.queue.topology import CONTROL, LLM, LLM_QUICK, SD
 
 #: How a worker calls its engine. STREAM: every event is passed on. GATHER: streamed all the same, because only a
 #: stream stops when it is hung up, and put together to the answer of a plain call. PLAIN: one request, one reply.
 #: LIVE: as GATHER, and every event is passed on too.
 STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 
-#: Calls that need a slot of the engine, and calls that do not: those have a lane of their own.
-LLM, LLM_QUICK = "llm", "llm.quick"
-#: Images, one at a time an engine.
-SD = "sd"
-#: Images in the gaps.
-SD_BATCH = "sd.batch"
-#: Work that needs no engine.
-CONTROL = "control"
 #: What a worker is told beside the verdicts of a record: to leave out the rest of a batch.
 SKIP = "skip"
 
@@ -87,52 +73,3 @@ SD_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("sd.")
 DELIVER = Kind("control.deliver", CONTROL, "")
 #: Firing what is due by the schedules; sent by beat (``celeryconfig``).
 FIRE_SCHEDULES = Kind("control.fire_schedules", CONTROL, "")
-
-
-def worker_queue(queue: str, worker: str) -> str:
-    """Return the queue of tasks that are for one worker's engine alone."""
-    return f"{queue}:@{worker}"
-
-
-def model_queue(queue: str, model: str) -> str:
-    """Return the queue of tasks that only workers with a certain model may take."""
-    return f"{queue}:{model}"
-
-
-_ID = "00000000-task-id-goes-here"
-
-
-class MessageFactory:
-    """Makes the Celery messages of tasks, without a broker round trip and without Celery's cost a call.
-
-    Celery itself publishes one message a kind into kombu's in-memory transport; what it wrote is the template.
-    So the format is that of the installed Celery, and making a message is a few string operations. The message then
-    enters its queue in the same script that writes the record: a task is accepted whole or not at all.
-    """
-
-    def __init__(self, app: Celery, kinds: Iterable[Kind] = KINDS.values()) -> None:
-        self._kinds = {kind.name: kind for kind in kinds}
-        self._templates = {name: _template(app, kind) for name, kind in self._kinds.items()}
-
-    def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
-        """Return the message that a worker finds in ``queue``: one of a model, or the kind's own (the default)."""
-        envelope, body = self._templates[kind]
-        payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
-        text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
-        return text.replace('"@QUEUE@"', json.dumps(queue or self._kinds[kind].queue)).encode()
-
-
-def _template(app: Celery, kind: Kind) -> tuple[str, str]:
-    """Return envelope and body of the message that Celery publishes for a kind."""
-    with Connection("memory://") as connection:
-        channel: Any = connection.channel()
-        producer = app.amqp.Producer(channel)
-        app.send_task(kind.name, args=[_ID], task_id=_ID, queue=kind.queue, producer=producer, ignore_result=True)
-        # kombu has no public way to read a message as it lies in the queue.
-        message = channel._get(kind.queue)
-        channel.queue_delete(kind.queue)
-    body = base64.b64decode(message["body"]).decode()
-    message["body"] = "@BODY@"
-    message["properties"]["delivery_tag"] = "@TAG@"
-    message["properties"]["delivery_info"]["routing_key"] = "@QUEUE@"
-    return json.dumps(message), body

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import celeryconfig
 from graycat.batches.records import BatchRecords
 from graycat.broker.client import broker_errors, connect
 from graycat.broker.keys import (
@@ -24,7 +23,8 @@ from graycat.broker.keys import (
 )
 from graycat.broker.scripts import Scripts
 from graycat.fleet.workers import WorkerStatus, present, serving
-from graycat.queue.kinds import CONTROL, SD, model_queue, worker_queue
+from graycat.queue import topology
+from graycat.queue.topology import CONTROL, SD, model_queue, worker_queue
 from graycat.settings import Settings
 from graycat.status.batches import BatchLook, look_at
 from graycat.status.memory_scan import Census, Held
@@ -137,7 +137,7 @@ def _queues(
 ) -> dict[str, QueueLook]:
     """Return what is seen of the queues; ``late_s``: how late the first delivery is."""
     queues = {}
-    for queue in celeryconfig.QUEUES:
+    for queue in topology.QUEUES:
         mine = [depth for name, depth in depths.items() if name.partition(":")[0] == queue]
         # What lies in the control queue has no record; what it is late with tells as much.
         oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
@@ -161,7 +161,7 @@ def _failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
 
 def _names(workers: list[WorkerStatus], turns: set[str]) -> list[str]:
     """Return every queue that may hold tasks: the common ones, those of models and of workers."""
-    names = set(celeryconfig.QUEUES) | turns
+    names = set(topology.QUEUES) | turns
     for worker in workers:
         for queue in worker.queues:
             names |= {model_queue(queue, model) for model in worker.models}

@@ -15,8 +15,7 @@ from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineNonsense
 from graycat.metrics import worker
-from graycat.queue import kinds
-from graycat.queue.kinds import Kind
+from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.records import Attempt
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_resume import as_one, continued
@@ -26,7 +25,7 @@ from graycat.worker.stream_relay import Flow
 #: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
 _TOLD = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
 #: Events of a stream that are no token's: they begin or end it. One, where nothing is said here.
-_FRAME = {kinds.CHAT.name: 3, kinds.OPENAI_COMPLETION.name: 2, kinds.MESSAGES.name: 5}
+_FRAME = {CHAT.name: 3, OPENAI_COMPLETION.name: 2, MESSAGES.name: 5}
 
 
 class LlmTask(EngineTask):
@@ -40,14 +39,14 @@ class LlmTask(EngineTask):
 
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine; stream, gather or fetch the answer."""
-        kind = kinds.LLM_KINDS[attempt.kind]
-        if attempt.mode == kinds.PLAIN:
+        kind = LLM_KINDS[attempt.kind]
+        if attempt.mode == PLAIN:
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
             if kind.ending and (told := _TOLD.search(body)):
                 worker.TOKENS.labels(kind.name).inc(int(told[1]))
             return status, body
         flow = _streamed(runtime, kind, attempt, call)
-        if attempt.mode in (kinds.GATHER, kinds.LIVE):
+        if attempt.mode in (GATHER, LIVE):
             return 200, gather(iter((*attempt.earlier, *flow.events)))
         # A caller who picks the fields may have left out the one that tells the end.
         if not (flow.events and kind.ending in flow.events[-1]) and b'"response_fields"' not in attempt.body:
@@ -71,7 +70,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         if response.status >= 400:
             raise EngineError(response.status, response.read())
         source = EventStream(call.connected, response)
-        publish, keep = attempt.mode != kinds.GATHER, attempt.mode != kinds.STREAM
+        publish, keep = attempt.mode != GATHER, attempt.mode != STREAM
         edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
         flow = Flow(attempt, call, source, publish=publish, keep=keep, edit=edit)
         try:
@@ -118,5 +117,5 @@ def _run(self: LlmTask, task_id: str) -> None:
     self.execute(task_id)
 
 
-for _kind in kinds.LLM_KINDS.values():
+for _kind in LLM_KINDS.values():
     shared_task(name=_kind.name, base=LlmTask, bind=True)(_run)

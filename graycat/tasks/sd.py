@@ -16,7 +16,7 @@ from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.images.replies import content_type, take_out
 from graycat.metrics import worker
-from graycat.queue import kinds
+from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
 from graycat.queue.records import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_progress import ProgressReporter
@@ -30,11 +30,11 @@ INTERRUPT_AGAIN_S = 1.0
 #: Seconds that an interrupted engine gets to answer. It decodes what it has, and may be loading a model.
 INTERRUPT_PATIENCE_S = 60.0
 #: Kinds after which an engine has other things to say of itself.
-CHANGING = frozenset(kinds.SD_KINDS) - {
+CHANGING = frozenset(SD_KINDS) - {
     kind.name
     for kind in (
-        *(kinds.TXT2IMG, kinds.IMG2IMG, kinds.INTERROGATE),
-        *(kinds.EXTRA_SINGLE, kinds.EXTRA_BATCH),
+        *(TXT2IMG, IMG2IMG, INTERROGATE),
+        *(EXTRA_SINGLE, EXTRA_BATCH),
     )
 }
 
@@ -148,7 +148,7 @@ class SdTask(EngineTask):
 
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Have the engine render, and store its images; the answer holds their numbers."""
-        kind = kinds.SD_KINDS[attempt.kind]
+        kind = SD_KINDS[attempt.kind]
         engine = runtime.engine
         if not isinstance(engine, WebuiEngine) or not isinstance(call, Render):
             raise EngineNonsense
@@ -232,5 +232,5 @@ def _run(self: SdTask, task_id: str) -> None:
     self.execute(task_id)
 
 
-for _kind in kinds.SD_KINDS.values():
+for _kind in SD_KINDS.values():
     shared_task(name=_kind.name, base=SdTask, bind=True)(_run)

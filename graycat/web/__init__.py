@@ -25,8 +25,8 @@ from graycat.egress import allowlist
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import Fleet, WorkerStatus, serving
 from graycat.metrics.server import token_of
-from graycat.queue.kinds import LLM, LLM_QUICK, SD
 from graycat.queue.records import TaskRecords
+from graycat.queue.topology import LLM, LLM_QUICK, SD
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.status.snapshot import Observer

@@ -1,9 +1,9 @@
 """Deliveries to webhooks: which are due, who sends one just now, and how every attempt went.
 
 The scripts that write a task's start or end add its deliveries in the same breath (``queue/lua/conclude.lua``). From
-then on a delivery lives by itself: a hash with what is to be told, and a place among the due ones. It is *enqueued* when it
-is due, *begun* by an attempt that holds it for a while, and *settled* by that attempt; whoever dies in between leaves
-it to be due again, so a receiver may be told twice, with the same id.
+then on a delivery lives by itself: a hash with what is to be told, and a place among the due ones. It is *enqueued*
+when it is due, *begun* by an attempt that holds it for a while, and *settled* by that attempt; whoever dies in between
+leaves it to be due again, so a receiver may be told twice, with the same id.
 """
 
 from __future__ import annotations

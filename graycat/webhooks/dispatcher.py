@@ -5,7 +5,9 @@ from __future__ import annotations
 from celery import Celery
 
 from graycat.broker.client import Broker, broker_errors
-from graycat.queue.kinds import CONTROL, DELIVER, MessageFactory
+from graycat.queue.kinds import DELIVER
+from graycat.queue.messages import MessageFactory
+from graycat.queue.topology import CONTROL
 from graycat.webhooks.deliveries import Deliveries
 
 #: Messages that may wait in the control queue; what is due beyond that waits among the due ones.

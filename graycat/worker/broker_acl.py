@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-import celeryconfig
 from graycat.broker.keys import PREFIX
 from graycat.errors import SettingsError
-from graycat.queue import ids
+from graycat.queue import ids, topology
 
 #: A name of a box goes into patterns and addresses as it is.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -111,26 +110,26 @@ def _ids(kinds: Sequence[str]) -> list[str]:
     """Return the patterns of the ids of tasks that workers of some kinds run; the control worker sweeps for all."""
     if "control" in kinds:
         return ["*"]
-    families = dict.fromkeys(ids.family(celeryconfig.WORKERS[kind][0]) for kind in kinds)
+    families = dict.fromkeys(ids.family(topology.WORKERS[kind][0]) for kind in kinds)
     return [ids.PATTERNS[family] for family in families]
 
 
 def _of_queues(patterns: Iterable[str], kind: str) -> list[str]:
-    names = [name for queue in celeryconfig.WORKERS[kind] for name in (queue, f"{queue}:*")]
+    names = [name for queue in topology.WORKERS[kind] for name in (queue, f"{queue}:*")]
     return _filled(patterns, "queue", names)
 
 
 def _others() -> list[str]:
     """Return what the control worker touches of the kinds for which it sweeps, but for the queues."""
-    kinds = [kind for kind in celeryconfig.WORKERS if kind != "control"]
+    kinds = [kind for kind in topology.WORKERS if kind != "control"]
     return [
-        *(f"%R~{celeryconfig.unacked(kind)['unacked_key']}" for kind in ("", *kinds)),
+        *(f"%R~{topology.unacked(kind)['unacked_key']}" for kind in ("", *kinds)),
         *(f"%W~{PREFIX}sweeping:{kind}" for kind in kinds),
         *(pattern for kind in kinds for pattern in _of_queues(_TURNS, kind)),
     ]
 
 
 def _sweeping() -> str:
-    kinds = [kind for kind in celeryconfig.WORKERS if kind != "control"]
+    kinds = [kind for kind in topology.WORKERS if kind != "control"]
     queues = [key for kind in kinds for key in _of_queues(("~{queue}",), kind)]
     return f"(-@all {' '.join(f'+{command}' for command in SWEEP)} {' '.join(queues)})"

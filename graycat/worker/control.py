@@ -16,7 +16,7 @@ from graycat.broker.client import connect
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import Fleet, WorkerStatus
-from graycat.queue.kinds import CONTROL
+from graycat.queue.topology import CONTROL
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings, variable
 from graycat.tasks import schedules

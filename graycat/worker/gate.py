@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import bootsteps
 
-from graycat.queue.kinds import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
+from graycat.queue.topology import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import consumed_queues, has_engine
 

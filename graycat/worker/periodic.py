@@ -10,9 +10,9 @@ from typing import Any
 
 from celery.worker import state
 
-import celeryconfig
 from graycat.broker.client import Broker, broker_errors
 from graycat.errors import BrokerUnavailable
+from graycat.queue import topology
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def renew_messages(client: Broker, kind: str) -> None:
     tags = [request.message.delivery_tag for request in reserved if not request.acknowledged]
     if tags:
         # Delivery tags by the time of their delivery.
-        index = celeryconfig.unacked(kind)["unacked_index_key"]
+        index = topology.unacked(kind)["unacked_index_key"]
         # XX: never bring a message back that was acknowledged a moment ago.
         with broker_errors():
             client.zadd(index, dict.fromkeys(tags, time.time()), xx=True)

@@ -14,19 +14,19 @@ from collections.abc import Sequence
 
 from celery import Celery
 
-import celeryconfig
 from graycat.broker import keys
 from graycat.broker.client import Broker, broker_errors
 from graycat.metrics import worker
-from graycat.queue import ids
-from graycat.queue.kinds import CONTROL, MessageFactory
+from graycat.queue import ids, topology
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
+from graycat.queue.topology import CONTROL
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 #: Held by who sweeps for a kind of worker.
-LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in celeryconfig.WORKERS}
+LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in topology.WORKERS}
 #: What it needs to know of a task; ``message`` where that waits aside.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: Most tasks that one sweep looks at.
@@ -59,7 +59,7 @@ class Sweeper:
             records = self._next(old, kinds)
             held = self._held(kinds, {record["queue"] for record in records.values() if record})
             enqueued = sum(self._look_after(task_id, record, held, now_ms) for task_id, record in records.items())
-            return enqueued + self._records.unstick(queue for kind in kinds for queue in celeryconfig.WORKERS[kind])
+            return enqueued + self._records.unstick(queue for kind in kinds for queue in topology.WORKERS[kind])
 
     def _next(self, old: float, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep; some may be gone."""
@@ -67,7 +67,7 @@ class Sweeper:
         self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
         if len(self._kinds) == 1:
             # The records of others it may not even look at.
-            family = celeryconfig.WORKERS[kinds[0]][0].partition(".")[0]
+            family = topology.WORKERS[kinds[0]][0].partition(".")[0]
             names = [name for name in names if ids.is_of(name.decode(), family)]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
@@ -78,7 +78,7 @@ class Sweeper:
             for row in rows
         ]
         found = zip((name.decode() for name in names), records, strict=True)
-        return {name: record for name, record in found if not record or celeryconfig.kind_of(record["queue"]) in kinds}
+        return {name: record for name, record in found if not record or topology.kind_of(record["queue"]) in kinds}
 
     def _held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
         """Return the ids that some queue or worker holds a message of."""
@@ -86,7 +86,7 @@ class Sweeper:
             return set()
         # What a worker of any queues holds is in a place without a kind, where only one that sweeps for all looks.
         places = (*kinds, *([""] if len(self._kinds) > 1 else []))
-        raw = [item for kind in places for item in self._client.hvals(celeryconfig.unacked(kind)["unacked_key"])]
+        raw = [item for kind in places for item in self._client.hvals(topology.unacked(kind)["unacked_key"])]
         for queue in queues:
             raw += self._client.lrange(queue, 0, -1)
         return {task_id for item in raw if (task_id := _task_id(item))}

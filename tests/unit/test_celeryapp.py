@@ -8,8 +8,8 @@ import pytest
 from celery import Celery, signals
 from celery.exceptions import QueueNotFound
 
-import celeryconfig
 from graycat.celeryapp import CONSUMER_STEPS, TASK_MODULES, WORKER_STEPS, create_celery
+from graycat.queue import topology
 from graycat.settings import Settings
 from tests.support.helpers import Valkey
 
@@ -54,7 +54,7 @@ def test_only_data_travels(app: Celery) -> None:
 
 def test_interactive_queues_come_before_batches(app: Celery) -> None:
     names = list(app.amqp.queues)
-    assert names == list(celeryconfig.QUEUES)
+    assert names == list(topology.QUEUES)
     assert names.index("llm") < names.index("llm.batch")
     assert names.index("sd") < names.index("sd.batch")
     assert app.conf.broker_transport_options["queue_order_strategy"] == "priority"

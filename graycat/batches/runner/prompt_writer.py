@@ -10,7 +10,8 @@ from typing import Any
 from graycat.batches.live import Head
 from graycat.batches.spec.images import Ask
 from graycat.queue import events, ids
-from graycat.queue.kinds import CHAT, PLAIN, MessageFactory
+from graycat.queue.kinds import CHAT, PLAIN
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import NewTask, TaskRecords
 
 QUEUE = "llm.batch"

@@ -34,8 +34,9 @@ from graycat.broker.keys import BATCH_RUNNER_LOCK
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import Fleet, serving
-from graycat.queue.kinds import SD_BATCH, MessageFactory
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
+from graycat.queue.topology import SD_BATCH
 from graycat.settings import Settings
 from graycat.storage.artifacts import open_artifacts
 

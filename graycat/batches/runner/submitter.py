@@ -14,8 +14,10 @@ from graycat.batches.states import QUEUED, WAITING
 from graycat.errors import QueueFull
 from graycat.fleet.catalogs import wanted_checkpoint, workers_with
 from graycat.queue import ids
-from graycat.queue.kinds import PLAIN, SD_BATCH, MessageFactory, worker_queue
+from graycat.queue.kinds import PLAIN
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import NewTask, TaskRecords
+from graycat.queue.topology import SD_BATCH, worker_queue
 from graycat.settings import Settings
 
 #: Batch work waits for the gaps, so it waits long.

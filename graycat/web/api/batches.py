@@ -21,7 +21,8 @@ from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet.catalogs import wanted_checkpoint
 from graycat.fleet.workers import serving
 from graycat.images.replies import content_type
-from graycat.queue.kinds import SD_BATCH, TXT2IMG
+from graycat.queue.kinds import TXT2IMG
+from graycat.queue.topology import SD_BATCH
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import aside, queue_for, take_large_body

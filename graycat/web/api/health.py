@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
 from graycat.fleet.workers import WorkerStatus, serving
-from graycat.queue.kinds import CONTROL, LLM
+from graycat.queue.topology import CONTROL, LLM
 from graycat.web.auth import token_auth
 
 bp = Blueprint("health", __name__)

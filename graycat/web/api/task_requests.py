@@ -17,7 +17,8 @@ from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import RequestError
 from graycat.queue import ids
-from graycat.queue.kinds import GATHER, LIVE, LLM, PLAIN, SD, Kind
+from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
+from graycat.queue.topology import LLM, SD
 from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import aside, queue_for

@@ -15,7 +15,8 @@ from graycat import params
 from graycat.errors import ModelNotFound
 from graycat.fleet.catalogs import wanted_checkpoint, workers_with
 from graycat.images.replies import put_back
-from graycat.queue.kinds import PLAIN, Kind, worker_queue
+from graycat.queue.kinds import PLAIN, Kind
+from graycat.queue.topology import worker_queue
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.web.streaming.formats import NATIVE
 from graycat.web.streaming.responses import respond

@@ -11,8 +11,19 @@ from flask.typing import ResponseReturnValue
 from graycat import params
 from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
-from graycat.queue import kinds
-from graycat.queue.kinds import LLM
+from graycat.queue.kinds import (
+    APPLY_TEMPLATE,
+    COMPLETION,
+    DETOKENIZE,
+    EMBEDDINGS,
+    INFILL,
+    LORA_ADAPTERS,
+    RERANK,
+    SET_LORA_ADAPTERS,
+    SLOTS,
+    TOKENIZE,
+)
+from graycat.queue.topology import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 
@@ -51,7 +62,7 @@ _COMPLETION = (
 
 ROUTES = (
     Route(
-        kinds.COMPLETION,
+        COMPLETION,
         ("/completion", "/completions"),
         "Complete a prompt, whole or as server-sent events.",
         streams=True,
@@ -62,7 +73,7 @@ ROUTES = (
         required=("prompt",),
     ),
     Route(
-        kinds.INFILL,
+        INFILL,
         ("/infill",),
         "Fill in code between a prefix and a suffix.",
         streams=True,
@@ -70,39 +81,39 @@ ROUTES = (
         fields=("input_prefix", "input_suffix", "stream"),
     ),
     Route(
-        kinds.EMBEDDINGS,
+        EMBEDDINGS,
         ("/embeddings", "/embedding"),
         "Turn text into vectors.",
         reshape=flat_embedding,
         fields=("content",),
     ),
     Route(
-        kinds.RERANK,
+        RERANK,
         ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"),
         "Order documents by how well they answer a query.",
         fields=("query", "documents"),
     ),
     Route(
-        kinds.TOKENIZE,
+        TOKENIZE,
         ("/tokenize",),
         "Split text into the model's tokens.",
         fields=("content",),
     ),
     Route(
-        kinds.DETOKENIZE,
+        DETOKENIZE,
         ("/detokenize",),
         "Join tokens to text.",
         fields=("tokens",),
     ),
     Route(
-        kinds.APPLY_TEMPLATE,
+        APPLY_TEMPLATE,
         ("/apply-template",),
         "Write chat messages as the model's prompt.",
         fields=("messages",),
     ),
-    Route(kinds.SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
-    Route(kinds.LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
-    Route(kinds.SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
+    Route(SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
+    Route(LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
+    Route(SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
 )
 add_routes(bp, ROUTES)
 

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.queue import kinds
-from graycat.queue.kinds import LLM
+from graycat.queue.topology import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.streaming.formats import MESSAGES, OPENAI

@@ -18,8 +18,7 @@ from graycat.auth.tokens import SD
 from graycat.errors import EngineNonsense, RequestError, TaskCancelled
 from graycat.images import openai_requests, webui_requests
 from graycat.images.decoding import ImageLimits
-from graycat.queue import kinds
-from graycat.queue.kinds import Kind
+from graycat.queue.kinds import IMG2IMG, TXT2IMG, Kind
 from graycat.settings import Settings
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
@@ -55,7 +54,7 @@ def generate_image() -> ResponseReturnValue:
     if not isinstance(body.get("prompt"), str):
         raise RequestError("'prompt' is required: a string")
     wanted = {"steps": STEPS} | body | {"batch_size": 1, "n_iter": 1, "send_images": True}
-    response, reply = _rendered(kinds.TXT2IMG, wanted)
+    response, reply = _rendered(TXT2IMG, wanted)
     if not reply:
         return response
     info = _parsed(reply.get("info"))
@@ -79,7 +78,7 @@ def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
     body = params.read_object(read_raw())
     wanted = openai_requests.generation(body, STEPS)
-    return _openai_reply(kinds.TXT2IMG, wanted, str(body.get("response_format") or "b64_json"))
+    return _openai_reply(TXT2IMG, wanted, str(body.get("response_format") or "b64_json"))
 
 
 @bp.post("/v1/images/edits")
@@ -95,7 +94,7 @@ def edits() -> ResponseReturnValue:
     image = _read(files["image"], limits)
     mask = _read(files["mask"], limits) if "mask" in files else None
     wanted = aside(partial(openai_requests.edit, fields, image, mask, limits, STEPS))
-    return _openai_reply(kinds.IMG2IMG, wanted, fields.get("response_format") or "b64_json")
+    return _openai_reply(IMG2IMG, wanted, fields.get("response_format") or "b64_json")
 
 
 def _read(file: FileStorage, limits: ImageLimits) -> str:

@@ -12,7 +12,8 @@ from flask import Blueprint, Response, current_app, request
 from graycat import params
 from graycat.auth.tokens import ADMIN, LLM
 from graycat.errors import BodyTooLarge, ModelNotFound
-from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind, model_queue
+from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
+from graycat.queue.topology import model_queue
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.limits import most_tokens
 from graycat.web.streaming.formats import NATIVE, Dialect

@@ -16,9 +16,24 @@ from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
 from graycat.images import webui_requests
 from graycat.images.decoding import ImageLimits
-from graycat.queue import kinds
-from graycat.queue.kinds import PLAIN, SD, Kind, worker_queue
+from graycat.queue.kinds import (
+    EXTRA_BATCH,
+    EXTRA_SINGLE,
+    IMG2IMG,
+    INTERROGATE,
+    PLAIN,
+    REFRESH_CHECKPOINTS,
+    REFRESH_EMBEDDINGS,
+    REFRESH_LORAS,
+    REFRESH_VAE,
+    RELOAD_CHECKPOINT,
+    SET_OPTIONS,
+    TXT2IMG,
+    UNLOAD_CHECKPOINT,
+    Kind,
+)
 from graycat.queue.records import Verdict
+from graycat.queue.topology import SD, worker_queue
 from graycat.settings import Settings
 from graycat.web.auth import any_auth, scope_required
 from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
@@ -47,21 +62,21 @@ def _extras(settings: Settings, most_pixels: int | None, body: Body) -> Body:
 
 #: The calls that render, by path: their kind, and what graycat checks itself.
 RENDERS: dict[str, tuple[Kind, Check, str]] = {
-    "/txt2img": (kinds.TXT2IMG, _generation, "Make images from a prompt."),
-    "/img2img": (kinds.IMG2IMG, _generation, "Make images from images and a prompt."),
-    "/extra-single-image": (kinds.EXTRA_SINGLE, _extras, "Enlarge or repair one image."),
-    "/extra-batch-images": (kinds.EXTRA_BATCH, _extras, "Enlarge or repair several images."),
-    "/interrogate": (kinds.INTERROGATE, _extras, "Describe an image."),
+    "/txt2img": (TXT2IMG, _generation, "Make images from a prompt."),
+    "/img2img": (IMG2IMG, _generation, "Make images from images and a prompt."),
+    "/extra-single-image": (EXTRA_SINGLE, _extras, "Enlarge or repair one image."),
+    "/extra-batch-images": (EXTRA_BATCH, _extras, "Enlarge or repair several images."),
+    "/interrogate": (INTERROGATE, _extras, "Describe an image."),
 }
 #: Calls that change every engine: admin only.
 CHANGES = {
-    "/options": (kinds.SET_OPTIONS, "Change the engines' settings."),
-    "/refresh-checkpoints": (kinds.REFRESH_CHECKPOINTS, "Have the engines look for checkpoints."),
-    "/refresh-vae": (kinds.REFRESH_VAE, "Have the engines look for VAEs."),
-    "/refresh-loras": (kinds.REFRESH_LORAS, "Have the engines look for LoRAs."),
-    "/refresh-embeddings": (kinds.REFRESH_EMBEDDINGS, "Have the engines look for embeddings."),
-    "/unload-checkpoint": (kinds.UNLOAD_CHECKPOINT, "Have the engines free their GPU."),
-    "/reload-checkpoint": (kinds.RELOAD_CHECKPOINT, "Have the engines load their checkpoint again."),
+    "/options": (SET_OPTIONS, "Change the engines' settings."),
+    "/refresh-checkpoints": (REFRESH_CHECKPOINTS, "Have the engines look for checkpoints."),
+    "/refresh-vae": (REFRESH_VAE, "Have the engines look for VAEs."),
+    "/refresh-loras": (REFRESH_LORAS, "Have the engines look for LoRAs."),
+    "/refresh-embeddings": (REFRESH_EMBEDDINGS, "Have the engines look for embeddings."),
+    "/unload-checkpoint": (UNLOAD_CHECKPOINT, "Have the engines free their GPU."),
+    "/reload-checkpoint": (RELOAD_CHECKPOINT, "Have the engines load their checkpoint again."),
 }
 
 

@@ -16,8 +16,10 @@ from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCan
 from graycat.metrics import web as metrics
 from graycat.queue import ids
 from graycat.queue.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
-from graycat.queue.kinds import SD, SKIP, Kind, MessageFactory
+from graycat.queue.kinds import SKIP, Kind
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import NewTask, TaskRecords, Verdict
+from graycat.queue.topology import SD
 from graycat.settings import Settings
 from graycat.web.streaming.direct import Spout
 from graycat.web.streaming.hub import EventHub, Watch

@@ -7,8 +7,8 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner
 
-import celeryconfig
 from graycat.cli.worker import worker
+from graycat.queue import topology
 from graycat.worker.bootsteps import has_engine
 
 
@@ -89,11 +89,11 @@ def test_a_worker_that_cannot_do_it_is_said_so(monkeypatch: pytest.MonkeyPatch) 
     assert (result.exit_code, result.output) == (1, "graycat: control@box has no engine, and so nothing to pause\n")
 
 
-@pytest.mark.parametrize("kind", celeryconfig.WORKERS)
+@pytest.mark.parametrize("kind", topology.WORKERS)
 def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, kind: str) -> None:
     CliRunner().invoke(worker, [kind])
     app = started[0][0]
-    assert set(celeryconfig.WORKERS[kind]) <= set(celeryconfig.QUEUES)
+    assert set(topology.WORKERS[kind]) <= set(topology.QUEUES)
     assert (app.graycat_kind, app.conf.broker_transport_options["unacked_key"]) == (kind, f"unacked:{kind}")
-    app.amqp.queues.select(celeryconfig.WORKERS[kind])
+    app.amqp.queues.select(topology.WORKERS[kind])
     assert has_engine(type("Worker", (), {"app": app})) is (kind != "control")

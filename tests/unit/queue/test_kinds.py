@@ -11,8 +11,8 @@ from celery import Celery
 from kombu import Consumer, Queue
 
 from graycat.celeryapp import create_celery
-from graycat.queue import kinds
-from graycat.queue.kinds import LLM_KINDS, Kind, MessageFactory
+from graycat.queue.kinds import LLM_KINDS, Kind, __name__
+from graycat.queue.messages import MessageFactory
 from tests.support.helpers import PATIENCE_S, Valkey, run
 
 KINDS = pytest.mark.parametrize("kind", LLM_KINDS.values(), ids=lambda kind: kind.name)
@@ -94,7 +94,7 @@ def test_calls_that_need_no_slot_have_a_lane_of_their_own() -> None:
 
 
 def test_naming_a_task_loads_no_engine() -> None:
-    code = f"import sys, {kinds.__name__}; print([name for name in sys.modules if name.startswith('graycat.')])"
+    code = f"import sys, {__name__}; print([name for name in sys.modules if name.startswith('graycat.')])"
     command = [sys.executable, "-c", code]
     loaded = run(command).stdout
     assert "graycat.engines" not in loaded

@@ -9,7 +9,7 @@ import pytest
 from graycat.engines.client import Call
 from graycat.errors import EngineError, EngineLost
 from graycat.params import gatherable
-from graycat.queue import kinds
+from graycat.queue.kinds import LLM_KINDS, Kind
 from graycat.tasks import llm
 from graycat.tasks.llm import LlmTask
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, sse
@@ -100,8 +100,8 @@ def test_a_plain_answer_is_passed_on_byte_for_byte(broker: Valkey) -> None:
         assert worker.seen.requests == [("POST", "/completion", body)]
 
 
-@pytest.mark.parametrize("kind", kinds.LLM_KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: kinds.Kind) -> None:
+@pytest.mark.parametrize("kind", LLM_KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: Kind) -> None:
     with worker_on(broker, {f"{kind.method} {kind.path}": reply(200, b"yes")}) as worker:
         assert isinstance(worker.task(kind.name), LlmTask)
         assert perform(worker, kind.name, mode="plain", body=b"{}") == (200, b"yes")

@@ -10,7 +10,7 @@ import pytest
 from celery.exceptions import Reject
 
 from graycat.engines.client import Stop
-from graycat.queue import kinds
+from graycat.queue.kinds import SD_KINDS, Kind
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.tasks import sd
 from graycat.tasks.sd import SdTask
@@ -59,8 +59,8 @@ def test_images_are_stored_once_and_named_in_the_answer(broker: Valkey) -> None:
         assert [(a.content_type, a.owner) for a in known] == [("image/png", "game"), ("image/jpeg", "game")]
 
 
-@pytest.mark.parametrize("kind", kinds.SD_KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: kinds.Kind) -> None:
+@pytest.mark.parametrize("kind", SD_KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: Kind) -> None:
     with image_worker_on(broker, {f"{kind.method} {kind.path}": reply(200, {"image": ""})}) as worker:
         task_id = accept(worker, kind.name)
         assert isinstance(worker.task(kind.name), SdTask)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import celeryconfig
 from graycat.broker import keys
 from graycat.errors import SettingsError
-from graycat.queue import ids
+from graycat.queue import ids, topology
 from graycat.worker.broker_acl import COMMANDS, setuser, worker_rules
 from tests.support.helpers import ROOT, Valkey
 
@@ -36,7 +35,7 @@ def test_a_worker_may_send_what_its_scripts_send(path: Path) -> None:
     assert sent <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("kind", celeryconfig.WORKERS)
+@pytest.mark.parametrize("kind", topology.WORKERS)
 @pytest.mark.parametrize("hashed", [False, True])
 def test_a_broker_takes_the_rules_of_every_kind(broker: Valkey, add, kind: str, hashed: bool) -> None:
     add(worker_rules("box", [kind]), hashed=hashed)

@@ -13,7 +13,7 @@ from graycat.broker import keys
 from graycat.broker.client import Broker, connect
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
-from graycat.queue.kinds import MessageFactory
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.worker.sweeper import LOCKS, Sweeper

@@ -1,0 +1,52 @@
+"""The Celery messages of tasks."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery
+from kombu import Connection
+
+from graycat.queue.kinds import KINDS, Kind
+
+_ID = "00000000-task-id-goes-here"
+
+
+class MessageFactory:
+    """Makes the Celery messages of tasks, without a broker round trip and without Celery's cost a call.
+
+    Celery itself publishes one message a kind into kombu's in-memory transport; what it wrote is the template.
+    So the format is that of the installed Celery, and making a message is a few string operations. The message then
+    enters its queue in the same script that writes the record: a task is accepted whole or not at all.
+    """
+
+    def __init__(self, app: Celery, kinds: Iterable[Kind] = KINDS.values()) -> None:
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._templates = {name: _template(app, kind) for name, kind in self._kinds.items()}
+
+    def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
+        """Return the message that a worker finds in ``queue``: one of a model, or the kind's own (the default)."""
+        envelope, body = self._templates[kind]
+        payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
+        text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
+        return text.replace('"@QUEUE@"', json.dumps(queue or self._kinds[kind].queue)).encode()
+
+
+def _template(app: Celery, kind: Kind) -> tuple[str, str]:
+    """Return envelope and body of the message that Celery publishes for a kind."""
+    with Connection("memory://") as connection:
+        channel: Any = connection.channel()
+        producer = app.amqp.Producer(channel)
+        app.send_task(kind.name, args=[_ID], task_id=_ID, queue=kind.queue, producer=producer, ignore_result=True)
+        # kombu has no public way to read a message as it lies in the queue.
+        message = channel._get(kind.queue)
+        channel.queue_delete(kind.queue)
+    body = base64.b64decode(message["body"]).decode()
+    message["body"] = "@BODY@"
+    message["properties"]["delivery_tag"] = "@TAG@"
+    message["properties"]["delivery_info"]["routing_key"] = "@QUEUE@"
+    return json.dumps(message), body
