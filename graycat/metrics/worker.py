@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 
 registry = CollectorRegistry()
 

@@ -1,1 +1,18 @@
 """Finished images, in the broker or on any file system that fsspec knows."""
+
+from __future__ import annotations
+
+from graycat.broker.client import Broker
+from graycat.settings import Settings
+from graycat.storage.artifacts import ArtifactStore
+from graycat.storage.redis_artifacts import BrokerArtifacts
+
+
+def open_artifacts(settings: Settings, client: Broker) -> ArtifactStore:
+    """Return the store that the operator chose. Raises SettingsError where its file system is not installed."""
+    if settings.artifacts_url:
+        # fsspec is not loaded where nobody needs it.
+        from graycat.storage.file_artifacts import FileArtifacts
+
+        return FileArtifacts(settings.artifacts_url, settings.artifact_ttl_s)
+    return BrokerArtifacts(client, settings.artifact_ttl_s)

@@ -14,7 +14,7 @@ from graycat.engines.client import Call, Stop
 from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError, StaleAttempt, TaskTimeout
 from graycat.metrics import worker
 from graycat.queue import events
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from graycat.queue.topology import LLM_QUICK
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker import runtime as rt

@@ -16,7 +16,7 @@ from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineNonsense
 from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_resume import as_one, continued
 from graycat.worker.runtime import Runtime

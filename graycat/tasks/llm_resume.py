@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from graycat.queue.kinds import COMPLETION
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 
 #: Fields with which an answer depends on more than the tokens before it.
 _STATEFUL = ("grammar", "json_schema", "stop", "response_fields", "n_probs", "return_progress", "mirostat", "lora")

@@ -17,7 +17,7 @@ from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
 from graycat.images.replies import content_type, take_out
 from graycat.metrics import worker
 from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
-from graycat.queue.records import Attempt, Verdict
+from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_progress import ProgressReporter
 from graycat.worker.runtime import Runtime

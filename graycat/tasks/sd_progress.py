@@ -9,7 +9,8 @@ from typing import Any
 
 from graycat.engines.webui import PROGRESS, WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.worker.stream_relay import STOPS
 
 

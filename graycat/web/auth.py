@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from flask import Response, current_app, g
+from flask import Response, g
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 
 from graycat.auth.tokens import ADMIN, BATCH, LLM, METRICS, SD, ApiToken
 from graycat.errors import Forbidden, Unauthorized
 from graycat.web.errors import error_response
+from graycat.web.services import services
 
 View = Callable[..., Any]
 
@@ -24,7 +25,7 @@ any_auth = MultiAuth(token_auth, basic_auth)
 @token_auth.verify_token
 def verify_token(secret: str) -> ApiToken | None:
     """Return the API token that the request carries, if it is one of ours."""
-    token: ApiToken | None = current_app.extensions["graycat"].tokens.find(secret)
+    token: ApiToken | None = services().tokens.find(secret)
     if token is not None:
         g.token, g.owner = token, token.name
     return token

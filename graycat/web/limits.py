@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from flask import Response, current_app, g
+from flask import Response, g
 
 from graycat.auth.limits import Holders, Limiter, least
 from graycat.errors import BrokerUnavailable, QueueFull
+from graycat.web.services import services
 
 
 def _holders() -> Holders:
@@ -26,7 +27,7 @@ def admitted(task_id: str) -> Iterator[None]:
     if not any(limits.counted for _, limits in holders):
         yield
         return
-    limiter: Limiter = current_app.extensions["graycat"].limiter
+    limiter: Limiter = services().limiter
     g.allowance = limiter.admit(task_id, holders)
     try:
         yield

@@ -19,7 +19,7 @@ from graycat.engines import factory as engines
 from graycat.engines.client import Stop
 from graycat.gctuning import settle_memory
 from graycat.queue.kinds import SKIP
-from graycat.queue.records import Verdict
+from graycat.queue.models import Verdict
 from graycat.queue.topology import LLM, LLM_QUICK, SD
 from graycat.settings import Settings
 from graycat.worker import runtime as rt

@@ -15,7 +15,8 @@ import redis
 
 from graycat.broker.client import Broker
 from graycat.broker.connections import Lane
-from graycat.queue.records import Batch, TaskRecords, Verdict
+from graycat.queue.models import Batch, Verdict
+from graycat.queue.records import TaskRecords
 
 #: Verdicts that may lie in the connection unread: read together, they cost as much as one.
 UNREAD = 8

@@ -14,9 +14,11 @@ from graycat.engines.client import Call, Stop
 from graycat.engines.process.child import ChildProcess
 from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import Fleet
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.storage.artifacts import ArtifactStore, open_artifacts
+from graycat.storage import open_artifacts
+from graycat.storage.artifacts import ArtifactStore
 from graycat.worker.publisher import Publisher
 from graycat.worker.stream_relay import StreamPump
 

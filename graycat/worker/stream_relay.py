@@ -18,7 +18,7 @@ from collections.abc import Callable
 from graycat.engines.client import Call, Stop
 from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineNonsense, GraycatError, StaleAttempt
-from graycat.queue.records import Attempt, Batch, Verdict
+from graycat.queue.models import Attempt, Batch, Verdict
 from graycat.worker.publisher import Publisher, Settled
 
 logger = logging.getLogger(__name__)

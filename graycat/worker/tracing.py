@@ -10,7 +10,7 @@ from typing import Any
 
 from graycat.engines.client import Call, EngineClient
 from graycat.errors import BrokerUnavailable
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from graycat.tracing import TRACEPARENT, Tracing
 from graycat.worker.runtime import Runtime
 

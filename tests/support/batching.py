@@ -13,9 +13,11 @@ from graycat.batches.records import BatchRecords
 from graycat.batches.runner.runner import Feeder
 from graycat.errors import GraycatError
 from graycat.fleet.workers import Fleet, WorkerStatus
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.storage.artifacts import ArtifactStore, open_artifacts
+from graycat.storage import open_artifacts
+from graycat.storage.artifacts import ArtifactStore
 from tests.support.helpers import Stopwatch, Valkey, changed
 from tests.support.workers import celery_app
 

@@ -20,7 +20,8 @@ from graycat.cli.broker import answers, private_folder, server_command
 from graycat.engines.process.child import ChildProcess
 from graycat.queue import ids
 from graycat.queue.events import CHUNK
-from graycat.queue.records import Attempt, NewTask, TaskRecords
+from graycat.queue.models import Attempt, NewTask
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 
 T = TypeVar("T")

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from graycat.broker.client import Broker
-from graycat.queue.records import Attempt, Batch, TaskRecords
+from graycat.queue.models import Attempt, Batch
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.worker.publisher import Publisher, Settled
 from graycat.worker.stream_relay import Flow, StreamPump

@@ -17,7 +17,8 @@ from graycat.celeryapp import create_celery
 from graycat.engines.base import Engine, State
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process.supervisor import Supervisor
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.base import EngineTask
 from graycat.worker import runtime as rt

@@ -15,7 +15,8 @@ import pytest
 from flask import Flask
 
 from graycat.broker.client import Broker
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
 from tests.support.helpers import Valkey, claimed, eventually

@@ -12,7 +12,8 @@ from graycat.batches.spec.images import Ask
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
-from graycat.queue.records import NewTask, TaskRecords
+from graycat.queue.models import NewTask
+from graycat.queue.records import TaskRecords
 
 QUEUE = "llm.batch"
 #: Prompts in one answer, so that any engine's context has room; and characters of one.

@@ -38,7 +38,7 @@ from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD_BATCH
 from graycat.settings import Settings
-from graycat.storage.artifacts import open_artifacts
+from graycat.storage import open_artifacts
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from graycat.fleet.catalogs import wanted_checkpoint, workers_with
 from graycat.queue import ids
 from graycat.queue.kinds import PLAIN
 from graycat.queue.messages import MessageFactory
-from graycat.queue.records import NewTask, TaskRecords
+from graycat.queue.models import NewTask
+from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD_BATCH, worker_queue
 from graycat.settings import Settings
 

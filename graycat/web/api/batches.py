@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
@@ -28,6 +28,7 @@ from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import aside, queue_for, take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import most_pixels
+from graycat.web.services import services
 
 bp = Blueprint("batches", __name__)
 bp.before_request(take_large_body)
@@ -39,7 +40,7 @@ SHOWN = 20
 
 
 def _records() -> BatchRecords:
-    found: BatchRecords = current_app.extensions["graycat"].batches
+    found: BatchRecords = services().batches
     return found
 
 
@@ -50,7 +51,7 @@ def submit() -> ResponseReturnValue:
     require_scope(BATCH)
     require_scope(SD)
     document = params.read_object(read_raw())
-    settings = current_app.extensions["graycat"].settings
+    settings = services().settings
     wanted = aside(partial(spec.parse, document, settings, most_pixels()))
     if wanted.ask is not None:
         require_scope(LLM)
@@ -77,7 +78,7 @@ def _check_models(wanted: Spec) -> None:
         except ModelNotFound as error:
             problems.append(("override_settings.sd_model_checkpoint", str(error)))
     if wanted.ask is not None and (model := wanted.ask.model):
-        writers = [w for w in current_app.extensions["graycat"].workers() if LLM in w.queues and w.models]
+        writers = [w for w in services().workers() if LLM in w.queues and w.models]
         if writers and not any(model in writer.models for writer in writers):
             problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
@@ -93,9 +94,9 @@ def _items(wanted: Spec) -> list[Item]:
 def _forecast(wanted: Spec, items: list[Item]) -> Row:
     """Return what a batch would make: how many, the first of them, and how long it would take."""
     work = sum(item.work for item in items)
-    extension = current_app.extensions["graycat"]
-    engines = len(serving(extension.workers(), SD_BATCH))
-    gpu_s = extension.batches.speeds.gpu_s(work)
+    shared = services()
+    engines = len(serving(shared.workers(), SD_BATCH))
+    gpu_s = shared.batches.speeds.gpu_s(work)
     shown = [
         {"number": i.number, "file": i.file, "prompt": i.prompt, "seed": i.seed if i.seed >= 0 else None}
         for i in items[:SHOWN]
@@ -161,7 +162,7 @@ def image(batch_id: str, number: int) -> ResponseReturnValue:
     item = _records().item(batch_id, number, g.owner)
     if item is None or not item["file"]:
         raise ItemNotFound
-    data = current_app.extensions["graycat"].outputs.of(row["store"], row["folder"]).read(item["file"])
+    data = services().outputs.of(row["store"], row["folder"]).read(item["file"])
     if data is None:
         raise ItemNotFound
     response = Response(data, content_type=content_type(data))

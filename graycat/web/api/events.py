@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat.errors import RequestError
 from graycat.queue.events import CHUNK, PROGRESS, STARTED, TaskEvent
-from graycat.queue.records import TERMINAL_STATES
+from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import Follower
 from graycat.web.auth import token_auth

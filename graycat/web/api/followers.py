@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-from flask import current_app, request
+from flask import request
 
 from graycat.errors import BrokerUnavailable
 from graycat.queue.events import TaskEvent
-from graycat.queue.records import TERMINAL_STATES, TaskRecords
+from graycat.queue.models import TERMINAL_STATES
+from graycat.queue.records import TaskRecords
 from graycat.web.api import task_views
+from graycat.web.services import services
 from graycat.web.streaming.disconnect import watched
 from graycat.web.streaming.hub import EventHub
 from graycat.web.streaming.requests import ClientGone
@@ -19,7 +21,7 @@ class Follower:
     """A reader of one task's events, from behind ``after`` on; closing it does the task nothing."""
 
     def __init__(self, task_id: str, after: str = "0") -> None:
-        office = current_app.extensions["graycat"].office
+        office = services().office
         self._hub: EventHub = office.hub
         self._records: TaskRecords = office.records
         self._watch = self._hub.follow(task_id, after)

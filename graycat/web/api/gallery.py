@@ -26,6 +26,7 @@ from graycat.images.replies import content_type
 from graycat.web.auth import View, basic_auth, token_auth
 from graycat.web.compat.image_tasks import aside
 from graycat.web.compat.route import read_raw
+from graycat.web.services import services
 
 bp = Blueprint("gallery", __name__)
 
@@ -37,12 +38,12 @@ OWN_LINK_TTL_S = 6 * 3600
 
 
 def _records() -> BatchRecords:
-    found: BatchRecords = current_app.extensions["graycat"].batches
+    found: BatchRecords = services().batches
     return found
 
 
 def _links() -> GalleryLinks:
-    found: GalleryLinks = current_app.extensions["graycat"].gallery_links
+    found: GalleryLinks = services().gallery_links
     return found
 
 
@@ -164,7 +165,7 @@ def all_images(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
 
 def _files(row: Row) -> Iterator[tuple[str, float, bytes]]:
     records, total = _records(), row["total"]
-    output = current_app.extensions["graycat"].outputs.of(row["store"], row["folder"])
+    output = services().outputs.of(row["store"], row["folder"])
 
     # The request is over when this runs.
     def generate() -> Iterator[tuple[str, float, bytes]]:
@@ -197,7 +198,7 @@ def _done(row: Row, number: int) -> tuple[Row, Output]:
     item = _records().item(row["id"], number)
     if item is None or not item["file"]:
         raise ItemNotFound
-    return item, current_app.extensions["graycat"].outputs.of(row["store"], row["folder"])
+    return item, services().outputs.of(row["store"], row["folder"])
 
 
 def _kept(data: bytes, kind: str, sha256: str) -> Response:

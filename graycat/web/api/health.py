@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, current_app, jsonify
+from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
 from graycat.fleet.workers import WorkerStatus, serving
 from graycat.queue.topology import CONTROL, LLM
 from graycat.web.auth import token_auth
+from graycat.web.services import services
 
 bp = Blueprint("health", __name__)
 
@@ -28,7 +29,7 @@ def live() -> ResponseReturnValue:
 @token_auth.login_required
 def healthy() -> ResponseReturnValue:
     """Tell a Unity client whether a model would answer it (its reading: any 2xx is alive)."""
-    if not current_app.extensions["graycat"].serving(LLM):
+    if not services().serving(LLM):
         raise EngineNotReady
     return jsonify(status="ok")
 
@@ -56,9 +57,9 @@ def _troubles(workers: list[WorkerStatus]) -> str:
 @bp.get("/ready")
 def ready() -> ResponseReturnValue:
     """Tell whether each queue has a worker that really consumes, its engine healthy; names no addresses."""
-    extension = current_app.extensions["graycat"]
+    shared = services()
     try:
-        workers = extension.fleet.workers()
+        workers = shared.fleet.workers()
     except BrokerUnavailable as error:
         return jsonify(ready=False, reason=str(error), workers=[]), 503
     report = [
@@ -68,7 +69,7 @@ def ready() -> ResponseReturnValue:
          "retry_in_s": w.retry_in_s}
         for w in workers
     ]  # fmt: skip
-    missing = extension.missing_queues(workers)
+    missing = shared.missing_queues(workers)
     reason = f"nobody consumes {', '.join(missing)}{_troubles(workers)}" if missing else ""
     notes = [PLACEHOLDER_NOTE] if any(worker.engine == "placeholder" for worker in workers) else []
     notes += _crash_loops(workers)

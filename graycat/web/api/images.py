@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from graycat.images.replies import content_type
 from graycat.queue.errors import TaskNotFound
 from graycat.web.api import task_views
 from graycat.web.auth import token_auth
+from graycat.web.services import services
 
 bp = Blueprint("task_images", __name__)
 
@@ -18,7 +19,7 @@ bp = Blueprint("task_images", __name__)
 def image(task_id: str, number: int) -> ResponseReturnValue:
     """Return an image of a task, as the engine made it."""
     task_id, _ = task_views.find(task_id)
-    found = current_app.extensions["graycat"].artifacts.get(task_id, number)
+    found = services().artifacts.get(task_id, number)
     if found is None:
         raise TaskNotFound
     artifact, data = found
@@ -33,7 +34,7 @@ def image(task_id: str, number: int) -> ResponseReturnValue:
 def preview(task_id: str) -> ResponseReturnValue:
     """Return the newest preview of a task that renders."""
     task_id, _ = task_views.find(task_id)
-    data = current_app.extensions["graycat"].office.records.preview(task_id)
+    data = services().office.records.preview(task_id)
     if data is None:
         raise TaskNotFound
     return Response(data, content_type=content_type(data), headers={"Cache-Control": "no-store"})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -19,6 +19,7 @@ from graycat.metrics.server import carries, joined
 from graycat.status.gauges import FleetGauges
 from graycat.status.snapshot import Look
 from graycat.web.auth import require_scope, token_auth
+from graycat.web.services import services
 
 bp = Blueprint("metrics", __name__)
 
@@ -45,8 +46,8 @@ def status() -> ResponseReturnValue:
 
 
 def _for_operators(answer: Callable[[], Response]) -> ResponseReturnValue:
-    extension = current_app.extensions["graycat"]
-    if carries(request.headers.get("Authorization", ""), extension.metrics_token):
+    shared = services()
+    if carries(request.headers.get("Authorization", ""), shared.metrics_token):
         return answer()
     answered: ResponseReturnValue = _for_callers(answer)
     return answered
@@ -60,12 +61,12 @@ def _for_callers(answer: Callable[[], Response]) -> ResponseReturnValue:
 
 
 def _status() -> Response:
-    extension = current_app.extensions["graycat"]
+    shared = services()
     try:
-        look: Look = extension.observer.look()
+        look: Look = shared.observer.look()
     except BrokerUnavailable as error:
         return jsonify(served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[])
-    missing = extension.missing_queues(look.workers)
+    missing = shared.missing_queues(look.workers)
     return jsonify(
         served=not missing,
         reason=f"nobody consumes {', '.join(missing)}" if missing else "",
@@ -81,10 +82,10 @@ def _status() -> Response:
 
 
 def _scraped() -> Response:
-    extension = current_app.extensions["graycat"]
-    gauges = FleetGauges(extension.observer.look)
+    shared = services()
+    gauges = FleetGauges(shared.observer.look)
     # What a process says of itself would be another's at the next scrape.
-    several = extension.settings.web_workers > 1
+    several = shared.settings.web_workers > 1
     own = [MultiProcessCollector(None)] if several else [web.registry, ProcessCollector(registry=None)]
     return Response(generate_latest(joined(*own, gauges)), content_type=CONTENT_TYPE_LATEST)
 

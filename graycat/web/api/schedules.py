@@ -6,7 +6,7 @@ import re
 from functools import partial
 from uuid import uuid4
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
@@ -18,6 +18,7 @@ from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import aside
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import most_pixels
+from graycat.web.services import services
 
 bp = Blueprint("schedules", __name__)
 
@@ -28,7 +29,7 @@ RUN = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def _records() -> ScheduleRecords:
-    found: ScheduleRecords = current_app.extensions["graycat"].schedules
+    found: ScheduleRecords = services().schedules
     return found
 
 
@@ -48,7 +49,7 @@ def _read(**fields: str) -> Schedule:
     # Its batches make images.
     require_scope(SD)
     body = params.read_object(read_raw()) | fields
-    settings = current_app.extensions["graycat"].settings
+    settings = services().settings
     schedule = aside(partial(Schedule.read, body, _owner(), settings, most_pixels()))
     if schedule.spec.get("prompts") is not None:
         # A text engine writes them.

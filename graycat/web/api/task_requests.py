@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 
 from graycat import params
 from graycat.auth.tokens import BATCH
@@ -23,6 +23,7 @@ from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import aside, queue_for
 from graycat.web.limits import most_pixels
+from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
 from graycat.webhooks import webhook
 
@@ -73,7 +74,7 @@ def read(body: dict[str, Any]) -> Wanted:
     if body.get("metadata") is not None:
         shown["metadata"] = webhook.parse_metadata(body["metadata"])
     if body.get("webhook") is not None:
-        shown["webhook"] = webhook.parse(body["webhook"], current_app.extensions["graycat"].settings).encoded()
+        shown["webhook"] = webhook.parse(body["webhook"], services().settings).encoded()
     submission = Submission(
         kind=kind,
         queue=queue,
@@ -97,7 +98,7 @@ def require_scopes(kind: str, priority: str) -> None:
 
 def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
     """Return kind, queue, mode and the engine's body, checked as the kind's own route does."""
-    settings = current_app.extensions["graycat"].settings
+    settings = services().settings
     if name in RENDERS:
         kind, check = RENDERS[name]
         params.check_size(given, settings.max_prompt_chars)

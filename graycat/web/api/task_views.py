@@ -7,14 +7,16 @@ import time
 from hashlib import sha256
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 
 from graycat.fleet.workers import serving
 from graycat.metrics import web as metrics
 from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
-from graycat.queue.records import TERMINAL_STATES, TaskRecords
+from graycat.queue.models import TERMINAL_STATES
+from graycat.queue.records import TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
+from graycat.web.services import services
 from graycat.webhooks.webhook import Webhook
 
 #: Fields of a record that are shown as they are, and those that are numbers.
@@ -31,7 +33,7 @@ def find(task_id: str) -> tuple[str, Record]:
 
     Raises TaskNotFound for somebody else's as for none, TaskGone for one that is over and forgotten.
     """
-    records = current_app.extensions["graycat"].office.records
+    records = services().office.records
     candidates = [task_id, *(scoped_ids(g.owner, task_id).values() if CHOSEN_ID.fullmatch(task_id) else ())]
     for candidate in candidates:
         record = current(records, candidate)
@@ -64,19 +66,19 @@ def shown(task_id: str, record: Record, *, whole: bool = True) -> dict[str, Any]
     view |= {field: int(record[field]) for field in _NUMBERS if record.get(field)}
     view |= {field: json.loads(record[field]) for field in _OBJECTS if record.get(field)}
     if record.get("worker"):
-        engines = {worker.name: worker.engine for worker in current_app.extensions["graycat"].workers()}
+        engines = {worker.name: worker.engine for worker in services().workers()}
         view |= {"engine": engines[record["worker"]]} if record["worker"] in engines else {}
     view["timings"] = _timings(record)
     view["links"] = links(name, record)
     if not whole:
         return view
     if record.get("webhook"):
-        told = current_app.extensions["graycat"].deliveries.summary(task_id)
+        told = services().deliveries.summary(task_id)
         view["webhook"] = Webhook.from_record(record["webhook"]).shown() | {"deliveries": told}
     if record["state"] == "queued":
         view |= _waiting(task_id, record)
     elif record["state"] in TERMINAL_STATES:
-        view |= outcome(name, current_app.extensions["graycat"].office.records.events(task_id))
+        view |= outcome(name, services().office.records.events(task_id))
     return view
 
 
@@ -119,13 +121,15 @@ def _timings(record: Record) -> dict[str, int]:
 
 def _waiting(task_id: str, record: Record) -> dict[str, Any]:
     """Return the place in the queue, and the seconds until a worker is likely to take it."""
-    extension = current_app.extensions["graycat"]
-    records = extension.office.records
+    shared = services()
+    records = shared.office.records
     place = records.place(task_id)
-    slots = sum(worker.slots for worker in serving(extension.workers(), record["queue"].partition(":")[0]))
+    slots = sum(worker.slots for worker in serving(shared.workers(), record["queue"].partition(":")[0]))
     mean_ms = records.mean_ms(record["kind"])
-    known = place and slots and mean_ms
-    return {"queue_position": place, "eta_s": round(-(-place // slots) * mean_ms / 1000, 1) if known else None}
+    eta_s = None
+    if place and slots and mean_ms:
+        eta_s = round(-(-place // slots) * mean_ms / 1000, 1)
+    return {"queue_position": place, "eta_s": eta_s}
 
 
 def outcome(name: str, events: list[TaskEvent]) -> dict[str, Any]:

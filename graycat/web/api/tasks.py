@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
@@ -14,7 +14,7 @@ from graycat.errors import RequestError, TaskLost
 from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
-from graycat.queue.records import TERMINAL_STATES
+from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import Follower
 from graycat.web.api.task_requests import Wanted, digest, read, require_scopes, scoped_ids
@@ -22,6 +22,7 @@ from graycat.web.auth import token_auth
 from graycat.web.compat.image_tasks import take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import admitted
+from graycat.web.services import services
 from graycat.web.streaming.requests import Submission, TicketOffice
 from graycat.web.streaming.responses import preferences
 
@@ -41,7 +42,7 @@ MAX_LOOKED_AT = 1000
 
 
 def _office() -> TicketOffice:
-    found: TicketOffice = current_app.extensions["graycat"].office
+    found: TicketOffice = services().office
     return found
 
 

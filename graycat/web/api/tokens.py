@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify
+from flask import Blueprint, Response, g, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat import params
@@ -13,12 +13,13 @@ from graycat.auth.minted import Grant
 from graycat.auth.tokens import ADMIN
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import read_raw
+from graycat.web.services import services
 
 bp = Blueprint("tokens", __name__)
 
 
 def _credentials() -> Credentials:
-    found: Credentials = current_app.extensions["graycat"].tokens
+    found: Credentials = services().tokens
     return found
 
 

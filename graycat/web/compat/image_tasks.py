@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import gevent
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 from gevent.util import wrap_errors
 
 from graycat import params
@@ -18,6 +18,7 @@ from graycat.images.replies import put_back
 from graycat.queue.kinds import PLAIN, Kind
 from graycat.queue.topology import worker_queue
 from graycat.storage.errors import ArtifactsUnavailable
+from graycat.web.services import services
 from graycat.web.streaming.formats import NATIVE
 from graycat.web.streaming.responses import respond
 
@@ -28,7 +29,7 @@ Body = dict[str, Any]
 
 def take_large_body() -> None:
     """Let this request's body be as large as images make it; a blueprint's ``before_request``."""
-    request.max_content_length = current_app.extensions["graycat"].settings.max_image_body_bytes
+    request.max_content_length = services().settings.max_image_body_bytes
 
 
 def aside(work: Callable[[], T]) -> T:
@@ -48,7 +49,7 @@ def render(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
 
     Raises RequestError, ModelNotFound.
     """
-    settings = current_app.extensions["graycat"].settings
+    settings = services().settings
     params.check_size(body, settings.max_prompt_chars)
     checked = aside(partial(check, body))
     response = respond(kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode(), NATIVE)
@@ -59,7 +60,7 @@ def render(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
 
 def inlined(reply: bytes, task_id: str) -> bytes:
     """Return a task's answer with its images as the engine wrote them. Raises ArtifactsUnavailable."""
-    artifacts = current_app.extensions["graycat"].artifacts
+    artifacts = services().artifacts
 
     def fetch(number: int) -> bytes:
         found = artifacts.get(task_id, number)
@@ -79,12 +80,12 @@ def queue_for(kind: Kind, body: Body) -> str:
     """
     if not (wanted := wanted_checkpoint(body)):
         return kind.queue
-    extension = current_app.extensions["graycat"]
-    catalogs = extension.catalogs()
+    shared = services()
+    catalogs = shared.catalogs()
     having = workers_with(wanted, catalogs)
     if catalogs and not having:
         raise ModelNotFound(wanted)
     if len(having) == len(catalogs):
         return kind.queue
-    busy = {worker.name: worker.busy for worker in extension.workers()}
+    busy = {worker.name: worker.busy for worker in shared.workers()}
     return worker_queue(kind.queue, min(having, key=lambda name: busy.get(name, 0)))

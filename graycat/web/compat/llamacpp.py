@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
@@ -26,6 +26,7 @@ from graycat.queue.kinds import (
 from graycat.queue.topology import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
+from graycat.web.services import services
 
 bp = Blueprint("llamacpp", __name__)
 
@@ -138,6 +139,6 @@ def template() -> ResponseReturnValue:
 
 
 def _props() -> str:
-    for worker in current_app.extensions["graycat"].serving(LLM):
+    for worker in services().serving(LLM):
         return str(worker.props)
     raise EngineNotReady

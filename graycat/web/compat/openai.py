@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import Blueprint, current_app, jsonify
+from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.auth.tokens import LLM as LLM_SCOPE
@@ -14,6 +14,7 @@ from graycat.queue import kinds
 from graycat.queue.topology import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
+from graycat.web.services import services
 from graycat.web.streaming.formats import MESSAGES, OPENAI
 
 bp = Blueprint("openai", __name__)
@@ -107,7 +108,7 @@ add_routes(bp, ROUTES)
 @scope_required(LLM_SCOPE)
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
-    lists: list[dict[str, Any]] = [json.loads(w.model_list) for w in current_app.extensions["graycat"].serving(LLM)]
+    lists: list[dict[str, Any]] = [json.loads(w.model_list) for w in services().serving(LLM)]
     if not lists:
         raise EngineNotReady
     # An engine answers OpenAI's `data`, and Ollama's `models` beside it.

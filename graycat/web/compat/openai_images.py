@@ -9,7 +9,7 @@ from base64 import b64encode
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
@@ -24,6 +24,7 @@ from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import most_pixels
+from graycat.web.services import services
 
 bp = Blueprint("images", __name__)
 bp.before_request(take_large_body)
@@ -33,7 +34,7 @@ STEPS = 20
 
 
 def _settings() -> Settings:
-    found: Settings = current_app.extensions["graycat"].settings
+    found: Settings = services().settings
     return found
 
 

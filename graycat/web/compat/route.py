@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from graycat import params
 from graycat.auth.tokens import ADMIN, LLM
@@ -16,6 +16,7 @@ from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.limits import most_tokens
+from graycat.web.services import services
 from graycat.web.streaming.formats import NATIVE, Dialect
 from graycat.web.streaming.responses import respond
 
@@ -60,7 +61,7 @@ class Route:
     def prepare(self, body: Any, raw: bytes) -> tuple[str, str, bytes]:
         """Return the queue, the mode and the engine's body for a request's body. Raises RequestError."""
         if isinstance(body, dict):
-            params.check_size(body, current_app.extensions["graycat"].settings.max_prompt_chars)
+            params.check_size(body, services().settings.max_prompt_chars)
             if self.check is not None:
                 self.check(body)
         body, raw = self._capped(body, raw)
@@ -89,7 +90,7 @@ class Route:
         model = body.get("model") if self.by_model and isinstance(body, dict) else None
         if not model or not isinstance(model, str):
             return self.kind.queue
-        workers = [w for w in current_app.extensions["graycat"].workers() if self.kind.queue in w.queues and w.models]
+        workers = [w for w in services().workers() if self.kind.queue in w.queues and w.models]
         having = [w for w in workers if model in w.models]
         if workers and not having:
             raise ModelNotFound(model)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
@@ -32,7 +32,7 @@ from graycat.queue.kinds import (
     UNLOAD_CHECKPOINT,
     Kind,
 )
-from graycat.queue.records import Verdict
+from graycat.queue.models import Verdict
 from graycat.queue.topology import SD, worker_queue
 from graycat.settings import Settings
 from graycat.web.auth import any_auth, scope_required
@@ -41,6 +41,7 @@ from graycat.web.compat.route import read_raw
 from graycat.web.compat.webui_lists import LISTS, merged
 from graycat.web.compat.webui_progress import progress_of, running_renders
 from graycat.web.limits import most_pixels
+from graycat.web.services import services
 from graycat.web.streaming.disconnect import watched
 from graycat.web.streaming.requests import Submission, Ticket
 
@@ -83,7 +84,7 @@ CHANGES = {
 def _render(path: str) -> ResponseReturnValue:
     kind, check, _ = RENDERS[path]
     body = params.read_object(read_raw())
-    return render(kind, body, partial(check, current_app.extensions["graycat"].settings, most_pixels()))
+    return render(kind, body, partial(check, services().settings, most_pixels()))
 
 
 def _change(path: str) -> Response:
@@ -91,18 +92,18 @@ def _change(path: str) -> Response:
     kind, _ = CHANGES[path]
     raw = read_raw() or b"{}"
     params.read_object(raw)
-    extension = current_app.extensions["graycat"]
-    workers = extension.serving(SD)
+    shared = services()
+    workers = shared.serving(SD)
     if not workers:
         raise EngineNotReady
     with ExitStack() as stack:
         tickets = []
         for worker in workers:
             submission = Submission(kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id)
-            tickets.append(stack.enter_context(extension.office.submit(submission)))
+            tickets.append(stack.enter_context(shared.office.submit(submission)))
             stack.enter_context(watched(request.environ, tickets[-1].hang_up))
         outcomes = [_outcome(ticket) for ticket in tickets]
-    extension.look_again()
+    shared.look_again()
     for outcome in outcomes:
         if isinstance(outcome, GraycatError):
             raise outcome
@@ -120,7 +121,7 @@ def _outcome(ticket: Ticket) -> Any:
 
 
 def _list(name: str) -> ResponseReturnValue:
-    catalogs = list(current_app.extensions["graycat"].catalogs().values())
+    catalogs = list(services().catalogs().values())
     if not catalogs:
         raise EngineNotReady
     return jsonify(merged(name, [catalog[name] for catalog in catalogs if name in catalog]))
@@ -146,7 +147,7 @@ for _name in LISTS:
 def png_info() -> ResponseReturnValue:
     """Read what a PNG, JPEG or WebP says of how it was made; needs no engine."""
     body = params.read_object(read_raw())
-    settings = current_app.extensions["graycat"].settings
+    settings = services().settings
     return jsonify(aside(partial(webui_requests.png_info, body, ImageLimits.from_settings(settings))))
 
 
@@ -155,7 +156,7 @@ def png_info() -> ResponseReturnValue:
 @scope_required(SD_SCOPE)
 def progress() -> ResponseReturnValue:
     """Tell how far the caller's own render is; other callers' are invisible."""
-    records = current_app.extensions["graycat"].office.records
+    records = services().office.records
     skip_image = request.args.get("skip_current_image", "").lower() in {"1", "true", "yes", "on"}
     return jsonify(progress_of(records, g.owner, with_image=not skip_image))
 
@@ -165,7 +166,7 @@ def progress() -> ResponseReturnValue:
 @scope_required(SD_SCOPE)
 def interrupt() -> ResponseReturnValue:
     """Have the caller's own running render end with the images it has; what waits goes on waiting."""
-    office = current_app.extensions["graycat"].office
+    office = services().office
     for task_id in running_renders(office.records, g.owner):
         office.cancel(task_id, Verdict.INTERRUPT)
     return jsonify({})
@@ -176,7 +177,7 @@ def interrupt() -> ResponseReturnValue:
 @scope_required(SD_SCOPE)
 def skip() -> ResponseReturnValue:
     """Have the caller's own running render leave out the rest of its batch."""
-    office = current_app.extensions["graycat"].office
+    office = services().office
     for task_id in running_renders(office.records, g.owner):
         office.skip(task_id)
     return jsonify(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.queue.records import TERMINAL_STATES
+from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api.task_requests import CHOSEN_ID, KINDS, MAX_DEADLINE_S, PRIORITIES
 from graycat.web.api.tasks import MAX_PAGE, MAX_WAIT_S, PAGE
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors

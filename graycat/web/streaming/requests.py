@@ -18,7 +18,8 @@ from graycat.queue import ids
 from graycat.queue.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
 from graycat.queue.kinds import SKIP, Kind
 from graycat.queue.messages import MessageFactory
-from graycat.queue.records import NewTask, TaskRecords, Verdict
+from graycat.queue.models import NewTask, Verdict
+from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD
 from graycat.settings import Settings
 from graycat.web.streaming.direct import Spout

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
-from flask import Response, current_app, g, jsonify, request
+from flask import Response, g, jsonify, request
 
 from graycat.errors import GraycatError
 from graycat.queue import ids
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.kinds import STREAM, Kind
 from graycat.web.limits import admitted
+from graycat.web.services import services
 from graycat.web.streaming.direct import Spout, spout_of
 from graycat.web.streaming.disconnect import watched
 from graycat.web.streaming.formats import Dialect
@@ -23,7 +24,7 @@ STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 def office() -> TicketOffice:
     """Return the application's ticket office."""
-    found: TicketOffice = current_app.extensions["graycat"].office
+    found: TicketOffice = services().office
     return found
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from graycat.batches.output import Outputs
 from graycat.cli import cli
 from graycat.client import batches as client_batches
+from graycat.web.services import services_of
 from tests.support.batching import Batching
 from tests.support.helpers import SECRET, free_port, in_background
 
@@ -24,7 +25,7 @@ SPEC = 'name = "two"\nitems = ["a knight", "a thief"]\ndefaults = {steps = 2}\n'
 @pytest.fixture
 def batching(broker, tmp_path, shared_app, monkeypatch) -> Batching:
     found = Batching(broker, tmp_path / "out")
-    monkeypatch.setattr(shared_app.extensions["graycat"], "outputs", Outputs(found.settings))
+    monkeypatch.setattr(services_of(shared_app), "outputs", Outputs(found.settings))
     return found
 
 

@@ -15,7 +15,7 @@ from graycat.cli import cli
 from graycat.cli.task import address, read_input, secret
 from graycat.errors import TaskTimeout
 from graycat.settings import Settings
-from graycat.storage.artifacts import BrokerArtifacts
+from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.helpers import SECRET, changed, free_port, outcome_of, sse, started
 
 Graycat = Callable[..., Result]

@@ -13,6 +13,7 @@ from graycat.client import Client
 from graycat.client import batches as module
 from graycat.client.batches import Batch, inside
 from graycat.client.errors import ApiError, DamagedImage, InvalidArgument, UnexpectedReply
+from graycat.web.services import services_of
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import SECRET, Valkey
 
@@ -20,7 +21,7 @@ from tests.support.helpers import SECRET, Valkey
 @pytest.fixture
 def batching(broker: Valkey, tmp_path: Path, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Batching:
     found = Batching(broker, tmp_path / "out")
-    monkeypatch.setattr(shared_app.extensions["graycat"], "outputs", Outputs(found.settings))
+    monkeypatch.setattr(services_of(shared_app), "outputs", Outputs(found.settings))
     return found
 
 

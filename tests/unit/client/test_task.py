@@ -8,7 +8,7 @@ from graycat.client import Client, InvalidArgument, Task, WaitTimeout
 from graycat.client.errors import DamagedImage, NotRetryable, TaskCancelled, TaskTimeout
 from graycat.errors import TaskTimeout as OutOfTime
 from graycat.queue.records import TaskRecords
-from graycat.storage.artifacts import BrokerArtifacts
+from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.helpers import Valkey, outcome_of, sse, started
 from tests.support.scripted import in_turn, says
 from tests.support.servers import http_server

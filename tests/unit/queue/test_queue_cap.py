@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from graycat.errors import QueueFull
-from graycat.queue.records import NewTask, TaskRecords
+from graycat.queue.models import NewTask
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 
 

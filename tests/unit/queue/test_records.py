@@ -5,7 +5,8 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
-from graycat.queue.records import TERMINAL_STATES, Attempt, TaskRecords, Verdict
+from graycat.queue.models import TERMINAL_STATES, Attempt, Verdict
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, message_of, new_task, started
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graycat.errors import BrokerUnavailable
-from graycat.queue.records import Batch, TaskRecords, Verdict
+from graycat.queue.models import Batch, Verdict
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import Valkey, changed, chunks, claimed, eventually, kinds, started
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from graycat.queue.records import TaskRecords, Verdict
+from graycat.queue.models import Verdict
+from graycat.queue.records import TaskRecords
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, started
 
 HALF = json.dumps({"progress": 0.5}).encode()

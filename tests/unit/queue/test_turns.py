@@ -11,7 +11,8 @@ from celery import Celery
 from graycat.broker import keys
 from graycat.broker.client import Broker
 from graycat.errors import EngineError, QueueFull
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.worker.sweeper import LOCKS, Sweeper
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually
 from tests.support.workers import celery_app

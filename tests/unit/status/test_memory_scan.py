@@ -4,7 +4,7 @@ from graycat.broker.client import Broker
 from graycat.queue.records import TaskRecords
 from graycat.status import memory_scan
 from graycat.status.memory_scan import Census, Held
-from graycat.storage.artifacts import BrokerArtifacts
+from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.helpers import started
 
 

@@ -12,9 +12,11 @@ from graycat.broker.client import Broker, connect
 from graycat.broker.keys import artifact_key, artifacts_key
 from graycat.errors import RequestError
 from graycat.settings import Settings
-from graycat.storage.artifacts import PIECE_BYTES, Artifact, ArtifactStore, BrokerArtifacts, open_artifacts
+from graycat.storage import open_artifacts
+from graycat.storage.artifacts import Artifact, ArtifactStore
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.storage.file_artifacts import FileArtifacts
+from graycat.storage.redis_artifacts import PIECE_BYTES, BrokerArtifacts
 from tests.support.helpers import Valkey, changed, eventually, in_background
 
 #: Bytes that are no text, as an image's are.

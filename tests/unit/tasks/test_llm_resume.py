@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from graycat.tasks.llm_resume import as_one, continued
 
 

@@ -12,7 +12,7 @@ from celery.exceptions import Reject
 from PIL import Image
 
 from graycat.engines.client import Stop
-from graycat.queue.records import Verdict
+from graycat.queue.models import Verdict
 from tests.support.helpers import Valkey, claimed, eventually, kinds, outcome_of
 from tests.support.servers import Handler, drop, reply
 from tests.support.webui_wire import DOUBLE, WebUI, running

@@ -9,7 +9,7 @@ from graycat.engines.client import Stop
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
 from graycat.queue.events import PROGRESS as PROGRESS_EVENT
-from graycat.queue.records import Attempt, Verdict
+from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.sd import Render
 from graycat.tasks.sd_progress import ProgressReporter
 from tests.support.helpers import Valkey

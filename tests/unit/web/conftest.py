@@ -14,9 +14,10 @@ from flask.testing import FlaskClient
 from graycat.engines.base import EngineInfo
 from graycat.fleet.workers import Fleet, WorkerStatus
 from graycat.images.replies import content_type
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.storage.artifacts import open_artifacts
+from graycat.storage import open_artifacts
 from graycat.web import create_app
 from tests.support.helpers import BEARER, Valkey, changed
 
@@ -31,7 +32,7 @@ def client_of(app: Flask) -> FlaskClient:
 @pytest.fixture
 def web(broker: Valkey, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """Return a client of the application that all tests share, which looks at the fleet anew each time."""
-    monkeypatch.setattr("graycat.web.FLEET_FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.web.services.FLEET_FRESH_S", 0.0)
     return client_of(shared_app)
 
 

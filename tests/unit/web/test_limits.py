@@ -11,6 +11,7 @@ from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant
 from graycat.broker import keys
 from graycat.broker.client import Broker
+from graycat.web.services import services_of
 from tests.support.helpers import BEARER, outcome_of
 
 ASYNC = {"Prefer": "respond-async"}
@@ -22,7 +23,7 @@ def as_game(web):
 
     def limited(*scopes: str, **limits: int):
         grant = Grant("game", frozenset(scopes or ("llm", "sd")), Limits(**limits))
-        secret, _ = web.application.extensions["graycat"].tokens.mint(grant)
+        secret, _ = services_of(web.application).tokens.mint(grant)
         headers = {"Authorization": f"Bearer {secret}"} | ASYNC
         return lambda path, **body: web.post(path, json=body, headers=headers)
 
@@ -50,7 +51,7 @@ def test_a_rate_is_told_until_it_is_spent(as_game) -> None:
 
 def test_who_waits_for_an_answer_is_told_too(web, as_game, take, records) -> None:
     as_game(rate=2)
-    extension = web.application.extensions["graycat"]
+    extension = services_of(web.application)
     extension.tokens.minted.revoke("game")
     secret, _ = extension.tokens.mint(Grant("game", limits=Limits(rate=2)))
     headers = {"Authorization": f"Bearer {secret}"}
@@ -79,14 +80,14 @@ def test_a_webui_client_reads_it_in_its_own_form(as_game) -> None:
 
 def test_what_no_queue_took_is_not_counted(web_with) -> None:
     web = web_with(queue_cap=1)
-    secret, _ = web.application.extensions["graycat"].tokens.mint(Grant("game", limits=Limits(rate=2)))
+    secret, _ = services_of(web.application).tokens.mint(Grant("game", limits=Limits(rate=2)))
     headers = {"Authorization": f"Bearer {secret}"} | ASYNC
     statuses = [web.post("/completion", json={"prompt": "Hi"}, headers=headers).status_code for _ in range(3)]
     assert statuses == [202, 503, 503]
 
 
 def test_a_token_without_limits_asks_the_broker_nothing(web, client, monkeypatch) -> None:
-    limiter = web.application.extensions["graycat"].limiter
+    limiter = services_of(web.application).limiter
     monkeypatch.setattr(limiter, "admit", lambda *_: pytest.fail("asked"))
     response = web.post("/completion", json={"prompt": "Hi"}, headers=BEARER | ASYNC)
     assert response.status_code == 202
@@ -96,7 +97,7 @@ def test_a_token_without_limits_asks_the_broker_nothing(web, client, monkeypatch
 
 def test_a_task_that_is_put_again_is_not_counted_again(web, as_game) -> None:
     as_game(rate=1)
-    extension = web.application.extensions["graycat"]
+    extension = services_of(web.application)
     extension.tokens.minted.revoke("game")
     secret, _ = extension.tokens.mint(Grant("game", limits=Limits(rate=1)))
     headers, body = {"Authorization": f"Bearer {secret}"}, {"kind": "llm.completion", "input": {"prompt": "Hi"}}
@@ -160,11 +161,13 @@ def test_as_many_pixels_as_allowed_are_not(as_game) -> None:
 
 def test_while_the_broker_is_down_a_limited_player_is_told_to_come_back(web_without_broker, caplog) -> None:
     caplog.set_level(logging.CRITICAL)
-    credentials = web_without_broker.application.extensions["graycat"].tokens
+    credentials = services_of(web_without_broker.application).tokens
     body = {"player": "42", "limits": {"rate": 1}}
     secret = web_without_broker.post("/tokens/player", json=body).get_json()["token"]
     response = web_without_broker.post(
         "/completion", json={"prompt": "Hi"}, headers={"Authorization": f"Bearer {secret}"}
     )
     assert (response.status_code, response.get_json()["error"]["type"]) == (503, "broker_unavailable")
-    assert credentials.find(secret).name == "tests/42"
+    found = credentials.find(secret)
+    assert found is not None
+    assert found.name == "tests/42"

@@ -15,7 +15,7 @@ from graycat.engines import gpus
 from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
 from graycat.fleet.workers import Fleet, WorkerStatus
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from graycat.worker import maintenance
 from graycat.worker.maintenance import Housekeeper
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually

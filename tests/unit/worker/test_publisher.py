@@ -8,7 +8,8 @@ import pytest
 
 from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
-from graycat.queue.records import Attempt, Batch, TaskRecords, Verdict
+from graycat.queue.models import Attempt, Batch, Verdict
+from graycat.queue.records import TaskRecords
 from graycat.worker.publisher import UNREAD, Publisher, Settled
 from tests.support.helpers import Valkey, chunks, eventually, started
 

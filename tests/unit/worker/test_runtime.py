@@ -5,7 +5,7 @@ import time
 import pytest
 
 from graycat.engines.client import Call, Stop
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from graycat.tasks.sd import Render
 from graycat.worker import runtime as rt
 from graycat.worker.runtime import RunningTasks

@@ -8,8 +8,8 @@ from graycat.batches.errors import OutputUnavailable
 from graycat.batches.output import Output
 from graycat.batches.runner import runner
 from graycat.errors import EngineError, EngineLost, TaskTimeout
-from graycat.storage.artifacts import BrokerArtifacts
 from graycat.storage.errors import ArtifactsUnavailable
+from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey
 

@@ -11,6 +11,7 @@ from graycat.auth.authenticator import Credentials
 from graycat.auth.minted import Grant
 from graycat.batches.output import Outputs
 from graycat.web import create_app
+from graycat.web.services import services_of
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import BEARER, Valkey
 from tests.unit.conftest import KEPT
@@ -32,7 +33,7 @@ def made(batching: Batching) -> str:
 @pytest.fixture
 def reader(batching: Batching, monkeypatch: pytest.MonkeyPatch, shared_app: Flask) -> None:
     """Have the web process look where the control worker writes."""
-    monkeypatch.setattr(shared_app.extensions["graycat"], "outputs", Outputs(batching.settings))
+    monkeypatch.setattr(services_of(shared_app), "outputs", Outputs(batching.settings))
 
 
 def test_a_batch_is_accepted_with_its_address(web) -> None:
@@ -84,7 +85,7 @@ def test_what_is_no_spec_is_refused(web, body: str) -> None:
 
 
 def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graycat.web.Extension.catalogs", lambda _: {"sd@a": {"sd-models": [{"title": "one"}]}})
+    monkeypatch.setattr("graycat.web.services.Services.catalogs", lambda _: {"sd@a": {"sd-models": [{"title": "one"}]}})
     override = {"override_settings": {"sd_model_checkpoint": "two"}}
     refused = web.post("/batches", json=TWO | {"defaults": override})
     assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")

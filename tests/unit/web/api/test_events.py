@@ -10,6 +10,7 @@ from graycat.errors import EngineError
 from graycat.queue.events import TaskEvent
 from graycat.web.api import events
 from graycat.web.api.events import as_sse
+from graycat.web.services import services_of
 from tests.support.helpers import accepted, claimed, eventually, outcome_of, started
 
 CHUNKS = [b'data: {"content":"Hel"}\n\n', b'data: {"content":"lo"}\n\n']
@@ -196,7 +197,7 @@ def test_a_stream_leaves_no_watch_behind(web, records, shared_app) -> None:
     task_id = finished(records)
     with web.get(f"/tasks/{task_id}/events") as response:
         assert response.data
-    eventually(lambda: task_id not in shared_app.extensions["graycat"].office.hub._watches)
+    eventually(lambda: task_id not in services_of(shared_app).office.hub._watches)
 
 
 def test_what_the_server_says_for_itself_moves_no_reader_back() -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from graycat.web.api import gallery
+from graycat.web.services import services_of
 from tests.support.batching import Batching, picture
 from tests.support.helpers import SECRET
 from tests.unit.web.conftest import client_of
@@ -112,7 +113,7 @@ def test_a_link_that_was_changed_is_forbidden(stranger, done: str, link, change)
 def test_a_link_to_another_gallery_and_one_that_has_expired_are_forbidden(web, stranger, done: str, link) -> None:
     query = link(done).partition("?")[2]
     assert stranger.get(f"/batches/0123456789abcdef/gallery?{query}").status_code == 403
-    links = web.application.extensions["graycat"].gallery_links
+    links = services_of(web.application).gallery_links
     expired = urlencode(links.sign(done, -5))
     refused = stranger.get(f"/batches/{done}/gallery?{expired}")
     assert (refused.status_code, "expired" in refused.json["error"]["message"]) == (403, True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from graycat.web.services import services_of
 from tests.support.helpers import accepted, started
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n and so on", b"\xff\xd8\xff and so on"
@@ -9,7 +10,7 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n and so on", b"\xff\xd8\xff and so on"
 
 @pytest.fixture
 def artifacts(shared_app):
-    return shared_app.extensions["graycat"].artifacts
+    return services_of(shared_app).artifacts
 
 
 def test_an_image_comes_as_the_engine_made_it(web, records, artifacts) -> None:

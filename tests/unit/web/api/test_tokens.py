@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from graycat.auth.minted import Grant
+from graycat.web.services import services_of
 from tests.support.helpers import accepted
 from tests.unit.web.conftest import client_of
 
@@ -116,7 +117,7 @@ def test_without_a_token_there_are_none(web) -> None:
 
 
 def test_a_minted_admin_is_one(web) -> None:
-    secret, _ = web.application.extensions["graycat"].tokens.mint(Grant("boss", frozenset({"admin"})))
+    secret, _ = services_of(web.application).tokens.mint(Grant("boss", frozenset({"admin"})))
     client = client_of(web.application)
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
     assert client.get("/tokens").status_code == 200

@@ -10,9 +10,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from graycat.errors import EngineError
 from graycat.images import infotext
-from graycat.queue.records import Verdict
+from graycat.queue.models import Verdict
 from graycat.web.compat import webui
 from graycat.web.compat.webui_lists import LISTS
+from graycat.web.services import services_of
 from tests.support.helpers import Valkey, accepted, eventually, outcome_of, started
 from tests.support.webuis import encoded, picture
 
@@ -125,7 +126,7 @@ def test_who_is_no_admin_changes_no_engine(web, report, client, path: str) -> No
 
 @pytest.fixture
 def admin(web_with, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("graycat.web.FLEET_FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.web.services.FLEET_FRESH_S", 0.0)
     return web_with(admins="tests")
 
 
@@ -159,7 +160,7 @@ def test_a_change_that_fails_somewhere_is_still_made_everywhere(admin, report, t
     assert "cancel" not in records.get(second.task_id)
     records.succeed(second, 200, b"null")
     assert (response().status_code, response().data) == (500, b'{"error":"RuntimeError"}')
-    assert not admin.application.extensions["graycat"].office.hub._watches
+    assert not services_of(admin.application).office.hub._watches
 
 
 def test_without_an_engine_there_is_nothing_to_change(admin) -> None:

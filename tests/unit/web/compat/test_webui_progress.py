@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from graycat.queue.records import Attempt, TaskRecords, Verdict
+from graycat.queue.models import Attempt, Verdict
+from graycat.queue.records import TaskRecords
 from graycat.web.compat.webui_progress import progress_of, running_renders
 from tests.support.helpers import accepted, started
 from tests.support.webuis import encoded, picture

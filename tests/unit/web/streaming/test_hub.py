@@ -9,7 +9,8 @@ import pytest
 
 from graycat.broker.connections import Lane
 from graycat.errors import BrokerUnavailable
-from graycat.queue.records import Attempt, TaskRecords
+from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.web.streaming import hub as hub_module
 from graycat.web.streaming.hub import EventHub, Watch
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually

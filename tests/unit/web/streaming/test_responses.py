@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from graycat.errors import EngineError, EngineLost
-from graycat.queue.records import Attempt
+from graycat.queue.models import Attempt
 from tests.support.helpers import AT_ONCE_S, Stopwatch, outcome_of, sse
 
 HELLO = sse("Hel", "lo", "")

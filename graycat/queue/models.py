@@ -1,0 +1,89 @@
+"""What a task record is made of, and what a worker holds while it runs the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from graycat.broker.keys import events_key, record_key
+
+TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a record is made of. ``body`` is what the engine gets; ``channel`` is where a web process waits."""
+
+    id: str
+    kind: str
+    mode: str
+    queue: str
+    body: bytes
+    owner: str
+    channel: str = ""
+    request_id: str = ""
+    #: Seconds; None: the settings'.
+    queue_ttl_s: float | None = None
+    exec_timeout_s: float | None = None
+    #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
+    shown: Mapping[str, str] | None = None
+    #: Whether it counts among its owner's tasks: their list, their limits, their renders.
+    counted: bool = True
+    #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
+    webhook: str = ""
+    metadata: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A worker's hold on a task.
+
+    ``resumed``: an earlier attempt has left a part of its answer, which a client may have seen. ``started_id``: its
+    ``started`` event; the ids of its chunks follow from that and their number, so that one which is sent twice is
+    written once.
+    """
+
+    task_id: str
+    number: int
+    kind: str
+    mode: str
+    body: bytes
+    exec_timeout_s: float
+    request_id: str
+    resumed: bool
+    started_id: str
+    owner: str
+    queue: str = ""
+    #: Since it was submitted; since it was enqueued again for a further attempt.
+    waited_s: float = field(default=0.0, compare=False)
+    #: Chunks of earlier attempts that this one goes on behind.
+    earlier: tuple[bytes, ...] = ()
+
+    @cached_property
+    def address(self) -> tuple[tuple[str, str], tuple[int, str, str], int]:
+        """Return what each token needs to be published: keys, the fence, and the number behind which chunks count."""
+        moment, _, place = self.started_id.partition("-")
+        keys = (record_key(self.task_id), events_key(self.task_id))
+        return keys, (self.number, self.task_id, f"{moment}-"), int(place)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Chunks of an attempt's answer that arrived together; ``number`` is the first one's, counted from 1."""
+
+    attempt: Attempt
+    number: int
+    chunks: Sequence[bytes]
+
+
+class Verdict(StrEnum):
+    """What an attempt that published or renewed is to do."""
+
+    GO_ON = "ok"
+    CANCEL = "cancel"
+    #: End with what there is.
+    INTERRUPT = "interrupt"
+    #: Another attempt owns the task.
+    STALE = "stale"
