@@ -44,7 +44,7 @@ GraycatError
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine went away in the middle
 │   └── EngineLocked         never leaves its worker: the engine refuses the worker's key
-├── EngineNonsense      502  the engine sent what is not its wire
+├── EngineProtocolError      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
 ├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batches.errors)
@@ -231,7 +231,7 @@ class EngineLocked(EngineLost):
     """Raised when an engine refuses the key or password that its worker sends."""
 
 
-class EngineNonsense(GraycatError):
+class EngineProtocolError(GraycatError):
     """Raised when an engine's answer is not what its wire allows: trying again would bring the same."""
 
     status, type = 502, "engine_nonsense"

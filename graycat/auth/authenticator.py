@@ -10,16 +10,16 @@ from typing import Any
 from graycat.auth.errors import TokenNameTaken
 from graycat.auth.minted import Grant, Minted, MintedTokens
 from graycat.auth.players import Claims, PlayerTokens
-from graycat.auth.signing import TokenKey
+from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken, ApiTokens
 from graycat.broker.client import Broker
 from graycat.settings import Settings
 
 
-class Credentials:
+class Authenticator:
     """The configured, the minted and the players' API tokens."""
 
-    def __init__(self, configured: ApiTokens, minted: MintedTokens, players: PlayerTokens, key: TokenKey) -> None:
+    def __init__(self, configured: ApiTokens, minted: MintedTokens, players: PlayerTokens, key: SigningKey) -> None:
         self.minted = minted
         self._configured = configured
         self._players = players
@@ -33,9 +33,9 @@ class Credentials:
         client: Broker,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
-    ) -> Credentials:
+    ) -> Authenticator:
         """Return those of this copy; asks the broker nothing yet."""
-        key = TokenKey.from_settings(settings)
+        key = SigningKey.from_settings(settings)
         minted = MintedTokens(client, key, now, clock)
         return cls(ApiTokens.from_settings(settings), minted, PlayerTokens(key, now), key)
 

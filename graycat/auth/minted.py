@@ -22,7 +22,7 @@ from typing import Any
 from graycat import params
 from graycat.auth.errors import TokenNameTaken, TokenNotFound
 from graycat.auth.limits import UNLIMITED, Limits
-from graycat.auth.signing import TokenKey
+from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
 from graycat.broker import keys
 from graycat.broker.client import Broker, broker_errors
@@ -100,7 +100,7 @@ class MintedTokens:
     def __init__(
         self,
         client: Broker,
-        key: TokenKey,
+        key: SigningKey,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

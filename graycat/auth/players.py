@@ -16,7 +16,7 @@ from typing import Any
 
 from graycat import params
 from graycat.auth.limits import Limits
-from graycat.auth.signing import TokenKey
+from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ADMIN, LLM, METRICS, PLAYER_MARK, SD, ApiToken, read_scopes
 from graycat.errors import Forbidden, RequestError
 
@@ -51,7 +51,7 @@ class Claims:
 class PlayerTokens:
     """Makes players' tokens and reads them; needs no broker."""
 
-    def __init__(self, key: TokenKey, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, key: SigningKey, now: Callable[[], float] = time.time) -> None:
         self._key = key
         self._now = now
 

@@ -7,17 +7,17 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 
-from graycat.auth.signing import TokenKey
+from graycat.auth.signing import SigningKey
 from graycat.errors import Forbidden
 
 #: Seconds that a link may live.
 SHORTEST_TTL_S, USUAL_TTL_S, LONGEST_TTL_S = 60, 7 * 86_400, 30 * 86_400
 
 
-class GalleryLinks:
+class SignedLinks:
     """Signs links and reads them; needs no broker."""
 
-    def __init__(self, key: TokenKey, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, key: SigningKey, now: Callable[[], float] = time.time) -> None:
         self._key = key
         self._now = now
 

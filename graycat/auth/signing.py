@@ -10,7 +10,7 @@ from graycat.settings import Settings
 from graycat.settings.secretfiles import kept
 
 
-class TokenKey:
+class SigningKey:
     """Keyed hashes (HMAC-SHA256). Each purpose has its own: what is made for one is worth nothing for another."""
 
     def __init__(self, secret: str) -> None:
@@ -21,7 +21,7 @@ class TokenKey:
         return hmac.digest(self._secret, f"{purpose}\0{text}".encode(), "sha256")
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> TokenKey:
+    def from_settings(cls, settings: Settings) -> SigningKey:
         """Return the key of ``GRAYCAT_TOKEN_KEY``, or else the generated one."""
         return cls(settings.token_key or kept(key_file(settings), lambda: secrets.token_urlsafe(32)))
 

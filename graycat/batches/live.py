@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graycat.batches.spec.options import Terms
+from graycat.batches.spec.options import BatchOptions
 from graycat.broker.client import Broker, broker_errors
 from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
 
@@ -16,7 +16,7 @@ _NUMBERS = ("total", "submitted_ms", "started_from_ms", "started_ms", "finished_
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class LiveBatch:
     """A live batch.
 
     ``verify``: the first item that is not verified yet, 0 where none is to be; ``again``: states (parted by commas)
@@ -24,7 +24,7 @@ class Head:
     """
 
     id: str
-    terms: Terms
+    terms: BatchOptions
     state: str
     owner: str
     name: str
@@ -52,13 +52,13 @@ class Head:
         return self.started_from_ms + int(seconds * 1000) if seconds is not None else None
 
 
-class Heads:
+class LiveBatches:
     """The live batches in the broker. Every method raises BrokerUnavailable."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
 
-    def all(self) -> list[Head]:
+    def all(self) -> list[LiveBatch]:
         """Return the live batches, the one whose turn it is first."""
         names = ("terms", *_TEXTS, *_NUMBERS)
         with broker_errors():
@@ -103,7 +103,7 @@ class Heads:
         with broker_errors():
             self._client.zadd(LIVE_BATCHES, {batch_id: self._client.incr(BATCH_TURN)}, xx=True)
 
-    def claim_folder(self, head: Head, folder: str) -> str:
+    def claim_folder(self, head: LiveBatch, folder: str) -> str:
         """Have a folder for a batch; return the live batch that has it instead, '' where it is this one's now."""
         place = f"{head.terms.store}:{folder}"
         with broker_errors():
@@ -114,7 +114,7 @@ class Heads:
                 owner = head.id
         return "" if owner == head.id else owner
 
-    def leave_folder(self, head: Head) -> None:
+    def leave_folder(self, head: LiveBatch) -> None:
         """Let others have a batch's folder."""
         place = f"{head.terms.store}:{head.folder}"
         with broker_errors():
@@ -122,7 +122,7 @@ class Heads:
                 self._client.hdel(BATCH_FOLDERS, place)
 
 
-def _head(batch_id: str, row: Mapping[str, bytes | None]) -> Head:
+def _head(batch_id: str, row: Mapping[str, bytes | None]) -> LiveBatch:
     texts = {name: (row[name] or b"").decode() for name in _TEXTS}
     numbers = {name: int(row[name] or 0) for name in _NUMBERS}
-    return Head(batch_id, Terms.from_record((row["terms"] or b"{}").decode()), **texts, **numbers)  # type: ignore[arg-type]
+    return LiveBatch(batch_id, BatchOptions.from_record((row["terms"] or b"{}").decode()), **texts, **numbers)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Bytes that must fit before a batch without room goes on by itself.
 PROBE_BYTES = 1 << 20
 
-Line = dict[str, Any]
+ManifestEntry = dict[str, Any]
 #: What a line must have to be one.
 _TYPES = {"item": int, "request": dict, "file": str, "sha256": str}
 
@@ -44,14 +44,14 @@ class Output:
         self._fs = opened.fs
         self._whole = opened.appears_whole
         self._root = f"{opened.root.rstrip('/')}/{folder}"
-        self._lines: dict[int, Line] | None = None
+        self._lines: dict[int, ManifestEntry] | None = None
         #: Whether the manifest may end in half a line.
         self._torn = False
         #: Whether a line can be added to a file; where not, the manifest is written anew each time.
         self.appends = isinstance(self._fs, LocalFileSystem)
 
     @property
-    def lines(self) -> dict[int, Line]:
+    def lines(self) -> dict[int, ManifestEntry]:
         """Return the manifest's lines by their items' numbers, as of when they were first looked at."""
         if self._lines is None:
             with _errors():
@@ -60,7 +60,7 @@ class Output:
                 self._lines = {line["item"]: line for line in _parsed(text)}
         return self._lines
 
-    def note(self, lines: Sequence[Line]) -> None:
+    def note(self, lines: Sequence[ManifestEntry]) -> None:
         """Add lines to the manifest, each item's once; those that are there already cost nothing."""
         new = [line for line in lines if self.lines.get(line["item"]) != line]
         if not new:
@@ -73,7 +73,7 @@ class Output:
             self._append(_encoded({line["item"]: line for line in new}))
         self._lines, self._torn = known, False
 
-    def rewrite(self, lines: Iterable[Line]) -> None:
+    def rewrite(self, lines: Iterable[ManifestEntry]) -> None:
         """Write the manifest anew, in the order of the items, and take away what kills have left."""
         known = {line["item"]: line for line in lines}
         self._write(MANIFEST, _encoded(dict(sorted(known.items()))))
@@ -84,7 +84,7 @@ class Output:
                 if name.startswith(".") and name.endswith(PART):
                     self._fs.rm_file(path)
 
-    def is_good(self, line: Line) -> bool:
+    def is_good(self, line: ManifestEntry) -> bool:
         """Tell whether a line's file is there, as the line has it."""
         data = self.read(line["file"])
         return data is not None and sha256(data).hexdigest() == line["sha256"]
@@ -197,7 +197,7 @@ def _inside(file: str) -> str:
     return file
 
 
-def _parsed(text: bytes) -> Iterator[Line]:
+def _parsed(text: bytes) -> Iterator[ManifestEntry]:
     for raw in text.splitlines():
         with suppress(ValueError):
             line = json.loads(raw)
@@ -205,7 +205,7 @@ def _parsed(text: bytes) -> Iterator[Line]:
                 yield line
 
 
-def _encoded(lines: Mapping[int, Line]) -> bytes:
+def _encoded(lines: Mapping[int, ManifestEntry]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines.values())
 
 

@@ -15,7 +15,7 @@ from graycat.batches.errors import BatchConflict, BatchNotFound, TooManyBatches,
 from graycat.batches.plan import Item
 from graycat.batches.spec import Spec
 from graycat.batches.states import CANCELLED, ENDED, FAILED, ITEM_STATES, WAITING, part_keys
-from graycat.batches.throughput import Speeds
+from graycat.batches.throughput import ThroughputStats
 from graycat.broker.client import Broker, broker_errors
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
 from graycat.broker.scripts import load
@@ -43,7 +43,7 @@ class BatchRecords:
     def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self.speeds = Speeds(client)
+        self.speeds = ThroughputStats(client)
         self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in SCRIPTS}
 
     def submit(

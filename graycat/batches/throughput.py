@@ -10,7 +10,7 @@ WEIGHT = 0.1
 ALL = "sd"
 
 
-class Speeds:
+class ThroughputStats:
     """Milliseconds a megapixel-step, over all workers, by kind, and by kind and worker. Raises BrokerUnavailable."""
 
     def __init__(self, client: Broker) -> None:

@@ -27,7 +27,7 @@ def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0
     may take.
     """
     retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 14) if patient else Retry(NoBackoff(), 1)
-    pool = TrustingPool.from_url(
+    pool = UncheckedConnectionPool.from_url(
         settings.broker_url,
         retry=retry,
         socket_connect_timeout=1.0,
@@ -61,7 +61,7 @@ def check(settings: Settings) -> None:
         client.close()
 
 
-class TrustingPool(redis.ConnectionPool):
+class UncheckedConnectionPool(redis.ConnectionPool):
     """Hands connections out unasked.
 
     redis-py polls each connection before each command, which doubles a command's cost under gevent. Here a dead one

@@ -30,7 +30,7 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PACK: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
-class Lane:
+class RawConnection:
     """One connection; used by one thread (or greenlet) at a time."""
 
     def __init__(self, client: Broker) -> None:
@@ -102,13 +102,13 @@ class Lane:
         self._connection.disconnect()
 
 
-class Lanes:
+class RawConnectionPool:
     """Lanes at rest, and the client's patience when one breaks. Any thread may use it."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
         self._retry = client.get_retry()
-        self._idle: list[Lane] = []
+        self._idle: list[RawConnection] = []
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands and return a reply for each; a reply may be a hiredis.ReplyError.
@@ -130,7 +130,7 @@ class Lanes:
         try:
             lane = self._idle.pop()
         except IndexError:
-            lane = Lane(self._client)
+            lane = RawConnection(self._client)
         try:
             lane.send(commands)
             replies = lane.read(len(commands))

@@ -11,7 +11,7 @@ import hiredis
 import redis
 
 from graycat.broker.client import Broker
-from graycat.broker.connections import Command, Lanes
+from graycat.broker.connections import Command, RawConnectionPool
 
 _PACKAGE = Path(__file__).parents[1]
 _REQUIRES = "-- requires:"
@@ -37,7 +37,7 @@ class Scripts:
     """The scripts of one folder by their names, run on bare connections."""
 
     def __init__(self, client: Broker, folder: Path, names: Sequence[str]) -> None:
-        self._lanes = Lanes(client)
+        self._lanes = RawConnectionPool(client)
         self._texts = {name: load(folder / f"{name}.lua") for name in names}
         self._digests = {name: sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324
 

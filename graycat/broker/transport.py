@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
-from graycat.broker.client import TrustingPool
+from graycat.broker.client import UncheckedConnectionPool
 
 
 class Channel(redis.Channel):
@@ -31,7 +31,7 @@ class Channel(redis.Channel):
             return super()._get_pool(asynchronous=True)  # type: ignore[misc]
         params = self._connparams()  # type: ignore[attr-defined]
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=params["db"])
-        return TrustingPool(**params)
+        return UncheckedConnectionPool(**params)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return a client of the pool; safe in any thread, as each command takes a connection of its own."""

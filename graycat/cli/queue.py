@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from graycat.broker.client import connect
-from graycat.fleet.workers import Fleet
+from graycat.fleet.workers import WorkerRegistry
 from graycat.queue import topology
 from graycat.settings import Settings
 
@@ -17,8 +17,8 @@ def queue() -> None:
     """Pause and resume queues."""
 
 
-def _fleet() -> Fleet:
-    return Fleet(connect(Settings.from_env()))
+def _fleet() -> WorkerRegistry:
+    return WorkerRegistry(connect(Settings.from_env()))
 
 
 @queue.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant, Minted
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES
@@ -53,9 +53,9 @@ def tokens() -> None:
     """Mint, list and revoke API tokens."""
 
 
-def _credentials() -> Credentials:
+def _credentials() -> Authenticator:
     settings = Settings.from_env()
-    return Credentials.from_settings(settings, connect(settings))
+    return Authenticator.from_settings(settings, connect(settings))
 
 
 @tokens.command()

@@ -144,7 +144,7 @@ def answer_before_the_end(patience_s: float, worker: Worker) -> None:
         while worker.alive:
             time.sleep(0.1)
         time.sleep(max(patience_s, 0))
-        services_of(worker.wsgi).office.hub.end_all(ShuttingDown())
+        services_of(worker.wsgi).gateway.hub.end_all(ShuttingDown())
 
     threading.Thread(target=watch, name="last-words", daemon=True).start()
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from graycat.engines import gpus, llama, webui
 from graycat.engines.base import Engine
-from graycat.engines.models.background import Supply
+from graycat.engines.models.background import BackgroundDownload
 from graycat.engines.models.checkpoints import IMAGE, TEXT
-from graycat.engines.process.child import ChildProcess, KeptProcess
+from graycat.engines.process.child import ChildProcess, ShimmedProcess
 from graycat.engines.process.supervisor import Supervisor
 from graycat.settings import Settings, engine_environment
 
@@ -42,6 +42,6 @@ def of_kind(settings: Settings, kind: str, gpu: int | None, *, own: bool = True)
     output = settings.home / "log" / f"{kind}-engine{place.suffix}.log"
     key = {KEY_VARIABLE: settings.engine_api_key} if settings.engine_api_key else {}
     environment = engine_environment() | key | place.environment
-    child = KeptProcess(engine.command, output, environment) if command else None
-    supply = Supply(settings, IMAGE if kind == "sd" else TEXT) if command else None
+    child = ShimmedProcess(engine.command, output, environment) if command else None
+    supply = BackgroundDownload(settings, IMAGE if kind == "sd" else TEXT) if command else None
     return OwnedEngine(engine, Supervisor(engine, child, supply), child, place.gpu)

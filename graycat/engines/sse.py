@@ -7,7 +7,7 @@ from http.client import HTTPResponse
 from typing import Any
 
 from graycat.engines.client import READ_BYTES
-from graycat.errors import EngineLost, EngineNonsense
+from graycat.errors import EngineLost, EngineProtocolError
 
 #: An event, or a chunk, that is longer than this makes no sense.
 LONGEST_BYTES = 16 * 1024 * 1024
@@ -96,27 +96,27 @@ class EventStream:
             if len(raw) < end + 2:
                 break
             if raw[end : end + 2] != b"\r\n":
-                raise EngineNonsense
+                raise EngineProtocolError
             payload += raw[begin:end]
             place = end + 2
         self._raw = raw[place:]
         if line_end < 0 and len(self._raw) > LONGEST_LINE_BYTES:
-            raise EngineNonsense
+            raise EngineProtocolError
         return payload
 
     def _events(self, text: bytes) -> list[bytes]:
         *whole, self._text = (self._text + text).split(b"\n\n")
         if len(self._text) > LONGEST_BYTES:
-            raise EngineNonsense
+            raise EngineProtocolError
         return [event + b"\n\n" for event in whole if event and not event.startswith(b":")]
 
 
 def _chunk_size(line: bytes) -> int:
-    """Return the size in a chunk's first line. Raises EngineNonsense."""
+    """Return the size in a chunk's first line. Raises EngineProtocolError."""
     try:
         size = int(line.partition(b";")[0], 16)
     except ValueError as error:
-        raise EngineNonsense from error
+        raise EngineProtocolError from error
     if not 0 <= size <= LONGEST_BYTES:
-        raise EngineNonsense
+        raise EngineProtocolError
     return size

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 
 #: How a request names a checkpoint: any of these fields of ``/sd-models``, or a part of its title or file.
 ALIASES = ("title", "model_name", "hash", "sha256", "filename")
@@ -15,7 +15,7 @@ ALIASES = ("title", "model_name", "hash", "sha256", "filename")
 class Catalogs:
     """What the image engines answer without work, parsed; asked for anew where a worker's report names another one."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: WorkerRegistry) -> None:
         self._fleet = fleet
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
 

@@ -50,7 +50,7 @@ class WorkerStatus:
     catalog: str = ""
 
 
-class Fleet:
+class WorkerRegistry:
     """The workers' reports in the broker."""
 
     def __init__(self, client: Broker) -> None:
@@ -100,9 +100,9 @@ class Fleet:
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, by name. Raises BrokerUnavailable."""
-        return self.roll_call()[0]
+        return self.alive_and_missing()[0]
 
-    def roll_call(self) -> tuple[list[WorkerStatus], list[str]]:
+    def alive_and_missing(self) -> tuple[list[WorkerStatus], list[str]]:
         """Return the workers that are alive, and the names of those that are missed. Raises BrokerUnavailable."""
         with broker_errors():
             rows = self._client.zrange(keys.FLEET, 0, -1, withscores=True)

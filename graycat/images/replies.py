@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Any
 
-from graycat.errors import EngineNonsense
+from graycat.errors import EngineProtocolError
 
 #: How the formats that engines answer in begin.
 _MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
@@ -25,14 +25,14 @@ ImageRef = dict[str, int]
 
 
 def take_out(reply: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """Return a reply without its images, and these as bytes. Raises EngineNonsense for what is no base64."""
+    """Return a reply without its images, and these as bytes. Raises EngineProtocolError for what is no base64."""
     images: list[bytes] = []
 
     def replaced(text: Any) -> ImageRef:
         try:
             images.append(b64decode(text.partition(",")[2] if text.startswith("data:") else text))
         except (AttributeError, binascii.Error, ValueError):
-            raise EngineNonsense from None
+            raise EngineProtocolError from None
         return {"artifact": len(images) - 1}
 
     without = dict(reply)

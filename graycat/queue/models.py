@@ -70,7 +70,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ChunkBatch:
     """Chunks of an attempt's answer that arrived together; ``number`` is the first one's, counted from 1."""
 
     attempt: Attempt

@@ -16,7 +16,7 @@ from graycat.broker.keys import LIVE_TASKS, events_key, preview_key, record_key
 from graycat.broker.scripts import Scripts
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.queue import events, ids
-from graycat.queue.models import Attempt, Batch, NewTask, Verdict
+from graycat.queue.models import Attempt, ChunkBatch, NewTask, Verdict
 from graycat.queue.reader import RecordReader
 from graycat.settings import Settings
 
@@ -118,9 +118,9 @@ class TaskRecords(RecordReader):
 
         Raises StaleAttempt, BrokerUnavailable.
         """
-        return _still_ours(self.publish_all([Batch(attempt, number, chunks)])[0])
+        return _still_ours(self.publish_all([ChunkBatch(attempt, number, chunks)])[0])
 
-    def publish_all(self, batches: Sequence[Batch]) -> list[Verdict]:
+    def publish_all(self, batches: Sequence[ChunkBatch]) -> list[Verdict]:
         """Append chunks of several attempts in one round trip; return what each attempt is to do.
 
         Raises BrokerUnavailable.
@@ -129,7 +129,7 @@ class TaskRecords(RecordReader):
             replies = self._scripts.run(*map(self.publish_command, batches))
         return [Verdict(reply.decode()) for reply in replies]
 
-    def publish_command(self, batch: Batch) -> Command:
+    def publish_command(self, batch: ChunkBatch) -> Command:
         """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
         attempt, number = batch.attempt, batch.number
         keys, fence, place = attempt.address

@@ -15,7 +15,7 @@ MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLook:
+class BatchSnapshot:
     """Batches by state, the items of the unfinished ones by state, and how many of those are late or will be."""
 
     states: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
@@ -23,13 +23,13 @@ class BatchLook:
     late: int = 0
 
 
-def look_at(records: BatchRecords, now_ms: float) -> BatchLook:
+def look_at(records: BatchRecords, now_ms: float) -> BatchSnapshot:
     """Return what is seen of the unfinished batches and the newest ones. Raises BrokerUnavailable."""
     rows = {row["id"]: row for row in (*records.live(MOST), *records.list(count=MOST))}
     return summed(rows.values(), now_ms)
 
 
-def summed(rows: Iterable[Mapping[str, Any]], now_ms: float) -> BatchLook:
+def summed(rows: Iterable[Mapping[str, Any]], now_ms: float) -> BatchSnapshot:
     """Return what batches are together, as their owners see them."""
     states, items, late = Counter(dict.fromkeys(STATES, 0)), Counter(dict.fromkeys(ITEM_STATES, 0)), 0
     for row in rows:
@@ -37,7 +37,7 @@ def summed(rows: Iterable[Mapping[str, Any]], now_ms: float) -> BatchLook:
         if row["state"] not in ENDED:
             items.update(row["progress"])
             late += is_late(row, now_ms)
-    return BatchLook(dict(states), dict(items), late)
+    return BatchSnapshot(dict(states), dict(items), late)
 
 
 def is_late(row: Mapping[str, Any], now_ms: float) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from graycat.errors import BrokerUnavailable
-from graycat.status.batches import BatchLook
-from graycat.status.snapshot import Look
+from graycat.status.batches import BatchSnapshot
+from graycat.status.snapshot import Snapshot
 
 #: What an engine may be; a worker without one is ready.
 STATES = ("stopped", "downloading", "loading", "ready", "stuck")
@@ -57,7 +57,7 @@ BATCH_LATE = (
 class FleetGauges:
     """A collector that looks at the broker once a scrape; while that is away it says so and no more."""
 
-    def __init__(self, look: Callable[[], Look]) -> None:
+    def __init__(self, look: Callable[[], Snapshot]) -> None:
         self._look = look
 
     def collect(self) -> Iterable[Metric]:
@@ -77,7 +77,7 @@ class FleetGauges:
         yield from _of_batches(look.batches)
 
 
-def _of_batches(look: BatchLook) -> Iterable[Metric]:
+def _of_batches(look: BatchSnapshot) -> Iterable[Metric]:
     for (name, text), counts in ((BATCHES, look.states), (BATCH_ITEMS, look.items)):
         family = GaugeMetricFamily(name, text, labels=("state",))
         for state, count in counts.items():
@@ -86,12 +86,12 @@ def _of_batches(look: BatchLook) -> Iterable[Metric]:
     yield GaugeMetricFamily(*BATCH_LATE, value=look.late)
 
 
-def _of_queues(look: Look) -> Iterable[Metric]:
+def _of_queues(look: Snapshot) -> Iterable[Metric]:
     rows = [((name,), (q.depth, q.oldest_s, q.consumers, q.paused)) for name, q in look.queues.items()]
     yield from _families(QUEUES, ("queue",), rows)
 
 
-def _of_workers(look: Look) -> Iterable[Metric]:
+def _of_workers(look: Snapshot) -> Iterable[Metric]:
     families = list(_families(WORKERS, ("worker",), [((w.name,), (1, w.consuming, w.paused)) for w in look.workers]))
     for name in look.missed:
         families[0].add_sample(families[0].name, {"worker": name}, 0)
@@ -108,7 +108,7 @@ def _of_workers(look: Look) -> Iterable[Metric]:
     yield states
 
 
-def _of_gpus(look: Look) -> Iterable[Metric]:
+def _of_gpus(look: Snapshot) -> Iterable[Metric]:
     rows = []
     for worker in look.workers:
         if (seen := worker.gpu_state) is not None:

@@ -22,7 +22,7 @@ class Held:
     artifacts: int = 0
 
 
-class Census:
+class MemoryScan:
     """Goes through the keys step by step; what it tells is as old as the last time it was through."""
 
     def __init__(self, client: Broker) -> None:

@@ -26,8 +26,8 @@ from graycat.fleet.workers import WorkerStatus, present, serving
 from graycat.queue import topology
 from graycat.queue.topology import CONTROL, SD, model_queue, worker_queue
 from graycat.settings import Settings
-from graycat.status.batches import BatchLook, look_at
-from graycat.status.memory_scan import Census, Held
+from graycat.status.batches import BatchSnapshot, look_at
+from graycat.status.memory_scan import Held, MemoryScan
 
 #: Seconds that each of the broker's answers may take: a scrape is to tell that it is away, not to wait for it.
 TIMEOUT_S = 1.0
@@ -38,7 +38,7 @@ MAX_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class QueueLook:
+class QueueSnapshot:
     """A queue with those of its models and workers. ``oldest_s``: how long its oldest task has waited; 0 for none."""
 
     depth: int
@@ -61,22 +61,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What was seen. ``missed``: workers that fell silent; ``deliveries``: what webhooks are still to be told.
 
     ``failures``: the newest first.
     """
 
-    queues: dict[str, QueueLook]
+    queues: dict[str, QueueSnapshot]
     workers: list[WorkerStatus]
     missed: list[str]
     deliveries: int
     held: Held
     failures: list[Failure] = field(default_factory=list)
-    batches: BatchLook = field(default_factory=BatchLook)
+    batches: BatchSnapshot = field(default_factory=BatchSnapshot)
 
 
-class Observer:
+class SnapshotReader:
     """Looks at the broker; any thread may ask it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -84,10 +84,10 @@ class Observer:
         self._looking = threading.Lock()
         self._scripts = Scripts(self._client, Path(__file__).parent / "lua", ("depths",))
         self._batches = BatchRecords(self._client, settings)
-        self._census = Census(self._client)
-        self._seen: tuple[float, Look] | None = None
+        self._census = MemoryScan(self._client)
+        self._seen: tuple[float, Snapshot] | None = None
 
-    def look(self) -> Look:
+    def look(self) -> Snapshot:
         """Return what is seen now, or was half a second ago. Raises BrokerUnavailable."""
         with self._looking:
             now = time.monotonic()
@@ -95,7 +95,7 @@ class Observer:
                 self._seen = now, self._look()
             return self._seen[1]
 
-    def _look(self) -> Look:
+    def _look(self) -> Snapshot:
         """Look, in few round trips: a busy web process has each of them wait for its turn."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.zrange(FLEET, 0, -1, withscores=True)
@@ -118,7 +118,7 @@ class Observer:
         batches = look_at(self._batches, clock[0] * 1000)
         queues = _queues(workers, depths, {name.decode() for name in paused}, late_s)
         held = self._census.count(sizes)
-        return Look(queues, workers, missed, deliveries, held, list(map(_failure, failures)), batches)
+        return Snapshot(queues, workers, missed, deliveries, held, list(map(_failure, failures)), batches)
 
     def _depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
         """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
@@ -134,7 +134,7 @@ class Observer:
 
 def _queues(
     workers: list[WorkerStatus], depths: dict[str, tuple[int, float | None]], paused: set[str], late_s: float
-) -> dict[str, QueueLook]:
+) -> dict[str, QueueSnapshot]:
     """Return what is seen of the queues; ``late_s``: how late the first delivery is."""
     queues = {}
     for queue in topology.QUEUES:
@@ -142,7 +142,7 @@ def _queues(
         # What lies in the control queue has no record; what it is late with tells as much.
         oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
         depth, consumers = sum(n for n, _ in mine), len(serving(workers, queue))
-        queues[queue] = QueueLook(depth, oldest, consumers, queue in paused)
+        queues[queue] = QueueSnapshot(depth, oldest, consumers, queue in paused)
     return queues
 
 

@@ -11,7 +11,7 @@ from celery import Task
 from celery.exceptions import Reject
 
 from graycat.engines.client import Call, Stop
-from graycat.errors import EngineError, EngineLost, EngineNonsense, GraycatError, StaleAttempt, TaskTimeout
+from graycat.errors import EngineError, EngineLost, EngineProtocolError, GraycatError, StaleAttempt, TaskTimeout
 from graycat.metrics import worker
 from graycat.queue import events
 from graycat.queue.models import Attempt
@@ -47,7 +47,7 @@ class EngineTask(Task):
     def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Get the engine's answer, publishing its events; return HTTP status and body.
 
-        Raises EngineError for an answer that is an error, EngineNonsense for one that is none, EngineLost where it
+        Raises EngineError for an answer that is an error, EngineProtocolError for one that is none, EngineLost where it
         breaks off.
         """
         raise NotImplementedError
@@ -101,7 +101,7 @@ class EngineTask(Task):
             return "cancelled" if records.cancelled(attempt, interrupted.answer) else "stale"
         except EngineLost as error:
             return self._broken_off(runtime, attempt, call.stopped, error)
-        except (EngineError, EngineNonsense, ArtifactsUnavailable) as error:
+        except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
             return "failed" if records.fail(attempt, error) else "stale"
         return "succeeded" if records.succeed(attempt, status, body) else "stale"
 

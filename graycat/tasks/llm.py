@@ -13,14 +13,14 @@ from celery import shared_task
 
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
-from graycat.errors import EngineError, EngineLost, EngineNonsense
+from graycat.errors import EngineError, EngineLost, EngineProtocolError
 from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_resume import as_one, continued
 from graycat.worker.runtime import Runtime
-from graycat.worker.stream_relay import Flow
+from graycat.worker.stream_relay import RelayedStream
 
 #: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
 _TOLD = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
@@ -63,8 +63,8 @@ def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tu
     return response.status, body
 
 
-def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flow:
-    """Return the flow of the engine's events, at its end. Raises EngineError, EngineLost, EngineNonsense."""
+def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
+    """Return the flow of the engine's events, at its end. Raises EngineError, EngineLost, EngineProtocolError."""
     began_at = time.monotonic()
     with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
@@ -72,7 +72,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         source = EventStream(call.connected, response)
         publish, keep = attempt.mode != GATHER, attempt.mode != STREAM
         edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
-        flow = Flow(attempt, call, source, publish=publish, keep=keep, edit=edit)
+        flow = RelayedStream(attempt, call, source, publish=publish, keep=keep, edit=edit)
         try:
             runtime.pump.carry(flow)
         finally:
@@ -82,7 +82,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Flo
         return flow
 
 
-def _tokens_of(kind: Kind, flow: Flow) -> int:
+def _tokens_of(kind: Kind, flow: RelayedStream) -> int:
     """Return how many tokens a stream had: what its last event says, or about as many as it had events."""
     told = _TOLD.search(flow.events[-1]) if flow.events and not flow.attempt.earlier else None
     return int(told[1]) if told else max(flow.count - _FRAME.get(kind.name, 1), 0)
@@ -92,7 +92,7 @@ def gather(events: Iterator[bytes]) -> bytes:
     """Return the answer that ``/completion`` gives without streaming, from its stream's events.
 
     The final event is that answer, but for the text and the tokens' probabilities, which the events before it carry in
-    pieces. Raises EngineLost where the final event is missing, EngineNonsense for what is not llama.cpp's wire.
+    pieces. Raises EngineLost where the final event is missing, EngineProtocolError for what is not llama.cpp's wire.
     """
     content: list[str] = []
     probabilities: list[Any] = []
@@ -103,7 +103,7 @@ def gather(events: Iterator[bytes]) -> bytes:
             content.append(final["content"])
             probabilities += final.get("completion_probabilities", [])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise EngineNonsense from None
+        raise EngineProtocolError from None
     if not final.get("stop"):
         raise EngineLost
     final["content"] = "".join(content)

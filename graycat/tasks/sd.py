@@ -13,7 +13,7 @@ from celery import shared_task
 
 from graycat.engines.client import Call, Stop
 from graycat.engines.webui import WebuiEngine
-from graycat.errors import EngineError, EngineLost, EngineNonsense, StaleAttempt
+from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
 from graycat.images.replies import content_type, take_out
 from graycat.metrics import worker
 from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
@@ -151,7 +151,7 @@ class SdTask(EngineTask):
         kind = SD_KINDS[attempt.kind]
         engine = runtime.engine
         if not isinstance(engine, WebuiEngine) or not isinstance(call, Render):
-            raise EngineNonsense
+            raise EngineProtocolError
         reporter = ProgressReporter(engine, runtime.records, attempt, call)
         if call.stopped is not None:
             raise EngineLost
@@ -161,7 +161,7 @@ class SdTask(EngineTask):
         began_at = time.monotonic()
         patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
         with (
-            Watcher(engine, call, reporter, patience_s, runtime.supervisor.condemn),
+            Watcher(engine, call, reporter, patience_s, runtime.supervisor.request_restart),
             # Sent again behind our back, an image would be made twice, the second time in nobody's count.
             engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None, once=True) as response,
         ):
@@ -197,7 +197,7 @@ def _interruptible(runtime: Runtime) -> bool:
 def _store(runtime: Runtime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
     """Store a reply's images and return the reply without them; ``took_s``: how long the engine was at them.
 
-    Raises EngineNonsense, ArtifactsUnavailable.
+    Raises EngineProtocolError, ArtifactsUnavailable.
     """
     if not reply:
         # SD.Next answers control calls with 204 and nothing.
@@ -205,7 +205,7 @@ def _store(runtime: Runtime, attempt: Attempt, reply: bytes, took_s: float, *, p
     try:
         parsed: Any = json.loads(reply)
     except ValueError:
-        raise EngineNonsense from None
+        raise EngineProtocolError from None
     if not isinstance(parsed, dict):
         return reply
     without, images = take_out(parsed)

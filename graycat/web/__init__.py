@@ -19,7 +19,7 @@ from graycat.web.api import batches, events, gallery, health, metrics, schedules
 from graycat.web.api import images as task_images
 from graycat.web.compat import llamacpp, openai, openai_images, webui
 from graycat.web.middleware import tracing as request_tracing
-from graycat.web.middleware.not_modified import UnchangedTasks
+from graycat.web.middleware.not_modified import NotModifiedMiddleware
 from graycat.web.openapi import document
 from graycat.web.services import Services, install
 
@@ -35,7 +35,7 @@ QUIET_ENDPOINTS = frozenset(
     | {"sdapi.progress", "metrics.scrape", "metrics.status"}
 )
 #: What has routes: each a module with its blueprint ``bp``.
-PARTS = (
+BLUEPRINTS = (
     *(llamacpp, openai, webui, openai_images, health, metrics, tasks, tokens, events, webhooks),
     *(task_images, batches, gallery, schedules, document),
 )
@@ -55,12 +55,12 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(_end)
     app.after_request(limits.tell)
     if settings.traces_url:
-        request_tracing.init_app(app, tracing.start(settings, "web"), shared.office.records)
+        request_tracing.init_app(app, tracing.start(settings, "web"), shared.gateway.records)
     errors.init_app(app)
-    for part in PARTS:
+    for part in BLUEPRINTS:
         app.register_blueprint(part.bp)
-    app.wsgi_app = UnchangedTasks(app.wsgi_app, shared.client, shared.tokens)  # type: ignore[method-assign]
-    shared.office.hub.start()
+    app.wsgi_app = NotModifiedMiddleware(app.wsgi_app, shared.client, shared.tokens)  # type: ignore[method-assign]
+    shared.gateway.hub.start()
     return app
 
 

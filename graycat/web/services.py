@@ -8,26 +8,26 @@ from typing import Any
 
 from flask import Flask, current_app
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.limits import Limiter
-from graycat.auth.signed_links import GalleryLinks
-from graycat.auth.signing import TokenKey
+from graycat.auth.signed_links import SignedLinks
+from graycat.auth.signing import SigningKey
 from graycat.batches.output import Outputs
 from graycat.batches.records import BatchRecords
 from graycat.broker.client import Broker, connect
 from graycat.celeryapp import create_celery
 from graycat.fleet.catalogs import Catalogs
-from graycat.fleet.workers import Fleet, WorkerStatus, serving
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
 from graycat.metrics.server import token_of
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import LLM, LLM_QUICK, SD
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
-from graycat.status.snapshot import Observer
+from graycat.status.snapshot import SnapshotReader
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
 from graycat.web.streaming.hub import EventHub
-from graycat.web.streaming.requests import TicketOffice
+from graycat.web.streaming.requests import TaskGateway
 from graycat.webhooks.deliveries import Deliveries
 
 #: Seconds that a look at the fleet is good for: /props and /health are asked often.
@@ -40,17 +40,17 @@ class Services:
 
     settings: Settings
     client: Broker
-    tokens: Credentials
-    fleet: Fleet
-    office: TicketOffice
+    tokens: Authenticator
+    fleet: WorkerRegistry
+    gateway: TaskGateway
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
     batches: BatchRecords
     outputs: Outputs
-    observer: Observer
+    observer: SnapshotReader
     schedules: ScheduleRecords
-    gallery_links: GalleryLinks
+    gallery_links: SignedLinks
     metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -93,18 +93,18 @@ class Services:
         return cls(
             settings=settings,
             client=client,
-            tokens=Credentials.from_settings(settings, client),
-            fleet=Fleet(client),
-            office=TicketOffice(settings, records, hub, create_celery(settings)),
+            tokens=Authenticator.from_settings(settings, client),
+            fleet=WorkerRegistry(client),
+            gateway=TaskGateway(settings, records, hub, create_celery(settings)),
             artifacts=open_artifacts(settings, client),
             deliveries=Deliveries(client),
             limiter=Limiter(client),
             batches=BatchRecords(client, settings),
             outputs=Outputs(settings),
-            observer=Observer(settings),
+            observer=SnapshotReader(settings),
             metrics_token=token_of(settings),
             schedules=ScheduleRecords(client, settings),
-            gallery_links=GalleryLinks(TokenKey.from_settings(settings)),
+            gallery_links=SignedLinks(SigningKey.from_settings(settings)),
         )
 
 

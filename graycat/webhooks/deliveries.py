@@ -48,7 +48,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class DeliveryAttempt:
     """How an attempt went: a status, or a word for why there is none. ``next_ms``: None where it was the last."""
 
     at_ms: int
@@ -115,7 +115,7 @@ class Deliveries:
         attempt, event_ms = int(fields["attempts"]), int(fields["event_ms"])
         return Delivery(task_id, event, attempt, fields["owner"], event_ms, webhook, fields)
 
-    def settle(self, delivery: Delivery, outcome: Try) -> bool:
+    def settle(self, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
         """Write how an attempt went; False where another attempt has taken over."""
         key = delivery_key(delivery.task_id, delivery.event)
         keys = [DELIVERIES, key, *_places(delivery.webhook, delivery.owner)]

@@ -59,7 +59,7 @@ def verifying() -> ssl.SSLContext:
 
 
 @dataclass
-class Caller:
+class PublicHttpClient:
     """Posts to receivers; any thread may use it."""
 
     allow: Allowlist

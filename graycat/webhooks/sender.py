@@ -13,8 +13,8 @@ from graycat.metrics import worker
 from graycat.queue.kinds import DELIVER
 from graycat.settings import Settings
 from graycat.webhooks import webhook
-from graycat.webhooks.deliveries import Deliveries, Delivery, Try
-from graycat.webhooks.http import Caller, Unreachable
+from graycat.webhooks.deliveries import Deliveries, Delivery, DeliveryAttempt
+from graycat.webhooks.http import PublicHttpClient, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,10 @@ GIVE_UP_AFTER_S = 24 * 3600
 GONE = 410
 
 
-class Courier:
+class WebhookSender:
     """Sends deliveries; any thread may use it."""
 
-    def __init__(self, deliveries: Deliveries, caller: Caller, settings: Settings) -> None:
+    def __init__(self, deliveries: Deliveries, caller: PublicHttpClient, settings: Settings) -> None:
         self._deliveries = deliveries
         self._caller = caller
         self._settings = settings
@@ -46,7 +46,7 @@ class Courier:
             return
         status, error = self._send(delivery, begun_ms)
         took_ms = round((time.monotonic() - started) * 1000)
-        outcome = judged(delivery, begun_ms + took_ms, status, error)
+        outcome = next_attempt(delivery, begun_ms + took_ms, status, error)
         ours = self._deliveries.settle(delivery, outcome)
         state = outcome.state if ours else "stale"
         worker.DELIVERIES.labels(state).inc()
@@ -68,19 +68,19 @@ class Courier:
             return None, error.reason
 
 
-def judged(delivery: Delivery, now_ms: int, status: int | None, error: str | None) -> Try:
+def next_attempt(delivery: Delivery, now_ms: int, status: int | None, error: str | None) -> DeliveryAttempt:
     """Return how an attempt went, and when the next one is due."""
     over = status is not None and (200 <= status < 300 or status == GONE)
     base_s = BACKOFF_S[min(delivery.attempt, len(BACKOFF_S)) - 1]
     next_ms = now_ms + round(base_s * 1000 * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 (no secret)
     over = over or next_ms > delivery.event_ms + GIVE_UP_AFTER_S * 1000
-    return Try(now_ms, status, error, None if over else next_ms)
+    return DeliveryAttempt(now_ms, status, error, None if over else next_ms)
 
 
-_installed: list[Courier] = []
+_installed: list[WebhookSender] = []
 
 
-def install(courier: Courier) -> None:
+def install(courier: WebhookSender) -> None:
     """Make ``courier`` this process's."""
     _installed[:] = [courier]
 

@@ -24,7 +24,7 @@ from graycat.queue.topology import LLM, LLM_QUICK, SD
 from graycat.settings import Settings
 from graycat.worker import runtime as rt
 from graycat.worker import tracing as task_tracing
-from graycat.worker.maintenance import Housekeeper
+from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.runtime import Runtime
 from graycat.worker.stream_relay import STOPS
 
@@ -136,7 +136,7 @@ class LeaseStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the housekeeping thread; it goes on until the last task is finished."""
-        housekeeper = Housekeeper(rt.current(), worker.app)
+        housekeeper = WorkerMaintenance(rt.current(), worker.app)
         housekeeper.start()
         signals.worker_shutdown.connect(housekeeper.stop, weak=False)
 

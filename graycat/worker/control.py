@@ -11,11 +11,11 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from graycat.batches.runner import runner
-from graycat.batches.runner.runner import Feeder
+from graycat.batches.runner.runner import BatchRunner
 from graycat.broker.client import connect
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.topology import CONTROL
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings, variable
@@ -23,11 +23,11 @@ from graycat.tasks import schedules
 from graycat.webhooks import sender
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
-from graycat.webhooks.http import Caller
-from graycat.webhooks.sender import Courier
+from graycat.webhooks.http import PublicHttpClient
+from graycat.webhooks.sender import WebhookSender
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.maintenance import LOOP_STUCK_AFTER_S, REPORT_EVERY_S
-from graycat.worker.periodic import Duties, renew_messages
+from graycat.worker.periodic import PeriodicThread, renew_messages
 from graycat.worker.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ STOP_S = 5.0
 BEAT_EVERY_S = 0.5
 
 
-class Pulse:
+class LoopHeartbeat:
     """When the main loop was last seen to consume; outside of the consumer's step, which a reconnect makes anew."""
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class Pulse:
         self.seen_at = -LOOP_STUCK_AFTER_S
 
     @property
-    def felt(self) -> bool:
+    def alive(self) -> bool:
         """Tell whether the loop consumes."""
         return time.monotonic() - self.seen_at < LOOP_STUCK_AFTER_S
 
 
-pulse = Pulse()
+pulse = LoopHeartbeat()
 
 
 class Control:
@@ -69,10 +69,10 @@ class Control:
     def __init__(self, settings: Settings, worker: Any, *, alone: bool) -> None:
         self._worker = worker
         self._client = connect(settings, patient=True)
-        self._fleet = Fleet(self._client)
+        self._fleet = WorkerRegistry(self._client)
         self._deliveries = Deliveries(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)
-        sender.install(Courier(self._deliveries, Caller(allowlist(settings.webhook_allow)), settings))
+        sender.install(WebhookSender(self._deliveries, PublicHttpClient(allowlist(settings.webhook_allow)), settings))
         schedules.install(Firing(self._client, settings))
         duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
         if alone:
@@ -84,11 +84,11 @@ class Control:
                 (settings.lease_s, sweeper.sweep),
             ]
         self._alone = alone
-        self._duties = Duties("control", DISPATCH_EVERY_S, duties)
+        self._duties = PeriodicThread("control", DISPATCH_EVERY_S, duties)
         # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
-        self._feeder = Feeder(self._client, settings, worker.app)
+        self._feeder = BatchRunner(self._client, settings, worker.app)
         every_s = runner.FEED_EVERY_S
-        self._feeding = Duties("batches", every_s, [(every_s, self._feeder.step)])
+        self._feeding = PeriodicThread("batches", every_s, [(every_s, self._feeder.step)])
 
     def start(self) -> None:
         """Start the threads."""
@@ -119,7 +119,7 @@ class Control:
                 queues=consumed_queues(self._worker),
                 engine="",
                 engine_state="ready",
-                consuming=pulse.felt,
+                consuming=pulse.alive,
                 slots=self._worker.concurrency,
                 busy=len(state.active_requests),
                 props="",

@@ -14,7 +14,7 @@ from graycat.engines.client import Stop
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
-from graycat.worker.periodic import Duties, renew_messages
+from graycat.worker.periodic import PeriodicThread, renew_messages
 from graycat.worker.runtime import Runtime
 from graycat.worker.stream_relay import STOPS
 from graycat.worker.sweeper import Sweeper
@@ -35,7 +35,7 @@ SWEEP_IMAGES_EVERY_S = 60.0
 LOOP_STUCK_AFTER_S = 3.0
 
 
-class Housekeeper:
+class WorkerMaintenance:
     """The duties of a worker that owns an engine."""
 
     def __init__(self, runtime: Runtime, app: Celery) -> None:
@@ -50,9 +50,9 @@ class Housekeeper:
             (runtime.settings.lease_s, self._sweeper.sweep),
             (SWEEP_IMAGES_EVERY_S, self._sweep_images),
         ]
-        self._duties = Duties("housekeeper", TICK_S, duties)
+        self._duties = PeriodicThread("housekeeper", TICK_S, duties)
         # By itself: a driver that hangs must not keep leases from being renewed.
-        self._gpu_duties = Duties("gpu", TICK_S, [(ASK_GPU_EVERY_S, self._ask_gpu)])
+        self._gpu_duties = PeriodicThread("gpu", TICK_S, [(ASK_GPU_EVERY_S, self._ask_gpu)])
 
     def start(self) -> None:
         """Start the threads."""

@@ -17,7 +17,7 @@ from graycat.queue import topology
 logger = logging.getLogger(__name__)
 
 
-class Duties:
+class PeriodicThread:
     """A thread. What it does is due by the clock, so a slow broker delays it and nothing else."""
 
     def __init__(self, name: str, tick_s: float, duties: Sequence[tuple[float, Callable[[], Any]]]) -> None:

@@ -14,8 +14,8 @@ import hiredis
 import redis
 
 from graycat.broker.client import Broker
-from graycat.broker.connections import Lane
-from graycat.queue.models import Batch, Verdict
+from graycat.broker.connections import RawConnection
+from graycat.queue.models import ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
 
 #: Verdicts that may lie in the connection unread: read together, they cost as much as one.
@@ -23,7 +23,7 @@ UNREAD = 8
 #: Seconds after which a reply is given up, and its batch sent again.
 REPLY_S = 2.0
 
-Settled = list[tuple[Batch, Verdict]]
+Settled = list[tuple[ChunkBatch, Verdict]]
 
 
 class Publisher:
@@ -32,8 +32,8 @@ class Publisher:
     def __init__(self, client: Broker, records: TaskRecords) -> None:
         self._client = client
         self._records = records
-        self._lane: Lane | None = None
-        self._open: deque[Batch] = deque()
+        self._lane: RawConnection | None = None
+        self._open: deque[ChunkBatch] = deque()
         self._known: Settled = []
 
     @property
@@ -41,7 +41,7 @@ class Publisher:
         """Tell whether the verdict on some batch is not known yet."""
         return bool(self._open)
 
-    def publish(self, batches: Sequence[Batch]) -> Settled:
+    def publish(self, batches: Sequence[ChunkBatch]) -> Settled:
         """Send batches; return the verdicts on earlier ones, if it is time to read them. Raises BrokerUnavailable."""
         self._open += batches
         try:
@@ -63,7 +63,7 @@ class Publisher:
             self._again()
         return self._told()
 
-    def forget(self) -> list[Batch]:
+    def forget(self) -> list[ChunkBatch]:
         """Give up the batches that are not settled, and return them."""
         lost = list(self._open)
         self._open.clear()
@@ -76,9 +76,9 @@ class Publisher:
             self._lane.close()
             self._lane = None
 
-    def _usable_lane(self) -> Lane:
+    def _usable_lane(self) -> RawConnection:
         if self._lane is None:
-            self._lane = Lane(self._client)
+            self._lane = RawConnection(self._client)
             self._lane.socket.setblocking(False)
         return self._lane
 

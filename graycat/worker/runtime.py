@@ -13,14 +13,14 @@ from graycat.engines.base import Engine, State
 from graycat.engines.client import Call, Stop
 from graycat.engines.process.child import ChildProcess
 from graycat.engines.process.supervisor import Supervisor
-from graycat.fleet.workers import Fleet
+from graycat.fleet.workers import WorkerRegistry
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
 from graycat.worker.publisher import Publisher
-from graycat.worker.stream_relay import StreamPump
+from graycat.worker.stream_relay import StreamRelay
 
 #: Seconds between two looks at the length of the engine's output.
 ROTATE_EVERY_S = 10.0
@@ -124,8 +124,8 @@ class Runtime:
         #: Seconds that running work gets to finish at the end.
         self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
-        self.fleet = Fleet(self.client)
-        self.pump = StreamPump(Publisher(self.client, self.records))
+        self.fleet = WorkerRegistry(self.client)
+        self.pump = StreamRelay(Publisher(self.client, self.records))
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
 
     def keep_output_short(self) -> None:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 from graycat.engines.client import Call, Stop
 from graycat.engines.sse import EventStream
-from graycat.errors import BrokerUnavailable, EngineError, EngineNonsense, GraycatError, StaleAttempt
-from graycat.queue.models import Attempt, Batch, Verdict
+from graycat.errors import BrokerUnavailable, EngineError, EngineProtocolError, GraycatError, StaleAttempt
+from graycat.queue.models import Attempt, ChunkBatch, Verdict
 from graycat.worker.publisher import Publisher, Settled
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def key_of(attempt: Attempt) -> Key:
     return attempt.task_id, attempt.number
 
 
-class Flow:
+class RelayedStream:
     """One stream on its way. ``publish``: each event is passed on; ``keep``: all are kept, for whoever gathers them.
 
     ``edit`` changes an event before anybody sees it.
@@ -75,7 +75,7 @@ class Flow:
         self.first_at = 0.0
         self._done = threading.Event()
 
-    def take(self) -> Batch | None:
+    def take(self) -> ChunkBatch | None:
         """Read what has arrived; return what of it is to be published. Raises GraycatError."""
         events = self.source.read()
         for place, event in enumerate(events):
@@ -97,7 +97,7 @@ class Flow:
             self.events = events[-1:]
         if not self.publish:
             return None
-        return Batch(self.attempt, number, events)
+        return ChunkBatch(self.attempt, number, events)
 
     @property
     def over(self) -> bool:
@@ -115,23 +115,23 @@ class Flow:
             raise self.error
 
 
-class StreamPump:
+class StreamRelay:
     """Carries flows in a thread of its own, from ``carry`` to their end."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._new: deque[Flow] = deque()
+        self._new: deque[RelayedStream] = deque()
         #: Those under way, by the attempt that they are of.
-        self._flows: dict[Key, Flow] = {}
+        self._flows: dict[Key, RelayedStream] = {}
         #: Those whose bytes are waited for, by their descriptors.
-        self._watched: dict[int, Flow] = {}
+        self._watched: dict[int, RelayedStream] = {}
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def carry(self, flow: Flow) -> None:
+    def carry(self, flow: RelayedStream) -> None:
         """Carry a stream to its end.
 
-        Raises EngineError, EngineLost, EngineNonsense, StaleAttempt, BrokerUnavailable.
+        Raises EngineError, EngineLost, EngineProtocolError, StaleAttempt, BrokerUnavailable.
         """
         with self._start:
             if self._thread is None:
@@ -180,9 +180,9 @@ class StreamPump:
         for flow in over:
             self._end(flow)
 
-    def _ready(self, timeout_s: float | None) -> list[Flow]:
+    def _ready(self, timeout_s: float | None) -> list[RelayedStream]:
         """Return the flows that have bytes, and those that are new."""
-        ready: list[Flow] = []
+        ready: list[RelayedStream] = []
         for descriptor, _ in self._poll.poll(timeout_s and timeout_s * 1000):
             if descriptor == self._bell:
                 ready += self._welcome()
@@ -190,10 +190,10 @@ class StreamPump:
                 ready.append(self._watched[descriptor])
         return ready
 
-    def _taken(self, ready: list[Flow]) -> list[Batch]:
+    def _taken(self, ready: list[RelayedStream]) -> list[ChunkBatch]:
         return [batch for flow in ready if (batch := self._take(flow)) is not None]
 
-    def _wait_for_others(self, ready: list[Flow], batches: list[Batch]) -> None:
+    def _wait_for_others(self, ready: list[RelayedStream], batches: list[ChunkBatch]) -> None:
         """Take for a moment what else comes: an engine decodes its slots together, so one wake carries all tokens."""
         until = time.monotonic() + TOGETHER_S
         while len(ready) < len(self._flows) and not any(flow.over for flow in ready):
@@ -202,7 +202,7 @@ class StreamPump:
             batches += self._taken(more)
             ready += [flow for flow in more if flow not in ready]
 
-    def _welcome(self) -> list[Flow]:
+    def _welcome(self) -> list[RelayedStream]:
         """Register the new flows; they may have bytes that the selector does not know of."""
         os.read(self._bell, 4096)
         new = []
@@ -216,7 +216,7 @@ class StreamPump:
         return new
 
     @staticmethod
-    def _take(flow: Flow) -> Batch | None:
+    def _take(flow: RelayedStream) -> ChunkBatch | None:
         try:
             return flow.take()
         except GraycatError as error:
@@ -242,7 +242,7 @@ class StreamPump:
             else:
                 flow.call.stop(STOPS[verdict])
 
-    def _end(self, flow: Flow, error: Exception | None = None) -> None:
+    def _end(self, flow: RelayedStream, error: Exception | None = None) -> None:
         if self._flows.pop(flow.key, None) is not flow:
             # Ended before: its descriptor may be another's by now.
             return
@@ -260,4 +260,4 @@ def late_error(event: bytes) -> GraycatError:
     try:
         return EngineError(int(json.loads(reply)["error"].get("code", 500)), reply)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return EngineNonsense()
+        return EngineProtocolError()

@@ -10,9 +10,9 @@ from typing import Any
 from PIL import Image
 
 from graycat.batches.records import BatchRecords
-from graycat.batches.runner.runner import Feeder
+from graycat.batches.runner.runner import BatchRunner
 from graycat.errors import GraycatError
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -50,9 +50,9 @@ class Batching:
         self.feeder = self.new_feeder()
         self.engines(1)
 
-    def new_feeder(self) -> Feeder:
+    def new_feeder(self) -> BatchRunner:
         """Return another control worker's feeder."""
-        return Feeder(self.client, self.settings, celery_app(self.broker.settings.home))
+        return BatchRunner(self.client, self.settings, celery_app(self.broker.settings.home))
 
     def engines(self, count: int, **changes: Any) -> None:
         """Have so many workers of image engines in the fleet."""
@@ -67,7 +67,7 @@ class Batching:
                 busy=0,
                 props="",
             )
-            Fleet(self.client).report(WorkerStatus(**(status | changes)))
+            WorkerRegistry(self.client).report(WorkerStatus(**(status | changes)))
 
     def submit(self, document: dict[str, Any] | None = None, **changes: Any) -> str:
         """Submit a batch of the API token ``tests``; return its id."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from graycat.egress import Target, allowlist
-from graycat.webhooks.http import Caller
+from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.webhook import Webhook
 from tests.support.servers import Seen
 
@@ -71,9 +71,11 @@ def here(*_: Any) -> list[str]:
 _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def caller(allow: str = "127.0.0.0/8", **changes: Any) -> Caller:
+def caller(allow: str = "127.0.0.0/8", **changes: Any) -> PublicHttpClient:
     """Return a caller that may call this machine, and finds every name there."""
-    return Caller(**{"allow": allowlist(allow), "tls": _TRUSTS_NOBODY, "resolve": here, "deadline_s": 5.0, **changes})
+    return PublicHttpClient(
+        **{"allow": allowlist(allow), "tls": _TRUSTS_NOBODY, "resolve": here, "deadline_s": 5.0, **changes}
+    )
 
 
 def port_of(seen: Seen) -> int:

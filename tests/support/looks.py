@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graycat.fleet.workers import WorkerStatus
 from graycat.status.memory_scan import Held
-from graycat.status.snapshot import Look, QueueLook
+from graycat.status.snapshot import QueueSnapshot, Snapshot
 
 WORKER = WorkerStatus(
     name="llm@box-gpu1", queues=("llm",), engine="llama-server", engine_state="loading", consuming=False, slots=4,
@@ -14,8 +14,8 @@ WORKER = WorkerStatus(
     gpu_state={"utilization": 42, "memory_used": 3000, "memory_total": 8000, "temperature": 61},
 )  # fmt: skip
 CONTROL = replace(WORKER, name="control@box", engine="", engine_state="ready", busy=5, gpu=None, gpu_state=None)
-LOOK = Look(
-    queues={"llm": QueueLook(7, 12.5, 0, paused=False), "sd": QueueLook(0, 0.0, 2, paused=True)},
+LOOK = Snapshot(
+    queues={"llm": QueueSnapshot(7, 12.5, 0, paused=False), "sd": QueueSnapshot(0, 0.0, 2, paused=True)},
     workers=[CONTROL, WORKER, replace(WORKER, name="quick@box", queues=("llm.quick",))],
     missed=["sd@box"],
     deliveries=3,

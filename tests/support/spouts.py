@@ -12,10 +12,10 @@ import gevent
 
 from graycat.errors import EngineLost, GraycatError
 from graycat.queue.events import CHUNK, ERROR, RESULT, TaskEvent, answer
-from graycat.web.streaming.direct import Spout
+from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.formats import NATIVE
-from graycat.web.streaming.hub import Watch
-from graycat.web.streaming.requests import Ticket
+from graycat.web.streaming.hub import Subscription
+from graycat.web.streaming.requests import PendingTask
 from graycat.web.streaming.responses import _chunks
 
 #: Far more than both ends of a connection hold together.
@@ -32,10 +32,10 @@ class Response:
         for end in (self.server, self.client):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, holds)
-        self.watch = Watch("a")
-        office: Any = None
-        self.ticket = Ticket(office, self.watch, (60.0, 60.0), "llm.completion")
-        self.spout = Spout(self.server, NATIVE.event) if with_spout else None
+        self.watch = Subscription("a")
+        gateway: Any = None
+        self.ticket = PendingTask(gateway, self.watch, (60.0, 60.0), "llm.completion")
+        self.direct = DirectWriter(self.server, NATIVE.event) if with_spout else None
         self.written = 0
         self._sent = 1
         self.greenlet = gevent.spawn(self._serve, keepalive_s)
@@ -43,7 +43,7 @@ class Response:
     def _serve(self, keepalive_s: float) -> None:
         """Write what the response yields as gunicorn does."""
         first = self.ticket.next(60.0)
-        for piece in _chunks(self.ticket, first, NATIVE, keepalive_s, self.spout):
+        for piece in _chunks(self.ticket, first, NATIVE, keepalive_s, self.direct):
             self.written += 1
             self.server.sendall(b"%X\r\n%b\r\n" % (len(piece), piece))
         self.server.sendall(b"0\r\n\r\n")

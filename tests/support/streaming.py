@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 
 from graycat.broker.client import Broker
-from graycat.queue.models import Attempt, Batch
+from graycat.queue.models import Attempt, ChunkBatch
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.worker.publisher import Publisher, Settled
-from graycat.worker.stream_relay import Flow, StreamPump
+from graycat.worker.stream_relay import RelayedStream, StreamRelay
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
 from tests.support.wires import Wire
 
@@ -34,7 +34,7 @@ class WatchedPublisher(Publisher):
         super().__init__(client, watched)
         self.watched = watched
 
-    def publish(self, batches: Sequence[Batch]) -> Settled:
+    def publish(self, batches: Sequence[ChunkBatch]) -> Settled:
         watched = self.watched
         watched.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
         assert watched.open.wait(PATIENCE_S)
@@ -46,14 +46,14 @@ class WatchedPublisher(Publisher):
 class Streaming:
     """A task whose stream is carried, from an engine that is the test."""
 
-    def __init__(self, pump: StreamPump, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
+    def __init__(self, pump: StreamRelay, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
         self.wire = Wire(early=early)
         self.attempt = attempt
         self.id = attempt.task_id
-        self.flow = Flow(attempt, self.wire.call, self.wire.stream, publish=publish)
+        self.flow = RelayedStream(attempt, self.wire.call, self.wire.stream, publish=publish)
         self._over = outcome_of(lambda: pump.carry(self.flow))
 
-    def over(self) -> Flow:
+    def over(self) -> RelayedStream:
         """Return the flow at its end. Raises what ended it early."""
         try:
             self._over()

@@ -9,11 +9,11 @@ from typing import Any
 
 from graycat.batches import manifest
 from graycat.batches.items import BatchItems, Known
-from graycat.batches.live import Head, Heads
+from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.output import Output
 from graycat.batches.plan import Item
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
-from graycat.batches.throughput import Speeds
+from graycat.batches.throughput import ThroughputStats
 from graycat.broker import keys
 from graycat.broker.client import Broker, broker_errors
 from graycat.queue import events
@@ -42,7 +42,7 @@ class Collector:
         client: Broker,
         records: TaskRecords,
         artifacts: ArtifactStore,
-        heads: Heads,
+        heads: LiveBatches,
         items: BatchItems,
         still_ours: Callable[[], bool],
     ) -> None:
@@ -53,11 +53,11 @@ class Collector:
         self._artifacts = artifacts
         self._heads = heads
         self._items = items
-        self._speeds = Speeds(client)
+        self._speeds = ThroughputStats(client)
 
     def collect(
         self,
-        head: Head,
+        head: LiveBatch,
         output: Callable[[], Output],
         engine_of: Callable[[str], str],
         *,
@@ -94,7 +94,7 @@ class Collector:
             found = pipe.execute()
         return [{name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value} for row in found]
 
-    def _goes_on(self, head: Head, number: int, known: Known, row: Row) -> bool:
+    def _goes_on(self, head: LiveBatch, number: int, known: Known, row: Row) -> bool:
         """Tell whether a task has not ended; note whether it runs, and how often it was tried."""
         if row.get("state") not in ("queued", "running"):
             return False
@@ -115,7 +115,7 @@ class Collector:
         answer = last[0].answer()[1] if last and last[0].kind == events.RESULT else b""
         return found[1], answer
 
-    def _keep(self, head: Head, made: list[Any], output: Output, engine_of: Callable[[str], str]) -> None:
+    def _keep(self, head: LiveBatch, made: list[Any], output: Output, engine_of: Callable[[str], str]) -> None:
         lines = []
         for item, old, row, data, answer in made:
             record = {**row, "task_id": old.task_id, "attempts": str(old.attempts + int(row["attempt"]))}
@@ -147,7 +147,7 @@ class Collector:
             # It goes with its lifetime.
             logger.warning("image not deleted", extra={"task_id": task_id})
 
-    def _not_made(self, head: Head, item: Item, old: Known, row: Row, output: Callable[[], Output]) -> None:
+    def _not_made(self, head: LiveBatch, item: Item, old: Known, row: Row, output: Callable[[], Output]) -> None:
         """Say what becomes of an item whose task has brought no image."""
         state = row.get("state", "")
         # One whose record is gone has been tried as often as was seen, and once at least.
@@ -188,5 +188,5 @@ class Collector:
         return {"status": int(row.get("status") or 0), "type": kind, "message": message[:500]}
 
 
-def _extra(head: Head, item: Item, known: Known) -> dict[str, Any]:
+def _extra(head: LiveBatch, item: Item, known: Known) -> dict[str, Any]:
     return {"batch_id": head.id, "item": item.number, "state": known.state, "attempts": known.attempts}

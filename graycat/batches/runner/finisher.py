@@ -13,8 +13,8 @@ from celery import Celery
 
 from graycat.batches.gallery.export import Exporter
 from graycat.batches.items import PORTION, BatchItems
-from graycat.batches.live import Head, Heads
-from graycat.batches.output import Line, Output
+from graycat.batches.live import LiveBatch, LiveBatches
+from graycat.batches.output import ManifestEntry, Output
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING, part_keys
 from graycat.broker.client import Broker, broker_errors
 from graycat.broker.keys import LIVE_BATCHES, batch_key
@@ -27,7 +27,7 @@ _LUA = Path(__file__).parents[1] / "lua"
 logger = logging.getLogger(__name__)
 
 
-class Ending:
+class BatchFinisher:
     """Ends batches."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Ending:
         settings: Settings,
         app: Celery,
         records: TaskRecords,
-        heads: Heads,
+        heads: LiveBatches,
         items: BatchItems,
     ) -> None:
         self._client = client
@@ -49,12 +49,12 @@ class Ending:
         self._script = client.register_script(load(_LUA / "end.lua"))
 
     @staticmethod
-    def is_late(head: Head, now_ms: int) -> bool:
+    def is_late(head: LiveBatch, now_ms: int) -> bool:
         """Tell whether a batch's deadline has passed."""
         return head.deadline_ms is not None and now_ms >= head.deadline_ms
 
     @staticmethod
-    def verdict(head: Head, counts: Mapping[str, int]) -> tuple[str, str]:
+    def verdict(head: LiveBatch, counts: Mapping[str, int]) -> tuple[str, str]:
         """Return the state in which a running batch has ended, and why; '' where it goes on."""
         failed, most = counts[FAILED], head.terms.max_failures
         if most is not None and failed > most:
@@ -65,7 +65,7 @@ class Ending:
             return "succeeded", ""
         return "", ""
 
-    def step(self, head: Head, in_hand: int, output: Callable[[], Output]) -> None:
+    def step(self, head: LiveBatch, in_hand: int, output: Callable[[], Output]) -> None:
         """Take a batch that has ended a step further, until nobody need look at it. May be done again after a kill."""
         if in_hand:
             self._stop_renders(head)
@@ -82,7 +82,7 @@ class Ending:
             self._heads.leave_folder(head)
         self._let_go(head)
 
-    def _stop_renders(self, head: Head) -> None:
+    def _stop_renders(self, head: LiveBatch) -> None:
         known = self._items.known(head.id, self._items.numbers(head.id, RUNNING)).values()
         for task_id in (item.task_id for item in known):
             state, worker = self._records.cancel(task_id)
@@ -94,15 +94,15 @@ class Ending:
                     # The worker looks at the mark by itself; a control worker elsewhere may not speak to others.
                     logger.warning("cancel not delivered", extra={"task_id": task_id})
 
-    def _lines(self, head: Head) -> list[Line]:
-        found: list[Line] = []
+    def _lines(self, head: LiveBatch) -> list[ManifestEntry]:
+        found: list[ManifestEntry] = []
         for start in range(1, head.total + 1, PORTION):
             numbers = range(start, min(start + PORTION, head.total + 1))
             known = self._items.known(head.id, numbers).values()
             found += [item.line for item in known if item.state == DONE and item.line is not None]
         return found
 
-    def _let_go(self, head: Head) -> None:
+    def _let_go(self, head: LiveBatch) -> None:
         names = [batch_key(head.id), LIVE_BATCHES, *part_keys(head.id)]
         counts = self._items.counts(head.id)
         fields = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from graycat.batches import plan, spec
 from graycat.batches.items import BatchItems, Known
-from graycat.batches.live import Head, Heads
+from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.output import Output, folder_of
 from graycat.batches.runner.prompt_writer import MAX_TRIES, NoPrompts, PromptWriter
 from graycat.batches.spec import Spec
@@ -33,13 +33,13 @@ class Unusable(Exception):
 class Preparer:
     """Takes a batch a step further each time it is called. Every step may be done again after a kill."""
 
-    def __init__(self, settings: Settings, heads: Heads, items: BatchItems, writer: PromptWriter) -> None:
+    def __init__(self, settings: Settings, heads: LiveBatches, items: BatchItems, writer: PromptWriter) -> None:
         self._settings = settings
         self._heads = heads
         self._items = items
         self._writer = writer
 
-    def step(self, head: Head, open_output: Callable[[Head, str], Output]) -> bool:
+    def step(self, head: LiveBatch, open_output: Callable[[LiveBatch, str], Output]) -> bool:
         """Prepare a batch further; True where it may run. Raises Unusable, OutputUnavailable, BrokerUnavailable."""
         folder = head.folder or self._folder(head)
         if other := self._heads.claim_folder(head, folder):
@@ -56,17 +56,17 @@ class Preparer:
             self._heads.note(head.id, {"again": ""})
         return self._verified(head, output)
 
-    def _wait(self, head: Head, reason: str) -> None:
+    def _wait(self, head: LiveBatch, reason: str) -> None:
         if head.reason != reason:
             self._heads.note(head.id, {"reason": reason})
 
     @staticmethod
-    def _folder(head: Head) -> str:
+    def _folder(head: LiveBatch) -> str:
         at = datetime.fromtimestamp(head.submitted_ms / 1000, UTC).astimezone(zone(head.terms.timezone))
         values = {"batch": head.id, "name": head.name, "key": head.key, "schedule": head.schedule}
         return folder_of(head.owner, head.terms.folder, values | {"date": at.date().isoformat()})
 
-    def _planned(self, head: Head, output: Output) -> bool:
+    def _planned(self, head: LiveBatch, output: Output) -> bool:
         """Write the plan; False where its prompts are still to come."""
         document = self._heads.document(head.id)
         try:
@@ -88,7 +88,7 @@ class Preparer:
         self._heads.note(head.id, {"planned": 1, "total": len(items), "work": work, "entropy": entropy, "reason": ""})
         return False
 
-    def _asked(self, head: Head, wanted: Spec, prompts: list[str]) -> bool:
+    def _asked(self, head: LiveBatch, wanted: Spec, prompts: list[str]) -> bool:
         ask = wanted.ask
         if ask is None or len(prompts) >= ask.count:
             return True
@@ -103,7 +103,7 @@ class Preparer:
             self._heads.note(head.id, fields | {"asked": 0 if more else head.asked + 1})
         return False
 
-    def _verified(self, head: Head, output: Output) -> bool:
+    def _verified(self, head: LiveBatch, output: Output) -> bool:
         """Compare what is there with the manifest, some items at a time; False where more are left."""
         if not head.verify:
             return True
@@ -120,7 +120,7 @@ class Preparer:
         self._heads.note(head.id, {"verify": number if number <= head.total else ""})
         return number > head.total
 
-    def _verify(self, head: Head, output: Output, item: plan.Item, known: Known) -> None:
+    def _verify(self, head: LiveBatch, output: Output, item: plan.Item, known: Known) -> None:
         if known.state not in (WAITING, DONE):
             return
         line = known.line if known.state == DONE else output.lines.get(item.number)
@@ -136,7 +136,7 @@ class Preparer:
             self._items.move(head.id, item.number, known, known.changed(state=WAITING, line=None, failures=0))
 
 
-def _about(head: Head, wanted: Spec, batch: str, entropy: str, prompts: list[str]) -> dict[str, Any]:
+def _about(head: LiveBatch, wanted: Spec, batch: str, entropy: str, prompts: list[str]) -> dict[str, Any]:
     document = dict(wanted.document)
     if isinstance(document.get("webhook"), dict):
         document["webhook"] = {name: value for name, value in document["webhook"].items() if name != "secret"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from graycat.batches.live import Head
+from graycat.batches.live import LiveBatch
 from graycat.batches.spec.images import Ask
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
@@ -43,7 +43,7 @@ class PromptWriter:
         self._records = records
         self._messages = messages
 
-    def step(self, head: Head, ask: Ask, known: Sequence[str], tries: int) -> list[str] | None:
+    def step(self, head: LiveBatch, ask: Ask, known: Sequence[str], tries: int) -> list[str] | None:
         """Return more prompts, behind those that are known; None while they are being written. Never waits.
 
         Empty where an answer was of no use: ``tries`` is how many were so far. Raises NoPrompts.
@@ -61,7 +61,7 @@ class PromptWriter:
             return []
         return prompts_in(self._answer(task_id))[: ask.count - len(known)]
 
-    def _ask(self, task_id: str, head: Head, ask: Ask, known: Sequence[str], tries: int) -> None:
+    def _ask(self, task_id: str, head: LiveBatch, ask: Ask, known: Sequence[str], tries: int) -> None:
         body = json.dumps(request(ask, known, tries)).encode()
         shown = {"priority": "batch", "batch": head.id}
         queue = f"{QUEUE}:{ask.model}" if ask.model else QUEUE
@@ -75,7 +75,7 @@ class PromptWriter:
         return last[0].answer()[1] if last and last[0].kind == events.RESULT else b""
 
 
-def _task_id(head: Head, known: Sequence[str], tries: int) -> str:
+def _task_id(head: LiveBatch, known: Sequence[str], tries: int) -> str:
     """Return the id of the task of a question: the same question is the same task, until the batch is resumed."""
     digest = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()
     return ids.of_kind(CHAT.name, digest[: ids.CHARS])

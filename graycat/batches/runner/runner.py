@@ -19,21 +19,21 @@ from redis.exceptions import LockError
 
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.items import BatchItems
-from graycat.batches.live import Head, Heads
+from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.output import Output, Outputs
 from graycat.batches.records import BatchRecords
 from graycat.batches.runner.collector import Collector
-from graycat.batches.runner.finisher import Ending
+from graycat.batches.runner.finisher import BatchFinisher
 from graycat.batches.runner.preparer import Preparer, Unusable
 from graycat.batches.runner.prompt_writer import PromptWriter
-from graycat.batches.runner.submitter import Placer
+from graycat.batches.runner.submitter import BatchSubmitter
 from graycat.batches.states import ENDED, WAITING
-from graycat.batches.throughput import Speeds
+from graycat.batches.throughput import ThroughputStats
 from graycat.broker.client import Broker, broker_errors
 from graycat.broker.keys import BATCH_RUNNER_LOCK
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
-from graycat.fleet.workers import Fleet, serving
+from graycat.fleet.workers import WorkerRegistry, serving
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD_BATCH
@@ -53,25 +53,25 @@ PER_ENGINE, AHEAD_S, MOST_PER_ENGINE = 2, 1.0, 16
 AGAIN_S, ROUND_S = 5.0, 3.0
 
 
-class Feeder:
+class BatchRunner:
     """Feeds and collects, a step at a time."""
 
     def __init__(self, client: Broker, settings: Settings, app: Celery) -> None:
         self._settings = settings
         self._client = client
         records, messages = TaskRecords(client, settings), MessageFactory(app)
-        self._heads, self._items = Heads(client), BatchItems(client)
+        self._heads, self._items = LiveBatches(client), BatchItems(client)
         self._batches = BatchRecords(client, settings)
-        self._fleet, self._speeds = Fleet(client), Speeds(client)
+        self._fleet, self._speeds = WorkerRegistry(client), ThroughputStats(client)
         self._means = records
         # Not thread_local: who stops the runner is another thread.
         self._lock = client.lock(BATCH_RUNNER_LOCK, timeout=LOCK_S, blocking=False, thread_local=False)
         self._prepare = Preparer(settings, self._heads, self._items, PromptWriter(records, messages))
         artifacts = open_artifacts(settings, client)
         self._collector = Collector(client, records, artifacts, self._heads, self._items, self._hold_lock)
-        self._placer = Placer(settings, records, messages, self._heads, self._items)
+        self._placer = BatchSubmitter(settings, records, messages, self._heads, self._items)
         self._catalogs = Catalogs(self._fleet)
-        self._ending = Ending(client, settings, app, records, self._heads, self._items)
+        self._ending = BatchFinisher(client, settings, app, records, self._heads, self._items)
         self._stores = Outputs(settings)
         self._outputs: dict[str, Output] = {}
         #: When a batch is collected again, and when one that could not write tries again.
@@ -127,7 +127,7 @@ class Feeder:
             for gone in known.keys() - live:
                 del known[gone]
 
-    def _looked_at(self, head: Head) -> bool:
+    def _looked_at(self, head: LiveBatch) -> bool:
         """Do for a batch what its state asks for; tell whether it may start items now."""
         try:
             return self._look(head)
@@ -145,7 +145,7 @@ class Feeder:
             self._pause(head, f"a defect of graycat: {type(error).__name__}")
         return False
 
-    def _look(self, head: Head) -> bool:
+    def _look(self, head: LiveBatch) -> bool:
         if head.state not in ENDED and self._ending.is_late(head, self._now_ms()):
             self._end(head, "failed", "its deadline has passed")
             return False
@@ -166,7 +166,7 @@ class Feeder:
             return False
         return head.state == "running" and self._runs(head)
 
-    def _runs(self, head: Head) -> bool:
+    def _runs(self, head: LiveBatch) -> bool:
         """Tell whether a running batch may start items now; end it where it is over."""
         counts = self._items.counts(head.id)
         over, reason = self._ending.verdict(head, counts)
@@ -181,7 +181,7 @@ class Feeder:
             self._heads.note(head.id, {"reason": reason})
         return not reason and counts[WAITING] > 0
 
-    def _collect(self, head: Head) -> int:
+    def _collect(self, head: LiveBatch) -> int:
         if not head.folder:
             return 0
         return self._collector.collect(
@@ -191,7 +191,7 @@ class Feeder:
     def _engine_of(self, worker: str) -> str:
         return self._engines.get(worker, "")
 
-    def _due(self, head: Head) -> bool:
+    def _due(self, head: LiveBatch) -> bool:
         """Tell whether to collect now: each round costs a whole manifest where a file cannot grow."""
         if not self._hold_lock():
             return False
@@ -201,15 +201,15 @@ class Feeder:
         self._next_round[head.id] = now + ROUND_S
         return True
 
-    def _output(self, head: Head) -> Output:
+    def _output(self, head: LiveBatch) -> Output:
         return self._open(head, head.folder)
 
-    def _open(self, head: Head, folder: str) -> Output:
+    def _open(self, head: LiveBatch, folder: str) -> Output:
         if head.id not in self._outputs:
             self._outputs[head.id] = self._stores.of(head.terms.store, folder)
         return self._outputs[head.id]
 
-    def _pause(self, head: Head, reason: str) -> None:
+    def _pause(self, head: LiveBatch, reason: str) -> None:
         """Pause a batch that cannot go on; of what it has made nothing is lost."""
         self._outputs.pop(head.id, None)
         if head.state in ENDED:
@@ -223,7 +223,7 @@ class Feeder:
             head.id, "queued running paused", "paused", {"reason": reason, "paused_by": "output"}
         )
 
-    def _tried_again(self, head: Head) -> bool:
+    def _tried_again(self, head: LiveBatch) -> bool:
         """See whether a batch that could not write can do so again, and let it go on."""
         self._placer.withdraw(head)
         if time.monotonic() < self._put_off.get(head.id, 0.0):
@@ -237,10 +237,10 @@ class Feeder:
         self._batches.change_state(head.id, "paused", "queued", {"reason": "", "paused_by": ""})
         return False
 
-    def _end(self, head: Head, state: str, reason: str) -> None:
+    def _end(self, head: LiveBatch, state: str, reason: str) -> None:
         self._batches.change_state(head.id, "queued running paused", state, {"reason": reason, "finished_ms": "NOW"})
 
-    def _feed(self, hungry: list[Head], heads: list[Head], engines: int) -> None:
+    def _feed(self, hungry: list[LiveBatch], heads: list[LiveBatch], engines: int) -> None:
         """Fill the window, an item of each batch in turn."""
         in_hand = {head.id: self._busy.get(head.id, 0) for head in heads}
         room = self._window(engines) - sum(in_hand.values())
@@ -256,7 +256,7 @@ class Feeder:
                     in_hand[head.id] += 1
                     room -= 1
 
-    def _placed(self, head: Head) -> bool:
+    def _placed(self, head: LiveBatch) -> bool:
         try:
             return self._hold_lock() and self._placer.place_next(head)
         except OutputUnavailable as error:

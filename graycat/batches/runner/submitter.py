@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from graycat.batches.items import BatchItems
-from graycat.batches.live import Head, Heads
+from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.plan import Item
 from graycat.batches.states import QUEUED, WAITING
 from graycat.errors import QueueFull
@@ -25,11 +25,11 @@ from graycat.settings import Settings
 WAIT_S = 7 * 24 * 3600.0
 
 
-class Placer:
+class BatchSubmitter:
     """Makes the tasks of items."""
 
     def __init__(
-        self, settings: Settings, records: TaskRecords, messages: MessageFactory, heads: Heads, items: BatchItems
+        self, settings: Settings, records: TaskRecords, messages: MessageFactory, heads: LiveBatches, items: BatchItems
     ) -> None:
         self._settings = settings
         #: What the engines have that take batch work now.
@@ -39,7 +39,7 @@ class Placer:
         self._heads = heads
         self._items = items
 
-    def place_next(self, head: Head) -> bool:
+    def place_next(self, head: LiveBatch) -> bool:
         """Give a batch's next item a task; False where none waits, or the queue is full. Raises BrokerUnavailable."""
         numbers = self._items.numbers(head.id, WAITING, most=1)
         if not numbers:
@@ -71,7 +71,7 @@ class Placer:
         # Not always the same, or one engine would have all of it.
         return worker_queue(SD_BATCH, having[item.number % len(having)]) if having else ""
 
-    def _task(self, head: Head, item: Item, task_id: str, queue: str) -> NewTask:
+    def _task(self, head: LiveBatch, item: Item, task_id: str, queue: str) -> NewTask:
         return NewTask(
             id=task_id,
             kind=item.kind,
@@ -87,7 +87,7 @@ class Placer:
             counted=False,
         )
 
-    def withdraw(self, head: Head) -> None:
+    def withdraw(self, head: LiveBatch) -> None:
         """Take back what waits in the queue; what is rendered goes on."""
         for known in self._items.known(head.id, self._items.numbers(head.id, QUEUED)).values():
             self._records.withdraw(known.task_id)

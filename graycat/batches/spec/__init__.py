@@ -15,7 +15,7 @@ from graycat.batches.errors import InvalidBatch
 from graycat.batches.spec import images as imagespec
 from graycat.batches.spec import options as terms
 from graycat.batches.spec.images import Ask, Images
-from graycat.batches.spec.options import Terms
+from graycat.batches.spec.options import BatchOptions
 from graycat.batches.spec.reader import Problems, Reader
 from graycat.settings import Settings
 
@@ -30,7 +30,7 @@ class Spec:
 
     name: str
     images: Images
-    terms: Terms
+    terms: BatchOptions
     document: dict[str, Any]
 
     @property

@@ -20,7 +20,7 @@ MAX_GPUS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BatchOptions:
     """Checked. ``store``: the operator's name of where the folder lies, '' for the usual place."""
 
     folder: str = filenames.DEFAULT_FOLDER
@@ -43,7 +43,7 @@ class Terms:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_record(cls, text: str) -> Terms:
+    def from_record(cls, text: str) -> BatchOptions:
         """Return the terms that a record holds."""
         return cls(**json.loads(text))
 
@@ -54,7 +54,7 @@ def stores(settings: Settings) -> dict[str, str]:
     return {name.strip(): url.strip() for name, _, url in pairs}
 
 
-def read(reader: Reader, settings: Settings) -> Terms:
+def read(reader: Reader, settings: Settings) -> BatchOptions:
     """Return the terms in a document; what is wrong is noted."""
     problems: Problems = reader.problems
     folder, pattern, store = _output(reader.part("output", wrap="folder"), settings)
@@ -65,7 +65,7 @@ def read(reader: Reader, settings: Settings) -> Terms:
         problems.attempt("window", lambda: Window.parse(window, "UTC"))
     given: Any = reader.take("webhook")
     webhook = problems.attempt("webhook", lambda: webhooks.parse(given, settings)) if given is not None else None
-    return Terms(
+    return BatchOptions(
         folder=folder,
         pattern=pattern,
         store=store,

@@ -20,7 +20,7 @@ LOG_EVERY_PERCENT = 10.0
 JOIN_S = 1.0
 
 
-class Supply:
+class BackgroundDownload:
     """What an engine needs on disk. ``there`` is asked at every step and never waits."""
 
     def __init__(self, settings: Settings, kind: str) -> None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from graycat.engines.models import formats, huggingface, metadata, transfer
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.partial import STOPPED, Partial
+from graycat.engines.models.partial import STOPPED, PartialFile
 from graycat.engines.models.sources import Origin
 from graycat.engines.models.transfer import Broken, Reply, StartAnew
 from graycat.settings import Settings
@@ -97,7 +97,7 @@ class _Download:
     def __init__(self, origin: Origin, folder: Path, settings: Settings, report: Report, stop: threading.Event) -> None:
         self._origin, self._folder, self._settings = origin, folder, settings
         self._report, self._stop = report, stop
-        self._partial = Partial(folder, origin.key)
+        self._partial = PartialFile(folder, origin.key)
         #: SHA-256 of the bytes that are here; None where they have to be read for that.
         self._digest: Any = None
         self._remote: huggingface.Remote | None = None

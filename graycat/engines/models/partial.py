@@ -14,7 +14,7 @@ HASH_BYTES = 1024 * 1024
 STOPPED = "told to stop; the next try goes on where this one ended"
 
 
-class Partial:
+class PartialFile:
     """``KEY.partial`` in a checkpoint's folder, and ``KEY.partial.json`` beside it."""
 
     def __init__(self, folder: Path, key: str) -> None:

@@ -135,7 +135,7 @@ class ChildProcess:
         """See to what an ended process has left."""
 
 
-class KeptProcess(ChildProcess):
+class ShimmedProcess(ChildProcess):
     """A process behind a keeper: it ends with its owner, and so does all that it has started."""
 
     def _spawn(self, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:

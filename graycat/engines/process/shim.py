@@ -59,7 +59,7 @@ def signal_all(number: int) -> bool:
     return bool(found)
 
 
-class Keeper:
+class EngineShim:
     """One engine and all that it has started."""
 
     def __init__(self, command: list[str], grace_s: float) -> None:
@@ -146,7 +146,7 @@ def main() -> None:
         line += piece
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    keeper = Keeper(**json.loads(line))
+    keeper = EngineShim(**json.loads(line))
     keeper.run()
     status = keeper.status if keeper.status is not None else signal.SIGKILL
     if os.WIFSIGNALED(status):

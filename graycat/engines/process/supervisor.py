@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from graycat.engines.base import Engine, EngineInfo, Health, State
-from graycat.engines.models.background import Supply
+from graycat.engines.models.background import BackgroundDownload
 from graycat.engines.process.command import listening
 from graycat.errors import EngineLocked, EngineLost
 
@@ -52,7 +52,7 @@ class Child(Protocol):
 class Supervisor:
     """Drives one engine through its states; ``step`` never sleeps, its caller keeps the clock (seconds)."""
 
-    def __init__(self, engine: Engine, child: Child | None, supply: Supply | None = None) -> None:
+    def __init__(self, engine: Engine, child: Child | None, supply: BackgroundDownload | None = None) -> None:
         """``supply``: the engine's checkpoints, without which it is not started."""
         self.engine = engine
         self.supply = supply
@@ -96,14 +96,14 @@ class Supervisor:
         self._now = now
         if self._condemned:
             self._condemned = False
-            self._bury(now, "engine does not stop when it is told to")
+            self._mark_failed(now, "engine does not stop when it is told to")
         elif self.state in (State.STOPPED, State.DOWNLOADING):
             if self.supply is not None and not self.supply.there():
                 self.state, self.trouble = State.DOWNLOADING, self.supply.detail
             elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
-            self._bury(now, "engine process died", self._child.ending)
+            self._mark_failed(now, "engine process died", self._child.ending)
         elif self.state is State.LOADING and not self._suspected:
             # However long a model takes to load: a process that gives up dies.
             self._look_after_load(now)
@@ -130,7 +130,7 @@ class Supervisor:
         """Return the seconds until it is started again; 0 where it need not be."""
         return max(self._start_at - self._now, 0.0) if self.state is State.STOPPED else 0.0
 
-    def condemn(self) -> None:
+    def request_restart(self) -> None:
         """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
         self._condemned = True
 
@@ -156,7 +156,7 @@ class Supervisor:
         self.state = State.LOADING
         if self._child is not None and listening(self.engine.url):
             # Some engines share a port without a word, and each gets half of the calls.
-            self._bury(now, "another process holds the engine's port")
+            self._mark_failed(now, "another process holds the engine's port")
         elif self._child is not None:
             self._guarded(self._child.start, now)
 
@@ -164,7 +164,7 @@ class Supervisor:
         try:
             action()
         except OSError as error:
-            self._bury(now, "engine cannot be started", error.strerror or "input or output failed")
+            self._mark_failed(now, "engine cannot be started", error.strerror or "input or output failed")
 
     def _look_after_load(self, now: float) -> None:
         health = self.engine.health()
@@ -214,7 +214,7 @@ class Supervisor:
         self._failed_probes += 1
         trouble = TROUBLES.get(health, SILENT)
         if self._failed_probes >= FAILED_PROBES:
-            self._bury(now, trouble)
+            self._mark_failed(now, trouble)
         elif health is Health.SILENT:
             self.state = State.STUCK
             self._tell(trouble)
@@ -228,7 +228,7 @@ class Supervisor:
             with contextlib.suppress(EngineLost):
                 self.describe()
 
-    def _bury(self, now: float, reason: str, detail: object = "") -> None:
+    def _mark_failed(self, now: float, reason: str, detail: object = "") -> None:
         if self._child is not None:
             self._child.stop()
         backoff_s = min(FIRST_BACKOFF_S * 2**self._failures, LAST_BACKOFF_S)

@@ -25,7 +25,7 @@ from graycat.queue.kinds import TXT2IMG
 from graycat.queue.topology import SD_BATCH
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
-from graycat.web.compat.image_tasks import aside, queue_for, take_large_body
+from graycat.web.compat.image_tasks import queue_for, run_in_thread, take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import most_pixels
 from graycat.web.services import services
@@ -52,7 +52,7 @@ def submit() -> ResponseReturnValue:
     require_scope(SD)
     document = params.read_object(read_raw())
     settings = services().settings
-    wanted = aside(partial(spec.parse, document, settings, most_pixels()))
+    wanted = run_in_thread(partial(spec.parse, document, settings, most_pixels()))
     if wanted.ask is not None:
         require_scope(LLM)
     _check_models(wanted)
@@ -60,7 +60,7 @@ def submit() -> ResponseReturnValue:
     if key and not CHOSEN_ID.fullmatch(key):
         raise RequestError("an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
     if request.args.get("dry_run", "").lower() in ("1", "true", "yes"):
-        return jsonify(_forecast(wanted, aside(partial(_items, wanted))))
+        return jsonify(_forecast(wanted, run_in_thread(partial(_items, wanted))))
     batch_id, new = _records().submit(wanted, g.owner, key)
     response = jsonify(_linked(_records().get(batch_id, g.owner)))
     response.status_code = 201 if new else 200

@@ -18,7 +18,7 @@ from graycat.web.api import task_views
 from graycat.web.api.followers import Follower
 from graycat.web.auth import token_auth
 from graycat.web.streaming.requests import ClientGone
-from graycat.web.streaming.responses import STREAM_HEADERS, office
+from graycat.web.streaming.responses import STREAM_HEADERS, gateway
 
 bp = Blueprint("events", __name__)
 
@@ -49,7 +49,7 @@ def events(task_id: str) -> ResponseReturnValue:
         kept.close()
         # An EventSource asks for more until it is told so.
         return Response(status=204)
-    chunks = _written(follower, form, record.get("alias") or task_id, office().settings.keepalive_s, over=over)
+    chunks = _written(follower, form, record.get("alias") or task_id, gateway().settings.keepalive_s, over=over)
     response = Response(chunks, content_type=FORMATS[form][0], headers=STREAM_HEADERS)
     response.call_on_close(kept.close)
     return response

@@ -21,9 +21,9 @@ class Follower:
     """A reader of one task's events, from behind ``after`` on; closing it does the task nothing."""
 
     def __init__(self, task_id: str, after: str = "0") -> None:
-        office = services().office
-        self._hub: EventHub = office.hub
-        self._records: TaskRecords = office.records
+        gateway = services().gateway
+        self._hub: EventHub = gateway.hub
+        self._records: TaskRecords = gateway.records
         self._watch = self._hub.follow(task_id, after)
         self._guard = watched(request.environ, self._hang_up)
         self._gone = False

@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from flask_httpauth import MultiAuth
 
 from graycat import params
-from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S, GalleryLinks
+from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S, SignedLinks
 from graycat.batches.errors import ItemNotFound
 from graycat.batches.gallery import thumbnails, zip
 from graycat.batches.gallery.page import POLICY, Card, Page, card_of, over_of, render, summary_of
@@ -24,7 +24,7 @@ from graycat.batches.states import DONE, ENDED
 from graycat.errors import RequestError
 from graycat.images.replies import content_type
 from graycat.web.auth import View, basic_auth, token_auth
-from graycat.web.compat.image_tasks import aside
+from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_raw
 from graycat.web.services import services
 
@@ -42,8 +42,8 @@ def _records() -> BatchRecords:
     return found
 
 
-def _links() -> GalleryLinks:
-    found: GalleryLinks = services().gallery_links
+def _links() -> SignedLinks:
+    found: SignedLinks = services().gallery_links
     return found
 
 
@@ -144,7 +144,7 @@ def image(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
 def small(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
     """Return a small picture of an image of the gallery."""
     item, output = _done(row, number)
-    data = aside(partial(thumbnails.thumbnail, output, item["file"], item["sha256"]))
+    data = run_in_thread(partial(thumbnails.thumbnail, output, item["file"], item["sha256"]))
     if data is None:
         raise ItemNotFound
     return _kept(data, thumbnails.CONTENT_TYPE, item["sha256"])

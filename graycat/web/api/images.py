@@ -34,7 +34,7 @@ def image(task_id: str, number: int) -> ResponseReturnValue:
 def preview(task_id: str) -> ResponseReturnValue:
     """Return the newest preview of a task that renders."""
     task_id, _ = task_views.find(task_id)
-    data = services().office.records.preview(task_id)
+    data = services().gateway.records.preview(task_id)
     if data is None:
         raise TaskNotFound
     return Response(data, content_type=content_type(data), headers={"Cache-Control": "no-store"})

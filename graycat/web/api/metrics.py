@@ -17,7 +17,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.metrics import web
 from graycat.metrics.server import carries, joined
 from graycat.status.gauges import FleetGauges
-from graycat.status.snapshot import Look
+from graycat.status.snapshot import Snapshot
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.services import services
 
@@ -63,7 +63,7 @@ def _for_callers(answer: Callable[[], Response]) -> ResponseReturnValue:
 def _status() -> Response:
     shared = services()
     try:
-        look: Look = shared.observer.look()
+        look: Snapshot = shared.observer.look()
     except BrokerUnavailable as error:
         return jsonify(served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[])
     missing = shared.missing_queues(look.workers)

@@ -15,7 +15,7 @@ from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import InvalidSchedule
 from graycat.schedules.records import ScheduleRecords
 from graycat.web.auth import require_scope, scope_required, token_auth
-from graycat.web.compat.image_tasks import aside
+from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import most_pixels
 from graycat.web.services import services
@@ -50,7 +50,7 @@ def _read(**fields: str) -> Schedule:
     require_scope(SD)
     body = params.read_object(read_raw()) | fields
     settings = services().settings
-    schedule = aside(partial(Schedule.read, body, _owner(), settings, most_pixels()))
+    schedule = run_in_thread(partial(Schedule.read, body, _owner(), settings, most_pixels()))
     if schedule.spec.get("prompts") is not None:
         # A text engine writes them.
         require_scope(LLM)

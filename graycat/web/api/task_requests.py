@@ -21,7 +21,7 @@ from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
 from graycat.queue.topology import LLM, SD
 from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
-from graycat.web.compat.image_tasks import aside, queue_for
+from graycat.web.compat.image_tasks import queue_for, run_in_thread
 from graycat.web.limits import most_pixels
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
@@ -102,7 +102,7 @@ def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
     if name in RENDERS:
         kind, check = RENDERS[name]
         params.check_size(given, settings.max_prompt_chars)
-        checked = aside(partial(check, settings, most_pixels(), given))
+        checked = run_in_thread(partial(check, settings, most_pixels(), given))
         return kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode()
     route = ROUTES[name]
     queue, mode, raw = route.prepare(given, json.dumps(given).encode())

@@ -33,7 +33,7 @@ def find(task_id: str) -> tuple[str, Record]:
 
     Raises TaskNotFound for somebody else's as for none, TaskGone for one that is over and forgotten.
     """
-    records = services().office.records
+    records = services().gateway.records
     candidates = [task_id, *(scoped_ids(g.owner, task_id).values() if CHOSEN_ID.fullmatch(task_id) else ())]
     for candidate in candidates:
         record = current(records, candidate)
@@ -78,7 +78,7 @@ def shown(task_id: str, record: Record, *, whole: bool = True) -> dict[str, Any]
     if record["state"] == "queued":
         view |= _waiting(task_id, record)
     elif record["state"] in TERMINAL_STATES:
-        view |= outcome(name, services().office.records.events(task_id))
+        view |= outcome(name, services().gateway.records.events(task_id))
     return view
 
 
@@ -122,7 +122,7 @@ def _timings(record: Record) -> dict[str, int]:
 def _waiting(task_id: str, record: Record) -> dict[str, Any]:
     """Return the place in the queue, and the seconds until a worker is likely to take it."""
     shared = services()
-    records = shared.office.records
+    records = shared.gateway.records
     place = records.place(task_id)
     slots = sum(worker.slots for worker in serving(shared.workers(), record["queue"].partition(":")[0]))
     mean_ms = records.mean_ms(record["kind"])

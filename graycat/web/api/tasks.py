@@ -23,7 +23,7 @@ from graycat.web.compat.image_tasks import take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import admitted
 from graycat.web.services import services
-from graycat.web.streaming.requests import Submission, TicketOffice
+from graycat.web.streaming.requests import Submission, TaskGateway
 from graycat.web.streaming.responses import preferences
 
 bp = Blueprint("tasks", __name__)
@@ -41,8 +41,8 @@ NEWEST, MAX_CURSOR = (10**15, ""), 100
 MAX_LOOKED_AT = 1000
 
 
-def _office() -> TicketOffice:
-    found: TicketOffice = services().office
+def _office() -> TaskGateway:
+    found: TaskGateway = services().gateway
     return found
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.minted import Grant
 from graycat.auth.tokens import ADMIN
 from graycat.web.auth import scope_required, token_auth
@@ -18,8 +18,8 @@ from graycat.web.services import services
 bp = Blueprint("tokens", __name__)
 
 
-def _credentials() -> Credentials:
-    found: Credentials = services().tokens
+def _credentials() -> Authenticator:
+    found: Authenticator = services().tokens
     return found
 
 

@@ -32,7 +32,7 @@ def take_large_body() -> None:
     request.max_content_length = services().settings.max_image_body_bytes
 
 
-def aside(work: Callable[[], T]) -> T:
+def run_in_thread(work: Callable[[], T]) -> T:
     """Do work that keeps a core busy (decoding images) in a thread, while this process serves its other clients.
 
     Raises what it raises.
@@ -51,7 +51,7 @@ def render(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
     """
     settings = services().settings
     params.check_size(body, settings.max_prompt_chars)
-    checked = aside(partial(check, body))
+    checked = run_in_thread(partial(check, body))
     response = respond(kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode(), NATIVE)
     if response.status_code == 200:
         response.set_data(inlined(response.get_data(), g.task_id))

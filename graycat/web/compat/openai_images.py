@@ -15,13 +15,13 @@ from werkzeug.datastructures import FileStorage
 
 from graycat import params
 from graycat.auth.tokens import SD
-from graycat.errors import EngineNonsense, RequestError, TaskCancelled
+from graycat.errors import EngineProtocolError, RequestError, TaskCancelled
 from graycat.images import openai_requests, webui_requests
 from graycat.images.decoding import ImageLimits
 from graycat.queue.kinds import IMG2IMG, TXT2IMG, Kind
 from graycat.settings import Settings
 from graycat.web.auth import scope_required, token_auth
-from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
+from graycat.web.compat.image_tasks import Body, render, run_in_thread, take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.limits import most_pixels
 from graycat.web.services import services
@@ -61,7 +61,7 @@ def generate_image() -> ResponseReturnValue:
     info = _parsed(reply.get("info"))
     if not reply.get("images"):
         # Interrupted before there was anything to see.
-        raise TaskCancelled if info.get("partial") else EngineNonsense
+        raise TaskCancelled if info.get("partial") else EngineProtocolError
     return jsonify(image_base64=reply["images"][0], info=info, task_id=g.task_id)
 
 
@@ -94,7 +94,7 @@ def edits() -> ResponseReturnValue:
     limits = ImageLimits.from_settings(_settings())
     image = _read(files["image"], limits)
     mask = _read(files["mask"], limits) if "mask" in files else None
-    wanted = aside(partial(openai_requests.edit, fields, image, mask, limits, STEPS))
+    wanted = run_in_thread(partial(openai_requests.edit, fields, image, mask, limits, STEPS))
     return _openai_reply(IMG2IMG, wanted, fields.get("response_format") or "b64_json")
 
 

@@ -36,14 +36,14 @@ from graycat.queue.models import Verdict
 from graycat.queue.topology import SD, worker_queue
 from graycat.settings import Settings
 from graycat.web.auth import any_auth, scope_required
-from graycat.web.compat.image_tasks import Body, aside, render, take_large_body
+from graycat.web.compat.image_tasks import Body, render, run_in_thread, take_large_body
 from graycat.web.compat.route import read_raw
 from graycat.web.compat.webui_lists import LISTS, merged
 from graycat.web.compat.webui_progress import progress_of, running_renders
 from graycat.web.limits import most_pixels
 from graycat.web.services import services
 from graycat.web.streaming.disconnect import watched
-from graycat.web.streaming.requests import Submission, Ticket
+from graycat.web.streaming.requests import PendingTask, Submission
 
 bp = Blueprint("sdapi", __name__, url_prefix="/sdapi/v1")
 bp.before_request(take_large_body)
@@ -100,7 +100,7 @@ def _change(path: str) -> Response:
         tickets = []
         for worker in workers:
             submission = Submission(kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id)
-            tickets.append(stack.enter_context(shared.office.submit(submission)))
+            tickets.append(stack.enter_context(shared.gateway.submit(submission)))
             stack.enter_context(watched(request.environ, tickets[-1].hang_up))
         outcomes = [_outcome(ticket) for ticket in tickets]
     shared.look_again()
@@ -111,7 +111,7 @@ def _change(path: str) -> Response:
     return Response(reply, status, content_type="application/json")
 
 
-def _outcome(ticket: Ticket) -> Any:
+def _outcome(ticket: PendingTask) -> Any:
     """Return a call's status and reply, or what it failed with."""
     try:
         event = ticket.next()
@@ -148,7 +148,7 @@ def png_info() -> ResponseReturnValue:
     """Read what a PNG, JPEG or WebP says of how it was made; needs no engine."""
     body = params.read_object(read_raw())
     settings = services().settings
-    return jsonify(aside(partial(webui_requests.png_info, body, ImageLimits.from_settings(settings))))
+    return jsonify(run_in_thread(partial(webui_requests.png_info, body, ImageLimits.from_settings(settings))))
 
 
 @bp.get("/progress")
@@ -156,7 +156,7 @@ def png_info() -> ResponseReturnValue:
 @scope_required(SD_SCOPE)
 def progress() -> ResponseReturnValue:
     """Tell how far the caller's own render is; other callers' are invisible."""
-    records = services().office.records
+    records = services().gateway.records
     skip_image = request.args.get("skip_current_image", "").lower() in {"1", "true", "yes", "on"}
     return jsonify(progress_of(records, g.owner, with_image=not skip_image))
 
@@ -166,9 +166,9 @@ def progress() -> ResponseReturnValue:
 @scope_required(SD_SCOPE)
 def interrupt() -> ResponseReturnValue:
     """Have the caller's own running render end with the images it has; what waits goes on waiting."""
-    office = services().office
-    for task_id in running_renders(office.records, g.owner):
-        office.cancel(task_id, Verdict.INTERRUPT)
+    gateway = services().gateway
+    for task_id in running_renders(gateway.records, g.owner):
+        gateway.cancel(task_id, Verdict.INTERRUPT)
     return jsonify({})
 
 
@@ -177,7 +177,7 @@ def interrupt() -> ResponseReturnValue:
 @scope_required(SD_SCOPE)
 def skip() -> ResponseReturnValue:
     """Have the caller's own running render leave out the rest of its batch."""
-    office = services().office
-    for task_id in running_renders(office.records, g.owner):
-        office.skip(task_id)
+    gateway = services().gateway
+    for task_id in running_renders(gateway.records, g.owner):
+        gateway.skip(task_id)
     return jsonify(None)

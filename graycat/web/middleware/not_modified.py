@@ -11,10 +11,10 @@ from typing import Any
 
 import redis
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.broker import keys
 from graycat.broker.client import Broker
-from graycat.broker.connections import Lanes
+from graycat.broker.connections import RawConnectionPool
 from graycat.errors import GraycatError
 from graycat.metrics import web as metrics
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
@@ -30,12 +30,12 @@ ROUTE = "/tasks/<task_id>"
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class UnchangedTasks:
+class NotModifiedMiddleware:
     """WSGI middleware: answers ``GET /tasks/{id}`` with a current ``If-None-Match``; all else goes on to the app."""
 
-    def __init__(self, app: WsgiApp, client: Broker, tokens: Credentials) -> None:
+    def __init__(self, app: WsgiApp, client: Broker, tokens: Authenticator) -> None:
         self._app = app
-        self._lanes = Lanes(client)
+        self._lanes = RawConnectionPool(client)
         self._tokens = tokens
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Spout:
+class DirectWriter:
     """One response's way past the server, good for HTTP/1.1 and a body whose length nobody told.
 
     ``edit`` makes of an event what the client gets. Used only between two chunks of the server's own: it has sent the
@@ -51,9 +51,9 @@ class Spout:
         return bool(rest)
 
 
-def spout_of(environ: dict[str, Any], edit: Callable[[bytes], bytes]) -> Spout | None:
+def spout_of(environ: dict[str, Any], edit: Callable[[bytes], bytes]) -> DirectWriter | None:
     """Return the spout of a request's response; None where every chunk has to go through the server."""
     connection: socket.socket | None = environ.get("gunicorn.socket")
     if connection is None or environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or environ["REQUEST_METHOD"] == "HEAD":
         return None
-    return Spout(connection, edit)
+    return DirectWriter(connection, edit)

@@ -23,11 +23,11 @@ from gevent.event import AsyncResult
 
 from graycat.broker import keys
 from graycat.broker.client import Broker
-from graycat.broker.connections import Lane
+from graycat.broker.connections import RawConnection
 from graycat.errors import BrokerUnavailable, GraycatError
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.queue.records import TaskRecords
-from graycat.web.streaming.direct import Spout
+from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.disconnect import READ
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ SILENT_AFTER_S = 6.0
 RECONNECT_AFTER_S = 0.2
 
 
-class Watch:
+class Subscription:
     """One request's view of one task: its events in order, each once."""
 
     def __init__(self, task_id: str, after: str = "0") -> None:
@@ -48,7 +48,7 @@ class Watch:
         self._holding = threading.Lock()
         self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
         #: Where chunks may go at once, while the request waits for the next event.
-        self.spout: Spout | None = None
+        self.direct: DirectWriter | None = None
 
     @property
     def last_id(self) -> str:
@@ -88,7 +88,7 @@ class Watch:
 
     def _spouted(self, event: TaskEvent) -> bool:
         """Send a chunk past the waiting request, behind nothing that is meant for it; False where that cannot be."""
-        spout = self.spout
+        spout = self.direct
         if spout is None or event.kind != CHUNK or not self.empty or not spout.send(event.data):
             return False
         if spout.rest:
@@ -118,7 +118,7 @@ class EventHub:
         self.channel = f"{keys.PREFIX}web:{uuid4().hex}"
         self._client = client
         self._records = records
-        self._watches: dict[str, list[Watch]] = {}
+        self._watches: dict[str, list[Subscription]] = {}
         # A list may go when its last watch does, but not while another one comes.
         self._changing = threading.Lock()
         self._heard_at = 0.0
@@ -127,16 +127,16 @@ class EventHub:
         """Start listening, in a thread (a greenlet under gevent)."""
         threading.Thread(target=self._run, name="hub", daemon=True).start()
 
-    def watch(self, task_id: str) -> Watch:
+    def watch(self, task_id: str) -> Subscription:
         """Return a watch of a task whose record is about to name this hub's channel."""
-        return self._add(Watch(task_id))
+        return self._add(Subscription(task_id))
 
-    def follow(self, task_id: str, after: str = "0") -> Watch:
+    def follow(self, task_id: str, after: str = "0") -> Subscription:
         """Return a watch of a task that is there already, from behind the event ``after`` on.
 
         Raises BrokerUnavailable.
         """
-        watch = Watch(task_id, after)
+        watch = Subscription(task_id, after)
         watch.hold()
         self._add(watch)
         try:
@@ -147,12 +147,12 @@ class EventHub:
             raise
         return watch
 
-    def _add(self, watch: Watch) -> Watch:
+    def _add(self, watch: Subscription) -> Subscription:
         with self._changing:
             self._watches.setdefault(watch.task_id, []).append(watch)
         return watch
 
-    def unwatch(self, watch: Watch) -> None:
+    def unwatch(self, watch: Subscription) -> None:
         """Forget a watch."""
         with self._changing:
             watches = self._watches.get(watch.task_id, [])
@@ -166,7 +166,7 @@ class EventHub:
         for watch in self._all():
             watch.end(error)
 
-    def _all(self) -> list[Watch]:
+    def _all(self) -> list[Subscription]:
         return [watch for watches in list(self._watches.values()) for watch in watches]
 
     def _run(self) -> None:
@@ -179,7 +179,7 @@ class EventHub:
 
     def _listen(self) -> None:
         """Hand events on until the connection breaks, or is silent though it was pinged."""
-        lane = Lane(self._client)
+        lane = RawConnection(self._client)
         try:
             lane.send([("SUBSCRIBE", self.channel)])
             first = lane.read(1)
@@ -194,7 +194,7 @@ class EventHub:
         finally:
             lane.close()
 
-    def _relay(self, lane: Lane) -> None:
+    def _relay(self, lane: RawConnection) -> None:
         """Hand events on as they come, in callbacks of the event loop; returns by an exception.
 
         Waking a greenlet for each token costs a fifth of what the web process does for it (docs/decisions/0015).
@@ -217,7 +217,7 @@ class EventHub:
             watcher.stop()
             watcher.close()
 
-    def _ping(self, lane: Lane) -> None:
+    def _ping(self, lane: RawConnection) -> None:
         """Have the broker say something; shut the connection down when it no longer does."""
         with contextlib.suppress(OSError):
             try:

@@ -22,8 +22,8 @@ from graycat.queue.models import NewTask, Verdict
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD
 from graycat.settings import Settings
-from graycat.web.streaming.direct import Spout
-from graycat.web.streaming.hub import EventHub, Watch
+from graycat.web.streaming.direct import DirectWriter
+from graycat.web.streaming.hub import EventHub, Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Submission:
     shown: Mapping[str, str] | None = None
 
 
-class TicketOffice:
+class TaskGateway:
     """Submits tasks and waits for them."""
 
     def __init__(self, settings: Settings, records: TaskRecords, hub: EventHub, app: Celery) -> None:
@@ -64,7 +64,7 @@ class TicketOffice:
         self._app = app
         self._messages = MessageFactory(app)
 
-    def submit(self, submission: Submission, task_id: str = "") -> Ticket:
+    def submit(self, submission: Submission, task_id: str = "") -> PendingTask:
         """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
         watch = self.hub.watch(task_id or ids.of_kind(submission.kind.name))
         try:
@@ -72,7 +72,7 @@ class TicketOffice:
         except GraycatError:
             self.hub.unwatch(watch)
             raise
-        return Ticket(self, watch, self.deadlines(submission), submission.kind.name)
+        return PendingTask(self, watch, self.deadlines(submission), submission.kind.name)
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
         """Return the seconds that a task may wait in its queue, and that it may run."""
@@ -126,11 +126,11 @@ class TicketOffice:
         self._app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
 
 
-class Ticket:
+class PendingTask:
     """One task's events for the request that made it. Closing it before the last event cancels the task."""
 
-    def __init__(self, office: TicketOffice, watch: Watch, deadlines: tuple[float, float], kind: str) -> None:
-        self._office = office
+    def __init__(self, gateway: TaskGateway, watch: Subscription, deadlines: tuple[float, float], kind: str) -> None:
+        self._office = gateway
         self._watch = watch
         self._kind = kind
         #: When the first event of the answer came (monotonic clock); 0 until then.
@@ -151,20 +151,20 @@ class Ticket:
         self._hung_up = True
         self._watch.wake()
 
-    def next(self, timeout_s: float | None = None, spout: Spout | None = None) -> TaskEvent | None:
+    def next(self, timeout_s: float | None = None, spout: DirectWriter | None = None) -> TaskEvent | None:
         """Return the next event of the answer, or None when ``timeout_s`` passed without one.
 
         Chunks go by ``spout`` where that can be; then None may also mean that it is to be flushed. Raises what the
         task failed with: EngineError with the engine's or graycat's reply, TaskCancelled, TaskTimeout where nobody
         finished it; ClientGone.
         """
-        self._watch.spout = spout
+        self._watch.direct = spout
         try:
             return self._next(timeout_s, spout)
         finally:
-            self._watch.spout = None
+            self._watch.direct = None
 
-    def _next(self, timeout_s: float | None, spout: Spout | None) -> TaskEvent | None:
+    def _next(self, timeout_s: float | None, spout: DirectWriter | None) -> TaskEvent | None:
         wait_until = time.monotonic() + timeout_s if timeout_s is not None else None
         while True:
             event = self._watch.get(self._patience_s(wait_until))
@@ -209,7 +209,7 @@ class Ticket:
             raise TaskCancelled
         return event
 
-    def __enter__(self) -> Ticket:
+    def __enter__(self) -> PendingTask:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

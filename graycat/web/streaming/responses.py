@@ -14,17 +14,17 @@ from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.kinds import STREAM, Kind
 from graycat.web.limits import admitted
 from graycat.web.services import services
-from graycat.web.streaming.direct import Spout, spout_of
+from graycat.web.streaming.direct import DirectWriter, spout_of
 from graycat.web.streaming.disconnect import watched
 from graycat.web.streaming.formats import Dialect
-from graycat.web.streaming.requests import ClientGone, Submission, Ticket, TicketOffice
+from graycat.web.streaming.requests import ClientGone, PendingTask, Submission, TaskGateway
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def office() -> TicketOffice:
+def gateway() -> TaskGateway:
     """Return the application's ticket office."""
-    found: TicketOffice = services().office
+    found: TaskGateway = services().gateway
     return found
 
 
@@ -37,12 +37,12 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     task_id = ids.of_kind(kind.name)
     if "respond-async" in preferences():
         with admitted(task_id):
-            office().enqueue(replace(submission, shown={}), task_id)
+            gateway().enqueue(replace(submission, shown={}), task_id)
         return _accepted(task_id)
     with admitted(task_id):
-        ticket = office().submit(submission, task_id)
+        ticket = gateway().submit(submission, task_id)
     g.task_id, g.ticket = task_id, ticket
-    return _streamed(ticket, dialect, office().settings.keepalive_s) if mode == STREAM else _whole(ticket)
+    return _streamed(ticket, dialect, gateway().settings.keepalive_s) if mode == STREAM else _whole(ticket)
 
 
 def preferences() -> set[str]:
@@ -59,7 +59,7 @@ def _accepted(task_id: str) -> Response:
     return response
 
 
-def _whole(ticket: Ticket) -> Response:
+def _whole(ticket: PendingTask) -> Response:
     with ticket, watched(request.environ, ticket.hang_up):
         event = ticket.next()
         assert event is not None  # noqa: S101 (without a timeout there is an event)
@@ -67,7 +67,7 @@ def _whole(ticket: Ticket) -> Response:
         return Response(body, status, content_type="application/json; charset=utf-8")
 
 
-def _streamed(ticket: Ticket, dialect: Dialect, keepalive_s: float) -> Response:
+def _streamed(ticket: PendingTask, dialect: Dialect, keepalive_s: float) -> Response:
     """Return the stream. The status is the engine's own where it answers before ``keepalive_s``, else 200."""
     stack = ExitStack()
     with ExitStack() as undo:
@@ -84,7 +84,7 @@ def _streamed(ticket: Ticket, dialect: Dialect, keepalive_s: float) -> Response:
 
 
 def _chunks(
-    ticket: Ticket, event: TaskEvent | None, dialect: Dialect, keepalive_s: float, spout: Spout | None
+    ticket: PendingTask, event: TaskEvent | None, dialect: Dialect, keepalive_s: float, spout: DirectWriter | None
 ) -> Iterator[bytes]:
     """Yield one event a chunk, but for those that go by the spout: Unity parses each read of the body as one event."""
     half_sent = False

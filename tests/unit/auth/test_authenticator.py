@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.errors import TokenNameTaken
 from graycat.auth.limits import Limits
 from graycat.auth.minted import FRESH_S, Grant
@@ -25,21 +25,21 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def credentials(broker: Valkey, clock: Clock) -> Credentials:
+def credentials(broker: Valkey, clock: Clock) -> Authenticator:
     return credentials_of(broker.settings, broker.client, clock)
 
 
-def credentials_of(settings: Settings, client: Broker, clock: Clock, tokens: str = CONFIGURED) -> Credentials:
-    return Credentials.from_settings(changed(settings, api_tokens=tokens, admins="tools"), client, clock, clock)
+def credentials_of(settings: Settings, client: Broker, clock: Clock, tokens: str = CONFIGURED) -> Authenticator:
+    return Authenticator.from_settings(changed(settings, api_tokens=tokens, admins="tools"), client, clock, clock)
 
 
-def found(credentials: Credentials, secret: str) -> ApiToken:
+def found(credentials: Authenticator, secret: str) -> ApiToken:
     token = credentials.find(secret)
     assert token is not None
     return token
 
 
-def test_each_kind_is_found(credentials: Credentials) -> None:
+def test_each_kind_is_found(credentials: Authenticator) -> None:
     minted, _ = credentials.mint(Grant("game"))
     player, _ = credentials.mint_player(found(credentials, minted), {"player": "42"})
     assert [found(credentials, secret).name for secret in ("abcdefgh", minted, player)] == ["tools", "game", "game/42"]
@@ -55,7 +55,7 @@ def test_configured_and_players_tokens_need_no_broker(no_broker: Settings, clock
     assert key_file(no_broker).exists()
 
 
-def test_a_minted_one_does(broker: Valkey, no_broker: Settings, credentials: Credentials, clock: Clock) -> None:
+def test_a_minted_one_does(broker: Valkey, no_broker: Settings, credentials: Authenticator, clock: Clock) -> None:
     secret, _ = credentials.mint(Grant("game"))
     key = key_file(broker.settings).read_text().strip()
     cut_off = credentials_of(changed(no_broker, token_key=key), connect(no_broker), clock)
@@ -63,7 +63,7 @@ def test_a_minted_one_does(broker: Valkey, no_broker: Settings, credentials: Cre
         cut_off.find(secret)
 
 
-def test_a_player_can_do_no_more_than_its_game(credentials: Credentials) -> None:
+def test_a_player_can_do_no_more_than_its_game(credentials: Authenticator) -> None:
     limits = Limits(rate=60, max_tokens=100)
     secret, minted = credentials.mint(Grant("game", frozenset({"llm"}), limits))
     player, _ = credentials.mint_player(minted.token, {"player": "42", "limits": {"rate": 6}})
@@ -73,7 +73,7 @@ def test_a_player_can_do_no_more_than_its_game(credentials: Credentials) -> None
     assert token.parent == found(credentials, secret)
 
 
-def test_with_a_minted_game_its_players_are_revoked(broker: Valkey, credentials: Credentials, clock: Clock) -> None:
+def test_with_a_minted_game_its_players_are_revoked(broker: Valkey, credentials: Authenticator, clock: Clock) -> None:
     _, minted = credentials.mint(Grant("game"))
     player, _ = credentials.mint_player(minted.token, {"player": "42"})
     other = credentials_of(broker.settings, broker.client, clock)
@@ -86,19 +86,19 @@ def test_with_a_minted_game_its_players_are_revoked(broker: Valkey, credentials:
 
 @pytest.mark.parametrize("tokens", ["cron:12345678", "tools:another-secret", "instruments:abcdefgh"])
 def test_with_a_configured_game_that_is_gone_or_another_its_players_are(
-    broker: Valkey, credentials: Credentials, clock: Clock, tokens: str
+    broker: Valkey, credentials: Authenticator, clock: Clock, tokens: str
 ) -> None:
     player, _ = credentials.mint_player(found(credentials, "abcdefgh"), {"player": "42"})
     settings = changed(broker.settings, api_tokens=tokens)
-    assert Credentials.from_settings(settings, broker.client, clock, clock).find(player) is None
+    assert Authenticator.from_settings(settings, broker.client, clock, clock).find(player) is None
 
 
-def test_a_name_in_api_tokens_is_not_minted(credentials: Credentials) -> None:
+def test_a_name_in_api_tokens_is_not_minted(credentials: Authenticator) -> None:
     with pytest.raises(TokenNameTaken, match="API_TOKENS"):
         credentials.mint(Grant("cron"))
 
 
-def test_a_game_s_last_use_is_its_players_too(credentials: Credentials, clock: Clock) -> None:
+def test_a_game_s_last_use_is_its_players_too(credentials: Authenticator, clock: Clock) -> None:
     secret, minted = credentials.mint(Grant("game"))
     player, _ = credentials.mint_player(minted.token, {"player": "42"})
     assert credentials.minted.all()[0].last_used_at is None
@@ -110,7 +110,7 @@ def test_a_game_s_last_use_is_its_players_too(credentials: Credentials, clock: C
 
 
 def test_two_copies_do_not_take_each_other_s_players(
-    broker: Valkey, credentials: Credentials, clock: Clock, tmp_path: Path
+    broker: Valkey, credentials: Authenticator, clock: Clock, tmp_path: Path
 ) -> None:
     player, _ = credentials.mint_player(found(credentials, "abcdefgh"), {"player": "42"})
     other = credentials_of(changed(broker.settings, home=tmp_path), broker.client, clock)

@@ -8,7 +8,7 @@ import pytest
 from graycat.auth.errors import TokenNameTaken, TokenNotFound
 from graycat.auth.limits import Limits
 from graycat.auth.minted import FRESH_S, LONGEST_TTL_S, MOST_REMEMBERED, USE_EVERY_S, Grant, MintedTokens
-from graycat.auth.signing import TokenKey
+from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken
 from graycat.broker import keys
 from graycat.broker.client import Broker, connect
@@ -16,7 +16,7 @@ from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.settings import Settings
 from tests.support.clocks import Clock
 
-KEY = TokenKey("a key of the tests")
+KEY = SigningKey("a key of the tests")
 LIMITED = Grant("game", frozenset({"llm"}), Limits(rate=60, max_tokens=200), ttl_s=3600)
 
 
@@ -30,7 +30,7 @@ def tokens(client: Broker, clock: Clock) -> MintedTokens:
     return MintedTokens(client, KEY, now=clock, clock=clock)
 
 
-def elsewhere(client: Broker, clock: Clock, key: TokenKey = KEY) -> MintedTokens:
+def elsewhere(client: Broker, clock: Clock, key: SigningKey = KEY) -> MintedTokens:
     """Return the tokens as another process has them."""
     return MintedTokens(client, key, now=clock, clock=clock)
 
@@ -251,7 +251,7 @@ def test_with_another_key_nothing_is_minted_that_would_open_nothing(
     tokens: MintedTokens, client: Broker, clock: Clock
 ) -> None:
     secret, minted = tokens.mint(LIMITED)
-    other = elsewhere(client, clock, TokenKey("another key"))
+    other = elsewhere(client, clock, SigningKey("another key"))
     assert other.find(secret) is None
     with pytest.raises(SettingsError, match="GRAYCAT_TOKEN_KEY"):
         other.mint(Grant("cron"))

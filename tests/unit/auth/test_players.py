@@ -7,7 +7,7 @@ import pytest
 
 from graycat.auth.limits import Limits
 from graycat.auth.players import Claims, PlayerTokens
-from graycat.auth.signing import TokenKey
+from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken
 from graycat.errors import Forbidden, RequestError
 from tests.support.clocks import Clock
@@ -22,7 +22,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def players(clock: Clock) -> PlayerTokens:
-    return PlayerTokens(TokenKey("a key of the tests"), clock)
+    return PlayerTokens(SigningKey("a key of the tests"), clock)
 
 
 def test_a_token_says_what_its_game_asked_for(players: PlayerTokens, clock: Clock) -> None:
@@ -72,7 +72,7 @@ def test_what_we_did_not_sign_is_nobody(players: PlayerTokens, clock: Clock) -> 
         "gp_" + "x" * 100_000,
     ]
     assert [players.read(guess) for guess in forged] == [None] * len(forged)
-    assert PlayerTokens(TokenKey("another key"), clock).read(secret) is None
+    assert PlayerTokens(SigningKey("another key"), clock).read(secret) is None
 
 
 @pytest.mark.parametrize(

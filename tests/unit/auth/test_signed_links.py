@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.auth.signed_links import GalleryLinks
-from graycat.auth.signing import TokenKey
+from graycat.auth.signed_links import SignedLinks
+from graycat.auth.signing import SigningKey
 from graycat.errors import Forbidden
 from tests.support.clocks import Clock
 
@@ -16,11 +16,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def links(clock: Clock) -> GalleryLinks:
-    return GalleryLinks(TokenKey("k" * 32), clock)
+def links(clock: Clock) -> SignedLinks:
+    return SignedLinks(SigningKey("k" * 32), clock)
 
 
-def test_a_link_opens_its_gallery_until_it_expires(links: GalleryLinks, clock: Clock) -> None:
+def test_a_link_opens_its_gallery_until_it_expires(links: SignedLinks, clock: Clock) -> None:
     signed = links.sign(BATCH, 60)
     links.check(BATCH, **signed)
     clock.forward(60)
@@ -31,20 +31,20 @@ def test_a_link_opens_its_gallery_until_it_expires(links: GalleryLinks, clock: C
 
 
 @pytest.mark.parametrize("change", [{"expires": "9999999999"}, {"signature": "x"}, {"signature": ""}, {"expires": ""}])
-def test_a_link_that_was_changed_opens_nothing(links: GalleryLinks, change) -> None:
+def test_a_link_that_was_changed_opens_nothing(links: SignedLinks, change) -> None:
     with pytest.raises(Forbidden, match="not whole"):
         links.check(BATCH, **(links.sign(BATCH, 60) | change))
 
 
-def test_a_link_opens_no_other_gallery_and_none_of_another_key(links: GalleryLinks, clock: Clock) -> None:
+def test_a_link_opens_no_other_gallery_and_none_of_another_key(links: SignedLinks, clock: Clock) -> None:
     signed = links.sign(BATCH, 60)
     with pytest.raises(Forbidden):
         links.check("fedcba9876543210", **signed)
     with pytest.raises(Forbidden):
-        GalleryLinks(TokenKey("q" * 32), clock).check(BATCH, **signed)
+        SignedLinks(SigningKey("q" * 32), clock).check(BATCH, **signed)
 
 
-def test_a_name_and_an_end_cannot_be_shifted_into_each_other(links: GalleryLinks) -> None:
+def test_a_name_and_an_end_cannot_be_shifted_into_each_other(links: SignedLinks) -> None:
     signed = links.sign("a 1", 60)
     with pytest.raises(Forbidden):
         links.check("a", f"1 {signed['expires']}", signed["signature"] + "x")

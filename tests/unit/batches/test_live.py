@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.batches.live import Heads
+from graycat.batches.live import LiveBatches
 from graycat.batches.records import BatchRecords
 from tests.support.batching import TWO
 from tests.support.helpers import Valkey
@@ -14,11 +14,11 @@ def batches(broker: Valkey) -> BatchRecords:
 
 
 @pytest.fixture
-def heads(broker: Valkey) -> Heads:
-    return Heads(broker.client)
+def heads(broker: Valkey) -> LiveBatches:
+    return LiveBatches(broker.client)
 
 
-def test_live_batches_are_in_the_order_of_their_turns(heads: Heads, batches: BatchRecords) -> None:
+def test_live_batches_are_in_the_order_of_their_turns(heads: LiveBatches, batches: BatchRecords) -> None:
     ids = [batches.submit(TWO, "anna", key)[0] for key in "abc"]
     for batch_id in (ids[1], ids[0]):
         heads.had_turn(batch_id)
@@ -27,19 +27,19 @@ def test_live_batches_are_in_the_order_of_their_turns(heads: Heads, batches: Bat
     assert (first.owner, first.key, first.total, first.verify, first.planned) == ("anna", "c", 2, 1, 0)
 
 
-def test_one_that_is_gone_is_live_no_more(heads: Heads, broker: Valkey) -> None:
+def test_one_that_is_gone_is_live_no_more(heads: LiveBatches, broker: Valkey) -> None:
     broker.client.zadd("graycat:batches:live", {"gone": 1})
     assert heads.all() == []
     assert broker.client.zcard("graycat:batches:live") == 0
 
 
-def test_a_deadline_counts_from_the_submission(heads: Heads, batches: BatchRecords) -> None:
+def test_a_deadline_counts_from_the_submission(heads: LiveBatches, batches: BatchRecords) -> None:
     batches.submit(TWO | {"deadline": 60}, "anna")
     (head,) = heads.all()
     assert head.deadline_ms == head.submitted_ms + 60_000
 
 
-def test_notes(heads: Heads, batches: BatchRecords) -> None:
+def test_notes(heads: LiveBatches, batches: BatchRecords) -> None:
     batch_id = batches.submit(TWO, "anna")[0]
     heads.note(batch_id, {"reason": "why", "verify": ""})
     heads.add(batch_id, "gpu_ms", 1500)
@@ -49,7 +49,7 @@ def test_notes(heads: Heads, batches: BatchRecords) -> None:
     assert heads.document(batch_id) == TWO
 
 
-def test_a_folder_belongs_to_one_live_batch(heads: Heads, batches: BatchRecords, broker: Valkey) -> None:
+def test_a_folder_belongs_to_one_live_batch(heads: LiveBatches, batches: BatchRecords, broker: Valkey) -> None:
     ids = [batches.submit(TWO, "anna", key)[0] for key in "ab"]
     one, other = sorted(heads.all(), key=lambda head: ids.index(head.id))
     assert heads.claim_folder(one, "f") == heads.claim_folder(one, "f") == ""

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.batches.throughput import Speeds
+from graycat.batches.throughput import ThroughputStats
 from tests.support.helpers import Valkey
 
 
 def test_before_anything_is_measured_nobody_can_tell(broker: Valkey) -> None:
-    speeds = Speeds(broker.client)
+    speeds = ThroughputStats(broker.client)
     assert (speeds.gpu_s(10), speeds.eta_s(10)) == (None, None)
 
 
 def test_what_was_measured_tells_how_long_more_will_take(broker: Valkey) -> None:
-    speeds = Speeds(broker.client)
+    speeds = ThroughputStats(broker.client)
     speeds.learn("sd.txt2img", "one", 5.0, 5000)
     assert (speeds.gpu_s(10), speeds.eta_s(10)) == (10.0, None)
     speeds.note_engines(4)

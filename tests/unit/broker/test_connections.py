@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from graycat.broker.client import Broker, broker_errors, connect
-from graycat.broker.connections import Lane, Lanes
+from graycat.broker.connections import RawConnection, RawConnectionPool
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
@@ -18,13 +18,13 @@ from tests.support.servers import HANG_UP, LOADING
 
 
 @pytest.fixture
-def lanes(client: Broker) -> Lanes:
-    return Lanes(client)
+def lanes(client: Broker) -> RawConnectionPool:
+    return RawConnectionPool(client)
 
 
-def with_idle_lanes(client: Broker, count: int) -> Lanes:
+def with_idle_lanes(client: Broker, count: int) -> RawConnectionPool:
     """Return lanes, ``count`` of them at rest."""
-    lanes, together = Lanes(client), threading.Barrier(count)
+    lanes, together = RawConnectionPool(client), threading.Barrier(count)
 
     def block() -> None:
         together.wait(PATIENCE_S)
@@ -35,11 +35,11 @@ def with_idle_lanes(client: Broker, count: int) -> Lanes:
     return lanes
 
 
-def numbers_of_connections(lanes: Lanes) -> set[int]:
+def numbers_of_connections(lanes: RawConnectionPool) -> set[int]:
     return {lanes.run([("CLIENT", "ID")])[0] for _ in range(3)}
 
 
-def test_each_command_has_its_reply_in_its_place(lanes: Lanes) -> None:
+def test_each_command_has_its_reply_in_its_place(lanes: RawConnectionPool) -> None:
     replies = lanes.run(
         [("SET", "a", b"\xff \r\n"), ("GET", "a"), ("INCRBY", "n", 7), ("GET", "b"), ("LRANGE", "l", 0, 9)]
     )
@@ -47,21 +47,21 @@ def test_each_command_has_its_reply_in_its_place(lanes: Lanes) -> None:
 
 
 def test_a_long_pipeline_is_one_round_trip(mortal_broker: Valkey) -> None:
-    lanes = Lanes(mortal_broker.client)
+    lanes = RawConnectionPool(mortal_broker.client)
     before, _ = (reads(lanes) for _ in range(2))
     assert lanes.run([("ECHO", number) for number in range(500)]) == [b"%d" % number for number in range(500)]
     # One for the question before, one for the pipeline, one for the question now.
     assert reads(lanes) - before == 3
 
 
-def reads(lanes: Lanes) -> int:
+def reads(lanes: RawConnectionPool) -> int:
     """Return how often the broker has read from its clients."""
     info = dict(line.split(b":", 1) for line in lanes.run([("INFO", "stats")])[0].split(b"\r\n") if b":" in line)
     return int(info[b"total_reads_processed"])
 
 
 def test_replies_that_were_sent_for_can_be_read_by_and_by(client: Broker) -> None:
-    lane = Lane(client)
+    lane = RawConnection(client)
     lane.send([("ECHO", "a")])
     assert lane.read(1) == [b"a"]
     lane.send([("ECHO", "b")])
@@ -70,23 +70,23 @@ def test_replies_that_were_sent_for_can_be_read_by_and_by(client: Broker) -> Non
     lane.close()
 
 
-def test_an_error_is_a_reply_like_any_other(lanes: Lanes) -> None:
+def test_an_error_is_a_reply_like_any_other(lanes: RawConnectionPool) -> None:
     replies = lanes.run([("SET", "text", "x"), ("LPUSH", "text", "item"), ("GET", "text")])
     assert (replies[0], replies[2]) == (b"OK", b"x")
     assert isinstance(replies[1], hiredis.ReplyError)
     assert str(replies[1]).startswith("WRONGTYPE")
 
 
-def test_a_lane_is_used_again(lanes: Lanes) -> None:
+def test_a_lane_is_used_again(lanes: RawConnectionPool) -> None:
     assert len(numbers_of_connections(lanes)) == 1
 
 
-def test_a_large_value_goes_both_ways(lanes: Lanes) -> None:
+def test_a_large_value_goes_both_ways(lanes: RawConnectionPool) -> None:
     value = os.urandom(5_000_000)
     assert lanes.run([("SET", "large", value), ("GET", "large"), ("ECHO", "on")]) == [b"OK", value, b"on"]
 
 
-def test_threads_never_read_each_other_s_replies(lanes: Lanes) -> None:
+def test_threads_never_read_each_other_s_replies(lanes: RawConnectionPool) -> None:
     def ask(name: int) -> bool:
         asked = [[("ECHO", f"{name} {turn} {place}") for place in range(3)] for turn in range(100)]
         return all(lanes.run(commands) == [word.encode() for _, word in commands] for commands in asked)
@@ -95,7 +95,7 @@ def test_threads_never_read_each_other_s_replies(lanes: Lanes) -> None:
     assert all(wait() for wait in waits)
 
 
-def test_a_command_that_cannot_be_sent_leaves_no_trace(lanes: Lanes) -> None:
+def test_a_command_that_cannot_be_sent_leaves_no_trace(lanes: RawConnectionPool) -> None:
     wrong: Any = ("SET", "a", object())
     with pytest.raises(TypeError):
         lanes.run([("ECHO", "a"), wrong])
@@ -135,10 +135,10 @@ def test_an_outage_does_not_use_up_the_pool(no_broker: Settings) -> None:
     client.connection_pool.max_connections = 2
     for _ in range(5):
         with pytest.raises(redis.ConnectionError, match="connecting|No such file"):
-            Lanes(client).run([("PING",)])
+            RawConnectionPool(client).run([("PING",)])
 
 
-def test_a_connection_that_is_killed_is_replaced(lanes: Lanes, client: Broker) -> None:
+def test_a_connection_that_is_killed_is_replaced(lanes: RawConnectionPool, client: Broker) -> None:
     (number,) = numbers_of_connections(lanes)
     client.client_kill_filter(_id=number)
     assert numbers_of_connections(lanes) != {number}
@@ -169,7 +169,7 @@ def test_a_broker_that_has_stopped_is_not_waited_for(mortal_broker: Valkey) -> N
     ],
 )
 def test_a_broker_that_cannot_be_used_is_unavailable(mortal_broker: Valkey, trouble: dict, error: type) -> None:
-    lanes = Lanes(mortal_broker.client)
+    lanes = RawConnectionPool(mortal_broker.client)
     for name, value in trouble.items():
         if name == "replicaof":
             lanes.run([("REPLICAOF", *value.split())])
@@ -191,18 +191,18 @@ def test_a_broker_that_cannot_be_used_is_unavailable(mortal_broker: Valkey, trou
 def test_an_impatient_client_does_not_wait_for_a_broker_that_is_not_ready(
     scripted_broker, reply: bytes, error: type
 ) -> None:
-    lanes = Lanes(connect(scripted_broker(*[reply] * 5)))
+    lanes = RawConnectionPool(connect(scripted_broker(*[reply] * 5)))
     with pytest.raises(BrokerUnavailable) as caught, broker_errors():
         lanes.run([("PING",)])
     assert isinstance(caught.value.__cause__, error)
 
 
 def test_a_patient_client_waits_for_a_broker_that_reads_its_data(scripted_broker) -> None:
-    lanes = Lanes(connect(scripted_broker(b"+first", LOADING, LOADING, LOADING), patient=True))
+    lanes = RawConnectionPool(connect(scripted_broker(b"+first", LOADING, LOADING, LOADING), patient=True))
     assert [lanes.run([("PING",)]) for _ in range(2)] == [[b"first"], [b"PONG"]]
 
 
 @pytest.mark.parametrize("replies", [(HANG_UP,), (b"+early\r\n$100\r\nhalf of it", HANG_UP)])
 def test_a_reply_that_breaks_off_is_asked_for_again(scripted_broker, replies: tuple[bytes, ...]) -> None:
-    lanes = Lanes(connect(scripted_broker(*replies)))
+    lanes = RawConnectionPool(connect(scripted_broker(*replies)))
     assert lanes.run([("ECHO", "a"), ("ECHO", "b")]) == [b"PONG", b"PONG"]

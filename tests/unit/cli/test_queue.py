@@ -5,12 +5,12 @@ from click.testing import CliRunner
 
 from graycat.cli import queue as module
 from graycat.cli.queue import queue
-from graycat.fleet.workers import Fleet
+from graycat.fleet.workers import WorkerRegistry
 from tests.support.helpers import Valkey
 
 
 def test_a_queue_is_paused_and_resumed(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = Fleet(broker.client)
+    fleet = WorkerRegistry(broker.client)
     monkeypatch.setattr(module, "_fleet", lambda: fleet)
     for verb, paused in (("pause", {"sd"}), ("pause", {"sd"}), ("resume", set())):
         assert CliRunner().invoke(queue, [verb, "sd"]).exit_code == 0

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from graycat.cli import cli
 from graycat.cli.status import token_for
 from graycat.errors import EngineLost
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.metrics.server import token_file, token_of
 from graycat.settings import Settings
 from tests.support.helpers import SECRET, changed, free_port, started
@@ -42,7 +42,7 @@ def report(client) -> Callable[..., None]:
 
     def report_worker(*queues: str, engine_state: str = "ready", consuming: bool = True) -> None:
         name, slots = f"{queues[0]}@box", 4
-        Fleet(client).report(
+        WorkerRegistry(client).report(
             WorkerStatus(name, queues, "xllamacpp", engine_state, consuming=consuming, slots=slots, busy=0, props="")
         )
 

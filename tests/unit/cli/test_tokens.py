@@ -7,7 +7,7 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.limits import Limits
 from graycat.auth.tokens import ApiToken
 from graycat.broker.client import connect
@@ -35,7 +35,7 @@ def graycat(*words: str) -> Result:
 
 
 def found(settings: Settings, secret: str) -> ApiToken | None:
-    return Credentials.from_settings(settings, connect(settings)).find(secret)
+    return Authenticator.from_settings(settings, connect(settings)).find(secret)
 
 
 def test_a_token_is_printed_alone_so_that_a_script_can_take_it(home: Settings) -> None:

@@ -11,7 +11,7 @@ from graycat.engines import embedded, llama
 from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process import shim
-from graycat.engines.process.child import KeptProcess
+from graycat.engines.process.child import ShimmedProcess
 from graycat.settings import Settings
 from tests.support.helpers import Stopwatch, eventually, free_port
 
@@ -54,7 +54,7 @@ def test_an_assembly_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> None:
     settings = Settings(home=home, llm_port=free_port(), llm_slots=2, llm_context=256)
     engine = llama.from_settings(settings, own=True)
-    child = KeptProcess(engine.command() or [], home / "engine.log")
+    child = ShimmedProcess(engine.command() or [], home / "engine.log")
     child.start()
     try:
         eventually(lambda: engine.health() is Health.WELL, LOAD_S)
@@ -72,7 +72,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
     assert engine.health() is not Health.WELL
 
 
-def niceness(child: KeptProcess) -> tuple[int, int]:
+def niceness(child: ShimmedProcess) -> tuple[int, int]:
     """Return the engine's niceness, and its session's: where there are no sessions to the scheduler, its own again."""
     # Its keeper leads the session.
     (pid,) = (pid for pid in shim.descendants() if os.getsid(pid) == child.pid != pid)

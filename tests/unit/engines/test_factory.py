@@ -37,7 +37,7 @@ def test_the_key_of_an_engine_is_in_its_environment_and_no_other_secret(
 ) -> None:
     monkeypatch.setenv("REDIS_PASS", "a-secret")
     made: list[dict[str, str]] = []
-    monkeypatch.setattr(factory, "KeptProcess", lambda _command, _output, environment: made.append(environment))
+    monkeypatch.setattr(factory, "ShimmedProcess", lambda _command, _output, environment: made.append(environment))
     factory.of_kind(replace(settings, engine_api_key=key), "llm", None)
     assert made[0].get(factory.KEY_VARIABLE, "") == key
     assert "a-secret" not in made[0].values()

@@ -8,7 +8,7 @@ import pytest
 from graycat.engines import sse
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
-from graycat.errors import EngineLost, EngineNonsense
+from graycat.errors import EngineLost, EngineProtocolError
 from tests.support.helpers import PATIENCE_S, joined
 from tests.support.servers import Answer, Handler, after, drop, hold, stream
 from tests.support.wires import CHUNKED, LAST_CHUNK, TO_THE_END, Wire, batches, chunk, of_length
@@ -172,7 +172,7 @@ def test_an_answer_may_end_with_its_connection(wire) -> None:
 def test_chunks_that_make_no_sense_are_nonsense(wire, nonsense: bytes) -> None:
     w = wire()
     w.feed(chunk(ONE))
-    with pytest.raises(EngineNonsense):
+    with pytest.raises(EngineProtocolError):
         w.feed(nonsense)
 
 
@@ -182,7 +182,7 @@ def test_an_event_without_an_end_is_nonsense(wire, framing: str, monkeypatch: py
     _, frame, _ = FRAMINGS[framing]
     w = wire(of_length(1000) if framing == "of a known length" else FRAMINGS[framing][0])
     w.feed(frame(b"x" * 60))
-    with pytest.raises(EngineNonsense):
+    with pytest.raises(EngineProtocolError):
         w.feed(frame(b"x" * 60))
 
 

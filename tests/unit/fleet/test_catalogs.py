@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from graycat.fleet.catalogs import Catalogs, wanted_checkpoint, workers_with
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from tests.support.helpers import Valkey
 
 STATUS = WorkerStatus("sd@a", ("sd",), "webui", "ready", True, 1, 0, "", catalog="v1")
@@ -19,7 +19,7 @@ def catalog(title: str) -> dict[str, bytes]:
 
 
 def test_catalogs_are_read_when_they_are_new(broker: Valkey) -> None:
-    fleet = Fleet(broker.client)
+    fleet = WorkerRegistry(broker.client)
     catalogs = Catalogs(fleet)
     fleet.report(STATUS, catalog("one"))
     assert list(catalogs.of([STATUS])) == ["sd@a"]

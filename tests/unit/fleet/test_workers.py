@@ -7,7 +7,7 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, Fleet, WorkerStatus, serving
+from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, serving
 from graycat.settings import Settings
 from tests.support.helpers import eventually
 
@@ -27,60 +27,60 @@ READY = WorkerStatus(
 
 
 @pytest.fixture
-def fleet(client: Broker) -> Fleet:
-    return Fleet(client)
+def fleet(client: Broker) -> WorkerRegistry:
+    return WorkerRegistry(client)
 
 
-def test_a_report_comes_back_as_it_was(fleet: Fleet) -> None:
+def test_a_report_comes_back_as_it_was(fleet: WorkerRegistry) -> None:
     fleet.report(READY)
     assert fleet.workers() == [READY]
 
 
-def test_the_newest_report_counts(fleet: Fleet) -> None:
+def test_the_newest_report_counts(fleet: WorkerRegistry) -> None:
     fleet.report(READY)
     fleet.report(replace(READY, engine_state="loading", consuming=False))
     (worker,) = fleet.workers()
     assert (worker.engine_state, worker.consuming) == ("loading", False)
 
 
-def test_workers_are_listed_by_name(fleet: Fleet) -> None:
+def test_workers_are_listed_by_name(fleet: WorkerRegistry) -> None:
     for name in ("quick@b", "llm@a", "llm@b"):
         fleet.report(replace(READY, name=name))
     assert [worker.name for worker in fleet.workers()] == ["llm@a", "llm@b", "quick@b"]
 
 
-def test_an_empty_fleet_has_no_workers(fleet: Fleet) -> None:
+def test_an_empty_fleet_has_no_workers(fleet: WorkerRegistry) -> None:
     assert fleet.workers() == []
 
 
-def test_a_worker_that_leaves_is_forgotten(fleet: Fleet, client: Broker) -> None:
+def test_a_worker_that_leaves_is_forgotten(fleet: WorkerRegistry, client: Broker) -> None:
     fleet.report(READY)
     fleet.leave(READY.name)
     assert fleet.workers() == []
     assert client.keys("*") == []
 
 
-def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(fleet: Fleet, client: Broker) -> None:
+def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(fleet: WorkerRegistry, client: Broker) -> None:
     fleet.report(READY)
     fleet.report(replace(READY, name="quick@box"))
     left_ms = client.pttl(keys.worker_key(READY.name))
     assert SILENT_AFTER_S * 1000 - 1000 < left_ms <= SILENT_AFTER_S * 1000
     client.pexpire(keys.worker_key(READY.name), 1)
     eventually(lambda: [worker.name for worker in fleet.workers()] == ["quick@box"])
-    assert fleet.roll_call()[1] == [READY.name]
+    assert fleet.alive_and_missing()[1] == [READY.name]
     client.zincrby(keys.FLEET, -MISSED_FOR_S, READY.name)
-    assert fleet.roll_call()[1] == []
+    assert fleet.alive_and_missing()[1] == []
     assert client.zrange(keys.FLEET, 0, -1) == [b"quick@box"]
 
 
-def test_a_worker_that_leaves_is_not_missed(fleet: Fleet) -> None:
+def test_a_worker_that_leaves_is_not_missed(fleet: WorkerRegistry) -> None:
     fleet.report(READY)
     fleet.leave(READY.name)
-    assert fleet.roll_call() == ([], [])
+    assert fleet.alive_and_missing() == ([], [])
 
 
 def test_without_a_broker_nobody_knows_the_fleet(no_broker: Settings) -> None:
-    fleet = Fleet(connect(no_broker))
+    fleet = WorkerRegistry(connect(no_broker))
     for call in (fleet.workers, lambda: fleet.report(READY), lambda: fleet.leave("llm@box")):
         with pytest.raises(BrokerUnavailable):
             call()
@@ -106,13 +106,13 @@ SD = replace(READY, name="sd@box", queues=("sd", "sd.batch"), engine="forge", sl
 CATALOG = {"samplers": b'[{"name":"Euler"}]', "options": b"{}"}
 
 
-def test_a_catalog_comes_back_as_the_engine_wrote_it(fleet: Fleet) -> None:
+def test_a_catalog_comes_back_as_the_engine_wrote_it(fleet: WorkerRegistry) -> None:
     fleet.report(SD, CATALOG)
     assert fleet.catalog("sd@box") == CATALOG
     assert fleet.workers() == [SD]
 
 
-def test_a_catalog_is_written_once_and_kept_alive(fleet: Fleet, client: Broker) -> None:
+def test_a_catalog_is_written_once_and_kept_alive(fleet: WorkerRegistry, client: Broker) -> None:
     fleet.report(SD, CATALOG)
     # Still there after the next report, so that did not write it again.
     client.hset(keys.catalog_key("sd@box"), "mark", b"")
@@ -122,13 +122,13 @@ def test_a_catalog_is_written_once_and_kept_alive(fleet: Fleet, client: Broker) 
     assert client.pttl(keys.catalog_key("sd@box")) > 1000 * (SILENT_AFTER_S - 1)
 
 
-def test_a_catalog_that_changes_replaces_the_old_one(fleet: Fleet) -> None:
+def test_a_catalog_that_changes_replaces_the_old_one(fleet: WorkerRegistry) -> None:
     fleet.report(SD, CATALOG)
     fleet.report(replace(SD, catalog="v2"), {"loras": b"[]"})
     assert fleet.catalog("sd@box") == {"loras": b"[]"}
 
 
-def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: Fleet, client: Broker) -> None:
+def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: WorkerRegistry, client: Broker) -> None:
     fleet.report(SD, CATALOG)
     client.flushall()
     fleet.report(SD, CATALOG)
@@ -136,7 +136,7 @@ def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: Fleet, clien
     assert fleet.catalog("sd@box") == CATALOG
 
 
-def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: Fleet, client: Broker) -> None:
+def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: WorkerRegistry, client: Broker) -> None:
     fleet.report(SD, CATALOG)
     left_ms = client.pttl(keys.catalog_key("sd@box"))
     assert 1000 * (SILENT_AFTER_S - 1) < left_ms <= 1000 * SILENT_AFTER_S
@@ -144,7 +144,7 @@ def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: Fleet, client: Broker)
     assert (fleet.catalog("sd@box"), client.keys("*")) == ({}, [])
 
 
-def test_a_worker_without_a_catalog_has_none(fleet: Fleet, client: Broker) -> None:
+def test_a_worker_without_a_catalog_has_none(fleet: WorkerRegistry, client: Broker) -> None:
     fleet.report(READY)
     fleet.report(READY, {})
     assert (fleet.catalog(READY.name), client.exists(keys.catalog_key(READY.name))) == ({}, 0)

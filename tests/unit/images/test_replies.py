@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import EngineNonsense
+from graycat.errors import EngineProtocolError
 from graycat.images.replies import content_type, put_back, take_out
 from tests.support.webuis import encoded, picture, rendered
 
@@ -74,7 +74,7 @@ def test_an_echo_without_images_is_left_alone() -> None:
 
 @pytest.mark.parametrize("image", [1, None, ["AAAA"], {"artifact": 0}, "AAAAA", "grün"])
 def test_what_is_no_base64_makes_no_sense(image: Any) -> None:
-    with pytest.raises(EngineNonsense):
+    with pytest.raises(EngineProtocolError):
         take_out({"images": [image]})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.errors import BrokerUnavailable
-from graycat.queue.models import Batch, Verdict
+from graycat.queue.models import ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
 from tests.support.helpers import Valkey, changed, chunks, claimed, eventually, kinds, started
 
@@ -31,10 +31,10 @@ def test_several_attempts_publish_at_once_and_each_has_its_verdict(records: Task
     records.cancel(cancelled.task_id)
     records.release(stale)
     batches = [
-        Batch(good, 1, [b"a", b"b"]),
-        Batch(cancelled, 1, [b"c"]),
-        Batch(stale, 1, [b"d"]),
-        Batch(good, 3, [b"e"]),
+        ChunkBatch(good, 1, [b"a", b"b"]),
+        ChunkBatch(cancelled, 1, [b"c"]),
+        ChunkBatch(stale, 1, [b"d"]),
+        ChunkBatch(good, 3, [b"e"]),
     ]
     assert records.publish_all(batches) == [Verdict.GO_ON, Verdict.CANCEL, Verdict.STALE, Verdict.GO_ON]
     assert [chunks(records, a.task_id) for a in (good, cancelled, stale)] == [[b"a", b"b", b"e"], [b"c"], []]
@@ -44,7 +44,7 @@ def test_publishing_at_once_is_one_round_trip(mortal_broker: Valkey) -> None:
     records = TaskRecords(mortal_broker.client, mortal_broker.settings)
     attempts = [started(records) for _ in range(8)]
     before = mortal_broker.client.info("stats")["total_reads_processed"]
-    records.publish_all([Batch(attempt, 1, [b"a"]) for attempt in attempts])
+    records.publish_all([ChunkBatch(attempt, 1, [b"a"]) for attempt in attempts])
     # One is the second question's own.
     assert mortal_broker.client.info("stats")["total_reads_processed"] - before == 2
 
@@ -67,7 +67,7 @@ def test_attempts_that_start_in_the_same_millisecond_lose_no_chunk(broker: Valke
         attempts = [started(records)]
         task_id = attempts[0].task_id
         for word in (b"first", b"second", b"third"):
-            records.publish_all([Batch(attempts[-1], 1, [word + b" a", word + b" b"])])
+            records.publish_all([ChunkBatch(attempts[-1], 1, [word + b" a", word + b" b"])])
             records.publish(attempts[-1], 3, [word + b" c"])
             if word != b"third":
                 records.release(attempts[-1])

@@ -8,7 +8,7 @@ from graycat.batches.records import BatchRecords
 from graycat.batches.states import ITEM_STATES, STATES
 from graycat.broker.client import Broker
 from graycat.settings import Settings
-from graycat.status.batches import BatchLook, is_late, look_at, summed
+from graycat.status.batches import BatchSnapshot, is_late, look_at, summed
 
 NOW_MS = 1_000_000.0
 SPEC: dict[str, Any] = {
@@ -24,8 +24,8 @@ def row(state: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_without_batches_every_state_is_there_and_empty() -> None:
-    assert summed([], NOW_MS) == BatchLook()
-    assert (set(BatchLook().states), set(BatchLook().items)) == (set(STATES), set(ITEM_STATES))
+    assert summed([], NOW_MS) == BatchSnapshot()
+    assert (set(BatchSnapshot().states), set(BatchSnapshot().items)) == (set(STATES), set(ITEM_STATES))
 
 
 def test_items_are_those_of_batches_that_go_on() -> None:

@@ -6,11 +6,11 @@ from prometheus_client import CollectorRegistry
 from graycat.errors import BrokerUnavailable
 from graycat.metrics.server import joined
 from graycat.status.gauges import FleetGauges
-from graycat.status.snapshot import Look
+from graycat.status.snapshot import Snapshot
 from tests.support.looks import LOOK, WORKER
 
 
-def gauges(look: Look = LOOK) -> CollectorRegistry:
+def gauges(look: Snapshot = LOOK) -> CollectorRegistry:
     return joined(FleetGauges(lambda: look))
 
 
@@ -62,7 +62,7 @@ def test_the_broker_shows_what_it_holds() -> None:
 
 
 def test_a_broker_that_is_away_is_the_only_news() -> None:
-    def away() -> Look:
+    def away() -> Snapshot:
         raise BrokerUnavailable
 
     families = list(FleetGauges(away).collect())

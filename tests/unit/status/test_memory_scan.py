@@ -3,22 +3,22 @@ from __future__ import annotations
 from graycat.broker.client import Broker
 from graycat.queue.records import TaskRecords
 from graycat.status import memory_scan
-from graycat.status.memory_scan import Census, Held
+from graycat.status.memory_scan import Held, MemoryScan
 from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.helpers import started
 
 
 def test_an_empty_broker_holds_nothing(client: Broker) -> None:
-    assert Census(client).step() == Held(0, 0)
+    assert MemoryScan(client).step() == Held(0, 0)
 
 
 def test_streams_and_images_are_counted_and_nothing_else(client: Broker, records: TaskRecords) -> None:
     records.publish(started(records), 1, [b"x" * 10_000])
     client.set("graycat:another", "x" * 500_000)
     client.set("elsewhere", "x" * 500_000)
-    assert 10_000 <= Census(client).step().events < 100_000
+    assert 10_000 <= MemoryScan(client).step().events < 100_000
     BrokerArtifacts(client, 60.0).put("a-task", 0, b"x" * 100_000, "image/png", "tests")
-    held = Census(client).step()
+    held = MemoryScan(client).step()
     assert 100_000 <= held.artifacts < 300_000
     assert held.events < 100_000
 
@@ -27,7 +27,7 @@ def test_a_large_broker_is_counted_bit_by_bit(client: Broker, monkeypatch) -> No
     monkeypatch.setattr(memory_scan, "KEYS_A_STEP", 20)
     for number in range(300):
         client.set(f"graycat:artifact:task:{number}", "x" * 1000)
-    counted = Census(client)
+    counted = MemoryScan(client)
     first = counted.step().artifacts
     assert 0 < first < 200_000
     later = [counted.step().artifacts for _ in range(60)]

@@ -7,11 +7,11 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import Broker
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.status import snapshot
-from graycat.status.snapshot import Observer
+from graycat.status.snapshot import SnapshotReader
 from tests.support.helpers import accepted, claimed
 
 LLM = WorkerStatus(
@@ -21,9 +21,9 @@ LLM = WorkerStatus(
 
 
 @pytest.fixture
-def observer(settings: Settings, client: Broker, monkeypatch: pytest.MonkeyPatch) -> Observer:
+def observer(settings: Settings, client: Broker, monkeypatch: pytest.MonkeyPatch) -> SnapshotReader:
     monkeypatch.setattr(snapshot, "FRESH_S", 0.0)
-    return Observer(settings)
+    return SnapshotReader(settings)
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def submitted(records: TaskRecords, client: Broker) -> Callable[..., str]:
     return submit
 
 
-def test_an_idle_broker_has_empty_queues(observer: Observer) -> None:
+def test_an_idle_broker_has_empty_queues(observer: SnapshotReader) -> None:
     seen = observer.look()
     assert {(q.depth, q.oldest_s, q.consumers, q.paused) for q in seen.queues.values()} == {(0, 0.0, 0, False)}
     assert set(seen.queues) == {"llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control"}
     assert (seen.workers, seen.missed, seen.deliveries) == ([], [], 0)
 
 
-def test_who_waits_for_a_turn_waits_in_the_queue(observer: Observer, submitted) -> None:
+def test_who_waits_for_a_turn_waits_in_the_queue(observer: SnapshotReader, submitted) -> None:
     submitted(5)
     submitted(60)
     submitted(7, owner="another")
@@ -54,8 +54,8 @@ def test_who_waits_for_a_turn_waits_in_the_queue(observer: Observer, submitted) 
     assert 60 <= seen.oldest_s < 90
 
 
-def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: Observer, client, submitted) -> None:
-    Fleet(client).report(LLM)
+def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: SnapshotReader, client, submitted) -> None:
+    WorkerRegistry(client).report(LLM)
     submitted(9, queue="llm:gemma")
     submitted(3, queue="llm")
     submitted(2, queue="sd:@sd@gone")
@@ -64,7 +64,7 @@ def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: Observer
     assert queues["llm"].oldest_s >= 9
 
 
-def test_what_has_ended_waits_no_longer(observer: Observer, records: TaskRecords, submitted) -> None:
+def test_what_has_ended_waits_no_longer(observer: SnapshotReader, records: TaskRecords, submitted) -> None:
     records.cancel(submitted(50))
     submitted(4, owner="another")
     seen = observer.look().queues["llm"]
@@ -72,15 +72,15 @@ def test_what_has_ended_waits_no_longer(observer: Observer, records: TaskRecords
     assert 4 <= seen.oldest_s < 40
 
 
-def test_what_runs_waits_no_longer(observer: Observer, records: TaskRecords, client, submitted) -> None:
+def test_what_runs_waits_no_longer(observer: SnapshotReader, records: TaskRecords, client, submitted) -> None:
     task_id = submitted(50)
     client.rpop("llm")
     claimed(records, task_id)
     assert (observer.look().queues["llm"].depth, observer.look().queues["llm"].oldest_s) == (0, 0.0)
 
 
-def test_consumers_are_those_that_serve(observer: Observer, client) -> None:
-    fleet = Fleet(client)
+def test_consumers_are_those_that_serve(observer: SnapshotReader, client) -> None:
+    fleet = WorkerRegistry(client)
     fleet.report(LLM)
     fleet.pause_queue("llm.batch")
     queues = observer.look().queues
@@ -88,7 +88,7 @@ def test_consumers_are_those_that_serve(observer: Observer, client) -> None:
     assert (queues["llm.batch"].paused, queues["llm"].paused) == (True, False)
 
 
-def test_the_control_queue_is_as_late_as_its_deliveries(observer: Observer, client) -> None:
+def test_the_control_queue_is_as_late_as_its_deliveries(observer: SnapshotReader, client) -> None:
     seconds, _ = client.time()
     client.zadd(keys.DELIVERIES, {"task ended": (seconds - 30) * 1000, "later": (seconds + 900) * 1000})
     seen = observer.look()
@@ -96,7 +96,7 @@ def test_the_control_queue_is_as_late_as_its_deliveries(observer: Observer, clie
     assert 29 <= seen.queues["control"].oldest_s < 60
 
 
-def test_a_message_that_is_none_of_ours_is_passed_over(observer: Observer, client, submitted) -> None:
+def test_a_message_that_is_none_of_ours_is_passed_over(observer: SnapshotReader, client, submitted) -> None:
     for message in (b"no JSON", b"[]", b'{"headers": 1}', b'{"headers": {"id": 7}}'):
         client.rpush("llm", message)
     submitted(20)
@@ -104,7 +104,7 @@ def test_a_message_that_is_none_of_ours_is_passed_over(observer: Observer, clien
 
 
 def test_a_look_is_good_for_a_moment(settings: Settings, client: Broker, submitted) -> None:
-    observer = Observer(settings)
+    observer = SnapshotReader(settings)
     first = observer.look()
     submitted(1)
     assert observer.look() is first
@@ -112,4 +112,4 @@ def test_a_look_is_good_for_a_moment(settings: Settings, client: Broker, submitt
 
 def test_without_a_broker_nothing_is_seen(no_broker: Settings) -> None:
     with pytest.raises(BrokerUnavailable):
-        Observer(no_broker).look()
+        SnapshotReader(no_broker).look()

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from graycat.engines.base import EngineInfo
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.images.replies import content_type
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
@@ -94,6 +94,6 @@ def report(broker: Valkey) -> Callable[..., None]:
             "props": "{}",
             "catalog": EngineInfo(1, catalog=catalog).version,
         }
-        Fleet(broker.client).report(WorkerStatus(queues=queues, **{**fields, **changes}), catalog)
+        WorkerRegistry(broker.client).report(WorkerStatus(queues=queues, **{**fields, **changes}), catalog)
 
     return report_worker

@@ -12,7 +12,15 @@ from graycat.errors import BrokerUnavailable, EngineError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks import deliveries as module
-from graycat.webhooks.deliveries import ENQUEUED_MS, HELD_MS, MAX_AT_HOST, MAX_FOR_OWNER, PUT_OFF_MS, Deliveries, Try
+from graycat.webhooks.deliveries import (
+    ENQUEUED_MS,
+    HELD_MS,
+    MAX_AT_HOST,
+    MAX_FOR_OWNER,
+    PUT_OFF_MS,
+    Deliveries,
+    DeliveryAttempt,
+)
 from graycat.webhooks.webhook import EVENTS, Webhook
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, started
 from tests.support.hooks import SECRET
@@ -146,8 +154,8 @@ def test_an_attempt_that_died_leaves_its_delivery_to_be_due_again(records, deliv
     assert enqueue(deliveries, now_ms + HELD_MS) == [f"{task_id} succeeded"]
     alive = deliveries.begin(task_id, "succeeded", now_ms + HELD_MS)
     # It was only slow: what it has to say is not asked any more.
-    assert not deliveries.settle(dead, Try(now_ms, 200, None, None))
-    assert deliveries.settle(alive, Try(now_ms, 500, None, now_ms + 60_000))
+    assert not deliveries.settle(dead, DeliveryAttempt(now_ms, 200, None, None))
+    assert deliveries.settle(alive, DeliveryAttempt(now_ms, 500, None, now_ms + 60_000))
     assert (deliveries.summary(task_id)[0]["state"], deliveries.summary(task_id)[0]["attempts"]) == ("pending", 2)
 
 
@@ -156,7 +164,7 @@ def test_a_delivery_that_failed_is_due_again_when_it_was_said(records, deliverie
     now_ms = deliveries.now_ms()
     enqueue(deliveries, now_ms)
     delivery = deliveries.begin(task_id, "succeeded", now_ms)
-    assert deliveries.settle(delivery, Try(now_ms + 7, None, "timeout", now_ms + 5000))
+    assert deliveries.settle(delivery, DeliveryAttempt(now_ms + 7, None, "timeout", now_ms + 5000))
     assert deliveries.begin(task_id, "succeeded", now_ms + 4999) is None
     assert enqueue(deliveries, now_ms + 4999) == []
     assert enqueue(deliveries, now_ms + 5000) == [f"{task_id} succeeded"]
@@ -180,7 +188,7 @@ def test_a_delivery_that_failed_is_due_again_when_it_was_said(records, deliverie
 def test_a_delivery_that_is_over_stays_to_be_looked_at(records, client, deliveries, status: int, state: str) -> None:
     task_id = ended(records)
     now_ms = deliveries.now_ms()
-    deliveries.settle(deliveries.begin(task_id, "succeeded", now_ms), Try(now_ms, status, None, None))
+    deliveries.settle(deliveries.begin(task_id, "succeeded", now_ms), DeliveryAttempt(now_ms, status, None, None))
     (summary,) = deliveries.summary(task_id)
     assert (summary["state"], summary["last_status"], summary["next_ms"]) == (state, status, None)
     assert (listed(client), deliveries.begin(task_id, "succeeded", now_ms + 10**9)) == (set(), None)
@@ -198,7 +206,7 @@ def test_one_receiver_gets_only_so_many_at_once(records, client, deliveries) -> 
     # The others wait a moment, and go when a place is free.
     assert enqueue(deliveries, now_ms + PUT_OFF_MS[1]) == []
     task_id, _, event = sent[0].partition(" ")
-    deliveries.settle(deliveries.begin(task_id, event, now_ms), Try(now_ms, 200, None, None))
+    deliveries.settle(deliveries.begin(task_id, event, now_ms), DeliveryAttempt(now_ms, 200, None, None))
     assert len(enqueue(deliveries, now_ms + 2 * PUT_OFF_MS[1])) == 1
     # Those whose worker died do not keep their places for ever.
     assert len(enqueue(deliveries, now_ms + ENQUEUED_MS)) == MAX_AT_HOST
@@ -227,14 +235,17 @@ def test_an_outcome_does_not_bring_back_what_has_run_out(records, client, delive
     task_id = ended(records)
     delivery = deliveries.begin(task_id, "succeeded", deliveries.now_ms())
     client.delete(keys.delivery_key(task_id, "succeeded"))
-    assert not deliveries.settle(delivery, Try(1, 200, None, None))
+    assert not deliveries.settle(delivery, DeliveryAttempt(1, 200, None, None))
     assert not client.exists(keys.delivery_key(task_id, "succeeded"))
 
 
 def test_an_attempt_s_outcome_is_a_status_or_a_word() -> None:
-    assert json.loads(Try(1, 503, None, 2).encoded()) == {"at_ms": 1, "status": 503, "next_ms": 2}
-    assert json.loads(Try(1, None, "tls", None).encoded()) == {"at_ms": 1, "error": "tls", "next_ms": None}
-    assert (Try(1, 302, None, 2).state, Try(1, None, "tls", None).state) == (module.PENDING, module.FAILED)
+    assert json.loads(DeliveryAttempt(1, 503, None, 2).encoded()) == {"at_ms": 1, "status": 503, "next_ms": 2}
+    assert json.loads(DeliveryAttempt(1, None, "tls", None).encoded()) == {"at_ms": 1, "error": "tls", "next_ms": None}
+    assert (DeliveryAttempt(1, 302, None, 2).state, DeliveryAttempt(1, None, "tls", None).state) == (
+        module.PENDING,
+        module.FAILED,
+    )
 
 
 def test_without_a_broker_nothing_is_known(no_broker: Settings) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from graycat.egress import Target, allowlist
 from graycat.webhooks import http
-from graycat.webhooks.http import MAX_REPLY_BYTES, Caller, Unreachable
+from graycat.webhooks.http import MAX_REPLY_BYTES, PublicHttpClient, Unreachable
 from tests.support.helpers import Stopwatch, free_port, in_background
 from tests.support.hooks import NAME, Certificate, Resolver, caller, here, port_of, target_of
 from tests.support.servers import Handler, hold, http_server, reply
@@ -23,7 +23,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.made_in(tmp_path_factory.mktemp("tls"))
 
 
-def post(client: Caller, target: Target) -> int | str:
+def post(client: PublicHttpClient, target: Target) -> int | str:
     """Return the status of a call, or the word for why there is none."""
     try:
         return client.post(target, {"Content-Type": "application/json", "X-One": "1"}, b'{"a":1}')
@@ -237,5 +237,5 @@ def test_the_system_resolves_by_default() -> None:
     assert "127.0.0.1" in http.resolve("localhost", 80)
     with http_server({HOOK: reply(200, {})}) as seen:
         target = target_of(seen, host="localhost")
-        assert Caller(allowlist(f"localhost:{port_of(seen)}")).post(target, {}, b"") == 200
-        assert post(Caller(allowlist("")), target) == "no_public_address"
+        assert PublicHttpClient(allowlist(f"localhost:{port_of(seen)}")).post(target, {}, b"") == 200
+        assert post(PublicHttpClient(allowlist("")), target) == "no_public_address"

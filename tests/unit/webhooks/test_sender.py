@@ -15,7 +15,7 @@ from graycat.queue.records import TaskRecords
 from graycat.webhooks import sender as module
 from graycat.webhooks.deliveries import HELD_MS, Deliveries, Delivery
 from graycat.webhooks.dispatcher import Dispatcher
-from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, Courier, judged
+from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, WebhookSender, next_attempt
 from graycat.webhooks.webhook import Webhook, owner_secret
 from tests.support.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
 from tests.support.hooks import SECRET, caller, in_turn, verified, webhook_for
@@ -35,7 +35,7 @@ class Post:
     client: Broker
     deliveries: Deliveries
     dispatcher: Dispatcher
-    courier: Courier
+    courier: WebhookSender
     now_ms: int
 
     def end(self, seen: Seen, webhook: str = "", **changes: Any) -> str:
@@ -64,7 +64,7 @@ class Post:
 def post(broker: Valkey, records: TaskRecords) -> Post:
     client, deliveries = broker.client, Deliveries(broker.client)
     dispatcher = Dispatcher(client, deliveries, celery_app(broker.settings.home))
-    courier = Courier(deliveries, caller(deadline_s=0.3), broker.settings)
+    courier = WebhookSender(deliveries, caller(deadline_s=0.3), broker.settings)
     return Post(records, client, deliveries, dispatcher, courier, deliveries.now_ms())
 
 
@@ -160,7 +160,7 @@ def test_a_receiver_that_is_down_or_not_public_is_tried_again(post: Post, broker
         down = post.end(seen, Webhook(f"http://127.0.0.1:{free_port()}/", ("succeeded",)).encoded())
         private = post.end(seen, Webhook("https://receiver.test/", ("succeeded",)).encoded())
         inside = caller("127.0.0.1/32", resolve=lambda *_: ["10.0.0.1"])
-        post.courier = Courier(post.deliveries, inside, broker.settings)
+        post.courier = WebhookSender(post.deliveries, inside, broker.settings)
         assert post.work() == 2
     words = [post.summary(name)["last_error"] for name in (down, private)]
     assert words == ["connection", "no_public_address"]
@@ -215,7 +215,7 @@ def test_celery_s_task_delivers(post: Post, broker: Valkey) -> None:
 
 
 def test_while_the_broker_is_away_a_delivery_waits(no_broker, caplog: pytest.LogCaptureFixture) -> None:
-    module.install(Courier(Deliveries(connect(no_broker)), caller(), changed(no_broker)))
+    module.install(WebhookSender(Deliveries(connect(no_broker)), caller(), changed(no_broker)))
     module.deliver.run("abc succeeded")
     # Hubs of other tests' applications may miss their broker, too.
     assert [r.getMessage() for r in caplog.records if r.name == module.logger.name] == ["broker unavailable"]
@@ -223,6 +223,6 @@ def test_while_the_broker_is_away_a_delivery_waits(no_broker, caplog: pytest.Log
 
 def test_the_last_try_is_not_later_than_a_day_behind_the_event() -> None:
     delivery = Delivery("a", "failed", 12, "tests", 0, Webhook("https://a.example/"), {})
-    soon = judged(delivery, (GIVE_UP_AFTER_S - 2 * BACKOFF_S[-1]) * 1000, 500, None)
-    late = judged(delivery, (GIVE_UP_AFTER_S - 1) * 1000, 500, None)
+    soon = next_attempt(delivery, (GIVE_UP_AFTER_S - 2 * BACKOFF_S[-1]) * 1000, 500, None)
+    late = next_attempt(delivery, (GIVE_UP_AFTER_S - 1) * 1000, 500, None)
     assert (soon.state, late.state, late.next_ms) == ("pending", "failed", None)

@@ -8,7 +8,7 @@ import pytest
 
 from graycat.engines.client import Stop
 from graycat.settings import Settings
-from graycat.worker.stream_relay import StreamPump
+from graycat.worker.stream_relay import StreamRelay
 from tests.support.helpers import Valkey, started
 from tests.support.streaming import Streaming, WatchedRecords
 
@@ -19,12 +19,12 @@ def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
 
 
 @pytest.fixture
-def pump(watched: WatchedRecords) -> StreamPump:
-    return StreamPump(watched.publisher)
+def pump(watched: WatchedRecords) -> StreamRelay:
+    return StreamRelay(watched.publisher)
 
 
 @pytest.fixture
-def begin(pump: StreamPump, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
+def begin(pump: StreamRelay, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
     """Return how to have a new task's stream carried; what a test leaves open is ended."""
     made: list[Streaming] = []
 

@@ -13,7 +13,7 @@ from celery.worker.control import Panel
 from graycat.celeryapp import create_celery
 from graycat.engines.base import State
 from graycat.errors import SettingsError
-from graycat.fleet.workers import Fleet
+from graycat.fleet.workers import WorkerRegistry
 from graycat.settings import Settings
 from graycat.tasks.sd import Render
 from graycat.worker import bootsteps as steps
@@ -104,10 +104,10 @@ def test_a_worker_s_engine_is_watched_from_its_start_to_its_shutdown(broker, shu
         for step in (EngineStep(worker), LeaseStep(worker)):
             step.start(worker)
         assert watch.seconds < 0.5
-        eventually(lambda: [w.engine_state for w in Fleet(broker.client).workers()] == ["ready"])
+        eventually(lambda: [w.engine_state for w in WorkerRegistry(broker.client).workers()] == ["ready"])
         assert rt.current().name == "llm@here"
         shutdown.send(sender=None)
-        assert Fleet(broker.client).workers() == []
+        assert WorkerRegistry(broker.client).workers() == []
         assert rt.current().supervisor.state is State.STOPPED
         rt.current().client.close()
 

@@ -13,7 +13,7 @@ from celery.worker import state
 
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
-from graycat.fleet.workers import Fleet, WorkerStatus, serving
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.webhook import Webhook
@@ -83,7 +83,7 @@ def test_only_a_worker_of_the_control_queue_has_the_steps(queues: str, steps: tu
 
 def report_of(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerStatus:
     def look() -> WorkerStatus | None:
-        return next((status for status in Fleet(broker.client).workers() if wanted(status)), None)
+        return next((status for status in WorkerRegistry(broker.client).workers() if wanted(status)), None)
 
     found = eventually(look)
     assert found is not None
@@ -96,22 +96,22 @@ def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valke
     assert status == WorkerStatus("control@here", ("control",), "", "ready", False, 16, 0, "")
     pulse.beat()
     report_of(broker, lambda status: status.consuming)
-    assert serving(Fleet(broker.client).workers(), "control")
+    assert serving(WorkerRegistry(broker.client).workers(), "control")
     pulse.seen_at -= control.LOOP_STUCK_AFTER_S
     report_of(broker, lambda status: not status.consuming)
     signals.worker_shutdown.send(sender=None)
-    assert Fleet(broker.client).workers() == []
+    assert WorkerRegistry(broker.client).workers() == []
 
 
 def test_the_pulse_is_felt_until_the_consumer_stops() -> None:
     worker = celery_worker(Settings())
     step = PulseStep(worker)
     step.start(worker)
-    assert not pulse.felt
+    assert not pulse.alive
     worker.timer.beat()
-    assert pulse.felt
+    assert pulse.alive
     step.stop(worker)
-    assert (pulse.felt, worker.timer.cancelled) == (False, True)
+    assert (pulse.alive, worker.timer.cancelled) == (False, True)
 
 
 def test_what_is_due_is_enqueued(broker: Valkey, records: TaskRecords, running) -> None:
@@ -144,7 +144,7 @@ def test_a_worker_with_an_engine_too_leaves_the_housekeeping_to_its_housekeeper(
     running("llm,control")
     records.succeed(attempt, 200, b"")
     eventually(lambda: broker.client.llen("control") == 1)
-    assert Fleet(broker.client).workers() == []
+    assert WorkerRegistry(broker.client).workers() == []
 
 
 def test_a_list_of_receivers_that_makes_no_sense_stops_the_start(running) -> None:

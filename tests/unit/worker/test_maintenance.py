@@ -14,10 +14,10 @@ from graycat.broker import keys
 from graycat.engines import gpus
 from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.models import Attempt
 from graycat.worker import maintenance
-from graycat.worker.maintenance import Housekeeper
+from graycat.worker.maintenance import WorkerMaintenance
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
 from tests.support.workers import Worker, worker_on
 
@@ -35,7 +35,7 @@ def keeping_house(broker: Valkey, **changes: Any) -> Iterator[Worker]:
     gpu = changes.pop("gpu", None)
     with worker_on(broker, {}, **changes) as worker:
         worker.runtime.gpu = gpu
-        housekeeper = Housekeeper(worker.runtime, worker.app)
+        housekeeper = WorkerMaintenance(worker.runtime, worker.app)
         housekeeper.start()
         yield worker
         housekeeper.stop()
@@ -45,7 +45,7 @@ def reported(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerSt
     """Return the worker's report, when it is as wanted."""
 
     def look() -> WorkerStatus | None:
-        return next((status for status in Fleet(broker.client).workers() if wanted(status)), None)
+        return next((status for status in WorkerRegistry(broker.client).workers() if wanted(status)), None)
 
     found = eventually(look)
     assert found is not None
@@ -177,7 +177,7 @@ def test_a_message_that_nobody_can_read_does_not_end_the_housekeeping(broker: Va
 def test_a_worker_that_stops_leaves_the_fleet(broker: Valkey) -> None:
     with keeping_house(broker):
         reported(broker, lambda status: True)
-    assert Fleet(broker.client).workers() == []
+    assert WorkerRegistry(broker.client).workers() == []
 
 
 def test_a_worker_stops_without_a_broker_too(mortal_broker: Valkey) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
-from graycat.queue.models import Attempt, Batch, Verdict
+from graycat.queue.models import Attempt, ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
 from graycat.worker.publisher import UNREAD, Publisher, Settled
 from tests.support.helpers import Valkey, chunks, eventually, started
@@ -21,10 +21,10 @@ def publisher(broker: Valkey, records: TaskRecords) -> Iterator[Publisher]:
     made.settle()
 
 
-def each(attempt: Attempt, first: int, last: int) -> Iterator[Batch]:
+def each(attempt: Attempt, first: int, last: int) -> Iterator[ChunkBatch]:
     """Yield batches of a chunk each."""
     for number in range(first, last + 1):
-        yield Batch(attempt, number, [b"%d" % number])
+        yield ChunkBatch(attempt, number, [b"%d" % number])
 
 
 def verdicts(settled: Settled) -> list[tuple[int, Verdict]]:
@@ -60,11 +60,11 @@ def test_a_verdict_comes_with_a_later_batch_or_when_it_is_asked_for(publisher, r
     good, cancelled, stale = (started(records) for _ in range(3))
     records.cancel(cancelled.task_id)
     records.release(stale)
-    settled = publisher.publish([Batch(attempt, 1, [b"a"]) for attempt in (good, cancelled, stale)])
+    settled = publisher.publish([ChunkBatch(attempt, 1, [b"a"]) for attempt in (good, cancelled, stale)])
     settled += publisher.settle()
     assert [verdict for _, verdict in settled] == [Verdict.GO_ON, Verdict.CANCEL, Verdict.STALE]
-    settled = publisher.publish([Batch(cancelled, 2, [b"b"])])
-    eventually(lambda: settled.extend(publisher.publish([Batch(good, 2, [b"b"])])) or settled)
+    settled = publisher.publish([ChunkBatch(cancelled, 2, [b"b"])])
+    eventually(lambda: settled.extend(publisher.publish([ChunkBatch(good, 2, [b"b"])])) or settled)
     assert settled[0][1] is Verdict.CANCEL
 
 
@@ -134,7 +134,7 @@ def test_without_a_broker_it_says_so_and_knows_what_is_lost(mortal_broker: Valke
 
 def test_more_than_a_connection_holds_is_sent_whole(publisher, records) -> None:
     attempt, large = started(records), b"x" * 8_000_000
-    settled = publisher.publish([Batch(attempt, number, [large]) for number in (1, 2, 3)])
+    settled = publisher.publish([ChunkBatch(attempt, number, [large]) for number in (1, 2, 3)])
     assert verdicts(settled + publisher.settle()) == [(number, Verdict.GO_ON) for number in (1, 2, 3)]
     assert chunks(records, attempt.task_id) == [large] * 3
 
@@ -142,8 +142,8 @@ def test_more_than_a_connection_holds_is_sent_whole(publisher, records) -> None:
 def test_replies_to_what_was_given_up_are_nobody_s(publisher, records) -> None:
     attempt, other = started(records), started(records)
     for _ in range(50):
-        publisher.publish([Batch(attempt, 1, [b"given up"])])
+        publisher.publish([ChunkBatch(attempt, 1, [b"given up"])])
         publisher.forget()
     records.release(other)
-    settled = publisher.publish([Batch(other, 1, [b"a"])])
+    settled = publisher.publish([ChunkBatch(other, 1, [b"a"])])
     assert [verdict for _, verdict in settled + publisher.settle()] == [Verdict.STALE]

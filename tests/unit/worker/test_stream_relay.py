@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from graycat.engines.client import Stop
-from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineNonsense, StaleAttempt
+from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineProtocolError, StaleAttempt
 from graycat.queue.records import TaskRecords
-from graycat.worker.stream_relay import StreamPump
+from graycat.worker.stream_relay import StreamRelay
 from tests.support.helpers import Valkey, chunks, eventually, sse, started
 from tests.support.streaming import Streaming, WatchedRecords, held
 from tests.support.wires import LAST_CHUNK, chunk
@@ -128,7 +128,7 @@ def test_an_engine_that_is_lost_ends_only_its_own_stream(begin, watched: Watched
 def test_nonsense_ends_only_its_own_stream(begin, watched: WatchedRecords) -> None:
     streaming, other = begin(), begin()
     streaming.wire.engine.sendall(b"no size\r\n")
-    with pytest.raises(EngineNonsense):
+    with pytest.raises(EngineProtocolError):
         streaming.over()
     finishes(other, watched)
 
@@ -147,13 +147,13 @@ def test_an_error_event_ends_a_stream_behind_what_came_before(begin, watched: Wa
 def test_an_error_event_that_makes_no_sense_is_nonsense(begin, error: bytes) -> None:
     streaming = begin()
     streaming.wire.say(error + b"\n\n")
-    with pytest.raises(EngineNonsense):
+    with pytest.raises(EngineProtocolError):
         streaming.over()
 
 
 def test_without_a_broker_a_stream_ends_and_the_pump_goes_on(mortal_broker: Valkey) -> None:
     records = WatchedRecords(mortal_broker, mortal_broker.settings)
-    pump = StreamPump(records.publisher)
+    pump = StreamRelay(records.publisher)
     streaming, silent = (Streaming(pump, started(records)) for _ in range(2))
     streaming.wire.say(b"data: 1\n\n")
     eventually(lambda: chunks(records, streaming.id))

@@ -10,7 +10,7 @@ import redis
 
 from graycat.batches.output import Output, Outputs
 from graycat.batches.runner import runner
-from graycat.batches.runner.runner import Feeder
+from graycat.batches.runner.runner import BatchRunner
 from graycat.batches.spec.windows import Window
 from graycat.broker.keys import BATCH_RUNNER_LOCK, LIVE_BATCHES
 from graycat.errors import EngineError, TaskLost
@@ -334,7 +334,7 @@ def test_a_control_worker_on_another_machine_may_feed(batching: Batching) -> Non
     try:
         path = str(batching.settings.broker_socket)
         with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
-            batching.feeder = Feeder(client, batching.settings, celery_app(batching.broker.settings.home))
+            batching.feeder = BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home))
             batching.steps(3)
             batching.batches.pause(batch_id)
             batching.steps(3)

@@ -8,7 +8,7 @@ import pytest
 
 from graycat.batches.plan import Item
 from graycat.batches.runner.submitter import task_id_of
-from graycat.fleet.workers import Fleet, WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue import ids as taskids
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_some_engines_have_is_asked_of_those(batching: Batchin
             slots=1, busy=0, props="", catalog=f"v{number}",
         )  # fmt: skip
         catalog = {"sd-models": json.dumps([{"title": models}]).encode()}
-        Fleet(batching.client).report(status, catalog)
+        WorkerRegistry(batching.client).report(status, catalog)
 
     def submit(checkpoint: str) -> str:
         defaults = {"override_settings": {"sd_model_checkpoint": checkpoint}}

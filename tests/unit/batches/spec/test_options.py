@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
-from graycat.batches.spec.options import Terms, read, stores
+from graycat.batches.spec.options import BatchOptions, read, stores
 from graycat.batches.spec.reader import Problems, Reader
 from graycat.settings import Settings
 
 
-def terms(settings: Settings = Settings(), **document: Any) -> tuple[Terms, list[str]]:  # noqa: B008 (frozen)
+def terms(settings: Settings = Settings(), **document: Any) -> tuple[BatchOptions, list[str]]:  # noqa: B008 (frozen)
     problems = Problems()
     return read(Reader(document, "", problems), settings), [path for path, _ in problems.found]
 
 
 def test_without_a_word_everything_is_as_usual() -> None:
-    assert terms() == (Terms(), [])
-    assert Terms().hours is None
+    assert terms() == (BatchOptions(), [])
+    assert BatchOptions().hours is None
 
 
 def test_all_terms_come_back_from_their_record() -> None:
@@ -30,7 +30,7 @@ def test_all_terms_come_back_from_their_record() -> None:
         webhook={"url": "https://a.example/"},
     )
     assert wrong == []
-    assert Terms.from_record(found.encoded()) == found
+    assert BatchOptions.from_record(found.encoded()) == found
     assert (found.deadline_s, str(found.hours)) == (21600.0, "01:00-06:00 Europe/Berlin")
     assert "a.example" not in repr(found)
 

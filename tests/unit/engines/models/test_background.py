@@ -7,7 +7,7 @@ import pytest
 
 from graycat.engines.base import State
 from graycat.engines.models import background, downloads
-from graycat.engines.models.background import Supply
+from graycat.engines.models.background import BackgroundDownload
 from graycat.engines.models.checkpoints import TEXT
 from graycat.engines.process.supervisor import Supervisor
 from graycat.settings import Settings
@@ -25,7 +25,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_BACKOFF_S", 0.005)
 
 
-def supervised(supplied: Supply) -> tuple[Supervisor, FakeChild]:
+def supervised(supplied: BackgroundDownload) -> tuple[Supervisor, FakeChild]:
     """Return a supervisor whose engine needs something."""
     child = FakeChild()
     return Supervisor(FakeEngine(), child, supplied), child
@@ -38,7 +38,7 @@ def trouble(supervisor: Supervisor) -> str:
 
 
 def test_an_engine_that_needs_nothing_starts_at_once(tmp_path: Path) -> None:
-    supervisor, child = supervised(Supply(Settings(home=tmp_path), TEXT))
+    supervisor, child = supervised(BackgroundDownload(Settings(home=tmp_path), TEXT))
     assert supervisor.step(1000.0) is State.LOADING
     assert (child.starts, supervisor.trouble) == (1, "")
     supervisor.stop()
@@ -52,7 +52,9 @@ def test_an_engine_starts_when_its_checkpoint_is_here_and_not_before(tmp_path: P
             gate.wait(PATIENCE_S)
 
     with http_server({"GET /m.gguf": Served(CONTENT, before=pause)}) as seen:
-        supervisor, child = supervised(Supply(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT))
+        supervisor, child = supervised(
+            BackgroundDownload(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT)
+        )
         assert supervisor.step(1000.0) is State.DOWNLOADING
         eventually(lambda: "downloading 5" in trouble(supervisor))
         assert supervisor.step(1001.0) is State.DOWNLOADING
@@ -72,7 +74,9 @@ def test_an_engine_starts_when_its_checkpoint_is_here_and_not_before(tmp_path: P
 def test_a_download_that_fails_tells_why_and_is_tried_again(tmp_path: Path, caplog, monkeypatch) -> None:
     monkeypatch.setattr(background, "FIRST_BACKOFF_S", 0.2)
     with http_server({}) as seen:
-        supervisor, child = supervised(Supply(Settings(home=tmp_path, model_url=f"{seen.url}/hush/m.gguf"), TEXT))
+        supervisor, child = supervised(
+            BackgroundDownload(Settings(home=tmp_path, model_url=f"{seen.url}/hush/m.gguf"), TEXT)
+        )
         with caplog.at_level("INFO", logger="graycat"):
             supervisor.step(1000.0)
             eventually(lambda: "download failed: the server answered 404" in trouble(supervisor))
@@ -90,7 +94,9 @@ def test_a_worker_that_stops_does_not_wait_for_a_download(tmp_path: Path) -> Non
             hold(handler)
 
     with http_server({"GET /m.gguf": Served(CONTENT, before=stall)}) as seen:
-        supervisor, child = supervised(Supply(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT))
+        supervisor, child = supervised(
+            BackgroundDownload(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT)
+        )
         supervisor.step(1000.0)
         assert seen.asked.wait(PATIENCE_S)
         watch = Stopwatch()
@@ -103,7 +109,7 @@ def test_a_worker_that_stops_does_not_wait_for_a_download(tmp_path: Path) -> Non
 def test_between_two_tries_a_stop_acts_at_once(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(background, "FIRST_BACKOFF_S", 60.0)
     with http_server({}) as seen:
-        supervisor, _ = supervised(Supply(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT))
+        supervisor, _ = supervised(BackgroundDownload(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT))
         supervisor.step(1000.0)
         eventually(lambda: "failed" in trouble(supervisor))
         watch = Stopwatch()

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.partial import Partial
+from graycat.engines.models.partial import PartialFile
 
 
 @pytest.fixture
-def partial(tmp_path: Path) -> Partial:
+def partial(tmp_path: Path) -> PartialFile:
     """Return a download of which three bytes of five are here."""
-    partial = Partial(tmp_path, "key")
+    partial = PartialFile(tmp_path, "key")
     partial.restart("", '"v1"', 5, "m.gguf")
     with partial.append() as file:
         file.write(b"GGU")
@@ -21,12 +21,12 @@ def partial(tmp_path: Path) -> Partial:
 
 
 def test_nothing_is_here_at_first(tmp_path: Path) -> None:
-    partial = Partial(tmp_path, "key")
+    partial = PartialFile(tmp_path, "key")
     assert (partial.have, partial.whole, partial.resumable("")) == (0, False, False)
 
 
-def test_another_process_finds_what_is_here(partial: Partial) -> None:
-    again = Partial(partial.path.parent, "key")
+def test_another_process_finds_what_is_here(partial: PartialFile) -> None:
+    again = PartialFile(partial.path.parent, "key")
     assert (again.have, again.size, again.validator, again.name) == (3, 5, '"v1"', "m.gguf")
     assert again.resumable("")
     assert not again.whole
@@ -35,41 +35,41 @@ def test_another_process_finds_what_is_here(partial: Partial) -> None:
     assert again.whole
 
 
-def test_bytes_of_another_version_are_not_gone_on_with(partial: Partial) -> None:
+def test_bytes_of_another_version_are_not_gone_on_with(partial: PartialFile) -> None:
     assert not partial.resumable("another")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "no JSON"])
-def test_bytes_without_a_state_are_not_gone_on_with(partial: Partial, text: str) -> None:
+def test_bytes_without_a_state_are_not_gone_on_with(partial: PartialFile, text: str) -> None:
     (partial.path.parent / "key.partial.json").write_text(text)
-    assert not Partial(partial.path.parent, "key").resumable("")
+    assert not PartialFile(partial.path.parent, "key").resumable("")
 
 
-def test_a_restart_forgets_the_bytes_before_it_takes_another_state(partial: Partial) -> None:
+def test_a_restart_forgets_the_bytes_before_it_takes_another_state(partial: PartialFile) -> None:
     partial.restart("v2", "", None, "n.gguf")
-    again = Partial(partial.path.parent, "key")
+    again = PartialFile(partial.path.parent, "key")
     assert (again.have, again.version, again.size, again.name) == (0, "v2", None, "n.gguf")
 
 
-def test_the_size_may_become_known_at_the_end(partial: Partial) -> None:
+def test_the_size_may_become_known_at_the_end(partial: PartialFile) -> None:
     partial.end(3)
-    assert Partial(partial.path.parent, "key").whole
+    assert PartialFile(partial.path.parent, "key").whole
 
 
-def test_what_is_discarded_leaves_nothing(partial: Partial) -> None:
+def test_what_is_discarded_leaves_nothing(partial: PartialFile) -> None:
     partial.discard()
     assert list(partial.path.parent.iterdir()) == []
     partial.discard()
     assert partial.have == 0
 
 
-def test_the_hash_goes_on_behind_what_is_here(partial: Partial) -> None:
+def test_the_hash_goes_on_behind_what_is_here(partial: PartialFile) -> None:
     digest = partial.digest(threading.Event())
     digest.update(b"F")
     assert digest.hexdigest() == hashlib.sha256(b"GGUF").hexdigest()
 
 
-def test_reading_what_is_here_stops_when_told(partial: Partial) -> None:
+def test_reading_what_is_here_stops_when_told(partial: PartialFile) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(DownloadFailed, match="told to stop"):

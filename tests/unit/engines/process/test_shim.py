@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graycat.engines.process import child as process
-from graycat.engines.process.child import KeptProcess
+from graycat.engines.process.child import ShimmedProcess
 from graycat.engines.process.shim import CANNOT_RUN
 from tests.support.helpers import PATIENCE_S, ROOT, Stopwatch, eventually
 
@@ -27,8 +27,8 @@ SCRIPTS = {
 OWNER = """
 import signal, sys
 from pathlib import Path
-from graycat.engines.process.child import KeptProcess
-child = KeptProcess(["sh", "-c", sys.argv[1]], Path(sys.argv[2]))
+from graycat.engines.process.child import ShimmedProcess
+child = ShimmedProcess(["sh", "-c", sys.argv[1]], Path(sys.argv[2]))
 child.start()
 print(child.pid, flush=True)
 signal.pause()
@@ -69,9 +69,9 @@ def script(request: pytest.FixtureRequest) -> Iterator[Script]:
 
 
 @pytest.fixture
-def kept(script: Script, tmp_path: Path) -> Iterator[KeptProcess]:
+def kept(script: Script, tmp_path: Path) -> Iterator[ShimmedProcess]:
     """Return a script that runs."""
-    child = KeptProcess(["sh", "-c", script.text], tmp_path / "output")
+    child = ShimmedProcess(["sh", "-c", script.text], tmp_path / "output")
     child.start()
     eventually(script.sleepers)
     yield child
@@ -90,14 +90,14 @@ def test_a_killed_owner_leaves_no_grandchild(script: Script, tmp_path: Path) -> 
 
 
 def test_a_script_that_is_stopped_leaves_nothing(
-    script: Script, kept: KeptProcess, monkeypatch: pytest.MonkeyPatch
+    script: Script, kept: ShimmedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "TERM_GRACE_S", 0.3)
     kept.stop()
     assert (script.sleepers(), kept.pid) == ([], None)
 
 
-def test_a_script_that_is_killed_leaves_nothing_and_tells_how_it_ended(script: Script, kept: KeptProcess) -> None:
+def test_a_script_that_is_killed_leaves_nothing_and_tells_how_it_ended(script: Script, kept: ShimmedProcess) -> None:
     # The first of the keeper's children; orphans come behind it.
     os.kill(int(Path(f"/proc/{kept.pid}/task/{kept.pid}/children").read_text().split()[0]), signal.SIGKILL)
     eventually(lambda: not kept.alive())
@@ -106,7 +106,7 @@ def test_a_script_that_is_killed_leaves_nothing_and_tells_how_it_ended(script: S
 
 def test_a_killed_keeper_leaves_nothing_of_its_session(tmp_path: Path) -> None:
     script = Script("child")
-    child = KeptProcess(["sh", "-c", script.text], tmp_path / "output")
+    child = ShimmedProcess(["sh", "-c", script.text], tmp_path / "output")
     child.start()
     eventually(script.sleepers)
     assert child.pid is not None
@@ -126,7 +126,7 @@ def test_a_killed_keeper_leaves_nothing_of_its_session(tmp_path: Path) -> None:
     ],
 )
 def test_it_ends_as_its_engine_has_ended(tmp_path: Path, command: list[str], ending: str) -> None:
-    child = KeptProcess(command, tmp_path / "output")
+    child = ShimmedProcess(command, tmp_path / "output")
     child.start()
     eventually(lambda: not child.alive())
     assert child.ending == ending
@@ -137,7 +137,7 @@ def test_a_program_that_is_none_says_so_in_the_output(tmp_path: Path) -> None:
     program = tmp_path / "engine"
     program.write_bytes(b"\x7fELF no more")
     program.chmod(0o755)
-    child = KeptProcess([str(program)], tmp_path / "output")
+    child = ShimmedProcess([str(program)], tmp_path / "output")
     child.start()
     eventually(lambda: not child.alive())
     assert child.ending == f"exit status {CANNOT_RUN}"
@@ -147,7 +147,7 @@ def test_a_program_that_is_none_says_so_in_the_output(tmp_path: Path) -> None:
 
 def test_a_command_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-engine"):
-        KeptProcess([str(tmp_path / "no-such-engine")], tmp_path / "output").start()
+        ShimmedProcess([str(tmp_path / "no-such-engine")], tmp_path / "output").start()
 
 
 def test_a_command_is_looked_for_where_its_environment_says(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_command_is_looked_for_where_its_environment_says(tmp_path: Path) -> N
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho found\n")
     program.chmod(0o755)
-    child = KeptProcess(["engine"], tmp_path / "output", {"PATH": f"{program.parent}:/bin:/usr/bin"})
+    child = ShimmedProcess(["engine"], tmp_path / "output", {"PATH": f"{program.parent}:/bin:/usr/bin"})
     child.start()
     eventually(lambda: not child.alive())
     assert (tmp_path / "output").read_text() == "found\n"
@@ -163,7 +163,7 @@ def test_a_command_is_looked_for_where_its_environment_says(tmp_path: Path) -> N
 
 
 def test_no_list_of_processes_shows_the_command_of_the_engine_twice(tmp_path: Path) -> None:
-    child = KeptProcess(["sleep", "3600"], tmp_path / "output")
+    child = ShimmedProcess(["sleep", "3600"], tmp_path / "output")
     child.start()
     assert b"3600" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
     child.stop()
@@ -171,7 +171,7 @@ def test_no_list_of_processes_shows_the_command_of_the_engine_twice(tmp_path: Pa
 
 def test_an_engine_reads_nothing_and_has_the_default_signals(tmp_path: Path) -> None:
     # Python ignores SIGPIPE, which a program of the engine's would inherit.
-    child = KeptProcess(["sh", "-c", "cat; grep SigIgn /proc/self/status"], tmp_path / "output")
+    child = ShimmedProcess(["sh", "-c", "cat; grep SigIgn /proc/self/status"], tmp_path / "output")
     child.start()
     eventually(lambda: not child.alive())
     ignored = int((tmp_path / "output").read_text().split()[1], 16)

@@ -301,7 +301,7 @@ def test_whoever_changed_an_engine_may_ask_it_again_at_once(scene: Scene) -> Non
 
 def test_an_engine_that_does_not_end_its_work_is_started_anew(scene: Scene) -> None:
     scene.raise_up()
-    scene.supervisor.condemn()
+    scene.supervisor.request_restart()
     assert scene.step() is State.STOPPED
     assert scene.supervisor.trouble
     scene.raise_up()

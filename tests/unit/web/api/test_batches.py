@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.minted import Grant
 from graycat.batches.output import Outputs
 from graycat.web import create_app
@@ -156,7 +156,7 @@ def test_a_batch_is_its_owner_s_alone(web, batching: Batching) -> None:
 @pytest.mark.parametrize(("scopes", "allowed"), [({"sd"}, 403), ({"batch"}, 403), ({"sd", "batch"}, 201)])
 def test_batches_need_their_scopes(broker: Valkey, scopes: set[str], allowed: int) -> None:
     KEPT.append(create_app(broker.settings))
-    secret, _ = Credentials.from_settings(broker.settings, broker.client).mint(Grant("x", frozenset(scopes)))
+    secret, _ = Authenticator.from_settings(broker.settings, broker.client).mint(Grant("x", frozenset(scopes)))
     client = KEPT[-1].test_client()
     headers = {"Authorization": f"Bearer {secret}"}
     assert client.post("/batches", json=TWO, headers=headers).status_code == allowed

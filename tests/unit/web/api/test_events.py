@@ -197,7 +197,7 @@ def test_a_stream_leaves_no_watch_behind(web, records, shared_app) -> None:
     task_id = finished(records)
     with web.get(f"/tasks/{task_id}/events") as response:
         assert response.data
-    eventually(lambda: task_id not in services_of(shared_app).office.hub._watches)
+    eventually(lambda: task_id not in services_of(shared_app).gateway.hub._watches)
 
 
 def test_what_the_server_says_for_itself_moves_no_reader_back() -> None:

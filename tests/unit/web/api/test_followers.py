@@ -56,7 +56,7 @@ def test_a_follower_that_leaves_does_the_task_nothing_and_leaves_nothing(records
     with Follower(attempt.task_id):
         pass
     assert (records.get(attempt.task_id)["state"], "cancel" in records.get(attempt.task_id)) == ("running", False)
-    assert attempt.task_id not in services_of(shared_app).office.hub._watches
+    assert attempt.task_id not in services_of(shared_app).gateway.hub._watches
 
 
 def test_a_client_that_hangs_up_is_waited_for_no_more(records) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.auth.minted import Grant
 from tests.support.helpers import Valkey
 
@@ -20,7 +20,7 @@ def mint(broker: Valkey) -> Callable[..., dict[str, str]]:
     """Return how to mint an API token with some scopes; the headers that carry it."""
 
     def minted(name: str, *scopes: str) -> dict[str, str]:
-        secret, _ = Credentials.from_settings(broker.settings, broker.client).mint(
+        secret, _ = Authenticator.from_settings(broker.settings, broker.client).mint(
             Grant.read({"name": name, "scopes": list(scopes)})
         )
         return {"Authorization": f"Bearer {secret}"}

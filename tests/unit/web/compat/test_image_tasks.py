@@ -10,7 +10,7 @@ import pytest
 from graycat.broker import keys
 from graycat.errors import ModelNotFound, RequestError
 from graycat.queue.kinds import TXT2IMG
-from graycat.web.compat.image_tasks import aside, queue_for
+from graycat.web.compat.image_tasks import queue_for, run_in_thread
 from tests.support.helpers import outcome_of
 from tests.support.webuis import encoded, picture
 
@@ -33,12 +33,12 @@ def fail(prompt: str) -> str:
 
 
 def test_work_aside_returns_what_it_returns() -> None:
-    assert aside(partial(str.upper, "a fox")) == "A FOX"
+    assert run_in_thread(partial(str.upper, "a fox")) == "A FOX"
 
 
 def test_work_aside_that_fails_raises_its_error_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RequestError, match="13 characters"):
-        aside(partial(fail, "a secret wish"))
+        run_in_thread(partial(fail, "a secret wish"))
     gevent.sleep(0)
     assert capfd.readouterr() == ("", "")
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from graycat.auth.authenticator import Credentials
+from graycat.auth.authenticator import Authenticator
 from graycat.broker.client import connect
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.api.task_requests import scoped_ids
-from graycat.web.middleware.not_modified import UnchangedTasks
+from graycat.web.middleware.not_modified import NotModifiedMiddleware
 from tests.support.helpers import BEARER, accepted, changed, claimed, eventually, started
 
 QUEUED = {"If-None-Match": '"queued-0"'}
@@ -27,7 +27,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 def poll(broker):
     """Return how to ask for a task with some headers; the answer."""
     poller = Client(
-        UnchangedTasks(application, broker.client, Credentials.from_settings(broker.settings, broker.client))
+        NotModifiedMiddleware(application, broker.client, Authenticator.from_settings(broker.settings, broker.client))
     )
 
     def ask(path: str, method: str = "GET", **headers: str):
@@ -112,8 +112,8 @@ def test_a_second_attempt_is_a_change(poll, records) -> None:
 
 
 def test_without_a_broker_the_application_answers(no_broker: Settings) -> None:
-    middleware = UnchangedTasks(
-        application, (client := connect(no_broker)), Credentials.from_settings(no_broker, client)
+    middleware = NotModifiedMiddleware(
+        application, (client := connect(no_broker)), Authenticator.from_settings(no_broker, client)
     )
     response = Client(middleware).get("/tasks/" + "0" * 32, headers=BEARER | QUEUED)
     assert response.data == b"the application"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graycat.web.streaming.direct import Spout, spout_of
+from graycat.web.streaming.direct import DirectWriter, spout_of
 from graycat.web.streaming.formats import NATIVE
 from tests.support.helpers import outcome_of, run
 from tests.support.spouts import FEW, MANY
@@ -38,14 +38,14 @@ def seen() -> dict[str, Any]:
 def test_an_event_is_one_chunk_as_its_dialect_writes_it(ends) -> None:
     server, client = ends
     event = b'data: {"content":"a data: b"}\n\n'
-    assert Spout(server, NATIVE.event).send(event)
+    assert DirectWriter(server, NATIVE.event).send(event)
     written = NATIVE.event(event)
     assert client.recv(4096) == b"%X\r\n%b\r\n" % (len(written), written)
 
 
 def test_what_a_full_socket_does_not_take_is_sent_by_who_may_wait(ends) -> None:
     server, client = ends
-    spout, large = Spout(server, lambda event: event), b"data: " + b"x" * 4_000_000 + b"\n\n"
+    spout, large = DirectWriter(server, lambda event: event), b"data: " + b"x" * 4_000_000 + b"\n\n"
     wanted = b"%X\r\n%b\r\n" % (len(large), large)
     assert spout.send(large)
     assert 0 < len(spout.rest) < len(wanted)
@@ -61,7 +61,7 @@ def test_a_full_socket_takes_nothing(ends) -> None:
     with suppress(BlockingIOError):
         while server.send(b"x" * 65536):
             pass
-    spout = Spout(server, NATIVE.event)
+    spout = DirectWriter(server, NATIVE.event)
     assert (spout.send(FEW[0]), spout.rest) == (False, b"")
 
 
@@ -69,7 +69,7 @@ def test_a_full_socket_takes_nothing(ends) -> None:
 def test_without_its_client_nothing_is_sent(ends, gone: str) -> None:
     server, client = ends
     {"server": server, "client": client}[gone].close()
-    assert Spout(server, NATIVE.event).send(FEW[0]) is False
+    assert DirectWriter(server, NATIVE.event).send(FEW[0]) is False
 
 
 @pytest.mark.parametrize(

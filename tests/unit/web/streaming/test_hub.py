@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from graycat.broker.connections import Lane
+from graycat.broker.connections import RawConnection
 from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming import hub as hub_module
-from graycat.web.streaming.hub import EventHub, Watch
+from graycat.web.streaming.hub import EventHub, Subscription
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually
 
 #: Seconds in which an event that must not come would have come.
@@ -32,14 +32,14 @@ def hub(broker: Valkey) -> EventHub:
     return listening(broker)
 
 
-def begin(hub: EventHub, records: TaskRecords, task_id: str) -> tuple[Watch, Attempt]:
+def begin(hub: EventHub, records: TaskRecords, task_id: str) -> tuple[Subscription, Attempt]:
     """Watch a task, create it as a request would, and claim it as a worker would."""
     watch = hub.watch(task_id)
     accepted(records, id=task_id, channel=hub.channel)
     return watch, claimed(records, task_id)
 
 
-def data_of(watch: Watch, count: int) -> list[bytes]:
+def data_of(watch: Subscription, count: int) -> list[bytes]:
     """Return the data of the next events but ``started``."""
     found: list[bytes] = []
     while len(found) < count:
@@ -50,7 +50,7 @@ def data_of(watch: Watch, count: int) -> list[bytes]:
     return found
 
 
-def silent(watch: Watch) -> bool:
+def silent(watch: Subscription) -> bool:
     """Tell whether nothing more comes but ``started``, which a hub that has just begun to listen may bring."""
     event = watch.get(A_WHILE_S)
     return event is None or (event.kind == "started" and silent(watch))
@@ -215,7 +215,7 @@ def test_what_is_pushed_with_the_subscription_comes_behind_what_was_missed(
     watch, attempt = begin(hub, records, "a")
     records.publish(attempt, 1, [b"1", b"2"])
 
-    class Together(Lane):
+    class Together(RawConnection):
         """Reads the subscription's reply and a chunk in one piece."""
 
         def read(self, count: int) -> list[Any]:

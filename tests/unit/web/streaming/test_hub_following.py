@@ -8,7 +8,7 @@ from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
-from graycat.web.streaming.hub import EventHub, Watch
+from graycat.web.streaming.hub import EventHub, Subscription
 from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, outcome_of
 from tests.unit.web.streaming.test_hub import begin, data_of, listening, silent
 
@@ -90,7 +90,7 @@ def test_replay_while_events_come_loses_none_and_doubles_none(hub, records) -> N
 
 
 def test_an_event_that_is_pushed_before_those_that_were_missed_waits_for_them() -> None:
-    watch = Watch("a")
+    watch = Subscription("a")
     watch.hold()
     watch.put(TaskEvent("3-0", "chunk", b"3"))
     watch.put(TaskEvent("2-0", "chunk", b"2 again"))

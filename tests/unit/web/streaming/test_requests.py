@@ -16,35 +16,35 @@ from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.streaming import requests
 from graycat.web.streaming.hub import EventHub
-from graycat.web.streaming.requests import ClientGone, Submission, Ticket, TicketOffice
+from graycat.web.streaming.requests import ClientGone, PendingTask, Submission, TaskGateway
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, changed, claimed, eventually, outcome_of
 
 
-def open_office(settings: Settings) -> TicketOffice:
+def open_office(settings: Settings) -> TaskGateway:
     client = connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
     hub.start()
-    return TicketOffice(settings, records, hub, create_celery(settings))
+    return TaskGateway(settings, records, hub, create_celery(settings))
 
 
 @pytest.fixture
-def office_with(broker: Valkey) -> Callable[..., TicketOffice]:
+def office_with(broker: Valkey) -> Callable[..., TaskGateway]:
     """Return how to open an office with some settings changed."""
     return lambda **changes: open_office(changed(broker.settings, **changes))
 
 
 @pytest.fixture
-def office(office_with) -> TicketOffice:
-    opened: TicketOffice = office_with()
+def gateway(office_with) -> TaskGateway:
+    opened: TaskGateway = office_with()
     return opened
 
 
-def submit(office: TicketOffice) -> Ticket:
-    return office.submit(Submission(COMPLETION, "llm", "stream", b'{"prompt":"Hi"}', "tests", "r-1"))
+def submit(gateway: TaskGateway) -> PendingTask:
+    return gateway.submit(Submission(COMPLETION, "llm", "stream", b'{"prompt":"Hi"}', "tests", "r-1"))
 
 
-def rest_of(ticket: Ticket) -> list[tuple[str, bytes]]:
+def rest_of(ticket: PendingTask) -> list[tuple[str, bytes]]:
     """Return the events up to the last one."""
     found: list[tuple[str, bytes]] = []
     while not found or found[-1][0] != "result":
@@ -54,8 +54,8 @@ def rest_of(ticket: Ticket) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_a_request_becomes_a_task(office, records, client) -> None:
-    ticket = office.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
+def test_a_request_becomes_a_task(gateway, records, client) -> None:
+    ticket = gateway.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
     record = records.get(ticket.task_id)
     assert (record["state"], record["kind"], record["mode"], record["queue"]) == (
         "queued",
@@ -63,49 +63,49 @@ def test_a_request_becomes_a_task(office, records, client) -> None:
         "plain",
         "llm.quick",
     )
-    assert (record["owner"], record["request_id"], record["channels"]) == ("game", "r-7", office.hub.channel)
+    assert (record["owner"], record["request_id"], record["channels"]) == ("game", "r-7", gateway.hub.channel)
     assert json.loads(client.lindex("llm.quick", 0))["headers"]["id"] == ticket.task_id
     assert claimed(records, ticket.task_id).body == b'{"content":"Hi"}'
 
 
-def test_the_answer_s_events_come_as_they_are_made(office, records) -> None:
-    ticket = submit(office)
+def test_the_answer_s_events_come_as_they_are_made(gateway, records) -> None:
+    ticket = submit(gateway)
     attempt = claimed(records, ticket.task_id)
     records.publish(attempt, 1, [b"a", b"b"])
     records.succeed(attempt, 200, b"{}")
     assert rest_of(ticket) == [("chunk", b"a"), ("chunk", b"b"), ("result", b"200 {}")]
 
 
-def test_without_news_there_is_nothing(office, records) -> None:
-    ticket = submit(office)
+def test_without_news_there_is_nothing(gateway, records) -> None:
+    ticket = submit(gateway)
     claimed(records, ticket.task_id)
     watch = Stopwatch()
     assert ticket.next(0.05) is None
     assert 0.04 < watch.seconds < AT_ONCE_S
 
 
-def test_an_engine_s_error_is_raised_with_its_reply(office, records) -> None:
-    ticket = submit(office)
+def test_an_engine_s_error_is_raised_with_its_reply(gateway, records) -> None:
+    ticket = submit(gateway)
     records.fail(claimed(records, ticket.task_id), EngineError(400, b'{"error":"too long"}'))
     with pytest.raises(EngineError) as caught:
         ticket.next(PATIENCE_S)
     assert (caught.value.status, caught.value.encoded()) == (400, b'{"error":"too long"}')
 
 
-def test_a_task_that_somebody_cancelled_is_told(office, records) -> None:
-    ticket = submit(office)
+def test_a_task_that_somebody_cancelled_is_told(gateway, records) -> None:
+    ticket = submit(gateway)
     records.cancel(ticket.task_id)
     with pytest.raises(TaskCancelled):
         ticket.next(PATIENCE_S)
 
 
 def test_without_a_broker_nothing_is_accepted_and_nothing_kept(no_broker: Settings) -> None:
-    office = open_office(no_broker)
+    gateway = open_office(no_broker)
     watch = Stopwatch()
     with pytest.raises(BrokerUnavailable):
-        submit(office)
+        submit(gateway)
     assert watch.seconds < AT_ONCE_S
-    assert not office.hub._watches
+    assert not gateway.hub._watches
 
 
 def test_a_task_that_nobody_takes_expires_at_its_deadline(office_with, records) -> None:
@@ -139,8 +139,8 @@ def test_a_task_whose_worker_is_silent_is_given_up(office_with, records, monkeyp
 
 def test_a_stream_outlives_a_broker_that_is_away_at_its_queue_deadline(mortal_broker: Valkey) -> None:
     settings = changed(mortal_broker.settings, queue_ttl_s=0.5)
-    office, records = open_office(settings), TaskRecords(mortal_broker.client, settings)
-    ticket = submit(office)
+    gateway, records = open_office(settings), TaskRecords(mortal_broker.client, settings)
+    ticket = submit(gateway)
     attempt = claimed(records, ticket.task_id)
     records.publish(attempt, 1, [b"before"])
     event = ticket.next(PATIENCE_S)
@@ -156,8 +156,8 @@ def test_a_stream_outlives_a_broker_that_is_away_at_its_queue_deadline(mortal_br
     assert rest_of(ticket) == [("chunk", b"after"), ("result", b"200 {}")]
 
 
-def test_a_client_that_hangs_up_is_waited_for_no_more(office, records) -> None:
-    ticket = submit(office)
+def test_a_client_that_hangs_up_is_waited_for_no_more(gateway, records) -> None:
+    ticket = submit(gateway)
     result = outcome_of(ticket.next)
     watch = Stopwatch()
     ticket.hang_up()
@@ -166,14 +166,14 @@ def test_a_client_that_hangs_up_is_waited_for_no_more(office, records) -> None:
     assert watch.seconds < AT_ONCE_S
 
 
-def test_a_queued_task_ends_with_its_ticket(office, records, client) -> None:
-    with submit(office) as ticket:
+def test_a_queued_task_ends_with_its_ticket(gateway, records, client) -> None:
+    with submit(gateway) as ticket:
         pass
     assert records.get(ticket.task_id)["state"] == "cancelled"
 
 
-def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(office, records, told) -> None:
-    ticket = submit(office)
+def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(gateway, records, told) -> None:
+    ticket = submit(gateway)
     claimed(records, ticket.task_id, "llm@there")
     ticket.close()
     command: Any = eventually(told)
@@ -182,14 +182,14 @@ def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(office, records,
     assert records.get(ticket.task_id)["cancel"] == "cancel"
 
 
-def test_a_ticket_whose_task_has_ended_cancels_nothing(office, records) -> None:
-    with submit(office) as ticket:
+def test_a_ticket_whose_task_has_ended_cancels_nothing(gateway, records) -> None:
+    with submit(gateway) as ticket:
         records.succeed(claimed(records, ticket.task_id), 200, b"{}")
         rest_of(ticket)
     ticket.close()
     record = records.get(ticket.task_id)
     assert (record["state"], "cancel" in record) == ("succeeded", False)
-    assert not office.hub._watches
+    assert not gateway.hub._watches
 
 
 def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,9 +200,9 @@ def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog
     assert [vars(r)["task_id"] for r in caplog.records if r.message == "cancel not delivered"] == ["a-task"]
 
 
-def test_cancelling_what_nobody_knows_harms_nobody(office) -> None:
-    office.cancel("nobody")
-    assert office.records.get("nobody") == {}
+def test_cancelling_what_nobody_knows_harms_nobody(gateway) -> None:
+    gateway.cancel("nobody")
+    assert gateway.records.get("nobody") == {}
 
 
 @pytest.mark.parametrize(
@@ -217,40 +217,40 @@ def test_cancelling_what_nobody_knows_harms_nobody(office) -> None:
 def test_a_task_has_the_deadlines_of_its_kind_unless_it_names_its_own(
     office_with, records, kind, given, deadlines
 ) -> None:
-    office = office_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
-    task_id, _ = office.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
+    gateway = office_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
+    task_id, _ = gateway.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
     record = records.get(task_id)
     waits_ms = int(record["queue_deadline_ms"]) - int(record["submitted_ms"])
     assert (waits_ms / 1000, int(record["exec_timeout_ms"]) / 1000) == deadlines
 
 
 def test_an_image_may_wait_longer_than_a_text(office_with) -> None:
-    office = office_with(queue_ttl_s=0.05, sd_queue_ttl_s=300.0)
-    ticket = office.submit(Submission(TXT2IMG, "sd", "plain", b"{}", "tests", "r-1"))
+    gateway = office_with(queue_ttl_s=0.05, sd_queue_ttl_s=300.0)
+    ticket = gateway.submit(Submission(TXT2IMG, "sd", "plain", b"{}", "tests", "r-1"))
     assert ticket.next(0.2) is None
     ticket.close()
 
 
-def test_progress_is_no_part_of_an_answer(office, records) -> None:
-    ticket = submit(office)
+def test_progress_is_no_part_of_an_answer(gateway, records) -> None:
+    ticket = submit(gateway)
     attempt = claimed(records, ticket.task_id)
     records.progress(attempt, b'{"progress": 0.5}')
     records.succeed(attempt, 200, b"{}")
     assert rest_of(ticket) == [("result", b"200 {}")]
 
 
-def test_a_task_that_was_interrupted_has_a_part_of_an_answer(office, records) -> None:
-    ticket = submit(office)
+def test_a_task_that_was_interrupted_has_a_part_of_an_answer(gateway, records) -> None:
+    ticket = submit(gateway)
     records.cancelled(claimed(records, ticket.task_id), b'{"images": []}')
     event = ticket.next(PATIENCE_S)
     assert event is not None
     assert (event.kind, event.answer()) == ("cancelled", (200, b'{"images": []}'))
 
 
-def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(office, records, told) -> None:
-    ticket = submit(office)
+def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(gateway, records, told) -> None:
+    ticket = submit(gateway)
     claimed(records, ticket.task_id, "sd@there")
-    office.skip(ticket.task_id)
+    gateway.skip(ticket.task_id)
     command: Any = eventually(told)
     assert (command["method"], command["arguments"]["how"], command["destination"]) == (
         "stop_task",
@@ -260,7 +260,7 @@ def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(office, records, 
     assert "cancel" not in records.get(ticket.task_id)
 
 
-def test_what_nobody_runs_is_not_skipped(office, told) -> None:
-    office.skip("nobody")
-    office.skip(submit(office).task_id)
+def test_what_nobody_runs_is_not_skipped(gateway, told) -> None:
+    gateway.skip("nobody")
+    gateway.skip(submit(gateway).task_id)
     assert told() is None
