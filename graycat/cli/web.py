@@ -24,7 +24,6 @@ from graycat import log
 from graycat.errors import SettingsError, ShuttingDown
 from graycat.gctuning import settle_memory
 from graycat.settings import Settings
-from graycat.web.services import services_of
 
 #: Streams one process may hold; each costs a greenlet, not a thread.
 CONNECTIONS = 4000
@@ -144,6 +143,9 @@ def answer_before_the_end(patience_s: float, worker: Worker) -> None:
         while worker.alive:
             time.sleep(0.1)
         time.sleep(max(patience_s, 0))
+        # Here, not above: it imports what gevent has to patch first.
+        from graycat.web.services import services_of
+
         services_of(worker.wsgi).gateway.hub.end_all(ShuttingDown())
 
     threading.Thread(target=watch, name="last-words", daemon=True).start()

@@ -223,7 +223,7 @@ def test_what_is_pushed_with_the_subscription_comes_behind_what_was_missed(
             records.publish(attempt, 3, [b"3"])
             return super().read(count + 1)
 
-    monkeypatch.setattr(hub_module, "Lane", Together)
+    monkeypatch.setattr(hub_module, "RawConnection", Together)
     hub.start()
     assert data_of(watch, 3) == [b"1", b"2", b"3"]
 
