@@ -8,6 +8,8 @@ LLM, LLM_QUICK = "llm", "llm.quick"
 SD = "sd"
 #: Images in the gaps.
 SD_BATCH = "sd.batch"
+#: Seconds that a batch task may wait in its queue: it runs only when nothing interactive waits, so it may wait long.
+BATCH_QUEUE_TTL_S = 7 * 24 * 3600.0
 #: Work that needs no engine.
 CONTROL = "control"
 #: Interactive before batch: a worker's queues are a list of priorities.

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import kombu.exceptions
-import redis
 from celery import Celery
 
 from graycat.batches.gallery.export import Exporter
@@ -19,6 +17,8 @@ from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAI
 from graycat.broker.client import Broker, broker_errors
 from graycat.broker.keys import LIVE_BATCHES, batch_key
 from graycat.broker.scripts import load
+from graycat.queue.control import broadcast_stop
+from graycat.queue.models import Verdict
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 
@@ -87,12 +87,7 @@ class BatchFinisher:
         for task_id in (item.task_id for item in known):
             state, worker = self._records.cancel(task_id)
             if state == "running":
-                try:
-                    arguments = {"task_id": task_id, "how": "cancel"}
-                    self._app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
-                except (kombu.exceptions.OperationalError, redis.ResponseError):
-                    # The worker looks at the mark by itself; a control worker elsewhere may not speak to others.
-                    logger.warning("cancel not delivered", extra={"task_id": task_id})
+                broadcast_stop(self._app, task_id, worker, Verdict.CANCEL)
 
     def _lines(self, head: LiveBatch) -> list[ManifestEntry]:
         found: list[ManifestEntry] = []

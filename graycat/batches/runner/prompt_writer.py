@@ -14,6 +14,7 @@ from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask
 from graycat.queue.records import TaskRecords
+from graycat.queue.topology import BATCH_QUEUE_TTL_S
 
 QUEUE = "llm.batch"
 #: Prompts in one answer, so that any engine's context has room; and characters of one.
@@ -24,7 +25,6 @@ SHOWN = 20
 TOKENS_EACH, TOKENS_AROUND = 120, 64
 #: Answers in a row that were of no use, after which the batch fails.
 MAX_TRIES = 4
-WAIT_S = 7 * 24 * 3600.0
 
 _SYSTEM = (
     "You write prompts for an image generator. Each prompt describes one picture in a single line of comma-separated "
@@ -66,7 +66,15 @@ class PromptWriter:
         shown = {"priority": "batch", "batch": head.id}
         queue = f"{QUEUE}:{ask.model}" if ask.model else QUEUE
         task = NewTask(
-            task_id, CHAT.name, PLAIN, queue, body, head.owner, queue_ttl_s=WAIT_S, shown=shown, counted=False
+            task_id,
+            CHAT.name,
+            PLAIN,
+            queue,
+            body,
+            head.owner,
+            queue_ttl_s=BATCH_QUEUE_TTL_S,
+            shown=shown,
+            counted=False,
         )
         self._records.create(task, self._messages.make(CHAT.name, task_id, queue))
 

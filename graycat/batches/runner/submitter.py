@@ -18,11 +18,8 @@ from graycat.queue.kinds import PLAIN
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask
 from graycat.queue.records import TaskRecords
-from graycat.queue.topology import SD_BATCH, worker_queue
+from graycat.queue.topology import BATCH_QUEUE_TTL_S, SD_BATCH, worker_queue
 from graycat.settings import Settings
-
-#: Batch work waits for the gaps, so it waits long.
-WAIT_S = 7 * 24 * 3600.0
 
 
 class BatchSubmitter:
@@ -80,7 +77,7 @@ class BatchSubmitter:
             body=json.dumps(item.request).encode(),
             owner=head.owner,
             request_id=f"batch:{head.id}:{item.number}",
-            queue_ttl_s=WAIT_S,
+            queue_ttl_s=BATCH_QUEUE_TTL_S,
             exec_timeout_s=self._settings.sd_exec_timeout_s,
             shown={"priority": "batch", "batch": head.id},
             # A batch has limits of its own, and no WebUI client of its owner is to see or stop its renders.

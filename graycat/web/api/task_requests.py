@@ -18,7 +18,7 @@ from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import RequestError
 from graycat.queue import ids
 from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
-from graycat.queue.topology import LLM, SD
+from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM, SD
 from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import queue_for, run_in_thread
@@ -30,8 +30,6 @@ from graycat.webhooks import webhook
 #: What a body may hold beside ``kind`` and ``input``.
 FIELDS = frozenset({"kind", "input", "queue_ttl_s", "exec_timeout_s", "priority", "webhook", "metadata"})
 PRIORITIES = ("interactive", "batch")
-#: Batch work waits for the gaps, so it waits long.
-BATCH_QUEUE_TTL_S = 7 * 24 * 3600.0
 MAX_DEADLINE_S = 7 * 24 * 3600.0
 #: An id that a caller chooses, or an idempotency key.
 CHOSEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

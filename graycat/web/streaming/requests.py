@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-import kombu.exceptions
 from celery import Celery
 
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
 from graycat.metrics import web as metrics
 from graycat.queue import ids
+from graycat.queue.control import broadcast_stop
 from graycat.queue.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
 from graycat.queue.kinds import SKIP, Kind
 from graycat.queue.messages import MessageFactory
@@ -108,22 +107,18 @@ class TaskGateway:
         try:
             state, worker = self.records.cancel(task_id, how)
             if state == "running":
-                self._tell(worker, task_id, how)
+                broadcast_stop(self._app, task_id, worker, how)
             elif state == "cancelled" and not worker and kind:
                 metrics.ended(kind, state)
-        except (BrokerUnavailable, kombu.exceptions.OperationalError):
-            # The worker looks at the mark by itself; a task that could not be marked ends at its deadline.
+        except BrokerUnavailable:
+            # The task ends at its deadline.
             logger.warning("cancel not delivered", extra={"task_id": task_id})
 
     def skip(self, task_id: str) -> None:
         """Have a running task's engine leave out the rest of the batch that it is at."""
-        with suppress(kombu.exceptions.OperationalError):
-            if worker := self.records.get(task_id).get("worker"):
-                self._tell(worker, task_id, SKIP)
-
-    def _tell(self, worker: str, task_id: str, how: str) -> None:
-        arguments = {"task_id": task_id, "how": str(how)}
-        self._app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
+        worker = self.records.get(task_id).get("worker")
+        if worker:
+            broadcast_stop(self._app, task_id, worker, SKIP)
 
 
 class PendingTask:

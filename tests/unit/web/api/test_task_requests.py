@@ -8,7 +8,8 @@ import pytest
 from graycat.errors import GraycatError, PromptTooLarge, RequestError
 from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
-from graycat.web.api.task_requests import BATCH_QUEUE_TTL_S, KINDS, batch_queue, read, scoped_ids
+from graycat.queue.topology import BATCH_QUEUE_TTL_S
+from graycat.web.api.task_requests import KINDS, batch_queue, read, scoped_ids
 
 pytestmark = pytest.mark.usefixtures("as_caller")
 
