@@ -83,6 +83,13 @@ class UncheckedConnectionPool(redis.ConnectionPool):
         return connection
 
 
+def now_ms(client: Broker) -> int:
+    """Return the broker's time in milliseconds since 1970: the one clock for all machines. Raises BrokerUnavailable."""
+    with broker_errors():
+        seconds, micros = client.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
 @contextmanager
 def broker_errors() -> Iterator[None]:
     """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting, stuck, full or read-only."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graycat.batches.records import BatchRecords
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import Broker, broker_errors, now_ms
 from graycat.broker.keys import SCHEDULES, schedule_keys
 from graycat.broker.scripts import load
 from graycat.schedules.definition import Schedule
@@ -139,8 +139,7 @@ class ScheduleRecords:
 
     def now(self) -> int:
         """Return the broker's time, in seconds: one clock for all that look."""
-        with broker_errors():
-            return int(self._client.time()[0])
+        return now_ms(self._client) // 1000
 
     def looked(self, state: State, found: Due) -> bool:
         """Note what a look has found; False where another look was first, or the schedule has gone or changed."""

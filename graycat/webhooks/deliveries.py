@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import Broker, broker_errors, now_ms
 from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_key
 from graycat.broker.scripts import load
 from graycat.webhooks.webhook import EVENTS, Webhook
@@ -79,9 +79,7 @@ class Deliveries:
 
     def now_ms(self) -> int:
         """Return the broker's time."""
-        with broker_errors():
-            seconds, micros = self._client.time()
-        return int(seconds * 1000 + micros // 1000)
+        return now_ms(self._client)
 
     def due(self, now_ms: int, most: int) -> dict[str, list[str]]:
         """Return deliveries that are due (``TASK_ID EVENT``), longest due first, each with the places it will take."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from celery import Celery
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import Broker, broker_errors, now_ms
 from graycat.metrics import worker
 from graycat.queue import ids, topology
 from graycat.queue.messages import MessageFactory
@@ -53,12 +53,11 @@ class Sweeper:
             if not kinds:
                 return 0
             # The broker's clock, as in the records: a worker's own may be wrong.
-            seconds, micros = self._client.time()
-            now_ms = seconds * 1000 + micros / 1000
-            old = now_ms - self._lease_s * 1000
+            broker_ms = now_ms(self._client)
+            old = broker_ms - self._lease_s * 1000
             records = self._next(old, kinds)
             held = self._held(kinds, {record["queue"] for record in records.values() if record})
-            enqueued = sum(self._look_after(task_id, record, held, now_ms) for task_id, record in records.items())
+            enqueued = sum(self._look_after(task_id, record, held, broker_ms) for task_id, record in records.items())
             return enqueued + self._records.unstick(queue for kind in kinds for queue in topology.WORKERS[kind])
 
     def _next(self, old: float, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -91,7 +90,7 @@ class Sweeper:
             raw += self._client.lrange(queue, 0, -1)
         return {task_id for item in raw if (task_id := _task_id(item))}
 
-    def _look_after(self, task_id: str, record: dict[str, str], held: set[str], now_ms: float) -> bool:
+    def _look_after(self, task_id: str, record: dict[str, str], held: set[str], broker_ms: float) -> bool:
         if not record:
             self._client.zrem(keys.LIVE_TASKS, task_id)
             return False
@@ -102,7 +101,7 @@ class Sweeper:
             # It waits aside, for its owner's turn.
             return False
         lost_since = float(record.get("lease_ms", 0)) or float(record["enqueued_ms"]) + self._lease_s * 1000
-        if task_id in held or now_ms < lost_since:
+        if task_id in held or broker_ms < lost_since:
             return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
         worker.SWEPT.labels(record["kind"]).inc()

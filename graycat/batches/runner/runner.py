@@ -29,7 +29,7 @@ from graycat.batches.runner.prompt_writer import PromptWriter
 from graycat.batches.runner.submitter import BatchSubmitter
 from graycat.batches.states import ENDED, WAITING
 from graycat.batches.throughput import ThroughputStats
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import Broker, broker_errors, now_ms
 from graycat.broker.keys import BATCH_RUNNER_LOCK
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
@@ -146,7 +146,7 @@ class BatchRunner:
         return False
 
     def _look(self, head: LiveBatch) -> bool:
-        if head.state not in ENDED and self._ending.is_late(head, self._now_ms()):
+        if head.state not in ENDED and self._ending.is_late(head, now_ms(self._client)):
             self._end(head, "failed", "its deadline has passed")
             return False
         if head.state == "paused" and head.paused_by == "output":
@@ -174,7 +174,7 @@ class BatchRunner:
             self._end(head, over, reason)
             return False
         hours = head.terms.hours
-        if hours is not None and not hours.is_open(self._now_ms() / 1000):
+        if hours is not None and not hours.is_open(now_ms(self._client) / 1000):
             self._placer.withdraw(head)
             reason = f"outside of its window, {hours}"
         if reason != head.reason:
@@ -268,8 +268,3 @@ class BatchRunner:
         mean_ms = self._means.mean_ms("sd.txt2img")
         ahead = math.ceil(AHEAD_S * 1000 / mean_ms) if mean_ms else 0
         return engines * min(max(PER_ENGINE, ahead + 1), MOST_PER_ENGINE)
-
-    def _now_ms(self) -> int:
-        with broker_errors():
-            seconds, micros = self._client.time()
-        return int(seconds * 1000 + micros // 1000)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from graycat.broker.client import Broker, broker_errors, check, connect
+from graycat.broker.client import Broker, broker_errors, check, connect, now_ms
 from graycat.broker.keys import FLEET, LIVE_TASKS, artifact_key, artifacts_key, events_key, record_key, worker_key
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.queue.records import TaskRecords
@@ -20,6 +20,16 @@ from tests.support.servers import LOADING
 def test_replies_are_bytes(client: Broker) -> None:
     client.set("key", b"\xff")
     assert client.get("key") == b"\xff"
+
+
+def test_the_broker_s_clock_counts_milliseconds(client: Broker) -> None:
+    before_s = client.time()[0]
+    assert before_s * 1000 <= now_ms(client) < (client.time()[0] + 1) * 1000
+
+
+def test_the_clock_of_a_broker_that_is_down_is_unavailable(no_broker: Settings) -> None:
+    with pytest.raises(BrokerUnavailable):
+        now_ms(connect(no_broker))
 
 
 @pytest.mark.parametrize("home", ["a b", "100%41", "c#1", "d?e=f"])
