@@ -43,7 +43,7 @@ GraycatError
 ├── EngineNotReady      503  no healthy engine serves this
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine went away in the middle
-│   └── EngineLocked         never leaves its worker: the engine refuses the worker's key
+│   └── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
 ├── EngineProtocolError      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
@@ -227,7 +227,7 @@ class EngineLost(GraycatError):
         super().__init__("the engine went away before its answer was whole; send the request again")
 
 
-class EngineLocked(EngineLost):
+class EngineUnauthorized(EngineLost):
     """Raised when an engine refuses the key or password that its worker sends."""
 
 

@@ -24,7 +24,7 @@ def engine(kind: str, gpu: int | None) -> None:
     """Run the text (llm) or the image engine (sd) of this machine, and start it again whenever it ends."""
     settings = Settings.from_env()
     log.setup(settings)
-    ours = factory.of_kind(settings, kind, gpu)
+    ours = factory.build_engine(settings, kind, gpu)
     if ours.child is None:
         raise click.UsageError("the settings name an engine that runs already: there is nothing to start")
     stopping = threading.Event()

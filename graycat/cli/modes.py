@@ -39,11 +39,11 @@ def greeting(processes: Mapping[str, str], settings: Settings) -> str:
         address = urlsplit(settings.broker_url)
         broker = f"{address.hostname}:{address.port or 6379}"
         return (
-            f"\ngraycat works for the broker at {broker}, as {gpus.Place(None, 0).worker_name('*', settings.box)}\n"
+            f"\ngraycat works for the broker at {broker}, as {gpus.Placement(None, 0).worker_name('*', settings.box)}\n"
             f"GET /ready of its web server tells when these workers consume.\n\nCtrl-C stops everything.\n"
         )
     kinds = {command.split()[2] for command in processes.values()}
-    ports = [str(place.port) for kind in sorted(kinds) for place in gpus.places(settings, kind)]
+    ports = [str(place.port) for kind in sorted(kinds) for place in gpus.list_placements(settings, kind)]
     return (
         f"\ngraycat runs engines alone: on {settings.engine_host}, port {', '.join(ports)}\n"
         f"Callers send {variable('engine_api_key')} as their bearer token, or as the password of HTTP Basic.\n\n"

@@ -54,9 +54,9 @@ def up(procfile: Path | None) -> None:
     check(settings)
     processes = read_procfile(procfile or Path("Procfile"), settings)
     if settings.run_llm:
-        llama.from_settings(settings, own=settings.owns_llm_engine)
+        llama.build_text_engine(settings, own=settings.owns_llm_engine)
     if settings.run_sd:
-        webui.from_settings(settings)
+        webui.build_image_engine(settings)
     if settings.remote is None:
         tokens.ApiTokens.from_settings(settings)
         file.load(settings)
@@ -157,7 +157,7 @@ def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
 def one_a_gpu(name: str, command: str, settings: Settings) -> list[tuple[str, str]]:
     """Return a process of the Procfile as it runs here: one for each GPU of its kind, or as it is."""
     kind = KINDS.get(command)
-    pins = [place for place in gpus.places(settings, kind) if place.gpu is not None] if kind else []
+    pins = [place for place in gpus.list_placements(settings, kind) if place.gpu is not None] if kind else []
     return [(f"{name}{pin.suffix}", f"{command} --gpu {pin.gpu}") for pin in pins] or [(name, command)]
 
 
@@ -177,7 +177,9 @@ def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     for kind, owned in (("llm", settings.owns_llm_engine), ("sd", not settings.a1111_url)):
         starts = (f"graycat worker {kind}", f"graycat engine {kind}")
         if owned and any(line.startswith(starts) for line in processes.values()):
-            needed += [(f"{kind}_port", place.port, settings.engine_host) for place in gpus.places(settings, kind)]
+            needed += [
+                (f"{kind}_port", place.port, settings.engine_host) for place in gpus.list_placements(settings, kind)
+            ]
     for name, port, host in needed:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

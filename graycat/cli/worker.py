@@ -32,13 +32,13 @@ def worker() -> None:
 def _run(kind: str, name: str | None, gpu: int | None) -> None:
     from graycat.broker.client import check
     from graycat.celeryapp import create_celery
-    from graycat.engines.gpus import Place
+    from graycat.engines.gpus import Placement
 
     settings = Settings.from_env()
     check(settings)
     app = create_celery(settings, gpu, kind)
     app.set_default()
-    name = name or Place(gpu, 0).worker_name(kind, settings.box)
+    name = name or Placement(gpu, 0).worker_name(kind, settings.box)
     arguments = ["--quiet", "worker", "--queues", ",".join(topology.WORKERS[kind]), "--hostname", name]
     # Workers need not know of each other; the records hold what they share.
     arguments += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from graycat.engines.client import EngineClient
-from graycat.errors import EngineLocked, EngineLost
+from graycat.errors import EngineLost, EngineUnauthorized
 
 
 class State(StrEnum):
@@ -26,28 +26,28 @@ class State(StrEnum):
 
 
 class Health(StrEnum):
-    """What a look at an engine finds."""
+    """The result of one health check."""
 
-    WELL = "well"
+    HEALTHY = "healthy"
     #: It answers, but is not ready for work.
     LOADING = "loading"
-    #: It does not answer in time.
-    SILENT = "silent"
-    #: Nobody is there.
-    AWAY = "away"
-    #: It refuses the key or password that it is sent.
-    LOCKED = "locked"
+    #: It takes the connection, but does not answer in time.
+    UNRESPONSIVE = "unresponsive"
+    #: Nothing listens at its address.
+    UNREACHABLE = "unreachable"
+    #: It refuses the API key or password that graycat sends.
+    UNAUTHORIZED = "unauthorized"
 
 
 #: Statuses by which an engine refuses a key or password.
-REFUSES = (401, 403)
+UNAUTHORIZED_STATUSES = (401, 403)
 
 
-def no_answer(error: EngineLost) -> Health:
+def health_from_error(error: EngineLost) -> Health:
     """Return what a call that broke off says of an engine."""
-    if isinstance(error, EngineLocked):
-        return Health.LOCKED
-    return Health.SILENT if isinstance(error.__cause__, TimeoutError) else Health.AWAY
+    if isinstance(error, EngineUnauthorized):
+        return Health.UNAUTHORIZED
+    return Health.UNRESPONSIVE if isinstance(error.__cause__, TimeoutError) else Health.UNREACHABLE
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ CONNECT_TIMEOUT_S = 2.0
 KEEP_IDLE_S = 4.0
 
 
-class Stop(StrEnum):
+class StopReason(StrEnum):
     """Why a call was stopped."""
 
     CANCELLED = "cancelled"
@@ -50,18 +50,18 @@ class Call:
         #: More headers of its request.
         self.headers: Mapping[str, str] = {}
         #: Why the call was stopped; None while nobody has.
-        self.stopped: Stop | None = None
+        self.stopped: StopReason | None = None
         #: When that was, on the monotonic clock.
         self.stopped_at = 0.0
 
-    def stop(self, reason: Stop) -> None:
+    def stop(self, reason: StopReason) -> None:
         """Stop the call; the first reason stays."""
         with self._lock:
             self._note(reason)
             if self._socket is not None:
                 _shut_down(self._socket)
 
-    def _note(self, reason: Stop) -> None:
+    def _note(self, reason: StopReason) -> None:
         if self.stopped is None:
             self.stopped, self.stopped_at = reason, time.monotonic()
 

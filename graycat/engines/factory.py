@@ -17,7 +17,7 @@ KEY_VARIABLE = "LLAMA_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
-class OwnedEngine:
+class SupervisedEngine:
     """``child``: None for an engine that runs already. ``gpu``: the index of the one that it pins; None for the CPU."""
 
     engine: Engine
@@ -26,22 +26,22 @@ class OwnedEngine:
     gpu: int | None
 
 
-def of_kind(settings: Settings, kind: str, gpu: int | None, *, own: bool = True) -> OwnedEngine:
+def build_engine(settings: Settings, kind: str, gpu: int | None, *, own: bool = True) -> SupervisedEngine:
     """Return the engine of a kind (``llm`` or ``sd``) that the settings describe; ``own``: whether to start it.
 
     Raises SettingsError.
     """
-    place = gpus.place_of(settings, kind, gpu)
+    place = gpus.find_placement(settings, kind, gpu)
     engine: Engine
     if kind == "sd":
-        engine = webui.from_settings(replace(settings, sd_port=place.port))
+        engine = webui.build_image_engine(replace(settings, sd_port=place.port))
     else:
         own = own and settings.owns_llm_engine
-        engine = llama.from_settings(replace(settings, llm_port=place.port), own=own, gpu=place.gpu)
+        engine = llama.build_text_engine(replace(settings, llm_port=place.port), own=own, gpu=place.gpu)
     command = engine.command()
     output = settings.home / "log" / f"{kind}-engine{place.suffix}.log"
     key = {KEY_VARIABLE: settings.engine_api_key} if settings.engine_api_key else {}
     environment = engine_environment() | key | place.environment
     child = ShimmedProcess(engine.command, output, environment) if command else None
-    supply = BackgroundDownload(settings, IMAGE if kind == "sd" else TEXT) if command else None
-    return OwnedEngine(engine, Supervisor(engine, child, supply), child, place.gpu)
+    download = BackgroundDownload(settings, IMAGE if kind == "sd" else TEXT) if command else None
+    return SupervisedEngine(engine, Supervisor(engine, child, download), child, place.gpu)

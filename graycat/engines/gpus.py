@@ -31,7 +31,7 @@ class GpuState:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where one engine runs. ``gpu``: its index, None for the CPU; ``port``: the engine's."""
 
     gpu: int | None
@@ -55,7 +55,7 @@ class Place:
         return f"{kind}@{box or socket.gethostname()}{self.suffix}"
 
 
-def indexes() -> tuple[int, ...]:
+def list_gpus() -> tuple[int, ...]:
     """Return the indexes of this machine's GPUs; empty where there is none that NVML knows."""
     try:
         pynvml.nvmlInit()
@@ -67,7 +67,7 @@ def indexes() -> tuple[int, ...]:
         return ()
 
 
-def state(gpu: int) -> GpuState | None:
+def read_gpu_state(gpu: int) -> GpuState | None:
     """Return how a GPU is doing; None where NVML does not tell."""
     try:
         pynvml.nvmlInit()
@@ -86,7 +86,7 @@ def state(gpu: int) -> GpuState | None:
         return None
 
 
-def places(settings: Settings, kind: str) -> tuple[Place, ...]:
+def list_placements(settings: Settings, kind: str) -> tuple[Placement, ...]:
     """Return where the engines of a kind (``llm`` or ``sd``) run on this machine: one place a GPU, or the CPU.
 
     Raises SettingsError for GPUs that are not there.
@@ -95,26 +95,26 @@ def places(settings: Settings, kind: str) -> tuple[Place, ...]:
     mine, other, name = (text, images, "LLM_GPUS") if kind == "llm" else (images, text, "SD_GPUS")
     first_port = settings.llm_port if kind == "llm" else settings.sd_port
     if not mine:
-        return (Place(None, first_port),)
-    there = indexes()
+        return (Placement(None, first_port),)
+    there = list_gpus()
     pinned = _automatic(there, kind, other) if mine == AUTO else _named(mine, name)
     if missing := sorted(set(pinned) - set(there)):
         found = ", ".join(map(str, there)) or "none"
         raise SettingsError(f"{name} names GPU {missing[0]}; this machine has {found}")
     if not pinned:
         logger.warning("no GPU for an engine, it runs on the CPU", extra={"kind": kind})
-        return (Place(None, first_port),)
-    return tuple(Place(gpu, first_port + place) for place, gpu in enumerate(pinned))
+        return (Placement(None, first_port),)
+    return tuple(Placement(gpu, first_port + place) for place, gpu in enumerate(pinned))
 
 
-def place_of(settings: Settings, kind: str, gpu: int | None) -> Place:
+def find_placement(settings: Settings, kind: str, gpu: int | None) -> Placement:
     """Return the place of a worker that was told its GPU; None: the kind's only one, or its first."""
-    known = places(settings, kind)
+    known = list_placements(settings, kind)
     if gpu is None:
-        return known[0] if len(known) == 1 else Place(None, known[0].port)
-    if gpu not in indexes():
-        raise SettingsError(f"--gpu {gpu}: this machine has {', '.join(map(str, indexes())) or 'none'}")
-    return next((place for place in known if place.gpu == gpu), Place(gpu, known[0].port))
+        return known[0] if len(known) == 1 else Placement(None, known[0].port)
+    if gpu not in list_gpus():
+        raise SettingsError(f"--gpu {gpu}: this machine has {', '.join(map(str, list_gpus())) or 'none'}")
+    return next((place for place in known if place.gpu == gpu), Placement(gpu, known[0].port))
 
 
 def _named(text: str, name: str) -> tuple[int, ...]:

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graycat.engines.base import REFUSES, EngineInfo, Health, no_answer
+from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, own_checkpoint
 from graycat.engines.process.command import Start, arguments, checked_url
-from graycat.errors import EngineLocked, EngineLost
+from graycat.errors import EngineLost, EngineUnauthorized
 from graycat.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
@@ -55,8 +55,8 @@ class LlamaEngine:
         try:
             status, _ = self._reply("/health")
         except EngineLost as error:
-            return no_answer(error)
-        return Health.WELL if status == 200 else Health.LOADING
+            return health_from_error(error)
+        return Health.HEALTHY if status == 200 else Health.LOADING
 
     def describe(self) -> EngineInfo:
         """Return its slots, its ``/props`` and its models.
@@ -86,15 +86,15 @@ class LlamaEngine:
     def _reply(self, path: str, ways: Ways = GET_OR_POST) -> tuple[int, bytes]:
         """Return status and body of the reply to GET, or to POST where there is no such GET route (undreamai_server).
 
-        Raises EngineLost, EngineLocked.
+        Raises EngineLost, EngineUnauthorized.
         """
         status, reply = 0, b""
         for method, body in ways:
             with self.client.open(method, path, body, timeout_s=PROBE_TIMEOUT_S) as response:
                 reply = response.read()
             status = response.status
-            if status in REFUSES:
-                raise EngineLocked
+            if status in UNAUTHORIZED_STATUSES:
+                raise EngineUnauthorized
             if status not in (404, 405):
                 break
         return status, reply
@@ -105,7 +105,7 @@ def _model_list(props: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "llamacpp"}] if name else []}
 
 
-def from_settings(settings: Settings, *, own: bool, gpu: int | None = None) -> LlamaEngine:
+def build_text_engine(settings: Settings, *, own: bool, gpu: int | None = None) -> LlamaEngine:
     """Return the text engine that the settings describe.
 
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from graycat.engines.base import REFUSES, EngineInfo, Health, no_answer
+from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import IMAGE, image_models, own_checkpoint, wanted
 from graycat.engines.process.command import Start, arguments, checked_url
@@ -75,10 +75,10 @@ class WebuiEngine:
             if status in ABSENT:
                 status, reply = self._ask(API + "options", PROBE_TIMEOUT_S)
         except EngineLost as error:
-            return no_answer(error)
-        if status in REFUSES:
-            return Health.LOCKED
-        return Health.WELL if status == 200 and _is_json(reply) else Health.LOADING
+            return health_from_error(error)
+        if status in UNAUTHORIZED_STATUSES:
+            return Health.UNAUTHORIZED
+        return Health.HEALTHY if status == 200 and _is_json(reply) else Health.LOADING
 
     def describe(self) -> EngineInfo:
         """Return its lists and options, those that it has. Raises EngineLost."""
@@ -116,7 +116,7 @@ def _is_json(reply: bytes) -> bool:
     return True
 
 
-def from_settings(settings: Settings) -> WebuiEngine:
+def build_image_engine(settings: Settings) -> WebuiEngine:
     """Return the image engine that the settings describe. Raises SettingsError."""
     if settings.a1111_url:
         url = checked_url(settings.a1111_url, "A1111_URL")

@@ -10,7 +10,7 @@ from functools import partial
 from celery import Task
 from celery.exceptions import Reject
 
-from graycat.engines.client import Call, Stop
+from graycat.engines.client import Call, StopReason
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, GraycatError, StaleAttempt, TaskTimeout
 from graycat.metrics import worker
 from graycat.queue import events
@@ -105,15 +105,15 @@ class EngineTask(Task):
             return "failed" if records.fail(attempt, error) else "stale"
         return "succeeded" if records.succeed(attempt, status, body) else "stale"
 
-    def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: Stop | None, error: GraycatError) -> str:
+    def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: StopReason | None, error: GraycatError) -> str:
         """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
-        if stopped in (Stop.CANCELLED, Stop.INTERRUPTED):
+        if stopped in (StopReason.CANCELLED, StopReason.INTERRUPTED):
             return "cancelled" if runtime.records.cancelled(attempt) else "stale"
-        if stopped == Stop.TIMED_OUT:
+        if stopped == StopReason.TIMED_OUT:
             return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"
-        if stopped == Stop.STALE:
+        if stopped == StopReason.STALE:
             return "stale"
-        if stopped != Stop.SHUTDOWN:
+        if stopped != StopReason.SHUTDOWN:
             runtime.supervisor.suspect()
         chunks = self._chunks(runtime, attempt)
         if chunks and self.resume(attempt, chunks) is None:

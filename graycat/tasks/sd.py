@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import shared_task
 
-from graycat.engines.client import Call, Stop
+from graycat.engines.client import Call, StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
 from graycat.images.replies import content_type, take_out
@@ -48,7 +48,7 @@ class Render(Call):
         self.bell = threading.Event()
         self.skip_asked = False
 
-    def stop(self, reason: Stop) -> None:
+    def stop(self, reason: StopReason) -> None:
         """Have the render stopped; the first reason stays."""
         with self._lock:
             self._note(reason)
@@ -62,7 +62,7 @@ class Render(Call):
 
     def hang_up(self) -> None:
         """Give the call up, whatever its engine does."""
-        super().stop(self.stopped or Stop.CANCELLED)
+        super().stop(self.stopped or StopReason.CANCELLED)
 
 
 class Watcher:
@@ -173,7 +173,7 @@ class SdTask(EngineTask):
             raise StaleAttempt
         if reason := STOPS.get(verdict):
             call.stop(reason)
-        if call.stopped not in (None, Stop.INTERRUPTED):
+        if call.stopped not in (None, StopReason.INTERRUPTED):
             # What it has rendered until it was stopped is nobody's.
             raise EngineLost
         if response.status >= 400:

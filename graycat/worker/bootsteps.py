@@ -16,7 +16,7 @@ from celery.worker.state import maybe_shutdown
 from graycat import tracing
 from graycat.broker.client import connect
 from graycat.engines import factory as engines
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.gctuning import settle_memory
 from graycat.queue.kinds import SKIP
 from graycat.queue.models import Verdict
@@ -114,7 +114,7 @@ class EngineStep(bootsteps.StartStopStep):
 
         def hand_back() -> None:
             for running in self.runtime.running.all():
-                running.call.stop(Stop.SHUTDOWN)
+                running.call.stop(StopReason.SHUTDOWN)
 
         timer = threading.Timer(self.runtime.grace_s, hand_back)
         timer.daemon = True
@@ -152,6 +152,6 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
 
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
     """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
-    ours = engines.of_kind(settings, "sd" if SD in queues else "llm", gpu, own=LLM in queues)
+    ours = engines.build_engine(settings, "sd" if SD in queues else "llm", gpu, own=LLM in queues)
     client = connect(settings, patient=True)
     return Runtime(settings, name, queues, ours.engine, ours.supervisor, client, child=ours.child, gpu=ours.gpu)

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 
 from graycat.engines import gpus
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
@@ -74,7 +74,7 @@ class WorkerMaintenance:
         now = time.monotonic()
         for running in self._runtime.running.all():
             if now > running.deadline:
-                running.call.stop(Stop.TIMED_OUT)
+                running.call.stop(StopReason.TIMED_OUT)
 
     def _renew(self) -> None:
         """Keep messages and records of what runs here; stop what was cancelled or taken over meanwhile."""
@@ -94,7 +94,7 @@ class WorkerMaintenance:
 
     def _ask_gpu(self) -> None:
         """Ask the GPU how it is doing."""
-        state = gpus.state(self._runtime.gpu) if self._runtime.gpu is not None else None
+        state = gpus.read_gpu_state(self._runtime.gpu) if self._runtime.gpu is not None else None
         self._runtime.gpu_state = asdict(state) if state is not None else None
 
     def _report(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from graycat.broker.client import Broker
 from graycat.engines.base import Engine, State
-from graycat.engines.client import Call, Stop
+from graycat.engines.client import Call, StopReason
 from graycat.engines.process.child import ChildProcess
 from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import WorkerRegistry
@@ -56,7 +56,7 @@ class RunningTasks:
                 if self._by_id.get(attempt.task_id) is running:
                     del self._by_id[attempt.task_id]
 
-    def stop(self, task_id: str, reason: Stop) -> bool:
+    def stop(self, task_id: str, reason: StopReason) -> bool:
         """Stop a task's call; False where it does not run here."""
         with self._lock:
             running = self._by_id.get(task_id)

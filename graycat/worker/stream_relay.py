@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from graycat.engines.client import Call, Stop
+from graycat.engines.client import Call, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineProtocolError, GraycatError, StaleAttempt
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
@@ -33,7 +33,11 @@ SETTLE_AFTER_S = 0.1
 TOGETHER_S = 0.002
 
 #: What a call is stopped for, by what its record wants of it.
-STOPS = {Verdict.CANCEL: Stop.CANCELLED, Verdict.INTERRUPT: Stop.INTERRUPTED, Verdict.STALE: Stop.STALE}
+STOPS = {
+    Verdict.CANCEL: StopReason.CANCELLED,
+    Verdict.INTERRUPT: StopReason.INTERRUPTED,
+    Verdict.STALE: StopReason.STALE,
+}
 
 
 Key = tuple[str, int]

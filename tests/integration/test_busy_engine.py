@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from graycat.engines.process.supervisor import FAILED_PROBES, HEALTH_EVERY_S
+from graycat.engines.process.supervisor import HEALTH_INTERVAL_S, MAX_FAILED_PROBES
 from graycat.engines.webui import PROBE_TIMEOUT_S
 from tests.support.images import ANNA, QUICK, ImageStack
 from tests.support.processes import eventually
 from tests.support.stack import START_S, running
 
 #: Steps of a render, at a fiftieth of a second each, that lasts for longer than a silent engine would be left alone.
-SILENT_S = FAILED_PROBES * (HEALTH_EVERY_S + PROBE_TIMEOUT_S)
+SILENT_S = MAX_FAILED_PROBES * (HEALTH_INTERVAL_S + PROBE_TIMEOUT_S)
 LONG = {"width": 64, "height": 64, "steps": 130, "n_iter": 6, "prompt": "a long one"}
 
 

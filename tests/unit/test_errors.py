@@ -12,10 +12,10 @@ from graycat.errors import (
     BodyTooLarge,
     BrokerUnavailable,
     EngineError,
-    EngineLocked,
     EngineLost,
     EngineNotReady,
     EngineProtocolError,
+    EngineUnauthorized,
     Forbidden,
     GraycatError,
     LimitExceeded,
@@ -101,7 +101,7 @@ def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: 
 
 
 def test_the_table_above_is_complete() -> None:
-    silent = {SettingsError, StaleAttempt, EngineError, EngineLocked, DownloadFailed}
+    silent = {SettingsError, StaleAttempt, EngineError, EngineUnauthorized, DownloadFailed}
     assert all_errors() == {type(error) for error, *_ in KNOWN} | silent
 
 

@@ -32,7 +32,7 @@ class BackgroundDownload:
         #: How far it is, or why it waits; holds no address.
         self.detail = ""
 
-    def there(self) -> bool:
+    def ready(self) -> bool:
         """Tell whether everything is here; the first time that it is not, begin to download."""
         if self._thread is None and not self._done.is_set():
             if checkpoints.missing(self._settings, self._kind):

@@ -11,20 +11,20 @@ from typing import Protocol
 from graycat.engines.base import Engine, EngineInfo, Health, State
 from graycat.engines.models.background import BackgroundDownload
 from graycat.engines.process.command import listening
-from graycat.errors import EngineLocked, EngineLost
+from graycat.errors import EngineLost, EngineUnauthorized
 
 logger = logging.getLogger(__name__)
 
 #: Seconds before the second start in a row, doubled for each further one, up to the last.
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 30.0
 #: An engine that has been healthy for this many seconds has its failures forgiven.
-FORGIVE_AFTER_S = 60.0
+RESET_FAILURES_AFTER_S = 60.0
 #: A healthy engine is asked again every so many seconds; one that loads, at every step.
-HEALTH_EVERY_S = 2.0
+HEALTH_INTERVAL_S = 2.0
 #: Models and settings change while an engine runs; asked again this often.
-DESCRIBE_EVERY_S = 30.0
+DESCRIBE_INTERVAL_S = 30.0
 #: Failed probes in a row after which a living engine counts as gone.
-FAILED_PROBES = 3
+MAX_FAILED_PROBES = 3
 #: Failures in a row that are a crash loop: once may happen to any engine, and twice to one that was killed while it
 #: came back. It is over when the engine has been healthy for FORGIVE_AFTER_S.
 CRASH_LOOP_FAILURES = 3
@@ -33,7 +33,7 @@ SILENT = "engine does not answer"
 LOCKED = "engine refuses the key or password that it is sent: see GRAYCAT_ENGINE_API_KEY and A1111_URL"
 AWAY = "nobody answers at the engine's address"
 #: What keeps a living engine from being ready.
-TROUBLES = {Health.SILENT: SILENT, Health.LOCKED: LOCKED, Health.AWAY: AWAY}
+TROUBLES = {Health.UNRESPONSIVE: SILENT, Health.UNAUTHORIZED: LOCKED, Health.UNREACHABLE: AWAY}
 
 
 class Child(Protocol):
@@ -52,10 +52,10 @@ class Child(Protocol):
 class Supervisor:
     """Drives one engine through its states; ``step`` never sleeps, its caller keeps the clock (seconds)."""
 
-    def __init__(self, engine: Engine, child: Child | None, supply: BackgroundDownload | None = None) -> None:
+    def __init__(self, engine: Engine, child: Child | None, download: BackgroundDownload | None = None) -> None:
         """``supply``: the engine's checkpoints, without which it is not started."""
         self.engine = engine
-        self.supply = supply
+        self.download = download
         #: Set while the engine takes work, for threads that wait for it.
         self.ready = threading.Event()
         self.state = State.STOPPED
@@ -98,8 +98,8 @@ class Supervisor:
             self._condemned = False
             self._mark_failed(now, "engine does not stop when it is told to")
         elif self.state in (State.STOPPED, State.DOWNLOADING):
-            if self.supply is not None and not self.supply.there():
-                self.state, self.trouble = State.DOWNLOADING, self.supply.detail
+            if self.download is not None and not self.download.ready():
+                self.state, self.trouble = State.DOWNLOADING, self.download.detail
             elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
@@ -142,8 +142,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop the engine, if it is ours."""
-        if self.supply is not None:
-            self.supply.stop()
+        if self.download is not None:
+            self.download.stop()
         if self._child is not None:
             self._child.stop()
         self.state = State.STOPPED
@@ -168,9 +168,9 @@ class Supervisor:
 
     def _look_after_load(self, now: float) -> None:
         health = self.engine.health()
-        if health is Health.WELL:
+        if health is Health.HEALTHY:
             self._promote(now)
-        elif self._child is None or health is Health.LOCKED:
+        elif self._child is None or health is Health.UNAUTHORIZED:
             self._tell(TROUBLES.get(health, ""))
 
     def _tell(self, trouble: str) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
     def _promote(self, now: float) -> None:
         try:
             self.info = self.engine.describe()
-        except EngineLocked:
+        except EngineUnauthorized:
             self._tell(LOCKED)
             return
         except EngineLost:
@@ -194,37 +194,37 @@ class Supervisor:
         self._suspected = False
         self.trouble = ""
         self._ready_at = self._well_at = now
-        self._probe_at, self._failed_probes = now + HEALTH_EVERY_S, 0
-        self._describe_at = now + DESCRIBE_EVERY_S
+        self._probe_at, self._failed_probes = now + HEALTH_INTERVAL_S, 0
+        self._describe_at = now + DESCRIBE_INTERVAL_S
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
 
     def _watch(self, now: float) -> None:
-        self._probe_at = now + HEALTH_EVERY_S
+        self._probe_at = now + HEALTH_INTERVAL_S
         health = self.engine.health()
-        if health is Health.WELL:
+        if health is Health.HEALTHY:
             self._failed_probes, self._well_at = 0, now
             if self.state is State.READY:
                 self._look_closer(now)
             else:
                 self._promote(now)
             return
-        if health is Health.SILENT and now - self._well_at < self.engine.patience_s and self.busy():
+        if health is Health.UNRESPONSIVE and now - self._well_at < self.engine.patience_s and self.busy():
             # The question waits behind the render.
             return
         self._failed_probes += 1
         trouble = TROUBLES.get(health, SILENT)
-        if self._failed_probes >= FAILED_PROBES:
+        if self._failed_probes >= MAX_FAILED_PROBES:
             self._mark_failed(now, trouble)
-        elif health is Health.SILENT:
+        elif health is Health.UNRESPONSIVE:
             self.state = State.STUCK
             self._tell(trouble)
 
     def _look_closer(self, now: float) -> None:
         """Forgive a healthy engine what was, and see what is new about it."""
-        if now - self._ready_at > FORGIVE_AFTER_S:
+        if now - self._ready_at > RESET_FAILURES_AFTER_S:
             self._failures, self.last_failure = 0, ""
         if now >= self._describe_at:
-            self._describe_at = now + DESCRIBE_EVERY_S
+            self._describe_at = now + DESCRIBE_INTERVAL_S
             with contextlib.suppress(EngineLost):
                 self.describe()
 

@@ -47,7 +47,7 @@ def test_a_box_with_nothing_to_run_is_said_so(changes: dict[str, Any]) -> None:
 
 
 def test_engines_alone_are_one_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "indexes", lambda: (0, 1))
+    monkeypatch.setattr(gpus, "list_gpus", lambda: (0, 1))
     assert started(**ALONE, llm_gpus="auto") == {"graycat engine llm --gpu 0", "graycat engine llm --gpu 1"}
 
 

@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from graycat.engines.base import Engine, EngineInfo, Health, State, no_answer
+from graycat.engines.base import Engine, EngineInfo, Health, State, health_from_error
 from graycat.engines.llama import LlamaEngine
-from graycat.errors import EngineLocked, EngineLost
+from graycat.errors import EngineLost, EngineUnauthorized
 
 
 def test_a_state_is_written_as_its_word() -> None:
@@ -27,10 +27,10 @@ def test_the_text_engine_is_an_engine() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "health"),
-    [(TimeoutError(), Health.SILENT), (ConnectionRefusedError(), Health.AWAY), (None, Health.AWAY)],
+    [(TimeoutError(), Health.UNRESPONSIVE), (ConnectionRefusedError(), Health.UNREACHABLE), (None, Health.UNREACHABLE)],
 )
 def test_a_call_without_an_answer_tells_a_stuck_engine_from_one_that_is_gone(cause, health: Health) -> None:
     error = EngineLost()
     error.__cause__ = cause
-    assert no_answer(error) is health
-    assert no_answer(EngineLocked()) is Health.LOCKED
+    assert health_from_error(error) is health
+    assert health_from_error(EngineUnauthorized()) is Health.UNAUTHORIZED

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from graycat.engines.client import Call, EngineClient, Stop
+from graycat.engines.client import Call, EngineClient, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineLost, StaleAttempt
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, free_port, joined, outcome_of
@@ -138,12 +138,12 @@ def test_a_call_that_another_thread_stops_returns_at_once(serve, action, kept: b
     result = outcome_of(lambda: action(client, call))
     assert seen.asked.wait(PATIENCE_S)
     watch = Stopwatch()
-    call.stop(Stop.CANCELLED)
-    call.stop(Stop.TIMED_OUT)
+    call.stop(StopReason.CANCELLED)
+    call.stop(StopReason.TIMED_OUT)
     with pytest.raises(EngineLost):
         result()
     assert watch.seconds < AT_ONCE_S
-    assert call.stopped == Stop.CANCELLED
+    assert call.stopped == StopReason.CANCELLED
     assert seen.hung_up.wait(PATIENCE_S)
     assert len(seen.requests) == 2
 
@@ -153,7 +153,7 @@ def test_a_call_that_was_stopped_before_it_began_never_reaches_the_engine(serve,
     client, seen = serve(completion=reply(200, {}), props=reply(200, {}, keep=kept))
     ask(client, "/props")
     call = Call()
-    call.stop(Stop.CANCELLED)
+    call.stop(StopReason.CANCELLED)
     with pytest.raises(EngineLost):
         ask(client, "/completion", b"{}", call)
     assert [path for _, path, _ in seen.requests] == ["/props"]
@@ -163,7 +163,7 @@ def test_a_stop_that_comes_too_late_harms_nobody(serve) -> None:
     client, seen = serve(completion=reply(200, b"yes", keep=True))
     call = Call()
     ask(client, "/completion", b"{}", call)
-    call.stop(Stop.CANCELLED)
+    call.stop(StopReason.CANCELLED)
     assert ask(client, "/completion", b"{}") == b"yes"
     assert seen.connections == 1
 

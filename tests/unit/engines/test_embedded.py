@@ -53,11 +53,11 @@ def test_an_assembly_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> None:
     settings = Settings(home=home, llm_port=free_port(), llm_slots=2, llm_context=256)
-    engine = llama.from_settings(settings, own=True)
+    engine = llama.build_text_engine(settings, own=True)
     child = ShimmedProcess(engine.command() or [], home / "engine.log")
     child.start()
     try:
-        eventually(lambda: engine.health() is Health.WELL, LOAD_S)
+        eventually(lambda: engine.health() is Health.HEALTHY, LOAD_S)
         assert engine.describe().slots == 2
         assert complete(engine) == (200, True)
         assert niceness(child) == (embedded.NICENESS, embedded.NICENESS)
@@ -69,7 +69,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
         child.stop()
     # It leaves at the first signal; the second would come after three seconds.
     assert watch.seconds < 2
-    assert engine.health() is not Health.WELL
+    assert engine.health() is not Health.HEALTHY
 
 
 def niceness(child: ShimmedProcess) -> tuple[int, int]:
@@ -94,5 +94,5 @@ def complete(engine: LlamaEngine) -> tuple[int, bool]:
 
 
 def test_the_process_of_the_default_engine_is_this_module() -> None:
-    command = list(llama.from_settings(Settings(), own=True).command() or [])
+    command = list(llama.build_text_engine(Settings(), own=True).command() or [])
     assert command[:3] == [sys.executable, "-m", embedded.__name__]

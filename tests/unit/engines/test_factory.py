@@ -18,17 +18,17 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.mark.parametrize(("kind", "name"), [("llm", "xllamacpp"), ("sd", "placeholder")])
 def test_an_engine_of_ours_has_a_process_and_its_checkpoints(settings: Settings, kind: str, name: str) -> None:
-    ours = factory.of_kind(settings, kind, None)
+    ours = factory.build_engine(settings, kind, None)
     assert (ours.engine.name, ours.gpu) == (name, None)
     assert ours.child is not None
-    assert ours.supervisor.supply is not None
+    assert ours.supervisor.download is not None
 
 
 def test_one_that_runs_already_has_neither(settings: Settings) -> None:
     adopting = replace(settings, llama_server_url="http://box:1", a1111_url="http://box:2")
-    for ours in (factory.of_kind(adopting, "llm", None), factory.of_kind(adopting, "sd", None)):
-        assert (ours.child, ours.supervisor.supply) == (None, None)
-    assert factory.of_kind(settings, "llm", None, own=False).child is None
+    for ours in (factory.build_engine(adopting, "llm", None), factory.build_engine(adopting, "sd", None)):
+        assert (ours.child, ours.supervisor.download) == (None, None)
+    assert factory.build_engine(settings, "llm", None, own=False).child is None
 
 
 @pytest.mark.parametrize("key", ["", KEY])
@@ -38,6 +38,6 @@ def test_the_key_of_an_engine_is_in_its_environment_and_no_other_secret(
     monkeypatch.setenv("REDIS_PASS", "a-secret")
     made: list[dict[str, str]] = []
     monkeypatch.setattr(factory, "ShimmedProcess", lambda _command, _output, environment: made.append(environment))
-    factory.of_kind(replace(settings, engine_api_key=key), "llm", None)
+    factory.build_engine(replace(settings, engine_api_key=key), "llm", None)
     assert made[0].get(factory.KEY_VARIABLE, "") == key
     assert "a-secret" not in made[0].values()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graycat.engines import gpus
-from graycat.engines.gpus import Place, place_of, places
+from graycat.engines.gpus import Placement, find_placement, list_placements
 from graycat.errors import SettingsError
 from graycat.settings import Settings
 from tests.support import nvml as nvml_library
@@ -21,12 +21,12 @@ BASE = Settings()
 def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many GPUs there are."""
     number: int = request.param
-    monkeypatch.setattr(gpus, "indexes", lambda: tuple(range(number)))
+    monkeypatch.setattr(gpus, "list_gpus", lambda: tuple(range(number)))
     return number
 
 
 def pins(llm: str, sd: str, kind: str) -> list[int | None]:
-    return [place.gpu for place in places(replace(BASE, llm_gpus=llm, sd_gpus=sd), kind)]
+    return [place.gpu for place in list_placements(replace(BASE, llm_gpus=llm, sd_gpus=sd), kind)]
 
 
 #: LLM_GPUS, SD_GPUS, how many there are: what text and images get.
@@ -47,34 +47,34 @@ TOPOLOGIES = [
 def test_each_engine_gets_its_gpu(
     monkeypatch: pytest.MonkeyPatch, llm: str, sd: str, there: int, text: list[int | None], images: list[int | None]
 ) -> None:
-    monkeypatch.setattr(gpus, "indexes", lambda: tuple(range(there)))
+    monkeypatch.setattr(gpus, "list_gpus", lambda: tuple(range(there)))
     assert (pins(llm, sd, "llm"), pins(llm, sd, "sd")) == (text, images)
 
 
 def test_engines_of_a_kind_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "indexes", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(gpus, "list_gpus", lambda: (0, 1, 2, 3))
     settings = replace(BASE, llm_gpus="0,3", llm_port=1400)
-    assert [place.port for place in places(settings, "llm")] == [1400, 1401]
-    assert place_of(settings, "llm", 3) == Place(3, 1401)
-    assert place_of(settings, "llm", 2) == Place(2, 1400)
+    assert [place.port for place in list_placements(settings, "llm")] == [1400, 1401]
+    assert find_placement(settings, "llm", 3) == Placement(3, 1401)
+    assert find_placement(settings, "llm", 2) == Placement(2, 1400)
 
 
 @pytest.mark.parametrize("text", ["7", "0,7", "zero", "0,0", "-1"])
 def test_gpus_that_are_not_there_are_refused_with_their_variable(count: int, text: str) -> None:
     with pytest.raises(SettingsError, match="LLM_GPUS"):
-        places(replace(BASE, llm_gpus=text), "llm")
+        list_placements(replace(BASE, llm_gpus=text), "llm")
 
 
 def test_a_gpu_that_is_not_there_is_refused_on_the_command_line(count: int) -> None:
     with pytest.raises(SettingsError, match="--gpu 9"):
-        place_of(BASE, "llm", 9)
+        find_placement(BASE, "llm", 9)
 
 
 def test_an_engine_sees_its_gpu_and_no_other() -> None:
     # In the order of NVML's indexes, which is not CUDA's own.
-    assert Place(1, 1337).environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
-    assert Place(None, 1337).environment == {}
-    assert Place(1, 1337).worker_name("llm").endswith("-gpu1")
+    assert Placement(1, 1337).environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}
+    assert Placement(None, 1337).environment == {}
+    assert Placement(1, 1337).worker_name("llm").endswith("-gpu1")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def nvml(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("number", [0, 1, 4])
 def test_what_nvml_tells_is_what_there_is(nvml: dict[str, str], number: int) -> None:
-    code = "from graycat.engines import gpus; print(gpus.indexes(), gpus.state(0))"
+    code = "from graycat.engines import gpus; print(gpus.list_gpus(), gpus.read_gpu_state(0))"
     env = nvml | {"FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
     assert told.startswith(str(tuple(range(number))))
@@ -93,5 +93,5 @@ def test_what_nvml_tells_is_what_there_is(nvml: dict[str, str], number: int) -> 
 
 
 def test_without_nvml_there_is_no_gpu() -> None:
-    assert gpus.indexes() == ()
-    assert gpus.state(0) is None
+    assert gpus.list_gpus() == ()
+    assert gpus.read_gpu_state(0) is None

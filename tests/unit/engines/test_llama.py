@@ -37,7 +37,7 @@ def engine_at(url: str) -> LlamaEngine:
 def test_every_family_tells_its_health_and_its_slots(answers: dict[str, Answer], slots: int) -> None:
     with http_server(answers) as seen:
         engine = engine_at(seen.url)
-        assert engine.health() is Health.WELL
+        assert engine.health() is Health.HEALTHY
         assert engine.describe().slots == slots
 
 
@@ -69,17 +69,17 @@ def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:
 )
 def test_anything_but_a_good_answer_is_not_healthy(answers: dict[str, Answer]) -> None:
     with http_server(answers) as seen:
-        assert engine_at(seen.url).health() is not Health.WELL
+        assert engine_at(seen.url).health() is not Health.HEALTHY
 
 
 def test_nobody_there_is_not_healthy() -> None:
-    assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.WELL
+    assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.HEALTHY
 
 
 def test_an_engine_that_never_answers_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "PROBE_TIMEOUT_S", 0.1)
     with http_server({"GET /health": hold}) as seen:
-        assert engine_at(seen.url).health() is not Health.WELL
+        assert engine_at(seen.url).health() is not Health.HEALTHY
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_engine_has_one_slot_at_least(told: int) -> None:
 
 
 def test_the_default_is_the_embedded_engine() -> None:
-    engine = llama.from_settings(Settings(home=Path("/srv"), llm_port=1338, llm_slots=2, llm_context=512), own=True)
+    engine = llama.build_text_engine(Settings(home=Path("/srv"), llm_port=1338, llm_slots=2, llm_context=512), own=True)
     assert (engine.name, engine.url) == ("xllamacpp", "http://127.0.0.1:1338")
     command = list(engine.command() or [])
     assert command[:3] == [sys.executable, "-m", "graycat.engines.embedded"]
@@ -116,12 +116,12 @@ def test_a_model_file_is_served_by_the_embedded_engine(tmp_path: Path) -> None:
     model = tmp_path / "a model.gguf"
     model.touch()
     for url in (str(model), f"file://{model}"):
-        command = list(llama.from_settings(Settings(model_url=url), own=True).command() or [])
+        command = list(llama.build_text_engine(Settings(model_url=url), own=True).command() or [])
         assert command[-2:] == ["--model", str(model)]
 
 
 def test_an_engine_that_runs_already_is_adopted() -> None:
-    engine = llama.from_settings(Settings(llama_server_url="http://box:1/"), own=False)
+    engine = llama.build_text_engine(Settings(llama_server_url="http://box:1/"), own=False)
     assert (engine.url, engine.command()) == ("http://box:1", None)
 
 
@@ -135,7 +135,7 @@ def test_a_command_is_filled_in_and_never_meets_a_shell(tmp_path: Path) -> None:
         llm_slots=3,
         gpu_layers=99,
     )
-    engine = llama.from_settings(settings, own=True)
+    engine = llama.build_text_engine(settings, own=True)
     assert (engine.name, engine.url) == ("llama-server", "http://127.0.0.1:1338")
     words = ["/opt/llama-server", "-m", str(model), "--port", "1338", "-np", "3", "-ngl", "99", "--alias", "a b; $HOME"]
     assert engine.command() == words
@@ -161,7 +161,7 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "variable"), UNUSABLE)
 def test_settings_that_describe_no_engine_name_their_variable(changes: dict[str, Any], variable: str) -> None:
     with pytest.raises(SettingsError, match=variable) as caught:
-        llama.from_settings(Settings(**changes), own=True)
+        llama.build_text_engine(Settings(**changes), own=True)
     assert "\n" not in str(caught.value)
 
 
@@ -170,21 +170,21 @@ def test_settings_that_describe_no_engine_name_their_variable(changes: dict[str,
 )
 def test_an_address_that_no_request_would_reach_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="LLAMA_SERVER_URL"):
-        llama.from_settings(Settings.from_env({"LLAMA_SERVER_URL": url}), own=False)
+        llama.build_text_engine(Settings.from_env({"LLAMA_SERVER_URL": url}), own=False)
 
 
 def test_an_engine_with_a_key_is_called_with_it_and_shows_it_to_nobody() -> None:
     with http_server(STOCK) as seen:
-        engine = llama.from_settings(Settings(llama_server_url=seen.url, engine_api_key=KEY), own=False)
-        assert engine.health() is Health.WELL
+        engine = llama.build_text_engine(Settings(llama_server_url=seen.url, engine_api_key=KEY), own=False)
+        assert engine.health() is Health.HEALTHY
         assert seen.headers[-1]["authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(engine)
-    own = llama.from_settings(Settings(engine_api_key=KEY), own=True)
+    own = llama.build_text_engine(Settings(engine_api_key=KEY), own=True)
     assert KEY not in " ".join(own.command() or [])
 
 
 def test_an_open_engine_must_be_given_its_key() -> None:
     alone = Settings(remote=False, engine_api_key=KEY, startup_command="server --host {host} --key {api_key}")
-    assert llama.from_settings(alone, own=True).command() == ["server", "--host", "0.0.0.0", "--key", KEY]  # noqa: S104
+    assert llama.build_text_engine(alone, own=True).command() == ["server", "--host", "0.0.0.0", "--key", KEY]  # noqa: S104
     with pytest.raises(SettingsError, match="STARTUP_COMMAND must hand {api_key}"):
-        llama.from_settings(Settings(remote=False, engine_api_key=KEY, startup_command="server"), own=True)
+        llama.build_text_engine(Settings(remote=False, engine_api_key=KEY, startup_command="server"), own=True)

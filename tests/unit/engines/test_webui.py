@@ -50,7 +50,7 @@ def family(request: pytest.FixtureRequest) -> Iterator[tuple[str, WebUI]]:
 def test_every_family_tells_its_health_and_renders_one_at_a_time(engine_at, family: tuple[str, WebUI]) -> None:
     name, started = family
     engine = engine_at(started.url)
-    assert engine.health() is Health.WELL
+    assert engine.health() is Health.HEALTHY
     info = engine.describe()
     assert (info.slots, info.models, info.model_list) == (1, (), b"")
     assert props_of(info) == {"placeholder": False, "interruptible": name != "sd-server"}
@@ -75,17 +75,17 @@ def test_an_engine_that_did_not_change_has_the_same_version(engine_at, family: t
 def test_an_engine_that_asks_for_a_password_gets_it(engine_at) -> None:
     with running(DOUBLE, "--auth", "me:s@cret") as started:
         login = started.url.replace("://", "://me:s%40cret@")
-        assert engine_at(login).health() is Health.WELL
+        assert engine_at(login).health() is Health.HEALTHY
         assert "samplers" in engine_at(login).describe().catalog
         for url in (started.url, started.url.replace("://", "://me:wrong@")):
-            assert engine_at(url).health() is not Health.WELL
+            assert engine_at(url).health() is not Health.HEALTHY
 
 
 def test_a_port_that_is_open_before_its_routes_are_there_is_not_healthy_yet(engine_at) -> None:
     with running(DOUBLE, "--loading", "0.5") as started:
         engine = engine_at(started.url)
-        assert engine.health() is not Health.WELL
-        eventually(lambda: engine.health() is Health.WELL)
+        assert engine.health() is not Health.HEALTHY
+        eventually(lambda: engine.health() is Health.HEALTHY)
 
 
 @pytest.mark.parametrize(
@@ -102,23 +102,23 @@ def test_a_port_that_is_open_before_its_routes_are_there_is_not_healthy_yet(engi
 )
 def test_what_does_not_answer_as_an_image_engine_is_not_healthy(engine_at, answers: dict[str, Answer]) -> None:
     with http_server(answers) as seen:
-        assert engine_at(seen.url).health() is not Health.WELL
+        assert engine_at(seen.url).health() is not Health.HEALTHY
 
 
 def test_an_engine_without_progress_is_asked_for_its_options(engine_at) -> None:
     with http_server({OPTIONS: reply(200, {})}) as seen:
-        assert engine_at(seen.url).health() is Health.WELL
+        assert engine_at(seen.url).health() is Health.HEALTHY
 
 
 def test_an_engine_that_is_not_there_is_not_healthy(engine_at) -> None:
-    assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.WELL
+    assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.HEALTHY
 
 
 def test_an_engine_that_says_nothing_is_given_up_in_time(engine_at, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webui, "PROBE_TIMEOUT_S", 0.1)
     with http_server({PROBE: hold}) as seen:
         watch = Stopwatch()
-        assert engine_at(seen.url).health() is not Health.WELL
+        assert engine_at(seen.url).health() is not Health.HEALTHY
         assert watch.seconds < 1
 
 
@@ -147,28 +147,28 @@ def test_a_control_call_that_does_not_arrive_is_told(engine_at) -> None:
 
 
 def test_without_settings_images_are_drawn_by_the_placeholder() -> None:
-    engine = webui.from_settings(Settings(sd_port=7999))
+    engine = webui.build_image_engine(Settings(sd_port=7999))
     assert (engine.name, engine.url) == ("placeholder", "http://127.0.0.1:7999")
     assert engine.command() == [sys.executable, "-m", "graycat.engines.placeholder", "--port", "7999"]
 
 
 def test_the_placeholder_says_what_it_is() -> None:
     with running("graycat.engines.placeholder") as started:
-        engine = webui.from_settings(Settings(sd_port=started.port))
-        assert engine.health() is Health.WELL
+        engine = webui.build_image_engine(Settings(sd_port=started.port))
+        assert engine.health() is Health.HEALTHY
         assert props_of(engine.describe()) == {"placeholder": True, "interruptible": True}
         let_go(engine)
 
 
 def test_an_operator_s_command_is_called_by_its_program() -> None:
     settings = Settings(sd_startup_command="/srv/forge/webui.sh --api --port {port}", sd_port=7999)
-    engine = webui.from_settings(settings)
+    engine = webui.build_image_engine(settings)
     assert (engine.name, engine.url) == ("webui.sh", "http://127.0.0.1:7999")
     assert engine.command() == ["/srv/forge/webui.sh", "--api", "--port", "7999"]
 
 
 def test_an_engine_that_runs_already_wins_and_is_not_started() -> None:
-    engine = webui.from_settings(Settings(a1111_url="http://box:7861/", sd_startup_command="webui.sh"))
+    engine = webui.build_image_engine(Settings(a1111_url="http://box:7861/", sd_startup_command="webui.sh"))
     assert (engine.name, engine.url, engine.command()) == ("webui", "http://box:7861", None)
 
 
@@ -178,17 +178,17 @@ def test_an_engine_that_runs_already_wins_and_is_not_started() -> None:
 )
 def test_a_setting_that_starts_nothing_names_its_variable(changes: dict[str, Any], variable: str) -> None:
     with pytest.raises(SettingsError, match=variable):
-        webui.from_settings(Settings(**changes))
+        webui.build_image_engine(Settings(**changes))
 
 
 def test_an_engine_with_a_key_is_called_by_a_user_of_ours() -> None:
     key = "a-key-of-the-engines"
     with http_server({"GET /sdapi/v1/progress?skip_current_image=true": reply(200, {})}) as seen:
-        assert webui.from_settings(Settings(a1111_url=seen.url, engine_api_key=key)).health() is Health.WELL
+        assert webui.build_image_engine(Settings(a1111_url=seen.url, engine_api_key=key)).health() is Health.HEALTHY
         login = b64encode(f"graycat:{key}".encode()).decode()
         assert seen.headers[-1]["authorization"] == f"Basic {login}"
     command = "webui --listen --api-auth graycat:{api_key}"
-    alone = webui.from_settings(Settings(remote=False, engine_api_key=key, sd_startup_command=command))
+    alone = webui.build_image_engine(Settings(remote=False, engine_api_key=key, sd_startup_command=command))
     assert alone.command() == ["webui", "--listen", "--api-auth", f"graycat:{key}"]
     with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND must hand {api_key}"):
-        webui.from_settings(Settings(remote=False, engine_api_key=key, sd_startup_command="webui"))
+        webui.build_image_engine(Settings(remote=False, engine_api_key=key, sd_startup_command="webui"))

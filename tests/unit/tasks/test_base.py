@@ -6,7 +6,7 @@ import logging
 import pytest
 from celery.exceptions import Reject
 
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.tasks import base
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
 from tests.support.servers import Answer, drop, hold, reply, stream
@@ -158,7 +158,11 @@ def clock_ms(worker: Worker) -> float:
 
 
 #: How a call is stopped, and how its task ends.
-STOPS = [(Stop.CANCELLED, "cancelled", "499"), (Stop.TIMED_OUT, "failed", "504"), (Stop.STALE, "running", "")]
+STOPS = [
+    (StopReason.CANCELLED, "cancelled", "499"),
+    (StopReason.TIMED_OUT, "failed", "504"),
+    (StopReason.STALE, "running", ""),
+]
 
 
 @pytest.mark.parametrize(("reason", "state", "status"), STOPS)
@@ -166,7 +170,7 @@ STOPS = [(Stop.CANCELLED, "cancelled", "499"), (Stop.TIMED_OUT, "failed", "504")
     ("mode", "answer"), [("plain", hold), ("gather", hold), ("stream", hold), ("stream", stream(HELLO[0], then=hold))]
 )
 def test_a_task_that_is_stopped_ends_when_the_engine_is_free(
-    broker: Valkey, mode: str, answer: Answer, reason: Stop, state: str, status: str
+    broker: Valkey, mode: str, answer: Answer, reason: StopReason, state: str, status: str
 ) -> None:
     with worker_on(broker, {COMPLETION: answer}) as worker:
         task_id = worker.accept(mode=mode)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.queue.kinds import SD_KINDS, Kind
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.tasks import sd
@@ -144,7 +144,7 @@ def test_an_interrupted_render_ends_with_what_it_has(broker: Valkey) -> None:
     with image_worker_on(broker, {TXT2IMG: render, INTERRUPT: interrupt}) as worker:
         task_id = accept(worker)
         end = begin(worker, task_id)
-        worker.runtime.running.stop(task_id, Stop.INTERRUPTED)
+        worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
         end()
         assert worker.ended(task_id) == ("cancelled", "499")
         status, answer = answer_of(worker, task_id)
@@ -163,7 +163,7 @@ def test_unfinished_images_are_marked_whatever_their_engine_tells(
         task_id = accept(worker)
 
         def answer(handler: Handler) -> None:
-            worker.runtime.running.stop(task_id, Stop.INTERRUPTED)
+            worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
             reply(200, rendered(RED) | {"info": info})(handler)
 
         worker.seen.answers[TXT2IMG] = answer
@@ -173,9 +173,13 @@ def test_unfinished_images_are_marked_whatever_their_engine_tells(
 
 @pytest.mark.parametrize(
     ("reason", "ended"),
-    [(Stop.CANCELLED, ("cancelled", "499")), (Stop.TIMED_OUT, ("failed", "504")), (Stop.STALE, ("running", ""))],
+    [
+        (StopReason.CANCELLED, ("cancelled", "499")),
+        (StopReason.TIMED_OUT, ("failed", "504")),
+        (StopReason.STALE, ("running", "")),
+    ],
 )
-def test_a_render_that_is_stopped_leaves_nothing(broker: Valkey, reason: Stop, ended: tuple[str, str]) -> None:
+def test_a_render_that_is_stopped_leaves_nothing(broker: Valkey, reason: StopReason, ended: tuple[str, str]) -> None:
     render, interrupt = until_interrupted(RED)
     with image_worker_on(broker, {TXT2IMG: render, INTERRUPT: interrupt}) as worker:
         task_id = accept(worker)
@@ -192,7 +196,7 @@ def test_a_worker_that_stops_hands_its_render_back(broker: Valkey) -> None:
     with image_worker_on(broker, {TXT2IMG: render, INTERRUPT: interrupt}) as worker:
         task_id = accept(worker)
         end = begin(worker, task_id)
-        worker.runtime.running.stop(task_id, Stop.SHUTDOWN)
+        worker.runtime.running.stop(task_id, StopReason.SHUTDOWN)
         with pytest.raises(Reject):
             end()
         assert (worker.ended(task_id), stored(worker, task_id)) == (("queued", ""), [])
@@ -209,15 +213,15 @@ def test_an_interrupt_that_came_too_early_is_sent_again(broker: Valkey) -> None:
     with image_worker_on(broker, {INTERRUPT: interrupt, TXT2IMG: after(third, reply(200, rendered()))}) as worker:
         task_id = accept(worker)
         end = begin(worker, task_id)
-        worker.runtime.running.stop(task_id, Stop.CANCELLED)
+        worker.runtime.running.stop(task_id, StopReason.CANCELLED)
         end()
         assert worker.ended(task_id) == ("cancelled", "499")
         assert sent(worker, INTERRUPT) >= 3
 
 
-@pytest.mark.parametrize("reason", [Stop.CANCELLED, Stop.INTERRUPTED])
+@pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.INTERRUPTED])
 def test_an_engine_that_does_not_heed_its_interrupt_is_given_up(
-    broker: Valkey, monkeypatch: pytest.MonkeyPatch, reason: Stop
+    broker: Valkey, monkeypatch: pytest.MonkeyPatch, reason: StopReason
 ) -> None:
     monkeypatch.setattr(sd, "INTERRUPT_PATIENCE_S", 0.1)
     with image_worker_on(broker, {TXT2IMG: hold}) as worker:
@@ -237,7 +241,7 @@ def test_an_engine_that_cannot_be_interrupted_is_waited_for_as_long_as_a_task_ma
     with image_worker_on(broker, {PROBE: reply(404, {}), TXT2IMG: after(done, reply(200, rendered(RED)))}) as worker:
         task_id = accept(worker)
         end = begin(worker, task_id)
-        worker.runtime.running.stop(task_id, Stop.CANCELLED)
+        worker.runtime.running.stop(task_id, StopReason.CANCELLED)
         eventually(lambda: sent(worker, INTERRUPT) >= 5)
         done.set()
         end()

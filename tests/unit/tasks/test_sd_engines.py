@@ -11,7 +11,7 @@ import pytest
 from celery.exceptions import Reject
 from PIL import Image
 
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.queue.models import Verdict
 from tests.support.helpers import Valkey, claimed, eventually, kinds, outcome_of
 from tests.support.servers import Handler, drop, reply
@@ -84,7 +84,7 @@ def test_a_render_tells_how_far_it_is_and_shows_a_preview(broker: Valkey, a1111:
         task_id = accept(worker, body=fox(steps=140))
         end = begin(worker, a1111, task_id)
         eventually(lambda: worker.records.preview(task_id))
-        worker.runtime.running.stop(task_id, Stop.INTERRUPTED)
+        worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
         end()
         told = [json.loads(e.data) for e in worker.records.events(task_id) if e.kind == "progress"]
         assert [t["progress"] for t in told] == sorted(t["progress"] for t in told)
@@ -100,7 +100,7 @@ def test_an_interrupted_render_has_the_images_that_were_made(broker: Valkey, a11
     with image_worker_at(broker, a1111.url) as worker:
         task_id = accept(worker, body=fox(steps=60, n_iter=3))
         end = begin(worker, a1111, task_id)
-        worker.runtime.running.stop(task_id, Stop.INTERRUPTED)
+        worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
         end()
         assert worker.ended(task_id) == ("cancelled", "499")
         answer = answer_of(worker, task_id)[1]
@@ -111,10 +111,10 @@ def test_an_interrupted_render_has_the_images_that_were_made(broker: Valkey, a11
 
 
 @pytest.mark.parametrize(
-    ("reason", "ended"), [(Stop.CANCELLED, ("cancelled", "499")), (Stop.TIMED_OUT, ("failed", "504"))]
+    ("reason", "ended"), [(StopReason.CANCELLED, ("cancelled", "499")), (StopReason.TIMED_OUT, ("failed", "504"))]
 )
 def test_the_state_changes_once_the_engine_is_free(
-    broker: Valkey, a1111: WebUI, reason: Stop, ended: tuple[str, str]
+    broker: Valkey, a1111: WebUI, reason: StopReason, ended: tuple[str, str]
 ) -> None:
     with image_worker_at(broker, a1111.url) as worker:
         task_id = accept(worker, body=fox(steps=140))
@@ -137,7 +137,7 @@ def test_an_engine_without_interrupt_ends_when_it_is_done(broker: Valkey, sd_ser
     with image_worker_at(broker, sd_server.url) as worker:
         task_id = accept(worker, body=fox(steps=30))
         end = outcome_of(lambda: worker.run(task_id))
-        eventually(lambda: worker.runtime.running.stop(task_id, Stop.CANCELLED))
+        eventually(lambda: worker.runtime.running.stop(task_id, StopReason.CANCELLED))
         end()
         assert (worker.ended(task_id), stored(worker, task_id)) == (("cancelled", "499"), [])
 
@@ -216,6 +216,6 @@ def test_a_render_that_was_stopped_before_it_began_never_reaches_the_engine(brok
         attempt = worker.claim(kind="sd.txt2img", mode="plain", queue="sd")
         task = worker.task("sd.txt2img")
         call = task.new_call()
-        call.stop(Stop.CANCELLED)
+        call.stop(StopReason.CANCELLED)
         assert task._attempt(worker.runtime, attempt, call) == "cancelled"
         assert worker.seen.requests == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
 from graycat.queue.events import PROGRESS as PROGRESS_EVENT
@@ -119,8 +119,10 @@ def test_an_engine_that_goes_away_is_lost(scene: Scene) -> None:
         scene.report(drop)
 
 
-@pytest.mark.parametrize(("how", "reason"), [(Verdict.CANCEL, Stop.CANCELLED), (Verdict.INTERRUPT, Stop.INTERRUPTED)])
-def test_who_reports_learns_what_its_caller_wishes(scene: Scene, how: Verdict, reason: Stop) -> None:
+@pytest.mark.parametrize(
+    ("how", "reason"), [(Verdict.CANCEL, StopReason.CANCELLED), (Verdict.INTERRUPT, StopReason.INTERRUPTED)]
+)
+def test_who_reports_learns_what_its_caller_wishes(scene: Scene, how: Verdict, reason: StopReason) -> None:
     scene.worker.records.cancel(scene.attempt.task_id, how)
     scene.report()
     assert scene.call.stopped is reason
@@ -129,7 +131,7 @@ def test_who_reports_learns_what_its_caller_wishes(scene: Scene, how: Verdict, r
 def test_an_attempt_that_was_taken_over_is_stopped_and_tells_nothing(scene: Scene) -> None:
     scene.worker.client.hset(f"graycat:task:{scene.attempt.task_id}", "attempt", 2)
     scene.report()
-    assert scene.call.stopped is Stop.STALE
+    assert scene.call.stopped is StopReason.STALE
     assert scene.events() == []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.settings import Settings
 from graycat.worker.stream_relay import StreamRelay
 from tests.support.helpers import Valkey, started
@@ -35,5 +35,5 @@ def begin(pump: StreamRelay, watched: WatchedRecords) -> Iterator[Callable[..., 
     yield start
     watched.open.set()
     for streaming in made:
-        streaming.wire.call.stop(Stop.SHUTDOWN)
+        streaming.wire.call.stop(StopReason.SHUTDOWN)
         streaming.wire.close()

@@ -73,11 +73,11 @@ def test_the_worker_of_the_sd_queue_has_an_image_engine(tmp_path: Path) -> None:
 def test_only_an_engine_of_the_worker_s_own_is_supplied(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, model_url="https://host/m.gguf", vae_url="https://host/v.safetensors")
     for queues in (("llm",), ("sd",)):
-        assert create_runtime(settings, "w@here", queues).supervisor.supply is not None
-    assert create_runtime(settings, "w@here", ("llm.quick",)).supervisor.supply is None
+        assert create_runtime(settings, "w@here", queues).supervisor.download is not None
+    assert create_runtime(settings, "w@here", ("llm.quick",)).supervisor.download is None
     adopting = changed(settings, llama_server_url="http://box:1", a1111_url="http://box:2")
     for queues in (("llm",), ("sd",)):
-        assert create_runtime(adopting, "w@here", queues).supervisor.supply is None
+        assert create_runtime(adopting, "w@here", queues).supervisor.download is None
 
 
 def test_an_engine_that_cannot_be_described_stops_the_start(tmp_path: Path) -> None:

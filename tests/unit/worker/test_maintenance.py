@@ -209,7 +209,7 @@ def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.
         asked.append(gpu)
         return GpuState(utilization=42, memory_used=3000, memory_total=8000, temperature=61)
 
-    monkeypatch.setattr(gpus, "state", state)
+    monkeypatch.setattr(gpus, "read_gpu_state", state)
     with keeping_house(broker, gpu=3):
         status = reported(broker, lambda status: status.gpu_state is not None)
         assert (status.gpu, status.gpu_state) == (3, asdict(state(3)))
@@ -223,7 +223,7 @@ def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.
 def test_a_driver_that_hangs_keeps_nothing_from_being_done(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
     monkeypatch.setattr(maintenance, "GPU_PATIENCE_S", 0.05)
-    monkeypatch.setattr(gpus, "state", lambda _: None if hangs.wait(PATIENCE_S) else None)
+    monkeypatch.setattr(gpus, "read_gpu_state", lambda _: None if hangs.wait(PATIENCE_S) else None)
     with keeping_house(broker, lease_s=0.1, gpu=0) as worker:
         attempt = worker.claim()
         with worker.runtime.running.track(attempt):

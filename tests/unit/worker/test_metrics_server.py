@@ -14,7 +14,7 @@ from celery import signals
 from celery.exceptions import Reject
 
 from graycat.celeryapp import create_celery
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.metrics import worker as work
 from graycat.settings import Settings
 from graycat.worker.metrics_server import MetricsStep
@@ -110,7 +110,7 @@ def test_a_cancelled_stream_tells_how_long_its_engine_was_held(broker: Valkey) -
     with worker_on(broker, {COMPLETION: stream(sse("a", "b")[0], then=hold)}) as worker:
         task_id, counting = worker.accept(), Counting()
         end = worker.begin(task_id)
-        assert worker.runtime.running.stop(task_id, Stop.CANCELLED)
+        assert worker.runtime.running.stop(task_id, StopReason.CANCELLED)
         end()
         grown = counting.grown()
         assert grown["tasks_total{cancelled,llm.completion}"] == 1

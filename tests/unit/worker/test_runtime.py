@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from graycat.engines.client import Call, Stop
+from graycat.engines.client import Call, StopReason
 from graycat.queue.models import Attempt
 from graycat.tasks.sd import Render
 from graycat.worker import runtime as rt
@@ -46,12 +46,12 @@ def test_an_attempt_s_deadline_is_its_own() -> None:
 def test_only_the_task_that_is_meant_is_stopped() -> None:
     running = RunningTasks()
     with running.track(attempt_at("a")) as mine, running.track(attempt_at("b")) as other:
-        assert running.stop("a", Stop.CANCELLED)
-        assert (mine.stopped, other.stopped) == (Stop.CANCELLED, None)
+        assert running.stop("a", StopReason.CANCELLED)
+        assert (mine.stopped, other.stopped) == (StopReason.CANCELLED, None)
 
 
 def test_what_does_not_run_here_cannot_be_stopped() -> None:
-    assert not RunningTasks().stop("a", Stop.CANCELLED)
+    assert not RunningTasks().stop("a", StopReason.CANCELLED)
     assert not RunningTasks().skip("a")
 
 
@@ -70,8 +70,8 @@ def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:
     with running.track(attempt_at("a", 2)) as second:
         older.__exit__(None, None, None)
         assert [entry.call for entry in running.all()] == [second]
-        running.stop("a", Stop.CANCELLED)
-    assert (first.stopped, second.stopped) == (None, Stop.CANCELLED)
+        running.stop("a", StopReason.CANCELLED)
+    assert (first.stopped, second.stopped) == (None, StopReason.CANCELLED)
 
 
 def test_a_worker_has_as_many_slots_as_its_engine(broker: Valkey) -> None:

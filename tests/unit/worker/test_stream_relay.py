@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.engines.client import Stop
+from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineProtocolError, StaleAttempt
 from graycat.queue.records import TaskRecords
 from graycat.worker.stream_relay import StreamRelay
@@ -80,7 +80,7 @@ def test_a_task_that_was_cancelled_stops_its_engine(begin, watched: WatchedRecor
     assert streaming.wire.engine.recv(1) == b""
     with pytest.raises(EngineLost):
         streaming.over()
-    assert streaming.wire.call.stopped == Stop.CANCELLED
+    assert streaming.wire.call.stopped == StopReason.CANCELLED
     assert chunks(watched, streaming.id) == [b"data: 1\n\n"]
     finishes(other, watched)
 
@@ -96,7 +96,7 @@ def finishes(streaming: Streaming, records: TaskRecords) -> None:
 
 def test_a_stop_from_outside_ends_a_silent_stream(begin, watched: WatchedRecords) -> None:
     streaming, other = begin(), begin()
-    streaming.wire.call.stop(Stop.TIMED_OUT)
+    streaming.wire.call.stop(StopReason.TIMED_OUT)
     with pytest.raises(EngineLost):
         streaming.over()
     finishes(other, watched)
@@ -177,7 +177,7 @@ def test_a_mistake_of_ours_leaves_no_stream_waiting(begin, watched: WatchedRecor
         with pytest.raises(ZeroDivisionError):
             each.over()
     watched.error = None
-    late.wire.call.stop(Stop.SHUTDOWN)
+    late.wire.call.stop(StopReason.SHUTDOWN)
     with pytest.raises((ZeroDivisionError, EngineLost)):
         late.over()
     finishes(begin(), watched)

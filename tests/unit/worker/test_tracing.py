@@ -121,7 +121,7 @@ def test_a_broker_that_is_gone_is_no_reason_to_fail(mortal_broker: Valkey, spans
 
 
 def test_what_the_worker_asks_by_itself_is_not_traced(worker: Worker, spans: Spans) -> None:
-    assert worker.runtime.engine.health() is Health.WELL
+    assert worker.runtime.engine.health() is Health.HEALTHY
     assert spans.finished == []
     assert "traceparent" not in worker.seen.headers[-1]
 

@@ -116,7 +116,7 @@ def test_an_engine_s_command_names_the_file_as_it_came(tmp_path: Path) -> None:
             sd_model_url=f"{seen.url}/c.safetensors",
             sd_startup_command="sd-server -m {model} --lora-model-dir {models}/Lora --port {port}",
         )
-        text, image = llama.from_settings(settings, own=True), webui.from_settings(settings)
+        text, image = llama.build_text_engine(settings, own=True), webui.build_image_engine(settings)
         ensure(settings, TEXT)
         ensure(settings, IMAGE)
     models = tmp_path / "models"
@@ -128,7 +128,7 @@ def test_an_engine_s_command_names_the_file_as_it_came(tmp_path: Path) -> None:
 
 def test_the_embedded_engine_loads_the_downloaded_file(tmp_path: Path) -> None:
     with http_server(ANSWERS) as seen:
-        engine = llama.from_settings(Settings(home=tmp_path, model_url=f"{seen.url}/latest"), own=True)
+        engine = llama.build_text_engine(Settings(home=tmp_path, model_url=f"{seen.url}/latest"), own=True)
         ensure(Settings(home=tmp_path, model_url=f"{seen.url}/latest"), TEXT)
     assert list(engine.command() or [])[-2:] == ["--model", str(tmp_path / "models" / "text" / "real.gguf")]
 

@@ -7,12 +7,12 @@ import pytest
 from graycat.engines.base import EngineInfo, Health, State
 from graycat.engines.client import EngineClient
 from graycat.engines.process.supervisor import (
-    DESCRIBE_EVERY_S,
-    FAILED_PROBES,
+    DESCRIBE_INTERVAL_S,
     FIRST_BACKOFF_S,
-    FORGIVE_AFTER_S,
-    HEALTH_EVERY_S,
+    HEALTH_INTERVAL_S,
     LAST_BACKOFF_S,
+    MAX_FAILED_PROBES,
+    RESET_FAILURES_AFTER_S,
     Supervisor,
 )
 from graycat.errors import EngineLost
@@ -31,7 +31,7 @@ class FakeEngine:
         self.info = INFO
         self.well = False
         #: What it is like while it is not well.
-        self.ill = Health.AWAY
+        self.ill = Health.UNREACHABLE
         self.describes = True
         self.probes = 0
 
@@ -40,7 +40,7 @@ class FakeEngine:
 
     def health(self) -> Health:
         self.probes += 1
-        return Health.WELL if self.well else self.ill
+        return Health.HEALTHY if self.well else self.ill
 
     def describe(self) -> EngineInfo:
         if not self.describes:
@@ -183,7 +183,7 @@ def test_a_command_that_cannot_be_run_is_tried_again_with_back_off(scene: Scene)
 def test_a_short_life_is_not_forgiven(scene: Scene) -> None:
     for expected_s in (0.5, 1.0, 2.0):
         scene.raise_up()
-        scene.step(FORGIVE_AFTER_S / 2)
+        scene.step(RESET_FAILURES_AFTER_S / 2)
         scene.child.running = False
         scene.step()
         assert scene.downtime_s() == pytest.approx(expected_s, abs=0.11)
@@ -196,7 +196,7 @@ def test_a_long_life_forgives_what_was_before(scene: Scene) -> None:
         scene.step()
         scene.downtime_s()
     scene.raise_up()
-    scene.step(FORGIVE_AFTER_S + 1)
+    scene.step(RESET_FAILURES_AFTER_S + 1)
     scene.child.running = False
     scene.step()
     assert scene.downtime_s() == pytest.approx(FIRST_BACKOFF_S, abs=0.11)
@@ -206,15 +206,15 @@ def test_a_healthy_engine_is_asked_now_and_then_only(scene: Scene) -> None:
     scene.raise_up()
     before = scene.engine.probes
     for _ in range(200):
-        scene.step(HEALTH_EVERY_S / 20)
+        scene.step(HEALTH_INTERVAL_S / 20)
     assert scene.engine.probes - before == pytest.approx(10, abs=1)
 
 
 def test_an_engine_that_does_not_answer_is_restarted_after_some_probes(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.well = False
-    states = [scene.step(HEALTH_EVERY_S + 0.1) for _ in range(FAILED_PROBES)]
-    assert states == [State.READY] * (FAILED_PROBES - 1) + [State.STOPPED]
+    states = [scene.step(HEALTH_INTERVAL_S + 0.1) for _ in range(MAX_FAILED_PROBES)]
+    assert states == [State.READY] * (MAX_FAILED_PROBES - 1) + [State.STOPPED]
     assert scene.child.stops == 1
     scene.raise_up()
     assert scene.child.starts == 2
@@ -222,11 +222,11 @@ def test_an_engine_that_does_not_answer_is_restarted_after_some_probes(scene: Sc
 
 def test_a_single_failed_probe_is_forgotten_at_the_next_good_one(scene: Scene) -> None:
     scene.raise_up()
-    for _ in range(2 * FAILED_PROBES):
+    for _ in range(2 * MAX_FAILED_PROBES):
         scene.engine.well = False
-        scene.step(HEALTH_EVERY_S + 0.1)
+        scene.step(HEALTH_INTERVAL_S + 0.1)
         scene.engine.well = True
-        assert scene.step(HEALTH_EVERY_S + 0.1) is State.READY
+        assert scene.step(HEALTH_INTERVAL_S + 0.1) is State.READY
 
 
 def test_a_suspected_engine_takes_no_work_until_it_answers_again(scene: Scene) -> None:
@@ -244,8 +244,8 @@ def test_a_suspected_engine_that_never_answers_again_is_restarted(scene: Scene) 
     scene.raise_up()
     scene.engine.well = False
     scene.supervisor.suspect()
-    for _ in range(20 * FAILED_PROBES):
-        scene.step(HEALTH_EVERY_S)
+    for _ in range(20 * MAX_FAILED_PROBES):
+        scene.step(HEALTH_INTERVAL_S)
     assert scene.child.stops >= 1
     assert scene.child.starts >= 2
 
@@ -268,8 +268,8 @@ def test_an_adopted_engine_is_watched_but_never_started_or_stopped() -> None:
     scene = Scene(adopted=True)
     scene.raise_up()
     scene.engine.well = False
-    for _ in range(FAILED_PROBES):
-        scene.step(HEALTH_EVERY_S + 0.1)
+    for _ in range(MAX_FAILED_PROBES):
+        scene.step(HEALTH_INTERVAL_S + 0.1)
     assert scene.supervisor.state is State.STOPPED
     scene.raise_up()
     scene.supervisor.stop()
@@ -279,16 +279,16 @@ def test_an_adopted_engine_is_watched_but_never_started_or_stopped() -> None:
 def test_what_an_engine_says_of_itself_is_asked_again_now_and_then(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.info = changed = EngineInfo(slots=1, catalog={"loras": b"[1]"})
-    scene.step(HEALTH_EVERY_S + 0.1)
+    scene.step(HEALTH_INTERVAL_S + 0.1)
     assert scene.supervisor.info == INFO
-    scene.step(DESCRIBE_EVERY_S)
+    scene.step(DESCRIBE_INTERVAL_S)
     assert scene.supervisor.info == changed
 
 
 def test_an_engine_that_will_not_say_now_keeps_what_it_said(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.describes = False
-    assert scene.step(DESCRIBE_EVERY_S + 0.1) is State.READY
+    assert scene.step(DESCRIBE_INTERVAL_S + 0.1) is State.READY
     assert scene.supervisor.info == INFO
 
 

@@ -8,17 +8,17 @@ from graycat.engines.base import Health, State
 from graycat.engines.process.supervisor import (
     AWAY,
     CRASH_LOOP_FAILURES,
-    FAILED_PROBES,
     FIRST_BACKOFF_S,
-    FORGIVE_AFTER_S,
-    HEALTH_EVERY_S,
+    HEALTH_INTERVAL_S,
     LOCKED,
+    MAX_FAILED_PROBES,
+    RESET_FAILURES_AFTER_S,
     SILENT,
 )
-from graycat.errors import EngineLocked
+from graycat.errors import EngineUnauthorized
 from tests.unit.engines.process.test_supervisor import Scene
 
-LATER_S = HEALTH_EVERY_S + 0.1
+LATER_S = HEALTH_INTERVAL_S + 0.1
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def fail(scene: Scene) -> None:
 
 def test_an_engine_that_is_silent_is_stuck_and_takes_nothing(scene: Scene) -> None:
     scene.raise_up()
-    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     assert scene.step(LATER_S) is State.STUCK
     assert (scene.supervisor.ready.is_set(), scene.supervisor.trouble) == (False, SILENT)
     scene.engine.well = True
@@ -44,9 +44,9 @@ def test_an_engine_that_is_silent_is_stuck_and_takes_nothing(scene: Scene) -> No
 
 def test_an_engine_that_stays_stuck_is_started_anew(scene: Scene) -> None:
     scene.raise_up()
-    scene.engine.well, scene.engine.ill = False, Health.SILENT
-    states = [scene.step(LATER_S) for _ in range(FAILED_PROBES)]
-    assert states == [State.STUCK] * (FAILED_PROBES - 1) + [State.STOPPED]
+    scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
+    states = [scene.step(LATER_S) for _ in range(MAX_FAILED_PROBES)]
+    assert states == [State.STUCK] * (MAX_FAILED_PROBES - 1) + [State.STOPPED]
     assert (scene.child.stops, scene.supervisor.last_failure) == (1, SILENT)
 
 
@@ -64,14 +64,14 @@ def test_a_question_that_waits_behind_a_render_is_no_outage(
     scene.engine.patience_s = patience_s
     scene.supervisor.busy = lambda: busy
     scene.raise_up()
-    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     assert {scene.step(LATER_S) for _ in range(20)} == states
 
 
 def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
     scene.engine.patience_s = 60.0
     scene.raise_up()
-    scene.engine.well, scene.engine.ill = False, Health.SILENT
+    scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     while scene.step(LATER_S) is State.READY:
         assert scene.now < 2000
     assert scene.supervisor.state is State.STUCK
@@ -80,14 +80,14 @@ def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
 def test_an_engine_that_is_away_while_it_renders_is_gone(scene: Scene) -> None:
     scene.engine.patience_s = 900.0
     scene.raise_up()
-    scene.engine.well, scene.engine.ill = False, Health.AWAY
-    assert [scene.step(LATER_S) for _ in range(FAILED_PROBES)][-1] is State.STOPPED
+    scene.engine.well, scene.engine.ill = False, Health.UNREACHABLE
+    assert [scene.step(LATER_S) for _ in range(MAX_FAILED_PROBES)][-1] is State.STOPPED
 
 
 @pytest.mark.parametrize("adopted", [False, True])
 def test_a_wrong_key_is_said_so_and_found_right_later(adopted: bool) -> None:
     scene = Scene(adopted=adopted)
-    scene.engine.ill = Health.LOCKED
+    scene.engine.ill = Health.UNAUTHORIZED
     states = {scene.step() for _ in range(5)}
     assert (states, scene.supervisor.trouble) == ({State.LOADING}, LOCKED)
     scene.raise_up()
@@ -96,7 +96,7 @@ def test_a_wrong_key_is_said_so_and_found_right_later(adopted: bool) -> None:
 
 def test_a_key_that_only_its_properties_want_is_said_so_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
-        raise EngineLocked
+        raise EngineUnauthorized
 
     monkeypatch.setattr(scene.engine, "describe", refuse)
     scene.engine.well = True
@@ -143,7 +143,7 @@ def test_failures_in_a_row_are_a_crash_loop_until_it_has_lived_for_a_while(
     scene.raise_up()
     assert (scene.supervisor.crash_loop, scene.supervisor.trouble, scene.supervisor.failures) == (True, "", 5)
     assert scene.supervisor.last_failure == "engine process died (killed by SIGKILL)"
-    scene.step(FORGIVE_AFTER_S + 1)
+    scene.step(RESET_FAILURES_AFTER_S + 1)
     assert (scene.supervisor.crash_loop, scene.supervisor.last_failure, scene.supervisor.failures) == (False, "", 0)
 
 
