@@ -1,3 +1,3 @@
 """graycat: one address in front of a fleet of GPU boxes."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
