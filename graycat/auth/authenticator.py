@@ -12,7 +12,7 @@ from graycat.auth.minted import Grant, Minted, MintedTokens
 from graycat.auth.players import Claims, PlayerTokens
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken, ApiTokens
-from graycat.broker.client import Broker
+from graycat.broker.protocol import Broker
 from graycat.settings import Settings
 
 

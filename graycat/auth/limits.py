@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import LIVE_TASKS, events_key, owned_key, players_key, rate_key, record_key
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import LimitExceeded, RequestError
 

@@ -25,7 +25,8 @@ from graycat.auth.limits import UNLIMITED, Limits
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 
 #: What is known of a token is good for this many seconds: so long a revoked one may still call.

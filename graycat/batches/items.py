@@ -10,8 +10,9 @@ from typing import Any
 
 from graycat.batches.plan import Item
 from graycat.batches.states import ITEM_STATES, QUEUED, RUNNING, WAITING
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key, batch_part_key
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import load
 
 _LUA = Path(__file__).parent / "lua"

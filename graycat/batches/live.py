@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from graycat.batches.errors import BatchNotFound
 from graycat.batches.spec.options import BatchOptions
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
+from graycat.broker.protocol import Broker
 
 _TEXTS = ("state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts", "again")
 _NUMBERS = ("total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked")
@@ -77,10 +79,13 @@ class LiveBatches:
         return found
 
     def document(self, batch_id: str) -> dict[str, Any]:
-        """Return a batch's spec as it was given."""
+        """Return a batch's spec as it was given. Raises BatchNotFound."""
         with broker_errors():
-            found: dict[str, Any] = json.loads(self._client.hget(batch_key(batch_id), "document"))
-        return found
+            text = self._client.hget(batch_key(batch_id), "document")
+        if text is None:
+            raise BatchNotFound
+        document: dict[str, Any] = json.loads(text)
+        return document
 
     def note(self, batch_id: str, fields: Mapping[str, str | int | float]) -> None:
         """Write fields of a batch; '' deletes one."""
@@ -108,7 +113,8 @@ class LiveBatches:
         place = f"{head.terms.store}:{folder}"
         with broker_errors():
             self._client.hsetnx(BATCH_FOLDERS, place, head.id)
-            owner: str = self._client.hget(BATCH_FOLDERS, place).decode()
+            # Empty if another batch has left the folder just now.
+            owner = (self._client.hget(BATCH_FOLDERS, place) or b"").decode()
             if owner != head.id and self._client.zscore(LIVE_BATCHES, owner) is None:
                 self._client.hset(BATCH_FOLDERS, place, head.id)
                 owner = head.id

@@ -16,8 +16,9 @@ from graycat.batches.plan import Item
 from graycat.batches.spec import Spec
 from graycat.batches.states import CANCELLED, ENDED, FAILED, ITEM_STATES, WAITING, part_keys
 from graycat.batches.throughput import ThroughputStats
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import load
 from graycat.settings import Settings
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCH_THROUGHPUT
+from graycat.broker.protocol import Broker
 
 #: The weight of the newest image in an average.
 WEIGHT = 0.1
@@ -42,6 +43,6 @@ class ThroughputStats:
         """Return the seconds until work is done by the engines that take it now; None where nobody can tell."""
         with broker_errors():
             mean, engines = self._client.hmget(BATCH_THROUGHPUT, (ALL, "engines"))
-        if mean is None or not int(engines or 0):
+        if mean is None or engines is None or int(engines) == 0:
             return None
         return round(float(mean) * work / 1000 / int(engines), 1)

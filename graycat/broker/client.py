@@ -5,18 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings, variable
-
-#: A ``redis.Redis`` whose replies are bytes. Its own annotations cover every way of decoding at once, so they
-#: would have to be narrowed at each call.
-Broker = Any
 
 
 def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0) -> Broker:
@@ -36,7 +33,8 @@ def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0
         health_check_interval=30,
         max_connections=10_000,
     )
-    return redis.Redis.from_pool(pool)
+    # redis-py's annotations do not know that this client decodes nothing.
+    return cast(Broker, redis.Redis.from_pool(pool))
 
 
 def check(settings: Settings) -> None:

@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from graycat.broker.client import Broker
+from graycat.broker.protocol import Broker
 
 #: One command: its name and arguments.
 Command = tuple[str | int | bytes, ...]

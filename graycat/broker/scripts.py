@@ -10,8 +10,8 @@ from typing import Any
 import hiredis
 import redis
 
-from graycat.broker.client import Broker
 from graycat.broker.connections import Command, RawConnectionPool
+from graycat.broker.protocol import Broker
 
 _PACKAGE = Path(__file__).parents[1]
 _REQUIRES = "-- requires:"

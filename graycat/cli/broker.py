@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from graycat.broker.client import Broker, broker_errors, connect
+from graycat.broker.client import broker_errors, connect
+from graycat.broker.protocol import Broker
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings

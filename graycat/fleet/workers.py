@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 
 #: A worker that has been silent for this many seconds is not counted.
 SILENT_AFTER_S = 6.0

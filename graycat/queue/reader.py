@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 from graycat.queue.events import TaskEvent
 
 #: What ``live`` tells of a task.

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.connections import Command
 from graycat.broker.keys import LIVE_TASKS, events_key, preview_key, record_key
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.queue import events, ids

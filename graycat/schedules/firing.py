@@ -18,7 +18,8 @@ from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, T
 from graycat.batches.records import BatchRecords, keyed_id
 from graycat.batches.states import ENDED
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 from graycat.schedules.definition import ALLOW, CANCEL, QUEUE
 from graycat.schedules.due import due
 from graycat.schedules.records import FIRED, MISSED, REFUSED, SKIPPED, ScheduleRecords, State

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from graycat.batches.records import BatchRecords
-from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import SCHEDULES, schedule_keys
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import load
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, coming
@@ -173,7 +174,7 @@ class ScheduleRecords:
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for schedule_id in ids:
                 record, waiting, _ = schedule_keys(schedule_id)
-                pipe.hmget(record, "definition", "source", "paused", "mark", "batch")
+                pipe.hmget(record, ("definition", "source", "paused", "mark", "batch"))
                 pipe.zrange(waiting, 0, -1)
             rows = pipe.execute()
         return [_state_of(*rows[place : place + 2]) for place in range(0, len(rows), 2)]

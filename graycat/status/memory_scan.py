@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import PREFIX, artifact_key, events_key
+from graycat.broker.protocol import Broker
 
 #: Keys that one step looks at, roughly.
 KEYS_A_STEP = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graycat.broker.client import Broker
+from graycat.broker.protocol import Broker
 from graycat.settings import Settings
 from graycat.storage.artifacts import ArtifactStore
 from graycat.storage.redis_artifacts import BrokerArtifacts

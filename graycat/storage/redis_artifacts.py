@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import artifact_key, artifacts_key
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.storage.artifacts import Artifact, ArtifactStore, checked, described
 from graycat.storage.errors import ArtifactsUnavailable

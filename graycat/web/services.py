@@ -14,7 +14,8 @@ from graycat.auth.signed_links import SignedLinks
 from graycat.auth.signing import SigningKey
 from graycat.batches.output import Outputs
 from graycat.batches.records import BatchRecords
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
+from graycat.broker.protocol import Broker
 from graycat.celeryapp import create_celery
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_key
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import load
 from graycat.webhooks.webhook import EVENTS, Webhook
 
@@ -88,7 +89,7 @@ class Deliveries:
             members = [member.decode() for member in found]
             with self._client.pipeline(transaction=False) as pipe:
                 for member in members:
-                    pipe.hmget(delivery_key(*member.split(" ")), "webhook", "owner")
+                    pipe.hmget(delivery_key(*member.split(" ")), ("webhook", "owner"))
                 rows = pipe.execute()
         # One whose hash is gone takes none: enqueueing it takes it off the list.
         places = [_places(Webhook.from_record(webhook), owner.decode()) if webhook else [] for webhook, owner in rows]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 from graycat.queue.kinds import DELIVER
 from graycat.queue.messages import MessageFactory
 from graycat.queue.topology import CONTROL

@@ -10,7 +10,8 @@ from typing import Any
 
 from celery.worker import state
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.queue import topology
 

@@ -13,8 +13,8 @@ from typing import Any
 import hiredis
 import redis
 
-from graycat.broker.client import Broker
 from graycat.broker.connections import RawConnection
+from graycat.broker.protocol import Broker
 from graycat.queue.models import ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from graycat.broker.client import Broker
+from graycat.broker.protocol import Broker
 from graycat.engines.base import Engine, State
 from graycat.engines.client import Call, StopReason
 from graycat.engines.process.child import ChildProcess

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from celery import Celery
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.client import broker_errors, now_ms
+from graycat.broker.protocol import Broker
 from graycat.metrics import worker
 from graycat.queue import ids, topology
 from graycat.queue.messages import MessageFactory

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graycat.broker.client import connect
 from graycat.cli.broker import answers, private_folder, server_command
 from graycat.engines.process.child import ChildProcess
 from graycat.queue import ids
@@ -23,6 +22,7 @@ from graycat.queue.events import CHUNK
 from graycat.queue.models import Attempt, NewTask
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from tests.support.broker import connect_client
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class Valkey:
         folder = private_folder(home / "broker")
         private_folder(self.settings.broker_socket.parent)
         self._process = ChildProcess(server_command(folder, self.settings.broker_socket), folder / "valkey.log")
-        self.client = connect(self.settings)
+        self.client = connect_client(self.settings)
 
     def start(self) -> None:
         """Start it; returns when it answers."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from graycat.broker.client import Broker
 from graycat.queue.models import Attempt, ChunkBatch
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.worker.publisher import Publisher, Settled
 from graycat.worker.stream_relay import RelayedStream, StreamRelay
+from tests.support.broker import BrokerClient
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
 from tests.support.wires import Wire
 
@@ -30,7 +30,7 @@ class WatchedRecords(TaskRecords):
 class WatchedPublisher(Publisher):
     """The publisher of watched records."""
 
-    def __init__(self, client: Broker, watched: WatchedRecords) -> None:
+    def __init__(self, client: BrokerClient, watched: WatchedRecords) -> None:
         super().__init__(client, watched)
         self.watched = watched
 

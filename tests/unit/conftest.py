@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from graycat.broker.client import Broker
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, claimed, eventually
 from tests.support.live import LiveServer, serving
 from tests.support.servers import broker_that_says
@@ -75,7 +75,7 @@ def scripted_broker(no_broker: Settings) -> Iterator[Callable[..., Settings]]:
 
 
 @pytest.fixture
-def client(broker: Valkey) -> Broker:
+def client(broker: Valkey) -> BrokerClient:
     return broker.client
 
 

@@ -15,8 +15,9 @@ from graycat.batches.gallery import thumbnails
 from graycat.batches.gallery.page import Card, Page, card_of, over_of, render, summary_of
 from graycat.batches.output import Output
 from graycat.batches.records import BatchRecords
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key
+from graycat.broker.protocol import Broker
 from graycat.settings import Settings
 from graycat.storage.filesystems import Opened
 

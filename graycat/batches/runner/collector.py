@@ -15,7 +15,8 @@ from graycat.batches.plan import Item
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.throughput import ThroughputStats
 from graycat.broker import keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
+from graycat.broker.protocol import Broker
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
 from graycat.storage.artifacts import ArtifactStore

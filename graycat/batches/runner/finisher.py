@@ -14,8 +14,9 @@ from graycat.batches.items import PORTION, BatchItems
 from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.output import ManifestEntry, Output
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING, part_keys
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.keys import LIVE_BATCHES, batch_key
+from graycat.broker.protocol import Broker
 from graycat.broker.scripts import load
 from graycat.queue.control import broadcast_stop
 from graycat.queue.models import Verdict
@@ -100,7 +101,7 @@ class BatchFinisher:
     def _let_go(self, head: LiveBatch) -> None:
         names = [batch_key(head.id), LIVE_BATCHES, *part_keys(head.id)]
         counts = self._items.counts(head.id)
-        fields = {
+        fields: dict[str, str | int] = {
             "owner": head.owner,
             "kind": "batch",
             "submitted_ms": head.submitted_ms,

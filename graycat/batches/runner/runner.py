@@ -29,8 +29,9 @@ from graycat.batches.runner.prompt_writer import PromptWriter
 from graycat.batches.runner.submitter import BatchSubmitter
 from graycat.batches.states import ENDED, WAITING
 from graycat.batches.throughput import ThroughputStats
-from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import BATCH_RUNNER_LOCK
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import WorkerRegistry, serving

@@ -13,8 +13,8 @@ import redis
 
 from graycat.auth.authenticator import Authenticator
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.broker.connections import RawConnectionPool
+from graycat.broker.protocol import Broker
 from graycat.errors import GraycatError
 from graycat.metrics import web as metrics
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids

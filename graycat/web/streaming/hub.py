@@ -22,8 +22,8 @@ import redis
 from gevent.event import AsyncResult
 
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.broker.connections import RawConnection
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, GraycatError
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.queue.records import TaskRecords

@@ -10,9 +10,9 @@ from graycat.auth.limits import Limits
 from graycat.auth.minted import FRESH_S, Grant
 from graycat.auth.signing import key_file
 from graycat.auth.tokens import ApiToken
-from graycat.broker.client import Broker, connect
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient, connect_client
 from tests.support.clocks import Clock
 from tests.support.helpers import Valkey, changed
 
@@ -29,7 +29,7 @@ def credentials(broker: Valkey, clock: Clock) -> Authenticator:
     return credentials_of(broker.settings, broker.client, clock)
 
 
-def credentials_of(settings: Settings, client: Broker, clock: Clock, tokens: str = CONFIGURED) -> Authenticator:
+def credentials_of(settings: Settings, client: BrokerClient, clock: Clock, tokens: str = CONFIGURED) -> Authenticator:
     return Authenticator.from_settings(changed(settings, api_tokens=tokens, admins="tools"), client, clock, clock)
 
 
@@ -47,7 +47,7 @@ def test_each_kind_is_found(credentials: Authenticator) -> None:
 
 
 def test_configured_and_players_tokens_need_no_broker(no_broker: Settings, clock: Clock) -> None:
-    credentials = credentials_of(no_broker, connect(no_broker), clock)
+    credentials = credentials_of(no_broker, connect_client(no_broker), clock)
     tools = found(credentials, "abcdefgh")
     player, _ = credentials.mint_player(tools, {"player": "42"})
     assert found(credentials, player).name == "tools/42"
@@ -58,7 +58,7 @@ def test_configured_and_players_tokens_need_no_broker(no_broker: Settings, clock
 def test_a_minted_one_does(broker: Valkey, no_broker: Settings, credentials: Authenticator, clock: Clock) -> None:
     secret, _ = credentials.mint(Grant("game"))
     key = key_file(broker.settings).read_text().strip()
-    cut_off = credentials_of(changed(no_broker, token_key=key), connect(no_broker), clock)
+    cut_off = credentials_of(changed(no_broker, token_key=key), connect_client(no_broker), clock)
     with pytest.raises(BrokerUnavailable):
         cut_off.find(secret)
 

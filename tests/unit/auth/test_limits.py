@@ -7,11 +7,12 @@ import pytest
 
 from graycat.auth.limits import MOST_RATE, RETRY_S, UNLIMITED, Allowance, Holders, Limiter, Limits, least
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, LimitExceeded, RequestError
 from graycat.queue import ids
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, claimed, outcome_of
 
 
@@ -41,7 +42,7 @@ def ended(records: TaskRecords, task_id: str) -> None:
     records.succeed(claimed(records, task_id), 200, b"{}")
 
 
-def later(client: Broker, seconds: float) -> None:
+def later(client: BrokerClient, seconds: float) -> None:
     """Let the broker think that everything it counts was that much earlier."""
     for key in (*client.keys("graycat:rate:*"), *client.keys("graycat:live*")):
         for member, score in client.zrange(key, 0, -1, withscores=True):
@@ -64,7 +65,7 @@ def test_a_minute_holds_as_many_requests_as_it_may(limiter: Limiter) -> None:
     assert "3 requests a minute" in str(error)
 
 
-def test_never_more_in_any_minute_and_the_first_that_leaves_makes_room(limiter: Limiter, client: Broker) -> None:
+def test_never_more_in_any_minute_and_the_first_that_leaves_makes_room(limiter: Limiter, client: BrokerClient) -> None:
     for _ in range(2):
         limiter.admit(ids.of_kind("llm.completion"), own(rate=2))
         later(client, 25)
@@ -75,7 +76,7 @@ def test_never_more_in_any_minute_and_the_first_that_leaves_makes_room(limiter: 
     assert refused(limiter, own(rate=2)).retry_after_s in (24, 25)
 
 
-def test_who_is_refused_spends_nothing(limiter: Limiter, client: Broker) -> None:
+def test_who_is_refused_spends_nothing(limiter: Limiter, client: BrokerClient) -> None:
     limiter.admit(ids.of_kind("llm.completion"), own(rate=1, concurrency=1))
     for _ in range(5):
         refused(limiter, own(rate=1, concurrency=1))
@@ -83,7 +84,7 @@ def test_who_is_refused_spends_nothing(limiter: Limiter, client: Broker) -> None
     limiter.admit(ids.of_kind("llm.completion"), own(rate=1))
 
 
-def test_what_is_counted_is_forgotten(limiter: Limiter, client: Broker) -> None:
+def test_what_is_counted_is_forgotten(limiter: Limiter, client: BrokerClient) -> None:
     limiter.admit(ids.of_kind("llm.completion"), own(rate=3))
     assert 59_000 < client.pttl(keys.rate_key("game")) <= 60_000
 
@@ -121,7 +122,7 @@ def test_of_many_at_once_only_as_many_get_in_as_may(limiter: Limiter) -> None:
     assert sum(wait() for wait in [outcome_of(one) for _ in range(8)]) == 3
 
 
-def test_a_task_that_is_never_created_counts_for_seconds_only(limiter: Limiter, client: Broker) -> None:
+def test_a_task_that_is_never_created_counts_for_seconds_only(limiter: Limiter, client: BrokerClient) -> None:
     limiter.admit(ids.of_kind("llm.completion"), own(concurrency=1))
     refused(limiter, own(concurrency=1))
     later(client, 5)
@@ -129,7 +130,7 @@ def test_a_task_that_is_never_created_counts_for_seconds_only(limiter: Limiter, 
 
 
 def test_a_task_whose_record_lapsed_does_not_count_for_ever(
-    limiter: Limiter, records: TaskRecords, client: Broker
+    limiter: Limiter, records: TaskRecords, client: BrokerClient
 ) -> None:
     task_id = begun(limiter, records, own(concurrency=1))
     client.delete(keys.record_key(task_id))
@@ -180,7 +181,7 @@ def test_a_player_s_tasks_are_off_the_game_s_account_when_they_end(limiter: Limi
     begun(limiter, records, holders)
 
 
-def test_a_game_s_own_list_has_no_players_tasks(records: TaskRecords, client: Broker) -> None:
+def test_a_game_s_own_list_has_no_players_tasks(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records, owner="game/42")
     assert (records.live("game"), list(records.live("game/42"))) == ({}, [task_id])
     assert client.zrange(keys.players_key("game"), 0, -1) == [task_id.encode()]

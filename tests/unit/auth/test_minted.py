@@ -11,9 +11,10 @@ from graycat.auth.minted import FRESH_S, LONGEST_TTL_S, MOST_REMEMBERED, USE_EVE
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient, connect_client
 from tests.support.clocks import Clock
 
 KEY = SigningKey("a key of the tests")
@@ -26,16 +27,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tokens(client: Broker, clock: Clock) -> MintedTokens:
+def tokens(client: BrokerClient, clock: Clock) -> MintedTokens:
     return MintedTokens(client, KEY, now=clock, clock=clock)
 
 
-def elsewhere(client: Broker, clock: Clock, key: SigningKey = KEY) -> MintedTokens:
+def elsewhere(client: BrokerClient, clock: Clock, key: SigningKey = KEY) -> MintedTokens:
     """Return the tokens as another process has them."""
     return MintedTokens(client, key, now=clock, clock=clock)
 
 
-def commands(client: Broker) -> int:
+def commands(client: BrokerClient) -> int:
     """Return how many commands that concern tokens the broker has run."""
     stats = client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hget", "hgetall", "hset"))
@@ -57,7 +58,7 @@ def test_no_two_secrets_are_alike(tokens: MintedTokens) -> None:
     assert len({secret[3:] for secret in secrets}) == 20
 
 
-def test_the_broker_holds_nothing_to_call_with(tokens: MintedTokens, client: Broker) -> None:
+def test_the_broker_holds_nothing_to_call_with(tokens: MintedTokens, client: BrokerClient) -> None:
     secret, minted = tokens.mint(LIMITED)
     tokens.find(secret)
     stored = str(client.hgetall(keys.API_TOKENS)) + str(client.hgetall(keys.API_TOKENS_USED))
@@ -65,7 +66,7 @@ def test_the_broker_holds_nothing_to_call_with(tokens: MintedTokens, client: Bro
     assert secret.removeprefix(minted.token.prefix + "_") not in stored
 
 
-def test_another_process_finds_it_at_once(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
+def test_another_process_finds_it_at_once(tokens: MintedTokens, client: BrokerClient, clock: Clock) -> None:
     other = elsewhere(client, clock)
     secret, minted = tokens.mint(LIMITED)
     assert other.find(secret) == minted.token
@@ -82,7 +83,7 @@ def test_anything_else_is_nobody(tokens: MintedTokens) -> None:
 
 
 def test_a_revoked_token_is_nobody_at_once_here_and_elsewhere_when_what_is_known_is_stale(
-    tokens: MintedTokens, client: Broker, clock: Clock
+    tokens: MintedTokens, client: BrokerClient, clock: Clock
 ) -> None:
     secret, minted = tokens.mint(LIMITED)
     other = elsewhere(client, clock)
@@ -95,7 +96,7 @@ def test_a_revoked_token_is_nobody_at_once_here_and_elsewhere_when_what_is_known
     assert client.hgetall(keys.API_TOKENS) == {}
 
 
-def test_what_is_known_is_not_asked_again(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
+def test_what_is_known_is_not_asked_again(tokens: MintedTokens, client: BrokerClient, clock: Clock) -> None:
     secret, _ = tokens.mint(LIMITED)
     tokens.find(secret)
     before = commands(client)
@@ -108,7 +109,7 @@ def test_what_is_known_is_not_asked_again(tokens: MintedTokens, client: Broker, 
     assert commands(client) == before + 1
 
 
-def test_a_flood_of_guesses_does_not_reach_the_broker(tokens: MintedTokens, client: Broker) -> None:
+def test_a_flood_of_guesses_does_not_reach_the_broker(tokens: MintedTokens, client: BrokerClient) -> None:
     secret, minted = tokens.mint(LIMITED)
     tokens.find(secret)
     before = commands(client)
@@ -119,7 +120,9 @@ def test_a_flood_of_guesses_does_not_reach_the_broker(tokens: MintedTokens, clie
     assert commands(client) == before
 
 
-def test_a_revoked_one_that_goes_on_trying_is_asked_for_once_in_a_while(tokens: MintedTokens, client: Broker) -> None:
+def test_a_revoked_one_that_goes_on_trying_is_asked_for_once_in_a_while(
+    tokens: MintedTokens, client: BrokerClient
+) -> None:
     secret, _ = tokens.mint(LIMITED)
     tokens.revoke("game")
     tokens.find(secret)
@@ -144,7 +147,9 @@ def test_an_expired_token_is_nobody(tokens: MintedTokens, clock: Clock) -> None:
     assert tokens.find(secret) is None
 
 
-def test_while_the_broker_is_down_what_is_fresh_still_counts(client: Broker, no_broker: Settings, clock: Clock) -> None:
+def test_while_the_broker_is_down_what_is_fresh_still_counts(
+    client: BrokerClient, no_broker: Settings, clock: Clock
+) -> None:
     tokens = elsewhere(client, clock)
     secret, _ = tokens.mint(LIMITED)
     tokens.find(secret)
@@ -197,7 +202,7 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
     assert secret not in json.dumps([minted.shown() for minted in tokens.all()])
 
 
-def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
+def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client: BrokerClient, clock: Clock) -> None:
     _, minted = tokens.mint(LIMITED)
     used = []
     for seconds in (0, 1, USE_EVERY_S - 2, 1):
@@ -211,7 +216,7 @@ def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client
 
 
 def test_nobody_s_request_fails_for_it(no_broker: Settings, clock: Clock) -> None:
-    tokens = elsewhere(connect(no_broker), clock)
+    tokens = elsewhere(connect_client(no_broker), clock)
     tokens.note_use(ApiToken("game", b"", prefix="gc_12345678"))
 
 
@@ -223,14 +228,16 @@ def test_what_nobody_has_cannot_be_revoked(tokens: MintedTokens) -> None:
     tokens.revoke(minted.token.prefix)
 
 
-def test_who_writes_the_broker_cannot_give_a_token_more(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
+def test_who_writes_the_broker_cannot_give_a_token_more(
+    tokens: MintedTokens, client: BrokerClient, clock: Clock
+) -> None:
     secret, minted = tokens.mint(LIMITED)
-    sealed = client.hget(keys.API_TOKENS, minted.token.prefix)
+    sealed = client.hget(keys.API_TOKENS, minted.token.prefix) or b""
     client.hset(keys.API_TOKENS, minted.token.prefix, sealed.replace(b'"llm"', b'"admin"'))
     assert elsewhere(client, clock).find(secret) is None
 
 
-def test_one_token_s_record_does_not_do_for_another(tokens: MintedTokens, client: Broker, clock: Clock) -> None:
+def test_one_token_s_record_does_not_do_for_another(tokens: MintedTokens, client: BrokerClient, clock: Clock) -> None:
     secret, narrow = tokens.mint(LIMITED)
     _, wide = tokens.mint(Grant("tools", frozenset({"admin"})))
     client.hset(keys.API_TOKENS, narrow.token.prefix, client.hget(keys.API_TOKENS, wide.token.prefix))
@@ -238,7 +245,7 @@ def test_one_token_s_record_does_not_do_for_another(tokens: MintedTokens, client
 
 
 @pytest.mark.parametrize("record", [b"", b"nonsense", b"\xff" * 80, b"0" * 64 + b"{}"])
-def test_a_broken_record_opens_nothing(tokens: MintedTokens, client: Broker, clock: Clock, record: bytes) -> None:
+def test_a_broken_record_opens_nothing(tokens: MintedTokens, client: BrokerClient, clock: Clock, record: bytes) -> None:
     secret, minted = tokens.mint(LIMITED)
     client.hset(keys.API_TOKENS, minted.token.prefix, record)
     assert elsewhere(client, clock).find(secret) is None
@@ -248,7 +255,7 @@ def test_a_broken_record_opens_nothing(tokens: MintedTokens, client: Broker, clo
 
 
 def test_with_another_key_nothing_is_minted_that_would_open_nothing(
-    tokens: MintedTokens, client: Broker, clock: Clock
+    tokens: MintedTokens, client: BrokerClient, clock: Clock
 ) -> None:
     secret, minted = tokens.mint(LIMITED)
     other = elsewhere(client, clock, SigningKey("another key"))

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import redis
 
-from graycat.broker.client import Broker, broker_errors, check, connect, now_ms
+from graycat.broker.client import broker_errors, check, connect, now_ms
 from graycat.broker.keys import FLEET, LIVE_TASKS, artifact_key, artifacts_key, events_key, record_key, worker_key
+from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient, connect_client
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
 from tests.support.servers import LOADING
 
 
-def test_replies_are_bytes(client: Broker) -> None:
+def test_replies_are_bytes(client: BrokerClient) -> None:
     client.set("key", b"\xff")
     assert client.get("key") == b"\xff"
 
@@ -56,7 +58,7 @@ def test_a_worker_s_command_outlasts_a_restart_of_the_broker(mortal_broker: Valk
 
 
 def test_a_restart_between_two_commands_goes_unnoticed(mortal_broker: Valkey) -> None:
-    client = connect(mortal_broker.settings)
+    client = connect_client(mortal_broker.settings)
     # Several connections, so that a second dead one would be met when the command is tried again.
     together = threading.Barrier(3)
     threads = [in_background(lambda: (together.wait(), client.blpop("nothing", 0.05))) for _ in range(3)]
@@ -68,8 +70,8 @@ def test_a_restart_between_two_commands_goes_unnoticed(mortal_broker: Valkey) ->
     client.close()
 
 
-def test_a_connection_is_used_again(client: Broker, settings: Settings) -> None:
-    fresh = connect(settings)
+def test_a_connection_is_used_again(client: BrokerClient, settings: Settings) -> None:
+    fresh = connect_client(settings)
     ids = {fresh.client_id() for _ in range(5)}
     assert len(ids) == 1
     fresh.close()
@@ -83,7 +85,7 @@ def test_a_lost_connection_is_given_back_to_the_pool(no_broker: Settings) -> Non
             client.ping()
 
 
-def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecords, client: Broker) -> None:
+def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecords, client: BrokerClient) -> None:
     accepted(records)
     client.script_flush()
     assert records.get(accepted(records))["state"] == "queued"
@@ -96,7 +98,7 @@ def test_a_broker_that_is_down_stuck_or_starting_is_unavailable(error: type[Exce
     assert isinstance(caught.value.__cause__, error)
 
 
-def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: Broker) -> None:
+def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: BrokerClient) -> None:
     client.set("text", "")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"), broker_errors():
         client.lpush("text", "item")

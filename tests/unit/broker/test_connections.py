@@ -9,20 +9,21 @@ import hiredis
 import pytest
 import redis
 
-from graycat.broker.client import Broker, broker_errors, connect
+from graycat.broker.client import broker_errors, connect
 from graycat.broker.connections import RawConnection, RawConnectionPool
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient, connect_client
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
 from tests.support.servers import HANG_UP, LOADING
 
 
 @pytest.fixture
-def lanes(client: Broker) -> RawConnectionPool:
+def lanes(client: BrokerClient) -> RawConnectionPool:
     return RawConnectionPool(client)
 
 
-def with_idle_lanes(client: Broker, count: int) -> RawConnectionPool:
+def with_idle_lanes(client: BrokerClient, count: int) -> RawConnectionPool:
     """Return lanes, ``count`` of them at rest."""
     lanes, together = RawConnectionPool(client), threading.Barrier(count)
 
@@ -60,7 +61,7 @@ def reads(lanes: RawConnectionPool) -> int:
     return int(info[b"total_reads_processed"])
 
 
-def test_replies_that_were_sent_for_can_be_read_by_and_by(client: Broker) -> None:
+def test_replies_that_were_sent_for_can_be_read_by_and_by(client: BrokerClient) -> None:
     lane = RawConnection(client)
     lane.send([("ECHO", "a")])
     assert lane.read(1) == [b"a"]
@@ -111,7 +112,7 @@ def test_a_restart_of_the_broker_goes_unnoticed_however_many_lanes_are_at_rest(m
 
 
 def test_a_patient_client_waits_for_the_broker(mortal_broker: Valkey) -> None:
-    lanes = with_idle_lanes(connect(mortal_broker.settings, patient=True), 3)
+    lanes = with_idle_lanes(connect_client(mortal_broker.settings, patient=True), 3)
     lanes.run([("SET", "key", "before")])
     mortal_broker.kill()
     value = outcome_of(lambda: lanes.run([("GET", "key")]))
@@ -138,7 +139,7 @@ def test_an_outage_does_not_use_up_the_pool(no_broker: Settings) -> None:
             RawConnectionPool(client).run([("PING",)])
 
 
-def test_a_connection_that_is_killed_is_replaced(lanes: RawConnectionPool, client: Broker) -> None:
+def test_a_connection_that_is_killed_is_replaced(lanes: RawConnectionPool, client: BrokerClient) -> None:
     (number,) = numbers_of_connections(lanes)
     client.client_kill_filter(_id=number)
     assert numbers_of_connections(lanes) != {number}

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from graycat.broker.client import Broker, broker_errors
+from graycat.broker.client import broker_errors
 from graycat.broker.connections import Command
 from graycat.broker.scripts import Scripts, load
+from tests.support.broker import BrokerClient
 from tests.support.helpers import ROOT
 
 #: A script that shows how often it ran, and in which order.
@@ -15,7 +16,7 @@ NOTE = "return redis.call('RPUSH', KEYS[1], ARGV[1])"
 
 
 @pytest.fixture
-def scripts(client: Broker, tmp_path: Path) -> Scripts:
+def scripts(client: BrokerClient, tmp_path: Path) -> Scripts:
     """Return scripts of which there is one, ``note``."""
     (tmp_path / "note.lua").write_text(NOTE)
     return Scripts(client, tmp_path, ("note",))
@@ -26,20 +27,20 @@ def noting(scripts: Scripts, *words: str) -> list[Command]:
     return [scripts.call("note", ["notes"], [word]) for word in words]
 
 
-def test_a_script_s_error_is_raised(scripts: Scripts, client: Broker) -> None:
+def test_a_script_s_error_is_raised(scripts: Scripts, client: BrokerClient) -> None:
     client.set("text", "x")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"), broker_errors():
         scripts.run(*noting(scripts, "a"), scripts.call("note", ["text"], ["b"]), *noting(scripts, "c"))
     assert client.lrange("notes", 0, -1) == [b"a", b"c"]
 
 
-def test_a_script_that_is_new_to_the_broker_is_loaded(scripts: Scripts, client: Broker) -> None:
+def test_a_script_that_is_new_to_the_broker_is_loaded(scripts: Scripts, client: BrokerClient) -> None:
     client.script_flush()
     assert scripts.run(*noting(scripts, "a", "b")) == [1, 2]
     assert client.lrange("notes", 0, -1) == [b"a", b"b"]
 
 
-def test_scripts_that_are_forgotten_in_the_middle_run_once_each(scripts: Scripts, client: Broker) -> None:
+def test_scripts_that_are_forgotten_in_the_middle_run_once_each(scripts: Scripts, client: BrokerClient) -> None:
     scripts.run(*noting(scripts, "a"))
     replies = scripts.run(*noting(scripts, "b"), ("SCRIPT", "FLUSH"), *noting(scripts, "c", "d"))
     assert replies == [2, b"OK", 3, 4]
@@ -60,5 +61,5 @@ def test_a_script_that_requires_nothing_stands_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "graycat").glob("*/lua/*.lua")), ids=lambda path: path.stem)
-def test_the_broker_takes_every_script(client: Broker, path: Path) -> None:
+def test_the_broker_takes_every_script(client: BrokerClient, path: Path) -> None:
     assert client.script_load(load(path))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.cli import broker as command
 from graycat.cli.broker import private_folder, serve, server_command, wait_for_others
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient, connect_client
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
 
 GRAYCAT = Path(sys.executable).parent / "graycat"
@@ -100,7 +101,7 @@ def test_no_write_is_put_off_because_the_disk_is_busy(broker: Valkey) -> None:
     assert config["appendfsync"] in ("no", "always")
 
 
-def test_an_absent_server_does_not_answer(no_broker: Settings, client: Broker) -> None:
+def test_an_absent_server_does_not_answer(no_broker: Settings, client: BrokerClient) -> None:
     assert not command.answers(connect(no_broker))
     assert command.answers(client)
 
@@ -162,8 +163,9 @@ def test_graycat_broker_runs_until_it_is_told_to_stop(bare_environment: dict[str
     with subprocess.Popen([GRAYCAT, "broker"], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"broker: ready at {settings.broker_url}\n"
-        with connect(settings) as client:
-            assert client.ping()
+        client = connect_client(settings)
+        assert client.ping()
+        client.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
     assert mode_of(tmp_path / "broker") == 0o700

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, serving
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient
 from tests.support.helpers import eventually
 
 READY = WorkerStatus(
@@ -27,7 +28,7 @@ READY = WorkerStatus(
 
 
 @pytest.fixture
-def fleet(client: Broker) -> WorkerRegistry:
+def fleet(client: BrokerClient) -> WorkerRegistry:
     return WorkerRegistry(client)
 
 
@@ -53,14 +54,16 @@ def test_an_empty_fleet_has_no_workers(fleet: WorkerRegistry) -> None:
     assert fleet.workers() == []
 
 
-def test_a_worker_that_leaves_is_forgotten(fleet: WorkerRegistry, client: Broker) -> None:
+def test_a_worker_that_leaves_is_forgotten(fleet: WorkerRegistry, client: BrokerClient) -> None:
     fleet.report(READY)
     fleet.leave(READY.name)
     assert fleet.workers() == []
     assert client.keys("*") == []
 
 
-def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(fleet: WorkerRegistry, client: Broker) -> None:
+def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(
+    fleet: WorkerRegistry, client: BrokerClient
+) -> None:
     fleet.report(READY)
     fleet.report(replace(READY, name="quick@box"))
     left_ms = client.pttl(keys.worker_key(READY.name))
@@ -112,7 +115,7 @@ def test_a_catalog_comes_back_as_the_engine_wrote_it(fleet: WorkerRegistry) -> N
     assert fleet.workers() == [SD]
 
 
-def test_a_catalog_is_written_once_and_kept_alive(fleet: WorkerRegistry, client: Broker) -> None:
+def test_a_catalog_is_written_once_and_kept_alive(fleet: WorkerRegistry, client: BrokerClient) -> None:
     fleet.report(SD, CATALOG)
     # Still there after the next report, so that did not write it again.
     client.hset(keys.catalog_key("sd@box"), "mark", b"")
@@ -128,7 +131,7 @@ def test_a_catalog_that_changes_replaces_the_old_one(fleet: WorkerRegistry) -> N
     assert fleet.catalog("sd@box") == {"loras": b"[]"}
 
 
-def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: WorkerRegistry, client: Broker) -> None:
+def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: WorkerRegistry, client: BrokerClient) -> None:
     fleet.report(SD, CATALOG)
     client.flushall()
     fleet.report(SD, CATALOG)
@@ -136,7 +139,7 @@ def test_a_catalog_that_the_broker_has_lost_is_written_again(fleet: WorkerRegist
     assert fleet.catalog("sd@box") == CATALOG
 
 
-def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: WorkerRegistry, client: Broker) -> None:
+def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: WorkerRegistry, client: BrokerClient) -> None:
     fleet.report(SD, CATALOG)
     left_ms = client.pttl(keys.catalog_key("sd@box"))
     assert 1000 * (SILENT_AFTER_S - 1) < left_ms <= 1000 * SILENT_AFTER_S
@@ -144,7 +147,7 @@ def test_a_silent_worker_s_catalog_is_gone_with_it(fleet: WorkerRegistry, client
     assert (fleet.catalog("sd@box"), client.keys("*")) == ({}, [])
 
 
-def test_a_worker_without_a_catalog_has_none(fleet: WorkerRegistry, client: Broker) -> None:
+def test_a_worker_without_a_catalog_has_none(fleet: WorkerRegistry, client: BrokerClient) -> None:
     fleet.report(READY)
     fleet.report(READY, {})
     assert (fleet.catalog(READY.name), client.exists(keys.catalog_key(READY.name))) == ({}, 0)

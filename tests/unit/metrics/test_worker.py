@@ -5,16 +5,16 @@ import time
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.metrics import worker
 from graycat.queue.records import TaskRecords
+from tests.support.broker import BrokerClient
 from tests.support.helpers import accepted, claimed
 from tests.support.metered import value
 
 KIND = "llm.completion"
 
 
-def test_a_claim_tells_how_long_the_task_has_waited(records: TaskRecords, client: Broker) -> None:
+def test_a_claim_tells_how_long_the_task_has_waited(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records, queue="llm:a-model")
     client.hincrby(keys.record_key(task_id), "submitted_ms", -3000)
     attempt = claimed(records, task_id)
@@ -24,7 +24,7 @@ def test_a_claim_tells_how_long_the_task_has_waited(records: TaskRecords, client
     assert value(worker, "graycat_task_queue_wait_seconds_sum", queue="llm") == before + attempt.waited_s
 
 
-def test_a_task_that_was_handed_back_waits_anew(records: TaskRecords, client: Broker) -> None:
+def test_a_task_that_was_handed_back_waits_anew(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records)
     client.hincrby(keys.record_key(task_id), "submitted_ms", -60_000)
     assert records.release(claimed(records, task_id))

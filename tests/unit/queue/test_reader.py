@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.reader import LIVE_FIELDS, RecordReader
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient
 from tests.support.helpers import accepted, claimed, eventually, started
 
 #: In front of every task of a list.
@@ -18,7 +19,7 @@ NEWEST = (10**15, "")
 
 
 @pytest.fixture
-def reader(client: Broker) -> RecordReader:
+def reader(client: BrokerClient) -> RecordReader:
     return RecordReader(client)
 
 
@@ -52,7 +53,7 @@ def test_a_task_that_has_ended_is_not_live(records: TaskRecords, end: Callable[.
     assert records.live("tests") == {}
 
 
-def test_a_task_whose_record_is_gone_is_taken_off_the_list(records: TaskRecords, client: Broker) -> None:
+def test_a_task_whose_record_is_gone_is_taken_off_the_list(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records)
     client.delete(keys.record_key(task_id))
     assert records.live("tests") == {}
@@ -64,7 +65,7 @@ def test_who_has_no_tasks_has_none(reader: RecordReader) -> None:
     assert (reader.preview("nobody"), reader.body("nobody"), reader.mean_ms("sd.txt2img")) == (None, None, None)
 
 
-def test_only_the_newest_preview_is_kept_and_not_for_ever(records: TaskRecords, client: Broker) -> None:
+def test_only_the_newest_preview_is_kept_and_not_for_ever(records: TaskRecords, client: BrokerClient) -> None:
     for image in (b"first", b"second"):
         records.keep_preview("a-task", image)
     assert records.preview("a-task") == b"second"
@@ -72,7 +73,7 @@ def test_only_the_newest_preview_is_kept_and_not_for_ever(records: TaskRecords, 
     eventually(lambda: records.preview("a-task") is None)
 
 
-def test_a_preview_outlives_its_refresh_by_a_minute(records: TaskRecords, client: Broker) -> None:
+def test_a_preview_outlives_its_refresh_by_a_minute(records: TaskRecords, client: BrokerClient) -> None:
     records.keep_preview("a-task", b"image")
     assert 50_000 < client.pttl(keys.preview_key("a-task")) <= 60_000
 
@@ -93,7 +94,7 @@ def test_how_long_a_kind_takes_is_known_once_one_has_succeeded(records: TaskReco
     assert records.mean_ms("sd.img2img") is None
 
 
-def listed_at(client: Broker, times: dict[str, int], owner: str = "tests") -> None:
+def listed_at(client: BrokerClient, times: dict[str, int], owner: str = "tests") -> None:
     """Put tasks on an owner's list, as if they had been submitted then."""
     client.zadd(keys.listed_key(owner), times)
 

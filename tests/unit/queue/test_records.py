@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
 from graycat.queue.models import TERMINAL_STATES, Attempt, Verdict
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, message_of, new_task, started
 
 #: Every way in which a running attempt ends, by the state it leaves.
@@ -37,7 +38,7 @@ def hasty(broker: Valkey) -> TaskRecords:
     return TaskRecords(broker.client, changed(broker.settings, lease_s=0.02))
 
 
-def test_a_record_and_its_message_appear_together(records: TaskRecords, client: Broker) -> None:
+def test_a_record_and_its_message_appear_together(records: TaskRecords, client: BrokerClient) -> None:
     task = new_task(queue="llm.quick", owner="game", request_id="r-7")
     assert records.create(task, b"a Celery message")
     record = records.get(task.id)
@@ -47,7 +48,7 @@ def test_a_record_and_its_message_appear_together(records: TaskRecords, client: 
     assert client.zscore(keys.LIVE_TASKS, task.id) == float(record["submitted_ms"])
 
 
-def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: Broker) -> None:
+def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records, body=b"first")
     before = client.hgetall(keys.record_key(task_id))
     assert not records.create(new_task(id=task_id, body=b"second", owner="somebody else"), b"second message")
@@ -60,7 +61,7 @@ def test_without_a_broker_nothing_is_accepted(no_broker: Settings) -> None:
         TaskRecords(connect(no_broker), no_broker).create(new_task(), b"a message")
 
 
-def test_a_new_message_goes_behind_those_that_wait(records: TaskRecords, client: Broker) -> None:
+def test_a_new_message_goes_behind_those_that_wait(records: TaskRecords, client: BrokerClient) -> None:
     for message in (b"first", b"second"):
         records.create(new_task(owner=message.decode()), message)
     # kombu takes from the other end.
@@ -226,7 +227,7 @@ def test_a_terminal_state_is_written_once(records: TaskRecords, state: str) -> N
     ],
 )
 def test_the_last_event_is_the_answer(
-    records: TaskRecords, client: Broker, state: str, status: str, kind: str, answer: tuple[int, bytes] | None
+    records: TaskRecords, client: BrokerClient, state: str, status: str, kind: str, answer: tuple[int, bytes] | None
 ) -> None:
     attempt = started(records)
     ENDS[state](records, attempt)

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.errors import TaskTimeout
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task, started
 
 QUEUE_S, EXEC_S, RECORD_S, EVENTS_S = 60.0, 600.0, 3600.0, 300.0
 
 
-def seconds_left(client: Broker, key: str) -> float:
+def seconds_left(client: BrokerClient, key: str) -> float:
     """Return a key's lifetime; negative where it has none."""
     left: int = client.pttl(key)
     return left / 1000
@@ -76,20 +76,22 @@ def lost(broker: Valkey) -> str:
 ENDED = [succeeded, failed, cancelled_while_queued, cancelled_while_running, expired, lost]
 
 
-def test_a_queued_record_outlives_all_that_may_become_of_it(records: TaskRecords, client: Broker) -> None:
+def test_a_queued_record_outlives_all_that_may_become_of_it(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records)
     most_s = QUEUE_S + EXEC_S + RECORD_S
     assert most_s - 10 < seconds_left(client, keys.record_key(task_id)) <= most_s
 
 
-def test_a_running_task_lives_while_it_may_run_and_as_long_as_its_answer(records: TaskRecords, client: Broker) -> None:
+def test_a_running_task_lives_while_it_may_run_and_as_long_as_its_answer(
+    records: TaskRecords, client: BrokerClient
+) -> None:
     attempt = started(records)
     records.publish(attempt, 1, [b"a"])
     for key in (keys.record_key(attempt.task_id), keys.events_key(attempt.task_id)):
         assert seconds_left(client, key) >= EXEC_S + RECORD_S
 
 
-def test_a_released_task_keeps_a_lifetime(records: TaskRecords, client: Broker) -> None:
+def test_a_released_task_keeps_a_lifetime(records: TaskRecords, client: BrokerClient) -> None:
     attempt = started(records)
     records.release(attempt)
     for key in (keys.record_key(attempt.task_id), keys.events_key(attempt.task_id)):
@@ -98,7 +100,7 @@ def test_a_released_task_keeps_a_lifetime(records: TaskRecords, client: Broker) 
 
 @pytest.mark.parametrize("end", ENDED)
 def test_an_ended_task_is_kept_for_the_stated_times(
-    broker: Valkey, client: Broker, end: Callable[[Valkey], str]
+    broker: Valkey, client: BrokerClient, end: Callable[[Valkey], str]
 ) -> None:
     task_id = end(broker)
     assert RECORD_S - 10 < seconds_left(client, keys.record_key(task_id)) <= RECORD_S
@@ -122,7 +124,7 @@ def test_the_times_of_a_task_come_in_order(broker: Valkey, records: TaskRecords)
     assert times == sorted(times)
 
 
-def test_the_first_start_is_the_one_that_counts(records: TaskRecords, client: Broker) -> None:
+def test_the_first_start_is_the_one_that_counts(records: TaskRecords, client: BrokerClient) -> None:
     attempt = started(records)
     began = records.get(attempt.task_id)["started_ms"]
     records.release(attempt)
@@ -132,7 +134,7 @@ def test_the_first_start_is_the_one_that_counts(records: TaskRecords, client: Br
 
 
 @contextmanager
-def eavesdropping(client: Broker) -> Iterator[Callable[[], list[tuple[bytes, bytes]]]]:
+def eavesdropping(client: BrokerClient) -> Iterator[Callable[[], list[tuple[bytes, bytes]]]]:
     """Listen to every channel of the broker; yield how to get what was said on which so far."""
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.psubscribe("*")
@@ -151,7 +153,7 @@ def eavesdropping(client: Broker) -> Iterator[Callable[[], list[tuple[bytes, byt
         yield heard
 
 
-def test_pushes_reach_the_channel_in_the_record_and_nothing_else(records: TaskRecords, client: Broker) -> None:
+def test_pushes_reach_the_channel_in_the_record_and_nothing_else(records: TaskRecords, client: BrokerClient) -> None:
     with eavesdropping(client) as heard:
         attempt = started(records, channel="graycat:web:mine")
         records.publish(attempt, 1, [b"data: a b\n\n", b"\x00\xff"])
@@ -165,7 +167,7 @@ def test_pushes_reach_the_channel_in_the_record_and_nothing_else(records: TaskRe
     assert kinds(records, attempt.task_id) == ["started", "chunk", "chunk", "result"]
 
 
-def test_every_process_that_waits_is_told(records: TaskRecords, client: Broker) -> None:
+def test_every_process_that_waits_is_told(records: TaskRecords, client: BrokerClient) -> None:
     with eavesdropping(client) as heard:
         task = new_task(channel="here there")
         records.create(task, b"the message")
@@ -174,13 +176,13 @@ def test_every_process_that_waits_is_told(records: TaskRecords, client: Broker) 
     assert sorted(channel for channel, _ in said) == [b"here", b"there"]
 
 
-def test_where_nobody_waits_nothing_is_pushed(broker: Valkey, client: Broker) -> None:
+def test_where_nobody_waits_nothing_is_pushed(broker: Valkey, client: BrokerClient) -> None:
     with eavesdropping(client) as heard:
         succeeded(broker)
         assert heard() == []
 
 
-def test_a_batch_that_is_sent_twice_is_pushed_once(records: TaskRecords, client: Broker) -> None:
+def test_a_batch_that_is_sent_twice_is_pushed_once(records: TaskRecords, client: BrokerClient) -> None:
     attempt = started(records, channel="here")
     with eavesdropping(client) as heard:
         for _ in range(2):
@@ -188,7 +190,7 @@ def test_a_batch_that_is_sent_twice_is_pushed_once(records: TaskRecords, client:
         assert len(heard()) == 1
 
 
-def test_a_finished_task_keeps_no_prompt(records: TaskRecords, client: Broker) -> None:
+def test_a_finished_task_keeps_no_prompt(records: TaskRecords, client: BrokerClient) -> None:
     attempt = started(records, body=b'{"prompt": "long"}')
     assert client.hget(f"graycat:task:{attempt.task_id}", "body") == b'{"prompt": "long"}'
     records.succeed(attempt, 200, b"{}")

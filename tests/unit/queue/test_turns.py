@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from typing import cast
 
 import pytest
 from celery import Celery
 
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.errors import EngineError, QueueFull
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.worker.sweeper import LOCKS, Sweeper
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually
 from tests.support.workers import celery_app
 
@@ -26,7 +27,7 @@ def submitted(records: TaskRecords, names: str, **changes: str) -> dict[str, str
     return {name: accepted(records, owner=name[0], **changes) for name in names.split()}
 
 
-def waiting(client: Broker, tasks: dict[str, str], queue: str = "llm") -> str:
+def waiting(client: BrokerClient, tasks: dict[str, str], queue: str = "llm") -> str:
     """Return the names of the tasks whose message lies in a queue, the next one first."""
     names = {task_id: name for name, task_id in tasks.items()}
     ids = [json.loads(message)["headers"]["id"] for message in reversed(client.lrange(queue, 0, -1))]
@@ -35,7 +36,8 @@ def waiting(client: Broker, tasks: dict[str, str], queue: str = "llm") -> str:
 
 def take(records: TaskRecords, queue: str = "llm") -> Attempt | str | None:
     """Take a queue's next message, as a worker does; None where it is empty."""
-    message = records._client.rpop(queue)
+    client = cast(BrokerClient, records._client)
+    message = client.rpop(queue)
     return records.claim(json.loads(message)["headers"]["id"], "llm@here") if message else None
 
 

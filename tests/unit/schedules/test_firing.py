@@ -113,7 +113,7 @@ def test_one_that_fires_keeps_others_from_it_and_one_that_died_does_not(add, bro
     broker.client.delete("graycat:schedules:firing")
     assert firing.step(NOON) == {"fired": 1}
     assert not broker.client.exists("graycat:schedules:firing")
-    assert int(broker.client.get("graycat:schedules:fired")) > 0
+    assert int(broker.client.get("graycat:schedules:fired") or 0) > 0
 
 
 @pytest.mark.parametrize(

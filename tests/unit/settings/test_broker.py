@@ -28,11 +28,12 @@ def test_who_signs_a_certificate_is_part_of_the_address() -> None:
 @pytest.mark.parametrize(("query", "wanted"), [("", ssl.CERT_REQUIRED), ("?ssl_cert_reqs=none", ssl.CERT_NONE)])
 def test_celery_and_the_stores_look_at_the_certificate_alike(query: str, wanted: ssl.VerifyMode) -> None:
     settings = Settings(redis_url=f"rediss://box/0{query}")
-    with create_celery(settings).connection_for_write() as connection:
-        ssl_options: Any = connection.ssl
+    with create_celery(settings).connection_for_write() as celery_connection:
+        ssl_options: Any = celery_connection.ssl
         assert ssl_options["ssl_cert_reqs"] == wanted
     pool = connect(settings).connection_pool
-    assert pool.make_connection().cert_reqs == wanted
+    connection: Any = pool.make_connection()
+    assert connection.cert_reqs == wanted
 
 
 def test_only_one_scheme_is_encrypted() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from graycat.batches.records import BatchRecords
 from graycat.batches.states import ITEM_STATES, STATES
-from graycat.broker.client import Broker
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, is_late, look_at, summed
+from tests.support.broker import BrokerClient
 
 NOW_MS = 1_000_000.0
 SPEC: dict[str, Any] = {
@@ -50,7 +50,7 @@ def test_late_is_past_the_deadline_or_beyond_it_by_the_estimate(changes: dict[st
     assert summed([row("queued", **changes), row("failed", **changes)], NOW_MS).late == late
 
 
-def test_what_the_broker_knows_is_seen(client: Broker, settings: Settings) -> None:
+def test_what_the_broker_knows_is_seen(client: BrokerClient, settings: Settings) -> None:
     records = BatchRecords(client, settings)
     first, _ = records.submit(SPEC, "tests")
     records.submit(SPEC, "game")

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from graycat.broker.client import Broker
 from graycat.queue.records import TaskRecords
 from graycat.status import memory_scan
 from graycat.status.memory_scan import Held, MemoryScan
 from graycat.storage.redis_artifacts import BrokerArtifacts
+from tests.support.broker import BrokerClient
 from tests.support.helpers import started
 
 
-def test_an_empty_broker_holds_nothing(client: Broker) -> None:
+def test_an_empty_broker_holds_nothing(client: BrokerClient) -> None:
     assert MemoryScan(client).step() == Held(0, 0)
 
 
-def test_streams_and_images_are_counted_and_nothing_else(client: Broker, records: TaskRecords) -> None:
+def test_streams_and_images_are_counted_and_nothing_else(client: BrokerClient, records: TaskRecords) -> None:
     records.publish(started(records), 1, [b"x" * 10_000])
     client.set("graycat:another", "x" * 500_000)
     client.set("elsewhere", "x" * 500_000)
@@ -23,7 +23,7 @@ def test_streams_and_images_are_counted_and_nothing_else(client: Broker, records
     assert held.events < 100_000
 
 
-def test_a_large_broker_is_counted_bit_by_bit(client: Broker, monkeypatch) -> None:
+def test_a_large_broker_is_counted_bit_by_bit(client: BrokerClient, monkeypatch) -> None:
     monkeypatch.setattr(memory_scan, "KEYS_A_STEP", 20)
     for number in range(300):
         client.set(f"graycat:artifact:task:{number}", "x" * 1000)

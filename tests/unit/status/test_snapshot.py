@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.status import snapshot
 from graycat.status.snapshot import SnapshotReader
+from tests.support.broker import BrokerClient
 from tests.support.helpers import accepted, claimed
 
 LLM = WorkerStatus(
@@ -21,13 +21,13 @@ LLM = WorkerStatus(
 
 
 @pytest.fixture
-def observer(settings: Settings, client: Broker, monkeypatch: pytest.MonkeyPatch) -> SnapshotReader:
+def observer(settings: Settings, client: BrokerClient, monkeypatch: pytest.MonkeyPatch) -> SnapshotReader:
     monkeypatch.setattr(snapshot, "FRESH_S", 0.0)
     return SnapshotReader(settings)
 
 
 @pytest.fixture
-def submitted(records: TaskRecords, client: Broker) -> Callable[..., str]:
+def submitted(records: TaskRecords, client: BrokerClient) -> Callable[..., str]:
     """Return how to submit a task, some seconds ago."""
 
     def submit(age_s: float, **changes: str) -> str:
@@ -103,7 +103,7 @@ def test_a_message_that_is_none_of_ours_is_passed_over(observer: SnapshotReader,
     assert observer.look().queues["llm"].oldest_s >= 20
 
 
-def test_a_look_is_good_for_a_moment(settings: Settings, client: Broker, submitted) -> None:
+def test_a_look_is_good_for_a_moment(settings: Settings, client: BrokerClient, submitted) -> None:
     observer = SnapshotReader(settings)
     first = observer.look()
     submitted(1)

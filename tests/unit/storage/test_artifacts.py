@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.broker.keys import artifact_key, artifacts_key
 from graycat.errors import RequestError
 from graycat.settings import Settings
@@ -17,6 +17,7 @@ from graycat.storage.artifacts import Artifact, ArtifactStore
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 from graycat.storage.file_artifacts import FileArtifacts
 from graycat.storage.redis_artifacts import PIECE_BYTES, BrokerArtifacts
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, changed, eventually, in_background
 
 #: Bytes that are no text, as an image's are.
@@ -35,7 +36,7 @@ def put(artifacts: ArtifactStore, number: int = 0, data: bytes = IMAGE, task_id:
     return artifacts.put(task_id, number, data, "image/png", "game")
 
 
-def test_the_broker_is_where_images_lie_unless_an_address_is_set(client: Broker, tmp_path: Path) -> None:
+def test_the_broker_is_where_images_lie_unless_an_address_is_set(client: BrokerClient, tmp_path: Path) -> None:
     assert isinstance(open_artifacts(Settings(), client), BrokerArtifacts)
     assert isinstance(open_artifacts(Settings(artifacts_url=f"file://{tmp_path}"), client), FileArtifacts)
 
@@ -132,12 +133,12 @@ def test_a_reader_never_sees_half_an_image(artifacts: ArtifactStore) -> None:
 # In the broker
 
 
-def used_memory(client: Broker) -> int:
+def used_memory(client: BrokerClient) -> int:
     client.memory_purge()
     return int(client.info("memory")["used_memory"])
 
 
-def test_after_its_lifetime_an_image_leaves_nothing_in_the_broker(client: Broker) -> None:
+def test_after_its_lifetime_an_image_leaves_nothing_in_the_broker(client: BrokerClient) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=0.2)
     put(artifacts)
     eventually(lambda: client.dbsize() == 0)
@@ -150,13 +151,13 @@ def test_after_its_lifetime_an_image_leaves_nothing_in_the_broker(client: Broker
     assert (artifacts.get("a-task", 0), artifacts.describe("a-task")) == (None, [])
 
 
-def test_an_image_costs_the_broker_its_size(client: Broker) -> None:
+def test_an_image_costs_the_broker_its_size(client: BrokerClient) -> None:
     before = used_memory(client)
     put(BrokerArtifacts(client, 60.0), data=os.urandom(10_000_000))
     eventually(lambda: used_memory(client) - before < 11_500_000)
 
 
-def test_every_key_ends_and_is_graycat_s_own(client: Broker) -> None:
+def test_every_key_ends_and_is_graycat_s_own(client: BrokerClient) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     for number in (0, 1, 1):
         put(artifacts, number)
@@ -165,13 +166,13 @@ def test_every_key_ends_and_is_graycat_s_own(client: Broker) -> None:
     assert all(50_000 < ttl_ms <= 60_000 for ttl_ms in keys.values())
 
 
-def test_the_same_bytes_again_change_nothing_not_even_the_lifetime(client: Broker) -> None:
+def test_the_same_bytes_again_change_nothing_not_even_the_lifetime(client: BrokerClient) -> None:
     put(BrokerArtifacts(client, ttl_s=60.0))
     put(BrokerArtifacts(client, ttl_s=3600.0))
     assert client.pttl(artifact_key("a-task", 0)) <= 60_000
 
 
-def test_an_image_whose_bytes_are_gone_is_not_described_and_is_stored_again(client: Broker) -> None:
+def test_an_image_whose_bytes_are_gone_is_not_described_and_is_stored_again(client: BrokerClient) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     put(artifacts)
     client.delete(artifact_key("a-task", 0))
@@ -180,7 +181,7 @@ def test_an_image_whose_bytes_are_gone_is_not_described_and_is_stored_again(clie
     assert artifacts.get("a-task", 0) == (artifact, IMAGE)
 
 
-def test_damaged_bytes_are_no_image(client: Broker) -> None:
+def test_damaged_bytes_are_no_image(client: BrokerClient) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     put(artifacts)
     client.setrange(artifact_key("a-task", 0), 5, b"damage")
@@ -188,7 +189,9 @@ def test_damaged_bytes_are_no_image(client: Broker) -> None:
         artifacts.get("a-task", 0)
 
 
-def test_an_image_is_sent_in_pieces_so_that_each_has_the_whole_timeout(broker: Valkey) -> None:
+def test_an_image_is_sent_in_pieces_so_that_each_has_the_whole_timeout(
+    broker: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = connect(broker.settings)
     connection = client.connection_pool.get_connection()
     sent: list[int] = []
@@ -198,7 +201,7 @@ def test_an_image_is_sent_in_pieces_so_that_each_has_the_whole_timeout(broker: V
         sent.extend(map(len, [command] if isinstance(command, bytes) else command))
         return original(command, *args, **options)
 
-    connection.send_packed_command = send
+    monkeypatch.setattr(connection, "send_packed_command", send)
     client.connection_pool.release(connection)
     put(BrokerArtifacts(client, 60.0), data=os.urandom(3_000_000))
     assert sum(sent) > 3_000_000
@@ -206,7 +209,7 @@ def test_an_image_is_sent_in_pieces_so_that_each_has_the_whole_timeout(broker: V
     client.close()
 
 
-def test_the_broker_sweeps_by_itself(client: Broker) -> None:
+def test_the_broker_sweeps_by_itself(client: BrokerClient) -> None:
     artifacts = BrokerArtifacts(client, ttl_s=60.0)
     put(artifacts)
     assert artifacts.sweep(4e9) == 0

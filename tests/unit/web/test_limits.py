@@ -10,8 +10,8 @@ import pytest
 from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant
 from graycat.broker import keys
-from graycat.broker.client import Broker
 from graycat.web.services import services_of
+from tests.support.broker import BrokerClient
 from tests.support.helpers import BEARER, outcome_of
 
 ASYNC = {"Prefer": "respond-async"}
@@ -30,10 +30,10 @@ def as_game(web):
     return limited
 
 
-def body_of(client: Broker, response) -> dict[str, object]:
+def body_of(client: BrokerClient, response) -> dict[str, object]:
     """Return what the engine gets of an accepted request."""
     task_id = response.get_json()["id"]
-    return dict(json.loads(client.hget(keys.record_key(task_id), "body")))
+    return dict(json.loads(client.hget(keys.record_key(task_id), "body") or b"null"))
 
 
 def test_a_rate_is_told_until_it_is_spent(as_game) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, EngineError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -22,6 +22,7 @@ from graycat.webhooks.deliveries import (
     DeliveryAttempt,
 )
 from graycat.webhooks.webhook import EVENTS, Webhook
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, started
 from tests.support.hooks import SECRET
 
@@ -29,7 +30,7 @@ URL = "https://hooks.example/path"
 
 
 @pytest.fixture
-def deliveries(client: Broker) -> Deliveries:
+def deliveries(client: BrokerClient) -> Deliveries:
     return Deliveries(client)
 
 
@@ -44,7 +45,7 @@ def ended(records: TaskRecords, **changes: Any) -> str:
     return attempt.task_id
 
 
-def listed(client: Broker) -> set[str]:
+def listed(client: BrokerClient) -> set[str]:
     return {member.decode() for member in client.zrange(keys.DELIVERIES, 0, -1)}
 
 

@@ -6,13 +6,14 @@ import json
 import pytest
 from celery import Celery
 
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.deliveries import ENQUEUED_MS, MAX_AT_HOST, Deliveries
 from graycat.webhooks.dispatcher import MAX_WAITING, Dispatcher
 from graycat.webhooks.webhook import Webhook
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, outcome_of, started
 from tests.support.workers import celery_app
 
@@ -23,12 +24,12 @@ def app(broker: Valkey) -> Celery:
 
 
 @pytest.fixture
-def deliveries(client: Broker) -> Deliveries:
+def deliveries(client: BrokerClient) -> Deliveries:
     return Deliveries(client)
 
 
 @pytest.fixture
-def dispatcher(client: Broker, deliveries: Deliveries, app: Celery) -> Dispatcher:
+def dispatcher(client: BrokerClient, deliveries: Deliveries, app: Celery) -> Dispatcher:
     return Dispatcher(client, deliveries, app)
 
 
@@ -40,7 +41,7 @@ def ended(records: TaskRecords, number: int = 0, owner: str = "tests") -> str:
     return attempt.task_id
 
 
-def messages(client: Broker) -> list[dict]:
+def messages(client: BrokerClient) -> list[dict]:
     return [json.loads(message) for message in client.lrange("control", 0, -1)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
 from graycat.webhooks import sender as module
@@ -17,6 +17,7 @@ from graycat.webhooks.deliveries import HELD_MS, Deliveries, Delivery
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, WebhookSender, next_attempt
 from graycat.webhooks.webhook import Webhook, owner_secret
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
 from tests.support.hooks import SECRET, caller, in_turn, verified, webhook_for
 from tests.support.metered import value
@@ -32,7 +33,7 @@ class Post:
     """A control worker without Celery around it, on a clock of its own."""
 
     records: TaskRecords
-    client: Broker
+    client: BrokerClient
     deliveries: Deliveries
     dispatcher: Dispatcher
     courier: WebhookSender

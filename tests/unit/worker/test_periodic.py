@@ -75,4 +75,5 @@ def test_only_messages_that_are_held_are_renewed(broker: Valkey, monkeypatch: An
 
 
 def test_a_worker_that_holds_nothing_asks_nothing() -> None:
-    renew_messages(None, "llm")
+    unused: Any = None
+    renew_messages(unused, "llm")

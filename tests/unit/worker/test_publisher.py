@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
 from graycat.worker.publisher import UNREAD, Publisher, Settled
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, chunks, eventually, started
 
 
@@ -84,7 +85,7 @@ def test_nothing_to_settle_is_no_mistake(publisher) -> None:
     assert (publisher.settle(), publisher.publish([])) == ([], [])
 
 
-def test_a_script_that_the_broker_has_forgotten_loses_nothing(publisher, records, client: Broker) -> None:
+def test_a_script_that_the_broker_has_forgotten_loses_nothing(publisher, records, client: BrokerClient) -> None:
     attempt = started(records)
     publisher.publish(list(each(attempt, 1, 3)))
     publisher.settle()

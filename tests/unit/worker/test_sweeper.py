@@ -10,13 +10,14 @@ import pytest
 from celery import Celery
 
 from graycat.broker import keys
-from graycat.broker.client import Broker, connect
+from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.worker.sweeper import LOCKS, Sweeper
+from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task
 from tests.support.workers import celery_app
 
@@ -47,11 +48,11 @@ def enqueued(records: TaskRecords, app: Celery, **changes: Any) -> str:
     return task.id
 
 
-def ids_in(client: Broker, queue: str) -> list[str]:
+def ids_in(client: BrokerClient, queue: str) -> list[str]:
     return [json.loads(message)["headers"]["id"] for message in client.lrange(queue, 0, -1)]
 
 
-def sweep(sweeper: Sweeper, client: Broker) -> int:
+def sweep(sweeper: Sweeper, client: BrokerClient) -> int:
     """Sweep when everything is old enough and nobody else does; return how many were enqueued."""
     now = time.time()
     eventually(lambda: time.time() > now + 2 * LEASE_S)
