@@ -1,4 +1,4 @@
-"""Batches of a server: submit one, look at it, tell it what to do, and fetch what it has made."""
+"""Image batches of a server: submit a batch, follow it, control it, and download its images."""
 
 from __future__ import annotations
 
@@ -7,56 +7,58 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from time import sleep
 from typing import Any
 
-from graycat.client.calls import Caller, object_in
-from graycat.client.errors import DamagedImage, InvalidArgument, UnexpectedReply
-from graycat.client.task import written
+from graycat.client.errors import DamagedImage, InvalidArgument
+from graycat.client.files import parse_manifest_path, write_atomically
+from graycat.client.http import HttpTransport, parse_object, unexpected_reply
 
 #: States in which a batch has ended.
 BATCH_ENDED = frozenset({"succeeded", "failed", "cancelled"})
-#: Items or batches that one call asks for.
-PAGE = 500
-#: Seconds between two looks at a batch that is waited for.
-LOOK_EVERY_S = 1.0
+#: Items or batches that one request asks for.
+PAGE_SIZE = 500
+#: Seconds between two requests for the state of a batch that is waited for.
+POLL_INTERVAL_S = 1.0
+#: How often an image is fetched if it does not arrive as the server has it.
+MAX_FETCHES = 3
 
 _ID = re.compile(r"[A-Za-z0-9]{1,64}")
 Raw = dict[str, Any]
 
 
 class Batch:
-    """One batch, as it was when it was last looked at: ``raw`` is what the server told."""
+    """One batch, as it was when it was last fetched: ``raw`` is the server's JSON object."""
 
-    def __init__(self, caller: Caller, raw: Raw) -> None:
-        self._caller = caller
+    def __init__(self, transport: HttpTransport, raw: Raw) -> None:
+        self._transport = transport
         if not isinstance(raw.get("id"), str) or not isinstance(raw.get("progress"), dict):
-            raise UnexpectedReply(f"{caller.url} did not answer as graycat does")
+            raise unexpected_reply(transport.url)
         self.raw = raw
 
     @property
     def id(self) -> str:
-        """Return its id."""
+        """Return the batch's id."""
         return str(self.raw["id"])
 
     @property
     def state(self) -> str:
-        """Return its state: queued, running, paused, succeeded, failed or cancelled."""
+        """Return the batch's state: queued, running, paused, succeeded, failed or cancelled."""
         return str(self.raw["state"])
 
     @property
     def done(self) -> bool:
-        """Tell whether it has ended."""
+        """Return whether the batch has ended."""
         return self.state in BATCH_ENDED
 
     def refresh(self) -> Batch:
-        """Look at it again, and return it."""
-        self.raw = object_in(self._caller.call("GET", self._path()))
+        """Fetch the batch's state again; return the batch."""
+        self.raw = parse_object(self._transport.request("GET", self._path()))
         return self
 
     def wait(self, on_change: Callable[[Batch], None] | None = None) -> Batch:
-        """Return it when it has ended; ``on_change`` is called with it at each look that finds news."""
+        """Wait until the batch has ended, and return it. ``on_change`` gets the batch after every change."""
         last: Raw = {}
         while True:
             self.refresh()
@@ -65,73 +67,72 @@ class Batch:
             last = self.raw
             if self.done:
                 return self
-            sleep(LOOK_EVERY_S)
+            sleep(POLL_INTERVAL_S)
 
     def pause(self) -> Batch:
-        """Have it start no more items."""
-        return self._told("pause")
+        """Pause the batch: it starts no more items."""
+        return self._post_verb("pause")
 
     def resume(self) -> Batch:
-        """Have it go on, or make what is missing or damaged of one that has ended."""
-        return self._told("resume")
+        """Resume the batch. If it has ended, the images that are missing or damaged are made again."""
+        return self._post_verb("resume")
 
     def cancel(self) -> Batch:
-        """Cancel it; what it has made stays."""
-        return self._told("cancel")
+        """Cancel the batch; the images that it has made stay."""
+        return self._post_verb("cancel")
 
     def retry_failed(self) -> Batch:
-        """Have its failed items made once more."""
-        return self._told("retry-failed")
+        """Make the batch's failed items once more."""
+        return self._post_verb("retry-failed")
 
     def items(self, state: str = "") -> Iterator[Raw]:
-        """Yield its items by their numbers: all, or those in a state."""
-        offset: int | None = 0
-        while offset is not None:
-            wanted: dict[str, Any] = {"offset": offset, "limit": PAGE} | ({"state": state} if state else {})
-            page = object_in(self._caller.call("GET", f"{self._path()}/items", params=wanted))
-            rows, offset = page.get("items"), page.get("next_offset")
-            if not isinstance(rows, list):
-                raise UnexpectedReply(f"{self._caller.url} did not answer as graycat does")
-            yield from rows
+        """Yield the batch's items in the order of their numbers: all, or those in a state."""
+        query = {}
+        if state:
+            query["state"] = state
+        yield from _pages(self._transport, f"{self._path()}/items", "items", query)
 
     def manifest(self) -> list[Raw]:
-        """Return the lines of its manifest so far."""
-        response = self._caller.call("GET", f"{self._path()}/manifest")
+        """Return the lines of the batch's manifest so far."""
+        response = self._transport.request("GET", f"{self._path()}/manifest")
         try:
             return [json.loads(line) for line in response.text.splitlines()]
         except ValueError:
-            raise UnexpectedReply(f"{self._caller.url} did not answer as graycat does") from None
+            raise unexpected_reply(self._transport.url) from None
 
     def image(self, number: int, digest: str) -> bytes:
-        """Return the image of an item. Raises DamagedImage where it does not arrive as its SHA-256 says."""
-        for _ in range(3):
-            data = self._caller.call("GET", f"{self._path()}/items/{number}/image").content
+        """Return the image of an item. ``digest``: its SHA-256. Raises DamagedImage if the image has another."""
+        for _ in range(MAX_FETCHES):
+            data = self._transport.request("GET", f"{self._path()}/items/{number}/image").content
             if sha256(data).hexdigest() == digest:
                 return bytes(data)
-        raise DamagedImage(f"image {number} of the batch {self.id} does not arrive as its manifest has it")
+        raise DamagedImage(f"image {number} of the batch {self.id} does not arrive as its manifest says; try again")
 
     def export(self, folder: str | os.PathLike[str]) -> tuple[int, int]:
-        """Have its images and its manifest in a folder; return how many were fetched, and how many there are.
+        """Write the batch's images and manifest to a folder; return how many images were fetched, and how many exist.
 
-        What is there already, as the manifest has it, is not fetched again.
+        An image that the folder already has, with the manifest's SHA-256, is not fetched again.
         """
-        lines, fetched = self.manifest(), 0
-        for line in lines:
-            path = Path(folder) / inside(str(line["file"]))
-            if not (path.is_file() and sha256(path.read_bytes()).hexdigest() == line["sha256"]):
-                written(path, self.image(int(line["item"]), str(line["sha256"])))
+        entries = self.manifest()
+        fetched = 0
+        for entry in entries:
+            path = Path(folder) / parse_manifest_path(str(entry["file"]))
+            digest = str(entry["sha256"])
+            if not (path.is_file() and sha256(path.read_bytes()).hexdigest() == digest):
+                write_atomically(path, self.image(int(entry["item"]), digest))
                 fetched += 1
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        written(Path(folder) / "manifest.jsonl", text.encode())
-        return fetched, len(lines)
+
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        write_atomically(Path(folder) / "manifest.jsonl", text.encode())
+        return fetched, len(entries)
 
     def gallery(self, ttl_s: int) -> str:
-        """Return a link to its page, which opens for so many seconds to whoever has it."""
-        found = object_in(self._caller.call("POST", f"{self._path()}/gallery/link", data=_body({"ttl_s": ttl_s})))
-        return f"{self._caller.url}{found.get('url')}"
+        """Return a link to the batch's page. It needs no API token and works for ``ttl_s`` seconds."""
+        response = self._transport.request("POST", f"{self._path()}/gallery/link", data=_encode({"ttl_s": ttl_s}))
+        return f"{self._transport.url}{parse_object(response).get('url')}"
 
-    def _told(self, verb: str) -> Batch:
-        self.raw = object_in(self._caller.call("POST", f"{self._path()}/{verb}"))
+    def _post_verb(self, verb: str) -> Batch:
+        self.raw = parse_object(self._transport.request("POST", f"{self._path()}/{verb}"))
         return self
 
     def _path(self) -> str:
@@ -141,50 +142,53 @@ class Batch:
 class Batches:
     """The batches of the caller's API token."""
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
 
     def submit(self, spec: Mapping[str, Any], key: str) -> Batch:
-        """Hand a batch to the server; the same ``key`` and spec again are the same batch.
+        """Submit a batch; the same ``key`` and spec again are the same batch.
 
         Raises ApiError, Unreachable.
         """
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        return Batch(self._caller, object_in(self._caller.call("POST", "/batches", data=_body(spec), headers=headers)))
+        response = self._transport.request("POST", "/batches", data=_encode(spec), headers=headers)
+        return Batch(self._transport, parse_object(response))
 
     def forecast(self, spec: Mapping[str, Any]) -> Raw:
-        """Return what a batch would make: how many images, the first of them, and seconds of GPU, where known."""
-        headers, wanted = {"Content-Type": "application/json"}, {"dry_run": "true"}
-        return object_in(self._caller.call("POST", "/batches", data=_body(spec), headers=headers, params=wanted))
+        """Return what a batch would make: how many images, the first of them, and the seconds of GPU if known."""
+        headers = {"Content-Type": "application/json"}
+        query = {"dry_run": "true"}
+        response = self._transport.request("POST", "/batches", data=_encode(spec), headers=headers, params=query)
+        return parse_object(response)
 
     def get(self, batch_id: str) -> Batch:
         """Return a batch by its id."""
         if not _ID.fullmatch(batch_id):
-            raise InvalidArgument(f"{batch_id!r} is no batch's id")
-        return Batch(self._caller, object_in(self._caller.call("GET", f"/batches/{batch_id}")))
+            raise InvalidArgument(f"{batch_id!r} is not a batch's id")
+        return Batch(self._transport, parse_object(self._transport.request("GET", f"/batches/{batch_id}")))
 
     def all(self) -> Iterator[Batch]:
         """Yield the batches, newest first."""
-        offset: int | None = 0
-        while offset is not None:
-            page = object_in(self._caller.call("GET", "/batches", params={"offset": offset, "limit": PAGE}))
-            rows, offset = page.get("batches"), page.get("next_offset")
-            if not isinstance(rows, list):
-                raise UnexpectedReply(f"{self._caller.url} did not answer as graycat does")
-            yield from (Batch(self._caller, row) for row in rows)
+        for row in _pages(self._transport, "/batches", "batches", {}):
+            yield Batch(self._transport, row)
 
 
-def inside(file: str) -> PurePosixPath:
-    """Return a file's place below a folder. Raises UnexpectedReply for one that leads elsewhere."""
-    path = PurePosixPath(file)
-    if path.is_absolute() or not path.parts or any(part.startswith(".") for part in path.parts) or "\\" in file:
-        raise UnexpectedReply("the manifest names a file outside of its folder")
-    return path
+def _pages(transport: HttpTransport, path: str, field: str, query: Mapping[str, str]) -> Iterator[Raw]:
+    """Yield the rows of a list that the server answers in pages."""
+    offset: int | None = 0
+    while offset is not None:
+        params = {"offset": offset, "limit": PAGE_SIZE, **query}
+        page = parse_object(transport.request("GET", path, params=params))
+        rows = page.get(field)
+        if not isinstance(rows, list):
+            raise unexpected_reply(transport.url)
+        yield from rows
+        offset = page.get("next_offset")
 
 
-def _body(spec: Mapping[str, Any]) -> bytes:
+def _encode(spec: Mapping[str, Any]) -> bytes:
     try:
-        # Made once: the same bytes however often they are sent.
+        # Encoded once, so that a repeated request sends the same bytes.
         return json.dumps(dict(spec), allow_nan=False).encode()
     except (ValueError, TypeError) as error:
-        raise InvalidArgument(f"the spec is no JSON: {error}") from None
+        raise InvalidArgument(f"the spec is not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""The client of one server: submit tasks and find them again."""
+"""The client of one server: submits tasks and finds them again."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from graycat.client.batches import Batches
-from graycat.client.calls import Caller, object_in
-from graycat.client.errors import InvalidArgument, UnexpectedReply
+from graycat.client.errors import InvalidArgument
+from graycat.client.http import HttpTransport, parse_object, unexpected_reply
 from graycat.client.schedules import Schedules
 from graycat.client.task import Task, task_path
 from graycat.client.views import TaskView
 
-#: Tasks on one page of the list; more round trips than the server's most would need gain nothing.
-PAGE = 100
+#: Tasks on one page of the list: as many as the server allows, to save round trips.
+PAGE_SIZE = 100
 
 
 class Client:
-    """Hands tasks to a graycat server. Usable as a context manager; for one thread at a time.
+    """Submits tasks to a graycat server. It may be used as a context manager, and by one thread at a time.
 
-    ``patience_s``: seconds for which each call is tried again while the server is away or says 503; a submit that was
-    sent twice so is still one task. Nothing is read from the environment but what ``requests`` itself does (proxies).
+    ``patience_s``: seconds for which each request is repeated while the server is away or answers 503. A submit that
+    is sent twice is still one task. The environment is read by ``requests`` only, for proxies.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", token: str = "", *, patience_s: float = 60.0) -> None:
-        self._caller = Caller(url, token, patience_s)
+        self._transport = HttpTransport(url, token, patience_s)
         #: The batches of the API token.
-        self.batches = Batches(self._caller)
+        self.batches = Batches(self._transport)
 
     def __enter__(self) -> Client:
         return self
@@ -38,17 +38,17 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; the tasks go on."""
-        self._caller.close()
+        self._transport.close()
 
     @property
     def url(self) -> str:
         """Return the server's address."""
-        return self._caller.url
+        return self._transport.url
 
     @property
     def schedules(self) -> Schedules:
         """Return the schedules of the API token."""
-        return Schedules(self._caller)
+        return Schedules(self._transport)
 
     def submit(
         self,
@@ -63,54 +63,72 @@ class Client:
         metadata: Mapping[str, Any] | None = None,
         webhook: Any = None,
     ) -> Task:
-        """Hand a task to the server and return it; nobody has waited for anything but its acceptance.
+        """Submit a task and return it as soon as the server has accepted it.
 
-        ``kind`` is such as ``llm.completion``, ``input`` what that engine's route takes. The same ``idempotency_key``
-        or ``id`` (yours to choose: 1 to 64 letters, digits, dots, dashes, underscores) with the same content is the
-        same task; without either a key is made for this call. ``queue_ttl_s``: seconds that it may wait;
-        ``exec_timeout_s``: that it may run. ``metadata``: an object of up to 4 kB that comes back with the task.
+        ``kind``: for example ``llm.completion``. ``input``: what that engine's route takes. The same
+        ``idempotency_key`` or ``id`` (which you choose: 1 to 64 letters, digits, dots, dashes, underscores) with the
+        same content is the same task; without either, this call makes a key. ``queue_ttl_s``: seconds that the task
+        may wait. ``exec_timeout_s``: seconds that it may run. ``metadata``: an object of up to 4 kB that comes back
+        with the task.
         Raises ApiError (IdempotencyConflict, QueueFull, ...), Unreachable.
         """
         if id is not None and idempotency_key is not None:
-            raise InvalidArgument("a task has an id of yours or an idempotency key, not both")
-        given = {"kind": kind, "input": dict(input), "priority": priority, "metadata": metadata, "webhook": webhook}
-        given |= {"queue_ttl_s": queue_ttl_s, "exec_timeout_s": exec_timeout_s}
-        try:
-            # Made once: the same bytes however often they are sent.
-            body = json.dumps({k: value for k, value in given.items() if value is not None}, allow_nan=False).encode()
-        except (ValueError, TypeError) as error:
-            raise InvalidArgument(f"the task is no JSON: {error}") from None
+            raise InvalidArgument("give an id or an idempotency key, not both")
+        fields = {
+            "kind": kind,
+            "input": dict(input),
+            "priority": priority,
+            "metadata": metadata,
+            "webhook": webhook,
+            "queue_ttl_s": queue_ttl_s,
+            "exec_timeout_s": exec_timeout_s,
+        }
+        body = _encode(fields)
         headers = {"Content-Type": "application/json"}
         if id is not None:
-            return Task.from_response(self._caller, self._caller.call("PUT", task_path(id), data=body, headers=headers))
-        headers["Idempotency-Key"] = idempotency_key or uuid4().hex
-        return Task.from_response(self._caller, self._caller.call("POST", "/tasks", data=body, headers=headers))
+            response = self._transport.request("PUT", task_path(id), data=body, headers=headers)
+        else:
+            headers["Idempotency-Key"] = idempotency_key or uuid4().hex
+            response = self._transport.request("POST", "/tasks", data=body, headers=headers)
+        return Task.from_response(self._transport, response)
 
     def task(self, task_id: str) -> Task:
-        """Return a task by its id. Raises TaskNotFound, TaskGone, InvalidArgument for what is no id."""
-        return Task.from_response(self._caller, self._caller.call("GET", task_path(task_id)))
+        """Return a task by its id. Raises TaskNotFound, TaskGone, InvalidArgument."""
+        return Task.from_response(self._transport, self._transport.request("GET", task_path(task_id)))
 
     def tasks(
-        self, state: str | Iterable[str] = (), kind: str | Iterable[str] = (), page: int = PAGE
+        self, state: str | Iterable[str] = (), kind: str | Iterable[str] = (), page: int = PAGE_SIZE
     ) -> Iterator[Task]:
         """Yield your tasks, newest first: all, or those in some states or of some kinds; ``page`` at a time."""
-        wanted = {"state": _listed(state), "kind": _listed(kind)}
-        cursor: str | None = None
+        query: dict[str, Any] = {"state": _as_list(state), "kind": _as_list(kind), "limit": page, "cursor": None}
         while True:
-            found = object_in(self._caller.call("GET", "/tasks", params={**wanted, "limit": page, "cursor": cursor}))
-            rows, cursor = found.get("tasks"), found.get("next_cursor")
+            answer = parse_object(self._transport.request("GET", "/tasks", params=query))
+            rows = answer.get("tasks")
             if not isinstance(rows, list):
-                raise UnexpectedReply(f"{self.url} did not answer as graycat does")
+                raise unexpected_reply(self.url)
             for row in rows:
-                yield Task(self._caller, TaskView.from_json(row))
-            # A page may be empty and not be the last: the server looks at so many tasks a call.
-            if not cursor:
+                yield Task(self._transport, TaskView.from_json(row))
+            # An empty page need not be the last one: the server reads only so many tasks for each request.
+            query["cursor"] = answer.get("next_cursor")
+            if not query["cursor"]:
                 return
 
     def status(self) -> dict[str, Any]:
-        """Return how the server and its fleet are doing, for an API token with the scope ``metrics`` or ``admin``."""
-        return object_in(self._caller.call("GET", "/status"))
+        """Return the state of the server and its workers. The API token needs the scope ``metrics`` or ``admin``."""
+        return parse_object(self._transport.request("GET", "/status"))
 
 
-def _listed(value: str | Iterable[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _encode(fields: Mapping[str, Any]) -> bytes:
+    """Return a task's JSON, without the fields that are None. Raises InvalidArgument."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        # Encoded once, so that a repeated request sends the same bytes.
+        return json.dumps(given, allow_nan=False).encode()
+    except (ValueError, TypeError) as error:
+        raise InvalidArgument(f"the task is not JSON: {error}") from None
+
+
+def _as_list(value: str | Iterable[str]) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return list(value)

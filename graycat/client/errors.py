@@ -1,17 +1,19 @@
-"""What can go wrong for a client; the errors that graycat answers have the names and types of ``graycat.errors``.
+"""Errors of the client. For every ``type`` of error that the server answers there is one class.
+
+The classes have the names that the server's errors have, except EngineNonsense (EngineProtocolError in the server).
 
 ClientError
-├── InvalidArgument        a call that cannot be made: an id, address or pattern that is none; nothing was sent
+├── InvalidArgument        an argument is invalid (an id, an address, a pattern); nothing was sent
 ├── Unreachable            the server did not answer for as long as the client was told to try
-├── WaitTimeout            the time is up, the task goes on
-├── UnexpectedReply        whatever answered is not graycat
-├── DamagedImage           an image did not arrive as it was sent, several times
-└── ApiError               graycat's own answer: status, type, message, retry_after_s
-    ├── RequestError  4xx  the request is at fault; the same again would bring the same
-    ├── Unavailable   503  nothing was lost, trying again later makes sense
-    └── ServerError   5xx  something behind graycat failed
+├── WaitTimeout            the time is up; the task goes on
+├── UnexpectedReply        the answer does not come from graycat
+├── DamagedImage           an image arrived damaged, several times
+└── ApiError               graycat answered with an error: status, type, message, retry_after_s
+    ├── RequestError  4xx  the request is at fault; sending it again would fail again
+    ├── Unavailable   503  the server cannot do this now; try again later
+    └── ServerError   5xx  the server, or an engine behind it, failed
 
-A type that this file does not know, an engine's own included, comes as the base of its status.
+A type that is not in this file, such as an engine's own, is raised as the base class of its status.
 """
 
 from __future__ import annotations
@@ -30,26 +32,26 @@ class InvalidArgument(ClientError, ValueError):
 
 
 class Unreachable(ClientError):
-    """Raised when the server cannot be reached, or its answers break off, past the client's patience."""
+    """Raised when the server cannot be reached, or its answers break off, for longer than ``patience_s``."""
 
 
 class WaitTimeout(ClientError):
-    """Raised when a task has not ended in the time that its caller would wait; the task itself goes on."""
+    """Raised when a task has not ended within the timeout of a wait; the task itself goes on."""
 
 
 class UnexpectedReply(ClientError):
-    """Raised when an answer is not what graycat sends: the address may be another server's."""
+    """Raised when an answer is not what graycat sends: the address may be that of another server."""
 
 
 class DamagedImage(ClientError):
-    """Raised when the bytes of an image are, several times, not those that the server has."""
+    """Raised when the bytes of an image differ, several times, from those that the server has."""
 
 
 class ApiError(ClientError):
-    """Base of what graycat answers in the place of what was asked for.
+    """Base of the errors that graycat answers.
 
     ``status`` is the HTTP status, ``type`` the stable name of the error, ``retry_after_s`` the seconds after which
-    trying again makes sense; None where the server named none.
+    another attempt makes sense, or None if the server named none.
     """
 
     type = ""
@@ -63,7 +65,7 @@ class ApiError(ClientError):
 
 
 class RequestError(ApiError):
-    """Raised when the server refuses a request: mend it before you send it again."""
+    """Raised when the server refuses a request: correct it before you send it again."""
 
     type = "invalid_request_error"
 
@@ -87,7 +89,7 @@ class RouteNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """Raised when a route takes another method: the server may be older than this client."""
+    """Raised when the route does not support the HTTP method: the server may be older than this client."""
 
     type = "method_not_allowed"
 
@@ -99,43 +101,43 @@ class ModelNotFound(RequestError):
 
 
 class TaskNotFound(RequestError):
-    """Raised when you have no task with this id."""
+    """Raised when your API token has no task with this id."""
 
     type = "task_not_found"
 
 
 class TaskGone(RequestError):
-    """Raised when the task is over and its result no longer kept."""
+    """Raised when the task is over and the server no longer keeps its result."""
 
     type = "task_gone"
 
 
 class IdempotencyConflict(RequestError):
-    """Raised when the id or key belongs to a task with another content."""
+    """Raised when the id or key belongs to a task with other content."""
 
     type = "idempotency_conflict"
 
 
 class NotRetryable(RequestError):
-    """Raised when a task is to be tried again that has not failed."""
+    """Raised when a task cannot be retried: it has not failed, or the server no longer keeps its input."""
 
     type = "not_retryable"
 
 
 class BodyTooLarge(RequestError):
-    """Raised when the request has more bytes than the server takes."""
+    """Raised when the request has more bytes than the server accepts."""
 
     type = "body_too_large"
 
 
 class PromptTooLarge(RequestError):
-    """Raised when the input's text has more characters than the server takes."""
+    """Raised when the input's text has more characters than the server accepts."""
 
     type = "prompt_too_large"
 
 
 class InvalidImage(RequestError):
-    """Raised when an image of the input is none that the server takes."""
+    """Raised when an image of the input is invalid, or of a format that the server does not accept."""
 
     type = "invalid_image"
 
@@ -153,7 +155,7 @@ class TooMuchWork(RequestError):
 
 
 class SettingNotAllowed(RequestError):
-    """Raised when the input overrides a setting of the engine that callers may not."""
+    """Raised when the input overrides a setting of the engine that callers may not override."""
 
     type = "setting_not_allowed"
 
@@ -170,8 +172,80 @@ class InvalidWebhook(RequestError):
     type = "invalid_webhook"
 
 
+class InvalidBatch(RequestError):
+    """Raised when a batch's spec is invalid; the message lists the problems."""
+
+    type = "invalid_batch"
+
+
+class BatchNotFound(RequestError):
+    """Raised when your API token has no batch with this id."""
+
+    type = "batch_not_found"
+
+
+class ItemNotFound(RequestError):
+    """Raised when the batch has no item with this number, or the item has no image yet."""
+
+    type = "batch_item_not_found"
+
+
+class BatchConflict(RequestError):
+    """Raised when the key belongs to a batch with another spec."""
+
+    type = "batch_conflict"
+
+
+class WrongBatchState(RequestError):
+    """Raised when the batch's state does not allow this, for example to pause a batch that has ended."""
+
+    type = "wrong_batch_state"
+
+
+class TooManyBatches(RequestError):
+    """Raised when your API token has as many unfinished batches as it may have."""
+
+    type = "too_many_batches"
+
+
+class InvalidSchedule(RequestError):
+    """Raised when a schedule is invalid; the message names its field."""
+
+    type = "invalid_schedule"
+
+
+class ScheduleNotFound(RequestError):
+    """Raised when your API token has no schedule of this name."""
+
+    type = "schedule_not_found"
+
+
+class ScheduleExists(RequestError):
+    """Raised when another schedule has the name, or the operator's file of schedules defines it."""
+
+    type = "schedule_exists"
+
+
+class TooManySchedules(RequestError):
+    """Raised when your API token has as many schedules as it may have."""
+
+    type = "too_many_schedules"
+
+
+class TokenNotFound(RequestError):
+    """Raised when no minted API token has this name or prefix."""
+
+    type = "token_not_found"
+
+
+class TokenNameTaken(RequestError):
+    """Raised when another API token has the name."""
+
+    type = "token_name_taken"
+
+
 class LimitExceeded(RequestError):
-    """Raised when the API token has spent its allowance; without ``retry_after_s``, the request asks for too much."""
+    """Raised when the API token is over a limit; without ``retry_after_s``, the request itself asks for too much."""
 
     type = "limit_exceeded"
 
@@ -183,11 +257,11 @@ class TaskCancelled(RequestError):
 
 
 class Unavailable(ApiError):
-    """Raised when the server cannot serve this just now."""
+    """Raised when the server cannot do this now; the same request may succeed later."""
 
 
 class QueueFull(Unavailable):
-    """Raised when the queue takes no more: nothing was queued."""
+    """Raised when the queue is full: nothing was queued."""
 
     type = "queue_full"
 
@@ -205,7 +279,7 @@ class ShuttingDown(Unavailable):
 
 
 class EngineNotReady(Unavailable):
-    """Raised when no healthy engine serves this."""
+    """Raised when no healthy engine can do this."""
 
     type = "unavailable_error"
 
@@ -214,6 +288,12 @@ class ArtifactsUnavailable(Unavailable):
     """Raised when the store of finished images does not answer."""
 
     type = "artifacts_unavailable"
+
+
+class OutputUnavailable(Unavailable):
+    """Raised when the server cannot read or write the files of a batch."""
+
+    type = "output_unavailable"
 
 
 class TaskExpired(Unavailable):
@@ -229,19 +309,19 @@ class ServerError(ApiError):
 
 
 class EngineLost(ServerError):
-    """Raised when the engine went away before its answer was whole."""
+    """Raised when the engine stopped before its answer was complete."""
 
     type = "engine_lost"
 
 
 class EngineNonsense(ServerError):
-    """Raised when the engine's answer made no sense: the same again would bring the same."""
+    """Raised when the engine sent an invalid response; sending the request again would fail again."""
 
     type = "engine_nonsense"
 
 
 class TaskLost(ServerError):
-    """Raised when every attempt at a task died with its worker or engine."""
+    """Raised when the worker or engine died in every attempt at a task."""
 
     type = "task_lost"
 
@@ -253,33 +333,44 @@ class TaskTimeout(ServerError):
 
 
 class ArtifactBroken(ServerError):
-    """Raised when a stored image is not what was put into the store."""
+    """Raised when a stored image is damaged."""
 
     type = "artifact_broken"
 
 
-def _below(cls: type[ApiError]) -> Iterator[type[ApiError]]:
+def _with_subclasses(cls: type[ApiError]) -> Iterator[type[ApiError]]:
     yield cls
     for child in cls.__subclasses__():
-        yield from _below(child)
+        yield from _with_subclasses(child)
 
 
 #: The class of each type.
-BY_TYPE = {cls.type: cls for cls in _below(ApiError) if cls.type}
+BY_TYPE = {cls.type: cls for cls in _with_subclasses(ApiError) if cls.type}
 
 
-def error_of(status: int, inner: Any, retry_after_s: float | None = None) -> ApiError:
-    """Return the error that a status and the ``error`` object of an answer tell of; anything else is its message."""
-    fields = inner if isinstance(inner, dict) else {"message": inner}
-    kind, message = str(fields.get("type") or ""), str(fields.get("message") or f"the server answered {status}")
-    fallback = Unavailable if status == 503 else RequestError if status < 500 else ServerError
-    return BY_TYPE.get(kind, fallback)(status, kind or fallback.type, message, retry_after_s)
-
-
-def error_in(status: int, body: bytes, retry_after_s: float | None = None) -> ApiError:
-    """Return the error that an answer with an error status holds."""
+def parse_error(status: int, body: bytes, retry_after_s: float | None = None) -> ApiError:
+    """Return the error that an answer with an error status describes. Any body is accepted."""
     try:
-        inner = json.loads(body)["error"]
+        fields = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        inner = None
-    return error_of(status, inner, retry_after_s)
+        fields = None
+    return build_error(status, fields, retry_after_s)
+
+
+def build_error(status: int, fields: Any, retry_after_s: float | None = None) -> ApiError:
+    """Return the error of a status and of an answer's ``error`` object; a value of another type is the message."""
+    if not isinstance(fields, dict):
+        fields = {"message": fields}
+    message = str(fields.get("message") or f"the server answered {status}")
+    name = str(fields.get("type") or "")
+    base = _base_class(status)
+    error_class = BY_TYPE.get(name, base)
+    return error_class(status, name or base.type, message, retry_after_s)
+
+
+def _base_class(status: int) -> type[ApiError]:
+    if status == 503:
+        return Unavailable
+    if status < 500:
+        return RequestError
+    return ServerError

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from graycat.client.calls import Caller, object_in
-from graycat.client.errors import InvalidArgument, UnexpectedReply
+from graycat.client.errors import InvalidArgument
+from graycat.client.http import HttpTransport, parse_object, unexpected_reply
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -20,51 +20,61 @@ Rows = list[Row]
 class Schedules:
     """The schedules of a client's API token. Every method raises ApiError, Unreachable."""
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
 
     def put(self, name: str, body: Mapping[str, Any], *, replace: bool = False) -> Row:
-        """Add a schedule; another one of the name is replaced, or else refused. Raises InvalidArgument."""
+        """Add a schedule. If the name is taken, replace that schedule or raise ScheduleExists.
+
+        Raises InvalidArgument for a body that is not JSON.
+        """
         try:
             data = json.dumps(dict(body) | {"name": name}, allow_nan=False).encode()
         except (ValueError, TypeError) as error:
-            raise InvalidArgument(f"the schedule is no JSON: {error}") from None
-        method, path = ("PUT", _path(name)) if replace else ("POST", "/schedules")
-        return object_in(self._caller.call(method, path, data=data, headers={"Content-Type": "application/json"}))
+            raise InvalidArgument(f"the schedule is not JSON: {error}") from None
+        if replace:
+            method, path = "PUT", _path(name)
+        else:
+            method, path = "POST", "/schedules"
+        return parse_object(
+            self._transport.request(method, path, data=data, headers={"Content-Type": "application/json"})
+        )
 
     def all(self) -> Rows:
-        """Return the schedules by their names."""
-        return self._rows(object_in(self._caller.call("GET", "/schedules")), "schedules")
+        """Return the schedules, sorted by name."""
+        return self._rows(parse_object(self._transport.request("GET", "/schedules")), "schedules")
 
     def get(self, name: str) -> Row:
-        """Return one, with how its last times went."""
-        return object_in(self._caller.call("GET", _path(name)))
+        """Return a schedule, with the outcomes of its last times."""
+        return parse_object(self._transport.request("GET", _path(name)))
 
     def next(self, name: str, count: int) -> Rows:
-        """Return coming times, each with when the jitter lets it start; in the schedule's zone."""
-        return self._rows(object_in(self._caller.call("GET", f"{_path(name)}/next", params={"count": count})), "times")
+        """Return the next times in the schedule's zone, each with the moment at which the jitter lets it start."""
+        response = self._transport.request("GET", f"{_path(name)}/next", params={"count": count})
+        return self._rows(parse_object(response), "times")
 
     def pause(self, name: str) -> Row:
-        """Have one fire nothing until it is resumed."""
-        return object_in(self._caller.call("POST", f"{_path(name)}/pause"))
+        """Pause a schedule: it submits nothing until it is resumed."""
+        return parse_object(self._transport.request("POST", f"{_path(name)}/pause"))
 
     def resume(self, name: str) -> Row:
-        """Have a paused one fire again."""
-        return object_in(self._caller.call("POST", f"{_path(name)}/resume"))
+        """Resume a paused schedule."""
+        return parse_object(self._transport.request("POST", f"{_path(name)}/resume"))
 
     def run_now(self, name: str, key: str | None = None) -> str:
-        """Submit one's batch now; return its id. The same key again is the same batch."""
+        """Submit a schedule's batch now; return the batch's id. The same key again is the same batch."""
         headers = {"Idempotency-Key": key or uuid4().hex}
-        return str(object_in(self._caller.call("POST", f"{_path(name)}/run", headers=headers)).get("batch", ""))
+        answer = parse_object(self._transport.request("POST", f"{_path(name)}/run", headers=headers))
+        return str(answer.get("batch", ""))
 
     def remove(self, name: str) -> None:
-        """Remove one; its batches go on."""
-        self._caller.call("DELETE", _path(name))
+        """Remove a schedule; its batches go on."""
+        self._transport.request("DELETE", _path(name))
 
-    def _rows(self, found: Row, field: str) -> Rows:
-        rows = found.get(field)
+    def _rows(self, answer: Row, field: str) -> Rows:
+        rows = answer.get(field)
         if not isinstance(rows, list):
-            raise UnexpectedReply(f"{self._caller.url} did not answer as graycat does")
+            raise unexpected_reply(self._transport.url)
         return rows
 
 

@@ -1,4 +1,4 @@
-"""A task that was handed to a server: look at it, wait for it, follow it, cancel it, fetch what it made."""
+"""A task on its server: follow it, wait for its answer, cancel it, download its images."""
 
 from __future__ import annotations
 
@@ -13,51 +13,52 @@ from uuid import uuid4
 
 import requests
 
-from graycat.client.calls import Caller, object_in
 from graycat.client.errors import DamagedImage, InvalidArgument, WaitTimeout
-from graycat.client.feed import Feed
-from graycat.client.views import Event, Image, TaskView, place_of
+from graycat.client.events import EventStream
+from graycat.client.files import image_file_name, write_atomically
+from graycat.client.http import HttpTransport, parse_object
+from graycat.client.views import Event, Image, TaskView, parse_event_id
 
-#: A long poll's length in seconds: proxies give silent requests up after a minute.
+#: Length of a long poll in seconds: proxies give up on silent requests after a minute.
 LONG_POLL_S = 30.0
-#: The same where somebody wants to see the progress.
+#: The same while the caller wants to see the progress.
 PROGRESS_POLL_S = 1.0
-#: A long poll's answer may be this many seconds late.
-LATE_S = 15.0
-#: How often an image is fetched that does not arrive as it was sent.
-FETCHES = 3
+#: Seconds that the answer of a long poll may be late.
+LONG_POLL_MARGIN_S = 15.0
+#: How often an image is fetched if it does not arrive as the server has it.
+MAX_FETCHES = 3
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r'(?:W/)?"([0-9a-f]{64})"')
 
 
 def task_path(task_id: str) -> str:
-    """Return a task's address on its server. Raises InvalidArgument for what is no id."""
+    """Return a task's path on its server. Raises InvalidArgument for an id that no task can have."""
     if not _TASK_ID.fullmatch(task_id) or not task_id.strip("."):
         raise InvalidArgument(f"{task_id[:80]!r}: a task's id has 1 to 64 letters, digits, dots, dashes, underscores")
     return f"/tasks/{task_id}"
 
 
 class Task:
-    """A task on its server. ``view`` is what was last heard of it; only methods that say so ask again."""
+    """A task on its server. ``view`` is its last known state; only methods that say so fetch it again."""
 
-    def __init__(self, caller: Caller, view: TaskView, *, etag: str = "", whole: bool = False) -> None:
-        self._caller = caller
+    def __init__(self, transport: HttpTransport, view: TaskView, *, etag: str = "", whole: bool = False) -> None:
+        self._transport = transport
         self._path = task_path(view.id)
         self._view = view
-        #: Of the view; '' where there is none, or it would hide what is still to be told.
+        #: The view's ``ETag``; '' if there is none, or if a 304 would hide the answer.
         self._etag = etag
-        #: Whether the view would hold the answer, too.
+        #: Whether the view would include the answer of a task that has ended.
         self._whole = whole
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self._view.kind} {self.state}>"
 
     @classmethod
-    def from_response(cls, caller: Caller, response: requests.Response) -> Task:
-        """Return the task that an answer tells of. Raises UnexpectedReply."""
-        view = TaskView.from_json(object_in(response))
-        return cls(caller, view, etag=response.headers.get("ETag", ""), whole=True)
+    def from_response(cls, transport: HttpTransport, response: requests.Response) -> Task:
+        """Return the task that an answer describes. Raises UnexpectedReply."""
+        view = TaskView.from_json(parse_object(response))
+        return cls(transport, view, etag=response.headers.get("ETag", ""), whole=True)
 
     @property
     def id(self) -> str:
@@ -66,92 +67,107 @@ class Task:
 
     @property
     def view(self) -> TaskView:
-        """Return what was last heard of the task."""
+        """Return the last known state of the task, with all its fields."""
         return self._view
 
     @property
     def state(self) -> str:
-        """Return the state that was last heard of."""
+        """Return the last known state, such as ``running``."""
         return self._view.state
 
     @property
     def done(self) -> bool:
-        """Tell whether the task is known to have ended."""
+        """Return whether the task is known to have ended."""
         return self._view.done
 
     def refresh(self) -> Task:
-        """Look at the task again; a server where nothing has changed sends next to nothing."""
-        self._look()
+        """Fetch the task's state again. If nothing has changed, the server sends next to nothing (304)."""
+        self._fetch()
         return self
 
     def wait(self, timeout_s: float | None = None, on_progress: Callable[[TaskView], None] | None = None) -> Task:
-        """Return when the task has ended, however it did. ``on_progress`` gets every change, once a second at most.
+        """Wait until the task has ended in any state. ``on_progress`` gets every change, at most once a second.
 
         Raises WaitTimeout after ``timeout_s``; the task goes on then.
         """
-        deadline = None if timeout_s is None else monotonic() + timeout_s
+        deadline = None
+        if timeout_s is not None:
+            deadline = monotonic() + timeout_s
+        poll_s = LONG_POLL_S
+        if on_progress is not None:
+            poll_s = PROGRESS_POLL_S
+
         while not (self.done and self._whole):
-            left_s = LONG_POLL_S if deadline is None else deadline - monotonic()
-            if left_s <= 0:
+            wait_s = poll_s
+            if deadline is not None:
+                wait_s = min(poll_s, deadline - monotonic())
+            if wait_s <= 0:
                 raise WaitTimeout(f"the task {self.id} has not ended within {timeout_s:g} s")
-            changed = self._look(min(left_s, PROGRESS_POLL_S if on_progress else LONG_POLL_S), deadline)
-            if changed and on_progress:
+            changed = self._fetch(wait_s, deadline)
+            if changed and on_progress is not None:
                 on_progress(self._view)
         return self
 
-    def _look(self, wait_s: float = 0.0, deadline: float | None = None) -> bool:
-        """Look at the task, once it has ended or ``wait_s`` has passed; tell whether anything has changed."""
-        options: dict[str, Any] = {"headers": {"If-None-Match": self._etag}} if self._etag else {}
+    def _fetch(self, wait_s: float = 0.0, deadline: float | None = None) -> bool:
+        """Fetch the state, once the task has ended or ``wait_s`` has passed; return whether anything has changed."""
+        options: dict[str, Any] = {}
+        if self._etag:
+            options["headers"] = {"If-None-Match": self._etag}
         if wait_s:
-            options |= {"params": {"wait": f"{wait_s:.3f}"}, "read_s": wait_s + LATE_S}
+            options["params"] = {"wait": f"{wait_s:.3f}"}
+            options["read_s"] = wait_s + LONG_POLL_MARGIN_S
         if deadline is not None:
-            options["until"] = min(deadline, monotonic() + self._caller.patience_s)
-        response = self._caller.call("GET", self._path, **options)
+            options["until"] = min(deadline, monotonic() + self._transport.patience_s)
+        response = self._transport.request("GET", self._path, **options)
         if response.status_code == 304:
             return False
-        self._take(TaskView.from_json(object_in(response)), response.headers.get("ETag", ""), whole=True)
+        self._update(TaskView.from_json(parse_object(response)), response.headers.get("ETag", ""), whole=True)
         return True
 
-    def _take(self, view: TaskView, etag: str, *, whole: bool) -> None:
-        self._view, self._etag, self._whole = view, etag, whole
+    def _update(self, view: TaskView, etag: str, *, whole: bool) -> None:
+        self._view = view
+        self._etag = etag
+        self._whole = whole
 
     def answer(self, timeout_s: float | None = None) -> Any:
-        """Wait for what the engine answers and return it; a streamed answer is a list of its events as text.
+        """Wait for the engine's answer and return it; a streamed answer is a list of its events as text.
 
         Raises what the task failed with (an ApiError), TaskCancelled, WaitTimeout.
         """
         view = self.wait(timeout_s).view
         if view.problem is not None:
             raise view.problem
-        return view.result if view.result is not None else list(view.events)
+        if view.result is not None:
+            return view.result
+        return list(view.events)
 
     def events(self, after: str | None = None) -> Iterator[Event]:
-        """Yield the task's events as they come, from the first or from behind the id ``after``, up to its last.
+        """Yield the task's events as they come, from the first or after the event with the id ``after``, to its last.
 
-        A lost connection is taken up again where it broke: no event is missed, none comes twice. Events that the
-        server has forgotten do not come. Raises ApiError, Unreachable; InvalidArgument for what is no event's id.
+        After a lost connection the stream continues where it broke: no event is missed, none comes twice. Events that
+        the server no longer keeps do not come. Raises ApiError, Unreachable; InvalidArgument for an invalid ``after``.
         """
         if after:
-            place_of(after)
-        return Feed(self._caller, self, f"{self._path}/events", after or "").events()
+            parse_event_id(after)
+        return EventStream(self._transport, self, f"{self._path}/events", after or "").events()
 
     def cancel(self) -> bool:
-        """Have the task stop; harmless where it has. Tell whether it is over, its engine free of it."""
-        response = self._caller.call("POST", f"{self._path}/cancel")
-        told = object_in(response)
-        # The answer is not in it; a tag would hide that.
-        self._take(TaskView.from_json(told), "", whole=False)
-        return bool(told.get("confirmed"))
+        """Cancel the task; harmless if it has ended. Return whether it is over and its engine is free of it."""
+        answer = parse_object(self._transport.request("POST", f"{self._path}/cancel"))
+        # The partial answer is not in it. With an ETag, the next fetch could be a 304 without it.
+        self._update(TaskView.from_json(answer), "", whole=False)
+        return bool(answer.get("confirmed"))
 
     def retry(self, *, idempotency_key: str | None = None) -> Task:
-        """Submit a task again that failed, expired or was cancelled; return the new one. Raises NotRetryable."""
+        """Submit the task again if it failed, expired or was cancelled; return the new task. Raises NotRetryable."""
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
-        return Task.from_response(self._caller, self._caller.call("POST", f"{self._path}/retry", headers=headers))
+        response = self._transport.request("POST", f"{self._path}/retry", headers=headers)
+        return Task.from_response(self._transport, response)
 
     def images(self) -> Iterator[Image]:
-        """Yield the task's images once it has ended, also those that there were when it was cancelled.
+        """Wait for the task's end and yield its images, also those that a cancelled task had finished.
 
-        Raises what the task failed with, DamagedImage, TaskNotFound for images that are no longer kept.
+        Raises what the task failed with, DamagedImage, TaskNotFound if the server no longer keeps the images.
         """
         view = self.wait().view
         if view.problem is not None and view.partial_result is None:
@@ -160,52 +176,29 @@ class Task:
             yield self._image(number)
 
     def _image(self, number: int) -> Image:
-        for _ in range(FETCHES):
-            headers = {"Accept-Encoding": "identity"}
-            response = self._caller.call("GET", f"{self._path}/images/{number}", headers=headers)
-            tag = _SHA256.fullmatch(response.headers.get("ETag", ""))
-            # Without one (a proxy may take it away) its length was right, or there would be no response.
-            if tag is None or sha256(response.content).hexdigest() == tag[1]:
-                return Image(number, response.headers.get("Content-Type", "").partition(";")[0], response.content)
-        raise DamagedImage(f"image {number} of the task {self.id} does not arrive as the server has it")
+        headers = {"Accept-Encoding": "identity"}
+        for _ in range(MAX_FETCHES):
+            response = self._transport.request("GET", f"{self._path}/images/{number}", headers=headers)
+            digest = _SHA256.fullmatch(response.headers.get("ETag", ""))
+            # A proxy may remove the ETag. The length was right then, or requests would have raised an error.
+            if digest is None or sha256(response.content).hexdigest() == digest[1]:
+                content_type, _, _ = response.headers.get("Content-Type", "").partition(";")
+                return Image(number, content_type, response.content)
+        raise DamagedImage(f"image {number} of the task {self.id} does not arrive as the server has it; try again")
 
     def download(self, folder: str | os.PathLike[str], pattern: str = "{id}-{n}.{ext}") -> list[Path]:
-        """Write the task's images to files of a folder and return them; a file is there whole or not at all.
+        """Write the task's images to files of a folder and return their paths. No file is ever there in part.
 
-        ``pattern`` makes their names, of ``id``, ``n`` (from 0) and ``ext``. What has such a name is replaced.
-        Raises InvalidArgument for a pattern that leads elsewhere or gives two images one name, and what ``images``
+        ``pattern`` makes their names from ``id``, ``n`` (from 0) and ``ext``. An existing file of the name is replaced.
+        Raises InvalidArgument for a pattern that leaves the folder or gives two images one name, and what ``images``
         raises.
         """
         numbers = self.wait().view.images
-        names = {file_name(pattern, self.id, number, "png") for number in numbers}
+        names = {image_file_name(pattern, self.id, number, "png") for number in numbers}
         if len(names) < len(numbers):
             raise InvalidArgument(f"{pattern!r} gives several images one name: it needs {{n}}")
-        return [
-            written(Path(folder) / file_name(pattern, self.id, image.number, image.extension), image.data)
-            for image in self.images()
-        ]
-
-
-def file_name(pattern: str, task_id: str, number: int, extension: str) -> str:
-    """Return the name of an image's file. Raises InvalidArgument for a pattern that makes none."""
-    try:
-        name = pattern.format(id=task_id, n=number, ext=extension)
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
-        raise InvalidArgument(f"{pattern!r} may hold {{id}}, {{n}} and {{ext}}: {error}") from None
-    if Path(name).name != name:
-        raise InvalidArgument(f"{name!r} is no file's name")
-    return name
-
-
-def written(path: Path, data: bytes) -> Path:
-    """Write a file that nobody sees before it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        paths = []
+        for image in self.images():
+            name = image_file_name(pattern, self.id, image.number, image.extension)
+            paths.append(write_atomically(Path(folder) / name, image.data))
+        return paths

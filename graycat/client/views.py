@@ -1,4 +1,4 @@
-"""What a client knows of a task: plain values, as of one moment. Fields are those of ``GET /tasks/{id}``."""
+"""What a client knows of a task at one moment, as plain values. Fields are those of ``GET /tasks/{id}``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from graycat.client.errors import ApiError, InvalidArgument, TaskCancelled, UnexpectedReply, error_of
-from graycat.client.texts import text_of_answer, text_of_chunk
+from graycat.client.errors import ApiError, InvalidArgument, TaskCancelled, UnexpectedReply, build_error
+from graycat.client.texts import answer_text, chunk_text
 
 #: States that a task does not leave.
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
@@ -16,7 +16,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 LAST_EVENTS = frozenset({"result", "error", "cancelled"})
 
 _EVENT_ID = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
-_IMAGE_ADDRESS = re.compile(r"/images/([0-9]+)$")
+_IMAGE_URL = re.compile(r"/images/([0-9]+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Progress:
-        """Return what a record's or an event's ``progress`` tells."""
+        """Return the progress that a task's or an event's JSON describes."""
         known = {name: value[name] for name in ("step", "steps", "job", "jobs") if name in value}
         fraction = float(value.get("progress", 0.0))
         return cls(fraction, value.get("eta_s"), preview=bool(value.get("preview")), **known)
@@ -42,7 +42,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task as of one moment. Times that end in ``_ms`` are milliseconds since 1970, those in ``_s`` seconds."""
+    """A task at one moment. Times that end in ``_ms`` are milliseconds since 1970, those in ``_s`` seconds."""
 
     id: str
     #: Such as ``llm.completion`` or ``sd.txt2img``.
@@ -51,7 +51,7 @@ class TaskView:
     state: str
     priority: str = ""
     queue: str = ""
-    #: How many workers have begun it.
+    #: How many workers have started the task so far.
     attempt: int = 0
     worker: str = ""
     engine: str = ""
@@ -64,22 +64,22 @@ class TaskView:
     finished_ms: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
-    #: While it waits: 1 is next; and the seconds until a worker is likely to take it.
+    #: While the task waits: its position, 1 is next; and the seconds until a worker is likely to take it.
     queue_position: int | None = None
     eta_s: float | None = None
-    #: At its end: the HTTP status and one of the four: what the engine answered, what there was when it was cancelled,
-    #: the error, or a streamed answer's events as the engine wrote them.
+    #: After its end: the HTTP status, and one of four: the engine's answer, the part of it that a cancelled task has,
+    #: the error, or the events of a streamed answer as the engine wrote them.
     status: int | None = None
     result: Any = None
     partial_result: Any = None
     error: Any = None
     events: tuple[str, ...] = ()
-    #: All that the server told, unchanged.
+    #: The server's JSON object, unchanged.
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskView:
-        """Return what the server tells of a task. Raises UnexpectedReply."""
+        """Return the task that the server's JSON describes. Raises UnexpectedReply."""
         known = {name: value[name] for name in _FIELDS if value.get(name) is not None}
         try:
             if "progress" in known:
@@ -87,37 +87,53 @@ class TaskView:
             known["events"] = tuple(known.get("events", ()))
             return cls(**known, raw=dict(value))
         except (TypeError, ValueError, AttributeError):
-            raise UnexpectedReply("the server told nothing of a task where it should have") from None
+            raise UnexpectedReply("the server did not describe a task where it should have") from None
 
     @property
     def done(self) -> bool:
-        """Tell whether the task has ended, however it did."""
+        """Return whether the task has ended in any state."""
         return self.state in ENDED
 
     @property
     def text(self) -> str:
-        """Return the text of the answer; '' where it has none."""
-        return text_of_answer(self.result if self.result is not None else self.partial_result)
+        """Return the text of the answer; '' if it has none."""
+        return answer_text(self._answer)
+
+    @property
+    def _answer(self) -> Any:
+        if self.result is not None:
+            return self.result
+        return self.partial_result
 
     @property
     def images(self) -> tuple[int, ...]:
         """Return the numbers of the answer's images, counted from 0."""
-        answer = self.result if self.result is not None else self.partial_result
+        answer = self._answer
         if not isinstance(answer, dict):
             return ()
-        listed = answer.get("images")
-        images = [*(listed if isinstance(listed, list) else ()), answer.get("image")]
-        addresses = [str(image.get("url")) for image in images if isinstance(image, dict)]
-        return tuple(int(found[1]) for address in addresses if (found := _IMAGE_ADDRESS.search(address)))
+        images = []
+        if isinstance(answer.get("images"), list):
+            images.extend(answer["images"])
+        images.append(answer.get("image"))
+
+        numbers = []
+        for image in images:
+            if isinstance(image, dict):
+                match = _IMAGE_URL.search(str(image.get("url")))
+                if match is not None:
+                    numbers.append(int(match[1]))
+        return tuple(numbers)
 
     @property
     def problem(self) -> ApiError | None:
-        """Return why there is no answer, or None."""
+        """Return the error that stands in place of an answer, or None."""
         if self.error is not None:
-            return error_of(self.status or 500, self.error)
+            return build_error(self.status or 500, self.error)
         if self.state == "cancelled":
             return TaskCancelled(499, TaskCancelled.type, "the task was cancelled")
-        return error_of(500, f"the task {self.state}") if self.state in ("failed", "expired") else None
+        if self.state in ("failed", "expired"):
+            return build_error(500, f"the task {self.state}")
+        return None
 
 
 _FIELDS = tuple(f.name for f in fields(TaskView) if f.name != "raw")
@@ -127,8 +143,8 @@ _FIELDS = tuple(f.name for f in fields(TaskView) if f.name != "raw")
 class Event:
     """One event of a task: ``started``, ``chunk``, ``progress``, ``result``, ``error`` or ``cancelled``.
 
-    ``id`` is where to go on behind it; '' is the server speaking for itself. ``data`` is what the engine sent for a
-    chunk, else what the event tells of the task.
+    ``id``: give it as ``after`` to get the events behind this one; '' if the event is the server's and not the task's.
+    ``data``: for a chunk what the engine sent, else what the event says about the task.
     """
 
     id: str
@@ -141,33 +157,37 @@ class Event:
         try:
             event = cls(str(value["id"]), str(value["event"]), value["data"])
             if event.id:
-                place_of(event.id)
+                parse_event_id(event.id)
         except (TypeError, KeyError, InvalidArgument):
-            raise UnexpectedReply("the server sent an event that is none") from None
+            raise UnexpectedReply("the server sent an invalid event") from None
         return event
 
     @property
     def last(self) -> bool:
-        """Tell whether it ends its task."""
+        """Return whether the event ends its task."""
         return self.kind in LAST_EVENTS
 
     @property
     def text(self) -> str:
         """Return the text that a chunk adds to the answer."""
-        return text_of_chunk(self.data) if self.kind == "chunk" else ""
+        if self.kind == "chunk":
+            return chunk_text(self.data)
+        return ""
 
     @property
     def progress(self) -> Progress | None:
-        """Return how far the render is, where the event tells."""
-        return Progress.from_json(self.data) if self.kind == "progress" else None
+        """Return how far the render is; None if the event is not about that."""
+        if self.kind == "progress":
+            return Progress.from_json(self.data)
+        return None
 
 
-def place_of(event_id: str) -> tuple[int, int]:
-    """Return the place of an event among its task's. Raises InvalidArgument."""
-    found = _EVENT_ID.fullmatch(event_id)
-    if not found:
-        raise InvalidArgument(f"{event_id[:60]!r} is no event's id")
-    return int(found[1]), int(found[2] or 0)
+def parse_event_id(event_id: str) -> tuple[int, int]:
+    """Return the two numbers of an event's id; a task's events are in their order. Raises InvalidArgument."""
+    match = _EVENT_ID.fullmatch(event_id)
+    if not match:
+        raise InvalidArgument(f"{event_id[:60]!r} is not an event's id")
+    return int(match[1]), int(match[2] or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +200,5 @@ class Image:
 
     @property
     def extension(self) -> str:
-        """Return what such a file's name ends with."""
+        """Return the extension of such a file's name."""
         return {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}.get(self.content_type, "bin")

@@ -36,7 +36,7 @@ def graycat(live, monkeypatch, tmp_path, batching) -> Graycat:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", str(urlsplit(live.url).port))
     monkeypatch.setenv("API_TOKENS", f"tests:{SECRET}")
-    monkeypatch.setattr(client_batches, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(client_batches, "POLL_INTERVAL_S", 0.01)
 
     def invoke(*words: str, stdin: str = "") -> Result:
         options = [] if "--help" in words else ["--patience=1"]
@@ -115,7 +115,7 @@ def test_a_gallery_s_link_opens_it_without_a_token(graycat: Graycat, batching: B
     ("words", "code", "told"),
     [
         (("show", "nothing"), 4, "batch_not_found"),
-        (("show", "../x"), 2, "no batch's id"),
+        (("show", "../x"), 2, "not a batch's id"),
         (("submit", "missing.toml"), 2, "No such file"),
         (("submit", "two.txt"), 2, "must end in"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from graycat.cli import batchview
 from graycat.client.batches import Batch
-from graycat.client.calls import Caller
+from graycat.client.http import HttpTransport
 
 RAW: dict[str, Any] = {
     "id": "0123456789abcdef",
@@ -32,7 +32,7 @@ class Terminal(StringIO):
 
 
 def batch(**changes: Any) -> Batch:
-    return Batch(Caller("http://127.0.0.1:1", "", 0), RAW | changes)
+    return Batch(HttpTransport("http://127.0.0.1:1", "", 0), RAW | changes)
 
 
 def test_a_row_and_a_description() -> None:

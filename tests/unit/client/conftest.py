@@ -1,4 +1,4 @@
-"""A client of the web application behind a real socket, whose pauses take no time."""
+"""A client of the web application, over a real socket and without pauses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.support.live import LiveServer
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the pauses that clients made, in seconds; they were none."""
-    made: list[float] = []
-    monkeypatch.setattr("graycat.client.calls.sleep", made.append)
-    monkeypatch.setattr("graycat.client.feed.sleep", made.append)
-    return made
+    """Return the pauses that clients would have made, in seconds."""
+    recorded: list[float] = []
+    monkeypatch.setattr("graycat.client.http.sleep", recorded.append)
+    monkeypatch.setattr("graycat.client.events.sleep", recorded.append)
+    return recorded
 
 
 @pytest.fixture
-def there(live: LiveServer) -> Iterator[Client]:
+def client(live: LiveServer) -> Iterator[Client]:
     """Yield a client of the live server."""
     with Client(live.url, SECRET, patience_s=5) as client:
         yield client

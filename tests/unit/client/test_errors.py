@@ -1,44 +1,73 @@
 from __future__ import annotations
 
-import graycat.auth.errors
+from pathlib import Path
+
+import pytest
+
 import graycat.client.errors
-import graycat.queue.errors
-from graycat.client.errors import BY_TYPE, ApiError, QueueFull, RequestError, ServerError, Unavailable, error_in
+from graycat.client.errors import (
+    BY_TYPE,
+    ApiError,
+    QueueFull,
+    RequestError,
+    ServerError,
+    Unavailable,
+    build_error,
+    parse_error,
+)
 from graycat.errors import GraycatError
+from tests.support.errortree import all_errors
+
+ROOT = Path(__file__).resolve().parents[3]
+
+#: Server errors whose class has another name in the client, where callers import it by the old one.
+OTHER_NAMES = {"EngineProtocolError": "EngineNonsense"}
+
+#: Errors without a ``type`` of their own: they take their base's, or never leave the server.
+WITHOUT_TYPE = {error for error in all_errors() if "type" not in vars(error)}
+WITH_TYPE = sorted(all_errors() - WITHOUT_TYPE - {GraycatError}, key=str)
 
 
-def below(cls: type[GraycatError]) -> list[type[GraycatError]]:
-    return [cls, *(found for child in cls.__subclasses__() for found in below(child))]
+@pytest.mark.parametrize("server_error", WITH_TYPE, ids=lambda error: error.type)
+def test_every_error_of_the_server_has_a_class(server_error: type[GraycatError]) -> None:
+    client_error = BY_TYPE.get(server_error.type)
+    assert client_error is not None, f"graycat.client.errors has no class for the type {server_error.type}"
+    expected = OTHER_NAMES.get(server_error.__name__, server_error.__name__)
+    assert client_error.__name__ == expected
 
 
-def test_errors_have_the_server_s_names_and_types() -> None:
-    ours = {cls.__name__: cls.type for cls in BY_TYPE.values()}
-    theirs = {cls.__name__: cls.type for cls in below(GraycatError)}
-    common = ours.keys() & theirs.keys()
-    assert {name: ours[name] for name in common} == {name: theirs[name] for name in common}
-    assert {"TaskGone", "LimitExceeded", "QueueFull", "TaskLost"} <= common
+@pytest.mark.parametrize("server_error", sorted(all_errors(), key=str))
+def test_an_error_s_class_is_below_the_base_of_its_status(server_error: type[GraycatError]) -> None:
+    base = type(build_error(server_error.status, None))
+    assert issubclass(BY_TYPE[server_error.type], base)
 
 
-def test_every_type_has_a_class_of_its_own() -> None:
-    classes = [c for c in vars(graycat.client.errors).values() if isinstance(c, type) and issubclass(c, ApiError)]
+def test_the_document_lists_every_class() -> None:
+    text = (ROOT / "docs" / "client.md").read_text()
+    assert [cls.__name__ for cls in BY_TYPE.values() if f"`{cls.__name__}`" not in text] == []
+
+
+def test_every_class_has_a_type_of_its_own() -> None:
+    values = vars(graycat.client.errors).values()
+    classes = [value for value in values if isinstance(value, type) and issubclass(value, ApiError)]
     assert len(BY_TYPE) == len([cls for cls in classes if cls.type])
 
 
 def test_an_answer_says_what_went_wrong() -> None:
-    error = error_in(503, b'{"error": {"code": 503, "type": "queue_full", "message": "full"}}', 5.0)
+    error = parse_error(503, b'{"error": {"code": 503, "type": "queue_full", "message": "full"}}', 5.0)
     assert type(error) is QueueFull
     assert (error.status, error.type, error.message, error.retry_after_s) == (503, "queue_full", "full", 5.0)
 
 
-def test_a_type_that_is_not_known_keeps_its_name_and_comes_as_the_base_of_its_status() -> None:
-    bodies = {status: b'{"error": {"type": "newer", "message": "no"}}' for status in (400, 418, 500, 502, 503)}
-    errors = [error_in(status, body) for status, body in bodies.items()]
+def test_an_unknown_type_keeps_its_name_and_gets_the_base_of_its_status() -> None:
+    statuses = (400, 418, 500, 502, 503)
+    errors = [parse_error(status, b'{"error": {"type": "newer", "message": "no"}}') for status in statuses]
     assert [type(error) for error in errors] == [RequestError, RequestError, ServerError, ServerError, Unavailable]
     assert {error.type for error in errors} == {"newer"}
 
 
-def test_an_answer_of_somebody_else_is_an_error_too() -> None:
-    for body in (b"<h1>Bad Gateway</h1>", b"", b"[]", b'{"error": null}', b'{"detail": "x"}'):
-        error = error_in(502, body)
-        assert (type(error), error.type) == (ServerError, "server_error")
-        assert "502" in str(error)
+@pytest.mark.parametrize("body", [b"<h1>Bad Gateway</h1>", b"", b"[]", b'{"error": null}', b'{"detail": "x"}'])
+def test_an_error_that_is_not_graycat_s_is_raised_by_its_status(body: bytes) -> None:
+    error = parse_error(502, body)
+    assert (type(error), error.type) == (ServerError, "server_error")
+    assert "502" in str(error)

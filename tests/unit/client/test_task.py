@@ -18,22 +18,22 @@ PNGS = (b"\x89PNG one", b"\x89PNG two")
 
 
 @pytest.fixture
-def submitted(there: Client) -> Task:
-    return there.submit("llm.completion", INPUT)
+def submitted(client: Client) -> Task:
+    return client.submit("llm.completion", INPUT)
 
 
 @pytest.fixture
-def rendered(there: Client, broker: Valkey, records: TaskRecords) -> Task:
+def rendered(client: Client, broker: Valkey, records: TaskRecords) -> Task:
     """Return a task that has ended with two images."""
     attempt = started(records, kind="sd.txt2img", queue="sd", shown={})
     store = BrokerArtifacts(broker.client, 60)
     for number, image in enumerate(PNGS):
         store.put(attempt.task_id, number, image, "image/png", "tests")
     records.succeed(attempt, 200, b'{"images": [{"artifact": 0}, {"artifact": 1}], "info": "{}"}')
-    return there.task(attempt.task_id)
+    return client.task(attempt.task_id)
 
 
-def test_a_look_costs_next_to_nothing_while_nothing_changes(submitted, take, live) -> None:
+def test_a_refresh_without_changes_keeps_the_view(submitted, take, live) -> None:
     before = submitted.view
     assert submitted.refresh().view is before
     assert live.requests[-1]["HTTP_IF_NONE_MATCH"] == '"queued-0"'
@@ -48,21 +48,21 @@ def test_waiting_ends_with_the_task(submitted, take, records) -> None:
     assert (submitted.state, submitted.view.result, submitted.view.text) == ("succeeded", {"content": "Hello"}, "Hello")
 
 
-def test_waiting_goes_on_where_the_connection_breaks(submitted, take, records, live, pauses) -> None:
+def test_waiting_goes_on_after_a_broken_connection(submitted, take, records, live, pauses) -> None:
     live.cuts = [0, 0]
     records.succeed(take(), 200, b'{"content":"Hello"}')
     assert submitted.wait(10).view.result == {"content": "Hello"}
     assert len(pauses) == 2
 
 
-def test_nobody_waits_longer_than_told(submitted, live) -> None:
+def test_waiting_ends_at_its_timeout(submitted, live) -> None:
     with pytest.raises(WaitTimeout, match=submitted.id):
         submitted.wait(0.05)
     assert live.requests[-1]["QUERY_STRING"].startswith("wait=0.0")
     assert submitted.refresh().state == "queued"
 
 
-def test_progress_is_told_as_it_changes(submitted, take, records, monkeypatch) -> None:
+def test_progress_is_reported_as_it_changes(submitted, take, records, monkeypatch) -> None:
     monkeypatch.setattr("graycat.client.task.PROGRESS_POLL_S", 0.01)
     attempt = take()
     seen = []
@@ -78,9 +78,9 @@ def test_progress_is_told_as_it_changes(submitted, take, records, monkeypatch) -
     assert seen == [("running", None), ("running", 0.5), ("succeeded", 0.5)]
 
 
-def test_a_task_of_the_list_is_asked_for_its_answer(there, submitted, take, records) -> None:
+def test_a_listed_task_fetches_its_answer(client, submitted, take, records) -> None:
     records.succeed(take(), 200, b'{"content":"Hello"}')
-    (listed,) = there.tasks()
+    (listed,) = client.tasks()
     assert (listed.done, listed.view.result) == (True, None)
     assert listed.answer() == {"content": "Hello"}
 
@@ -92,8 +92,8 @@ def test_a_failed_task_raises_what_it_failed_with(submitted, take, records) -> N
     assert (caught.value.status, str(caught.value)) == (504, str(OutOfTime()))
 
 
-def test_a_streamed_answer_is_its_events(there, take, records) -> None:
-    task = there.submit("llm.completion", INPUT | {"stream": True})
+def test_a_streamed_answer_is_a_list_of_its_events(client, take, records) -> None:
+    task = client.submit("llm.completion", INPUT | {"stream": True})
     attempt = take()
     records.publish(attempt, 1, [b"data: 1\n\n", b"data: 2\n\n"])
     records.succeed(attempt, 200, b"")
@@ -125,7 +125,7 @@ def test_events_survive_lost_connections_each_once(submitted, take, records, liv
     assert asked[-1]["HTTP_LAST_EVENT_ID"] in [event.id for event in events]
 
 
-def test_events_go_on_behind_the_one_that_was_last_seen(submitted, take, records) -> None:
+def test_events_continue_after_the_given_one(submitted, take, records) -> None:
     attempt = take()
     records.publish(attempt, 1, sse(*"abc"))
     records.succeed(attempt, 200, b"{}")
@@ -134,7 +134,7 @@ def test_events_go_on_behind_the_one_that_was_last_seen(submitted, take, records
     assert list(submitted.refresh().events(events[-1].id)) == []
 
 
-def test_a_place_that_is_none_is_refused(submitted) -> None:
+def test_an_invalid_event_id_is_refused(submitted) -> None:
     with pytest.raises(InvalidArgument):
         submitted.events("newest")
 
@@ -146,7 +146,7 @@ def test_a_queued_task_is_cancelled_at_once_however_often(submitted) -> None:
         submitted.answer()
 
 
-def test_a_cancelled_task_s_part_of_an_answer_is_there(submitted, take, records) -> None:
+def test_a_cancelled_task_has_a_partial_answer(submitted, take, records) -> None:
     attempt = take()
     cancelled = outcome_of(submitted.cancel)
     records.cancelled(attempt, b'{"content":"Hel"}')
@@ -154,7 +154,7 @@ def test_a_cancelled_task_s_part_of_an_answer_is_there(submitted, take, records)
     assert submitted.wait().view.partial_result == {"content": "Hel"}
 
 
-def test_a_cancelled_task_is_tried_again_as_a_new_one(submitted, live) -> None:
+def test_a_cancelled_task_is_retried_as_a_new_one(submitted, live) -> None:
     submitted.cancel()
     again = submitted.retry()
     assert (again.state, again.view.retry_of) == ("queued", submitted.id)
@@ -179,7 +179,7 @@ def test_images_become_files(rendered, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["one.png", "../{n}.{ext}", "{n}/{id}", "{name}", "{}", "{n.x}", "{n"])
-def test_a_pattern_makes_a_file_s_name_for_each_image(rendered, tmp_path, pattern) -> None:
+def test_an_invalid_pattern_writes_no_file(rendered, tmp_path, pattern) -> None:
     with pytest.raises(InvalidArgument):
         rendered.download(tmp_path, pattern)
     assert list(tmp_path.iterdir()) == []
@@ -208,7 +208,7 @@ def scripted_images(*answers):
     return {"GET /tasks/a1": task, "GET /tasks/a1/images/0": in_turn(*answers)}
 
 
-def test_an_image_that_was_damaged_on_the_way_is_fetched_again() -> None:
+def test_a_damaged_image_is_fetched_again() -> None:
     tag = f'W/"{hashlib.sha256(b"good").hexdigest()}"'
     damaged, good = (says(200, body, ETag=tag, Content_Type="image/webp") for body in (b"gOOd", b"good"))
     with http_server(scripted_images(damaged, good)) as server, Client(server.url) as client:
@@ -221,14 +221,14 @@ def test_an_image_that_was_damaged_on_the_way_is_fetched_again() -> None:
         list(client.task("a1").images())
 
 
-def test_an_image_without_a_tag_counts_whole_by_its_length() -> None:
+def test_an_image_without_an_etag_is_accepted() -> None:
     bare = says(200, b"good", Content_Type="image/jpeg; x=y")
     with http_server(scripted_images(bare)) as server, Client(server.url) as client:
         (image,) = client.task("a1").images()
         assert (image.data, image.extension) == (b"good", "jpg")
 
 
-def test_a_server_without_tags_is_polled_all_the_same() -> None:
+def test_a_server_without_etags_is_polled_too() -> None:
     running, over = ({"id": "a1", "kind": "llm.chat", "state": state} for state in ("running", "succeeded"))
     with http_server({"GET /tasks/a1": says(200, running)}) as server, Client(server.url) as client:
         task = client.task("a1")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from graycat.client.texts import text_of_answer, text_of_chunk
+from graycat.client.texts import answer_text, chunk_text
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from graycat.client.texts import text_of_answer, text_of_chunk
     ],
 )
 def test_an_answer_s_text_is_found_on_every_wire(answer: Any, text: str) -> None:
-    assert text_of_answer(answer) == text
+    assert answer_text(answer) == text
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_an_answer_s_text_is_found_on_every_wire(answer: Any, text: str) -> None
     ],
 )
 def test_a_chunk_s_text_is_found_on_every_wire(data: Any, text: str) -> None:
-    assert text_of_chunk(data) == text
+    assert chunk_text(data) == text

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from graycat.client.calls import MAX_PAUSE_S, Caller, object_in, pause_of, seconds
 from graycat.client.errors import (
     EngineLost,
     InvalidArgument,
@@ -18,6 +17,7 @@ from graycat.client.errors import (
     UnexpectedReply,
     Unreachable,
 )
+from graycat.client.http import MAX_PAUSE_S, HttpTransport, backoff_s, parse_object, parse_retry_after
 from tests.support.helpers import free_port
 from tests.support.scripted import error, in_turn, says
 from tests.support.servers import Answer, drop, http_server
@@ -27,23 +27,23 @@ HTML = says(502, b"<h1>Bad Gateway</h1>")
 
 
 @pytest.fixture
-def ask() -> Callable[..., Any]:
-    """Return how to ask a server that answers in turn; and what it answered."""
+def send() -> Callable[..., Any]:
+    """Return a function that sends a request to a server with these answers, one after the other."""
 
-    def asked(*answers: Answer, patience_s: float = 5.0, seen: list[dict[str, str]] | None = None) -> dict:
+    def send_request(*answers: Answer, patience_s: float = 5.0, seen: list[dict[str, str]] | None = None) -> dict:
         with http_server({"GET /": in_turn(*answers, seen=seen)}) as server:
-            caller = Caller(server.url, "s3cret", patience_s)
+            transport = HttpTransport(server.url, "s3cret", patience_s)
             try:
-                return object_in(caller.call("GET", "/"))
+                return parse_object(transport.request("GET", "/"))
             finally:
-                caller.close()
+                transport.close()
 
-    return asked
+    return send_request
 
 
-def test_an_answer_is_asked_for_with_the_api_token(ask) -> None:
+def test_a_request_carries_the_api_token(send) -> None:
     seen: list[dict[str, str]] = []
-    assert ask(FINE, seen=seen) == {"fine": True}
+    assert send(FINE, seen=seen) == {"fine": True}
     assert seen[0]["Authorization"] == "Bearer s3cret"
     assert seen[0]["User-Agent"].startswith("graycat-client/")
 
@@ -51,19 +51,19 @@ def test_an_answer_is_asked_for_with_the_api_token(ask) -> None:
 @pytest.mark.parametrize(
     "problem", [drop, HTML, error(503, "broker_unavailable"), error(429, "limit", Retry_After="0")]
 )
-def test_what_may_pass_is_tried_again(ask, pauses, problem: Answer) -> None:
-    assert ask(problem, problem, FINE) == {"fine": True}
+def test_a_failure_that_may_pass_is_retried(send, pauses, problem: Answer) -> None:
+    assert send(problem, problem, FINE) == {"fine": True}
     assert len(pauses) == 2
 
 
-def test_a_server_says_when_to_come_back(ask, pauses) -> None:
-    assert ask(error(503, "queue_full", Retry_After="3"), FINE) == {"fine": True}
+def test_a_retry_waits_as_long_as_the_server_says(send, pauses) -> None:
+    assert send(error(503, "queue_full", Retry_After="3"), FINE) == {"fine": True}
     assert pauses == [3.0]
 
 
-def test_nobody_waits_past_the_patience(ask, pauses) -> None:
+def test_a_retry_after_past_the_patience_is_raised_at_once(send, pauses) -> None:
     with pytest.raises(QueueFull) as caught:
-        ask(error(503, "queue_full", Retry_After="30"), FINE)
+        send(error(503, "queue_full", Retry_After="30"), FINE)
     assert (caught.value.status, caught.value.retry_after_s, str(caught.value)) == (503, 30.0, "it is queue_full")
     assert pauses == []
 
@@ -81,42 +81,44 @@ def test_nobody_waits_past_the_patience(ask, pauses) -> None:
         (says(200, [1, 2]), UnexpectedReply),
     ],
 )
-def test_what_would_stay_is_raised_at_once(ask, pauses, problem: Answer, expected: type[Exception]) -> None:
+def test_a_failure_that_would_repeat_is_raised_at_once(
+    send, pauses, problem: Answer, expected: type[Exception]
+) -> None:
     with pytest.raises(expected):
-        ask(problem, FINE)
+        send(problem, FINE)
     assert pauses == []
 
 
-def test_a_server_that_is_not_there_is_told_with_its_address_and_without_the_token() -> None:
+def test_an_unreachable_server_is_named_by_its_address_without_the_token() -> None:
     port = free_port()
-    caller = Caller(f"http://127.0.0.1:{port}/", "s3cret", 0)
+    transport = HttpTransport(f"http://127.0.0.1:{port}/", "s3cret", 0)
     with pytest.raises(Unreachable, match=f"^http://127.0.0.1:{port} cannot be reached: .*refused") as caught:
-        caller.call("GET", "/")
+        transport.request("GET", "/")
     assert "s3cret" not in str(caught.value)
 
 
-def test_an_api_token_is_sent_whatever_a_netrc_says(ask, tmp_path, monkeypatch) -> None:
+def test_a_netrc_does_not_replace_the_api_token(send, tmp_path, monkeypatch) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("default login me password mine\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     seen: list[dict[str, str]] = []
-    ask(FINE, seen=seen)
+    send(FINE, seen=seen)
     assert seen[0]["Authorization"] == "Bearer s3cret"
 
 
 @pytest.mark.parametrize(("url", "token"), [("box:8000", ""), ("ftp://box", ""), ("http://", ""), ("http://b", "a\nb")])
-def test_what_cannot_be_an_address_or_a_token_is_refused(url: str, token: str) -> None:
+def test_an_invalid_address_or_token_is_refused(url: str, token: str) -> None:
     with pytest.raises(InvalidArgument):
-        Caller(url, token, 1)
+        HttpTransport(url, token, 1)
 
 
-def test_pauses_grow_up_to_a_most_and_differ() -> None:
-    assert max(pause_of(0) for _ in range(50)) <= 0.2
-    assert MAX_PAUSE_S / 2 <= pause_of(1000) <= MAX_PAUSE_S
-    assert len({pause_of(3) for _ in range(20)}) > 1
+def test_pauses_grow_up_to_a_maximum_and_are_random() -> None:
+    assert max(backoff_s(0) for _ in range(50)) <= 0.2
+    assert MAX_PAUSE_S / 2 <= backoff_s(1000) <= MAX_PAUSE_S
+    assert len({backoff_s(3) for _ in range(20)}) > 1
 
 
-def test_a_time_to_come_back_may_be_a_date() -> None:
-    assert 55 < (seconds(format_datetime(datetime.now(UTC) + timedelta(minutes=1))) or 0) <= 60
-    assert [seconds(text) for text in ("7", "-3", "soon", "", None)] == [7.0, 0.0, None, None, None]
+def test_a_retry_after_may_be_a_date() -> None:
+    assert 55 < (parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(minutes=1))) or 0) <= 60
+    assert [parse_retry_after(text) for text in ("7", "-3", "soon", "", None)] == [7.0, 0.0, None, None, None]
