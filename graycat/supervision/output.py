@@ -1,0 +1,86 @@
+"""The output of all processes on one terminal: each line with the time and the name of its process."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import threading
+import time
+from typing import IO
+
+#: Colours of the names on a terminal, in turn (ANSI).
+COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93", "92", "95")
+READ_BYTES = 65536
+#: A line that is longer is printed in pieces of this many bytes.
+MAX_LINE_BYTES = 1 << 20
+
+
+class OutputPrinter:
+    """Reads the pipes of all processes in one thread, and prints whole lines."""
+
+    def __init__(self, names: list[str], target: IO[str] | None = None) -> None:
+        self._target = target if target is not None else sys.stdout
+        self._width = max((len(name) for name in names), default=0)
+        self._colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+        self._coloured = self._target.isatty()
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._added: list[tuple[str, IO[bytes]]] = []
+        self._rests: dict[int, bytes] = {}
+        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, pipe: IO[bytes]) -> None:
+        """Print what comes out of a pipe until its other end is closed."""
+        with self._lock:
+            self._added.append((name, pipe))
+        os.write(self._wake_write, b"+")
+
+    def say(self, name: str, line: str) -> None:
+        """Print one line as if a process had said it."""
+        clock = time.strftime("%H:%M:%S")
+        head = f"{clock} {name:{self._width}} | "
+        if self._coloured:
+            head = f"\033[0;{self._colours.get(name, '0')}m{head}\033[0m"
+        with self._lock:
+            # A terminal that is gone must not end the supervisor.
+            try:
+                self._target.write(f"{head}{line}\n")
+                self._target.flush()
+            except (OSError, ValueError):
+                pass
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fd == self._wake_read:
+                    os.read(self._wake_read, READ_BYTES)
+                    self._register_added()
+                else:
+                    self._read(key.data, key.fileobj)  # type: ignore[arg-type]
+
+    def _register_added(self) -> None:
+        with self._lock:
+            added, self._added = self._added, []
+        for name, pipe in added:
+            self._rests[pipe.fileno()] = b""
+            self._selector.register(pipe, selectors.EVENT_READ, name)
+
+    def _read(self, name: str, pipe: IO[bytes]) -> None:
+        number = pipe.fileno()
+        data = os.read(number, READ_BYTES)
+        rest = self._rests[number] + data
+        *lines, rest = rest.split(b"\n")
+        if rest and (not data or len(rest) > MAX_LINE_BYTES):
+            lines.append(rest)
+            rest = b""
+        self._rests[number] = rest
+        for line in lines:
+            self.say(name, line.decode(errors="replace").rstrip("\r"))
+        if not data:
+            self._selector.unregister(pipe)
+            del self._rests[number]
+            pipe.close()

@@ -1,0 +1,96 @@
+"""The supervisor of ``graycat up``: starts all processes, restarts those that end, and stops them all when asked.
+
+Weighed and not taken: honcho's manager stops everything when one process ends, and has no restart; circus is not
+maintained any more; supervisor reads its programs from a file of its own and daemonizes; systemd is not on every
+machine. Units for systemd are shipped for those who have it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from graycat.supervision.output import OutputPrinter
+from graycat.supervision.process import ProcessState, SupervisedProcess
+from graycat.supervision.specs import ProcessSpec
+
+#: Seconds between two looks at the processes.
+STEP_INTERVAL_S = 0.1
+#: What the supervisor itself says stands behind this name.
+NAME = "up"
+
+
+class ProcessSupervisor:
+    """Runs processes until it is asked to stop. ``run`` must be called by the main thread."""
+
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        environment: Mapping[str, str],
+        kill_after_s: float,
+        *,
+        report: Callable[[list[dict[str, Any]]], None] = lambda _: None,
+    ) -> None:
+        """``kill_after_s``: how long a process gets to stop; ``report``: told of all states after each change."""
+        self._printer = OutputPrinter([NAME, *(spec.name for spec in specs)])
+        self._processes = [SupervisedProcess(spec, environment, self._printer.add) for spec in specs]
+        self._kill_after_s = kill_after_s
+        self._report = report
+        self._stop_requested = threading.Event()
+
+    def request_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        """Have everything stop (also a handler of signals)."""
+        self._stop_requested.set()
+
+    def run(self) -> None:
+        """Return when everything has stopped after a request to stop, or when no process is left to run."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.request_stop)
+        while not self._stop_requested.is_set():
+            self._step(time.monotonic())
+            if all(process.state is ProcessState.DRAINED for process in self._processes):
+                return
+            self._stop_requested.wait(STEP_INTERVAL_S)
+        self._stop_all()
+
+    def _step(self, now: float) -> None:
+        changed = False
+        for process in self._processes:
+            before = process.state
+            if process.step(now):
+                self._printer.say(NAME, f"{process.spec.name} started (pid {process.pid})")
+                changed = True
+            if process.state is not before:
+                self._tell(process, now)
+                changed = True
+        if changed:
+            self._report([process.report(now) for process in self._processes])
+
+    def _tell(self, process: SupervisedProcess, now: float) -> None:
+        name, retry_s = process.spec.name, process.retry_in_s(now)
+        if process.state is ProcessState.BACKING_OFF:
+            self._printer.say(NAME, f"{name} ended ({process.last_end}), starts again in {retry_s:.1f} s")
+        elif process.state is ProcessState.CRASH_LOOP:
+            self._printer.say(NAME, f"{name} ends again and again ({process.last_end}), next try in {retry_s:.0f} s")
+        elif process.state is ProcessState.DRAINED:
+            self._printer.say(NAME, f"{name} was drained and stays away")
+
+    def _stop_all(self) -> None:
+        self._printer.say(NAME, "stopping everything")
+        deadline = time.monotonic() + self._kill_after_s
+        for process in self._processes:
+            process.stop()
+        killed = False
+        while not all(process.gone for process in self._processes):
+            now = time.monotonic()
+            for process in self._processes:
+                process.step(now)
+            if now >= deadline and not killed:
+                killed = True
+                for process in self._processes:
+                    process.kill()
+            time.sleep(STEP_INTERVAL_S / 2)
