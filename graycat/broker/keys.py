@@ -22,6 +22,10 @@ PAUSED_QUEUES = PREFIX + "paused"
 TURNS = PREFIX + "turns"
 #: The newest failures of tasks (stream), a week long.
 FAILURES = PREFIX + "failures"
+#: Items that no loop could use (list), the newest first.
+QUARANTINE = PREFIX + "quarantine"
+#: What runs on each machine under ``graycat up`` (hash): a report by the machine's name.
+PROCESSES = PREFIX + "processes"
 #: Names of the workers, by the time of their last sign of life.
 FLEET = PREFIX + "fleet"
 #: Minted API tokens by their prefixes, and when each was last used.

@@ -1,0 +1,64 @@
+"""The quarantine: items that no loop could use, kept for an operator to look at."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+
+from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.keys import QUARANTINE
+
+#: The newest items are kept, each with its first bytes, for this long.
+MAX_ITEMS = 100
+MAX_DATA_BYTES = 4096
+TTL_S = 7 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedItem:
+    """One item: when it was set aside, by which loop, why (the type of an error), and how many bytes it had."""
+
+    at_ms: int
+    where: str
+    reason: str
+    size: int
+
+
+class Quarantine:
+    """The quarantine in the broker."""
+
+    def __init__(self, client: Broker) -> None:
+        self._client = client
+
+    def put(self, where: str, data: bytes, reason: str) -> None:
+        """Keep an item. Raises BrokerUnavailable."""
+        with broker_errors():
+            item = {
+                "at_ms": now_ms(self._client),
+                "where": where,
+                "reason": reason,
+                "size": len(data),
+                # Only for a look by hand: nothing of graycat reads it.
+                "data": base64.b64encode(data[:MAX_DATA_BYTES]).decode(),
+            }
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.lpush(QUARANTINE, json.dumps(item))
+                pipe.ltrim(QUARANTINE, 0, MAX_ITEMS - 1)
+                pipe.expire(QUARANTINE, TTL_S)
+                pipe.execute()
+
+    def items(self, count: int = MAX_ITEMS) -> list[QuarantinedItem]:
+        """Return what was set aside, the newest first, without its content. Raises BrokerUnavailable."""
+        with broker_errors():
+            rows = self._client.lrange(QUARANTINE, 0, count - 1)
+        return [item for item in map(_read, rows) if item is not None]
+
+
+def _read(row: bytes) -> QuarantinedItem | None:
+    try:
+        values = json.loads(row)
+        return QuarantinedItem(int(values["at_ms"]), str(values["where"]), str(values["reason"]), int(values["size"]))
+    except (ValueError, TypeError, KeyError):
+        # Written by hand, or by another version.
+        return None
