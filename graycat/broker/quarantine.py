@@ -45,7 +45,7 @@ class Quarantine:
             with self._client.pipeline(transaction=True) as pipe:
                 pipe.lpush(QUARANTINE, json.dumps(item))
                 pipe.ltrim(QUARANTINE, 0, MAX_ITEMS - 1)
-                pipe.expire(QUARANTINE, TTL_S)
+                pipe.pexpire(QUARANTINE, TTL_S * 1000)
                 pipe.execute()
 
     def items(self, count: int = MAX_ITEMS) -> list[QuarantinedItem]:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 
-from graycat.broker.client import Broker
 from graycat.broker.keys import QUARANTINE
 from graycat.broker.quarantine import MAX_DATA_BYTES, MAX_ITEMS, Quarantine
+from tests.support.broker import BrokerClient
 
 
-def test_the_newest_come_first_and_without_their_content(client: Broker) -> None:
+def test_the_newest_come_first_and_without_their_content(client: BrokerClient) -> None:
     quarantine = Quarantine(client)
     quarantine.put("hub", b"a secret", "ValueError")
     quarantine.put("sweeper", b"xyz", "KeyError")
@@ -20,7 +20,7 @@ def test_the_newest_come_first_and_without_their_content(client: Broker) -> None
     assert "secret" not in repr(items)
 
 
-def test_it_holds_so_many_items_and_so_much_of_each_for_a_while(client: Broker) -> None:
+def test_it_holds_so_many_items_and_so_much_of_each_for_a_while(client: BrokerClient) -> None:
     quarantine = Quarantine(client)
     for number in range(MAX_ITEMS + 5):
         quarantine.put("hub", b"x" * (2 * MAX_DATA_BYTES), str(number))
@@ -30,7 +30,7 @@ def test_it_holds_so_many_items_and_so_much_of_each_for_a_while(client: Broker) 
     assert client.ttl(QUARANTINE) > 0
 
 
-def test_rows_of_another_kind_are_passed_over(client: Broker) -> None:
+def test_rows_of_another_kind_are_passed_over(client: BrokerClient) -> None:
     quarantine = Quarantine(client)
     quarantine.put("hub", b"", "ValueError")
     for row in (b"{half", b"[]", b"7", json.dumps({"at_ms": "x"}).encode(), b"\xff"):

@@ -1,0 +1,90 @@
+"""What runs on each machine under ``graycat up``: told by its supervisor, shown to operators."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.keys import PROCESSES
+
+#: A machine that has not reported for this long is left out; its supervisor has ended or lost the broker.
+SILENT_AFTER_MS = 15_000
+#: One that has been silent for this long is forgotten.
+FORGET_AFTER_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One supervised process. ``state``: running, backing off, crash loop, drained or stopped."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    #: How often it was started again, how it ended last ('' if never), and the seconds until it is started again.
+    restarts: int = 0
+    last_end: str = ""
+    retry_in_s: float = 0.0
+
+    @classmethod
+    def from_json(cls, values: Any) -> ProcessStatus | None:
+        """Return what one row says; None if it is not such a row. Fields of a newer version are passed over."""
+        if not isinstance(values, dict):
+            return None
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        status = cls(**({"name": "", "state": ""} | known))
+        if not (isinstance(status.name, str) and status.name and isinstance(status.state, str) and status.state):
+            return None
+        if not isinstance(status.restarts, int) or not isinstance(status.last_end, str):
+            return None
+        return status
+
+
+class ProcessReports:
+    """The supervisors' reports in the broker."""
+
+    def __init__(self, client: Broker) -> None:
+        self._client = client
+
+    def write(self, machine: str, processes: Sequence[ProcessStatus]) -> None:
+        """Write a machine's report. Raises BrokerUnavailable."""
+        report = {"at_ms": now_ms(self._client), "processes": [asdict(process) for process in processes]}
+        with broker_errors():
+            self._client.hset(PROCESSES, machine, json.dumps(report))
+
+    def remove(self, machine: str) -> None:
+        """Forget a machine whose supervisor stops. Raises BrokerUnavailable."""
+        with broker_errors():
+            self._client.hdel(PROCESSES, machine)
+
+    def read(self) -> dict[str, list[ProcessStatus]]:
+        """Return the processes of each machine that has reported lately. Raises BrokerUnavailable."""
+        now = now_ms(self._client)
+        with broker_errors():
+            rows = self._client.hgetall(PROCESSES)
+        found: dict[str, list[ProcessStatus]] = {}
+        forgotten = []
+        for machine, row in rows.items():
+            at_ms, processes = _read(row)
+            if now - at_ms <= SILENT_AFTER_MS:
+                found[machine.decode(errors="replace")] = processes
+            elif now - at_ms > FORGET_AFTER_MS:
+                forgotten.append(machine)
+        if forgotten:
+            with broker_errors():
+                self._client.hdel(PROCESSES, *forgotten)
+        return found
+
+
+def _read(row: bytes) -> tuple[int, list[ProcessStatus]]:
+    """Return when a report was written, and what it says; (0, []) for one that is none."""
+    try:
+        report = json.loads(row)
+        at_ms = int(report["at_ms"])
+        rows = list(report["processes"])
+    except (ValueError, TypeError, KeyError):
+        return 0, []
+    statuses = [ProcessStatus.from_json(values) for values in rows]
+    return at_ms, [status for status in statuses if status is not None]
