@@ -1,33 +1,30 @@
-"""``graycat up``: every process of the Procfile on this machine, and the line that tells how to call it."""
+"""``graycat up``: every process of graycat on this machine, and the line that tells how to call it."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
-import honcho.environ
-import honcho.manager
-import honcho.process
 import requests
 
 from graycat.auth import tokens
 from graycat.broker.client import check
 from graycat.cli import modes, monitoring
 from graycat.engines import gpus, llama, webui
-from graycat.engines.process.child import die_with_parent
 from graycat.errors import SettingsError
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
+from graycat.supervision.reporter import ProcessReporter
+from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
+from graycat.supervision.supervisor import ProcessSupervisor
 
 #: Seconds between two looks at whether everything is up.
 LOOK_EVERY_S = 0.25
@@ -47,12 +44,14 @@ KINDS |= {f"graycat engine {kind}": kind for kind in ("llm", "sd")}
 
 
 @click.command()
-@click.option("--procfile", type=click.Path(path_type=Path, exists=True), help="Another list of processes.")
+@click.option(
+    "--procfile", type=click.Path(path_type=Path, exists=True), help="A Procfile to run in place of graycat's own list."
+)
 def up(procfile: Path | None) -> None:
     """Start everything, and stop it all at Ctrl-C."""
     settings = Settings.from_env()
     check(settings)
-    processes = read_procfile(procfile or Path("Procfile"), settings)
+    processes = processes_here(settings, procfile)
     if settings.run_llm:
         llama.build_text_engine(settings, own=settings.owns_llm_engine)
     if settings.run_sd:
@@ -62,71 +61,21 @@ def up(procfile: Path | None) -> None:
         file.load(settings)
     lock = lock_home(settings.home)
     check_ports(settings, processes)
-    # honcho kills what is left after this long; a worker may need the grace, and the broker waits for it.
-    honcho.manager.KILL_WAIT = settings.stop_grace_s + 5
-    manager = Processes()
-    env = child_environment(settings)
-    for name, command in processes.items():
-        manager.add_process(name, f"exec {command}", env=env)
-        if command.startswith("graycat worker"):
-            manager.drainable.add(name)
-        if command in monitoring.COMMANDS:
-            manager.expendable.add(name)
+    supervisor = ProcessSupervisor(
+        [ProcessSpec.from_command(name, command) for name, command in processes.items()],
+        child_environment(settings),
+        # A worker may need the grace, and the broker waits for it.
+        kill_after_s=settings.stop_grace_s + 5,
+    )
     if settings.remote is None:
+        reporter = ProcessReporter(settings)
+        supervisor.report = reporter.update
         secret = next(iter(tokens.configured(settings).values()), "") or tokens.generated(settings)
         threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
     else:
         click.echo(modes.greeting(processes, settings))
-    manager.loop()
+    supervisor.run()
     lock.close()
-    sys.exit(manager.returncode)
-
-
-class OwnedProcess(honcho.process.Process):
-    """A process that goes when ``up`` goes, however that ends."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # In time to finish what it does: told to stop, not killed.
-        self._child_ctor = partial(honcho.process.Popen, preexec_fn=partial(die_with_parent, signal.SIGTERM))
-
-    def run(self, *args: Any, **kwargs: Any) -> None:
-        """Run the command; called by honcho in a process that reads its output."""
-        # It ignores being told to stop, so that it reads to the end.
-        die_with_parent(signal.SIGKILL)
-        super().run(*args, **kwargs)
-
-
-class Processes(honcho.manager.Manager):
-    """honcho's manager, which may be told to stop before everything has started."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._process_ctor = OwnedProcess
-        self._stop_when_started = False
-        #: Names of processes that may end, all being well, while the others go on.
-        self.drainable: set[str] = set()
-        #: Names of processes that may end, however that is: they only show what the others do.
-        self.expendable: set[str] = set()
-
-    def terminate(self) -> None:
-        """Stop everything; what honcho does not know yet, as soon as it does."""
-        self._stop_when_started = not super()._all_started()
-        if not self._stop_when_started:
-            super().terminate()
-
-    def _any_stopped(self) -> bool:
-        """Tell whether a process has ended that should not have; a worker that was drained has done as it was told."""
-        # What runs has none yet.
-        ended = {name: p.get("returncode") for name, p in self._processes.items() if name not in self.expendable}
-        return any(code is not None and (code != 0 or name not in self.drainable) for name, code in ended.items())
-
-    def _all_started(self) -> bool:
-        started = bool(super()._all_started())
-        if started and self._stop_when_started:
-            self._stop_when_started = False
-            super().terminate()
-        return started
 
 
 def lock_home(home: Path) -> IO[str]:
@@ -140,18 +89,25 @@ def lock_home(home: Path) -> IO[str]:
     return lock
 
 
-def read_procfile(path: Path, settings: Settings) -> dict[str, str]:
-    """Return the commands by name, without those that the settings make needless."""
-    if not path.is_file():
-        raise SettingsError(f"there is no {path} here: run graycat up in its checkout, or name one with --procfile")
-    processes = dict(honcho.environ.parse_procfile(path.read_text()).processes)
+def processes_here(settings: Settings, procfile: Path | None = None) -> dict[str, str]:
+    """Return the commands by name, without those that the settings make needless; by default those of the list in code.
+
+    Raises SettingsError.
+    """
+    specs = list(PROCESSES)
+    if procfile is not None:
+        specs = parse_procfile(procfile.read_text())
+    processes = {spec.name: spec.command for spec in specs}
     if not settings.embedded_broker:
         processes.pop("broker", None)
-    left_out = (("llm", "quick") if not settings.run_llm else ()) + (("sd",) if not settings.run_sd else ())
-    kept = {name: command for name, command in processes.items() if name not in left_out}
-    kept = monitoring.kept(kept, settings)
-    here = modes.of_mode(kept, settings)
-    return dict(pair for name, command in here.items() for pair in one_a_gpu(name, command, settings))
+    if not settings.run_llm:
+        processes.pop("llm", None)
+        processes.pop("quick", None)
+    if not settings.run_sd:
+        processes.pop("sd", None)
+    processes = monitoring.kept(processes, settings)
+    processes = modes.of_mode(processes, settings)
+    return dict(pair for name, command in processes.items() for pair in one_a_gpu(name, command, settings))
 
 
 def one_a_gpu(name: str, command: str, settings: Settings) -> list[tuple[str, str]]:

@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
 from graycat.engines.process.child import die_with_parent
+from graycat.fleet.processes import ProcessStatus
 from graycat.supervision.specs import ProcessSpec
 
 #: Seconds before the first restart in a row, doubled for each further one, up to the last.
@@ -155,16 +156,16 @@ class SupervisedProcess:
         else:
             self.state = ProcessState.BACKING_OFF
 
-    def report(self, now: float) -> dict[str, Any]:
-        """Return what operators are told of it, as JSON values."""
-        return {
-            "name": self.spec.name,
-            "state": self.state.value,
-            "pid": self.pid,
-            "restarts": self.restarts,
-            "last_end": self.last_end,
-            "retry_in_s": round(self.retry_in_s(now), 1),
-        }
+    def status(self, now: float) -> ProcessStatus:
+        """Return what operators are told of it."""
+        return ProcessStatus(
+            name=self.spec.name,
+            state=self.state.value,
+            pid=self.pid,
+            restarts=self.restarts,
+            last_end=self.last_end,
+            retry_in_s=round(self.retry_in_s(now), 1),
+        )
 
 
 def describe_end(status: int) -> str:

@@ -17,21 +17,36 @@ class ProcessSpec:
     command: str
     drainable: bool = False
 
+    @classmethod
+    def from_command(cls, name: str, command: str) -> ProcessSpec:
+        """Return the spec of a command as a Procfile names it; workers of graycat are drainable."""
+        return cls(name, command, drainable=command.startswith("graycat worker "))
+
 
 #: In the order of their start. A worker ends with status 0 only if it was asked to; the others never end by themselves.
 PROCESSES = (
-    ProcessSpec("broker", "graycat broker"),
-    ProcessSpec("web", "graycat web"),
-    ProcessSpec("llm", "graycat worker llm", drainable=True),
-    ProcessSpec("quick", "graycat worker quick", drainable=True),
-    ProcessSpec("sd", "graycat worker sd", drainable=True),
-    ProcessSpec("control", "graycat worker control", drainable=True),
-    ProcessSpec("beat", "graycat beat"),
-    ProcessSpec("flower", "graycat flower"),
-    ProcessSpec("exporter", "graycat exporter"),
+    ProcessSpec.from_command("broker", "graycat broker"),
+    ProcessSpec.from_command("web", "graycat web"),
+    ProcessSpec.from_command("llm", "graycat worker llm"),
+    ProcessSpec.from_command("quick", "graycat worker quick"),
+    ProcessSpec.from_command("sd", "graycat worker sd"),
+    ProcessSpec.from_command("control", "graycat worker control"),
+    ProcessSpec.from_command("beat", "graycat beat"),
+    ProcessSpec.from_command("flower", "graycat flower"),
+    ProcessSpec.from_command("exporter", "graycat exporter"),
 )
 
 
 def procfile(processes: Iterable[ProcessSpec] = PROCESSES) -> str:
     """Return the text of a Procfile with these processes."""
     return "".join(f"{process.name}: {process.command}\n" for process in processes)
+
+
+def parse_procfile(text: str) -> list[ProcessSpec]:
+    """Return the processes of a Procfile: lines of ``name: command``; empty lines and comments are passed over."""
+    found = []
+    for line in text.splitlines():
+        name, colon, command = line.partition(":")
+        if colon and not line.lstrip().startswith("#"):
+            found.append(ProcessSpec.from_command(name.strip(), command.strip()))
+    return found

@@ -12,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import Any
 
+from graycat.fleet.processes import ProcessStatus
 from graycat.supervision.output import OutputPrinter
 from graycat.supervision.process import ProcessState, SupervisedProcess
 from graycat.supervision.specs import ProcessSpec
 
 #: Seconds between two looks at the processes.
 STEP_INTERVAL_S = 0.1
+#: Seconds between two reports if nothing changes.
+REPORT_INTERVAL_S = 1.0
 #: What the supervisor itself says stands behind this name.
 NAME = "up"
 
@@ -32,15 +34,15 @@ class ProcessSupervisor:
         specs: Sequence[ProcessSpec],
         environment: Mapping[str, str],
         kill_after_s: float,
-        *,
-        report: Callable[[list[dict[str, Any]]], None] = lambda _: None,
     ) -> None:
-        """``kill_after_s``: how long a process gets to stop; ``report``: told of all states after each change."""
+        """``kill_after_s``: how long a process gets to stop before it is killed."""
+        #: Gets all states after each change, and every second.
+        self.report: Callable[[list[ProcessStatus]], None] = lambda _: None
         self._printer = OutputPrinter([NAME, *(spec.name for spec in specs)])
         self._processes = [SupervisedProcess(spec, environment, self._printer.add) for spec in specs]
         self._kill_after_s = kill_after_s
-        self._report = report
         self._stop_requested = threading.Event()
+        self._reported_at = 0.0
 
     def request_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Have everything stop (also a handler of signals)."""
@@ -67,8 +69,9 @@ class ProcessSupervisor:
             if process.state is not before:
                 self._tell(process, now)
                 changed = True
-        if changed:
-            self._report([process.report(now) for process in self._processes])
+        if changed or now - self._reported_at >= REPORT_INTERVAL_S:
+            self._reported_at = now
+            self.report([process.status(now) for process in self._processes])
 
     def _tell(self, process: SupervisedProcess, now: float) -> None:
         name, retry_s = process.spec.name, process.retry_in_s(now)

@@ -16,11 +16,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-import honcho.environ
 import redis
 import requests
 
 from graycat.settings import Settings, variable
+from graycat.supervision.specs import PROCESSES
 from tests.support.processes import Output, eventually, parent_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ class Stack:
         self.url, self.llm_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.llm_port}"
         self.sd_url = f"http://127.0.0.1:{self.sd_port}"
         self.settings = Settings(home=home)
-        self.commands = dict(honcho.environ.parse_procfile((ROOT / "Procfile").read_text()).processes)
+        self.commands = {spec.name: spec.command for spec in PROCESSES}
         self._separately = separately
         #: What its commands are run by: a program of other rights, or in another network.
         self.prefix: list[str] = []

@@ -8,7 +8,6 @@ from graycat.cli import modes, up
 from graycat.engines import gpus
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.support.helpers import ROOT
 
 KEY = "a-key-of-the-engines"
 REMOTE: dict[str, Any] = {"remote": True, "redis_url": "rediss://box7:pw@broker.lan:6380/0"}
@@ -18,7 +17,7 @@ SD_COMMAND = "webui --port {port} --api-auth graycat:{api_key}"
 
 def started(**changes: Any) -> set[str]:
     """Return the commands of the Procfile as they run with some settings."""
-    return set(up.read_procfile(ROOT / "Procfile", Settings(**changes)).values())
+    return set(up.processes_here(Settings(**changes)).values())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from graycat.cli import up
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from tests.support.helpers import ROOT, free_port
+from tests.support.helpers import free_port
 from tests.support.servers import http_server, reply
 
 EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web")}
@@ -20,22 +20,22 @@ EVERYTHING |= {name: f"graycat worker {name}" for name in ("llm", "quick")}
 
 
 def test_every_process_of_the_procfile_is_started() -> None:
-    processes = up.read_procfile(ROOT / "Procfile", Settings())
+    processes = up.processes_here(Settings())
     assert {"broker", "web", "llm", "quick", "control"} <= set(processes)
     assert processes["broker"] == "graycat broker"
 
 
 @pytest.mark.parametrize("settings", [Settings(redis_url="redis://elsewhere"), Settings(redis_host="elsewhere")])
 def test_with_a_broker_elsewhere_none_is_started(settings: Settings) -> None:
-    processes = up.read_procfile(ROOT / "Procfile", settings)
+    processes = up.processes_here(settings)
     assert "broker" not in processes
     assert "web" in processes
 
 
-def test_without_a_procfile_one_is_told_where_to_go(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="--procfile") as caught:
-        up.read_procfile(tmp_path / "Procfile", Settings())
-    assert "\n" not in str(caught.value)
+def test_a_procfile_of_ones_own_takes_the_place_of_the_list(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: graycat web\nmine: graycat worker llm --name mine\n")
+    processes = up.processes_here(Settings(), tmp_path / "Procfile")
+    assert processes == {"web": "graycat web", "mine": "graycat worker llm --name mine"}
 
 
 def test_processes_find_this_python_s_commands_and_the_same_home(monkeypatch, tmp_path: Path) -> None:
@@ -127,17 +127,3 @@ def test_when_all_is_ready_it_is_told_how_to_call(monkeypatch, capsys, host: str
     assert f"ready at http://127.0.0.1:{port}\n" in printed
     assert "API token: the-secret\n" in printed
     assert f"curl http://127.0.0.1:{port}/completion -H 'Authorization: Bearer the-secret'" in printed
-
-
-@pytest.mark.parametrize(
-    ("codes", "stopped"), [({}, False), ({"web": 0}, True), ({"sd": 0}, False), ({"sd": 1}, True), ({"llm": 0}, True)]
-)
-def test_all_stop_when_one_ends_but_for_a_worker_that_was_drained(codes: dict[str, int], stopped: bool) -> None:
-    processes = up.Processes()
-    processes.drainable = {"sd"}
-    for name in ("web", "llm", "sd"):
-        processes.add_process(name, "true")
-        if name in codes:
-            # honcho notes a status when a process has ended, and nothing before.
-            processes._processes[name]["returncode"] = codes[name]
-    assert processes._any_stopped() is stopped

@@ -10,11 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import honcho.environ
 import pytest
 
 from graycat.metrics.server import PLACES
 from graycat.settings import Settings, variable
+from graycat.supervision.specs import PROCESSES
 from tests.support.composed import config, is_pinned, required, resolved
 from tests.support.stack import ROOT
 from tests.support.watching import read
@@ -72,7 +72,7 @@ PENDING = {"GRAYCAT_FLOWER_PASSWORD"} - VARIABLES
 
 
 def test_every_process_of_the_procfile_has_a_container(services: dict[str, Any]) -> None:
-    processes = honcho.environ.parse_procfile((ROOT / "Procfile").read_text()).processes.values()
+    processes = [spec.command for spec in PROCESSES]
     here = set(commands(services).values()) | set(ELSEWHERE)
     assert set(processes) <= here, "add a service to docker/compose.yml"
 

@@ -8,6 +8,7 @@ from typing import IO
 
 import pytest
 
+from graycat.fleet.processes import ProcessStatus
 from graycat.supervision.process import (
     CRASH_LOOP_FAILURES,
     FIRST_BACKOFF_S,
@@ -62,14 +63,7 @@ def test_it_is_started_at_once_and_left_alone(new_process: NewProcess) -> None:
     assert process.step(0.0) is True
     pid = process.pid
     assert (process.step(1.0), process.pid, process.state) == (False, pid, ProcessState.RUNNING)
-    assert process.report(1.0) == {
-        "name": "a",
-        "state": "running",
-        "pid": pid,
-        "restarts": 0,
-        "last_end": "",
-        "retry_in_s": 0.0,
-    }
+    assert process.status(1.0) == ProcessStatus("a", "running", pid)
 
 
 def test_one_that_is_killed_is_started_again_after_a_moment(new_process: NewProcess) -> None:

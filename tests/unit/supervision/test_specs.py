@@ -4,7 +4,7 @@ import click
 
 from graycat.cli import cli
 from graycat.queue.topology import WORKERS
-from graycat.supervision.specs import PROCESSES, procfile
+from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile, procfile
 from tests.support.helpers import ROOT
 
 
@@ -26,3 +26,12 @@ def test_each_command_is_one_of_graycat() -> None:
 def test_each_kind_of_worker_has_a_process_that_may_be_drained() -> None:
     workers = {spec.command.split()[2] for spec in PROCESSES if spec.drainable}
     assert workers == set(WORKERS)
+
+
+def test_a_procfile_is_read_as_it_is_written() -> None:
+    assert parse_procfile(procfile()) == list(PROCESSES)
+    text = "# comment: no process\n\nmine:  graycat worker llm --gpu 1\nother: a: b\n"
+    assert parse_procfile(text) == [
+        ProcessSpec("mine", "graycat worker llm --gpu 1", drainable=True),
+        ProcessSpec("other", "a: b"),
+    ]

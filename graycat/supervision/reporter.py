@@ -1,0 +1,56 @@
+"""Tells the broker what runs on this machine, beside the supervisor's loop: a broker that is away delays no restart."""
+
+from __future__ import annotations
+
+import threading
+
+import redis
+
+from graycat.broker.client import connect
+from graycat.errors import BrokerUnavailable
+from graycat.fleet.processes import ProcessReports, ProcessStatus
+from graycat.settings import Settings
+from graycat.unexpected import guarded
+
+#: Seconds between two reports if nothing changes.
+REPORT_INTERVAL_S = 3.0
+
+
+class ProcessReporter:
+    """Writes the newest states to the broker, in a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._machine = settings.box
+        self._reports = ProcessReports(connect(settings))
+        self._latest: list[ProcessStatus] = []
+        self._changed = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="process-reporter", daemon=True)
+        self._thread.start()
+
+    def update(self, processes: list[ProcessStatus]) -> None:
+        """Take the states that are reported from now on."""
+        self._latest = processes
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Stop reporting; returns at once."""
+        self._stopping = True
+        self._changed.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._changed.wait(REPORT_INTERVAL_S)
+            self._changed.clear()
+            with guarded("process reporter", let_through=()):
+                self._write()
+
+    def _write(self) -> None:
+        try:
+            if self._stopping:
+                self._reports.remove(self._machine)
+            else:
+                self._reports.write(self._machine, self._latest)
+        except (BrokerUnavailable, redis.ResponseError):
+            # It is told again in a moment; the supervisor's own output has it as well.
+            pass

@@ -1,0 +1,78 @@
+"""``graycat up`` restarts what ends: each of its processes is killed, and everybody else goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.conftest import NewHome
+from tests.support.processes import eventually, parent_of
+from tests.support.stack import START_S, Stack, running
+
+#: Seconds in which everything answers again after a kill.
+BACK_S = 15.0
+SHORT = {"prompt": "1, 2, 3,", "n_predict": 4, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def supervised(new_home: NewHome) -> Iterator[Stack]:
+    """Yield a stack under ``graycat up``, whose dead workers are noticed within two seconds."""
+    with running(Stack(new_home(), env={"GRAYCAT_LEASE_S": "2"})) as started:
+        yield started
+
+
+def submit(stack: Stack, name: str) -> None:
+    body = {"kind": "llm.completion", "input": SHORT}
+    reply = stack.client().request("PUT", f"/tasks/{name}", json=body)
+    assert reply.status_code in (200, 201, 202), reply.text
+
+
+def answers(stack: Stack) -> bool:
+    """Return whether a completion and the quick lane answer; what is left of a killed web process may hang up."""
+    calls = (("/completion", SHORT), ("/tokenize", {"content": "Hi"}))
+    try:
+        return all(stack.client().post(path, body).status_code == 200 for path, body in calls)
+    except requests.ConnectionError:
+        return False
+
+
+def settled(stack: Stack) -> bool:
+    """Return whether all is ready, and nothing is left of a process that was killed: each is a child of ``up``."""
+    processes = stack.processes()
+    up = processes.pop("up")
+    return stack.ready() and all(parent_of(pid) == up for pid in processes.values())
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+@pytest.mark.parametrize("name", ["llm", "quick", "web", "control", "beat", "broker"])
+def test_a_process_that_is_killed_comes_back_and_accepted_work_ends(supervised: Stack, name: str, turn: str) -> None:
+    eventually(lambda: settled(supervised), START_S)
+    before = supervised.processes()
+    tasks = [f"{name}-{turn}-{number}" for number in range(4)]
+    for task in tasks:
+        submit(supervised, task)
+    supervised.kill(name)
+    killed_at = time.monotonic()
+    eventually(lambda: supervised.processes().get(name, before[name]) != before[name], BACK_S)
+    eventually(supervised.ready, BACK_S)
+    eventually(lambda: answers(supervised), BACK_S)
+    assert time.monotonic() - killed_at < BACK_S
+    for task in tasks:
+        view = supervised.client().get(f"/tasks/{task}?wait=20").json()
+        assert view["state"] == "succeeded", view
+    after = supervised.processes()
+    assert {other for other in before if other != name and before[other] != after.get(other)} == set()
+
+
+def test_a_worker_that_is_drained_stays_away_until_everything_starts_anew(supervised: Stack) -> None:
+    eventually(supervised.ready, START_S)
+    pid = supervised.processes()["quick"]
+    reply = supervised.redis().zrange("graycat:fleet", 0, -1)
+    (name,) = [worker for worker in reply if worker.startswith("quick@")]
+    supervised.launch("drain", f"graycat worker drain {name}")
+    eventually(lambda: pid not in supervised.family(), BACK_S)
+    eventually(lambda: "quick was drained and stays away" in supervised.output, BACK_S)
+    assert supervised.client().post("/completion", SHORT).status_code == 200
