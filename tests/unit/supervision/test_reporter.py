@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from graycat.fleet.processes import ProcessReports, ProcessStatus
+from graycat.supervision import reporter
+from graycat.supervision.reporter import ProcessReporter
+from tests.support.helpers import Valkey, changed, eventually
+
+WEB = ProcessStatus("web", "running", 17)
+GONE = ProcessStatus("web", "crash loop", None, 3, "exit status 1", 4.0)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "REPORT_INTERVAL_S", 0.02)
+
+
+def test_the_newest_states_are_told_and_taken_back_at_the_end(broker: Valkey) -> None:
+    reports = ProcessReports(broker.client)
+    told = ProcessReporter(changed(broker.settings, box="here"))
+    told.update([WEB])
+    eventually(lambda: reports.read() == {"here": [WEB]})
+    told.update([GONE])
+    eventually(lambda: reports.read() == {"here": [GONE]})
+    told.stop()
+    eventually(lambda: reports.read() == {})
+
+
+def test_a_broker_that_comes_back_is_told_again(mortal_broker: Valkey) -> None:
+    told = ProcessReporter(changed(mortal_broker.settings, box="here"))
+    told.update([WEB])
+    mortal_broker.kill()
+    mortal_broker.start()
+    reports = ProcessReports(mortal_broker.client)
+    mortal_broker.client.flushall()
+    eventually(lambda: reports.read() == {"here": [WEB]})
+    told.stop()
