@@ -29,6 +29,8 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
         # kombu's name for redis-py's unix:// differs.
         "broker_url": settings.broker_url.replace("unix://", "redis+socket://", 1),
         "broker_connection_retry_on_startup": True,
+        # A worker waits for a broker that is full, read-only or busy as for one that is away; by default it would end.
+        "broker_channel_error_retry": True,
         # A worker that loses its broker comes back, however long it takes.
         "broker_connection_max_retries": None,
         "broker_transport_options": unacked(kind)

@@ -1,20 +1,62 @@
-"""kombu's Redis transport, without two wastes: a new client object and a poll of its connection for each command.
+"""kombu's Redis transport, which survives what it finds in the broker, and is without two wastes.
+
+The stock transport raises out of the worker's event loop, and so ends the worker, on a message that is no JSON, on a
+body that is no base64, and on a spoiled entry among the unacknowledged, the latter at each start anew (kombu 5.7). Ours
+puts such an item into the quarantine and goes on.
+
+The wastes are a new client object and a poll of its connection for each command.
 
 kombu picks a transport by its URL's scheme, so ``install`` puts ours behind the schemes of Redis.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+from redis.exceptions import RedisError
 
 from graycat.broker.client import UncheckedConnectionPool
+from graycat.broker.quarantine import Quarantine
+from graycat.errors import BrokerUnavailable
+from graycat.unexpected import guarded, note
+
+logger = logging.getLogger(__name__)
+
+
+class QoS(redis.QoS):
+    """The unacknowledged messages; an entry that cannot be read is set aside."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put a message back on its queue.
+
+        Raises what redis-py raises while the broker cannot be used.
+        """
+        try:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+        except RedisError:
+            raise
+        except Exception as error:  # noqa: BLE001 (an entry may be anything; the others are to be restored)
+            note("unacknowledged messages", error)
+            self._set_aside(tag, error)
+
+    def _set_aside(self, tag: Any, error: Exception) -> None:
+        """Move an entry into the quarantine, so that nothing meets it again."""
+        with self.channel.conn_or_acquire() as client:  # type: ignore[attr-defined]
+            entry = client.hget(self.unacked_key, tag)
+        self.channel.set_aside("unacknowledged messages", entry or b"", type(error).__name__)  # type: ignore[attr-defined]
+        self._remove_from_indices(tag).execute()  # type: ignore[attr-defined]
 
 
 class Channel(redis.Channel):
     """A channel that keeps its client. Making one costs an eighth of all that a worker does for a short task."""
 
+    QoS = QoS
     #: A channel that closes must not put back what still runs here: leases bring back what is really lost.
     do_restore = False
     from_transport_options = (*redis.Channel.from_transport_options, "sweeps")
@@ -25,6 +67,44 @@ class Channel(redis.Channel):
     def sweep_bindings(self, limit: int = 100) -> int:
         """Delete binding tables that nobody has refreshed in time; return how many were looked at."""
         return int(super().sweep_bindings(limit)) if self.sweeps else 0  # type: ignore[misc]
+
+    def set_aside(self, where: str, data: bytes | str, reason: str) -> None:
+        """Put an item that cannot be used into the quarantine, if the broker lets us."""
+        if isinstance(data, str):
+            data = data.encode()
+        try:
+            with self.conn_or_acquire() as client:
+                Quarantine(client).put(where, data, reason)
+        except (BrokerUnavailable, RedisError):
+            logger.warning("item could not be set aside", extra={"where": where, "bytes": len(data)})
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Take one message from the reply to BRPOP, as kombu does; one that is no JSON is set aside."""
+        try:
+            try:
+                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:  # type: ignore[attr-defined]
+                # The next round connects anew.
+                self.client.connection.disconnect()
+                raise
+            if not reply:
+                raise Empty
+            queue = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)  # type: ignore[attr-defined]
+            self._deliver_item(queue, reply[1])
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()  # type: ignore[attr-defined]
+
+    def _deliver_item(self, queue: str, item: bytes) -> None:
+        try:
+            message = loads(bytes_to_str(item))
+        except ValueError as error:
+            note("queue", error)
+            self.set_aside(f"queue {queue}", item, type(error).__name__)
+            return
+        self.connection._deliver(message, queue)
 
     def _get_pool(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -48,6 +128,38 @@ class Transport(redis.Transport):
     """The Redis transport with our channel."""
 
     Channel = Channel
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        """Hand a message to its consumer; one that cannot be used is set aside and acknowledged."""
+        with guarded(
+            "queue",
+            let_through=(*self.connection_errors, *self.channel_errors),
+            set_aside=lambda reason: self._set_aside(message, queue, reason),
+        ):
+            check_form(message)
+            super()._deliver(message, queue)
+
+    def _set_aside(self, message: Any, queue: str | None, reason: str) -> None:
+        channel: Any = next(iter(self.channels or ()))
+        channel.set_aside(f"queue {queue}", json.dumps(message), reason)
+        if isinstance(message, dict) and isinstance(message.get("properties"), dict):
+            # Otherwise it would be delivered again when its lease has run out, for ever.
+            channel.qos.ack(str(message["properties"].get("delivery_tag")))
+
+
+def check_form(message: Any) -> None:
+    """Raise ValueError unless a message has the parts that kombu takes for granted.
+
+    kombu would raise KeyError for some of them, which it also counts as a lost connection.
+    """
+    if not isinstance(message, dict) or not isinstance(message.get("headers") or {}, dict):
+        raise ValueError("a message is an object with headers")
+    properties = message.get("properties")
+    if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):
+        raise ValueError("a message has properties with a delivery tag")
+    route = properties.get("delivery_info")
+    if not isinstance(route, dict) or not {"exchange", "routing_key"} <= route.keys():
+        raise ValueError("a message has a route")
 
 
 def install() -> None:

@@ -7,6 +7,7 @@ import pytest
 from celery import Celery
 
 from graycat.broker import transport
+from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, outcome_of
@@ -86,3 +87,98 @@ def test_bindings_of_others_are_swept_at_home(broker: Valkey, kind: str, swept: 
         channel: Any = connection.default_channel
         assert channel.sweep_bindings() == swept
     assert broker.client.exists("_kombu.binding.long-gone") == 1 - swept
+
+
+def good_message(app: Celery, broker: Valkey) -> dict[str, Any]:
+    """Return a message as Celery publishes it, taken from its queue."""
+    app.send_task("llm.completion", args=["an-id"], task_id="an-id", queue="llm")
+    message: dict[str, Any] = json.loads(broker.client.rpop("llm"))
+    return message
+
+
+def without(message: dict[str, Any], part: str) -> str:
+    """Return a message that lacks a part."""
+    found = json.loads(json.dumps(message))
+    found["properties"].pop(part, None)
+    found.pop(part, None)
+    return json.dumps(found)
+
+
+#: Things that are no messages, made out of a good one.
+RUBBISH = {
+    "no json": lambda good: "{half",
+    "no text": lambda good: b"\xff\xfe",
+    "a number": lambda good: "7",
+    "a list": lambda good: "[]",
+    "null": lambda good: "null",
+    "no properties": lambda good: without(good, "properties"),
+    "no delivery tag": lambda good: without(good, "delivery_tag"),
+    "no route": lambda good: without(good, "delivery_info"),
+    "a body that is no base64": lambda good: json.dumps(good | {"body": "abcde"}),
+    "an encoding that nobody knows": lambda good: json.dumps(
+        good | {"properties": good["properties"] | {"body_encoding": "rot13"}}
+    ),
+    "headers that are none": lambda good: json.dumps(good | {"headers": [1, 2]}),
+    "a body of another type": lambda good: json.dumps(good | {"body": 7}),
+}
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+def test_a_message_that_cannot_be_used_is_set_aside_and_the_next_is_delivered(
+    app: Celery, broker: Valkey, kind: str
+) -> None:
+    good = good_message(app, broker)
+    rubbish: Any = RUBBISH[kind](good)
+    broker.client.lpush("llm", rubbish, json.dumps(good))
+    received: list[str] = []
+
+    def take(message: Any) -> None:
+        received.append(message.headers["id"])
+        message.ack()
+
+    with app.connection_for_read() as connection:
+        queue = app.amqp.queues["llm"]
+        with connection.Consumer([queue], on_message=take, accept=["json"]):
+            while not received:
+                connection.drain_events(timeout=5)
+    assert received == ["an-id"]
+    (item,) = Quarantine(broker.client).items()
+    assert (item.where, broker.client.hlen("unacked")) == ("queue llm", 0)
+
+
+def test_a_consumer_s_own_fault_does_not_deliver_a_message_for_ever(app: Celery, broker: Valkey) -> None:
+    good = good_message(app, broker)
+    broker.client.lpush("llm", json.dumps(good), json.dumps(good))
+    seen: list[str] = []
+
+    def take(message: Any) -> None:
+        seen.append(message.headers["id"])
+        if len(seen) == 1:
+            raise TypeError("unhashable")
+        message.ack()
+
+    with (
+        app.connection_for_read() as connection,
+        connection.Consumer([app.amqp.queues["llm"]], on_message=take, accept=["json"]),
+    ):
+        while len(seen) < 2:
+            connection.drain_events(timeout=5)
+    assert broker.client.hlen("unacked") == 0
+    assert [item.reason for item in Quarantine(broker.client).items()] == ["TypeError"]
+
+
+@pytest.mark.parametrize("entry", ["{half", "7", "[]", "null", b"\xff"])
+def test_a_spoiled_entry_among_the_unacknowledged_is_set_aside_and_the_others_come_back(
+    app: Celery, broker: Valkey, entry: str | bytes
+) -> None:
+    good = json.dumps([good_message(app, broker), "llm", "llm"])
+    broker.client.hset("unacked", mapping={"spoiled": entry, "good": good})
+    broker.client.zadd("unacked_index", {"spoiled": 1, "good": 2})
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        app.amqp.queues["llm"](channel).declare()
+        channel.qos.restore_visible(num=10, interval=1)
+    assert broker.client.llen("llm") == 1
+    assert (broker.client.hlen("unacked"), broker.client.zcard("unacked_index")) == (0, 0)
+    (item,) = Quarantine(broker.client).items()
+    assert item.where == "unacknowledged messages"
