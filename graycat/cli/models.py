@@ -47,20 +47,23 @@ def pull(into: str | None, urls: tuple[str, ...]) -> None:
     log.setup(settings)
     if urls:
         kind, setting = FOLDERS[into or "text"]
-        folder = settings.home / checkpoints.PLACES[kind][setting]
-        wants = [checkpoints.Wanted("URL", folder, checkpoints.origin(settings, "URL", url)) for url in urls]
+        folder = settings.home / checkpoints.FOLDERS[kind][setting]
+        required = [
+            checkpoints.RequiredCheckpoint("URL", folder, checkpoints.source_from_setting(settings, "URL", url))
+            for url in urls
+        ]
     else:
         kinds = (TEXT, IMAGE) if into is None else (FOLDERS[into][0],)
-        wants = [want for kind in kinds for want in checkpoints.wanted(settings, kind)]
-    for want in wants:
-        if want.origin is None:
-            click.echo(f"models: {want.file} is a file of this machine")
+        required = [checkpoint for kind in kinds for checkpoint in checkpoints.list_required(settings, kind)]
+    for checkpoint in required:
+        if checkpoint.source is None:
+            click.echo(f"models: {checkpoint.file} is a file of this machine")
             continue
         try:
             with Progress() as progress:
-                path = downloads.fetch(want.origin, want.folder, settings, progress, stop)
+                path = downloads.fetch(checkpoint.source, checkpoint.folder, settings, progress, stop)
         except DownloadFailed as error:
-            click.echo(f"models: {want.origin.public}: {error}", err=True)
+            click.echo(f"models: {checkpoint.source.display_url}: {error}", err=True)
             failed = True
         else:
             click.echo(f"models: {path} is here")
@@ -71,7 +74,7 @@ def pull(into: str | None, urls: tuple[str, ...]) -> None:
 def list_() -> None:
     """List the checkpoints: name, size, hash, source and the settings that use them."""
     rows = [("NAME", "SIZE", "SHA256", "SOURCE", "USED BY")]
-    for item in inventory.stored(Settings.from_env()):
+    for item in inventory.list_stored(Settings.from_env()):
         digest = item.record.sha256[:SHORT_HASH] if item.record is not None else "-"
         source = item.record.source if item.record is not None else "unfinished" if item.partial else "-"
         rows.append((item.name, size_of(item.path), digest, source, ", ".join(item.used_by) or "-"))
@@ -85,10 +88,10 @@ def list_() -> None:
 def verify(names: tuple[str, ...]) -> None:
     """Read the checkpoints again and compare their hashes; all, or those that are named."""
     settings, damaged = Settings.from_env(), 0
-    chosen = [inventory.named(settings, name) for name in names] or list(inventory.stored(settings))
+    chosen = [inventory.find_by_name(settings, name) for name in names] or list(inventory.list_stored(settings))
     for item in chosen:
         if not item.partial:
-            intact = inventory.intact(item)
+            intact = inventory.is_intact(item)
             damaged += intact is False
             click.echo(f"{item.name}  {'unknown' if intact is None else 'intact' if intact else 'DAMAGED'}")
     sys.exit(1 if damaged else 0)
@@ -98,7 +101,7 @@ def verify(names: tuple[str, ...]) -> None:
 @click.argument("name")
 def remove(name: str) -> None:
     """Delete a checkpoint."""
-    item = inventory.named(Settings.from_env(), name)
+    item = inventory.find_by_name(Settings.from_env(), name)
     inventory.remove(item)
     click.echo(f"models: {item.name} is gone")
     if item.used_by:

@@ -16,7 +16,7 @@ from typing import Any
 
 from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
-from graycat.engines.models.checkpoints import TEXT, own_checkpoint
+from graycat.engines.models.checkpoints import TEXT, main_checkpoint
 from graycat.engines.process.command import Start, arguments, checked_url
 from graycat.errors import EngineLost, EngineUnauthorized
 from graycat.settings import Settings
@@ -128,7 +128,7 @@ def _embedded(settings: Settings, gpu: int | None) -> list[str]:
     command += ["--gpu-layers", str(gpu_layers(settings, gpu)), "--models", str(settings.home / "models" / "text")]
     if settings.llm_embeddings:
         command.append("--embeddings")
-    if model := own_checkpoint(settings, TEXT):
+    if model := main_checkpoint(settings, TEXT):
         command += ["--model", str(model)]
     return command
 
@@ -143,7 +143,7 @@ def gpu_layers(settings: Settings, gpu: int | None) -> int:
 def _custom(settings: Settings, gpu: int | None) -> list[str]:
     """Return ``STARTUP_COMMAND`` as an argument list; it never meets a shell."""
     values = {
-        "model": str(own_checkpoint(settings, TEXT) or ""),
+        "model": str(main_checkpoint(settings, TEXT) or ""),
         "host": settings.engine_host,
         "port": settings.llm_port,
         "api_key": settings.engine_api_key,

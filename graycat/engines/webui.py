@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
-from graycat.engines.models.checkpoints import IMAGE, image_models, own_checkpoint, wanted
+from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
 from graycat.engines.process.command import Start, arguments, checked_url
 from graycat.errors import EngineLost
 from graycat.settings import Settings
@@ -123,7 +123,7 @@ def build_image_engine(settings: Settings) -> WebuiEngine:
         return WebuiEngine("webui", url, None, settings.engine_api_key, settings.sd_exec_timeout_s)
     url = f"http://127.0.0.1:{settings.sd_port}"
     # For its complaints.
-    wanted(settings, IMAGE)
+    list_required(settings, IMAGE)
     if settings.sd_startup_command:
         make = partial(_custom, settings)
         return WebuiEngine(Path(make()[0]).name, url, make, settings.engine_api_key, settings.sd_exec_timeout_s)
@@ -137,7 +137,7 @@ def _custom(settings: Settings) -> list[str]:
         "host": settings.engine_host,
         "port": settings.sd_port,
         "api_key": settings.engine_api_key,
-        "models": str(image_models(settings)),
-        "model": str(own_checkpoint(settings, IMAGE) or ""),
+        "models": str(image_models_folder(settings)),
+        "model": str(main_checkpoint(settings, IMAGE) or ""),
     }
     return arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND", closed=settings.remote is False)

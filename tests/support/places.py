@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graycat.engines.models import downloads
-from graycat.engines.models.sources import parse
+from graycat.engines.models.sources import parse_source
 from graycat.settings import Settings
 from tests.support.files import gguf
 from tests.support.helpers import changed
@@ -33,7 +33,7 @@ class Place:
     def fetch(self, path: str = "/m.gguf", **changes: Any) -> Path:
         """Download a file of the server."""
         settings = changed(self.settings, **changes)
-        return downloads.fetch(parse(self.seen.url + path), self.folder, settings, self.report, self.stop)
+        return downloads.fetch(parse_source(self.seen.url + path), self.folder, settings, self.report, self.stop)
 
     def report(self, name: str, percent: float) -> None:
         """Take note of progress."""
@@ -41,7 +41,7 @@ class Place:
 
     def files(self) -> list[str]:
         """Return the names of all files but the lock."""
-        return sorted(path.name for path in self.folder.iterdir() if path.name != downloads.LOCK)
+        return sorted(path.name for path in self.folder.iterdir() if path.name != downloads.LOCK_NAME)
 
     def ranges(self) -> list[str]:
         """Return the ranges that were asked for, '' for none."""

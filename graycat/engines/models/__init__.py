@@ -1,1 +1,1 @@
-"""Checkpoints: where they come from, their download, and which of them a worker has."""
+"""Checkpoints: where they come from, how they are downloaded, and which of them are on this machine."""

@@ -1,4 +1,4 @@
-"""Which checkpoints an engine wants, where each of them lies, and having them there."""
+"""Which checkpoints an engine requires, where they are stored, and how to get all of them onto the disk."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graycat.engines.models import downloads, formats, metadata
-from graycat.engines.models.downloads import Report
+from graycat.engines.models.downloads import ProgressCallback
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.sources import Origin, parse
+from graycat.engines.models.sources import CheckpointSource, parse_source
 from graycat.errors import SettingsError
 from graycat.settings import Settings, variable
 
 TEXT, IMAGE = "text", "image"
-#: Settings of each kind of engine, the engine's own checkpoint first, and their folders in GRAYCAT_HOME: those that the
-#: WebUIs look into.
-PLACES = {
+#: For each kind of engine: its settings, the one of its main checkpoint first, with their folders below GRAYCAT_HOME.
+#: The image folders are laid out as the WebUIs expect them.
+FOLDERS = {
     TEXT: {"model_url": "models/text"},
     IMAGE: {
         "sd_model_url": "models/image/models/Stable-diffusion",
@@ -28,99 +28,115 @@ PLACES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A checkpoint that a setting names: an ``origin``, downloaded into ``folder``, or a file of this machine."""
+class RequiredCheckpoint:
+    """A checkpoint that a setting names: either a ``source`` to download into ``folder``, or a local ``file``."""
 
     variable: str
     folder: Path
-    origin: Origin | None = None
+    source: CheckpointSource | None = None
     file: Path | None = None
 
     @property
     def path(self) -> Path | None:
-        """Return where it is; None where it is not here yet."""
-        return self.file if self.origin is None else metadata.find(self.folder, self.origin)
+        """Return the path of the file; None if it has not been downloaded yet."""
+        if self.source is None:
+            return self.file
+        return metadata.find(self.folder, self.source)
 
 
-def image_models(settings: Settings) -> Path:
-    """Return the folder with ``Stable-diffusion``, ``Lora`` and ``VAE`` in it."""
+def image_models_folder(settings: Settings) -> Path:
+    """Return the folder that contains ``Stable-diffusion``, ``Lora`` and ``VAE``, as an absolute path."""
     return (settings.home / "models" / "image" / "models").resolve()
 
 
-def wanted(settings: Settings, kind: str) -> list[Wanted]:
-    """Return the checkpoints of a kind of engine, in the order of its settings. Raises SettingsError."""
-    found = []
-    for name, folder in PLACES[kind].items():
+def list_required(settings: Settings, kind: str) -> list[RequiredCheckpoint]:
+    """Return the checkpoints that a kind of engine requires, in the order of its settings. Raises SettingsError."""
+    required = []
+    for name, folder in FOLDERS[kind].items():
         text = getattr(settings, name)
-        # A path of this machine may hold blanks and commas.
-        words = [text] if kind == TEXT and _local(text).is_file() else re.split(r"[,\s]+", text)
-        found += [_wanted(settings, variable(name), settings.home / folder, word, kind) for word in words if word]
-    return found
+        if kind == TEXT and _local_path(text).is_file():
+            # The path of a local file may contain spaces and commas.
+            addresses = [text]
+        else:
+            addresses = re.split(r"[,\s]+", text)
+        for address in addresses:
+            if address:
+                required.append(_parse_address(settings, variable(name), settings.home / folder, address, kind))
+    return required
 
 
-def _wanted(settings: Settings, name: str, folder: Path, word: str, kind: str) -> Wanted:
-    path = _local(word)
-    if kind == TEXT and ("://" not in word or word.startswith("file://")):
+def _parse_address(settings: Settings, name: str, folder: Path, address: str, kind: str) -> RequiredCheckpoint:
+    """Return the checkpoint at an address that the setting ``name`` contains. Raises SettingsError."""
+    is_local = "://" not in address or address.startswith("file://")
+    if kind == TEXT and is_local:
+        path = _local_path(address)
         if not path.is_file():
-            raise SettingsError(f"{name} must name a GGUF file of this machine, or an address; there is none at {path}")
-        return Wanted(name, folder, file=path)
-    return Wanted(name, folder, origin(settings, name, word))
+            raise SettingsError(f"{name} must be a URL or the path of a GGUF file on this machine; {path} is no file")
+        return RequiredCheckpoint(name, folder, file=path)
+    return RequiredCheckpoint(name, folder, source=source_from_setting(settings, name, address))
 
 
-def _local(text: str) -> Path:
+def _local_path(text: str) -> Path:
     return Path(text.removeprefix("file://"))
 
 
-def origin(settings: Settings, name: str, address: str) -> Origin:
-    """Return where a checkpoint comes from. Raises SettingsError naming the variable."""
+def source_from_setting(settings: Settings, name: str, address: str) -> CheckpointSource:
+    """Return the source at an address that the setting ``name`` contains. Raises SettingsError naming the variable."""
     if settings.hf_endpoint and not settings.hf_endpoint.startswith(("https://", "http://")):
         raise SettingsError("HF_ENDPOINT must look like https://HOST")
     try:
-        found = parse(address, settings.hf_endpoint)
-        if formats.is_pickled(found.name):
-            formats.chosen_name((found.name,), settings.allow_pickle)
+        source = parse_source(address, settings.hf_endpoint)
+        if formats.is_pickle_name(source.name):
+            formats.choose_name((source.name,), settings.allow_pickle)
     except ValueError as error:
         raise SettingsError(f"an address of {name} {error}") from None
     except DownloadFailed as error:
         raise SettingsError(f"{name}: {error}") from None
-    return found
+    return source
 
 
-def missing(settings: Settings, kind: str) -> list[Wanted]:
-    """Return the checkpoints that are not here yet. Raises SettingsError."""
-    return [want for want in wanted(settings, kind) if want.path is None]
+def list_missing(settings: Settings, kind: str) -> list[RequiredCheckpoint]:
+    """Return the required checkpoints that are not on disk yet. Raises SettingsError."""
+    return [checkpoint for checkpoint in list_required(settings, kind) if checkpoint.path is None]
 
 
-def ensure(settings: Settings, kind: str, report: Report, stop: threading.Event) -> list[Path]:
-    """Return the checkpoints of a kind of engine, downloaded where they are not here yet.
+def ensure(settings: Settings, kind: str, report: ProgressCallback, stop: threading.Event) -> list[Path]:
+    """Return the paths of the checkpoints of a kind of engine; download those that are missing.
 
-    ``report`` takes a file's name and how much of all files is here, in percent. Raises DownloadFailed, also when
-    ``stop`` is set, and SettingsError.
+    ``report`` is called with the name of the current file and the progress over all files in percent. Raises
+    DownloadFailed, also if ``stop`` is set meanwhile, and SettingsError.
     """
-    wants = wanted(settings, kind)
+    required = list_required(settings, kind)
     paths = []
-    for index, want in enumerate(wants):
+    for index, checkpoint in enumerate(required):
 
-        def of_all(name: str, percent: float, index: int = index) -> None:
-            report(name, (100 * index + percent) / len(wants))
+        def report_total(name: str, percent: float, index: int = index) -> None:
+            report(name, (100 * index + percent) / len(required))
 
-        paths.append(want.file or downloads.fetch(_origin_of(want), want.folder, settings, of_all, stop))
+        if checkpoint.file is not None:
+            paths.append(checkpoint.file)
+        else:
+            source = _require_source(checkpoint)
+            paths.append(downloads.fetch(source, checkpoint.folder, settings, report_total, stop))
     return paths
 
 
-def _origin_of(want: Wanted) -> Origin:
-    if want.origin is None:
-        raise ValueError("a file of this machine has no origin")
-    return want.origin
+def _require_source(checkpoint: RequiredCheckpoint) -> CheckpointSource:
+    if checkpoint.source is None:
+        raise ValueError("a local file has no source")
+    return checkpoint.source
 
 
-def own_checkpoint(settings: Settings, kind: str) -> Path | None:
-    """Return where the checkpoint lies, or will lie, that an engine is told to load; None where no setting names one.
+def main_checkpoint(settings: Settings, kind: str) -> Path | None:
+    """Return the path of the checkpoint that the engine is started with; None if no setting names one.
 
-    Before it is here its name is the address's, which its server may correct. Raises SettingsError.
+    Before the download, this is a guess from the URL: the server may send another file name. Raises SettingsError.
     """
-    first = next(iter(PLACES[kind]))
-    own = next((want for want in wanted(settings, kind) if want.variable == variable(first)), None)
-    if own is None:
-        return None
-    return own.path or own.folder / formats.clean_name(_origin_of(own).name)
+    main_variable = variable(next(iter(FOLDERS[kind])))
+    for checkpoint in list_required(settings, kind):
+        if checkpoint.variable == main_variable:
+            path = checkpoint.path
+            if path is None:
+                path = checkpoint.folder / formats.clean_name(_require_source(checkpoint).name)
+            return path
+    return None

@@ -1,4 +1,4 @@
-"""Errors of downloads; ``graycat.errors`` shows where they stand in the tree."""
+"""Errors of downloads; ``graycat.errors`` shows their place in the error tree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from graycat.errors import GraycatError
 
 
 class DownloadFailed(GraycatError):
-    """Raised when a checkpoint cannot be downloaded; the message names no address, which may hold a secret.
+    """Raised if a checkpoint cannot be downloaded. The message never contains the URL, which may hold a secret.
 
-    ``permanent``: trying again at once would end the same.
+    ``permanent``: another attempt right away would fail in the same way.
     """
 
     def __init__(self, reason: str, *, permanent: bool = False) -> None:

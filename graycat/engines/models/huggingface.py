@@ -1,4 +1,4 @@
-"""Hugging Face's hub: which commit a revision is, what its file hashes to, and where its bytes are."""
+"""Files on the Hugging Face Hub: resolves a revision to its commit, and finds the file's hash, size and URL."""
 
 from __future__ import annotations
 
@@ -7,63 +7,77 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.sources import HubFile, Origin
-from graycat.engines.models.transfer import LATER, Broken, check_plain
+from graycat.engines.models.sources import CheckpointSource, HubFile
+from graycat.engines.models.transfer import RETRY_STATUSES, TransferInterrupted, check_plain_http
 from graycat.settings import Settings
 
-#: Seconds that the hub gets to tell of a file.
+#: Seconds that the Hub gets to answer a request for a file's metadata.
 METADATA_TIMEOUT_S = 10.0
 _SHA256_CHARS = 64
-OFFLINE = "HF_HUB_OFFLINE is set and the file is not here"
+OFFLINE = "HF_HUB_OFFLINE is set and the file is not on this machine"
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """What to ask for, and what is known of it beforehand."""
+class RemoteFile:
+    """What to request, and what is known about the file before the request."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: The expected hash; '' if it is unknown.
     sha256: str = ""
     size: int | None = None
-    #: Names this very content; '' where only the reply does.
+    #: Identifies this exact content (the Hub's ETag); '' if only the response will tell.
     version: str = ""
-    #: The commit.
+    #: The commit on the Hub; '' for other sources.
     revision: str = ""
 
 
-def remote_of(origin: Origin, settings: Settings) -> Remote:
-    """Return what to ask for. Raises Broken and DownloadFailed."""
-    if origin.hub is None:
-        return Remote(origin.url, sha256=origin.sha256)
+def resolve(source: CheckpointSource, settings: Settings) -> RemoteFile:
+    """Return the file to request for a source. Raises TransferInterrupted and DownloadFailed."""
+    if source.hub is None:
+        return RemoteFile(source.url, sha256=source.sha256)
     if settings.hf_hub_offline:
         raise DownloadFailed(OFFLINE, permanent=True)
-    return _located(origin.hub, origin.sha256, settings)
+    return _resolve_hub_file(source.hub, source.sha256, settings)
 
 
-def _located(file: HubFile, pinned: str, settings: Settings) -> Remote:
+def _resolve_hub_file(file: HubFile, pinned_sha256: str, settings: Settings) -> RemoteFile:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    # Without a token of ours the library looks for the one that "hf auth login" keeps.
-    token, endpoint = settings.hf_token or None, settings.hf_endpoint.rstrip("/") or None
+    # With None, the library uses the token that "hf auth login" has saved.
+    token = settings.hf_token or None
+    endpoint = settings.hf_endpoint.rstrip("/") or None
     url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=endpoint)
-    check_plain(url)
-    with _errors():
-        about = get_hf_file_metadata(url, token=token, timeout=METADATA_TIMEOUT_S, endpoint=endpoint)
+    check_plain_http(url)
+    with _translate_errors():
+        metadata = get_hf_file_metadata(url, token=token, timeout=METADATA_TIMEOUT_S, endpoint=endpoint)
         headers = build_hf_headers(token=token, library_name="graycat")
-    if about.commit_hash is None or about.etag is None:
-        raise DownloadFailed("HF_ENDPOINT is no hub: it tells neither commit nor ETag", permanent=True)
-    digest = about.etag if len(about.etag) == _SHA256_CHARS else ""
-    if pinned and digest and pinned != digest:
-        raise DownloadFailed("the hub's file has another hash than #sha256= says", permanent=True)
-    # By its commit: a branch may move while this goes on.
-    url = hf_hub_url(file.repo, file.path, revision=about.commit_hash, endpoint=endpoint)
-    return Remote(url, headers, pinned or digest, about.size, about.etag, about.commit_hash)
+    if metadata.commit_hash is None or metadata.etag is None:
+        raise DownloadFailed("HF_ENDPOINT is no hub: its replies contain neither commit nor ETag", permanent=True)
+
+    # For large files (Git LFS) the ETag is the SHA-256.
+    sha256 = ""
+    if len(metadata.etag) == _SHA256_CHARS:
+        sha256 = metadata.etag
+    if pinned_sha256 and sha256 and pinned_sha256 != sha256:
+        raise DownloadFailed("the file on the hub has another hash than #sha256= in its address", permanent=True)
+
+    # Request the commit, not the branch: a branch may move during the download.
+    url = hf_hub_url(file.repo, file.path, revision=metadata.commit_hash, endpoint=endpoint)
+    return RemoteFile(
+        url=url,
+        headers=headers,
+        sha256=pinned_sha256 or sha256,
+        size=metadata.size,
+        version=metadata.etag,
+        revision=metadata.commit_hash,
+    )
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Tell of the library's errors in words of ours: its own hold the address."""
+def _translate_errors() -> Iterator[None]:
+    """Raise our own errors in place of the library's, whose messages contain the URL."""
     from huggingface_hub import errors as hub
 
     reasons = (
@@ -77,12 +91,12 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (hub.HTTPError, OSError) as error:
-        for kind, reason in reasons:
-            if isinstance(error, kind):
+        for error_class, reason in reasons:
+            if isinstance(error, error_class):
                 raise DownloadFailed(reason, permanent=True) from None
         if not isinstance(error, hub.HfHubHTTPError):
-            raise Broken("the hub cannot be reached") from None
+            raise TransferInterrupted("the hub cannot be reached") from None
         status = error.response.status_code
-        if status < 500 and status not in LATER:
+        if status < 500 and status not in RETRY_STATUSES:
             raise DownloadFailed(f"the hub answered {status}", permanent=True) from None
-        raise Broken(f"the hub answered {status}") from None
+        raise TransferInterrupted(f"the hub answered {status}") from None

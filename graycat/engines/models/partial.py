@@ -1,4 +1,4 @@
-"""A download that is not whole yet: its bytes so far, and what is needed to go on with them."""
+"""An unfinished download: the bytes so far, and the state that is needed to resume it."""
 
 from __future__ import annotations
 
@@ -11,66 +11,75 @@ from graycat.engines.models import metadata
 from graycat.engines.models.errors import DownloadFailed
 
 HASH_BYTES = 1024 * 1024
-STOPPED = "told to stop; the next try goes on where this one ended"
+STOPPED = "the download was stopped; the next attempt resumes it"
 
 
 class PartialFile:
-    """``KEY.partial`` in a checkpoint's folder, and ``KEY.partial.json`` beside it."""
+    """``KEY.partial`` in a checkpoint's folder, and its state ``KEY.partial.json`` beside it."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.path = folder / (key + metadata.PARTIAL)
-        self._state_path = self.path.with_name(self.path.name + metadata.SUFFIX)
+        self.path = folder / (key + metadata.PARTIAL_SUFFIX)
+        self._state_path = self.path.with_name(self.path.name + metadata.RECORD_SUFFIX)
         state = metadata.read_json(self._state_path)
-        #: What the content is called where its origin tells beforehand (a hub's ETag).
+        #: Identifies the content if the source tells so before the download (the Hub's ETag); else ''.
         self.version = str(state.get("version", ""))
-        #: What ``If-Range`` needs to know whether the file is still the same; '' where the server gave nothing.
+        #: The value for ``If-Range``, by which the server compares versions; '' if the server sent none.
         self.validator = str(state.get("validator", ""))
-        #: Bytes of the whole file; None where the server does not tell.
+        #: Bytes of the complete file; None if the server does not tell.
         self.size: int | None = state.get("size")
-        #: What the file will be called.
+        #: The final file name.
         self.name = str(state.get("name", ""))
 
     @property
-    def have(self) -> int:
-        """Return how many bytes are here."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+    def downloaded_bytes(self) -> int:
+        """Return how many bytes are on disk."""
+        if not self.path.is_file():
+            return 0
+        return self.path.stat().st_size
 
     @property
-    def whole(self) -> bool:
-        """Tell whether all bytes are here."""
-        return self.size is not None and self.have == self.size
+    def complete(self) -> bool:
+        """Return whether all bytes are on disk."""
+        return self.size is not None and self.downloaded_bytes == self.size
 
-    def resumable(self, version: str) -> bool:
-        """Tell whether more bytes of the ``version`` that is there now can be put behind those that are here."""
-        return self.have > 0 and bool(self.name) and self.version == version and bool(version or self.validator)
+    def can_resume(self, version: str) -> bool:
+        """Return whether the download can resume: the server still has the ``version`` that we have a part of.
+
+        Without a version, the validator must be known: then the server compares (``If-Range``).
+        """
+        comparable = bool(version or self.validator)
+        return self.downloaded_bytes > 0 and bool(self.name) and self.version == version and comparable
 
     def restart(self, version: str, validator: str, size: int | None, name: str) -> None:
-        """Forget what is here and begin with another file."""
-        # In this order: bytes never lie beside a state that is not theirs.
+        """Drop the bytes so far, and begin with another file."""
+        # In this order, the bytes are never combined with the state of another file.
         self.path.write_bytes(b"")
-        self.version, self.validator, self.size, self.name = version, validator, size, name
+        self.version = version
+        self.validator = validator
+        self.size = size
+        self.name = name
         self._save()
 
-    def end(self, size: int) -> None:
-        """Take note of the size, which nobody told before."""
+    def set_size(self, size: int) -> None:
+        """Save the size of the complete file, which was not known before its end."""
         self.size = size
         self._save()
 
-    def append(self) -> IO[bytes]:
-        """Open the file for more bytes."""
+    def open_for_append(self) -> IO[bytes]:
+        """Open the file to write more bytes."""
         return self.path.open("ab")
 
     def discard(self) -> None:
-        """Forget everything."""
+        """Delete the bytes and the state."""
         self.path.unlink(missing_ok=True)
         self._state_path.unlink(missing_ok=True)
         self.version = self.validator = self.name = ""
         self.size = None
 
-    def digest(self, stop: threading.Event) -> Any:
-        """Return the SHA-256 of the bytes so far, ready for more. Raises DownloadFailed when told to stop."""
+    def hash_content(self, stop: threading.Event) -> Any:
+        """Return a SHA-256 object over the bytes so far, ready for more. Raises DownloadFailed if ``stop`` is set."""
         digest = hashlib.sha256()
-        if self.have:
+        if self.downloaded_bytes:
             with self.path.open("rb") as file:
                 while data := file.read(HASH_BYTES):
                     if stop.is_set():

@@ -101,7 +101,7 @@ def test_a_worker_that_stops_does_not_wait_for_a_download(tmp_path: Path) -> Non
         assert seen.asked.wait(PATIENCE_S)
         watch = Stopwatch()
         supervisor.stop()
-        assert watch.seconds < 2 * background.JOIN_S
+        assert watch.seconds < 2 * background.JOIN_TIMEOUT_S
         assert supervisor.state is State.STOPPED
     assert child.starts == 0
 
@@ -114,4 +114,4 @@ def test_between_two_tries_a_stop_acts_at_once(tmp_path: Path, monkeypatch) -> N
         eventually(lambda: "failed" in trouble(supervisor))
         watch = Stopwatch()
         supervisor.stop()
-    assert watch.seconds < background.JOIN_S
+    assert watch.seconds < background.JOIN_TIMEOUT_S

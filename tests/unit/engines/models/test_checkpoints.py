@@ -46,14 +46,16 @@ def test_each_setting_s_checkpoints_lie_where_their_engine_looks(tmp_path: Path)
         "models/image/models/Lora/l.safetensors",
         "models/image/models/VAE/v.safetensors",
     ]
-    assert checkpoints.missing(settings, TEXT) == checkpoints.missing(settings, IMAGE) == []
+    assert checkpoints.list_missing(settings, TEXT) == checkpoints.list_missing(settings, IMAGE) == []
 
 
 def test_only_what_is_missing_is_downloaded(tmp_path: Path) -> None:
     with http_server(ANSWERS) as seen:
         ensure(Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf"), TEXT)
         both = Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf {seen.url}/n.gguf")
-        assert [want.origin.name for want in checkpoints.missing(both, TEXT) if want.origin] == ["n.gguf"]
+        assert [checkpoint.source.name for checkpoint in checkpoints.list_missing(both, TEXT) if checkpoint.source] == [
+            "n.gguf"
+        ]
         ensure(both, TEXT)
         assert [path for _, path, _ in seen.requests] == ["/m.gguf", "/n.gguf"]
 
@@ -73,15 +75,15 @@ def test_a_file_of_this_machine_needs_no_download(tmp_path: Path, text: str) -> 
     path = tmp_path / "a model, mine.gguf"
     path.touch()
     settings = Settings(home=tmp_path, model_url=text.format(path=path))
-    assert checkpoints.missing(settings, TEXT) == []
+    assert checkpoints.list_missing(settings, TEXT) == []
     assert ensure(settings, TEXT) == [path]
-    assert checkpoints.own_checkpoint(settings, TEXT) == path
+    assert checkpoints.main_checkpoint(settings, TEXT) == path
 
 
 def test_without_settings_nothing_is_wanted(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     assert ensure(settings, TEXT) == ensure(settings, IMAGE) == []
-    assert checkpoints.own_checkpoint(settings, TEXT) is None
+    assert checkpoints.main_checkpoint(settings, TEXT) is None
 
 
 @pytest.mark.parametrize(
@@ -98,13 +100,13 @@ def test_without_settings_nothing_is_wanted(tmp_path: Path) -> None:
 )
 def test_an_address_that_cannot_be_used_names_its_variable(tmp_path, changes, kind: str, variable: str) -> None:
     with pytest.raises(SettingsError, match=rf"\b{variable}\b") as caught:
-        checkpoints.wanted(Settings(home=tmp_path, **changes), kind)
+        checkpoints.list_required(Settings(home=tmp_path, **changes), kind)
     assert "hush" not in str(caught.value)
 
 
 def test_a_pickled_checkpoint_is_wanted_on_demand_only(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, sd_model_url="https://host/c.ckpt", allow_pickle=True)
-    assert len(checkpoints.missing(settings, IMAGE)) == 1
+    assert len(checkpoints.list_missing(settings, IMAGE)) == 1
 
 
 def test_an_engine_s_command_names_the_file_as_it_came(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from graycat.engines.models import downloads, metadata, transfer
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.sources import parse
+from graycat.engines.models.sources import parse_source
 from tests.support.files import BLOCK, Served, sha256
 from tests.support.helpers import PATIENCE_S, Stopwatch, eventually, outcome_of
 from tests.support.places import CONTENT
@@ -55,7 +55,7 @@ def test_a_server_that_always_breaks_off_is_given_up(place) -> None:
     with pytest.raises(DownloadFailed, match="broke off") as caught:
         here.fetch()
     assert not caught.value.permanent
-    assert len(here.seen.requests) == downloads.TRIES
+    assert len(here.seen.requests) == downloads.MAX_ATTEMPTS
     assert not (here.folder / "m.gguf").exists()
 
 
@@ -140,8 +140,8 @@ def test_a_server_that_falls_silent_is_asked_again(place, monkeypatch) -> None:
 
 
 def test_a_server_that_hardly_sends_anything_is_left(place, monkeypatch) -> None:
-    monkeypatch.setattr(transfer, "SLOW_AFTER_S", 0.0)
-    monkeypatch.setattr(transfer, "SLOWEST_BYTES", 10**9)
+    monkeypatch.setattr(transfer, "SPEED_WINDOW_S", 0.0)
+    monkeypatch.setattr(transfer, "MIN_WINDOW_BYTES", 10**9)
     here = place(Served(CONTENT))
     assert here.fetch().read_bytes() == CONTENT
     assert len(here.seen.requests) > 1
@@ -157,7 +157,7 @@ def test_a_download_stops_when_it_is_told_and_goes_on_later(place) -> None:
     eventually(lambda: here.told)
     watch = Stopwatch()
     here.stop.set()
-    with pytest.raises(DownloadFailed, match="told to stop"):
+    with pytest.raises(DownloadFailed, match="was stopped"):
         result()
     assert watch.seconds < 2
     assert 0 < here.half() < len(CONTENT)
@@ -172,7 +172,7 @@ def test_a_record_without_its_file_is_no_checkpoint(place) -> None:
     here = place(Served(CONTENT))
     path = here.fetch()
     path.unlink()
-    assert metadata.find(here.folder, parse(f"{here.seen.url}/m.gguf")) is None
+    assert metadata.find(here.folder, parse_source(f"{here.seen.url}/m.gguf")) is None
     assert here.fetch().read_bytes() == CONTENT
 
 
@@ -181,7 +181,7 @@ def test_a_whole_file_without_its_name_needs_no_server(place) -> None:
     served = here.seen.answers.pop("GET /m.gguf")
     assert isinstance(served, Served)
     here.folder.mkdir(parents=True)
-    key = parse(f"{here.seen.url}/m.gguf").key
+    key = parse_source(f"{here.seen.url}/m.gguf").key
     state = {"version": "", "validator": '"v1"', "size": len(CONTENT), "name": "m.gguf"}
     (here.folder / f"{key}.partial").write_bytes(CONTENT)
     (here.folder / f"{key}.partial.json").write_text(json.dumps(state))

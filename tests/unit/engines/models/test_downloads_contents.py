@@ -39,7 +39,7 @@ def test_a_server_s_name_for_a_file_leads_nowhere_else(place, disposition: str, 
 )
 def test_what_is_not_what_its_name_says_is_refused(place, name: str, content: bytes) -> None:
     here = place(Served(content, headers={"Content-Disposition": f"attachment; filename={name}"}))
-    with pytest.raises(DownloadFailed, match=r"no .*\.(gguf|safetensors)"):
+    with pytest.raises(DownloadFailed, match=r"not a .*\.(gguf|safetensors)"):
         here.fetch()
     assert not (here.folder / name).exists()
 

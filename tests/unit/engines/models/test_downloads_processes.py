@@ -29,7 +29,7 @@ def test_a_file_that_the_disk_has_no_room_for_is_not_begun(place, monkeypatch) -
 
 
 def test_a_disk_that_fills_up_meanwhile_ends_a_download(place, monkeypatch) -> None:
-    monkeypatch.setattr(downloads, "LOOK_EVERY_BYTES", BLOCK)
+    monkeypatch.setattr(downloads, "SPACE_CHECK_INTERVAL_BYTES", BLOCK)
     free = [0, 10**12]
     monkeypatch.setattr(downloads, "free_bytes", lambda _: free.pop())
     content = gguf(3_000_000)
@@ -101,7 +101,7 @@ def test_two_processes_at_once_fetch_a_file_once(place, bare_environment) -> Non
     first = puller(here, bare_environment)
     assert here.seen.asked.wait(PATIENCE_S)
     second = puller(here, bare_environment)
-    eventually(lambda: has_open(second.pid, here.folder / downloads.LOCK))
+    eventually(lambda: has_open(second.pid, here.folder / downloads.LOCK_NAME))
     gate.set()
     assert (first.wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0)
     assert len(here.seen.requests) == 1
@@ -121,9 +121,9 @@ def has_open(pid: int, path: Path) -> bool:
 def test_who_waits_for_another_process_can_be_told_to_stop(place) -> None:
     here = place(Served(CONTENT))
     here.folder.mkdir(parents=True)
-    with downloads.locked(here.folder / downloads.LOCK, here.stop):
+    with downloads.hold_lock(here.folder / downloads.LOCK_NAME, here.stop):
         result = outcome_of(here.fetch)
         here.stop.set()
-        with pytest.raises(DownloadFailed, match="told to stop"):
+        with pytest.raises(DownloadFailed, match="was stopped"):
             result()
     assert here.seen.requests == []

@@ -12,19 +12,19 @@ from tests.support.files import gguf, safetensors
 
 @pytest.mark.parametrize("name", ["a.gguf", "A.GGUF", "a.safetensors"])
 def test_formats_of_numbers_are_always_permitted(name: str) -> None:
-    assert formats.permitted(name, allow_pickle=False)
+    assert formats.is_checkpoint_name(name, allow_pickle=False)
 
 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.pt", "a.PTH", "a.bin"])
 def test_pickles_are_permitted_on_demand(name: str) -> None:
-    assert not formats.permitted(name, allow_pickle=False)
-    assert formats.permitted(name, allow_pickle=True)
-    assert formats.is_pickled(name)
+    assert not formats.is_checkpoint_name(name, allow_pickle=False)
+    assert formats.is_checkpoint_name(name, allow_pickle=True)
+    assert formats.is_pickle_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "a.zip", "a.gguf.json", "a.partial", ""])
 def test_nothing_else_is_a_checkpoint(name: str) -> None:
-    assert not formats.permitted(name, allow_pickle=True)
+    assert not formats.is_checkpoint_name(name, allow_pickle=True)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_a_foreign_name_is_made_harmless(text: str, name: str) -> None:
 
 
 def test_the_first_name_that_fits_is_taken() -> None:
-    assert formats.chosen_name(("", "page.html", "../m.gguf", "n.gguf"), allow_pickle=False) == "m.gguf"
-    with pytest.raises(DownloadFailed, match=r"\.gguf nor in \.safetensors"):
-        formats.chosen_name(("", "page.html"), allow_pickle=False)
+    assert formats.choose_name(("", "page.html", "../m.gguf", "n.gguf"), allow_pickle=False) == "m.gguf"
+    with pytest.raises(DownloadFailed, match=r"\.gguf or \.safetensors"):
+        formats.choose_name(("", "page.html"), allow_pickle=False)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_first_name_that_fits_is_taken() -> None:
 def test_a_file_is_what_its_name_says(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "content"
     path.write_bytes(content)
-    formats.check(path, name)
+    formats.check_file(path, name)
 
 
 def tensors(header: object, size: int) -> bytes:
@@ -88,11 +88,11 @@ def tensors(header: object, size: int) -> bytes:
 def test_a_file_that_is_something_else_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "content"
     path.write_bytes(content)
-    with pytest.raises(DownloadFailed, match="what came is no"):
-        formats.check(path, name)
+    with pytest.raises(DownloadFailed, match="content is not"):
+        formats.check_file(path, name)
 
 
 def test_the_metadata_of_a_safetensors_are_no_tensor(tmp_path: Path) -> None:
     path = tmp_path / "content"
     path.write_bytes(tensors({"__metadata__": {"by": "us"}, "w": {"data_offsets": [0, 10]}}, 10))
-    formats.check(path, "m.safetensors")
+    formats.check_file(path, "m.safetensors")

@@ -9,8 +9,8 @@ import pytest
 
 from graycat.engines.models import downloads, huggingface
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.sources import parse
-from graycat.engines.models.transfer import Broken
+from graycat.engines.models.sources import parse_source
+from graycat.engines.models.transfer import TransferInterrupted
 from graycat.settings import Settings
 from tests.support.files import COMMIT, Served, gguf, hub_answers, sha256
 from tests.support.helpers import free_port
@@ -28,8 +28,8 @@ def settings_of(seen: Seen, home: Path, **changes: object) -> Settings:
 
 def fetch(settings: Settings, address: str = f"hf://{REPO}/{FILE}") -> Path:
     """Download a file of the hub."""
-    origin = parse(address, settings.hf_endpoint)
-    return downloads.fetch(origin, settings.home / "models", settings, lambda *_: None, threading.Event())
+    source = parse_source(address, settings.hf_endpoint)
+    return downloads.fetch(source, settings.home / "models", settings, lambda *_: None, threading.Event())
 
 
 @pytest.fixture(autouse=True)
@@ -127,19 +127,21 @@ def test_an_endpoint_that_is_no_hub_is_told(tmp_path: Path) -> None:
         fetch(settings_of(seen, tmp_path))
 
 
-@pytest.mark.parametrize(("status", "error"), [(503, Broken), (429, Broken), (418, DownloadFailed)])
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, TransferInterrupted), (429, TransferInterrupted), (418, DownloadFailed)]
+)
 def test_a_hub_in_trouble_may_do_better_later(tmp_path: Path, status: int, error: type[Exception]) -> None:
     with (
         http_server({f"HEAD /{REPO}/resolve/main/{FILE}": reply(status, b"")}) as seen,
         pytest.raises(error, match=str(status)),
     ):
-        huggingface.remote_of(parse(f"hf://{REPO}/{FILE}"), settings_of(seen, tmp_path))
+        huggingface.resolve(parse_source(f"hf://{REPO}/{FILE}"), settings_of(seen, tmp_path))
 
 
 def test_a_hub_that_is_not_there_may_come_back(tmp_path: Path) -> None:
     seen = Seen({}, url=f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(Broken, match="cannot be reached"):
-        huggingface.remote_of(parse(f"hf://{REPO}/{FILE}"), settings_of(seen, tmp_path))
+    with pytest.raises(TransferInterrupted, match="cannot be reached"):
+        huggingface.resolve(parse_source(f"hf://{REPO}/{FILE}"), settings_of(seen, tmp_path))
 
 
 def test_a_token_does_not_travel_by_plain_http(tmp_path: Path) -> None:

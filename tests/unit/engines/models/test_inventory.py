@@ -29,7 +29,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_everything_that_is_here_is_listed(settings: Settings) -> None:
-    found = {item.name: (item.record is not None, item.used_by, item.partial) for item in inventory.stored(settings)}
+    found = {
+        item.name: (item.record is not None, item.used_by, item.partial) for item in inventory.list_stored(settings)
+    }
     assert found == {
         "text/m.gguf": (True, ("MODEL_URL",), False),
         "text/theirs.gguf": (False, (), False),
@@ -39,30 +41,30 @@ def test_everything_that_is_here_is_listed(settings: Settings) -> None:
 
 
 def test_without_folders_nothing_is_listed(tmp_path: Path) -> None:
-    assert list(inventory.stored(Settings(home=tmp_path))) == []
+    assert list(inventory.list_stored(Settings(home=tmp_path))) == []
 
 
 def test_damage_is_found(settings: Settings) -> None:
-    item = inventory.named(settings, "m.gguf")
-    assert inventory.intact(item) is True
+    item = inventory.find_by_name(settings, "m.gguf")
+    assert inventory.is_intact(item) is True
     content = bytearray(item.path.read_bytes())
     content[-1] ^= 1
     item.path.write_bytes(content)
-    assert inventory.intact(item) is False
-    assert inventory.intact(inventory.named(settings, "theirs.gguf")) is None
+    assert inventory.is_intact(item) is False
+    assert inventory.is_intact(inventory.find_by_name(settings, "theirs.gguf")) is None
 
 
 def test_what_is_removed_leaves_nothing(settings: Settings) -> None:
-    inventory.remove(inventory.named(settings, "VAE/m.safetensors"))
-    inventory.remove(inventory.named(settings, "0123.partial"))
-    assert sorted(item.name for item in inventory.stored(settings)) == ["text/m.gguf", "text/theirs.gguf"]
+    inventory.remove(inventory.find_by_name(settings, "VAE/m.safetensors"))
+    inventory.remove(inventory.find_by_name(settings, "0123.partial"))
+    assert sorted(item.name for item in inventory.list_stored(settings)) == ["text/m.gguf", "text/theirs.gguf"]
     assert list((settings.home / "models/image/models/VAE").glob("m*")) == []
 
 
 @pytest.mark.parametrize("name", ["none.gguf", "../text/m.gguf", "", "text", "m.gguf.json"])
 def test_only_what_is_listed_can_be_named(settings: Settings, name: str) -> None:
     with pytest.raises(SettingsError, match="no checkpoints"):
-        inventory.named(settings, name)
+        inventory.find_by_name(settings, name)
 
 
 def test_a_name_in_two_folders_needs_its_folder(settings: Settings) -> None:
@@ -70,4 +72,4 @@ def test_a_name_in_two_folders_needs_its_folder(settings: Settings) -> None:
     lora.mkdir()
     (lora / "m.safetensors").write_bytes(b"")
     with pytest.raises(SettingsError, match="Lora/m.safetensors, VAE/m.safetensors"):
-        inventory.named(settings, "m.safetensors")
+        inventory.find_by_name(settings, "m.safetensors")

@@ -15,56 +15,56 @@ def partial(tmp_path: Path) -> PartialFile:
     """Return a download of which three bytes of five are here."""
     partial = PartialFile(tmp_path, "key")
     partial.restart("", '"v1"', 5, "m.gguf")
-    with partial.append() as file:
+    with partial.open_for_append() as file:
         file.write(b"GGU")
     return partial
 
 
 def test_nothing_is_here_at_first(tmp_path: Path) -> None:
     partial = PartialFile(tmp_path, "key")
-    assert (partial.have, partial.whole, partial.resumable("")) == (0, False, False)
+    assert (partial.downloaded_bytes, partial.complete, partial.can_resume("")) == (0, False, False)
 
 
 def test_another_process_finds_what_is_here(partial: PartialFile) -> None:
     again = PartialFile(partial.path.parent, "key")
-    assert (again.have, again.size, again.validator, again.name) == (3, 5, '"v1"', "m.gguf")
-    assert again.resumable("")
-    assert not again.whole
-    with again.append() as file:
+    assert (again.downloaded_bytes, again.size, again.validator, again.name) == (3, 5, '"v1"', "m.gguf")
+    assert again.can_resume("")
+    assert not again.complete
+    with again.open_for_append() as file:
         file.write(b"F!")
-    assert again.whole
+    assert again.complete
 
 
 def test_bytes_of_another_version_are_not_gone_on_with(partial: PartialFile) -> None:
-    assert not partial.resumable("another")
+    assert not partial.can_resume("another")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "no JSON"])
 def test_bytes_without_a_state_are_not_gone_on_with(partial: PartialFile, text: str) -> None:
     (partial.path.parent / "key.partial.json").write_text(text)
-    assert not PartialFile(partial.path.parent, "key").resumable("")
+    assert not PartialFile(partial.path.parent, "key").can_resume("")
 
 
 def test_a_restart_forgets_the_bytes_before_it_takes_another_state(partial: PartialFile) -> None:
     partial.restart("v2", "", None, "n.gguf")
     again = PartialFile(partial.path.parent, "key")
-    assert (again.have, again.version, again.size, again.name) == (0, "v2", None, "n.gguf")
+    assert (again.downloaded_bytes, again.version, again.size, again.name) == (0, "v2", None, "n.gguf")
 
 
 def test_the_size_may_become_known_at_the_end(partial: PartialFile) -> None:
-    partial.end(3)
-    assert PartialFile(partial.path.parent, "key").whole
+    partial.set_size(3)
+    assert PartialFile(partial.path.parent, "key").complete
 
 
 def test_what_is_discarded_leaves_nothing(partial: PartialFile) -> None:
     partial.discard()
     assert list(partial.path.parent.iterdir()) == []
     partial.discard()
-    assert partial.have == 0
+    assert partial.downloaded_bytes == 0
 
 
 def test_the_hash_goes_on_behind_what_is_here(partial: PartialFile) -> None:
-    digest = partial.digest(threading.Event())
+    digest = partial.hash_content(threading.Event())
     digest.update(b"F")
     assert digest.hexdigest() == hashlib.sha256(b"GGUF").hexdigest()
 
@@ -72,5 +72,5 @@ def test_the_hash_goes_on_behind_what_is_here(partial: PartialFile) -> None:
 def test_reading_what_is_here_stops_when_told(partial: PartialFile) -> None:
     stop = threading.Event()
     stop.set()
-    with pytest.raises(DownloadFailed, match="told to stop"):
-        partial.digest(stop)
+    with pytest.raises(DownloadFailed, match="was stopped"):
+        partial.hash_content(stop)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from graycat.engines.models.sources import HubFile, is_private, parse
+from graycat.engines.models.sources import HubFile, is_private_host, parse_source
 
 DIGEST = "ab" * 32
 ENDPOINT = "http://127.0.0.1:8099"
@@ -26,14 +26,16 @@ ON_THE_HUB = [
 
 @pytest.mark.parametrize(("address", "file"), ON_THE_HUB)
 def test_an_address_of_the_hub_is_a_file_at_a_revision(address: str, file: tuple[str, str, str]) -> None:
-    origin = parse(f"{address}#sha256={DIGEST}", ENDPOINT)
-    assert origin.hub == HubFile(*file)
-    assert (origin.name, origin.sha256) == ("m.gguf", DIGEST)
-    assert origin.public == f"hf://{file[0]}@{file[1]}/{file[2]}"
+    source = parse_source(f"{address}#sha256={DIGEST}", ENDPOINT)
+    assert source.hub == HubFile(*file)
+    assert (source.name, source.sha256) == ("m.gguf", DIGEST)
+    assert source.display_url == f"hf://{file[0]}@{file[1]}/{file[2]}"
 
 
 def test_all_ways_to_write_a_file_of_the_hub_mean_one() -> None:
-    same = {parse(address, ENDPOINT).key for address, file in ON_THE_HUB if file == ("owner/repo", "main", "m.gguf")}
+    same = {
+        parse_source(address, ENDPOINT).key for address, file in ON_THE_HUB if file == ("owner/repo", "main", "m.gguf")
+    }
     assert len(same) == 1
 
 
@@ -47,8 +49,8 @@ def test_all_ways_to_write_a_file_of_the_hub_mean_one() -> None:
     ],
 )
 def test_any_other_address_is_asked_as_it_is(address: str) -> None:
-    origin = parse(address, ENDPOINT)
-    assert (origin.hub, origin.url, origin.name) == (None, address, "m.gguf")
+    source = parse_source(address, ENDPOINT)
+    assert (source.hub, source.url, source.name) == (None, address, "m.gguf")
 
 
 #: Addresses that cannot be used, and a word of the reason.
@@ -72,35 +74,37 @@ UNUSABLE = [
 @pytest.mark.parametrize(("address", "word"), UNUSABLE)
 def test_an_address_that_cannot_be_used_is_told_without_its_secrets(address: str, word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        parse(address)
+        parse_source(address)
     secret = address.replace("://", "://me:hush-hush@")
     with pytest.raises(ValueError, match=r".") as caught:
-        parse(secret)
+        parse_source(secret)
     assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/m.gguf", "http://10.1.2.3/m.gguf", "http://nas.lan/m.gguf"])
 def test_plain_http_may_lead_to_a_private_network(address: str) -> None:
-    assert parse(address).url == address
+    assert parse_source(address).url == address
 
 
 def test_what_is_shown_of_an_address_holds_no_secret() -> None:
-    origin = parse("https://me:pass-word@host:444/a/m.gguf?id=5&token=hush-hush#sha256=" + DIGEST)
-    assert origin.public == "https://host:444/a/m.gguf?..."
-    assert [word for word in ("pass-word", "hush-hush", "me:") if word in repr(origin)] == []
+    source = parse_source("https://me:pass-word@host:444/a/m.gguf?id=5&token=hush-hush#sha256=" + DIGEST)
+    assert source.display_url == "https://host:444/a/m.gguf?..."
+    assert [word for word in ("pass-word", "hush-hush", "me:") if word in repr(source)] == []
 
 
 def test_a_new_signature_is_no_other_file() -> None:
     def key(query: str, login: str = "") -> str:
-        return parse(f"https://{login}host/m.gguf?{query}").key
+        return parse_source(f"https://{login}host/m.gguf?{query}").key
 
-    assert key("id=5&token=a") == key("id=5&token=b") == key("id=5", "me:pw@") == key("X-Amz-Signature=x&id=5")
-    assert key("id=5") != key("id=6")
-    assert parse("https://host/a.gguf").key != parse("https://host/b.gguf").key
+    same = key("id=5")
+    assert key("id=5&token=a") == key("id=5&token=b") == key("id=5", "me:pw@") == same
+    assert key("X-Amz-Signature=x&id=5") == key("id=5&X-Goog-Signature=y&X-Goog-Expires=60") == same
+    assert key("id=6") != same
+    assert parse_source("https://host/a.gguf").key != parse_source("https://host/b.gguf").key
 
 
 def test_a_name_is_read_without_its_escapes() -> None:
-    assert parse("https://host/a/my%20model.gguf?x=1").name == "my model.gguf"
+    assert parse_source("https://host/a/my%20model.gguf?x=1").name == "my model.gguf"
 
 
 def test_only_a_host_with_private_addresses_alone_is_private(monkeypatch) -> None:
@@ -109,6 +113,6 @@ def test_only_a_host_with_private_addresses_alone_is_private(monkeypatch) -> Non
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
     resolve("192.168.1.5", "fe80::1%eth0")
-    assert is_private("nas.lan")
+    assert is_private_host("nas.lan")
     resolve("192.168.1.5", "8.8.8.8")
-    assert not is_private("nas.lan")
+    assert not is_private_host("nas.lan")

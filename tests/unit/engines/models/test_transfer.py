@@ -9,7 +9,7 @@ import requests
 
 from graycat.engines.models import transfer
 from graycat.engines.models.errors import DownloadFailed
-from graycat.engines.models.transfer import Broken, StartAnew, check_plain, opened
+from graycat.engines.models.transfer import RestartRequired, TransferInterrupted, check_plain_http, open_transfer
 from tests.support.files import Served, gguf
 from tests.support.helpers import free_port
 from tests.support.servers import Handler, Seen, http_server, reply
@@ -19,8 +19,8 @@ CONTENT = gguf(100_000)
 
 def got(seen: Seen, begin: int = 0, validator: str = "", size: int | None = None) -> tuple[int, int | None, bytes]:
     """Return where a reply begins, the size that it tells, and its bytes."""
-    with opened(f"{seen.url}/m.gguf", {"X-Ours": "yes"}, begin, validator, size) as reply:
-        return reply.begin, reply.size, b"".join(reply.pieces)
+    with open_transfer(f"{seen.url}/m.gguf", {"X-Ours": "yes"}, begin, validator, size) as reply:
+        return reply.offset, reply.size, b"".join(reply.chunks)
 
 
 def test_a_reply_is_the_file_or_the_rest_of_it() -> None:
@@ -28,7 +28,7 @@ def test_a_reply_is_the_file_or_the_rest_of_it() -> None:
         assert got(seen) == (0, len(CONTENT), CONTENT)
         assert got(seen, 40_000, '"v1"') == (40_000, len(CONTENT), CONTENT[40_000:])
         assert got(seen, 40_000, '"v0"') == (0, len(CONTENT), CONTENT)
-        with pytest.raises(StartAnew):
+        with pytest.raises(RestartRequired):
             got(seen, len(CONTENT), '"v1"')
     assert {headers["x-ours"] for headers in seen.headers} == {"yes"}
 
@@ -52,7 +52,10 @@ def test_a_huge_file_is_asked_for_in_parts(monkeypatch) -> None:
     ],
 )
 def test_a_part_that_is_not_the_one_wanted_is_not_taken(headers: dict[str, str]) -> None:
-    with http_server({"GET /m.gguf": Served(CONTENT, headers=headers, heeds=False)}) as seen, pytest.raises(StartAnew):
+    with (
+        http_server({"GET /m.gguf": Served(CONTENT, headers=headers, heeds=False)}) as seen,
+        pytest.raises(RestartRequired),
+    ):
         got(seen, 40_000, '"v1"')
 
 
@@ -64,14 +67,14 @@ def test_a_server_says_when_to_come_back(text: str, seconds: float) -> None:
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    with http_server({"GET /m.gguf": busy}) as seen, pytest.raises(Broken) as caught:
+    with http_server({"GET /m.gguf": busy}) as seen, pytest.raises(TransferInterrupted) as caught:
         got(seen)
     assert caught.value.retry_after_s == seconds
 
 
 def test_a_server_that_is_not_there_is_told_without_its_address() -> None:
     port = free_port()
-    with pytest.raises(Broken) as caught, opened(f"http://127.0.0.1:{port}/hush-hush", {}):
+    with pytest.raises(TransferInterrupted) as caught, open_transfer(f"http://127.0.0.1:{port}/hush-hush", {}):
         pass
     assert str(caught.value) == "the server cannot be reached"
 
@@ -115,9 +118,9 @@ def test_https_is_left_for_nothing_else(target: str, refused: bool) -> None:
 def test_plain_http_to_a_public_host_is_refused(monkeypatch) -> None:
     public = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 0))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: public)
-    with pytest.raises(DownloadFailed, match="anybody can put another"):
-        check_plain("http://models.example/m.gguf")
-    check_plain("https://models.example/m.gguf")
+    with pytest.raises(DownloadFailed, match="anybody on the way can replace"):
+        check_plain_http("http://models.example/m.gguf")
+    check_plain_http("https://models.example/m.gguf")
 
 
 def test_a_name_that_cannot_be_resolved_may_be_there_later(monkeypatch) -> None:
@@ -125,8 +128,8 @@ def test_a_name_that_cannot_be_resolved_may_be_there_later(monkeypatch) -> None:
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(Broken, match="resolved"):
-        check_plain("http://nas.lan/m.gguf")
+    with pytest.raises(TransferInterrupted, match="resolved"):
+        check_plain_http("http://nas.lan/m.gguf")
 
 
 def test_a_secret_goes_to_the_host_that_it_is_for_and_to_no_other() -> None:
@@ -141,7 +144,7 @@ def test_a_secret_goes_to_the_host_that_it_is_for_and_to_no_other() -> None:
         with (
             http_server({"GET /m.gguf": away}) as seen,
             pytest.raises(DownloadFailed, match="404"),
-            opened(f"{seen.url}/m.gguf", {"Authorization": "Bearer hush"}),
+            open_transfer(f"{seen.url}/m.gguf", {"Authorization": "Bearer hush"}),
         ):
             pass
         assert seen.headers[0]["authorization"] == "Bearer hush"
