@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,28 +15,28 @@ from graycat.batches.errors import OutputUnavailable
 from graycat.batches.gallery import export as exporting
 from graycat.batches.states import ITEM_STATES
 from graycat.cli import batchfile, batchview
-from graycat.cli.task import FAILED, as_json, calls_a_server
+from graycat.cli.server import EXIT_FAILED, json_option, print_error, with_client
 from graycat.cli.tokens import Lifetime
 from graycat.client import Batch, Client
 
 _ID = click.argument("batch_id", metavar="ID")
-quiet = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 
 
 @click.group()
 def batch() -> None:
-    """Make many images in the gaps of other work: each once, with a manifest to make them again.
+    """Make many images while no other work waits: each image once, with a manifest to make it again.
 
-    The server and the API token are found as 'graycat task' finds them. Fit for cron: ids on stdout, all else on
-    stderr, and with --key the same batch however often a line runs.
+    The server and the API token are found as 'graycat task' finds them. The commands suit cron: they print ids to
+    stdout and all else to stderr, and with --key a command that runs several times is one batch.
 
     \b
     Exit codes:
       0    done; with --wait, watch and export: the batch succeeded
       1    the batch failed, or was cancelled
       2    the command line or the spec's file is wrong
-      3    the server cannot be reached, or has no room: try later
-      4    the server refused the spec or the request, and says why
+      3    the server cannot be reached, or has no capacity: try again later
+      4    the server refused the spec or the request; the message says why
       130  interrupted; the batch goes on
     """
 
@@ -45,145 +44,183 @@ def batch() -> None:
 @batch.command()
 @click.argument("file", metavar="FILE|-")
 @click.option("--key", metavar="KEY", help="The same key and spec again are the same batch.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="A field of 'defaults'; may be repeated.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True,
+              help="Set a field of 'defaults'; may be repeated.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be made and how long it would take; make nothing.")
-@click.option("--wait", is_flag=True, help="Wait for its end.")
-@quiet
-@as_json
-@calls_a_server
-def submit(client: Client, file: str, key: str | None, settings: tuple[str, ...], **options: Any) -> None:
+@click.option("--wait", is_flag=True, help="Wait until the batch has ended.")
+@quiet_option
+@json_option
+@with_client
+def submit(
+    client: Client,
+    file: str,
+    key: str | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    wait: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Submit the batch that FILE (.toml, .yaml, .json) describes; print its id.
 
-    Its 'items' may name a .csv, .jsonl or .txt file beside it.
+    Its 'items' may be the name of a .csv, .jsonl or .txt file in the same folder.
     """
-    document = batchfile.read(file, settings)
-    if options["dry_run"]:
-        found = client.batches.forecast(document)
-        click.echo(json.dumps(found) if options["as_json"] else "\n".join(batchview.forecast(found)))
+    spec = batchfile.load_spec(file, assignments)
+    if dry_run:
+        _print_forecast(client, spec, as_json=as_json)
         return
-    submitted = client.batches.submit(document, key or uuid4().hex)
-    if options["wait"]:
-        _follow(submitted, quiet=options["quiet"])
-    if options["as_json"]:
+    submitted = client.batches.submit(spec, key or uuid4().hex)
+    if wait:
+        _follow(submitted, quiet=quiet)
+    if as_json:
         click.echo(json.dumps(submitted.raw))
-    elif not options["quiet"]:
+    elif not quiet:
         click.echo(submitted.id)
-    if options["wait"]:
-        _exit_as(submitted)
+    if wait:
+        _exit_by_state(submitted)
+
+
+def _print_forecast(client: Client, spec: dict[str, Any], *, as_json: bool) -> None:
+    forecast = client.batches.forecast(spec)
+    if as_json:
+        click.echo(json.dumps(forecast))
+        return
+    for line in batchview.format_forecast(forecast):
+        click.echo(line)
 
 
 @batch.command("list")
-@click.option("--state", "states", multiple=True, help="Only batches in it; may be repeated.")
+@click.option("--state", "states", multiple=True, help="Only batches in this state; may be repeated.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
-@as_json
-@calls_a_server
+@json_option
+@with_client
 def list_batches(client: Client, states: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """List your batches, newest first; with --json, a line a batch."""
-    found = (one for one in client.batches.all() if not states or one.state in states)
-    for one in islice(found, limit):
-        click.echo(json.dumps(one.raw) if as_json else batchview.row(one.raw))
+    """List your batches, newest first; with --json, one batch a line."""
+    printed = 0
+    for listed in client.batches.all():
+        if states and listed.state not in states:
+            continue
+        if as_json:
+            click.echo(json.dumps(listed.raw))
+        else:
+            click.echo(batchview.format_row(listed.raw))
+        printed += 1
+        if printed == limit:
+            break
 
 
 @batch.command()
 @_ID
-@click.option("--items", is_flag=True, help="List its items too.")
+@click.option("--items", is_flag=True, help="List the batch's items too.")
 @click.option("--state", type=click.Choice(ITEM_STATES), help="List the items in this state.")
-@as_json
-@calls_a_server
+@json_option
+@with_client
 def show(client: Client, batch_id: str, items: bool, state: str | None, as_json: bool) -> None:
-    """Show a batch: its state, its progress, and its items where asked."""
-    found = client.batches.get(batch_id)
-    rows = list(found.items(state or "")) if items or state else []
-    if as_json:
-        click.echo(json.dumps(found.raw | ({"item_list": rows} if items or state else {})))
-        return
-    click.echo(batchview.described(found.raw))
-    for row in rows:
-        click.echo(batchview.item(row))
+    """Show a batch's state and progress; with --items or --state, its items too."""
+    shown = client.batches.get(batch_id)
+    with_items = items or state is not None
+    rows = []
+    if with_items:
+        rows = list(shown.items(state or ""))
+
+    if not as_json:
+        click.echo(batchview.describe(shown.raw))
+        for row in rows:
+            click.echo(batchview.format_item(row))
+    elif with_items:
+        click.echo(json.dumps(shown.raw | {"item_list": rows}))
+    else:
+        click.echo(json.dumps(shown.raw))
 
 
 @batch.command()
 @_ID
-@quiet
-@as_json
-@calls_a_server
+@quiet_option
+@json_option
+@with_client
 def watch(client: Client, batch_id: str, quiet: bool, as_json: bool) -> None:
     """Follow a batch to its end."""
-    found = client.batches.get(batch_id)
-    _follow(found, quiet=quiet)
+    watched = client.batches.get(batch_id)
+    _follow(watched, quiet=quiet)
     if as_json:
-        click.echo(json.dumps(found.raw))
+        click.echo(json.dumps(watched.raw))
     elif not quiet:
-        click.echo(batchview.described(found.raw))
-    _exit_as(found)
+        click.echo(batchview.describe(watched.raw))
+    _exit_by_state(watched)
 
 
-def _follow(found: Batch, *, quiet: bool) -> None:
-    follower = batchview.Follower(sys.stderr)
+def _follow(followed: Batch, *, quiet: bool) -> None:
+    meter = batchview.ProgressMeter(sys.stderr)
     try:
-        found.wait(None if quiet else follower.show)
+        if quiet:
+            followed.wait()
+        else:
+            followed.wait(meter.show)
     except KeyboardInterrupt:
-        click.echo(f"graycat: look at the batch again with: graycat batch watch {found.id}", err=True)
+        print_error(f"follow the batch again with: graycat batch watch {followed.id}")
         raise
     finally:
-        follower.clear()
+        meter.clear()
 
 
-def _exit_as(found: Batch) -> None:
-    """Exit as a batch has ended, which is 0 where it succeeded."""
-    if found.state != "succeeded":
-        reason = f": {found.raw['reason']}" if found.raw.get("reason") else ""
-        click.echo(f"graycat: the batch {found.id} has {_ended(found.state)}{reason}", err=True)
-        raise click.exceptions.Exit(FAILED)
+def _exit_by_state(ended: Batch) -> None:
+    """Exit with an error if a batch has not succeeded."""
+    if ended.state == "succeeded":
+        return
+    verb = ended.state
+    if verb == "cancelled":
+        verb = "been cancelled"
+    reason = ""
+    if ended.raw.get("reason"):
+        reason = f": {ended.raw['reason']}"
+    print_error(f"the batch {ended.id} has {verb}{reason}")
+    raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _ended(state: str) -> str:
-    return "been cancelled" if state == "cancelled" else state
+def _add_verb(name: str, change: Callable[[Batch], Batch], help_text: str) -> None:
+    """Add a command that changes the state of a batch."""
 
-
-def _verb(name: str, change: Callable[[Batch], Batch], told: str) -> None:
-    """Add a command that tells a batch what to do."""
-
-    @batch.command(name, help=told)
+    @batch.command(name, help=help_text)
     @_ID
-    @quiet
-    @as_json
-    @calls_a_server
+    @quiet_option
+    @json_option
+    @with_client
     def command(client: Client, batch_id: str, quiet: bool, as_json: bool) -> None:
-        found = change(client.batches.get(batch_id))
+        changed = change(client.batches.get(batch_id))
         if as_json:
-            click.echo(json.dumps(found.raw))
+            click.echo(json.dumps(changed.raw))
         elif not quiet:
-            click.echo(f"{found.id} {found.state}: {batchview.counts(found.raw)}")
+            click.echo(f"{changed.id} {changed.state}: {batchview.format_counts(changed.raw)}")
 
 
-_verb("pause", Batch.pause, "Have a batch start no more items; the image that is rendered is finished.")
-_verb("resume", Batch.resume, "Have a batch go on; of one that has ended, make what is missing or damaged.")
-_verb("cancel", Batch.cancel, "Cancel a batch; what it has made stays.")
-_verb("retry-failed", Batch.retry_failed, "Have the failed items of a batch made once more.")
+_add_verb("pause", Batch.pause, "Pause a batch: it starts no more items. The image that is rendered now is finished.")
+_add_verb("resume", Batch.resume, "Resume a batch. If it has ended, make the images that are missing or damaged.")
+_add_verb("cancel", Batch.cancel, "Cancel a batch; the images that it has made stay.")
+_add_verb("retry-failed", Batch.retry_failed, "Make the failed items of a batch once more.")
 
 
 @batch.command()
 @_ID
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@quiet
-@calls_a_server
+@quiet_option
+@with_client
 def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
-    """Write what a batch has made so far to FOLDER: images, manifest.jsonl and a page. What is there already stays."""
-    found = client.batches.get(batch_id)
+    """Write a batch's images so far, manifest.jsonl and a page to FOLDER. Images that it has are not fetched again."""
+    exported = client.batches.get(batch_id)
     try:
-        fetched, there = found.export(folder)
-        exporting.whole(folder, found.raw, list(found.items()))
+        fetched, total = exported.export(folder)
+        exporting.whole(folder, exported.raw, list(exported.items()))
     except (OSError, OutputUnavailable) as error:
         raise click.UsageError(f"{folder}: {error}") from None
     if not quiet:
-        click.echo(f"{there} images in {folder}, {fetched} of them new")
+        click.echo(f"{total} images in {folder}, {fetched} of them new")
 
 
 @batch.command()
 @_ID
-@click.option("--ttl", "ttl_s", type=Lifetime(), default="7d", show_default=True, help="How long it opens: 12h, 30d.")
-@calls_a_server
+@click.option("--ttl", "ttl_s", type=Lifetime(), default="7d", show_default=True,
+              help="How long the link works: 12h, 30d.")  # fmt: skip
+@with_client
 def gallery(client: Client, batch_id: str, ttl_s: int) -> None:
-    """Print a link to the page of a batch: whoever has it sees the images."""
+    """Print a link to the page of a batch. Whoever has the link sees the images, without an API token."""
     click.echo(client.batches.get(batch_id).gallery(ttl_s))

@@ -1,4 +1,7 @@
-"""A batch's spec as a file, and the files that it names: read here, for a server opens none for its callers."""
+"""Reads a batch's spec from a file, and its items from the file that it names.
+
+The command line does this because a server opens no file for its callers.
+"""
 
 from __future__ import annotations
 
@@ -12,74 +15,81 @@ import click
 
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch
+from graycat.cli.text import parse_assignment, parse_value
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
+#: Columns of a CSV file that are text even if a value looks like a number.
+TEXT_COLUMNS = ("prompt", "negative_prompt")
 
 
-def read(path: str, settings: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the spec in a file (``-``: TOML, YAML or JSON on stdin), its items' file read in, defaults set.
+def load_spec(path: str, assignments: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the spec in a file (``-``: TOML, YAML or JSON on stdin) with its items, and with ``defaults`` changed.
 
-    ``settings`` are ``KEY=VALUE``, a field of ``defaults`` each. Raises click.UsageError.
+    ``assignments``: ``KEY=VALUE``, each for a field of ``defaults``. Raises click.UsageError.
     """
     try:
-        document = _document(path)
-    except InvalidBatch as error:
+        document = _parse_file(path)
+    except (InvalidBatch, OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path}: {error}") from None
+
     if isinstance(document.get("items"), str):
-        folder = Path() if path == "-" else Path(path).parent
-        document["items"] = items(folder / document["items"])
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise click.UsageError(f"--set: {setting!r} is not KEY=VALUE")
-        document["defaults"] = {**(document.get("defaults") or {}), key: valued(value)}
+        folder = Path()
+        if path != "-":
+            folder = Path(path).parent
+        document["items"] = load_items(folder / document["items"])
+    for assignment in assignments:
+        key, value = parse_assignment("--set", assignment)
+        document["defaults"] = {**(document.get("defaults") or {}), key: value}
     return document
 
 
-def _document(path: str) -> dict[str, Any]:
-    if path != "-":
-        kind = FORMATS.get(Path(path).suffix.lower())
-        if kind is None:
-            raise click.UsageError(f"{path}: the name must end in {', '.join(FORMATS)}")
-        return spec.load(Path(path).read_text(encoding="utf-8"), kind)
+def _parse_file(path: str) -> dict[str, Any]:
+    if path == "-":
+        return _parse_stdin()
+    file_format = FORMATS.get(Path(path).suffix.lower())
+    if file_format is None:
+        raise click.UsageError(f"{path}: the name must end in {', '.join(FORMATS)}")
+    return spec.load(Path(path).read_text(encoding="utf-8"), file_format)
+
+
+def _parse_stdin() -> dict[str, Any]:
     text = sys.stdin.read()
     try:
         return spec.load(text, "toml")
     except InvalidBatch:
-        # JSON is YAML.
+        # JSON is YAML too.
         return spec.load(text, "yaml")
 
 
-def items(path: Path) -> list[Any]:
-    """Return the items in a file: CSV with a line of field names, JSON lines, or a prompt a line (``.txt``)."""
-    kind = path.suffix.lower()
+def load_items(path: Path) -> list[Any]:
+    """Return the items in a file: CSV with a header, JSON lines, or text with one prompt a line (``.txt``).
+
+    Raises click.UsageError.
+    """
+    suffix = path.suffix.lower()
     try:
         text = path.read_text(encoding="utf-8-sig")
-        if kind == ".csv":
-            return [_row(row) for row in csv.DictReader(text.splitlines())]
+        if suffix == ".csv":
+            return [_parse_row(row) for row in csv.DictReader(text.splitlines())]
         lines = [line for line in text.splitlines() if line.strip()]
-        if kind in (".jsonl", ".ndjson"):
+        if suffix in (".jsonl", ".ndjson"):
             return [json.loads(line) for line in lines]
-        if kind == ".txt":
+        if suffix == ".txt":
             return [line.strip() for line in lines]
     except (OSError, ValueError, csv.Error) as error:
         raise click.UsageError(f"{path}: {error}") from None
-    raise click.UsageError(f"{path}: items are in a .csv, .jsonl or .txt file")
+    raise click.UsageError(f"{path}: items must be in a .csv, .jsonl or .txt file")
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _parse_row(row: dict[str, Any]) -> dict[str, Any]:
+    # csv puts cells beyond the header under None, and None into columns that a line lacks.
     if None in row or None in row.values():
-        raise ValueError("a line has not as many fields as the first one")
-    # A field that is empty is left to the defaults.
-    texts = ("prompt", "negative_prompt")
-    return {name: value if name in texts else valued(value) for name, value in row.items() if value != ""}
-
-
-def valued(text: str) -> Any:
-    """Return a text's value: JSON where it is, else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        raise ValueError("a line has more or fewer fields than the header")
+    fields = {}
+    for name, value in row.items():
+        if name in TEXT_COLUMNS and value != "":
+            fields[name] = value
+        elif value != "":
+            fields[name] = parse_value(value)
+    # An empty cell is left out, so that the item takes the spec's default.
+    return fields

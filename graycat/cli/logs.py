@@ -10,70 +10,82 @@ import click
 from graycat.engines.process.child import rotated
 from graycat.settings import Settings
 
-LOOK_EVERY_S = 0.2
+#: Seconds between two reads of a log that is followed.
+POLL_INTERVAL_S = 0.2
 
 
 @click.command()
 @click.argument("engine", required=False)
 @click.option("-n", "lines", default=50, show_default=True, help="How many of the last lines.")
-@click.option("-f", "follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "follow", is_flag=True, help="Go on printing what the engine prints.")
 def logs(engine: str | None, lines: int, follow: bool) -> None:
-    """Show the output of ENGINE: llm, sd, or the name of its log (llm-engine-gpu0); without it, list the logs."""
+    """Show the output of ENGINE: llm, sd, or the name of its log (llm-engine-gpu0). Without it, list the logs."""
     folder = Settings.from_env().home / "log"
-    found = sorted(folder.glob("*.log"))
+    paths = sorted(folder.glob("*.log"))
     if engine is None:
-        for path in found:
+        for path in paths:
             click.echo(f"{path.stem}  {path.stat().st_size} bytes")
         return
-    chosen = [path for path in found if path.stem == engine] or [p for p in found if p.stem.startswith(engine)]
+
+    chosen = find_logs(paths, engine)
     if not chosen:
         raise click.UsageError(f"no engine {engine!r} has printed anything in {folder}")
-    followers = [Follower(path) for path in chosen]
-    for follower in followers:
-        for line in follower.last(lines):
+    readers = [LogReader(path) for path in chosen]
+    for reader in readers:
+        for line in reader.read_last(lines):
             click.echo(line)
     while follow:
-        time.sleep(LOOK_EVERY_S)
-        click.echo(followers[0].news(), nl=False)
+        time.sleep(POLL_INTERVAL_S)
+        click.echo(readers[0].read_new(), nl=False)
 
 
-class Follower:
-    """Reads an output: what it has, then what it gets, each line once, also while it is put aside and begins anew."""
+def find_logs(paths: list[Path], name: str) -> list[Path]:
+    """Return the log of this name, else those whose names begin so."""
+    for path in paths:
+        if path.stem == name:
+            return [path]
+    return [path for path in paths if path.stem.startswith(name)]
+
+
+class LogReader:
+    """Reads an engine's log as it grows, each line once, also while the log is rotated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._aside = _identity(rotated(path))
-        #: How much of the output has been read.
-        self._place = path.stat().st_size
+        self._rotated_inode = _inode(rotated(path))
+        #: Bytes of the log that have been read.
+        self._offset = path.stat().st_size
 
-    def last(self, count: int) -> list[str]:
-        """Return the last lines so far; just rotated, they are in the file that was put aside."""
-        older = _read(rotated(self._path)) if self._aside else b""
-        text = older + _read(self._path)[: self._place]
+    def read_last(self, count: int) -> list[str]:
+        """Return the last lines so far. If the log has just been rotated, some of them are in the rotated file."""
+        older = b""
+        if self._rotated_inode:
+            older = _read(rotated(self._path))
+        text = older + _read(self._path)[: self._offset]
         return text.decode(errors="replace").splitlines()[-count:]
 
-    def news(self) -> str:
-        """Return what has come since the last time."""
-        aside = _identity(rotated(self._path))
-        ended = b""
-        if aside != self._aside:
-            self._aside = aside
-            ended = _read(rotated(self._path), self._place)
-            self._place = 0
-        began = _read(self._path, self._place)
-        self._place += len(began)
-        return (ended + began).decode(errors="replace")
+    def read_new(self) -> str:
+        """Return what has been printed since the last read."""
+        before_rotation = b""
+        inode = _inode(rotated(self._path))
+        if inode != self._rotated_inode:
+            self._rotated_inode = inode
+            before_rotation = _read(rotated(self._path), self._offset)
+            self._offset = 0
+        new = _read(self._path, self._offset)
+        self._offset += len(new)
+        return (before_rotation + new).decode(errors="replace")
 
 
-def _identity(path: Path) -> int:
-    """Return what tells a file from the one that takes its place; 0 where there is none."""
+def _inode(path: Path) -> int:
+    """Return a file's inode, which differs from that of the file that replaces it; 0 if there is no file."""
     try:
         return path.stat().st_ino
     except FileNotFoundError:
         return 0
 
 
-def _read(path: Path, place: int = 0) -> bytes:
+def _read(path: Path, offset: int = 0) -> bytes:
     with path.open("rb") as file:
-        file.seek(place)
+        file.seek(offset)
         return file.read()

@@ -1,32 +1,33 @@
-"""``graycat schedule``: batches by the clock, on a server."""
+"""``graycat schedule``: batches that a server submits by the clock."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from graycat.cli import batchfile
-from graycat.cli.task import as_json, calls_a_server
+from graycat.cli.server import json_option, with_client
+from graycat.cli.text import format_table, format_time
 from graycat.client import Client
 from graycat.schedules.definition import OVERLAPS
 from graycat.schedules.due import MISSED
 
 COLUMNS = ("NAME", "CRON", "ZONE", "NEXT", "STATE", "SOURCE")
+#: Fields that ``show`` prints, in this order, if they have a value.
+SHOWN_FIELDS = ("name", "cron", "timezone", "missed", "overlap", "jitter_s", "window", "max_gpus", "source", "next")
 
 
 @click.group()
 def schedule() -> None:
-    """Have batches submitted by the clock.
+    """Have the server submit batches by the clock.
 
     The server, the API token and the exit codes are those of "graycat task".
     """
 
 
-def dumped(value: Any) -> str:
-    """Return a value as JSON for people."""
+def _pretty_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
@@ -34,94 +35,109 @@ def dumped(value: Any) -> str:
 @click.argument("name")
 @click.argument("cron")
 @click.option("--spec", "spec_file", required=True, metavar="FILE|-",
-              help="The batch, as graycat batch submit takes it.")  # fmt: skip
-@click.option("--timezone", metavar="ZONE", help="Zone of the cron expression, as Europe/Berlin; default UTC.")
-@click.option("--missed", type=click.Choice(MISSED), help="What becomes of times that nobody was there to fire.")
-@click.option("--overlap", type=click.Choice(OVERLAPS), help="What happens while the last batch is not over.")
-@click.option("--jitter", "jitter_s", type=click.IntRange(0), metavar="SECONDS", help="Start up to so much later.")
-@click.option("--window", metavar="HH:MM-HH:MM", help="Hours in which its batches run.")
-@click.option("--max-gpus", type=click.IntRange(1), help="GPUs that its batches use at once.")
-@click.option("--replace", is_flag=True, help="Replace the schedule that has the name.")
-@as_json
-@calls_a_server
+              help="The batch, a file as for graycat batch submit.")  # fmt: skip
+@click.option(
+    "--timezone", metavar="ZONE", help="Time zone of the cron expression, such as Europe/Berlin; default UTC."
+)
+@click.option("--missed", type=click.Choice(MISSED), help="What happens with times at which no beat was running.")
+@click.option("--overlap", type=click.Choice(OVERLAPS), help="What happens if the last batch has not ended yet.")
+@click.option(
+    "--jitter", "jitter_s", type=click.IntRange(0), metavar="SECONDS", help="Start up to this much later, at random."
+)
+@click.option("--window", metavar="HH:MM-HH:MM", help="Hours in which the batches run.")
+@click.option("--max-gpus", type=click.IntRange(1), help="How many GPUs the batches use at once.")
+@click.option("--replace", is_flag=True, help="Replace a schedule of the same name.")
+@json_option
+@with_client
 def add(client: Client, name: str, cron: str, spec_file: str, replace: bool, as_json: bool, **options: Any) -> None:
     """Add a schedule, such as: nightly "0 1 * * *" --spec portraits.toml."""
     body = {field: value for field, value in options.items() if value is not None}
-    view = client.schedules.put(name, body | {"cron": cron, "spec": batchfile.read(spec_file)}, replace=replace)
-    click.echo(dumped(view) if as_json else f"{view['name']}: next {view['next']}")
+    body["cron"] = cron
+    body["spec"] = batchfile.load_spec(spec_file)
+    added = client.schedules.put(name, body, replace=replace)
+    if as_json:
+        click.echo(_pretty_json(added))
+    else:
+        click.echo(f"{added['name']}: next {added['next']}")
 
 
 @schedule.command("list")
-@as_json
-@calls_a_server
+@json_option
+@with_client
 def list_schedules(client: Client, as_json: bool) -> None:
-    """List your schedules; with --json, a line a schedule."""
+    """List your schedules; with --json, one schedule a line."""
     rows = client.schedules.all()
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
         return
-    cells = [COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(COLUMNS))]
-    for line in cells:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    click.echo(format_table(COLUMNS, map(_format_cells, rows)))
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    state = "paused" if row["paused"] else f"{row['waiting']} waiting" if row["waiting"] else "on"
+def _format_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["paused"]:
+        state = "paused"
+    elif row["waiting"]:
+        state = f"{row['waiting']} waiting"
+    else:
+        state = "on"
     return row["name"], row["cron"], row["timezone"], row["next"] or "-", state, row["source"]
 
 
 @schedule.command()
 @click.argument("name")
-@as_json
-@calls_a_server
+@json_option
+@with_client
 def show(client: Client, name: str, as_json: bool) -> None:
-    """Show a schedule, and how its last times went."""
+    """Show a schedule, and the outcomes of its last times."""
     view = client.schedules.get(name)
     if as_json:
-        click.echo(dumped(view))
+        click.echo(_pretty_json(view))
         return
-    for field in ("name", "cron", "timezone", "missed", "overlap", "jitter_s", "window", "max_gpus", "source", "next"):
+    for field in SHOWN_FIELDS:
         if view.get(field) not in (None, ""):
             click.echo(f"{field + ':':11}{view[field]}")
     for fire in view["fires"]:
-        at = datetime.fromtimestamp(fire["time"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        click.echo(" ".join(filter(None, (at, fire["outcome"], fire.get("batch", ""), fire.get("reason", "")))))
+        words = [format_time(fire["time"] * 1000), fire["outcome"], fire.get("batch"), fire.get("reason")]
+        click.echo(" ".join(filter(None, words)))
 
 
 @schedule.command("next")
 @click.argument("name")
 @click.option("-n", "--count", type=click.IntRange(1, 100), default=5, show_default=True, help="How many times.")
-@as_json
-@calls_a_server
-def coming(client: Client, name: str, count: int, as_json: bool) -> None:
-    """Print the coming times, in the schedule's zone."""
+@json_option
+@with_client
+def next_times(client: Client, name: str, count: int, as_json: bool) -> None:
+    """Print the next times, in the schedule's time zone."""
     for row in client.schedules.next(name, count):
-        late = "" if row["starts"] == row["time"] else f"  (starts {row['starts']})"
-        click.echo(json.dumps(row) if as_json else row["time"] + late)
+        if as_json:
+            click.echo(json.dumps(row))
+        elif row["starts"] == row["time"]:
+            click.echo(row["time"])
+        else:
+            click.echo(f"{row['time']}  (starts {row['starts']})")
 
 
 @schedule.command()
 @click.argument("name")
-@calls_a_server
+@with_client
 def pause(client: Client, name: str) -> None:
-    """Have a schedule fire nothing until it is resumed; its batches go on."""
+    """Pause a schedule: it submits nothing until it is resumed. Its batches go on."""
     client.schedules.pause(name)
     click.echo(f"{name}: paused")
 
 
 @schedule.command()
 @click.argument("name")
-@calls_a_server
+@with_client
 def resume(client: Client, name: str) -> None:
-    """Have a paused schedule fire again; times that came meanwhile are left out."""
+    """Resume a paused schedule. The times that passed meanwhile are skipped."""
     click.echo(f"{name}: next {client.schedules.resume(name)['next']}")
 
 
 @schedule.command()
 @click.argument("name")
-@calls_a_server
+@with_client
 def remove(client: Client, name: str) -> None:
     """Remove a schedule; its batches go on."""
     client.schedules.remove(name)
@@ -131,7 +147,7 @@ def remove(client: Client, name: str) -> None:
 @schedule.command("run-now")
 @click.argument("name")
 @click.option("--key", help="The same key again is the same batch.")
-@calls_a_server
+@with_client
 def run_now(client: Client, name: str, key: str | None) -> None:
     """Submit a schedule's batch now; print the batch's id."""
     click.echo(client.schedules.run_now(name, key))

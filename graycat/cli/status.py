@@ -1,76 +1,87 @@
-"""``graycat status``: are games served, and if not, what keeps them; one screen, or JSON for scripts."""
+"""``graycat status``: whether games are served, and if not, why; one screen, or JSON for scripts."""
 
 from __future__ import annotations
 
 import json
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from graycat.cli import statusview
-from graycat.cli.task import LOOPBACK, address, exit_codes, secret
+from graycat.cli.server import exit_on_client_error, find_api_token, is_this_machine, server_url
 from graycat.client import Client, Unreachable
 from graycat.metrics.server import token_file
 from graycat.settings import Settings
 
-#: What it exits with where nobody serves games; 0: somebody does.
-NOT_SERVED = 1
-#: To the begin of the screen, and clear it.
-ANEW = "\x1b[H\x1b[J"
+#: Exit code if games are not served.
+EXIT_NOT_SERVED = 1
+#: Terminal codes: go to the start of the screen and clear it.
+CLEAR_SCREEN = "\x1b[H\x1b[J"
 
 
 @click.command()
-@click.option("--url", help="The server's address; default that of the settings (HOST, PORT).")
-@click.option("--token", help="GRAYCAT_METRICS_TOKEN's value, or an API token with scope metrics or admin; others on "
-              "this machine can see it here.")  # fmt: skip
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--url", help="The server's address; the default is that of the settings (HOST, PORT).")
+@click.option("--token",
+              help="The value of GRAYCAT_METRICS_TOKEN, or an API token with the scope metrics or admin. Other users "
+              "of this machine can see it here.")  # fmt: skip
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
 @click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, metavar="SECONDS",
-              help="Between two looks of --watch.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print what the server tells, as JSON on one line.")
+              help="Time between two screens of --watch.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the server's JSON, on one line.")
 def status(url: str | None, token: str | None, watch: bool, every: float, as_json: bool) -> None:
-    """Show queues, workers, engines, GPUs and the last errors of a graycat.
+    """Show the queues, workers, engines, GPUs and last errors of a graycat server.
 
     \b
     Exit codes:
       0    games are served
-      1    they are not: a queue that is needed has no worker, or the broker is away
+      1    games are not served: a needed queue has no worker, or the broker does not answer
       2    the command line is wrong
       3    the server cannot be reached
       4    the server refused the token
       130  interrupted
     """
-    with exit_codes():
+    with exit_on_client_error():
         settings = Settings.from_env()
-        url = (url or address(settings)).rstrip("/")
-        with Client(url, token or token_for(settings, url), patience_s=0.0) as client:
+        url = (url or server_url(settings)).rstrip("/")
+        token = token or find_status_token(settings, url)
+        with Client(url, token, patience_s=0.0) as client:
             while watch:
-                click.echo(_look(client, as_json=as_json, anew=not as_json))
+                _print_once(client, as_json=as_json)
                 time.sleep(every)
-            told = client.status()
-    click.echo(_written(told, url, as_json=as_json))
-    raise click.exceptions.Exit(0 if told.get("served") else NOT_SERVED)
+            answer = client.status()
+    click.echo(_format_status(answer, url, as_json=as_json))
+    if not answer.get("served"):
+        raise click.exceptions.Exit(EXIT_NOT_SERVED)
 
 
-def token_for(settings: Settings, url: str) -> str:
-    """Return what opens a server's status: the token of the settings, the one kept here, or else an API token."""
+def find_status_token(settings: Settings, url: str) -> str:
+    """Return a token for a server's status: that of the settings, the one generated here, or else an API token.
+
+    The generated one is sent to this machine only. Raises click.UsageError if there is none.
+    """
     if settings.metrics_token:
         return settings.metrics_token
-    kept = token_file(settings)
-    if kept.is_file() and (url == address(settings) or urlsplit(url).hostname in LOOPBACK):
-        return kept.read_text().strip()
-    return secret(settings, url)
+    generated = token_file(settings)
+    if generated.is_file() and is_this_machine(settings, url):
+        return generated.read_text().strip()
+    return find_api_token(settings, url)
 
 
-def _look(client: Client, *, as_json: bool, anew: bool) -> str:
-    """Return what there is to see now; a server that is away may come back."""
+def _print_once(client: Client, *, as_json: bool) -> None:
+    """Print the status now. A server that cannot be reached is shown as such: it may come back."""
     try:
-        text = _written(client.status(), client.url, as_json=as_json)
+        text = _format_status(client.status(), client.url, as_json=as_json)
     except Unreachable as error:
-        text = json.dumps({"served": False, "reason": str(error)}) if as_json else str(error)
-    return (ANEW if anew else "") + text
+        text = str(error)
+        if as_json:
+            text = json.dumps({"served": False, "reason": text})
+    if not as_json:
+        text = CLEAR_SCREEN + text
+    click.echo(text)
 
 
-def _written(told: dict[str, Any], url: str, *, as_json: bool) -> str:
-    return json.dumps(told) if as_json else statusview.screen(told, url)
+def _format_status(answer: dict[str, Any], url: str, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(answer)
+    return statusview.format_screen(answer, url)

@@ -1,103 +1,146 @@
-"""How ``graycat status`` looks on a terminal."""
+"""How ``graycat status`` is printed on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-#: Characters of a worker's trouble that are shown.
-TROUBLE = 60
-Row = Sequence[str]
+from graycat.cli.text import Row, format_table
+
+#: Characters of a worker's error that are shown.
+MAX_ERROR_CHARS = 60
+QUEUE_COLUMNS = ("QUEUE", "WAITING", "OLDEST", "WORKERS", "")
+WORKER_COLUMNS = ("WORKER", "ENGINE", "STATE", "BUSY", "GPU", "")
+ERROR_COLUMNS = ("LAST ERRORS", "KIND", "ENDED", "TYPE", "WORKER", "TASK")
 
 
-def screen(told: dict[str, Any], url: str) -> str:
-    """Return a screen of what a server tells of itself."""
-    verdict = "games are served" if told["served"] else f"NOT SERVED: {told['reason']}"
-    parts = [f"{url}: {verdict}"]
-    if told.get("broker"):
-        parts.append(table(("QUEUE", "WAITING", "OLDEST", "WORKERS", ""), map(_queue, told["queues"])))
-        workers = [*map(_worker, told["workers"]), *((name, "", "silent", "", "", "") for name in told["missed"])]
-        parts.append(table(("WORKER", "ENGINE", "STATE", "BUSY", "GPU", ""), workers))
-        held = told["held"]
-        kept = f"events {size(held['events'])}, images {size(held['artifacts'])}"
-        parts.append(f"the broker holds {kept}; deliveries to webhooks that wait: {told['deliveries']}")
-        parts += _batches(told["batches"])
-    if told["failures"]:
-        parts.append(table(("LAST ERRORS", "KIND", "ENDED", "TYPE", "WORKER", "TASK"), map(_failure, told["failures"])))
-    return "\n\n".join(parts)
+def format_screen(status: dict[str, Any], url: str) -> str:
+    """Return a server's status as paragraphs: the verdict, and tables of queues, workers and errors."""
+    verdict = f"NOT SERVED: {status['reason']}"
+    if status["served"]:
+        verdict = "games are served"
+    paragraphs = [f"{url}: {verdict}"]
+    if status.get("broker"):
+        paragraphs.append(format_table(QUEUE_COLUMNS, map(_queue_row, status["queues"])))
+        paragraphs.append(format_table(WORKER_COLUMNS, _worker_rows(status)))
+        paragraphs.append(_broker_line(status))
+        batches = _batches_line(status["batches"])
+        if batches:
+            paragraphs.append(batches)
+    if status["failures"]:
+        paragraphs.append(format_table(ERROR_COLUMNS, map(_failure_row, status["failures"])))
+    return "\n\n".join(paragraphs)
 
 
-def _batches(told: dict[str, Any]) -> list[str]:
-    """Return a line about image batches, where there are any that have not ended."""
-    going = {state: told["states"][state] for state in ("running", "queued", "paused") if told["states"][state]}
-    if not going:
-        return []
-    items = told["items"]
-    late = f"; LATE: {told['late']}" if told["late"] else ""
-    counts = ", ".join(f"{count} {state}" for state, count in going.items())
-    return [f"batches: {counts}; {items['done']} of {sum(items.values())} images made{late}"]
+def _broker_line(status: dict[str, Any]) -> str:
+    held = status["held"]
+    contents = f"events {format_size(held['events'])}, images {format_size(held['artifacts'])}"
+    return f"the broker holds {contents}; webhook deliveries that wait: {status['deliveries']}"
 
 
-def table(head: Row, rows: Iterable[Row]) -> str:
-    """Return rows under a head, in columns."""
-    lines = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-                     for line in lines)  # fmt: skip
+def _batches_line(batches: dict[str, Any]) -> str:
+    """Return a line about the image batches that have not ended; '' if there are none."""
+    counts = []
+    for state in ("running", "queued", "paused"):
+        if batches["states"][state]:
+            counts.append(f"{batches['states'][state]} {state}")
+    if not counts:
+        return ""
+    items = batches["items"]
+    line = f"batches: {', '.join(counts)}; {items['done']} of {sum(items.values())} images made"
+    if batches["late"]:
+        line += f"; LATE: {batches['late']}"
+    return line
 
 
-def _queue(queue: dict[str, Any]) -> Row:
-    oldest = duration(queue["oldest_s"]) if queue["depth"] else "-"
-    notes = ["paused"] if queue["paused"] else []
-    notes += ["nobody takes from it"] if queue["depth"] and not queue["consumers"] else []
+def _queue_row(queue: dict[str, Any]) -> Row:
+    oldest = "-"
+    if queue["depth"]:
+        oldest = format_age(queue["oldest_s"])
+    notes = []
+    if queue["paused"]:
+        notes.append("paused")
+    if queue["depth"] and not queue["consumers"]:
+        notes.append("no worker takes from it")
     return queue["name"], str(queue["depth"]), oldest, str(queue["consumers"]), ", ".join(notes)
 
 
-def _worker(worker: dict[str, Any]) -> Row:
-    state = worker["engine_state"] if worker["engine"] else "-"
-    notes = ["paused"] if worker["paused"] else [] if worker["consuming"] else ["takes nothing"]
-    notes += [f"has left {', '.join(worker['left'])}"] if worker["left"] else []
-    notes += ["CRASH LOOP"] if worker["crash_loop"] else []
-    notes += [f"{worker['failures']} failures in a row"] if worker["failures"] else []
-    trouble = worker["trouble"] or (worker["last_failure"] if worker["failures"] else "")
-    notes += [trouble[:TROUBLE]] if trouble else []
+def _worker_rows(status: dict[str, Any]) -> list[Row]:
+    rows = list(map(_worker_row, status["workers"]))
+    for name in status["missed"]:
+        rows.append((name, "", "silent", "", "", ""))
+    return rows
+
+
+def _worker_row(worker: dict[str, Any]) -> Row:
+    engine, state = "-", "-"
+    if worker["engine"]:
+        engine, state = worker["engine"], worker["engine_state"]
     busy = f"{worker['busy']}/{worker['slots']}"
-    return worker["name"], worker["engine"] or "-", state, busy, _gpu(worker), ", ".join(notes)
+    return worker["name"], engine, state, busy, _format_gpu(worker), ", ".join(_worker_notes(worker))
 
 
-def _gpu(worker: dict[str, Any]) -> str:
-    seen = worker["gpu_state"]
+def _worker_notes(worker: dict[str, Any]) -> list[str]:
+    notes = []
+    if worker["paused"]:
+        notes.append("paused")
+    elif not worker["consuming"]:
+        notes.append("takes no tasks")
+    if worker["left"]:
+        notes.append(f"has left {', '.join(worker['left'])}")
+    if worker["crash_loop"]:
+        notes.append("CRASH LOOP")
+    error = worker["trouble"]
+    if worker["failures"]:
+        notes.append(f"{worker['failures']} failures in a row")
+        error = error or worker["last_failure"]
+    if error:
+        notes.append(error[:MAX_ERROR_CHARS])
+    return notes
+
+
+def _format_gpu(worker: dict[str, Any]) -> str:
     if worker["gpu"] is None:
         return "-"
-    if not seen:
-        return f"{worker['gpu']}"
-    memory = f"{size(seen['memory_used'])} of {size(seen['memory_total'])}"
-    return f"{worker['gpu']}: {seen['utilization']} %, {memory}, {seen['temperature']} C"
+    state = worker["gpu_state"]
+    if not state:
+        return str(worker["gpu"])
+    memory = f"{format_size(state['memory_used'])} of {format_size(state['memory_total'])}"
+    return f"{worker['gpu']}: {state['utilization']} %, {memory}, {state['temperature']} C"
 
 
-def _failure(failure: dict[str, Any]) -> Row:
-    at = datetime.fromtimestamp(failure["at_ms"] / 1000, UTC).astimezone()
-    ended = f"{failure['state']} {failure['status']}"
+def _failure_row(failure: dict[str, Any]) -> Row:
+    ended_at = datetime.fromtimestamp(failure["at_ms"] / 1000, UTC).astimezone()
     return (
-        at.strftime("%m-%d %H:%M:%S"), failure["kind"], ended, failure["type"] or "-", failure["worker"] or "-",
+        ended_at.strftime("%m-%d %H:%M:%S"),
+        failure["kind"],
+        f"{failure['state']} {failure['status']}",
+        failure["type"] or "-",
+        failure["worker"] or "-",
         failure["task_id"],
-    )  # fmt: skip
+    )
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: 0.4 s, 12 s, 3 min, 5 h."""
+def format_age(seconds: float) -> str:
+    """Return a duration with one unit: 0.4 s, 12 s, 3 min, 5 h."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
 
 
-def size(number: float) -> str:
-    """Return a number of bytes with the unit that fits: 800 B, 12 kB, 3.4 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            return f"{number:.1f} {unit}" if number < 10 and unit != "B" else f"{number:.0f} {unit}"
-        number /= 1000
-    raise AssertionError
+def format_size(number: float) -> str:
+    """Return a number of bytes with the unit that fits: 800 B, 1.2 kB, 45 MB, 34 GB."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if number >= 1000:
+            number /= 1000
+            unit = larger
+    if number < 10:
+        return f"{number:.1f} {unit}"
+    return f"{number:.0f} {unit}"

@@ -1,88 +1,102 @@
-"""How tasks look on a terminal and in a script's pipe."""
+"""How tasks are printed on a terminal and into a pipe."""
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from typing import TextIO
 
 import click
 
+from graycat.cli.text import CLEAR_LINE, format_fields, format_time
 from graycat.client import Progress, Task, TaskView
 
 #: Characters of a progress bar.
-BAR = 30
-#: To the begin of the line, and clear it.
-ANEW = "\r\x1b[K"
+BAR_WIDTH = 30
 
 
 def as_json(view: TaskView) -> str:
-    """Return all that the server tells of a task, on one line."""
+    """Return the server's JSON of a task, on one line."""
     return json.dumps(view.raw)
 
 
-def row(view: TaskView) -> str:
+def format_row(view: TaskView) -> str:
     """Return a task as a line of a list."""
-    return f"{view.id:<32}  {view.state:<9}  {view.kind:<14}  {view.priority:<11}  {_time(view.submitted_ms)}".rstrip()
+    submitted = format_time(view.submitted_ms)
+    return f"{view.id:<32}  {view.state:<9}  {view.kind:<14}  {view.priority:<11}  {submitted}".rstrip()
 
 
-def described(view: TaskView, url: str) -> str:
-    """Return what is known of a task, a line a field, and its answer."""
-    waiting = f"place {view.queue_position}" + (f", about {view.eta_s:g} s" if view.eta_s is not None else "")
-    problem = f"{view.problem} ({view.problem.type})" if view.problem else ""
+def describe(view: TaskView, url: str) -> str:
+    """Return the fields of a task that have a value, one a line, and its answer."""
     fields = {
         "id": view.id,
         "kind": view.kind,
         "state": view.state,
         "priority": view.priority,
-        "queue": f"{view.queue} ({waiting})" if view.queue_position else view.queue,
+        "queue": _describe_queue(view),
         "worker": view.worker,
         "engine": view.engine,
         "attempt": view.attempt,
         "retry of": view.retry_of,
-        "submitted": _time(view.submitted_ms),
-        "started": _time(view.started_ms),
-        "finished": _time(view.finished_ms),
-        "progress": progress(view.progress) if view.progress and not view.done else "",
-        "metadata": json.dumps(view.metadata) if view.metadata else "",
-        "error": problem,
+        "submitted": format_time(view.submitted_ms),
+        "started": format_time(view.started_ms),
+        "finished": format_time(view.finished_ms),
     }
-    lines = [f"{name + ':':<11}{value}" for name, value in fields.items() if value]
-    told = image_addresses(view, url) or ([answer(view)] if view.state == "succeeded" else [])
-    return "\n".join([*lines, *(["", *told] if told else [])])
+    if view.progress and not view.done:
+        fields["progress"] = format_progress(view.progress)
+    if view.metadata:
+        fields["metadata"] = json.dumps(view.metadata)
+    if view.problem:
+        fields["error"] = f"{view.problem} ({view.problem.type})"
+
+    lines = format_fields(fields)
+    answer = image_urls(view, url)
+    if not answer and view.state == "succeeded":
+        answer = [format_answer(view)]
+    if answer:
+        lines += ["", *answer]
+    return "\n".join(lines)
 
 
-def answer(view: TaskView) -> str:
-    """Return what a task has answered: its text, or its JSON; nothing where it has no answer."""
+def _describe_queue(view: TaskView) -> str:
+    if not view.queue_position:
+        return view.queue
+    estimate = ""
+    if view.eta_s is not None:
+        estimate = f", about {view.eta_s:g} s"
+    return f"{view.queue} (position {view.queue_position}{estimate})"
+
+
+def format_answer(view: TaskView) -> str:
+    """Return a task's answer: its text, else its JSON; '' if it has no answer."""
     if view.text or view.result is None:
         return view.text
     return json.dumps(view.result)
 
 
-def image_addresses(view: TaskView, url: str) -> list[str]:
-    """Return where the images of a task are."""
+def image_urls(view: TaskView, url: str) -> list[str]:
+    """Return the addresses of a task's images on the server ``url``."""
     return [f"{url}/tasks/{view.id}/images/{number}" for number in view.images]
 
 
-def progress(seen: Progress) -> str:
-    """Return how far a render is, in words."""
-    parts = [f"{seen.fraction:4.0%}"]
-    if seen.steps:
-        parts.append(f"step {seen.step}/{seen.steps}")
-    if seen.jobs > 1:
-        parts.append(f"image {min(seen.job + 1, seen.jobs)}/{seen.jobs}")
-    if seen.eta_s:
-        parts.append(f"{seen.eta_s:.0f} s left")
+def format_progress(progress: Progress) -> str:
+    """Return the progress of a render in words."""
+    parts = [f"{progress.fraction:4.0%}"]
+    if progress.steps:
+        parts.append(f"step {progress.step}/{progress.steps}")
+    if progress.jobs > 1:
+        parts.append(f"image {min(progress.job + 1, progress.jobs)}/{progress.jobs}")
+    if progress.eta_s:
+        parts.append(f"{progress.eta_s:.0f} s left")
     return ", ".join(parts)
 
 
 def follow(task: Task, progress_to: TextIO | None = None) -> bool:
-    """Print a task's text to stdout as it comes, its progress to stderr; tell whether there was any text."""
-    meter = Meter(progress_to or sys.stderr)
-    told = False
+    """Print a task's text to stdout as it is generated, its progress to stderr; return whether there was any text."""
+    meter = ProgressMeter(progress_to or sys.stderr)
+    text_printed = False
     try:
-        meter.waiting(task.view)
+        meter.show_queued(task.view)
         for event in task.events():
             if event.progress:
                 meter.show(event.progress)
@@ -90,48 +104,46 @@ def follow(task: Task, progress_to: TextIO | None = None) -> bool:
             meter.clear()
             if event.text:
                 click.echo(event.text, nl=False)
-                told = True
+                text_printed = True
     finally:
         meter.clear()
-        if told:
+        if text_printed:
             click.echo()
-    return told
+    return text_printed
 
 
-class Meter:
-    """A progress bar on a terminal, a line for each step of the way elsewhere."""
+class ProgressMeter:
+    """A progress bar on a terminal; elsewhere one line for each change."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._live = out.isatty()
-        self._shown = ""
+        self._on_terminal = out.isatty()
+        self._displayed = ""
 
-    def waiting(self, view: TaskView) -> None:
-        """Show where a task waits, on a terminal."""
-        if self._live and view.state == "queued":
-            self._write(f"queued, place {view.queue_position}" if view.queue_position else "queued")
+    def show_queued(self, view: TaskView) -> None:
+        """Show a queued task's position, on a terminal only."""
+        if not self._on_terminal or view.state != "queued":
+            return
+        if view.queue_position:
+            self._write(f"queued, position {view.queue_position}")
+        else:
+            self._write("queued")
 
-    def show(self, seen: Progress) -> None:
-        """Show how far a render is."""
-        words = progress(seen)
-        if self._live:
-            full = round(seen.fraction * BAR)
-            self._write(f"[{'#' * full}{'-' * (BAR - full)}] {words}")
-        elif words != self._shown:
-            self._shown = words
-            click.echo(words, file=self._out)
+    def show(self, progress: Progress) -> None:
+        """Show the progress of a render."""
+        text = format_progress(progress)
+        if self._on_terminal:
+            filled = round(progress.fraction * BAR_WIDTH)
+            self._write(f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {text}")
+        elif text != self._displayed:
+            self._displayed = text
+            click.echo(text, file=self._out)
 
     def clear(self) -> None:
-        """Take what is shown off a terminal."""
-        if self._live and self._shown:
+        """Remove the bar from a terminal."""
+        if self._on_terminal and self._displayed:
             self._write("")
 
     def _write(self, text: str) -> None:
-        self._shown = text
-        click.echo(ANEW + text, file=self._out, nl=False)
-
-
-def _time(at_ms: int | None) -> str:
-    if at_ms is None:
-        return ""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._displayed = text
+        click.echo(CLEAR_LINE + text, file=self._out, nl=False)

@@ -55,7 +55,7 @@ def test_a_cron_line_prints_the_id_and_is_one_batch_however_often_it_runs(grayca
     assert (other.exit_code, "batch_conflict" in other.stderr) == (4, True)
 
 
-def test_waiting_ends_as_the_batch_does(graycat: Graycat, batching: Batching) -> None:
+def test_waiting_exits_by_the_batch_s_state(graycat: Graycat, batching: Batching) -> None:
     batch_id = graycat("submit", "two.toml", "--key", "k").stdout.strip()
     player = in_background(lambda: batching.to_the_end(batch_id))
     done = graycat("submit", "two.toml", "--key", "k", "--wait")
@@ -69,7 +69,7 @@ def test_waiting_ends_as_the_batch_does(graycat: Graycat, batching: Batching) ->
     assert "has been cancelled: cancelled by its owner" in ended.stderr
 
 
-def test_a_dry_run_tells_what_would_be_made(graycat: Graycat) -> None:
+def test_a_dry_run_prints_what_would_be_made(graycat: Graycat) -> None:
     told = graycat("submit", "two.toml", "--dry-run").stdout
     assert "2 images" in told
     assert "1-random-a-knight" in told
@@ -77,7 +77,7 @@ def test_a_dry_run_tells_what_would_be_made(graycat: Graycat) -> None:
     assert graycat("list").stdout == ""
 
 
-def test_a_batch_is_listed_shown_and_told_what_to_do(graycat: Graycat, batching: Batching) -> None:
+def test_a_batch_is_listed_shown_and_controlled(graycat: Graycat, batching: Batching) -> None:
     batch_id = graycat("submit", "-", stdin='{"name": "piped", "items": ["a"]}').stdout.strip()
     assert f"{batch_id}  queued" in graycat("list").stdout
     assert graycat("list", "--state", "failed").stdout == ""
@@ -120,22 +120,20 @@ def test_a_gallery_s_link_opens_it_without_a_token(graycat: Graycat, batching: B
         (("submit", "two.txt"), 2, "must end in"),
     ],
 )
-def test_what_goes_wrong_is_one_line_and_an_exit_code(
-    graycat: Graycat, words: tuple[str, ...], code: int, told: str
-) -> None:
+def test_an_error_is_one_line_and_an_exit_code(graycat: Graycat, words: tuple[str, ...], code: int, told: str) -> None:
     result = graycat(*words)
     assert (result.exit_code, told in result.stderr) == (code, True)
 
 
-def test_problems_of_a_spec_are_told(graycat: Graycat) -> None:
+def test_the_problems_of_a_spec_are_printed(graycat: Graycat) -> None:
     refused = graycat("submit", "-", stdin='{"items": ["a"], "window": "x"}')
     assert (refused.exit_code, "name: is required" in refused.stderr, "window: " in refused.stderr) == (4, True, True)
 
 
-def test_a_server_that_is_away_is_a_code_of_its_own(graycat: Graycat, monkeypatch) -> None:
+def test_an_unreachable_server_is_exit_code_3(graycat: Graycat, monkeypatch) -> None:
     monkeypatch.setenv("PORT", str(free_port()))
     assert graycat("list").exit_code == 3
 
 
-def test_the_help_tells_the_exit_codes(graycat: Graycat) -> None:
+def test_the_help_lists_the_exit_codes(graycat: Graycat) -> None:
     assert "130" in graycat("--help").stdout

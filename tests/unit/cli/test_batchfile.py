@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from graycat.cli.batchfile import items, read, valued
+from graycat.cli.batchfile import load_items, load_spec
 
 
 @pytest.mark.parametrize(
@@ -16,16 +16,16 @@ from graycat.cli.batchfile import items, read, valued
         ("a.json", '{"name": "x", "items": "list.csv"}'),
     ],
 )
-def test_items_may_lie_in_a_file_beside_the_spec(tmp_path: Path, name: str, text: str) -> None:
+def test_items_may_be_in_a_file_of_the_same_folder(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     (tmp_path / "list.csv").write_text("prompt,steps,size\na knight,4,64x64\na thief,,\n")
-    assert read(str(tmp_path / name)) == {
+    assert load_spec(str(tmp_path / name)) == {
         "name": "x",
         "items": [{"prompt": "a knight", "steps": 4, "size": "64x64"}, {"prompt": "a thief"}],
     }
 
 
-def test_the_files_that_items_may_be_in(tmp_path: Path) -> None:
+def test_items_come_from_csv_json_lines_and_text(tmp_path: Path) -> None:
     files = {
         "a.jsonl": '{"prompt": "a"}\n\n"b"\n',
         "a.txt": "a\n\n b \n",
@@ -33,10 +33,10 @@ def test_the_files_that_items_may_be_in(tmp_path: Path) -> None:
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert items(tmp_path / "a.jsonl") == [{"prompt": "a"}, "b"]
-    assert items(tmp_path / "a.txt") == ["a", "b"]
+    assert load_items(tmp_path / "a.jsonl") == [{"prompt": "a"}, "b"]
+    assert load_items(tmp_path / "a.txt") == ["a", "b"]
     # A prompt is a text, whatever it looks like.
-    assert items(tmp_path / "a.csv") == [{"prompt": "one, two", "cfg_scale": 7.5}, {"prompt": "1984"}]
+    assert load_items(tmp_path / "a.csv") == [{"prompt": "one, two", "cfg_scale": 7.5}, {"prompt": "1984"}]
 
 
 @pytest.mark.parametrize(
@@ -46,23 +46,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: st
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(click.UsageError, match=name):
-        items(tmp_path / name)
+        load_items(tmp_path / name)
 
 
 @pytest.mark.parametrize(("name", "data"), [("a.toml", b"["), ("a.yaml", b"- a"), ("a.json", b"\xff"), ("a.ini", b"")])
 def test_a_spec_that_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(click.UsageError, match=name):
-        read(str(tmp_path / name))
+        load_spec(str(tmp_path / name))
 
 
 def test_defaults_are_set_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('name = "x"\ndefaults = {steps = 3}')
-    found = read(str(tmp_path / "a.toml"), ("steps=9", "sampler_name=Euler a"))
+    found = load_spec(str(tmp_path / "a.toml"), ("steps=9", "sampler_name=Euler a"))
     assert found["defaults"] == {"steps": 9, "sampler_name": "Euler a"}
     with pytest.raises(click.UsageError, match="KEY=VALUE"):
-        read(str(tmp_path / "a.toml"), ("steps",))
-
-
-def test_a_value_is_json_where_it_can_be() -> None:
-    assert [valued(text) for text in ("3", "true", "a b", "[1]")] == [3, True, "a b", [1]]
+        load_spec(str(tmp_path / "a.toml"), ("steps",))

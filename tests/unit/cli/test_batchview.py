@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from graycat.cli import batchview
+from graycat.cli.text import CLEAR_LINE
 from graycat.client.batches import Batch
 from graycat.client.http import HttpTransport
 
@@ -36,41 +37,41 @@ def batch(**changes: Any) -> Batch:
 
 
 def test_a_row_and_a_description() -> None:
-    assert batchview.row(RAW) == "0123456789abcdef  running           5/20  2026-11-25T01:09:08Z  tavern"
-    text = batchview.described(RAW | {"reason": "why"})
+    assert batchview.format_row(RAW) == "0123456789abcdef  running           5/20  2026-11-25T01:09:08Z  tavern"
+    text = batchview.describe(RAW | {"reason": "why"})
     assert "running (why)" in text
     assert "5/20 done, 1 running, 1 queued, 12 waiting, 1 failed" in text
     assert "art: tests/tavern" in text
     assert "2 min 5 s" in text
 
 
-def test_an_item_tells_its_file_or_its_error() -> None:
+def test_an_item_shows_its_file_or_its_error() -> None:
     raw: dict[str, Any] = {"number": 3, "state": "failed", "attempts": 2, "seed": 7, "file": "", "error": None}
-    assert batchview.item(raw | {"file": "a.png"}).endswith("a.png")
+    assert batchview.format_item(raw | {"file": "a.png"}).endswith("a.png")
     error = {"type": "engine_error", "message": "no"}
-    assert batchview.item(raw | {"error": error}).endswith("engine_error: no")
+    assert batchview.format_item(raw | {"error": error}).endswith("engine_error: no")
 
 
 def test_a_forecast() -> None:
     raw: dict[str, Any] = {"total": 2, "items": [{"number": 1, "file": "1-a"}], "gpu_s": None, "eta_s": None}
-    assert list(batchview.forecast(raw | {"prompts": 2, "engines": 0}))[1] == "2 prompts would be written first"
-    lines = list(batchview.forecast(raw | {"gpu_s": 7200.0, "eta_s": 3600.0, "engines": 2, "prompts": None}))
-    assert lines[1] == "GPU time: about 2 h 0 min; 1 h 0 min with the 2 engines there now"
+    assert list(batchview.format_forecast(raw | {"prompts": 2, "engines": 0}))[1] == "2 prompts would be written first"
+    lines = list(batchview.format_forecast(raw | {"gpu_s": 7200.0, "eta_s": 3600.0, "engines": 2, "prompts": None}))
+    assert lines[1] == "GPU time: about 2 h 0 min; 1 h 0 min with the 2 engines that run now"
     assert lines[-1].endswith("1 more")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.14, "3.1 s"), (59, "59 s"), (61, "1 min 1 s"), (3700, "1 h 1 min")])
-def test_lengths_of_time(seconds: float, text: str) -> None:
-    assert batchview.length(seconds) == text
+def test_a_duration_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert batchview.format_duration(seconds) == text
 
 
-def test_following_is_a_line_a_change_in_a_pipe_and_one_line_on_a_terminal() -> None:
+def test_progress_is_a_line_for_each_change_in_a_pipe_and_one_line_on_a_terminal() -> None:
     pipe, terminal = StringIO(), Terminal()
     for out in (pipe, terminal):
-        follower = batchview.Follower(out)
+        meter = batchview.ProgressMeter(out)
         for changes in ({}, {"eta_s": 1.0}, {"state": "paused", "reason": "why"}):
-            follower.show(batch(**changes))
-        follower.clear()
+            meter.show(batch(**changes))
+        meter.clear()
     assert len(pipe.getvalue().splitlines()) == 2
-    assert terminal.getvalue().count(batchview.ANEW) == 4
+    assert terminal.getvalue().count(CLEAR_LINE) == 4
     assert "\n" not in terminal.getvalue()

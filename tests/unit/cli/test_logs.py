@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from graycat.cli.logs import Follower, logs
+from graycat.cli.logs import LogReader, logs
 from graycat.engines.process import child as process
 from graycat.engines.process.child import ChildProcess
 
@@ -32,13 +32,13 @@ def test_the_last_lines_of_an_engine_are_shown() -> None:
     assert CliRunner().invoke(logs, ["sd-engine"]).output == "drawing\n"
 
 
-def test_an_engine_that_has_printed_nothing_is_said_so() -> None:
+def test_an_engine_without_a_log_is_a_usage_error() -> None:
     result = CliRunner().invoke(logs, ["cook"])
     assert result.exit_code == 2
     assert "'cook'" in result.output
 
 
-def test_the_last_lines_may_have_been_put_aside(folder: Path) -> None:
+def test_the_last_lines_may_be_in_the_rotated_log(folder: Path) -> None:
     (folder / "sd-engine.log.1").write_text("".join(f"older {number}\n" for number in range(5)))
     assert CliRunner().invoke(logs, ["sd", "-n", "3"]).output == "older 3\nolder 4\ndrawing\n"
 
@@ -48,24 +48,24 @@ def append(path: Path, text: str) -> None:
         file.write(text)
 
 
-def test_who_follows_gets_each_line_once_over_a_rotation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_gets_each_line_once_over_a_rotation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "sd-engine.log"
     child = ChildProcess(["true"], path)
     monkeypatch.setattr(process, "OUTPUT_BYTES", 10)
-    follower = Follower(path)
-    assert follower.news() == ""
+    reader = LogReader(path)
+    assert reader.read_new() == ""
     for round_ in range(3):
         append(path, f"before {round_}\n")
-        assert follower.news() == f"before {round_}\n"
+        assert reader.read_new() == f"before {round_}\n"
         append(path, f"last words {round_}\n")
         child.rotate()
         append(path, f"after {round_}, and a süß\n")
-        assert follower.news() == f"last words {round_}\nafter {round_}, and a süß\n"
-    assert follower.news() == ""
+        assert reader.read_new() == f"last words {round_}\nafter {round_}, and a süß\n"
+    assert reader.read_new() == ""
     assert sorted(file.name for file in folder.glob("sd*")) == ["sd-engine.log", "sd-engine.log.1"]
 
 
-def test_follow_shows_what_an_engine_prints_and_goes_on_over_a_rotation(
+def test_follow_prints_new_lines_also_after_a_rotation(
     folder: Path, bare_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "sd-engine.log"

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graycat.cli import cli
-from graycat.cli.task import REFUSED, UNREACHABLE
+from graycat.cli.server import EXIT_REFUSED, EXIT_UNREACHABLE
 from graycat.schedules import file
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings
@@ -41,7 +41,7 @@ def graycat(live, monkeypatch, tmp_path: Path) -> Graycat:
     return invoke
 
 
-def test_a_schedule_is_added_and_tells_when_it_comes(graycat: Graycat) -> None:
+def test_a_schedule_is_added_and_shows_its_next_times(graycat: Graycat) -> None:
     added = graycat("add", "nightly", "0 1 * * *", "--spec", "portraits.toml", "--timezone", "Asia/Kolkata")
     assert (added.exit_code, added.stderr) == (0, "")
     assert added.stdout.startswith("nightly: next 20")
@@ -51,7 +51,7 @@ def test_a_schedule_is_added_and_tells_when_it_comes(graycat: Graycat) -> None:
     assert all(time.endswith("T01:00:00+05:30") for time in times)
 
 
-def test_all_that_a_schedule_has_can_be_said(graycat: Graycat) -> None:
+def test_every_field_of_a_schedule_has_an_option(graycat: Graycat) -> None:
     options = ("--missed", "all", "--overlap", "queue", "--jitter", "90", "--window", "01:00-06:00", "--max-gpus", "2")
     shown = json.loads(graycat("add", "nightly", "@daily", "--spec", "portraits.toml", *options, "--json").stdout)
     assert (shown["missed"], shown["overlap"], shown["jitter_s"]) == ("all", "queue", 90)
@@ -84,11 +84,11 @@ def test_a_schedule_is_paused_resumed_run_and_removed(graycat: Graycat) -> None:
     assert graycat("run-now", "nightly", "--key", "k").stdout.strip() == batch
     assert graycat("remove", "nightly").stdout == "nightly: removed\n"
     gone = graycat("show", "nightly")
-    assert (gone.exit_code, gone.stdout) == (REFUSED, "")
+    assert (gone.exit_code, gone.stdout) == (EXIT_REFUSED, "")
     assert "schedule_not_found" in gone.stderr
 
 
-def test_how_the_last_times_went_is_shown(graycat: Graycat, broker) -> None:
+def test_the_outcomes_of_the_last_times_are_shown(graycat: Graycat, broker) -> None:
     graycat("add", "hourly", "0 * * * *", "--spec", "portraits.toml")
     broker.client.hset("graycat:schedule:tests:hourly", "mark", 1_800_000_000)
     Firing(broker.client, broker.settings).step(1_800_000_000 + 3 * 3600)
@@ -100,14 +100,14 @@ def test_how_the_last_times_went_is_shown(graycat: Graycat, broker) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("add", "n", "0 25 * * *", "--spec", "portraits.toml"), REFUSED, "bad hour"),
-        (("add", "n", "* * * * *", "--spec", "portraits.toml", "--timezone", "Nowhere"), REFUSED, "no time zone"),
+        (("add", "n", "0 25 * * *", "--spec", "portraits.toml"), EXIT_REFUSED, "bad hour"),
+        (("add", "n", "* * * * *", "--spec", "portraits.toml", "--timezone", "Nowhere"), EXIT_REFUSED, "no time zone"),
         (("add", "n", "* * * * *", "--spec", "nothing.toml"), 2, "nothing.toml"),
         (("add", "n", "* * * * *", "--spec", "portraits.txt"), 2, "must end in .toml"),
         (("add", "n", "* * * * *"), 2, "--spec"),
-        (("add", "a/b", "* * * * *", "--spec", "portraits.toml"), REFUSED, "'name'"),
+        (("add", "a/b", "* * * * *", "--spec", "portraits.toml"), EXIT_REFUSED, "'name'"),
         (("pause", "a/b"), 2, "a schedule's name"),
-        (("pause", "nobody"), REFUSED, "schedule_not_found"),
+        (("pause", "nobody"), EXIT_REFUSED, "schedule_not_found"),
     ],
 )
 def test_a_mistake_is_a_line_and_an_exit_code(graycat: Graycat, words, code, told) -> None:
@@ -116,14 +116,14 @@ def test_a_mistake_is_a_line_and_an_exit_code(graycat: Graycat, words, code, tol
     assert told in result.stderr
 
 
-def test_a_file_that_is_no_spec_is_said_so(graycat: Graycat) -> None:
+def test_an_invalid_spec_is_a_usage_error(graycat: Graycat) -> None:
     Path("broken.toml").write_text("name = \n")
     result = graycat("add", "n", "* * * * *", "--spec", "broken.toml")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "the spec is not TOML" in result.stderr
 
 
-def test_the_items_of_a_batch_may_be_in_a_file_beside_it(graycat: Graycat) -> None:
+def test_items_may_be_in_a_file_of_the_same_folder(graycat: Graycat) -> None:
     Path("listed.yaml").write_text("name: listed\nitems: heroes.txt\n")
     Path("heroes.txt").write_text("a knight\na thief\n")
     shown = json.loads(graycat("add", "listed", "@daily", "--spec", "listed.yaml", "--json").stdout)
@@ -143,6 +143,6 @@ def test_the_file_of_the_docs_can_be_read(tmp_path: Path, graycat: Graycat) -> N
     assert (schedule.owner, schedule.spec["name"]) == ("art", "portraits")
 
 
-def test_a_server_that_is_away_is_worth_another_try(graycat: Graycat, monkeypatch) -> None:
+def test_an_unreachable_server_is_exit_code_3(graycat: Graycat, monkeypatch) -> None:
     monkeypatch.setenv("PORT", str(free_port()))
-    assert graycat("list", patience_s=0).exit_code == UNREACHABLE
+    assert graycat("list", patience_s=0).exit_code == EXIT_UNREACHABLE

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graycat.cli import cli
-from graycat.cli.status import token_for
+from graycat.cli.status import find_status_token
 from graycat.errors import EngineLost
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.metrics.server import token_file, token_of
@@ -62,20 +62,20 @@ def test_where_games_are_served_it_says_so_and_exits_with_0(graycat: Graycat) ->
     assert "llm@box" in result.stdout
 
 
-def test_where_they_are_not_it_exits_with_1(graycat: Graycat, report) -> None:
+def test_if_games_are_not_served_it_exits_with_1(graycat: Graycat, report) -> None:
     report("llm", engine_state="loading", consuming=False)
     result = graycat()
     assert result.exit_code == 1
     assert "NOT SERVED: nobody consumes llm, llm.quick, sd" in result.stdout
 
 
-def test_where_nobody_answers_it_exits_with_3(graycat: Graycat) -> None:
+def test_if_the_server_is_unreachable_it_exits_with_3(graycat: Graycat) -> None:
     result = graycat("--url", f"http://127.0.0.1:{free_port()}", "--token", "any-token")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "cannot be reached" in result.stderr
 
 
-def test_a_token_that_may_not_is_refused(graycat: Graycat) -> None:
+def test_a_token_without_the_scope_is_refused(graycat: Graycat) -> None:
     result = graycat("--token", SECRET)
     assert (result.exit_code, "metrics" in result.stderr) == (4, True)
 
@@ -95,7 +95,7 @@ def test_scripts_get_json(graycat: Graycat, records) -> None:
 
 
 @pytest.mark.usefixtures("serving_games")
-def test_watching_looks_again_until_it_is_interrupted(graycat: Graycat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_repeats_until_it_is_interrupted(graycat: Graycat, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -119,12 +119,12 @@ def test_watching_outlives_the_server(graycat: Graycat, monkeypatch: pytest.Monk
     assert json.loads(result.stdout)["served"] is False
 
 
-def test_the_token_that_is_kept_here_goes_to_this_machine_alone(tmp_path) -> None:
+def test_the_generated_token_goes_to_this_machine_only(tmp_path) -> None:
     settings = Settings(home=tmp_path, api_tokens=f"tests:{SECRET}")
     here, there = "http://127.0.0.1:8000", "https://games.example"
-    assert token_for(settings, here) == SECRET
+    assert find_status_token(settings, here) == SECRET
     made = token_of(settings)
     assert token_file(settings).stat().st_mode & 0o077 == 0
-    assert (token_for(settings, here), token_for(settings, there)) == (made, SECRET)
+    assert (find_status_token(settings, here), find_status_token(settings, there)) == (made, SECRET)
     told = changed(settings, metrics_token="a-scraper-of-the-tests")
-    assert {token_for(told, url) for url in (here, there)} == {"a-scraper-of-the-tests"}
+    assert {find_status_token(told, url) for url in (here, there)} == {"a-scraper-of-the-tests"}

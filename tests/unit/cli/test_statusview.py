@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from graycat.batches.states import ITEM_STATES, STATES
-from graycat.cli.statusview import duration, screen, size, table
+from graycat.cli.statusview import format_age, format_screen, format_size
 
 QUEUE = {"name": "llm", "depth": 0, "oldest_s": 0.0, "consumers": 1, "paused": False}
 WORKER: dict[str, Any] = {
@@ -18,7 +18,7 @@ FAILURE = {
     "at_ms": 1_795_000_000_000, "task_id": "abc", "kind": "llm.chat", "worker": "llm@box-gpu1", "state": "failed",
     "status": 502, "type": "engine_lost",
 }  # fmt: skip
-WELL: dict[str, Any] = {
+HEALTHY: dict[str, Any] = {
     "served": True, "reason": "", "broker": True, "queues": [QUEUE], "workers": [WORKER], "missed": [], "deliveries": 0,
     "held": {"events": 12_000, "artifacts": 3_400_000}, "failures": [],
     "batches": {"states": dict.fromkeys(STATES, 0), "items": dict.fromkeys(ITEM_STATES, 0), "late": 0},
@@ -30,8 +30,8 @@ def line_of(text: str, begin: str) -> str:
     return next(" ".join(line.split()) for line in text.splitlines() if line.startswith(begin))
 
 
-def test_all_is_well() -> None:
-    text = screen(WELL, "http://box:8000")
+def test_a_healthy_server() -> None:
+    text = format_screen(HEALTHY, "http://box:8000")
     assert text.startswith("http://box:8000: games are served\n")
     assert line_of(text, "llm ") == "llm 0 - 1"
     assert line_of(text, "llm@box-gpu1") == "llm@box-gpu1 llama-server ready 2/4 1: 42 %, 3.2 GB of 8.0 GB, 61 C"
@@ -40,60 +40,59 @@ def test_all_is_well() -> None:
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
-def test_what_is_wrong_stands_out() -> None:
+def test_failures_are_noted() -> None:
     crashing = WORKER | {"engine_state": "stopped", "consuming": False, "failures": 4, "crash_loop": True}
     crashing |= {"last_failure": "engine process died", "gpu_state": None}
     queue = QUEUE | {"depth": 7, "oldest_s": 12.3, "consumers": 0}
-    told = WELL | {"served": False, "reason": "nobody consumes llm", "queues": [queue], "workers": [crashing]}
-    text = screen(told | {"missed": ["sd@box"], "failures": [FAILURE]}, "http://box:8000")
+    status = HEALTHY | {"served": False, "reason": "nobody consumes llm", "queues": [queue], "workers": [crashing]}
+    text = format_screen(status | {"missed": ["sd@box"], "failures": [FAILURE]}, "http://box:8000")
     assert text.startswith("http://box:8000: NOT SERVED: nobody consumes llm\n")
-    assert line_of(text, "llm ") == "llm 7 12 s 0 nobody takes from it"
-    assert "takes nothing, CRASH LOOP, 4 failures in a row, engine process died" in line_of(text, "llm@box-gpu1")
+    assert line_of(text, "llm ") == "llm 7 12 s 0 no worker takes from it"
+    assert "takes no tasks, CRASH LOOP, 4 failures in a row, engine process died" in line_of(text, "llm@box-gpu1")
     assert line_of(text, "sd@box") == "sd@box silent"
     assert line_of(text, "11-").endswith("llm.chat failed 502 engine_lost llm@box-gpu1 abc")
 
 
-def test_what_somebody_has_paused_says_so() -> None:
-    told = WELL | {"queues": [QUEUE | {"paused": True}], "workers": [WORKER | {"paused": True, "left": ["llm.batch"]}]}
-    text = screen(told, "")
+def test_a_paused_queue_and_a_paused_worker_are_noted() -> None:
+    status = HEALTHY | {
+        "queues": [QUEUE | {"paused": True}],
+        "workers": [WORKER | {"paused": True, "left": ["llm.batch"]}],
+    }
+    text = format_screen(status, "")
     assert line_of(text, "llm ").endswith("paused")
     assert line_of(text, "llm@box-gpu1").endswith("paused, has left llm.batch")
 
 
-def test_batches_are_a_line_while_there_are_any() -> None:
-    assert "batches" not in screen(WELL, "")
+def test_unfinished_batches_are_one_line() -> None:
+    assert "batches" not in format_screen(HEALTHY, "")
     batches = {
         "states": dict.fromkeys(STATES, 0) | {"running": 2, "paused": 1, "failed": 4},
         "items": dict.fromkeys(ITEM_STATES, 0) | {"done": 30, "waiting": 60, "failed": 10},
         "late": 1,
     }
-    text = screen(WELL | {"batches": batches}, "")
+    text = format_screen(HEALTHY | {"batches": batches}, "")
     assert line_of(text, "batches:") == "batches: 2 running, 1 paused; 30 of 100 images made; LATE: 1"
 
 
 def test_a_worker_without_an_engine_has_none() -> None:
     control = WORKER | {"name": "control@box", "engine": "", "slots": 16, "busy": 0, "gpu": None}
-    assert line_of(screen(WELL | {"workers": [control]}, ""), "control@box") == "control@box - - 0/16 -"
+    assert line_of(format_screen(HEALTHY | {"workers": [control]}, ""), "control@box") == "control@box - - 0/16 -"
 
 
-def test_without_a_broker_there_is_nothing_else_to_tell() -> None:
-    told = {"served": False, "reason": "the broker is away", "broker": False, "queues": [], "failures": []}
-    assert screen(told, "http://box") == "http://box: NOT SERVED: the broker is away"
-
-
-def test_columns_are_as_wide_as_their_cells() -> None:
-    assert table(("A", "B"), [("long", "x"), ("", "y")]) == "A     B\nlong  x\n      y"
+def test_without_a_broker_only_the_reason_is_shown() -> None:
+    status = {"served": False, "reason": "the broker is away", "broker": False, "queues": [], "failures": []}
+    assert format_screen(status, "http://box") == "http://box: NOT SERVED: the broker is away"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.44, "0.4 s"), (12.3, "12 s"), (119, "119 s"), (180, "3 min"), (18_000, "5 h")]
 )
-def test_a_duration_is_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+def test_an_age_has_one_unit(seconds: float, text: str) -> None:
+    assert format_age(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 B"), (800, "800 B"), (1200, "1.2 kB"), (45_000_000, "45 MB"), (8e13, "80000 GB")]
 )
 def test_a_size_has_the_unit_that_fits(number: float, text: str) -> None:
-    assert size(number) == text
+    assert format_size(number) == text

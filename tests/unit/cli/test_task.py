@@ -10,13 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
-from graycat.auth import tokens
 from graycat.cli import cli
-from graycat.cli.task import address, read_input, secret
+from graycat.cli.task import build_input
 from graycat.errors import TaskTimeout
-from graycat.settings import Settings
 from graycat.storage.redis_artifacts import BrokerArtifacts
-from tests.support.helpers import SECRET, changed, free_port, outcome_of, sse, started
+from tests.support.helpers import SECRET, free_port, outcome_of, sse, started
 
 Graycat = Callable[..., Result]
 
@@ -47,9 +45,9 @@ def rendered(broker, records) -> str:
     return attempt.task_id
 
 
-def body_of(records, task_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(records.body(task_id))
-    return found
+def input_of(records, task_id: str) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(records.body(task_id))
+    return fields
 
 
 def test_a_submitted_task_s_id_is_all_that_is_printed(graycat: Graycat, records) -> None:
@@ -58,33 +56,33 @@ def test_a_submitted_task_s_id_is_all_that_is_printed(graycat: Graycat, records)
     task_id = result.stdout.strip()
     record = records.get(task_id)
     assert (record["state"], record["priority"], record["queue"]) == ("queued", "batch", "llm.batch")
-    assert body_of(records, task_id) == {"prompt": "Hi", "n_predict": 4, "stream": True}
+    assert input_of(records, task_id) == {"prompt": "Hi", "n_predict": 4, "stream": True}
 
 
-def test_an_input_comes_as_text_from_a_file_or_by_a_pipe(graycat: Graycat, records, tmp_path) -> None:
+def test_an_input_comes_from_the_command_line_a_file_or_stdin(graycat: Graycat, records, tmp_path) -> None:
     (tmp_path / "input.json").write_text('{"content": "file"}')
     for given, stdin in (('{"content": "text"}', ""), ("@input.json", ""), ("-", '{"content": "pipe"}')):
         result = graycat("submit", "llm.tokenize", "--input", given, stdin=stdin)
-        assert body_of(records, result.stdout.strip())["content"] in ("text", "file", "pipe")
+        assert input_of(records, result.stdout.strip())["content"] in ("text", "file", "pipe")
 
 
 @pytest.mark.parametrize("option", ["--key", "--id"])
-def test_the_same_again_is_the_same_task(graycat: Graycat, option: str) -> None:
+def test_the_same_key_or_id_is_the_same_task(graycat: Graycat, option: str) -> None:
     words = ("submit", "llm.completion", "--prompt", "Hi", option, "night-1")
     assert graycat(*words).stdout == graycat(*words).stdout
     assert graycat("list").stdout.count("llm.completion") == 1
 
 
-def test_a_prompt_goes_where_the_kind_has_it() -> None:
-    assert read_input("llm.completion", None, "Hi", ()) == {"prompt": "Hi"}
-    assert read_input("llm.chat", '{"n": 1}', "Hi", ()) == {"n": 1, "messages": [{"role": "user", "content": "Hi"}]}
-    assert read_input("llm.tokenize", None, "Hi", ()) == {"content": "Hi"}
+def test_a_prompt_goes_into_the_kind_s_field() -> None:
+    assert build_input("llm.completion", None, "Hi", ()) == {"prompt": "Hi"}
+    assert build_input("llm.chat", '{"n": 1}', "Hi", ()) == {"n": 1, "messages": [{"role": "user", "content": "Hi"}]}
+    assert build_input("llm.tokenize", None, "Hi", ()) == {"content": "Hi"}
 
 
-def test_a_set_value_is_json_where_it_can_be() -> None:
+def test_a_set_value_is_json_if_it_can_be() -> None:
     settings = ("a=1", "b=true", "c=word", 'd="1"', "e=[1,2]", "f=x=y", "g=")
     expected = {"a": 1, "b": True, "c": "word", "d": "1", "e": [1, 2], "f": "x=y", "g": ""}
-    assert read_input("llm.chat", None, None, settings) == expected
+    assert build_input("llm.chat", None, None, settings) == expected
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_waiting_prints_the_text_as_it_comes(graycat: Graycat, take, records) ->
     assert (result.exit_code, result.stdout, result.stderr) == (0, "Once upon\n", "")
 
 
-def test_waiting_in_json_prints_the_task_as_it_ended(graycat: Graycat, take, records) -> None:
+def test_waiting_with_json_prints_the_ended_task(graycat: Graycat, take, records) -> None:
     waiting = outcome_of(lambda: graycat("submit", "llm.tokenize", "--prompt", "Hi", "--wait", "--json"))
     records.succeed(take("llm.quick"), 200, b'{"tokens":[1]}')
     shown = json.loads(waiting().stdout)
@@ -133,7 +131,7 @@ def test_a_task_without_text_ends_with_its_answer(graycat: Graycat, take, record
     assert graycat("watch", task_id).stdout == '{"tokens": [1]}\n'
 
 
-def test_watching_in_json_prints_a_line_an_event(graycat: Graycat, take, records) -> None:
+def test_watching_with_json_prints_one_event_a_line(graycat: Graycat, take, records) -> None:
     task_id = graycat("submit", "llm.completion", "--prompt", "Hi").stdout.strip()
     attempt = take()
     records.publish(attempt, 1, sse("Hi"))
@@ -152,7 +150,7 @@ def test_a_failed_task_is_exit_code_1_and_says_why(graycat: Graycat, take, recor
     assert (shown.exit_code, "task_timeout" in shown.stdout) == (0, True)
 
 
-def test_images_are_told_by_their_addresses_after_lines_of_progress(graycat: Graycat, live, rendered) -> None:
+def test_images_are_printed_as_addresses(graycat: Graycat, live, rendered) -> None:
     result = graycat("watch", rendered)
     assert (result.exit_code, result.stdout) == (0, f"{live.url}/tasks/{rendered}/images/0\n")
     assert result.stderr == " 50%, step 10/20, 2 s left\n"
@@ -165,12 +163,12 @@ def test_images_are_written_to_a_folder(graycat: Graycat, rendered, tmp_path) ->
     assert (tmp_path / "pictures" / f"{rendered}-0.png").read_bytes() == b"\x89PNG one"
 
 
-def test_a_folder_that_takes_no_files_is_exit_code_2(graycat: Graycat, rendered, tmp_path) -> None:
+def test_a_folder_that_cannot_be_written_is_exit_code_2(graycat: Graycat, rendered, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     assert graycat("watch", rendered, "--download", "file/pictures").exit_code == 2
 
 
-def test_a_cancelled_task_says_so(graycat: Graycat, records) -> None:
+def test_a_task_is_cancelled(graycat: Graycat, records) -> None:
     task_id = graycat("submit", "llm.completion", "--prompt", "Hi").stdout.strip()
     assert graycat("cancel", task_id).stdout == "cancelled\n"
     assert json.loads(graycat("cancel", task_id, "--json").stdout)["confirmed"]
@@ -178,7 +176,7 @@ def test_a_cancelled_task_says_so(graycat: Graycat, records) -> None:
     assert graycat("watch", task_id).exit_code == 1
 
 
-def test_a_task_that_its_engine_still_has_is_told_so(graycat: Graycat, take, monkeypatch) -> None:
+def test_a_cancel_that_the_engine_has_not_confirmed_says_so(graycat: Graycat, take, monkeypatch) -> None:
     monkeypatch.setattr("graycat.web.api.tasks.CONFIRM_S", 0.01)
     task_id = graycat("submit", "llm.completion", "--prompt", "Hi").stdout.strip()
     take()
@@ -186,7 +184,7 @@ def test_a_task_that_its_engine_still_has_is_told_so(graycat: Graycat, take, mon
     assert (result.exit_code, result.stdout.partition(":")[0]) == (0, "running")
 
 
-def test_the_list_is_newest_first_and_may_be_narrowed(graycat: Graycat, take) -> None:
+def test_the_list_is_filtered(graycat: Graycat, take) -> None:
     first = graycat("submit", "llm.completion", "--prompt", "Hi").stdout.strip()
     take()
     second = graycat("submit", "llm.tokenize", "--prompt", "Hi").stdout.strip()
@@ -203,7 +201,7 @@ def test_the_list_is_newest_first_and_may_be_narrowed(graycat: Graycat, take) ->
     assert [json.loads(line)["kind"] for line in graycat("list", "--json", "--limit", "1").stdout.splitlines()]
 
 
-def test_a_server_that_is_not_there_is_exit_code_3(graycat: Graycat) -> None:
+def test_an_unreachable_server_is_exit_code_3(graycat: Graycat) -> None:
     result = graycat("list", "--url", f"http://127.0.0.1:{free_port()}", patience_s=0)
     assert (result.exit_code, result.stdout) == (3, "")
     (line,) = result.stderr.splitlines()
@@ -231,29 +229,6 @@ def test_an_interrupt_says_how_to_go_on(graycat: Graycat, monkeypatch) -> None:
     result = graycat("submit", "llm.completion", "--prompt", "Hi", "--id", "story-1", "--wait")
     assert result.exit_code == 130
     assert "graycat task watch story-1" in result.stderr
-
-
-def test_the_server_is_that_of_the_settings() -> None:
-    assert address(Settings(host="0.0.0.0", port=8001)) == "http://127.0.0.1:8001"  # noqa: S104 (asked, not bound)
-    assert address(Settings(host="::1")) == "http://[::1]:8000"
-    assert address(Settings(host="box.example")) == "http://box.example:8000"
-
-
-def test_the_api_token_is_the_first_of_the_settings(settings: Settings) -> None:
-    named = changed(settings, api_tokens="games:first-secret,tools:second-secret")
-    assert secret(named, "https://elsewhere.example") == "first-secret"
-
-
-def test_a_generated_api_token_goes_to_no_other_machine_and_is_not_made(tmp_path) -> None:
-    settings = Settings(home=tmp_path / "home", host="10.0.0.1")
-    here = address(settings)
-    with pytest.raises(Exception, match="--token"):
-        secret(settings, here)
-    assert not settings.home.exists()
-    generated = tokens.generated(settings)
-    assert secret(settings, here) == secret(settings, "http://localhost:8001") == generated
-    with pytest.raises(Exception, match="--token"):
-        secret(settings, "https://elsewhere.example")
 
 
 def test_exit_codes_are_documented(graycat: Graycat) -> None:

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from graycat.cli.taskview import Meter, answer, described, progress, row
+from graycat.cli.taskview import ProgressMeter, describe, format_answer, format_progress, format_row
 from graycat.client import Progress, TaskView
 
-TOLD = {"id": "a1", "kind": "sd.txt2img", "state": "queued", "priority": "batch", "submitted_ms": 1_000}
+RAW = {"id": "a1", "kind": "sd.txt2img", "state": "queued", "priority": "batch", "submitted_ms": 1_000}
 
 
 def view(**changes: Any) -> TaskView:
-    return TaskView.from_json(TOLD | changes)
+    return TaskView.from_json(RAW | changes)
 
 
 class Terminal(io.StringIO):
@@ -20,26 +20,26 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_told_in_words() -> None:
-    assert progress(Progress(0.5)) == " 50%"
-    assert progress(Progress(1.0, 0.0, 20, 20)) == "100%, step 20/20"
-    assert progress(Progress(0.07, 61.4, 9, 20, 1, 4)) == "  7%, step 9/20, image 2/4, 61 s left"
+def test_progress_in_words() -> None:
+    assert format_progress(Progress(0.5)) == " 50%"
+    assert format_progress(Progress(1.0, 0.0, 20, 20)) == "100%, step 20/20"
+    assert format_progress(Progress(0.07, 61.4, 9, 20, 1, 4)) == "  7%, step 9/20, image 2/4, 61 s left"
 
 
-def test_a_terminal_has_one_line_that_goes_at_the_end() -> None:
+def test_a_terminal_has_one_line_that_is_removed_at_the_end() -> None:
     out = Terminal()
-    meter = Meter(out)
-    meter.waiting(view(queue_position=3))
+    meter = ProgressMeter(out)
+    meter.show_queued(view(queue_position=3))
     meter.show(Progress(0.5, 2.0, 10, 20))
     meter.clear()
     shown = out.getvalue().split("\r\x1b[K")
-    assert shown == ["", "queued, place 3", f"[{'#' * 15}{'-' * 15}]  50%, step 10/20, 2 s left", ""]
+    assert shown == ["", "queued, position 3", f"[{'#' * 15}{'-' * 15}]  50%, step 10/20, 2 s left", ""]
 
 
-def test_elsewhere_each_step_is_a_line_and_waiting_none() -> None:
+def test_a_pipe_gets_a_line_for_each_change_but_none_for_waiting() -> None:
     out = io.StringIO()
-    meter = Meter(out)
-    meter.waiting(view())
+    meter = ProgressMeter(out)
+    meter.show_queued(view())
     for fraction in (0.1, 0.1, 0.2):
         meter.show(Progress(fraction))
     meter.clear()
@@ -47,22 +47,20 @@ def test_elsewhere_each_step_is_a_line_and_waiting_none() -> None:
 
 
 def test_a_row_is_one_line() -> None:
-    assert row(view()).split() == ["a1", "queued", "sd.txt2img", "batch", "1970-01-01T00:00:01Z"]
-    assert row(TaskView("a1", "llm.chat", "failed")).endswith("llm.chat")
+    assert format_row(view()).split() == ["a1", "queued", "sd.txt2img", "batch", "1970-01-01T00:00:01Z"]
+    assert format_row(TaskView("a1", "llm.chat", "failed")).endswith("llm.chat")
 
 
-def test_a_description_has_what_is_known() -> None:
-    waiting = described(view(queue="sd", queue_position=2, eta_s=3.0, metadata={"run": 7}), "http://box")
-    assert "queue:     sd (place 2, about 3 s)" in waiting
+def test_a_description_has_the_known_fields() -> None:
+    waiting = describe(view(queue="sd", queue_position=2, eta_s=3.0, metadata={"run": 7}), "http://box")
+    assert "queue:     sd (position 2, about 3 s)" in waiting
     assert 'metadata:  {"run": 7}' in waiting
     assert "worker" not in waiting
-    running = described(view(state="running", progress={"progress": 0.5}, attempt=1), "http://box")
+    running = describe(view(state="running", progress={"progress": 0.5}, attempt=1), "http://box")
     assert "progress:   50%" in running
-    failed = described(
-        view(state="failed", status=504, error={"type": "task_timeout", "message": "late"}), "http://box"
-    )
+    failed = describe(view(state="failed", status=504, error={"type": "task_timeout", "message": "late"}), "http://box")
     assert "error:     late (task_timeout)" in failed
-    done = described(view(state="succeeded", result={"images": [{"url": "/tasks/a1/images/0"}]}), "http://box")
+    done = describe(view(state="succeeded", result={"images": [{"url": "/tasks/a1/images/0"}]}), "http://box")
     assert done.endswith("\n\nhttp://box/tasks/a1/images/0")
 
 
@@ -71,4 +69,4 @@ def test_a_description_has_what_is_known() -> None:
     [({"content": "Hi"}, "Hi"), ({"tokens": [1]}, '{"tokens": [1]}'), ([[0.5]], "[[0.5]]"), (None, "")],
 )
 def test_an_answer_is_its_text_or_its_json(result: Any, text: str) -> None:
-    assert answer(view(state="succeeded", result=result)) == text
+    assert format_answer(view(state="succeeded", result=result)) == text

@@ -1,0 +1,54 @@
+"""Pieces of text that several commands print: tables, times, and values of KEY=VALUE options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+#: Terminal codes: go to the start of the line and clear it.
+CLEAR_LINE = "\r\x1b[K"
+
+Row = Sequence[str]
+
+
+def format_table(header: Row, rows: Iterable[Row]) -> str:
+    """Return rows under a header, in columns as wide as their longest cell."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = []
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        padded.append("  ".join(cells).rstrip())
+    return "\n".join(padded)
+
+
+def format_fields(fields: dict[str, Any]) -> list[str]:
+    """Return a line ``name: value`` for each field that has a value."""
+    return [f"{name + ':':<11}{value}" for name, value in fields.items() if value]
+
+
+def format_time(at_ms: int | None) -> str:
+    """Return milliseconds since 1970 as an ISO time in UTC; '' for None and 0."""
+    if not at_ms:
+        return ""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_assignment(option: str, text: str) -> tuple[str, Any]:
+    """Return the key and the value of KEY=VALUE. Raises click.UsageError naming the option."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise click.UsageError(f"{option}: {text!r} is not KEY=VALUE")
+    return key, parse_value(value)
+
+
+def parse_value(text: str) -> Any:
+    """Return a text's JSON value, or the text itself if it is not JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
