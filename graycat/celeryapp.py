@@ -11,7 +11,7 @@ from graycat import log
 from graycat.broker import transport
 from graycat.settings import Settings
 
-#: Loaded by workers when they start; a web process never imports them.
+#: Workers load these when they start; a web process never imports them.
 TASK_MODULES = (
     "graycat.tasks.llm",
     "graycat.tasks.sd",
@@ -28,22 +28,31 @@ WORKER_STEPS = (
 CONSUMER_STEPS = ("graycat.worker.gate:GateStep", "graycat.worker.control:PulseStep")
 
 
-def create_celery(settings: Settings, gpu: int | None = None, kind: str = "") -> Celery:
-    """Return the application, bound to the settings' broker.
+class GraycatCelery(Celery):
+    """The application of one process. Celery itself makes the bootsteps; they find here what the process is for.
 
-    ``gpu`` is the one that its worker's engine pins, ``kind`` that worker's kind; '' for one of any queues.
+    ``gpu`` is the index of the GPU that the engine of this worker pins, None for the CPU. ``kind`` is the kind of
+    worker, '' if it is of no kind: a worker of any queues, or another process.
     """
+
+    def __init__(self, settings: Settings, gpu: int | None = None, kind: str = "") -> None:
+        super().__init__("graycat", include=TASK_MODULES, set_as_current=False)
+        self.settings = settings
+        self.gpu = gpu
+        self.kind = kind
+        self.conf.update(celeryconfig.from_settings(settings, kind))
+        self.steps["worker"].update(WORKER_STEPS)
+        self.steps["consumer"].update(CONSUMER_STEPS)
+
+
+def create_celery(settings: Settings, gpu: int | None = None, kind: str = "") -> GraycatCelery:
+    """Return the application, bound to the settings' broker; ``gpu`` and ``kind`` as in GraycatCelery."""
     transport.install()
-    app = Celery("graycat", include=TASK_MODULES, set_as_current=False)
-    app.conf.update(celeryconfig.from_settings(settings, kind))
-    app.steps["worker"].update(WORKER_STEPS)
-    app.steps["consumer"].update(CONSUMER_STEPS)
+    app = GraycatCelery(settings, gpu, kind)
 
     # A receiver keeps Celery from setting up logging in its own way.
     @signals.setup_logging.connect(weak=False)
     def set_up_logging(**_: Any) -> None:
         log.setup(settings)
 
-    # Bootsteps are made by Celery; this is how they know what they are for.
-    app.graycat_settings, app.graycat_gpu, app.graycat_kind = settings, gpu, kind  # type: ignore[attr-defined]
     return app

@@ -15,6 +15,7 @@ from celery.worker.state import maybe_shutdown
 
 from graycat import tracing
 from graycat.broker.client import connect
+from graycat.celeryapp import GraycatCelery
 from graycat.engines import factory as engines
 from graycat.engines.client import StopReason
 from graycat.gctuning import settle_memory
@@ -25,6 +26,7 @@ from graycat.settings import Settings
 from graycat.worker import runtime as rt
 from graycat.worker import tracing as task_tracing
 from graycat.worker.maintenance import WorkerMaintenance
+from graycat.worker.protocols import CeleryWorker, EventLoop
 from graycat.worker.runtime import Runtime
 from graycat.worker.stream_relay import STOPS
 
@@ -39,14 +41,14 @@ FLUSH_EVENTS_EVERY_S = 0.25
 SWITCH_INTERVAL_S = 0.0005
 
 
-def consumed_queues(worker: Any) -> tuple[str, ...]:
-    """Return the names of the queues that a Celery worker was told to take."""
-    return tuple(worker.app.amqp.queues.consume_from)
+def consumed_queues(app: GraycatCelery) -> tuple[str, ...]:
+    """Return the names of the queues that a worker was told to take."""
+    return tuple(app.amqp.queues.consume_from)
 
 
-def has_engine(worker: Any) -> bool:
-    """Tell whether a worker's queues need an engine."""
-    return bool({LLM, LLM_QUICK, SD} & set(consumed_queues(worker)))
+def has_engine(app: GraycatCelery) -> bool:
+    """Return whether a worker's queues need an engine."""
+    return not {LLM, LLM_QUICK, SD}.isdisjoint(consumed_queues(app))
 
 
 class PromptConsumer(Consumer):
@@ -55,7 +57,7 @@ class PromptConsumer(Consumer):
     def on_send_event_buffered(self) -> None:  # type: ignore[override]
         """Leave the event for the next flush; the stock consumer publishes up to three times a task, inside it."""
 
-    def register_with_event_loop(self, hub: Any) -> None:
+    def register_with_event_loop(self, hub: EventLoop) -> None:
         """Flush events on the clock: Flower is a quarter of a second late, and tasks are a millisecond faster."""
         super().register_with_event_loop(hub)
         hub.call_repeatedly(FLUSH_EVENTS_EVERY_S, self._flush_events)  # type: ignore[attr-defined]
@@ -79,18 +81,18 @@ class EngineStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Timer",)
 
-    def include_if(self, worker: Any) -> bool:
+    def include_if(self, worker: CeleryWorker) -> bool:
         """Leave workers alone that need no engine."""
-        return has_engine(worker)
+        return has_engine(worker.app)
 
-    def start(self, worker: Any) -> None:
+    def start(self, worker: CeleryWorker) -> None:
         """Start supervising; never blocks, so that a shutdown during a model's load acts at once."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         settle_memory()
         app = worker.app
-        self.runtime = create_runtime(app.graycat_settings, worker.hostname, consumed_queues(worker), app.graycat_gpu)
-        if app.graycat_settings.traces_url:
-            task_tracing.install(self.runtime, tracing.start(app.graycat_settings, "worker", worker.hostname))
+        self.runtime = create_runtime(app.settings, worker.hostname, consumed_queues(app), app.gpu)
+        if app.settings.traces_url:
+            task_tracing.install(self.runtime, tracing.start(app.settings, "worker", worker.hostname))
         rt.install(self.runtime)
         self._stopping = threading.Event()
         # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
@@ -106,7 +108,7 @@ class EngineStep(bootsteps.StartStopStep):
             self.runtime.keep_output_short()
         supervisor.stop()
 
-    def close(self, _worker: Any) -> None:
+    def close(self, _worker: CeleryWorker) -> None:
         """Let running tasks finish within the grace; then hand them back, or end those whose answer has begun.
 
         Called at the beginning of every warm shutdown: by a signal, or by Celery's ``shutdown``, which Flower sends.
@@ -130,11 +132,11 @@ class LeaseStep(bootsteps.StartStopStep):
 
     requires = (EngineStep, "celery.worker.components:Pool")
 
-    def include_if(self, worker: Any) -> bool:
+    def include_if(self, worker: CeleryWorker) -> bool:
         """Leave workers alone that need no engine."""
-        return has_engine(worker)
+        return has_engine(worker.app)
 
-    def start(self, worker: Any) -> None:
+    def start(self, worker: CeleryWorker) -> None:
         """Start the housekeeping thread; it goes on until the last task is finished."""
         housekeeper = WorkerMaintenance(rt.current(), worker.app)
         housekeeper.start()

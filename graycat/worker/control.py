@@ -18,7 +18,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.topology import CONTROL
 from graycat.schedules.firing import Firing
-from graycat.settings import Settings, variable
+from graycat.settings import variable
 from graycat.tasks import schedules
 from graycat.webhooks import sender
 from graycat.webhooks.deliveries import Deliveries
@@ -28,6 +28,7 @@ from graycat.webhooks.sender import WebhookSender
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.maintenance import LOOP_STUCK_AFTER_S, REPORT_EVERY_S
 from graycat.worker.periodic import PeriodicThread, renew_messages
+from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -66,17 +67,19 @@ pulse = LoopHeartbeat()
 class Control:
     """What a control worker does beside its tasks. ``alone``: no engine's housekeeper shares the process."""
 
-    def __init__(self, settings: Settings, worker: Any, *, alone: bool) -> None:
+    def __init__(self, worker: CeleryWorker, *, alone: bool) -> None:
+        app = worker.app
+        settings = app.settings
         self._worker = worker
         self._client = connect(settings, patient=True)
         self._fleet = WorkerRegistry(self._client)
         self._deliveries = Deliveries(self._client)
-        self._dispatcher = Dispatcher(self._client, self._deliveries, worker.app)
+        self._dispatcher = Dispatcher(self._client, self._deliveries, app)
         sender.install(WebhookSender(self._deliveries, PublicHttpClient(allowlist(settings.webhook_allow)), settings))
         schedules.install(Firing(self._client, settings))
         duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
         if alone:
-            sweeper = Sweeper(self._client, settings, worker.app)
+            sweeper = Sweeper(self._client, settings, app)
             # Sweeps as well: with no engine's worker alive, nobody else would end what nobody starts.
             duties += [
                 (settings.lease_s / 3, self._renew),
@@ -86,7 +89,7 @@ class Control:
         self._alone = alone
         self._duties = PeriodicThread("control", DISPATCH_EVERY_S, duties)
         # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
-        self._feeder = BatchRunner(self._client, settings, worker.app)
+        self._feeder = BatchRunner(self._client, settings, app)
         every_s = runner.FEED_EVERY_S
         self._feeding = PeriodicThread("batches", every_s, [(every_s, self._feeder.step)])
 
@@ -110,13 +113,13 @@ class Control:
         self._dispatcher.step(self._deliveries.now_ms())
 
     def _renew(self) -> None:
-        renew_messages(self._client, self._worker.app.graycat_kind)
+        renew_messages(self._client, self._worker.app.kind)
 
     def _report(self) -> None:
         self._fleet.report(
             WorkerStatus(
                 name=self._worker.hostname,
-                queues=consumed_queues(self._worker),
+                queues=consumed_queues(self._worker.app),
                 engine="",
                 engine_state="ready",
                 consuming=pulse.alive,
@@ -132,17 +135,17 @@ class ControlStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Pool",)
 
-    def include_if(self, worker: Any) -> bool:
+    def include_if(self, worker: CeleryWorker) -> bool:
         """Leave workers alone that do not take the control queue."""
-        return CONTROL in consumed_queues(worker)
+        return CONTROL in consumed_queues(worker.app)
 
-    def start(self, worker: Any) -> None:
+    def start(self, worker: CeleryWorker) -> None:
         """Start the duties. Raises SettingsError where webhooks could not be told."""
-        settings = Settings.from_env()
+        settings = worker.app.settings
         if not settings.embedded_broker and not settings.webhook_key:
             name = variable("webhook_key")
             logger.warning("webhooks are signed by a key of this machine only: set %s everywhere alike", name)
-        control = Control(settings, worker, alone=not has_engine(worker))
+        control = Control(worker, alone=not has_engine(worker.app))
         control.start()
         signals.worker_shutdown.connect(control.stop, weak=False)
 
@@ -152,15 +155,15 @@ class PulseStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def include_if(self, consumer: Any) -> bool:
+    def include_if(self, consumer: CeleryConsumer) -> bool:
         """Leave workers alone whose gate does the same."""
-        return CONTROL in consumed_queues(consumer) and not has_engine(consumer)
+        return CONTROL in consumed_queues(consumer.app) and not has_engine(consumer.app)
 
-    def start(self, consumer: Any) -> None:
+    def start(self, consumer: CeleryConsumer) -> None:
         """Begin to feel."""
         self._timer = consumer.timer.call_repeatedly(BEAT_EVERY_S, pulse.beat)
 
-    def stop(self, _consumer: Any) -> None:
+    def stop(self, _consumer: CeleryConsumer) -> None:
         """Stop feeling: the consumer takes no more."""
         self._timer.cancel()
         pulse.stop()

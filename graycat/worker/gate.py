@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from celery import bootsteps
 
 from graycat.queue.topology import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import consumed_queues, has_engine
+from graycat.worker.protocols import CeleryConsumer, TimerEntry
 
 #: Seconds between two looks at the engine's state.
 LOOK_EVERY_S = 0.1
@@ -25,28 +25,28 @@ class GateStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def include_if(self, consumer: Any) -> bool:
+    def include_if(self, consumer: CeleryConsumer) -> bool:
         """Leave workers alone that need no engine."""
-        return has_engine(consumer)
+        return has_engine(consumer.app)
 
-    def start(self, consumer: Any) -> None:
+    def start(self, consumer: CeleryConsumer) -> None:
         """Close the gate, then open it at the first look that finds the engine ready."""
         self._runtime = rt.current()
         # A reconnect finds what was taken before it: nothing, where the gate was closed.
-        self._joined = list(consumed_queues(consumer))
+        self._joined = list(consumed_queues(consumer.app))
         self._queues = self._runtime.queues
         self._taken: list[str] = []
-        self._timer: Any = None
+        self._timer: TimerEntry | None = None
         self._close(consumer)
         self._timer = consumer.timer.call_repeatedly(LOOK_EVERY_S, self._look, (consumer,))
 
-    def stop(self, consumer: Any) -> None:
+    def stop(self, consumer: CeleryConsumer) -> None:
         """Stop looking. What runs goes on; the consumer takes no more by itself."""
         self._runtime.gate_open = False
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self, consumer: Any) -> None:
+    def _look(self, consumer: CeleryConsumer) -> None:
         self._runtime.loop_seen_at = time.monotonic()
         self._heed(consumer)
         wanted = self._wanted()
@@ -60,7 +60,7 @@ class GateStep(bootsteps.StartStopStep):
             self._joined = self._taken = wanted
             self._runtime.gate_open = bool(wanted)
 
-    def _heed(self, consumer: Any) -> None:
+    def _heed(self, consumer: CeleryConsumer) -> None:
         """Take note of the queues that somebody has had this worker leave, or join again, behind the gate's back."""
         left = self._runtime.left_queues
         joined = {queue for queue in left if consumer.task_consumer.consuming_from(queue)}
@@ -71,7 +71,7 @@ class GateStep(bootsteps.StartStopStep):
             self._joined = [*self._taken, *joined]
             self._taken = []
 
-    def _close(self, consumer: Any) -> None:
+    def _close(self, consumer: CeleryConsumer) -> None:
         self._runtime.gate_open = False
         for queue in self._joined:
             consumer.cancel_task_queue(queue)

@@ -7,8 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from celery import Celery
-
+from graycat.celeryapp import GraycatCelery
 from graycat.engines import gpus
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
@@ -38,9 +37,9 @@ LOOP_STUCK_AFTER_S = 3.0
 class WorkerMaintenance:
     """The duties of a worker that owns an engine."""
 
-    def __init__(self, runtime: Runtime, app: Celery) -> None:
+    def __init__(self, runtime: Runtime, app: GraycatCelery) -> None:
         self._runtime = runtime
-        self._kind = app.graycat_kind  # type: ignore[attr-defined]
+        self._kind = app.kind
         self._sweeper = Sweeper(runtime.client, runtime.settings, app)
         runtime.report = self._report
         duties = [

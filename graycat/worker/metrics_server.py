@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from celery import bootsteps, signals
 from prometheus_client import ProcessCollector
@@ -13,6 +12,7 @@ from graycat.metrics.server import Endpoint, joined, port_of
 from graycat.settings import variable
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import EngineStep, has_engine
+from graycat.worker.protocols import CeleryWorker
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +22,18 @@ class MetricsStep(bootsteps.StartStopStep):
 
     requires = (EngineStep,)
 
-    def include_if(self, worker: Any) -> bool:
+    def include_if(self, worker: CeleryWorker) -> bool:
         """Leave workers alone for which no port is set."""
         app = worker.app
-        return port_of(app.graycat_settings, app.graycat_kind, app.graycat_gpu) != 0
+        return port_of(app.settings, app.kind, app.gpu) != 0
 
-    def start(self, worker: Any) -> None:
+    def start(self, worker: CeleryWorker) -> None:
         """Start serving. A port that somebody else holds is an error in the log: no game shall wait for a metric."""
-        settings = worker.app.graycat_settings
-        port = port_of(settings, worker.app.graycat_kind, worker.app.graycat_gpu)
+        app = worker.app
+        settings = app.settings
+        port = port_of(settings, app.kind, app.gpu)
         sources = [work.registry, ProcessCollector(registry=None)]
-        if has_engine(worker) and rt.current().child is not None:
+        if has_engine(app) and rt.current().child is not None:
             supervisor = rt.current().supervisor
             sources.append(work.EngineCounts(lambda: supervisor.starts, lambda: supervisor.load_s))
         try:

@@ -12,11 +12,10 @@ import json
 import logging
 from collections.abc import Sequence
 
-from celery import Celery
-
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
+from graycat.celeryapp import GraycatCelery
 from graycat.metrics import worker
 from graycat.queue import ids, topology
 from graycat.queue.messages import MessageFactory
@@ -37,12 +36,12 @@ SWEEP_LIMIT = 1000
 class Sweeper:
     """Finds lost tasks and enqueues them again."""
 
-    def __init__(self, client: Broker, settings: Settings, app: Celery) -> None:
+    def __init__(self, client: Broker, settings: Settings, app: GraycatCelery) -> None:
         self._client = client
         self._records = TaskRecords(client, settings)
         self._lease_s = settings.lease_s
         self._messages = MessageFactory(app)
-        kind = app.graycat_kind  # type: ignore[attr-defined]
+        kind = app.kind
         self._kinds = tuple(LOCKS) if kind in ("", CONTROL) else (kind,)
         self._offset = 0
 

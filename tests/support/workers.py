@@ -8,12 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
-
 import graycat.tasks.llm
 import graycat.tasks.sd  # noqa: F401 (their tasks become those of every application)
 from graycat.broker.client import connect
-from graycat.celeryapp import create_celery
+from graycat.celeryapp import GraycatCelery, create_celery
 from graycat.engines.base import Engine, State
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process.supervisor import Supervisor
@@ -31,7 +29,7 @@ WELL = {"GET /health": reply(200, {"status": "ok"}), "GET /props": reply(200, {"
 
 
 @cache
-def celery_app(home: Path) -> Celery:
+def celery_app(home: Path) -> GraycatCelery:
     """Return an application of the broker in ``home``."""
     return create_celery(Settings(home=home))
 

@@ -16,6 +16,7 @@ FILES = [*SOURCES, ROOT / "celeryconfig.py"]
 TESTED_ELSEWHERE = {
     "graycat/queue/models.py": "tests/unit/queue/test_records.py",
     "graycat/storage/redis_artifacts.py": "tests/unit/storage/test_artifacts.py",
+    "graycat/worker/protocols.py": "tests/unit/worker/test_bootsteps.py",
     "graycat/web/services.py": "tests/unit/web/test_app.py",
 }
 MODULES = [path for path in SOURCES if path.name not in ("__init__.py", "errors.py")]

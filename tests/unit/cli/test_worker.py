@@ -65,7 +65,7 @@ def test_a_worker_is_named_after_its_gpu_and_knows_it(started: Any) -> None:
     CliRunner().invoke(worker, ["sd", "--gpu", "2"])
     ((app, arguments),) = started
     assert options_of(arguments)["--hostname"] == f"sd@{socket.gethostname()}-gpu2"
-    assert app.graycat_gpu == 2
+    assert app.gpu == 2
 
 
 @pytest.mark.parametrize("words", [["drain", "llm@box"], ["pause", "llm@box"], ["resume", "llm@box"]])
@@ -94,6 +94,6 @@ def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, 
     CliRunner().invoke(worker, [kind])
     app = started[0][0]
     assert set(topology.WORKERS[kind]) <= set(topology.QUEUES)
-    assert (app.graycat_kind, app.conf.broker_transport_options["unacked_key"]) == (kind, f"unacked:{kind}")
+    assert (app.kind, app.conf.broker_transport_options["unacked_key"]) == (kind, f"unacked:{kind}")
     app.amqp.queues.select(topology.WORKERS[kind])
-    assert has_engine(type("Worker", (), {"app": app})) is (kind != "control")
+    assert has_engine(app) is (kind != "control")

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import cast
 
 import pytest
-from celery import Celery
 
 from graycat.broker import keys
+from graycat.celeryapp import GraycatCelery
 from graycat.errors import EngineError, QueueFull
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
@@ -169,12 +169,12 @@ def test_a_holder_whose_record_is_gone_does_not_hold_up_a_new_task(records, clie
 
 
 @pytest.fixture
-def app(broker: Valkey) -> Celery:
+def app(broker: Valkey) -> GraycatCelery:
     return celery_app(broker.settings.home)
 
 
 @pytest.fixture
-def sweep(broker: Valkey, app: Celery):
+def sweep(broker: Valkey, app: GraycatCelery):
     """Return how to sweep once everything is old enough."""
     sweeper = Sweeper(broker.client, changed(broker.settings, lease_s=LEASE_S), app)
 

@@ -36,7 +36,7 @@ def celery_worker(settings: Settings, queues: str) -> Any:
 )
 def test_only_a_worker_of_text_or_image_queues_has_an_engine(queues: str, needs: bool) -> None:
     worker = celery_worker(Settings(), queues)
-    assert steps.consumed_queues(worker) == tuple(queues.split(","))
+    assert steps.consumed_queues(worker.app) == tuple(queues.split(","))
     assert EngineStep(worker).include_if(worker) is needs
     assert LeaseStep(worker).include_if(worker) is needs
 

@@ -50,14 +50,11 @@ def running(broker: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> I
     before = signals.worker_shutdown.receivers
     signals.worker_shutdown.receivers = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GRAYCAT_HOME", str(broker.settings.home))
     monkeypatch.setattr(control, "DISPATCH_EVERY_S", 0.01)
     monkeypatch.setattr(control, "REPORT_EVERY_S", 0.02)
 
-    def start(queues: str = "control", **env: str) -> Any:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        worker = celery_worker(broker.settings, queues)
+    def start(queues: str = "control", **changes: Any) -> Any:
+        worker = celery_worker(changed(broker.settings, **changes), queues)
         ControlStep(worker).start(worker)
         return worker
 
@@ -125,14 +122,14 @@ def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running,
     request: Any = SimpleNamespace(acknowledged=False, message=SimpleNamespace(delivery_tag="held"))
     monkeypatch.setattr(state, "reserved_requests", [request])
     broker.client.zadd("unacked_index", {"held": 1})
-    running(GRAYCAT_LEASE_S="0.1")
+    running(lease_s=0.1)
     eventually(lambda: time.time() - (broker.client.zscore("unacked_index", "held") or 0) < 5)
 
 
 def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Valkey, running) -> None:
     records = TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.05))
     task_id = accepted(records, webhook=Webhook("https://a.example/", ("expired",)).encoded())
-    running(GRAYCAT_LEASE_S="0.05")
+    running(lease_s=0.05)
     eventually(lambda: records.get(task_id)["state"] == "expired")
     message = eventually(lambda: broker.client.lindex("control", 0))
     assert json.loads(message)["headers"]["id"] == f"{task_id} expired"
@@ -149,12 +146,12 @@ def test_a_worker_with_an_engine_too_leaves_the_housekeeping_to_its_housekeeper(
 
 def test_a_list_of_receivers_that_makes_no_sense_stops_the_start(running) -> None:
     with pytest.raises(SettingsError, match="GRAYCAT_WEBHOOK_ALLOW"):
-        running(GRAYCAT_WEBHOOK_ALLOW="http://a.lan/")
+        running(webhook_allow="http://a.lan/")
 
 
 @pytest.mark.parametrize("key", ["", "k" * 16])
 def test_with_a_broker_elsewhere_the_key_must_be_everybody_s(broker: Valkey, running, caplog, key: str) -> None:
     caplog.set_level(logging.WARNING)
-    running(REDIS_URL=broker.settings.broker_url, GRAYCAT_WEBHOOK_KEY=key)
+    running(redis_url=broker.settings.broker_url, webhook_key=key)
     warned = [record for record in caplog.records if "GRAYCAT_WEBHOOK_KEY" in record.getMessage()]
     assert bool(warned) is not bool(key)

@@ -26,7 +26,7 @@ class FakeTimer:
         self.cancelled = False
         self._call: Callable[[], Any] = lambda: None
 
-    def call_repeatedly(self, every_s: float, function: Callable[..., Any], args: tuple[Any, ...]) -> FakeTimer:
+    def call_repeatedly(self, every_s: float, function: Callable[..., Any], args: tuple[Any, ...] = ()) -> FakeTimer:
         self.every_s, self._call = every_s, lambda: function(*args)
         return self
 
@@ -45,7 +45,7 @@ class FakeConsumer:
         self.app.amqp.queues.select(queues.split(","))
         self.pool, self.timer = FakePool(), FakeTimer()
         self.taking = queues.split(",")
-        self.task_consumer = self
+        self.task_consumer: FakeConsumer = self
 
     def add_task_queue(self, queue: str) -> None:
         assert queue not in self.taking

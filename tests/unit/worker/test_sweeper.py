@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from celery import Celery
 
 from graycat.broker import keys
 from graycat.broker.client import connect
-from graycat.celeryapp import create_celery
+from graycat.celeryapp import GraycatCelery, create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
@@ -26,12 +25,12 @@ LEASE_S = 0.02
 
 
 @pytest.fixture
-def app(broker: Valkey) -> Celery:
+def app(broker: Valkey) -> GraycatCelery:
     return celery_app(broker.settings.home)
 
 
 @pytest.fixture
-def sweeper(broker: Valkey, app: Celery) -> Sweeper:
+def sweeper(broker: Valkey, app: GraycatCelery) -> Sweeper:
     return Sweeper(broker.client, changed(broker.settings, lease_s=LEASE_S), app)
 
 
@@ -41,7 +40,7 @@ def hasty(broker: Valkey) -> TaskRecords:
     return TaskRecords(broker.client, changed(broker.settings, lease_s=LEASE_S))
 
 
-def enqueued(records: TaskRecords, app: Celery, **changes: Any) -> str:
+def enqueued(records: TaskRecords, app: GraycatCelery, **changes: Any) -> str:
     """Create a task with its real message; return its id."""
     task = new_task(**changes)
     records.create(task, MessageFactory(app).make(task.kind, task.id))
@@ -83,7 +82,7 @@ def test_a_task_that_waits_in_its_queue_is_left_alone(sweeper, records, client, 
 
 
 @contextmanager
-def taken(app: Celery, queue: str) -> Iterator[None]:
+def taken(app: GraycatCelery, queue: str) -> Iterator[None]:
     """Hold the oldest message of a queue unacknowledged, as a worker does."""
     with app.connection_for_read() as connection:
         channel: Any = connection.channel()
