@@ -9,12 +9,12 @@ from celery import Celery, signals
 import celeryconfig
 from graycat import log
 from graycat.broker import transport
+from graycat.families import FAMILIES
 from graycat.settings import Settings
 
 #: Workers load these when they start; a web process never imports them.
 TASK_MODULES = (
-    "graycat.tasks.llm",
-    "graycat.tasks.sd",
+    *(family.task_module for family in FAMILIES),
     "graycat.webhooks.sender",
     "graycat.tasks.schedules",
     "graycat.worker.remote_control",

@@ -17,14 +17,14 @@ from typing import Any
 from graycat import params
 from graycat.auth.limits import Limits
 from graycat.auth.signing import SigningKey
-from graycat.auth.tokens import ADMIN, LLM, METRICS, PLAYER_MARK, SD, ApiToken, read_scopes
+from graycat.auth.tokens import ADMIN, ENGINE_SCOPES, METRICS, PLAYER_MARK, ApiToken, read_scopes
 from graycat.errors import Forbidden, RequestError
 
 MARK = "gp_"
 #: Seconds that one may live.
 SHORTEST_TTL_S, USUAL_TTL_S, LONGEST_TTL_S = 60, 900, 3600
 #: What players get that are given no scopes, as far as the game has them.
-PLAYERS_SCOPES = frozenset({LLM, SD})
+PLAYERS_SCOPES = frozenset(ENGINE_SCOPES)
 
 #: Longer ones are not ours.
 _MOST_CHARS = 2000

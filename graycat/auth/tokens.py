@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graycat import families
 from graycat.auth.limits import UNLIMITED, Limits
 from graycat.errors import RequestError, SettingsError
 from graycat.settings import Settings
@@ -27,9 +28,12 @@ GENERATED = "default"
 
 #: What an API token may be for: text, images, batches (and their priority), what changes engines and tokens, and what
 #: shows how everything is doing.
-LLM, SD, BATCH, ADMIN, METRICS = SCOPES = ("llm", "sd", "batch", "admin", "metrics")
-#: What one may do that is given no scopes.
-USUAL_SCOPES = frozenset({LLM, SD, BATCH})
+LLM, SD = families.LLM.scope, families.SD.scope
+BATCH, ADMIN, METRICS = "batch", "admin", "metrics"
+ENGINE_SCOPES = tuple(family.scope for family in families.FAMILIES)
+SCOPES = (*ENGINE_SCOPES, BATCH, ADMIN, METRICS)
+#: The scopes of an API token for which none are given.
+USUAL_SCOPES = frozenset({*ENGINE_SCOPES, BATCH})
 #: Between the name of an API token and that of its player, in a player's own.
 PLAYER_MARK = "/"
 

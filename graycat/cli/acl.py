@@ -22,7 +22,7 @@ def acl() -> None:
 @acl.command()
 @click.argument("name")
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(list(topology.WORKERS)), default=KINDS, show_default=True,
+    "--kind", "kinds", multiple=True, type=click.Choice(list(topology.WORKER_KINDS)), default=KINDS, show_default=True,
     help="What runs on the box; may be given several times.",
 )  # fmt: skip
 @click.option("--hash", "hashed", is_flag=True, help="Put a hash into the line; the password goes to standard error.")

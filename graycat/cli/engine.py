@@ -8,7 +8,7 @@ import time
 
 import click
 
-from graycat import log
+from graycat import families, log
 from graycat.engines import factory
 from graycat.engines.base import State
 from graycat.settings import Settings
@@ -18,13 +18,13 @@ LOOK_EVERY_S, ROTATE_EVERY_S = 0.1, 10.0
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["llm", "sd"]))
+@click.argument("kind", type=click.Choice(list(families.BY_NAME)))
 @click.option("--gpu", type=click.IntRange(min=0), help="Index of the GPU that the engine gets.")
 def engine(kind: str, gpu: int | None) -> None:
     """Run the text (llm) or the image engine (sd) of this machine, and start it again whenever it ends."""
     settings = Settings.from_env()
     log.setup(settings)
-    ours = factory.build_engine(settings, kind, gpu)
+    ours = factory.build_engine(settings, families.BY_NAME[kind], gpu)
     if ours.child is None:
         raise click.UsageError("the settings name an engine that runs already: there is nothing to start")
     stopping = threading.Event()

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 from graycat.engines import gpus
 from graycat.errors import SettingsError
+from graycat.families import BY_NAME, FAMILIES
+from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 
 #: Workers that a box runs for a broker elsewhere. The control worker signs webhooks: its place is where the keys are.
-REMOTE = ("graycat worker llm", "graycat worker quick", "graycat worker sd")
+REMOTE = tuple(f"graycat worker {kind.name}" for kind in WORKER_KINDS.values() if kind.family is not None)
 #: What stands in for a worker where nobody hands out tasks.
-ALONE = {"graycat worker llm": "graycat engine llm", "graycat worker sd": "graycat engine sd"}
+ALONE = {f"graycat worker {family.name}": f"graycat engine {family.name}" for family in FAMILIES}
 
 
 def of_mode(processes: Mapping[str, str], settings: Settings) -> dict[str, str]:
@@ -20,13 +22,12 @@ def of_mode(processes: Mapping[str, str], settings: Settings) -> dict[str, str]:
     if settings.remote is None:
         return dict(processes)
     instead = {command: command for command in REMOTE} if settings.remote else dict(ALONE)
-    if not (settings.a1111_url or settings.sd_startup_command):
-        # The placeholder is for trying out; from a box it would be taken for a model.
-        instead.pop("graycat worker sd")
-    if not settings.remote:
-        # Engines that run already are none of ours.
-        ours = {"graycat worker llm": settings.owns_llm_engine, "graycat worker sd": not settings.a1111_url}
-        instead = {command: engine for command, engine in instead.items() if ours[command]}
+    for family in FAMILIES:
+        command = f"graycat worker {family.name}"
+        # A placeholder is for trying out; from a box it would be taken for a model. And an engine that runs already is
+        # not ours to start.
+        if family.is_placeholder(settings) or not (settings.remote or family.owns_engine(settings)):
+            instead.pop(command)
     kept = {name: instead[command] for name, command in processes.items() if command in instead}
     if not kept:
         raise SettingsError("nothing is left to run on this box: see RUN_LLM, RUN_SD and SD_STARTUP_COMMAND")
@@ -43,7 +44,7 @@ def greeting(processes: Mapping[str, str], settings: Settings) -> str:
             f"GET /ready of its web server tells when these workers consume.\n\nCtrl-C stops everything.\n"
         )
     kinds = {command.split()[2] for command in processes.values()}
-    ports = [str(place.port) for kind in sorted(kinds) for place in gpus.list_placements(settings, kind)]
+    ports = [str(place.port) for kind in sorted(kinds) for place in gpus.list_placements(settings, BY_NAME[kind])]
     return (
         f"\ngraycat runs engines alone: on {settings.engine_host}, port {', '.join(ports)}\n"
         f"Callers send {variable('engine_api_key')} as their bearer token, or as the password of HTTP Basic.\n\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from graycat.metrics.server import port_of
+from graycat.metrics.server import metrics_port
 from graycat.settings import Settings, variable
 from graycat.settings.secretfiles import kept as kept_secret
 
@@ -30,7 +30,7 @@ def ports(settings: Settings, processes: Mapping[str, str]) -> list[tuple[str, i
     for words in (command.split() for command in commands):
         if words[:2] == ["graycat", "worker"]:
             gpu = int(words[words.index("--gpu") + 1]) if "--gpu" in words else None
-            if port := port_of(settings, words[2], gpu):
+            if port := metrics_port(settings, words[2], gpu):
                 needed.append(("metrics_port", port, settings.metrics_host))
     return needed
 

@@ -18,8 +18,10 @@ import requests
 from graycat.auth import tokens
 from graycat.broker.client import check
 from graycat.cli import modes, monitoring
-from graycat.engines import gpus, llama, webui
+from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
+from graycat.families import FAMILIES
+from graycat.queue.topology import WORKER_KINDS
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
 from graycat.supervision.reporter import ProcessReporter
@@ -38,9 +40,9 @@ IMAGE = '{"prompt": "a lighthouse"}'
 
 #: Ports that have an address of their own.
 OWN_HOSTS = ("flower_port", "exporter_port", "metrics_port")
-#: Processes that have an engine, or share one, with its kind.
-KINDS = {"graycat worker llm": "llm", "graycat worker quick": "llm", "graycat worker sd": "sd"}
-KINDS |= {f"graycat engine {kind}": kind for kind in ("llm", "sd")}
+#: The family of the engine that a process has, or shares; None for one without.
+FAMILY_OF = {f"graycat worker {kind.name}": kind.family for kind in WORKER_KINDS.values()}
+FAMILY_OF |= {f"graycat engine {family.name}": family for family in FAMILIES}
 
 
 @click.command()
@@ -52,10 +54,10 @@ def up(procfile: Path | None) -> None:
     settings = Settings.from_env()
     check(settings)
     processes = processes_here(settings, procfile)
-    if settings.run_llm:
-        llama.build_text_engine(settings, own=settings.owns_llm_engine)
-    if settings.run_sd:
-        webui.build_image_engine(settings)
+    for family in FAMILIES:
+        if family.is_enabled(settings):
+            # Its settings are checked here, before anything starts.
+            factory.describe_engine(settings, family)
     if settings.remote is None:
         tokens.ApiTokens.from_settings(settings)
         file.load(settings)
@@ -100,20 +102,20 @@ def processes_here(settings: Settings, procfile: Path | None = None) -> dict[str
     processes = {spec.name: spec.command for spec in specs}
     if not settings.embedded_broker:
         processes.pop("broker", None)
-    if not settings.run_llm:
-        processes.pop("llm", None)
-        processes.pop("quick", None)
-    if not settings.run_sd:
-        processes.pop("sd", None)
-    processes = monitoring.kept(processes, settings)
-    processes = modes.of_mode(processes, settings)
-    return dict(pair for name, command in processes.items() for pair in one_a_gpu(name, command, settings))
+    for kind in WORKER_KINDS.values():
+        if kind.family is not None and not kind.family.is_enabled(settings):
+            processes.pop(kind.name, None)
+    kept = monitoring.kept(processes, settings)
+    here = modes.of_mode(kept, settings)
+    return dict(pair for name, command in here.items() for pair in one_a_gpu(name, command, settings))
 
 
 def one_a_gpu(name: str, command: str, settings: Settings) -> list[tuple[str, str]]:
     """Return a process of the Procfile as it runs here: one for each GPU of its kind, or as it is."""
-    kind = KINDS.get(command)
-    pins = [place for place in gpus.list_placements(settings, kind) if place.gpu is not None] if kind else []
+    family = FAMILY_OF.get(command)
+    pins = []
+    if family is not None:
+        pins = [place for place in gpus.list_placements(settings, family) if place.gpu is not None]
     return [(f"{name}{pin.suffix}", f"{command} --gpu {pin.gpu}") for pin in pins] or [(name, command)]
 
 
@@ -130,12 +132,11 @@ def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     """Raise SettingsError naming the variable of a port that something else holds."""
     needed = [("port", settings.port, settings.host)] if "web" in processes else []
     needed += monitoring.ports(settings, processes)
-    for kind, owned in (("llm", settings.owns_llm_engine), ("sd", not settings.a1111_url)):
-        starts = (f"graycat worker {kind}", f"graycat engine {kind}")
-        if owned and any(line.startswith(starts) for line in processes.values()):
-            needed += [
-                (f"{kind}_port", place.port, settings.engine_host) for place in gpus.list_placements(settings, kind)
-            ]
+    for family in FAMILIES:
+        starts = (f"graycat worker {family.name}", f"graycat engine {family.name}")
+        if family.owns_engine(settings) and any(line.startswith(starts) for line in processes.values()):
+            for place in gpus.list_placements(settings, family):
+                needed.append((family.port_setting, place.port, settings.engine_host))
     for name, port, host in needed:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -9,17 +9,11 @@ from typing import Any
 import click
 from celery.exceptions import SecurityWarning
 
-from graycat.queue import topology
+from graycat.queue.topology import WORKER_KINDS, WorkerKind
 from graycat.settings import Settings
 
 #: Threads of workers without an engine; those with one have as many tasks at once as that has slots.
-THREADS = {"control": 16}
-HELP = {
-    "llm": "Own a text engine, and take what needs its slots.",
-    "quick": "Answer beside a text engine what needs no slot.",
-    "sd": "Own an image engine.",
-    "control": "Tell webhooks; needs no GPU.",
-}
+THREADS = 16
 #: Seconds that a worker gets to answer what it is told.
 ANSWER_S = 3.0
 
@@ -29,40 +23,42 @@ def worker() -> None:
     """Run a worker, or tell one that runs what to do."""
 
 
-def _run(kind: str, name: str | None, gpu: int | None) -> None:
+def _run(kind: WorkerKind, name: str | None, gpu: int | None) -> None:
     from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Placement
 
     settings = Settings.from_env()
     check(settings)
-    app = create_celery(settings, gpu, kind)
+    app = create_celery(settings, gpu, kind.name)
     app.set_default()
-    name = name or Placement(gpu, 0).worker_name(kind, settings.box)
-    arguments = ["--quiet", "worker", "--queues", ",".join(topology.WORKERS[kind]), "--hostname", name]
+    name = name or Placement(gpu, 0).worker_name(kind.name, settings.box)
+    arguments = ["--quiet", "worker", "--queues", ",".join(kind.queues), "--hostname", name]
     # Workers need not know of each other; the records hold what they share.
     arguments += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
-    if kind in THREADS:
-        arguments += ["--concurrency", str(THREADS[kind])]
+    if kind.family is None:
+        arguments += ["--concurrency", str(THREADS)]
     # Celery warns root of pickled messages; here only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     sys.exit(app.worker_main(arguments))
 
 
-def _command(kind: str) -> click.Command:
+def _command(kind: WorkerKind) -> click.Command:
     name = click.Option(
-        ["--name"], help=f"Name in the fleet; default {kind}@GRAYCAT_BOX, which is by default the host's name."
+        ["--name"], help=f"Name in the fleet; default {kind.name}@GRAYCAT_BOX, which is by default the host's name."
     )
     gpu = click.Option(["--gpu"], type=click.IntRange(min=0), help="Index of the GPU that the engine gets.")
-    options: list[click.Parameter] = [name, *([gpu] if kind not in THREADS else [])]
+    options: list[click.Parameter] = [name]
+    if kind.family is not None:
+        options.append(gpu)
 
     def callback(name: str | None, gpu: int | None = None) -> None:
         _run(kind, name, gpu)
 
-    return click.Command(kind, params=options, callback=callback, help=HELP[kind])
+    return click.Command(kind.name, params=options, callback=callback, help=kind.help)
 
 
-for _kind in topology.WORKERS:
+for _kind in WORKER_KINDS.values():
     worker.add_command(_command(_kind))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
 
-from graycat.engines import gpus, llama, webui
+from graycat.engines import gpus
 from graycat.engines.base import Engine
 from graycat.engines.models.background import BackgroundDownload
-from graycat.engines.models.checkpoints import IMAGE, TEXT
 from graycat.engines.process.child import ChildProcess, ShimmedProcess
 from graycat.engines.process.supervisor import Supervisor
+from graycat.families import EngineFamily
 from graycat.settings import Settings, engine_environment
 
 #: llama.cpp's servers read their key from here, where no list of processes shows it.
@@ -26,22 +28,38 @@ class SupervisedEngine:
     gpu: int | None
 
 
-def build_engine(settings: Settings, kind: str, gpu: int | None, *, own: bool = True) -> SupervisedEngine:
-    """Return the engine of a kind (``llm`` or ``sd``) that the settings describe; ``own``: whether to start it.
+def build_engine(settings: Settings, family: EngineFamily, gpu: int | None, *, own: bool = True) -> SupervisedEngine:
+    """Return the engine of a family that the settings describe; ``own``: whether to start it.
 
     Raises SettingsError.
     """
-    place = gpus.find_placement(settings, kind, gpu)
-    engine: Engine
-    if kind == "sd":
-        engine = webui.build_image_engine(replace(settings, sd_port=place.port))
-    else:
-        own = own and settings.owns_llm_engine
-        engine = llama.build_text_engine(replace(settings, llm_port=place.port), own=own, gpu=place.gpu)
+    place = gpus.find_placement(settings, family, gpu)
+    engine = describe_engine(settings, family, place, own=own)
     command = engine.command()
-    output = settings.home / "log" / f"{kind}-engine{place.suffix}.log"
-    key = {KEY_VARIABLE: settings.engine_api_key} if settings.engine_api_key else {}
-    environment = engine_environment() | key | place.environment
-    child = ShimmedProcess(engine.command, output, environment) if command else None
-    download = BackgroundDownload(settings, IMAGE if kind == "sd" else TEXT) if command else None
+    if command is None:
+        return SupervisedEngine(engine, Supervisor(engine, None, None), None, place.gpu)
+    environment = engine_environment()
+    if settings.engine_api_key:
+        environment[KEY_VARIABLE] = settings.engine_api_key
+    environment.update(place.environment)
+    output = settings.home / "log" / f"{family.name}-engine{place.suffix}.log"
+    child = ShimmedProcess(engine.command, output, environment)
+    download = BackgroundDownload(settings, family.name)
     return SupervisedEngine(engine, Supervisor(engine, child, download), child, place.gpu)
+
+
+def describe_engine(
+    settings: Settings, family: EngineFamily, place: gpus.Placement | None = None, *, own: bool = True
+) -> Engine:
+    """Return the engine that the settings describe, without anything that starts it. Raises SettingsError.
+
+    ``place``: where it runs; without one, on the CPU and the port of the settings.
+    """
+    if place is not None:
+        changes: dict[str, Any] = {family.port_setting: place.port}
+        settings = replace(settings, **changes)
+    module, _, function = family.engine.partition(":")
+    build = getattr(import_module(module), function)
+    gpu = place.gpu if place is not None else None
+    engine: Engine = build(settings, own=own and family.owns_engine(settings), gpu=gpu)
+    return engine

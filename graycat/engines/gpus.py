@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pynvml
 
 from graycat.errors import SettingsError
-from graycat.settings import Settings
+from graycat.families import FAMILIES, EngineFamily
+from graycat.settings import Settings, variable
 
 logger = logging.getLogger(__name__)
 
@@ -86,38 +87,49 @@ def read_gpu_state(gpu: int) -> GpuState | None:
         return None
 
 
-def list_placements(settings: Settings, kind: str) -> tuple[Placement, ...]:
-    """Return where the engines of a kind (``llm`` or ``sd``) run on this machine: one place a GPU, or the CPU.
+def list_placements(settings: Settings, family: EngineFamily) -> tuple[Placement, ...]:
+    """Return where the engines of a family run on this machine: one place per GPU, or one on the CPU.
 
-    Raises SettingsError for GPUs that are not there.
+    Raises SettingsError for GPUs that this machine does not have.
     """
-    text, images = settings.llm_gpus.strip().lower(), settings.sd_gpus.strip().lower()
-    mine, other, name = (text, images, "LLM_GPUS") if kind == "llm" else (images, text, "SD_GPUS")
-    first_port = settings.llm_port if kind == "llm" else settings.sd_port
-    if not mine:
+    first_port = family.port(settings)
+    wanted = family.gpus(settings)
+    if not wanted:
         return (Placement(None, first_port),)
-    there = list_gpus()
-    pinned = _automatic(there, kind, other) if mine == AUTO else _named(mine, name)
-    if missing := sorted(set(pinned) - set(there)):
-        found = ", ".join(map(str, there)) or "none"
-        raise SettingsError(f"{name} names GPU {missing[0]}; this machine has {found}")
+    available = list_gpus()
+    name = variable(family.gpus_setting)
+    pinned = _automatic(available, settings, family) if wanted == AUTO else _parse_indexes(wanted, name)
+    missing = sorted(set(pinned) - set(available))
+    if missing:
+        raise SettingsError(f"{name} names GPU {missing[0]}; this machine has {_list(available)}")
     if not pinned:
-        logger.warning("no GPU for an engine, it runs on the CPU", extra={"kind": kind})
+        logger.warning("no GPU for an engine, it runs on the CPU", extra={"kind": family.name})
         return (Placement(None, first_port),)
-    return tuple(Placement(gpu, first_port + place) for place, gpu in enumerate(pinned))
+    return tuple(Placement(gpu, first_port + number) for number, gpu in enumerate(pinned))
 
 
-def find_placement(settings: Settings, kind: str, gpu: int | None) -> Placement:
-    """Return the place of a worker that was told its GPU; None: the kind's only one, or its first."""
-    known = list_placements(settings, kind)
+def find_placement(settings: Settings, family: EngineFamily, gpu: int | None) -> Placement:
+    """Return the place of a worker that was given its GPU; None: the family's only place, or the CPU on its first port.
+
+    Raises SettingsError for a GPU that this machine does not have.
+    """
+    known = list_placements(settings, family)
     if gpu is None:
         return known[0] if len(known) == 1 else Placement(None, known[0].port)
-    if gpu not in list_gpus():
-        raise SettingsError(f"--gpu {gpu}: this machine has {', '.join(map(str, list_gpus())) or 'none'}")
-    return next((place for place in known if place.gpu == gpu), Placement(gpu, known[0].port))
+    available = list_gpus()
+    if gpu not in available:
+        raise SettingsError(f"--gpu {gpu}: this machine has {_list(available)}")
+    for place in known:
+        if place.gpu == gpu:
+            return place
+    return Placement(gpu, known[0].port)
 
 
-def _named(text: str, name: str) -> tuple[int, ...]:
+def _list(available: tuple[int, ...]) -> str:
+    return ", ".join(map(str, available)) or "none"
+
+
+def _parse_indexes(text: str, name: str) -> tuple[int, ...]:
     try:
         named = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -127,11 +139,25 @@ def _named(text: str, name: str) -> tuple[int, ...]:
     return named
 
 
-def _automatic(there: tuple[int, ...], kind: str, other: str) -> tuple[int, ...]:
-    """Return the GPUs that the other kind does not name. Where both are automatic, images get the last of several."""
-    if other != AUTO:
-        taken = set(_named(other, "SD_GPUS" if kind == "llm" else "LLM_GPUS")) if other else set()
-        return tuple(gpu for gpu in there if gpu not in taken)
-    if len(there) < 2:
-        return there
-    return there[:-1] if kind == "llm" else there[-1:]
+def _automatic(available: tuple[int, ...], settings: Settings, family: EngineFamily) -> tuple[int, ...]:
+    """Return the GPUs of a family whose setting is ``auto``: those that no other family's setting names.
+
+    Of several automatic families the first in the table gets most, each further one the last that is left. If there
+    are fewer GPUs than families, they share them.
+    """
+    automatic = []
+    taken: set[int] = set()
+    for other in FAMILIES:
+        text = other.gpus(settings)
+        if text == AUTO:
+            automatic.append(other)
+        elif text:
+            taken.update(_parse_indexes(text, variable(other.gpus_setting)))
+    free = tuple(gpu for gpu in available if gpu not in taken)
+    if len(free) < len(automatic):
+        return free
+    first_share = len(free) - len(automatic) + 1
+    position = automatic.index(family)
+    if position == 0:
+        return free[:first_share]
+    return (free[first_share + position - 1],)

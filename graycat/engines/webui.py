@@ -116,8 +116,11 @@ def _is_json(reply: bytes) -> bool:
     return True
 
 
-def build_image_engine(settings: Settings) -> WebuiEngine:
-    """Return the image engine that the settings describe. Raises SettingsError."""
+def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None = None) -> WebuiEngine:
+    """Return the image engine that the settings describe. Raises SettingsError.
+
+    It is adopted if they name an address, else started: ``own`` and ``gpu`` change nothing about its command.
+    """
     if settings.a1111_url:
         url = checked_url(settings.a1111_url, "A1111_URL")
         return WebuiEngine("webui", url, None, settings.engine_api_key, settings.sd_exec_timeout_s)

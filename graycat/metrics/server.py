@@ -17,15 +17,14 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from graycat.errors import SettingsError
+from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.settings.secretfiles import kept
 
-#: How far behind GRAYCAT_METRICS_PORT a worker's port lies: its kind's place, and the index of its GPU.
-PLACES = {"control": 0, "llm": 20, "quick": 40, "sd": 60}
-#: Ports that a kind has, so GPUs that it may have on one machine.
-GPUS_A_KIND = 20
-#: Seconds that a scraper gets to say what it wants.
-PATIENCE_S = 5.0
+#: Ports that a kind of worker has behind its offset: one for each GPU that it may have on one machine.
+PORTS_PER_KIND = 20
+#: Seconds that a scraper gets to send its request.
+REQUEST_TIMEOUT_S = 5.0
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -49,14 +48,22 @@ def joined(*collectors: Any) -> CollectorRegistry:
     return registry
 
 
-def port_of(settings: Settings, kind: str, gpu: int | None) -> int:
-    """Return the port of a worker's metrics; 0 where it serves none. Raises SettingsError for a GPU without a port."""
-    if not settings.metrics_port or kind not in PLACES:
+def metrics_port(settings: Settings, kind: str, gpu: int | None) -> int:
+    """Return the port on which a worker of a kind serves its metrics; 0 if it serves none.
+
+    It is GRAYCAT_METRICS_PORT, the offset of its kind, and the index of its GPU. Raises SettingsError for a GPU without
+    a port.
+    """
+    worker_kind = WORKER_KINDS.get(kind)
+    if not settings.metrics_port or worker_kind is None:
         return 0
-    if (gpu or 0) >= GPUS_A_KIND:
-        told = f"the metrics of GPU {gpu} have no port, a kind has {GPUS_A_KIND}"
-        raise SettingsError(f"{told}: set {variable('metrics_port')}=0 for this worker")
-    return settings.metrics_port + PLACES[kind] + (gpu or 0)
+    index = gpu or 0
+    if index >= PORTS_PER_KIND:
+        raise SettingsError(
+            f"the metrics of GPU {gpu} have no port, a kind of worker has {PORTS_PER_KIND}: "
+            f"set {variable('metrics_port')}=0 for this worker"
+        )
+    return settings.metrics_port + worker_kind.metrics_offset + index
 
 
 def token_of(settings: Settings) -> str:
@@ -132,7 +139,7 @@ def _server_class(host: str) -> type[_Server]:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = PATIENCE_S
+    timeout = REQUEST_TIMEOUT_S
 
     def log_message(self, *_: Any) -> None:
         """Write nothing."""

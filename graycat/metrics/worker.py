@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from graycat.queue.models import Attempt
+from graycat.queue.names import base_queue
 
 registry = CollectorRegistry()
 
@@ -127,7 +128,7 @@ for _outcome in ("fired", "skipped", "missed"):
 
 def claimed(attempt: Attempt) -> None:
     """Count an attempt that begins, and how long its task has waited."""
-    QUEUE_WAIT.labels(attempt.queue.partition(":")[0]).observe(attempt.waited_s)
+    QUEUE_WAIT.labels(base_queue(attempt.queue)).observe(attempt.waited_s)
     ATTEMPTS.labels(attempt.kind, "first" if attempt.number == 1 else "again").inc()
 
 

@@ -1,41 +1,52 @@
-"""Ids of tasks: 32 hexadecimal digits, of which the first tells whose work it is.
+"""Ids of tasks: 32 characters, of which the first tells the family of engines; the others are hexadecimal digits.
 
 Everything that the broker keeps of a task has its id in its key, and what a worker may touch there is a list of key
-patterns. So the workers of a kind may be let to their own half of the tasks and to no other (``worker.broker_acl``).
+patterns. So a worker can be limited to the tasks of its own family (``worker.broker_acl``).
 """
 
 from __future__ import annotations
 
 from uuid import uuid4
 
+from graycat import families
+from graycat.families import FAMILIES
+
 CHARS = 32
-#: First digits of the ids of each family of kinds, and the pattern of a key's end that means them.
-DIGITS = {"llm": "01234567", "sd": "89abcdef"}
-PATTERNS = {"llm": "[0-7]*", "sd": "[89a-f]*"}
 
 
-def family(kind: str) -> str:
-    """Return the family of a kind of task: ``llm`` of ``llm.completion``."""
-    return kind.partition(".")[0]
+def new_task_id(kind: str) -> str:
+    """Return a new id for a task of a kind."""
+    return task_id_for(kind, uuid4().hex)
 
 
-def of_kind(kind: str, digest: str = "") -> str:
-    """Return an id for a task of a kind: a new one, or always the same for a digest (32 hexadecimal digits)."""
-    digest = digest or uuid4().hex
-    digits = DIGITS[family(kind)]
+def task_id_for(kind: str, digest: str) -> str:
+    """Return the id that a digest (32 hexadecimal digits) stands for, always the same; raises KeyError for no family.
+
+    An id that is of the kind's family already stays as it is.
+    """
+    family = families.find_by_kind(kind)
+    if family is None:
+        raise KeyError(kind)
+    digits = family.id_digits
+    if digest[0] in digits:
+        return digest
     return digits[int(digest[0], 16) % len(digits)] + digest[1:]
 
 
-def of_nobody(kind: str) -> str:
-    """Return what is the id of no task, and may be named where those of a kind may."""
-    return DIGITS.get(family(kind), DIGITS["llm"])[0]
+def unused_task_id(kind: str) -> str:
+    """Return what is the id of no task, but may be named in a key by workers of a kind's family."""
+    family = families.find_by_kind(kind) or FAMILIES[0]
+    return family.id_digits[0]
 
 
-def of_any_kind(digest: str) -> dict[str, str]:
+def task_ids_by_family(digest: str) -> dict[str, str]:
     """Return the id that a digest stands for in each family."""
-    return {name: of_kind(name, digest) for name in DIGITS}
+    return {family.name: task_id_for(family.name, digest) for family in FAMILIES}
 
 
-def is_of(task_id: str, kind: str) -> bool:
-    """Tell whether an id is of the family of a kind; one that was not made here is of any."""
-    return len(task_id) != CHARS or task_id[0] in DIGITS.get(family(kind), "")
+def is_id_for(task_id: str, kind: str) -> bool:
+    """Return whether an id is of the family of a kind; one that was not made here is of any family."""
+    if len(task_id) != CHARS:
+        return True
+    family = families.find_by_kind(kind)
+    return family is not None and task_id[0] in family.id_digits

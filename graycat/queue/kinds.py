@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graycat import families
+from graycat.families import EngineFamily
 from graycat.queue.topology import CONTROL, LLM, LLM_QUICK, SD
 
 #: How a worker calls its engine. STREAM: every event is passed on. GATHER: streamed all the same, because only a
@@ -27,6 +29,16 @@ class Kind:
     path: str
     method: str = "POST"
     ending: bytes = b""
+
+    @property
+    def family(self) -> EngineFamily:
+        """Return the family of engines that runs it. Raises KeyError for control work, which needs no engine."""
+        return families.BY_NAME[self.name.partition(".")[0]]
+
+
+def kinds_of(family: EngineFamily) -> dict[str, Kind]:
+    """Return the kinds of tasks of a family of engines by name."""
+    return {name: kind for name, kind in KINDS.items() if kind.family is family}
 
 
 _NATIVE_END, _OPENAI_END = b'"stop":true', b"[DONE]"
@@ -66,8 +78,8 @@ UNLOAD_CHECKPOINT = Kind("sd.unload_checkpoint", SD, "/sdapi/v1/unload-checkpoin
 RELOAD_CHECKPOINT = Kind("sd.reload_checkpoint", SD, "/sdapi/v1/reload-checkpoint")
 
 KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind)}
-LLM_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("llm.")}
-SD_KINDS = {name: kind for name, kind in KINDS.items() if name.startswith("sd.")}
+LLM_KINDS = kinds_of(families.LLM)
+SD_KINDS = kinds_of(families.SD)
 
 #: Telling a webhook; its argument is ``TASK_ID EVENT``. None of those above: it has no record and no engine.
 DELIVER = Kind("control.deliver", CONTROL, "")

@@ -55,7 +55,7 @@ class TaskRecords(RecordReader):
 
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
-        if not ids.is_of(task.id, task.kind):
+        if not ids.is_id_for(task.id, task.kind):
             # No worker with a user of its own for the broker could touch it.
             raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.queue.ids makes them")
         s = self._settings
@@ -193,7 +193,7 @@ class TaskRecords(RecordReader):
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
         names = list(queues)
         # It is about no task, but a script's keys are looked at before it runs.
-        return int(self._run("repair_turns", ids.of_nobody(names[0]), *names))
+        return int(self._run("repair_turns", ids.unused_task_id(names[0]), *names))
 
     def listen(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""

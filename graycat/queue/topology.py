@@ -1,43 +1,99 @@
-"""Which queues there are, and which kind of worker takes from which."""
+"""Which queues there are, and which kind of worker takes from which; both follow from the table of engine families."""
 
 from __future__ import annotations
 
-#: Calls that need a slot of the engine, and calls that do not: those have a lane of their own.
-LLM, LLM_QUICK = "llm", "llm.quick"
-#: Images, one at a time an engine.
-SD = "sd"
-#: Images in the gaps.
-SD_BATCH = "sd.batch"
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graycat import families
+from graycat.families import FAMILIES, EngineFamily
+from graycat.queue.names import QueueName, base_queue
+
+LLM, LLM_QUICK, LLM_BATCH = families.LLM.interactive, families.LLM.quick, families.LLM.batch
+SD, SD_BATCH = families.SD.interactive, families.SD.batch
 #: Seconds that a batch task may wait in its queue: it runs only when nothing interactive waits, so it may wait long.
 BATCH_QUEUE_TTL_S = 7 * 24 * 3600.0
 #: Work that needs no engine.
 CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKind:
+    """A kind of worker, started by ``graycat worker NAME``. ``queues``: in the order of their priority."""
+
+    name: str
+    queues: tuple[str, ...]
+    help: str
+    #: How far behind GRAYCAT_METRICS_PORT its metrics are served.
+    metrics_offset: int
+    #: None for one that needs no engine.
+    family: EngineFamily | None = None
+
+
+def _worker_kinds() -> dict[str, WorkerKind]:
+    """Return the kinds of workers by name: for each family its own and that of its quick calls, then control."""
+    kinds = []
+    for family in FAMILIES:
+        queues = (family.interactive, family.batch)
+        kinds.append(WorkerKind(family.name, queues, family.worker_help, family.metrics_offset, family))
+        if family.quick:
+            text, offset = family.quick_worker_help, family.quick_metrics_offset
+            kinds.append(WorkerKind(family.quick_worker, (family.quick,), text, offset, family))
+    kinds.append(WorkerKind(CONTROL, (CONTROL,), "Tell webhooks; needs no GPU.", metrics_offset=0))
+    return {kind.name: kind for kind in kinds}
+
+
+def _queues() -> tuple[str, ...]:
+    """Return every shared queue: what somebody waits for, then batches, then control."""
+    urgent: list[str] = []
+    batch: list[str] = []
+    for family in FAMILIES:
+        urgent += [family.interactive, family.quick] if family.quick else [family.interactive]
+        batch.append(family.batch)
+    return (*urgent, *batch, CONTROL)
+
+
+WORKER_KINDS = _worker_kinds()
 #: Interactive before batch: a worker's queues are a list of priorities.
-QUEUES = ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
-#: What each kind of worker takes, in this order.
-WORKERS = {"llm": ("llm", "llm.batch"), "quick": ("llm.quick",), "sd": ("sd", "sd.batch"), "control": ("control",)}
+QUEUES = _queues()
+#: Calls that need no slot of an engine.
+QUICK_QUEUES = frozenset(family.quick for family in FAMILIES if family.quick)
 
 
 def worker_queue(queue: str, worker: str) -> str:
     """Return the queue of tasks that are for one worker's engine alone."""
-    return f"{queue}:@{worker}"
+    return str(QueueName.parse(queue).of_worker(worker))
 
 
 def model_queue(queue: str, model: str) -> str:
     """Return the queue of tasks that only workers with a certain model may take."""
-    return f"{queue}:{model}"
+    return str(QueueName.parse(queue).of_model(model))
 
 
-def kind_of(queue: str) -> str:
+def engine_queues(queue: str, models: Iterable[str], worker: str) -> list[str]:
+    """Return the queues beside a shared one that a worker takes too: those of its engine's models, and its own."""
+    names = [model_queue(queue, model) for model in models]
+    family = families.find_by_kind(queue)
+    if family is not None and family.has_worker_queues:
+        names.append(worker_queue(queue, worker))
+    return names
+
+
+def worker_kind_of(queue: str) -> str:
     """Return the kind of worker that takes from a queue, also from one of a model or of one worker; '' for none."""
-    name = queue.partition(":")[0]
-    return next((kind for kind, queues in WORKERS.items() if name in queues), "")
+    base = base_queue(queue)
+    for kind in WORKER_KINDS.values():
+        if base in kind.queues:
+            return kind.name
+    return ""
 
 
 def unacked(kind: str) -> dict[str, str]:
-    """Return where workers of a kind keep what they have taken and not finished.
+    """Return the keys in which workers of a kind keep the messages that they have taken and not acknowledged.
 
-    Each kind by itself: who restores what a dead worker has left may then be a stranger to the queues of other kinds.
+    Each kind has its own, so that the worker which restores what a dead worker has left needs no access to the queues
+    of other kinds.
     """
     names = ("unacked", "unacked_index", "unacked_mutex")
-    return {f"{name}_key": f"{name}:{kind}" if kind else name for name in names}
+    suffix = f":{kind}" if kind else ""
+    return {f"{name}_key": name + suffix for name in names}

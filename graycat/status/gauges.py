@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from graycat.errors import BrokerUnavailable
+from graycat.queue.topology import QUICK_QUEUES
 from graycat.status.batches import BatchSnapshot
 from graycat.status.snapshot import Snapshot
 
@@ -99,7 +100,7 @@ def _of_workers(look: Snapshot) -> Iterable[Metric]:
     engines = [worker for worker in look.workers if worker.engine]
     yield from _families(ENGINES, ("worker",), [((w.name,), (w.failures,)) for w in engines])
     # The lane beside an engine would count its slots a second time.
-    takers = [w for w in engines if set(w.queues) - {"llm.quick"}]
+    takers = [w for w in engines if set(w.queues) - QUICK_QUEUES]
     yield from _families(SLOTS, ("worker",), [((w.name,), (w.slots, w.busy)) for w in takers])
     states = GaugeMetricFamily(*ENGINE_STATE, labels=("worker", "engine", "state"))
     for worker in engines:

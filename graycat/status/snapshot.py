@@ -24,7 +24,8 @@ from graycat.broker.keys import (
 from graycat.broker.scripts import Scripts
 from graycat.fleet.workers import WorkerStatus, present, serving
 from graycat.queue import topology
-from graycat.queue.topology import CONTROL, SD, model_queue, worker_queue
+from graycat.queue.names import base_queue
+from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, look_at
 from graycat.status.memory_scan import Held, MemoryScan
@@ -138,7 +139,7 @@ def _queues(
     """Return what is seen of the queues; ``late_s``: how late the first delivery is."""
     queues = {}
     for queue in topology.QUEUES:
-        mine = [depth for name, depth in depths.items() if name.partition(":")[0] == queue]
+        mine = [depth for name, depth in depths.items() if base_queue(name) == queue]
         # What lies in the control queue has no record; what it is late with tells as much.
         oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
         depth, consumers = sum(n for n, _ in mine), len(serving(workers, queue))
@@ -164,7 +165,5 @@ def _names(workers: list[WorkerStatus], turns: set[str]) -> list[str]:
     names = set(topology.QUEUES) | turns
     for worker in workers:
         for queue in worker.queues:
-            names |= {model_queue(queue, model) for model in worker.models}
-            if queue == SD:
-                names.add(worker_queue(queue, worker.name))
+            names.update(engine_queues(queue, worker.models, worker.name))
     return sorted(names)

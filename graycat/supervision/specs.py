@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from graycat.queue.topology import WORKER_KINDS
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
@@ -27,10 +29,7 @@ class ProcessSpec:
 PROCESSES = (
     ProcessSpec.from_command("broker", "graycat broker"),
     ProcessSpec.from_command("web", "graycat web"),
-    ProcessSpec.from_command("llm", "graycat worker llm"),
-    ProcessSpec.from_command("quick", "graycat worker quick"),
-    ProcessSpec.from_command("sd", "graycat worker sd"),
-    ProcessSpec.from_command("control", "graycat worker control"),
+    *(ProcessSpec.from_command(kind, f"graycat worker {kind}") for kind in WORKER_KINDS),
     ProcessSpec.from_command("beat", "graycat beat"),
     ProcessSpec.from_command("flower", "graycat flower"),
     ProcessSpec.from_command("exporter", "graycat exporter"),

@@ -15,7 +15,7 @@ from graycat.errors import EngineError, EngineLost, EngineProtocolError, Graycat
 from graycat.metrics import worker
 from graycat.queue import events
 from graycat.queue.models import Attempt
-from graycat.queue.topology import LLM_QUICK
+from graycat.queue.topology import QUICK_QUEUES
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker import runtime as rt
 from graycat.worker.runtime import Runtime
@@ -82,7 +82,7 @@ class EngineTask(Task):
         worker.ended(claimed.kind, outcome, call.stopped_at)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
-        quiet = outcome == "succeeded" and runtime.queues == (LLM_QUICK,)
+        quiet = outcome == "succeeded" and QUICK_QUEUES.issuperset(runtime.queues)
         logger.log(logging.DEBUG if quiet else logging.INFO, "task ended", extra=extra)
         if outcome == "handed back":
             raise Reject("the engine went away", requeue=True)

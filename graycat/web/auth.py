@@ -9,8 +9,9 @@ from typing import Any
 from flask import Response, g
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 
-from graycat.auth.tokens import ADMIN, BATCH, LLM, METRICS, SD, ApiToken
+from graycat.auth.tokens import ADMIN, BATCH, METRICS, ApiToken
 from graycat.errors import Forbidden, Unauthorized
+from graycat.families import FAMILIES
 from graycat.web.errors import error_response
 from graycat.web.services import services
 
@@ -58,8 +59,7 @@ def require_scope(scope: str) -> None:
 
 
 _PURPOSES = {
-    LLM: "makes text",
-    SD: "makes images",
+    **{family.scope: family.purpose for family in FAMILIES},
     BATCH: "takes bulk work",
     ADMIN: "changes what all callers share",
     METRICS: "shows what all callers do",

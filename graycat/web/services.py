@@ -21,7 +21,7 @@ from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
 from graycat.metrics.server import token_of
 from graycat.queue.records import TaskRecords
-from graycat.queue.topology import LLM, LLM_QUICK, SD
+from graycat.queue.topology import SD, WORKER_KINDS
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings
 from graycat.status.snapshot import SnapshotReader
@@ -82,8 +82,13 @@ class Services:
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the needed queues that no worker serves."""
-        needed = (*((LLM, LLM_QUICK) if self.settings.run_llm else ()), *((SD,) if self.settings.run_sd else ()))
-        return [queue for queue in needed if not serving(workers, queue)]
+        missing = []
+        for kind in WORKER_KINDS.values():
+            # Behind its first queue a worker takes others too, batches, which nobody waits for.
+            queue = kind.queues[0]
+            if kind.family is not None and kind.family.is_enabled(self.settings) and not serving(workers, queue):
+                missing.append(queue)
+        return missing
 
     @classmethod
     def build(cls, settings: Settings) -> Services:

@@ -13,7 +13,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import control_command
 from celery.worker.state import maybe_shutdown
 
-from graycat import tracing
+from graycat import families, tracing
 from graycat.broker.client import connect
 from graycat.celeryapp import GraycatCelery
 from graycat.engines import factory as engines
@@ -21,7 +21,6 @@ from graycat.engines.client import StopReason
 from graycat.gctuning import settle_memory
 from graycat.queue.kinds import SKIP
 from graycat.queue.models import Verdict
-from graycat.queue.topology import LLM, LLM_QUICK, SD
 from graycat.settings import Settings
 from graycat.worker import runtime as rt
 from graycat.worker import tracing as task_tracing
@@ -48,7 +47,7 @@ def consumed_queues(app: GraycatCelery) -> tuple[str, ...]:
 
 def has_engine(app: GraycatCelery) -> bool:
     """Return whether a worker's queues need an engine."""
-    return not {LLM, LLM_QUICK, SD}.isdisjoint(consumed_queues(app))
+    return families.find_by_queues(consumed_queues(app)) is not None
 
 
 class PromptConsumer(Consumer):
@@ -153,7 +152,10 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
 
 
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
-    """Return a worker's runtime. Workers of ``llm`` and ``sd`` own their engine; others adopt it where it listens."""
-    ours = engines.build_engine(settings, "sd" if SD in queues else "llm", gpu, own=LLM in queues)
+    """Return a worker's runtime. One that takes interactive tasks owns its engine; others adopt it where it listens."""
+    family = families.find_by_queues(queues)
+    if family is None:
+        raise ValueError(f"none of the queues {', '.join(queues)} needs an engine")
+    ours = engines.build_engine(settings, family, gpu, own=family.interactive in queues)
     client = connect(settings, patient=True)
     return Runtime(settings, name, queues, ours.engine, ours.supervisor, client, child=ours.child, gpu=ours.gpu)

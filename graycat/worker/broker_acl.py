@@ -12,7 +12,9 @@ from hashlib import sha256
 
 from graycat.broker.keys import PREFIX
 from graycat.errors import SettingsError
-from graycat.queue import ids, topology
+from graycat.families import FAMILIES, EngineFamily
+from graycat.queue import topology
+from graycat.queue.topology import CONTROL
 
 #: A name of a box goes into patterns and addresses as it is.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -52,18 +54,18 @@ OF_QUEUE = (
 )
 #: Keys of a worker, by its name.
 OF_WORKER = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox")
-#: What only one kind of worker uses.
-MORE = {
-    "sd": tuple(f"{kind}:{ids.PATTERNS['sd']}" for kind in ("%W~{p}preview", "~{p}artifacts", "%W~{p}artifact")),
-    "control": (
-        *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
-        # Batches: their records, what engines have and are doing, and the images until they are files.
-        *("~sd.batch", "~sd.batch:*", "~llm.batch", "~llm.batch:*", "~{p}batch*", "~{p}fleet"),
-        *("%R~{p}worker:*", "%R~{p}catalog:*", "~{p}artifacts:*", "~{p}artifact:*"),
-        *("~{p}schedule:*", "~{p}schedules", "~{p}schedules:*"),
-        *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.celeryev"),
-    ),
-}
+#: Keys of the files that the engines of a family make, by the ids of its tasks.
+OF_ARTIFACTS = ("%W~{p}preview:{ids}", "~{p}artifacts:{ids}", "%W~{p}artifact:{ids}")
+#: Keys that only the control worker uses.
+OF_CONTROL = (
+    *("~{p}deliveries", "~{p}delivery:*", "~{p}receiver:*", "~{p}sender:*"),
+    # Batches: their tasks and records, what engines have and are doing, and the images until they are files.
+    *(pattern for family in FAMILIES for pattern in (f"~{family.batch}", f"~{family.batch}:*")),
+    *("~{p}batch*", "~{p}fleet"),
+    *("%R~{p}worker:*", "%R~{p}catalog:*", "~{p}artifacts:*", "~{p}artifact:*"),
+    *("~{p}schedule:*", "~{p}schedules", "~{p}schedules:*"),
+    *("~_kombu.binding*.*celery.pidbox", "~_kombu.binding*.*celeryev"),
+)
 #: What the control worker does with the queues of others: it puts back what was lost.
 SWEEP = ("lrange", "llen", "lpush")
 #: And with what else belongs to them.
@@ -84,14 +86,14 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
         *_filled(OF_KIND, "kind", kinds),
         *(pattern for kind in kinds for pattern in _of_queues(OF_QUEUE, kind)),
         *_filled(OF_WORKER, "name", names),
-        *(pattern for kind in kinds for pattern in MORE.get(kind, ())),
-        *(_others() if "control" in kinds else ()),
+        *_artifacts(kinds),
+        *((*OF_CONTROL, *_others()) if CONTROL in kinds else ()),
     ]
     # Commands for workers go by a channel that workers only hear, and answers and events by others that they do not.
     channels = (f"&{PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*")
     hears = f"(-@all +subscribe +unsubscribe +psubscribe +punsubscribe resetchannels &/{db}.celery.pidbox)"
     commands = (f"+{command}" for command in COMMANDS)
-    sweeps = [_sweeping()] if "control" in kinds else []
+    sweeps = [_sweeping()] if CONTROL in kinds else []
     rules = ["-@all", *commands, *dict.fromkeys(key.replace("{p}", PREFIX) for key in keys), *channels, hears]
     return rules + sweeps
 
@@ -108,20 +110,34 @@ def _filled(patterns: Iterable[str], field: str, values: Iterable[str]) -> list[
 
 def _ids(kinds: Sequence[str]) -> list[str]:
     """Return the patterns of the ids of tasks that workers of some kinds run; the control worker sweeps for all."""
-    if "control" in kinds:
+    if CONTROL in kinds:
         return ["*"]
-    families = dict.fromkeys(ids.family(topology.WORKERS[kind][0]) for kind in kinds)
-    return [ids.PATTERNS[family] for family in families]
+    return [family.id_pattern for family in _families(kinds)]
+
+
+def _families(kinds: Sequence[str]) -> list[EngineFamily]:
+    """Return the families of engines that workers of some kinds serve, each once."""
+    found: list[EngineFamily] = []
+    for kind in kinds:
+        family = topology.WORKER_KINDS[kind].family
+        if family is not None and family not in found:
+            found.append(family)
+    return found
+
+
+def _artifacts(kinds: Sequence[str]) -> list[str]:
+    patterns = [family.id_pattern for family in _families(kinds) if family.makes_artifacts]
+    return _filled(OF_ARTIFACTS, "ids", patterns)
 
 
 def _of_queues(patterns: Iterable[str], kind: str) -> list[str]:
-    names = [name for queue in topology.WORKERS[kind] for name in (queue, f"{queue}:*")]
+    names = [name for queue in topology.WORKER_KINDS[kind].queues for name in (queue, f"{queue}:*")]
     return _filled(patterns, "queue", names)
 
 
 def _others() -> list[str]:
     """Return what the control worker touches of the kinds for which it sweeps, but for the queues."""
-    kinds = [kind for kind in topology.WORKERS if kind != "control"]
+    kinds = [kind for kind in topology.WORKER_KINDS if kind != CONTROL]
     return [
         *(f"%R~{topology.unacked(kind)['unacked_key']}" for kind in ("", *kinds)),
         *(f"%W~{PREFIX}sweeping:{kind}" for kind in kinds),
@@ -130,6 +146,6 @@ def _others() -> list[str]:
 
 
 def _sweeping() -> str:
-    kinds = [kind for kind in topology.WORKERS if kind != "control"]
+    kinds = [kind for kind in topology.WORKER_KINDS if kind != CONTROL]
     queues = [key for kind in kinds for key in _of_queues(("~{queue}",), kind)]
     return f"(-@all {' '.join(f'+{command}' for command in SWEEP)} {' '.join(queues)})"

@@ -6,7 +6,7 @@ import time
 
 from celery import bootsteps
 
-from graycat.queue.topology import LLM_QUICK, SD, SD_BATCH, model_queue, worker_queue
+from graycat.queue.topology import QUICK_QUEUES, engine_queues
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.protocols import CeleryConsumer, TimerEntry
@@ -53,7 +53,7 @@ class GateStep(bootsteps.StartStopStep):
         if wanted != self._taken:
             self._close(consumer)
             # `worker_disable_prefetch` takes the pool's limit for how many tasks may be here at once.
-            consumer.pool.limit = QUICK_CALLS if LLM_QUICK in self._queues else self._runtime.slots
+            consumer.pool.limit = self._runtime.slots if QUICK_QUEUES.isdisjoint(self._queues) else QUICK_CALLS
             # All anew: their order is their priority.
             for queue in wanted:
                 consumer.add_task_queue(queue)
@@ -88,7 +88,5 @@ class GateStep(bootsteps.StartStopStep):
 
     def _own(self, queue: str) -> list[str]:
         info = self._runtime.supervisor.info
-        own = [model_queue(queue, model) for model in (info.models if info is not None else ())]
-        if queue in (SD, SD_BATCH):
-            own.append(worker_queue(queue, self._runtime.name))
-        return own
+        models = info.models if info is not None else ()
+        return engine_queues(queue, models, self._runtime.name)

@@ -8,7 +8,7 @@ from celery import bootsteps, signals
 from prometheus_client import ProcessCollector
 
 from graycat.metrics import worker as work
-from graycat.metrics.server import Endpoint, joined, port_of
+from graycat.metrics.server import Endpoint, joined, metrics_port
 from graycat.settings import variable
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import EngineStep, has_engine
@@ -25,13 +25,13 @@ class MetricsStep(bootsteps.StartStopStep):
     def include_if(self, worker: CeleryWorker) -> bool:
         """Leave workers alone for which no port is set."""
         app = worker.app
-        return port_of(app.settings, app.kind, app.gpu) != 0
+        return metrics_port(app.settings, app.kind, app.gpu) != 0
 
     def start(self, worker: CeleryWorker) -> None:
         """Start serving. A port that somebody else holds is an error in the log: no game shall wait for a metric."""
         app = worker.app
         settings = app.settings
-        port = port_of(settings, app.kind, app.gpu)
+        port = metrics_port(settings, app.kind, app.gpu)
         sources = [work.registry, ProcessCollector(registry=None)]
         if has_engine(app) and rt.current().child is not None:
             supervisor = rt.current().supervisor

@@ -26,7 +26,7 @@ from graycat.settings import Settings
 logger = logging.getLogger(__name__)
 
 #: Held by who sweeps for a kind of worker.
-LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in topology.WORKERS}
+LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in topology.WORKER_KINDS}
 #: What it needs to know of a task; ``message`` where that waits aside.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: Most tasks that one sweep looks at.
@@ -58,7 +58,9 @@ class Sweeper:
             records = self._next(old, kinds)
             held = self._held(kinds, {record["queue"] for record in records.values() if record})
             enqueued = sum(self._look_after(task_id, record, held, broker_ms) for task_id, record in records.items())
-            return enqueued + self._records.unstick(queue for kind in kinds for queue in topology.WORKERS[kind])
+            return enqueued + self._records.unstick(
+                queue for kind in kinds for queue in topology.WORKER_KINDS[kind].queues
+            )
 
     def _next(self, old: float, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep; some may be gone."""
@@ -66,8 +68,8 @@ class Sweeper:
         self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
         if len(self._kinds) == 1:
             # The records of others it may not even look at.
-            family = topology.WORKERS[kinds[0]][0].partition(".")[0]
-            names = [name for name in names if ids.is_of(name.decode(), family)]
+            queue = topology.WORKER_KINDS[kinds[0]].queues[0]
+            names = [name for name in names if ids.is_id_for(name.decode(), queue)]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hmget(keys.record_key(name.decode()), FIELDS)
@@ -77,7 +79,9 @@ class Sweeper:
             for row in rows
         ]
         found = zip((name.decode() for name in names), records, strict=True)
-        return {name: record for name, record in found if not record or topology.kind_of(record["queue"]) in kinds}
+        return {
+            name: record for name, record in found if not record or topology.worker_kind_of(record["queue"]) in kinds
+        }
 
     def _held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
         """Return the ids that some queue or worker holds a message of."""

@@ -137,7 +137,7 @@ def new_task(**changes: Any) -> NewTask:
     """Return a task that no record knows yet."""
     kind = changes.get("kind", "llm.completion")
     task = NewTask(
-        id=ids.of_kind(kind),
+        id=ids.new_task_id(kind),
         kind=kind,
         mode="stream",
         queue="llm",

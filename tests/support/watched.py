@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from graycat.metrics.server import PLACES
+from graycat.queue.topology import WORKER_KINDS
 from tests.support import nvml
 from tests.support.boxes import certificates
 from tests.support.collector import Collector, collecting
@@ -84,8 +84,8 @@ def metrics_port() -> int:
     def free(port: int) -> bool:
         with ExitStack() as probes:
             return all(
-                probes.enter_context(socket.socket()).connect_ex(("127.0.0.1", port + place)) != 0
-                for place in PLACES.values()
+                probes.enter_context(socket.socket()).connect_ex(("127.0.0.1", port + kind.metrics_offset)) != 0
+                for kind in WORKER_KINDS.values()
             )
 
     return next(port for port in free_ports(20) if port < 65000 and free(port))
@@ -146,7 +146,7 @@ def watched(home: Path, folder: Path) -> Iterator[Watched]:
         all_of_it.callback(programs.stop)
         outside = f"https://127.0.0.1:{all_of_it.enter_context(tls_proxy(certificate, stack.port))}/health"
         targets = {"graycat-web": [f"127.0.0.1:{stack.port}"], "outside": [outside]}
-        targets["graycat-worker"] = [f"127.0.0.1:{metrics + place}" for place in PLACES.values()]
+        targets["graycat-worker"] = [f"127.0.0.1:{metrics + kind.metrics_offset}" for kind in WORKER_KINDS.values()]
         targets |= exporters(programs, stack, ca)
         if EXPORTER.exists():
             targets["celery"] = [f"127.0.0.1:{celery}"]

@@ -14,9 +14,8 @@ from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask
 from graycat.queue.records import TaskRecords
-from graycat.queue.topology import BATCH_QUEUE_TTL_S
+from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM_BATCH, model_queue
 
-QUEUE = "llm.batch"
 #: Prompts in one answer, so that any engine's context has room; and characters of one.
 PORTION, MAX_CHARS = 20, 300
 #: Prompts that the engine is shown, so that it writes others.
@@ -64,7 +63,7 @@ class PromptWriter:
     def _ask(self, task_id: str, head: LiveBatch, ask: Ask, known: Sequence[str], tries: int) -> None:
         body = json.dumps(request(ask, known, tries)).encode()
         shown = {"priority": "batch", "batch": head.id}
-        queue = f"{QUEUE}:{ask.model}" if ask.model else QUEUE
+        queue = model_queue(LLM_BATCH, ask.model)
         task = NewTask(
             task_id,
             CHAT.name,
@@ -86,7 +85,7 @@ class PromptWriter:
 def _task_id(head: LiveBatch, known: Sequence[str], tries: int) -> str:
     """Return the id of the task of a question: the same question is the same task, until the batch is resumed."""
     digest = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()
-    return ids.of_kind(CHAT.name, digest[: ids.CHARS])
+    return ids.task_id_for(CHAT.name, digest[: ids.CHARS])
 
 
 def request(ask: Ask, known: Sequence[str], tries: int) -> dict[str, Any]:

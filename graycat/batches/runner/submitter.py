@@ -93,4 +93,4 @@ class BatchSubmitter:
 def task_id_of(batch_id: str, item: Item, tries: int) -> str:
     """Return the id of an item's task: the same try is the same task, whoever makes it."""
     digest = sha256(f"{batch_id}/{item.number}/{tries}".encode()).hexdigest()
-    return ids.of_kind(item.kind, digest[: ids.CHARS])
+    return ids.task_id_for(item.kind, digest[: ids.CHARS])

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from graycat import families
 from graycat.engines.models import downloads, formats, metadata
 from graycat.engines.models.downloads import ProgressCallback
 from graycat.engines.models.errors import DownloadFailed
@@ -14,17 +15,9 @@ from graycat.engines.models.sources import CheckpointSource, parse_source
 from graycat.errors import SettingsError
 from graycat.settings import Settings, variable
 
-TEXT, IMAGE = "text", "image"
-#: For each kind of engine: its settings, the one of its main checkpoint first, with their folders below GRAYCAT_HOME.
-#: The image folders are laid out as the WebUIs expect them.
-FOLDERS = {
-    TEXT: {"model_url": "models/text"},
-    IMAGE: {
-        "sd_model_url": "models/image/models/Stable-diffusion",
-        "lora_url": "models/image/models/Lora",
-        "vae_url": "models/image/models/VAE",
-    },
-}
+TEXT, IMAGE = families.LLM.name, families.SD.name
+#: For each family of engines the settings that name checkpoints, the engine's own first, and their folders.
+FOLDERS = {family.name: family.checkpoint_folders for family in families.FAMILIES}
 
 
 @dataclass(frozen=True, slots=True)

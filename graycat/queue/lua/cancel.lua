@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/deliveries queue/task queue/turns queue/conclude
+-- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Ask a task to stop. ARGV: 'cancel', or 'interrupt' for one that shall end with what it has. A queued task ends here,
 -- unless it is an interrupt; a running one is marked, and ends when its engine is free.
 -- Returns {state, worker}; the state is '' where there is no such task.

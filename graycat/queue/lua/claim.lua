@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/deliveries queue/task queue/turns queue/conclude
+-- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner, queue, how long it has waited (ms)}.
@@ -26,9 +26,9 @@ if attempt >= tonumber(ARGV[3]) then
   return {'lost'}
 end
 -- Bulk work has the gaps: there is none while an interactive task is on its way from aside into the queue.
-local head, model = string.match(r[14], '^([^.:]+)%.batch(.*)$')
-if head then
-  for _, queue in ipairs({head, head .. model}) do
+local family, lane, target = parse_queue(r[14])
+if lane == 'batch' then
+  for _, queue in ipairs({family, family .. target}) do
     if tonumber(redis.call('GET', parked_count_key(queue)) or 0) > 0 then return {'yield'} end
   end
 end

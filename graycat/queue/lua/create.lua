@@ -1,4 +1,4 @@
--- requires: broker/prelude queue/task queue/turns
+-- requires: broker/prelude queue/task queue/queue_names queue/turns
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, when to forget that it was
 -- (ms after now; 0: it is on no list; -1: nor among the owner's unfinished tasks), then field, value, ...

@@ -1,11 +1,11 @@
--- requires: broker/prelude broker/deliveries queue/task queue/turns queue/conclude
+-- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data.
 -- Returns 1, or 0 where another attempt owns the task or it has ended.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue', 'kind', 'claimed_ms')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 0 end
 conclude(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 -- How long such a task takes, for those that wait: a moving average.
-if ARGV[2] == 'succeeded' and is_fair(r[3] or '.quick') and r[5] then
+if ARGV[2] == 'succeeded' and r[3] and is_fair(r[3]) and r[5] then
   local means = prefix .. 'means'
   local took, mean = now_ms() - r[5], tonumber(redis.call('HGET', means, r[4]) or '')
   redis.call('HSET', means, r[4], string.format('%.0f', mean and mean * 0.8 + took * 0.2 or took))

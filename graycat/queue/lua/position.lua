@@ -1,4 +1,4 @@
--- requires: broker/prelude queue/task queue/turns
+-- requires: broker/prelude queue/task queue/queue_names queue/turns
 -- Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait.
 local r = redis.call('HMGET', record, 'state', 'queue', 'owner')
 if r[1] ~= 'queued' then return 0 end

@@ -1,10 +1,7 @@
 -- Turns. In a queue that is shared, API tokens take turns: of each only one waiting task has its message in the queue,
 -- the others wait aside and follow one by one as it is claimed. So a token with 500 tasks delays another's by one.
--- What is asked often and at once answered (`.quick`) goes without.
-local function is_fair(queue)
-  -- Behind the colon is a model's name or a worker's, which may be anything.
-  return not string.find(queue, '^[^:]*%.quick')
-end
+-- Quick calls go without (see is_fair).
+
 -- Owners and queues may have colons in their names, so that two of each could meet in one key.
 local function turn_key(queue, owner) return prefix .. 'turn:' .. owner .. '\0' .. queue end
 local function parked_key(queue, owner) return prefix .. 'aside:' .. owner .. '\0' .. queue end

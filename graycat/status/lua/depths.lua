@@ -1,4 +1,4 @@
--- requires: broker/prelude queue/task queue/turns
+-- requires: broker/prelude queue/task queue/queue_names queue/turns
 -- Tell how full queues are. ARGV: their names. Returns two numbers for each: how many tasks wait for it, those aside among
 -- them, and for how many ms the oldest has waited (-1 where none is known to wait).
 -- The oldest is the first of the queue or the first of one of its owners' that wait aside; a queue is looked at no

@@ -13,12 +13,11 @@ from flask import g
 
 from graycat import params
 from graycat.auth.tokens import BATCH
-from graycat.auth.tokens import LLM as LLM_SCOPE
-from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import RequestError
-from graycat.queue import ids
+from graycat.queue import ids, kinds
 from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
-from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM, SD
+from graycat.queue.names import Lane, QueueName
+from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import queue_for, run_in_thread
@@ -89,7 +88,7 @@ def read(body: dict[str, Any]) -> Wanted:
 
 def require_scopes(kind: str, priority: str) -> None:
     """Raise Forbidden where the request's API token may not have a task of that kind and priority."""
-    require_scope(SD_SCOPE if kind in RENDERS else LLM_SCOPE)
+    require_scope(kinds.KINDS[kind].family.scope)
     if priority == "batch":
         require_scope(BATCH)
 
@@ -109,9 +108,11 @@ def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
 
 
 def batch_queue(queue: str) -> str:
-    """Return the queue of work that waits for the gaps, beside an interactive one."""
-    head, colon, rest = queue.partition(":")
-    return f"{head}.batch{colon}{rest}" if head in (LLM, SD) else queue
+    """Return the queue of work that waits for the gaps, beside an interactive one; quick calls stay where they are."""
+    name = QueueName.parse(queue)
+    if name.lane != Lane.INTERACTIVE:
+        return queue
+    return str(name.in_lane(Lane.BATCH))
 
 
 def digest(body: dict[str, Any]) -> str:
@@ -126,7 +127,7 @@ def scoped_ids(owner: str, chosen: str, *, space: str = "") -> dict[str, str]:
     """
     if not CHOSEN_ID.fullmatch(chosen):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return ids.of_any_kind(sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32])
+    return ids.task_ids_by_family(sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32])
 
 
 def _seconds(body: dict[str, Any], field: str) -> float | None:

@@ -14,6 +14,7 @@ from graycat.metrics import web as metrics
 from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
+from graycat.queue.names import base_queue
 from graycat.queue.records import TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.web.services import services
@@ -124,7 +125,7 @@ def _waiting(task_id: str, record: Record) -> dict[str, Any]:
     shared = services()
     records = shared.gateway.records
     place = records.place(task_id)
-    slots = sum(worker.slots for worker in serving(shared.workers(), record["queue"].partition(":")[0]))
+    slots = sum(worker.slots for worker in serving(shared.workers(), base_queue(record["queue"])))
     mean_ms = records.mean_ms(record["kind"])
     eta_s = None
     if place and slots and mean_ms:

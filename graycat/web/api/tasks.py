@@ -70,7 +70,7 @@ def _keyed_ids() -> dict[str, str]:
 def _accepted(wanted: Wanted, ids: dict[str, str], alias: str) -> ResponseReturnValue:
     fields = dict(wanted.submission.shown or {}) | {"digest": wanted.digest} | ({"alias": alias} if alias else {})
     kind = wanted.submission.kind.name
-    task_id = ids.get(taskids.family(kind)) or taskids.of_kind(kind)
+    task_id = ids.get(KINDS[kind].family.name) or taskids.new_task_id(kind)
     # The same name for work of another family is another request, too.
     if any(_office().records.exists(other) for other in ids.values() if other != task_id):
         raise IdempotencyConflict

@@ -19,7 +19,6 @@ from graycat.queue.kinds import SKIP, Kind
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask, Verdict
 from graycat.queue.records import TaskRecords
-from graycat.queue.topology import SD
 from graycat.settings import Settings
 from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.hub import EventHub, Subscription
@@ -65,7 +64,7 @@ class TaskGateway:
 
     def submit(self, submission: Submission, task_id: str = "") -> PendingTask:
         """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
-        watch = self.hub.watch(task_id or ids.of_kind(submission.kind.name))
+        watch = self.hub.watch(task_id or ids.new_task_id(submission.kind.name))
         try:
             self._create(watch.task_id, submission, self.hub.channel)
         except GraycatError:
@@ -75,14 +74,12 @@ class TaskGateway:
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
         """Return the seconds that a task may wait in its queue, and that it may run."""
-        s = self.settings
-        image = submission.kind.queue == SD
-        waits, runs = (s.sd_queue_ttl_s, s.sd_exec_timeout_s) if image else (s.queue_ttl_s, s.exec_timeout_s)
-        return submission.queue_ttl_s or waits, submission.exec_timeout_s or runs
+        queue_ttl_s, exec_timeout_s = submission.kind.family.deadlines(self.settings)
+        return submission.queue_ttl_s or queue_ttl_s, submission.exec_timeout_s or exec_timeout_s
 
     def enqueue(self, submission: Submission, task_id: str = "") -> tuple[str, bool]:
         """Accept a task that nobody waits for; return its id, and whether it is new. Raises as ``submit``."""
-        task_id = task_id or ids.of_kind(submission.kind.name)
+        task_id = task_id or ids.new_task_id(submission.kind.name)
         return task_id, self._create(task_id, submission, channel="")
 
     def _create(self, task_id: str, submission: Submission, channel: str) -> bool:

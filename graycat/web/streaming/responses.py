@@ -34,7 +34,7 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) ->
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
     """
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
-    task_id = ids.of_kind(kind.name)
+    task_id = ids.new_task_id(kind.name)
     if "respond-async" in preferences():
         with admitted(task_id):
             gateway().enqueue(replace(submission, shown={}), task_id)

@@ -33,7 +33,7 @@ def player(name: str, game: Limits, **limits: int) -> Holders:
 
 def begun(limiter: Limiter, records: TaskRecords, holders: Holders) -> str:
     """Admit a task and create it; return its id."""
-    task_id = ids.of_kind("llm.completion")
+    task_id = ids.new_task_id("llm.completion")
     limiter.admit(task_id, holders)
     return accepted(records, id=task_id, owner=holders[0][0])
 
@@ -52,12 +52,12 @@ def later(client: BrokerClient, seconds: float) -> None:
 def refused(limiter: Limiter, holders: Holders) -> LimitExceeded:
     """Return how one more task is refused."""
     with pytest.raises(LimitExceeded) as caught:
-        limiter.admit(ids.of_kind("llm.completion"), holders)
+        limiter.admit(ids.new_task_id("llm.completion"), holders)
     return caught.value
 
 
 def test_a_minute_holds_as_many_requests_as_it_may(limiter: Limiter) -> None:
-    left = [limiter.admit(ids.of_kind("llm.completion"), own(rate=3)) for _ in range(3)]
+    left = [limiter.admit(ids.new_task_id("llm.completion"), own(rate=3)) for _ in range(3)]
     assert left == [Allowance(3, 2, 60), Allowance(3, 1, 60), Allowance(3, 0, 60)]
     error = refused(limiter, own(rate=3))
     assert (error.status, error.type, error.retry_after_s) == (429, "limit_exceeded", 60)
@@ -67,25 +67,25 @@ def test_a_minute_holds_as_many_requests_as_it_may(limiter: Limiter) -> None:
 
 def test_never_more_in_any_minute_and_the_first_that_leaves_makes_room(limiter: Limiter, client: BrokerClient) -> None:
     for _ in range(2):
-        limiter.admit(ids.of_kind("llm.completion"), own(rate=2))
+        limiter.admit(ids.new_task_id("llm.completion"), own(rate=2))
         later(client, 25)
     error = refused(limiter, own(rate=2))
     assert error.retry_after_s == 10
     later(client, 10.1)
-    limiter.admit(ids.of_kind("llm.completion"), own(rate=2))
+    limiter.admit(ids.new_task_id("llm.completion"), own(rate=2))
     assert refused(limiter, own(rate=2)).retry_after_s in (24, 25)
 
 
 def test_who_is_refused_spends_nothing(limiter: Limiter, client: BrokerClient) -> None:
-    limiter.admit(ids.of_kind("llm.completion"), own(rate=1, concurrency=1))
+    limiter.admit(ids.new_task_id("llm.completion"), own(rate=1, concurrency=1))
     for _ in range(5):
         refused(limiter, own(rate=1, concurrency=1))
     later(client, 60)
-    limiter.admit(ids.of_kind("llm.completion"), own(rate=1))
+    limiter.admit(ids.new_task_id("llm.completion"), own(rate=1))
 
 
 def test_what_is_counted_is_forgotten(limiter: Limiter, client: BrokerClient) -> None:
-    limiter.admit(ids.of_kind("llm.completion"), own(rate=3))
+    limiter.admit(ids.new_task_id("llm.completion"), own(rate=3))
     assert 59_000 < client.pttl(keys.rate_key("game")) <= 60_000
 
 
@@ -114,7 +114,7 @@ def test_of_many_at_once_only_as_many_get_in_as_may(limiter: Limiter) -> None:
     def one() -> bool:
         gate.wait()
         try:
-            limiter.admit(ids.of_kind("llm.completion"), own(concurrency=3))
+            limiter.admit(ids.new_task_id("llm.completion"), own(concurrency=3))
         except LimitExceeded:
             return False
         return True
@@ -123,10 +123,10 @@ def test_of_many_at_once_only_as_many_get_in_as_may(limiter: Limiter) -> None:
 
 
 def test_a_task_that_is_never_created_counts_for_seconds_only(limiter: Limiter, client: BrokerClient) -> None:
-    limiter.admit(ids.of_kind("llm.completion"), own(concurrency=1))
+    limiter.admit(ids.new_task_id("llm.completion"), own(concurrency=1))
     refused(limiter, own(concurrency=1))
     later(client, 5)
-    limiter.admit(ids.of_kind("llm.completion"), own(concurrency=1))
+    limiter.admit(ids.new_task_id("llm.completion"), own(concurrency=1))
 
 
 def test_a_task_whose_record_lapsed_does_not_count_for_ever(
@@ -141,13 +141,13 @@ def test_a_task_whose_record_lapsed_does_not_count_for_ever(
 def test_what_was_given_back_does_not_count(limiter: Limiter) -> None:
     holders = player("42", Limits(rate=1, concurrency=1), rate=1)
     for _ in range(2):
-        task_id = ids.of_kind("llm.completion")
+        task_id = ids.new_task_id("llm.completion")
         limiter.admit(task_id, holders)
         limiter.give_back(task_id, holders)
 
 
 def test_a_question_that_is_asked_again_does_not_stand_in_its_own_way(limiter: Limiter) -> None:
-    task_id = ids.of_kind("llm.completion")
+    task_id = ids.new_task_id("llm.completion")
     allowances = [limiter.admit(task_id, own(rate=1, concurrency=1)) for _ in range(2)]
     assert allowances == [Allowance(1, 0, 60)] * 2
 
@@ -160,7 +160,7 @@ def test_the_same_task_again_is_no_new_one(limiter: Limiter, records: TaskRecord
 def test_players_have_limits_of_their_own(limiter: Limiter) -> None:
     holders = [player(name, UNLIMITED, rate=1, concurrency=1) for name in ("a", "b")]
     for each in holders:
-        limiter.admit(ids.of_kind("llm.completion"), each)
+        limiter.admit(ids.new_task_id("llm.completion"), each)
     assert "this API token" in str(refused(limiter, holders[0]))
 
 
@@ -189,20 +189,20 @@ def test_a_game_s_own_list_has_no_players_tasks(records: TaskRecords, client: Br
 
 def test_the_rate_that_is_nearest_to_its_end_is_told(limiter: Limiter) -> None:
     for _ in range(2):
-        allowance = limiter.admit(ids.of_kind("llm.completion"), player("a", Limits(rate=3), rate=10))
+        allowance = limiter.admit(ids.new_task_id("llm.completion"), player("a", Limits(rate=3), rate=10))
     assert allowance == Allowance(3, 1, 60)
 
 
 def test_where_nobody_limits_the_rate_nothing_is_told(limiter: Limiter) -> None:
-    assert limiter.admit(ids.of_kind("llm.completion"), own(concurrency=5)) is None
+    assert limiter.admit(ids.new_task_id("llm.completion"), own(concurrency=5)) is None
 
 
 def test_without_a_broker_nobody_is_let_in(no_broker: Settings) -> None:
     limiter = Limiter(connect(no_broker))
     with pytest.raises(BrokerUnavailable):
-        limiter.admit(ids.of_kind("llm.completion"), own(rate=1))
+        limiter.admit(ids.new_task_id("llm.completion"), own(rate=1))
     with pytest.raises(BrokerUnavailable):
-        limiter.give_back(ids.of_kind("llm.completion"), own(rate=1))
+        limiter.give_back(ids.new_task_id("llm.completion"), own(rate=1))
 
 
 def test_limits_are_read_from_json() -> None:

@@ -89,11 +89,11 @@ def test_a_worker_that_cannot_do_it_is_said_so(monkeypatch: pytest.MonkeyPatch) 
     assert (result.exit_code, result.output) == (1, "graycat: control@box has no engine, and so nothing to pause\n")
 
 
-@pytest.mark.parametrize("kind", topology.WORKERS)
+@pytest.mark.parametrize("kind", topology.WORKER_KINDS)
 def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, kind: str) -> None:
     CliRunner().invoke(worker, [kind])
     app = started[0][0]
-    assert set(topology.WORKERS[kind]) <= set(topology.QUEUES)
+    assert set(topology.WORKER_KINDS[kind].queues) <= set(topology.QUEUES)
     assert (app.kind, app.conf.broker_transport_options["unacked_key"]) == (kind, f"unacked:{kind}")
-    app.amqp.queues.select(topology.WORKERS[kind])
+    app.amqp.queues.select(topology.WORKER_KINDS[kind].queues)
     assert has_engine(app) is (kind != "control")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from graycat.metrics.server import PLACES
+from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
 from tests.support.composed import config, is_pinned, required, resolved
@@ -115,10 +115,11 @@ def test_workers_are_asked_and_scraped_on_the_ports_that_they_have(services: dic
         for group in read(ROOT / "monitoring" / "prometheus" / "targets" / "workers.yml")
         for target in group["targets"]
     }
-    for kind, place in PLACES.items():
-        host = "llm" if kind == "quick" else kind
-        assert f"{host}:{base + place}" in targets
-        assert str(base + place) in str(services[kind]["healthcheck"]["test"])
+    for kind in WORKER_KINDS.values():
+        host = "llm" if kind.name == "quick" else kind.name
+        port = base + kind.metrics_offset
+        assert f"{host}:{port}" in targets
+        assert str(port) in str(services[kind.name]["healthcheck"]["test"])
     assert services["quick"]["network_mode"] == "service:llm"
 
 

@@ -10,6 +10,7 @@ import pytest
 from graycat.engines import gpus
 from graycat.engines.gpus import Placement, find_placement, list_placements
 from graycat.errors import SettingsError
+from graycat.families import LLM, SD, EngineFamily
 from graycat.settings import Settings
 from tests.support import nvml as nvml_library
 
@@ -25,8 +26,8 @@ def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return number
 
 
-def pins(llm: str, sd: str, kind: str) -> list[int | None]:
-    return [place.gpu for place in list_placements(replace(BASE, llm_gpus=llm, sd_gpus=sd), kind)]
+def pins(llm: str, sd: str, family: EngineFamily) -> list[int | None]:
+    return [place.gpu for place in list_placements(replace(BASE, llm_gpus=llm, sd_gpus=sd), family)]
 
 
 #: LLM_GPUS, SD_GPUS, how many there are: what text and images get.
@@ -48,26 +49,26 @@ def test_each_engine_gets_its_gpu(
     monkeypatch: pytest.MonkeyPatch, llm: str, sd: str, there: int, text: list[int | None], images: list[int | None]
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", lambda: tuple(range(there)))
-    assert (pins(llm, sd, "llm"), pins(llm, sd, "sd")) == (text, images)
+    assert (pins(llm, sd, LLM), pins(llm, sd, SD)) == (text, images)
 
 
 def test_engines_of_a_kind_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "list_gpus", lambda: (0, 1, 2, 3))
     settings = replace(BASE, llm_gpus="0,3", llm_port=1400)
-    assert [place.port for place in list_placements(settings, "llm")] == [1400, 1401]
-    assert find_placement(settings, "llm", 3) == Placement(3, 1401)
-    assert find_placement(settings, "llm", 2) == Placement(2, 1400)
+    assert [place.port for place in list_placements(settings, LLM)] == [1400, 1401]
+    assert find_placement(settings, LLM, 3) == Placement(3, 1401)
+    assert find_placement(settings, LLM, 2) == Placement(2, 1400)
 
 
 @pytest.mark.parametrize("text", ["7", "0,7", "zero", "0,0", "-1"])
 def test_gpus_that_are_not_there_are_refused_with_their_variable(count: int, text: str) -> None:
     with pytest.raises(SettingsError, match="LLM_GPUS"):
-        list_placements(replace(BASE, llm_gpus=text), "llm")
+        list_placements(replace(BASE, llm_gpus=text), LLM)
 
 
 def test_a_gpu_that_is_not_there_is_refused_on_the_command_line(count: int) -> None:
     with pytest.raises(SettingsError, match="--gpu 9"):
-        find_placement(BASE, "llm", 9)
+        find_placement(BASE, LLM, 9)
 
 
 def test_an_engine_sees_its_gpu_and_no_other() -> None:

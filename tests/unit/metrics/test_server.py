@@ -9,7 +9,7 @@ import requests
 from prometheus_client import CollectorRegistry, Gauge
 
 from graycat.errors import SettingsError
-from graycat.metrics.server import Endpoint, carries, joined, port_of
+from graycat.metrics.server import Endpoint, carries, joined, metrics_port
 from graycat.settings import Settings
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch
 
@@ -75,15 +75,15 @@ def test_the_address_may_be_an_ipv6_one() -> None:
     + [("sd", None, 9880), ("sd", 19, 9899)],
 )
 def test_a_worker_s_port_follows_from_its_kind_and_gpu(kind: str, gpu: int | None, port: int) -> None:
-    assert port_of(Settings(metrics_port=9820), kind, gpu) == port
+    assert metrics_port(Settings(metrics_port=9820), kind, gpu) == port
 
 
 def test_no_worker_has_a_port_unless_one_is_set() -> None:
-    assert port_of(Settings(), "llm", 0) == 0
+    assert metrics_port(Settings(), "llm", 0) == 0
     # A worker of any queues, started by Celery's own command.
-    assert port_of(Settings(metrics_port=9820), "", None) == 0
+    assert metrics_port(Settings(metrics_port=9820), "", None) == 0
 
 
 def test_a_gpu_without_a_port_is_an_error() -> None:
     with pytest.raises(SettingsError, match="GRAYCAT_METRICS_PORT"):
-        port_of(Settings(metrics_port=9820), "llm", 20)
+        metrics_port(Settings(metrics_port=9820), "llm", 20)

@@ -2,16 +2,25 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.queue.topology import QUEUES, WORKERS, kind_of, model_queue, unacked, worker_queue
+from graycat.queue.topology import (
+    QUEUES,
+    WORKER_KINDS,
+    engine_queues,
+    model_queue,
+    unacked,
+    worker_kind_of,
+    worker_queue,
+)
 
 
 def test_each_queue_is_taken_by_one_kind_of_worker() -> None:
-    assert sorted(queue for queues in WORKERS.values() for queue in queues) == sorted(QUEUES)
+    assert sorted(queue for kind in WORKER_KINDS.values() for queue in kind.queues) == sorted(QUEUES)
 
 
 def test_interactive_queues_come_before_their_batches() -> None:
-    for queues in WORKERS.values():
-        assert list(queues) == sorted(queues, key=lambda queue: ".batch" in queue)
+    assert QUEUES == ("llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control")
+    for kind in WORKER_KINDS.values():
+        assert list(kind.queues) == sorted(kind.queues, key=lambda queue: ".batch" in queue)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +37,15 @@ def test_interactive_queues_come_before_their_batches() -> None:
     ],
 )
 def test_a_queue_tells_who_takes_it(queue: str, kind: str) -> None:
-    assert kind_of(queue) == kind
+    assert worker_kind_of(queue) == kind
+
+
+def test_an_engine_has_queues_for_its_models_and_an_image_engine_one_of_its_own() -> None:
+    assert engine_queues("llm.batch", ["a", "b"], "llm@box") == ["llm.batch:a", "llm.batch:b"]
+    assert engine_queues("sd.batch", [], "sd@box") == ["sd.batch:@sd@box"]
+    assert engine_queues("control", [], "control@box") == []
 
 
 def test_each_kind_of_worker_keeps_what_it_has_taken_by_itself() -> None:
-    places = [unacked(kind)["unacked_key"] for kind in ("", *WORKERS)]
+    places = [unacked(kind)["unacked_key"] for kind in ("", *WORKER_KINDS)]
     assert len(set(places)) == len(places)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 
 from graycat.cli import cli
-from graycat.queue.topology import WORKERS
+from graycat.queue.topology import WORKER_KINDS
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile, procfile
 from tests.support.helpers import ROOT
 
@@ -25,7 +25,7 @@ def test_each_command_is_one_of_graycat() -> None:
 
 def test_each_kind_of_worker_has_a_process_that_may_be_drained() -> None:
     workers = {spec.command.split()[2] for spec in PROCESSES if spec.drainable}
-    assert workers == set(WORKERS)
+    assert workers == set(WORKER_KINDS)
 
 
 def test_a_procfile_is_read_as_it_is_written() -> None:

@@ -35,7 +35,7 @@ def test_a_worker_may_send_what_its_scripts_send(path: Path) -> None:
     assert sent <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("kind", topology.WORKERS)
+@pytest.mark.parametrize("kind", topology.WORKER_KINDS)
 @pytest.mark.parametrize("hashed", [False, True])
 def test_a_broker_takes_the_rules_of_every_kind(broker: Valkey, add, kind: str, hashed: bool) -> None:
     add(worker_rules("box", [kind]), hashed=hashed)
@@ -113,7 +113,7 @@ def test_a_worker_sees_the_tasks_of_its_own_family_alone(
     add(worker_rules("box", [kind]))
     for family, may in (("llm", text), ("sd", images)):
         for _ in range(20):
-            task_id = ids.of_kind(family)
+            task_id = ids.new_task_id(family)
             assert allowed(broker, "HGETALL", keys.record_key(task_id)) is may
             assert allowed(broker, "XADD", keys.events_key(task_id), "*", "a", "b") is may
             assert allowed(broker, "HSET", keys.delivery_key(task_id, "started"), "a", "b") is may

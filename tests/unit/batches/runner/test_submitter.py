@@ -43,7 +43,7 @@ def test_the_same_try_is_the_same_task_and_one_of_an_image_s() -> None:
     ids = [task_id_of(batch, item, tries) for batch in ("b", "c") for tries in (0, 1)]
     assert ids == [task_id_of(batch, item, tries) for batch in ("b", "c") for tries in (0, 1)]
     assert len(set(ids)) == 4
-    assert all(taskids.is_of(task_id, "sd.txt2img") and len(task_id) == 32 for task_id in ids)
+    assert all(taskids.is_id_for(task_id, "sd.txt2img") and len(task_id) == 32 for task_id in ids)
 
 
 def test_a_queue_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from graycat.broker.keys import record_key
 from graycat.errors import EngineError
-from graycat.queue import ids as taskids
+from graycat.families import BY_NAME
 from graycat.web.services import services_of
 from tests.support.helpers import AT_ONCE_S, Stopwatch, accepted, outcome_of, started
 from tests.unit.web.api.conftest import COMPLETION
@@ -169,7 +169,7 @@ def test_a_name_is_one_task_s_whatever_its_kind(web, client) -> None:
 
 
 def test_the_id_of_a_task_tells_whose_work_it_is(web) -> None:
-    for body, digits in ((COMPLETION, taskids.DIGITS["llm"]), (IMAGE, taskids.DIGITS["sd"])):
+    for body, digits in ((COMPLETION, BY_NAME["llm"].id_digits), (IMAGE, BY_NAME["sd"].id_digits)):
         assert {web.post("/tasks", json=body).json["id"][0] for _ in range(20)} <= set(digits)
 
 
