@@ -32,7 +32,9 @@ class Caller:
     def seconds(self, addresses: list[str]) -> float:
         """Return the time from the first submit to the last end of some tasks, when all have ended."""
         tasks: list[dict[str, Any]] = [self.client.get(f"{address}?wait=60").json() for address in addresses]
-        return (max(task["finished_ms"] for task in tasks) - min(task["submitted_ms"] for task in tasks)) / 1000
+        first_ms: int = min(task["submitted_ms"] for task in tasks)
+        last_ms: int = max(task["finished_ms"] for task in tasks)
+        return (last_ms - first_ms) / 1000
 
 
 def few(home: Path, slots: int, beside: int) -> float:

@@ -7,6 +7,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import batches, fairness, images, load, polling, scrapes
@@ -109,7 +110,7 @@ def main() -> None:
             lines.append(calls(Path(folder) / "calls", options.seconds))
         if options.only in (None, "streams"):
             lines.append(streams(Path(folder) / "streams", options.streams, tokens=12))
-        rows = {
+        rows: dict[str, Callable[[Path], str]] = {
             "polling": lambda home: polling.row(home, options.seconds),
             "fairness": fairness.row,
             "scrapes": lambda home: scrapes.row(home, options.seconds),

@@ -6,8 +6,9 @@ import base64
 import json
 from dataclasses import dataclass
 
-from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import QUARANTINE
+from graycat.broker.protocol import Broker
 
 #: The newest items are kept, each with its first bytes, for this long.
 MAX_ITEMS = 100

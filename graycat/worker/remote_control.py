@@ -59,6 +59,10 @@ def resume_worker(_state: Any) -> dict[str, str]:
 @control_command(args=[("limit_s", float)], signature="[SECONDS]")
 def drain_worker(_state: Any, limit_s: float | None = None) -> dict[str, str]:
     """Have this worker take nothing more, finish what runs within a limit, hand back the rest, and end."""
+    return _drain(limit_s)
+
+
+def _drain(limit_s: float | None = None) -> dict[str, str]:
     within = ""
     if (runtime := _runtime()) is not None:
         runtime.paused = True
@@ -74,4 +78,4 @@ def drain_worker(_state: Any, limit_s: float | None = None) -> dict[str, str]:
 @control_command(name="shutdown")
 def end_worker(_state: Any, **_: Any) -> dict[str, str]:
     """Have this worker end as when it is drained: Celery's own, as Flower's button sends it, would give no grace."""
-    return drain_worker(_state)
+    return _drain()

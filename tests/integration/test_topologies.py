@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -86,10 +87,10 @@ def test_each_gpu_has_its_workers_its_engine_its_port_and_its_log(
         stack.kill_all()
 
 
-def rows(stack: Stack) -> list[dict]:
+def rows(stack: Stack) -> list[dict[str, Any]]:
     """Return what /ready says of the workers; nothing while nobody answers."""
     try:
-        found: list[dict] = requests.get(f"{stack.url}/ready", timeout=5).json()["workers"]
+        found: list[dict[str, Any]] = requests.get(f"{stack.url}/ready", timeout=5).json()["workers"]
     except requests.ConnectionError:
         return []
     return found

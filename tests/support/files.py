@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.servers import Handler, drop
 
@@ -99,7 +100,7 @@ class Served:
             place = stop
 
 
-def hub_answers(repo: str, path: str, content: bytes, token: str = "", served: Served | None = None) -> dict:
+def hub_answers(repo: str, path: str, content: bytes, token: str = "", served: Served | None = None) -> dict[str, Any]:
     """Return the answers of a hub that has one file, on a branch and at a commit; its bytes lie elsewhere."""
     about = {
         "X-Repo-Commit": COMMIT,

@@ -23,14 +23,14 @@ from graycat.batches.spec import filenames
 from graycat.batches.states import DONE, ENDED
 from graycat.errors import RequestError
 from graycat.images.replies import content_type
-from graycat.web.auth import View, basic_auth, token_auth
+from graycat.web.auth import HttpAuth, View, basic_auth, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_raw
 from graycat.web.services import services
 
 bp = Blueprint("gallery", __name__)
 
-page_auth = MultiAuth(basic_auth, token_auth)
+page_auth: HttpAuth = MultiAuth(basic_auth, token_auth)
 #: Images on one page, and items that a zip reads at once.
 PAGE, PORTION = 100, 500
 #: A page that was opened with an API token shows its images by a link that lives this long.

@@ -68,7 +68,7 @@ def test_a_player_can_do_no_more_than_its_game(credentials: Authenticator) -> No
     secret, minted = credentials.mint(Grant("game", frozenset({"llm"}), limits))
     player, _ = credentials.mint_player(minted.token, {"player": "42", "limits": {"rate": 6}})
     token = found(credentials, player)
-    assert (token.scopes, token.admin) == ({"llm"}, False)
+    assert (token.scopes, token.admin) == (frozenset({"llm"}), False)
     assert token.holders == (("game/42", Limits(rate=6)), ("game", limits))
     assert token.parent == found(credentials, secret)
 

@@ -36,7 +36,7 @@ def test_a_token_says_what_its_game_asked_for(players: PlayerTokens, clock: Cloc
 
 def test_without_a_word_it_may_do_what_players_do_for_a_quarter_of_an_hour(players: PlayerTokens, clock: Clock) -> None:
     _, claims = players.mint(GAME, "gc_12345678", {"player": "42"})
-    assert (claims.scopes, claims.expires_at) == ({"llm", "sd"}, clock.now + 900)
+    assert (claims.scopes, claims.expires_at) == (frozenset({"llm", "sd"}), int(clock.now) + 900)
     _, claims = players.mint(ApiToken("game", b"", frozenset({"llm", "batch"})), "game", {"player": "42"})
     assert claims.scopes == {"llm"}
 

@@ -169,7 +169,9 @@ def test_a_broker_that_has_stopped_is_not_waited_for(mortal_broker: Valkey) -> N
         ({"replicaof": "127.0.0.1 1", "replica-serve-stale-data": "no"}, redis.ConnectionError),
     ],
 )
-def test_a_broker_that_cannot_be_used_is_unavailable(mortal_broker: Valkey, trouble: dict, error: type) -> None:
+def test_a_broker_that_cannot_be_used_is_unavailable(
+    mortal_broker: Valkey, trouble: dict[str, Any], error: type
+) -> None:
     lanes = RawConnectionPool(mortal_broker.client)
     for name, value in trouble.items():
         if name == "replicaof":

@@ -45,7 +45,7 @@ def test_a_token_is_printed_alone_so_that_a_script_can_take_it(home: Settings) -
     assert token is not None
     assert (token.name, token.scopes, token.limits, token.expires_at) == (
         "game",
-        {"llm", "sd", "batch"},
+        frozenset({"llm", "sd", "batch"}),
         Limits(),
         None,
     )

@@ -30,7 +30,9 @@ HTML = says(502, b"<h1>Bad Gateway</h1>")
 def send() -> Callable[..., Any]:
     """Return a function that sends a request to a server with these answers, one after the other."""
 
-    def send_request(*answers: Answer, patience_s: float = 5.0, seen: list[dict[str, str]] | None = None) -> dict:
+    def send_request(
+        *answers: Answer, patience_s: float = 5.0, seen: list[dict[str, str]] | None = None
+    ) -> dict[str, Any]:
         with http_server({"GET /": in_turn(*answers, seen=seen)}) as server:
             transport = HttpTransport(server.url, "s3cret", patience_s)
             try:

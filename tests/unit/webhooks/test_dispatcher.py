@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -41,7 +42,7 @@ def ended(records: TaskRecords, number: int = 0, owner: str = "tests") -> str:
     return attempt.task_id
 
 
-def messages(client: BrokerClient) -> list[dict]:
+def messages(client: BrokerClient) -> list[dict[str, Any]]:
     return [json.loads(message) for message in client.lrange("control", 0, -1)]
 
 

@@ -17,7 +17,7 @@ from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.webhook import Webhook
-from graycat.worker import control
+from graycat.worker import control, maintenance
 from graycat.worker.control import ControlStep, PulseStep, pulse
 from tests.support.helpers import Valkey, accepted, changed, eventually, started
 
@@ -36,7 +36,7 @@ class Timer:
         self.cancelled = False
 
     def call_repeatedly(self, every_s: float, beat: Callable[[], None]) -> Timer:
-        assert 0 < every_s < control.LOOP_STUCK_AFTER_S
+        assert 0 < every_s < maintenance.LOOP_STUCK_AFTER_S
         self.beat = beat
         return self
 
@@ -94,7 +94,7 @@ def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valke
     pulse.beat()
     report_of(broker, lambda status: status.consuming)
     assert serving(WorkerRegistry(broker.client).workers(), "control")
-    pulse.seen_at -= control.LOOP_STUCK_AFTER_S
+    pulse.seen_at -= maintenance.LOOP_STUCK_AFTER_S
     report_of(broker, lambda status: not status.consuming)
     signals.worker_shutdown.send(sender=None)
     assert WorkerRegistry(broker.client).workers() == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.unit.web.api.conftest import named
 pytestmark = pytest.mark.usefixtures("as_caller")
 
 
-def view_of(records: TaskRecords, task_id: str) -> dict:
+def view_of(records: TaskRecords, task_id: str) -> dict[str, Any]:
     return task_views.shown(task_id, records.get(task_id))
 
 
@@ -141,7 +142,7 @@ def test_a_tag_stays_while_nothing_changes(records) -> None:
         (200, b"not JSON \xff", {"status": 200, "result": "not JSON \ufffd"}),
     ],
 )
-def test_an_answer_is_told_as_it_is(records, status: int, reply: bytes, told: dict) -> None:
+def test_an_answer_is_told_as_it_is(records, status: int, reply: bytes, told: dict[str, Any]) -> None:
     attempt = started(records)
     records.succeed(attempt, status, reply)
     assert told.items() <= view_of(records, attempt.task_id).items()

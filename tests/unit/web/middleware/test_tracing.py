@@ -80,10 +80,12 @@ def test_a_failure_of_ours_is_marked_and_a_mistake_of_the_caller_is_not(
     traced: FlaskClient, spans: Spans, broker: Valkey
 ) -> None:
     traced.post("/completion", json=[], buffered=True)
-    assert spans.finished[-1].status.status_code is StatusCode.UNSET
+    refused = spans.finished[-1]
+    assert refused.status.status_code is StatusCode.UNSET
     traced.post("/health", buffered=True)
-    assert attributes(spans.finished[-1])["http.response.status_code"] == 503
-    assert spans.finished[-1].status.status_code is StatusCode.ERROR
+    failed = spans.finished[-1]
+    assert attributes(failed)["http.response.status_code"] == 503
+    assert failed.status.status_code is StatusCode.ERROR
 
 
 def test_probes_are_not_traced(traced: FlaskClient, spans: Spans) -> None:
