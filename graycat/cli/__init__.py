@@ -12,7 +12,7 @@ from graycat.errors import SettingsError
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is run: ``web`` must import nothing before gevent has patched the standard library."""
+    """Imports a command only when it is run: ``web`` must import nothing before gevent patches the standard library."""
 
     NAMES = (
         "acl",
@@ -35,25 +35,26 @@ class LazyGroup(click.Group):
     )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands; each is a module here."""
+        """Return the names of the commands; each is a module of this package."""
         return list(self.NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name."""
         if cmd_name not in self.NAMES:
             return None
-        command: click.Command = getattr(import_module(f"graycat.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"graycat.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
 
 @click.command(cls=LazyGroup)
 @click.version_option(__version__)
 def cli() -> None:
-    """One address in front of a fleet of GPU boxes."""
+    """One HTTP address for text and image generation on many GPU machines."""
 
 
 def main() -> None:
-    """Run the command line; a setting that cannot be used is one line, not a traceback."""
+    """Run the command line; an invalid setting is printed as one line, without a traceback."""
     try:
         cli()
     except SettingsError as error:

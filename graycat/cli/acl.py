@@ -1,4 +1,4 @@
-"""``graycat acl``: users of the broker for workers on machines that are not ours."""
+"""``graycat acl``: users of the broker for workers on machines that may not do everything there."""
 
 from __future__ import annotations
 
@@ -11,28 +11,39 @@ from graycat.queue import topology
 from graycat.settings import Settings
 from graycat.worker.broker_acl import setuser, worker_rules
 
-KINDS = ("llm", "quick")
+DEFAULT_KINDS = ("llm", "quick")
 
 
 @click.group()
 def acl() -> None:
-    """Make users of the broker that may do one box's work and nothing else."""
+    """Create users of the broker that may do the work of one box and nothing else."""
 
 
 @acl.command()
 @click.argument("name")
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(list(topology.WORKER_KINDS)), default=KINDS, show_default=True,
-    help="What runs on the box; may be given several times.",
-)  # fmt: skip
-@click.option("--hash", "hashed", is_flag=True, help="Put a hash into the line; the password goes to standard error.")
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(list(topology.WORKER_KINDS)),
+    default=DEFAULT_KINDS,
+    show_default=True,
+    help="What runs on the box; may be repeated.",
+)
+@click.option(
+    "--hash",
+    "hashed",
+    is_flag=True,
+    help="Print the password's hash in the command, and the password itself to stderr.",
+)
 def worker(name: str, kinds: tuple[str, ...], hashed: bool) -> None:
-    """Print the command that makes the user NAME for the box of that name (GRAYCAT_BOX=NAME there).
+    """Print the ACL command that creates the user NAME for the box of that name (GRAYCAT_BOX=NAME there).
 
-    Its password is shown this once. The same command makes a new one, and so shuts out who has the old one.
+    The user's password is shown only once. To replace it, run this again: the old password is refused then.
     """
     db = int(redis.connection.parse_url(Settings.from_env().broker_url).get("db", 0))
     password = secrets.token_urlsafe(32)
-    click.echo(setuser(name, password, worker_rules(name, tuple(dict.fromkeys(kinds)), db), hashed=hashed))
+    unique_kinds = tuple(dict.fromkeys(kinds))
+    click.echo(setuser(name, password, worker_rules(name, unique_kinds, db), hashed=hashed))
     if hashed:
         click.echo(f"password: {password}", err=True)

@@ -1,4 +1,4 @@
-"""``graycat beat``: the clock that has schedules looked at. Any number may run; one of them ticks."""
+"""``graycat beat``: submits the batches of schedules when they are due. Any number may run; one of them is active."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ logger = logging.getLogger(__name__)
 
 @click.command()
 def beat() -> None:
-    """Have what is due by the schedules submitted; of several beats, one does so at a time."""
+    """Submit the batches of schedules when they are due. Of several beats, one is active at a time."""
     settings = Settings.from_env()
     check(settings)
     log.setup(settings)
-    # A lock that could not be waited for is told by the ticker; Celery would add a traceback.
+    # The ticker logs that it cannot get the lock; Celery would add a traceback.
     logging.getLogger("celery.utils.dispatch.signal").setLevel(logging.CRITICAL)
     schedules = file.load(settings)
-    # Celery's loop ends at these, and lets go of the lock.
+    # SystemExit ends Celery's loop, which releases the lock.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, _exit)
     sync(settings, schedules)
     run(create_celery(settings, kind=celeryconfig.BEAT))
 
 
-def _stop(*_: Any) -> None:
+def _exit(*_: Any) -> None:
     sys.exit(0)
 
 
 def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
-    """Have the broker hold the schedules of the file; one that is away is waited for."""
+    """Make the broker's schedules match those of the file; wait while the broker does not answer."""
     pause = threading.Event()
     client = connect(settings)
     records = ScheduleRecords(client, settings)
@@ -64,13 +64,13 @@ def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
 
 
 def run(app: Celery) -> None:
-    """Tick until SystemExit; a broker that is away, or a lock that another has, is waited for."""
+    """Run until SystemExit; wait while the broker does not answer, or while another beat has the lock."""
     pause = threading.Event()
     while True:
         try:
             Service(app, scheduler_cls=app.conf.beat_scheduler).start()
             return
         except (redis.RedisError, OperationalError, OSError) as error:
-            # redis-py's words for a lost connection may hold an address, never a password.
+            # redis-py's message about a lost connection may hold an address, never a password.
             logger.warning("beat begins again", extra={"reason": type(error).__name__})
             pause.wait(AGAIN_S)

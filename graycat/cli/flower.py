@@ -13,7 +13,7 @@ from graycat.settings import Settings, variable
 
 @click.command()
 def flower() -> None:
-    """Show workers and tasks on a page, and pause or drain workers there (docs/monitoring.md)."""
+    """Serve Flower: a page that shows workers and tasks, and can pause and drain workers (docs/monitoring.md)."""
     from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.flower import app as flowerapp
@@ -22,12 +22,12 @@ def flower() -> None:
     check(settings)
     app = create_celery(settings)
     app.set_default()
-    secret = flower_password(settings)
-    log.setup(settings, secret)
-    served = flowerapp.create(app, settings, secret)
+    password = flower_password(settings)
+    log.setup(settings, password)
+    server = flowerapp.create(app, settings, password)
     click.echo(f"flower listens on http://{settings.flower_host}:{settings.flower_port}, user {flowerapp.USER}")
     try:
-        flowerapp.serve(served)
+        flowerapp.serve(server)
     except OSError as error:
         name = variable("flower_port")
         click.echo(f"graycat: flower cannot listen, choose another port with {name}=... ({error.strerror})", err=True)

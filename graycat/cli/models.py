@@ -1,4 +1,4 @@
-"""``graycat models``: the checkpoints of this copy."""
+"""``graycat models``: the checkpoints of this installation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from types import TracebackType
 import click
 
 from graycat import log
+from graycat.cli.text import format_table
 from graycat.engines.models import checkpoints, downloads, inventory
-from graycat.engines.models.checkpoints import IMAGE, TEXT
+from graycat.engines.models.checkpoints import IMAGE, TEXT, RequiredCheckpoint
 from graycat.engines.models.errors import DownloadFailed
 from graycat.settings import Settings
 
-#: Seconds between two lines of progress where there is no terminal.
-TELL_EVERY_S = 5.0
-#: Characters of a hash that tell one file from another.
-SHORT_HASH = 12
-#: What each option of ``pull`` fills: its kind of engine and the setting whose folder it is.
-FOLDERS = {
+#: Seconds between two lines of progress if stderr is no terminal.
+PROGRESS_INTERVAL_S = 5.0
+#: Characters of a hash that are listed: enough to tell two files apart.
+SHORT_HASH_CHARS = 12
+COLUMNS = ("NAME", "SIZE", "SHA256", "SOURCE", "USED BY")
+#: What each option of ``pull`` downloads: its kind of engine, and the setting whose folder is used.
+TARGETS = {
     "text": (TEXT, "model_url"),
     "image": (IMAGE, "sd_model_url"),
     "lora": (IMAGE, "lora_url"),
@@ -36,65 +38,92 @@ def models() -> None:
 
 
 @models.command()
-@click.option("--text", "into", flag_value="text", help="For the text engine; the default with a URL.")
-@click.option("--image", "into", flag_value="image", help="For the image engine.")
-@click.option("--lora", "into", flag_value="lora", help="URLs of LoRAs.")
-@click.option("--vae", "into", flag_value="vae", help="URLs of VAEs.")
+@click.option("--text", "target", flag_value="text", help="For the text engine; this is the default for URLs.")
+@click.option("--image", "target", flag_value="image", help="For the image engine.")
+@click.option("--lora", "target", flag_value="lora", help="LoRAs for the image engine.")
+@click.option("--vae", "target", flag_value="vae", help="VAEs for the image engine.")
 @click.argument("urls", metavar="[URL]...", nargs=-1)
-def pull(into: str | None, urls: tuple[str, ...]) -> None:
-    """Download checkpoints: those that the settings name, or those at the URLs."""
-    settings, stop, failed = Settings.from_env(), threading.Event(), False
+def pull(target: str | None, urls: tuple[str, ...]) -> None:
+    """Download the checkpoints that the settings name, or those at the URLs."""
+    settings = Settings.from_env()
     log.setup(settings)
     if urls:
-        kind, setting = FOLDERS[into or "text"]
-        folder = settings.home / checkpoints.FOLDERS[kind][setting]
-        required = [
-            checkpoints.RequiredCheckpoint("URL", folder, checkpoints.source_from_setting(settings, "URL", url))
-            for url in urls
-        ]
+        required = _required_by_urls(settings, target or "text", urls)
     else:
-        kinds = (TEXT, IMAGE) if into is None else (FOLDERS[into][0],)
-        required = [checkpoint for kind in kinds for checkpoint in checkpoints.list_required(settings, kind)]
+        required = _required_by_settings(settings, target)
+
+    failed = False
+    stop = threading.Event()
     for checkpoint in required:
         if checkpoint.source is None:
             click.echo(f"models: {checkpoint.file} is a file of this machine")
             continue
         try:
-            with Progress() as progress:
+            with ProgressDisplay() as progress:
                 path = downloads.fetch(checkpoint.source, checkpoint.folder, settings, progress, stop)
         except DownloadFailed as error:
             click.echo(f"models: {checkpoint.source.display_url}: {error}", err=True)
             failed = True
         else:
             click.echo(f"models: {path} is here")
-    sys.exit(1 if failed else 0)
+    if failed:
+        sys.exit(1)
+
+
+def _required_by_urls(settings: Settings, target: str, urls: tuple[str, ...]) -> list[RequiredCheckpoint]:
+    """Return the checkpoints at some URLs, in the folder of an option of ``pull``. Raises SettingsError."""
+    kind, setting = TARGETS[target]
+    folder = settings.home / checkpoints.FOLDERS[kind][setting]
+    return [RequiredCheckpoint("URL", folder, checkpoints.source_from_setting(settings, "URL", url)) for url in urls]
+
+
+def _required_by_settings(settings: Settings, target: str | None) -> list[RequiredCheckpoint]:
+    """Return the checkpoints that the settings name: for all engines, or for an option's. Raises SettingsError."""
+    if target is not None:
+        kind, _ = TARGETS[target]
+        return checkpoints.list_required(settings, kind)
+    return [*checkpoints.list_required(settings, TEXT), *checkpoints.list_required(settings, IMAGE)]
 
 
 @models.command("list")
-def list_() -> None:
+def list_models() -> None:
     """List the checkpoints: name, size, hash, source and the settings that use them."""
-    rows = [("NAME", "SIZE", "SHA256", "SOURCE", "USED BY")]
+    rows = []
     for item in inventory.list_stored(Settings.from_env()):
-        digest = item.record.sha256[:SHORT_HASH] if item.record is not None else "-"
-        source = item.record.source if item.record is not None else "unfinished" if item.partial else "-"
-        rows.append((item.name, size_of(item.path), digest, source, ", ".join(item.used_by) or "-"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        digest, source = "-", "-"
+        if item.record is not None:
+            digest = item.record.sha256[:SHORT_HASH_CHARS]
+            source = item.record.source
+        elif item.partial:
+            source = "unfinished"
+        rows.append((item.name, format_file_size(item.path), digest, source, ", ".join(item.used_by) or "-"))
+    click.echo(format_table(COLUMNS, rows))
 
 
 @models.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
-    """Read the checkpoints again and compare their hashes; all, or those that are named."""
-    settings, damaged = Settings.from_env(), 0
-    chosen = [inventory.find_by_name(settings, name) for name in names] or list(inventory.list_stored(settings))
+    """Read checkpoints and compare their hashes with those of their downloads: all, or those that are named."""
+    settings = Settings.from_env()
+    chosen = [inventory.find_by_name(settings, name) for name in names]
+    if not names:
+        chosen = list(inventory.list_stored(settings))
+
+    damaged = False
     for item in chosen:
-        if not item.partial:
-            intact = inventory.is_intact(item)
-            damaged += intact is False
-            click.echo(f"{item.name}  {'unknown' if intact is None else 'intact' if intact else 'DAMAGED'}")
-    sys.exit(1 if damaged else 0)
+        if item.partial:
+            continue
+        intact = inventory.is_intact(item)
+        if intact is None:
+            verdict = "unknown"
+        elif intact:
+            verdict = "intact"
+        else:
+            verdict = "DAMAGED"
+            damaged = True
+        click.echo(f"{item.name}  {verdict}")
+    if damaged:
+        sys.exit(1)
 
 
 @models.command()
@@ -103,35 +132,40 @@ def remove(name: str) -> None:
     """Delete a checkpoint."""
     item = inventory.find_by_name(Settings.from_env(), name)
     inventory.remove(item)
-    click.echo(f"models: {item.name} is gone")
+    click.echo(f"models: {item.name} is removed")
     if item.used_by:
-        click.echo(f"models: {' and '.join(item.used_by)} will have it downloaded again", err=True)
+        click.echo(f"models: {' and '.join(item.used_by)} still names it, so it will be downloaded again", err=True)
 
 
-def size_of(path: Path) -> str:
-    """Return a file's size as people write it."""
+def format_file_size(path: Path) -> str:
+    """Return a file's size in MB or GB."""
     size = path.stat().st_size
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    if size >= 1e9:
+        return f"{size / 1e9:.2f} GB"
+    return f"{size / 1e6:.1f} MB"
 
 
-class Progress:
-    """How far a download is: a bar on a terminal, a line now and then elsewhere."""
+class ProgressDisplay:
+    """Shows the progress of a download: a bar on a terminal, elsewhere a line every few seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told_at = clock()
-        self._bar = click.progressbar(length=1000, file=sys.stderr) if sys.stderr.isatty() else None
+        self._printed_at = clock()
+        #: None if stderr is no terminal.
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = click.progressbar(length=1000, file=sys.stderr)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         return self
 
     def __call__(self, name: str, percent: float) -> None:
-        """Tell how far a file is."""
+        """Show the progress of a file, in percent."""
         if self._bar is not None:
             self._bar.label = name
             self._bar.update(round(10 * percent) - self._bar.pos)
-        elif self._clock() - self._told_at >= TELL_EVERY_S:
-            self._told_at = self._clock()
+        elif self._clock() - self._printed_at >= PROGRESS_INTERVAL_S:
+            self._printed_at = self._clock()
             click.echo(f"models: {name} {percent:.0f} %", err=True)
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""What ``graycat up`` runs to show how everything is doing: Flower, the Celery exporter, the workers' metrics."""
+"""The monitoring that ``graycat up`` runs: Flower, the Celery exporter, and the workers' metrics."""
 
 from __future__ import annotations
 
@@ -13,36 +13,47 @@ FLOWER, EXPORTER = "graycat flower", "graycat exporter"
 COMMANDS = (FLOWER, EXPORTER)
 
 
-def kept(processes: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return the processes without those that are switched off."""
-    wanted = {FLOWER: settings.flower, EXPORTER: settings.exporter}
-    return {name: command for name, command in processes.items() if wanted.get(command, True)}
+def drop_disabled(processes: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the processes without those that the settings disable."""
+    enabled = {FLOWER: settings.flower, EXPORTER: settings.exporter}
+    return {name: command for name, command in processes.items() if enabled.get(command, True)}
 
 
-def ports(settings: Settings, processes: Mapping[str, str]) -> list[tuple[str, int, str]]:
-    """Return the ports that these processes will listen on: setting, port, address."""
+def list_ports(settings: Settings, processes: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    """Return the ports on which these processes will listen, each with its setting, number and address."""
     commands = list(processes.values())
-    needed = []
+    ports = []
     if FLOWER in commands:
-        needed.append(("flower_port", settings.flower_port, settings.flower_host))
+        ports.append(("flower_port", settings.flower_port, settings.flower_host))
     if EXPORTER in commands:
-        needed.append(("exporter_port", settings.exporter_port, "127.0.0.1"))
-    for words in (command.split() for command in commands):
-        if words[:2] == ["graycat", "worker"]:
-            gpu = int(words[words.index("--gpu") + 1]) if "--gpu" in words else None
-            if port := metrics_port(settings, words[2], gpu):
-                needed.append(("metrics_port", port, settings.metrics_host))
-    return needed
+        ports.append(("exporter_port", settings.exporter_port, "127.0.0.1"))
+    for command in commands:
+        port = _worker_metrics_port(settings, command.split())
+        if port:
+            ports.append(("metrics_port", port, settings.metrics_host))
+    return ports
+
+
+def _worker_metrics_port(settings: Settings, words: list[str]) -> int:
+    """Return the port of a worker's metrics; 0 if the command is not a worker, or serves no metrics."""
+    if words[:2] != ["graycat", "worker"]:
+        return 0
+    gpu = None
+    if "--gpu" in words:
+        gpu = int(words[words.index("--gpu") + 1])
+    return metrics_port(settings, words[2], gpu)
 
 
 def greeting(settings: Settings) -> str:
-    """Return what is told of Flower when everything is up; the password where it was made here."""
+    """Return the line about Flower that is printed when everything is up, with the password if it was generated."""
     if not settings.flower:
         return ""
-    secret = f"that of {variable('flower_password')}" if settings.flower_password else flower_password(settings)
-    return f"Flower: http://{settings.flower_host}:{settings.flower_port}, user graycat, password {secret}\n\n"
+    password = f"that of {variable('flower_password')}"
+    if not settings.flower_password:
+        password = flower_password(settings)
+    return f"Flower: http://{settings.flower_host}:{settings.flower_port}, user graycat, password {password}\n\n"
 
 
 def flower_password(settings: Settings) -> str:
-    """Return Flower's password; without one in the settings one is made at the first call, and kept."""
+    """Return Flower's password. If the settings have none, it is generated at the first call and stored."""
     return settings.flower_password or kept_secret(settings.home / "flower-password", lambda: secrets.token_urlsafe(24))

@@ -1,4 +1,4 @@
-"""``graycat queue``: have nobody take from a queue for a while."""
+"""``graycat queue``: pause and resume queues, for all workers."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def queue() -> None:
     """Pause and resume queues."""
 
 
-def _fleet() -> WorkerRegistry:
+def _open_registry() -> WorkerRegistry:
     return WorkerRegistry(connect(Settings.from_env()))
 
 
 @queue.command()
 @_QUEUE
 def pause(name: str) -> None:
-    """Have no worker take from a queue; it goes on taking in tasks."""
-    _fleet().pause_queue(name)
+    """Pause a queue: no worker takes tasks from it. It still accepts new tasks."""
+    _open_registry().pause_queue(name)
     click.echo(f"{name} is paused")
 
 
 @queue.command()
 @_QUEUE
 def resume(name: str) -> None:
-    """Have workers take from a queue again."""
-    _fleet().resume_queue(name)
+    """Resume a paused queue."""
+    _open_registry().resume_queue(name)
     click.echo(f"{name} is resumed")

@@ -1,4 +1,4 @@
-"""``graycat up``: every process of graycat on this machine, and the line that tells how to call it."""
+"""``graycat up``: runs every process of graycat on this machine, and prints how to call it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import requests
 from graycat.auth import tokens
 from graycat.broker.client import check
 from graycat.cli import modes, monitoring
+from graycat.cli.server import server_url
 from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES
@@ -28,35 +29,36 @@ from graycat.supervision.reporter import ProcessReporter
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
 from graycat.supervision.supervisor import ProcessSupervisor
 
-#: Seconds between two looks at whether everything is up.
-LOOK_EVERY_S = 0.25
-#: Seconds between two lines that say what is still missing.
-TELL_EVERY_S = 5.0
+#: Seconds between two checks whether everything is up.
+POLL_INTERVAL_S = 0.25
+#: Seconds between two lines that say what is not up yet.
+PROGRESS_INTERVAL_S = 5.0
 
-#: What to try first, where text is served, and where only images are.
-COMPLETION = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
-IMAGE = '{"prompt": "a lighthouse"}'
+#: The first request that is suggested: for text, or for images if no text is served.
+COMPLETION_BODY = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
+IMAGE_BODY = '{"prompt": "a lighthouse"}'
 
-
-#: Ports that have an address of their own.
-OWN_HOSTS = ("flower_port", "exporter_port", "metrics_port")
-#: The family of the engine that a process has, or shares; None for one without.
-FAMILY_OF = {f"graycat worker {kind.name}": kind.family for kind in WORKER_KINDS.values()}
-FAMILY_OF |= {f"graycat engine {family.name}": family for family in FAMILIES}
+#: Settings of ports whose address has a setting of its own.
+PORTS_WITH_HOST = ("flower_port", "exporter_port", "metrics_port")
+#: The family of the engine that a process has, or shares; None for a process without an engine.
+FAMILIES_BY_COMMAND = {f"graycat worker {kind.name}": kind.family for kind in WORKER_KINDS.values()}
+FAMILIES_BY_COMMAND |= {f"graycat engine {family.name}": family for family in FAMILIES}
 
 
 @click.command()
 @click.option(
-    "--procfile", type=click.Path(path_type=Path, exists=True), help="A Procfile to run in place of graycat's own list."
+    "--procfile",
+    type=click.Path(path_type=Path, exists=True),
+    help="Run the processes of this Procfile instead of graycat's own list.",
 )
 def up(procfile: Path | None) -> None:
-    """Start everything, and stop it all at Ctrl-C."""
+    """Start everything; stop everything at Ctrl-C."""
     settings = Settings.from_env()
     check(settings)
-    processes = processes_here(settings, procfile)
+    processes = list_processes(settings, procfile)
     for family in FAMILIES:
         if family.is_enabled(settings):
-            # Its settings are checked here, before anything starts.
+            # This checks the engine's settings before anything starts.
             factory.describe_engine(settings, family)
     if settings.remote is None:
         tokens.ApiTokens.from_settings(settings)
@@ -66,22 +68,29 @@ def up(procfile: Path | None) -> None:
     supervisor = ProcessSupervisor(
         [ProcessSpec.from_command(name, command) for name, command in processes.items()],
         child_environment(settings),
-        # A worker may need the grace, and the broker waits for it.
+        # A worker may need all of stop_grace_s, and the broker waits for the worker.
         kill_after_s=settings.stop_grace_s + 5,
     )
     if settings.remote is None:
         reporter = ProcessReporter(settings)
         supervisor.report = reporter.update
-        secret = next(iter(tokens.configured(settings).values()), "") or tokens.generated(settings)
-        threading.Thread(target=announce, args=(settings, secret), daemon=True).start()
+        threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()
     else:
         click.echo(modes.greeting(processes, settings))
     supervisor.run()
     lock.close()
 
 
+def _first_api_token(settings: Settings) -> str:
+    """Return the first token of API_TOKENS; without any, the token that this installation generates."""
+    configured = tokens.configured(settings)
+    if configured:
+        return next(iter(configured.values()))
+    return tokens.generated(settings)
+
+
 def lock_home(home: Path) -> IO[str]:
-    """Return the home's lock, held until it is closed. Raises SettingsError where another graycat holds it."""
+    """Lock the home and return the lock, which is held until it is closed. Raises SettingsError if it is taken."""
     home.mkdir(parents=True, exist_ok=True)
     lock = (home / "lock").open("w")
     try:
@@ -91,10 +100,10 @@ def lock_home(home: Path) -> IO[str]:
     return lock
 
 
-def processes_here(settings: Settings, procfile: Path | None = None) -> dict[str, str]:
-    """Return the commands by name, without those that the settings make needless; by default those of the list in code.
+def list_processes(settings: Settings, procfile: Path | None = None) -> dict[str, str]:
+    """Return the commands by process name, without those that the settings make needless.
 
-    Raises SettingsError.
+    Without a Procfile they are those of graycat's own list. Raises SettingsError.
     """
     specs = list(PROCESSES)
     if procfile is not None:
@@ -105,22 +114,28 @@ def processes_here(settings: Settings, procfile: Path | None = None) -> dict[str
     for kind in WORKER_KINDS.values():
         if kind.family is not None and not kind.family.is_enabled(settings):
             processes.pop(kind.name, None)
-    kept = monitoring.kept(processes, settings)
-    here = modes.of_mode(kept, settings)
-    return dict(pair for name, command in here.items() for pair in one_a_gpu(name, command, settings))
+    processes = monitoring.drop_disabled(processes, settings)
+    processes = modes.select_processes(processes, settings)
+    on_gpus: dict[str, str] = {}
+    for name, command in processes.items():
+        on_gpus |= split_by_gpu(name, command, settings)
+    return on_gpus
 
 
-def one_a_gpu(name: str, command: str, settings: Settings) -> list[tuple[str, str]]:
-    """Return a process of the Procfile as it runs here: one for each GPU of its kind, or as it is."""
-    family = FAMILY_OF.get(command)
-    pins = []
-    if family is not None:
-        pins = [place for place in gpus.list_placements(settings, family) if place.gpu is not None]
-    return [(f"{name}{pin.suffix}", f"{command} --gpu {pin.gpu}") for pin in pins] or [(name, command)]
+def split_by_gpu(name: str, command: str, settings: Settings) -> dict[str, str]:
+    """Return a process as it runs here: one for each GPU of its engine's family, or unchanged."""
+    family = FAMILIES_BY_COMMAND.get(command)
+    if family is None:
+        return {name: command}
+    processes = {}
+    for placement in gpus.list_placements(settings, family):
+        if placement.gpu is not None:
+            processes[f"{name}{placement.suffix}"] = f"{command} --gpu {placement.gpu}"
+    return processes or {name: command}
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of every process: ours, this Python's commands first, and lines as they are written."""
+    """Return the environment of every process: our own, with this Python's commands first and unbuffered output."""
     env = environment()
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
     env["PYTHONUNBUFFERED"] = "1"
@@ -129,38 +144,42 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def check_ports(settings: Settings, processes: dict[str, str]) -> None:
-    """Raise SettingsError naming the variable of a port that something else holds."""
-    needed = [("port", settings.port, settings.host)] if "web" in processes else []
-    needed += monitoring.ports(settings, processes)
+    """Check that the ports of all processes are free. Raises SettingsError naming the variable of one that is not."""
+    if "web" in processes:
+        check_port("port", settings.port, settings.host)
+    for name, port, host in monitoring.list_ports(settings, processes):
+        check_port(name, port, host)
     for family in FAMILIES:
-        starts = (f"graycat worker {family.name}", f"graycat engine {family.name}")
-        if family.owns_engine(settings) and any(line.startswith(starts) for line in processes.values()):
-            for place in gpus.list_placements(settings, family):
-                needed.append((family.port_setting, place.port, settings.engine_host))
-    for name, port, host in needed:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise SettingsError(f"port {port} is taken: choose another with {variable(name)}=...") from None
-                where = variable(name.replace("port", "host")) if name in OWN_HOSTS else "HOST"
-                raise SettingsError(
-                    f"{where}={host} is no address of this machine ({error.strerror or error})"
-                ) from None
+        commands = (f"graycat worker {family.name}", f"graycat engine {family.name}")
+        has_process = any(command.startswith(commands) for command in processes.values())
+        if has_process and family.owns_engine(settings):
+            for placement in gpus.list_placements(settings, family):
+                check_port(family.port_setting, placement.port, settings.engine_host)
+
+
+def check_port(name: str, port: int, host: str) -> None:
+    """Check that a port is free. ``name``: its setting. Raises SettingsError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise SettingsError(f"port {port} is taken: choose another with {variable(name)}=...") from None
+            host_variable = "HOST"
+            if name in PORTS_WITH_HOST:
+                host_variable = variable(name.replace("port", "host"))
+            reason = error.strerror or error
+            raise SettingsError(f"{host_variable}={host} is not an address of this machine ({reason})") from None
 
 
 def announce(settings: Settings, secret: str) -> None:
-    """Wait until a model would answer, telling what is missing meanwhile, then print how to call it."""
-    address = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104
-    told_at = time.monotonic()
-    while reason := not_ready(address):
-        if time.monotonic() - told_at >= TELL_EVERY_S:
-            told_at = time.monotonic()
-            click.echo(f"graycat: starting ... {reason}")
-        time.sleep(LOOK_EVERY_S)
-    path, body = ("/completion", COMPLETION) if settings.run_llm else ("/generate-image", IMAGE)
+    """Wait until an engine can answer, and print how to call it. Meanwhile, print what is not up yet."""
+    address = server_url(settings)
+    wait_until_ready(address)
+    path, body = "/generate-image", IMAGE_BODY
+    if settings.run_llm:
+        path, body = "/completion", COMPLETION_BODY
     click.echo(
         f"\ngraycat is ready at {address}\n"
         f"API token: {secret}\n\n"
@@ -172,8 +191,21 @@ def announce(settings: Settings, secret: str) -> None:
     )
 
 
-def not_ready(address: str) -> str:
-    """Return what is missing; nothing when everything is up."""
+def wait_until_ready(address: str) -> None:
+    """Wait until the web server is ready; print every few seconds why it is not."""
+    printed_at = time.monotonic()
+    while True:
+        reason = why_not_ready(address)
+        if not reason:
+            return
+        if time.monotonic() - printed_at >= PROGRESS_INTERVAL_S:
+            printed_at = time.monotonic()
+            click.echo(f"graycat: starting ... {reason}")
+        time.sleep(POLL_INTERVAL_S)
+
+
+def why_not_ready(address: str) -> str:
+    """Return why the web server is not ready; '' if it is."""
     try:
         reply = requests.get(f"{address}/ready", timeout=2)
     except requests.RequestException:
@@ -183,4 +215,4 @@ def not_ready(address: str) -> str:
     try:
         return str(reply.json()["reason"])
     except (ValueError, KeyError, TypeError):
-        return f"something else answers at {address}"
+        return f"another program answers at {address}"

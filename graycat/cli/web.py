@@ -1,4 +1,4 @@
-"""``graycat web``: the API, under gunicorn."""
+"""``graycat web``: serves the API with gunicorn."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from graycat.errors import SettingsError, ShuttingDown
 from graycat.gctuning import settle_memory
 from graycat.settings import Settings
 
-#: Streams one process may hold; each costs a greenlet, not a thread.
-CONNECTIONS = 4000
-#: Seconds before the end of a shutdown's grace in which requests that still wait are told.
-LAST_WORDS_S = 0.5
-#: Seconds that a connection is kept for the next request.
+#: Connections of one process. Each costs a greenlet, not a thread.
+MAX_CONNECTIONS = 4000
+#: How many seconds before the end of ``stop_grace_s`` the requests that still wait are answered.
+SHUTDOWN_ANSWER_S = 0.5
+#: Seconds that an idle connection is kept open for the next request.
 KEEPALIVE_S = 30
+#: Seconds between two checks whether a process has begun its shutdown.
+POLL_INTERVAL_S = 0.1
 
 
 class PropagatingLogger(Logger):
-    """gunicorn's own lines in graycat's form; requests are logged by the application, with their task."""
+    """Writes gunicorn's own log lines in graycat's format. The application logs requests, with their task."""
 
     def setup(self, cfg: Config) -> None:
-        """Leave the handlers alone that ``graycat.log`` has set up, and let everything reach them."""
+        """Keep the handlers that ``graycat.log`` has set up, and pass all lines to them."""
         self.error_log.propagate = True
 
     def access(self, *_: Any) -> None:
@@ -45,41 +47,41 @@ class PropagatingLogger(Logger):
 
 
 class WebServer(BaseApplication):
-    """gunicorn, configured by graycat's settings."""
+    """gunicorn, configured from graycat's settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         super().__init__()
 
     def load_config(self) -> None:
-        """Hand our settings to gunicorn."""
+        """Set gunicorn's options."""
         settings = self._settings
         options = {
             "bind": f"{settings.host}:{settings.port}",
             "workers": settings.web_workers,
-            # One greenlet a client: streams are waiting, mostly.
+            # One greenlet for each client: streams wait most of the time.
             "worker_class": "gevent",
-            "worker_connections": CONNECTIONS,
-            # Games and scripts ask again within seconds; an idle connection is a greenlet, 17 kB.
+            "worker_connections": MAX_CONNECTIONS,
+            # Games and scripts send the next request within seconds. An idle connection costs a greenlet, 17 kB.
             "keepalive": KEEPALIVE_S,
             "graceful_timeout": int(settings.stop_grace_s),
             "logger_class": PropagatingLogger,
-            "post_fork": end_when_told,
-            "worker_exit": leave,
-            "child_exit": forget_child,
-            "post_worker_init": partial(begin_to_serve, settings.stop_grace_s - LAST_WORDS_S),
+            "post_fork": reset_sigterm,
+            "worker_exit": exit_child,
+            "child_exit": forget_dead_child,
+            "post_worker_init": partial(prepare_child, settings.stop_grace_s - SHUTDOWN_ANSWER_S),
             # It would open a socket in the home directory.
             "control_socket_disable": True,
         }
         if settings.web_workers > 1:
-            # So prometheus_client keeps what all processes count in files of this folder.
+            # prometheus_client then keeps the counts of all processes in files of this folder.
             options["raw_env"] = [f"PROMETHEUS_MULTIPROC_DIR={metrics_folder(settings)}"]
             options["on_starting"] = partial(empty_metrics, settings)
         for name, value in options.items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        """Return the application; called in each worker process, after gevent has patched it."""
+        """Return the application. gunicorn calls this in each worker process, after gevent has patched it."""
         from graycat.broker.client import check
         from graycat.web import create_app
 
@@ -88,67 +90,70 @@ class WebServer(BaseApplication):
             check(self._settings)
         except SettingsError as error:
             click.echo(f"graycat: {error}", err=True)
-            # gunicorn then starts no other in its place.
+            # With this status, gunicorn does not start another process in its place.
             sys.exit(Arbiter.APP_LOAD_ERROR)
         return create_app(self._settings)
 
 
 def metrics_folder(settings: Settings) -> Path:
-    """Return the folder in which the web processes of one server keep their metrics together."""
+    """Return the folder in which all web processes of one server keep their metrics."""
     return settings.home.resolve() / "metrics" / f"web-{settings.port}"
 
 
 def empty_metrics(settings: Settings, _server: object) -> None:
-    """Have the web processes count from zero: who reads the counts knows that a start does so."""
+    """Remove the metrics of an earlier run, so that counts begin at zero, as Prometheus expects after a start."""
     folder = metrics_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob("*.db"):
-        left_over.unlink()
+    for old_file in folder.glob("*.db"):
+        old_file.unlink()
 
 
-def forget_child(_server: object, worker: Worker) -> None:
-    """Have what a child that is gone was doing no longer count as being done."""
+def forget_dead_child(_server: object, worker: Worker) -> None:
+    """Remove an ended child from the gauges, which would otherwise still count its open requests."""
     if worker.cfg.workers > 1:
         from prometheus_client.multiprocess import mark_process_dead
 
         mark_process_dead(worker.pid)
 
 
-def leave(_server: object, _worker: object) -> None:
-    """End a child whose work is done, by the status that gunicorn has chosen, without taking the interpreter apart.
+def exit_child(_server: object, _worker: object) -> None:
+    """End a child with the status that gunicorn has chosen, without the interpreter's own shutdown.
 
-    The handlers of log lines go late in that, when gevent's locks no longer work: now and then that is a traceback.
+    That would close log handlers when gevent's locks no longer work, which sometimes ends in a traceback.
     """
-    chosen = sys.exception()
+    status = 1
+    reason = sys.exception()
+    if isinstance(reason, SystemExit) and isinstance(reason.code, int):
+        status = reason.code
     atexit._run_exitfuncs()
     sys.stdout.flush()
-    os._exit(chosen.code if isinstance(chosen, SystemExit) and isinstance(chosen.code, int) else 1)
+    os._exit(status)
 
 
-def end_when_told(_server: object, _worker: object) -> None:
-    """Have a new child end at SIGTERM; until it has its own handlers, it would swallow the signal by its parent's."""
+def reset_sigterm(_server: object, _worker: object) -> None:
+    """Make a new child end at SIGTERM. Until it has its own handlers, its parent's handler would ignore the signal."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def begin_to_serve(patience_s: float, worker: Worker) -> None:
-    """Prepare a new child for its requests."""
+def prepare_child(answer_after_s: float, worker: Worker) -> None:
+    """Prepare a new child for requests."""
     settle_memory()
-    answer_before_the_end(patience_s, worker)
+    answer_before_shutdown(answer_after_s, worker)
 
 
-def answer_before_the_end(patience_s: float, worker: Worker) -> None:
-    """Have requests that still wait answered, just before gunicorn cuts them off in a shutdown."""
+def answer_before_shutdown(answer_after_s: float, worker: Worker) -> None:
+    """Answer the requests that still wait, shortly before gunicorn closes their connections in a shutdown."""
 
-    def watch() -> None:
+    def wait_for_shutdown() -> None:
         while worker.alive:
-            time.sleep(0.1)
-        time.sleep(max(patience_s, 0))
-        # Here, not above: it imports what gevent has to patch first.
+            time.sleep(POLL_INTERVAL_S)
+        time.sleep(max(answer_after_s, 0))
+        # Imported here because it imports modules that gevent must patch first.
         from graycat.web.services import services_of
 
         services_of(worker.wsgi).gateway.hub.end_all(ShuttingDown())
 
-    threading.Thread(target=watch, name="last-words", daemon=True).start()
+    threading.Thread(target=wait_for_shutdown, name="shutdown-answer", daemon=True).start()
 
 
 @click.command()

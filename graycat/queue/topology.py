@@ -39,7 +39,8 @@ def _worker_kinds() -> dict[str, WorkerKind]:
         if family.quick:
             text, offset = family.quick_worker_help, family.quick_metrics_offset
             kinds.append(WorkerKind(family.quick_worker, (family.quick,), text, offset, family))
-    kinds.append(WorkerKind(CONTROL, (CONTROL,), "Tell webhooks; needs no GPU.", metrics_offset=0))
+    text = "Run a worker for webhooks, batches, schedules and lost tasks; it needs no GPU."
+    kinds.append(WorkerKind(CONTROL, (CONTROL,), text, metrics_offset=0))
     return {kind.name: kind for kind in kinds}
 
 

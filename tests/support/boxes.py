@@ -14,7 +14,7 @@ from uuid import uuid4
 import redis
 import requests
 
-from graycat.cli.broker import private_folder, server_command
+from graycat.cli.broker import build_server_command, create_private_folder
 from graycat.engines.process.child import ChildProcess
 from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.helpers import Valkey
@@ -33,8 +33,8 @@ class OpenValkey(Valkey):
         super().__init__(home)
         (self.port,) = free_ports(1)
         self.users: dict[str, list[str]] = {}
-        folder = private_folder(home / "broker")
-        command = server_command(folder, self.settings.broker_socket)
+        folder = create_private_folder(home / "broker")
+        command = build_server_command(folder, self.settings.broker_socket)
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes"]
         self._process = ChildProcess(command, folder / "valkey.log")
 

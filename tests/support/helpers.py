@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graycat.cli.broker import answers, private_folder, server_command
+from graycat.cli.broker import accepts_commands, build_server_command, create_private_folder
 from graycat.engines.process.child import ChildProcess
 from graycat.queue import ids
 from graycat.queue.events import CHUNK
@@ -105,15 +105,15 @@ class Valkey:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home, api_tokens=f"tests:{SECRET}")
-        folder = private_folder(home / "broker")
-        private_folder(self.settings.broker_socket.parent)
-        self._process = ChildProcess(server_command(folder, self.settings.broker_socket), folder / "valkey.log")
+        folder = create_private_folder(home / "broker")
+        create_private_folder(self.settings.broker_socket.parent)
+        self._process = ChildProcess(build_server_command(folder, self.settings.broker_socket), folder / "valkey.log")
         self.client = connect_client(self.settings)
 
     def start(self) -> None:
         """Start it; returns when it answers."""
         self._process.start()
-        eventually(lambda: answers(self.client))
+        eventually(lambda: accepts_commands(self.client))
 
     def kill(self) -> None:
         """Kill it as a power cut would; returns when it is gone."""

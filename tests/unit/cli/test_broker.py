@@ -12,7 +12,7 @@ import pytest
 
 from graycat.broker.client import connect
 from graycat.cli import broker as command
-from graycat.cli.broker import private_folder, serve, server_command, wait_for_others
+from graycat.cli.broker import build_server_command, create_private_folder, wait_for_disconnects, watch_server
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings
@@ -28,20 +28,20 @@ def mode_of(path: Path) -> int:
 
 def test_a_private_folder_is_its_owner_s_alone(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
-    assert private_folder(path) == path
+    assert create_private_folder(path) == path
     assert mode_of(path) == 0o700
     path.chmod(0o755)
-    private_folder(path)
+    create_private_folder(path)
     assert mode_of(path) == 0o700
 
 
 def test_somebody_else_s_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = private_folder(tmp_path / "folder")
+    path = create_private_folder(tmp_path / "folder")
     path.chmod(0o755)
     owner = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
-        private_folder(path)
+        create_private_folder(path)
     assert mode_of(path) == 0o755
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, made) -> None:
     path = tmp_path / "folder"
     made(path)
     with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
-        private_folder(path)
+        create_private_folder(path)
     if made is symlink:
         assert mode_of(tmp_path / "target") == 0o755
 
@@ -73,11 +73,11 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, made) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
-        private_folder(tmp_path / "file" / "folder")
+        create_private_folder(tmp_path / "file" / "folder")
 
 
 def test_the_server_listens_nowhere_but_on_its_socket(broker: Valkey) -> None:
-    words = server_command(Path("/data"), Path("/run/v.sock"))
+    words = build_server_command(Path("/data"), Path("/run/v.sock"))
     assert Path(words[0]).is_file()
     assert dict(zip(words[1::2], words[2::2], strict=True))["--unixsocket"] == "/run/v.sock"
     config = broker.client.config_get("*")
@@ -102,8 +102,8 @@ def test_no_write_is_put_off_because_the_disk_is_busy(broker: Valkey) -> None:
 
 
 def test_an_absent_server_does_not_answer(no_broker: Settings, client: BrokerClient) -> None:
-    assert not command.answers(connect(no_broker))
-    assert command.answers(client)
+    assert not command.accepts_commands(connect(no_broker))
+    assert command.accepts_commands(client)
 
 
 def test_the_greeting_is_said_once_when_the_server_answers(broker: Valkey, tmp_path: Path, capsys) -> None:
@@ -116,7 +116,7 @@ def test_the_greeting_is_said_once_when_the_server_answers(broker: Valkey, tmp_p
         printed += capsys.readouterr().out
         return "ready" in printed
 
-    thread = in_background(lambda: serve(child, broker.client, stopping, "broker: ready"))
+    thread = in_background(lambda: watch_server(child, broker.client, stopping, "broker: ready"))
     eventually(greeted)
     rounds = Stopwatch()
     eventually(lambda: rounds.seconds > 0.15)
@@ -131,14 +131,14 @@ def test_a_server_that_dies_ends_it_all(no_broker: Settings, tmp_path: Path) -> 
     child = ChildProcess(["false"], tmp_path / "output")
     child.start()
     with pytest.raises(SystemExit, match=r"valkey\.log"):
-        serve(child, connect(no_broker), threading.Event(), "broker: ready")
+        watch_server(child, connect(no_broker), threading.Event(), "broker: ready")
 
 
 def test_the_broker_waits_until_the_others_have_left(mortal_broker: Valkey) -> None:
     mortal_broker.client.ping()
     other = connect(mortal_broker.settings)
     other.ping()
-    waited = outcome_of(lambda: wait_for_others(mortal_broker.client, PATIENCE_S))
+    waited = outcome_of(lambda: wait_for_disconnects(mortal_broker.client, PATIENCE_S))
     watch = Stopwatch()
     eventually(lambda: watch.seconds > 0.2)
     other.set("last words", "of a worker")
@@ -152,7 +152,7 @@ def test_the_broker_does_not_wait_for_ever(mortal_broker: Valkey) -> None:
     other = connect(mortal_broker.settings)
     other.ping()
     watch = Stopwatch()
-    wait_for_others(mortal_broker.client, 0.2)
+    wait_for_disconnects(mortal_broker.client, 0.2)
     assert 0.2 <= watch.seconds < 1
     other.close()
 
@@ -169,7 +169,7 @@ def test_graycat_broker_runs_until_it_is_told_to_stop(bare_environment: dict[str
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
     assert mode_of(tmp_path / "broker") == 0o700
-    assert not command.answers(connect(settings))
+    assert not command.accepts_commands(connect(settings))
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST"])
@@ -184,5 +184,5 @@ def test_graycat_broker_is_refused_where_there_is_another(name: str, monkeypatch
 
 def test_a_server_that_is_not_up_yet_is_waited_for_by_nobody(no_broker: Settings) -> None:
     watch = Stopwatch()
-    wait_for_others(connect(no_broker), 30)
+    wait_for_disconnects(connect(no_broker), 30)
     assert watch.seconds < AT_ONCE_S

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from graycat.cli import cli
-from graycat.cli.exporter import options
+from graycat.cli.exporter import exporter_options
 from graycat.settings import Settings
 
 PASSWORD = "a-password-of-the-tests"
@@ -55,11 +55,11 @@ def test_it_gets_the_broker_and_none_of_our_secrets(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_every_broker_has_an_address_that_it_understands(changes: dict[str, Any], url: str) -> None:
-    assert options(Settings(**changes))["CE_BROKER_URL"] == url
+    assert exporter_options(Settings(**changes))["CE_BROKER_URL"] == url
 
 
 def test_an_outage_is_no_end_and_a_traceback_no_leak() -> None:
-    found = options(Settings())
+    found = exporter_options(Settings())
     assert int(found["CE_RETRY_INTERVAL"]) > 0
     assert (found["LOGURU_DIAGNOSE"], found["LOGURU_BACKTRACE"]) == ("0", "0")
     assert found["CE_QUEUES"].split(",")[0] == "llm"

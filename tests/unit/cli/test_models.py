@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from graycat import log
 from graycat.cli import cli
-from graycat.cli.models import TELL_EVERY_S, Progress, size_of
+from graycat.cli.models import PROGRESS_INTERVAL_S, ProgressDisplay, format_file_size
 from graycat.engines.models import downloads
 from graycat.errors import SettingsError
 from tests.support.files import Served, gguf, safetensors, sha256
@@ -43,7 +43,7 @@ def seen():
         yield seen
 
 
-def test_what_the_settings_name_is_pulled(run, seen: Seen, tmp_path: Path) -> None:
+def test_the_checkpoints_of_the_settings_are_pulled(run, seen: Seen, tmp_path: Path) -> None:
     result = run("pull", MODEL_URL=f"{seen.url}/m.gguf", LORA_URL=f"{seen.url}/l.safetensors")
     assert result.exit_code == 0
     paths = [tmp_path / "models/text/m.gguf", tmp_path / "models/image/models/Lora/l.safetensors"]
@@ -51,7 +51,7 @@ def test_what_the_settings_name_is_pulled(run, seen: Seen, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("option", "asked"), [("--text", ["/m.gguf"]), ("--image", ["/l.safetensors"])])
-def test_one_kind_of_engine_s_is_pulled(run, seen: Seen, option: str, asked: list[str]) -> None:
+def test_the_checkpoints_of_one_kind_of_engine_are_pulled(run, seen: Seen, option: str, asked: list[str]) -> None:
     assert run("pull", option, MODEL_URL=f"{seen.url}/m.gguf", LORA_URL=f"{seen.url}/l.safetensors").exit_code == 0
     assert [path for _, path, _ in seen.requests] == asked
 
@@ -66,7 +66,7 @@ def test_one_kind_of_engine_s_is_pulled(run, seen: Seen, option: str, asked: lis
         (["--vae"], "l.safetensors", "models/image/models/VAE"),
     ],
 )
-def test_an_address_is_pulled_to_where_it_belongs(run, seen, tmp_path, options, name: str, folder: str) -> None:
+def test_a_url_is_pulled_into_its_folder(run, seen, tmp_path, options, name: str, folder: str) -> None:
     assert run("pull", *options, f"{seen.url}/{name}").exit_code == 0
     assert (tmp_path / folder / name).is_file()
 
@@ -84,13 +84,13 @@ def test_a_pull_that_fails_goes_on_with_the_others(run, seen: Seen) -> None:
     assert "hush" not in result.output
 
 
-def test_an_address_that_cannot_be_used_is_told(run) -> None:
+def test_an_invalid_url_is_a_settings_error(run) -> None:
     result = run("pull", "ftp://host/m.gguf")
     assert isinstance(result.exception, SettingsError)
     assert "URL must begin with https://" in str(result.exception)
 
 
-def test_what_is_here_is_listed_with_its_use(run, seen: Seen) -> None:
+def test_checkpoints_are_listed_with_their_use(run, seen: Seen) -> None:
     env = {"MODEL_URL": f"{seen.url}/m.gguf"}
     run("pull", **env)
     run("pull", "--vae", f"{seen.url}/l.safetensors")
@@ -101,7 +101,7 @@ def test_what_is_here_is_listed_with_its_use(run, seen: Seen) -> None:
     assert rows[1].split()[0::5] == ["VAE/l.safetensors", "-"]
 
 
-def test_damage_is_told(run, seen: Seen, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(run, seen: Seen, tmp_path: Path) -> None:
     run("pull", f"{seen.url}/m.gguf")
     (tmp_path / "models/text/theirs.gguf").touch()
     result = run("verify")
@@ -112,21 +112,21 @@ def test_damage_is_told(run, seen: Seen, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout.split()) == (1, ["text/m.gguf", "DAMAGED"])
 
 
-def test_a_checkpoint_is_removed_with_a_word_of_who_wants_it(run, seen: Seen, tmp_path: Path) -> None:
+def test_removing_a_checkpoint_names_the_settings_that_use_it(run, seen: Seen, tmp_path: Path) -> None:
     env = {"MODEL_URL": f"{seen.url}/m.gguf"}
     run("pull", **env)
     result = run("remove", "m.gguf", **env)
     assert result.exit_code == 0
-    assert "MODEL_URL will have it downloaded again" in result.stderr
+    assert "MODEL_URL still names it" in result.stderr
     assert list((tmp_path / "models/text").glob("m*")) == []
     assert isinstance(run("remove", "m.gguf", **env).exception, SettingsError)
 
 
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys) -> None:
+def test_without_a_terminal_progress_is_a_line_every_few_seconds(capsys) -> None:
     now = [0.0]
-    with Progress(lambda: now[0]) as progress:
+    with ProgressDisplay(lambda: now[0]) as progress:
         for percent in range(100):
-            now[0] += TELL_EVERY_S / 10
+            now[0] += PROGRESS_INTERVAL_S / 10
             progress("m.gguf", percent)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "models: m.gguf 9 %"
@@ -135,15 +135,15 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(capsys) -> None:
 
 def test_on_a_terminal_progress_is_a_bar(capsys, monkeypatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         progress("m.gguf", 50.0)
         progress("m.gguf", 100.0)
     assert "m.gguf" in capsys.readouterr().err
 
 
-def test_sizes_are_written_for_people(tmp_path: Path) -> None:
+def test_file_sizes_are_in_mb_or_gb(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for size, text in ((1_500_000, "1.5 MB"), (2_500_000_000, "2.50 GB")):
         with path.open("wb") as file:
             file.truncate(size)
-        assert size_of(path) == text
+        assert format_file_size(path) == text

@@ -17,7 +17,7 @@ SD_COMMAND = "webui --port {port} --api-auth graycat:{api_key}"
 
 def started(**changes: Any) -> set[str]:
     """Return the commands of the Procfile as they run with some settings."""
-    return set(up.processes_here(Settings(**changes)).values())
+    return set(up.list_processes(Settings(**changes)).values())
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def started(**changes: Any) -> set[str]:
         (ALONE | {"sd_startup_command": SD_COMMAND, "llama_server_url": "http://b:1"}, {"graycat engine sd"}),
     ],
 )
-def test_a_box_runs_what_is_its_own(changes: dict[str, Any], commands: set[str]) -> None:
+def test_a_box_runs_its_own_processes(changes: dict[str, Any], commands: set[str]) -> None:
     assert started(**changes) == commands
 
 
@@ -40,24 +40,24 @@ def test_unset_everything_runs() -> None:
 
 
 @pytest.mark.parametrize("changes", [REMOTE | {"run_llm": False}, ALONE | {"llama_server_url": "http://b:1"}])
-def test_a_box_with_nothing_to_run_is_said_so(changes: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="nothing is left to run"):
+def test_a_box_with_nothing_to_run_is_an_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="has nothing to run"):
         started(**changes)
 
 
-def test_engines_alone_are_one_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_alone_are_one_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "list_gpus", lambda: (0, 1))
     assert started(**ALONE, llm_gpus="auto") == {"graycat engine llm --gpu 0", "graycat engine llm --gpu 1"}
 
 
-def test_it_is_told_for_whom_a_box_works_and_no_password() -> None:
-    told = modes.greeting({}, Settings(**REMOTE, box="box7"))
-    assert "broker.lan:6380" in told
-    assert "*@box7" in told
-    assert "pw" not in told
+def test_the_greeting_names_the_broker_without_its_password() -> None:
+    text = modes.greeting({}, Settings(**REMOTE, box="box7"))
+    assert "broker.lan:6380" in text
+    assert "*@box7" in text
+    assert "pw" not in text
 
 
-def test_it_is_told_where_engines_listen_and_not_their_key() -> None:
-    told = modes.greeting({"llm": "graycat engine llm"}, Settings(**ALONE, llm_port=1400))
-    assert "port 1400" in told
-    assert KEY not in told
+def test_the_greeting_names_the_ports_without_the_key() -> None:
+    text = modes.greeting({"llm": "graycat engine llm"}, Settings(**ALONE, llm_port=1400))
+    assert "port 1400" in text
+    assert KEY not in text

@@ -20,14 +20,14 @@ EVERYTHING = {
     ("changes", "left_out"),
     [({}, {"exporter"}), ({"exporter": True}, set()), ({"flower": False}, {"flower", "exporter"})],
 )
-def test_what_is_switched_off_does_not_run(changes: dict[str, bool], left_out: set[str]) -> None:
-    kept = monitoring.kept(EVERYTHING, Settings(**changes))  # type: ignore[arg-type]
+def test_disabled_processes_do_not_run(changes: dict[str, bool], left_out: set[str]) -> None:
+    kept = monitoring.drop_disabled(EVERYTHING, Settings(**changes))  # type: ignore[arg-type]
     assert set(EVERYTHING) - set(kept) == left_out
 
 
-def test_each_listens_on_a_port_that_has_a_name() -> None:
+def test_each_port_has_its_setting() -> None:
     settings = Settings(flower_port=5556, flower_host="10.0.0.7", exporter_port=9809, metrics_port=9820)
-    assert monitoring.ports(settings, EVERYTHING) == [
+    assert monitoring.list_ports(settings, EVERYTHING) == [
         ("flower_port", 5556, "10.0.0.7"),
         ("exporter_port", 9809, "127.0.0.1"),
         ("metrics_port", 9841, "127.0.0.1"),
@@ -35,11 +35,11 @@ def test_each_listens_on_a_port_that_has_a_name() -> None:
     ]
 
 
-def test_without_a_port_workers_listen_nowhere() -> None:
-    assert monitoring.ports(Settings(), {"llm": "graycat worker llm", "web": "graycat web"}) == []
+def test_without_metrics_ports_workers_do_not_listen() -> None:
+    assert monitoring.list_ports(Settings(), {"llm": "graycat worker llm", "web": "graycat web"}) == []
 
 
-def test_a_password_is_made_once_and_told(tmp_path: Path) -> None:
+def test_a_password_is_generated_once_and_printed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     made = monitoring.flower_password(settings)
     assert len(made) >= 32
@@ -50,12 +50,12 @@ def test_a_password_is_made_once_and_told(tmp_path: Path) -> None:
     assert "http://127.0.0.1:5555" in greeting
 
 
-def test_a_password_of_the_operator_s_is_not_told(tmp_path: Path) -> None:
+def test_a_configured_password_is_not_printed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, flower_password="p" * 16)
     assert monitoring.flower_password(settings) == "p" * 16
     assert "p" * 16 not in monitoring.greeting(settings)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_flower_nothing_is_told_of_it(tmp_path: Path) -> None:
+def test_without_flower_there_is_no_greeting(tmp_path: Path) -> None:
     assert monitoring.greeting(Settings(home=tmp_path, flower=False)) == ""

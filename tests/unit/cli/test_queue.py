@@ -10,11 +10,11 @@ from tests.support.helpers import Valkey
 
 
 def test_a_queue_is_paused_and_resumed(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = WorkerRegistry(broker.client)
-    monkeypatch.setattr(module, "_fleet", lambda: fleet)
+    registry = WorkerRegistry(broker.client)
+    monkeypatch.setattr(module, "_open_registry", lambda: registry)
     for verb, paused in (("pause", {"sd"}), ("pause", {"sd"}), ("resume", set())):
         assert CliRunner().invoke(queue, [verb, "sd"]).exit_code == 0
-        assert fleet.paused_queues() == paused
+        assert registry.paused_queues() == paused
 
 
 def test_a_queue_that_is_none_is_a_usage_error() -> None:

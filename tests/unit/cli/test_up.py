@@ -20,21 +20,21 @@ EVERYTHING |= {name: f"graycat worker {name}" for name in ("llm", "quick")}
 
 
 def test_every_process_of_the_procfile_is_started() -> None:
-    processes = up.processes_here(Settings())
+    processes = up.list_processes(Settings())
     assert {"broker", "web", "llm", "quick", "control"} <= set(processes)
     assert processes["broker"] == "graycat broker"
 
 
 @pytest.mark.parametrize("settings", [Settings(redis_url="redis://elsewhere"), Settings(redis_host="elsewhere")])
-def test_with_a_broker_elsewhere_none_is_started(settings: Settings) -> None:
-    processes = up.processes_here(settings)
+def test_with_a_remote_broker_none_is_started(settings: Settings) -> None:
+    processes = up.list_processes(settings)
     assert "broker" not in processes
     assert "web" in processes
 
 
 def test_a_procfile_of_ones_own_takes_the_place_of_the_list(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text("web: graycat web\nmine: graycat worker llm --name mine\n")
-    processes = up.processes_here(Settings(), tmp_path / "Procfile")
+    processes = up.list_processes(Settings(), tmp_path / "Procfile")
     assert processes == {"web": "graycat web", "mine": "graycat worker llm --name mine"}
 
 
@@ -49,9 +49,9 @@ def test_processes_find_this_python_s_commands_and_the_same_home(monkeypatch, tm
     assert (env["SOMETHING"], env["FROM_FILE"], env["PYTHONUNBUFFERED"]) == ("else", "yes", "1")
 
 
-@pytest.fixture(params=["127.0.0.1", "0.0.0.0"])  # noqa: S104 (somebody else's server may be anywhere)
+@pytest.fixture(params=["127.0.0.1", "0.0.0.0"])  # noqa: S104 (another program may listen on all addresses)
 def taken_port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Return a port that somebody listens on."""
+    """Return a port on which a program listens."""
     with socket.socket() as listener:
         listener.bind((request.param, 0))
         listener.listen()
@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_names_its_variable(taken_port: int, name: str, var
     assert "\n" not in str(caught.value)
 
 
-def complaint_of(settings: Settings, processes: dict[str, str]) -> str:
+def error_of(settings: Settings, processes: dict[str, str]) -> str:
     """Return what is said against a start; nothing where it may go on."""
     try:
         up.check_ports(settings, processes)
@@ -77,14 +77,14 @@ def complaint_of(settings: Settings, processes: dict[str, str]) -> str:
 
 def test_free_ports_are_fine_and_stay_free() -> None:
     settings = Settings(port=free_port(), llm_port=free_port())
-    assert [complaint_of(settings, EVERYTHING) for _ in range(2)] == ["", ""]
+    assert [error_of(settings, EVERYTHING) for _ in range(2)] == ["", ""]
 
 
-def test_a_port_that_nobody_will_use_may_be_taken(taken_port: int) -> None:
+def test_a_port_that_no_process_uses_may_be_taken(taken_port: int) -> None:
     adopting = Settings(port=free_port(), llm_port=taken_port, llama_server_url="http://box:1")
-    assert complaint_of(adopting, EVERYTHING) == ""
+    assert error_of(adopting, EVERYTHING) == ""
     for settings in (Settings(port=taken_port), Settings(llm_port=taken_port)):
-        assert complaint_of(settings, {"broker": "graycat broker"}) == ""
+        assert error_of(settings, {"broker": "graycat broker"}) == ""
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no such host", "::::"])
@@ -93,26 +93,26 @@ def test_an_address_that_is_not_this_machine_s_names_its_variable(host: str) -> 
         up.check_ports(Settings(host=host, port=free_port(), llm_port=free_port()), EVERYTHING)
 
 
-def test_it_is_told_what_is_still_missing() -> None:
+def test_the_server_says_why_it_is_not_ready() -> None:
     with http_server({"GET /ready": reply(503, {"ready": False, "reason": "nobody consumes llm"})}) as seen:
-        assert up.not_ready(seen.url) == "nobody consumes llm"
+        assert up.why_not_ready(seen.url) == "nobody consumes llm"
         seen.answers["GET /ready"] = reply(200, {"ready": True, "reason": ""})
-        assert up.not_ready(seen.url) == ""
+        assert up.why_not_ready(seen.url) == ""
 
 
-def test_a_web_server_that_is_not_there_is_missing() -> None:
-    assert "web server" in up.not_ready(f"http://127.0.0.1:{free_port()}")
+def test_an_unreachable_web_server_is_not_ready() -> None:
+    assert "web server" in up.why_not_ready(f"http://127.0.0.1:{free_port()}")
 
 
-def test_somebody_else_s_web_server_is_not_ready() -> None:
+def test_another_web_server_is_not_ready() -> None:
     with http_server({"GET /ready": reply(502, b"<html>Bad Gateway</html>")}) as seen:
-        assert up.not_ready(seen.url)
+        assert up.why_not_ready(seen.url)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 (nothing listens there: it is only told)
-def test_when_all_is_ready_it_is_told_how_to_call(monkeypatch, capsys, host: str) -> None:
-    monkeypatch.setattr(up, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(up, "TELL_EVERY_S", 0.0)
+def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, capsys, host: str) -> None:
+    monkeypatch.setattr(up, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(up, "PROGRESS_INTERVAL_S", 0.0)
     with http_server({"GET /ready": reply(503, {"reason": "nobody consumes llm"})}) as seen:
         port = int(seen.url.rpartition(":")[2])
 

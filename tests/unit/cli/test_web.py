@@ -48,7 +48,7 @@ def test_a_process_that_is_gone_has_no_open_streams(tmp_path: Path, monkeypatch:
     for name in ("gauge_livesum_7.db", "gauge_livesum_8.db", "counter_7.db"):
         (tmp_path / name).touch()
     for workers in (1, 2):
-        web.forget_child(None, SimpleNamespace(pid=7, cfg=SimpleNamespace(workers=workers)))
+        web.forget_dead_child(None, SimpleNamespace(pid=7, cfg=SimpleNamespace(workers=workers)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_7.db", "gauge_livesum_8.db"]
 
 

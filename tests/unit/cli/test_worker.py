@@ -61,7 +61,7 @@ def test_an_unknown_kind_is_a_usage_error(started: Any) -> None:
     assert "No such command 'cook'" in result.output
 
 
-def test_a_worker_is_named_after_its_gpu_and_knows_it(started: Any) -> None:
+def test_a_worker_is_named_after_its_gpu(started: Any) -> None:
     CliRunner().invoke(worker, ["sd", "--gpu", "2"])
     ((app, arguments),) = started
     assert options_of(arguments)["--hostname"] == f"sd@{socket.gethostname()}-gpu2"
@@ -69,7 +69,7 @@ def test_a_worker_is_named_after_its_gpu_and_knows_it(started: Any) -> None:
 
 
 @pytest.mark.parametrize("words", [["drain", "llm@box"], ["pause", "llm@box"], ["resume", "llm@box"]])
-def test_a_worker_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+def test_a_worker_that_does_not_answer_is_exit_code_3(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     told: list[tuple[str, list[str]]] = []
 
     def broadcast(_control: Any, command: str, _arguments: Any, destination: list[str], **_: Any) -> list[Any]:
@@ -82,7 +82,7 @@ def test_a_worker_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatc
     assert "no worker 'llm@box' answers" in result.output
 
 
-def test_a_worker_that_cannot_do_it_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_s_refusal_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [{"control@box": {"error": "has no engine, and so nothing to pause"}}]
     monkeypatch.setattr("celery.app.control.Control.broadcast", lambda *_, **__: answer)
     result = CliRunner().invoke(worker, ["pause", "control@box"])
