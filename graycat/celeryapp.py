@@ -15,7 +15,7 @@ from graycat.settings import Settings
 #: Workers load these when they start; a web process never imports them.
 TASK_MODULES = (
     *(family.task_module for family in FAMILIES),
-    "graycat.webhooks.sender",
+    "graycat.tasks.webhooks",
     "graycat.tasks.schedules",
     "graycat.worker.remote_control",
 )

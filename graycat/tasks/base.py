@@ -17,8 +17,7 @@ from graycat.queue import events
 from graycat.queue.models import Attempt
 from graycat.queue.topology import QUICK_QUEUES
 from graycat.storage.errors import ArtifactsUnavailable
-from graycat.worker import runtime as rt
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import Runtime, engine_runtime
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class EngineTask(Task[..., None]):
 
     def execute(self, task_id: str) -> None:
         """Claim the task, run it, and write how it ended."""
-        runtime = rt.current()
+        runtime = engine_runtime()
         if not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
             raise Reject("the engine is not ready", requeue=True)
         # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.

@@ -9,23 +9,16 @@ from celery import shared_task
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
 from graycat.queue.kinds import FIRE_SCHEDULES
-from graycat.schedules.firing import Firing
+from graycat.worker import runtime
 
 logger = logging.getLogger(__name__)
-
-_installed: list[Firing] = []
-
-
-def install(firing: Firing) -> None:
-    """Make ``firing`` this process's."""
-    _installed[:] = [firing]
 
 
 @shared_task(name=FIRE_SCHEDULES.name)
 def fire_schedules() -> None:
     """Fire what is due; what a broker that is away keeps from it, the next tick does."""
     try:
-        outcomes = _installed[0].step()
+        outcomes = runtime.schedule_firing().step()
     except BrokerUnavailable:
         logger.warning("broker unavailable")
         return

@@ -6,11 +6,7 @@ import logging
 import random
 import time
 
-from celery import shared_task
-
-from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
-from graycat.queue.kinds import DELIVER
 from graycat.settings import Settings
 from graycat.webhooks import webhook
 from graycat.webhooks.deliveries import Deliveries, Delivery, DeliveryAttempt
@@ -75,22 +71,3 @@ def next_attempt(delivery: Delivery, now_ms: int, status: int | None, error: str
     next_ms = now_ms + round(base_s * 1000 * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 (no secret)
     over = over or next_ms > delivery.event_ms + GIVE_UP_AFTER_S * 1000
     return DeliveryAttempt(now_ms, status, error, None if over else next_ms)
-
-
-_installed: list[WebhookSender] = []
-
-
-def install(courier: WebhookSender) -> None:
-    """Make ``courier`` this process's."""
-    _installed[:] = [courier]
-
-
-@shared_task(name=DELIVER.name)
-def deliver(member: str) -> None:
-    """Try the delivery of ``TASK_ID EVENT`` once."""
-    task_id, _, event = member.partition(" ")
-    try:
-        _installed[0].deliver(task_id, event)
-    except BrokerUnavailable:
-        # Due again when this attempt's hold has run out.
-        logger.warning("broker unavailable", extra={"task_id": task_id, "event": event})

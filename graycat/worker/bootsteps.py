@@ -22,11 +22,10 @@ from graycat.gctuning import settle_memory
 from graycat.queue.kinds import SKIP
 from graycat.queue.models import Verdict
 from graycat.settings import Settings
-from graycat.worker import runtime as rt
 from graycat.worker import tracing as task_tracing
 from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.protocols import CeleryWorker, EventLoop
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import Runtime, engine_runtime, process
 from graycat.worker.stream_relay import STOPS
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class EngineStep(bootsteps.StartStopStep):
         self.runtime = create_runtime(app.settings, worker.hostname, consumed_queues(app), app.gpu)
         if app.settings.traces_url:
             task_tracing.install(self.runtime, tracing.start(app.settings, "worker", worker.hostname))
-        rt.install(self.runtime)
+        process.engine = self.runtime
         self._stopping = threading.Event()
         # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -137,7 +136,7 @@ class LeaseStep(bootsteps.StartStopStep):
 
     def start(self, worker: CeleryWorker) -> None:
         """Start the housekeeping thread; it goes on until the last task is finished."""
-        housekeeper = WorkerMaintenance(rt.current(), worker.app)
+        housekeeper = WorkerMaintenance(engine_runtime(), worker.app)
         housekeeper.start()
         signals.worker_shutdown.connect(housekeeper.stop, weak=False)
 
@@ -145,7 +144,7 @@ class LeaseStep(bootsteps.StartStopStep):
 @control_command(args=[("task_id", str), ("how", str)], signature="TASK_ID cancel|interrupt|skip")
 def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str, bool]:
     """Stop a running task's call to the engine; the record says that it may."""
-    running = rt.current().running
+    running = engine_runtime().running
     if how == SKIP:
         return {"ok": running.skip(task_id)}
     return {"ok": running.stop(task_id, STOPS[Verdict(how)])}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,16 +18,15 @@ from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.topology import CONTROL
 from graycat.schedules.firing import Firing
 from graycat.settings import variable
-from graycat.tasks import schedules
-from graycat.webhooks import sender
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker.bootsteps import consumed_queues, has_engine
-from graycat.worker.maintenance import LOOP_STUCK_AFTER_S, REPORT_EVERY_S
+from graycat.worker.maintenance import REPORT_EVERY_S
 from graycat.worker.periodic import PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
+from graycat.worker.runtime import process
 from graycat.worker.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -39,29 +37,6 @@ DISPATCH_EVERY_S = 0.2
 STOP_S = 5.0
 #: Seconds between two signs of life of the main loop.
 BEAT_EVERY_S = 0.5
-
-
-class LoopHeartbeat:
-    """When the main loop was last seen to consume; outside of the consumer's step, which a reconnect makes anew."""
-
-    def __init__(self) -> None:
-        self.seen_at = -LOOP_STUCK_AFTER_S
-
-    def beat(self) -> None:
-        """Note that the loop runs."""
-        self.seen_at = time.monotonic()
-
-    def stop(self) -> None:
-        """Note that it takes no more."""
-        self.seen_at = -LOOP_STUCK_AFTER_S
-
-    @property
-    def alive(self) -> bool:
-        """Tell whether the loop consumes."""
-        return time.monotonic() - self.seen_at < LOOP_STUCK_AFTER_S
-
-
-pulse = LoopHeartbeat()
 
 
 class Control:
@@ -75,8 +50,9 @@ class Control:
         self._fleet = WorkerRegistry(self._client)
         self._deliveries = Deliveries(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, app)
-        sender.install(WebhookSender(self._deliveries, PublicHttpClient(allowlist(settings.webhook_allow)), settings))
-        schedules.install(Firing(self._client, settings))
+        http = PublicHttpClient(allowlist(settings.webhook_allow))
+        process.webhook_sender = WebhookSender(self._deliveries, http, settings)
+        process.schedule_firing = Firing(self._client, settings)
         duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
         if alone:
             sweeper = Sweeper(self._client, settings, app)
@@ -122,7 +98,7 @@ class Control:
                 queues=consumed_queues(self._worker.app),
                 engine="",
                 engine_state="ready",
-                consuming=pulse.alive,
+                consuming=process.heartbeat.alive,
                 slots=self._worker.concurrency,
                 busy=len(state.active_requests),
                 props="",
@@ -161,9 +137,9 @@ class PulseStep(bootsteps.StartStopStep):
 
     def start(self, consumer: CeleryConsumer) -> None:
         """Begin to feel."""
-        self._timer = consumer.timer.call_repeatedly(BEAT_EVERY_S, pulse.beat)
+        self._timer = consumer.timer.call_repeatedly(BEAT_EVERY_S, process.heartbeat.beat)
 
     def stop(self, _consumer: CeleryConsumer) -> None:
         """Stop feeling: the consumer takes no more."""
         self._timer.cancel()
-        pulse.stop()
+        process.heartbeat.stop()

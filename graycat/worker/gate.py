@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 from celery import bootsteps
 
 from graycat.queue.topology import QUICK_QUEUES, engine_queues
-from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.protocols import CeleryConsumer, TimerEntry
+from graycat.worker.runtime import engine_runtime, process
 
 #: Seconds between two looks at the engine's state.
 LOOK_EVERY_S = 0.1
@@ -31,7 +29,7 @@ class GateStep(bootsteps.StartStopStep):
 
     def start(self, consumer: CeleryConsumer) -> None:
         """Close the gate, then open it at the first look that finds the engine ready."""
-        self._runtime = rt.current()
+        self._runtime = engine_runtime()
         # A reconnect finds what was taken before it: nothing, where the gate was closed.
         self._joined = list(consumed_queues(consumer.app))
         self._queues = self._runtime.queues
@@ -47,7 +45,7 @@ class GateStep(bootsteps.StartStopStep):
             self._timer.cancel()
 
     def _look(self, consumer: CeleryConsumer) -> None:
-        self._runtime.loop_seen_at = time.monotonic()
+        process.heartbeat.beat()
         self._heed(consumer)
         wanted = self._wanted()
         if wanted != self._taken:

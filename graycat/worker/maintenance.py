@@ -14,7 +14,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker.periodic import PeriodicThread, renew_messages
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import Runtime, process
 from graycat.worker.stream_relay import STOPS
 from graycat.worker.sweeper import Sweeper
 
@@ -30,8 +30,6 @@ ASK_GPU_EVERY_S = 5.0
 GPU_PATIENCE_S = 1.0
 #: Seconds between two looks for images whose time is up.
 SWEEP_IMAGES_EVERY_S = 60.0
-#: A main loop that was not seen for this many seconds does not consume, whatever the gate says.
-LOOP_STUCK_AFTER_S = 3.0
 
 
 class WorkerMaintenance:
@@ -99,7 +97,6 @@ class WorkerMaintenance:
     def _report(self) -> None:
         runtime = self._runtime
         runtime.paused_queues = runtime.fleet.paused_queues()
-        loop_lives = time.monotonic() - runtime.loop_seen_at < LOOP_STUCK_AFTER_S
         info = runtime.supervisor.info
         runtime.fleet.report(
             WorkerStatus(
@@ -107,7 +104,7 @@ class WorkerMaintenance:
                 queues=runtime.queues,
                 engine=runtime.engine.name,
                 engine_state=runtime.supervisor.state.value,
-                consuming=runtime.gate_open and loop_lives,
+                consuming=runtime.gate_open and process.heartbeat.alive,
                 slots=runtime.slots,
                 busy=len(runtime.running.all()),
                 props=info.props.decode() if info is not None else "",

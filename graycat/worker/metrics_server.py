@@ -10,9 +10,9 @@ from prometheus_client import ProcessCollector
 from graycat.metrics import worker as work
 from graycat.metrics.server import Endpoint, joined, metrics_port
 from graycat.settings import variable
-from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import EngineStep, has_engine
 from graycat.worker.protocols import CeleryWorker
+from graycat.worker.runtime import process
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,9 @@ class MetricsStep(bootsteps.StartStopStep):
         settings = app.settings
         port = metrics_port(settings, app.kind, app.gpu)
         sources = [work.registry, ProcessCollector(registry=None)]
-        if has_engine(app) and rt.current().child is not None:
-            supervisor = rt.current().supervisor
+        runtime = process.engine
+        if has_engine(app) and runtime is not None and runtime.child is not None:
+            supervisor = runtime.supervisor
             sources.append(work.EngineCounts(lambda: supervisor.starts, lambda: supervisor.load_s))
         try:
             endpoint = Endpoint(joined(*sources), settings.metrics_host, port, settings.metrics_token)

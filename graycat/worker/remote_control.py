@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def _runtime() -> Runtime | None:
     from graycat.worker import runtime
 
-    return runtime.installed()
+    return runtime.process.engine
 
 
 @inspect_command(default_timeout=0.2)

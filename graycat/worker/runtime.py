@@ -1,4 +1,4 @@
-"""What a worker process holds while it lives: its engine, its running tasks, its stores."""
+"""What a worker process has while it lives; here its tasks ask for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from graycat.broker.protocol import Broker
 from graycat.engines.base import Engine, State
@@ -16,11 +17,16 @@ from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import WorkerRegistry
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
+from graycat.schedules.firing import Firing
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
+from graycat.webhooks.sender import WebhookSender
+from graycat.worker.heartbeat import LoopHeartbeat
 from graycat.worker.publisher import Publisher
 from graycat.worker.stream_relay import StreamRelay
+
+Part = TypeVar("Part")
 
 #: Seconds between two looks at the length of the engine's output.
 ROTATE_EVERY_S = 10.0
@@ -110,8 +116,7 @@ class Runtime:
     paused_queues: frozenset[str] = frozenset()
     #: Queues that somebody has told this worker to leave (Celery's ``cancel_consumer``).
     left_queues: set[str] = field(default_factory=set)
-    #: When the consumer's main loop was last seen alive, and whether it takes tasks; the gate writes both.
-    loop_seen_at: float = 0.0
+    #: Whether the consumer takes tasks; the gate writes it.
     gate_open: bool = False
 
     def __post_init__(self) -> None:
@@ -156,19 +161,39 @@ class Runtime:
         return self.supervisor.info.slots if self.supervisor.info is not None else 1
 
 
-_installed: list[Runtime] = []
+@dataclass
+class WorkerProcess:
+    """What this worker process has. A bootstep sets each part before the worker consumes.
+
+    A part is None if no queue of this worker needs it.
+    """
+
+    engine: Runtime | None = None
+    webhook_sender: WebhookSender | None = None
+    schedule_firing: Firing | None = None
+    #: Of the consumer's main loop.
+    heartbeat: LoopHeartbeat = field(default_factory=LoopHeartbeat)
 
 
-def install(runtime: Runtime) -> None:
-    """Make ``runtime`` this process's."""
-    _installed[:] = [runtime]
+process = WorkerProcess()
 
 
-def current() -> Runtime:
-    """Return the runtime of this worker process."""
-    return _installed[0]
+def engine_runtime() -> Runtime:
+    """Return the engine of this worker and what goes with it. Raises RuntimeError if the worker has none."""
+    return _require(process.engine, "engine")
 
 
-def installed() -> Runtime | None:
-    """Return the runtime of this worker process; None where it needs none."""
-    return _installed[0] if _installed else None
+def webhook_sender() -> WebhookSender:
+    """Return the sender of this control worker. Raises RuntimeError in a worker of another kind."""
+    return _require(process.webhook_sender, "webhook sender")
+
+
+def schedule_firing() -> Firing:
+    """Return what fires the schedules in this control worker. Raises RuntimeError in a worker of another kind."""
+    return _require(process.schedule_firing, "schedule firing")
+
+
+def _require(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise RuntimeError(f"this worker has no {name}: none of its queues needs one")
+    return part

@@ -19,8 +19,7 @@ from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.base import EngineTask
-from graycat.worker import runtime as rt
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import Runtime, process
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, outcome_of
 from tests.support.servers import Answer, Seen, http_server, reply
 
@@ -47,7 +46,7 @@ class Worker:
         self.client = connect(self.settings)
         self.runtime = Runtime(self.settings, f"{queues[0]}@here", queues, engine, self.supervisor, self.client)
         self.records: TaskRecords = self.runtime.records
-        rt.install(self.runtime)
+        process.engine = self.runtime
 
     def raise_engine(self) -> None:
         """Supervise until the engine is ready."""

@@ -9,24 +9,22 @@ from graycat.queue.kinds import FIRE_SCHEDULES
 from graycat.schedules.firing import Firing
 from graycat.settings import Settings
 from graycat.tasks import schedules
+from graycat.worker.runtime import process
 from tests.support.helpers import Valkey
 
 
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedules, "_installed", [])
-
-
-def test_the_task_fires_what_is_due(broker: Valkey) -> None:
-    schedules.install(Firing(broker.client, broker.settings))
+def test_the_task_fires_what_is_due(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "schedule_firing", Firing(broker.client, broker.settings))
     task: Any = schedules.fire_schedules
     task()
     assert task.name == FIRE_SCHEDULES.name == "control.fire_schedules"
     assert broker.client.exists("graycat:schedules:fired")
 
 
-def test_a_broker_that_is_away_is_left_to_the_next_tick(no_broker: Settings, caplog) -> None:
-    schedules.install(Firing(connect(no_broker), no_broker))
+def test_a_broker_that_is_away_is_left_to_the_next_tick(
+    no_broker: Settings, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    monkeypatch.setattr(process, "schedule_firing", Firing(connect(no_broker), no_broker))
     task: Any = schedules.fire_schedules
     task()
     assert "broker unavailable" in caplog.text

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 
-from graycat.broker.client import connect
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
-from graycat.webhooks import sender as module
 from graycat.webhooks.deliveries import HELD_MS, Deliveries, Delivery
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, WebhookSender, next_attempt
 from graycat.webhooks.webhook import Webhook, owner_secret
 from tests.support.broker import BrokerClient
-from tests.support.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
+from tests.support.helpers import Stopwatch, Valkey, free_port, outcome_of, started
 from tests.support.hooks import SECRET, caller, in_turn, verified, webhook_for
 from tests.support.metered import value
 from tests.support.servers import Seen, after, drop, hold, http_server, reply
@@ -205,21 +203,6 @@ def test_the_log_has_the_host_and_nothing_that_is_secret(post: Post, caplog: pyt
     wanted = {"task_id": task_id, "event": "succeeded", "host": "127.0.0.1", "status": 500, "attempt": 1}
     assert vars(line).items() >= wanted.items()
     assert not [r for r in caplog.records if "hush" in str(vars(r)) or SECRET in str(vars(r))]
-
-
-def test_celery_s_task_delivers(post: Post, broker: Valkey) -> None:
-    module.install(post.courier)
-    with http_server({HOOK: reply(200, {})}) as seen:
-        task_id = post.end(seen)
-        celery_app(broker.settings.home).tasks["control.deliver"].run(f"{task_id} succeeded")
-        assert len(seen.requests) == 1
-
-
-def test_while_the_broker_is_away_a_delivery_waits(no_broker, caplog: pytest.LogCaptureFixture) -> None:
-    module.install(WebhookSender(Deliveries(connect(no_broker)), caller(), changed(no_broker)))
-    module.deliver.run("abc succeeded")
-    # Hubs of other tests' applications may miss their broker, too.
-    assert [r.getMessage() for r in caplog.records if r.name == module.logger.name] == ["broker unavailable"]
 
 
 def test_the_last_try_is_not_later_than_a_day_behind_the_event() -> None:

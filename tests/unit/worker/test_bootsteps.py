@@ -105,11 +105,11 @@ def test_a_worker_s_engine_is_watched_from_its_start_to_its_shutdown(broker, shu
             step.start(worker)
         assert watch.seconds < 0.5
         eventually(lambda: [w.engine_state for w in WorkerRegistry(broker.client).workers()] == ["ready"])
-        assert rt.current().name == "llm@here"
+        assert rt.engine_runtime().name == "llm@here"
         shutdown.send(sender=None)
         assert WorkerRegistry(broker.client).workers() == []
-        assert rt.current().supervisor.state is State.STOPPED
-        rt.current().client.close()
+        assert rt.engine_runtime().supervisor.state is State.STOPPED
+        rt.engine_runtime().client.close()
 
 
 def test_a_cancelled_task_is_stopped_from_afar(broker: Valkey) -> None:

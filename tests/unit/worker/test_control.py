@@ -17,8 +17,10 @@ from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.webhook import Webhook
-from graycat.worker import control, maintenance
-from graycat.worker.control import ControlStep, PulseStep, pulse
+from graycat.worker import control
+from graycat.worker.control import ControlStep, PulseStep
+from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S
+from graycat.worker.runtime import process
 from tests.support.helpers import Valkey, accepted, changed, eventually, started
 
 
@@ -36,7 +38,7 @@ class Timer:
         self.cancelled = False
 
     def call_repeatedly(self, every_s: float, beat: Callable[[], None]) -> Timer:
-        assert 0 < every_s < maintenance.LOOP_STUCK_AFTER_S
+        assert 0 < every_s < LOOP_STUCK_AFTER_S
         self.beat = beat
         return self
 
@@ -61,7 +63,7 @@ def running(broker: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> I
     yield start
     signals.worker_shutdown.send(sender=None)
     signals.worker_shutdown.receivers = before
-    pulse.stop()
+    process.heartbeat.stop()
 
 
 @pytest.mark.parametrize(
@@ -91,10 +93,10 @@ def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valke
     running()
     status = report_of(broker, lambda status: True)
     assert status == WorkerStatus("control@here", ("control",), "", "ready", False, 16, 0, "")
-    pulse.beat()
+    process.heartbeat.beat()
     report_of(broker, lambda status: status.consuming)
     assert serving(WorkerRegistry(broker.client).workers(), "control")
-    pulse.seen_at -= maintenance.LOOP_STUCK_AFTER_S
+    process.heartbeat.seen_at -= LOOP_STUCK_AFTER_S
     report_of(broker, lambda status: not status.consuming)
     signals.worker_shutdown.send(sender=None)
     assert WorkerRegistry(broker.client).workers() == []
@@ -104,11 +106,11 @@ def test_the_pulse_is_felt_until_the_consumer_stops() -> None:
     worker = celery_worker(Settings())
     step = PulseStep(worker)
     step.start(worker)
-    assert not pulse.alive
+    assert not process.heartbeat.alive
     worker.timer.beat()
-    assert pulse.alive
+    assert process.heartbeat.alive
     step.stop(worker)
-    assert (pulse.alive, worker.timer.cancelled) == (False, True)
+    assert (process.heartbeat.alive, worker.timer.cancelled) == (False, True)
 
 
 def test_what_is_due_is_enqueued(broker: Valkey, records: TaskRecords, running) -> None:

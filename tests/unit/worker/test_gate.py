@@ -8,6 +8,7 @@ import pytest
 
 from graycat.celeryapp import create_celery
 from graycat.worker.gate import LOOK_EVERY_S, QUICK_CALLS, GateStep
+from graycat.worker.runtime import process
 from tests.support.helpers import Valkey
 from tests.support.servers import reply
 from tests.support.webuis import image_worker_on
@@ -136,7 +137,7 @@ def test_each_look_shows_that_the_main_loop_lives(worker: Worker) -> None:
     _, consumer = opened(worker)
     before = time.monotonic()
     consumer.timer.tick()
-    assert before <= worker.runtime.loop_seen_at <= time.monotonic()
+    assert before <= process.heartbeat.seen_at <= time.monotonic()
 
 
 def test_a_consumer_that_stops_is_looked_after_no_more(worker: Worker) -> None:

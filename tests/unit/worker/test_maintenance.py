@@ -17,7 +17,9 @@ from graycat.engines.gpus import GpuState
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.models import Attempt
 from graycat.worker import maintenance
+from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S
 from graycat.worker.maintenance import WorkerMaintenance
+from graycat.worker.runtime import process
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
 from tests.support.workers import Worker, worker_on
 
@@ -54,7 +56,8 @@ def reported(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerSt
 
 def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
     with keeping_house(broker, queues=("llm", "llm.batch")) as worker:
-        worker.runtime.gate_open, worker.runtime.loop_seen_at = True, time.monotonic()
+        worker.runtime.gate_open = True
+        process.heartbeat.beat()
         with worker.runtime.running.track(worker.claim()):
             status = reported(broker, lambda status: status.busy == 1 and status.consuming)
         props = '{"total_slots": 2}'
@@ -73,9 +76,10 @@ def test_a_worker_whose_engine_is_away_says_so(broker: Valkey) -> None:
 
 def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None:
     with keeping_house(broker) as worker:
-        worker.runtime.gate_open, worker.runtime.loop_seen_at = True, time.monotonic()
+        worker.runtime.gate_open = True
+        process.heartbeat.beat()
         reported(broker, lambda status: status.consuming)
-        worker.runtime.loop_seen_at -= maintenance.LOOP_STUCK_AFTER_S
+        process.heartbeat.seen_at -= LOOP_STUCK_AFTER_S
         reported(broker, lambda status: not status.consuming)
 
 

@@ -22,7 +22,7 @@ class FakeRuntime:
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a runtime that only remembers."""
     made = FakeRuntime()
-    monkeypatch.setattr(rt, "installed", lambda: made)
+    monkeypatch.setattr(rt.process, "engine", made)
     return made
 
 
@@ -66,7 +66,7 @@ def test_a_ping_tells_whether_tasks_are_taken(
 
 def test_a_worker_without_an_engine_answers_pings_and_ends_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    monkeypatch.setattr(rt, "_installed", [])
+    monkeypatch.setattr(rt.process, "engine", None)
     monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))
     assert Panel.data["ping"](None) == {"ok": "pong"}
     assert remote_control.pause_worker(None) == remote_control.resume_worker(None) == remote_control.NO_ENGINE

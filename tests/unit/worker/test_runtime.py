@@ -77,7 +77,7 @@ def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:
 def test_a_worker_has_as_many_slots_as_its_engine(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker:
         assert (worker.runtime.slots, worker.runtime.ready) == (2, True)
-        assert rt.current() is worker.runtime
+        assert rt.engine_runtime() is worker.runtime
 
 
 def test_before_its_engine_is_ready_a_worker_has_one_slot(broker: Valkey) -> None:
