@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from graycat.engines.process.child import rotated
+from graycat.engines.process.child import rotated_path
 from graycat.settings import Settings
 
 #: Seconds between two reads of a log that is followed.
@@ -52,7 +52,7 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rotated_inode = _inode(rotated(path))
+        self._rotated_inode = _inode(rotated_path(path))
         #: Bytes of the log that have been read.
         self._offset = path.stat().st_size
 
@@ -60,17 +60,17 @@ class LogReader:
         """Return the last lines so far. If the log has just been rotated, some of them are in the rotated file."""
         older = b""
         if self._rotated_inode:
-            older = _read(rotated(self._path))
+            older = _read(rotated_path(self._path))
         text = older + _read(self._path)[: self._offset]
         return text.decode(errors="replace").splitlines()[-count:]
 
     def read_new(self) -> str:
         """Return what has been printed since the last read."""
         before_rotation = b""
-        inode = _inode(rotated(self._path))
+        inode = _inode(rotated_path(self._path))
         if inode != self._rotated_inode:
             self._rotated_inode = inode
-            before_rotation = _read(rotated(self._path), self._offset)
+            before_rotation = _read(rotated_path(self._path), self._offset)
             self._offset = 0
         new = _read(self._path, self._offset)
         self._offset += len(new)

@@ -1,4 +1,4 @@
-"""What an engine is to a worker."""
+"""The interface between a worker and its engine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from graycat.errors import EngineLost, EngineUnauthorized
 
 
 class State(StrEnum):
-    """Where an engine is in its life."""
+    """The states of an engine."""
 
     STOPPED = "stopped"
-    #: Its checkpoints are not all here yet.
+    #: Its checkpoints are being downloaded.
     DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
-    #: It runs and takes connections, but does not answer.
+    #: Its process runs and accepts connections, but does not answer.
     STUCK = "stuck"
 
 
@@ -31,7 +31,7 @@ class Health(StrEnum):
     HEALTHY = "healthy"
     #: It answers, but is not ready for work.
     LOADING = "loading"
-    #: It takes the connection, but does not answer in time.
+    #: It accepts the connection, but does not answer in time.
     UNRESPONSIVE = "unresponsive"
     #: Nothing listens at its address.
     UNREACHABLE = "unreachable"
@@ -39,51 +39,58 @@ class Health(StrEnum):
     UNAUTHORIZED = "unauthorized"
 
 
-#: Statuses by which an engine refuses a key or password.
+#: The statuses with which an engine refuses an API key or password.
 UNAUTHORIZED_STATUSES = (401, 403)
 
 
 def health_from_error(error: EngineLost) -> Health:
-    """Return what a call that broke off says of an engine."""
+    """Return the health of an engine to which a call failed."""
     if isinstance(error, EngineUnauthorized):
         return Health.UNAUTHORIZED
-    return Health.UNRESPONSIVE if isinstance(error.__cause__, TimeoutError) else Health.UNREACHABLE
+    if isinstance(error.__cause__, TimeoutError):
+        return Health.UNRESPONSIVE
+    return Health.UNREACHABLE
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What a healthy engine says of itself. ``props`` and ``model_list`` are its JSON as it came."""
+    """What a healthy engine tells about itself. ``props`` and ``model_list`` are its JSON replies, unchanged."""
 
     slots: int
     props: bytes = b"{}"
     models: tuple[str, ...] = ()
     model_list: bytes = b""
-    #: What else it answers without work: its replies, JSON as they came, by path.
+    #: Its other lists, which it answers without work: path to JSON reply, unchanged.
     catalog: Mapping[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def version(self) -> str:
-        """Return a name for this state of the catalog; '' where there is none."""
+        """Return an identifier of this content of the catalog; '' if the catalog is empty."""
+        if not self.catalog:
+            return ""
         digest = sha256()
         for name, reply in sorted(self.catalog.items()):
             digest.update(name.encode() + b"\0" + reply + b"\0")
-        return digest.hexdigest()[:16] if self.catalog else ""
+        return digest.hexdigest()[:16]
 
 
 class Engine(Protocol):
-    """An engine server, started by its worker or adopted."""
+    """An engine server, started by its worker or adopted (running already)."""
 
     name: str
     url: str
     client: EngineClient
-    #: Seconds that a look at its health may have to wait behind its own work; 0 where it never does.
-    patience_s: float
+    #: Seconds that a health check may have to wait for an answer behind the engine's own work; 0 if it never does.
+    busy_timeout_s: float
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it; None for one that runs already."""
 
     def health(self) -> Health:
-        """Look whether it is up with its model loaded; answers within two seconds, or four where nobody is there."""
+        """Check whether it runs and its model is loaded.
+
+        Returns within two seconds, or four if nothing listens at its address.
+        """
 
     def describe(self) -> EngineInfo:
         """Ask it for its slots and properties. Raises EngineLost."""

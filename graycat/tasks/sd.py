@@ -51,7 +51,7 @@ class Render(Call):
     def stop(self, reason: StopReason) -> None:
         """Have the render stopped; the first reason stays."""
         with self._lock:
-            self._note(reason)
+            self._record_stop(reason)
         self.bell.set()
 
     def skip(self) -> bool:

@@ -1,1 +1,1 @@
-"""One engine process: how it is started, watched, restarted and stopped."""
+"""The engine's process: its start command, the process itself, and the supervisor that starts it again."""

@@ -1,4 +1,4 @@
-"""What an operator says of an engine: the command that starts it, or the address where it runs."""
+"""How operators configure an engine: the command that starts it, or the URL of one that runs already."""
 
 from __future__ import annotations
 
@@ -9,48 +9,62 @@ from urllib.parse import urlsplit
 
 from graycat.errors import SettingsError
 
-#: How an engine is started: a command, one that is known when its checkpoints are here, or not by us.
-Start = Sequence[str] | Callable[[], Sequence[str]] | None
+#: How an engine is started: with a command, or with one that is only known when its checkpoints are on disk. None: it
+#: is not started by graycat.
+StartCommand = Sequence[str] | Callable[[], Sequence[str]] | None
 
 
-def checked_url(url: str, name: str) -> str:
-    """Return an engine's address. Raises SettingsError, naming the variable, where it is not plain HTTP to a host."""
+def resolve_command(start: StartCommand) -> Sequence[str] | None:
+    """Return the command that starts an engine now; None for an engine that runs already."""
+    if callable(start):
+        return start()
+    return start
+
+
+def check_url(url: str, name: str) -> str:
+    """Return an engine's URL without a trailing slash.
+
+    Raises SettingsError, naming the variable ``name``, if it is not plain http with a host.
+    """
     address = urlsplit(url)
     try:
         usable = address.scheme == "http" and bool(address.hostname) and address.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         usable = False
     if not usable:
-        raise SettingsError(f"{name} must look like http://HOST:PORT, not {without_login(url)!r}")
+        raise SettingsError(f"{name} must look like http://HOST:PORT, not {mask_login(url)!r}")
     return url.rstrip("/")
 
 
-def without_login(url: str) -> str:
-    """Return an address as it may be shown."""
+def mask_login(url: str) -> str:
+    """Return a URL with user and password replaced by ***."""
     scheme, slashes, rest = url.rpartition("://")
     login, at, host = rest.rpartition("@")
-    return f"{scheme}{slashes}{'***' if login else ''}{at}{host}"
+    if login:
+        login = "***"
+    return f"{scheme}{slashes}{login}{at}{host}"
 
 
-def arguments(template: str, values: Mapping[str, object], name: str, *, closed: bool = False) -> list[str]:
-    """Return a start command as arguments, ``{placeholders}`` filled in; it never meets a shell.
+def build_arguments(template: str, values: Mapping[str, object], name: str, *, require_key: bool = False) -> list[str]:
+    """Return a start command as an argument list, its ``{placeholders}`` filled in; no shell is involved.
 
-    ``closed``: it must hand the engine its key. Raises SettingsError naming the variable.
+    ``require_key``: the command must pass ``{api_key}`` to the engine. Raises SettingsError naming the variable
+    ``name``.
     """
-    if closed and "{api_key}" not in template:
-        raise SettingsError(f"{name} must hand {{api_key}} to the engine, which REMOTE=false opens to everybody")
+    if require_key and "{api_key}" not in template:
+        raise SettingsError(f"{name} must pass {{api_key}} to the engine: with REMOTE=false its port is public")
     try:
         command = [part.format(**values) for part in shlex.split(template)]
     except (ValueError, KeyError, IndexError, AttributeError) as error:
-        known = ", ".join(f"{{{value}}}" for value in values)
-        raise SettingsError(f"{name} cannot be read ({error}); it may use {known}") from None
+        placeholders = ", ".join(f"{{{value}}}" for value in values)
+        raise SettingsError(f"{name} is invalid ({error}); it may contain {placeholders}") from None
     if not command or not command[0]:
         raise SettingsError(f"{name} names no program")
     return command
 
 
-def listening(url: str) -> bool:
-    """Tell whether somebody listens where an engine would."""
+def is_listening(url: str) -> bool:
+    """Return whether a process accepts connections at an engine's URL."""
     address = urlsplit(url)
     try:
         with socket.create_connection((address.hostname or "127.0.0.1", address.port or 80), timeout=1.0):

@@ -1,11 +1,12 @@
-"""A process between a worker and its engine: however the one or the other ends, nothing of the engine is left.
+"""A small process between a worker and its engine: if either of them ends, in any way, nothing of the engine is left.
 
-Run by its path and without site-packages, so it starts within milliseconds and imports nothing of graycat's. Standard
-input brings ``{"command": [...], "grace_s": 3.0}`` as one line, which no list of processes shows, and then stays open:
-its end means that the owner is gone, also by SIGKILL, and everything is killed. SIGTERM ends the engine with a grace.
+It is run by its path and without site-packages, so it starts within milliseconds and imports nothing of graycat. Its
+standard input brings ``{"command": [...], "grace_s": 3.0}`` as one line, because a command line would be visible in
+every list of processes. After that the pipe stays open: if it closes, the owner is gone, perhaps by SIGKILL, and the
+shim kills everything. On SIGTERM it stops the engine, and kills it after ``grace_s`` seconds.
 
-Start commands are often scripts, and what those start is no child of ours: so orphans among the descendants become
-children of this process (a *subreaper*, Linux), where a new session or a second fork hides none of them.
+Start commands are often scripts, and a script's processes are not our children. So the shim is a *subreaper* (Linux):
+orphans among its descendants become its children, even if they have started a session of their own or forked twice.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import time
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
-#: Seconds between two looks at processes that were told to end, and the longest that killed ones are waited for: a
-#: driver may hold one in the kernel.
-LOOK_EVERY_S, GONE_S = 0.02, 2.0
-#: How a shell tells of a command that cannot be run.
+#: Seconds between two checks whether the stopped processes have ended.
+POLL_INTERVAL_S = 0.02
+#: Seconds that killed processes get to end: a driver may hold one in the kernel.
+KILL_TIMEOUT_S = 2.0
+#: The exit status of a shell for a command that cannot be run.
 CANNOT_RUN = 127
 
 
@@ -35,23 +37,24 @@ def descendants() -> list[int]:
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                # The name in brackets may hold anything but the last bracket.
+                # The process name stands in brackets, and may itself contain brackets.
                 state, parent = file.read().rpartition(")")[2].split()[:2]
         except OSError:
             continue
         if state not in "ZX":
             children.setdefault(int(parent), []).append(int(name))
+
     found: list[int] = []
     parents = [os.getpid()]
     while parents:
-        below = children.get(parents.pop(), [])
-        found += below
-        parents += below
+        pids = children.get(parents.pop(), [])
+        found += pids
+        parents += pids
     return found
 
 
 def signal_all(number: int) -> bool:
-    """Send a signal to everything below this process; tell whether there was anything."""
+    """Send a signal to all processes below this one; return whether there were any."""
     found = descendants()
     for pid in found:
         with contextlib.suppress(ProcessLookupError):
@@ -60,50 +63,61 @@ def signal_all(number: int) -> bool:
 
 
 class EngineShim:
-    """One engine and all that it has started."""
+    """One engine and all processes that it has started."""
 
     def __init__(self, command: list[str], grace_s: float) -> None:
         self._grace_s = grace_s
-        #: The engine's own wait status, once it has ended.
+        #: The engine's wait status; None while it runs.
         self.status: int | None = None
-        self._wake, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake)
+        #: Whether SIGTERM has come.
+        self._terminated = False
+        self._wakeup_pipe, writing_end = os.pipe()
+        os.set_blocking(writing_end, False)
+        signal.set_wakeup_fd(writing_end)
         for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, self._note)
-        self._told = False
+            signal.signal(number, self._handle_signal)
         self._pid = _start(command)
 
-    def _note(self, number: int, _frame: object) -> None:
-        self._told = self._told or number == signal.SIGTERM
+    def _handle_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            self._terminated = True
 
     def run(self) -> None:
-        """Return when nothing of the engine is left."""
+        """Return when no process of the engine is left."""
         orphaned = False
-        while self.status is None and not self._told and not orphaned:
-            readable, _, _ = select.select([sys.stdin.fileno(), self._wake], [], [])
-            orphaned = sys.stdin.fileno() in readable and not os.read(sys.stdin.fileno(), 4096)
-            if self._wake in readable:
-                os.read(self._wake, 4096)
+        while self.status is None and not self._terminated and not orphaned:
+            readable, _, _ = select.select([sys.stdin.fileno(), self._wakeup_pipe], [], [])
+            if sys.stdin.fileno() in readable:
+                orphaned = self._owner_is_gone()
+            if self._wakeup_pipe in readable:
+                os.read(self._wakeup_pipe, 4096)
             self._reap()
-        if self._told and not orphaned:
-            self._end_gently()
-        deadline = time.monotonic() + GONE_S
+
+        if self._terminated and not orphaned:
+            self._terminate()
+
+        deadline = time.monotonic() + KILL_TIMEOUT_S
         while signal_all(signal.SIGKILL) and time.monotonic() < deadline:
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_INTERVAL_S)
             self._reap()
         self._reap()
 
-    def _end_gently(self) -> None:
+    def _terminate(self) -> None:
+        """Send SIGTERM; return when all processes have ended, the grace is over or the owner is gone."""
         signal_all(signal.SIGTERM)
         deadline = time.monotonic() + self._grace_s
         while descendants() and time.monotonic() < deadline:
-            readable, _, _ = select.select([sys.stdin.fileno()], [], [], LOOK_EVERY_S)
-            if readable and not os.read(sys.stdin.fileno(), 4096):
+            readable, _, _ = select.select([sys.stdin.fileno()], [], [], POLL_INTERVAL_S)
+            if readable and self._owner_is_gone():
                 return
             self._reap()
 
+    def _owner_is_gone(self) -> bool:
+        """Read the readable pipe; return whether its other end is closed."""
+        return not os.read(sys.stdin.fileno(), 4096)
+
     def _reap(self) -> None:
+        """Collect the exit statuses of ended children."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -114,21 +128,22 @@ class EngineShim:
 
 
 def _start(command: list[str]) -> int:
-    ours = os.getpid()
+    """Start the engine; return its process id."""
+    shim_pid = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     try:
         signal.set_wakeup_fd(-1)
-        # Python ignores these, and what is ignored stays so in the program that follows.
+        # Python ignores these signals, and a program started by exec would inherit that.
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         if _prctl is not None:
-            # The least for the case that this keeper itself is killed.
+            # The least that can be done in case this shim itself is killed.
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == ours:
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(nothing, 0)
+        if os.getppid() == shim_pid:
+            no_input = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(no_input, 0)
             os.execvp(command[0], command)  # noqa: S606 (no shell is what is wanted)
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
@@ -137,7 +152,7 @@ def _start(command: list[str]) -> int:
 
 
 def main() -> None:
-    """Keep one engine; end as it has ended."""
+    """Run one engine; end with its exit status, or by the signal that ended it."""
     line = b""
     while not line.endswith(b"\n"):
         piece = os.read(sys.stdin.fileno(), 65536)
@@ -146,9 +161,12 @@ def main() -> None:
         line += piece
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    keeper = EngineShim(**json.loads(line))
-    keeper.run()
-    status = keeper.status if keeper.status is not None else signal.SIGKILL
+
+    shim = EngineShim(**json.loads(line))
+    shim.run()
+    status = shim.status
+    if status is None:
+        status = signal.SIGKILL
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

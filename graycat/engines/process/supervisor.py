@@ -1,4 +1,4 @@
-"""Supervision of one engine: start it, wait for its model, notice its death, start it again with back-off."""
+"""Supervision of one engine: start it, wait for its model, notice its death, and start it again with back-off."""
 
 from __future__ import annotations
 
@@ -10,77 +10,85 @@ from typing import Protocol
 
 from graycat.engines.base import Engine, EngineInfo, Health, State
 from graycat.engines.models.background import BackgroundDownload
-from graycat.engines.process.command import listening
+from graycat.engines.process.command import is_listening
 from graycat.errors import EngineLost, EngineUnauthorized
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before the second start in a row, doubled for each further one, up to the last.
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 30.0
-#: An engine that has been healthy for this many seconds has its failures forgiven.
+#: Seconds before the second start in a row; doubled for each further one, up to the maximum.
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
+#: After so many seconds in which the engine was ready, its earlier failures no longer count.
 RESET_FAILURES_AFTER_S = 60.0
-#: A healthy engine is asked again every so many seconds; one that loads, at every step.
+#: Seconds between two health checks of a ready engine; while it loads, every step checks.
 HEALTH_INTERVAL_S = 2.0
-#: Models and settings change while an engine runs; asked again this often.
+#: Seconds between two calls of ``describe``: models and settings may change while an engine runs.
 DESCRIBE_INTERVAL_S = 30.0
-#: Failed probes in a row after which a living engine counts as gone.
+#: Failed health checks in a row, after which an engine has failed although its process runs.
 MAX_FAILED_PROBES = 3
-#: Failures in a row that are a crash loop: once may happen to any engine, and twice to one that was killed while it
-#: came back. It is over when the engine has been healthy for FORGIVE_AFTER_S.
+#: Failures in a row that are called a crash loop. One may happen to any engine, and two to one that is killed while it
+#: starts again. The loop is over when the engine has been ready for RESET_FAILURES_AFTER_S.
 CRASH_LOOP_FAILURES = 3
 
-SILENT = "engine does not answer"
-LOCKED = "engine refuses the key or password that it is sent: see GRAYCAT_ENGINE_API_KEY and A1111_URL"
-AWAY = "nobody answers at the engine's address"
-#: What keeps a living engine from being ready.
-TROUBLES = {Health.UNRESPONSIVE: SILENT, Health.UNAUTHORIZED: LOCKED, Health.UNREACHABLE: AWAY}
+#: Why an engine whose process runs is not ready, by the result of its health check.
+TROUBLES = {
+    Health.UNRESPONSIVE: "engine does not answer",
+    Health.UNAUTHORIZED: "engine refuses the key or password that it is sent: see GRAYCAT_ENGINE_API_KEY and A1111_URL",
+    Health.UNREACHABLE: "nothing listens at the engine's address",
+}
 
 
 class Child(Protocol):
-    """What the supervisor needs of the engine's process."""
+    """What the supervisor needs from the engine's process."""
 
     def start(self) -> None: ...
 
     def alive(self) -> bool: ...
 
     @property
-    def ending(self) -> str: ...
+    def exit_reason(self) -> str: ...
 
     def stop(self) -> None: ...
 
 
 class Supervisor:
-    """Drives one engine through its states; ``step`` never sleeps, its caller keeps the clock (seconds)."""
+    """Moves one engine through its states. ``step`` never sleeps; its caller passes the time in seconds."""
 
     def __init__(self, engine: Engine, child: Child | None, download: BackgroundDownload | None = None) -> None:
-        """``supply``: the engine's checkpoints, without which it is not started."""
+        """``child``: None for an engine that runs already. ``download``: must be ready before the first start."""
         self.engine = engine
         self.download = download
         #: Set while the engine takes work, for threads that wait for it.
         self.ready = threading.Event()
         self.state = State.STOPPED
-        #: What the engine said of itself when it last became ready.
+        #: What the engine last told about itself; None until it was ready once.
         self.info: EngineInfo | None = None
         self.starts = 0
-        #: Seconds from its last start until it was ready; 0 until it was that once.
+        #: Seconds from its last start until it was ready; 0 until it was ready once.
         self.load_s = 0.0
         self._started_at: float | None = None
-        #: Why it is not ready; '' while all is well.
+        #: Why it is not ready; '' if it is.
         self.trouble = ""
-        #: Why it failed last, until that is forgiven.
+        #: Why it failed last; '' when its failures no longer count.
         self.last_failure = ""
-        #: Tells whether it is at work for us, so that a look at its health may have to wait behind that.
+        #: Returns whether a task of ours runs on the engine, so that a health check may have to wait behind it.
         self.busy: Callable[[], bool] = lambda: True
+
         self._child = child
         self._failures = 0
         self._now = 0.0
-        self._start_at = self._ready_at = self._well_at = self._probe_at = self._describe_at = 0.0
+        #: The time before which it is not started again.
+        self._start_at = 0.0
+        self._ready_at = 0.0
+        self._healthy_at = 0.0
+        self._next_probe_at = 0.0
+        self._next_describe_at = 0.0
         self._failed_probes = 0
-        self._suspected = self._condemned = False
+        self._suspected = False
+        self._restart_requested = False
 
     @property
     def state(self) -> State:
-        """Return where the engine is in its life."""
+        """Return the engine's state."""
         return self._state
 
     @state.setter
@@ -92,27 +100,28 @@ class Supervisor:
             self.ready.clear()
 
     def step(self, now: float) -> State:
-        """Start, promote or bury the engine."""
+        """Do what is due: start the engine, mark it as ready or as failed; return the new state."""
         self._now = now
-        if self._condemned:
-            self._condemned = False
+        if self._restart_requested:
+            self._restart_requested = False
             self._mark_failed(now, "engine does not stop when it is told to")
         elif self.state in (State.STOPPED, State.DOWNLOADING):
             if self.download is not None and not self.download.ready():
-                self.state, self.trouble = State.DOWNLOADING, self.download.detail
+                self.state = State.DOWNLOADING
+                self.trouble = self.download.detail
             elif now >= self._start_at:
                 self._start(now)
         elif self._child is not None and not self._child.alive():
-            self._mark_failed(now, "engine process died", self._child.ending)
+            self._mark_failed(now, "engine process died", self._child.exit_reason)
         elif self.state is State.LOADING and not self._suspected:
-            # However long a model takes to load: a process that gives up dies.
-            self._look_after_load(now)
-        elif self.state is not State.READY or now >= self._probe_at:
-            self._watch(now)
+            # A model may take any time to load: if the engine gives up, its process ends.
+            self._check_loading(now)
+        elif self.state is not State.READY or now >= self._next_probe_at:
+            self._check_health(now)
         return self.state
 
     def describe(self) -> None:
-        """Ask the engine again what it says of itself. Raises EngineLost."""
+        """Ask the engine about itself again. Raises EngineLost."""
         self.info = self.engine.describe()
 
     @property
@@ -122,26 +131,28 @@ class Supervisor:
 
     @property
     def crash_loop(self) -> bool:
-        """Tell whether it fails again and again, also between two failures."""
+        """Return whether it fails again and again; also true in the pauses between two failures."""
         return self._failures >= CRASH_LOOP_FAILURES
 
     @property
     def retry_in_s(self) -> float:
-        """Return the seconds until it is started again; 0 where it need not be."""
-        return max(self._start_at - self._now, 0.0) if self.state is State.STOPPED else 0.0
+        """Return the seconds until the next start; 0 if none is due."""
+        if self.state is not State.STOPPED:
+            return 0.0
+        return max(self._start_at - self._now, 0.0)
 
     def request_restart(self) -> None:
-        """Give up an engine that does not end its work; one of ours is started anew. Any thread may call this."""
-        self._condemned = True
+        """Have the next step restart an engine that does not stop a call. Thread-safe."""
+        self._restart_requested = True
 
     def suspect(self) -> None:
-        """Doubt a ready engine, because a call to it broke off: not ready until it answers again."""
+        """Suspect a ready engine after a call to it broke off: it is not ready until it passes a health check."""
         if self.state is State.READY:
             self._suspected = True
             self.state = State.LOADING
 
     def stop(self) -> None:
-        """Stop the engine, if it is ours."""
+        """Stop the download, and the engine if it is a child of ours."""
         if self.download is not None:
             self.download.stop()
         if self._child is not None:
@@ -154,90 +165,106 @@ class Supervisor:
         self.starts += 1
         self._started_at = now
         self.state = State.LOADING
-        if self._child is not None and listening(self.engine.url):
-            # Some engines share a port without a word, and each gets half of the calls.
-            self._mark_failed(now, "another process holds the engine's port")
-        elif self._child is not None:
-            self._guarded(self._child.start, now)
-
-    def _guarded(self, action: Callable[[], None], now: float) -> None:
+        if self._child is None:
+            return
+        if is_listening(self.engine.url):
+            # Some engines share a port silently, and then each of them receives half of the calls.
+            self._mark_failed(now, "another process uses the engine's port")
+            return
         try:
-            action()
+            self._child.start()
         except OSError as error:
-            self._mark_failed(now, "engine cannot be started", error.strerror or "input or output failed")
+            self._mark_failed(now, "engine cannot be started", error.strerror or "input/output error")
 
-    def _look_after_load(self, now: float) -> None:
+    def _check_loading(self, now: float) -> None:
+        """Check an engine that was started and has not been ready since."""
         health = self.engine.health()
         if health is Health.HEALTHY:
-            self._promote(now)
+            self._mark_ready(now)
         elif self._child is None or health is Health.UNAUTHORIZED:
-            self._tell(TROUBLES.get(health, ""))
+            # A child of ours that does not answer yet is no trouble: it loads.
+            self._set_trouble(TROUBLES.get(health, ""))
 
-    def _tell(self, trouble: str) -> None:
-        """Take note of what keeps a living engine from being ready; the log has it once."""
+    def _set_trouble(self, trouble: str) -> None:
+        """Record why an engine whose process runs is not ready; log it once."""
         if trouble and trouble != self.trouble:
             logger.error(trouble, extra={"engine": self.engine.name})
         self.trouble = trouble
 
-    def _promote(self, now: float) -> None:
+    def _mark_ready(self, now: float) -> None:
+        """Mark a healthy engine as ready, if it also describes itself."""
         try:
             self.info = self.engine.describe()
         except EngineUnauthorized:
-            self._tell(LOCKED)
+            self._set_trouble(TROUBLES[Health.UNAUTHORIZED])
             return
         except EngineLost:
             return
+
         self.state = State.READY
         if self._started_at is not None:
-            # Not when it was only doubted.
-            self.load_s, self._started_at = now - self._started_at, None
+            # After a mere suspicion there was no start to measure from.
+            self.load_s = now - self._started_at
+            self._started_at = None
         self._suspected = False
         self.trouble = ""
-        self._ready_at = self._well_at = now
-        self._probe_at, self._failed_probes = now + HEALTH_INTERVAL_S, 0
-        self._describe_at = now + DESCRIBE_INTERVAL_S
+        self._ready_at = now
+        self._healthy_at = now
+        self._failed_probes = 0
+        self._next_probe_at = now + HEALTH_INTERVAL_S
+        self._next_describe_at = now + DESCRIBE_INTERVAL_S
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
 
-    def _watch(self, now: float) -> None:
-        self._probe_at = now + HEALTH_INTERVAL_S
+    def _check_health(self, now: float) -> None:
+        """Check an engine that is ready, stuck or suspected."""
+        self._next_probe_at = now + HEALTH_INTERVAL_S
         health = self.engine.health()
         if health is Health.HEALTHY:
-            self._failed_probes, self._well_at = 0, now
+            self._failed_probes = 0
+            self._healthy_at = now
             if self.state is State.READY:
-                self._look_closer(now)
+                self._refresh(now)
             else:
-                self._promote(now)
+                self._mark_ready(now)
             return
-        if health is Health.UNRESPONSIVE and now - self._well_at < self.engine.patience_s and self.busy():
-            # The question waits behind the render.
+
+        waited_s = now - self._healthy_at
+        if health is Health.UNRESPONSIVE and waited_s < self.engine.busy_timeout_s and self.busy():
+            # The engine answers nothing while it works.
             return
         self._failed_probes += 1
-        trouble = TROUBLES.get(health, SILENT)
+        trouble = TROUBLES.get(health, TROUBLES[Health.UNRESPONSIVE])
         if self._failed_probes >= MAX_FAILED_PROBES:
             self._mark_failed(now, trouble)
         elif health is Health.UNRESPONSIVE:
             self.state = State.STUCK
-            self._tell(trouble)
+            self._set_trouble(trouble)
 
-    def _look_closer(self, now: float) -> None:
-        """Forgive a healthy engine what was, and see what is new about it."""
+    def _refresh(self, now: float) -> None:
+        """Forget the failures of an engine that has been ready for long, and describe it again if that is due."""
         if now - self._ready_at > RESET_FAILURES_AFTER_S:
-            self._failures, self.last_failure = 0, ""
-        if now >= self._describe_at:
-            self._describe_at = now + DESCRIBE_INTERVAL_S
+            self._failures = 0
+            self.last_failure = ""
+        if now >= self._next_describe_at:
+            self._next_describe_at = now + DESCRIBE_INTERVAL_S
             with contextlib.suppress(EngineLost):
                 self.describe()
 
     def _mark_failed(self, now: float, reason: str, detail: object = "") -> None:
+        """Stop what is left of a failed engine, and schedule its next start."""
         if self._child is not None:
             self._child.stop()
-        backoff_s = min(FIRST_BACKOFF_S * 2**self._failures, LAST_BACKOFF_S)
+        backoff_s = min(FIRST_BACKOFF_S * 2**self._failures, MAX_BACKOFF_S)
         self._failures += 1
         self._start_at = now + backoff_s
         self._failed_probes = 0
         self._suspected = False
-        self.last_failure = f"{reason} ({detail})" if detail else reason
-        self.trouble = f"crash loop: {self.last_failure}" if self.crash_loop else self.last_failure
+        self.last_failure = reason
+        if detail:
+            self.last_failure += f" ({detail})"
+        self.trouble = self.last_failure
+        if self.crash_loop:
+            self.trouble = f"crash loop: {self.last_failure}"
         self.state = State.STOPPED
         extra = {"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s}
         logger.error(self.trouble, extra=extra)

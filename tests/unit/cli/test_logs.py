@@ -51,7 +51,7 @@ def append(path: Path, text: str) -> None:
 def test_a_reader_gets_each_line_once_over_a_rotation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "sd-engine.log"
     child = ChildProcess(["true"], path)
-    monkeypatch.setattr(process, "OUTPUT_BYTES", 10)
+    monkeypatch.setattr(process, "MAX_OUTPUT_BYTES", 10)
     reader = LogReader(path)
     assert reader.read_new() == ""
     for round_ in range(3):
@@ -69,7 +69,7 @@ def test_follow_prints_new_lines_also_after_a_rotation(
     folder: Path, bare_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "sd-engine.log"
-    monkeypatch.setattr(process, "OUTPUT_BYTES", 10)
+    monkeypatch.setattr(process, "MAX_OUTPUT_BYTES", 10)
     command = [sys.executable, "-c", "from graycat.cli import main; main()", "logs", "sd", "-f"]
     env = bare_environment | {"GRAYCAT_HOME": str(folder.parent), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, text=True) as following:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 
+from graycat.engines import client as client_module
 from graycat.engines.client import Call, EngineClient, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineLost, StaleAttempt
@@ -51,6 +53,15 @@ def test_a_connection_is_used_again(serve) -> None:
     for _ in range(3):
         ask(client, "/health")
     assert seen.connections == 1
+
+
+def test_a_connection_that_was_idle_for_too_long_is_not_used_again(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "KEEP_IDLE_S", 0.05)
+    client, seen = serve(health=reply(200, {}, keep=True))
+    ask(client, "/health")
+    time.sleep(0.1)
+    ask(client, "/health")
+    assert seen.connections == 2
 
 
 def test_threads_have_connections_of_their_own(serve) -> None:
@@ -125,7 +136,7 @@ def wait_for_reply(client: EngineClient, call: Call) -> None:
 
 def read_stream(client: EngineClient, call: Call) -> None:
     with client.open("POST", "/stream", b"{}", call=call, timeout_s=None) as response:
-        joined(batches(EventStream(call.connected, response)))
+        joined(batches(EventStream(call.sock, response)))
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -186,5 +186,5 @@ def test_an_engine_with_a_key_is_called_with_it_and_shows_it_to_nobody() -> None
 def test_an_open_engine_must_be_given_its_key() -> None:
     alone = Settings(remote=False, engine_api_key=KEY, startup_command="server --host {host} --key {api_key}")
     assert llama.build_text_engine(alone, own=True).command() == ["server", "--host", "0.0.0.0", "--key", KEY]  # noqa: S104
-    with pytest.raises(SettingsError, match="STARTUP_COMMAND must hand {api_key}"):
+    with pytest.raises(SettingsError, match="STARTUP_COMMAND must pass {api_key}"):
         llama.build_text_engine(Settings(remote=False, engine_api_key=KEY, startup_command="server"), own=True)

@@ -43,7 +43,7 @@ def events_from(client: EngineClient) -> list[bytes]:
     """Return the events of a streamed answer; its connection is good for the next call."""
     call = Call()
     with client.open("POST", "/completion", b"{}", call=call) as response:
-        events = joined(batches(EventStream(call.connected, response)))
+        events = joined(batches(EventStream(call.sock, response)))
         response.close()
     return events
 
@@ -164,7 +164,7 @@ def test_an_answer_may_end_with_its_connection(wire) -> None:
         b"-5\r\n",
         b"\r\n",
         b";name=value\r\n",
-        b"%x\r\n" % (sse.LONGEST_BYTES + 1),
+        b"%x\r\n" % (sse.MAX_EVENT_BYTES + 1),
         b"f" * 5000,
         b"9\r\ndata: 1\n\nmore than was said",
     ],
@@ -178,7 +178,7 @@ def test_chunks_that_make_no_sense_are_nonsense(wire, nonsense: bytes) -> None:
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_an_event_without_an_end_is_nonsense(wire, framing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "LONGEST_BYTES", 100)
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
     _, frame, _ = FRAMINGS[framing]
     w = wire(of_length(1000) if framing == "of a known length" else FRAMINGS[framing][0])
     w.feed(frame(b"x" * 60))
@@ -235,7 +235,7 @@ def test_a_stream_that_breaks_off_gives_what_came_before(serve) -> None:
     events: list[bytes] = []
     call = Call()
     with pytest.raises(EngineLost), client.open("POST", "/completion", b"{}", call=call) as response:
-        events.extend(event for batch in batches(EventStream(call.connected, response)) for event in batch)
+        events.extend(event for batch in batches(EventStream(call.sock, response)) for event in batch)
     assert events == [ONE, TWO]
 
 
@@ -243,7 +243,7 @@ def test_an_answer_that_nobody_reads_is_hung_up(serve) -> None:
     client, seen = serve(completion=stream(ONE, then=hold))
     call = Call()
     with client.open("POST", "/completion", b"{}", call=call) as response:
-        assert next(batches(EventStream(call.connected, response))) == [ONE]
+        assert next(batches(EventStream(call.sock, response))) == [ONE]
     assert seen.hung_up.wait(PATIENCE_S)
 
 
@@ -257,7 +257,7 @@ def test_an_event_is_there_before_the_next_is_made(serve) -> None:
     client, _ = serve(completion=stream(ONE, then=second))
     call = Call()
     with client.open("POST", "/completion", b"{}", call=call) as response:
-        events = batches(EventStream(call.connected, response))
+        events = batches(EventStream(call.sock, response))
         assert next(events) == [ONE]
         gate.set()
         assert next(events) == [TWO]

@@ -190,5 +190,5 @@ def test_an_engine_with_a_key_is_called_by_a_user_of_ours() -> None:
     command = "webui --listen --api-auth graycat:{api_key}"
     alone = webui.build_image_engine(Settings(remote=False, engine_api_key=key, sd_startup_command=command))
     assert alone.command() == ["webui", "--listen", "--api-auth", f"graycat:{key}"]
-    with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND must hand {api_key}"):
+    with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND must pass {api_key}"):
         webui.build_image_engine(Settings(remote=False, engine_api_key=key, sd_startup_command="webui"))

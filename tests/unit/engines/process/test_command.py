@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.engines.process.command import arguments, checked_url
+from graycat.engines.process.command import build_arguments, check_url
 from graycat.errors import SettingsError
 
 
@@ -17,7 +17,7 @@ from graycat.errors import SettingsError
     ],
 )
 def test_an_address_is_taken_without_its_last_slash(url: str, checked: str) -> None:
-    assert checked_url(url, "A1111_URL") == checked
+    assert check_url(url, "A1111_URL") == checked
 
 
 @pytest.mark.parametrize(
@@ -25,33 +25,33 @@ def test_an_address_is_taken_without_its_last_slash(url: str, checked: str) -> N
 )
 def test_what_is_no_address_names_its_variable(url: str) -> None:
     with pytest.raises(SettingsError, match="A1111_URL must look like http://HOST:PORT"):
-        checked_url(url, "A1111_URL")
+        check_url(url, "A1111_URL")
 
 
 @pytest.mark.parametrize("url", ["https://me:se-cret@box:7860", "me:se-cret@box:7860", "http://me:se-cret@box:port"])
 def test_a_refused_address_is_shown_without_its_password(url: str) -> None:
     with pytest.raises(SettingsError, match="box") as caught:
-        checked_url(url, "A1111_URL")
+        check_url(url, "A1111_URL")
     assert "se-cret" not in str(caught.value)
 
 
 def test_a_command_is_split_as_a_shell_would_and_filled_in() -> None:
-    command = arguments("webui.sh --port {port} --name 'a b' --at={port}", {"port": 7860}, "SD_STARTUP_COMMAND")
+    command = build_arguments("webui.sh --port {port} --name 'a b' --at={port}", {"port": 7860}, "SD_STARTUP_COMMAND")
     assert command == ["webui.sh", "--port", "7860", "--name", "a b", "--at=7860"]
 
 
 def test_a_value_is_one_argument_whatever_is_in_it() -> None:
-    assert arguments("run {model}", {"model": "a b; rm -rf '{x}'"}, "X") == ["run", "a b; rm -rf '{x}'"]
+    assert build_arguments("run {model}", {"model": "a b; rm -rf '{x}'"}, "X") == ["run", "a b; rm -rf '{x}'"]
 
 
 @pytest.mark.parametrize("template", ["run {model}", "run {", "run {0}", "run {port.x}", "run 'open"])
 def test_a_command_that_cannot_be_read_tells_what_it_may_use(template: str) -> None:
-    with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND cannot be read") as caught:
-        arguments(template, {"port": 7860}, "SD_STARTUP_COMMAND")
-    assert "it may use {port}" in str(caught.value)
+    with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND is invalid") as caught:
+        build_arguments(template, {"port": 7860}, "SD_STARTUP_COMMAND")
+    assert "it may contain {port}" in str(caught.value)
 
 
 @pytest.mark.parametrize("template", ["", "  ", "''"])
 def test_a_command_names_a_program(template: str) -> None:
     with pytest.raises(SettingsError, match="STARTUP_COMMAND names no program"):
-        arguments(template, {"port": 7860}, "STARTUP_COMMAND")
+        build_arguments(template, {"port": 7860}, "STARTUP_COMMAND")

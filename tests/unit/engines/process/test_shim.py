@@ -34,7 +34,7 @@ print(child.pid, flush=True)
 signal.pause()
 """
 #: Seconds in which all is gone, by the promise; and a mark that no other process has.
-GONE_S = 3.0
+KILL_TIMEOUT_S = 3.0
 _marks = iter(range(31_000_000 + os.getpid() * 100, 2**31))
 
 
@@ -86,7 +86,7 @@ def test_a_killed_owner_leaves_no_grandchild(script: Script, tmp_path: Path) -> 
         assert owner.wait(PATIENCE_S) == -signal.SIGKILL
         watch = Stopwatch()
         eventually(lambda: not script.sleepers())
-        assert watch.seconds < GONE_S
+        assert watch.seconds < KILL_TIMEOUT_S
 
 
 def test_a_script_that_is_stopped_leaves_nothing(
@@ -101,7 +101,7 @@ def test_a_script_that_is_killed_leaves_nothing_and_tells_how_it_ended(script: S
     # The first of the keeper's children; orphans come behind it.
     os.kill(int(Path(f"/proc/{kept.pid}/task/{kept.pid}/children").read_text().split()[0]), signal.SIGKILL)
     eventually(lambda: not kept.alive())
-    assert (script.sleepers(), kept.ending) == ([], "killed by SIGKILL")
+    assert (script.sleepers(), kept.exit_reason) == ([], "killed by SIGKILL")
 
 
 def test_a_killed_keeper_leaves_nothing_of_its_session(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_it_ends_as_its_engine_has_ended(tmp_path: Path, command: list[str], end
     child = ShimmedProcess(command, tmp_path / "output")
     child.start()
     eventually(lambda: not child.alive())
-    assert child.ending == ending
+    assert child.exit_reason == ending
     child.stop()
 
 
@@ -140,7 +140,7 @@ def test_a_program_that_is_none_says_so_in_the_output(tmp_path: Path) -> None:
     child = ShimmedProcess([str(program)], tmp_path / "output")
     child.start()
     eventually(lambda: not child.alive())
-    assert child.ending == f"exit status {CANNOT_RUN}"
+    assert child.exit_reason == f"exit status {CANNOT_RUN}"
     assert f"{program}: Exec format error" in (tmp_path / "output").read_text()
     child.stop()
 

@@ -10,7 +10,7 @@ from graycat.engines.process.supervisor import (
     DESCRIBE_INTERVAL_S,
     FIRST_BACKOFF_S,
     HEALTH_INTERVAL_S,
-    LAST_BACKOFF_S,
+    MAX_BACKOFF_S,
     MAX_FAILED_PROBES,
     RESET_FAILURES_AFTER_S,
     Supervisor,
@@ -24,7 +24,7 @@ class FakeEngine:
     """An engine that is as healthy as it is told."""
 
     name, url = "fake", "http://127.0.0.1:1"
-    patience_s = 0.0
+    busy_timeout_s = 0.0
 
     def __init__(self) -> None:
         self.client = EngineClient(self.url)
@@ -66,7 +66,7 @@ class FakeChild:
         return self.running
 
     @property
-    def ending(self) -> str:
+    def exit_reason(self) -> str:
         return "" if self.running else "killed by SIGKILL"
 
     def stop(self) -> None:
@@ -166,7 +166,7 @@ def test_each_start_in_a_row_waits_twice_as_long_up_to_a_limit(scene: Scene) -> 
         scene.child.running = False
         scene.step()
         waits.append(scene.downtime_s())
-    doubled = [min(FIRST_BACKOFF_S * 2**n, LAST_BACKOFF_S) for n in range(9)]
+    doubled = [min(FIRST_BACKOFF_S * 2**n, MAX_BACKOFF_S) for n in range(9)]
     assert waits == pytest.approx(doubled, abs=0.11)
 
 

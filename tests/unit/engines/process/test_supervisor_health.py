@@ -6,14 +6,12 @@ import pytest
 
 from graycat.engines.base import Health, State
 from graycat.engines.process.supervisor import (
-    AWAY,
     CRASH_LOOP_FAILURES,
     FIRST_BACKOFF_S,
     HEALTH_INTERVAL_S,
-    LOCKED,
     MAX_FAILED_PROBES,
     RESET_FAILURES_AFTER_S,
-    SILENT,
+    TROUBLES,
 )
 from graycat.errors import EngineUnauthorized
 from tests.unit.engines.process.test_supervisor import Scene
@@ -36,7 +34,7 @@ def test_an_engine_that_is_silent_is_stuck_and_takes_nothing(scene: Scene) -> No
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     assert scene.step(LATER_S) is State.STUCK
-    assert (scene.supervisor.ready.is_set(), scene.supervisor.trouble) == (False, SILENT)
+    assert (scene.supervisor.ready.is_set(), scene.supervisor.trouble) == (False, TROUBLES[Health.UNRESPONSIVE])
     scene.engine.well = True
     assert scene.step() is State.READY
     assert (scene.supervisor.trouble, scene.child.starts, scene.supervisor.failures) == ("", 1, 0)
@@ -47,11 +45,11 @@ def test_an_engine_that_stays_stuck_is_started_anew(scene: Scene) -> None:
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     states = [scene.step(LATER_S) for _ in range(MAX_FAILED_PROBES)]
     assert states == [State.STUCK] * (MAX_FAILED_PROBES - 1) + [State.STOPPED]
-    assert (scene.child.stops, scene.supervisor.last_failure) == (1, SILENT)
+    assert (scene.child.stops, scene.supervisor.last_failure) == (1, TROUBLES[Health.UNRESPONSIVE])
 
 
 @pytest.mark.parametrize(
-    ("patience_s", "busy", "states"),
+    ("busy_timeout_s", "busy", "states"),
     [
         (900.0, True, {State.READY}),
         (900.0, False, {State.STUCK, State.STOPPED, State.LOADING}),
@@ -59,9 +57,9 @@ def test_an_engine_that_stays_stuck_is_started_anew(scene: Scene) -> None:
     ],
 )
 def test_a_question_that_waits_behind_a_render_is_no_outage(
-    scene: Scene, patience_s: float, busy: bool, states: set[State]
+    scene: Scene, busy_timeout_s: float, busy: bool, states: set[State]
 ) -> None:
-    scene.engine.patience_s = patience_s
+    scene.engine.busy_timeout_s = busy_timeout_s
     scene.supervisor.busy = lambda: busy
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
@@ -69,7 +67,7 @@ def test_a_question_that_waits_behind_a_render_is_no_outage(
 
 
 def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
-    scene.engine.patience_s = 60.0
+    scene.engine.busy_timeout_s = 60.0
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     while scene.step(LATER_S) is State.READY:
@@ -78,7 +76,7 @@ def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
 
 
 def test_an_engine_that_is_away_while_it_renders_is_gone(scene: Scene) -> None:
-    scene.engine.patience_s = 900.0
+    scene.engine.busy_timeout_s = 900.0
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNREACHABLE
     assert [scene.step(LATER_S) for _ in range(MAX_FAILED_PROBES)][-1] is State.STOPPED
@@ -89,7 +87,7 @@ def test_a_wrong_key_is_said_so_and_found_right_later(adopted: bool) -> None:
     scene = Scene(adopted=adopted)
     scene.engine.ill = Health.UNAUTHORIZED
     states = {scene.step() for _ in range(5)}
-    assert (states, scene.supervisor.trouble) == ({State.LOADING}, LOCKED)
+    assert (states, scene.supervisor.trouble) == ({State.LOADING}, TROUBLES[Health.UNAUTHORIZED])
     scene.raise_up()
     assert scene.supervisor.trouble == ""
 
@@ -101,13 +99,13 @@ def test_a_key_that_only_its_properties_want_is_said_so_too(scene: Scene, monkey
     monkeypatch.setattr(scene.engine, "describe", refuse)
     scene.engine.well = True
     assert {scene.step() for _ in range(3)} == {State.LOADING}
-    assert scene.supervisor.trouble == LOCKED
+    assert scene.supervisor.trouble == TROUBLES[Health.UNAUTHORIZED]
 
 
 def test_an_adopted_engine_that_is_not_there_is_said_so() -> None:
     scene = Scene(adopted=True)
     scene.step()
-    assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, AWAY)
+    assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, TROUBLES[Health.UNREACHABLE])
     scene.engine.ill = Health.LOADING
     assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, "")
 
