@@ -120,10 +120,10 @@ class Client:
 
 def _encode(fields: Mapping[str, Any]) -> bytes:
     """Return a task's JSON, without the fields that are None. Raises InvalidArgument."""
-    given = {name: value for name, value in fields.items() if value is not None}
+    sent = {name: value for name, value in fields.items() if value is not None}
     try:
         # Encoded once, so that a repeated request sends the same bytes.
-        return json.dumps(given, allow_nan=False).encode()
+        return json.dumps(sent, allow_nan=False).encode()
     except (ValueError, TypeError) as error:
         raise InvalidArgument(f"the task is not JSON: {error}") from None
 

@@ -1,1 +1,1 @@
-"""Flower behind a password: what it shows and what it may send."""
+"""Flower behind a password, with the few commands that it may send to workers."""

@@ -1,7 +1,7 @@
-// Adds to Flower's page of a worker what graycat's workers can be told beside Celery's own commands.
+// Adds graycat's commands (pause, resume, drain) to Flower's page of a worker.
 "use strict";
 
-// As Flower tells what came of its own actions.
+// Shows the outcome of an action in the way in which Flower shows those of its own.
 function say(text, good) {
   const toast = document.createElement("div");
   toast.className = `toast text-bg-${good ? "success" : "danger"} border-0`;

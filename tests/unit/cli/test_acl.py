@@ -21,21 +21,21 @@ def made(*words: str, **env: str) -> Result:
     return result
 
 
-def test_the_line_makes_the_user_with_a_new_password() -> None:
+def test_the_command_creates_the_user_with_a_new_password() -> None:
     lines = [made("box7").stdout for _ in range(2)]
     assert [line.startswith("ACL SETUSER box7 reset on >") for line in lines] == [True, True]
     assert len({line.split()[5] for line in lines}) == 2
     assert lines[0].count("\n") == 1
 
 
-def test_the_password_may_stay_out_of_the_line() -> None:
+def test_the_command_may_have_a_hash_instead_of_the_password() -> None:
     result = made("box7", "--hash")
     password = result.stderr.removeprefix("password: ").strip()
     assert result.stdout.split()[5] == f"#{sha256(password.encode()).hexdigest()}"
     assert password not in result.stdout
 
 
-def test_a_box_is_for_text_unless_it_is_said_otherwise() -> None:
+def test_a_box_is_for_text_by_default() -> None:
     text, images = made("box7").stdout.split(), made("box7", "--kind", "sd").stdout.split()
     assert ("~llm" in text, "~llm.quick" in text, "~sd" in text) == (True, True, False)
     assert ("~llm" in images, "~llm.quick" in images, "~sd" in images) == (False, False, True)

@@ -45,7 +45,7 @@ def graycat(live, monkeypatch, tmp_path, batching) -> Graycat:
     return invoke
 
 
-def test_a_cron_line_prints_the_id_and_is_one_batch_however_often_it_runs(graycat: Graycat) -> None:
+def test_the_same_key_prints_the_same_id(graycat: Graycat) -> None:
     first, again = graycat("submit", "two.toml", "--key", "night"), graycat("submit", "two.toml", "--key", "night")
     assert (first.exit_code, first.stderr, again.stdout) == (0, "", first.stdout)
     assert len(first.stdout.strip()) == 16
@@ -70,9 +70,9 @@ def test_waiting_exits_by_the_batch_s_state(graycat: Graycat, batching: Batching
 
 
 def test_a_dry_run_prints_what_would_be_made(graycat: Graycat) -> None:
-    told = graycat("submit", "two.toml", "--dry-run").stdout
-    assert "2 images" in told
-    assert "1-random-a-knight" in told
+    output = graycat("submit", "two.toml", "--dry-run").stdout
+    assert "2 images" in output
+    assert "1-random-a-knight" in output
     assert json.loads(graycat("submit", "two.toml", "--dry-run", "--json").stdout)["total"] == 2
     assert graycat("list").stdout == ""
 
@@ -91,7 +91,7 @@ def test_a_batch_is_listed_shown_and_controlled(graycat: Graycat, batching: Batc
     assert graycat("retry-failed", batch_id, "--quiet").output == ""
 
 
-def test_what_was_made_is_exported_once(graycat: Graycat, batching: Batching, tmp_path: Path) -> None:
+def test_images_are_exported_once(graycat: Graycat, batching: Batching, tmp_path: Path) -> None:
     batch_id = graycat("submit", "two.toml").stdout.strip()
     batching.to_the_end(batch_id)
     assert graycat("export", batch_id, "here").stdout == "2 images in here, 2 of them new\n"
@@ -112,7 +112,7 @@ def test_a_gallery_s_link_opens_it_without_a_token(graycat: Graycat, batching: B
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("show", "nothing"), 4, "batch_not_found"),
         (("show", "../x"), 2, "not a batch's id"),
@@ -120,9 +120,11 @@ def test_a_gallery_s_link_opens_it_without_a_token(graycat: Graycat, batching: B
         (("submit", "two.txt"), 2, "must end in"),
     ],
 )
-def test_an_error_is_one_line_and_an_exit_code(graycat: Graycat, words: tuple[str, ...], code: int, told: str) -> None:
+def test_an_error_is_one_line_and_an_exit_code(
+    graycat: Graycat, words: tuple[str, ...], code: int, message: str
+) -> None:
     result = graycat(*words)
-    assert (result.exit_code, told in result.stderr) == (code, True)
+    assert (result.exit_code, message in result.stderr) == (code, True)
 
 
 def test_the_problems_of_a_spec_are_printed(graycat: Graycat) -> None:

@@ -41,7 +41,7 @@ def beat(broker: Valkey, bare_environment: dict[str, str], tmp_path: Path) -> It
         output.close(30)
 
 
-def test_it_ticks_and_when_told_to_stop_it_lets_go_of_its_lock(beat, broker: Valkey, tmp_path: Path) -> None:
+def test_it_ticks_and_releases_its_lock_at_sigterm(beat, broker: Valkey, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(NIGHTLY)
     process, output = beat()
     output.wait_for("beat ticks", 60)
@@ -53,7 +53,7 @@ def test_it_ticks_and_when_told_to_stop_it_lets_go_of_its_lock(beat, broker: Val
     assert broker.client.get("graycat:beat::lock") is None
 
 
-def test_one_that_waits_for_the_lock_can_be_stopped(beat, broker: Valkey) -> None:
+def test_a_beat_that_waits_for_the_lock_can_be_stopped(beat, broker: Valkey) -> None:
     broker.client.set("graycat:beat::lock", "another's")
     process, _ = beat()
     assert eventually(lambda: broker.client.exists("graycat:beat::schedule"))
@@ -63,7 +63,7 @@ def test_one_that_waits_for_the_lock_can_be_stopped(beat, broker: Valkey) -> Non
     assert broker.client.get("graycat:beat::lock") == b"another's"
 
 
-def test_a_mistake_in_the_file_is_one_line(bare_environment: dict[str, str], tmp_path: Path) -> None:
+def test_an_error_in_the_file_is_one_line(bare_environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(NIGHTLY.replace("0 1 *", "0 99 *"))
     env = bare_environment | {"GRAYCAT_HOME": str(tmp_path), "GRAYCAT_SCHEDULES_FILE": str(tmp_path / "s.toml")}
     result = run([GRAYCAT, "beat"], env=env)

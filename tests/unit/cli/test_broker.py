@@ -26,7 +26,7 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_private_folder_is_its_owner_s_alone(tmp_path: Path) -> None:
+def test_only_its_owner_can_enter_a_private_folder(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     assert create_private_folder(path) == path
     assert mode_of(path) == 0o700
@@ -35,7 +35,7 @@ def test_a_private_folder_is_its_owner_s_alone(tmp_path: Path) -> None:
     assert mode_of(path) == 0o700
 
 
-def test_somebody_else_s_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_s_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = create_private_folder(tmp_path / "folder")
     path.chmod(0o755)
     owner = os.getuid()
@@ -61,7 +61,7 @@ def symlink_to_a_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", [symlink, dangling_symlink, symlink_to_a_file, Path.touch])
-def test_what_is_no_folder_is_refused(tmp_path: Path, made) -> None:
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path, made) -> None:
     path = tmp_path / "folder"
     made(path)
     with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
@@ -70,13 +70,13 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, made) -> None:
         assert mode_of(tmp_path / "target") == 0o755
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="GRAYCAT_HOME"):
         create_private_folder(tmp_path / "file" / "folder")
 
 
-def test_the_server_listens_nowhere_but_on_its_socket(broker: Valkey) -> None:
+def test_the_server_listens_only_on_its_socket(broker: Valkey) -> None:
     words = build_server_command(Path("/data"), Path("/run/v.sock"))
     assert Path(words[0]).is_file()
     assert dict(zip(words[1::2], words[2::2], strict=True))["--unixsocket"] == "/run/v.sock"
@@ -85,7 +85,7 @@ def test_the_server_listens_nowhere_but_on_its_socket(broker: Valkey) -> None:
     assert mode_of(broker.settings.broker_socket) == 0o700
 
 
-def test_what_was_accepted_outlives_a_kill(mortal_broker: Valkey) -> None:
+def test_accepted_writes_survive_a_kill(mortal_broker: Valkey) -> None:
     for number in range(100):
         mortal_broker.client.set(f"key-{number}", "value")
     mortal_broker.kill()
@@ -93,7 +93,7 @@ def test_what_was_accepted_outlives_a_kill(mortal_broker: Valkey) -> None:
     assert mortal_broker.client.dbsize() == 100
 
 
-def test_no_write_is_put_off_because_the_disk_is_busy(broker: Valkey) -> None:
+def test_no_write_is_delayed_by_a_busy_disk(broker: Valkey) -> None:
     # "everysec" holds writes back, for up to two seconds, while the disk still takes the ones before, and says yes
     # to them all the same. Measured with a busy disk: three kills of 25 lost between 116 and 967 of them.
     config = broker.client.config_get("append*")
@@ -106,7 +106,7 @@ def test_an_absent_server_does_not_answer(no_broker: Settings, client: BrokerCli
     assert command.accepts_commands(client)
 
 
-def test_the_greeting_is_said_once_when_the_server_answers(broker: Valkey, tmp_path: Path, capsys) -> None:
+def test_the_greeting_is_printed_once_the_server_answers(broker: Valkey, tmp_path: Path, capsys) -> None:
     child, stopping = ChildProcess(["sleep", "3600"], tmp_path / "output"), threading.Event()
     child.start()
     printed = ""
@@ -127,14 +127,14 @@ def test_the_greeting_is_said_once_when_the_server_answers(broker: Valkey, tmp_p
     child.stop()
 
 
-def test_a_server_that_dies_ends_it_all(no_broker: Settings, tmp_path: Path) -> None:
+def test_a_server_that_dies_ends_the_command(no_broker: Settings, tmp_path: Path) -> None:
     child = ChildProcess(["false"], tmp_path / "output")
     child.start()
     with pytest.raises(SystemExit, match=r"valkey\.log"):
         watch_server(child, connect(no_broker), threading.Event(), "broker: ready")
 
 
-def test_the_broker_waits_until_the_others_have_left(mortal_broker: Valkey) -> None:
+def test_the_broker_waits_until_its_clients_have_disconnected(mortal_broker: Valkey) -> None:
     mortal_broker.client.ping()
     other = connect(mortal_broker.settings)
     other.ping()
@@ -157,7 +157,7 @@ def test_the_broker_does_not_wait_for_ever(mortal_broker: Valkey) -> None:
     other.close()
 
 
-def test_graycat_broker_runs_until_it_is_told_to_stop(bare_environment: dict[str, str], tmp_path: Path) -> None:
+def test_graycat_broker_runs_until_sigterm(bare_environment: dict[str, str], tmp_path: Path) -> None:
     env = bare_environment | {"GRAYCAT_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     settings = Settings(home=tmp_path)
     with subprocess.Popen([GRAYCAT, "broker"], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE) as process:
@@ -173,7 +173,7 @@ def test_graycat_broker_runs_until_it_is_told_to_stop(bare_environment: dict[str
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST"])
-def test_graycat_broker_is_refused_where_there_is_another(name: str, monkeypatch, tmp_path: Path) -> None:
+def test_graycat_broker_is_refused_if_the_settings_name_another(name: str, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRAYCAT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv(name, "redis://elsewhere")
@@ -182,7 +182,7 @@ def test_graycat_broker_is_refused_where_there_is_another(name: str, monkeypatch
     assert not (tmp_path / "home").exists()
 
 
-def test_a_server_that_is_not_up_yet_is_waited_for_by_nobody(no_broker: Settings) -> None:
+def test_a_server_that_is_not_up_has_no_clients_to_wait_for(no_broker: Settings) -> None:
     watch = Stopwatch()
     wait_for_disconnects(connect(no_broker), 30)
     assert watch.seconds < AT_ONCE_S

@@ -12,7 +12,7 @@ def alone(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_one_that_runs_already_is_not_started() -> None:
+def test_an_engine_that_runs_already_is_not_started() -> None:
     result = CliRunner().invoke(engine, ["llm"], env={"LLAMA_SERVER_URL": "http://box:1"})
     assert result.exit_code == 2
     assert "nothing to start" in result.output

@@ -16,7 +16,9 @@ from graycat.settings import Settings
 PASSWORD = "a-password-of-the-tests"
 
 
-def test_without_its_environment_it_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_exporter_s_environment_it_says_how_to_create_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["exporter"])
     assert result.exit_code == 2
@@ -24,7 +26,7 @@ def test_without_its_environment_it_says_how_to_make_it(tmp_path: Path, monkeypa
     assert "GRAYCAT_EXPORTER_PYTHON" in result.output
 
 
-def test_it_gets_the_broker_and_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_exporter_gets_the_broker_but_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     started: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr("os.execve", lambda _path, argv, env: started.append((argv, env)))
@@ -54,11 +56,11 @@ def test_it_gets_the_broker_and_none_of_our_secrets(monkeypatch: pytest.MonkeyPa
         ({"redis_url": "rediss://u:p@box:6380/1"}, "rediss://u:p@box:6380/1?ssl_cert_reqs=required"),
     ],
 )
-def test_every_broker_has_an_address_that_it_understands(changes: dict[str, Any], url: str) -> None:
+def test_the_exporter_understands_every_broker_url(changes: dict[str, Any], url: str) -> None:
     assert exporter_options(Settings(**changes))["CE_BROKER_URL"] == url
 
 
-def test_an_outage_is_no_end_and_a_traceback_no_leak() -> None:
+def test_the_exporter_survives_an_outage_and_logs_no_values() -> None:
     found = exporter_options(Settings())
     assert int(found["CE_RETRY_INTERVAL"]) > 0
     assert (found["LOGURU_DIAGNOSE"], found["LOGURU_BACKTRACE"]) == ("0", "0")

@@ -1,4 +1,4 @@
-"""``graycat`` itself: what there is to run, and how it complains."""
+"""``graycat`` itself: its commands, and its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_commands_are_listed() -> None:
 
 
 @pytest.mark.parametrize("name", ["acl", "broker", "models", "task", "tokens", "up", "web", "worker"])
-def test_each_command_explains_itself(name: str) -> None:
+def test_each_command_has_a_help_text(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0
     assert f"Usage: cli {name}" in result.output
@@ -31,12 +31,12 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "upp" in result.output
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert __version__ in CliRunner().invoke(cli, ["--version"]).output
 
 
 @pytest.mark.parametrize("name", ["broker", "models list", "task list", "tokens list", "up", "web", "worker llm"])
-def test_a_setting_that_cannot_be_used_is_one_line(name: str, monkeypatch, capsys, tmp_path) -> None:
+def test_an_invalid_setting_is_one_line(name: str, monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", "eighty")
     monkeypatch.setattr(sys, "argv", ["graycat", *name.split()])

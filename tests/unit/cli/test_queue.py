@@ -17,5 +17,5 @@ def test_a_queue_is_paused_and_resumed(broker: Valkey, monkeypatch: pytest.Monke
         assert registry.paused_queues() == paused
 
 
-def test_a_queue_that_is_none_is_a_usage_error() -> None:
+def test_an_unknown_queue_is_a_usage_error() -> None:
     assert CliRunner().invoke(queue, ["pause", "cakes"]).exit_code == 2

@@ -98,7 +98,7 @@ def test_the_outcomes_of_the_last_times_are_shown(graycat: Graycat, broker) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("add", "n", "0 25 * * *", "--spec", "portraits.toml"), EXIT_REFUSED, "bad hour"),
         (("add", "n", "* * * * *", "--spec", "portraits.toml", "--timezone", "Nowhere"), EXIT_REFUSED, "no time zone"),
@@ -110,10 +110,10 @@ def test_the_outcomes_of_the_last_times_are_shown(graycat: Graycat, broker) -> N
         (("pause", "nobody"), EXIT_REFUSED, "schedule_not_found"),
     ],
 )
-def test_a_mistake_is_a_line_and_an_exit_code(graycat: Graycat, words, code, told) -> None:
+def test_an_error_is_one_line_and_an_exit_code(graycat: Graycat, words, code, message) -> None:
     result = graycat(*words)
     assert (result.exit_code, result.stdout) == (code, "")
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 def test_an_invalid_spec_is_a_usage_error(graycat: Graycat) -> None:

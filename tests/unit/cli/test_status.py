@@ -56,7 +56,7 @@ def serving_games(report) -> None:
 
 
 @pytest.mark.usefixtures("serving_games")
-def test_where_games_are_served_it_says_so_and_exits_with_0(graycat: Graycat) -> None:
+def test_if_games_are_served_it_exits_with_0(graycat: Graycat) -> None:
     result = graycat()
     assert (result.exit_code, "games are served" in result.stdout) == (0, True)
     assert "llm@box" in result.stdout
@@ -84,14 +84,14 @@ def test_a_token_without_the_scope_is_refused(graycat: Graycat) -> None:
 def test_scripts_get_json(graycat: Graycat, records) -> None:
     attempt = started(records, body=b'{"prompt": "my secret diary"}')
     records.fail(attempt, EngineLost())
-    told = json.loads(graycat("--json").stdout)
-    assert (told["served"], told["broker"], told["missed"]) == (True, True, [])
-    assert {queue["name"] for queue in told["queues"]} >= {"llm", "sd", "control"}
-    (failure,) = told["failures"]
+    shown = json.loads(graycat("--json").stdout)
+    assert (shown["served"], shown["broker"], shown["missed"]) == (True, True, [])
+    assert {queue["name"] for queue in shown["queues"]} >= {"llm", "sd", "control"}
+    (failure,) = shown["failures"]
     wanted = {"task_id": attempt.task_id, "kind": "llm.completion", "state": "failed", "status": 502}
     assert {name: failure[name] for name in wanted} == wanted
     assert (failure["type"], failure["worker"]) == ("engine_lost", "llm@here")
-    assert "diary" not in json.dumps(told)
+    assert "diary" not in json.dumps(shown)
 
 
 @pytest.mark.usefixtures("serving_games")
@@ -121,10 +121,10 @@ def test_watching_outlives_the_server(graycat: Graycat, monkeypatch: pytest.Monk
 
 def test_the_generated_token_goes_to_this_machine_only(tmp_path) -> None:
     settings = Settings(home=tmp_path, api_tokens=f"tests:{SECRET}")
-    here, there = "http://127.0.0.1:8000", "https://games.example"
+    here, elsewhere = "http://127.0.0.1:8000", "https://games.example"
     assert find_status_token(settings, here) == SECRET
-    made = token_of(settings)
+    generated = token_of(settings)
     assert token_file(settings).stat().st_mode & 0o077 == 0
-    assert (find_status_token(settings, here), find_status_token(settings, there)) == (made, SECRET)
-    told = changed(settings, metrics_token="a-scraper-of-the-tests")
-    assert {find_status_token(told, url) for url in (here, there)} == {"a-scraper-of-the-tests"}
+    assert (find_status_token(settings, here), find_status_token(settings, elsewhere)) == (generated, SECRET)
+    configured = changed(settings, metrics_token="a-scraper-of-the-tests")
+    assert {find_status_token(configured, url) for url in (here, elsewhere)} == {"a-scraper-of-the-tests"}

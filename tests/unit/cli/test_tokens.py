@@ -97,14 +97,14 @@ def test_a_token_is_revoked_by_either(home: Settings, by: str) -> None:
         ("create game --expires 999999999w", "ttl_s"),
     ],
 )
-def test_what_cannot_be_is_one_line(home: Settings, words: str, complaint: str) -> None:
+def test_an_invalid_argument_is_one_line(home: Settings, words: str, complaint: str) -> None:
     result = graycat(*words.split())
     assert result.exit_code in (1, 2)
     assert complaint in result.stderr.splitlines()[-1]
     assert result.stdout == ""
 
 
-def test_while_the_broker_is_down_it_says_so(no_broker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_broker_is_one_line(no_broker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     use(no_broker, monkeypatch)
     result = graycat("list")
     assert (result.exit_code, result.stderr) == (1, "Error: the broker does not answer; is graycat running?\n")

@@ -109,7 +109,7 @@ def test_another_web_server_is_not_ready() -> None:
         assert up.why_not_ready(seen.url)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 (nothing listens there: it is only told)
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 (nothing listens there: it is only printed)
 def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, capsys, host: str) -> None:
     monkeypatch.setattr(up, "POLL_INTERVAL_S", 0.01)
     monkeypatch.setattr(up, "PROGRESS_INTERVAL_S", 0.0)

@@ -31,7 +31,7 @@ def test_the_server_is_what_the_settings_say() -> None:
     assert cfg.worker_connections >= 1000
 
 
-def test_several_processes_keep_their_metrics_together(tmp_path: Path) -> None:
+def test_several_processes_share_their_metrics(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, port=8123, web_workers=2)
     cfg = WebServer(settings).cfg
     folder = tmp_path.resolve() / "metrics" / "web-8123"
@@ -43,7 +43,7 @@ def test_several_processes_keep_their_metrics_together(tmp_path: Path) -> None:
     assert WebServer(Settings(home=tmp_path)).cfg.env == {}
 
 
-def test_a_process_that_is_gone_has_no_open_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ended_process_has_no_open_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     for name in ("gauge_livesum_7.db", "gauge_livesum_8.db", "counter_7.db"):
         (tmp_path / name).touch()
@@ -52,13 +52,13 @@ def test_a_process_that_is_gone_has_no_open_streams(tmp_path: Path, monkeypatch:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_7.db", "gauge_livesum_8.db"]
 
 
-def test_nothing_that_gevent_must_patch_is_imported_before_it_has() -> None:
+def test_gevent_patches_before_anything_else_is_imported() -> None:
     command = [sys.executable, "-W", "error", "-c", IMPORT]
     result = run(command)
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
-def test_gunicorn_s_own_lines_go_the_way_of_all_others(caplog) -> None:
+def test_gunicorn_s_own_lines_reach_graycat_s_log(caplog) -> None:
     before = logging.getLogger().handlers[:]
     glog = PropagatingLogger(WebServer(Settings()).cfg)
     caplog.set_level(logging.INFO)
@@ -103,6 +103,6 @@ finally:
 
 
 @pytest.mark.parametrize("status", [0, 4])
-def test_a_child_leaves_by_its_status_and_is_not_taken_apart(status: int) -> None:
+def test_a_child_ends_with_its_status_without_an_interpreter_shutdown(status: int) -> None:
     left = run([sys.executable, "-c", LEAVE.format(status=status)])
     assert (left.returncode, left.stdout) == (status, "done at the end\n")

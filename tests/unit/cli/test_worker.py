@@ -70,15 +70,15 @@ def test_a_worker_is_named_after_its_gpu(started: Any) -> None:
 
 @pytest.mark.parametrize("words", [["drain", "llm@box"], ["pause", "llm@box"], ["resume", "llm@box"]])
 def test_a_worker_that_does_not_answer_is_exit_code_3(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    told: list[tuple[str, list[str]]] = []
+    sent: list[tuple[str, list[str]]] = []
 
     def broadcast(_control: Any, command: str, _arguments: Any, destination: list[str], **_: Any) -> list[Any]:
-        told.append((command, destination))
+        sent.append((command, destination))
         return []
 
     monkeypatch.setattr("celery.app.control.Control.broadcast", broadcast)
     result = CliRunner().invoke(worker, words)
-    assert (result.exit_code, told) == (3, [(f"{words[0]}_worker", ["llm@box"])])
+    assert (result.exit_code, sent) == (3, [(f"{words[0]}_worker", ["llm@box"])])
     assert "no worker 'llm@box' answers" in result.output
 
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 from tornado.httputil import HTTPHeaders
 
-from graycat.flower.app import POSTS, USER, PatientEvents, WithScript
+from graycat.flower.app import POST_PATHS, USER, ReconnectingEvents, ScriptInjector
 from tests.support.helpers import PATIENCE_S, ROOT, Valkey, eventually, free_port
 
 PASSWORD = "a-password-of-the-tests"
@@ -73,26 +73,26 @@ def test_with_the_password_it_is_flower(flower: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", CLOSED)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_with_the_password_no_task_is_run_and_no_worker_is_bent(flower: str, path: str, method: str) -> None:
+def test_with_the_password_no_task_is_run_and_no_worker_is_reconfigured(flower: str, path: str, method: str) -> None:
     response = requests.request(method, f"{flower}/api/{path}", auth=(USER, PASSWORD), timeout=PATIENCE_S)
     assert response.status_code == 403
     assert "does not do this" in response.text
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "drain", "shutdown"])
-def test_a_worker_that_is_not_there_is_told_nothing(flower: str, verb: str) -> None:
+def test_an_unknown_worker_gets_no_command(flower: str, verb: str) -> None:
     url = f"{flower}/api/worker/{verb}/llm@nowhere"
     assert requests.post(url, auth=(USER, PASSWORD), timeout=PATIENCE_S).status_code == 404
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://elsewhere.example"}])
-def test_another_site_s_page_tells_no_worker_anything(flower: str, headers: dict[str, str]) -> None:
+def test_another_site_s_page_sends_no_command(flower: str, headers: dict[str, str]) -> None:
     url = f"{flower}/api/worker/pause/llm@nowhere"
     response = requests.post(url, auth=(USER, PASSWORD), headers=headers, timeout=PATIENCE_S)
     assert response.status_code == 403
 
 
-def test_our_buttons_come_with_its_pages_and_with_nothing_else(flower: str) -> None:
+def test_only_pages_have_graycat_s_buttons(flower: str) -> None:
     page = requests.get(f"{flower}/workers", auth=(USER, PASSWORD), timeout=PATIENCE_S)
     assert page.text.count("/graycat/flower.js") == 1
     assert page.text.rstrip().endswith("</html>")
@@ -101,21 +101,21 @@ def test_our_buttons_come_with_its_pages_and_with_nothing_else(flower: str) -> N
     assert "</body>" not in requests.get(f"{flower}/api/workers", auth=(USER, PASSWORD), timeout=PATIENCE_S).text
 
 
-def test_a_page_in_pieces_is_left_as_it_is() -> None:
+def test_a_page_in_several_chunks_is_unchanged() -> None:
     html = HTTPHeaders({"Content-Type": "text/html; charset=UTF-8"})
-    transform = WithScript(None)  # type: ignore[arg-type]
+    transform = ScriptInjector(None)  # type: ignore[arg-type]
     assert transform.transform_first_chunk(200, html, b"<body></body>", False)[2] == b"<body></body>"
     other = HTTPHeaders({"Content-Type": "application/json"})
     assert transform.transform_first_chunk(200, other, b'"</body>"', True)[2] == b'"</body>"'
 
 
-def test_only_what_a_worker_may_be_told_passes() -> None:
-    assert POSTS.fullmatch("/api/worker/drain/llm@box-gpu0")
-    assert not POSTS.fullmatch("/api/worker/drain/")
-    assert not POSTS.fullmatch("/x/api/worker/drain/llm@box")
+def test_only_allowed_posts_pass() -> None:
+    assert POST_PATHS.fullmatch("/api/worker/drain/llm@box-gpu0")
+    assert not POST_PATHS.fullmatch("/api/worker/drain/")
+    assert not POST_PATHS.fullmatch("/x/api/worker/drain/llm@box")
 
 
-def test_events_are_heard_again_soon_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_received_again_soon_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     class Enough(BaseException):
         """Ends the thread's loop."""
 
@@ -131,7 +131,7 @@ def test_events_are_heard_again_soon_after_an_outage(monkeypatch: pytest.MonkeyP
             raise ConnectionRefusedError
 
     monkeypatch.setattr("graycat.flower.app.time", type("Clock", (), {"sleep": staticmethod(wait)}))
-    events = PatientEvents.__new__(PatientEvents)
+    events = ReconnectingEvents.__new__(ReconnectingEvents)
     events.capp = Away()
     with pytest.raises(Enough):
         events.run()
