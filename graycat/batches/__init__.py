@@ -1,1 +1,1 @@
-"""Batches: many images from one spec, made in the gaps, each once, with a manifest to make them again."""
+"""Batches: many images from one spec, rendered when the engines are idle, with a manifest to make them again."""

@@ -1,13 +1,14 @@
-"""The items of batches, as the control worker moves them from state to state."""
+"""The items of batches in the broker. The control worker moves them from state to state."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from graycat.batches.output import ManifestEntry
 from graycat.batches.plan import Item
 from graycat.batches.states import ITEM_STATES, QUEUED, RUNNING, WAITING
 from graycat.broker.client import broker_errors
@@ -17,32 +18,59 @@ from graycat.broker.scripts import load
 
 _LUA = Path(__file__).parent / "lua"
 
-#: How many items go to the broker in one command.
-PORTION = 500
+#: How many items are read or written with one command.
+CHUNK_ITEMS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of an item beside its plan.
+class ItemRecord:
+    """What changes about an item; its plan (an Item) never changes.
 
-    ``tries``: tasks made for it; ``attempts``: how often engines were asked, all tries but the current one together;
-    ``seen``: how often in the current one, as far as was seen;
-    ``failures``: tries in a row that failed for no fault of the item's. ``line``: its manifest line, once it is done.
+    ``tries``: how many tasks were created for it. ``attempts``: how often an engine was asked in its earlier tasks, all
+    together. ``seen_attempts``: the same for its current task, as far as the runner has seen. ``failures``: how many
+    tasks in a row failed for reasons that are not the item's fault. ``entry``: its manifest entry, once it is done.
     """
 
     state: str = WAITING
     tries: int = 0
     attempts: int = 0
-    seen: int = 0
+    seen_attempts: int = 0
     failures: int = 0
     task_id: str = ""
-    submitted_ms: int = 0
     error: dict[str, Any] | None = None
-    line: dict[str, Any] | None = None
+    entry: ManifestEntry | None = None
 
-    def changed(self, **changes: Any) -> Known:
-        """Return it with some of it changed."""
-        return replace(self, **changes)
+    def to_json(self) -> str:
+        """Return the record as the broker holds it; ``move_item.lua`` reads ``tries``."""
+        return json.dumps(
+            {
+                "state": self.state,
+                "tries": self.tries,
+                "attempts": self.attempts,
+                "seen": self.seen_attempts,
+                "failures": self.failures,
+                "task_id": self.task_id,
+                "error": self.error,
+                "line": self.entry,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes | None) -> ItemRecord:
+        """Return the record that the broker holds; None stands for an item that was never moved."""
+        if text is None:
+            return cls()
+        fields: dict[str, Any] = json.loads(text)
+        return cls(
+            state=fields["state"],
+            tries=fields["tries"],
+            attempts=fields["attempts"],
+            seen_attempts=fields["seen"],
+            failures=fields["failures"],
+            task_id=fields["task_id"],
+            error=fields["error"],
+            entry=fields["line"],
+        )
 
 
 class BatchItems:
@@ -50,61 +78,69 @@ class BatchItems:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        self._move = client.register_script(load(_LUA / "move_item.lua"))
+        self._move_script = client.register_script(load(_LUA / "move_item.lua"))
 
-    def plan(self, batch_id: str, items: Iterable[Item]) -> None:
-        """Write a batch's plan; the same again changes nothing, as long as nothing has been made of it."""
-        whole = list(items)
-        for start in range(0, len(whole), PORTION):
-            portion = whole[start : start + PORTION]
+    def write_plan(self, batch_id: str, items: Iterable[Item]) -> None:
+        """Write a batch's plan. Writing it again changes nothing, as long as no item was moved."""
+        plan = list(items)
+        for start in range(0, len(plan), CHUNK_ITEMS):
+            encoded, waiting = {}, {}
+            for item in plan[start : start + CHUNK_ITEMS]:
+                encoded[item.number] = item.to_json()
+                waiting[item.number] = item.number
             with broker_errors(), self._client.pipeline(transaction=True) as pipe:
-                plan = {item.number: item.encoded() for item in portion}
-                pipe.hset(batch_part_key(batch_id, "plan"), mapping=plan)
-                pipe.zadd(batch_part_key(batch_id, WAITING), {item.number: item.number for item in portion})
+                pipe.hset(batch_part_key(batch_id, "plan"), mapping=encoded)
+                pipe.zadd(batch_part_key(batch_id, WAITING), waiting)
                 pipe.execute()
 
-    def planned(self, batch_id: str, numbers: Sequence[int]) -> dict[int, Item]:
-        """Return items of the plan by their numbers."""
-        return {number: Item.from_record(text) for number, text in self._texts(batch_id, "plan", numbers).items()}
+    def load_plan(self, batch_id: str, numbers: Sequence[int]) -> dict[int, Item]:
+        """Return items of the plan by their numbers; those that are not in the plan are left out."""
+        items = {}
+        for number, text in self._load(batch_id, "plan", numbers).items():
+            if text is not None:
+                items[number] = Item.from_json(text)
+        return items
 
-    def known(self, batch_id: str, numbers: Sequence[int]) -> dict[int, Known]:
-        """Return what is known of items by their numbers."""
-        found = self._texts(batch_id, "items", numbers)
-        return {n: Known(**json.loads(found[n])) if n in found else Known() for n in numbers}
+    def load_records(self, batch_id: str, numbers: Sequence[int]) -> dict[int, ItemRecord]:
+        """Return the records of items by their numbers."""
+        texts = self._load(batch_id, "items", numbers)
+        return {number: ItemRecord.from_json(text) for number, text in texts.items()}
 
-    def _texts(self, batch_id: str, part: str, numbers: Sequence[int]) -> dict[int, bytes]:
+    def _load(self, batch_id: str, part: str, numbers: Sequence[int]) -> Mapping[int, bytes | None]:
         if not numbers:
             return {}
         with broker_errors():
             texts = self._client.hmget(batch_part_key(batch_id, part), numbers)
-        return {number: text for number, text in zip(numbers, texts, strict=True) if text is not None}
+        return dict(zip(numbers, texts, strict=True))
 
-    def numbers(self, batch_id: str, *states: str, most: int = PORTION) -> list[int]:
-        """Return the first numbers of the items in some states."""
+    def list_numbers(self, batch_id: str, *states: str, limit: int = CHUNK_ITEMS) -> list[int]:
+        """Return the first ``limit`` item numbers of each of some states, in order."""
+        numbers: list[int] = []
         with broker_errors():
-            found = [self._client.zrange(batch_part_key(batch_id, state), 0, most - 1) for state in states]
-        return sorted(int(number) for numbers in found for number in numbers)
+            for state in states:
+                numbers.extend(map(int, self._client.zrange(batch_part_key(batch_id, state), 0, limit - 1)))
+        return sorted(numbers)
 
-    def counts(self, batch_id: str) -> dict[str, int]:
+    def list_in_flight(self, batch_id: str) -> list[int]:
+        """Return the numbers of the items that have a task."""
+        return self.list_numbers(batch_id, QUEUED, RUNNING)
+
+    def count_by_state(self, batch_id: str) -> dict[str, int]:
         """Return how many items are in each state."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for state in ITEM_STATES:
                 pipe.zcard(batch_part_key(batch_id, state))
             return dict(zip(ITEM_STATES, pipe.execute(), strict=True))
 
-    def in_hand(self, batch_id: str) -> list[int]:
-        """Return the numbers of the items that have a task."""
-        return self.numbers(batch_id, QUEUED, RUNNING)
-
-    def move(self, batch_id: str, number: int, old: Known, new: Known) -> bool:
-        """Write what is known of an item now; False where another process was quicker."""
-        arguments = (number, old.state, old.tries, new.state, json.dumps(asdict(new)))
+    def move(self, batch_id: str, number: int, old: ItemRecord, new: ItemRecord) -> bool:
+        """Replace an item's record; return False if another process has moved the item."""
+        arguments = (number, old.state, old.tries, new.state, new.to_json())
         with broker_errors():
-            return bool(self._move(keys=[batch_key(batch_id)], args=arguments) == 1)
+            return bool(self._move_script(keys=[batch_key(batch_id)], args=arguments) == 1)
 
-    def move_all(self, batch_id: str, states: Sequence[str], to: str, most: int = PORTION) -> int:
-        """Move items of some states to another one, some at a time; return how many those were."""
-        numbers = self.numbers(batch_id, *states, most=most)
-        for number, known in self.known(batch_id, numbers).items():
-            self.move(batch_id, number, known, known.changed(state=to, failures=0, error=None))
+    def move_all(self, batch_id: str, old_states: Sequence[str], new_state: str, limit: int = CHUNK_ITEMS) -> int:
+        """Move up to ``limit`` items of each of some states to another state; return how many items those were."""
+        numbers = self.list_numbers(batch_id, *old_states, limit=limit)
+        for number, record in self.load_records(batch_id, numbers).items():
+            self.move(batch_id, number, record, replace(record, state=new_state, failures=0, error=None))
         return len(numbers)

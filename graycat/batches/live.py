@@ -1,4 +1,4 @@
-"""What the control worker needs to know of a live batch at every step: little, and in one round trip for all."""
+"""Live batches: those that the control worker still has work with. All are loaded in one round trip at every step."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
 from graycat.broker.protocol import Broker
 
-_TEXTS = ("state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts", "again")
-_NUMBERS = ("total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked")
+#: Fields of a batch's record that every step needs.
+_FIELDS = (
+    *("terms", "state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts"),
+    *("again", "total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveBatch:
-    """A live batch.
+    """A live batch. Times are milliseconds of the broker's clock, 0 for none.
 
-    ``verify``: the first item that is not verified yet, 0 where none is to be; ``again``: states (parted by commas)
-    whose items are to be made once more; ``asked``: answers of no use to the question for prompts, in a row.
+    ``started_from_ms``: when it was submitted or last resumed; the deadline counts from then.
+    ``prompts``: those that the text engine has written so far. ``useless_answers``: the text engine's last answers in
+    a row that held no usable prompts. ``states_to_retry``: states whose items are to be made again.
+    ``next_to_verify``: the first item whose file is not verified yet; 0 if nothing is to be verified.
     """
 
     id: str
-    terms: BatchOptions
+    options: BatchOptions
     state: str
     owner: str
     name: str
@@ -36,22 +41,23 @@ class LiveBatch:
     reason: str
     paused_by: str
     entropy: str
-    prompts: str
-    again: str
+    prompts: list[str]
+    useless_answers: int
+    planned: bool
+    states_to_retry: tuple[str, ...]
+    next_to_verify: int
     total: int
     submitted_ms: int
     started_from_ms: int
     started_ms: int
     finished_ms: int
-    verify: int
-    planned: int
-    asked: int
 
     @property
     def deadline_ms(self) -> int | None:
-        """Return when it must be over, by the broker's clock."""
-        seconds = self.terms.deadline_s
-        return self.started_from_ms + int(seconds * 1000) if seconds is not None else None
+        """Return when the batch must have ended, by the broker's clock; None if it has no deadline."""
+        if self.options.deadline_s is None:
+            return None
+        return self.started_from_ms + int(self.options.deadline_s * 1000)
 
 
 class LiveBatches:
@@ -60,26 +66,27 @@ class LiveBatches:
     def __init__(self, client: Broker) -> None:
         self._client = client
 
-    def all(self) -> list[LiveBatch]:
-        """Return the live batches, the one whose turn it is first."""
-        names = ("terms", *_TEXTS, *_NUMBERS)
+    def load_all(self) -> list[LiveBatch]:
+        """Return the live batches, in the order of their turns."""
         with broker_errors():
             ids = [name.decode() for name in self._client.zrange(LIVE_BATCHES, 0, -1)]
             with self._client.pipeline(transaction=False) as pipe:
                 for batch_id in ids:
-                    pipe.hmget(batch_key(batch_id), names)
+                    pipe.hmget(batch_key(batch_id), _FIELDS)
                 rows = pipe.execute()
-            found = []
+
+            batches = []
             for batch_id, row in zip(ids, rows, strict=True):
-                if row[0] is None:
-                    # It is gone; nobody else takes it off the list.
+                fields = dict(zip(_FIELDS, row, strict=True))
+                if fields["terms"] is None:
+                    # The record has expired; no other process removes it from the set.
                     self._client.zrem(LIVE_BATCHES, batch_id)
                 else:
-                    found.append(_head(batch_id, dict(zip(names, row, strict=True))))
-        return found
+                    batches.append(_parse_batch(batch_id, fields))
+        return batches
 
-    def document(self, batch_id: str) -> dict[str, Any]:
-        """Return a batch's spec as it was given. Raises BatchNotFound."""
+    def load_document(self, batch_id: str) -> dict[str, Any]:
+        """Return a batch's spec as its caller wrote it. Raises BatchNotFound."""
         with broker_errors():
             text = self._client.hget(batch_key(batch_id), "document")
         if text is None:
@@ -87,48 +94,76 @@ class LiveBatches:
         document: dict[str, Any] = json.loads(text)
         return document
 
-    def note(self, batch_id: str, fields: Mapping[str, str | int | float]) -> None:
-        """Write fields of a batch; '' deletes one."""
-        gone = [name for name, value in fields.items() if value == ""]
-        kept = {name: value for name, value in fields.items() if value != ""}
+    def update_fields(self, batch_id: str, fields: Mapping[str, str | int | float]) -> None:
+        """Write fields of a batch's record; '' deletes a field."""
+        key = batch_key(batch_id)
         with broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            if kept:
-                pipe.hset(batch_key(batch_id), mapping=kept)
-            if gone:
-                pipe.hdel(batch_key(batch_id), *gone)
+            for name, value in fields.items():
+                if value == "":
+                    pipe.hdel(key, name)
+                else:
+                    pipe.hset(key, name, value)
             pipe.execute()
 
-    def add(self, batch_id: str, field: str, amount: int) -> None:
-        """Add to a number of a batch."""
+    def increment(self, batch_id: str, field: str, amount: int) -> None:
+        """Add to a number in a batch's record."""
         with broker_errors():
             self._client.hincrby(batch_key(batch_id), field, amount)
 
-    def had_turn(self, batch_id: str) -> None:
-        """Put a batch behind all others."""
+    def move_to_back(self, batch_id: str) -> None:
+        """End a batch's turn: it comes after all others."""
         with broker_errors():
             self._client.zadd(LIVE_BATCHES, {batch_id: self._client.incr(BATCH_TURN)}, xx=True)
 
-    def claim_folder(self, head: LiveBatch, folder: str) -> str:
-        """Have a folder for a batch; return the live batch that has it instead, '' where it is this one's now."""
-        place = f"{head.terms.store}:{folder}"
+    def claim_folder(self, batch: LiveBatch, folder: str) -> str:
+        """Claim a folder for a batch. Return '' if the batch has it now, else the id of the live batch that has it."""
+        path = f"{batch.options.store}:{folder}"
         with broker_errors():
-            self._client.hsetnx(BATCH_FOLDERS, place, head.id)
-            # Empty if another batch has left the folder just now.
-            owner = (self._client.hget(BATCH_FOLDERS, place) or b"").decode()
-            if owner != head.id and self._client.zscore(LIVE_BATCHES, owner) is None:
-                self._client.hset(BATCH_FOLDERS, place, head.id)
-                owner = head.id
-        return "" if owner == head.id else owner
+            self._client.hsetnx(BATCH_FOLDERS, path, batch.id)
+            owner = (self._client.hget(BATCH_FOLDERS, path) or b"").decode()
+            if owner == batch.id:
+                return ""
+            if self._client.zscore(LIVE_BATCHES, owner) is None:
+                # The batch that had it is not live any more.
+                self._client.hset(BATCH_FOLDERS, path, batch.id)
+                return ""
+        return owner
 
-    def leave_folder(self, head: LiveBatch) -> None:
-        """Let others have a batch's folder."""
-        place = f"{head.terms.store}:{head.folder}"
+    def release_folder(self, batch: LiveBatch) -> None:
+        """Release a batch's claim on its folder."""
+        path = f"{batch.options.store}:{batch.folder}"
         with broker_errors():
-            if (self._client.hget(BATCH_FOLDERS, place) or b"").decode() == head.id:
-                self._client.hdel(BATCH_FOLDERS, place)
+            if (self._client.hget(BATCH_FOLDERS, path) or b"").decode() == batch.id:
+                self._client.hdel(BATCH_FOLDERS, path)
 
 
-def _head(batch_id: str, row: Mapping[str, bytes | None]) -> LiveBatch:
-    texts = {name: (row[name] or b"").decode() for name in _TEXTS}
-    numbers = {name: int(row[name] or 0) for name in _NUMBERS}
-    return LiveBatch(batch_id, BatchOptions.from_record((row["terms"] or b"{}").decode()), **texts, **numbers)  # type: ignore[arg-type]
+def _parse_batch(batch_id: str, fields: Mapping[str, bytes | None]) -> LiveBatch:
+    def text(name: str) -> str:
+        return (fields[name] or b"").decode()
+
+    def number(name: str) -> int:
+        return int(fields[name] or 0)
+
+    return LiveBatch(
+        id=batch_id,
+        options=BatchOptions.from_json(text("terms")),
+        state=text("state"),
+        owner=text("owner"),
+        name=text("name"),
+        key=text("key"),
+        schedule=text("schedule"),
+        folder=text("folder"),
+        reason=text("reason"),
+        paused_by=text("paused_by"),
+        entropy=text("entropy"),
+        prompts=json.loads(text("prompts") or "[]"),
+        useless_answers=number("asked"),
+        planned=bool(number("planned")),
+        states_to_retry=tuple(filter(None, text("again").split(","))),
+        next_to_verify=number("verify"),
+        total=number("total"),
+        submitted_ms=number("submitted_ms"),
+        started_from_ms=number("started_from_ms"),
+        started_ms=number("started_ms"),
+        finished_ms=number("finished_ms"),
+    )

@@ -1,4 +1,4 @@
-"""A line of the manifest: what an image is, how it came to be, and how to make it again."""
+"""Builds the manifest's entries: what each image is, how it was made, and how to make it again."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from graycat.batches.output import ManifestEntry
 from graycat.batches.plan import Item
 from graycat.images.replies import content_type
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
-def file_of(item: Item, data: bytes) -> str:
+def file_name(item: Item, data: bytes) -> str:
     """Return the name of an item's file."""
     return f"{item.file}.{EXTENSIONS.get(content_type(data), 'bin')}"
 
 
-def line_of(item: Item, data: bytes, record: Mapping[str, str], answer: bytes, engine: str) -> dict[str, Any]:
-    """Return the line of an image: of the item, the task's record, and what the engine said of the image.
+def build_entry(item: Item, data: bytes, record: Mapping[str, str], answer: bytes, engine: str) -> ManifestEntry:
+    """Return the entry of an image, from the item, its task's record and the engine's answer.
 
-    ``record``: also ``task_id`` and ``attempts``, of all tries together.
+    ``record`` also holds ``task_id``, and in ``attempts`` the attempts of all of the item's tasks together.
     """
-    info = _info(answer)
+    info = _read_info(answer)
     started, finished = int(record.get("claimed_ms") or 0), int(record.get("finished_ms") or 0)
     request = item.request
     return {
@@ -31,7 +32,7 @@ def line_of(item: Item, data: bytes, record: Mapping[str, str], answer: bytes, e
         "prompt": item.prompt,
         "negative_prompt": str(info.get("negative_prompt", request.get("negative_prompt", ""))),
         "seed": info.get("seed", item.seed),
-        "file": file_of(item, data),
+        "file": file_name(item, data),
         "sha256": sha256(data).hexdigest(),
         "bytes": len(data),
         "kind": item.kind,
@@ -53,10 +54,12 @@ def line_of(item: Item, data: bytes, record: Mapping[str, str], answer: bytes, e
     }
 
 
-def _info(answer: bytes) -> dict[str, Any]:
-    """Return what an engine says of its image; empty where it says nothing."""
+def _read_info(answer: bytes) -> dict[str, Any]:
+    """Return the ``info`` in an engine's answer; empty if it has none."""
     try:
-        found = json.loads(json.loads(answer)["info"])
+        info = json.loads(json.loads(answer)["info"])
     except (ValueError, TypeError, KeyError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(info, dict):
+        return {}
+    return info

@@ -1,4 +1,4 @@
-"""From a spec to its items: each one's request, seed and file name, the same at every call."""
+"""Expands a spec into the items of a batch: the request, seed and file name of each, the same at every call."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from graycat.batches.spec import Spec, filenames
 from graycat.batches.spec.images import MAX_SEED, Body, Seeds
 
-#: What the engine takes where a request does not say.
-WIDTH, HEIGHT, STEPS = 512, 512, 50
+#: The engine's defaults for requests that leave these fields out.
+DEFAULT_WIDTH, DEFAULT_HEIGHT, DEFAULT_STEPS = 512, 512, 50
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image to make. ``number`` counts from 1; ``file`` is its name without its end.
+    """One image to make.
 
-    ``request`` is what the engine gets.
+    ``number`` counts from 1; ``file`` is the file's name without its extension; ``request`` is the engine's request.
     """
 
     number: int
@@ -28,86 +28,86 @@ class Item:
 
     @property
     def prompt(self) -> str:
-        """Return its prompt."""
+        """Return the item's prompt."""
         return str(self.request.get("prompt", ""))
 
     @property
     def seed(self) -> int:
-        """Return its seed."""
+        """Return the item's seed; -1 if the engine chooses it."""
         return int(self.request["seed"])
 
     @property
     def kind(self) -> str:
-        """Return the kind of its task."""
+        """Return the kind of the item's task."""
         return "sd.img2img" if self.request.get("init_images") else "sd.txt2img"
 
     @property
     def work(self) -> float:
-        """Return how much work it is, in megapixels times steps."""
-        return work_of(self.request)
+        """Return how much work the item is, in megapixels times steps."""
+        return estimate_work(self.request)
 
     @property
     def digest(self) -> str:
-        """Return a name for the request."""
-        return digest_of(self.request)
+        """Return the digest of the request."""
+        return digest_request(self.request)
 
-    def encoded(self) -> str:
-        """Return what the batch's plan holds."""
+    def to_json(self) -> str:
+        """Return the item as the batch's plan holds it."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_record(cls, text: bytes | str) -> Item:
+    def from_json(cls, text: bytes | str) -> Item:
         """Return the item that a plan holds."""
         return cls(**json.loads(text))
 
 
-def digest_of(request: Body) -> str:
-    """Return a name for what an engine is asked: the same again makes the same image."""
+def digest_request(request: Body) -> str:
+    """Return a digest of an engine's request. Two requests with the same digest make the same image."""
     return sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def work_of(request: Body) -> float:
-    """Return how much work a request is, in megapixels times steps: a measure to compare images of one engine by."""
-    width, height = _number(request, "width", WIDTH), _number(request, "height", HEIGHT)
-    steps = _number(request, "steps", STEPS)
+def estimate_work(request: Body) -> float:
+    """Return how much work a request is, in megapixels times steps. It compares images of one engine."""
+    width = _read_number(request, "width", DEFAULT_WIDTH)
+    height = _read_number(request, "height", DEFAULT_HEIGHT)
+    steps = _read_number(request, "steps", DEFAULT_STEPS)
     work = width * height * steps / 1e6
     if str(request.get("enable_hr", "")).lower() in ("true", "1", "on"):
-        scale = _number(request, "hr_scale", 2.0)
-        work += width * height * scale * scale * (_number(request, "hr_second_pass_steps", 0) or steps) / 1e6
+        # The second pass ("hires fix") renders the image again, enlarged.
+        scale = _read_number(request, "hr_scale", 2.0)
+        second_pass_steps = _read_number(request, "hr_second_pass_steps", 0) or steps
+        work += width * height * scale * scale * second_pass_steps / 1e6
     return max(work, 1e-6)
 
 
-def expand(spec: Spec, batch: str, entropy: str, prompts: Sequence[str] = ()) -> list[Item]:
+def expand(spec: Spec, batch_id: str, entropy: str, prompts: Sequence[str] = ()) -> list[Item]:
     """Return all items of a batch.
 
-    ``entropy`` is what random seeds come from, '' leaves them open; ``prompts`` are those that were asked for.
+    Random seeds are derived from ``entropy``; if it is '', the engine chooses them. ``prompts`` are those that a text
+    engine has written for the batch.
     """
     images = spec.images
-    bodies = (
-        [body | {"prompt": prompt} for body in images.bodies for prompt in prompts] if images.ask else images.bodies
-    )
+    bodies: Sequence[Body] = images.bodies
+    if images.prompt_request:
+        bodies = [body | {"prompt": prompt} for body in images.bodies for prompt in prompts]
+
     items: list[Item] = []
-    taken: set[str] = set()
-    width = len(str(max(len(bodies) * images.count, 1)))
+    used_names: set[str] = set()
+    digits = len(str(max(len(bodies) * images.count, 1)))
+    pattern = filenames.strip_extension(spec.options.pattern)
     for body in bodies:
         for variation in range(images.count):
             number = len(items) + 1
-            request = body | {"seed": _seed(body, images.seeds, number, variation, entropy)}
-            values = _values(request, spec, batch, variation)
-            file = _unique(
-                filenames.filled(filenames.stem(spec.terms.pattern), values | _padded(number, width)), number, taken
-            )
+            request = body | {"seed": _choose_seed(body, images.seeds, number, variation, entropy)}
+            values = _filename_values(request, spec, batch_id, variation)
+            values["item"] = PaddedInt(number, digits)
+            file = _unique_name(filenames.fill_pattern(pattern, values), number, used_names)
             items.append(Item(number, file, request))
     return items
 
 
-def _padded(number: int, width: int) -> dict[str, Any]:
-    # As text it keeps its zeros; a pattern with a width of its own asks for the number.
-    return {"item": PaddedInt(number, width)}
-
-
 class PaddedInt(int):
-    """A number that is written with as many digits as the last one of its batch, where nothing else is said."""
+    """A number that is formatted with leading zeros to ``width`` digits, unless the format names another width."""
 
     width: int
 
@@ -118,13 +118,15 @@ class PaddedInt(int):
         return self
 
     def __format__(self, spec: str) -> str:
-        return format(int(self), f"0{self.width}d" if spec in ("", "d") else spec)
+        if spec in ("", "d"):
+            spec = f"0{self.width}d"
+        return format(int(self), spec)
 
 
-def _seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str) -> int:
+def _choose_seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str) -> int:
     own = body.get("seed", -1)
     if own >= 0:
-        # As the engine counts on for several images of one request.
+        # The engine counts the same way for several images of one request.
         seed = own + variation
     elif seeds.policy == "fixed":
         seed = seeds.seed + variation
@@ -137,24 +139,31 @@ def _seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str) -
     return int(seed % (MAX_SEED + 1))
 
 
-def _values(request: Body, spec: Spec, batch: str, variation: int) -> dict[str, Any]:
-    fields = {name: value for name, value in request.items() if isinstance(value, (str, int, float))}
-    # Not drawn yet.
-    fields |= {"seed": "random"} if request["seed"] < 0 else {}
-    fields |= {"batch": batch, "name": spec.name, "variation": variation + 1}
-    defaults = {"width": WIDTH, "height": HEIGHT, "steps": STEPS}
-    return defaults | fields | {"prompt_slug": filenames.slug(str(request.get("prompt", "")))}
+def _filename_values(request: Body, spec: Spec, batch_id: str, variation: int) -> dict[str, Any]:
+    """Return the values that a file name's pattern may use."""
+    values: dict[str, Any] = {"width": DEFAULT_WIDTH, "height": DEFAULT_HEIGHT, "steps": DEFAULT_STEPS}
+    for name, value in request.items():
+        if isinstance(value, (str, int, float)):
+            values[name] = value
+    if request["seed"] < 0:
+        # The engine has not chosen it yet.
+        values["seed"] = "random"
+    values["batch"] = batch_id
+    values["name"] = spec.name
+    values["variation"] = variation + 1
+    values["prompt_slug"] = filenames.slugify(str(request.get("prompt", "")))
+    return values
 
 
-def _unique(file: str, number: int, taken: set[str]) -> str:
-    """Return a name that no other item has, on a file system that takes capitals for small letters either."""
-    while file.casefold() in taken:
+def _unique_name(file: str, number: int, used_names: set[str]) -> str:
+    """Return a name that no other item has, on a case-insensitive file system either."""
+    while file.casefold() in used_names:
         file = f"{file}-{number}"
-    taken.add(file.casefold())
+    used_names.add(file.casefold())
     return file
 
 
-def _number(request: Body, field: str, default: float) -> float:
+def _read_number(request: Body, field: str, default: float) -> float:
     try:
         return float(request.get(field) or default)
     except (TypeError, ValueError):

@@ -1,10 +1,10 @@
-"""Batches as their owners see them: submit, look, pause, resume, cancel, try again."""
+"""Batches as their owners see them: submit, read, pause, resume, cancel, retry."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,19 @@ from uuid import uuid4
 
 from graycat.batches import spec
 from graycat.batches.errors import BatchConflict, BatchNotFound, TooManyBatches, WrongBatchState
+from graycat.batches.items import CHUNK_ITEMS, ItemRecord
 from graycat.batches.plan import Item
 from graycat.batches.spec import Spec
-from graycat.batches.states import CANCELLED, ENDED, FAILED, ITEM_STATES, WAITING, part_keys
+from graycat.batches.states import (
+    CANCELLED,
+    DONE,
+    ENDED,
+    FAILED,
+    ITEM_STATES,
+    UNFINISHED_ITEM_STATES,
+    WAITING,
+    part_keys,
+)
 from graycat.batches.throughput import ThroughputStats
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
@@ -24,27 +34,29 @@ from graycat.settings import Settings
 
 _LUA = Path(__file__).parent / "lua"
 
-#: Whole numbers among a record's fields.
-NUMBERS = ("total", "submitted_ms", "started_ms", "finished_ms", "deadline_ms")
-#: Texts of a record that its owner sees.
-TEXTS = ("name", "owner", "key", "schedule", "state", "reason", "folder", "store")
+#: Numeric fields of a record that its owner sees.
+NUMBER_FIELDS = ("total", "submitted_ms", "started_ms", "finished_ms", "deadline_ms")
+#: Text fields of a record that its owner sees.
+TEXT_FIELDS = ("name", "owner", "key", "schedule", "state", "reason", "folder", "store")
+#: Options that the owner sees.
+OPTION_FIELDS = ("window", "timezone", "max_gpus", "max_failures", "deadline_s")
+_VIEW_FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, "terms", "work", "gpu_ms")
 SCRIPTS = ("submit", "set_state")
 
 Row = dict[str, Any]
 Rows = list[Row]
-Ids = list[str]
 
 
 class BatchRecords:
-    """The batches in the broker. Every method raises BrokerUnavailable; those that take an id, BatchNotFound.
+    """The batches in the broker. Every method raises BrokerUnavailable; those that take an id raise BatchNotFound.
 
-    ``owner`` is the API token's name; None looks at everybody's.
+    ``owner`` is the name of an API token; None stands for all owners.
     """
 
     def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self.speeds = ThroughputStats(client)
+        self.throughput = ThroughputStats(client)
         self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in SCRIPTS}
 
     def submit(
@@ -54,71 +66,77 @@ class BatchRecords:
         key: str = "",
         schedule: str = "",
         *,
-        most_pixels: int | None = None,
+        token_max_pixels: int | None = None,
     ) -> tuple[str, bool]:
-        """Accept a batch; return its id and whether it is new. The same owner and key again are the same batch.
+        """Accept a batch; return its id and whether it is new. The same owner and key mean the same batch.
 
-        ``document`` is checked here, unless it is a Spec already. Raises InvalidBatch, BatchConflict where the key
-        belongs to another spec, TooManyBatches.
+        ``document`` is checked here, unless it is a Spec already. Raises InvalidBatch, TooManyBatches, and
+        BatchConflict if the key belongs to a batch with another spec.
         """
-        wanted = document if isinstance(document, Spec) else spec.parse(document, self._settings, most_pixels)
-        batch_id = keyed_id(owner, key) if key else uuid4().hex[:16]
-        digest = spec.digest_of(wanted.document)
+        batch_spec = document
+        if not isinstance(batch_spec, Spec):
+            batch_spec = spec.parse(batch_spec, self._settings, token_max_pixels)
+        batch_id = batch_id_for_key(owner, key) if key else uuid4().hex[:16]
+        digest = spec.digest_document(batch_spec.document)
+        options = batch_spec.options
         fields: Row = {
-            "name": wanted.name,
+            "name": batch_spec.name,
             "owner": owner,
             "key": key,
             "schedule": schedule,
-            "document": json.dumps(wanted.document),
+            "document": json.dumps(batch_spec.document),
             "digest": digest,
-            "terms": wanted.terms.encoded(),
-            "store": wanted.terms.store,
-            "total": wanted.total,
-            # What random seeds come from, unless the output knows better.
+            "terms": options.to_json(),
+            "store": options.store,
+            "total": batch_spec.total,
+            # Random seeds are derived from it, unless the output folder has the entropy of an earlier batch.
             "entropy": secrets.token_hex(8),
             "verify": 1,
         }
-        if wanted.terms.webhook:
-            fields["webhook"] = wanted.terms.webhook
+        if options.webhook:
+            fields["webhook"] = options.webhook
+
         names = [batch_key(batch_id), LIVE_BATCHES, BATCHES, owner_batches_key(owner)]
-        pairs = [item for pair in fields.items() for item in pair]
-        done = self._run("submit", names, (batch_id, self._settings.batch_max_live, *pairs))
-        if done == -1:
+        result = self._run("submit", names, (batch_id, self._settings.batch_max_live, *_flatten(fields)))
+        if result == -1:
             raise TooManyBatches(self._settings.batch_max_live)
-        if done == 0 and self._fields(batch_id, ("digest",))["digest"] != digest:
+        if result == 0 and self._read_fields(batch_id, ("digest",))["digest"] != digest:
             raise BatchConflict
-        return batch_id, done == 1
+        return batch_id, result == 1
 
     def get(self, batch_id: str, owner: str | None = None) -> Row:
-        """Return what is known of a batch: its fields, ``progress`` (items by state), ``eta_s``, ``gpu_s`` so far."""
-        return self._shown([batch_id], owner)[0]
+        """Return a view of a batch: its fields, ``progress`` (items by state), ``eta_s``, ``gpu_s`` so far."""
+        views = self._load_views([batch_id], owner)
+        if not views:
+            raise BatchNotFound
+        return views[0]
 
     def list(self, owner: str | None = None, count: int = 100, offset: int = 0) -> Rows:
-        """Return an owner's batches, newest first."""
+        """Return views of an owner's batches, newest first."""
         index = BATCHES if owner is None else owner_batches_key(owner)
         with broker_errors():
-            ids = [name.decode() for name in self._client.zrevrange(index, offset, offset + count - 1)]
-        return self._shown(ids, owner, strict=False)
+            ids = self._client.zrevrange(index, offset, offset + count - 1)
+        return self._load_views(map(bytes.decode, ids), owner)
 
-    def live(self, count: int = 100) -> Rows:
-        """Return batches that have not ended, those first whose turn is next."""
+    def list_live(self, count: int = 100) -> Rows:
+        """Return views of batches that have not ended, in the order of their turns."""
         with broker_errors():
-            ids = [name.decode() for name in self._client.zrange(LIVE_BATCHES, 0, count - 1)]
-        return self._shown(ids, None, strict=False)
+            ids = self._client.zrange(LIVE_BATCHES, 0, count - 1)
+        return self._load_views(map(bytes.decode, ids), None)
 
-    def document(self, batch_id: str, owner: str | None = None) -> Row:
-        """Return the spec of a batch as it was given."""
-        found: Row = json.loads(self._fields(batch_id, ("document",), owner)["document"])
-        return found
+    def load_document(self, batch_id: str, owner: str | None = None) -> Row:
+        """Return the spec of a batch as its caller wrote it."""
+        document: Row = json.loads(self._read_fields(batch_id, ("document",), owner)["document"])
+        return document
 
-    def items(
+    def list_items(
         self, batch_id: str, offset: int = 0, count: int = 100, owner: str | None = None, state: str = ""
     ) -> Rows:
-        """Return items in the order of their numbers; none before a batch is planned. ``state``: only those in it.
+        """Return views of items, ordered by number; none before the batch is planned. ``state``: only those in it.
 
         Each has number, state, prompt, seed, attempts, task_id, file, sha256, error and times.
         """
-        total = int(self._fields(batch_id, ("total",), owner)["total"])
+        total = int(self._read_fields(batch_id, ("total",), owner)["total"])
         with broker_errors():
             if state:
                 found = self._client.zrange(batch_part_key(batch_id, state), offset, offset + count - 1)
@@ -128,143 +146,182 @@ class BatchRecords:
             if not numbers:
                 return []
             plan = self._client.hmget(batch_part_key(batch_id, "plan"), numbers)
-            known = self._client.hmget(batch_part_key(batch_id, "items"), numbers)
-        pairs = zip(plan, known, strict=True)
-        return [_shown_item(Item.from_record(text), kept) for text, kept in pairs if text is not None]
+            records = self._client.hmget(batch_part_key(batch_id, "items"), numbers)
 
-    def item(self, batch_id: str, number: int, owner: str | None = None) -> Row | None:
-        """Return one item; None where there is none."""
-        found = self.items(batch_id, number - 1, 1, owner) if number > 0 else []
-        return found[0] if found else None
+        views = []
+        for item, record in zip(plan, records, strict=True):
+            if item is not None:
+                views.append(_view_item(Item.from_json(item), ItemRecord.from_json(record)))
+        return views
 
-    def lines(self, batch_id: str, owner: str | None = None) -> Iterable[str]:
-        """Return the manifest's lines so far, in the order of the items."""
-        for offset in range(0, int(self._fields(batch_id, ("total",), owner)["total"]), 500):
+    def get_item(self, batch_id: str, number: int, owner: str | None = None) -> Row | None:
+        """Return the view of one item; None if there is no such item."""
+        if number < 1:
+            return None
+        items = self.list_items(batch_id, number - 1, 1, owner)
+        return items[0] if items else None
+
+    def manifest_lines(self, batch_id: str, owner: str | None = None) -> Iterable[str]:
+        """Yield the lines of the manifest so far, ordered by item number."""
+        total = int(self._read_fields(batch_id, ("total",), owner)["total"])
+        for offset in range(0, total, CHUNK_ITEMS):
+            numbers = range(offset + 1, offset + CHUNK_ITEMS + 1)
             with broker_errors():
-                texts = self._client.hmget(batch_part_key(batch_id, "items"), range(offset + 1, offset + 501))
-            found = [json.loads(text) for text in texts if text is not None]
-            yield from (json.dumps(known["line"]) for known in found if known["state"] == "done")
+                records = self._client.hmget(batch_part_key(batch_id, "items"), numbers)
+            for text in records:
+                record = ItemRecord.from_json(text)
+                if record.state == DONE:
+                    yield json.dumps(record.entry)
 
     def pause(self, batch_id: str, owner: str | None = None) -> Row:
-        """Have a batch start no more items; one that is rendered is finished. Raises WrongBatchState."""
+        """Pause a batch: it starts no more items, and running items are finished. Raises WrongBatchState."""
         fields = {"reason": "paused by its owner", "paused_by": "owner"}
-        return self._changed("be paused", batch_id, owner, "queued running paused", "paused", fields)
+        return self._act("be paused", batch_id, owner, "queued running paused", "paused", fields)
 
     def resume(self, batch_id: str, owner: str | None = None) -> Row:
-        """Have a batch go on, whatever stopped it; what is there already is verified first.
+        """Resume a batch that is paused or has ended. Its files are verified first.
 
-        Of one that had ended, what is missing or damaged is made again. Raises WrongBatchState while it runs.
+        If the batch had ended, missing and damaged images are made again. Raises WrongBatchState while it runs.
         """
-        return self._revived("be resumed", batch_id, owner, (CANCELLED,))
+        return self._restart("be resumed", batch_id, owner, (CANCELLED,))
 
     def retry_failed(self, batch_id: str, owner: str | None = None) -> Row:
-        """Have the items that failed made once more, in any state of the batch but cancelled or queued."""
-        return self._revived("try its failed items again", batch_id, owner, (FAILED, CANCELLED), "running queued")
+        """Make the failed items of a batch again. It may be in any state."""
+        return self._restart("try its failed items again", batch_id, owner, (FAILED, CANCELLED), "running queued")
 
     def cancel(self, batch_id: str, owner: str | None = None) -> Row:
-        """Cancel a batch; what it has made stays. Harmless where it has ended."""
+        """Cancel a batch. Its finished images stay. Does nothing if it has ended."""
         fields = {"reason": "cancelled by its owner", "finished_ms": "NOW", "paused_by": ""}
-        self._state(batch_id, owner, "queued running paused", "cancelled", fields)
+        self._check_owner(batch_id, owner)
+        self.change_state(batch_id, "queued running paused", "cancelled", fields)
         return self.get(batch_id, owner)
 
-    def _revived(self, verb: str, batch_id: str, owner: str | None, lost: tuple[str, ...], also: str = "") -> Row:
-        again = ",".join(lost)
+    def _restart(
+        self, action: str, batch_id: str, owner: str | None, states_to_retry: tuple[str, ...], also_allowed: str = ""
+    ) -> Row:
+        """Queue a batch again; its items in ``states_to_retry`` become waiting."""
         fields = {
             "reason": "",
             "paused_by": "",
             "finished_ms": "",
             "verify": 1,
-            "again": again,
+            "again": ",".join(states_to_retry),
             "started_from_ms": "NOW",
         }
-        return self._changed(verb, batch_id, owner, f"paused succeeded failed cancelled {also}", "queued", fields)
+        allowed = f"paused succeeded failed cancelled {also_allowed}"
+        return self._act(action, batch_id, owner, allowed, "queued", fields)
 
-    def _changed(
-        self, verb: str, batch_id: str, owner: str | None, allowed: str, state: str, fields: Mapping[str, Any]
+    def _act(
+        self, action: str, batch_id: str, owner: str | None, allowed: str, state: str, fields: Mapping[str, Any]
     ) -> Row:
-        was = self._state(batch_id, owner, allowed, state, fields)
-        if was not in allowed.split():
-            raise WrongBatchState(verb, was)
+        self._check_owner(batch_id, owner)
+        old_state = self.change_state(batch_id, allowed, state, fields)
+        if old_state not in allowed.split():
+            raise WrongBatchState(action, old_state)
         return self.get(batch_id, owner)
 
-    def _state(self, batch_id: str, owner: str | None, allowed: str, state: str, fields: Mapping[str, Any]) -> str:
-        self._fields(batch_id, ("owner",), owner)
-        return self.change_state(batch_id, allowed, state, fields)
-
     def change_state(self, batch_id: str, allowed: str, state: str, fields: Mapping[str, Any]) -> str:
-        """Change a batch's state from one of those ``allowed`` (parted by blanks); return the one it was in."""
+        """Change a batch's state if it is one of ``allowed`` (separated by blanks); return the old state.
+
+        ``fields`` are written with the state: '' deletes a field, and NOW stands for the broker's time in milliseconds.
+        """
         names = [batch_key(batch_id), LIVE_BATCHES, *part_keys(batch_id)]
-        pairs = [item for pair in fields.items() for item in pair]
-        was = self._run("set_state", names, (batch_id, allowed, state, *pairs)).decode()
-        if not was:
+        old_state = self._run("set_state", names, (batch_id, allowed, state, *_flatten(fields))).decode()
+        if not old_state:
             raise BatchNotFound
-        return str(was)
+        return str(old_state)
 
-    def _fields(self, batch_id: str, names: tuple[str, ...], owner: str | None = None) -> dict[str, str]:
+    def _check_owner(self, batch_id: str, owner: str | None) -> None:
+        self._read_fields(batch_id, (), owner)
+
+    def _read_fields(self, batch_id: str, names: tuple[str, ...], owner: str | None = None) -> dict[str, str]:
         with broker_errors():
-            row = self._client.hmget(batch_key(batch_id), ("owner", *names))
-        if row[0] is None or (owner is not None and row[0].decode() != owner):
+            batch_owner, *values = self._client.hmget(batch_key(batch_id), ("owner", *names))
+        if batch_owner is None or (owner is not None and batch_owner.decode() != owner):
             raise BatchNotFound
-        return dict(zip(names, ((value or b"").decode() for value in row[1:]), strict=True))
+        return {name: (value or b"").decode() for name, value in zip(names, values, strict=True)}
 
-    def _shown(self, ids: Ids, owner: str | None, *, strict: bool = True) -> Rows:
+    def _load_views(self, batch_ids: Iterable[str], owner: str | None) -> Rows:
+        """Return views of those of the batches that exist and belong to the owner."""
+        ids = tuple(batch_ids)
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for batch_id in ids:
-                pipe.hmget(batch_key(batch_id), (*TEXTS, *NUMBERS, "terms", "work", "gpu_ms"))
+                pipe.hmget(batch_key(batch_id), _VIEW_FIELDS)
                 for state in ITEM_STATES:
                     pipe.zcard(batch_part_key(batch_id, state))
-            rows = pipe.execute()
-        step = 1 + len(ITEM_STATES)
-        found = []
-        for place, batch_id in enumerate(ids):
-            row, *counts = rows[place * step : (place + 1) * step]
-            fields = dict(zip((*TEXTS, *NUMBERS, "terms", "work", "gpu_ms"), row, strict=True))
+            replies = iter(pipe.execute())
+
+        views = []
+        for batch_id in ids:
+            fields = dict(zip(_VIEW_FIELDS, next(replies), strict=True))
+            counts = {state: next(replies) for state in ITEM_STATES}
             if fields["name"] is None or (owner is not None and fields["owner"].decode() != owner):
-                if strict:
-                    raise BatchNotFound
                 continue
-            found.append(self._view(batch_id, fields, dict(zip(ITEM_STATES, counts, strict=True))))
-        return found
+            views.append(self._view(batch_id, fields, counts))
+        return views
 
     def _view(self, batch_id: str, fields: Mapping[str, bytes | None], counts: dict[str, int]) -> Row:
-        shown: Row = {"id": batch_id}
-        shown |= {name: (fields[name] or b"").decode() for name in TEXTS}
-        shown |= {name: int(value) if (value := fields[name]) else None for name in NUMBERS}
+        view: Row = {"id": batch_id}
+        for name in TEXT_FIELDS:
+            view[name] = (fields[name] or b"").decode()
+        for name in NUMBER_FIELDS:
+            value = fields[name]
+            view[name] = int(value) if value else None
+
         if not any(counts.values()):
             # It is not planned yet.
-            counts |= {WAITING: shown["total"]}
-        shown["progress"] = counts
-        terms = json.loads(fields["terms"] or b"{}")
-        shown |= {name: terms.get(name) for name in ("window", "timezone", "max_gpus", "max_failures", "deadline_s")}
-        shown["gpu_s"] = round(int(fields["gpu_ms"] or 0) / 1000, 3)
-        left = 0 if shown["state"] in ENDED else sum(counts[state] for state in ITEM_STATES[:3])
-        work = float(fields["work"] or 0) / max(shown["total"], 1) * left
-        shown["eta_s"] = self.speeds.eta_s(work) if left and work else None
-        return shown
+            counts[WAITING] = view["total"]
+        view["progress"] = counts
 
-    def _run(self, name: str, names: Ids, arguments: tuple[Any, ...]) -> Any:
+        options = json.loads(fields["terms"] or b"{}")
+        for name in OPTION_FIELDS:
+            view[name] = options.get(name)
+        view["gpu_s"] = round(int(fields["gpu_ms"] or 0) / 1000, 3)
+        view["eta_s"] = self._estimate_eta_s(view, float(fields["work"] or 0))
+        return view
+
+    def _estimate_eta_s(self, view: Row, total_work: float) -> float | None:
+        """Return in how many seconds a batch is done; None if it has ended or the time is unknown."""
+        if view["state"] in ENDED:
+            return None
+        unfinished = sum(view["progress"][state] for state in UNFINISHED_ITEM_STATES)
+        work = total_work / max(view["total"], 1) * unfinished
+        if not work:
+            return None
+        return self.throughput.estimate_eta_s(work)
+
+    def _run(self, name: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Any:
         with broker_errors():
             return self._scripts[name](keys=names, args=arguments)
 
 
-def keyed_id(owner: str, key: str) -> str:
-    """Return the id of an owner's batch with a key: the same also on a broker that has forgotten everything."""
+def batch_id_for_key(owner: str, key: str) -> str:
+    """Return the id of an owner's batch with a key. It is the same on a broker that has lost its data."""
     return sha256(f"batch\0{owner}\0{key}".encode()).hexdigest()[:16]
 
 
-def _shown_item(item: Item, kept: bytes | None) -> Row:
-    known: Row = json.loads(kept) if kept else {"state": WAITING}
-    line = known.get("line") or {}
-    times = ("submitted_ms", "started_ms", "finished_ms", "seconds")
+def _flatten(fields: Mapping[str, Any]) -> Sequence[Any]:
+    """Return field, value, field, value, ... as the scripts take them."""
+    pairs: list[Any] = []
+    for name, value in fields.items():
+        pairs += (name, value)
+    return pairs
+
+
+def _view_item(item: Item, record: ItemRecord) -> Row:
+    entry = record.entry or {}
     return {
         "number": item.number,
-        "state": known["state"],
+        "state": record.state,
         "prompt": item.prompt,
         "seed": item.seed,
-        "attempts": known.get("attempts", 0),
-        "task_id": known.get("task_id", ""),
-        "file": line.get("file", ""),
-        "sha256": line.get("sha256", ""),
-        "error": known.get("error"),
-        **{name: line.get(name) for name in times},
+        "attempts": record.attempts,
+        "task_id": record.task_id,
+        "file": entry.get("file", ""),
+        "sha256": entry.get("sha256", ""),
+        "error": record.error,
+        "submitted_ms": entry.get("submitted_ms"),
+        "started_ms": entry.get("started_ms"),
+        "finished_ms": entry.get("finished_ms"),
+        "seconds": entry.get("seconds"),
     }

@@ -1,4 +1,4 @@
-"""How fast images are made: moving averages of what batches have measured, and what they mean for the next one."""
+"""Moving averages of how fast engines make images, and the estimates that follow from them."""
 
 from __future__ import annotations
 
@@ -8,41 +8,52 @@ from graycat.broker.protocol import Broker
 
 #: The weight of the newest image in an average.
 WEIGHT = 0.1
+#: The field of the average over all kinds and workers.
 ALL = "sd"
 
 
 class ThroughputStats:
-    """Milliseconds a megapixel-step, over all workers, by kind, and by kind and worker. Raises BrokerUnavailable."""
+    """Milliseconds a megapixel-step: averaged over all workers, by kind, and by kind and worker.
+
+    Every method raises BrokerUnavailable.
+    """
 
     def __init__(self, client: Broker) -> None:
         self._client = client
 
-    def learn(self, kind: str, worker: str, work: float, took_ms: float) -> None:
-        """Learn from an image of so many megapixel-steps. Called by one process at a time."""
+    def record(self, kind: str, worker: str, work: float, took_ms: float) -> None:
+        """Add an image of ``work`` megapixel-steps to the averages. Only one process may call this at a time."""
         if took_ms <= 0:
             return
-        names = (ALL, kind, f"{kind}@{worker}")
+        fields = (ALL, kind, f"{kind}@{worker}")
+        sample = took_ms / work
+        means = {}
         with broker_errors():
-            known = self._client.hmget(BATCH_THROUGHPUT, names)
-            sample = took_ms / work
-            means = [sample if old is None else float(old) * (1 - WEIGHT) + sample * WEIGHT for old in known]
-            self._client.hset(BATCH_THROUGHPUT, mapping=dict(zip(names, means, strict=True)))
+            for field, old in zip(fields, self._client.hmget(BATCH_THROUGHPUT, fields), strict=True):
+                if old is None:
+                    means[field] = sample
+                else:
+                    means[field] = float(old) * (1 - WEIGHT) + sample * WEIGHT
+            self._client.hset(BATCH_THROUGHPUT, mapping=means)
 
-    def gpu_s(self, work: float) -> float | None:
-        """Return the seconds of one GPU that work would take; None where nothing was measured yet."""
-        with broker_errors():
-            mean = self._client.hget(BATCH_THROUGHPUT, ALL)
-        return round(float(mean) * work / 1000, 1) if mean is not None else None
-
-    def note_engines(self, count: int) -> None:
-        """Note how many engines take batch work now."""
+    def set_engine_count(self, count: int) -> None:
+        """Store how many engines take batch work now."""
         with broker_errors():
             self._client.hset(BATCH_THROUGHPUT, "engines", count)
 
-    def eta_s(self, work: float) -> float | None:
-        """Return the seconds until work is done by the engines that take it now; None where nobody can tell."""
+    def estimate_gpu_s(self, work: float) -> float | None:
+        """Return how many seconds one GPU needs for some work; None if nothing was measured yet."""
         with broker_errors():
-            mean, engines = self._client.hmget(BATCH_THROUGHPUT, (ALL, "engines"))
-        if mean is None or engines is None or int(engines) == 0:
+            mean = self._client.hget(BATCH_THROUGHPUT, ALL)
+        if mean is None:
             return None
-        return round(float(mean) * work / 1000 / int(engines), 1)
+        return round(float(mean) * work / 1000, 1)
+
+    def estimate_eta_s(self, work: float) -> float | None:
+        """Return in how many seconds the engines that take batch work now finish some work; None if unknown."""
+        with broker_errors():
+            mean, count = self._client.hmget(BATCH_THROUGHPUT, (ALL, "engines"))
+        engines = int(count or 0)
+        if mean is None or not engines:
+            return None
+        return round(float(mean) * work / 1000 / engines, 1)

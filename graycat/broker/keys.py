@@ -30,9 +30,9 @@ PROCESSES = PREFIX + "processes"
 FLEET = PREFIX + "fleet"
 #: Minted API tokens by their prefixes, and when each was last used.
 API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
-#: Batches that the feeder looks at, by whose turn it is; all batches, by the time they were submitted.
+#: Batches that the batch runner works on, in the order of their turns; all batches, by the time they were submitted.
 LIVE_BATCHES, BATCHES = PREFIX + "batches:live", PREFIX + "batches"
-#: Held by the control worker that feeds.
+#: The lock of the control worker that runs the batches.
 BATCH_RUNNER_LOCK = PREFIX + "batches:feeding"
 #: How fast images are made: milliseconds a megapixel-step, by kind, and by kind and worker.
 BATCH_THROUGHPUT = PREFIX + "batches:speeds"

@@ -209,7 +209,7 @@ def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
     exported = client.batches.get(batch_id)
     try:
         fetched, total = exported.export(folder)
-        exporting.whole(folder, exported.raw, list(exported.items()))
+        exporting.write_local_gallery(folder, exported.raw, list(exported.items()))
     except (OSError, OutputUnavailable) as error:
         raise click.UsageError(f"{folder}: {error}") from None
     if not quiet:

@@ -23,7 +23,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.schedules import file
 from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
-from graycat.schedules.ticker import AGAIN_S
+from graycat.schedules.ticker import RETRY_INTERVAL_S
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
             client.close()
             return
         except BrokerUnavailable:
-            pause.wait(AGAIN_S)
+            pause.wait(RETRY_INTERVAL_S)
 
 
 def run(app: Celery) -> None:
@@ -73,4 +73,4 @@ def run(app: Celery) -> None:
         except (redis.RedisError, OperationalError, OSError) as error:
             # redis-py's message about a lost connection may hold an address, never a password.
             logger.warning("beat begins again", extra={"reason": type(error).__name__})
-            pause.wait(AGAIN_S)
+            pause.wait(RETRY_INTERVAL_S)

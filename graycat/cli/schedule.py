@@ -12,7 +12,7 @@ from graycat.cli.server import json_option, with_client
 from graycat.cli.text import format_table, format_time
 from graycat.client import Client
 from graycat.schedules.definition import OVERLAPS
-from graycat.schedules.due import MISSED
+from graycat.schedules.due import MISSED_POLICIES
 
 COLUMNS = ("NAME", "CRON", "ZONE", "NEXT", "STATE", "SOURCE")
 #: Fields that ``show`` prints, in this order, if they have a value.
@@ -39,7 +39,9 @@ def _pretty_json(value: Any) -> str:
 @click.option(
     "--timezone", metavar="ZONE", help="Time zone of the cron expression, such as Europe/Berlin; default UTC."
 )
-@click.option("--missed", type=click.Choice(MISSED), help="What happens with times at which no beat was running.")
+@click.option(
+    "--missed", type=click.Choice(MISSED_POLICIES), help="What happens with times at which no beat was running."
+)
 @click.option("--overlap", type=click.Choice(OVERLAPS), help="What happens if the last batch has not ended yet.")
 @click.option(
     "--jitter", "jitter_s", type=click.IntRange(0), metavar="SECONDS", help="Start up to this much later, at random."

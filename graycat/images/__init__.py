@@ -1,1 +1,1 @@
-"""Image bytes and the bodies of image requests: decoded, checked and rewritten."""
+"""Decodes, checks and rewrites images and the bodies of image requests."""

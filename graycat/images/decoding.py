@@ -1,7 +1,7 @@
-"""Images in requests: checked, and decoded once, before any engine sees them.
+"""Images in requests: each is checked and decoded once before it reaches an engine.
 
-An image comes as base64, bare or as a ``data:image/...`` address. Callers never choose an address that is fetched: the
-WebUI would fetch it itself, from inside the operator's network.
+An image comes as base64, either bare or as a ``data:image/...`` URL. Other URLs are refused: the WebUI would fetch them
+itself, from inside the operator's network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 
 from PIL import Image
@@ -19,43 +19,26 @@ from graycat.errors import RequestError
 from graycat.images.errors import ImageTooLarge, InvalidImage
 from graycat.settings import Settings
 
-#: What Pillow may try, and how the rest of graycat calls it.
+#: The formats that Pillow may try, and graycat's name for each.
 FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
-#: Pillow reads a PNG's chunks and a JPEG's segments one by one in Python: a million empty ones take it seconds, a
-#: million Exif segments minutes. An encoder writes a chunk for each 8 KiB at the least.
+#: Pillow reads a PNG's chunks and a JPEG's segments one by one in Python: a million empty ones take seconds, a million
+#: Exif segments take minutes. An encoder writes at least 8 KiB into each chunk.
 MAX_PARTS = 10_000
-#: Each scan of a progressive JPEG is a pass over all its pixels for a few bytes; encoders make about ten.
+#: Each scan of a progressive JPEG costs a pass over all pixels, however few bytes it has. Encoders write about ten.
 MAX_SCANS = 100
 
-_DATA_ADDRESS = re.compile(r"data:image/[\w.+-]+(;[\w=.+-]+)*;base64", re.ASCII | re.IGNORECASE)
+_DATA_URL = re.compile(r"data:image/[\w.+-]+(;[\w=.+-]+)*;base64", re.ASCII | re.IGNORECASE)
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-#: A JPEG's marker; among pixels FF is followed by 00, or by a restart's number.
+#: A JPEG marker. Inside pixel data FF is followed by 00 or by a restart number, so those are excluded.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _START_OF_SCAN, _END = 0xDA, 0xD9
-#: Kinds of segments that say how long they are.
+#: Kinds of segments that begin with their length.
 _SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE})
 
 
 @dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """What one request may ask for and send; ``graycat.settings`` says what each is and why."""
-
-    max_pixels: int
-    max_side: int
-    max_images: int
-    max_steps: int
-    max_image_bytes: int
-    max_image_pixels: int
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> ImageLimits:
-        """Return the operator's limits."""
-        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedImage:
-    """An image that decodes: its file's bytes, ``png``, ``jpeg`` or ``webp``, and its size in pixels as stored."""
+    """An image that decodes without errors. ``format``: ``png``, ``jpeg`` or ``webp``; width and height in pixels."""
 
     data: bytes
     format: str
@@ -64,109 +47,120 @@ class CheckedImage:
 
     @property
     def base64(self) -> str:
-        """Return the file as bare base64, in the one way to write it."""
+        """Return the file as bare base64, without line breaks."""
         return base64.b64encode(self.data).decode()
 
 
-def decode(text: object, limits: ImageLimits) -> CheckedImage:
-    """Return the image that a field of a request holds.
+def decode(text: object, settings: Settings) -> CheckedImage:
+    """Return the image in a field of a request.
 
-    Raises InvalidImage where it is none, is cut short, has several frames or is an address; ImageTooLarge where it has
-    more bytes or pixels than it may, before any of them is decoded.
+    Raises InvalidImage if the field holds no image, a truncated one, one of several frames, or a URL. Raises
+    ImageTooLarge, before anything is decoded, if the image has too many bytes or pixels.
     """
     payload = _payload(text)
-    # Three bytes make four characters, padding included.
-    if len(payload) > -(-limits.max_image_bytes // 3) * 4:
-        raise ImageTooLarge(f"an image may have {limits.max_image_bytes} bytes")
+    # Base64 writes three bytes as four characters, padding included.
+    if len(payload) > -(-settings.max_image_bytes // 3) * 4:
+        raise ImageTooLarge(f"an image may have {settings.max_image_bytes} bytes")
     try:
         data = base64.b64decode(payload, validate=True)
     except ValueError:
         raise InvalidImage("an image is not base64: wrong characters, or wrong padding") from None
-    if len(data) > limits.max_image_bytes:
-        raise ImageTooLarge(f"an image may have {limits.max_image_bytes} bytes, not {len(data)}")
-    return inspect(data, limits)
+    if len(data) > settings.max_image_bytes:
+        raise ImageTooLarge(f"an image may have {settings.max_image_bytes} bytes, not {len(data)}")
+    return decode_file(data, settings)
 
 
-def inspect(data: bytes, limits: ImageLimits) -> CheckedImage:
-    """Return the image that a file's bytes are. Raises as ``decode`` does. Takes up to a second; safe in any thread."""
+def decode_file(data: bytes, settings: Settings) -> CheckedImage:
+    """Return the image in a file's bytes. Raises as ``decode`` does. Takes up to a second; safe in any thread."""
     try:
         _check_parts(data)
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
-            checked = _check_header(image, data, limits)
-            # A PNG's checksums, and that it has an end; a file is unusable afterwards.
+            checked = _check_header(image, data, settings)
+            # Checks a PNG's checksums and its end. Pillow cannot use the image object afterwards.
             image.verify()
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             image.load()
     except RequestError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageTooLarge(f"an image may have {limits.max_image_pixels} pixels") from None
-    except Exception:  # noqa: BLE001 (what Pillow raises on crafted bytes is nowhere listed; the bytes are at fault)
-        raise InvalidImage("an image is damaged, or is no PNG, JPEG or WebP") from None
+        raise ImageTooLarge(f"an image may have {settings.max_image_pixels} pixels") from None
+    except Exception:  # noqa: BLE001 (Pillow does not document what it raises on crafted bytes)
+        raise InvalidImage("an image is damaged, or it is not a PNG, JPEG or WebP") from None
     return checked
 
 
 def _payload(text: object) -> str:
-    """Return the base64 of a field, without the data address's start and the line breaks of some encoders."""
+    """Return a field's base64, without the start of a data URL and without the line breaks that some encoders add."""
     if not isinstance(text, str):
         raise InvalidImage("an image must be a string of base64")
-    start, comma, payload = text.partition(",") if text[:5].lower() == "data:" else ("", "", text)
-    if comma and not _DATA_ADDRESS.fullmatch(start):
-        raise InvalidImage("a data address of an image must begin with 'data:image/png;base64,' or the like")
-    # No base64 has a colon.
+    payload = text
+    if text[:5].lower() == "data:":
+        start, comma, payload = text.partition(",")
+        if comma and not _DATA_URL.fullmatch(start):
+            raise InvalidImage("a data URL of an image must begin like 'data:image/png;base64,'")
+    # Base64 has no colons, so a colon means a URL or a path.
     if ":" in payload[:100]:
-        raise InvalidImage("an image must be sent as base64; this server fetches no addresses and opens no files")
+        raise InvalidImage("an image must be sent as base64; this server fetches no URLs and opens no files")
     payload = "".join(payload.split())
     if not payload:
         raise InvalidImage("an image is empty")
     return payload
 
 
-def _check_header(image: Image.Image, data: bytes, limits: ImageLimits) -> CheckedImage:
-    """Return what an opened image says of itself; its pixels are not decoded yet."""
+def _check_header(image: Image.Image, data: bytes, settings: Settings) -> CheckedImage:
+    """Check the size and the format in an opened image's header; its pixels are not decoded yet."""
     width, height = image.size
     if min(width, height) < 1:
         raise InvalidImage("an image has no pixels")
-    if max(width, height) > limits.max_side or width * height > limits.max_image_pixels:
-        most = f"{limits.max_image_pixels} pixels and {limits.max_side} on a side"
-        raise ImageTooLarge(f"an image may have {most}, not {width} x {height}")
-    # Pillow calls a JPEG of several pictures MPO.
+    if max(width, height) > settings.max_side or width * height > settings.max_image_pixels:
+        limit = f"{settings.max_image_pixels} pixels and {settings.max_side} on a side"
+        raise ImageTooLarge(f"an image may have {limit}, not {width} x {height}")
+    # Pillow reports a JPEG of several pictures as the format MPO.
     if image.format not in FORMATS or getattr(image, "n_frames", 1) != 1:
-        raise InvalidImage("an image must have one frame, it may not be animated")
+        raise InvalidImage("an image must have one frame; animated images are not accepted")
     return CheckedImage(data, FORMATS[image.format], width, height)
 
 
 def _check_parts(data: bytes) -> None:
-    """Refuse a file of more parts, or more scans, than any encoder makes."""
-    parts = _png_chunks(data) if data.startswith(_PNG) else _jpeg_segments(data) if data.startswith(_JPEG) else ()
-    first = list(islice(parts, MAX_PARTS + 1))
-    if len(first) > MAX_PARTS or first.count(_START_OF_SCAN) > MAX_SCANS:
-        raise InvalidImage(f"an image has more than {MAX_PARTS} parts, or {MAX_SCANS} scans")
+    """Raise InvalidImage for a file of more parts, or more scans, than any encoder writes."""
+    if data.startswith(_PNG):
+        chunks = list(islice(_png_chunks(data), MAX_PARTS + 1))
+        if len(chunks) > MAX_PARTS:
+            raise InvalidImage(f"an image has more than {MAX_PARTS} chunks")
+    elif data.startswith(_JPEG):
+        kinds = list(islice(_jpeg_segments(data), MAX_PARTS + 1))
+        if len(kinds) > MAX_PARTS or kinds.count(_START_OF_SCAN) > MAX_SCANS:
+            raise InvalidImage(f"an image has more than {MAX_PARTS} segments, or {MAX_SCANS} scans")
 
 
 def _png_chunks(data: bytes) -> Iterator[int]:
-    """Yield where each chunk ends, up to the image's end."""
-    at, name = len(_PNG), b""
+    """Yield the end (an offset in ``data``) of each chunk, up to the chunk that ends the image."""
+    offset = len(_PNG)
+    name = b""
     while name != b"IEND":
-        name = data[at + 4 : at + 8]
-        # Behind its length a chunk has a name and a checksum of four bytes each.
-        at += 12 + int.from_bytes(data[at : at + 4])
-        # Pillow would do without the last one's checksum.
-        if at > len(data):
+        name = data[offset + 4 : offset + 8]
+        # A chunk is its length, its name and its checksum, of four bytes each, and its content.
+        offset += 12 + int.from_bytes(data[offset : offset + 4])
+        # Pillow would accept an image whose last checksum is missing.
+        if offset > len(data):
             raise InvalidImage("an image is cut short")
-        yield at
+        yield offset
 
 
 def _jpeg_segments(data: bytes) -> Iterator[int]:
-    """Yield the kind of each segment up to the image's end; cameras put films behind it."""
-    at, in_pixels = len(_JPEG), False
-    while found := _MARKER.search(data, at):
-        kind, gap = data[found.start() + 1], data[at : found.start()]
+    """Yield the kind of each segment up to the end of the image. Cameras append other data, such as films, after it."""
+    offset = len(_JPEG)
+    in_pixels = False
+    while marker := _MARKER.search(data, offset):
+        kind = data[marker.start() + 1]
+        gap = data[offset : marker.start()]
         if kind == _END:
             return
-        # A few fill bytes may stand before a segment; Pillow would skip any others one by one in Python.
-        if kind not in _SEGMENTS or not (in_pixels or gap == b"\xff" * min(len(gap), 8)):
+        # Up to eight fill bytes may precede a segment. Pillow would skip any other bytes one by one in Python.
+        only_fill_bytes = gap == b"\xff" * min(len(gap), 8)
+        if kind not in _SEGMENTS or not (in_pixels or only_fill_bytes):
             raise InvalidImage("an image is damaged: a JPEG with stray bytes between its segments")
         yield kind
         in_pixels = in_pixels or kind == _START_OF_SCAN
-        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
+        length = int.from_bytes(data[marker.end() : marker.end() + 2])
+        offset = marker.end() + max(2, length)

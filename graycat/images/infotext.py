@@ -1,4 +1,4 @@
-"""The text that is kept in an image: what it was made with, written and read."""
+"""The infotext: the WebUI's text in an image file that says how the image was made; builds, parses and reads it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from PIL import Image
 
 NEGATIVE = "Negative prompt:"
 
-#: Where a JPEG or a WebP keeps the text: the user comment of its Exif data.
+#: A JPEG or a WebP holds the infotext in the user comment of its Exif data.
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
 _UNICODE = b"UNICODE\0"
 
-#: A key and its value, which is in quotes if it holds a comma or a colon.
+#: A key and its value. The value is in quotes if it holds a comma or a colon.
 _PAIR = re.compile(r'(?P<key>\w[\w /-]{1,80}):[ \t]*(?P<value>"(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(\d+)x(\d+)")
-#: Pairs that a line must have to be taken for the last one; fewer are part of a prompt.
-_LEAST_PAIRS = 3
+#: A last line with fewer pairs than this belongs to the prompt.
+_MIN_PAIRS = 3
 
-#: What a text that does not say otherwise was made with.
+#: Values of the keys that an infotext leaves out.
 DEFAULTS: dict[str, Any] = {
     "Clip skip": "1",
     "Hires resize-1": 0,
@@ -45,46 +45,58 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def write(prompt: str, negative_prompt: str, pairs: dict[str, Any]) -> str:
-    """Return the text: the prompt, the negative one if any, then the pairs that are not None on one line."""
-    line = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None)
-    negative = f"\n{NEGATIVE} {negative_prompt}" if negative_prompt else ""
-    return f"{prompt}{negative}\n{line}".strip()
+def build(prompt: str, negative_prompt: str, pairs: dict[str, Any]) -> str:
+    """Return the infotext: the prompt, the negative prompt if any, then one line of the pairs that are not None."""
+    lines = [prompt]
+    if negative_prompt:
+        lines.append(f"{NEGATIVE} {negative_prompt}")
+    lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items() if value is not None))
+    return "\n".join(lines).strip()
 
 
-def _quoted(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
+    if any(mark in text for mark in ",:\n"):
+        return json.dumps(text, ensure_ascii=False)
+    return text
 
 
 def parse(infotext: str) -> dict[str, Any]:
-    """Return what a text says, keys as printed, and the defaults for what it leaves out.
+    """Return an infotext's values by their keys, as printed, with defaults for the keys that it leaves out.
 
     "Size: 512x768" becomes "Size-1" and "Size-2". Values are strings, as printed.
     """
-    *lines, last = infotext.strip().split("\n")
-    pairs = list(_PAIR.finditer(last))
-    if len(pairs) < _LEAST_PAIRS:
-        lines, pairs = [*lines, last], []
-    prompt, negative = _split([line.strip() for line in lines])
-    parsed: dict[str, Any] = {"Prompt": prompt, "Negative prompt": negative}
+    lines = [line.strip() for line in infotext.strip().split("\n")]
+    pairs = list(_PAIR.finditer(lines[-1]))
+    if len(pairs) < _MIN_PAIRS:
+        pairs = []
+    else:
+        lines.pop()
+
+    prompt, negative_prompt = _split_prompts(lines)
+    parsed: dict[str, Any] = {"Prompt": prompt, "Negative prompt": negative_prompt}
     for pair in pairs:
-        key, value = pair["key"], _unquoted(pair["value"])
-        if size := _SIZE.fullmatch(value):
-            parsed |= {f"{key}-1": size[1], f"{key}-2": size[2]}
+        key, value = pair["key"], _unquote(pair["value"])
+        size = _SIZE.fullmatch(value)
+        if size:
+            parsed[f"{key}-1"], parsed[f"{key}-2"] = size.groups()
         else:
             parsed[key] = value
-    return parsed | {key: value for key, value in DEFAULTS.items() if key not in parsed}
+    for key, value in DEFAULTS.items():
+        parsed.setdefault(key, value)
+    return parsed
 
 
-def _split(lines: list[str]) -> tuple[str, str]:
-    for number, line in enumerate(lines):
+def _split_prompts(lines: list[str]) -> tuple[str, str]:
+    """Return the prompt and the negative prompt."""
+    for index, line in enumerate(lines):
         if line.startswith(NEGATIVE):
-            return "\n".join(lines[:number]), "\n".join([line.removeprefix(NEGATIVE).strip(), *lines[number + 1 :]])
+            negative_lines = [line.removeprefix(NEGATIVE).strip(), *lines[index + 1 :]]
+            return "\n".join(lines[:index]), "\n".join(negative_lines)
     return "\n".join(lines), ""
 
 
-def _unquoted(value: str) -> str:
+def _unquote(value: str) -> str:
     if len(value) < 2 or not (value.startswith('"') and value.endswith('"')):
         return value
     try:
@@ -94,22 +106,28 @@ def _unquoted(value: str) -> str:
 
 
 def read(image: Image.Image) -> tuple[str, dict[str, Any]]:
-    """Return the generation parameters in a file, "" where it has none, and what other text it has."""
-    # The rest of what Pillow tells are numbers and bytes of the format itself.
-    items = {str(key): value for key, value in image.info.items() if isinstance(value, str) and key != "parameters"}
-    comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
+    """Return the infotext in an image file ("" if it has none), and the other texts in it by their keys."""
+    items = {}
+    for key, value in image.info.items():
+        # Pillow's other values are numbers and bytes of the file format itself.
+        if isinstance(value, str) and key != "parameters":
+            items[str(key)] = value
+
     infotext = image.info.get("parameters")
+    comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
     if isinstance(comment, bytes):
-        infotext = _comment(comment) or infotext
-    return infotext if isinstance(infotext, str) else "", items
+        infotext = _decode_user_comment(comment) or infotext
+    if not isinstance(infotext, str):
+        infotext = ""
+    return infotext, items
 
 
-def _comment(comment: bytes) -> str:
+def _decode_user_comment(comment: bytes) -> str:
     if comment.startswith(_UNICODE):
         return comment[len(_UNICODE) :].decode("utf-16-be", "replace")
     return comment.removeprefix(b"ASCII\0\0\0").decode("utf-8", "replace").strip("\0")
 
 
-def comment(infotext: str) -> bytes:
-    """Return the user comment that holds a text."""
+def encode_user_comment(infotext: str) -> bytes:
+    """Return the Exif user comment that holds an infotext."""
     return _UNICODE + infotext.encode("utf-16-be")

@@ -1,8 +1,8 @@
-"""Replies of image engines, their images taken out and put back: what lies between is small enough for a record.
+"""Moves images out of engine replies into artifacts, and back, so that the stored reply stays small.
 
-An engine's reply holds images as base64, in ``images`` or ``image``. In a task's result each is its ImageRef instead;
-the bytes are an artifact. Those that the caller sent and an engine repeats (sd-server always, others for
-``include_init_images``) are left out: the caller has them.
+An engine's reply holds images as base64, in ``images`` or ``image``. A task's result holds an ImageRef in place of each
+image, and the bytes are an artifact. Some engines also repeat the images that the caller sent (sd-server always, others
+for ``include_init_images``). Those are dropped, because the caller has them.
 """
 
 from __future__ import annotations
@@ -14,53 +14,71 @@ from typing import Any
 
 from graycat.errors import EngineProtocolError
 
-#: How the formats that engines answer in begin.
+#: The first bytes of the formats that engines answer in.
 _MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
 
-#: Where the echo of a request repeats its images.
+#: Fields of the echoed request (``parameters``) that repeat the caller's images.
 _ECHOED = ("init_images", "extra_images", "mask")
 
-#: ``{"artifact": number}``, in the place of an image.
+#: ``{"artifact": number}``, stored in place of an image.
 ImageRef = dict[str, int]
 
 
-def take_out(reply: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """Return a reply without its images, and these as bytes. Raises EngineProtocolError for what is no base64."""
+def extract_images(reply: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    """Return a reply with an ImageRef in place of each image, and the images as bytes.
+
+    Raises EngineProtocolError if an image is not base64.
+    """
     images: list[bytes] = []
 
-    def replaced(text: Any) -> ImageRef:
-        try:
-            images.append(b64decode(text.partition(",")[2] if text.startswith("data:") else text))
-        except (AttributeError, binascii.Error, ValueError):
-            raise EngineProtocolError from None
+    def extract(text: Any) -> ImageRef:
+        images.append(_decode_image(text))
         return {"artifact": len(images) - 1}
 
-    without = dict(reply)
+    extracted = dict(reply)
     if isinstance(reply.get("images"), list):
-        without["images"] = [replaced(image) for image in reply["images"]]
+        extracted["images"] = [extract(image) for image in reply["images"]]
     if reply.get("image"):
-        without["image"] = replaced(reply["image"])
-    if isinstance(echo := reply.get("parameters"), dict):
-        without["parameters"] = echo | {field: None for field in _ECHOED if echo.get(field)}
-    return without, images
+        extracted["image"] = extract(reply["image"])
+
+    echo = reply.get("parameters")
+    if isinstance(echo, dict):
+        extracted["parameters"] = dict(echo)
+        for field in _ECHOED:
+            if echo.get(field):
+                extracted["parameters"][field] = None
+    return extracted, images
 
 
-def put_back(reply: dict[str, Any], fetch: Callable[[int], bytes]) -> dict[str, Any]:
-    """Return a reply with its images in it, as the engine wrote it; ``fetch`` returns an artifact by its number."""
+def embed_images(reply: dict[str, Any], fetch: Callable[[int], bytes]) -> dict[str, Any]:
+    """Return a reply with its images in it, as the engine wrote it. ``fetch`` returns an artifact by its number."""
 
-    def inlined(value: Any) -> Any:
-        return (
-            b64encode(fetch(value["artifact"])).decode() if isinstance(value, dict) and "artifact" in value else value
-        )
+    def embed(value: Any) -> Any:
+        if isinstance(value, dict) and "artifact" in value:
+            return b64encode(fetch(value["artifact"])).decode()
+        return value
 
     whole = dict(reply)
     if isinstance(reply.get("images"), list):
-        whole["images"] = [inlined(value) for value in reply["images"]]
+        whole["images"] = [embed(value) for value in reply["images"]]
     if "image" in reply:
-        whole["image"] = inlined(reply["image"])
+        whole["image"] = embed(reply["image"])
     return whole
 
 
 def content_type(image: bytes) -> str:
     """Return the content type of an image by its first bytes."""
-    return next((kind for magic, kind in _MAGIC if image.startswith(magic)), "application/octet-stream")
+    for magic, name in _MAGIC:
+        if image.startswith(magic):
+            return name
+    return "application/octet-stream"
+
+
+def _decode_image(text: Any) -> bytes:
+    """Return the bytes of an image in a reply: bare base64, or a data URL."""
+    try:
+        if text.startswith("data:"):
+            text = text.partition(",")[2]
+        return b64decode(text)
+    except (AttributeError, binascii.Error, ValueError):
+        raise EngineProtocolError from None

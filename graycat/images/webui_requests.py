@@ -1,7 +1,7 @@
-"""What graycat itself checks in the body of a Stable Diffusion call, and the few fields that it rewrites.
+"""Checks the bodies of Stable Diffusion calls, and rewrites the few fields that graycat must set itself.
 
-The engine has no limits of its own: it would try any size, and take its process down. Numbers are read as the engine
-reads them (``"512"`` is 512). Everything else reaches the engine untouched.
+The engine has no limits of its own: a size that is too large would crash its process. Numbers are read as the engine
+reads them (``"512"`` is 512). All other fields reach the engine unchanged.
 """
 
 from __future__ import annotations
@@ -15,243 +15,300 @@ from PIL import Image
 
 from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
-from graycat.images.decoding import CheckedImage, ImageLimits, decode
+from graycat.images.decoding import CheckedImage, decode
 from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.settings import Settings
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-#: What an engine can write its images as; with any other word each generation fails at its end.
+#: Formats in which an engine can write its images. With any other name each generation fails at its end.
 SAMPLES_FORMATS = ("png", "jpg", "jpeg", "webp")
-#: Below this many pixels nothing is left of a side: the engine cuts it to a multiple of eight.
+#: The engine rounds each side down to a multiple of eight, so a shorter side would become 0.
 MIN_SIDE = 8
-#: An enlargement beyond this is a slip of the hand; the limits on pixels do the rest.
+#: A larger factor is surely a mistake. The limits on pixels apply as well.
 MAX_SCALE = 16.0
 
-#: Fields that take effect past the limits and lists here, or that the engine takes for a file of its own.
-CLOSED = {
+#: Fields that are refused, with the reason: they would bypass graycat's checks, or they make the engine open a file.
+REFUSED_FIELDS = {
     "infotext": "it would set fields and settings past this server's checks; send the fields themselves",
-    "firstpass_image": "the engine has no way to take it from a request",
-    "latent_mask": "the engine has no way to take it from a request",
+    "firstpass_image": "the engine cannot take it from a request",
+    "latent_mask": "the engine cannot take it from a request",
 }
-_OFF = {"", "0", "0.0", "false", "off", "f", "n", "no", "none"}
-_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+#: Texts that every engine reads as false.
+_FALSE_WORDS = {"", "0", "0.0", "false", "off", "f", "n", "no", "none"}
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 Body = dict[str, Any]
 N = TypeVar("N", int, float)
 
 
-def generation(body: Body, settings: Settings, most_pixels: int | None = None) -> Body:
-    """Return the body of a txt2img or img2img as the engine may have it. Raises RequestError.
+def check_generation(body: Body, settings: Settings, token_max_pixels: int | None = None) -> Body:
+    """Return the body of a txt2img or img2img as it may be sent to the engine. Raises RequestError.
 
-    Raises LimitExceeded where the caller's API token may not ask for more than ``most_pixels``, and the body does.
-
-    Decodes its images: up to a second each.
+    ``token_max_pixels``: the pixels that the caller's API token may ask for; a body that asks for more raises
+    LimitExceeded. Decodes the images in the body, which takes up to a second for each.
     """
-    body = check_override_settings(body, names(settings.sd_override_settings))
-    body = check_scripts(body, names(settings.sd_scripts))
-    return check_request(body, ImageLimits.from_settings(settings), most_pixels)
+    body = check_override_settings(body, split_names(settings.sd_override_settings))
+    body = check_scripts(body, split_names(settings.sd_scripts))
+    return check_fields(body, settings, token_max_pixels)
 
 
-def names(text: str) -> frozenset[str]:
-    """Return the names in a setting that parts them by commas."""
+def split_names(text: str) -> frozenset[str]:
+    """Return the names in a comma-separated setting."""
     return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
-def check_request(body: Body, limits: ImageLimits, most_pixels: int | None = None) -> Body:
-    """Return a txt2img's or img2img's body, its images checked. Raises as ``generation`` does, cheap reasons first."""
+def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = None) -> Body:
+    """Return the body of a txt2img or img2img with its size and its images checked.
+
+    Raises as ``check_generation`` does. The cheap checks come first.
+    """
     for field in PROMPTS:
         if isinstance(body.get(field), (list, dict)):
             raise RequestError(f"{field!r} must be a string")
-    for field, reason in CLOSED.items():
+    for field, reason in REFUSED_FIELDS.items():
         if body.get(field):
-            raise RequestError(f"{field!r} is closed here: {reason}")
+            raise RequestError(f"{field!r} is not accepted: {reason}")
     _check_lora(body.get("lora"))
-    _check_pixels(pixels(body, limits), limits, most_pixels)
-    # The engine would write each image to its own disk, and put a grid that nobody asked for before them.
+    _check_pixels(count_pixels(body, settings), settings, token_max_pixels)
+
+    # By default the engine would write each image to its own disk, and put a grid of all images before them.
     rewritten = body | {"save_images": False}
-    # The worker names its tasks, so that it interrupts no other.
+    # The worker sets this id itself, so that it interrupts only its own renders.
     rewritten.pop("force_task_id", None)
-    return rewritten | _checked_images(body, limits)
+    return rewritten | _check_images(body, settings)
 
 
-def check_extras(body: Body, limits: ImageLimits, most_pixels: int | None = None) -> Body:
-    """Return the body of an extra-*, png-info or interrogate call, its images and their enlargement checked.
+def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = None) -> Body:
+    """Return the body of an extra-*, png-info or interrogate call with its images and their enlargement checked.
 
-    Raises RequestError, and LimitExceeded as ``generation`` does.
+    Raises RequestError, and LimitExceeded as ``check_generation`` does.
     """
-    entries = _listed(body, "imageList", limits) if body.get("imageList") is not None else []
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RequestError("'imageList' must be a list of objects with 'data' and 'name'")
+    entries = []
+    if body.get("imageList") is not None:
+        entries = _image_list(body, "imageList", settings)
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise RequestError("'imageList' must be a list of objects with 'data' and 'name'")
     if not entries and "image" not in body:
         raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP")
-    several = [decode(entry.get("data"), limits) for entry in entries]
+
     rewritten = dict(body)
+    images = []
     if entries:
-        rewritten["imageList"] = [e | {"data": i.base64} for e, i in zip(entries, several, strict=True)]
+        rewritten["imageList"] = []
+        for entry in entries:
+            image = decode(entry.get("data"), settings)
+            images.append(image)
+            rewritten["imageList"].append(entry | {"data": image.base64})
     if "image" in body:
-        several.append(decode(body["image"], limits))
-        rewritten["image"] = several[-1].base64
-    _check_pixels(sum(_enlarged(body, image, limits) for image in several), limits, most_pixels)
+        image = decode(body["image"], settings)
+        images.append(image)
+        rewritten["image"] = image.base64
+
+    pixels = sum(_count_upscaled_pixels(body, image, settings) for image in images)
+    _check_pixels(pixels, settings, token_max_pixels)
     return rewritten
 
 
-def png_info(body: Body, limits: ImageLimits) -> dict[str, Any]:
-    """Return what an image says of how it was made, as the WebUI's ``/png-info``. Raises RequestError."""
-    checked = decode(body.get("image"), limits)
+def read_png_info(body: Body, settings: Settings) -> dict[str, Any]:
+    """Return an image's generation parameters, as the WebUI's ``/png-info`` does. Raises RequestError."""
+    checked = decode(body.get("image"), settings)
     with Image.open(BytesIO(checked.data), formats=[checked.format.upper()]) as image:
         text, items = infotext.read(image)
     return {"info": text, "items": items, "parameters": infotext.parse(text)}
 
 
 def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
-    """Return a body that overrides none but the ``allowed`` settings, and none for good. Raises SettingNotAllowed."""
+    """Return a body that overrides only ``allowed`` settings, and only for this request. Raises SettingNotAllowed."""
     overrides = body.get("override_settings")
     if overrides is not None and not isinstance(overrides, dict):
         raise RequestError("'override_settings' must be an object")
     for name, value in (overrides or {}).items():
         if name not in allowed:
-            raise SettingNotAllowed(f"the setting {name[:100]!r} cannot be overridden; these can: {_listing(allowed)}")
+            raise SettingNotAllowed(
+                f"the setting {name[:100]!r} cannot be overridden; allowed settings: {_join_names(allowed)}"
+            )
         if isinstance(value, (list, dict)):
             raise SettingNotAllowed(f"the setting {name!r} must be a single value")
         if name == "samples_format" and str(value).lower() not in SAMPLES_FORMATS:
             raise SettingNotAllowed(f"'samples_format' must be one of {', '.join(SAMPLES_FORMATS)}")
-    # Settings are the engine's, so everybody's: left overridden, the next caller would find them so.
-    kept = "override_settings_restore_afterwards"
-    return body | {kept: True} if kept in body else body
 
-
-def check_scripts(body: Body, allowed: frozenset[str]) -> Body:
-    """Return a body that names none but the ``allowed`` scripts (in any case). Raises ScriptNotAllowed."""
-    selected, always = body.get("script_name"), body.get("alwayson_scripts", {})
-    if not isinstance(always, dict):
-        raise RequestError("'alwayson_scripts' must be an object")
-    titles = {title.lower() for title in allowed}
-    for title in [*always, *([selected] if selected else [])]:
-        if not isinstance(title, str) or title.lower() not in titles:
-            raise ScriptNotAllowed(f"the script {str(title)[:100]!r} is not open here; these are: {_listing(allowed)}")
-    # An image among a script's arguments is fetched like any other.
-    for text in _strings([always, body.get("script_args")]):
-        if _ADDRESS.match(text):
-            raise InvalidImage("a script's arguments may hold no addresses; send images as base64")
+    # All callers share the engine's settings: without this, the override would stay for the next caller.
+    restore = "override_settings_restore_afterwards"
+    if restore in body:
+        return body | {restore: True}
     return body
 
 
-def _listing(allowed: frozenset[str]) -> str:
+def check_scripts(body: Body, allowed: frozenset[str]) -> Body:
+    """Return a body that names only ``allowed`` scripts (in upper or lower case). Raises ScriptNotAllowed."""
+    selected = body.get("script_name")
+    always_on = body.get("alwayson_scripts", {})
+    if not isinstance(always_on, dict):
+        raise RequestError("'alwayson_scripts' must be an object")
+
+    requested = list(always_on)
+    if selected:
+        requested.append(selected)
+    allowed_titles = {title.lower() for title in allowed}
+    for title in requested:
+        if not isinstance(title, str) or title.lower() not in allowed_titles:
+            raise ScriptNotAllowed(
+                f"the script {str(title)[:100]!r} is not allowed; allowed scripts: {_join_names(allowed)}"
+            )
+
+    # The engine would fetch a URL among a script's arguments.
+    for text in _strings([always_on, body.get("script_args")]):
+        if _URL.match(text):
+            raise InvalidImage("a script's arguments may hold no URLs; send images as base64")
+    return body
+
+
+def _join_names(allowed: frozenset[str]) -> str:
     return ", ".join(sorted(allowed)) or "none"
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Yield the strings within a JSON value, however deep."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    """Yield the strings in a JSON value, at any depth."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, str):
             yield item
-        elif isinstance(item, (list, dict)):
-            waiting.extend(item.values() if isinstance(item, dict) else item)
+        elif isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
 
 
 def _check_lora(lora: Any) -> None:
-    """Refuse LoRA files outside the engine's folder (sd-server's field; others name LoRAs in the prompt)."""
-    for entry in lora if isinstance(lora, list) else []:
-        path = str(entry.get("path", "")) if isinstance(entry, dict) else ""
-        if path.startswith(("/", "\\", "~")) or ":" in path or ".." in path:
-            raise RequestError("'lora' must name files by their place in the engine's folder")
+    """Raise RequestError for LoRA files outside the engine's folder.
 
-
-def pixels(body: Body, limits: ImageLimits) -> int:
-    """Return the pixels of all images that a generation asks for, each at its largest; absent fields are the WebUI's.
-
-    Raises TooMuchWork where anything else of it is more than one request may ask for.
+    Only sd-server has this field; other engines name LoRAs in the prompt.
     """
-    width, height = (_number(body, side, 512, MIN_SIDE, limits.max_side) for side in ("width", "height"))
-    _number(body, "steps", 50, 1, limits.max_steps)
-    images = _number(body, "batch_size", 1, 1, limits.max_images) * _number(body, "n_iter", 1, 1, limits.max_images)
-    if images > limits.max_images:
-        raise TooMuchWork(f"a request may ask for {limits.max_images} images; batch_size x n_iter is {images}")
-    if _on(body.get("enable_hr")):
-        # An old way to say the size of the first pass, which the enlargement then starts from.
-        width = max(width, _number(body, "firstphase_width", 0, 0, limits.max_side))
-        height = max(height, _number(body, "firstphase_height", 0, 0, limits.max_side))
-        for field in ("hr_second_pass_steps", "hr_steps"):
-            _number({field: body.get(field) or 0}, field, 0, 0, limits.max_steps)
-        # A target of another shape is covered and then cut to size.
-        targets = (_number(body, f"hr_resize_{axis}", 0, 0, limits.max_side) for axis in "xy")
-        scale = max(target / side for target, side in zip(targets, (width, height), strict=True))
-        scale = scale or _number(body, "hr_scale", 2.0, 0.1, MAX_SCALE)
-        width, height = (max(side, int(side * scale)) for side in (width, height))
-    _check_side(max(width, height), limits)
+    if not isinstance(lora, list):
+        return
+    for entry in lora:
+        if not isinstance(entry, dict):
+            continue
+        path = str(entry.get("path", ""))
+        if path.startswith(("/", "\\", "~")) or ":" in path or ".." in path:
+            raise RequestError("'lora' must name files by their path inside the engine's folder")
+
+
+def count_pixels(body: Body, settings: Settings) -> int:
+    """Return the pixels of all images that a generation asks for, each at its largest size.
+
+    Absent fields have the WebUI's defaults. Raises TooMuchWork if any other number is over its limit.
+    """
+    width = _read_number(body, "width", 512, MIN_SIDE, settings.max_side)
+    height = _read_number(body, "height", 512, MIN_SIDE, settings.max_side)
+    _read_number(body, "steps", 50, 1, settings.max_steps)
+
+    batch_size = _read_number(body, "batch_size", 1, 1, settings.max_images)
+    images = batch_size * _read_number(body, "n_iter", 1, 1, settings.max_images)
+    if images > settings.max_images:
+        raise TooMuchWork(f"a request may ask for {settings.max_images} images; batch_size x n_iter is {images}")
+
+    if _is_on(body.get("enable_hr")):
+        width, height = _second_pass_size(body, width, height, settings)
+    _check_side(max(width, height), settings)
     return width * height * images
 
 
-def _enlarged(body: Body, image: CheckedImage, limits: ImageLimits) -> int:
-    """Return the pixels that an upscaling makes of an image."""
-    if all(str(body.get(field, "None")) in ("None", "") for field in ("upscaler_1", "upscaler_2")):
+def _second_pass_size(body: Body, width: int, height: int, settings: Settings) -> tuple[int, int]:
+    """Return an image's size after the second pass ("hires fix"), which enlarges it."""
+    # An older way to set the size of the first pass, from which the enlargement then starts.
+    width = max(width, _read_number(body, "firstphase_width", 0, 0, settings.max_side))
+    height = max(height, _read_number(body, "firstphase_height", 0, 0, settings.max_side))
+    for field in ("hr_second_pass_steps", "hr_steps"):
+        _read_number({field: body.get(field) or 0}, field, 0, 0, settings.max_steps)
+
+    # A target of other proportions is covered first, and the result is cropped to it.
+    target_width = _read_number(body, "hr_resize_x", 0, 0, settings.max_side)
+    target_height = _read_number(body, "hr_resize_y", 0, 0, settings.max_side)
+    scale = max(target_width / width, target_height / height)
+    if not scale:
+        scale = _read_number(body, "hr_scale", 2.0, 0.1, MAX_SCALE)
+    return max(width, int(width * scale)), max(height, int(height * scale))
+
+
+def _count_upscaled_pixels(body: Body, image: CheckedImage, settings: Settings) -> int:
+    """Return the pixels of an image after upscaling."""
+    upscalers = {str(body.get("upscaler_1", "None")), str(body.get("upscaler_2", "None"))}
+    if upscalers <= {"None", ""}:
         return image.width * image.height
-    if _number(body, "resize_mode", 0, 0, 1):
-        # A target of another shape is covered; whether it is cut to size afterwards does not matter here.
-        across = _number(body, "upscaling_resize_w", 512, 1, limits.max_side) / image.width
-        scale = max(across, _number(body, "upscaling_resize_h", 512, 1, limits.max_side) / image.height)
+
+    if _read_number(body, "resize_mode", 0, 0, 1):
+        # A target of other proportions is covered. Whether the result is then cropped does not matter here.
+        target_width = _read_number(body, "upscaling_resize_w", 512, 1, settings.max_side)
+        target_height = _read_number(body, "upscaling_resize_h", 512, 1, settings.max_side)
+        scale = max(target_width / image.width, target_height / image.height)
     else:
-        scale = _number(body, "upscaling_resize", 2.0, 0.01, MAX_SCALE)
-    width, height = (max(side, int(side * scale)) for side in (image.width, image.height))
-    _check_side(max(width, height), limits)
+        scale = _read_number(body, "upscaling_resize", 2.0, 0.01, MAX_SCALE)
+    width = max(image.width, int(image.width * scale))
+    height = max(image.height, int(image.height * scale))
+    _check_side(max(width, height), settings)
     return width * height
 
 
-def _check_side(length: int, limits: ImageLimits) -> None:
-    if length > limits.max_side:
-        raise TooMuchWork(f"an image may have {limits.max_side} pixels on a side, not {length}")
+def _check_side(length: int, settings: Settings) -> None:
+    if length > settings.max_side:
+        raise TooMuchWork(f"an image may have {settings.max_side} pixels on a side, not {length}")
 
 
-def _check_pixels(count: int, limits: ImageLimits, most_pixels: int | None) -> None:
-    if count > limits.max_pixels:
-        raise TooMuchWork(f"the images of a request may have {limits.max_pixels} pixels together, not {count}")
-    if most_pixels is not None and count > most_pixels:
-        raise LimitExceeded(f"this API token may ask for {most_pixels} pixels a request (max_pixels), not {count}")
+def _check_pixels(count: int, settings: Settings, token_max_pixels: int | None) -> None:
+    if count > settings.max_pixels:
+        raise TooMuchWork(f"the images of a request may have {settings.max_pixels} pixels together, not {count}")
+    if token_max_pixels is not None and count > token_max_pixels:
+        raise LimitExceeded(f"this API token may ask for {token_max_pixels} pixels a request (max_pixels), not {count}")
 
 
-def _number(body: Body, field: str, default: N, least: N, most: N) -> N:
-    """Return a field as a number of the default's kind, read as the engine reads it."""
+def _read_number(body: Body, field: str, default: N, minimum: N, maximum: N) -> N:
+    """Return a field as a number of the default's type, read as the engine reads it."""
     value = body.get(field, default)
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise TypeError
         number = type(default)(value)
-        if not number >= least:  # as NaN is
+        # Written so that NaN is refused, too.
+        if not number >= minimum:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise RequestError(f"{field!r} must be a number, {least} to {most}") from None
-    if number > most:
-        raise TooMuchWork(f"{field!r} may be {most} at most")
+        raise RequestError(f"{field!r} must be a number, {minimum} to {maximum}") from None
+    if number > maximum:
+        raise TooMuchWork(f"{field!r} may be {maximum} at most")
     return number
 
 
-def _on(value: Any) -> bool:
-    """Tell whether the engine may take a value for true; whatever it may refuse counts."""
-    return str(value).lower() not in _OFF
+def _is_on(value: Any) -> bool:
+    """Return whether the engine may read a value as true. A value that the engine may refuse counts as true."""
+    return str(value).lower() not in _FALSE_WORDS
 
 
-def _checked_images(body: Body, limits: ImageLimits) -> Body:
-    """Return a generation's image fields: each image as the bare base64 that was checked.
+def _check_images(body: Body, settings: Settings) -> Body:
+    """Return a generation's image fields, each image as the bare base64 that was checked.
 
-    Engines differ in what they make of data addresses and blanks, and what one sees must be what was checked.
+    Engines treat data URLs and white space differently, and the engine must see what was checked.
     """
+    texts = {}
+    for field in ("init_images", "extra_images"):
+        if body.get(field) is not None:
+            texts[field] = _image_list(body, field, settings)
+
     checked: Body = {}
-    lists = [field for field in ("init_images", "extra_images") if body.get(field) is not None]
-    texts = {field: _listed(body, field, limits) for field in lists}
     for field, items in texts.items():
-        checked[field] = [decode(item, limits).base64 for item in items]
+        checked[field] = [decode(item, settings).base64 for item in items]
     if body.get("mask"):
-        checked["mask"] = decode(body["mask"], limits).base64
+        checked["mask"] = decode(body["mask"], settings).base64
     return checked
 
 
-def _listed(body: Body, field: str, limits: ImageLimits) -> list[Any]:
+def _image_list(body: Body, field: str, settings: Settings) -> list[Any]:
     """Return a field that holds a list of images."""
     items = body[field]
     if not isinstance(items, list) or not items:
         raise RequestError(f"{field!r} must be a list of images")
-    if len(items) > limits.max_images:
-        raise TooMuchWork(f"a request may send {limits.max_images} images, not {len(items)} in {field!r}")
+    if len(items) > settings.max_images:
+        raise TooMuchWork(f"a request may send {settings.max_images} images, not {len(items)} in {field!r}")
     return items

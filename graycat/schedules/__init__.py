@@ -1,1 +1,1 @@
-"""Schedules: batches that are submitted by the clock."""
+"""Schedules: batches that are submitted at the times of a cron expression."""

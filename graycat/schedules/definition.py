@@ -1,4 +1,4 @@
-"""A schedule as its owner writes it: checked as a whole, its batch included, before it is kept."""
+"""The definition of a schedule, as its owner writes it. It is checked as a whole, together with its batch."""
 
 from __future__ import annotations
 
@@ -10,70 +10,75 @@ from typing import Any
 
 from graycat.batches import spec as batch_spec
 from graycat.batches.errors import InvalidBatch
-from graycat.schedules.due import MAX_JITTER_S, MISSED, ONCE, Cron, Timing
+from graycat.schedules.due import MAX_JITTER_S, MISSED_POLICIES, MISSED_RUN_ONCE, Cron, Timing
 from graycat.schedules.errors import InvalidSchedule
 from graycat.settings import Settings
 
-#: What happens at a time at which the schedule's last batch is not over.
-SKIP, QUEUE, CANCEL, ALLOW = OVERLAPS = ("skip", "queue", "cancel-previous", "allow")
+#: What to do at a time at which the schedule's last batch has not ended.
+OVERLAP_SKIP = "skip"
+OVERLAP_QUEUE = "queue"
+OVERLAP_CANCEL = "cancel-previous"
+OVERLAP_ALLOW = "allow"
+OVERLAPS = (OVERLAP_SKIP, OVERLAP_QUEUE, OVERLAP_CANCEL, OVERLAP_ALLOW)
 FIELDS = ("name", "cron", "timezone", "spec", "missed", "overlap", "jitter_s", "window", "max_gpus")
-#: Characters of a schedule with its batch: all are looked at every few seconds.
+#: Fields that the schedule adds to the spec of its batches.
+ADDED_FIELDS = ("window", "timezone", "max_gpus")
+#: Characters of a schedule with its batch. All schedules are loaded every few seconds.
 MAX_CHARS = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When which batch is submitted. ``spec``: the batch's document; ``window`` and ``max_gpus`` go with it."""
+    """Which batch is submitted when. ``spec``: the batch's document; ``window`` and ``max_gpus`` are added to it."""
 
     name: str
     owner: str
     cron: str
     timezone: str
     spec: dict[str, Any]
-    missed: str = ONCE
-    overlap: str = SKIP
+    missed: str = MISSED_RUN_ONCE
+    overlap: str = OVERLAP_SKIP
     jitter_s: int = 0
     window: str | None = None
     max_gpus: int | None = None
 
     @classmethod
-    def read(cls, body: dict[str, Any], owner: str, settings: Settings, most_pixels: int | None = None) -> Schedule:
-        """Return the schedule that a JSON object asks for. Raises InvalidSchedule, InvalidBatch.
+    def read(
+        cls, body: dict[str, Any], owner: str, settings: Settings, token_max_pixels: int | None = None
+    ) -> Schedule:
+        """Return the schedule in a JSON object. Raises InvalidSchedule, InvalidBatch.
 
-        ``most_pixels``: what the owner's API token may ask for in one image. Decodes the images of the batch.
+        ``token_max_pixels``: how many pixels the owner's API token may ask for in one image. Decodes the images of the
+        batch.
         """
-        if unknown := sorted(body.keys() - set(FIELDS)):
+        unknown = sorted(body.keys() - set(FIELDS))
+        if unknown:
             raise InvalidSchedule(f"there is no field {unknown[0][:100]!r}; a schedule has {', '.join(FIELDS)}")
         schedule = cls(
             name=check_name(body.get("name")),
             owner=owner,
-            cron=" ".join(_text(body, "cron", required=True).split()),
-            timezone=_text(body, "timezone") or "UTC",
-            spec=_spec(body),
-            missed=_choice(body, "missed", MISSED, ONCE),
-            overlap=_choice(body, "overlap", OVERLAPS, SKIP),
-            jitter_s=_count(body, "jitter_s", MAX_JITTER_S) or 0,
-            window=_text(body, "window") or None,
-            max_gpus=_count(body, "max_gpus"),
+            cron=" ".join(_read_text(body, "cron", required=True).split()),
+            timezone=_read_text(body, "timezone") or "UTC",
+            spec=_read_spec(body),
+            missed=_read_choice(body, "missed", MISSED_POLICIES, MISSED_RUN_ONCE),
+            overlap=_read_choice(body, "overlap", OVERLAPS, OVERLAP_SKIP),
+            jitter_s=_read_count(body, "jitter_s", MAX_JITTER_S) or 0,
+            window=_read_text(body, "window") or None,
+            max_gpus=_read_count(body, "max_gpus"),
         )
         schedule.timing()
         try:
-            batch_spec.parse(schedule.document(), settings, most_pixels)
+            batch_spec.parse(schedule.document(), settings, token_max_pixels)
         except InvalidBatch as error:
-            # Those that the schedule itself brings are named as its caller wrote them.
-            own = ("window", "timezone", "max_gpus")
-            named = [
-                (path if path in own else f"spec.{path}" if path else "spec", told) for path, told in error.problems
-            ]
-            raise InvalidBatch(named) from None
-        if len(schedule.encoded()) > MAX_CHARS:
+            raise InvalidBatch([(_path_in_schedule(path), message) for path, message in error.problems]) from None
+        if len(schedule.to_json()) > MAX_CHARS:
             raise InvalidSchedule(f"'spec' is too long: a schedule may have {MAX_CHARS} characters")
         return schedule
 
     @property
     def id(self) -> str:
-        """Return what the broker calls it; neither part has a colon."""
+        """Return the schedule's id in the broker. Neither part may contain a colon."""
         return f"{self.owner}:{self.name}"
 
     def timing(self) -> Timing:
@@ -81,34 +86,37 @@ class Schedule:
         return Timing(Cron(self.cron, self.timezone), self.missed, self.jitter_s, self.id)
 
     def document(self) -> dict[str, Any]:
-        """Return the document of its batches. What the schedule says of hours and GPUs counts for them."""
+        """Return the document of its batches. The schedule's own window and max_gpus override those of the spec."""
         document = {"name": self.name} | self.spec
         if self.window is not None:
-            document |= {"window": self.window, "timezone": self.timezone}
+            document["window"] = self.window
+            document["timezone"] = self.timezone
         if self.max_gpus is not None:
             document["max_gpus"] = self.max_gpus
         return document
 
-    def key(self, time: int) -> str:
-        """Return the key that a nominal time's batch is submitted under: however often that is, it is one batch."""
+    def batch_key(self, time: int) -> str:
+        """Return the key of a nominal time's batch. Submitting it more than once makes only one batch."""
         return f"schedule/{self.name}/{datetime.fromtimestamp(time, UTC):%Y%m%dT%H%M%SZ}"
 
-    def encoded(self) -> str:
-        """Return what its record holds."""
+    def to_json(self) -> str:
+        """Return the schedule as its record holds it."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_record(cls, text: str | bytes) -> Schedule:
+    def from_json(cls, text: str | bytes) -> Schedule:
         """Return the schedule that a record holds."""
         return cls(**json.loads(text))
 
-    def shown(self) -> dict[str, Any]:
-        """Return what its owner sees: all but the secret of a webhook."""
-        shown = {name: getattr(self, name) for name in ("owner", *FIELDS)}
-        if isinstance(webhook := self.spec.get("webhook"), dict):
-            told = {name: value for name, value in webhook.items() if name != "secret"}
-            shown["spec"] = self.spec | {"webhook": told}
-        return shown
+    def to_view(self) -> dict[str, Any]:
+        """Return the schedule as its owner sees it, without the webhook's secret."""
+        view = {name: getattr(self, name) for name in ("owner", *FIELDS)}
+        webhook = self.spec.get("webhook")
+        if isinstance(webhook, dict):
+            public = dict(webhook)
+            public.pop("secret", None)
+            view["spec"] = self.spec | {"webhook": public}
+        return view
 
 
 def check_name(name: Any) -> str:
@@ -120,35 +128,48 @@ def check_name(name: Any) -> str:
     return name
 
 
-def _spec(body: dict[str, Any]) -> dict[str, Any]:
-    found = body.get("spec")
-    if not isinstance(found, dict):
+def _path_in_schedule(path: str) -> str:
+    """Return the path in the schedule's body for the path of a problem in its batch's document."""
+    if path in ADDED_FIELDS:
+        return path
+    if path:
+        return f"spec.{path}"
+    return "spec"
+
+
+def _read_spec(body: dict[str, Any]) -> dict[str, Any]:
+    document = body.get("spec")
+    if not isinstance(document, dict):
         raise InvalidSchedule("'spec' is required: the batch that is submitted, an object")
-    return found
+    return document
 
 
-def _text(body: dict[str, Any], field: str, *, required: bool = False) -> str:
+def _read_text(body: dict[str, Any], field: str, *, required: bool = False) -> str:
     value = body.get(field)
-    if value is None and not required:
+    if value is None:
+        if required:
+            raise InvalidSchedule(f"{field!r} is required and must be a text")
         return ""
     if not isinstance(value, str):
-        raise InvalidSchedule(f"{field!r} {'is required and ' if value is None else ''}must be a text")
+        raise InvalidSchedule(f"{field!r} must be a text")
     return value.strip()
 
 
-def _choice(body: dict[str, Any], field: str, choices: tuple[str, ...], usual: str) -> str:
+def _read_choice(body: dict[str, Any], field: str, choices: tuple[str, ...], default: str) -> str:
     value = body.get(field)
     if value is None:
-        return usual
+        return default
     if value not in choices:
         raise InvalidSchedule(f"{field!r} must be one of {', '.join(choices)}")
     return str(value)
 
 
-def _count(body: dict[str, Any], field: str, most: int | None = None) -> int | None:
+def _read_count(body: dict[str, Any], field: str, maximum: int | None = None) -> int | None:
     value = body.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (most is not None and value > most):
-        raise InvalidSchedule(f"{field!r} must be a whole number, 0 {f'to {most}' if most is not None else 'or more'}")
-    return value
+    valid = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not valid or (maximum is not None and value > maximum):
+        allowed = "0 or more" if maximum is None else f"0 to {maximum}"
+        raise InvalidSchedule(f"{field!r} must be a whole number, {allowed}")
+    return int(value)

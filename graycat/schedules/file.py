@@ -1,14 +1,14 @@
-"""The operator's file of schedules: what is in it is there, what is taken out of it goes.
+"""The operator's declarative schedules file: schedules are created, changed and deleted to match it.
 
-Each schedule is a ``[[schedule]]`` with the fields of ``POST /schedules``; beside those it may have an ``owner``, the
-name of an API token, and ``spec_file`` instead of ``spec``.
+Each schedule is a ``[[schedule]]`` table with the fields of ``POST /schedules``. It may also have an ``owner``
+(the name of an API token), and it may name a ``spec_file`` instead of having a ``spec``.
 """
 
 from __future__ import annotations
 
 import logging
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ from graycat.batches import spec as batch_spec
 from graycat.errors import RequestError, SettingsError
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import ScheduleExists
-from graycat.schedules.records import FILE, ScheduleRecords
+from graycat.schedules.records import SOURCE_FILE, ScheduleRecords
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: What a batch's file is written in, by the end of its name.
+#: The format of a batch's spec, by the extension of its file.
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
 
 def load(settings: Settings) -> list[Schedule]:
-    """Return the schedules of the file; none where there is no file. Raises SettingsError, which names the mistake."""
+    """Return the schedules in the file; none if there is no file. Raises SettingsError, which names the mistake."""
     path = settings.schedules_file
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -38,56 +38,59 @@ def load(settings: Settings) -> list[Schedule]:
     tables = document.pop("schedule", [])
     if document or not isinstance(tables, list):
         raise SettingsError(f"{path} must hold [[schedule]] tables, and nothing else")
-    found: dict[str, Schedule] = {}
-    for place, table in enumerate(tables, start=1):
-        named = f"{path}: schedule {place}"
+
+    schedules: dict[str, Schedule] = {}
+    for number, table in enumerate(tables, start=1):
+        location = f"{path}: schedule {number}"
         try:
-            schedule = _read(table, path.parent, settings)
+            schedule = _read_table(table, path.parent, settings)
         except RequestError as error:
-            raise SettingsError(f"{named}: {error}") from None
-        if schedule.id in found:
-            raise SettingsError(f"{named}: {schedule.owner!r} has a schedule {schedule.name!r} already")
-        found[schedule.id] = schedule
-    return list(found.values())
+            raise SettingsError(f"{location}: {error}") from None
+        if schedule.id in schedules:
+            raise SettingsError(f"{location}: {schedule.owner!r} has another schedule {schedule.name!r} in this file")
+        schedules[schedule.id] = schedule
+    return list(schedules.values())
 
 
 def sync(records: ScheduleRecords, schedules: Sequence[Schedule]) -> None:
-    """Have the broker hold the file's schedules and no others of a file. Raises BrokerUnavailable."""
-    kept = {schedule.id for schedule in schedules}
-    for gone in _of_files(records):
-        if gone.id not in kept:
-            records.remove(gone.owner, gone.name, FILE)
-            logger.warning("schedule removed: the file has it no more", extra={"schedule": gone.id})
+    """Make the broker's schedules from the file equal to ``schedules``. Raises BrokerUnavailable."""
+    ids = {schedule.id for schedule in schedules}
+    for state in records.load_states():
+        stored = state.schedule
+        if state.source == SOURCE_FILE and stored.id not in ids:
+            records.remove(stored.owner, stored.name, SOURCE_FILE)
+            logger.warning("schedule removed: it is no longer in the file", extra={"schedule": stored.id})
+
     for schedule in schedules:
         try:
-            done = records.put(schedule, replace=True, source=FILE)
+            outcome = records.put(schedule, replace=True, source=SOURCE_FILE)
         except ScheduleExists:
-            logger.warning("schedule of the file left out: REST has one of this name", extra={"schedule": schedule.id})
+            message = "schedule of the file left out: one with its name was created over REST"
+            logger.warning(message, extra={"schedule": schedule.id})
         else:
-            logger.info("schedule of the file", extra={"schedule": schedule.id, "outcome": done})
+            logger.info("schedule of the file", extra={"schedule": schedule.id, "outcome": outcome})
 
 
-def _of_files(records: ScheduleRecords) -> Iterator[Schedule]:
-    return (state.schedule for state in records.states() if state.source == FILE)
-
-
-def _read(table: Any, folder: Path, settings: Settings) -> Schedule:
+def _read_table(table: Any, folder: Path, settings: Settings) -> Schedule:
     if not isinstance(table, dict):
         raise RequestError("must be a table")
     body = dict(table)
     owner = body.pop("owner", None)
     if owner is None:
+        # The first API token of the settings, or the generated one.
         owner = next(iter(tokens.configured(settings)), tokens.GENERATED)
     if not isinstance(owner, str) or not owner or ":" in owner:
         raise RequestError("'owner' must be the name of an API token")
-    if (name := body.pop("spec_file", None)) is not None:
-        if "spec" in body or not isinstance(name, str):
-            raise RequestError("'spec_file' must be a file's name, and stand instead of 'spec'")
-        body["spec"] = _spec(folder / name)
+
+    file_name = body.pop("spec_file", None)
+    if file_name is not None:
+        if "spec" in body or not isinstance(file_name, str):
+            raise RequestError("'spec_file' must be a file's name, and cannot be combined with 'spec'")
+        body["spec"] = _load_spec(folder / file_name)
     return Schedule.read(body, owner, settings)
 
 
-def _spec(path: Path) -> dict[str, Any]:
+def _load_spec(path: Path) -> dict[str, Any]:
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"'spec_file': {path} must end in {', '.join(FORMATS)}")
     try:

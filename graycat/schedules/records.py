@@ -1,4 +1,4 @@
-"""Schedules in the broker: what there are, what of them waits for a batch, and how they fired."""
+"""Schedules in the broker: their definitions, their times that wait for a batch, and the outcomes of earlier times."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from graycat.broker.keys import SCHEDULES, schedule_keys
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import load
 from graycat.schedules.definition import Schedule
-from graycat.schedules.due import Due, coming
+from graycat.schedules.due import Due, next_times
 from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.settings import Settings
 
 _LUA = Path(__file__).parent / "lua"
 
-#: Where a schedule comes from: REST, or the operator's file.
-API, FILE = "api", "file"
-#: What became of a nominal time: a batch; none, as the last batch was not over, or nobody was there in time; or none,
-#: as the batch was refused.
+#: How a schedule was created: over REST, or by the operator's file.
+SOURCE_API, SOURCE_FILE = "api", "file"
+#: Outcomes of a nominal time: its batch was submitted; it was skipped, because the last batch had not ended; it passed
+#: while no scheduler was running; its batch was refused.
 FIRED, SKIPPED, MISSED, REFUSED = "fired", "skipped", "missed", "refused"
-#: Fires that are remembered, and schedules of one API token.
-FIRES_KEPT, MOST_OWNED = 50, 200
-#: Coming times in a schedule's view.
-SHOWN_NEXT = 1
+#: How many outcomes of a schedule are stored.
+MAX_OUTCOMES = 50
+#: How many schedules one API token may have.
+MAX_OWNED = 200
 
 Row = dict[str, Any]
 Rows = list[Row]
-Keys = list[str]
-States = list["State"]
 
 
 @dataclass(slots=True)
-class State:
-    """A schedule, and how far it is. ``mark``: where the next look begins; ``batch``: the last one's id."""
+class ScheduleState:
+    """A schedule and its progress.
+
+    ``handled_until``: the nominal time after which the next step begins. ``waiting``: nominal times whose batches are
+    not submitted yet.
+    """
 
     schedule: Schedule
     source: str
     paused: bool
-    mark: int
-    batch: str = ""
+    handled_until: int
+    last_batch_id: str = ""
     waiting: list[int] = field(default_factory=list)
+
+
+States = list[ScheduleState]
 
 
 class ScheduleRecords:
@@ -58,141 +63,164 @@ class ScheduleRecords:
         names = ("put", "advance", "settle")
         self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in names}
 
-    def put(self, schedule: Schedule, *, replace: bool = False, source: str = API) -> str:
-        """Keep a schedule; return what it is now: ``new``, ``changed``, or the ``same`` as before.
+    def put(self, schedule: Schedule, *, replace: bool = False, source: str = SOURCE_API) -> str:
+        """Store a schedule; return the outcome: ``new``, ``changed``, or ``same`` if it was stored before.
 
-        Raises ScheduleExists where another one has its name, unless it is to be replaced; TooManySchedules.
+        Raises TooManySchedules, and ScheduleExists if another one has its name and is not to be replaced.
         """
         record, waiting, _ = schedule_keys(schedule.id)
         times = f"{schedule.cron} {schedule.timezone}"
-        arguments = (schedule.id, schedule.encoded(), times, source, int(replace), MOST_OWNED, f"{schedule.owner}:")
-        done = str(self._run("put", [record, SCHEDULES, waiting], arguments).decode())
-        if done == "many":
-            raise TooManySchedules(MOST_OWNED)
-        if done == "file":
-            raise ScheduleExists(f"the schedule {schedule.name!r} is one of the server's file: it is changed there")
-        if done == "taken":
+        arguments = (schedule.id, schedule.to_json(), times, source, int(replace), MAX_OWNED, f"{schedule.owner}:")
+        outcome = str(self._run("put", [record, SCHEDULES, waiting], arguments).decode())
+        if outcome == "many":
+            raise TooManySchedules(MAX_OWNED)
+        if outcome == "file":
+            raise ScheduleExists(f"the schedule {schedule.name!r} is in the server's schedules file: change it there")
+        if outcome == "taken":
             raise ScheduleExists(f"there is another schedule {schedule.name!r}: replace it, or choose another name")
-        return done
+        return outcome
 
     def get(self, owner: str, name: str) -> Row:
-        """Return a schedule as its owner sees it, with its last fires."""
-        return self._view(self._state(owner, name)) | {"fires": self.fires(owner, name)}
+        """Return a schedule as its owner sees it, with its last outcomes."""
+        return self._view(self._load_state(owner, name)) | {"fires": self.list_outcomes(owner, name)}
 
-    def definition(self, owner: str, name: str) -> Schedule:
-        """Return a schedule."""
-        return self._state(owner, name).schedule
+    def load_definition(self, owner: str, name: str) -> Schedule:
+        """Return a schedule's definition."""
+        return self._load_state(owner, name).schedule
 
     def list(self, owner: str | None = None) -> Rows:
-        """Return an owner's schedules by their names; None: everybody's."""
-        return [self._view(state) for state in self.states(owner)]
+        """Return an owner's schedules as they see them, ordered by name; None stands for all owners."""
+        return [self._view(state) for state in self.load_states(owner)]
 
-    def states(self, owner: str | None = None) -> States:
-        """Return schedules with how far they are."""
+    def load_states(self, owner: str | None = None) -> States:
+        """Return an owner's schedules and their progress; None stands for all owners."""
         with broker_errors():
             ids = sorted(name.decode() for name in self._client.smembers(SCHEDULES))
-        wanted = [name for name in ids if owner is None or name.rpartition(":")[0] == owner]
-        return [state for state in self._read(wanted) if state is not None]
+        if owner is not None:
+            ids = [name for name in ids if name.rpartition(":")[0] == owner]
+        return [state for state in self._read(ids) if state is not None]
 
-    def fires(self, owner: str, name: str) -> Rows:
-        """Return how a schedule's last times went, the newest first."""
+    def list_outcomes(self, owner: str, name: str) -> Rows:
+        """Return the outcomes of a schedule's last times, newest first."""
         key = schedule_keys(f"{owner}:{name}")[2]
         with broker_errors():
-            return [json.loads(text) for text in self._client.lrange(key, 0, FIRES_KEPT - 1)]
+            return list(map(json.loads, self._client.lrange(key, 0, MAX_OUTCOMES - 1)))
 
-    def next(self, owner: str, name: str, count: int) -> Rows:
-        """Return a schedule's coming times, in its zone; ``starts`` is when its jitter lets it fire."""
-        timing = self._state(owner, name).schedule.timing()
-        zone = timing.cron
-        return [
-            {"time": zone.at(at).isoformat(), "starts": zone.at(at + timing.delay_s(at)).isoformat()}
-            for at in coming(zone, int(time.time()), count)
-        ]
+    def list_next(self, owner: str, name: str, count: int) -> Rows:
+        """Return a schedule's next times in its time zone; ``starts`` is when its jitter lets it fire."""
+        timing = self._load_state(owner, name).schedule.timing()
+        cron = timing.cron
+        rows = []
+        for at in next_times(cron, int(time.time()), count):
+            starts = cron.at(at + timing.delay_s(at))
+            rows.append({"time": cron.at(at).isoformat(), "starts": starts.isoformat()})
+        return rows
 
-    def remove(self, owner: str, name: str, source: str = API) -> None:
-        """Forget a schedule; its batches go on. Raises ScheduleExists where it is one of the file's."""
-        state = self._state(owner, name)
+    def remove(self, owner: str, name: str, source: str = SOURCE_API) -> None:
+        """Delete a schedule; its batches go on. Raises ScheduleExists if it was created by the server's file."""
+        state = self._load_state(owner, name)
         if state.source != source:
-            raise ScheduleExists(f"the schedule {name!r} is one of the server's file: take it out there")
+            raise ScheduleExists(f"the schedule {name!r} is in the server's schedules file: remove it there")
         with broker_errors(), self._client.pipeline() as pipe:
             pipe.srem(SCHEDULES, state.schedule.id)
             pipe.delete(*schedule_keys(state.schedule.id))
             pipe.execute()
 
     def pause(self, owner: str, name: str) -> Row:
-        """Have a schedule fire nothing until it is resumed."""
-        return self._set(owner, name, paused=1)
+        """Pause a schedule: it does not fire until it is resumed."""
+        return self._update(owner, name, paused=1)
 
     def resume(self, owner: str, name: str) -> Row:
-        """Have a paused schedule fire again; what came meanwhile is neither fired nor missed."""
-        paused = self._state(owner, name).paused
-        return self._set(owner, name, paused="", **({"mark": self.now()} if paused else {}))
+        """Resume a paused schedule. The times that have passed meanwhile are neither fired nor missed."""
+        fields: dict[str, str | int] = {"paused": ""}
+        if self._load_state(owner, name).paused:
+            fields["mark"] = self._now_s()
+        return self._update(owner, name, **fields)
 
     def run_now(self, owner: str, name: str, run: str) -> str:
-        """Submit a schedule's batch now, whatever its times and its overlap say; return the batch's id.
+        """Submit a schedule's batch now, regardless of its times and its overlap policy; return the batch's id.
 
-        The same ``run`` again is the same batch. Raises InvalidBatch, TooManyBatches.
+        The same ``run`` means the same batch. Raises InvalidBatch, TooManyBatches.
         """
-        schedule = self._state(owner, name).schedule
+        schedule = self._load_state(owner, name).schedule
         batch_id, _ = self._batches.submit(schedule.document(), owner, f"schedule/{name}/{run}", name)
-        self._set(owner, name, batch=batch_id)
+        self._update(owner, name, batch=batch_id)
         return batch_id
 
-    def now(self) -> int:
-        """Return the broker's time, in seconds: one clock for all that look."""
-        return now_ms(self._client) // 1000
+    def advance(self, state: ScheduleState, due: Due) -> bool:
+        """Store what is due, so that it waits.
 
-    def looked(self, state: State, found: Due) -> bool:
-        """Note what a look has found; False where another look was first, or the schedule has gone or changed."""
+        Return False if another process has done so, or if the schedule was changed or deleted.
+        """
         missed = ""
-        if found.passed_over:
-            first, last = found.passed_over
-            missed = json.dumps({"time": first, "until": last, "outcome": MISSED, "at": self.now()})
-        arguments = (state.mark, found.mark, missed, FIRES_KEPT, *found.fire)
+        if due.passed_over:
+            first, last = due.passed_over
+            missed = json.dumps({"time": first, "until": last, "outcome": MISSED, "at": self._now_s()})
+        arguments = (state.handled_until, due.handled_until, missed, MAX_OUTCOMES, *due.fire)
         return bool(self._run("advance", schedule_keys(state.schedule.id), arguments))
 
-    def settled(self, state: State, at: int, outcome: str, batch_id: str = "", reason: str = "") -> bool:
-        """Note what became of a waiting time; False where another has done so, or the schedule has gone."""
-        told = {"time": at, "outcome": outcome, "batch": batch_id, "reason": reason}
-        text = json.dumps({name: value for name, value in told.items() if value != ""} | {"at": self.now()})
-        arguments = (at, batch_id, text, FIRES_KEPT)
+    def settle(self, state: ScheduleState, time: int, outcome: str, batch_id: str = "", reason: str = "") -> bool:
+        """Store the outcome of a waiting time. Return False if another process has done so, or there is no schedule."""
+        row: Row = {"time": time, "outcome": outcome}
+        if batch_id:
+            row["batch"] = batch_id
+        if reason:
+            row["reason"] = reason
+        row["at"] = self._now_s()
+        arguments = (time, batch_id, json.dumps(row), MAX_OUTCOMES)
         return bool(self._run("settle", schedule_keys(state.schedule.id), arguments))
 
-    def _set(self, owner: str, name: str, **fields: str | int) -> Row:
-        state = self._state(owner, name)
+    def _now_s(self) -> int:
+        return now_ms(self._client) // 1000
+
+    def _update(self, owner: str, name: str, **fields: str | int) -> Row:
+        state = self._load_state(owner, name)
         with broker_errors():
             self._client.hset(schedule_keys(state.schedule.id)[0], mapping=fields)
         return self.get(owner, name)
 
-    def _state(self, owner: str, name: str) -> State:
+    def _load_state(self, owner: str, name: str) -> ScheduleState:
         state = self._read([f"{owner}:{name}"])[0]
         if state is None:
             raise ScheduleNotFound
         return state
 
-    def _read(self, ids: Sequence[str]) -> Sequence[State | None]:
+    def _read(self, ids: Sequence[str]) -> Sequence[ScheduleState | None]:
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for schedule_id in ids:
                 record, waiting, _ = schedule_keys(schedule_id)
                 pipe.hmget(record, ("definition", "source", "paused", "mark", "batch"))
                 pipe.zrange(waiting, 0, -1)
-            rows = pipe.execute()
-        return [_state_of(*rows[place : place + 2]) for place in range(0, len(rows), 2)]
+            replies = iter(pipe.execute())
+        return [_parse_state(next(replies), next(replies)) for _ in ids]
 
-    def _view(self, state: State) -> Row:
-        view = state.schedule.shown() | {"source": state.source, "paused": state.paused, "last_batch": state.batch}
-        cron = state.schedule.timing().cron
-        times = [] if state.paused else coming(cron, int(time.time()), SHOWN_NEXT)
-        return view | {"waiting": len(state.waiting), "next": cron.at(times[0]).isoformat() if times else None}
+    def _view(self, state: ScheduleState) -> Row:
+        view = state.schedule.to_view()
+        view["source"] = state.source
+        view["paused"] = state.paused
+        view["last_batch"] = state.last_batch_id
+        view["waiting"] = len(state.waiting)
+        view["next"] = None
+        if not state.paused:
+            cron = state.schedule.timing().cron
+            for at in next_times(cron, int(time.time()), 1):
+                view["next"] = cron.at(at).isoformat()
+        return view
 
-    def _run(self, name: str, keys: Keys, arguments: Sequence[Any]) -> Any:
+    def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         with broker_errors():
             return self._scripts[name](keys=keys, args=arguments)
 
 
-def _state_of(fields: Sequence[bytes | None], waiting: Sequence[bytes]) -> State | None:
-    definition, source, paused, mark, batch = ((value or b"").decode() for value in fields)
-    if not definition:
+def _parse_state(fields: Sequence[bytes | None], waiting: Sequence[bytes]) -> ScheduleState | None:
+    definition, source, paused, handled_until, last_batch_id = fields
+    if definition is None:
         return None
-    times = [int(text) for text in waiting]
-    return State(Schedule.from_record(definition), source, bool(paused), int(mark), batch, times)
+    return ScheduleState(
+        schedule=Schedule.from_json(definition),
+        source=(source or b"").decode(),
+        paused=bool(paused),
+        handled_until=int(handled_until or 0),
+        last_batch_id=(last_batch_id or b"").decode(),
+        waiting=list(map(int, waiting)),
+    )

@@ -1,4 +1,4 @@
-"""RedBeat as graycat runs it: a beat that loses its broker or its lock begins again, instead of ending."""
+"""RedBeat as graycat runs it: if it loses the broker or its lock, beat starts again instead of ending."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from redis.exceptions import LockNotOwnedError
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two tries while the broker is away.
-AGAIN_S = 1.0
-#: Messages that may wait in a queue; behind those, a tick more says nothing.
-MOST_WAITING = 32
+#: Seconds between two tries while the broker is unavailable.
+RETRY_INTERVAL_S = 1.0
+#: If this many messages wait in a queue, no further tick is sent to it.
+MAX_WAITING_MESSAGES = 32
 
 
 class Ticker(RedBeatScheduler):
-    """RedBeat, with four of its habits mended. Raises what redis-py raises: where its lock is lost, LockError."""
+    """RedBeat with four of its faults corrected. Raises redis-py's errors; LockError if its lock is lost."""
 
     _ticked = False
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """Send what is due; return the seconds until the next tick."""
-        # Celery only logs what goes wrong while RedBeat waits for its lock: it would go on without.
+        # If RedBeat fails while it waits for its lock, Celery only logs that: beat would go on without the lock.
         if self.lock_key and self.lock is None:
             raise LockNotOwnedError("the lock could not be taken")
         try:
-            self._mind_the_clock()
+            self._reschedule_future_entries()
             pause_s = super().tick(*args, **kwargs)
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            # A beat that began again would have to wait until its own lock has run out.
+            # A beat that started again would have to wait until its own lock expires.
             logger.warning("broker unavailable", extra={"reason": type(error).__name__})
-            return AGAIN_S
+            return RETRY_INTERVAL_S
         if not self._ticked:
             self._ticked = True
             logger.info("beat ticks")
         return pause_s
 
-    def _mind_the_clock(self) -> None:
-        """Let nothing wait for a time that another machine's clock had reached, or this one's before it was set."""
+    def _reschedule_future_entries(self) -> None:
+        """Reschedule entries whose last run is in the future: a clock, this machine's or another's, was ahead then."""
         for name in self.app.conf.beat_schedule:
             entry = self.Entry.from_key(self.Entry.generate_key(self.app, name), app=self.app)
             if entry.last_run_at is not None and entry.last_run_at > self.app.now():
                 entry.reschedule(self.app.now())
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
-        """Send an entry's task, unless its queue is full of messages that nobody takes."""
-        if get_redis(self.app).llen(entry.options["queue"]) >= MOST_WAITING:
+        """Send an entry's task, unless its queue is full of messages that no worker takes."""
+        if get_redis(self.app).llen(entry.options["queue"]) >= MAX_WAITING_MESSAGES:
             return self.reserve(entry) if advance else None
         return super().apply_async(entry, producer=producer, advance=advance, **kwargs)

@@ -25,7 +25,7 @@ class BatchSnapshot:
 
 def look_at(records: BatchRecords, now_ms: float) -> BatchSnapshot:
     """Return what is seen of the unfinished batches and the newest ones. Raises BrokerUnavailable."""
-    rows = {row["id"]: row for row in (*records.live(MOST), *records.list(count=MOST))}
+    rows = {row["id"]: row for row in (*records.list_live(MOST), *records.list(count=MOST))}
     return summed(rows.values(), now_ms)
 
 

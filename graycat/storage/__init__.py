@@ -9,9 +9,9 @@ from graycat.storage.redis_artifacts import BrokerArtifacts
 
 
 def open_artifacts(settings: Settings, client: Broker) -> ArtifactStore:
-    """Return the store that the operator chose. Raises SettingsError where its file system is not installed."""
+    """Return the store that the operator chose. Raises SettingsError if its file system is not installed."""
     if settings.artifacts_url:
-        # fsspec is not loaded where nobody needs it.
+        # fsspec takes time and memory to load: only processes that use it load it.
         from graycat.storage.file_artifacts import FileArtifacts
 
         return FileArtifacts(settings.artifacts_url, settings.artifact_ttl_s)

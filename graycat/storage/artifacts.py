@@ -1,7 +1,7 @@
-"""Finished images: stored once, as bytes, with their owner, a lifetime and a SHA-256; never in the broker's lists.
+"""Artifacts: finished images, each stored once as bytes, with its owner, a lifetime and a SHA-256.
 
-They lie in the broker, or on any file system that fsspec knows. Neither ever gives out half an image: its bytes are
-whole before its description is there.
+They are stored in the broker (never in its queues), or on any file system that fsspec knows. Neither store ever
+returns half an image: an image's description is written only after all of its bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TASK_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What is known of a finished image. ``number`` counts a task's images from 0; ``size`` is in bytes."""
+    """The description of a finished image. ``number`` counts a task's images from 0; ``size`` is in bytes."""
 
     task_id: str
     number: int
@@ -32,28 +32,46 @@ class Artifact:
     sha256: str
     owner: str
 
+    @classmethod
+    def from_json(cls, text: bytes) -> Artifact:
+        """Return the artifact that a JSON object describes; fields that graycat does not know are ignored."""
+        values = json.loads(text)
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
 
 class ArtifactStore(ABC):
-    """Where finished images lie. Every method raises ArtifactsUnavailable, and RequestError for an unusable task id."""
+    """Stores finished images. Every method raises ArtifactsUnavailable, and RequestError for an invalid task id."""
 
     def put(self, task_id: str, number: int, data: bytes, content_type: str, owner: str) -> Artifact:
-        """Store an image in place of what the number may hold; the same again changes nothing, nor its lifetime."""
+        """Store an image, replacing any other of this number.
+
+        Storing the same image again changes nothing; its lifetime is not extended either.
+        """
+        check_task_id(task_id)
+        check_number(number)
         digest = hashlib.sha256(data).hexdigest()
-        artifact = Artifact(checked(task_id), counted(number), content_type, len(data), digest, owner)
-        if self._whole(task_id, number) != artifact:
+        artifact = Artifact(task_id, number, content_type, len(data), digest, owner)
+
+        if self._find_complete(task_id, number) != artifact:
             self._write(artifact, data)
         return artifact
 
     def get(self, task_id: str, number: int) -> tuple[Artifact, bytes] | None:
-        """Return an image, None where there is none. Raises ArtifactBroken where it is not what was put."""
-        found = self._read(checked(task_id), counted(number))
-        if found and hashlib.sha256(found[1]).hexdigest() != found[0].sha256:
+        """Return an image, or None if there is none. Raises ArtifactBroken if its bytes are not those that were put."""
+        check_task_id(task_id)
+        check_number(number)
+        stored = self._read(task_id, number)
+        if stored is None:
+            return None
+
+        artifact, data = stored
+        if hashlib.sha256(data).hexdigest() != artifact.sha256:
             raise ArtifactBroken
-        return found
+        return artifact, data
 
     @abstractmethod
     def describe(self, task_id: str) -> list[Artifact]:
-        """Return what is known of a task's images, by number."""
+        """Return the descriptions of a task's images, ordered by number."""
 
     @abstractmethod
     def delete(self, task_id: str) -> None:
@@ -61,11 +79,11 @@ class ArtifactStore(ABC):
 
     @abstractmethod
     def sweep(self, now: float) -> int:
-        """Delete what is past its lifetime at ``now`` (seconds since 1970); return how many files that were."""
+        """Delete what is past its lifetime at ``now`` (seconds since 1970); return how many files were deleted."""
 
     @abstractmethod
-    def _whole(self, task_id: str, number: int) -> Artifact | None:
-        """Return what is known of an image whose bytes are all there."""
+    def _find_complete(self, task_id: str, number: int) -> Artifact | None:
+        """Return the description of an image whose bytes are all stored."""
 
     @abstractmethod
     def _write(self, artifact: Artifact, data: bytes) -> None: ...
@@ -74,21 +92,13 @@ class ArtifactStore(ABC):
     def _read(self, task_id: str, number: int) -> tuple[Artifact, bytes] | None: ...
 
 
-def checked(task_id: str) -> str:
-    """Return a task id that is one. Raises RequestError."""
+def check_task_id(task_id: str) -> None:
+    """Raise RequestError if a text cannot be a task id."""
     if not _TASK_ID.fullmatch(task_id):
         raise RequestError("a task id has 1 to 64 letters, digits, dots, dashes and underscores")
-    return task_id
 
 
-def counted(number: int) -> int:
-    """Return an image's number that is one. Raises RequestError."""
+def check_number(number: int) -> None:
+    """Raise RequestError if a number cannot be that of an image."""
     if not 0 <= number < MAX_NUMBER:
         raise RequestError(f"an image's number is 0 to {MAX_NUMBER - 1}")
-    return int(number)
-
-
-def described(text: bytes) -> Artifact:
-    """Return what a description in JSON says."""
-    values = json.loads(text)
-    return Artifact(**{field.name: values[field.name] for field in fields(Artifact)})

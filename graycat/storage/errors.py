@@ -1,4 +1,4 @@
-"""Errors of the store of finished images; ``graycat.errors`` shows where they stand in the tree."""
+"""Errors of the artifact store; ``graycat.errors`` shows their place in the tree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from graycat.errors import GraycatError
 
 
 class ArtifactsUnavailable(GraycatError):
-    """Raised when the store of finished images cannot be read or written."""
+    """Raised when the artifact store cannot be read or written."""
 
     status, type, retry_after_s = 503, "artifacts_unavailable", 5
 
@@ -15,7 +15,7 @@ class ArtifactsUnavailable(GraycatError):
 
 
 class ArtifactBroken(GraycatError):
-    """Raised when a stored image's bytes are not the ones that were put: trying again would bring the same."""
+    """Raised when a stored image's bytes are not those that were put: another try would return the same bytes."""
 
     type = "artifact_broken"
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def fire_schedules() -> None:
     """Fire what is due; what a broker that is away keeps from it, the next tick does."""
     try:
-        outcomes = runtime.schedule_firing().step()
+        outcomes = runtime.schedule_runner().step()
     except BrokerUnavailable:
         logger.warning("broker unavailable")
         return

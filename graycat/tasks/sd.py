@@ -14,7 +14,7 @@ from celery import shared_task
 from graycat.engines.client import Call, StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
-from graycat.images.replies import content_type, take_out
+from graycat.images.replies import content_type, extract_images
 from graycat.metrics import worker
 from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
 from graycat.queue.models import Attempt, Verdict
@@ -208,7 +208,7 @@ def _store(runtime: Runtime, attempt: Attempt, reply: bytes, took_s: float, *, p
         raise EngineProtocolError from None
     if not isinstance(parsed, dict):
         return reply
-    without, images = take_out(parsed)
+    without, images = extract_images(parsed)
     for number, image in enumerate(images):
         runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
     if images:

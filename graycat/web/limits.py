@@ -42,7 +42,7 @@ def most_tokens() -> int | None:
     return least(_holders(), "max_tokens")
 
 
-def most_pixels() -> int | None:
+def token_max_pixels() -> int | None:
     """Return how many pixels one request of the caller may ask for; None: as many as any."""
     return least(_holders(), "max_pixels")
 

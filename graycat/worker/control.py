@@ -16,7 +16,7 @@ from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue.topology import CONTROL
-from graycat.schedules.firing import Firing
+from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import variable
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
@@ -52,7 +52,7 @@ class Control:
         self._dispatcher = Dispatcher(self._client, self._deliveries, app)
         http = PublicHttpClient(allowlist(settings.webhook_allow))
         process.webhook_sender = WebhookSender(self._deliveries, http, settings)
-        process.schedule_firing = Firing(self._client, settings)
+        process.schedule_runner = ScheduleRunner(self._client, settings)
         duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
         if alone:
             sweeper = Sweeper(self._client, settings, app)
@@ -66,7 +66,7 @@ class Control:
         self._duties = PeriodicThread("control", DISPATCH_EVERY_S, duties)
         # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
         self._feeder = BatchRunner(self._client, settings, app)
-        every_s = runner.FEED_EVERY_S
+        every_s = runner.STEP_INTERVAL_S
         self._feeding = PeriodicThread("batches", every_s, [(every_s, self._feeder.step)])
 
     def start(self) -> None:

@@ -17,7 +17,7 @@ from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import WorkerRegistry
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
-from graycat.schedules.firing import Firing
+from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
@@ -170,7 +170,7 @@ class WorkerProcess:
 
     engine: Runtime | None = None
     webhook_sender: WebhookSender | None = None
-    schedule_firing: Firing | None = None
+    schedule_runner: ScheduleRunner | None = None
     #: Of the consumer's main loop.
     heartbeat: LoopHeartbeat = field(default_factory=LoopHeartbeat)
 
@@ -188,9 +188,9 @@ def webhook_sender() -> WebhookSender:
     return _require(process.webhook_sender, "webhook sender")
 
 
-def schedule_firing() -> Firing:
+def schedule_runner() -> ScheduleRunner:
     """Return what fires the schedules in this control worker. Raises RuntimeError in a worker of another kind."""
-    return _require(process.schedule_firing, "schedule firing")
+    return _require(process.schedule_runner, "schedule runner")
 
 
 def _require(part: Part | None, name: str) -> Part:

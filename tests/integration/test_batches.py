@@ -137,7 +137,7 @@ def test_the_crontab_of_the_docs_makes_one_batch_however_often_it_runs(
 
 def test_the_spec_of_the_docs_is_one() -> None:
     parsed = spec.parse(spec.load(TAVERN, "toml"), Settings())
-    assert (parsed.total, parsed.terms.window) == (8, "01:00-06:00")
+    assert (parsed.total, parsed.options.window) == (8, "01:00-06:00")
 
 
 def test_a_model_writes_the_prompts_first(workshop: ImageStack, anna: Client) -> None:

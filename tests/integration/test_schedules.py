@@ -37,7 +37,7 @@ class BeatStack(Stack):
         body = {"name": name, "cron": "* * * * *", "spec": SPEC, "missed": "all", "overlap": "allow"}
         assert self.client().post("/schedules", body).status_code == 201
 
-    def put_back(self, name: str, minutes: int = BACK) -> int:
+    def embed_images(self, name: str, minutes: int = BACK) -> int:
         """Put back the clock of a schedule; return the first nominal time that is due now."""
         key = f"graycat:schedule:tests:{name}"
         mark = int(self.redis().time()[0]) // MINUTE * MINUTE - minutes * MINUTE
@@ -89,11 +89,11 @@ def assert_each_once(beats: BeatStack, name: str, first: int) -> None:
 
 def test_two_beats_fire_each_nominal_time_once(beats: BeatStack) -> None:
     beats.add("calm")
-    first = beats.put_back("calm")
+    first = beats.embed_images("calm")
     assert_each_once(beats, "calm", first)
     # A clock that is put back finds what is there already.
     before = beats.fired("calm")
-    again = beats.put_back("calm", minutes=BACK // 2)
+    again = beats.embed_images("calm", minutes=BACK // 2)
     eventually(lambda: beats.caught_up("calm"), PATIENCE_S)
     assert again >= first
     assert beats.fired("calm")[: len(before)] == before
@@ -106,7 +106,7 @@ def test_a_beat_that_is_killed_is_replaced_by_the_other(beats: BeatStack) -> Non
     dead = beats.ticking()
     other = {"beat": "beat2", "beat2": "beat"}[dead]
     beats.kill(dead)
-    first = beats.put_back("killed-beat")
+    first = beats.embed_images("killed-beat")
     beats.outputs[other].wait_for("beat ticks", PATIENCE_S)
     assert_each_once(beats, "killed-beat", first)
     beats.launch(dead)
@@ -114,7 +114,7 @@ def test_a_beat_that_is_killed_is_replaced_by_the_other(beats: BeatStack) -> Non
 
 def test_a_control_worker_that_is_killed_while_it_fires_loses_and_doubles_nothing(beats: BeatStack) -> None:
     beats.add("killed-worker")
-    first = beats.put_back("killed-worker", minutes=300)
+    first = beats.embed_images("killed-worker", minutes=300)
     eventually(lambda: beats.fired("killed-worker"), PATIENCE_S)
     beats.kill("control")
     partly = beats.fired("killed-worker")
@@ -125,7 +125,7 @@ def test_a_control_worker_that_is_killed_while_it_fires_loses_and_doubles_nothin
 
 def test_a_broker_that_is_killed_costs_no_time_and_no_beat(beats: BeatStack) -> None:
     beats.add("killed-broker")
-    first = beats.put_back("killed-broker", minutes=300)
+    first = beats.embed_images("killed-broker", minutes=300)
     eventually(lambda: beats.fired("killed-broker"), PATIENCE_S)
     pid = beats.server_pid()
     assert pid is not None

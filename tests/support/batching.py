@@ -1,4 +1,4 @@
-"""Batches in the unit tests: a feeder that is stepped by hand, and a hand that plays the image engine's worker."""
+"""Batches in the unit tests: a runner that is stepped by hand, and a hand that plays the image engine's worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def picture(text: str) -> bytes:
 
 
 class Batching:
-    """Everything around one feeder."""
+    """Everything around one runner."""
 
     def __init__(self, broker: Valkey, out: Path, **changes: Any) -> None:
         self.broker = broker
@@ -47,11 +47,11 @@ class Batching:
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
         #: What the engine was asked for: item's request bodies, in order.
         self.asked: list[dict[str, Any]] = []
-        self.feeder = self.new_feeder()
+        self.runner = self.new_runner()
         self.engines(1)
 
-    def new_feeder(self) -> BatchRunner:
-        """Return another control worker's feeder."""
+    def new_runner(self) -> BatchRunner:
+        """Return another control worker's runner."""
         return BatchRunner(self.client, self.settings, celery_app(self.broker.settings.home))
 
     def engines(self, count: int, **changes: Any) -> None:
@@ -82,9 +82,9 @@ class Batching:
         return {state: count for state, count in self.batches.get(batch_id)["progress"].items() if count}
 
     def steps(self, count: int = 6) -> None:
-        """Have the feeder look some times."""
+        """Have the runner look some times."""
         for _ in range(count):
-            self.feeder.step()
+            self.runner.step()
 
     def take(self, queue: str = "sd.batch") -> Attempt | None:
         """Claim the next task of a queue, as a worker would; None where there is none."""
@@ -115,12 +115,12 @@ class Batching:
             self.finish(attempt)
         return attempt is not None
 
-    def to_the_end(self, batch_id: str) -> str:
-        """Feed and render until a batch has ended and the feeder has let go of it; return its state."""
+    def run_to_end(self, batch_id: str) -> str:
+        """Feed and render until a batch has ended and the runner has let go of it; return its state."""
         clock = Stopwatch()
         while clock.seconds < END_S:
             self.engines(1)
-            self.feeder.step()
+            self.runner.step()
             self.render()
             if self.client.zscore("graycat:batches:live", batch_id) is None:
                 return self.state(batch_id)

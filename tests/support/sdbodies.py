@@ -7,10 +7,9 @@ import io
 
 from PIL import Image
 
-from graycat.images.decoding import ImageLimits
 from graycat.settings import Settings
 
-LIMITS = ImageLimits.from_settings(Settings())
+SETTINGS = Settings()
 
 
 def image_text(side: int = 16) -> str:

@@ -1,1 +1,1 @@
-"""A batch to look at: its page, thumbnails, zip and export."""
+"""The gallery of a batch: its page, thumbnails, zip and export."""

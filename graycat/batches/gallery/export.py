@@ -1,4 +1,4 @@
-"""The page of a batch in the batch's own folder: index.html and the thumbnails, to be looked at without graycat."""
+"""Writes a batch's gallery into its own folder: index.html and thumbnails, to be viewed without graycat."""
 
 from __future__ import annotations
 
@@ -11,102 +11,122 @@ from urllib.parse import quote
 from fsspec.implementations.local import LocalFileSystem
 
 from graycat.batches.errors import OutputUnavailable
-from graycat.batches.gallery import thumbnails
-from graycat.batches.gallery.page import Card, Page, card_of, over_of, render, summary_of
+from graycat.batches.gallery.page import Card, Page, build_card, count_finished, render, summarize
+from graycat.batches.gallery.thumbnails import load_or_create_thumbnail, thumbnail_file
 from graycat.batches.output import Output
 from graycat.batches.records import BatchRecords
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key
 from graycat.broker.protocol import Broker
 from graycat.settings import Settings
-from graycat.storage.filesystems import Opened
+from graycat.storage.filesystems import StorageRoot
 
 logger = logging.getLogger(__name__)
 
 #: Images on one page.
-PAGE = 500
-#: Thumbnails that one step makes.
-PORTION = 8
+IMAGES_PER_PAGE = 500
+#: Thumbnails that one step creates.
+THUMBNAILS_PER_STEP = 8
+#: In place of the next item's offset: the gallery is written, or given up.
+_FINISHED = -1
 
 Row = Mapping[str, Any]
 
 
 class Exporter:
-    """Writes the pages of batches that have ended, a step at a time."""
+    """Writes the galleries of batches that have ended, one step at a time."""
 
     def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._records = BatchRecords(client, settings)
 
     def step(self, batch_id: str, output: Callable[[], Output]) -> bool:
-        """Take a batch's page a step further; return whether it is done, or given up. Raises BrokerUnavailable."""
+        """Do the next step of a batch's gallery; return whether it is written or given up. Raises BrokerUnavailable."""
         view = self._records.get(batch_id)
-        key = batch_key(batch_id)
-        with broker_errors():
-            kept = (self._client.hget(key, "paged") or b"").decode()
-        # Of another end of the batch, before it was resumed.
-        ended, _, place = kept.partition(":")
-        start = int(place) if ended == str(view["finished_ms"]) else 0
-        if start < 0:
+        offset = self._load_progress(batch_id, view)
+        if offset == _FINISHED:
             return True
         try:
-            rows = self._records.items(batch_id, start, PORTION)
+            rows = self._records.list_items(batch_id, offset, THUMBNAILS_PER_STEP)
             if rows:
-                make_thumbnails(output(), rows)
-                start += len(rows)
+                create_thumbnails(output(), rows)
+                offset += len(rows)
             else:
-                whole = (self._records.items(batch_id, offset, PAGE) for offset in range(0, view["total"], PAGE))
-                write(output(), view, whole)
-                start = -1
+                write_pages(output(), view, self._pages(view))
+                offset = _FINISHED
         except OutputUnavailable as error:
-            # The images are there, which is what matters.
+            # The images are there, and they matter more.
             logger.warning("no page for a batch", extra={"batch_id": batch_id, "reason": error.reason})
-            start = -1
+            offset = _FINISHED
+
         with broker_errors():
-            self._client.hset(key, "paged", f"{view['finished_ms']}:{start}")
-        return start < 0
+            self._client.hset(batch_key(batch_id), "paged", f"{view['finished_ms']}:{offset}")
+        return offset == _FINISHED
+
+    def _load_progress(self, batch_id: str, view: Row) -> int:
+        """Return the offset of the next item that needs a thumbnail, or _FINISHED."""
+        with broker_errors():
+            stored = (self._client.hget(batch_key(batch_id), "paged") or b"").decode()
+        finished_ms, _, offset = stored.partition(":")
+        if finished_ms != str(view["finished_ms"]):
+            # There is none, or it was stored when the batch ended before, and the batch was resumed since.
+            return 0
+        return int(offset)
+
+    def _pages(self, view: Row) -> Iterable[Sequence[Row]]:
+        for offset in range(0, view["total"], IMAGES_PER_PAGE):
+            yield self._records.list_items(view["id"], offset, IMAGES_PER_PAGE)
 
 
-def make_thumbnails(output: Output, rows: Iterable[Row]) -> None:
-    """Make those that are not there yet. Raises OutputUnavailable."""
+def create_thumbnails(output: Output, rows: Iterable[Row]) -> None:
+    """Create the thumbnails that do not exist yet. Raises OutputUnavailable."""
     for row in rows:
         if row["file"]:
-            thumbnails.thumbnail(output, row["file"], row["sha256"])
+            load_or_create_thumbnail(output, row["file"], row["sha256"])
 
 
-def write(output: Output, view: Row, portions: Iterable[Sequence[Row]]) -> None:
-    """Write a page for each portion of a batch's items: index.html, index-2.html, ... Raises OutputUnavailable."""
-    count = max(1, -(-view["total"] // PAGE))
-    for number, rows in enumerate(portions, start=1):
+def write_pages(output: Output, view: Row, pages: Iterable[Sequence[Row]]) -> None:
+    """Write a page for each part of a batch's items: index.html, index-2.html, ... Raises OutputUnavailable."""
+    count = max(1, -(-view["total"] // IMAGES_PER_PAGE))
+    for number, rows in enumerate(pages, start=1):
         page = Page(
             name=view["name"],
-            summary=summary_of(view),
+            summary=summarize(view),
             total=view["total"],
-            over=over_of(view["progress"]),
-            cards=[_card(row) for row in rows],
-            previous=name_of(number - 1) if number > 1 else "",
-            following=name_of(number + 1) if number < count else "",
+            finished=count_finished(view["progress"]),
+            cards=[_build_card(row) for row in rows],
+            previous=page_file(number - 1) if number > 1 else "",
+            following=page_file(number + 1) if number < count else "",
             in_a_folder=True,
         )
-        output.write(name_of(number), render(page).encode())
+        output.write(page_file(number), render(page).encode())
 
 
-def whole(folder: Path, view: Row, rows: Sequence[Row]) -> None:
-    """Write the page of a batch whose images are in a folder of this machine. Raises OutputUnavailable."""
+def write_local_gallery(folder: Path, view: Row, rows: Sequence[Row]) -> None:
+    """Write the gallery of a batch whose images were downloaded to a local folder. Raises OutputUnavailable."""
     here = folder.resolve()
-    output = Output(Opened(LocalFileSystem(), str(here.parent), appears_whole=False), here.name)
-    # What was made since the images were fetched is not there.
-    known = [row if row["file"] and (here / row["file"]).is_file() else {**row, "file": ""} for row in rows]
-    make_thumbnails(output, known)
-    write(output, view, (known[start : start + PAGE] for start in range(0, max(len(known), 1), PAGE)))
+    root = StorageRoot(LocalFileSystem(), str(here.parent), atomic_writes=False)
+    output = Output(root, here.name)
+
+    local_rows: list[Row] = []
+    for row in rows:
+        if row["file"] and not (here / row["file"]).is_file():
+            # The image was made after the download.
+            local_rows.append({**row, "file": ""})
+        else:
+            local_rows.append(row)
+    create_thumbnails(output, local_rows)
+
+    starts = range(0, max(len(local_rows), 1), IMAGES_PER_PAGE)
+    write_pages(output, view, [local_rows[start : start + IMAGES_PER_PAGE] for start in starts])
 
 
-def name_of(number: int) -> str:
-    """Return the file of a page, counted from 1."""
+def page_file(number: int) -> str:
+    """Return the name of a page's file; pages are counted from 1."""
     return "index.html" if number == 1 else f"index-{number}.html"
 
 
-def _card(row: Row) -> Card:
+def _build_card(row: Row) -> Card:
     if not row["file"]:
-        return card_of(row)
-    return card_of(row, quote(row["file"]), quote(thumbnails.name_of(row["sha256"])))
+        return build_card(row)
+    return build_card(row, quote(row["file"]), quote(thumbnail_file(row["sha256"])))

@@ -1,6 +1,7 @@
-"""The page of a batch: its images with prompt, seed and state. The same on the web and in the batch's folder.
+"""The gallery page of a batch: each image with its prompt, seed and state. Served on the web and written to the folder.
 
-Style and script are in it, so a policy by their hashes lets nothing else run, whatever a prompt holds.
+Style and script are inside the page. A content security policy with their hashes lets nothing else run, whatever a
+prompt holds.
 """
 
 from __future__ import annotations
@@ -16,28 +17,31 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 #: Characters of an image's alternative text.
-MAX_ALT = 300
+MAX_ALT_CHARS = 300
+#: Characters of an error on a card.
+MAX_ERROR_CHARS = 500
 
 _TEMPLATES = Path(__file__).parent / "templates"
-#: No text of ours ends its own element.
-_STYLE, _SCRIPT = ((_TEMPLATES / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+# Neither holds the closing tag of its own element.
+_STYLE = (_TEMPLATES / "gallery.css").read_text(encoding="utf-8")
+_SCRIPT = (_TEMPLATES / "gallery.js").read_text(encoding="utf-8")
 _ENVIRONMENT = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True)
 
 
-def _hash(text: str) -> str:
+def _csp_hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-_OURS = f"script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; base-uri 'none'; form-action 'none'"
-#: What a browser may do with the page.
-POLICY = f"default-src 'none'; img-src 'self' data:; connect-src 'self'; {_OURS}; frame-ancestors 'none'"
-#: The same for the page in a folder, which may be opened as a file.
-FOLDER_POLICY = f"default-src 'none'; img-src 'self' file: data:; {_OURS}"
+_SOURCES = f"script-src {_csp_hash(_SCRIPT)}; style-src {_csp_hash(_STYLE)}; base-uri 'none'; form-action 'none'"
+#: The content security policy of the page on the web.
+POLICY = f"default-src 'none'; img-src 'self' data:; connect-src 'self'; {_SOURCES}; frame-ancestors 'none'"
+#: The policy of the page in a folder, which may be opened as a file.
+FOLDER_POLICY = f"default-src 'none'; img-src 'self' file: data:; {_SOURCES}"
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One item. ``image`` and ``thumbnail`` are addresses, '' as long as there is none."""
+    """One item on the page. ``image`` and ``thumbnail`` are URLs, '' if there is no image yet."""
 
     number: int
     state: str
@@ -49,26 +53,30 @@ class Card:
 
     @property
     def alt(self) -> str:
-        """Return what stands for the image where it cannot be seen."""
-        text = f"Image {self.number}: {self.prompt}" if self.prompt else f"Image {self.number}"
-        return text if len(text) <= MAX_ALT else text[: MAX_ALT - 1] + "…"
+        """Return the image's alternative text."""
+        text = f"Image {self.number}"
+        if self.prompt:
+            text = f"{text}: {self.prompt}"
+        if len(text) > MAX_ALT_CHARS:
+            text = text[: MAX_ALT_CHARS - 1] + "…"
+        return text
 
-    def shown(self) -> dict[str, Any]:
-        """Return what the page's script is told of it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as the page's script reads it."""
         return asdict(self) | {"alt": self.alt}
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a batch. ``over``: items that are done or have failed, of ``total``.
+    """A page of a batch. ``finished``: how many of the ``total`` items are done, failed or cancelled.
 
-    ``live``: where its script asks for news; ``all``: where all images are to be had. '' for neither.
+    ``live``: the URL that the script polls for changes; ``all``: the URL of the zip. Both may be ''.
     """
 
     name: str
     summary: str
     total: int
-    over: int
+    finished: int
     cards: Sequence[Card]
     previous: str = ""
     following: str = ""
@@ -77,38 +85,47 @@ class Page:
     in_a_folder: bool = False
 
 
-def card_of(row: Mapping[str, Any], image: str = "", thumbnail: str = "") -> Card:
-    """Return an item of ``BatchRecords.items`` as a card."""
-    error = row.get("error") or {}
-    seed = row["seed"] if isinstance(row["seed"], int) and row["seed"] >= 0 else None
-    told = str(error.get("message") or error.get("type") or "") if isinstance(error, Mapping) else str(error)
-    return Card(row["number"], row["state"], row["prompt"], seed, told[:500], image, thumbnail)
+def build_card(row: Mapping[str, Any], image: str = "", thumbnail: str = "") -> Card:
+    """Return the card of an item of ``BatchRecords.list_items``."""
+    seed = row["seed"]
+    if not isinstance(seed, int) or seed < 0:
+        seed = None
+    error = row.get("error") or ""
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("type") or ""
+    return Card(row["number"], row["state"], row["prompt"], seed, str(error)[:MAX_ERROR_CHARS], image, thumbnail)
 
 
-def over_of(progress: Mapping[str, int]) -> int:
-    """Return how many items are over, by the counts of their states."""
-    return sum(progress.get(state, 0) for state in ("done", "failed", "cancelled"))
+def count_finished(progress: Mapping[str, int]) -> int:
+    """Return how many items are done, failed or cancelled, by the counts of the states."""
+    return progress.get("done", 0) + progress.get("failed", 0) + progress.get("cancelled", 0)
 
 
-def summary_of(view: Mapping[str, Any]) -> str:
-    """Return how far a batch is, in words."""
-    progress, total = view["progress"], view["total"]
-    told = [f"{view['state']}: {progress.get('done', 0)} of {total} images done"]
-    told += [f"{progress[state]} {state}" for state in ("failed", "cancelled", "running") if progress.get(state)]
+def summarize(view: Mapping[str, Any]) -> str:
+    """Return a batch's progress as a sentence."""
+    progress = view["progress"]
+    parts = [f"{view['state']}: {progress.get('done', 0)} of {view['total']} images done"]
+    for state in ("failed", "cancelled", "running"):
+        if progress.get(state):
+            parts.append(f"{progress[state]} {state}")
     if view.get("eta_s"):
-        told.append(f"about {_span(view['eta_s'])} left")
+        parts.append(f"about {_format_duration(view['eta_s'])} left")
     if view.get("reason"):
-        told.append(str(view["reason"]))
-    return ", ".join(told)
+        parts.append(str(view["reason"]))
+    return ", ".join(parts)
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(round(seconds), 1)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{round(seconds / 3600)} h"
 
 
 def render(page: Page) -> str:
     """Return the page as HTML."""
-    ours = {"style": Markup(_STYLE), "script": Markup(_SCRIPT), "folder_policy": FOLDER_POLICY}  # noqa: S704 (ours)
-    return _ENVIRONMENT.get_template("gallery.html").render(page=page, **ours)
+    template = _ENVIRONMENT.get_template("gallery.html")
+    # The style and the script are graycat's own files, so they need no escaping.
+    style, script = Markup(_STYLE), Markup(_SCRIPT)  # noqa: S704
+    return template.render(page=page, style=style, script=script, folder_policy=FOLDER_POLICY)

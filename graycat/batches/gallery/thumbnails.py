@@ -1,4 +1,4 @@
-"""Small pictures of a batch's images: each made once, and kept beside them."""
+"""Thumbnails of a batch's images. Each is created once and stored in the batch's folder."""
 
 from __future__ import annotations
 
@@ -10,40 +10,44 @@ from PIL import Image, UnidentifiedImageError
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.output import Output
 
-#: The longest side, in pixels; a browser shows it on screens of two pixels a point.
-SIDE = 448
+#: The longest side, in pixels. A browser shows it at half the size on a high-density screen.
+MAX_SIDE = 448
 CONTENT_TYPE = "image/webp"
 
 
-def name_of(sha256: str) -> str:
-    """Return the file of the thumbnail of an image with this hash: an image that is made anew has another."""
+def thumbnail_file(sha256: str) -> str:
+    """Return the name of the thumbnail's file for an image with this SHA-256. An image made anew has another one."""
     return f"gallery/{sha256[:32]}.webp"
 
 
-def thumbnail(output: Output, file: str, sha256: str) -> bytes | None:
-    """Return the thumbnail of an image, made where it is not there; None where the image is gone or damaged.
+def load_or_create_thumbnail(output: Output, file: str, sha256: str) -> bytes | None:
+    """Return the thumbnail of an image; create it if necessary. None if the image is missing or damaged.
 
-    Keeps a core busy for some milliseconds. Raises OutputUnavailable.
+    Takes some milliseconds of CPU time. Raises OutputUnavailable.
     """
-    name = name_of(sha256)
-    if (kept := output.read(name)) is not None:
-        return kept
-    data = output.read(file)
-    made = shrunk(data) if data is not None else None
-    if made is not None:
-        # Where there is no room, it is made again.
+    name = thumbnail_file(sha256)
+    stored = output.read(name)
+    if stored is not None:
+        return stored
+    image = output.read(file)
+    if image is None:
+        return None
+
+    thumbnail = shrink(image)
+    if thumbnail is not None:
+        # If it cannot be stored, it is created again next time.
         with suppress(OutputUnavailable):
-            output.write(name, made)
-    return made
+            output.write(name, thumbnail)
+    return thumbnail
 
 
-def shrunk(data: bytes) -> bytes | None:
-    """Return a picture as a small WebP; None for what is no picture."""
+def shrink(data: bytes) -> bytes | None:
+    """Return an image as a small WebP; None if the data is not an image."""
     try:
         with Image.open(BytesIO(data)) as image:
-            # A JPEG is decoded no larger than it has to be.
-            image.draft("RGB", (SIDE * 2, SIDE * 2))
-            image.thumbnail((SIDE, SIDE))
+            # Lets Pillow decode a JPEG at a lower resolution, which is faster.
+            image.draft("RGB", (MAX_SIDE * 2, MAX_SIDE * 2))
+            image.thumbnail((MAX_SIDE, MAX_SIDE))
             small = image.convert("RGBA" if image.has_transparency_data else "RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
         return None

@@ -1,4 +1,4 @@
-"""A zip as a stream: however much is in it, no more than one file of it is in memory."""
+"""Streams a zip archive: at most one of its files is in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from io import RawIOBase
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-#: Bytes that are passed on at once.
-PIECE = 1 << 20
+#: Bytes that are yielded at once.
+PIECE_BYTES = 1 << 20
+#: The earliest time that the zip format can hold.
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 
-class _Pipe(RawIOBase):
-    """What a zip is written to; it is taken away as it comes, so nothing in it can be gone back to."""
+class _Buffer(RawIOBase):
+    """Collects what the archive writes until it is drained. It cannot seek."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -25,23 +27,25 @@ class _Pipe(RawIOBase):
         self._pieces.append(bytes(data))
         return len(data)
 
-    def taken(self) -> Iterator[bytes]:
-        """Yield what was written since the last time."""
+    def drain(self) -> Iterator[bytes]:
+        """Yield what was written since the last call."""
         pieces, self._pieces = self._pieces, []
         for piece in pieces:
-            for start in range(0, len(piece), PIECE):
-                yield piece[start : start + PIECE]
+            for start in range(0, len(piece), PIECE_BYTES):
+                yield piece[start : start + PIECE_BYTES]
 
 
-def zipped(files: Iterable[tuple[str, float, bytes]]) -> Iterator[bytes]:
-    """Yield a zip of files: name, time (seconds since 1970), bytes. Images are packed already: they are only stored."""
-    pipe = _Pipe()
-    with ZipFile(pipe, "w", ZIP_STORED) as archive:
+def stream_zip(files: Iterable[tuple[str, float, bytes]]) -> Iterator[bytes]:
+    """Yield the bytes of a zip of files: name, time (seconds since 1970), content.
+
+    The files are stored without compression, because images are compressed already.
+    """
+    buffer = _Buffer()
+    with ZipFile(buffer, "w", ZIP_STORED) as archive:
         for name, time, data in files:
-            at = datetime.fromtimestamp(time, UTC)
-            # The format begins with 1980.
-            info = ZipInfo(name, at.timetuple()[:6] if at.year >= 1980 else (1980, 1, 1, 0, 0, 0))
+            modified = max(datetime.fromtimestamp(time, UTC).timetuple()[:6], _EARLIEST)
+            info = ZipInfo(name, modified)
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
-            yield from pipe.taken()
-    yield from pipe.taken()
+            yield from buffer.drain()
+    yield from buffer.drain()

@@ -1,13 +1,13 @@
 -- requires: broker/prelude broker/deliveries
--- Let go of a batch that is over: off the list of live ones, its keys end, its webhook is told.
--- KEYS: the record (hash), the live batches (sorted set), its other keys.
--- ARGV: id, how long what is known of it is kept (ms), event, then field, value, ... of the delivery.
--- Returns 1, or 0 where it has been revived meanwhile.
+-- End a batch's life: remove it from the live batches, let its keys expire, and enqueue its webhook's delivery.
+-- KEYS: the record (hash), the live batches (sorted set), the batch's other keys.
+-- ARGV: id, time to live of the keys (ms), state in which it has ended, then field, value, ... of the delivery.
+-- Returns 1, or 0 if the batch has been resumed meanwhile.
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= ARGV[3] then return 0 end
 redis.call('ZREM', KEYS[2], ARGV[1])
-for place = 1, #KEYS do
-  if place ~= 2 then redis.call('PEXPIRE', KEYS[place], ARGV[2]) end
+for index = 1, #KEYS do
+  if index ~= 2 then redis.call('PEXPIRE', KEYS[index], ARGV[2]) end
 end
 local webhook = redis.call('HGET', KEYS[1], 'webhook')
 if wants(webhook, ARGV[3]) then enqueue_delivery(ARGV[1], ARGV[3], webhook, {unpack(ARGV, 4)}) end

@@ -1,8 +1,8 @@
 -- requires: broker/prelude
--- Accept a batch: its record and its places on the lists, together or not at all.
+-- Create a batch: its record and its entries in the sets, together or not at all.
 -- KEYS: the record (hash), the live batches (by turn), all batches and the owner's (sorted sets by submit time).
--- ARGV: id, live batches that the owner may have, then field, value, ...
--- Returns 1, 0 where the id is taken, or -1 where the owner has too many.
+-- ARGV: id, how many live batches the owner may have, then field, value, ... of the record.
+-- Returns 1, 0 if there is a batch with the id already, or -1 if the owner has too many live batches.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local now = now_ms()
 local records = string.sub(KEYS[1], 1, -#ARGV[1] - 1)
@@ -11,15 +11,15 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   if redis.call('ZSCORE', KEYS[4], id) then live = live + 1 end
 end
 if live >= tonumber(ARGV[2]) then return -1 end
--- Records end by themselves; what is left of them on the lists goes some at a time.
-for _, list in ipairs({KEYS[3], KEYS[4]}) do
-  for _, id in ipairs(redis.call('ZRANGE', list, 0, 9)) do
-    if redis.call('EXISTS', records .. id) == 0 then redis.call('ZREM', list, id) end
+-- Records expire by themselves. Their ids are removed from the sets here, a few at each submit.
+for _, set in ipairs({KEYS[3], KEYS[4]}) do
+  for _, id in ipairs(redis.call('ZRANGE', set, 0, 9)) do
+    if redis.call('EXISTS', records .. id) == 0 then redis.call('ZREM', set, id) end
   end
 end
 redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted_ms', now, 'started_from_ms', now, unpack(ARGV, 3))
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
--- In front of those that have had their turn.
+-- Before all batches that have had their turn.
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
 return 1

@@ -1,1 +1,1 @@
-"""Moves live batches on: prepares their items, fills the queue, collects the images and ends the batch."""
+"""Advances live batches: prepares their items, refills the queue, collects the images and ends the batch."""

@@ -1,16 +1,17 @@
-"""Collecting: an item whose task has ended becomes a file, a line of the manifest, and is done; or runs again."""
+"""Collects finished tasks: an item whose task has ended becomes a file and a manifest entry, or is made again."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graycat.batches import manifest
-from graycat.batches.items import BatchItems, Known
+from graycat.batches.items import BatchItems, ItemRecord
 from graycat.batches.live import LiveBatch, LiveBatches
-from graycat.batches.output import Output
+from graycat.batches.output import ManifestEntry, Output
 from graycat.batches.plan import Item
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.throughput import ThroughputStats
@@ -24,170 +25,253 @@ from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: What is read of a task; the body stays where it is.
+#: Fields that are read of a task's record. The body may be large, so it is left out.
 FIELDS = ("state", "attempt", "status", "worker", "submitted_ms", "claimed_ms", "finished_ms")
-#: Failures that are not the item's own: it is made again, so often in a row.
-PASSING = frozenset(
+#: Types of errors that are not the item's own fault: the item is made again. '' stands for an unknown error.
+TRANSIENT_ERRORS = frozenset(
     {"task_lost", "engine_lost", "task_timeout", "artifacts_unavailable", "unavailable_error", "server_error", ""}
 )
+#: An item fails after this many transient errors in a row.
 MAX_FAILURES = 3
 
-Row = Mapping[str, str]
+#: Fields of a task's record; empty if the record has expired.
+TaskFields = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedItem:
+    """An item whose task has ended."""
+
+    number: int
+    record: ItemRecord
+    task: TaskFields
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage:
+    """The image of an item, and the engine's answer."""
+
+    item: Item
+    record: ItemRecord
+    task: TaskFields
+    data: bytes
+    answer: bytes
 
 
 class Collector:
-    """Looks at the tasks of a batch's items and takes what they have made. Every step may be done again."""
+    """Collects the images of a batch's finished tasks. Every step can be repeated after a kill."""
 
     def __init__(
         self,
         client: Broker,
         records: TaskRecords,
         artifacts: ArtifactStore,
-        heads: LiveBatches,
+        live_batches: LiveBatches,
         items: BatchItems,
-        still_ours: Callable[[], bool],
+        hold_lock: Callable[[], bool],
     ) -> None:
-        """``still_ours`` tells whether nobody else collects meanwhile, and keeps it so for a while."""
-        self._still_ours = still_ours
+        """``hold_lock`` renews the runner's lock; it returns False if another process has it."""
+        self._hold_lock = hold_lock
         self._client = client
         self._records = records
         self._artifacts = artifacts
-        self._heads = heads
+        self._live_batches = live_batches
         self._items = items
-        self._speeds = ThroughputStats(client)
+        self._throughput = ThroughputStats(client)
 
     def collect(
         self,
-        head: LiveBatch,
+        batch: LiveBatch,
         output: Callable[[], Output],
-        engine_of: Callable[[str], str],
+        engine_name: Callable[[str], str],
         *,
-        take: Callable[[], bool],
+        may_collect: Callable[[], bool],
     ) -> int:
-        """Take in what has ended, where ``take`` says so; return how many items have a task that has not ended.
+        """Collect what has ended, if ``may_collect`` allows it; return how many items have an unfinished task.
 
-        ``engine_of`` tells what a worker's engine is called. Raises OutputUnavailable: nothing is lost then, the images
-        wait for as long as they are kept.
+        ``engine_name`` returns the name of a worker's engine. Raises OutputUnavailable; nothing is lost then, because
+        the images stay in the artifact store until their lifetime ends.
         """
-        numbers = self._items.in_hand(head.id)
-        known = self._items.known(head.id, numbers)
-        rows = self._rows([known[number].task_id for number in numbers])
-        found = [(number, known[number], row) for number, row in zip(numbers, rows, strict=True)]
-        ended = [one for one in found if not self._goes_on(head, *one)]
-        if not ended or not take():
-            return len(numbers) - len(ended)
-        items = self._items.planned(head.id, [number for number, _, _ in ended])
-        made = []
-        for number, old, row in ended:
-            image = self._image(old, row) if row.get("state") == "succeeded" else None
-            if image is not None:
-                made.append((items[number], old, row, *image))
-            else:
-                self._not_made(head, items[number], old, row, output)
-        if made:
-            self._keep(head, made, output(), engine_of)
+        numbers = self._items.list_in_flight(batch.id)
+        records = self._items.load_records(batch.id, numbers)
+        tasks = self._load_tasks([records[number].task_id for number in numbers])
+        ended = []
+        for number, task in zip(numbers, tasks, strict=True):
+            if not self._note_unfinished(batch, number, records[number], task):
+                ended.append(EndedItem(number, records[number], task))
+        if ended and may_collect():
+            self._collect_ended(batch, ended, output, engine_name)
         return len(numbers) - len(ended)
 
-    def _rows(self, ids: list[str]) -> list[dict[str, str]]:
+    def _load_tasks(self, task_ids: Sequence[str]) -> list[dict[str, str]]:
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            for task_id in ids:
+            for task_id in task_ids:
                 pipe.hmget(keys.record_key(task_id), FIELDS)
-            found = pipe.execute()
-        return [{name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value} for row in found]
+            rows = pipe.execute()
 
-    def _goes_on(self, head: LiveBatch, number: int, known: Known, row: Row) -> bool:
-        """Tell whether a task has not ended; note whether it runs, and how often it was tried."""
-        if row.get("state") not in ("queued", "running"):
+        tasks = []
+        for row in rows:
+            fields = zip(FIELDS, row, strict=True)
+            tasks.append({name: value.decode() for name, value in fields if value})
+        return tasks
+
+    def _note_unfinished(self, batch: LiveBatch, number: int, record: ItemRecord, task: TaskFields) -> bool:
+        """Return whether a task is unfinished; if so, note whether it runs, and its attempts."""
+        if task.get("state") not in ("queued", "running"):
             return False
-        state = RUNNING if row["state"] == "running" else QUEUED
-        if state != known.state or int(row["attempt"]) != known.seen:
-            self._items.move(head.id, number, known, known.changed(state=state, seen=int(row["attempt"])))
+        state = RUNNING if task["state"] == "running" else QUEUED
+        attempt = int(task["attempt"])
+        if state != record.state or attempt != record.seen_attempts:
+            self._items.move(batch.id, number, record, replace(record, state=state, seen_attempts=attempt))
         return True
 
-    def _image(self, known: Known, row: Row) -> tuple[bytes, bytes] | None:
-        """Return a finished task's image and its engine's answer; None where that is not kept any more."""
+    def _collect_ended(
+        self,
+        batch: LiveBatch,
+        ended: Sequence[EndedItem],
+        output: Callable[[], Output],
+        engine_name: Callable[[str], str],
+    ) -> None:
+        plan = self._items.load_plan(batch.id, [item.number for item in ended])
+        images = []
+        for one in ended:
+            image = None
+            if one.task.get("state") == "succeeded":
+                image = self._load_image(plan[one.number], one)
+            if image is None:
+                self._handle_missing_image(batch, plan[one.number], one, output)
+            else:
+                images.append(image)
+        if images:
+            self._save(batch, images, output(), engine_name)
+
+    def _load_image(self, item: Item, ended: EndedItem) -> FinishedImage | None:
+        """Return the image of a task that has succeeded; None if it is no longer stored, or damaged."""
+        task_id = ended.record.task_id
         try:
-            found = self._artifacts.get(known.task_id, 0)
+            stored = self._artifacts.get(task_id, 0)
         except ArtifactBroken:
-            found = None
-        if found is None:
             return None
-        last = self._records.events(known.task_id)[-1:]
-        answer = last[0].answer()[1] if last and last[0].kind == events.RESULT else b""
-        return found[1], answer
+        if stored is None:
+            return None
+        _, data = stored
+        return FinishedImage(item, ended.record, ended.task, data, self._load_answer(task_id, events.RESULT))
 
-    def _keep(self, head: LiveBatch, made: list[Any], output: Output, engine_of: Callable[[str], str]) -> None:
-        lines = []
-        for item, old, row, data, answer in made:
-            record = {**row, "task_id": old.task_id, "attempts": str(old.attempts + int(row["attempt"]))}
-            line = manifest.line_of(item, data, record, answer, engine_of(row.get("worker", "")))
-            if not self._still_ours():
-                # A store was slow, and another took over: what it notes must not be written over.
+    def _load_answer(self, task_id: str, kind: str | None = None) -> bytes:
+        """Return the body of a task's last event; empty if there is none (of this kind)."""
+        last = self._records.events(task_id)[-1:]
+        if not last or (kind is not None and last[0].kind != kind):
+            return b""
+        return last[0].answer()[1]
+
+    def _save(
+        self, batch: LiveBatch, images: Sequence[FinishedImage], output: Output, engine_name: Callable[[str], str]
+    ) -> None:
+        """Write images, then their manifest entries, then the items' states."""
+        entries = []
+        for image in images:
+            attempts = image.record.attempts + int(image.task["attempt"])
+            task = {**image.task, "task_id": image.record.task_id, "attempts": str(attempts)}
+            engine = engine_name(image.task.get("worker", ""))
+            entry = manifest.build_entry(image.item, image.data, task, image.answer, engine)
+            if not self._hold_lock():
+                # The store was slow, and another process took over. Its manifest must not be overwritten.
                 return
-            # One that a kill has left behind is as good as a new one.
-            if item.number not in output.lines or not output.is_good(line):
-                output.write(line["file"], data)
-            lines.append(line)
-        if not self._still_ours():
+            # A file that a killed runner has left is kept if it is intact.
+            if image.item.number not in output.entries or not output.is_intact(entry):
+                output.write(entry["file"], image.data)
+            entries.append(entry)
+        if not self._hold_lock():
             return
-        output.note(lines)
-        for (item, old, row, _, _), line in zip(made, lines, strict=True):
-            new = old.changed(state=DONE, attempts=line["attempts"], seen=0, failures=0, error=None, line=line)
-            if self._items.move(head.id, item.number, old, new):
-                took_ms = int(line["seconds"] * 1000)
-                self._heads.add(head.id, "gpu_ms", took_ms)
-                self._speeds.learn(item.kind, row.get("worker", ""), item.work, took_ms)
-                logger.info("batch item done", extra=_extra(head, item, new))
-            self._forget(old.task_id)
 
-    def _forget(self, task_id: str) -> None:
-        """Make room where finished images lie: the file is there."""
+        output.add_entries(entries)
+        for image, entry in zip(images, entries, strict=True):
+            self._mark_done(batch, image, entry)
+
+    def _mark_done(self, batch: LiveBatch, image: FinishedImage, entry: ManifestEntry) -> None:
+        new = replace(
+            image.record,
+            state=DONE,
+            attempts=entry["attempts"],
+            seen_attempts=0,
+            failures=0,
+            error=None,
+            entry=entry,
+        )
+        item = image.item
+        if self._items.move(batch.id, item.number, image.record, new):
+            took_ms = int(entry["seconds"] * 1000)
+            self._live_batches.increment(batch.id, "gpu_ms", took_ms)
+            self._throughput.record(item.kind, image.task.get("worker", ""), item.work, took_ms)
+            logger.info("batch item done", extra=_log_fields(batch, item, new))
+        self._delete_artifact(image.record.task_id)
+
+    def _delete_artifact(self, task_id: str) -> None:
+        """Delete a task's image from the artifact store: the batch's folder has it now."""
         try:
             self._artifacts.delete(task_id)
         except ArtifactsUnavailable:
-            # It goes with its lifetime.
+            # It is deleted at the end of its lifetime.
             logger.warning("image not deleted", extra={"task_id": task_id})
 
-    def _not_made(self, head: LiveBatch, item: Item, old: Known, row: Row, output: Callable[[], Output]) -> None:
-        """Say what becomes of an item whose task has brought no image."""
-        state = row.get("state", "")
-        # One whose record is gone has been tried as often as was seen, and once at least.
-        attempts = old.attempts + (int(row["attempt"]) if row else max(old.seen, 1))
-        new = old.changed(state=WAITING, attempts=attempts, seen=0)
+    def _handle_missing_image(
+        self, batch: LiveBatch, item: Item, ended: EndedItem, output: Callable[[], Output]
+    ) -> None:
+        """Decide the next state of an item whose task has ended without an image, and move it there."""
+        old, task = ended.record, ended.task
+        state = task.get("state", "")
+        # If the task's record has expired, it had at least the attempts that were seen, and at least one.
+        attempts = max(old.seen_attempts, 1)
+        if task:
+            attempts = int(task["attempt"])
+        new = replace(old, state=WAITING, attempts=old.attempts + attempts, seen_attempts=0)
+
         if state == "failed":
-            error = self._error(old.task_id, row)
+            error = self._load_error(old.task_id, task)
             failures = old.failures + 1
-            passing = error["type"] in PASSING and failures < MAX_FAILURES
-            new = new.changed(state=WAITING if passing else FAILED, failures=failures, error=error)
-        elif state in ("cancelled", "expired") and head.state in ("cancelled", "failed"):
-            new = new.changed(state=CANCELLED)
-        elif state in ("", "succeeded") and (line := self._written(output(), item, old)) is not None:
-            new = new.changed(state=DONE, attempts=line["attempts"], line=line)
-        if self._items.move(head.id, item.number, old, new):
-            extra = _extra(head, item, new) | {"task_state": state or "gone"}
+            will_retry = error["type"] in TRANSIENT_ERRORS and failures < MAX_FAILURES
+            new = replace(new, state=WAITING if will_retry else FAILED, failures=failures, error=error)
+        elif state in ("cancelled", "expired") and batch.state in ("cancelled", "failed"):
+            new = replace(new, state=CANCELLED)
+        elif state in ("", "succeeded"):
+            entry = _find_saved_entry(output(), item, old)
+            if entry is not None:
+                new = replace(new, state=DONE, attempts=entry["attempts"], entry=entry)
+
+        if self._items.move(batch.id, item.number, old, new):
+            extra = _log_fields(batch, item, new)
+            extra["task_state"] = state or "gone"
             logger.info("batch item not made", extra=extra)
 
-    @staticmethod
-    def _written(output: Output, item: Item, old: Known) -> dict[str, Any] | None:
-        """Return the line of an item whose file is there: a kill came between its line and its state."""
-        line = output.lines.get(item.number)
-        return line if line and line.get("task_id") == old.task_id and output.is_good(line) else None
+    def _load_error(self, task_id: str, task: TaskFields) -> dict[str, Any]:
+        """Return what a task has failed with, as it is shown to its owner."""
+        body = {}
+        answer = self._load_answer(task_id)
+        if answer:
+            try:
+                body = json.loads(answer)
+            except ValueError:
+                body = {}
+        error = body.get("error") if isinstance(body, dict) else None
 
-    def _error(self, task_id: str, row: Row) -> dict[str, Any]:
-        """Return what a task failed with, as its owner reads it."""
-        last = self._records.events(task_id)[-1:]
-        try:
-            found = json.loads(last[0].answer()[1]) if last else {}
-        except ValueError:
-            found = {}
-        error = found.get("error") if isinstance(found, dict) else None
         if isinstance(error, dict):
-            kind, message = str(error.get("type", "")), str(error.get("message", ""))
+            type_, message = str(error.get("type", "")), str(error.get("message", ""))
+        elif body:
+            # The WebUI's engines write errors in this form.
+            type_, message = "engine_error", str(error or body)
         else:
-            # As the WebUI's engines write it; '' where nothing is kept.
-            kind, message = ("engine_error", str(error or found)) if found else ("", "")
-        return {"status": int(row.get("status") or 0), "type": kind, "message": message[:500]}
+            # Nothing is stored.
+            type_, message = "", ""
+        return {"status": int(task.get("status") or 0), "type": type_, "message": message[:500]}
 
 
-def _extra(head: LiveBatch, item: Item, known: Known) -> dict[str, Any]:
-    return {"batch_id": head.id, "item": item.number, "state": known.state, "attempts": known.attempts}
+def _find_saved_entry(output: Output, item: Item, record: ItemRecord) -> ManifestEntry | None:
+    """Return the manifest entry of an item that was saved but not marked done: the runner was killed in between."""
+    entry = output.entries.get(item.number)
+    if entry and entry.get("task_id") == record.task_id and output.is_intact(entry):
+        return entry
+    return None
+
+
+def _log_fields(batch: LiveBatch, item: Item, record: ItemRecord) -> dict[str, Any]:
+    return {"batch_id": batch.id, "item": item.number, "state": record.state, "attempts": record.attempts}

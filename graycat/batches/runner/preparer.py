@@ -1,4 +1,4 @@
-"""Before a batch runs: its folder, its prompts, its plan, and what of it is there already."""
+"""Prepares a batch before it runs: its folder, its prompts, its plan, and the files that are in the folder already."""
 
 from __future__ import annotations
 
@@ -6,147 +6,179 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from graycat.batches import plan, spec
-from graycat.batches.items import BatchItems, Known
+from graycat.batches.items import BatchItems, ItemRecord
 from graycat.batches.live import LiveBatch, LiveBatches
-from graycat.batches.output import Output, folder_of
-from graycat.batches.runner.prompt_writer import MAX_TRIES, NoPrompts, PromptWriter
+from graycat.batches.output import Output, batch_folder
+from graycat.batches.runner.prompt_writer import MAX_TRIES, PromptsNotWritten, PromptWriter
 from graycat.batches.spec import Spec
-from graycat.batches.spec.windows import zone
+from graycat.batches.spec.images import PromptRequest
+from graycat.batches.spec.windows import load_timezone
 from graycat.batches.states import DONE, WAITING
 from graycat.errors import GraycatError
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that one step spends on a batch: others wait for it.
-SLICE_S = 0.2
+#: Seconds that one step may spend on verifying a batch, because other batches wait meanwhile.
+VERIFY_SLICE_S = 0.2
+#: Items that are verified between two looks at the clock.
+VERIFY_CHUNK_ITEMS = 20
 
 
-class Unusable(Exception):
-    """Raised where a batch cannot be prepared, now or ever; its text is for the batch's owner."""
+class BatchNotPreparable(Exception):
+    """Raised if a batch can never be prepared. Its text is shown to the batch's owner."""
 
 
 class Preparer:
-    """Takes a batch a step further each time it is called. Every step may be done again after a kill."""
+    """Prepares batches, one step at each call. Every step can be repeated after a kill."""
 
-    def __init__(self, settings: Settings, heads: LiveBatches, items: BatchItems, writer: PromptWriter) -> None:
+    def __init__(self, settings: Settings, live_batches: LiveBatches, items: BatchItems, writer: PromptWriter) -> None:
         self._settings = settings
-        self._heads = heads
+        self._live_batches = live_batches
         self._items = items
         self._writer = writer
 
-    def step(self, head: LiveBatch, open_output: Callable[[LiveBatch, str], Output]) -> bool:
-        """Prepare a batch further; True where it may run. Raises Unusable, OutputUnavailable, BrokerUnavailable."""
-        folder = head.folder or self._folder(head)
-        if other := self._heads.claim_folder(head, folder):
-            self._wait(head, f"waits for the batch {other}, which writes to the same folder")
+    def step(self, batch: LiveBatch, open_output: Callable[[LiveBatch, str], Output]) -> bool:
+        """Do the next step of a batch's preparation; return whether the batch may run now.
+
+        Raises BatchNotPreparable, OutputUnavailable, BrokerUnavailable.
+        """
+        folder = batch.folder or _choose_folder(batch)
+        other = self._live_batches.claim_folder(batch, folder)
+        if other:
+            self._set_reason(batch, f"waits for the batch {other}, which writes to the same folder")
             return False
-        if not head.folder:
-            self._heads.note(head.id, {"folder": folder})
-        output = open_output(head, folder)
-        if not head.planned and not self._planned(head, output):
+        if not batch.folder:
+            self._live_batches.update_fields(batch.id, {"folder": folder})
+
+        output = open_output(batch, folder)
+        if not batch.planned:
+            self._plan(batch, output)
             return False
-        if head.again:
-            if any(self._items.move_all(head.id, (state,), WAITING) for state in head.again.split(",")):
-                return False
-            self._heads.note(head.id, {"again": ""})
-        return self._verified(head, output)
+        if batch.states_to_retry:
+            # Some items at a time; the states are forgotten once no item is left in them.
+            for state in batch.states_to_retry:
+                if self._items.move_all(batch.id, (state,), WAITING):
+                    return False
+            self._live_batches.update_fields(batch.id, {"again": ""})
+        return self._verify_some(batch, output)
 
-    def _wait(self, head: LiveBatch, reason: str) -> None:
-        if head.reason != reason:
-            self._heads.note(head.id, {"reason": reason})
+    def _set_reason(self, batch: LiveBatch, reason: str) -> None:
+        if batch.reason != reason:
+            self._live_batches.update_fields(batch.id, {"reason": reason})
 
-    @staticmethod
-    def _folder(head: LiveBatch) -> str:
-        at = datetime.fromtimestamp(head.submitted_ms / 1000, UTC).astimezone(zone(head.terms.timezone))
-        values = {"batch": head.id, "name": head.name, "key": head.key, "schedule": head.schedule}
-        return folder_of(head.owner, head.terms.folder, values | {"date": at.date().isoformat()})
-
-    def _planned(self, head: LiveBatch, output: Output) -> bool:
-        """Write the plan; False where its prompts are still to come."""
-        document = self._heads.document(head.id)
+    def _plan(self, batch: LiveBatch, output: Output) -> None:
+        """Write the batch's plan and ``batch.json``, once all prompts are there."""
         try:
-            wanted = spec.parse(document, self._settings)
+            batch_spec = spec.parse(self._live_batches.load_document(batch.id), self._settings)
         except GraycatError as error:
-            raise Unusable(f"the spec is refused here: {error}") from None
-        about = output.about()
-        if about and about.get("images") != wanted.digest:
-            raise Unusable("its folder holds another batch: choose another folder, or move that one away")
-        # A batch of the same spec that began here goes on: its random seeds and its prompts are these.
-        entropy = str(about.get("entropy") or head.entropy)
-        prompts = about.get("prompts") or json.loads(head.prompts or "[]")
-        if wanted.ask and not self._asked(head, wanted, prompts):
-            return False
-        items = plan.expand(wanted, str(about.get("batch") or head.id), entropy, prompts)
-        output.tell(_about(head, wanted, str(about.get("batch") or head.id), entropy, prompts))
-        self._items.plan(head.id, items)
-        work = sum(item.work for item in items)
-        self._heads.note(head.id, {"planned": 1, "total": len(items), "work": work, "entropy": entropy, "reason": ""})
-        return False
+            raise BatchNotPreparable(f"the spec is refused here: {error}") from None
+        info = output.read_info()
+        if info and info.get("images") != batch_spec.digest:
+            raise BatchNotPreparable("its folder holds another batch: choose another folder, or move that one away")
 
-    def _asked(self, head: LiveBatch, wanted: Spec, prompts: list[str]) -> bool:
-        ask = wanted.ask
-        if ask is None or len(prompts) >= ask.count:
-            return True
-        self._wait(head, "its prompts are being written")
-        kept = json.loads(head.prompts or "[]")
-        try:
-            more = self._writer.step(head, ask, kept, head.asked)
-        except NoPrompts:
-            raise Unusable(f"the text engine wrote no usable prompts, {MAX_TRIES} times") from None
-        if more is not None:
-            fields: dict[str, str | int | float] = {"prompts": json.dumps([*kept, *more])}
-            self._heads.note(head.id, fields | {"asked": 0 if more else head.asked + 1})
-        return False
-
-    def _verified(self, head: LiveBatch, output: Output) -> bool:
-        """Compare what is there with the manifest, some items at a time; False where more are left."""
-        if not head.verify:
-            return True
-        number, until = head.verify, time.monotonic() + SLICE_S
-        counts = self._items.counts(head.id)
-        if not output.lines and not counts[DONE]:
-            number = head.total + 1
-        while number <= head.total and time.monotonic() < until:
-            numbers = range(number, min(number + 20, head.total + 1))
-            planned, known = self._items.planned(head.id, numbers), self._items.known(head.id, numbers)
-            for place in numbers:
-                self._verify(head, output, planned[place], known[place])
-            number = numbers[-1] + 1
-        self._heads.note(head.id, {"verify": number if number <= head.total else ""})
-        return number > head.total
-
-    def _verify(self, head: LiveBatch, output: Output, item: plan.Item, known: Known) -> None:
-        if known.state not in (WAITING, DONE):
+        # If a batch with the same images has begun in this folder, this one continues it with its seeds and prompts.
+        first_batch_id = str(info.get("batch") or batch.id)
+        entropy = str(info.get("entropy") or batch.entropy)
+        prompts = info.get("prompts") or batch.prompts
+        request = batch_spec.prompt_request
+        if request is not None and len(prompts) < request.count:
+            self._write_prompts(batch, request)
             return
-        line = known.line if known.state == DONE else output.lines.get(item.number)
-        good = line is not None and plan.digest_of(line["request"]) == item.digest and output.is_good(line)
-        if good and line is not None:
-            if known.state == WAITING:
-                attempts = max(known.attempts, int(line.get("attempts") or 1))
-                self._items.move(head.id, item.number, known, known.changed(state=DONE, line=line, attempts=attempts))
-            elif output.lines.get(item.number) != line:
-                output.note([line])
-        elif known.state == DONE:
-            logger.warning("a batch's file is damaged", extra={"batch_id": head.id, "item": item.number})
-            self._items.move(head.id, item.number, known, known.changed(state=WAITING, line=None, failures=0))
+
+        items = plan.expand(batch_spec, first_batch_id, entropy, prompts)
+        output.write_info(_build_info(batch, batch_spec, first_batch_id, entropy, prompts))
+        self._items.write_plan(batch.id, items)
+        work = sum(item.work for item in items)
+        self._live_batches.update_fields(
+            batch.id, {"planned": 1, "total": len(items), "work": work, "entropy": entropy, "reason": ""}
+        )
+
+    def _write_prompts(self, batch: LiveBatch, request: PromptRequest) -> None:
+        """Have the text engine write more prompts; add those that it has written since the last step."""
+        self._set_reason(batch, "its prompts are being written")
+        try:
+            new_prompts = self._writer.step(batch, request, batch.prompts, batch.useless_answers)
+        except PromptsNotWritten:
+            raise BatchNotPreparable(f"the text engine wrote no usable prompts, {MAX_TRIES} times") from None
+        if new_prompts is None:
+            return
+        useless_answers = 0 if new_prompts else batch.useless_answers + 1
+        all_prompts = [*batch.prompts, *new_prompts]
+        self._live_batches.update_fields(batch.id, {"prompts": json.dumps(all_prompts), "asked": useless_answers})
+
+    def _verify_some(self, batch: LiveBatch, output: Output) -> bool:
+        """Compare files with the manifest for VERIFY_SLICE_S; return whether all items are verified."""
+        if not batch.next_to_verify:
+            return True
+        number = batch.next_to_verify
+        if not output.entries and not self._items.count_by_state(batch.id)[DONE]:
+            # There is no file to verify.
+            number = batch.total + 1
+
+        until = time.monotonic() + VERIFY_SLICE_S
+        while number <= batch.total and time.monotonic() < until:
+            numbers = range(number, min(number + VERIFY_CHUNK_ITEMS, batch.total + 1))
+            items = self._items.load_plan(batch.id, numbers)
+            records = self._items.load_records(batch.id, numbers)
+            for item_number in numbers:
+                self._verify(batch, output, items[item_number], records[item_number])
+            number = numbers[-1] + 1
+
+        done = number > batch.total
+        self._live_batches.update_fields(batch.id, {"verify": "" if done else number})
+        return done
+
+    def _verify(self, batch: LiveBatch, output: Output, item: plan.Item, record: ItemRecord) -> None:
+        """Verify one item: one whose file is intact becomes done, one whose file is damaged is made again."""
+        if record.state not in (WAITING, DONE):
+            return
+        in_manifest = output.entries.get(item.number)
+        entry = record.entry if record.state == DONE else in_manifest
+        if entry is not None and plan.digest_request(entry["request"]) == item.digest and output.is_intact(entry):
+            if record.state == WAITING:
+                attempts = max(record.attempts, int(entry.get("attempts") or 1))
+                new = replace(record, state=DONE, entry=entry, attempts=attempts)
+                self._items.move(batch.id, item.number, record, new)
+            elif in_manifest != entry:
+                output.add_entries([entry])
+        elif record.state == DONE:
+            logger.warning("a batch's file is damaged", extra={"batch_id": batch.id, "item": item.number})
+            self._items.move(batch.id, item.number, record, replace(record, state=WAITING, entry=None, failures=0))
 
 
-def _about(head: LiveBatch, wanted: Spec, batch: str, entropy: str, prompts: list[str]) -> dict[str, Any]:
-    document = dict(wanted.document)
+def _choose_folder(batch: LiveBatch) -> str:
+    """Return the folder of a batch, from the pattern in its options."""
+    submitted = datetime.fromtimestamp(batch.submitted_ms / 1000, UTC)
+    values = {
+        "batch": batch.id,
+        "name": batch.name,
+        "key": batch.key,
+        "schedule": batch.schedule,
+        "date": submitted.astimezone(load_timezone(batch.options.timezone)).date().isoformat(),
+    }
+    return batch_folder(batch.owner, batch.options.folder, values)
+
+
+def _build_info(
+    batch: LiveBatch, batch_spec: Spec, first_batch_id: str, entropy: str, prompts: list[str]
+) -> dict[str, Any]:
+    """Return the content of ``batch.json``, without the webhook's secret."""
+    document = dict(batch_spec.document)
     if isinstance(document.get("webhook"), dict):
         document["webhook"] = {name: value for name, value in document["webhook"].items() if name != "secret"}
     return {
-        "batch": batch,
-        "name": head.name,
-        "owner": head.owner,
-        "submitted_ms": head.submitted_ms,
-        "total": wanted.total,
-        "images": wanted.digest,
+        "batch": first_batch_id,
+        "name": batch.name,
+        "owner": batch.owner,
+        "submitted_ms": batch.submitted_ms,
+        "total": batch_spec.total,
+        "images": batch_spec.digest,
         "entropy": entropy,
         "prompts": prompts,
         "spec": document,

@@ -1,4 +1,4 @@
-"""The first step of a batch that has its prompts written: asks a text engine, some at a time."""
+"""Has a text engine write a batch's prompts, some at a time, through its batch queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from graycat.batches.live import LiveBatch
-from graycat.batches.spec.images import Ask
+from graycat.batches.spec.images import PromptRequest
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
@@ -16,13 +16,15 @@ from graycat.queue.models import NewTask
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM_BATCH, model_queue
 
-#: Prompts in one answer, so that any engine's context has room; and characters of one.
-PORTION, MAX_CHARS = 20, 300
-#: Prompts that the engine is shown, so that it writes others.
-SHOWN = 20
-#: Tokens that a prompt may take, and the JSON around them.
-TOKENS_EACH, TOKENS_AROUND = 120, 64
-#: Answers in a row that were of no use, after which the batch fails.
+#: Prompts in one answer; few enough for the context of any engine.
+PROMPTS_PER_ANSWER = 20
+#: Characters of one prompt.
+MAX_CHARS = 300
+#: How many of the earlier prompts the engine is shown, so that it does not repeat them.
+SHOWN_PROMPTS = 20
+#: The budget of tokens for one prompt, and for the JSON around all of them.
+TOKENS_PER_PROMPT, TOKENS_FOR_JSON = 120, 64
+#: The batch fails after this many useless answers in a row.
 MAX_TRIES = 4
 
 _SYSTEM = (
@@ -31,87 +33,98 @@ _SYSTEM = (
 )
 
 
-class NoPrompts(Exception):
-    """Raised where the text engine has, several times, not written what was asked for."""
+class PromptsNotWritten(Exception):
+    """Raised if the text engine has given MAX_TRIES useless answers in a row."""
 
 
 class PromptWriter:
-    """Gets prompts out of a text engine, through its batch queue."""
+    """Has a text engine write prompts."""
 
     def __init__(self, records: TaskRecords, messages: MessageFactory) -> None:
         self._records = records
         self._messages = messages
 
-    def step(self, head: LiveBatch, ask: Ask, known: Sequence[str], tries: int) -> list[str] | None:
-        """Return more prompts, behind those that are known; None while they are being written. Never waits.
+    def step(
+        self, batch: LiveBatch, request: PromptRequest, prompts: Sequence[str], useless_answers: int
+    ) -> list[str] | None:
+        """Return new prompts to append to ``prompts``; None while they are being written. Never waits.
 
-        Empty where an answer was of no use: ``tries`` is how many were so far. Raises NoPrompts.
+        An empty list means that the answer was useless. ``useless_answers``: how many were so far, in a row. Raises
+        PromptsNotWritten.
         """
-        if tries >= MAX_TRIES:
-            raise NoPrompts
-        task_id = _task_id(head, known, tries)
+        if useless_answers >= MAX_TRIES:
+            raise PromptsNotWritten
+        task_id = _task_id(batch, prompts, useless_answers)
         record = self._records.get(task_id)
         if not record:
-            self._ask(task_id, head, ask, known, tries)
+            self._create_task(task_id, batch, request, prompts, useless_answers)
             return None
         if record["state"] in ("queued", "running"):
             return None
         if record["state"] != "succeeded":
             return []
-        return prompts_in(self._answer(task_id))[: ask.count - len(known)]
+        return parse_prompts(self._load_answer(task_id))[: request.count - len(prompts)]
 
-    def _ask(self, task_id: str, head: LiveBatch, ask: Ask, known: Sequence[str], tries: int) -> None:
-        body = json.dumps(request(ask, known, tries)).encode()
-        shown = {"priority": "batch", "batch": head.id}
-        queue = model_queue(LLM_BATCH, ask.model)
+    def _create_task(
+        self, task_id: str, batch: LiveBatch, request: PromptRequest, prompts: Sequence[str], useless_answers: int
+    ) -> None:
+        queue = model_queue(LLM_BATCH, request.model)
         task = NewTask(
             task_id,
             CHAT.name,
             PLAIN,
             queue,
-            body,
-            head.owner,
+            json.dumps(build_chat_request(request, prompts, useless_answers)).encode(),
+            batch.owner,
             queue_ttl_s=BATCH_QUEUE_TTL_S,
-            shown=shown,
+            shown={"priority": "batch", "batch": batch.id},
             counted=False,
         )
         self._records.create(task, self._messages.make(CHAT.name, task_id, queue))
 
-    def _answer(self, task_id: str) -> bytes:
+    def _load_answer(self, task_id: str) -> bytes:
         last = self._records.events(task_id)[-1:]
-        return last[0].answer()[1] if last and last[0].kind == events.RESULT else b""
+        if not last or last[0].kind != events.RESULT:
+            return b""
+        return last[0].answer()[1]
 
 
-def _task_id(head: LiveBatch, known: Sequence[str], tries: int) -> str:
-    """Return the id of the task of a question: the same question is the same task, until the batch is resumed."""
-    digest = sha256(f"{head.id}/prompts/{len(known)}/{tries}/{head.started_from_ms}".encode()).hexdigest()
+def _task_id(batch: LiveBatch, prompts: Sequence[str], useless_answers: int) -> str:
+    """Return the id of the task that asks for the next prompts.
+
+    The same question has the same task, so that a runner can find it after a kill. A resumed batch asks anew.
+    """
+    question = f"{batch.id}/prompts/{len(prompts)}/{useless_answers}/{batch.started_from_ms}"
+    digest = sha256(question.encode()).hexdigest()
     return ids.task_id_for(CHAT.name, digest[: ids.CHARS])
 
 
-def request(ask: Ask, known: Sequence[str], tries: int) -> dict[str, Any]:
-    """Return what the engine is asked: a list of texts, which its grammar holds it to."""
-    count = min(PORTION, ask.count - len(known))
-    text = f"{ask.ask}\n\nWrite {count} different prompts."
-    if known:
-        text += " None of them may repeat one of these:\n" + "\n".join(known[-SHOWN:])
+def build_chat_request(request: PromptRequest, prompts: Sequence[str], useless_answers: int) -> dict[str, Any]:
+    """Return the chat request for the next prompts. Its JSON schema forces the answer to be a list of texts."""
+    count = min(PROMPTS_PER_ANSWER, request.count - len(prompts))
+    text = f"{request.text}\n\nWrite {count} different prompts."
+    if prompts:
+        text += " None of them may repeat one of these:\n" + "\n".join(prompts[-SHOWN_PROMPTS:])
+
     item = {"type": "string", "minLength": 3, "maxLength": MAX_CHARS}
-    prompts = {"type": "array", "items": item, "minItems": count, "maxItems": count}
-    schema = {"type": "object", "properties": {"prompts": prompts}, "required": ["prompts"]}
+    array = {"type": "array", "items": item, "minItems": count, "maxItems": count}
+    schema = {"type": "object", "properties": {"prompts": array}, "required": ["prompts"]}
     body: dict[str, Any] = {
         "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "prompts", "schema": schema}},
-        "temperature": ask.temperature,
-        "max_tokens": count * TOKENS_EACH + TOKENS_AROUND,
+        "temperature": request.temperature,
+        "max_tokens": count * TOKENS_PER_PROMPT + TOKENS_FOR_JSON,
     }
-    if ask.seed is not None:
-        body["seed"] = ask.seed + len(known) + tries
-    if ask.model:
-        body["model"] = ask.model
+    if request.seed is not None:
+        # Each question has another seed, or the engine would write the same prompts again.
+        body["seed"] = request.seed + len(prompts) + useless_answers
+    if request.model:
+        body["model"] = request.model
     return body
 
 
-def prompts_in(answer: bytes) -> list[str]:
-    """Return the prompts in an engine's answer; none where it is not what was asked for."""
+def parse_prompts(answer: bytes) -> list[str]:
+    """Return the prompts in an engine's answer, each on one line; none if the answer has another form."""
     try:
         text = json.loads(answer)["choices"][0]["message"]["content"]
         found = json.loads(text)["prompts"]
@@ -119,4 +132,10 @@ def prompts_in(answer: bytes) -> list[str]:
         return []
     if not isinstance(found, list):
         return []
-    return [line for prompt in found if isinstance(prompt, str) and (line := " ".join(prompt.split()))]
+
+    prompts = []
+    for prompt in found:
+        line = " ".join(prompt.split()) if isinstance(prompt, str) else ""
+        if line:
+            prompts.append(line)
+    return prompts

@@ -1,8 +1,9 @@
-"""The feeder: a duty of the control worker that puts a few items of each running batch on ``sd.batch``, and no more.
+"""The batch runner: moves all live batches forward, and keeps a few of their items on the queue ``sd.batch``.
 
-So whatever decides when an item may start (pause, time window, cap of GPUs, turns, deadline) is decided here, just
-before; a queue holds two items an engine, and what is taken back is little. Any number of control workers may run: a
-lock lets one feed, and every step may be done again, so a kill leaves no trace.
+It runs in a periodic thread of the control worker. The queue never holds more than a few items for each engine.
+Everything that decides whether an item may start (pause, time window, limit of GPUs, turns, deadline) is therefore
+decided here, just before the item starts, and a pause has to withdraw only a few. Any number of control workers may
+run: a lock lets one of them run the batches. Every step can be repeated, so a kill loses nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import math
 import time
 import traceback
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -24,7 +26,7 @@ from graycat.batches.output import Output, Outputs
 from graycat.batches.records import BatchRecords
 from graycat.batches.runner.collector import Collector
 from graycat.batches.runner.finisher import BatchFinisher
-from graycat.batches.runner.preparer import Preparer, Unusable
+from graycat.batches.runner.preparer import BatchNotPreparable, Preparer
 from graycat.batches.runner.prompt_writer import PromptWriter
 from graycat.batches.runner.submitter import BatchSubmitter
 from graycat.batches.states import ENDED, WAITING
@@ -43,47 +45,62 @@ from graycat.storage import open_artifacts
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two steps: what an engine waits at most for the item behind the next.
-FEED_EVERY_S = 0.2
-#: Seconds after which another control worker feeds where the one that did has died.
-LOCK_S = 5.0
-#: Items an engine that are in the queue or rendered: one under way, one behind it. More where they are quick, so that
-#: there is work for this many seconds; never more than so many.
-PER_ENGINE, AHEAD_S, MOST_PER_ENGINE = 2, 1.0, 16
-#: Seconds between two tries to write where there was no room, and between two rounds where each rewrites the manifest.
-AGAIN_S, ROUND_S = 5.0, 3.0
+#: Seconds between two steps. An engine may wait this long for the item after the next.
+STEP_INTERVAL_S = 0.2
+#: If a control worker dies, another one runs the batches after this many seconds.
+LOCK_TIMEOUT_S = 5.0
+#: Items in flight for each engine: one that is rendered, one that waits behind it.
+MIN_ITEMS_PER_ENGINE = 2
+#: If items are quick, more of them are in flight, so that each engine has work for this many seconds.
+WORK_AHEAD_S = 1.0
+MAX_ITEMS_PER_ENGINE = 16
+#: Seconds between two tries to write an output that was unavailable.
+OUTPUT_RETRY_INTERVAL_S = 5.0
+#: Seconds between two collections of a batch if each one must rewrite the whole manifest.
+COLLECT_INTERVAL_S = 3.0
+
+#: States of a batch that has not ended, as ``BatchRecords.change_state`` takes them.
+_NOT_ENDED = "queued running paused"
 
 
 class BatchRunner:
-    """Feeds and collects, a step at a time."""
+    """Moves the live batches forward, one step at a time."""
 
     def __init__(self, client: Broker, settings: Settings, app: Celery) -> None:
-        self._settings = settings
         self._client = client
-        records, messages = TaskRecords(client, settings), MessageFactory(app)
-        self._heads, self._items = LiveBatches(client), BatchItems(client)
+        self._task_records = TaskRecords(client, settings)
+        messages = MessageFactory(app)
+        self._live_batches = LiveBatches(client)
+        self._items = BatchItems(client)
         self._batches = BatchRecords(client, settings)
-        self._fleet, self._speeds = WorkerRegistry(client), ThroughputStats(client)
-        self._means = records
-        # Not thread_local: who stops the runner is another thread.
-        self._lock = client.lock(BATCH_RUNNER_LOCK, timeout=LOCK_S, blocking=False, thread_local=False)
-        self._prepare = Preparer(settings, self._heads, self._items, PromptWriter(records, messages))
+        self._registry = WorkerRegistry(client)
+        self._catalogs = Catalogs(self._registry)
+        self._throughput = ThroughputStats(client)
+        # Not thread_local: another thread stops the runner and releases the lock.
+        self._lock = client.lock(BATCH_RUNNER_LOCK, timeout=LOCK_TIMEOUT_S, blocking=False, thread_local=False)
+
+        writer = PromptWriter(self._task_records, messages)
+        self._preparer = Preparer(settings, self._live_batches, self._items, writer)
+        self._submitter = BatchSubmitter(settings, self._task_records, messages, self._live_batches, self._items)
         artifacts = open_artifacts(settings, client)
-        self._collector = Collector(client, records, artifacts, self._heads, self._items, self._hold_lock)
-        self._placer = BatchSubmitter(settings, records, messages, self._heads, self._items)
-        self._catalogs = Catalogs(self._fleet)
-        self._ending = BatchFinisher(client, settings, app, records, self._heads, self._items)
-        self._stores = Outputs(settings)
-        self._outputs: dict[str, Output] = {}
-        #: When a batch is collected again, and when one that could not write tries again.
-        self._next_round: dict[str, float] = {}
-        self._put_off: dict[str, float] = {}
+        self._collector = Collector(
+            client, self._task_records, artifacts, self._live_batches, self._items, self._hold_lock
+        )
+        self._finisher = BatchFinisher(client, settings, app, self._task_records, self._live_batches, self._items)
+
+        self._outputs = Outputs(settings)
+        #: Outputs that are open, by the ids of their batches. They cache the manifest.
+        self._open_outputs: dict[str, Output] = {}
+        #: When a batch may be collected again, and when a batch may write again whose output was unavailable.
+        self._collect_at: dict[str, float] = {}
+        self._retry_at: dict[str, float] = {}
+        #: How many items of each batch have an unfinished task.
+        self._in_flight: dict[str, int] = {}
+        #: The name of each worker's engine.
         self._engines: dict[str, str] = {}
-        #: How many items of each batch have a task that has not ended.
-        self._busy: dict[str, int] = {}
 
     def stop(self) -> None:
-        """Have another control worker feed at once."""
+        """Release the lock, so that another control worker can run the batches at once."""
         try:
             with broker_errors():
                 self._lock.release()
@@ -91,181 +108,203 @@ class BatchRunner:
             # Another process runs the batches.
             pass
         except BrokerUnavailable:
-            logger.warning("broker gone before the feeder could let go of its lock")
+            logger.warning("broker unavailable: the lock of the batch runner was not released")
+
+    def step(self) -> None:
+        """Move every live batch forward, then refill the queue. Raises BrokerUnavailable."""
+        if not self._hold_lock():
+            # Another process writes the manifests now, so those that were read here are out of date.
+            self._open_outputs.clear()
+            return
+        batches = self._live_batches.load_all()
+        self._forget_all_but({batch.id for batch in batches})
+        if not batches:
+            return
+
+        workers = self._registry.workers()
+        self._engines = {worker.name: worker.engine for worker in workers}
+        batch_workers = serving(workers, SD_BATCH)
+        self._submitter.catalogs = self._catalogs.of(batch_workers)
+        eligible = [batch for batch in batches if self._advance_guarded(batch)]
+        self._throughput.set_engine_count(len(batch_workers))
+        self._refill_queue(eligible, batches, len(batch_workers))
 
     def _hold_lock(self) -> bool:
-        """Take the lock or keep it; False if another process has it. Raises BrokerUnavailable."""
+        """Take the lock or keep it; return False if another process has it. Raises BrokerUnavailable."""
         with broker_errors():
             try:
                 return bool(self._lock.reacquire())
             except LockError:
-                # Not ours yet, or not any more.
+                # This process has no lock, or has lost it.
                 return bool(self._lock.acquire())
 
-    def step(self) -> None:
-        """Look at every live batch, and feed. Raises BrokerUnavailable."""
-        if not self._hold_lock():
-            # Whoever holds it writes the manifests now: what was read of them is old.
-            self._outputs.clear()
-            return
-        heads = self._heads.all()
-        self._forget({head.id for head in heads})
-        if not heads:
-            return
-        workers = self._fleet.workers()
-        self._engines = {worker.name: worker.engine for worker in workers}
-        takers = serving(workers, SD_BATCH)
-        engines = len(takers)
-        self._placer.catalogs = self._catalogs.of(takers)
-        hungry = [head for head in heads if self._looked_at(head)]
-        self._speeds.note_engines(engines)
-        self._feed(hungry, heads, engines)
+    def _forget_all_but(self, live_ids: set[str]) -> None:
+        """Drop what is stored about batches that are not live any more."""
+        caches: tuple[dict[str, Any], ...] = (self._open_outputs, self._collect_at, self._retry_at, self._in_flight)
+        for cache in caches:
+            for batch_id in cache.keys() - live_ids:
+                del cache[batch_id]
 
-    def _forget(self, live: set[str]) -> None:
-        """Forget the batches that are not live any more."""
-        kept: tuple[dict[str, Any], ...] = (self._outputs, self._next_round, self._put_off, self._busy)
-        for known in kept:
-            for gone in known.keys() - live:
-                del known[gone]
-
-    def _looked_at(self, head: LiveBatch) -> bool:
-        """Do for a batch what its state asks for; tell whether it may start items now."""
+    def _advance_guarded(self, batch: LiveBatch) -> bool:
+        """Advance a batch; pause or end it if that fails. Return whether the batch may start items now."""
         try:
-            return self._look(head)
+            return self._advance(batch)
         except OutputUnavailable as error:
-            self._pause(head, error.reason)
-        except Unusable as error:
-            self._end(head, "failed", str(error))
+            self._pause(batch, error.reason)
+        except BatchNotPreparable as error:
+            self._end(batch, "failed", str(error))
         except BrokerUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (one batch must not keep all others from running)
-            # The error's own words may hold a prompt.
+            # The error's own text is left out: it may hold a prompt.
             where = traceback.extract_tb(error.__traceback__)[-1]
-            extra = {"batch_id": head.id, "error": type(error).__name__, "at": f"{where.filename}:{where.lineno}"}
+            extra = {"batch_id": batch.id, "error": type(error).__name__, "at": f"{where.filename}:{where.lineno}"}
             logger.error("batch paused by a defect", extra=extra)  # noqa: TRY400
-            self._pause(head, f"a defect of graycat: {type(error).__name__}")
+            self._pause(batch, f"a defect of graycat: {type(error).__name__}")
         return False
 
-    def _look(self, head: LiveBatch) -> bool:
-        if head.state not in ENDED and self._ending.is_late(head, now_ms(self._client)):
-            self._end(head, "failed", "its deadline has passed")
+    def _advance(self, batch: LiveBatch) -> bool:
+        """Do what a batch's state asks for; return whether the batch may start items now."""
+        if batch.state not in ENDED and self._finisher.is_past_deadline(batch, now_ms(self._client)):
+            self._end(batch, "failed", "its deadline has passed")
             return False
-        if head.state == "paused" and head.paused_by == "output":
-            return self._tried_again(head)
-        if head.state in ENDED and time.monotonic() < self._put_off.get(head.id, 0.0):
+        if batch.state == "paused" and batch.paused_by == "output":
+            self._retry_output(batch)
             return False
-        if head.state in (*ENDED, "paused"):
-            self._placer.withdraw(head)
-        in_hand = self._busy[head.id] = self._collect(head)
-        if head.state in ENDED:
-            self._ending.step(head, in_hand, partial(self._output, head))
+        if batch.state in ENDED and not self._may_retry(batch):
             return False
-        if head.state == "queued":
-            if self._prepare.step(head, self._open):
-                fields = {"reason": ""} | ({} if head.started_ms else {"started_ms": "NOW"})
-                self._batches.change_state(head.id, "queued", "running", fields)
-            return False
-        return head.state == "running" and self._runs(head)
 
-    def _runs(self, head: LiveBatch) -> bool:
-        """Tell whether a running batch may start items now; end it where it is over."""
-        counts = self._items.counts(head.id)
-        over, reason = self._ending.verdict(head, counts)
-        if over:
-            self._end(head, over, reason)
+        if batch.state == "paused" or batch.state in ENDED:
+            self._submitter.withdraw(batch)
+        in_flight = self._collect(batch)
+        self._in_flight[batch.id] = in_flight
+        if batch.state in ENDED:
+            self._finisher.step(batch, in_flight, partial(self._output, batch))
             return False
-        hours = head.terms.hours
-        if hours is not None and not hours.is_open(now_ms(self._client) / 1000):
-            self._placer.withdraw(head)
-            reason = f"outside of its window, {hours}"
-        if reason != head.reason:
-            self._heads.note(head.id, {"reason": reason})
+        if batch.state == "queued":
+            self._prepare(batch)
+            return False
+        return batch.state == "running" and self._check_running(batch)
+
+    def _prepare(self, batch: LiveBatch) -> None:
+        """Do the next step of a batch's preparation; start the batch if it was the last one."""
+        if not self._preparer.step(batch, self._open_output):
+            return
+        fields = {"reason": ""}
+        if not batch.started_ms:
+            fields["started_ms"] = "NOW"
+        self._batches.change_state(batch.id, "queued", "running", fields)
+
+    def _check_running(self, batch: LiveBatch) -> bool:
+        """Return whether a running batch may start items now. End it if all of its items have ended."""
+        counts = self._items.count_by_state(batch.id)
+        end_state, reason = self._finisher.decide_end(batch, counts)
+        if end_state:
+            self._end(batch, end_state, reason)
+            return False
+
+        window = batch.options.parse_window()
+        if window is not None and not window.is_open(now_ms(self._client) / 1000):
+            self._submitter.withdraw(batch)
+            reason = f"outside of its window, {window}"
+        if reason != batch.reason:
+            self._live_batches.update_fields(batch.id, {"reason": reason})
         return not reason and counts[WAITING] > 0
 
-    def _collect(self, head: LiveBatch) -> int:
-        if not head.folder:
+    def _collect(self, batch: LiveBatch) -> int:
+        """Collect a batch's images; return how many of its items have an unfinished task."""
+        if not batch.folder:
             return 0
         return self._collector.collect(
-            head, partial(self._output, head), self._engine_of, take=partial(self._due, head)
+            batch, partial(self._output, batch), self._engine_name, may_collect=partial(self._may_collect, batch)
         )
 
-    def _engine_of(self, worker: str) -> str:
+    def _engine_name(self, worker: str) -> str:
         return self._engines.get(worker, "")
 
-    def _due(self, head: LiveBatch) -> bool:
-        """Tell whether to collect now: each round costs a whole manifest where a file cannot grow."""
+    def _may_collect(self, batch: LiveBatch) -> bool:
+        """Return whether to collect now. If a file cannot be appended to, each collection rewrites the manifest."""
         if not self._hold_lock():
             return False
         now = time.monotonic()
-        if not self._output(head).appends and now < self._next_round.get(head.id, 0.0):
+        if not self._output(batch).can_append and now < self._collect_at.get(batch.id, 0.0):
             return False
-        self._next_round[head.id] = now + ROUND_S
+        self._collect_at[batch.id] = now + COLLECT_INTERVAL_S
         return True
 
-    def _output(self, head: LiveBatch) -> Output:
-        return self._open(head, head.folder)
+    def _output(self, batch: LiveBatch) -> Output:
+        return self._open_output(batch, batch.folder)
 
-    def _open(self, head: LiveBatch, folder: str) -> Output:
-        if head.id not in self._outputs:
-            self._outputs[head.id] = self._stores.of(head.terms.store, folder)
-        return self._outputs[head.id]
+    def _open_output(self, batch: LiveBatch, folder: str) -> Output:
+        if batch.id not in self._open_outputs:
+            self._open_outputs[batch.id] = self._outputs.open(batch.options.store, folder)
+        return self._open_outputs[batch.id]
 
-    def _pause(self, head: LiveBatch, reason: str) -> None:
-        """Pause a batch that cannot go on; of what it has made nothing is lost."""
-        self._outputs.pop(head.id, None)
-        if head.state in ENDED:
-            # It has ended but for what cannot be written now.
-            self._put_off[head.id] = time.monotonic() + AGAIN_S
-            self._heads.note(head.id, {"reason": reason})
+    def _pause(self, batch: LiveBatch, reason: str) -> None:
+        """Pause a batch that cannot continue. Nothing that it has made is lost."""
+        self._open_outputs.pop(batch.id, None)
+        self._retry_at[batch.id] = time.monotonic() + OUTPUT_RETRY_INTERVAL_S
+        if batch.state in ENDED:
+            # It keeps its state; only its last files are not written yet.
+            self._live_batches.update_fields(batch.id, {"reason": reason})
             return
-        logger.warning("batch paused", extra={"batch_id": head.id, "reason": reason})
-        self._put_off[head.id] = time.monotonic() + AGAIN_S
-        self._batches.change_state(
-            head.id, "queued running paused", "paused", {"reason": reason, "paused_by": "output"}
-        )
+        logger.warning("batch paused", extra={"batch_id": batch.id, "reason": reason})
+        self._batches.change_state(batch.id, _NOT_ENDED, "paused", {"reason": reason, "paused_by": "output"})
 
-    def _tried_again(self, head: LiveBatch) -> bool:
-        """See whether a batch that could not write can do so again, and let it go on."""
-        self._placer.withdraw(head)
-        if time.monotonic() < self._put_off.get(head.id, 0.0):
-            return False
-        self._put_off[head.id] = time.monotonic() + AGAIN_S
-        output = self._output(head) if head.folder else None
-        if output is not None:
-            output.probe()
-            self._collector.collect(head, lambda: output, self._engine_of, take=self._hold_lock)
-        logger.info("batch goes on", extra={"batch_id": head.id})
-        self._batches.change_state(head.id, "paused", "queued", {"reason": "", "paused_by": ""})
-        return False
+    def _may_retry(self, batch: LiveBatch) -> bool:
+        """Return whether OUTPUT_RETRY_INTERVAL_S have passed since a batch could not write."""
+        return time.monotonic() >= self._retry_at.get(batch.id, 0.0)
 
-    def _end(self, head: LiveBatch, state: str, reason: str) -> None:
-        self._batches.change_state(head.id, "queued running paused", state, {"reason": reason, "finished_ms": "NOW"})
+    def _retry_output(self, batch: LiveBatch) -> None:
+        """Resume a batch whose output was unavailable, if it can write again. Raises OutputUnavailable if not."""
+        self._submitter.withdraw(batch)
+        if not self._may_retry(batch):
+            return
+        self._retry_at[batch.id] = time.monotonic() + OUTPUT_RETRY_INTERVAL_S
+        if batch.folder:
+            output = self._output(batch)
+            output.check_space()
+            self._collector.collect(batch, lambda: output, self._engine_name, may_collect=self._hold_lock)
+        logger.info("batch goes on", extra={"batch_id": batch.id})
+        self._batches.change_state(batch.id, "paused", "queued", {"reason": "", "paused_by": ""})
 
-    def _feed(self, hungry: list[LiveBatch], heads: list[LiveBatch], engines: int) -> None:
-        """Fill the window, an item of each batch in turn."""
-        in_hand = {head.id: self._busy.get(head.id, 0) for head in heads}
-        room = self._window(engines) - sum(in_hand.values())
-        while hungry and room > 0:
-            for head in list(hungry):
-                most = head.terms.max_gpus
-                if most is not None and in_hand[head.id] >= most:
-                    hungry.remove(head)
-                elif room > 0:
-                    if not self._placed(head):
-                        hungry.remove(head)
+    def _end(self, batch: LiveBatch, state: str, reason: str) -> None:
+        self._batches.change_state(batch.id, _NOT_ENDED, state, {"reason": reason, "finished_ms": "NOW"})
+
+    def _refill_queue(self, eligible: list[LiveBatch], batches: list[LiveBatch], engines: int) -> None:
+        """Submit items until enough are in flight: one of each eligible batch in turn."""
+        in_flight = {batch.id: self._in_flight.get(batch.id, 0) for batch in batches}
+        free = self._max_in_flight(engines) - sum(in_flight.values())
+        while eligible and free > 0:
+            still_eligible = []
+            for batch in eligible:
+                if free > 0:
+                    if not self._below_gpu_limit(batch, in_flight) or not self._submit_next(batch):
                         continue
-                    in_hand[head.id] += 1
-                    room -= 1
+                    in_flight[batch.id] += 1
+                    free -= 1
+                still_eligible.append(batch)
+            eligible = still_eligible
 
-    def _placed(self, head: LiveBatch) -> bool:
+    @staticmethod
+    def _below_gpu_limit(batch: LiveBatch, in_flight: Mapping[str, int]) -> bool:
+        """Return whether a batch may have one more item in flight: it may have one on each of its GPUs."""
+        max_gpus = batch.options.max_gpus
+        return max_gpus is None or in_flight[batch.id] < max_gpus
+
+    def _submit_next(self, batch: LiveBatch) -> bool:
+        """Submit a batch's next item; return False if it has none, or none can be submitted now."""
         try:
-            return self._hold_lock() and self._placer.place_next(head)
+            return self._hold_lock() and self._submitter.submit_next(batch)
         except OutputUnavailable as error:
-            self._pause(head, error.reason)
+            self._pause(batch, error.reason)
             return False
 
-    def _window(self, engines: int) -> int:
-        """Return how many items may be in hand together."""
-        mean_ms = self._means.mean_ms("sd.txt2img")
-        ahead = math.ceil(AHEAD_S * 1000 / mean_ms) if mean_ms else 0
-        return engines * min(max(PER_ENGINE, ahead + 1), MOST_PER_ENGINE)
+    def _max_in_flight(self, engines: int) -> int:
+        """Return how many items of all batches may be in flight together."""
+        per_engine = MIN_ITEMS_PER_ENGINE
+        mean_ms = self._task_records.mean_ms("sd.txt2img")
+        if mean_ms:
+            ahead = math.ceil(WORK_AHEAD_S * 1000 / mean_ms)
+            per_engine = min(max(MIN_ITEMS_PER_ENGINE, ahead + 1), MAX_ITEMS_PER_ENGINE)
+        return engines * per_engine

@@ -1,9 +1,10 @@
-"""Placing: an item of a batch becomes a task on the batch queue, once a try; one that waits there is taken back."""
+"""Submits items of batches as tasks on the batch queue, and withdraws those that still wait there."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -23,74 +24,88 @@ from graycat.settings import Settings
 
 
 class BatchSubmitter:
-    """Makes the tasks of items."""
+    """Creates the tasks of items."""
 
     def __init__(
-        self, settings: Settings, records: TaskRecords, messages: MessageFactory, heads: LiveBatches, items: BatchItems
+        self,
+        settings: Settings,
+        records: TaskRecords,
+        messages: MessageFactory,
+        live_batches: LiveBatches,
+        items: BatchItems,
     ) -> None:
         self._settings = settings
-        #: What the engines have that take batch work now.
+        #: The models of each worker that takes batch work now; the runner updates it at every step.
         self.catalogs: Mapping[str, Mapping[str, Any]] = {}
         self._records = records
         self._messages = messages
-        self._heads = heads
+        self._live_batches = live_batches
         self._items = items
 
-    def place_next(self, head: LiveBatch) -> bool:
-        """Give a batch's next item a task; False where none waits, or the queue is full. Raises BrokerUnavailable."""
-        numbers = self._items.numbers(head.id, WAITING, most=1)
+    def submit_next(self, batch: LiveBatch) -> bool:
+        """Submit a batch's next item. Return False if none waits, or the queue is full. Raises BrokerUnavailable."""
+        numbers = self._items.list_numbers(batch.id, WAITING, limit=1)
         if not numbers:
             return False
-        item, old = self._items.planned(head.id, numbers)[numbers[0]], self._items.known(head.id, numbers)[numbers[0]]
-        task_id = task_id_of(head.id, item, old.tries)
-        queue = self._queue(item)
+        number = numbers[0]
+        item = self._items.load_plan(batch.id, numbers)[number]
+        old = self._items.load_records(batch.id, numbers)[number]
+
+        task_id = item_task_id(batch.id, item, old.tries)
+        queue = self._choose_queue(item)
         if not queue:
-            self._heads.note(head.id, {"reason": f"no engine has the checkpoint that item {item.number} names"})
+            reason = f"no engine has the checkpoint that item {number} names"
+            self._live_batches.update_fields(batch.id, {"reason": reason})
             return False
         try:
-            self._records.create(self._task(head, item, task_id, queue), self._messages.make(item.kind, task_id, queue))
+            # If a runner was killed right after this, the task exists already; creating it again changes nothing.
+            task = self._build_task(batch, item, task_id, queue)
+            self._records.create(task, self._messages.make(item.kind, task_id, queue))
         except QueueFull:
             return False
-        # Where the task was there already, a kill came before this.
-        new = old.changed(state=QUEUED, tries=old.tries + 1, task_id=task_id, seen=0)
-        if self._items.move(head.id, item.number, old, new):
-            self._heads.had_turn(head.id)
+
+        new = replace(old, state=QUEUED, tries=old.tries + 1, task_id=task_id, seen_attempts=0)
+        if self._items.move(batch.id, number, old, new):
+            self._live_batches.move_to_back(batch.id)
         return True
 
-    def _queue(self, item: Item) -> str:
-        """Return the queue for an item: that of a worker, where only some have its checkpoint; '' where none has it."""
+    def withdraw(self, batch: LiveBatch) -> None:
+        """Withdraw a batch's tasks that wait in the queue. Running tasks go on."""
+        queued = self._items.list_numbers(batch.id, QUEUED)
+        for record in self._items.load_records(batch.id, queued).values():
+            self._records.withdraw(record.task_id)
+
+    def _choose_queue(self, item: Item) -> str:
+        """Return the queue for an item: a worker's own if only some workers have its checkpoint, '' if none has."""
         checkpoint = wanted_checkpoint(item.request)
         if not checkpoint or not self.catalogs:
             return SD_BATCH
-        having = workers_with(checkpoint, self.catalogs)
-        if len(having) == len(self.catalogs):
+        workers = workers_with(checkpoint, self.catalogs)
+        if not workers:
+            return ""
+        if len(workers) == len(self.catalogs):
             return SD_BATCH
-        # Not always the same, or one engine would have all of it.
-        return worker_queue(SD_BATCH, having[item.number % len(having)]) if having else ""
+        # Take the workers in turn, or one engine would get all of these items.
+        return worker_queue(SD_BATCH, workers[item.number % len(workers)])
 
-    def _task(self, head: LiveBatch, item: Item, task_id: str, queue: str) -> NewTask:
+    def _build_task(self, batch: LiveBatch, item: Item, task_id: str, queue: str) -> NewTask:
         return NewTask(
             id=task_id,
             kind=item.kind,
             mode=PLAIN,
             queue=queue,
             body=json.dumps(item.request).encode(),
-            owner=head.owner,
-            request_id=f"batch:{head.id}:{item.number}",
+            owner=batch.owner,
+            request_id=f"batch:{batch.id}:{item.number}",
             queue_ttl_s=BATCH_QUEUE_TTL_S,
             exec_timeout_s=self._settings.sd_exec_timeout_s,
-            shown={"priority": "batch", "batch": head.id},
-            # A batch has limits of its own, and no WebUI client of its owner is to see or stop its renders.
+            shown={"priority": "batch", "batch": batch.id},
+            # Batches have limits of their own, and their renders are hidden from the owner's WebUI clients.
             counted=False,
         )
 
-    def withdraw(self, head: LiveBatch) -> None:
-        """Take back what waits in the queue; what is rendered goes on."""
-        for known in self._items.known(head.id, self._items.numbers(head.id, QUEUED)).values():
-            self._records.withdraw(known.task_id)
 
-
-def task_id_of(batch_id: str, item: Item, tries: int) -> str:
-    """Return the id of an item's task: the same try is the same task, whoever makes it."""
+def item_task_id(batch_id: str, item: Item, tries: int) -> str:
+    """Return the id of an item's task. Every process computes the same id for the same try."""
     digest = sha256(f"{batch_id}/{item.number}/{tries}".encode()).hexdigest()
     return ids.task_id_for(item.kind, digest[: ids.CHARS])

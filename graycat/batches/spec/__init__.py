@@ -1,4 +1,4 @@
-"""A batch as its caller writes it: one document, checked as a whole before anything runs."""
+"""The spec of a batch: the document that its caller writes, checked as a whole before anything runs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from typing import Any
 import yaml
 
 from graycat.batches.errors import InvalidBatch
-from graycat.batches.spec import images as imagespec
-from graycat.batches.spec import options as terms
-from graycat.batches.spec.images import Ask, Images
-from graycat.batches.spec.options import BatchOptions
-from graycat.batches.spec.reader import Problems, Reader
+from graycat.batches.spec.images import IMAGE_FIELDS, Images, PromptRequest, read_images
+from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_options
+from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.settings import Settings
 
-#: What a document may hold.
-FIELDS = ("name", *imagespec.IMAGE_FIELDS, *terms.TERM_FIELDS)
+#: The fields of a document.
+FIELDS = ("name", *IMAGE_FIELDS, *OPTION_FIELDS)
 FORMATS = ("toml", "yaml", "json")
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A checked document. ``document`` is the document as it was given, which says all of it again."""
+    """A checked document. ``document`` is the document as its caller wrote it."""
 
     name: str
     images: Images
-    terms: BatchOptions
+    options: BatchOptions
     document: dict[str, Any]
 
     @property
@@ -39,57 +37,66 @@ class Spec:
         return self.images.total
 
     @property
-    def ask(self) -> Ask | None:
-        """Return what a text engine is asked for first; None where every prompt is there."""
-        return self.images.ask
+    def prompt_request(self) -> PromptRequest | None:
+        """Return what a text engine must write first; None if the document has every prompt."""
+        return self.images.prompt_request
 
     @property
     def digest(self) -> str:
-        """Return a name for the images it asks for, wherever they go and whenever they are made."""
-        return digest_of(self.document, imagespec.IMAGE_FIELDS)
+        """Return a digest of the images that it asks for, whatever its options are."""
+        return digest_document(self.document, IMAGE_FIELDS)
 
 
-def parse(document: Mapping[str, Any], settings: Settings, most_pixels: int | None = None) -> Spec:
-    """Return the spec that a document is. Raises InvalidBatch, which names every problem with the path of its field.
+def parse(document: Mapping[str, Any], settings: Settings, token_max_pixels: int | None = None) -> Spec:
+    """Return the spec in a document. Raises InvalidBatch, which names every problem with the path of its field.
 
-    ``most_pixels``: what the caller's API token may ask for in one image. Decodes the document's images: keep it off
-    a thread that others wait for.
+    ``token_max_pixels``: how many pixels the caller's API token may ask for in one image. Decodes the document's
+    images, which takes time: do not call it in a thread that serves others.
     """
     if not isinstance(document, Mapping):
         raise InvalidBatch([("", "the spec must be an object")])
     problems = Problems()
-    # As JSON has it: what cannot be kept so is found here, and numbers stay what they are.
-    kept = problems.attempt("", lambda: json.loads(json.dumps(document, allow_nan=False, default=_refuse)))
-    reader = Reader(kept or {}, "", problems)
-    name = reader.text("name", most=100)
-    if not name and (kept or {}).get("name") is None:
-        problems.note("name", "is required")
-    read_terms = terms.read(reader, settings)
-    read_images = imagespec.read(reader, settings, most_pixels)
-    reader.end(FIELDS)
-    if problems.found or read_images is None:
+    copy = problems.attempt("", lambda: _copy_as_json(document)) or {}
+
+    reader = FieldReader(copy, "", problems)
+    name = reader.read_text("name", max_chars=100)
+    if not name and copy.get("name") is None:
+        problems.add("name", "is required")
+    options = read_options(reader, settings)
+    images = read_images(reader, settings, token_max_pixels)
+    reader.refuse_unknown(FIELDS)
+    if problems.found or images is None:
         raise InvalidBatch(problems.found)
-    return Spec(name, read_images, read_terms, kept or {})
+    return Spec(name, images, options, copy)
 
 
 def load(text: str, format: str) -> dict[str, Any]:
-    """Return the document that a text in TOML, YAML or JSON is. Raises InvalidBatch."""
+    """Return the document in a text of TOML, YAML or JSON. Raises InvalidBatch."""
     try:
         if format == "toml":
-            return tomllib.loads(text)
-        found = yaml.safe_load(text) if format == "yaml" else json.loads(text)
+            document: Any = tomllib.loads(text)
+        elif format == "yaml":
+            document = yaml.safe_load(text)
+        else:
+            document = json.loads(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InvalidBatch([("", f"the spec is not {format.upper()}: {error}")]) from None
-    if not isinstance(found, dict):
-        raise InvalidBatch([("", "the spec must be an object, its fields at the top")])
-    return found
+        raise InvalidBatch([("", f"the spec is not valid {format.upper()}: {error}")]) from None
+    if not isinstance(document, dict):
+        raise InvalidBatch([("", "the spec must be an object, with its fields at the top level")])
+    return document
 
 
-def digest_of(document: Mapping[str, Any], fields: tuple[str, ...] = FIELDS) -> str:
-    """Return a name for some fields of a document."""
-    told = {name: document[name] for name in fields if document.get(name) is not None}
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def digest_document(document: Mapping[str, Any], fields: tuple[str, ...] = FIELDS) -> str:
+    """Return a digest of some fields of a document. A field that is None counts as absent."""
+    present = {name: document[name] for name in fields if document.get(name) is not None}
+    return sha256(json.dumps(present, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse(value: Any) -> Any:
+def _copy_as_json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document as JSON would hold it. Raises ValueError for values that JSON cannot hold."""
+    copy: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False, default=_refuse_value))
+    return copy
+
+
+def _refuse_value(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} cannot be in a spec; write it as a text")

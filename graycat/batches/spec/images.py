@@ -1,15 +1,16 @@
-"""The images that a batch asks for: a list, a matrix, or prompts that a text engine writes; each field checked."""
+"""The images of a spec: a list, a matrix, or prompts that a text engine writes. Checks every field."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from graycat import params
-from graycat.batches.spec.reader import Problems, Reader
+from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.errors import GraycatError, RequestError
 from graycat.images import webui_requests
 from graycat.settings import Settings
@@ -17,31 +18,33 @@ from graycat.settings import Settings
 Body = dict[str, Any]
 
 IMAGE_FIELDS = ("defaults", "items", "matrix", "prompts", "count", "seeds")
-#: Axes of a matrix that are called by their plural, as one speaks of them.
+#: Axes of a matrix may have a plural name.
 PLURALS = {"prompts": "prompt", "seeds": "seed", "sizes": "size", "negative_prompts": "negative_prompt"}
-POLICIES = ("random", "fixed", "per_item")
+SEED_POLICIES = ("random", "fixed", "per_item")
 MAX_SEED = 2**32 - 1
-MAX_ASKED = 500
-ASK_FIELDS = ("ask", "count", "temperature", "seed", "model")
-#: What asks for several images at once: an item is one file.
-_SEVERAL = ("batch_size", "n_iter")
+#: Prompts that a text engine may be asked for.
+MAX_WRITTEN_PROMPTS = 500
+DEFAULT_TEMPERATURE = 0.9
+PROMPT_REQUEST_FIELDS = ("ask", "count", "temperature", "seed", "model")
+#: Fields that ask an engine for several images at once. They must be 1, because an item is one file.
+_IMAGE_COUNT_FIELDS = ("batch_size", "n_iter")
 _SIZE = re.compile(r"(\d{1,5})\s*[x*]\s*(\d{1,5})", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a text engine is asked for before the images: so many prompts."""
+class PromptRequest:
+    """Asks a text engine to write ``count`` prompts before the images are made. ``text``: what they are about."""
 
-    ask: str
+    text: str
     count: int
-    temperature: float = 0.9
+    temperature: float = DEFAULT_TEMPERATURE
     seed: int | None = None
     model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """How items that name no seed get theirs."""
+    """How items without a seed get one."""
 
     policy: str = "random"
     seed: int = 0
@@ -49,210 +52,259 @@ class Seeds:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """``bodies``: what is asked of the engine, one each; times ``count``, and the prompts still to be written."""
+    """The images of a spec: each of ``bodies`` (requests to the engine) ``count`` times, with each written prompt."""
 
     bodies: tuple[Body, ...]
     count: int
     seeds: Seeds
-    ask: Ask | None
+    prompt_request: PromptRequest | None
 
     @property
     def total(self) -> int:
-        """Return how many images that are."""
-        return len(self.bodies) * self.count * (self.ask.count if self.ask else 1)
+        """Return the number of images."""
+        total = len(self.bodies) * self.count
+        if self.prompt_request:
+            total *= self.prompt_request.count
+        return total
 
 
-def read(reader: Reader, settings: Settings, most_pixels: int | None) -> Images | None:
-    """Return the images in a document; what is wrong is noted, and None returned where nothing can be made of it."""
+def read_images(reader: FieldReader, settings: Settings, token_max_pixels: int | None) -> Images | None:
+    """Return the images in a document; None if there are none. Problems are added to the reader's."""
     problems = reader.problems
-    check = Check(settings, most_pixels, problems)
-    defaults = reader.take("defaults")
-    if defaults is not None and not isinstance(defaults, dict):
-        problems.note("defaults", "must be an object of the engine's fields")
-    defaults = _sized(defaults if isinstance(defaults, dict) else {}, "defaults", problems)
-    items, matrix = reader.take("items"), reader.take("matrix")
-    ask = _ask(reader)
-    count = reader.count("count", 1, settings.batch_max_items, 1) or 1
-    seeds = _seeds(reader, defaults)
-    check.fields("defaults", defaults)
-    # From here on a seed is the item's own.
-    defaults = {name: value for name, value in defaults.items() if name != "seed"}
+    checker = BodyChecker(settings, token_max_pixels, problems)
+    defaults = _read_defaults(reader)
+    items = reader.take("items")
+    matrix = reader.take("matrix")
+    prompt_request = _read_prompt_request(reader)
+    count = reader.read_count("count", 1, settings.batch_max_items, 1) or 1
+    seeds = _read_seeds(reader, defaults)
+    checker.check_each_field("defaults", defaults)
+    # The default seed is in ``seeds`` now. A seed in a body is always the item's own.
+    defaults.pop("seed", None)
+
     if items is not None:
-        if matrix is not None or ask is not None:
-            problems.note("items", "stands alone: leave 'matrix' and 'prompts' out, or make it a matrix")
-        bodies = _listed(items, defaults, check)
-    elif matrix is not None or ask is not None:
-        bodies = _crossed(matrix if matrix is not None else {}, defaults, ask, check)
+        if matrix is not None or prompt_request is not None:
+            problems.add("items", "cannot be combined with 'matrix' or 'prompts': leave those out, or use a matrix")
+        bodies = _read_items(items, defaults, checker)
+    elif matrix is not None or prompt_request is not None:
+        bodies = _read_matrix({} if matrix is None else matrix, defaults, prompt_request, checker)
     else:
-        problems.note("items", "is required, or 'matrix', or 'prompts'")
+        problems.add("items", "is required, or 'matrix', or 'prompts'")
         return None
-    found = Images(tuple(bodies), count, seeds, ask)
-    if found.total > settings.batch_max_items:
-        problems.note("", f"asks for {found.total} images; a batch may have {settings.batch_max_items}")
-    return found if bodies else None
+
+    images = Images(tuple(bodies), count, seeds, prompt_request)
+    if images.total > settings.batch_max_items:
+        problems.add("", f"asks for {images.total} images; a batch may have {settings.batch_max_items}")
+    if not bodies:
+        return None
+    return images
 
 
-class Check:
-    """Checks bodies as those of requests are, and finds which field is at fault."""
+class BodyChecker:
+    """Checks bodies as those of single requests are checked, and finds the field that is at fault."""
 
-    def __init__(self, settings: Settings, most_pixels: int | None, problems: Problems) -> None:
+    def __init__(self, settings: Settings, token_max_pixels: int | None, problems: Problems) -> None:
         self._settings = settings
-        self._most_pixels = most_pixels
+        self._token_max_pixels = token_max_pixels
         self.problems = problems
-        self._told: set[str] = set()
-        #: Bodies are not looked at any more where there are too many.
-        self.most = settings.batch_max_items
+        self._reported: set[str] = set()
+        #: If a spec has more bodies than this, none is checked.
+        self.max_bodies = settings.batch_max_items
 
-    def whole(self, path: str, given: Body, defaults: Body, *, asked: bool = False) -> Body | None:
-        """Return the body of an item as the engine may have it; where it may not, note why."""
-        body = defaults | given
-        if not asked and not isinstance(body.get("prompt"), str):
-            self.problems.note(path, "has no prompt; give it 'prompt', or put one into 'defaults'")
+    def check_body(self, path: str, own: Body, defaults: Body, *, prompt_follows: bool = False) -> Body | None:
+        """Return an item's body as it may be sent to the engine. If it is invalid, add the problem and return None.
+
+        ``own``: the item's own fields. ``prompt_follows``: a text engine writes the prompt later.
+        """
+        body = defaults | own
+        if not prompt_follows and not isinstance(body.get("prompt"), str):
+            self.problems.add(path, "has no prompt; give it 'prompt', or put one into 'defaults'")
             return None
         try:
-            return self._checked(body)
+            return self._check(body, self._token_max_pixels)
         except GraycatError as error:
-            # A fault of the defaults was told already, as one of theirs; that of a combination is told once.
-            if not self.fields(path, given) and str(error) not in self._told:
-                self._told.add(str(error))
-                self.problems.note(path, str(error))
+            # A problem of a default was reported as one of the defaults; that of a combination is reported once.
+            if self.check_each_field(path, own) and str(error) not in self._reported:
+                self._reported.add(str(error))
+                self.problems.add(path, str(error))
             return None
 
-    def fields(self, path: str, given: Body) -> bool:
-        """Note which fields of an object are at fault by themselves; tell whether any is."""
-        bad = [name for name, value in given.items() if not self.field(f"{path}.{name}", name, value)]
-        return bool(bad)
+    def check_each_field(self, path: str, fields: Body) -> bool:
+        """Check each field by itself and add its problem; return whether all are valid."""
+        valid = True
+        for name, value in fields.items():
+            if not self.check_field(f"{path}.{name}", name, value):
+                valid = False
+        return valid
 
-    def field(self, path: str, name: str, value: Any) -> bool:
-        """Tell whether a field is good by itself; note why where it is not."""
+    def check_field(self, path: str, name: str, value: Any) -> bool:
+        """Return whether a field is valid by itself; add its problem if not."""
+        # With the smallest size, no field is refused because of the image's size.
+        body = {"width": webui_requests.MIN_SIDE, "height": webui_requests.MIN_SIDE}
+        body[name] = value
         try:
-            # The smallest image, so that its size is no fault of the field's.
-            self._checked(
-                {"width": webui_requests.MIN_SIDE, "height": webui_requests.MIN_SIDE, name: value}, limited=False
-            )
+            self._check(body, None)
         except GraycatError as error:
-            self._told.add(str(error))
-            self.problems.note(path, str(error))
+            self._reported.add(str(error))
+            self.problems.add(path, str(error))
             return False
         return True
 
-    def _checked(self, body: Body, *, limited: bool = True) -> Body:
-        for name in _SEVERAL:
+    def _check(self, body: Body, token_max_pixels: int | None) -> Body:
+        for name in _IMAGE_COUNT_FIELDS:
             if str(body.get(name, 1)) != "1":
                 raise RequestError(f"'{name}' must be 1: an item is one image; 'count' makes more of each")
         seed = body.get("seed", -1)
         if isinstance(seed, bool) or not isinstance(seed, int) or not -1 <= seed <= MAX_SEED:
             raise RequestError(f"'seed' must be a whole number up to {MAX_SEED}, or -1 for any")
         params.check_size(body, self._settings.max_prompt_chars)
-        return webui_requests.generation(body, self._settings, self._most_pixels if limited else None)
+        return webui_requests.check_generation(body, self._settings, token_max_pixels)
 
 
-def _listed(items: Any, defaults: Body, check: Check) -> list[Body]:
+def _read_defaults(reader: FieldReader) -> Body:
+    """Return a copy of the fields that all items have."""
+    defaults = reader.take("defaults")
+    if defaults is None:
+        return {}
+    if not isinstance(defaults, dict):
+        reader.problems.add("defaults", "must be an object of the engine's fields")
+        return {}
+    return _expand_size(defaults, "defaults", reader.problems)
+
+
+def _read_items(items: Any, defaults: Body, checker: BodyChecker) -> list[Body]:
+    """Return the bodies of a list of items."""
+    problems = checker.problems
     if not isinstance(items, list) or not items:
-        check.problems.note(
-            "items", "must be a list of objects or prompts; a file is read by 'graycat batch', not here"
-        )
+        problems.add("items", "must be a list of objects or prompts; only 'graycat batch' can read it from a file")
         return []
-    if len(items) > check.most:
-        check.problems.note("items", f"has {len(items)} items; a batch may have {check.most}")
+    if len(items) > checker.max_bodies:
+        problems.add("items", f"has {len(items)} items; a batch may have {checker.max_bodies}")
         return []
+
     bodies = []
-    for place, item in enumerate(items):
-        path = f"items[{place}]"
-        given = {"prompt": item} if isinstance(item, str) else item
-        if not isinstance(given, dict):
-            check.problems.note(path, "must be an object of the engine's fields, or a prompt")
+    for index, item in enumerate(items):
+        path = f"items[{index}]"
+        own = {"prompt": item} if isinstance(item, str) else item
+        if not isinstance(own, dict):
+            problems.add(path, "must be an object of the engine's fields, or a prompt")
             continue
-        bodies.append(check.whole(path, _sized(given, path, check.problems), defaults))
-    return [body for body in bodies if body is not None]
+        body = checker.check_body(path, _expand_size(own, path, problems), defaults)
+        if body is not None:
+            bodies.append(body)
+    return bodies
 
 
-def _crossed(matrix: Any, defaults: Body, ask: Ask | None, check: Check) -> list[Body]:
-    axes = _axes(matrix, check)
+def _read_matrix(matrix: Any, defaults: Body, prompt_request: PromptRequest | None, checker: BodyChecker) -> list[Body]:
+    """Return the bodies of a matrix: one for each combination of the values of its axes."""
+    axes = _read_axes(matrix, checker.problems)
     if axes is None:
         return []
-    if ask is not None and "prompt" in axes:
-        check.problems.note("matrix.prompt", "is what 'prompts' has written: leave one of them out")
-    sizes = 1
-    for values in axes.values():
-        sizes *= len(values)
-    if sizes > check.most:
-        check.problems.note("matrix", f"has {sizes} combinations; a batch may have {check.most}")
+    if prompt_request is not None and "prompt" in axes:
+        checker.problems.add("matrix.prompt", "cannot be combined with 'prompts': leave one of them out")
+    combinations = math.prod(len(values) for values in axes.values())
+    if combinations > checker.max_bodies:
+        checker.problems.add("matrix", f"has {combinations} combinations; a batch may have {checker.max_bodies}")
         return []
-    good = True
-    for name, values in axes.items():
-        for place, value in enumerate(values):
-            path = f"matrix.{name}[{place}]"
-            given = _sized({name: value}, path, check.problems) if name == "size" else {name: value}
-            good = all([check.field(path, key, one) for key, one in given.items()]) and good
-    return list(_combined(axes, defaults, check, asked=ask is not None)) if good else []
+
+    if not _check_axes(axes, checker):
+        return []
+    return list(_combine(axes, defaults, checker, prompt_follows=prompt_request is not None))
 
 
-def _combined(axes: dict[str, list[Any]], defaults: Body, check: Check, *, asked: bool) -> Iterator[Body]:
-    # Each value is good by itself: what is wrong now is wrong with the combination.
-    for values in itertools.product(*axes.values()):
-        given = _sized(dict(zip(axes, values, strict=True)), "matrix", check.problems)
-        if (body := check.whole("matrix", given, defaults, asked=asked)) is not None:
-            yield body
-
-
-def _axes(matrix: Any, check: Check) -> dict[str, list[Any]] | None:
+def _read_axes(matrix: Any, problems: Problems) -> dict[str, list[Any]] | None:
+    """Return the axes of a matrix: the values of each field."""
     if not isinstance(matrix, dict):
-        check.problems.note("matrix", "must be an object: each field with the list of its values")
+        problems.add("matrix", "must be an object: each field with the list of its values")
         return None
     axes: dict[str, list[Any]] = {}
     for name, values in matrix.items():
         if not isinstance(values, list) or not values:
-            check.problems.note(f"matrix.{name}", "must be a list of values")
+            problems.add(f"matrix.{name}", "must be a list of values")
             return None
         axes[PLURALS.get(str(name), str(name))] = values
     return axes
 
 
-def _sized(body: Body, path: str, problems: Problems) -> Body:
-    """Return a body whose ``size`` (``512x768``) has become width and height."""
+def _check_axes(axes: dict[str, list[Any]], checker: BodyChecker) -> bool:
+    """Check each value by itself; return whether all are valid."""
+    valid = True
+    for name, values in axes.items():
+        for index, value in enumerate(values):
+            path = f"matrix.{name}[{index}]"
+            fields = _expand_size({name: value}, path, checker.problems)
+            for field, field_value in fields.items():
+                if not checker.check_field(path, field, field_value):
+                    valid = False
+    return valid
+
+
+def _combine(
+    axes: dict[str, list[Any]], defaults: Body, checker: BodyChecker, *, prompt_follows: bool
+) -> Iterator[Body]:
+    # Each value is valid by itself, so any problem now is one of the combination.
+    for values in itertools.product(*axes.values()):
+        own = _expand_size(dict(zip(axes, values, strict=True)), "matrix", checker.problems)
+        body = checker.check_body("matrix", own, defaults, prompt_follows=prompt_follows)
+        if body is not None:
+            yield body
+
+
+def _expand_size(body: Body, path: str, problems: Problems) -> Body:
+    """Return a copy of a body with width and height in place of ``size`` (``512x768``)."""
+    expanded = dict(body)
     if "size" not in body:
-        return body
-    found = _SIZE.fullmatch(str(body["size"]))
-    if found is None:
-        problems.note(f"{path}.size", "must be like 512x768")
-        return {name: value for name, value in body.items() if name != "size"}
-    rest = {name: value for name, value in body.items() if name != "size"}
-    return rest | {"width": int(found[1]), "height": int(found[2])}
+        return expanded
+
+    match = _SIZE.fullmatch(str(expanded.pop("size")))
+    if match is None:
+        problems.add(f"{path}.size", "must be like 512x768")
+        return expanded
+    expanded["width"] = int(match[1])
+    expanded["height"] = int(match[2])
+    return expanded
 
 
-def _ask(reader: Reader) -> Ask | None:
-    part = reader.part("prompts", wrap="ask")
+def _read_prompt_request(reader: FieldReader) -> PromptRequest | None:
+    part = reader.read_object("prompts", text_field="ask")
     if part is None:
         return None
-    ask = part.text("ask", most=4000, lines=True)
-    if not ask:
-        part.problems.note(part.path("ask"), "is required: what the text engine is to write")
-    count = part.count("count", 1, MAX_ASKED)
+
+    text = part.read_text("ask", max_chars=4000, multiline=True)
+    if not text:
+        part.add_problem("ask", "is required: what the text engine is to write")
+    count = part.read_count("count", 1, MAX_WRITTEN_PROMPTS)
     if count is None:
-        part.problems.note(part.path("count"), f"is required: how many prompts, up to {MAX_ASKED}")
+        part.add_problem("count", f"is required: how many prompts, up to {MAX_WRITTEN_PROMPTS}")
     temperature = part.take("temperature")
     if temperature is None:
-        temperature = 0.9
+        temperature = DEFAULT_TEMPERATURE
     elif isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature <= 5:
-        part.problems.note(part.path("temperature"), "must be a number from 0 to 5")
-        temperature = 0.9
-    seed, model = part.count("seed", 0, MAX_SEED), part.text("model")
-    part.end(ASK_FIELDS)
-    return Ask(ask, count or 1, float(temperature), seed, model)
+        part.add_problem("temperature", "must be a number from 0 to 5")
+        temperature = DEFAULT_TEMPERATURE
+    seed = part.read_count("seed", 0, MAX_SEED)
+    model = part.read_text("model")
+    part.refuse_unknown(PROMPT_REQUEST_FIELDS)
+    return PromptRequest(text, count or 1, float(temperature), seed, model)
 
 
-def _seeds(reader: Reader, defaults: Body) -> Seeds:
-    part = reader.part("seeds", wrap="policy")
-    usual = defaults.get("seed", -1)
-    usual = usual if isinstance(usual, int) and usual >= 0 else None
+def _read_seeds(reader: FieldReader, defaults: Body) -> Seeds:
+    """Return the seed policy. A seed in ``defaults`` means the policy ``fixed``, unless another is named."""
+    default_seed = defaults.get("seed", -1)
+    if not isinstance(default_seed, int) or default_seed < 0:
+        default_seed = None
+
+    part = reader.read_object("seeds", text_field="policy")
     if part is None:
-        return Seeds("random") if usual is None else Seeds("fixed", usual)
-    policy = part.text("policy", POLICIES[0]).replace("-", "_").replace(" ", "_")
-    if policy not in POLICIES:
-        part.problems.note(part.path("policy"), f"must be one of {', '.join(POLICIES)}")
-    seed = part.count("seed", 0, MAX_SEED, usual)
+        if default_seed is None:
+            return Seeds("random")
+        return Seeds("fixed", default_seed)
+
+    policy = part.read_text("policy", SEED_POLICIES[0]).replace("-", "_").replace(" ", "_")
+    if policy not in SEED_POLICIES:
+        part.add_problem("policy", f"must be one of {', '.join(SEED_POLICIES)}")
+    seed = part.read_count("seed", 0, MAX_SEED, default_seed)
     if policy in ("fixed", "per_item") and seed is None:
-        part.problems.note(part.path("seed"), f"is required where the policy is {policy}")
-    part.end(("policy", "seed"))
+        part.add_problem("seed", f"is required if the policy is {policy}")
+    part.refuse_unknown(("policy", "seed"))
     return Seeds(policy, seed or 0)

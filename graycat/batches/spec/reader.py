@@ -1,4 +1,4 @@
-"""Reading one document: each field by its path, every problem noted instead of raised."""
+"""Reads the fields of a document and collects every problem instead of raising at the first."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Problems:
-    """What is wrong with a document, each with the path of its field."""
+    """The problems of a document, each as the path of its field and a message."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str]] = []
 
-    def note(self, path: str, message: str) -> None:
-        """Note a problem, once."""
+    def add(self, path: str, message: str) -> None:
+        """Add a problem, unless it was added before."""
         if (path, message) not in self.found:
             self.found.append((path, message))
 
     def attempt(self, path: str, action: Callable[[], T]) -> T | None:
-        """Return what an action returns; where it raises, note why and return None."""
+        """Return what ``action`` returns. If it raises, add the error as a problem and return None."""
         try:
             return action()
         except (GraycatError, ValueError, RecursionError) as error:
-            self.note(path, str(error))
+            self.add(path, str(error))
             return None
 
 
-class Reader:
-    """Takes the fields out of an object, and notes those that are left."""
+class FieldReader:
+    """Takes the fields out of an object one by one. Problems are added to ``problems``."""
 
     def __init__(self, document: Mapping[str, Any], path: str, problems: Problems) -> None:
-        self._left = dict(document)
+        self._remaining = dict(document)
         self._path = path
         self.problems = problems
 
@@ -46,58 +46,61 @@ class Reader:
         """Return the path of a field."""
         return f"{self._path}.{name}" if self._path else name
 
+    def add_problem(self, name: str, message: str) -> None:
+        """Add a problem of a field."""
+        self.problems.add(self.path(name), message)
+
     def take(self, name: str) -> Any:
-        """Return a field as it is; None where it is absent."""
-        return self._left.pop(name, None)
+        """Return a field unchecked; None if it is absent."""
+        return self._remaining.pop(name, None)
 
-    def text(self, name: str, default: str = "", most: int = 200, *, lines: bool = False) -> str:
-        """Return a field that is a text, of one line unless it may have ``lines``."""
-        value = self._left.pop(name, None)
+    def read_text(self, name: str, default: str = "", max_chars: int = 200, *, multiline: bool = False) -> str:
+        """Return a field that must be a text, of one line unless ``multiline``."""
+        value = self.take(name)
         if value is None:
             return default
-        if isinstance(value, str) and value.strip() and len(value) <= most and (lines or value.isprintable()):
+        if isinstance(value, str) and value.strip() and len(value) <= max_chars and (multiline or value.isprintable()):
             return value.strip()
-        self.problems.note(self.path(name), f"must be a text of 1 to {most} characters")
+        self.add_problem(name, f"must be a text of 1 to {max_chars} characters")
         return default
 
-    def count(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
-        """Return a field that is a whole number."""
-        value = self._left.pop(name, None)
+    def read_count(self, name: str, minimum: int, maximum: int, default: int | None = None) -> int | None:
+        """Return a field that must be a whole number."""
+        value = self.take(name)
         if value is None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
             return value
-        self.problems.note(self.path(name), f"must be a whole number from {least} to {most}")
+        self.add_problem(name, f"must be a whole number from {minimum} to {maximum}")
         return default
 
-    def duration(self, name: str, most_s: float) -> float | None:
-        """Return a field that is a length of time, in seconds: a number of them, or a text such as ``6h``."""
-        value = self._left.pop(name, None)
+    def read_duration(self, name: str, max_s: float) -> float | None:
+        """Return a field that must be a duration, in seconds: a number of seconds, or a text like ``6h``."""
+        value = self.take(name)
         if value is None:
             return None
-        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if found:
-            value = float(found[1]) * _UNITS[found[2]]
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most_s:
+        if isinstance(value, str):
+            match = _DURATION.fullmatch(value)
+            if match:
+                value = float(match[1]) * _UNITS[match[2]]
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= max_s:
             return float(value)
-        self.problems.note(
-            self.path(name), f"must be seconds, or like 90s, 30m, 6h, 2d; {most_s / 86400:.0f} d at most"
-        )
+        self.add_problem(name, f"must be seconds, or like 90s, 30m, 6h, 2d; {max_s / 86400:.0f} d at most")
         return None
 
-    def part(self, name: str, wrap: str = "") -> Reader | None:
-        """Return a reader of a field that is an object; a text is an object whose only field is ``wrap``."""
-        value = self._left.pop(name, None)
+    def read_object(self, name: str, text_field: str = "") -> FieldReader | None:
+        """Return a reader of a field that must be an object. A text stands for an object with only ``text_field``."""
+        value = self.take(name)
         if value is None:
             return None
-        if wrap and isinstance(value, str):
-            value = {wrap: value}
+        if text_field and isinstance(value, str):
+            value = {text_field: value}
         if isinstance(value, dict):
-            return Reader(value, self.path(name), self.problems)
-        self.problems.note(self.path(name), "must be an object")
+            return FieldReader(value, self.path(name), self.problems)
+        self.add_problem(name, "must be an object")
         return None
 
-    def end(self, known: Iterable[str]) -> None:
-        """Note every field that nobody took."""
-        for name in self._left:
-            self.problems.note(self.path(str(name)[:60]), f"is no field here; there are {', '.join(known)}")
+    def refuse_unknown(self, known: Iterable[str]) -> None:
+        """Add a problem for every field that was not taken. ``known``: the valid fields, for the message."""
+        for name in self._remaining:
+            self.add_problem(str(name)[:60], f"is not a known field; known fields: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Times of day in which a batch may start items: pure arithmetic over time zones."""
+"""Windows: times of day in which a batch may start items. Pure arithmetic over time zones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DAY_MINUTES = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From one minute of the day to another, by the clocks of a time zone; it may reach over midnight."""
+    """From one minute of the day to another in a time zone. A window may cross midnight."""
 
     begin: int
     end: int
@@ -21,32 +21,36 @@ class Window:
 
     @classmethod
     def parse(cls, text: str, timezone: str) -> Window:
-        """Return the window that ``01:00-06:00`` means. Raises ValueError, also for an unknown time zone."""
-        found = _WINDOW.fullmatch(text)
-        if found is None:
+        """Return the window of a text like ``01:00-06:00``. Raises ValueError, also for an unknown time zone."""
+        match = _WINDOW.fullmatch(text)
+        if match is None:
             raise ValueError("must be like 01:00-06:00")
-        first, last = (int(found[n]) * 60 + int(found[n + 1]) for n in (1, 3))
-        if first == last or last > _DAY_MINUTES:
+        begin = int(match[1]) * 60 + int(match[2])
+        end = int(match[3]) * 60 + int(match[4])
+        if begin == end or end > _DAY_MINUTES:
             raise ValueError("must be like 01:00-06:00, and not empty")
-        zone(timezone)
-        return cls(first, last, timezone)
+        load_timezone(timezone)
+        return cls(begin, end, timezone)
 
     def is_open(self, now_s: float) -> bool:
-        """Tell whether a moment (seconds since 1970) lies within."""
-        at = datetime.fromtimestamp(now_s, UTC).astimezone(zone(self.timezone))
+        """Return whether a moment (seconds since 1970) is in the window."""
+        at = datetime.fromtimestamp(now_s, UTC).astimezone(load_timezone(self.timezone))
         minute = at.hour * 60 + at.minute
         if self.begin < self.end:
             return self.begin <= minute < self.end
         return minute >= self.begin or minute < self.end
 
     def __str__(self) -> str:
-        first, last = (f"{minute // 60:02}:{minute % 60:02}" for minute in (self.begin, self.end))
-        return f"{first}-{last} {self.timezone}"
+        return f"{_clock_time(self.begin)}-{_clock_time(self.end)} {self.timezone}"
 
 
-def zone(name: str) -> ZoneInfo:
-    """Return a time zone. Raises ValueError for an unknown one."""
+def _clock_time(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def load_timezone(name: str) -> ZoneInfo:
+    """Return a time zone. Raises ValueError for an unknown name."""
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, LookupError):
-        raise ValueError(f"there is no time zone {name[:60]!r}; they are like Europe/Berlin, or UTC") from None
+        raise ValueError(f"there is no time zone {name[:60]!r}; use a name like Europe/Berlin, or UTC") from None

@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from graycat.engines.placeholder.errors import HTTPException, OutOfMemoryError
-from graycat.images.infotext import EXIF_IFD, USER_COMMENT, comment
+from graycat.images.infotext import EXIF_IFD, USER_COMMENT, encode_user_comment
 
 #: What an input may be.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -59,7 +59,7 @@ def encode(image: Image.Image, samples_format: str, quality: int, infotext: str 
         image.save(file, "PNG", pnginfo=chunks, compress_level=PNG_LEVEL)
     elif kind in ("jpg", "jpeg", "webp"):
         exif = Image.Exif()
-        exif.get_ifd(EXIF_IFD)[USER_COMMENT] = comment(infotext or "")
+        exif.get_ifd(EXIF_IFD)[USER_COMMENT] = encode_user_comment(infotext or "")
         name = "WEBP" if kind == "webp" else "JPEG"
         image.convert("RGB").save(file, name, exif=exif.tobytes(), quality=quality)
     else:

@@ -158,7 +158,7 @@ class Plan:
             "Tiling": "True" if self.tiling else None,
         }
         pairs |= self.extra_params() | {"Version": catalog.VERSION}
-        return infotext.write(fields["prompt"], self.negative_prompt, pairs)
+        return infotext.build(fields["prompt"], self.negative_prompt, pairs)
 
     def info(self, infotexts: list[str], index_of_first_image: int, job_timestamp: str) -> str:
         """Return the ``info`` of the response: a string of JSON."""

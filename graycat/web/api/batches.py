@@ -27,7 +27,7 @@ from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import queue_for, run_in_thread, take_large_body
 from graycat.web.compat.route import read_raw
-from graycat.web.limits import most_pixels
+from graycat.web.limits import token_max_pixels
 from graycat.web.services import services
 
 bp = Blueprint("batches", __name__)
@@ -52,8 +52,8 @@ def submit() -> ResponseReturnValue:
     require_scope(SD)
     document = params.read_object(read_raw())
     settings = services().settings
-    wanted = run_in_thread(partial(spec.parse, document, settings, most_pixels()))
-    if wanted.ask is not None:
+    wanted = run_in_thread(partial(spec.parse, document, settings, token_max_pixels()))
+    if wanted.prompt_request is not None:
         require_scope(LLM)
     _check_models(wanted)
     key = request.headers.get("Idempotency-Key", "")
@@ -77,7 +77,7 @@ def _check_models(wanted: Spec) -> None:
             queue_for(TXT2IMG, body)
         except ModelNotFound as error:
             problems.append(("override_settings.sd_model_checkpoint", str(error)))
-    if wanted.ask is not None and (model := wanted.ask.model):
+    if wanted.prompt_request is not None and (model := wanted.prompt_request.model):
         writers = [w for w in services().workers() if LLM in w.queues and w.models]
         if writers and not any(model in writer.models for writer in writers):
             problems.append(("prompts.model", str(ModelNotFound(model))))
@@ -86,7 +86,7 @@ def _check_models(wanted: Spec) -> None:
 
 
 def _items(wanted: Spec) -> list[Item]:
-    ask = wanted.ask
+    ask = wanted.prompt_request
     prompts = [f"prompt {number} of {ask.count}" for number in range(1, ask.count + 1)] if ask else []
     return expand(wanted, "BATCH", "", prompts)
 
@@ -96,7 +96,7 @@ def _forecast(wanted: Spec, items: list[Item]) -> Row:
     work = sum(item.work for item in items)
     shared = services()
     engines = len(serving(shared.workers(), SD_BATCH))
-    gpu_s = shared.batches.speeds.gpu_s(work)
+    gpu_s = shared.batches.throughput.estimate_gpu_s(work)
     shown = [
         {"number": i.number, "file": i.file, "prompt": i.prompt, "seed": i.seed if i.seed >= 0 else None}
         for i in items[:SHOWN]
@@ -109,7 +109,7 @@ def _forecast(wanted: Spec, items: list[Item]) -> Row:
         "gpu_s": gpu_s,
         "engines": engines,
         "eta_s": round(gpu_s / engines, 1) if gpu_s is not None and engines else None,
-        "prompts": wanted.ask.count if wanted.ask else None,
+        "prompts": wanted.prompt_request.count if wanted.prompt_request else None,
         "items": shown,
     }
 
@@ -134,7 +134,7 @@ def show(batch_id: str) -> ResponseReturnValue:
 @token_auth.login_required
 def document(batch_id: str) -> ResponseReturnValue:
     """Return the spec of a batch as it was given, without its webhook's secret."""
-    found = _records().document(batch_id, g.owner)
+    found = _records().load_document(batch_id, g.owner)
     if isinstance(found.get("webhook"), dict):
         found["webhook"].pop("secret", None)
     return jsonify(found)
@@ -148,7 +148,7 @@ def items(batch_id: str) -> ResponseReturnValue:
     state = request.args.get("state", "")
     if state and state not in ITEM_STATES:
         raise RequestError(f"'state' must be one of {', '.join(ITEM_STATES)}")
-    rows = _records().items(batch_id, offset, limit, g.owner, state)
+    rows = _records().list_items(batch_id, offset, limit, g.owner, state)
     for row in rows:
         row["links"] = {"image": f"/batches/{batch_id}/items/{row['number']}/image"} if row["file"] else {}
     return jsonify(items=rows, next_offset=offset + limit if len(rows) == limit else None)
@@ -159,10 +159,10 @@ def items(batch_id: str) -> ResponseReturnValue:
 def image(batch_id: str, number: int) -> ResponseReturnValue:
     """Return the image of an item that is done."""
     row = _records().get(batch_id, g.owner)
-    item = _records().item(batch_id, number, g.owner)
+    item = _records().get_item(batch_id, number, g.owner)
     if item is None or not item["file"]:
         raise ItemNotFound
-    data = services().outputs.of(row["store"], row["folder"]).read(item["file"])
+    data = services().outputs.open(row["store"], row["folder"]).read(item["file"])
     if data is None:
         raise ItemNotFound
     response = Response(data, content_type=content_type(data))
@@ -175,7 +175,7 @@ def image(batch_id: str, number: int) -> ResponseReturnValue:
 @token_auth.login_required
 def manifest(batch_id: str) -> ResponseReturnValue:
     """Return the manifest so far, a line of JSON for each image that is done."""
-    lines = _records().lines(batch_id, g.owner)
+    lines = _records().manifest_lines(batch_id, g.owner)
     return Response("".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
 
 

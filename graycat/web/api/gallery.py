@@ -16,7 +16,7 @@ from graycat import params
 from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S, SignedLinks
 from graycat.batches.errors import ItemNotFound
 from graycat.batches.gallery import thumbnails, zip
-from graycat.batches.gallery.page import POLICY, Card, Page, card_of, over_of, render, summary_of
+from graycat.batches.gallery.page import POLICY, Card, Page, build_card, count_finished, render, summarize
 from graycat.batches.output import Output
 from graycat.batches.records import BatchRecords, Row
 from graycat.batches.spec import filenames
@@ -95,9 +95,9 @@ def gallery(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
     to = partial(_address, signed)
     page = Page(
         name=row["name"],
-        summary=summary_of(row),
+        summary=summarize(row),
         total=row["total"],
-        over=over_of(row["progress"]),
+        finished=count_finished(row["progress"]),
         cards=_cards(row, signed, number),
         previous=to("gallery", page=number - 1) if number > 1 else "",
         following=to("gallery", page=number + 1) if number * PAGE < row["total"] else "",
@@ -121,9 +121,9 @@ def gallery(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
 @for_who_may_look
 def state(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
     """Tell what has become of the items of a page of the gallery."""
-    cards = [card.shown() for card in _cards(row, signed, _page_number())]
-    over, live = over_of(row["progress"]), row["state"] not in ENDED
-    response = jsonify(summary=summary_of(row), over=over, total=row["total"], live=live, cards=cards)
+    cards = [card.to_dict() for card in _cards(row, signed, _page_number())]
+    over, live = count_finished(row["progress"]), row["state"] not in ENDED
+    response = jsonify(summary=summarize(row), over=over, total=row["total"], live=live, cards=cards)
     response.headers["Cache-Control"] = "private, no-store"
     return response
 
@@ -144,7 +144,7 @@ def image(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
 def small(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
     """Return a small picture of an image of the gallery."""
     item, output = _done(row, number)
-    data = run_in_thread(partial(thumbnails.thumbnail, output, item["file"], item["sha256"]))
+    data = run_in_thread(partial(thumbnails.load_or_create_thumbnail, output, item["file"], item["sha256"]))
     if data is None:
         raise ItemNotFound
     return _kept(data, thumbnails.CONTENT_TYPE, item["sha256"])
@@ -154,8 +154,8 @@ def small(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
 @for_who_may_look
 def all_images(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
     """Return all images that are done as a zip, with the manifest."""
-    response = Response(zip.zipped(_files(row)), content_type="application/zip")
-    name = filenames.slug(row["name"]).encode("ascii", "ignore").decode() or "batch"
+    response = Response(zip.stream_zip(_files(row)), content_type="application/zip")
+    name = filenames.slugify(row["name"]).encode("ascii", "ignore").decode() or "batch"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-{row["id"]}.zip"'
     response.headers["Cache-Control"] = "private, no-store"
     # A proxy that waits for the end would hold all of it.
@@ -165,26 +165,28 @@ def all_images(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
 
 def _files(row: Row) -> Iterator[tuple[str, float, bytes]]:
     records, total = _records(), row["total"]
-    output = services().outputs.of(row["store"], row["folder"])
+    output = services().outputs.open(row["store"], row["folder"])
 
     # The request is over when this runs.
     def generate() -> Iterator[tuple[str, float, bytes]]:
-        for item in (item for offset in range(0, total, PORTION) for item in records.items(row["id"], offset, PORTION)):
+        for item in (
+            item for offset in range(0, total, PORTION) for item in records.list_items(row["id"], offset, PORTION)
+        ):
             data = output.read(item["file"]) if item["file"] else None
             if data is not None:
                 yield item["file"], (item["finished_ms"] or 0) / 1000, data
-        yield "manifest.jsonl", time.time(), "".join(f"{line}\n" for line in records.lines(row["id"])).encode()
+        yield "manifest.jsonl", time.time(), "".join(f"{line}\n" for line in records.manifest_lines(row["id"])).encode()
 
     return generate()
 
 
 def _cards(row: Row, signed: dict[str, str], number: int) -> list[Card]:
-    items = _records().items(row["id"], (number - 1) * PAGE, PAGE)
+    items = _records().list_items(row["id"], (number - 1) * PAGE, PAGE)
     to = partial(_address, signed)
     return [
-        card_of(item, to(f"gallery/images/{item['number']}"), to(f"gallery/thumbnails/{item['number']}"))
+        build_card(item, to(f"gallery/images/{item['number']}"), to(f"gallery/thumbnails/{item['number']}"))
         if item["file"]
-        else card_of(item)
+        else build_card(item)
         for item in items
     ]
 
@@ -195,10 +197,10 @@ def _address(signed: dict[str, str], path: str, **more: int) -> str:
 
 
 def _done(row: Row, number: int) -> tuple[Row, Output]:
-    item = _records().item(row["id"], number)
+    item = _records().get_item(row["id"], number)
     if item is None or not item["file"]:
         raise ItemNotFound
-    return item, services().outputs.of(row["store"], row["folder"])
+    return item, services().outputs.open(row["store"], row["folder"])
 
 
 def _kept(data: bytes, kind: str, sha256: str) -> Response:

@@ -17,7 +17,7 @@ from graycat.schedules.records import ScheduleRecords
 from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_raw
-from graycat.web.limits import most_pixels
+from graycat.web.limits import token_max_pixels
 from graycat.web.services import services
 
 bp = Blueprint("schedules", __name__)
@@ -50,7 +50,7 @@ def _read(**fields: str) -> Schedule:
     require_scope(SD)
     body = params.read_object(read_raw()) | fields
     settings = services().settings
-    schedule = run_in_thread(partial(Schedule.read, body, _owner(), settings, most_pixels()))
+    schedule = run_in_thread(partial(Schedule.read, body, _owner(), settings, token_max_pixels()))
     if schedule.spec.get("prompts") is not None:
         # A text engine writes them.
         require_scope(LLM)
@@ -106,8 +106,8 @@ def coming(name: str) -> ResponseReturnValue:
     text = request.args.get("count", str(USUAL_NEXT))
     if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= MOST_NEXT:
         raise InvalidSchedule(f"'count' must be from 1 to {MOST_NEXT}")
-    schedule = _records().definition(_owner(), name)
-    return jsonify(timezone=schedule.timezone, times=_records().next(schedule.owner, name, int(text)))
+    schedule = _records().load_definition(_owner(), name)
+    return jsonify(timezone=schedule.timezone, times=_records().list_next(schedule.owner, name, int(text)))
 
 
 @bp.post("/schedules/<name>/pause")

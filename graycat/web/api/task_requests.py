@@ -21,7 +21,7 @@ from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.web.auth import require_scope
 from graycat.web.compat import llamacpp, openai, webui
 from graycat.web.compat.image_tasks import queue_for, run_in_thread
-from graycat.web.limits import most_pixels
+from graycat.web.limits import token_max_pixels
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
 from graycat.webhooks import webhook
@@ -99,7 +99,7 @@ def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
     if name in RENDERS:
         kind, check = RENDERS[name]
         params.check_size(given, settings.max_prompt_chars)
-        checked = run_in_thread(partial(check, settings, most_pixels(), given))
+        checked = run_in_thread(partial(check, settings, token_max_pixels(), given))
         return kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode()
     route = ROUTES[name]
     queue, mode, raw = route.prepare(given, json.dumps(given).encode())

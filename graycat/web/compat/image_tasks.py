@@ -14,7 +14,7 @@ from gevent.util import wrap_errors
 from graycat import params
 from graycat.errors import ModelNotFound
 from graycat.fleet.catalogs import wanted_checkpoint, workers_with
-from graycat.images.replies import put_back
+from graycat.images.replies import embed_images
 from graycat.queue.kinds import PLAIN, Kind
 from graycat.queue.topology import worker_queue
 from graycat.storage.errors import ArtifactsUnavailable
@@ -70,7 +70,7 @@ def inlined(reply: bytes, task_id: str) -> bytes:
         return data
 
     value = json.loads(reply)
-    return json.dumps(put_back(value, fetch)).encode() if isinstance(value, dict) else reply
+    return json.dumps(embed_images(value, fetch)).encode() if isinstance(value, dict) else reply
 
 
 def queue_for(kind: Kind, body: Body) -> str:

@@ -17,13 +17,12 @@ from graycat import params
 from graycat.auth.tokens import SD
 from graycat.errors import EngineProtocolError, RequestError, TaskCancelled
 from graycat.images import openai_requests, webui_requests
-from graycat.images.decoding import ImageLimits
 from graycat.queue.kinds import IMG2IMG, TXT2IMG, Kind
 from graycat.settings import Settings
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.image_tasks import Body, render, run_in_thread, take_large_body
 from graycat.web.compat.route import read_raw
-from graycat.web.limits import most_pixels
+from graycat.web.limits import token_max_pixels
 from graycat.web.services import services
 
 bp = Blueprint("images", __name__)
@@ -41,8 +40,8 @@ def _settings() -> Settings:
 def _rendered(kind: Kind, body: Body) -> tuple[Response, dict[str, Any]]:
     """Run a generation; return its response, and its reply where that is whole."""
     settings = _settings()
-    most = most_pixels()
-    response = render(kind, body, lambda given: webui_requests.generation(given, settings, most))
+    most = token_max_pixels()
+    response = render(kind, body, lambda given: webui_requests.check_generation(given, settings, most))
     return response, json.loads(response.get_data()) if response.status_code == 200 else {}
 
 
@@ -78,7 +77,7 @@ def _parsed(info: Any) -> dict[str, Any]:
 def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
     body = params.read_object(read_raw())
-    wanted = openai_requests.generation(body, STEPS)
+    wanted = openai_requests.to_txt2img(body, STEPS)
     return _openai_reply(TXT2IMG, wanted, str(body.get("response_format") or "b64_json"))
 
 
@@ -91,15 +90,15 @@ def edits() -> ResponseReturnValue:
     files = {name.removesuffix("[]"): file for name, file in request.files.items()}
     if "image" not in files:
         raise RequestError("'image' is required: a file of multipart/form-data")
-    limits = ImageLimits.from_settings(_settings())
-    image = _read(files["image"], limits)
-    mask = _read(files["mask"], limits) if "mask" in files else None
-    wanted = run_in_thread(partial(openai_requests.edit, fields, image, mask, limits, STEPS))
+    settings = _settings()
+    image = _read(files["image"], settings)
+    mask = _read(files["mask"], settings) if "mask" in files else None
+    wanted = run_in_thread(partial(openai_requests.to_img2img, fields, image, mask, settings, STEPS))
     return _openai_reply(IMG2IMG, wanted, fields.get("response_format") or "b64_json")
 
 
-def _read(file: FileStorage, limits: ImageLimits) -> str:
-    return b64encode(file.stream.read(limits.max_image_bytes + 1)).decode()
+def _read(file: FileStorage, settings: Settings) -> str:
+    return b64encode(file.stream.read(settings.max_image_bytes + 1)).decode()
 
 
 def _openai_reply(kind: Kind, body: Body, form: str) -> ResponseReturnValue:

@@ -15,7 +15,6 @@ from graycat.auth.tokens import ADMIN
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
 from graycat.images import webui_requests
-from graycat.images.decoding import ImageLimits
 from graycat.queue.kinds import (
     EXTRA_BATCH,
     EXTRA_SINGLE,
@@ -40,7 +39,7 @@ from graycat.web.compat.image_tasks import Body, render, run_in_thread, take_lar
 from graycat.web.compat.route import read_raw
 from graycat.web.compat.webui_lists import LISTS, merged
 from graycat.web.compat.webui_progress import progress_of, running_renders
-from graycat.web.limits import most_pixels
+from graycat.web.limits import token_max_pixels
 from graycat.web.services import services
 from graycat.web.streaming.disconnect import watched
 from graycat.web.streaming.requests import PendingTask, Submission
@@ -53,12 +52,12 @@ bp.before_request(take_large_body)
 Check = Callable[[Settings, int | None, Body], Body]
 
 
-def _generation(settings: Settings, most_pixels: int | None, body: Body) -> Body:
-    return webui_requests.generation(body, settings, most_pixels)
+def _generation(settings: Settings, token_max_pixels: int | None, body: Body) -> Body:
+    return webui_requests.check_generation(body, settings, token_max_pixels)
 
 
-def _extras(settings: Settings, most_pixels: int | None, body: Body) -> Body:
-    return webui_requests.check_extras(body, ImageLimits.from_settings(settings), most_pixels)
+def _extras(settings: Settings, token_max_pixels: int | None, body: Body) -> Body:
+    return webui_requests.check_extras(body, settings, token_max_pixels)
 
 
 #: The calls that render, by path: their kind, and what graycat checks itself.
@@ -84,7 +83,7 @@ CHANGES = {
 def _render(path: str) -> ResponseReturnValue:
     kind, check, _ = RENDERS[path]
     body = params.read_object(read_raw())
-    return render(kind, body, partial(check, services().settings, most_pixels()))
+    return render(kind, body, partial(check, services().settings, token_max_pixels()))
 
 
 def _change(path: str) -> Response:
@@ -148,7 +147,7 @@ def png_info() -> ResponseReturnValue:
     """Read what a PNG, JPEG or WebP says of how it was made; needs no engine."""
     body = params.read_object(read_raw())
     settings = services().settings
-    return jsonify(run_in_thread(partial(webui_requests.png_info, body, ImageLimits.from_settings(settings))))
+    return jsonify(run_in_thread(partial(webui_requests.read_png_info, body, settings)))
 
 
 @bp.get("/progress")

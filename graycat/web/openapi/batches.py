@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graycat.batches.spec import options
-from graycat.batches.spec.images import POLICIES
+from graycat.batches.spec.images import SEED_POLICIES
 from graycat.batches.states import ITEM_STATES, STATES
 from graycat.web.api.batches import MAX_PAGE, PAGE
 from graycat.web.api.task_requests import CHOSEN_ID
@@ -22,7 +22,7 @@ _BODY: dict[str, dict[str, Any]] = {
     "matrix": _OBJECT | {"description": "Lists of values by field ('size' is WxH): an image for each combination."},
     "prompts": _OBJECT | {"description": "What a text engine is asked first: 'ask', 'count', and more."},
     "count": {"type": "integer", "minimum": 1, "description": "How many of each."},
-    "seeds": _OBJECT | {"description": f"'policy' ({', '.join(POLICIES)}) and 'seed', for items that name none."},
+    "seeds": _OBJECT | {"description": f"'policy' ({', '.join(SEED_POLICIES)}) and 'seed', for items that name none."},
     "output": _OBJECT | {"description": f"{', '.join(options.OUTPUT_FIELDS)}: where the files go, and their names."},
     "webhook": _OBJECT | {"description": "Who is told of the end; see docs/webhooks.md."},
     "deadline": _LENGTH,

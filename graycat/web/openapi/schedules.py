@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graycat.schedules.definition import FIELDS, OVERLAPS
-from graycat.schedules.due import MAX_JITTER_S, MISSED
+from graycat.schedules.due import MAX_JITTER_S, MISSED_POLICIES
 from graycat.web.api.schedules import MOST_NEXT, RUN, USUAL_NEXT
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, errors
 
@@ -16,7 +16,10 @@ _BODY: dict[str, dict[str, Any]] = {
     "cron": _TEXT | {"description": "Minute, hour, day, month, weekday; or @hourly, @daily, @weekly, @monthly."},
     "timezone": _TEXT | {"description": "Such as Europe/Berlin; the usual is UTC."},
     "spec": {"type": "object", "description": "The batch that is submitted, as POST /batches takes it."},
-    "missed": {"enum": list(MISSED), "description": "What becomes of times that nobody was there to fire."},
+    "missed": {
+        "enum": list(MISSED_POLICIES),
+        "description": "What to do with times that passed while no scheduler was running.",
+    },
     "overlap": {"enum": list(OVERLAPS), "description": "What happens while the last batch is not over."},
     "jitter_s": {"type": "integer", "minimum": 0, "maximum": MAX_JITTER_S, "description": "Start up to so much later."},
     "window": {"type": ["string", "null"], "description": "Hours in which its batches run, as 01:00-06:00."},

@@ -14,47 +14,47 @@ def batches(broker: Valkey) -> BatchRecords:
 
 
 @pytest.fixture
-def heads(broker: Valkey) -> LiveBatches:
+def live_batches(broker: Valkey) -> LiveBatches:
     return LiveBatches(broker.client)
 
 
-def test_live_batches_are_in_the_order_of_their_turns(heads: LiveBatches, batches: BatchRecords) -> None:
+def test_live_batches_are_in_the_order_of_their_turns(live_batches: LiveBatches, batches: BatchRecords) -> None:
     ids = [batches.submit(TWO, "anna", key)[0] for key in "abc"]
     for batch_id in (ids[1], ids[0]):
-        heads.had_turn(batch_id)
-    assert [head.id for head in heads.all()] == [ids[2], ids[1], ids[0]]
-    (first, *_) = heads.all()
-    assert (first.owner, first.key, first.total, first.verify, first.planned) == ("anna", "c", 2, 1, 0)
+        live_batches.move_to_back(batch_id)
+    assert [batch.id for batch in live_batches.load_all()] == [ids[2], ids[1], ids[0]]
+    (first, *_) = live_batches.load_all()
+    assert (first.owner, first.key, first.total, first.next_to_verify, first.planned) == ("anna", "c", 2, 1, False)
 
 
-def test_one_that_is_gone_is_live_no_more(heads: LiveBatches, broker: Valkey) -> None:
+def test_one_that_is_gone_is_live_no_more(live_batches: LiveBatches, broker: Valkey) -> None:
     broker.client.zadd("graycat:batches:live", {"gone": 1})
-    assert heads.all() == []
+    assert live_batches.load_all() == []
     assert broker.client.zcard("graycat:batches:live") == 0
 
 
-def test_a_deadline_counts_from_the_submission(heads: LiveBatches, batches: BatchRecords) -> None:
+def test_a_deadline_counts_from_the_submission(live_batches: LiveBatches, batches: BatchRecords) -> None:
     batches.submit(TWO | {"deadline": 60}, "anna")
-    (head,) = heads.all()
-    assert head.deadline_ms == head.submitted_ms + 60_000
+    (batch,) = live_batches.load_all()
+    assert batch.deadline_ms == batch.submitted_ms + 60_000
 
 
-def test_notes(heads: LiveBatches, batches: BatchRecords) -> None:
+def test_notes(live_batches: LiveBatches, batches: BatchRecords) -> None:
     batch_id = batches.submit(TWO, "anna")[0]
-    heads.note(batch_id, {"reason": "why", "verify": ""})
-    heads.add(batch_id, "gpu_ms", 1500)
-    (head,) = heads.all()
-    assert (head.reason, head.verify) == ("why", 0)
+    live_batches.update_fields(batch_id, {"reason": "why", "verify": ""})
+    live_batches.increment(batch_id, "gpu_ms", 1500)
+    (batch,) = live_batches.load_all()
+    assert (batch.reason, batch.next_to_verify) == ("why", 0)
     assert batches.get(batch_id)["gpu_s"] == 1.5
-    assert heads.document(batch_id) == TWO
+    assert live_batches.load_document(batch_id) == TWO
 
 
-def test_a_folder_belongs_to_one_live_batch(heads: LiveBatches, batches: BatchRecords, broker: Valkey) -> None:
+def test_a_folder_belongs_to_one_live_batch(live_batches: LiveBatches, batches: BatchRecords, broker: Valkey) -> None:
     ids = [batches.submit(TWO, "anna", key)[0] for key in "ab"]
-    one, other = sorted(heads.all(), key=lambda head: ids.index(head.id))
-    assert heads.claim_folder(one, "f") == heads.claim_folder(one, "f") == ""
-    assert heads.claim_folder(other, "f") == one.id
-    assert heads.claim_folder(other, "g") == ""
+    one, other = sorted(live_batches.load_all(), key=lambda batch: ids.index(batch.id))
+    assert live_batches.claim_folder(one, "f") == live_batches.claim_folder(one, "f") == ""
+    assert live_batches.claim_folder(other, "f") == one.id
+    assert live_batches.claim_folder(other, "g") == ""
     # Its owner has ended without a word.
     broker.client.zrem("graycat:batches:live", one.id)
-    assert heads.claim_folder(other, "f") == ""
+    assert live_batches.claim_folder(other, "f") == ""

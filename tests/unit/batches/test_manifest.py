@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat.batches.manifest import file_of, line_of
+from graycat.batches.manifest import build_entry, file_name
 from graycat.batches.plan import Item
 
 ITEM = Item(3, "003-a", {"prompt": "a", "seed": 7, "width": 64, "height": 32, "steps": 5, "sampler_name": "Euler"})
@@ -20,7 +20,7 @@ RECORD = {
 
 
 def test_a_file_has_the_end_that_its_bytes_ask_for() -> None:
-    assert [file_of(ITEM, data) for data in (PNG, JPEG, b"RIFF", b"?")] == [
+    assert [file_name(ITEM, data) for data in (PNG, JPEG, b"RIFF", b"?")] == [
         *("003-a.png", "003-a.jpg", "003-a.webp"),
         "003-a.bin",
     ]
@@ -28,7 +28,7 @@ def test_a_file_has_the_end_that_its_bytes_ask_for() -> None:
 
 def test_a_line_tells_what_the_engine_says_and_what_it_was_asked() -> None:
     info = {"seed": 8, "sd_model_name": "m", "sd_model_hash": "h", "steps": 6, "sampler_name": "DDIM", "width": 72}
-    line = line_of(ITEM, PNG, RECORD, json.dumps({"info": json.dumps(info)}).encode(), "webui")
+    line = build_entry(ITEM, PNG, RECORD, json.dumps({"info": json.dumps(info)}).encode(), "webui")
     assert (line["item"], line["seed"], line["model"], line["model_hash"], line["steps"]) == (3, 8, "m", "h", 6)
     assert (line["width"], line["height"], line["sampler"], line["engine"]) == (72, 32, "DDIM", "webui")
     assert (line["seconds"], line["started_ms"], line["attempts"], line["request"]) == (2.5, 1000, 2, ITEM.request)
@@ -36,5 +36,5 @@ def test_a_line_tells_what_the_engine_says_and_what_it_was_asked() -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"info": 3}', b'{"info": "no json"}', b'{"info": "[]"}'])
 def test_of_an_engine_that_says_nothing_the_request_is_told(answer: bytes) -> None:
-    line = line_of(ITEM, PNG, RECORD, answer, "")
+    line = build_entry(ITEM, PNG, RECORD, answer, "")
     assert (line["seed"], line["width"], line["sampler"], line["model_hash"]) == (7, 64, "Euler", "")

@@ -10,9 +10,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from graycat.batches.errors import OutputUnavailable
-from graycat.batches.output import Output, Outputs, folder_of
+from graycat.batches.output import Output, Outputs, batch_folder
 from graycat.settings import Settings
-from graycat.storage.filesystems import Opened
+from graycat.storage.filesystems import StorageRoot
 
 DATA = b"an image"
 
@@ -39,14 +39,14 @@ class Bucket(MemoryFileSystem):
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
     """Return an output in a folder, in a bucket, and on a file system elsewhere."""
     if request.param == "folder":
-        return Outputs(Settings(batch_dir=str(tmp_path))).of("", "tests/x")
+        return Outputs(Settings(batch_dir=str(tmp_path))).open("", "tests/x")
     Bucket.store.clear()
-    return Output(Opened(Bucket(), "/root", appears_whole=request.param == "bucket"), "tests/x")
+    return Output(StorageRoot(Bucket(), "/root", atomic_writes=request.param == "bucket"), "tests/x")
 
 
 def again(output: Output) -> Output:
     """Return the same output as another process sees it."""
-    return Output(Opened(output._fs, output._root.rpartition("/tests/")[0], output._whole), "tests/x")
+    return Output(StorageRoot(output._fs, output._folder.rpartition("/tests/")[0], output._atomic_writes), "tests/x")
 
 
 def test_what_is_written_is_read(output: Output) -> None:
@@ -58,83 +58,83 @@ def test_what_is_written_is_read(output: Output) -> None:
 
 
 def test_the_manifest_has_each_item_once(output: Output) -> None:
-    assert output.lines == {}
-    output.note([line(2), line(1)])
-    output.note([line(2)])
-    output.note([line(1, "other.png"), line(3)])
-    assert again(output).lines == {1: line(1, "other.png"), 2: line(2), 3: line(3)}
-    output.rewrite(output.lines.values())
+    assert output.entries == {}
+    output.add_entries([line(2), line(1)])
+    output.add_entries([line(2)])
+    output.add_entries([line(1, "other.png"), line(3)])
+    assert again(output).entries == {1: line(1, "other.png"), 2: line(2), 3: line(3)}
+    output.rewrite_manifest(output.entries.values())
     text = output.read("manifest.jsonl")
     assert text is not None
     assert [json.loads(one)["item"] for one in text.splitlines()] == [1, 2, 3]
 
 
 def test_half_a_line_is_none_and_the_next_is_whole(output: Output) -> None:
-    output.note([line(1)])
+    output.add_entries([line(1)])
     whole = output.read("manifest.jsonl")
     assert whole is not None
     output.write("manifest.jsonl", whole + b'{"item": 2, "fi')
     later = again(output)
-    assert later.lines == {1: line(1)}
-    later.note([line(2)])
-    assert again(output).lines == {1: line(1), 2: line(2)}
+    assert later.entries == {1: line(1)}
+    later.add_entries([line(2)])
+    assert again(output).entries == {1: line(1), 2: line(2)}
 
 
 @pytest.mark.parametrize("text", [b"\n\n[]\n3\nnull\n", b'{"item": "1"}\n', b"\xff\xfe\n", b'{"item": 1, "file": 2}\n'])
 def test_what_is_no_line_is_none(output: Output, text: bytes) -> None:
     output.write("manifest.jsonl", text)
-    assert again(output).lines == {}
+    assert again(output).entries == {}
 
 
 def test_a_file_is_good_where_it_is_as_its_line_says(output: Output) -> None:
     output.write("a.png", DATA)
-    assert output.is_good(line(1))
-    assert not output.is_good(line(1, data=b"another"))
-    assert not output.is_good(line(1, "b.png"))
+    assert output.is_intact(line(1))
+    assert not output.is_intact(line(1, data=b"another"))
+    assert not output.is_intact(line(1, "b.png"))
 
 
 @pytest.mark.parametrize("file", ["../x", "/etc/passwd", "a/../../x", ".hidden", "", "a\\b"])
 def test_a_manifest_leads_nowhere_else(output: Output, file: str) -> None:
-    for action in (lambda: output.read(file), lambda: output.write(file, b""), lambda: output.is_good(line(1, file))):
+    for action in (lambda: output.read(file), lambda: output.write(file, b""), lambda: output.is_intact(line(1, file))):
         with pytest.raises(OutputUnavailable):
             action()
 
 
 def test_what_it_says_of_the_batch(output: Output) -> None:
-    assert output.about() == {}
-    output.tell({"batch": "x"})
-    assert again(output).about() == {"batch": "x"}
+    assert output.read_info() == {}
+    output.write_info({"batch": "x"})
+    assert again(output).read_info() == {"batch": "x"}
     output.write("batch.json", b"{")
     with pytest.raises(OutputUnavailable, match=r"batch\.json is damaged"):
-        again(output).about()
+        again(output).read_info()
 
 
 def test_nothing_is_left_half_written(tmp_path: Path) -> None:
-    output = Outputs(Settings(batch_dir=str(tmp_path))).of("", "x")
+    output = Outputs(Settings(batch_dir=str(tmp_path))).open("", "x")
     output.write("a.png", DATA)
-    output.probe()
+    output.check_space()
     (tmp_path / "x" / ".b.png.0123.part").write_bytes(b"half")
-    output.rewrite([line(1)])
+    output.rewrite_manifest([line(1)])
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["a.png", "manifest.jsonl"]
 
 
 def test_a_full_disk_is_told_as_one_and_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     Bucket.store.clear()
-    output = Output(Opened(Bucket(), "/root", appears_whole=False), "x")
+    output = Output(StorageRoot(Bucket(), "/root", atomic_writes=False), "x")
     output.write("a.png", DATA)
     monkeypatch.setattr(Bucket, "full", True)
-    for action in (lambda: output.write("a.png", b"new"), lambda: output.note([line(1)]), output.probe):
+    for action in (lambda: output.write("a.png", b"new"), lambda: output.add_entries([line(1)]), output.check_space):
         with pytest.raises(OutputUnavailable, match="there is no space left"):
             action()
     monkeypatch.setattr(Bucket, "full", False)
     assert output.read("a.png") == DATA
-    output.note([line(1)])
-    assert output.lines == {1: line(1)}
+    output.add_entries([line(1)])
+    assert output.entries == {1: line(1)}
 
 
 def test_an_error_of_the_file_system_holds_no_address(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("in the way")
-    output = Outputs(Settings(batch_dir=str(tmp_path))).of("", "x")
+    output = Outputs(Settings(batch_dir=str(tmp_path))).open("", "x")
     with pytest.raises(OutputUnavailable) as caught:
         output.write("a.png", DATA)
     assert str(tmp_path) not in str(caught.value)
@@ -144,23 +144,23 @@ def test_an_error_of_the_file_system_holds_no_address(tmp_path: Path) -> None:
 def test_stores_are_those_that_the_operator_names(tmp_path: Path) -> None:
     outputs = Outputs(Settings(batch_stores=f"art={tmp_path}/art, wall=file://{tmp_path}/wall"))
     for store in ("art", "wall"):
-        outputs.of(store, "x").write("a.png", DATA)
+        outputs.open(store, "x").write("a.png", DATA)
         assert (tmp_path / store / "x" / "a.png").read_bytes() == DATA
     for store in ("other", "../art"):
         with pytest.raises(OutputUnavailable, match="GRAYCAT_BATCH_STORES"):
-            outputs.of(store, "x")
+            outputs.open(store, "x")
     with pytest.raises(OutputUnavailable, match="GRAYCAT_BATCH_DIR"):
-        Outputs(Settings(batch_dir="nosuch://secret@host/x")).of("", "x")
+        Outputs(Settings(batch_dir="nosuch://secret@host/x")).open("", "x")
 
 
 def test_by_default_batches_lie_in_the_home(tmp_path: Path) -> None:
-    Outputs(Settings(home=tmp_path)).of("", "x").write("a.png", DATA)
+    Outputs(Settings(home=tmp_path)).open("", "x").write("a.png", DATA)
     assert (tmp_path / "batches" / "x" / "a.png").read_bytes() == DATA
 
 
 def test_no_two_owners_share_a_folder() -> None:
     owners = ["game", "Game", "game/player", "game-player", "../game", ""]
-    folders = [folder_of(owner, "{name}", {"name": "x"}) for owner in owners]
+    folders = [batch_folder(owner, "{name}", {"name": "x"}) for owner in owners]
     assert len(set(folders)) == len(folders)
     assert folders[0] == "game/x"
     assert all(".." not in folder and folder.count("/") == 1 for folder in folders)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from graycat.batches import spec
-from graycat.batches.plan import Item, PaddedInt, expand, work_of
+from graycat.batches.plan import Item, PaddedInt, estimate_work, expand
 from graycat.settings import Settings
 
 
@@ -62,14 +62,14 @@ def test_prompts_that_were_written_take_their_places() -> None:
 
 
 def test_work_is_megapixels_times_steps() -> None:
-    assert work_of({"width": 1000, "height": 1000, "steps": 20}) == 20
-    assert work_of({"width": 1000, "height": 1000, "steps": 20, "enable_hr": True, "hr_scale": 2}) == 100
-    assert work_of({"width": "no", "steps": None}) == 512 * 512 * 50 / 1e6
+    assert estimate_work({"width": 1000, "height": 1000, "steps": 20}) == 20
+    assert estimate_work({"width": 1000, "height": 1000, "steps": 20, "enable_hr": True, "hr_scale": 2}) == 100
+    assert estimate_work({"width": "no", "steps": None}) == 512 * 512 * 50 / 1e6
 
 
 def test_an_item_comes_back_from_its_record() -> None:
     (item,) = items(items=[{"prompt": "a", "init_images": [PIXEL]}])
-    assert Item.from_record(item.encoded()) == item
+    assert Item.from_json(item.to_json()) == item
     assert item.kind == "sd.img2img"
     assert item.digest != items(items=["a"])[0].digest
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
-from graycat.batches.records import BatchRecords, keyed_id
+from graycat.batches.records import BatchRecords, batch_id_for_key
 from graycat.batches.states import part_keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
@@ -26,14 +26,14 @@ def test_a_batch_is_there_before_anything_is_planned(batches: BatchRecords) -> N
     view = batches.get(batch_id)
     assert new
     assert (view["state"], view["total"], view["progress"]["waiting"]) == ("queued", 2, 2)
-    assert batches.items(batch_id) == []
-    assert batches.document(batch_id) == TWO
+    assert batches.list_items(batch_id) == []
+    assert batches.load_document(batch_id) == TWO
 
 
 def test_the_same_key_and_spec_are_the_same_batch(batches: BatchRecords) -> None:
     first, again = batches.submit(TWO, "anna", "night"), batches.submit(TWO, "anna", "night")
     assert (first[1], again) == (True, (first[0], False))
-    assert first[0] == keyed_id("anna", "night")
+    assert first[0] == batch_id_for_key("anna", "night")
     assert batches.submit(TWO, "bert", "night")[1]
     with pytest.raises(BatchConflict):
         batches.submit(TWO | {"count": 2}, "anna", "night")
@@ -55,15 +55,16 @@ def test_everybody_sees_their_own(batches: BatchRecords) -> None:
     times = [row["submitted_ms"] for row in rows]
     assert times == sorted(times, reverse=True)
     assert len(batches.list()) == 4
-    for look in (batches.get, batches.document, batches.pause, batches.resume, batches.cancel, batches.retry_failed):
+    actions = (batches.pause, batches.resume, batches.cancel, batches.retry_failed)
+    for look in (batches.get, batches.load_document, *actions):
         with pytest.raises(BatchNotFound):
             look(other, "anna")
     with pytest.raises(BatchNotFound):
-        batches.items(other, owner="anna")
+        batches.list_items(other, owner="anna")
 
 
 def test_a_batch_that_is_unknown(batches: BatchRecords) -> None:
-    for look in (batches.get, batches.document, batches.items, batches.pause, batches.cancel):
+    for look in (batches.get, batches.load_document, batches.list_items, batches.pause, batches.cancel):
         with pytest.raises(BatchNotFound):
             look("nothing")
 
@@ -99,7 +100,7 @@ def test_what_is_known_of_a_batch_ends_with_its_time_and_its_files_do_not(broker
     batching = Batching(broker, tmp_path, batch_ttl_s=1000.0)
     batch_id = batching.submit()
     assert broker.client.ttl(f"graycat:batch:{batch_id}") == -1
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     names = [f"graycat:batch:{batch_id}", *(name for name in part_keys(batch_id) if broker.client.exists(name))]
     assert len(names) == 4
     assert all(0 < broker.client.ttl(name) <= 1000 for name in names)
@@ -121,14 +122,14 @@ def test_items_are_listed_by_number_and_by_state(broker: Valkey, tmp_path: Path)
     batch_id = batching.submit(count=3)
     batching.steps(3)
     batching.render()
-    batching.feeder.step()
-    rows = batching.batches.items(batch_id, 1, 3)
+    batching.runner.step()
+    rows = batching.batches.list_items(batch_id, 1, 3)
     assert [row["number"] for row in rows] == [2, 3, 4]
-    (done,) = batching.batches.items(batch_id, state="done")
+    (done,) = batching.batches.list_items(batch_id, state="done")
     assert (done["number"], done["state"], done["attempts"], len(done["sha256"])) == (1, "done", 1, 64)
-    assert batching.batches.item(batch_id, 1) == done
-    assert batching.batches.item(batch_id, 7) is batching.batches.item(batch_id, 0) is None
-    lines: list[Any] = [json.loads(line) for line in batching.batches.lines(batch_id)]
+    assert batching.batches.get_item(batch_id, 1) == done
+    assert batching.batches.get_item(batch_id, 7) is batching.batches.get_item(batch_id, 0) is None
+    lines: list[Any] = [json.loads(line) for line in batching.batches.manifest_lines(batch_id)]
     assert lines == batching.manifest(batch_id)
     view = batching.batches.get(batch_id)
     assert view["gpu_s"] >= 0

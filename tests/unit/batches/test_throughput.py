@@ -7,19 +7,19 @@ from tests.support.helpers import Valkey
 
 
 def test_before_anything_is_measured_nobody_can_tell(broker: Valkey) -> None:
-    speeds = ThroughputStats(broker.client)
-    assert (speeds.gpu_s(10), speeds.eta_s(10)) == (None, None)
+    stats = ThroughputStats(broker.client)
+    assert (stats.estimate_gpu_s(10), stats.estimate_eta_s(10)) == (None, None)
 
 
 def test_what_was_measured_tells_how_long_more_will_take(broker: Valkey) -> None:
-    speeds = ThroughputStats(broker.client)
-    speeds.learn("sd.txt2img", "one", 5.0, 5000)
-    assert (speeds.gpu_s(10), speeds.eta_s(10)) == (10.0, None)
-    speeds.note_engines(4)
-    assert speeds.eta_s(10) == 2.5
-    speeds.learn("sd.txt2img", "one", 5.0, 10000)
-    assert speeds.gpu_s(10) == pytest.approx(11.0)
-    speeds.learn("sd.txt2img", "one", 5.0, 0)
-    assert speeds.gpu_s(10) == pytest.approx(11.0)
+    stats = ThroughputStats(broker.client)
+    stats.record("sd.txt2img", "one", 5.0, 5000)
+    assert (stats.estimate_gpu_s(10), stats.estimate_eta_s(10)) == (10.0, None)
+    stats.set_engine_count(4)
+    assert stats.estimate_eta_s(10) == 2.5
+    stats.record("sd.txt2img", "one", 5.0, 10000)
+    assert stats.estimate_gpu_s(10) == pytest.approx(11.0)
+    stats.record("sd.txt2img", "one", 5.0, 0)
+    assert stats.estimate_gpu_s(10) == pytest.approx(11.0)
     mean_ms = broker.client.hget("graycat:batches:speeds", "sd.txt2img@one") or b"0"
     assert float(mean_ms) == pytest.approx(1100)

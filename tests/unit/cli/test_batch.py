@@ -57,7 +57,7 @@ def test_the_same_key_prints_the_same_id(graycat: Graycat) -> None:
 
 def test_waiting_exits_by_the_batch_s_state(graycat: Graycat, batching: Batching) -> None:
     batch_id = graycat("submit", "two.toml", "--key", "k").stdout.strip()
-    player = in_background(lambda: batching.to_the_end(batch_id))
+    player = in_background(lambda: batching.run_to_end(batch_id))
     done = graycat("submit", "two.toml", "--key", "k", "--wait")
     player.join()
     assert (done.exit_code, done.stdout.strip()) == (0, batch_id)
@@ -84,7 +84,7 @@ def test_a_batch_is_listed_shown_and_controlled(graycat: Graycat, batching: Batc
     assert graycat("pause", batch_id).stdout.startswith(f"{batch_id} paused: 0/1 done")
     assert "paused (paused by its owner)" in graycat("show", batch_id).stdout
     assert json.loads(graycat("resume", batch_id, "--json").stdout)["state"] == "queued"
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     shown = graycat("show", batch_id, "--items")
     assert "a.png" in shown.stdout
     assert len(json.loads(graycat("show", batch_id, "--state", "done", "--json").stdout)["item_list"]) == 1
@@ -93,7 +93,7 @@ def test_a_batch_is_listed_shown_and_controlled(graycat: Graycat, batching: Batc
 
 def test_images_are_exported_once(graycat: Graycat, batching: Batching, tmp_path: Path) -> None:
     batch_id = graycat("submit", "two.toml").stdout.strip()
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     assert graycat("export", batch_id, "here").stdout == "2 images in here, 2 of them new\n"
     assert graycat("export", batch_id, "here").stdout == "2 images in here, 0 of them new\n"
     assert len(list((tmp_path / "here").glob("*.png"))) == 2
@@ -104,7 +104,7 @@ def test_images_are_exported_once(graycat: Graycat, batching: Batching, tmp_path
 
 def test_a_gallery_s_link_opens_it_without_a_token(graycat: Graycat, batching: Batching) -> None:
     batch_id = graycat("submit", "two.toml").stdout.strip()
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     link = graycat("gallery", batch_id, "--ttl", "1h").stdout.strip()
     page = requests.get(link, timeout=10)
     assert (page.status_code, "2 of 2 images done" in page.text) == (200, True)

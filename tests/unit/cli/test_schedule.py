@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from graycat.cli import cli
 from graycat.cli.server import EXIT_REFUSED, EXIT_UNREACHABLE
 from graycat.schedules import file
-from graycat.schedules.firing import Firing
+from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import Settings
 from tests.support.helpers import ROOT, SECRET, free_port
 
@@ -91,7 +91,7 @@ def test_a_schedule_is_paused_resumed_run_and_removed(graycat: Graycat) -> None:
 def test_the_outcomes_of_the_last_times_are_shown(graycat: Graycat, broker) -> None:
     graycat("add", "hourly", "0 * * * *", "--spec", "portraits.toml")
     broker.client.hset("graycat:schedule:tests:hourly", "mark", 1_800_000_000)
-    Firing(broker.client, broker.settings).step(1_800_000_000 + 3 * 3600)
+    ScheduleRunner(broker.client, broker.settings).step(1_800_000_000 + 3 * 3600)
     missed, fired = graycat("show", "hourly").stdout.splitlines()[-1:-3:-1]
     assert missed == "2027-01-15T09:00:00Z missed"
     assert fired.startswith("2027-01-15T11:00:00Z fired ")
@@ -120,7 +120,7 @@ def test_an_invalid_spec_is_a_usage_error(graycat: Graycat) -> None:
     Path("broken.toml").write_text("name = \n")
     result = graycat("add", "n", "* * * * *", "--spec", "broken.toml")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "the spec is not TOML" in result.stderr
+    assert "the spec is not valid TOML" in result.stderr
 
 
 def test_items_may_be_in_a_file_of_the_same_folder(graycat: Graycat) -> None:

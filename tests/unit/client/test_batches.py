@@ -36,7 +36,7 @@ def test_a_batch_from_its_spec_to_its_files(client: Client, batching: Batching, 
     batch = client.batches.submit(TWO, "key")
     assert client.batches.submit(TWO, "key").id == batch.id
     assert (batch.state, batch.done) == ("queued", False)
-    batching.to_the_end(batch.id)
+    batching.run_to_end(batch.id)
     seen: list[Batch] = []
     assert batch.wait(seen.append).done
     assert len(seen) == 1
@@ -87,6 +87,6 @@ def test_an_invalid_batch_is_refused_with_its_problems(client: Client, batching:
 
 def test_an_image_with_another_digest_is_damaged(client: Client, batching: Batching) -> None:
     batch = client.batches.submit(TWO, "key")
-    batching.to_the_end(batch.id)
+    batching.run_to_end(batch.id)
     with pytest.raises(DamagedImage):
         batch.image(1, "0" * 64)

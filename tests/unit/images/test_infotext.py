@@ -16,7 +16,7 @@ from tests.support.webuis import picture
 )
 def test_what_is_written_is_read(prompt: str, negative: str) -> None:
     pairs = {"Steps": 4, "Sampler": "Euler a", "Seed": 5, "Size": "64x128", "Note": 'a, "b": c', "Nothing": None}
-    parsed = infotext.parse(infotext.write(prompt, negative, pairs))
+    parsed = infotext.parse(infotext.build(prompt, negative, pairs))
     assert (parsed["Prompt"], parsed["Negative prompt"]) == (prompt, negative)
     expected = {"Steps": "4", "Sampler": "Euler a", "Seed": "5", "Size-1": "64", "Size-2": "128", "Note": 'a, "b": c'}
     assert {key: parsed[key] for key in expected} == expected
@@ -41,7 +41,7 @@ def test_a_text_is_read_out_of_every_format(text: str) -> None:
     for kind in ("PNG", "JPEG", "WEBP"):
         file = io.BytesIO()
         exif = Image.Exif()
-        exif.get_ifd(infotext.EXIF_IFD)[infotext.USER_COMMENT] = infotext.comment(text)
+        exif.get_ifd(infotext.EXIF_IFD)[infotext.USER_COMMENT] = infotext.encode_user_comment(text)
         info = PngInfo()
         info.add_itxt("parameters", text)
         info.add_text("Software", "graycat")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.errors import EngineProtocolError
-from graycat.images.replies import content_type, put_back, take_out
+from graycat.images.replies import content_type, embed_images, extract_images
 from tests.support.webuis import encoded, picture, rendered
 
 RED, BLUE = picture("red"), picture("blue", "JPEG")
@@ -15,13 +15,13 @@ RED, BLUE = picture("red"), picture("blue", "JPEG")
 
 def round_trip(reply: dict[str, Any]) -> dict[str, Any]:
     """Return a reply whose images were taken out and put back."""
-    without, images = take_out(reply)
+    without, images = extract_images(reply)
     # As it lies in a record in the meantime.
-    return put_back(json.loads(json.dumps(without)), images.__getitem__)
+    return embed_images(json.loads(json.dumps(without)), images.__getitem__)
 
 
 def test_images_are_taken_out_in_their_order() -> None:
-    without, images = take_out(rendered(RED, BLUE, info={"seed": 1}))
+    without, images = extract_images(rendered(RED, BLUE, info={"seed": 1}))
     assert images == [RED, BLUE]
     assert without == {"images": [{"artifact": 0}, {"artifact": 1}], "parameters": {}, "info": '{"seed": 1}'}
 
@@ -47,21 +47,21 @@ def test_what_is_put_back_is_what_was_there(reply: dict[str, Any]) -> None:
 def test_a_reply_that_is_taken_apart_stays_as_it_was() -> None:
     reply = rendered(RED, parameters={"mask": "AAAA"})
     before = json.dumps(reply)
-    without, _ = take_out(reply)
+    without, _ = extract_images(reply)
     kept = json.dumps(without)
-    put_back(without, [RED].__getitem__)
+    embed_images(without, [RED].__getitem__)
     assert (json.dumps(reply), json.dumps(without)) == (before, kept)
 
 
 def test_a_data_address_is_an_image_too() -> None:
-    _, images = take_out({"images": [f"data:image/png;base64,{encoded(RED)}"]})
+    _, images = extract_images({"images": [f"data:image/png;base64,{encoded(RED)}"]})
     assert images == [RED]
 
 
 def test_images_that_the_caller_sent_are_not_kept_a_second_time() -> None:
     large = encoded(RED) * 1000
     echo = {"prompt": "a fox", "init_images": [large], "mask": large, "extra_images": [large], "batch_size": 1}
-    without, images = take_out(rendered(RED, parameters=echo))
+    without, images = extract_images(rendered(RED, parameters=echo))
     assert images == [RED]
     blank = {"init_images": None, "mask": None, "extra_images": None}
     assert without["parameters"] == {"prompt": "a fox", "batch_size": 1} | blank
@@ -69,18 +69,18 @@ def test_images_that_the_caller_sent_are_not_kept_a_second_time() -> None:
 
 def test_an_echo_without_images_is_left_alone() -> None:
     echo = {"init_images": None, "mask": "", "prompt": "a fox"}
-    assert take_out(rendered(parameters=echo))[0]["parameters"] == echo
+    assert extract_images(rendered(parameters=echo))[0]["parameters"] == echo
 
 
 @pytest.mark.parametrize("image", [1, None, ["AAAA"], {"artifact": 0}, "AAAAA", "grün"])
 def test_what_is_no_base64_makes_no_sense(image: Any) -> None:
     with pytest.raises(EngineProtocolError):
-        take_out({"images": [image]})
+        extract_images({"images": [image]})
 
 
 def test_values_that_are_no_images_are_left_where_they_are() -> None:
     reply = {"images": ["as it was", {"other": 1}], "image": 5}
-    assert put_back(reply, lambda number: b"") == reply
+    assert embed_images(reply, lambda number: b"") == reply
 
 
 @pytest.mark.parametrize(

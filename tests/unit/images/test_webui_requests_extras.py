@@ -9,7 +9,7 @@ import pytest
 from graycat.errors import LimitExceeded, RequestError
 from graycat.images.errors import TooMuchWork
 from graycat.images.webui_requests import check_extras
-from tests.support.sdbodies import DATA_ADDRESS, IMAGE, LIMITS, image_text
+from tests.support.sdbodies import DATA_ADDRESS, IMAGE, SETTINGS, image_text
 
 
 def extras(**fields: Any) -> dict[str, Any]:
@@ -29,16 +29,18 @@ def extras(**fields: Any) -> dict[str, Any]:
     ids=lambda body: str({name: value for name, value in body.items() if name != "image"}),
 )
 def test_an_upscaling_passes(body: dict[str, Any]) -> None:
-    assert check_extras(body, LIMITS) == body
+    assert check_extras(body, SETTINGS) == body
 
 
 def test_an_empty_list_beside_an_image_stays_as_it_is() -> None:
-    assert check_extras({"image": DATA_ADDRESS, "imageList": None}, LIMITS) == {"image": IMAGE, "imageList": None}
+    assert check_extras({"image": DATA_ADDRESS, "imageList": None}, SETTINGS) == {"image": IMAGE, "imageList": None}
 
 
 def test_a_list_of_images_keeps_their_names() -> None:
     body = {"imageList": [{"data": DATA_ADDRESS, "name": "image00001"}, {"data": IMAGE}], "upscaling_resize": 2}
-    assert check_extras(body, LIMITS) == body | {"imageList": [{"data": IMAGE, "name": "image00001"}, {"data": IMAGE}]}
+    assert check_extras(body, SETTINGS) == body | {
+        "imageList": [{"data": IMAGE, "name": "image00001"}, {"data": IMAGE}]
+    }
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_list_of_images_keeps_their_names() -> None:
 )
 def test_an_upscaling_may_make_so_much(body: dict[str, Any]) -> None:
     with pytest.raises(TooMuchWork):
-        check_extras(body, LIMITS)
+        check_extras(body, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +84,12 @@ def test_an_upscaling_may_make_so_much(body: dict[str, Any]) -> None:
 )
 def test_what_no_upscaler_can_use_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as caught:
-        check_extras(body, LIMITS)
+        check_extras(body, SETTINGS)
     assert caught.value.status == 400
 
 
 def test_a_caller_s_own_limit_holds_for_an_enlargement() -> None:
     body = {"image": image_text(16), "upscaler_1": "Lanczos", "upscaling_resize": 4}
-    assert check_extras(body, LIMITS, 64 * 64)
+    assert check_extras(body, SETTINGS, 64 * 64)
     with pytest.raises(LimitExceeded):
-        check_extras(body, LIMITS, 64 * 64 - 1)
+        check_extras(body, SETTINGS, 64 * 64 - 1)

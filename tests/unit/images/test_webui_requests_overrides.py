@@ -8,11 +8,11 @@ import pytest
 
 from graycat.errors import RequestError
 from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed
-from graycat.images.webui_requests import check_override_settings, check_scripts, names
+from graycat.images.webui_requests import check_override_settings, check_scripts, split_names
 from graycat.settings import Settings
 from tests.support.sdbodies import IMAGE, TYPICAL
 
-DEFAULT_OVERRIDES = names(Settings().sd_override_settings)
+DEFAULT_OVERRIDES = split_names(Settings().sd_override_settings)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_body_without_scripts_passes(body: dict[str, Any]) -> None:
     ids=lambda body: str(body)[:40],
 )
 def test_scripts_on_the_list_may_be_named_in_any_case(body: dict[str, Any]) -> None:
-    assert check_scripts(body, names("X/Y/Z plot, ADetailer")) == body
-    with pytest.raises(ScriptNotAllowed, match="these are: none"):
+    assert check_scripts(body, split_names("X/Y/Z plot, ADetailer")) == body
+    with pytest.raises(ScriptNotAllowed, match="allowed scripts: none"):
         check_scripts(body, frozenset())
 
 
@@ -107,10 +107,10 @@ def test_a_script_fetches_no_address_however_deep_it_lies(address: str) -> None:
     allowed = frozenset({"ControlNet"})
     for args in ([{"image": {"image": address}}], nested(address, 5000)):
         for body in ({"alwayson_scripts": {"ControlNet": {"args": args}}}, {"script_args": args}):
-            with pytest.raises(InvalidImage, match="addresses"):
+            with pytest.raises(InvalidImage, match="URLs"):
                 check_scripts(body, allowed)
 
 
 def test_names_are_parted_by_commas() -> None:
-    assert names(" a, b c,,") == {"a", "b c"}
-    assert names("") == frozenset()
+    assert split_names(" a, b c,,") == {"a", "b c"}
+    assert split_names("") == frozenset()

@@ -8,8 +8,8 @@ import pytest
 
 from graycat.batches.records import BatchRecords
 from graycat.schedules.definition import Schedule
-from graycat.schedules.firing import Firing
 from graycat.schedules.records import ScheduleRecords
+from graycat.schedules.runner import ScheduleRunner
 from tests.support.helpers import Valkey
 
 #: A batch of one image.
@@ -27,8 +27,8 @@ def batches(broker: Valkey) -> BatchRecords:
 
 
 @pytest.fixture
-def firing(broker: Valkey) -> Firing:
-    return Firing(broker.client, broker.settings)
+def runner(broker: Valkey) -> ScheduleRunner:
+    return ScheduleRunner(broker.client, broker.settings)
 
 
 @pytest.fixture

@@ -43,12 +43,12 @@ def test_the_time_zone_of_a_batch_s_own_hours_stays() -> None:
 
 def test_a_record_says_all_of_it_again() -> None:
     schedule = read(jitter_s=30, missed="all", overlap="queue", max_gpus=1, window="01:00-02:00")
-    assert Schedule.from_record(schedule.encoded()) == schedule
+    assert Schedule.from_json(schedule.to_json()) == schedule
 
 
 def test_a_nominal_time_has_a_key_of_its_own() -> None:
-    assert read().key(1_800_000_000) == "schedule/nightly/20270115T080000Z"
-    assert len({read().key(time) for time in range(1_800_000_000, 1_800_000_000 + 3600, 60)}) == 60
+    assert read().batch_key(1_800_000_000) == "schedule/nightly/20270115T080000Z"
+    assert len({read().batch_key(time) for time in range(1_800_000_000, 1_800_000_000 + 3600, 60)}) == 60
 
 
 @pytest.mark.parametrize(

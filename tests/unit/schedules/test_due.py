@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graycat.schedules.due import LATE_S, MISSED, MOST_AT_ONCE, Cron, Due, Timing, coming, due
+from graycat.schedules.due import (
+    MAX_FIRES_PER_STEP,
+    MISSED_AFTER_S,
+    MISSED_POLICIES,
+    Cron,
+    Due,
+    Timing,
+    find_due,
+    next_times,
+)
 from graycat.schedules.errors import InvalidSchedule
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -67,10 +76,10 @@ def simulate(timing: Timing, begin: int, end: int, every_s: int) -> tuple[list[i
     mark = begin - 1
     fired: list[int] = []
     for now in range(begin, end, every_s):
-        found = due(timing, mark, now)
+        found = find_due(timing, mark, now)
         assert found.passed_over is None
         fired += found.fire
-        mark = found.mark
+        mark = found.handled_until
     return fired, mark
 
 
@@ -147,7 +156,7 @@ def test_without_changes_of_the_clock_a_day_is_what_the_expression_says() -> Non
 @given(EXPRESSIONS, ZONES, MOMENTS)
 def test_times_rise_and_the_latest_is_the_one_before_the_next(expression, zone, moment) -> None:
     cron = Cron(expression, zone)
-    following = coming(cron, moment, 4)
+    following = next_times(cron, moment, 4)
     assert all(before < after for before, after in pairwise([moment, *following]))
     latest = cron.latest(moment)
     assert latest is not None
@@ -167,12 +176,12 @@ def test_however_looks_are_spread_no_time_is_fired_twice_and_all_fires_every_one
     fired: list[int] = []
     for pause in pauses:
         now += pause * 37
-        found = due(timing, mark, now)
+        found = find_due(timing, mark, now)
         fired += found.fire
-        assert found.mark >= mark
+        assert found.handled_until >= mark
         # Looking again at the same moment finds nothing more, but what was left for the next look.
-        assert len(found.fire) == MOST_AT_ONCE or not due(timing, found.mark, now).fire
-        mark = found.mark
+        assert len(found.fire) == MAX_FIRES_PER_STEP or not find_due(timing, found.handled_until, now).fire
+        mark = found.handled_until
     assert fired == sorted(set(fired))
     nominal = [time for time in within(timing.cron, begin + 1, now + 1) if time <= mark]
     assert set(fired) <= set(nominal)
@@ -188,7 +197,7 @@ def test_what_is_no_expression_or_zone_is_said_so(expression, zone) -> None:
             cron = Cron(given_expression, given_zone)
         except InvalidSchedule:
             continue
-        assert coming(cron, FIRST, 1)
+        assert next_times(cron, FIRST, 1)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +243,7 @@ NOON = instant("UTC", "2027-05-05T12:00")
     ],
 )
 def test_times_that_nobody_was_there_for(missed, fire, passed_over) -> None:
-    found = due(hourly(missed), NOON - 3 * HOUR - 1, NOON + 5)
+    found = find_due(hourly(missed), NOON - 3 * HOUR - 1, NOON + 5)
     assert found == Due(tuple(fire), passed_over, NOON)
 
 
@@ -247,32 +256,32 @@ def test_times_that_nobody_was_there_for(missed, fire, passed_over) -> None:
     ],
 )
 def test_times_that_were_all_missed(missed, fire, passed_over) -> None:
-    assert due(hourly(missed), NOON - 2 * HOUR, NOON + 1800) == Due(fire, passed_over, NOON)
+    assert find_due(hourly(missed), NOON - 2 * HOUR, NOON + 1800) == Due(fire, passed_over, NOON)
 
 
-@pytest.mark.parametrize("missed", MISSED)
+@pytest.mark.parametrize("missed", MISSED_POLICIES)
 def test_nothing_is_due_before_its_time(missed) -> None:
-    assert due(hourly(missed), NOON - HOUR, NOON - 1) == Due((), None, NOON - HOUR)
+    assert find_due(hourly(missed), NOON - HOUR, NOON - 1) == Due((), None, NOON - HOUR)
 
 
-@pytest.mark.parametrize("missed", MISSED)
-@pytest.mark.parametrize("late_s", [0, LATE_S])
+@pytest.mark.parametrize("missed", MISSED_POLICIES)
+@pytest.mark.parametrize("late_s", [0, MISSED_AFTER_S])
 def test_a_little_late_is_on_time(missed, late_s) -> None:
-    assert due(hourly(missed), NOON - HOUR, NOON + late_s) == Due((NOON,), None, NOON)
+    assert find_due(hourly(missed), NOON - HOUR, NOON + late_s) == Due((NOON,), None, NOON)
 
 
 def test_a_single_missed_time_is_passed_over_or_fired() -> None:
-    late = NOON + LATE_S + 1
-    assert due(hourly("skip"), NOON - HOUR, late) == Due((), (NOON, NOON), NOON)
-    assert due(hourly("once"), NOON - HOUR, late) == Due((NOON,), None, NOON)
+    late = NOON + MISSED_AFTER_S + 1
+    assert find_due(hourly("skip"), NOON - HOUR, late) == Due((), (NOON, NOON), NOON)
+    assert find_due(hourly("once"), NOON - HOUR, late) == Due((NOON,), None, NOON)
 
 
 def test_years_that_were_missed_are_fired_a_few_at_a_time_and_passed_over_without_counting() -> None:
     minutely = Timing(Cron("* * * * *", "UTC"), "all")
-    found = due(minutely, NOON - 1000 * DAY, NOON)
-    assert len(found.fire) == MOST_AT_ONCE
-    assert due(minutely, found.mark, NOON).fire[0] == found.fire[-1] + MINUTE
-    once = due(Timing(Cron("* * * * *", "UTC"), "once"), NOON - 1000 * DAY, NOON)
+    found = find_due(minutely, NOON - 1000 * DAY, NOON)
+    assert len(found.fire) == MAX_FIRES_PER_STEP
+    assert find_due(minutely, found.handled_until, NOON).fire[0] == found.fire[-1] + MINUTE
+    once = find_due(Timing(Cron("* * * * *", "UTC"), "once"), NOON - 1000 * DAY, NOON)
     assert once == Due((NOON,), (NOON - 1000 * DAY + MINUTE, NOON - MINUTE), NOON)
 
 
@@ -280,8 +289,8 @@ def test_jitter_puts_a_time_off_and_is_the_same_for_every_look() -> None:
     timing = hourly("once", jitter_s=600)
     delay_s = timing.delay_s(NOON)
     assert 0 < delay_s <= 600
-    assert due(timing, NOON - HOUR, NOON + delay_s - 1).fire == ()
-    assert due(timing, NOON - HOUR, NOON + delay_s).fire == (NOON,)
+    assert find_due(timing, NOON - HOUR, NOON + delay_s - 1).fire == ()
+    assert find_due(timing, NOON - HOUR, NOON + delay_s).fire == (NOON,)
     delays = {Timing(timing.cron, jitter_s=600, seed=seed).delay_s(NOON) for seed in "abcdefgh"}
     assert len(delays) > 4
 

@@ -77,11 +77,11 @@ def test_without_configured_api_tokens_it_belongs_to_the_one_that_graycat_makes(
         (OTHER + NIGHTLY.replace("Berlin", "Berln"), "schedule 2: 'timezone'"),
         (NIGHTLY.replace("prompt", "promt"), "schedule 1: spec.items"),
         (NIGHTLY + "day = 2027-01-01\n", "schedule 1: spec: a date cannot be in a spec"),
-        (NIGHTLY + NIGHTLY, "schedule 2: 'tests' has a schedule 'nightly' already"),
+        (NIGHTLY + NIGHTLY, "schedule 2: 'tests' has another schedule 'nightly'"),
         (OTHER.replace("art", "a:b"), "'owner'"),
         (OTHER.replace("walls.yaml", "walls.csv"), "must end in .toml"),
         (OTHER.replace("walls.yaml", "doors.yaml"), "'spec_file': .*doors.yaml"),
-        (OTHER + "[schedule.spec]\n", "stand instead of 'spec'"),
+        (OTHER + "[schedule.spec]\n", "cannot be combined with 'spec'"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line(of, text, words) -> None:
@@ -108,7 +108,7 @@ def test_a_start_with_the_same_file_changes_nothing(of, schedules: ScheduleRecor
     file.sync(schedules, file.load(of(NIGHTLY)))
     broker.client.hset("graycat:schedule:tests:nightly", "mark", 5)
     file.sync(schedules, file.load(of(NIGHTLY)))
-    assert schedules.states()[0].mark == 5
+    assert schedules.load_states()[0].handled_until == 5
 
 
 def test_a_schedule_of_rest_stays_where_the_file_has_the_same_name(of, schedules: ScheduleRecords, add) -> None:

@@ -22,7 +22,7 @@ def test_a_schedule_is_kept_shown_and_forgotten(add, schedules: ScheduleRecords,
         [],
     )
     assert view["next"].endswith(("T01:00:00+01:00", "T01:00:00+02:00"))
-    assert schedules.definition("tests", "nightly") == schedule
+    assert schedules.load_definition("tests", "nightly") == schedule
     schedules.remove("tests", "nightly")
     assert schedules.list() == []
     assert list(broker.client.scan_iter("graycat:schedule*")) == []
@@ -46,39 +46,39 @@ def test_the_same_again_is_the_same_and_another_must_be_told_to_replace_it(add, 
     assert schedules.put(schedule) == "same"
     with pytest.raises(ScheduleExists, match="another schedule 'nightly'"):
         add(jitter_s=5)
-    changed = schedules.definition("tests", "nightly").from_record(schedule.encoded().replace('"skip"', '"queue"'))
+    changed = schedules.load_definition("tests", "nightly").from_json(schedule.to_json().replace('"skip"', '"queue"'))
     assert schedules.put(changed, replace=True) == "changed"
     assert schedules.get("tests", "nightly")["overlap"] == "queue"
 
 
 def test_a_change_of_the_times_begins_anew_and_another_change_does_not(add, schedules: ScheduleRecords) -> None:
     schedule = add(mark=5)
-    state = schedules.states()[0]
-    assert schedules.looked(state, Due((60,), None, 60))
-    other = schedule.from_record(schedule.encoded().replace('"once"', '"all"'))
+    state = schedules.load_states()[0]
+    assert schedules.advance(state, Due((60,), None, 60))
+    other = schedule.from_json(schedule.to_json().replace('"once"', '"all"'))
     schedules.put(other, replace=True)
-    assert (schedules.states()[0].mark, schedules.states()[0].waiting) == (60, [60])
-    times = schedule.from_record(schedule.encoded().replace("0 1 * * *", "0 2 * * *"))
+    assert (schedules.load_states()[0].handled_until, schedules.load_states()[0].waiting) == (60, [60])
+    times = schedule.from_json(schedule.to_json().replace("0 1 * * *", "0 2 * * *"))
     schedules.put(times, replace=True)
-    assert schedules.states()[0].waiting == []
-    assert schedules.states()[0].mark > 60
+    assert schedules.load_states()[0].waiting == []
+    assert schedules.load_states()[0].handled_until > 60
 
 
 def test_what_the_file_defines_is_changed_and_removed_there(add, schedules: ScheduleRecords) -> None:
     schedule = add()
     with pytest.raises(ScheduleExists, match="another schedule"):
-        schedules.put(schedule, replace=True, source=records.FILE)
+        schedules.put(schedule, replace=True, source=records.SOURCE_FILE)
     schedules.remove("tests", "nightly")
-    schedules.put(schedule, source=records.FILE)
-    with pytest.raises(ScheduleExists, match="one of the server's file"):
+    schedules.put(schedule, source=records.SOURCE_FILE)
+    with pytest.raises(ScheduleExists, match="in the server's schedules file"):
         schedules.put(schedule, replace=True)
-    with pytest.raises(ScheduleExists, match="take it out there"):
+    with pytest.raises(ScheduleExists, match="remove it there"):
         schedules.remove("tests", "nightly")
     assert schedules.pause("tests", "nightly")["paused"]
 
 
 def test_one_owner_cannot_have_any_number(add, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MOST_OWNED", 2)
+    monkeypatch.setattr(records, "MAX_OWNED", 2)
     add(name="a", owner="others")
     add(name="a")
     add(name="b")
@@ -91,27 +91,27 @@ def test_a_pause_leaves_out_what_comes_meanwhile(add, schedules: ScheduleRecords
     view = schedules.pause("tests", "nightly")
     assert view["paused"]
     assert view["next"] is None
-    assert schedules.states()[0].mark == 5
+    assert schedules.load_states()[0].handled_until == 5
     assert not schedules.resume("tests", "nightly")["paused"]
-    mark = schedules.states()[0].mark
+    mark = schedules.load_states()[0].handled_until
     assert mark > 5
     # Of one that was not paused nothing is left out.
     add(name="other", mark=5)
     schedules.resume("tests", "other")
-    assert [state.mark for state in schedules.states() if state.schedule.name == "other"] == [5]
+    assert [state.handled_until for state in schedules.load_states() if state.schedule.name == "other"] == [5]
 
 
 def test_a_look_counts_once_and_a_waiting_time_is_settled_once(add, schedules: ScheduleRecords) -> None:
     add(mark=5)
-    one, two = schedules.states()[0], schedules.states()[0]
-    assert schedules.looked(one, Due((60, 120), (10, 20), 120))
-    assert not schedules.looked(two, Due((60, 120), None, 120))
-    state = schedules.states()[0]
-    assert (state.mark, state.waiting) == (120, [60, 120])
-    assert schedules.settled(state, 60, records.FIRED, "b1")
-    assert not schedules.settled(state, 60, records.SKIPPED, reason="late")
-    state = schedules.states()[0]
-    assert (state.batch, state.waiting) == ("b1", [120])
+    one, two = schedules.load_states()[0], schedules.load_states()[0]
+    assert schedules.advance(one, Due((60, 120), (10, 20), 120))
+    assert not schedules.advance(two, Due((60, 120), None, 120))
+    state = schedules.load_states()[0]
+    assert (state.handled_until, state.waiting) == (120, [60, 120])
+    assert schedules.settle(state, 60, records.FIRED, "b1")
+    assert not schedules.settle(state, 60, records.SKIPPED, reason="late")
+    state = schedules.load_states()[0]
+    assert (state.last_batch_id, state.waiting) == ("b1", [120])
     fired, missed = schedules.get("tests", "nightly")["fires"]
     assert (fired["time"], fired["outcome"], fired["batch"]) == (60, "fired", "b1")
     assert (missed["time"], missed["until"], missed["outcome"]) == (10, 20, "missed")
@@ -119,22 +119,22 @@ def test_a_look_counts_once_and_a_waiting_time_is_settled_once(add, schedules: S
 
 def test_a_schedule_that_has_gone_is_not_brought_back(add, schedules: ScheduleRecords, broker: Valkey) -> None:
     add(mark=5)
-    state = schedules.states()[0]
-    schedules.looked(state, Due((60,), None, 60))
+    state = schedules.load_states()[0]
+    schedules.advance(state, Due((60,), None, 60))
     schedules.remove("tests", "nightly")
-    assert not schedules.looked(state, Due((120,), None, 120))
-    assert not schedules.settled(state, 60, records.FIRED, "b1")
+    assert not schedules.advance(state, Due((120,), None, 120))
+    assert not schedules.settle(state, 60, records.FIRED, "b1")
     assert list(broker.client.scan_iter("graycat:schedule*")) == []
 
 
 def test_only_the_last_fires_are_remembered(add, schedules: ScheduleRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "FIRES_KEPT", 3)
+    monkeypatch.setattr(records, "MAX_OUTCOMES", 3)
     add(mark=0)
-    state = schedules.states()[0]
-    schedules.looked(state, Due(tuple(range(1, 8)), None, 8))
+    state = schedules.load_states()[0]
+    schedules.advance(state, Due(tuple(range(1, 8)), None, 8))
     for time in range(1, 8):
-        schedules.settled(state, time, records.SKIPPED)
-    assert [fire["time"] for fire in schedules.fires("tests", "nightly")] == [7, 6, 5]
+        schedules.settle(state, time, records.SKIPPED)
+    assert [fire["time"] for fire in schedules.list_outcomes("tests", "nightly")] == [7, 6, 5]
 
 
 def test_a_run_by_hand_is_one_batch_however_often_it_is_asked_for(add, schedules, batches) -> None:
@@ -148,7 +148,7 @@ def test_a_run_by_hand_is_one_batch_however_often_it_is_asked_for(add, schedules
 
 def test_coming_times_are_those_of_the_zone_and_tell_the_jitter(add, schedules: ScheduleRecords) -> None:
     add(timezone="Asia/Kolkata", jitter_s=3000)
-    rows = schedules.next("tests", "nightly", 3)
+    rows = schedules.list_next("tests", "nightly", 3)
     assert len(rows) == 3
     for row in rows:
         assert row["time"].endswith("T01:00:00+05:30")

@@ -10,9 +10,9 @@ from graycat.storage.filesystems import open_url
 
 def test_a_folder_is_a_file_system(tmp_path: Path) -> None:
     for url in (str(tmp_path), f"file://{tmp_path}"):
-        opened = open_url(url, "X")
-        assert (opened.root, opened.appears_whole) == (str(tmp_path), False)
-        opened.fs.pipe_file(f"{opened.root}/a", b"1")
+        root = open_url(url, "X")
+        assert (root.path, root.atomic_writes) == (str(tmp_path), False)
+        root.fs.pipe_file(f"{root.path}/a", b"1")
     assert (tmp_path / "a").read_bytes() == b"1"
 
 

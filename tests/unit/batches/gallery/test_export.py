@@ -20,7 +20,7 @@ def folder_of(batching: Batching, batch_id: str) -> Path:
 
 def test_a_batch_that_has_ended_has_a_page_in_its_folder(batching: Batching) -> None:
     batch_id = batching.submit(items=["a <b>knight</b>", "a thief", "a third"], count=3)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     folder = folder_of(batching, batch_id)
     html = (folder / "index.html").read_text()
     assert "succeeded: 9 of 9 images done" in html
@@ -33,9 +33,9 @@ def test_a_batch_that_has_ended_has_a_page_in_its_folder(batching: Batching) -> 
 
 
 def test_many_images_are_several_pages(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "PAGE", 2)
+    monkeypatch.setattr(export, "IMAGES_PER_PAGE", 2)
     batch_id = batching.submit(items=["a", "b", "c"])
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     folder = folder_of(batching, batch_id)
     first, second = ((folder / name).read_text() for name in ("index.html", "index-2.html"))
     assert (first.count("<li "), second.count("<li ")) == (2, 1)
@@ -50,11 +50,11 @@ def test_a_batch_that_is_resumed_has_a_new_page_at_its_next_end(batching: Batchi
     batching.render()
     batching.steps()
     batching.batches.cancel(batch_id)
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     folder = folder_of(batching, batch_id)
     assert "cancelled: 1 of 2 images done" in (folder / "index.html").read_text()
     batching.batches.resume(batch_id)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert "succeeded: 2 of 2 images done" in (folder / "index.html").read_text()
     assert len(list((folder / "gallery").glob("*.webp"))) == 2
 
@@ -65,8 +65,8 @@ def test_a_page_that_cannot_be_written_keeps_no_batch_from_its_end(batching: Bat
     def full(*_: object) -> None:
         raise OutputUnavailable("there is no space left")
 
-    monkeypatch.setattr(export, "make_thumbnails", full)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    monkeypatch.setattr(export, "create_thumbnails", full)
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert not (folder_of(batching, batch_id) / "index.html").exists()
     assert "no page for a batch" in caplog.text
     assert batching.client.zscore("graycat:batches:live", batch_id) is None
@@ -74,21 +74,21 @@ def test_a_page_that_cannot_be_written_keeps_no_batch_from_its_end(batching: Bat
 
 def test_names_in_addresses_are_quoted(batching: Batching) -> None:
     batch_id = batching.submit(items=["a"], output={"folder": "x", "pattern": "part #1/{item} {prompt_slug}"})
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     html = (folder_of(batching, batch_id) / "index.html").read_text()
     assert 'href="part%20%231/1%20a.png"' in html
 
 
 def test_images_that_were_fetched_have_a_page_as_well(batching: Batching, tmp_path: Path) -> None:
     batch_id = batching.submit(items=["a", "b"])
-    batching.to_the_end(batch_id)
-    rows = batching.batches.items(batch_id)
+    batching.run_to_end(batch_id)
+    rows = batching.batches.list_items(batch_id)
     here = tmp_path / "here"
     here.mkdir()
     (here / rows[0]["file"]).write_bytes((folder_of(batching, batch_id) / rows[0]["file"]).read_bytes())
-    export.whole(here, batching.batches.get(batch_id), rows)
+    export.write_local_gallery(here, batching.batches.get(batch_id), rows)
     html = (here / "index.html").read_text()
     assert (html.count("<li "), html.count("no image yet")) == (2, 1)
     assert len(list((here / "gallery").glob("*.webp"))) == 1
-    export.whole(here, batching.batches.get(batch_id), [])
+    export.write_local_gallery(here, batching.batches.get(batch_id), [])
     assert "There are no images yet." in (here / "index.html").read_text()

@@ -10,14 +10,14 @@ import pytest
 
 from graycat.batches.gallery.page import (
     FOLDER_POLICY,
-    MAX_ALT,
+    MAX_ALT_CHARS,
     POLICY,
     Card,
     Page,
-    card_of,
-    over_of,
+    build_card,
+    count_finished,
     render,
-    summary_of,
+    summarize,
 )
 
 ROW: dict[str, Any] = {"number": 3, "state": "done", "prompt": "a tavern", "seed": 42, "error": None, "file": "a.png"}
@@ -44,12 +44,12 @@ class Seen(HTMLParser):
 
 
 def page(*cards: Card, **changes: Any) -> Page:
-    fields: dict[str, Any] = {"name": "two", "summary": "running", "total": 4, "over": 1, "cards": cards}
+    fields: dict[str, Any] = {"name": "two", "summary": "running", "total": 4, "finished": 1, "cards": cards}
     return Page(**(fields | changes))
 
 
 def test_an_image_is_shown_with_what_it_was_made_from() -> None:
-    seen = Seen(render(page(card_of(ROW, "images/3", "thumbnails/3"))))
+    seen = Seen(render(page(build_card(ROW, "images/3", "thumbnails/3"))))
     picture = next(image for image in seen.all("img") if image.get("src"))
     assert (picture["src"], picture["alt"]) == ("thumbnails/3", "Image 3: a tavern")
     assert [link["href"] for link in seen.all("a") if link.get("class") == "picture"] == ["images/3"]
@@ -58,14 +58,14 @@ def test_an_image_is_shown_with_what_it_was_made_from() -> None:
 
 def test_an_item_without_an_image_says_so_and_why() -> None:
     row = ROW | {"state": "failed", "seed": -1, "error": {"type": "engine_lost", "message": "the engine went away"}}
-    text = " ".join(Seen(render(page(card_of(row)))).text)
+    text = " ".join(Seen(render(page(build_card(row)))).text)
     assert "no image yet" in text
     assert "the engine went away" in text
     assert "seed" not in text.partition("Image 3")[2].partition("const")[0]
 
 
 def test_what_a_prompt_holds_is_text() -> None:
-    card = card_of(ROW | {"prompt": NASTY, "error": {"message": NASTY}}, "i", "t")
+    card = build_card(ROW | {"prompt": NASTY, "error": {"message": NASTY}}, "i", "t")
     html = render(page(card, name=NASTY))
     seen = Seen(html)
     assert len(seen.all("script")) == 1
@@ -75,7 +75,7 @@ def test_what_a_prompt_holds_is_text() -> None:
 
 
 def test_every_picture_has_an_alternative_text_and_nothing_comes_from_elsewhere() -> None:
-    html = render(page(card_of(ROW, "i", "t"), card_of(ROW | {"number": 4, "prompt": ""}, "i", "t")))
+    html = render(page(build_card(ROW, "i", "t"), build_card(ROW | {"number": 4, "prompt": ""}, "i", "t")))
     seen = Seen(html)
     assert all("alt" in image for image in seen.all("img"))
     assert [image["alt"] for image in seen.all("img")] == ["Image 3: a tavern", "Image 4", ""]
@@ -84,8 +84,8 @@ def test_every_picture_has_an_alternative_text_and_nothing_comes_from_elsewhere(
 
 
 def test_a_long_prompt_is_cut_in_the_alternative_text_alone() -> None:
-    card = card_of(ROW | {"prompt": "x" * 1000}, "i", "t")
-    assert len(card.alt) == MAX_ALT
+    card = build_card(ROW | {"prompt": "x" * 1000}, "i", "t")
+    assert len(card.alt) == MAX_ALT_CHARS
     assert "x" * 1000 in render(page(card))
 
 
@@ -128,5 +128,5 @@ def test_pages_are_linked() -> None:
 def test_how_far_a_batch_is(changes, words) -> None:
     progress = {"waiting": 1, "queued": 0, "running": 1, "done": 1, "failed": 1, "cancelled": 0}
     view = {"state": "running", "total": 4, "progress": progress, "eta_s": None, "reason": ""} | changes
-    assert words in summary_of(view)
-    assert over_of(progress) == 2
+    assert words in summarize(view)
+    assert count_finished(progress) == 2

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from graycat.batches.errors import OutputUnavailable
-from graycat.batches.gallery.thumbnails import SIDE, name_of, shrunk, thumbnail
+from graycat.batches.gallery.thumbnails import MAX_SIDE, load_or_create_thumbnail, shrink, thumbnail_file
 from graycat.batches.output import Output
 from graycat.storage import filesystems
 
@@ -28,38 +28,38 @@ def output(tmp_path: Path) -> Output:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("size", [(2000, 1000), (100, 300), (8, 8)])
 def test_a_picture_becomes_small_and_keeps_its_shape(kind, size) -> None:
-    data = shrunk(encoded(Image.new("RGB", size, "red"), kind))
+    data = shrink(encoded(Image.new("RGB", size, "red"), kind))
     assert data is not None
     small = Image.open(BytesIO(data))
     assert small.format == "WEBP"
-    assert max(small.size) == min(max(size), SIDE)
+    assert max(small.size) == min(max(size), MAX_SIDE)
     assert small.size[0] * size[1] == pytest.approx(small.size[1] * size[0], rel=0.02)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "I;16", "CMYK"])
 def test_any_kind_of_colours_will_do(mode) -> None:
     kind = "JPEG" if mode == "CMYK" else "PNG"
-    assert shrunk(encoded(Image.new(mode, (600, 600)), kind))
+    assert shrink(encoded(Image.new(mode, (600, 600)), kind))
 
 
 def test_what_shines_through_still_does() -> None:
-    data = shrunk(encoded(Image.new("RGBA", (10, 10), (255, 0, 0, 0)), "PNG"))
+    data = shrink(encoded(Image.new("RGBA", (10, 10), (255, 0, 0, 0)), "PNG"))
     assert data is not None
     assert Image.open(BytesIO(data)).mode == "RGBA"
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", encoded(Image.new("RGB", (50, 50)), "PNG")[:60]])
 def test_what_is_no_picture_has_no_thumbnail(data) -> None:
-    assert shrunk(data) is None
+    assert shrink(data) is None
 
 
 def test_it_is_made_once_and_kept_beside_the_images(output: Output, tmp_path: Path) -> None:
     output.write("a.png", encoded(Image.new("RGB", (900, 900)), "PNG"))
-    first = thumbnail(output, "a.png", SHA)
-    assert (tmp_path / "batch" / name_of(SHA)).read_bytes() == first
+    first = load_or_create_thumbnail(output, "a.png", SHA)
+    assert (tmp_path / "batch" / thumbnail_file(SHA)).read_bytes() == first
     (tmp_path / "batch" / "a.png").unlink()
-    assert thumbnail(output, "a.png", SHA) == first
-    assert thumbnail(output, "a.png", "cd" * 32) is None
+    assert load_or_create_thumbnail(output, "a.png", SHA) == first
+    assert load_or_create_thumbnail(output, "a.png", "cd" * 32) is None
 
 
 def test_without_room_it_is_made_and_not_kept(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,5 +69,5 @@ def test_without_room_it_is_made_and_not_kept(output: Output, monkeypatch: pytes
         raise OutputUnavailable("there is no space left")
 
     monkeypatch.setattr(Output, "write", full)
-    assert thumbnail(output, "a.png", SHA)
-    assert output.read(name_of(SHA)) is None
+    assert load_or_create_thumbnail(output, "a.png", SHA)
+    assert output.read(thumbnail_file(SHA)) is None

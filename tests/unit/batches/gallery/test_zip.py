@@ -5,13 +5,13 @@ import zipfile
 from collections.abc import Iterator
 from io import BytesIO
 
-from graycat.batches.gallery.zip import PIECE, zipped
+from graycat.batches.gallery.zip import PIECE_BYTES, stream_zip
 
 
 def test_a_zip_holds_its_files() -> None:
-    files = [("a.png", 1_800_000_000.0, b"\x89PNG"), ("sub/ä b.png", 0.0, b"x" * 3 * PIECE), ("empty", 1.0, b"")]
-    pieces = list(zipped(files))
-    assert max(map(len, pieces)) <= PIECE
+    files = [("a.png", 1_800_000_000.0, b"\x89PNG"), ("sub/ä b.png", 0.0, b"x" * 3 * PIECE_BYTES), ("empty", 1.0, b"")]
+    pieces = list(stream_zip(files))
+    assert max(map(len, pieces)) <= PIECE_BYTES
     with zipfile.ZipFile(BytesIO(b"".join(pieces))) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["a.png", "sub/ä b.png", "empty"]
@@ -21,21 +21,21 @@ def test_a_zip_holds_its_files() -> None:
 
 
 def test_a_zip_of_nothing_is_one() -> None:
-    with zipfile.ZipFile(BytesIO(b"".join(zipped([])))) as archive:
+    with zipfile.ZipFile(BytesIO(b"".join(stream_zip([])))) as archive:
         assert archive.namelist() == []
 
 
 def test_however_much_is_in_it_one_file_is_in_memory() -> None:
     def files() -> Iterator[tuple[str, float, bytes]]:
         for number in range(60):
-            yield f"{number}.png", 0.0, bytes(2 * PIECE)
+            yield f"{number}.png", 0.0, bytes(2 * PIECE_BYTES)
 
     tracemalloc.start()
-    total = sum(map(len, zipped(files())))
+    total = sum(map(len, stream_zip(files())))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert total > 60 * 2 * PIECE
-    assert peak < 10 * PIECE
+    assert total > 60 * 2 * PIECE_BYTES
+    assert peak < 10 * PIECE_BYTES
 
 
 def test_a_file_is_passed_on_before_the_next_is_read() -> None:
@@ -46,6 +46,6 @@ def test_a_file_is_passed_on_before_the_next_is_read() -> None:
             read.append(name)
             yield name, 0.0, name.encode()
 
-    stream = zipped(files())
+    stream = stream_zip(files())
     assert b"a" in next(stream)
     assert read == ["a"]

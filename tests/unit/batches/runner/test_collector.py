@@ -24,10 +24,10 @@ def batching(broker: Valkey, tmp_path: Path) -> Batching:
 def test_an_item_is_seen_to_run(batching: Batching) -> None:
     batch_id = batching.submit(ONE)
     batching.steps(4)
-    assert batching.batches.items(batch_id)[0]["state"] == "queued"
+    assert batching.batches.list_items(batch_id)[0]["state"] == "queued"
     batching.take()
-    batching.feeder.step()
-    assert batching.batches.items(batch_id)[0]["state"] == "running"
+    batching.runner.step()
+    assert batching.batches.list_items(batch_id)[0]["state"] == "running"
 
 
 def test_an_image_that_is_damaged_on_its_way_is_made_again(batching: Batching) -> None:
@@ -37,7 +37,7 @@ def test_an_image_that_is_damaged_on_its_way_is_made_again(batching: Batching) -
     assert attempt is not None
     batching.finish(attempt)
     batching.client.setrange(f"graycat:artifact:{attempt.task_id}:0", 0, b"XXXX")
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert (len(batching.asked), batching.manifest(batch_id)[0]["attempts"]) == (2, 2)
 
 
@@ -51,7 +51,7 @@ def test_attempts_of_one_task_count_too(batching: Batching) -> None:
     again = batching.records.claim(attempt.task_id, "sd0@here")
     assert not isinstance(again, str)
     batching.finish(again)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert batching.manifest(batch_id)[0]["attempts"] == 2
 
 
@@ -68,16 +68,16 @@ def test_a_collector_that_was_too_slow_writes_no_manifest(batching: Batching, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Output, "write", slow)
-        batching.feeder.step()
+        batching.runner.step()
     assert not (batching.folder(batch_id) / "manifest.jsonl").exists()
     batching.client.delete("graycat:batches:feeding")
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == len(batching.manifest(batch_id)) == 2
 
 
 def test_an_image_that_is_a_file_lies_nowhere_else(batching: Batching) -> None:
     batch_id = batching.submit(ONE | {"count": 3})
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     assert list(batching.client.scan_iter("graycat:artifact*")) == []
 
 
@@ -86,7 +86,7 @@ def test_a_store_that_keeps_an_image_is_no_matter(batching: Batching, monkeypatc
         raise ArtifactsUnavailable
 
     monkeypatch.setattr(BrokerArtifacts, "delete", away)
-    assert batching.to_the_end(batching.submit(ONE)) == "succeeded"
+    assert batching.run_to_end(batching.submit(ONE)) == "succeeded"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_is_no_fault_of_the_item_s_is_tried_again(batching: Batching, error
     attempt = batching.take()
     assert attempt is not None
     batching.fail(attempt, error)
-    assert batching.to_the_end(batch_id) == ("succeeded" if passing else "failed")
+    assert batching.run_to_end(batch_id) == ("succeeded" if passing else "failed")
 
 
 def test_a_disk_without_room_pauses_the_batch_and_it_goes_on_by_itself(
@@ -114,7 +114,7 @@ def test_a_disk_without_room_pauses_the_batch_and_it_goes_on_by_itself(
     def full(*_: object, **__: object) -> None:
         raise OutputUnavailable("there is no space left")
 
-    monkeypatch.setattr(runner, "AGAIN_S", 0.0)
+    monkeypatch.setattr(runner, "OUTPUT_RETRY_INTERVAL_S", 0.0)
     batch_id = batching.submit(ONE | {"count": 4})
     batching.steps(4)
     with monkeypatch.context() as patch:
@@ -125,7 +125,7 @@ def test_a_disk_without_room_pauses_the_batch_and_it_goes_on_by_itself(
         assert (view["state"], view["reason"]) == ("paused", "there is no space left")
         # What waited is taken back, and what is rendered is not lost.
         assert batching.take() is None
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert (len(batching.asked), len(batching.files(batch_id))) == (4, 4)
     assert {line["attempts"] for line in batching.manifest(batch_id)} == {1}
 
@@ -136,17 +136,17 @@ def test_a_disk_without_room_at_the_start_or_at_the_end_is_waited_for(
     def full(*_: object, **__: object) -> None:
         raise OutputUnavailable("there is no space left")
 
-    monkeypatch.setattr(runner, "AGAIN_S", 0.0)
+    monkeypatch.setattr(runner, "OUTPUT_RETRY_INTERVAL_S", 0.0)
     batch_id = batching.submit(ONE)
     with monkeypatch.context() as patch:
         patch.setattr(Output, "_write", full)
         batching.steps(3)
         assert batching.state(batch_id) == "paused"
     with monkeypatch.context() as patch:
-        patch.setattr(Output, "rewrite", full)
+        patch.setattr(Output, "rewrite_manifest", full)
         for _ in range(12):
-            batching.feeder.step()
+            batching.runner.step()
             batching.render()
         view = batching.batches.get(batch_id)
         assert (view["state"], view["reason"]) == ("succeeded", "there is no space left")
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"

@@ -43,7 +43,7 @@ def test_a_few_failures_may_be_as_many_as_allowed(batching: Batching) -> None:
     attempt = batching.take()
     assert attempt is not None
     batching.fail(attempt, EngineError(422, b'{"detail": "no"}'))
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert batching.progress(batch_id) == {"done": 1, "failed": 1}
 
 
@@ -63,7 +63,7 @@ def test_a_render_that_is_stopped_tells_its_worker(batching: Batching) -> None:
 
 def test_a_webhook_is_told_of_the_batch_and_not_of_prompts(batching: Batching) -> None:
     batch_id = batching.submit(TWO | {"webhook": {"url": "https://a.example/"}})
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     found = batching.client.hgetall(f"graycat:delivery:{batch_id}:succeeded")
     fields = {name.decode(): value.decode() for name, value in found.items()}
     told = json.loads(payload(batch_id, "succeeded", fields))
@@ -78,5 +78,5 @@ def test_a_webhook_is_told_of_the_batch_and_not_of_prompts(batching: Batching) -
 
 def test_events_that_nobody_asked_for_are_not_told(batching: Batching) -> None:
     hook = {"url": "https://a.example/", "events": ["failed"]}
-    batching.to_the_end(batching.submit(TWO | {"webhook": hook}))
+    batching.run_to_end(batching.submit(TWO | {"webhook": hook}))
     assert batching.client.zcard("graycat:deliveries") == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graycat.batches.output import BATCH, MANIFEST
+from graycat.batches.output import BATCH_INFO, MANIFEST
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import Valkey
 
@@ -21,7 +21,7 @@ def batching(broker: Valkey, tmp_path: Path) -> Batching:
 def done(batching: Batching) -> str:
     """Return the id of a batch of four images that has ended."""
     batch_id = batching.batches.submit(TWO | {"count": 2}, "tests", "key")[0]
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     batching.asked.clear()
     return batch_id
 
@@ -30,7 +30,7 @@ def test_the_folder_says_what_made_it_and_keeps_no_secret(batching: Batching) ->
     secret = "whsec_" + "a" * 40
     batch_id = batching.submit(webhook={"url": "https://a.example/", "secret": secret})
     batching.steps(3)
-    text = (batching.folder(batch_id) / BATCH).read_text()
+    text = (batching.folder(batch_id) / BATCH_INFO).read_text()
     assert secret not in text
     assert json.loads(text)["spec"]["items"] == TWO["items"]
 
@@ -43,7 +43,7 @@ def test_a_batch_that_is_resumed_makes_what_is_missing_or_damaged_and_nothing_el
     files[2].write_bytes(files[2].read_bytes()[:-1] + b"!")
     kept = files[1].stat().st_mtime_ns
     assert batching.batches.resume(done)["state"] == "queued"
-    assert batching.to_the_end(done) == "succeeded"
+    assert batching.run_to_end(done) == "succeeded"
     assert len(batching.asked) == 2
     assert [path.name for path in batching.files(done)] == [path.name for path in files]
     assert files[1].stat().st_mtime_ns == kept
@@ -58,7 +58,7 @@ def test_a_broker_that_has_forgotten_everything_costs_nothing(batching: Batching
     batching.client.flushall()
     again, new = batching.batches.submit(TWO | {"count": 2}, "tests", "key")
     assert (again, new) == (done, True)
-    assert batching.to_the_end(again) == "succeeded"
+    assert batching.run_to_end(again) == "succeeded"
     assert len(batching.asked) == 1
     # Seeds that were drawn once are drawn no more.
     assert [(line["seed"], line["sha256"]) for line in batching.manifest(again)] == [
@@ -75,7 +75,7 @@ def test_half_a_batch_that_the_broker_has_forgotten_goes_on(batching: Batching) 
         batching.steps(2)
     batching.client.flushall()
     batching.batches.submit(**submit)  # type: ignore[arg-type]
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == len(batching.manifest(batch_id)) == len(batching.files(batch_id)) == 4
 
 
@@ -83,22 +83,22 @@ def test_a_manifest_that_is_gone_is_written_anew(batching: Batching, done: str) 
     before = batching.manifest(done)
     (batching.folder(done) / MANIFEST).unlink()
     batching.batches.resume(done)
-    assert batching.to_the_end(done) == "succeeded"
+    assert batching.run_to_end(done) == "succeeded"
     assert (batching.asked, batching.manifest(done)) == ([], before)
 
 
 def test_another_batch_of_the_same_spec_and_folder_adopts_what_is_there(batching: Batching) -> None:
     document = TWO | {"output": {"folder": "shared"}}
     first = batching.submit(document)
-    batching.to_the_end(first)
+    batching.run_to_end(first)
     second = batching.submit(document | {"deadline": "6h"})
-    assert batching.to_the_end(second) == "succeeded"
+    assert batching.run_to_end(second) == "succeeded"
     assert (len(batching.asked), batching.progress(second)) == (2, {"done": 2})
     assert batching.folder(first) == batching.folder(second)
 
 
 def test_a_folder_of_another_spec_is_left_alone(batching: Batching) -> None:
-    batching.to_the_end(batching.submit(output={"folder": "shared"}))
+    batching.run_to_end(batching.submit(output={"folder": "shared"}))
     other = batching.submit({"name": "other", "items": ["b"], "output": {"folder": "shared"}})
     batching.steps()
     view = batching.batches.get(other)
@@ -114,7 +114,7 @@ def test_two_batches_write_to_one_folder_one_after_the_other(batching: Batching)
     assert states == {"queued", "running"}
     waiting = next(one for one in (first, second) if batching.state(one) == "queued")
     assert "waits for the batch" in batching.batches.get(waiting)["reason"]
-    assert {batching.to_the_end(first), batching.to_the_end(second)} == {"succeeded"}
+    assert {batching.run_to_end(first), batching.run_to_end(second)} == {"succeeded"}
     assert len(batching.asked) == 2
 
 
@@ -128,10 +128,10 @@ def test_the_folder_s_name_is_filled_in(batching: Batching) -> None:
 
 
 def test_many_files_are_verified_in_slices(batching: Batching, done: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graycat.batches.runner.preparer.SLICE_S", -1.0)
+    monkeypatch.setattr("graycat.batches.runner.preparer.VERIFY_SLICE_S", -1.0)
     batching.batches.resume(done)
     batching.steps(2)
     assert batching.state(done) == "queued"
     monkeypatch.undo()
-    assert batching.to_the_end(done) == "succeeded"
+    assert batching.run_to_end(done) == "succeeded"
     assert batching.asked == []

@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from graycat.batches.runner.prompt_writer import MAX_TRIES, PORTION, SHOWN, prompts_in, request
-from graycat.batches.spec.images import Ask
+from graycat.batches.runner.prompt_writer import (
+    MAX_TRIES,
+    PROMPTS_PER_ANSWER,
+    SHOWN_PROMPTS,
+    build_chat_request,
+    parse_prompts,
+)
+from graycat.batches.spec.images import PromptRequest
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey
 
@@ -43,12 +49,12 @@ def test_prompts_are_written_in_portions_and_then_become_images(batching: Batchi
     batch_id = batching.submit(TAVERN)
     batching.steps(3)
     assert batching.batches.get(batch_id)["reason"] == "its prompts are being written"
-    first = write(batching, answered([f"portrait {n}" for n in range(PORTION)]))
+    first = write(batching, answered([f"portrait {n}" for n in range(PROMPTS_PER_ANSWER)]))
     batching.steps(3)
     second = write(batching, answered([f"more {n}" for n in range(5)]))
-    assert (wanted(first), wanted(second)) == (PORTION, 5)
+    assert (wanted(first), wanted(second)) == (PROMPTS_PER_ANSWER, 5)
     assert "portrait 19" in second["messages"][1]["content"]
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert [line["prompt"] for line in batching.manifest(batch_id)][-1] == "more 4"
     assert len(batching.manifest(batch_id)) == 25
 
@@ -58,14 +64,14 @@ def test_what_was_written_is_asked_for_once(batching: Batching) -> None:
     batch_id = batching.batches.submit(document, "tests", "k")[0]
     batching.steps(3)
     write(batching, answered(["a knight", "a thief"]))
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     batching.files(batch_id)[0].unlink()
     # Neither a resume nor a broker without a memory asks again.
     batching.batches.resume(batch_id)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     batching.client.flushall()
     batching.batches.submit(document, "tests", "k")
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert (batching.take("llm.batch"), len(batching.asked)) == (None, 3)
 
 
@@ -89,11 +95,11 @@ def test_a_paused_batch_s_question_is_answered_later(batching: Batching) -> None
 
 
 def test_prompts_are_lines(batching: Batching) -> None:
-    assert prompts_in(answered(["a\n knight ", "", 3])) == ["a knight"]
+    assert parse_prompts(answered(["a\n knight ", "", 3])) == ["a knight"]
 
 
 def test_a_request_has_what_its_asker_chose() -> None:
-    body = request(Ask("x", 3, 0.1, 5, "gemma"), ["one"] * (SHOWN + 1), 1)
-    assert (body["temperature"], body["seed"], body["model"]) == (0.1, 5 + SHOWN + 1 + 1, "gemma")
-    assert body["messages"][1]["content"].count("one\n") == SHOWN - 1
-    assert not {"seed", "model"} & request(Ask("x", 3), [], 0).keys()
+    body = build_chat_request(PromptRequest("x", 3, 0.1, 5, "gemma"), ["one"] * (SHOWN_PROMPTS + 1), 1)
+    assert (body["temperature"], body["seed"], body["model"]) == (0.1, 5 + SHOWN_PROMPTS + 1 + 1, "gemma")
+    assert body["messages"][1]["content"].count("one\n") == SHOWN_PROMPTS - 1
+    assert not {"seed", "model"} & build_chat_request(PromptRequest("x", 3), [], 0).keys()

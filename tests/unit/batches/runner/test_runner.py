@@ -30,7 +30,7 @@ def batching(broker: Valkey, tmp_path: Path) -> Batching:
 
 def test_a_batch_becomes_files_and_a_manifest_from_which_each_can_be_made_again(batching: Batching) -> None:
     batch_id = batching.submit(count=2)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     lines = batching.manifest(batch_id)
     assert [line["item"] for line in lines] == [1, 2, 3, 4]
     assert [path.name for path in batching.files(batch_id)] == sorted(line["file"] for line in lines)
@@ -46,7 +46,7 @@ def test_a_batch_becomes_files_and_a_manifest_from_which_each_can_be_made_again(
 def test_the_queue_holds_a_window_and_never_more(batching: Batching) -> None:
     batching.submit(TWENTY)
     for _ in range(8):
-        batching.feeder.step()
+        batching.runner.step()
         assert batching.client.zcard("graycat:live") <= 2
     batching.engines(3)
     batching.steps(1)
@@ -71,7 +71,7 @@ def test_batches_take_turns(batching: Batching) -> None:
     for name in ("one", "other"):
         batching.submit({"name": name, "items": [name] * 6})
     for _ in range(40):
-        batching.feeder.step()
+        batching.runner.step()
         batching.render()
     names = [body["prompt"] for body in batching.asked]
     assert names.count("one") == names.count("other") == 6
@@ -102,7 +102,7 @@ def test_outside_of_its_window_nothing_waits_in_the_queue(batching: Batching, mo
     assert batching.progress(batch_id) == {"done": 1, "waiting": 1}
     assert batching.take() is None
     monkeypatch.setattr(Window, "is_open", lambda *_: True)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == 2
 
 
@@ -115,9 +115,9 @@ def test_a_paused_batch_starts_nothing_and_goes_on_where_it_was(batching: Batchi
     assert batching.progress(batch_id) == {"done": 1, "waiting": 3}
     assert batching.take() is None
     assert batching.batches.resume(batch_id)["state"] == "queued"
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == 4
-    assert {item["attempts"] for item in batching.batches.items(batch_id)} == {1}
+    assert {item["attempts"] for item in batching.batches.list_items(batch_id)} == {1}
 
 
 def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
@@ -142,12 +142,12 @@ def test_an_item_that_the_engine_refuses_fails_and_the_others_go_on(batching: Ba
     refused = batching.take()
     assert refused is not None
     batching.fail(refused, EngineError(422, b'{"error": "Unprocessable", "detail": "no"}'))
-    assert batching.to_the_end(batch_id) == "failed"
+    assert batching.run_to_end(batch_id) == "failed"
     assert batching.progress(batch_id) == {"done": 1, "failed": 1}
-    (item,) = batching.batches.items(batch_id, state="failed")
+    (item,) = batching.batches.list_items(batch_id, state="failed")
     assert (item["error"]["status"], item["error"]["type"], item["attempts"]) == (422, "engine_error", 1)
     batching.batches.retry_failed(batch_id)
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == 3
     assert {line["attempts"] for line in batching.manifest(batch_id)} == {1, 2}
 
@@ -159,8 +159,8 @@ def test_an_item_that_was_lost_is_made_again_and_not_for_ever(batching: Batching
         attempt = batching.take()
         assert attempt is not None
         batching.fail(attempt, TaskLost())
-    assert batching.to_the_end(batch_id) == "failed"
-    (item,) = batching.batches.items(batch_id)
+    assert batching.run_to_end(batch_id) == "failed"
+    (item,) = batching.batches.list_items(batch_id)
     assert (item["state"], item["attempts"], item["error"]["type"]) == ("failed", 3, "task_lost")
 
 
@@ -173,7 +173,7 @@ def test_too_many_failures_end_a_batch_at_once(batching: Batching) -> None:
         batching.fail(attempt, EngineError(422, b'{"detail": "no"}'))
     batching.steps()
     view = batching.batches.get(batch_id)
-    assert (view["state"], view["reason"]) == ("failed", "2 items failed, and 1 may")
+    assert (view["state"], view["reason"]) == ("failed", "2 items failed; max_failures is 1")
     assert batching.progress(batch_id) == {"failed": 2, "cancelled": 18}
     assert batching.take() is None
 
@@ -191,12 +191,12 @@ def test_a_task_that_is_forgotten_before_it_was_collected_runs_again(batching: B
     batching.steps(3)
     attempt = batching.take()
     assert attempt is not None
-    batching.feeder.step()
+    batching.runner.step()
     batching.finish(attempt)
     batching.client.delete(f"graycat:task:{attempt.task_id}")
     batching.artifacts.delete(attempt.task_id)
-    assert batching.to_the_end(batch_id) == "succeeded"
-    assert (len(batching.asked), batching.batches.items(batch_id)[0]["attempts"]) == (2, 2)
+    assert batching.run_to_end(batch_id) == "succeeded"
+    assert (len(batching.asked), batching.batches.list_items(batch_id)[0]["attempts"]) == (2, 2)
 
 
 def test_an_image_that_is_forgotten_before_it_was_collected_is_made_again(batching: Batching) -> None:
@@ -206,18 +206,18 @@ def test_an_image_that_is_forgotten_before_it_was_collected_is_made_again(batchi
     assert attempt is not None
     batching.finish(attempt)
     batching.artifacts.delete(attempt.task_id)
-    assert batching.to_the_end(batch_id) == "succeeded"
-    assert (len(batching.asked), batching.batches.items(batch_id)[0]["attempts"]) == (2, 2)
+    assert batching.run_to_end(batch_id) == "succeeded"
+    assert (len(batching.asked), batching.batches.list_items(batch_id)[0]["attempts"]) == (2, 2)
 
 
 def test_one_feeds_and_another_takes_over_when_it_stops(batching: Batching) -> None:
-    other = batching.new_feeder()
-    batching.feeder.step()
+    other = batching.new_runner()
+    batching.runner.step()
     batch_id = batching.submit()
     for _ in range(4):
         other.step()
     assert batching.state(batch_id) == "queued"
-    batching.feeder.stop()
+    batching.runner.stop()
     for _ in range(4):
         other.step()
     assert batching.state(batch_id) == "running"
@@ -237,8 +237,8 @@ class Killer:
             (redis.Redis, "execute_command"),
             (redis.client.Pipeline, "execute"),
             (TaskRecords, "_run"),
-            (Output, "_put"),
-            (Output, "_append"),
+            (Output, "_write_bytes"),
+            (Output, "_append_to_manifest"),
         ):
             patch.setattr(owner, name, self._deadly(getattr(owner, name)))
 
@@ -266,15 +266,15 @@ def test_a_feeder_that_dies_anywhere_leaves_nothing_that_is_made_twice(
         with monkeypatch.context() as patch:
             Killer(patch, calls, behind=behind)
             try:
-                batching.feeder.step()
+                batching.runner.step()
             except Killed:
                 deaths += 1
-                batching.feeder = batching.new_feeder()
+                batching.runner = batching.new_runner()
         # Nobody waits for the dead one's lock in a test.
         batching.client.delete(BATCH_RUNNER_LOCK)
         batching.render()
     assert deaths > 20
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == sum(line["attempts"] for line in batching.manifest(batch_id)) == 6
     assert len(batching.files(batch_id)) == len(batching.manifest(batch_id)) == 6
 
@@ -282,7 +282,7 @@ def test_a_feeder_that_dies_anywhere_leaves_nothing_that_is_made_twice(
 def test_a_defect_pauses_one_batch_and_no_other(batching: Batching) -> None:
     broken, good = batching.submit(), batching.submit()
     batching.client.hset(f"graycat:batch:{broken}", "document", '{"name": 1}')
-    assert batching.to_the_end(good) == "succeeded"
+    assert batching.run_to_end(good) == "succeeded"
     view = batching.batches.get(broken)
     assert view["state"] == "failed"
     assert view["reason"].startswith("the spec is refused here")
@@ -294,7 +294,7 @@ def test_a_defect_pauses_one_batch_and_no_other(batching: Batching) -> None:
 def test_what_an_ended_batch_tells_its_webhook(batching: Batching) -> None:
     hook = {"url": "https://a.example/", "secret": None}
     batch_id = batching.submit(TWO | {"webhook": hook})
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     (member,) = batching.client.zrange("graycat:deliveries", 0, -1)
     assert member.decode() == f"{batch_id} succeeded"
     told = batching.client.hgetall(f"graycat:delivery:{batch_id}:succeeded")
@@ -306,7 +306,7 @@ def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
 ) -> None:
     batching = Batching(broker, Path("memory://batches"))
     batching.settings = changed(batching.settings, batch_dir="memory://batches")
-    batching.feeder = batching.new_feeder()
+    batching.runner = batching.new_runner()
     writes: list[str] = []
     write = Output._write
 
@@ -315,14 +315,14 @@ def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
         write(self, file, data, **options)
 
     monkeypatch.setattr(Output, "_write", counted)
-    monkeypatch.setattr(runner, "ROUND_S", 0.2)
+    monkeypatch.setattr(runner, "COLLECT_INTERVAL_S", 0.2)
     batch_id = batching.submit(TWENTY)
     # As long as a round lasts, engines are fed all the same.
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.asked) == 20
-    output = Outputs(batching.settings).of("", str(batching.batches.get(batch_id)["folder"]))
-    assert len(output.lines) == 20
-    assert all(output.is_good(line) for line in output.lines.values())
+    output = Outputs(batching.settings).open("", str(batching.batches.get(batch_id)["folder"]))
+    assert len(output.entries) == 20
+    assert all(output.is_intact(line) for line in output.entries.values())
     assert writes.count("manifest.jsonl") < 20
 
 
@@ -334,18 +334,18 @@ def test_a_control_worker_on_another_machine_may_feed(batching: Batching) -> Non
     try:
         path = str(batching.settings.broker_socket)
         with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
-            batching.feeder = BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home))
+            batching.runner = BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home))
             batching.steps(3)
             batching.batches.pause(batch_id)
             batching.steps(3)
             batching.batches.resume(batch_id)
-            assert batching.to_the_end(batch_id) == "succeeded"
-            batching.feeder.stop()
+            assert batching.run_to_end(batch_id) == "succeeded"
+            batching.runner.stop()
         assert [(row["reason"], row["object"]) for row in batching.client.acl_log()] == []
     finally:
         batching.client.acl_deluser("desk")
 
 
 def test_constants_fit_each_other() -> None:
-    assert runner.FEED_EVERY_S * 5 <= runner.AHEAD_S
-    assert runner.LOCK_S > runner.ROUND_S
+    assert runner.STEP_INTERVAL_S * 5 <= runner.WORK_AHEAD_S
+    assert runner.LOCK_TIMEOUT_S > runner.COLLECT_INTERVAL_S

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.batches.plan import Item
-from graycat.batches.runner.submitter import task_id_of
+from graycat.batches.runner.submitter import item_task_id
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue import ids as taskids
 from tests.support.batching import Batching
@@ -24,7 +24,7 @@ def batching(broker: Valkey, tmp_path: Path) -> Batching:
 
 def task_of(batching: Batching, batch_id: str) -> str:
     """Return the id of the task of a batch's first item."""
-    return str(batching.batches.items(batch_id)[0]["task_id"])
+    return str(batching.batches.list_items(batch_id)[0]["task_id"])
 
 
 def test_an_item_is_an_ordinary_task_of_its_owner(batching: Batching) -> None:
@@ -40,8 +40,8 @@ def test_an_item_is_an_ordinary_task_of_its_owner(batching: Batching) -> None:
 
 def test_the_same_try_is_the_same_task_and_one_of_an_image_s() -> None:
     item = Item(7, "7", {"prompt": "a", "seed": 1})
-    ids = [task_id_of(batch, item, tries) for batch in ("b", "c") for tries in (0, 1)]
-    assert ids == [task_id_of(batch, item, tries) for batch in ("b", "c") for tries in (0, 1)]
+    ids = [item_task_id(batch, item, tries) for batch in ("b", "c") for tries in (0, 1)]
+    assert ids == [item_task_id(batch, item, tries) for batch in ("b", "c") for tries in (0, 1)]
     assert len(set(ids)) == 4
     assert all(taskids.is_id_for(task_id, "sd.txt2img") and len(task_id) == 32 for task_id in ids)
 
@@ -51,7 +51,7 @@ def test_a_queue_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> N
     batch_id = batching.submit(ONE | {"count": 3})
     batching.steps(4)
     assert batching.progress(batch_id) == {"queued": 1, "waiting": 2}
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
 
 
 def test_images_of_images_are_made_by_img2img(batching: Batching) -> None:

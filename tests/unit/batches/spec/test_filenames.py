@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.batches.spec.filenames import FOLDER_NAMES, MAX_PART_BYTES, complaint, filled, slug, stem
+from graycat.batches.spec.filenames import (
+    FOLDER_NAMES,
+    MAX_PART_BYTES,
+    check_pattern,
+    fill_pattern,
+    slugify,
+    strip_extension,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +25,7 @@ from graycat.batches.spec.filenames import FOLDER_NAMES, MAX_PART_BYTES, complai
     ],
 )
 def test_a_slug_is_harmless(text: str, expected: str) -> None:
-    assert slug(text) == expected
+    assert slugify(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -27,28 +34,28 @@ def test_a_slug_is_harmless(text: str, expected: str) -> None:
     + ["a/./b", "{item:>99}", "~/{item}", "{item[0]}", "a\nb", "C:{item}"],
 )
 def test_a_pattern_that_leads_elsewhere_is_refused(pattern: str) -> None:
-    assert complaint(pattern, None)
+    assert check_pattern(pattern, None)
 
 
 @pytest.mark.parametrize("pattern", ["{item}", "{prompt_slug}/{item:04}", "{name} (take {variation})", "{cfg_scale}"])
 def test_a_good_pattern_has_no_complaint(pattern: str) -> None:
-    assert complaint(pattern, None) == ""
+    assert check_pattern(pattern, None) == ""
 
 
 def test_a_folder_may_name_its_own_names_alone() -> None:
-    assert complaint("{name}/{date}", FOLDER_NAMES) == ""
-    assert "may name" in complaint("{seed}", FOLDER_NAMES)
+    assert check_pattern("{name}/{date}", FOLDER_NAMES) == ""
+    assert "it may use" in check_pattern("{seed}", FOLDER_NAMES)
 
 
 def test_values_stay_within_their_part() -> None:
     values = {"item": 7, "name": "../../x", "prompt_slug": "", "deep": "a/b"}
-    assert filled("{item:04}-{name}/{prompt_slug}/{deep}/{missing}", values) == "0007-x/none/a-b/none"
+    assert fill_pattern("{item:04}-{name}/{prompt_slug}/{deep}/{missing}", values) == "0007-x/none/a-b/none"
 
 
 def test_a_part_is_never_longer_than_a_file_s_name_may_be() -> None:
-    assert len(filled("ü" * 150, {}).encode()) <= MAX_PART_BYTES
+    assert len(fill_pattern("ü" * 150, {}).encode()) <= MAX_PART_BYTES
 
 
 @pytest.mark.parametrize("pattern", ["{item}.{ext}", "{item}.png", "{item}.JPEG", "{item}"])
 def test_the_end_of_a_name_follows_from_the_image(pattern: str) -> None:
-    assert stem(pattern) == "{item}"
+    assert strip_extension(pattern) == "{item}"

@@ -6,7 +6,7 @@ import pytest
 
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch
-from graycat.batches.spec.images import Ask, Images, Seeds
+from graycat.batches.spec.images import Images, PromptRequest, Seeds
 from graycat.settings import Settings
 
 SETTINGS = Settings()
@@ -41,7 +41,7 @@ def test_prompts_may_be_written_by_a_text_engine() -> None:
     found = images(
         prompts={"ask": "20 portraits for a tavern", "count": 20, "seed": 4}, matrix={"seed": [1, 2]}, count=3
     )
-    assert found.ask == Ask("20 portraits for a tavern", 20, 0.9, 4, "")
+    assert found.prompt_request == PromptRequest("20 portraits for a tavern", 20, 0.9, 4, "")
     assert found.total == 120
 
 

@@ -4,23 +4,23 @@ from typing import Any
 
 import pytest
 
-from graycat.batches.spec.options import BatchOptions, read, stores
-from graycat.batches.spec.reader import Problems, Reader
+from graycat.batches.spec.options import BatchOptions, parse_stores, read_options
+from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.settings import Settings
 
 
-def terms(settings: Settings = Settings(), **document: Any) -> tuple[BatchOptions, list[str]]:  # noqa: B008 (frozen)
+def read_document(settings: Settings = Settings(), **document: Any) -> tuple[BatchOptions, list[str]]:  # noqa: B008 (frozen)
     problems = Problems()
-    return read(Reader(document, "", problems), settings), [path for path, _ in problems.found]
+    return read_options(FieldReader(document, "", problems), settings), [path for path, _ in problems.found]
 
 
 def test_without_a_word_everything_is_as_usual() -> None:
-    assert terms() == (BatchOptions(), [])
-    assert BatchOptions().hours is None
+    assert read_document() == (BatchOptions(), [])
+    assert BatchOptions().parse_window() is None
 
 
 def test_all_terms_come_back_from_their_record() -> None:
-    found, wrong = terms(
+    found, wrong = read_document(
         output={"folder": "x/{date}", "pattern": "{item}"},
         deadline="6h",
         max_failures=3,
@@ -30,17 +30,17 @@ def test_all_terms_come_back_from_their_record() -> None:
         webhook={"url": "https://a.example/"},
     )
     assert wrong == []
-    assert BatchOptions.from_record(found.encoded()) == found
-    assert (found.deadline_s, str(found.hours)) == (21600.0, "01:00-06:00 Europe/Berlin")
+    assert BatchOptions.from_json(found.to_json()) == found
+    assert (found.deadline_s, str(found.parse_window())) == (21600.0, "01:00-06:00 Europe/Berlin")
     assert "a.example" not in repr(found)
 
 
 def test_a_folder_may_stand_alone() -> None:
-    assert terms(output="tavern")[0].folder == "tavern"
+    assert read_document(output="tavern")[0].folder == "tavern"
 
 
 @pytest.mark.parametrize(("store", "wrong"), [("art", []), ("other", ["output.store"])])
 def test_a_store_is_one_that_the_operator_names(store: str, wrong: list[str]) -> None:
     settings = Settings(batch_stores="art=s3://bucket/art,wall=file:///srv/wall")
-    assert terms(settings, output={"store": store})[1] == wrong
-    assert stores(settings) == {"art": "s3://bucket/art", "wall": "file:///srv/wall"}
+    assert read_document(settings, output={"store": store})[1] == wrong
+    assert parse_stores(settings) == {"art": "s3://bucket/art", "wall": "file:///srv/wall"}

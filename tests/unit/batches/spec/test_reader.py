@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graycat.batches.spec.reader import Problems, Reader
+from graycat.batches.spec.reader import FieldReader, Problems
 
 
 @pytest.fixture
@@ -14,45 +14,45 @@ def problems() -> Problems:
     ("value", "seconds"), [(90, 90.0), (0.5, 0.5), ("90s", 90.0), ("30m", 1800.0), ("6h", 21600.0), ("2 d", 172800.0)]
 )
 def test_a_length_of_time(problems: Problems, value: object, seconds: float) -> None:
-    assert Reader({"deadline": value}, "", problems).duration("deadline", 1e9) == seconds
+    assert FieldReader({"deadline": value}, "", problems).read_duration("deadline", 1e9) == seconds
     assert problems.found == []
 
 
 @pytest.mark.parametrize("value", [0, -1, "six", "6 weeks", True, [], float("nan"), 1e10])
 def test_what_is_no_length_of_time_is_noted(problems: Problems, value: object) -> None:
-    assert Reader({"deadline": value}, "a", problems).duration("deadline", 1e9) is None
+    assert FieldReader({"deadline": value}, "a", problems).read_duration("deadline", 1e9) is None
     assert problems.found[0][0] == "a.deadline"
 
 
 @pytest.mark.parametrize("value", ["", "  ", "a\nb", 3, "x" * 300, "\x1b[31m"])
 def test_what_is_no_text_is_noted(problems: Problems, value: object) -> None:
-    assert Reader({"name": value}, "", problems).text("name", "usual") == "usual"
+    assert FieldReader({"name": value}, "", problems).read_text("name", "usual") == "usual"
     assert len(problems.found) == 1
 
 
 def test_a_text_may_have_lines_where_that_makes_sense(problems: Problems) -> None:
-    assert Reader({"ask": "a\nb"}, "", problems).text("ask", lines=True) == "a\nb"
+    assert FieldReader({"ask": "a\nb"}, "", problems).read_text("ask", multiline=True) == "a\nb"
 
 
 @pytest.mark.parametrize("value", [0, 11, "3", 2.5, True])
 def test_what_is_no_count_is_noted(problems: Problems, value: object) -> None:
-    assert Reader({"count": value}, "", problems).count("count", 1, 10, 5) == 5
+    assert FieldReader({"count": value}, "", problems).read_count("count", 1, 10, 5) == 5
     assert problems.found == [("count", "must be a whole number from 1 to 10")]
 
 
 def test_fields_that_nobody_takes_are_noted_by_their_path(problems: Problems) -> None:
-    reader = Reader({"part": {"typo": 1}, "other": "text"}, "", problems)
-    part = reader.part("part")
+    reader = FieldReader({"part": {"typo": 1}, "other": "text"}, "", problems)
+    part = reader.read_object("part")
     assert part is not None
-    part.end(("known",))
-    wrapped = reader.part("other", wrap="ask")
+    part.refuse_unknown(("known",))
+    wrapped = reader.read_object("other", text_field="ask")
     assert wrapped is not None
-    assert wrapped.text("ask") == "text"
+    assert wrapped.read_text("ask") == "text"
     assert [path for path, _ in problems.found] == ["part.typo"]
 
 
 def test_a_part_that_is_none_is_noted(problems: Problems) -> None:
-    assert Reader({"part": 3}, "", problems).part("part", wrap="ask") is None
+    assert FieldReader({"part": 3}, "", problems).read_object("part", text_field="ask") is None
     assert problems.found == [("part", "must be an object")]
 
 

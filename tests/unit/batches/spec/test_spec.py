@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from graycat.batches import spec
-from graycat.batches.errors import MOST_TOLD, InvalidBatch
+from graycat.batches.errors import MAX_PROBLEMS, InvalidBatch
 from graycat.settings import Settings
 
 SETTINGS = Settings()
@@ -21,7 +21,7 @@ def problems(document: Any, settings: Settings = SETTINGS, **options: Any) -> di
 
 def test_a_good_document_is_a_spec() -> None:
     parsed = spec.parse(GOOD, SETTINGS)
-    assert (parsed.name, parsed.total, parsed.ask, parsed.document) == ("tavern", 1, None, GOOD)
+    assert (parsed.name, parsed.total, parsed.prompt_request, parsed.document) == ("tavern", 1, None, GOOD)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
 
 
 def test_a_refusal_tells_so_many_problems_and_how_many_more() -> None:
-    error = InvalidBatch([(f"items[{n}]", "no") for n in range(MOST_TOLD + 5)])
+    error = InvalidBatch([(f"items[{n}]", "no") for n in range(MAX_PROBLEMS + 5)])
     assert str(error).endswith("and 5 more")
-    assert len(error.body()["error"]["problems"]) == MOST_TOLD
+    assert len(error.body()["error"]["problems"]) == MAX_PROBLEMS
 
 
 @pytest.mark.parametrize("document", [[], "text", None, {"name": {1: 2}}, {"name": object()}])
@@ -83,7 +83,7 @@ def test_what_is_no_document_is_refused(document: Any) -> None:
 
 
 def test_limits_of_the_server_and_of_the_token_hold_for_every_item() -> None:
-    assert "items[0]" in problems(GOOD | {"defaults": {"width": 1024}}, most_pixels=1000)
+    assert "items[0]" in problems(GOOD | {"defaults": {"width": 1024}}, token_max_pixels=1000)
     small = Settings(batch_max_items=3)
     assert "items" in problems({"name": "x", "items": ["a"] * 4}, small)
     assert "matrix" in problems({"name": "x", "matrix": {"prompt": ["a"] * 4}}, small)

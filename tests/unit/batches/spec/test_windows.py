@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graycat.batches.spec.windows import Window, zone
+from graycat.batches.spec.windows import Window, load_timezone
 
 
 def at(text: str) -> float:
@@ -44,4 +44,4 @@ def test_what_is_no_window_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ["Nowhere/Land", "../etc/passwd", "", "/etc/localtime", "a\0b"])
 def test_an_unknown_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        zone(name)
+        load_timezone(name)

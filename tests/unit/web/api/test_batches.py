@@ -26,7 +26,7 @@ def batching(broker: Valkey, tmp_path: Path) -> Batching:
 def made(batching: Batching) -> str:
     """Return the id of a batch that has ended."""
     batch_id = batching.submit()
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     return batch_id
 
 

@@ -34,7 +34,7 @@ def web(web_with, batching: Batching) -> Any:
 def done(batching: Batching) -> str:
     """Return the id of a batch that has succeeded."""
     batch_id = batching.submit(items=["a <b>knight</b>", "a thief"])
-    assert batching.to_the_end(batch_id) == "succeeded"
+    assert batching.run_to_end(batch_id) == "succeeded"
     return batch_id
 
 
@@ -73,7 +73,7 @@ def test_a_link_is_all_that_somebody_needs(web, stranger, done: str, link, batch
     base = f"/batches/{done}/gallery"
     whole = stranger.get(f"{base}/images/2?{query}")
     assert (whole.status_code, whole.content_type) == (200, "image/png")
-    assert whole.data == picture(f"a thief {batching.batches.item(done, 2)['seed']}")  # type: ignore[index]
+    assert whole.data == picture(f"a thief {batching.batches.get_item(done, 2)['seed']}")  # type: ignore[index]
     small = stranger.get(f"{base}/thumbnails/2?{query}")
     assert Image.open(BytesIO(small.data)).format == "WEBP"
     again = stranger.get(f"{base}/thumbnails/2?{query}", headers={"If-None-Match": small.headers["ETag"]})
@@ -150,7 +150,7 @@ def test_while_a_batch_runs_its_page_asks_for_news(web, batching: Batching) -> N
 def test_many_images_are_several_pages(web, batching: Batching, monkeypatch) -> None:
     monkeypatch.setattr(gallery, "PAGE", 2)
     batch_id = batching.submit(items=["a", "b", "c"])
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     first, second = (web.get(f"/batches/{batch_id}/gallery?page={n}").text for n in (1, 2))
     assert (first.count("<li "), second.count("<li ")) == (2, 1)
     assert 'rel="next"' in first
@@ -161,12 +161,12 @@ def test_many_images_are_several_pages(web, batching: Batching, monkeypatch) -> 
 
 def test_all_images_are_in_a_zip(web, batching: Batching) -> None:
     batch_id = batching.submit(name="Tavern <1>", items=["a", "b"])
-    batching.to_the_end(batch_id)
+    batching.run_to_end(batch_id)
     answer = web.get(f"/batches/{batch_id}/gallery/images.zip")
     assert answer.headers["Content-Disposition"] == f'attachment; filename="tavern-1-{batch_id}.zip"'
     with zipfile.ZipFile(BytesIO(answer.data)) as archive:
         assert archive.testzip() is None
-        names = [item["file"] for item in batching.batches.items(batch_id)]
+        names = [item["file"] for item in batching.batches.list_items(batch_id)]
         assert archive.namelist() == [*names, "manifest.jsonl"]
         assert archive.read("manifest.jsonl").count(b"\n") == 2
         assert archive.infolist()[0].date_time[0] >= 2026
@@ -174,7 +174,7 @@ def test_all_images_are_in_a_zip(web, batching: Batching) -> None:
 
 def test_an_image_that_has_gone_is_left_out(web, done: str, batching: Batching) -> None:
     row = batching.batches.get(done)
-    (batching.out / row["folder"] / batching.batches.items(done)[0]["file"]).unlink()
+    (batching.out / row["folder"] / batching.batches.list_items(done)[0]["file"]).unlink()
     assert web.get(f"/batches/{done}/gallery/images/1").status_code == 404
     with zipfile.ZipFile(BytesIO(web.get(f"/batches/{done}/gallery/images.zip").data)) as archive:
         assert len(archive.namelist()) == 2

@@ -169,7 +169,7 @@ def test_without_an_engine_there_is_nothing_to_change(admin) -> None:
 
 def test_an_image_says_how_it_was_made_without_an_engine(web, tmp_path) -> None:
     info = PngInfo()
-    text = infotext.write("a fox", "rain", {"Steps": 4, "Sampler": "Euler a", "Seed": 5, "Size": "8x16"})
+    text = infotext.build("a fox", "rain", {"Steps": 4, "Sampler": "Euler a", "Seed": 5, "Size": "8x16"})
     info.add_text("parameters", text)
     Image.new("RGB", (8, 8)).save(tmp_path / "fox.png", pnginfo=info)
     found = web.post(PREFIX + "/png-info", json={"image": encoded((tmp_path / "fox.png").read_bytes())}).json
