@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at what is due: what a delivery waits at most where all is well.
 DISPATCH_EVERY_S = 0.2
-#: Seconds that a step of the feeder gets to finish at the end; what it leaves half done is done again.
+#: Seconds that the batch runner's last step may take at the end. A step that is cut short is repeated later.
 STOP_S = 5.0
 #: Seconds between two signs of life of the main loop.
 BEAT_EVERY_S = 0.5
@@ -65,20 +65,20 @@ class Control:
         self._alone = alone
         self._duties = PeriodicThread("control", DISPATCH_EVERY_S, duties)
         # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
-        self._feeder = BatchRunner(self._client, settings, app)
+        self._batch_runner = BatchRunner(self._client, settings, app)
         every_s = runner.STEP_INTERVAL_S
-        self._feeding = PeriodicThread("batches", every_s, [(every_s, self._feeder.step)])
+        self._batch_thread = PeriodicThread("batches", every_s, [(every_s, self._batch_runner.step)])
 
     def start(self) -> None:
         """Start the threads."""
         self._duties.start()
-        self._feeding.start()
+        self._batch_thread.start()
 
     def stop(self, **_: Any) -> None:
         """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
         self._duties.stop()
-        self._feeding.stop(STOP_S)
-        self._feeder.stop()
+        self._batch_thread.stop(STOP_S)
+        self._batch_runner.stop()
         if self._alone:
             try:
                 self._fleet.leave(self._worker.hostname)

@@ -1,4 +1,4 @@
-"""Batches in the unit tests: a runner that is stepped by hand, and a hand that plays the image engine's worker."""
+"""Batches in the unit tests: a batch runner that the test steps itself, and a simulated worker of an image engine."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.support.workers import celery_app
 
 #: Two images of the smallest kind.
 TWO: dict[str, Any] = {"name": "two", "items": ["a knight", "a thief"], "defaults": {"steps": 2, "width": 64}}
-#: Seconds that any test's batch gets to its end.
-END_S = 30.0
+#: Seconds that a test's batch may take.
+END_TIMEOUT_S = 30.0
 
 
-def picture(text: str) -> bytes:
-    """Return an image that no other text has."""
+def make_image(text: str) -> bytes:
+    """Return an image that is different for every text."""
     file = BytesIO()
     Image.new("RGB", (8, 8), "#" + f"{hash(text) & 0xFFFFFF:06x}").save(file, "PNG")
     return file.getvalue() + text.encode()
 
 
 class Batching:
-    """Everything around one runner."""
+    """A batch runner with everything that it needs."""
 
     def __init__(self, broker: Valkey, out: Path, **changes: Any) -> None:
         self.broker = broker
@@ -45,17 +45,17 @@ class Batching:
         self.records = TaskRecords(self.client, self.settings)
         self.batches = BatchRecords(self.client, self.settings)
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
-        #: What the engine was asked for: item's request bodies, in order.
-        self.asked: list[dict[str, Any]] = []
+        #: The request bodies of the claimed items, in order.
+        self.requests: list[dict[str, Any]] = []
         self.runner = self.new_runner()
-        self.engines(1)
+        self.report_engines(1)
 
     def new_runner(self) -> BatchRunner:
-        """Return another control worker's runner."""
+        """Return the batch runner of another control worker."""
         return BatchRunner(self.client, self.settings, celery_app(self.broker.settings.home))
 
-    def engines(self, count: int, **changes: Any) -> None:
-        """Have so many workers of image engines in the fleet."""
+    def report_engines(self, count: int, **changes: Any) -> None:
+        """Report ``count`` workers of image engines."""
         for number in range(count):
             status = dict[str, Any](
                 name=f"sd{number}@here",
@@ -78,48 +78,48 @@ class Batching:
         return str(self.batches.get(batch_id)["state"])
 
     def progress(self, batch_id: str) -> dict[str, int]:
-        """Return how many of a batch's items are in each state, those that are none left out."""
+        """Return how many of a batch's items are in each state that has any."""
         return {state: count for state, count in self.batches.get(batch_id)["progress"].items() if count}
 
-    def steps(self, count: int = 6) -> None:
-        """Have the runner look some times."""
+    def run_steps(self, count: int = 6) -> None:
+        """Step the runner ``count`` times."""
         for _ in range(count):
             self.runner.step()
 
-    def take(self, queue: str = "sd.batch") -> Attempt | None:
-        """Claim the next task of a queue, as a worker would; None where there is none."""
+    def claim_next(self, queue: str = "sd.batch") -> Attempt | None:
+        """Claim the next task of a queue, as a worker does; None if there is none."""
         while (message := self.client.rpop(queue)) is not None:
             claimed = self.records.claim(json.loads(message)["headers"]["id"], "sd0@here")
             if isinstance(claimed, Attempt):
-                self.asked.append(json.loads(claimed.body))
+                self.requests.append(json.loads(claimed.body))
                 return claimed
         return None
 
     def finish(self, attempt: Attempt, data: bytes = b"") -> None:
-        """End an attempt as its worker would whose engine has made an image."""
+        """End an attempt as a worker does whose engine has made an image."""
         body = json.loads(attempt.body)
-        image = data or picture(f"{body['prompt']} {body['seed']}")
+        image = data or make_image(f"{body['prompt']} {body['seed']}")
         self.artifacts.put(attempt.task_id, 0, image, "image/png", attempt.owner)
         info = {"seed": body["seed"], "sd_model_name": "fake", "sd_model_hash": "abc", "sampler_name": "Euler"}
         answer = {"images": [{"artifact": 0}], "parameters": {}, "info": json.dumps(info)}
         assert self.records.succeed(attempt, 200, json.dumps(answer).encode())
 
     def fail(self, attempt: Attempt, error: GraycatError) -> None:
-        """End an attempt as its worker would whose engine has failed."""
+        """End an attempt as a worker does whose engine has failed."""
         assert self.records.fail(attempt, error)
 
     def render(self) -> bool:
-        """Play the worker for one task; False where none waits."""
-        attempt = self.take()
+        """Run one task as a worker does; return False if none waits."""
+        attempt = self.claim_next()
         if attempt is not None:
             self.finish(attempt)
         return attempt is not None
 
     def run_to_end(self, batch_id: str) -> str:
-        """Feed and render until a batch has ended and the runner has let go of it; return its state."""
+        """Step and render until a batch has ended and is not live any more; return its state."""
         clock = Stopwatch()
-        while clock.seconds < END_S:
-            self.engines(1)
+        while clock.seconds < END_TIMEOUT_S:
+            self.report_engines(1)
             self.runner.step()
             self.render()
             if self.client.zscore("graycat:batches:live", batch_id) is None:
@@ -127,7 +127,7 @@ class Batching:
         raise AssertionError(f"not at its end: {self.batches.get(batch_id)}")
 
     def folder(self, batch_id: str) -> Path:
-        """Return where a batch writes."""
+        """Return the folder of a batch."""
         return self.out / str(self.batches.get(batch_id)["folder"])
 
     def files(self, batch_id: str) -> list[Path]:

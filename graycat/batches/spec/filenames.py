@@ -46,15 +46,26 @@ def check_pattern(pattern: str, names: Iterable[str] | None) -> str:
         if not _LITERAL.fullmatch(literal):
             return "may hold letters, digits, blanks and . _ - + = @ , ( ) # / and {names}"
         example += literal
-        if name is None:
-            continue
-        example += "x"
-        if conversion or not name.isidentifier() or not _WIDTH.fullmatch(width or ""):
-            return f"uses {{{name[:40]}}} with an unknown format; write {{item}} or {{item:04}}"
-        if names is not None and name not in names:
-            return f"uses {{{name[:40]}}}; it may use {', '.join(sorted(names))}"
+        if name is not None:
+            problem = _check_name(name, width or "", conversion, names)
+            if problem:
+                return problem
+            example += "x"
+    return _check_path(example)
 
-    for part in example.split("/"):
+
+def _check_name(name: str, width: str, conversion: str | None, names: Iterable[str] | None) -> str:
+    """Return what is wrong with one ``{name:width}`` of a pattern; '' if it is valid."""
+    if conversion or not name.isidentifier() or not _WIDTH.fullmatch(width):
+        return f"uses {{{name[:40]}}} with an unknown format; write {{item}} or {{item:04}}"
+    if names is not None and name not in names:
+        return f"uses {{{name[:40]}}}; it may use {', '.join(sorted(names))}"
+    return ""
+
+
+def _check_path(path: str) -> str:
+    """Return what is wrong with a path; '' if it stays inside of its folder."""
+    for part in path.split("/"):
         if not part.strip(" .") or part.startswith("."):
             return "must stay inside the folder: no part may be empty or begin with a dot"
     return ""

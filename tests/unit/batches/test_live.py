@@ -27,7 +27,7 @@ def test_live_batches_are_in_the_order_of_their_turns(live_batches: LiveBatches,
     assert (first.owner, first.key, first.total, first.next_to_verify, first.planned) == ("anna", "c", 2, 1, False)
 
 
-def test_one_that_is_gone_is_live_no_more(live_batches: LiveBatches, broker: Valkey) -> None:
+def test_a_batch_whose_record_has_expired_is_not_live(live_batches: LiveBatches, broker: Valkey) -> None:
     broker.client.zadd("graycat:batches:live", {"gone": 1})
     assert live_batches.load_all() == []
     assert broker.client.zcard("graycat:batches:live") == 0
@@ -39,7 +39,7 @@ def test_a_deadline_counts_from_the_submission(live_batches: LiveBatches, batche
     assert batch.deadline_ms == batch.submitted_ms + 60_000
 
 
-def test_notes(live_batches: LiveBatches, batches: BatchRecords) -> None:
+def test_fields_are_updated(live_batches: LiveBatches, batches: BatchRecords) -> None:
     batch_id = batches.submit(TWO, "anna")[0]
     live_batches.update_fields(batch_id, {"reason": "why", "verify": ""})
     live_batches.increment(batch_id, "gpu_ms", 1500)

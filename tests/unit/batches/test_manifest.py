@@ -26,7 +26,7 @@ def test_a_file_has_the_end_that_its_bytes_ask_for() -> None:
     ]
 
 
-def test_a_line_tells_what_the_engine_says_and_what_it_was_asked() -> None:
+def test_an_entry_has_the_engine_s_answer_and_its_request() -> None:
     info = {"seed": 8, "sd_model_name": "m", "sd_model_hash": "h", "steps": 6, "sampler_name": "DDIM", "width": 72}
     line = build_entry(ITEM, PNG, RECORD, json.dumps({"info": json.dumps(info)}).encode(), "webui")
     assert (line["item"], line["seed"], line["model"], line["model_hash"], line["steps"]) == (3, 8, "m", "h", 6)
@@ -35,6 +35,6 @@ def test_a_line_tells_what_the_engine_says_and_what_it_was_asked() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"info": 3}', b'{"info": "no json"}', b'{"info": "[]"}'])
-def test_of_an_engine_that_says_nothing_the_request_is_told(answer: bytes) -> None:
+def test_without_an_answer_the_entry_has_the_request_s_values(answer: bytes) -> None:
     line = build_entry(ITEM, PNG, RECORD, answer, "")
     assert (line["seed"], line["width"], line["sampler"], line["model_hash"]) == (7, 64, "Euler", "")

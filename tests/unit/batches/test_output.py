@@ -69,7 +69,7 @@ def test_the_manifest_has_each_item_once(output: Output) -> None:
     assert [json.loads(one)["item"] for one in text.splitlines()] == [1, 2, 3]
 
 
-def test_half_a_line_is_none_and_the_next_is_whole(output: Output) -> None:
+def test_half_a_line_is_ignored_and_the_next_line_is_whole(output: Output) -> None:
     output.add_entries([line(1)])
     whole = output.read("manifest.jsonl")
     assert whole is not None
@@ -81,12 +81,12 @@ def test_half_a_line_is_none_and_the_next_is_whole(output: Output) -> None:
 
 
 @pytest.mark.parametrize("text", [b"\n\n[]\n3\nnull\n", b'{"item": "1"}\n', b"\xff\xfe\n", b'{"item": 1, "file": 2}\n'])
-def test_what_is_no_line_is_none(output: Output, text: bytes) -> None:
+def test_invalid_lines_are_ignored(output: Output, text: bytes) -> None:
     output.write("manifest.jsonl", text)
     assert again(output).entries == {}
 
 
-def test_a_file_is_good_where_it_is_as_its_line_says(output: Output) -> None:
+def test_a_file_is_intact_if_it_has_its_entry_s_hash(output: Output) -> None:
     output.write("a.png", DATA)
     assert output.is_intact(line(1))
     assert not output.is_intact(line(1, data=b"another"))
@@ -94,7 +94,7 @@ def test_a_file_is_good_where_it_is_as_its_line_says(output: Output) -> None:
 
 
 @pytest.mark.parametrize("file", ["../x", "/etc/passwd", "a/../../x", ".hidden", "", "a\\b"])
-def test_a_manifest_leads_nowhere_else(output: Output, file: str) -> None:
+def test_a_manifest_cannot_lead_out_of_the_folder(output: Output, file: str) -> None:
     for action in (lambda: output.read(file), lambda: output.write(file, b""), lambda: output.is_intact(line(1, file))):
         with pytest.raises(OutputUnavailable):
             action()
@@ -118,7 +118,7 @@ def test_nothing_is_left_half_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["a.png", "manifest.jsonl"]
 
 
-def test_a_full_disk_is_told_as_one_and_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_existing_files_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     Bucket.store.clear()
     output = Output(StorageRoot(Bucket(), "/root", atomic_writes=False), "x")
     output.write("a.png", DATA)

@@ -96,7 +96,7 @@ def test_states_and_what_may_be_asked_in_them(batches: BatchRecords) -> None:
     assert (again["state"], again["finished_ms"], again["reason"]) == ("queued", None, "")
 
 
-def test_what_is_known_of_a_batch_ends_with_its_time_and_its_files_do_not(broker: Valkey, tmp_path: Path) -> None:
+def test_a_batch_s_record_expires_and_its_files_stay(broker: Valkey, tmp_path: Path) -> None:
     batching = Batching(broker, tmp_path, batch_ttl_s=1000.0)
     batch_id = batching.submit()
     assert broker.client.ttl(f"graycat:batch:{batch_id}") == -1
@@ -120,7 +120,7 @@ def test_what_is_over_and_forgotten_leaves_the_lists(batches: BatchRecords, brok
 def test_items_are_listed_by_number_and_by_state(broker: Valkey, tmp_path: Path) -> None:
     batching = Batching(broker, tmp_path)
     batch_id = batching.submit(count=3)
-    batching.steps(3)
+    batching.run_steps(3)
     batching.render()
     batching.runner.step()
     rows = batching.batches.list_items(batch_id, 1, 3)

@@ -6,12 +6,12 @@ from graycat.batches.throughput import ThroughputStats
 from tests.support.helpers import Valkey
 
 
-def test_before_anything_is_measured_nobody_can_tell(broker: Valkey) -> None:
+def test_before_any_measurement_there_is_no_estimate(broker: Valkey) -> None:
     stats = ThroughputStats(broker.client)
     assert (stats.estimate_gpu_s(10), stats.estimate_eta_s(10)) == (None, None)
 
 
-def test_what_was_measured_tells_how_long_more_will_take(broker: Valkey) -> None:
+def test_estimates_follow_from_what_was_measured(broker: Valkey) -> None:
     stats = ThroughputStats(broker.client)
     stats.record("sd.txt2img", "one", 5.0, 5000)
     assert (stats.estimate_gpu_s(10), stats.estimate_eta_s(10)) == (10.0, None)

@@ -122,7 +122,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_an_image_is_told_by_its_content(name: str) -> None:
+def test_an_image_s_format_follows_from_its_content(name: str) -> None:
     data, file_format = USABLE[name]
     assert decode(text_of(data), SETTINGS) == CheckedImage(data, file_format, 24, 16)
 
@@ -163,7 +163,7 @@ def test_what_is_no_base64_is_refused(text: object) -> None:
         *("file:///etc/passwd", "ftp://host/cat.png", "s3://bucket/cat.png", "javascript:alert(1)", "C:\\cat.png"),
     ],
 )
-def test_an_address_is_refused_with_a_sentence(address: str) -> None:
+def test_a_url_is_refused_with_a_sentence(address: str) -> None:
     with pytest.raises(InvalidImage, match="fetches no URLs"):
         decode(address, SETTINGS)
 

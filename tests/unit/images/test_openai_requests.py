@@ -54,7 +54,7 @@ def test_a_stream_is_not_offered(stream: object) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, None, "false", "False", ""])
-def test_who_wants_no_stream_may_say_so(stream: object) -> None:
+def test_stream_may_be_false(stream: object) -> None:
     assert to_txt2img({"prompt": "a fox", "stream": stream}, steps=20)["prompt"] == "a fox"
 
 

@@ -20,7 +20,7 @@ def round_trip(reply: dict[str, Any]) -> dict[str, Any]:
     return embed_images(json.loads(json.dumps(without)), images.__getitem__)
 
 
-def test_images_are_taken_out_in_their_order() -> None:
+def test_images_are_extracted_in_order() -> None:
     without, images = extract_images(rendered(RED, BLUE, info={"seed": 1}))
     assert images == [RED, BLUE]
     assert without == {"images": [{"artifact": 0}, {"artifact": 1}], "parameters": {}, "info": '{"seed": 1}'}
@@ -40,11 +40,11 @@ def test_images_are_taken_out_in_their_order() -> None:
         {},
     ],
 )
-def test_what_is_put_back_is_what_was_there(reply: dict[str, Any]) -> None:
+def test_embedding_restores_what_was_extracted(reply: dict[str, Any]) -> None:
     assert round_trip(reply) == reply
 
 
-def test_a_reply_that_is_taken_apart_stays_as_it_was() -> None:
+def test_extracting_does_not_change_the_reply() -> None:
     reply = rendered(RED, parameters={"mask": "AAAA"})
     before = json.dumps(reply)
     without, _ = extract_images(reply)
@@ -58,7 +58,7 @@ def test_a_data_address_is_an_image_too() -> None:
     assert images == [RED]
 
 
-def test_images_that_the_caller_sent_are_not_kept_a_second_time() -> None:
+def test_images_that_the_caller_sent_are_dropped() -> None:
     large = encoded(RED) * 1000
     echo = {"prompt": "a fox", "init_images": [large], "mask": large, "extra_images": [large], "batch_size": 1}
     without, images = extract_images(rendered(RED, parameters=echo))
@@ -78,7 +78,7 @@ def test_what_is_no_base64_makes_no_sense(image: Any) -> None:
         extract_images({"images": [image]})
 
 
-def test_values_that_are_no_images_are_left_where_they_are() -> None:
+def test_values_that_are_no_images_stay() -> None:
     reply = {"images": ["as it was", {"other": 1}], "image": 5}
     assert embed_images(reply, lambda number: b"") == reply
 

@@ -186,7 +186,7 @@ def test_pixels_are_those_of_all_images_at_their_largest(body: dict[str, Any], c
     assert count_pixels(body, SETTINGS) == count
 
 
-def test_a_caller_s_own_limit_on_pixels_is_looked_at_before_any_image_is() -> None:
+def test_the_token_s_pixel_limit_is_checked_before_any_image() -> None:
     with pytest.raises(LimitExceeded, match="262143 pixels"):
         check_generation({"init_images": ["no image"]}, Settings(), 512 * 512 - 1)
     assert check_generation({}, Settings(), 512 * 512)

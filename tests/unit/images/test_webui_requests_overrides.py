@@ -60,7 +60,7 @@ def test_overrides_are_an_object(overrides: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [False, None, "no", 0])
-def test_settings_are_always_put_back(value: Any) -> None:
+def test_overridden_settings_are_always_restored(value: Any) -> None:
     body = {"override_settings": {}, "override_settings_restore_afterwards": value}
     assert check_override_settings(body, frozenset())["override_settings_restore_afterwards"] is True
 
@@ -103,7 +103,7 @@ def nested(value: Any, depth: int) -> Any:
 
 
 @pytest.mark.parametrize("address", ["http://10.0.0.1/", " https://example.com/cat.png", "FILE:///etc/passwd"])
-def test_a_script_fetches_no_address_however_deep_it_lies(address: str) -> None:
+def test_a_url_in_a_script_s_arguments_is_refused_at_any_depth(address: str) -> None:
     allowed = frozenset({"ControlNet"})
     for args in ([{"image": {"image": address}}], nested(address, 5000)):
         for body in ({"alwayson_scripts": {"ControlNet": {"args": args}}}, {"script_args": args}):

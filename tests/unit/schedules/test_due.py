@@ -168,7 +168,7 @@ def test_times_rise_and_the_latest_is_the_one_before_the_next(expression, zone, 
 
 @settings(max_examples=40, deadline=None)
 @given(EXPRESSIONS, ZONES, MOMENTS, st.sampled_from(["once", "all"]), st.integers(0, 900), PAUSES)
-def test_however_looks_are_spread_no_time_is_fired_twice_and_all_fires_every_one(
+def test_however_steps_are_spread_no_time_fires_twice_and_all_fires_each(
     expression, zone, begin, missed, jitter_s, pauses
 ) -> None:
     timing = Timing(Cron(expression, zone), missed, jitter_s, "x")
@@ -242,7 +242,7 @@ NOON = instant("UTC", "2027-05-05T12:00")
         ("all", [NOON - n * HOUR for n in (3, 2, 1, 0)], None),
     ],
 )
-def test_times_that_nobody_was_there_for(missed, fire, passed_over) -> None:
+def test_times_that_were_missed(missed, fire, passed_over) -> None:
     found = find_due(hourly(missed), NOON - 3 * HOUR - 1, NOON + 5)
     assert found == Due(tuple(fire), passed_over, NOON)
 
@@ -285,7 +285,7 @@ def test_years_that_were_missed_are_fired_a_few_at_a_time_and_passed_over_withou
     assert once == Due((NOON,), (NOON - 1000 * DAY + MINUTE, NOON - MINUTE), NOON)
 
 
-def test_jitter_puts_a_time_off_and_is_the_same_for_every_look() -> None:
+def test_jitter_delays_a_time_and_is_the_same_at_every_step() -> None:
     timing = hourly("once", jitter_s=600)
     delay_s = timing.delay_s(NOON)
     assert 0 < delay_s <= 600

@@ -111,7 +111,7 @@ def test_a_start_with_the_same_file_changes_nothing(of, schedules: ScheduleRecor
     assert schedules.load_states()[0].handled_until == 5
 
 
-def test_a_schedule_of_rest_stays_where_the_file_has_the_same_name(of, schedules: ScheduleRecords, add) -> None:
+def test_a_schedule_of_rest_stays_if_the_file_has_the_same_name(of, schedules: ScheduleRecords, add) -> None:
     add(jitter_s=7)
     file.sync(schedules, file.load(of(NIGHTLY)))
     assert [(v["source"], v["jitter_s"]) for v in schedules.list()] == [("api", 7)]

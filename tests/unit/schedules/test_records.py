@@ -10,7 +10,7 @@ from tests.support.helpers import Valkey
 from tests.unit.schedules.conftest import SPEC
 
 
-def test_a_schedule_is_kept_shown_and_forgotten(add, schedules: ScheduleRecords, broker: Valkey) -> None:
+def test_a_schedule_is_stored_shown_and_deleted(add, schedules: ScheduleRecords, broker: Valkey) -> None:
     schedule = add(timezone="Europe/Berlin")
     view = schedules.get("tests", "nightly")
     assert view["spec"] == SPEC
@@ -41,7 +41,7 @@ def test_an_owner_sees_only_their_own(add, schedules: ScheduleRecords) -> None:
         schedules.get("others", "a")
 
 
-def test_the_same_again_is_the_same_and_another_must_be_told_to_replace_it(add, schedules: ScheduleRecords) -> None:
+def test_the_same_schedule_changes_nothing_and_another_needs_replace(add, schedules: ScheduleRecords) -> None:
     schedule = add()
     assert schedules.put(schedule) == "same"
     with pytest.raises(ScheduleExists, match="another schedule 'nightly'"):
@@ -101,7 +101,7 @@ def test_a_pause_leaves_out_what_comes_meanwhile(add, schedules: ScheduleRecords
     assert [state.handled_until for state in schedules.load_states() if state.schedule.name == "other"] == [5]
 
 
-def test_a_look_counts_once_and_a_waiting_time_is_settled_once(add, schedules: ScheduleRecords) -> None:
+def test_a_step_counts_once_and_a_waiting_time_is_settled_once(add, schedules: ScheduleRecords) -> None:
     add(mark=5)
     one, two = schedules.load_states()[0], schedules.load_states()[0]
     assert schedules.advance(one, Due((60, 120), (10, 20), 120))
@@ -127,7 +127,7 @@ def test_a_schedule_that_has_gone_is_not_brought_back(add, schedules: ScheduleRe
     assert list(broker.client.scan_iter("graycat:schedule*")) == []
 
 
-def test_only_the_last_fires_are_remembered(add, schedules: ScheduleRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_outcomes_are_stored(add, schedules: ScheduleRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_OUTCOMES", 3)
     add(mark=0)
     state = schedules.load_states()[0]

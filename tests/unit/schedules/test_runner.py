@@ -80,7 +80,7 @@ def test_a_day_on_which_clocks_change_with_two_that_fire_gives_a_batch_a_minute(
     assert schedules.load_states()[0].waiting == []
 
 
-def test_who_dies_between_any_two_steps_loses_and_doubles_nothing(
+def test_a_kill_between_any_two_writes_loses_and_doubles_nothing(
     add, broker: Valkey, runner: ScheduleRunner, batches: BatchRecords, schedules: ScheduleRecords, monkeypatch
 ) -> None:
     add(cron="0 * * * *", mark=NOON - 1)
@@ -109,9 +109,7 @@ def end_all(broker: Valkey, batches: BatchRecords) -> None:
         end(broker, view["id"])
 
 
-def test_one_that_fires_keeps_others_from_it_and_one_that_died_does_not(
-    add, broker: Valkey, runner: ScheduleRunner
-) -> None:
+def test_one_runner_at_a_time_fires_and_a_dead_one_blocks_no_other(add, broker: Valkey, runner: ScheduleRunner) -> None:
     add(cron="0 * * * *", mark=NOON - 1)
     broker.client.set("graycat:schedules:firing", "somebody", px=60_000)
     assert runner.step(NOON) == {}
@@ -199,7 +197,7 @@ def test_an_owner_with_too_many_batches_waits_for_one_to_end(add, broker, batche
     assert outcomes(schedules) == [("fired", NOON), ("fired", NOON + HOUR)]
 
 
-def test_a_batch_that_the_server_no_longer_takes_is_refused_and_told(add, broker, schedules) -> None:
+def test_a_batch_that_is_no_longer_valid_is_refused_with_the_reason(add, broker, schedules) -> None:
     runner = ScheduleRunner(broker.client, changed(broker.settings, max_side=32))
     add(cron="0 * * * *", mark=NOON - 1)
     add(name="other", cron="0 * * * *", mark=NOON - 1)

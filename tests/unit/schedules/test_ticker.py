@@ -72,7 +72,7 @@ def test_a_beat_whose_clock_is_behind_that_of_the_one_before_ticks_at_once(beat,
         service.scheduler.tick()
 
 
-def test_only_who_has_the_lock_ticks(beat, broker: Valkey) -> None:
+def test_only_the_beat_that_has_the_lock_ticks(beat, broker: Valkey) -> None:
     service = beat()
     service.scheduler.tick()
     broker.client.set(LOCK, "another's")
@@ -87,7 +87,7 @@ def test_one_that_never_got_the_lock_does_not_tick(beat) -> None:
         service.scheduler.tick()
 
 
-def test_while_nobody_takes_them_no_more_ticks_are_sent(beat, broker: Valkey) -> None:
+def test_no_more_ticks_are_sent_while_the_queue_is_full(beat, broker: Valkey) -> None:
     service = beat()
     deadline = time.monotonic() + 30
     while broker.client.llen("control") < ticker.MAX_WAITING_MESSAGES:

@@ -36,7 +36,7 @@ def put(artifacts: ArtifactStore, number: int = 0, data: bytes = IMAGE, task_id:
     return artifacts.put(task_id, number, data, "image/png", "game")
 
 
-def test_the_broker_is_where_images_lie_unless_an_address_is_set(client: BrokerClient, tmp_path: Path) -> None:
+def test_images_are_stored_in_the_broker_unless_a_url_is_set(client: BrokerClient, tmp_path: Path) -> None:
     assert isinstance(open_artifacts(Settings(), client), BrokerArtifacts)
     assert isinstance(open_artifacts(Settings(artifacts_url=f"file://{tmp_path}"), client), FileArtifacts)
 
@@ -56,12 +56,12 @@ def test_a_task_s_images_are_described_by_number(artifacts: ArtifactStore) -> No
     assert artifacts.describe("a-task") == stored[::-1]
 
 
-def test_what_nobody_put_is_not_there(artifacts: ArtifactStore) -> None:
+def test_an_image_that_was_not_put_is_not_found(artifacts: ArtifactStore) -> None:
     put(artifacts)
     assert (artifacts.get("a-task", 1), artifacts.get("no-task", 0), artifacts.describe("no-task")) == (None, None, [])
 
 
-def test_a_later_attempt_s_image_takes_the_place_of_the_first(artifacts: ArtifactStore) -> None:
+def test_a_later_attempt_s_image_replaces_the_first(artifacts: ArtifactStore) -> None:
     for data in (IMAGE, OTHER, b"", IMAGE):
         artifact = put(artifacts, data=data)
         assert artifacts.get("a-task", 0) == (artifact, data)
@@ -216,7 +216,7 @@ def test_the_broker_sweeps_by_itself(client: BrokerClient) -> None:
     assert client.dbsize() == 2
 
 
-def test_a_broker_that_is_down_is_told_as_such(no_broker: Settings) -> None:
+def test_a_broker_that_is_down_is_reported(no_broker: Settings) -> None:
     artifacts = open_artifacts(no_broker, connect(no_broker))
     for call in (lambda: put(artifacts), lambda: artifacts.get("a", 0), lambda: artifacts.describe("a")):
         with pytest.raises(ArtifactsUnavailable) as caught:
@@ -224,7 +224,7 @@ def test_a_broker_that_is_down_is_told_as_such(no_broker: Settings) -> None:
         assert caught.value.retry_after_s
 
 
-def test_a_broker_that_is_full_is_told_as_such(mortal_broker: Valkey) -> None:
+def test_a_broker_that_is_full_is_reported(mortal_broker: Valkey) -> None:
     artifacts = BrokerArtifacts(mortal_broker.client, ttl_s=60.0)
     mortal_broker.client.config_set("maxmemory", "1mb")
     with pytest.raises(ArtifactsUnavailable):

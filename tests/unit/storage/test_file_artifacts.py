@@ -192,7 +192,7 @@ def test_memory_is_swept_too() -> None:
     assert artifacts.get("a-task", 0) is None
 
 
-def test_a_folder_that_cannot_be_used_is_told_as_such(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     artifacts = FileArtifacts(f"file://{tmp_path}/file", TTL_S)
     for call in (lambda: put(artifacts), lambda: artifacts.get("a", 0), lambda: artifacts.describe("a")):
@@ -269,7 +269,7 @@ print([reader.value[0].sha256 for reader in readers])
     assert outcome.stdout == f"{[artifact.sha256] * 4}\n", outcome.stderr
 
 
-def test_threads_are_left_alone_where_gevent_has_not_patched_them() -> None:
+def test_without_gevent_fsspec_uses_its_own_loop() -> None:
     before = threading.active_count()
     FileArtifacts("memory://", TTL_S)
     assert threading.active_count() == before

@@ -46,9 +46,9 @@ def test_many_images_are_several_pages(batching: Batching, monkeypatch: pytest.M
 
 def test_a_batch_that_is_resumed_has_a_new_page_at_its_next_end(batching: Batching) -> None:
     batch_id = batching.submit(items=["a", "b"])
-    batching.steps()
+    batching.run_steps()
     batching.render()
-    batching.steps()
+    batching.run_steps()
     batching.batches.cancel(batch_id)
     batching.run_to_end(batch_id)
     folder = folder_of(batching, batch_id)

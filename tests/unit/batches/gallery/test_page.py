@@ -101,7 +101,7 @@ def test_the_policy_lets_nothing_run_but_what_is_in_the_page() -> None:
     assert not re.search(r" style=| on\w+=", html)
 
 
-def test_a_page_in_a_folder_brings_its_policy_and_asks_nobody() -> None:
+def test_a_page_in_a_folder_has_its_policy_and_polls_nothing() -> None:
     seen = Seen(render(page(in_a_folder=True)))
     (policy,) = [meta["content"] for meta in seen.all("meta") if meta.get("http-equiv")]
     assert policy == FOLDER_POLICY

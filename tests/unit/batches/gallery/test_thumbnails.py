@@ -53,7 +53,7 @@ def test_what_is_no_picture_has_no_thumbnail(data) -> None:
     assert shrink(data) is None
 
 
-def test_it_is_made_once_and_kept_beside_the_images(output: Output, tmp_path: Path) -> None:
+def test_it_is_created_once_and_stored_beside_the_images(output: Output, tmp_path: Path) -> None:
     output.write("a.png", encoded(Image.new("RGB", (900, 900)), "PNG"))
     first = load_or_create_thumbnail(output, "a.png", SHA)
     assert (tmp_path / "batch" / thumbnail_file(SHA)).read_bytes() == first
@@ -62,7 +62,7 @@ def test_it_is_made_once_and_kept_beside_the_images(output: Output, tmp_path: Pa
     assert load_or_create_thumbnail(output, "a.png", "cd" * 32) is None
 
 
-def test_without_room_it_is_made_and_not_kept(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_space_it_is_returned_but_not_stored(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     output.write("a.png", encoded(Image.new("RGB", (900, 900)), "PNG"))
 
     def full(*_: object) -> None:

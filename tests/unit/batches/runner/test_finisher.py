@@ -18,29 +18,29 @@ def batching(broker: Valkey, tmp_path: Path) -> Batching:
 
 def test_the_manifest_is_in_the_order_of_the_items_at_the_end(batching: Batching) -> None:
     batch_id = batching.submit()
-    batching.steps(4)
-    attempts = [batching.take(), batching.take()]
+    batching.run_steps(4)
+    attempts = [batching.claim_next(), batching.claim_next()]
     for attempt in reversed(attempts):
         assert attempt is not None
         batching.finish(attempt)
-        batching.steps(1)
+        batching.run_steps(1)
     assert [line["item"] for line in batching.manifest(batch_id)] == [2, 1]
-    batching.steps(3)
+    batching.run_steps(3)
     assert [line["item"] for line in batching.manifest(batch_id)] == [1, 2]
 
 
 def test_a_batch_that_is_cancelled_before_it_began_leaves_nothing(batching: Batching) -> None:
     batch_id = batching.submit()
     batching.batches.cancel(batch_id)
-    batching.steps(2)
+    batching.run_steps(2)
     assert batching.client.zcard("graycat:batches:live") == 0
     assert not batching.out.exists()
 
 
 def test_a_few_failures_may_be_as_many_as_allowed(batching: Batching) -> None:
     batch_id = batching.submit(max_failures=1)
-    batching.steps(4)
-    attempt = batching.take()
+    batching.run_steps(4)
+    attempt = batching.claim_next()
     assert attempt is not None
     batching.fail(attempt, EngineError(422, b'{"detail": "no"}'))
     assert batching.run_to_end(batch_id) == "succeeded"
@@ -49,19 +49,19 @@ def test_a_few_failures_may_be_as_many_as_allowed(batching: Batching) -> None:
 
 def test_a_render_that_is_stopped_tells_its_worker(batching: Batching) -> None:
     batch_id = batching.submit()
-    batching.steps(4)
-    attempt = batching.take()
+    batching.run_steps(4)
+    attempt = batching.claim_next()
     assert attempt is not None
-    batching.steps(1)
+    batching.run_steps(1)
     batching.batches.cancel(batch_id)
     with batching.client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.psubscribe("*celery.pidbox*")
         pubsub.get_message(timeout=1)
-        batching.steps(1)
+        batching.run_steps(1)
         assert pubsub.get_message(timeout=1) is not None
 
 
-def test_a_webhook_is_told_of_the_batch_and_not_of_prompts(batching: Batching) -> None:
+def test_a_webhook_receives_the_batch_without_its_prompts(batching: Batching) -> None:
     batch_id = batching.submit(TWO | {"webhook": {"url": "https://a.example/"}})
     batching.run_to_end(batch_id)
     found = batching.client.hgetall(f"graycat:delivery:{batch_id}:succeeded")
@@ -76,7 +76,7 @@ def test_a_webhook_is_told_of_the_batch_and_not_of_prompts(batching: Batching) -
     assert "knight" not in json.dumps(told)
 
 
-def test_events_that_nobody_asked_for_are_not_told(batching: Batching) -> None:
+def test_events_without_a_subscription_are_not_delivered(batching: Batching) -> None:
     hook = {"url": "https://a.example/", "events": ["failed"]}
     batching.run_to_end(batching.submit(TWO | {"webhook": hook}))
     assert batching.client.zcard("graycat:deliveries") == 0

@@ -31,10 +31,10 @@ def answered(prompts: Any) -> bytes:
 
 def write(batching: Batching, answer: bytes) -> dict[str, Any]:
     """Play the text engine's worker for one task; return what it was asked."""
-    attempt = batching.take("llm.batch")
+    attempt = batching.claim_next("llm.batch")
     assert attempt is not None
     assert batching.records.succeed(attempt, 200, answer)
-    batching.asked.pop()
+    batching.requests.pop()
     asked: dict[str, Any] = json.loads(attempt.body)
     return asked
 
@@ -47,10 +47,10 @@ def wanted(asked: dict[str, Any]) -> int:
 
 def test_prompts_are_written_in_portions_and_then_become_images(batching: Batching) -> None:
     batch_id = batching.submit(TAVERN)
-    batching.steps(3)
+    batching.run_steps(3)
     assert batching.batches.get(batch_id)["reason"] == "its prompts are being written"
     first = write(batching, answered([f"portrait {n}" for n in range(PROMPTS_PER_ANSWER)]))
-    batching.steps(3)
+    batching.run_steps(3)
     second = write(batching, answered([f"more {n}" for n in range(5)]))
     assert (wanted(first), wanted(second)) == (PROMPTS_PER_ANSWER, 5)
     assert "portrait 19" in second["messages"][1]["content"]
@@ -62,7 +62,7 @@ def test_prompts_are_written_in_portions_and_then_become_images(batching: Batchi
 def test_what_was_written_is_asked_for_once(batching: Batching) -> None:
     document = {"name": "x", "prompts": {"ask": "two", "count": 2}}
     batch_id = batching.batches.submit(document, "tests", "k")[0]
-    batching.steps(3)
+    batching.run_steps(3)
     write(batching, answered(["a knight", "a thief"]))
     assert batching.run_to_end(batch_id) == "succeeded"
     batching.files(batch_id)[0].unlink()
@@ -72,25 +72,25 @@ def test_what_was_written_is_asked_for_once(batching: Batching) -> None:
     batching.client.flushall()
     batching.batches.submit(document, "tests", "k")
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert (batching.take("llm.batch"), len(batching.asked)) == (None, 3)
+    assert (batching.claim_next("llm.batch"), len(batching.requests)) == (None, 3)
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"choices": []}', answered("text"), answered([3, " "])])
 def test_an_answer_of_no_use_is_asked_for_again_and_not_for_ever(batching: Batching, answer: bytes) -> None:
     batch_id = batching.submit(TAVERN)
     for _ in range(MAX_TRIES):
-        batching.steps(3)
+        batching.run_steps(3)
         write(batching, answer)
-    batching.steps(3)
+    batching.run_steps(3)
     view = batching.batches.get(batch_id)
     assert (view["state"], "no usable prompts" in view["reason"]) == ("failed", True)
 
 
 def test_a_paused_batch_s_question_is_answered_later(batching: Batching) -> None:
     batch_id = batching.submit(TAVERN)
-    batching.steps(2)
+    batching.run_steps(2)
     batching.batches.pause(batch_id)
-    batching.steps(2)
+    batching.run_steps(2)
     assert batching.state(batch_id) == "paused"
 
 

@@ -37,9 +37,9 @@ def test_a_batch_becomes_files_and_a_manifest_from_which_each_can_be_made_again(
     for line in lines:
         data = (batching.folder(batch_id) / line["file"]).read_bytes()
         assert sha256(data).hexdigest() == line["sha256"]
-        assert line["request"] in batching.asked
+        assert line["request"] in batching.requests
         assert (line["model_hash"], line["attempts"], line["engine"]) == ("abc", 1, "a fake")
-    assert len(batching.asked) == 4
+    assert len(batching.requests) == 4
     assert len({line["seed"] for line in lines}) == 4
 
 
@@ -48,22 +48,22 @@ def test_the_queue_holds_a_window_and_never_more(batching: Batching) -> None:
     for _ in range(8):
         batching.runner.step()
         assert batching.client.zcard("graycat:live") <= 2
-    batching.engines(3)
-    batching.steps(1)
+    batching.report_engines(3)
+    batching.run_steps(1)
     assert batching.client.zcard("graycat:live") == 6
 
 
-def test_where_no_engine_takes_batch_work_nothing_is_queued(batching: Batching) -> None:
-    batching.engines(1, engine_state="loading")
+def test_nothing_is_queued_if_no_engine_takes_batch_work(batching: Batching) -> None:
+    batching.report_engines(1, engine_state="loading")
     batching.submit(TWENTY)
-    batching.steps()
+    batching.run_steps()
     assert batching.client.zcard("graycat:live") == 0
 
 
 def test_quick_images_have_more_in_the_queue(batching: Batching) -> None:
     batching.client.hset("graycat:means", "sd.txt2img", 200)
     batching.submit(TWENTY)
-    batching.steps()
+    batching.run_steps()
     assert batching.client.zcard("graycat:live") == 6
 
 
@@ -73,64 +73,64 @@ def test_batches_take_turns(batching: Batching) -> None:
     for _ in range(40):
         batching.runner.step()
         batching.render()
-    names = [body["prompt"] for body in batching.asked]
+    names = [body["prompt"] for body in batching.requests]
     assert names.count("one") == names.count("other") == 6
     assert all({"one", "other"} == set(names[start : start + 2]) for start in range(2, 10, 2))
 
 
 def test_a_cap_of_gpus_holds_for_its_batch_alone(batching: Batching) -> None:
-    batching.engines(4)
+    batching.report_engines(4)
     capped = batching.submit({"name": "capped", "items": ["a"] * 9, "max_gpus": 1})
     free = batching.submit({"name": "free", "items": ["b"] * 9})
-    batching.steps()
+    batching.run_steps()
     assert (batching.progress(capped)["queued"], batching.progress(free)["queued"]) == (1, 7)
 
 
 def test_outside_of_its_window_nothing_waits_in_the_queue(batching: Batching, monkeypatch: pytest.MonkeyPatch) -> None:
     batch_id = batching.submit(window="01:00-06:00")
     monkeypatch.setattr(Window, "is_open", lambda *_: True)
-    batching.steps()
-    under_way = batching.take()
+    batching.run_steps()
+    under_way = batching.claim_next()
     assert under_way is not None
     monkeypatch.setattr(Window, "is_open", lambda *_: False)
-    batching.steps(2)
+    batching.run_steps(2)
     assert batching.progress(batch_id) == {"running": 1, "waiting": 1}
     assert batching.batches.get(batch_id)["reason"] == "outside of its window, 01:00-06:00 UTC"
     # What was rendered when the window closed is finished, and nothing else is begun.
     batching.finish(under_way)
-    batching.steps(2)
+    batching.run_steps(2)
     assert batching.progress(batch_id) == {"done": 1, "waiting": 1}
-    assert batching.take() is None
+    assert batching.claim_next() is None
     monkeypatch.setattr(Window, "is_open", lambda *_: True)
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert len(batching.asked) == 2
+    assert len(batching.requests) == 2
 
 
 def test_a_paused_batch_starts_nothing_and_goes_on_where_it_was(batching: Batching) -> None:
     batch_id = batching.submit(count=2)
-    batching.steps(3)
+    batching.run_steps(3)
     batching.render()
     batching.batches.pause(batch_id)
-    batching.steps()
+    batching.run_steps()
     assert batching.progress(batch_id) == {"done": 1, "waiting": 3}
-    assert batching.take() is None
+    assert batching.claim_next() is None
     assert batching.batches.resume(batch_id)["state"] == "queued"
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert len(batching.asked) == 4
+    assert len(batching.requests) == 4
     assert {item["attempts"] for item in batching.batches.list_items(batch_id)} == {1}
 
 
 def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
     batch_id = batching.submit(count=2)
-    batching.steps(3)
+    batching.run_steps(3)
     batching.render()
-    under_way = batching.take()
+    under_way = batching.claim_next()
     assert under_way is not None
     batching.batches.cancel(batch_id)
-    batching.steps(2)
+    batching.run_steps(2)
     assert batching.records.get(under_way.task_id)["cancel"] == "cancel"
     batching.records.cancelled(under_way)
-    batching.steps()
+    batching.run_steps()
     assert batching.progress(batch_id) == {"done": 1, "cancelled": 3}
     assert len(batching.manifest(batch_id)) == 1
     assert batching.client.zcard(LIVE_BATCHES) == 0
@@ -138,8 +138,8 @@ def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
 
 def test_an_item_that_the_engine_refuses_fails_and_the_others_go_on(batching: Batching) -> None:
     batch_id = batching.submit()
-    batching.steps(3)
-    refused = batching.take()
+    batching.run_steps(3)
+    refused = batching.claim_next()
     assert refused is not None
     batching.fail(refused, EngineError(422, b'{"error": "Unprocessable", "detail": "no"}'))
     assert batching.run_to_end(batch_id) == "failed"
@@ -148,15 +148,15 @@ def test_an_item_that_the_engine_refuses_fails_and_the_others_go_on(batching: Ba
     assert (item["error"]["status"], item["error"]["type"], item["attempts"]) == (422, "engine_error", 1)
     batching.batches.retry_failed(batch_id)
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert len(batching.asked) == 3
+    assert len(batching.requests) == 3
     assert {line["attempts"] for line in batching.manifest(batch_id)} == {1, 2}
 
 
 def test_an_item_that_was_lost_is_made_again_and_not_for_ever(batching: Batching) -> None:
     batch_id = batching.submit({"name": "one", "items": ["a"]})
     for _ in range(3):
-        batching.steps(4)
-        attempt = batching.take()
+        batching.run_steps(4)
+        attempt = batching.claim_next()
         assert attempt is not None
         batching.fail(attempt, TaskLost())
     assert batching.run_to_end(batch_id) == "failed"
@@ -167,20 +167,20 @@ def test_an_item_that_was_lost_is_made_again_and_not_for_ever(batching: Batching
 def test_too_many_failures_end_a_batch_at_once(batching: Batching) -> None:
     batch_id = batching.submit(TWENTY, max_failures=1)
     for _ in range(2):
-        batching.steps(4)
-        attempt = batching.take()
+        batching.run_steps(4)
+        attempt = batching.claim_next()
         assert attempt is not None
         batching.fail(attempt, EngineError(422, b'{"detail": "no"}'))
-    batching.steps()
+    batching.run_steps()
     view = batching.batches.get(batch_id)
     assert (view["state"], view["reason"]) == ("failed", "2 items failed; max_failures is 1")
     assert batching.progress(batch_id) == {"failed": 2, "cancelled": 18}
-    assert batching.take() is None
+    assert batching.claim_next() is None
 
 
 def test_a_deadline_ends_a_batch(batching: Batching) -> None:
     batch_id = batching.submit(deadline=0.001)
-    batching.steps()
+    batching.run_steps()
     view = batching.batches.get(batch_id)
     assert (view["state"], view["reason"]) == ("failed", "its deadline has passed")
     assert batching.client.zcard(LIVE_BATCHES) == 0
@@ -188,29 +188,29 @@ def test_a_deadline_ends_a_batch(batching: Batching) -> None:
 
 def test_a_task_that_is_forgotten_before_it_was_collected_runs_again(batching: Batching) -> None:
     batch_id = batching.submit({"name": "one", "items": ["a"]})
-    batching.steps(3)
-    attempt = batching.take()
+    batching.run_steps(3)
+    attempt = batching.claim_next()
     assert attempt is not None
     batching.runner.step()
     batching.finish(attempt)
     batching.client.delete(f"graycat:task:{attempt.task_id}")
     batching.artifacts.delete(attempt.task_id)
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert (len(batching.asked), batching.batches.list_items(batch_id)[0]["attempts"]) == (2, 2)
+    assert (len(batching.requests), batching.batches.list_items(batch_id)[0]["attempts"]) == (2, 2)
 
 
 def test_an_image_that_is_forgotten_before_it_was_collected_is_made_again(batching: Batching) -> None:
     batch_id = batching.submit({"name": "one", "items": ["a"]})
-    batching.steps(3)
-    attempt = batching.take()
+    batching.run_steps(3)
+    attempt = batching.claim_next()
     assert attempt is not None
     batching.finish(attempt)
     batching.artifacts.delete(attempt.task_id)
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert (len(batching.asked), batching.batches.list_items(batch_id)[0]["attempts"]) == (2, 2)
+    assert (len(batching.requests), batching.batches.list_items(batch_id)[0]["attempts"]) == (2, 2)
 
 
-def test_one_feeds_and_another_takes_over_when_it_stops(batching: Batching) -> None:
+def test_another_runner_takes_over_when_the_first_one_stops(batching: Batching) -> None:
     other = batching.new_runner()
     batching.runner.step()
     batch_id = batching.submit()
@@ -228,7 +228,7 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Ends whoever calls one of some methods once too often: before the call, or right behind it."""
+    """Kills the process (raises Killed) at one call of some methods: before the call, or right after it."""
 
     def __init__(self, patch: pytest.MonkeyPatch, calls: int, *, behind: bool) -> None:
         self._left = calls
@@ -256,13 +256,13 @@ class Killer:
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_a_feeder_that_dies_anywhere_leaves_nothing_that_is_made_twice(
+def test_a_runner_that_is_killed_anywhere_makes_no_image_twice(
     batching: Batching, monkeypatch: pytest.MonkeyPatch, behind: bool
 ) -> None:
     batch_id = batching.submit(count=3)
     deaths = 0
     for calls in [*range(40), *range(40)]:
-        batching.engines(1)
+        batching.report_engines(1)
         with monkeypatch.context() as patch:
             Killer(patch, calls, behind=behind)
             try:
@@ -270,12 +270,12 @@ def test_a_feeder_that_dies_anywhere_leaves_nothing_that_is_made_twice(
             except Killed:
                 deaths += 1
                 batching.runner = batching.new_runner()
-        # Nobody waits for the dead one's lock in a test.
+        # A test does not wait until the dead runner's lock expires.
         batching.client.delete(BATCH_RUNNER_LOCK)
         batching.render()
     assert deaths > 20
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert len(batching.asked) == sum(line["attempts"] for line in batching.manifest(batch_id)) == 6
+    assert len(batching.requests) == sum(line["attempts"] for line in batching.manifest(batch_id)) == 6
     assert len(batching.files(batch_id)) == len(batching.manifest(batch_id)) == 6
 
 
@@ -287,7 +287,7 @@ def test_a_defect_pauses_one_batch_and_no_other(batching: Batching) -> None:
     assert view["state"] == "failed"
     assert view["reason"].startswith("the spec is refused here")
     batching.client.hset(f"graycat:batch:{(odd := batching.submit())}", "document", "no JSON")
-    batching.steps(2)
+    batching.run_steps(2)
     assert batching.batches.get(odd)["reason"] == "a defect of graycat: JSONDecodeError"
 
 
@@ -301,9 +301,7 @@ def test_what_an_ended_batch_tells_its_webhook(batching: Batching) -> None:
     assert (told[b"kind"], told[b"task_state"], json.loads(told[b"progress"])["done"]) == (b"batch", b"succeeded", 2)
 
 
-def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
-    broker: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_without_append_gets_its_manifest_at_intervals(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     batching = Batching(broker, Path("memory://batches"))
     batching.settings = changed(batching.settings, batch_dir="memory://batches")
     batching.runner = batching.new_runner()
@@ -317,16 +315,16 @@ def test_a_store_whose_files_cannot_grow_gets_its_manifest_in_rounds(
     monkeypatch.setattr(Output, "_write", counted)
     monkeypatch.setattr(runner, "COLLECT_INTERVAL_S", 0.2)
     batch_id = batching.submit(TWENTY)
-    # As long as a round lasts, engines are fed all the same.
+    # The queue is refilled between two collections as well.
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert len(batching.asked) == 20
+    assert len(batching.requests) == 20
     output = Outputs(batching.settings).open("", str(batching.batches.get(batch_id)["folder"]))
     assert len(output.entries) == 20
     assert all(output.is_intact(line) for line in output.entries.values())
     assert writes.count("manifest.jsonl") < 20
 
 
-def test_a_control_worker_on_another_machine_may_feed(batching: Batching) -> None:
+def test_a_control_worker_on_another_machine_may_run_batches(batching: Batching) -> None:
     password = "a-password-of-the-tests"
     batching.client.execute_command(*setuser("desk", password, worker_rules("desk", ["control"])).split())
     batching.client.acl_log_reset()
@@ -335,9 +333,9 @@ def test_a_control_worker_on_another_machine_may_feed(batching: Batching) -> Non
         path = str(batching.settings.broker_socket)
         with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
             batching.runner = BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home))
-            batching.steps(3)
+            batching.run_steps(3)
             batching.batches.pause(batch_id)
-            batching.steps(3)
+            batching.run_steps(3)
             batching.batches.resume(batch_id)
             assert batching.run_to_end(batch_id) == "succeeded"
             batching.runner.stop()

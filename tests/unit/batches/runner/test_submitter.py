@@ -29,7 +29,7 @@ def task_of(batching: Batching, batch_id: str) -> str:
 
 def test_an_item_is_an_ordinary_task_of_its_owner(batching: Batching) -> None:
     batch_id = batching.submit(ONE)
-    batching.steps(4)
+    batching.run_steps(4)
     record = batching.records.get(task_of(batching, batch_id))
     assert (record["kind"], record["queue"], record["owner"]) == ("sd.txt2img", "sd.batch", "tests")
     assert (record["batch"], record["priority"], record["request_id"]) == (batch_id, "batch", f"batch:{batch_id}:1")
@@ -49,14 +49,14 @@ def test_the_same_try_is_the_same_task_and_one_of_an_image_s() -> None:
 def test_a_queue_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> None:
     batching = Batching(broker, tmp_path, queue_cap=1)
     batch_id = batching.submit(ONE | {"count": 3})
-    batching.steps(4)
+    batching.run_steps(4)
     assert batching.progress(batch_id) == {"queued": 1, "waiting": 2}
     assert batching.run_to_end(batch_id) == "succeeded"
 
 
 def test_images_of_images_are_made_by_img2img(batching: Batching) -> None:
     batch_id = batching.submit({"name": "x", "items": [{"prompt": "a", "init_images": [png()]}]})
-    batching.steps(4)
+    batching.run_steps(4)
     assert batching.records.get(task_of(batching, batch_id))["kind"] == "sd.img2img"
 
 
@@ -74,7 +74,7 @@ def test_a_checkpoint_that_some_engines_have_is_asked_of_those(batching: Batchin
         return batching.submit({"name": "x", "items": ["a"], "defaults": defaults})
 
     found, nowhere = submit("sdxl.safetensors"), submit("sdxl")
-    batching.steps(5)
+    batching.run_steps(5)
     assert batching.records.get(task_of(batching, found))["queue"] == "sd.batch:@sd0@here"
     assert batching.progress(nowhere) == {"waiting": 1}
     assert "no engine has the checkpoint" in batching.batches.get(nowhere)["reason"]

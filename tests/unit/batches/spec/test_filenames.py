@@ -33,16 +33,16 @@ def test_a_slug_is_harmless(text: str, expected: str) -> None:
     ["../{item}", "/etc/{item}", "a//b", ".hidden", "{item.__class__}", "{item!r}", "{0}", "{", "a\\b", "", "x" * 301]
     + ["a/./b", "{item:>99}", "~/{item}", "{item[0]}", "a\nb", "C:{item}"],
 )
-def test_a_pattern_that_leads_elsewhere_is_refused(pattern: str) -> None:
+def test_a_pattern_that_leads_out_of_the_folder_is_refused(pattern: str) -> None:
     assert check_pattern(pattern, None)
 
 
 @pytest.mark.parametrize("pattern", ["{item}", "{prompt_slug}/{item:04}", "{name} (take {variation})", "{cfg_scale}"])
-def test_a_good_pattern_has_no_complaint(pattern: str) -> None:
+def test_a_valid_pattern_has_no_problem(pattern: str) -> None:
     assert check_pattern(pattern, None) == ""
 
 
-def test_a_folder_may_name_its_own_names_alone() -> None:
+def test_a_folder_may_use_only_its_own_names() -> None:
     assert check_pattern("{name}/{date}", FOLDER_NAMES) == ""
     assert "it may use" in check_pattern("{seed}", FOLDER_NAMES)
 

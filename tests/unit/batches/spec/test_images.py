@@ -74,15 +74,15 @@ def test_prompts_may_be_written_by_a_text_engine() -> None:
         ({"items": ["x" * 500_000]}, "items[0].prompt"),
     ],
 )
-def test_what_is_wrong_is_told_by_its_path(fields: dict[str, Any], path: str) -> None:
+def test_each_problem_has_its_path(fields: dict[str, Any], path: str) -> None:
     assert path in problems(**fields)
 
 
-def test_a_fault_of_the_defaults_is_told_once() -> None:
+def test_a_problem_of_the_defaults_is_reported_once() -> None:
     assert list(problems(items=["a", "b", "c"], defaults={"steps": 9999})) == ["defaults.steps"]
 
 
-def test_a_combination_that_is_too_much_is_told() -> None:
+def test_a_combination_that_is_too_large_is_reported() -> None:
     found = problems(matrix={"prompt": ["a"], "width": [64, 8192], "height": [8192]})
     assert list(found) == ["matrix"]
 

@@ -14,12 +14,12 @@ def read_document(settings: Settings = Settings(), **document: Any) -> tuple[Bat
     return read_options(FieldReader(document, "", problems), settings), [path for path, _ in problems.found]
 
 
-def test_without_a_word_everything_is_as_usual() -> None:
+def test_defaults() -> None:
     assert read_document() == (BatchOptions(), [])
     assert BatchOptions().parse_window() is None
 
 
-def test_all_terms_come_back_from_their_record() -> None:
+def test_all_options_survive_their_record() -> None:
     found, wrong = read_document(
         output={"folder": "x/{date}", "pattern": "{item}"},
         deadline="6h",

@@ -48,7 +48,7 @@ def test_yaml_makes_nothing_but_plain_objects(text: str) -> None:
         spec.load(text, "yaml")
 
 
-def test_every_problem_is_told_at_once_with_its_path() -> None:
+def test_all_problems_are_reported_at_once_with_their_paths() -> None:
     found = problems(
         {
             "items": [{"prompt": "a", "width": 99999, "steps": "many"}, 3, {}],

@@ -92,7 +92,7 @@ def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.Mon
 
 
 def test_a_model_that_no_engine_has_is_refused(web, batching: Batching) -> None:
-    batching.engines(1, name="llm@here", queues=("llm", "llm.batch"), models=("gemma",))
+    batching.report_engines(1, name="llm@here", queues=("llm", "llm.batch"), models=("gemma",))
 
     def submit(model: str) -> Any:
         return web.post("/batches", json={"name": "x", "prompts": {"ask": "y", "count": 1, "model": model}})

@@ -14,7 +14,7 @@ from PIL import Image
 
 from graycat.web.api import gallery
 from graycat.web.services import services_of
-from tests.support.batching import Batching, picture
+from tests.support.batching import Batching, make_image
 from tests.support.helpers import SECRET
 from tests.unit.web.conftest import client_of
 
@@ -73,7 +73,7 @@ def test_a_link_is_all_that_somebody_needs(web, stranger, done: str, link, batch
     base = f"/batches/{done}/gallery"
     whole = stranger.get(f"{base}/images/2?{query}")
     assert (whole.status_code, whole.content_type) == (200, "image/png")
-    assert whole.data == picture(f"a thief {batching.batches.get_item(done, 2)['seed']}")  # type: ignore[index]
+    assert whole.data == make_image(f"a thief {batching.batches.get_item(done, 2)['seed']}")  # type: ignore[index]
     small = stranger.get(f"{base}/thumbnails/2?{query}")
     assert Image.open(BytesIO(small.data)).format == "WEBP"
     again = stranger.get(f"{base}/thumbnails/2?{query}", headers={"If-None-Match": small.headers["ETag"]})
@@ -134,13 +134,13 @@ def test_a_link_lives_as_long_as_it_may(web, done: str, body) -> None:
 def test_while_a_batch_runs_its_page_asks_for_news(web, batching: Batching) -> None:
     batch_id = batching.submit(items=["a knight", "a thief"])
     assert "There are no images yet." in web.get(f"/batches/{batch_id}/gallery").text
-    batching.steps()
+    batching.run_steps()
     page = web.get(f"/batches/{batch_id}/gallery").text
     assert "data-live" in page
     assert page.count("no image yet") == 2
     assert web.get(f"/batches/{batch_id}/gallery/images/1").status_code == 404
     batching.render()
-    batching.steps()
+    batching.run_steps()
     news = web.get(f"/batches/{batch_id}/gallery/state").json
     assert (news["live"], news["over"], "1 of 2 images done" in news["summary"]) == (True, 1, True)
     assert [bool(card["image"]) for card in news["cards"]] == [True, False]
