@@ -123,7 +123,7 @@ class Limiter:
             keys += _keys(name)
             arguments += [limits.rate or 0, limits.concurrency or 0, limits.queued or 0]
         with broker_errors():
-            verdict, *numbers = self._scripts.run(self._scripts.call("admit", keys, arguments))[0]
+            verdict, *numbers = self._scripts.run("admit", keys, arguments)
         if verdict:
             raise _exceeded(verdict.decode(), *numbers)
         limit, left, wait_ms = numbers

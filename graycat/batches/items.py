@@ -14,9 +14,7 @@ from graycat.batches.states import ITEM_STATES, QUEUED, RUNNING, WAITING
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key, batch_part_key
 from graycat.broker.protocol import Broker
-from graycat.broker.scripts import load
-
-_LUA = Path(__file__).parent / "lua"
+from graycat.broker.scripts import Scripts
 
 #: How many items are read or written with one command.
 CHUNK_ITEMS = 500
@@ -78,7 +76,7 @@ class BatchItems:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        self._move_script = client.register_script(load(_LUA / "move_item.lua"))
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("move_item",))
 
     def write_plan(self, batch_id: str, items: Iterable[Item]) -> None:
         """Write a batch's plan. Writing it again changes nothing, as long as no item was moved."""
@@ -136,7 +134,7 @@ class BatchItems:
         """Replace an item's record; return False if another process has moved the item."""
         arguments = (number, old.state, old.tries, new.state, new.to_json())
         with broker_errors():
-            return bool(self._move_script(keys=[batch_key(batch_id)], args=arguments) == 1)
+            return bool(self._scripts.run("move_item", [batch_key(batch_id)], arguments) == 1)
 
     def move_all(self, batch_id: str, old_states: Sequence[str], new_state: str, limit: int = CHUNK_ITEMS) -> int:
         """Move up to ``limit`` items of each of some states to another state; return how many items those were."""

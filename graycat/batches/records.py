@@ -29,10 +29,8 @@ from graycat.batches.throughput import ThroughputStats
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
 from graycat.broker.protocol import Broker
-from graycat.broker.scripts import load
+from graycat.broker.scripts import Scripts
 from graycat.settings import Settings
-
-_LUA = Path(__file__).parent / "lua"
 
 #: Numeric fields of a record that its owner sees.
 NUMBER_FIELDS = ("total", "submitted_ms", "started_ms", "finished_ms", "deadline_ms")
@@ -41,7 +39,6 @@ TEXT_FIELDS = ("name", "owner", "key", "schedule", "state", "reason", "folder", 
 #: Options that the owner sees.
 OPTION_FIELDS = ("window", "timezone", "max_gpus", "max_failures", "deadline_s")
 _VIEW_FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, "terms", "work", "gpu_ms")
-SCRIPTS = ("submit", "set_state")
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -57,7 +54,7 @@ class BatchRecords:
         self._client = client
         self._settings = settings
         self.throughput = ThroughputStats(client)
-        self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in SCRIPTS}
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("submit", "set_state"))
 
     def submit(
         self,
@@ -292,7 +289,7 @@ class BatchRecords:
 
     def _run(self, name: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Any:
         with broker_errors():
-            return self._scripts[name](keys=names, args=arguments)
+            return self._scripts.run(name, names, arguments)
 
 
 def batch_id_for_key(owner: str, key: str) -> str:

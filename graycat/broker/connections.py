@@ -19,8 +19,9 @@ from redis.retry import Retry
 
 from graycat.broker.protocol import Broker
 
+Argument = str | int | float | bytes
 #: One command: its name and arguments.
-Command = tuple[str | int | bytes, ...]
+Command = tuple[Argument, ...]
 READ_BYTES = 65536
 #: Seconds that a full connection gets to take the rest of what is sent.
 PATIENCE_S = 2.0

@@ -10,7 +10,7 @@ from typing import Any
 import hiredis
 import redis
 
-from graycat.broker.connections import Command, RawConnectionPool
+from graycat.broker.connections import Argument, Command, RawConnectionPool
 from graycat.broker.protocol import Broker
 
 _PACKAGE = Path(__file__).parents[1]
@@ -34,32 +34,36 @@ def load(path: Path) -> str:
 
 
 class Scripts:
-    """The scripts of one folder by their names, run on bare connections."""
+    """The scripts of one folder by their names, run on raw connections."""
 
     def __init__(self, client: Broker, folder: Path, names: Sequence[str]) -> None:
-        self._lanes = RawConnectionPool(client)
+        self._connections = RawConnectionPool(client)
         self._texts = {name: load(folder / f"{name}.lua") for name in names}
         self._digests = {name: sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324
 
-    def call(self, name: str, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Command:
+    def command(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Command:
         """Return the command that runs a script."""
-        return ("EVALSHA", self._digests[name], len(keys), *keys, *args)
+        return ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
-    def run(self, *calls: Command) -> list[Any]:
-        """Run calls in one round trip and return their replies. Raises redis.ResponseError for one that failed."""
-        replies = self._lanes.run(calls)
-        if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
-            replies = self._again(calls, replies)
-        return replies
+    def run(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:
+        """Run a script and return its reply. Raises redis.ResponseError if it fails."""
+        return self.run_commands([self.command(name, keys, arguments)])[0]
 
-    def _again(self, calls: Sequence[Command], replies: list[Any]) -> list[Any]:
-        """Run the calls again whose script the broker has forgotten; a new broker knows none."""
-        missing = [place for place, reply in enumerate(replies) if str(reply).startswith("NOSCRIPT")]
+    def run_commands(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands in one round trip and return their replies. Raises redis.ResponseError if one fails."""
+        replies = self._connections.run(commands)
+        missing = [number for number, reply in enumerate(replies) if _is_missing_script(reply)]
         if missing:
-            self._lanes.run([("SCRIPT", "LOAD", text) for text in self._texts.values()])
-            for place, reply in zip(missing, self._lanes.run([calls[place] for place in missing]), strict=True):
-                replies[place] = reply
+            # A new broker knows no scripts, and one may be told to forget them. A script that is missing did not run.
+            self._connections.run([("SCRIPT", "LOAD", text) for text in self._texts.values()])
+            new_replies = self._connections.run([commands[number] for number in missing])
+            for number, reply in zip(missing, new_replies, strict=True):
+                replies[number] = reply
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise redis.ResponseError(str(reply))
         return replies
+
+
+def _is_missing_script(reply: object) -> bool:
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")

@@ -44,11 +44,11 @@ class TaskRecords(RecordReader):
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
         with broker_errors():
-            return self._scripts.run(self._call(name, task_id, *args, queue=queue))[0]
+            return self._scripts.run_commands([self._call(name, task_id, *args, queue=queue)])[0]
 
     def _call(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Command:
         keys = [record_key(task_id), events_key(task_id), LIVE_TASKS, *([queue] if queue else [])]
-        return self._scripts.call(name, keys, args)
+        return self._scripts.command(name, keys, args)
 
     def create(self, task: NewTask, message: bytes) -> bool:
         """Write a task's record and put its Celery message on its queue; False where the id is taken.
@@ -127,14 +127,14 @@ class TaskRecords(RecordReader):
         Raises BrokerUnavailable.
         """
         with broker_errors():
-            replies = self._scripts.run(*map(self.publish_command, batches))
+            replies = self._scripts.run_commands([self.publish_command(batch) for batch in batches])
         return [Verdict(reply.decode()) for reply in replies]
 
     def publish_command(self, batch: ChunkBatch) -> Command:
         """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
         attempt, number = batch.attempt, batch.number
         keys, fence, place = attempt.address
-        return self._scripts.call("publish", keys, (*fence, place + number, int(number == 1), *batch.chunks))
+        return self._scripts.command("publish", keys, (*fence, place + number, int(number == 1), *batch.chunks))
 
     def progress(self, attempt: Attempt, data: bytes) -> Verdict:
         """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""

@@ -13,13 +13,11 @@ from graycat.batches.records import BatchRecords
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import SCHEDULES, schedule_keys
 from graycat.broker.protocol import Broker
-from graycat.broker.scripts import load
+from graycat.broker.scripts import Scripts
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, next_times
 from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.settings import Settings
-
-_LUA = Path(__file__).parent / "lua"
 
 #: How a schedule was created: over REST, or by the operator's file.
 SOURCE_API, SOURCE_FILE = "api", "file"
@@ -60,8 +58,7 @@ class ScheduleRecords:
     def __init__(self, client: Broker, settings: Settings) -> None:
         self._client = client
         self._batches = BatchRecords(client, settings)
-        names = ("put", "advance", "settle")
-        self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in names}
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("put", "advance", "settle"))
 
     def put(self, schedule: Schedule, *, replace: bool = False, source: str = SOURCE_API) -> str:
         """Store a schedule; return the outcome: ``new``, ``changed``, or ``same`` if it was stored before.
@@ -209,7 +206,7 @@ class ScheduleRecords:
 
     def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         with broker_errors():
-            return self._scripts[name](keys=keys, args=arguments)
+            return self._scripts.run(name, keys, arguments)
 
 
 def _parse_state(fields: Sequence[bytes | None], waiting: Sequence[bytes]) -> ScheduleState | None:

@@ -128,7 +128,7 @@ class SnapshotReader:
         """
         keys = (record_key(""), events_key(""), LIVE_TASKS)
         with broker_errors():
-            (reply,) = self._scripts.run(self._scripts.call("depths", keys, queues))
+            reply = self._scripts.run("depths", keys, queues)
         pairs = zip(map(int, reply[::2]), map(int, reply[1::2]), strict=True)
         return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
 

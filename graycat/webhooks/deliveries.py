@@ -18,10 +18,8 @@ from typing import Any
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_key
 from graycat.broker.protocol import Broker
-from graycat.broker.scripts import load
+from graycat.broker.scripts import Scripts
 from graycat.webhooks.webhook import EVENTS, Webhook
-
-_LUA = Path(__file__).parent / "lua"
 
 #: A delivery that was enqueued and not begun after this many milliseconds is enqueued again.
 ENQUEUED_MS = 60_000
@@ -75,8 +73,7 @@ class Deliveries:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        names = ("enqueue", "begin", "settle")
-        self._scripts = {name: client.register_script(load(_LUA / f"{name}.lua")) for name in names}
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("enqueue", "begin", "settle"))
 
     def now_ms(self) -> int:
         """Return the broker's time."""
@@ -133,7 +130,7 @@ class Deliveries:
 
     def _run(self, name: str, keys: list[str], arguments: tuple[str | int | bytes, ...]) -> Any:
         with broker_errors():
-            return self._scripts[name](keys=keys, args=arguments)
+            return self._scripts.run(name, keys, arguments)
 
 
 def _places(webhook: Webhook, owner: str) -> list[str]:

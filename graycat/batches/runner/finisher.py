@@ -17,13 +17,11 @@ from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, UNF
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import LIVE_BATCHES, batch_key
 from graycat.broker.protocol import Broker
-from graycat.broker.scripts import load
+from graycat.broker.scripts import Scripts
 from graycat.queue.control import broadcast_stop
 from graycat.queue.models import Verdict
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-
-_LUA = Path(__file__).parents[1] / "lua"
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class BatchFinisher:
         self._live_batches = live_batches
         self._items = items
         self._exporter = Exporter(client, settings)
-        self._script = client.register_script(load(_LUA / "end.lua"))
+        self._scripts = Scripts(client, Path(__file__).parents[1] / "lua", ("end",))
 
     @staticmethod
     def is_past_deadline(batch: LiveBatch, now_ms: int) -> bool:
@@ -124,7 +122,7 @@ class BatchFinisher:
             arguments += (field, value)
 
         with broker_errors():
-            ended = self._script(keys=names, args=arguments)
+            ended = self._scripts.run("end", names, arguments)
         if ended:
             extra = {
                 "batch_id": batch.id,

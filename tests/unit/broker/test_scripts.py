@@ -24,25 +24,25 @@ def scripts(client: BrokerClient, tmp_path: Path) -> Scripts:
 
 def noting(scripts: Scripts, *words: str) -> list[Command]:
     """Return calls that note words in their order."""
-    return [scripts.call("note", ["notes"], [word]) for word in words]
+    return [scripts.command("note", ["notes"], [word]) for word in words]
 
 
 def test_a_script_s_error_is_raised(scripts: Scripts, client: BrokerClient) -> None:
     client.set("text", "x")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"), broker_errors():
-        scripts.run(*noting(scripts, "a"), scripts.call("note", ["text"], ["b"]), *noting(scripts, "c"))
+        scripts.run_commands([*noting(scripts, "a"), scripts.command("note", ["text"], ["b"]), *noting(scripts, "c")])
     assert client.lrange("notes", 0, -1) == [b"a", b"c"]
 
 
 def test_a_script_that_is_new_to_the_broker_is_loaded(scripts: Scripts, client: BrokerClient) -> None:
     client.script_flush()
-    assert scripts.run(*noting(scripts, "a", "b")) == [1, 2]
+    assert scripts.run_commands(noting(scripts, "a", "b")) == [1, 2]
     assert client.lrange("notes", 0, -1) == [b"a", b"b"]
 
 
 def test_scripts_that_are_forgotten_in_the_middle_run_once_each(scripts: Scripts, client: BrokerClient) -> None:
-    scripts.run(*noting(scripts, "a"))
-    replies = scripts.run(*noting(scripts, "b"), ("SCRIPT", "FLUSH"), *noting(scripts, "c", "d"))
+    assert scripts.run("note", ["notes"], ["a"]) == 1
+    replies = scripts.run_commands([*noting(scripts, "b"), ("SCRIPT", "FLUSH"), *noting(scripts, "c", "d")])
     assert replies == [2, b"OK", 3, 4]
     assert client.lrange("notes", 0, -1) == [b"a", b"b", b"c", b"d"]
 

@@ -65,7 +65,7 @@ ODD = ["", ".", "a.", ".quick", ":x", "llm.quick:@w", "llm.quickly", "a.b.c:d"]
 def test_scripts_read_a_name_as_python_does(client: BrokerClient, tmp_path: Path, text: str) -> None:
     (tmp_path / "parse.lua").write_text(SCRIPT)
     scripts = Scripts(client, tmp_path, ("parse",))
-    (reply,) = scripts.run(scripts.call("parse", [], [text]))
+    reply = scripts.run("parse", [], [text])
     family, lane, target, base, fair = (part.decode() for part in reply)
     name = QueueName.parse(text)
     assert (family, lane) == (name.family, name.lane)
