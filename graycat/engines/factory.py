@@ -1,4 +1,4 @@
-"""An engine of this machine and all that keeps it running: its process, its checkpoints, its supervisor."""
+"""Builds an engine of this machine with everything that runs it: its process, its checkpoints, its supervisor."""
 
 from __future__ import annotations
 
@@ -14,52 +14,56 @@ from graycat.engines.process.supervisor import Supervisor
 from graycat.families import EngineFamily
 from graycat.settings import Settings, engine_environment
 
-#: llama.cpp's servers read their key from here, where no list of processes shows it.
+#: llama.cpp's servers read their API key from this variable. On a command line every list of processes would show it.
 KEY_VARIABLE = "LLAMA_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisedEngine:
-    """``child``: None for an engine that runs already. ``gpu``: the index of the one that it pins; None for the CPU."""
+    """An engine and what runs it."""
 
     engine: Engine
     supervisor: Supervisor
+    #: None for an engine that runs already.
     child: ChildProcess | None
+    #: The index of its GPU; None if it runs on the CPU.
     gpu: int | None
 
 
 def build_engine(settings: Settings, family: EngineFamily, gpu: int | None, *, own: bool = True) -> SupervisedEngine:
-    """Return the engine of a family that the settings describe; ``own``: whether to start it.
+    """Return the engine of a family that the settings describe, ready to be started by its supervisor.
 
-    Raises SettingsError.
+    ``own``: False to use an engine that runs already. Raises SettingsError.
     """
-    place = gpus.find_placement(settings, family, gpu)
-    engine = describe_engine(settings, family, place, own=own)
+    placement = gpus.find_placement(settings, family, gpu)
+    engine = describe_engine(settings, family, placement, own=own)
     command = engine.command()
     if command is None:
-        return SupervisedEngine(engine, Supervisor(engine, None, None), None, place.gpu)
+        return SupervisedEngine(engine, Supervisor(engine, None, None), None, placement.gpu)
+
     environment = engine_environment()
     if settings.engine_api_key:
         environment[KEY_VARIABLE] = settings.engine_api_key
-    environment.update(place.environment)
-    output = settings.home / "log" / f"{family.name}-engine{place.suffix}.log"
+    environment.update(placement.environment)
+    output = settings.home / "log" / f"{family.name}-engine{placement.suffix}.log"
     child = ShimmedProcess(engine.command, output, environment)
     download = BackgroundDownload(settings, family.name)
-    return SupervisedEngine(engine, Supervisor(engine, child, download), child, place.gpu)
+    return SupervisedEngine(engine, Supervisor(engine, child, download), child, placement.gpu)
 
 
 def describe_engine(
-    settings: Settings, family: EngineFamily, place: gpus.Placement | None = None, *, own: bool = True
+    settings: Settings, family: EngineFamily, placement: gpus.Placement | None = None, *, own: bool = True
 ) -> Engine:
-    """Return the engine that the settings describe, without anything that starts it. Raises SettingsError.
+    """Return the engine that the settings describe, without a process or a supervisor. Raises SettingsError.
 
-    ``place``: where it runs; without one, on the CPU and the port of the settings.
+    ``placement``: where it runs; None for the CPU and the port in the settings.
     """
-    if place is not None:
-        changes: dict[str, Any] = {family.port_setting: place.port}
+    gpu = None
+    if placement is not None:
+        gpu = placement.gpu
+        changes: dict[str, Any] = {family.port_setting: placement.port}
         settings = replace(settings, **changes)
     module, _, function = family.engine.partition(":")
     build = getattr(import_module(module), function)
-    gpu = place.gpu if place is not None else None
     engine: Engine = build(settings, own=own and family.owns_engine(settings), gpu=gpu)
     return engine

@@ -1,6 +1,6 @@
-"""GPUs: which ones this machine has, which worker pins which, and how they are doing.
+"""GPUs: which ones this machine has, which worker uses which, and their current load.
 
-What NVML says counts (``nvidia-ml-py``); without its library, or a GPU that it knows, work runs on the CPU.
+NVML (package ``nvidia-ml-py``) lists them. Without its library, or without a GPU that it knows, engines run on the CPU.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from graycat.settings import Settings, variable
 
 logger = logging.getLogger(__name__)
 
-#: ``LLM_GPUS`` and ``SD_GPUS`` may say so: all that the other does not name.
+#: A value of ``LLM_GPUS`` and ``SD_GPUS``: all GPUs that the other setting does not name.
 AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """How a GPU is doing: utilisation in percent, memory in bytes, temperature in degrees Celsius."""
+    """The load of a GPU: utilisation in percent, memory in bytes, temperature in degrees Celsius."""
 
     utilization: int
     memory_used: int
@@ -33,31 +33,35 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one engine runs. ``gpu``: its index, None for the CPU; ``port``: the engine's."""
+    """Where one engine runs."""
 
+    #: The index of its GPU; None for the CPU.
     gpu: int | None
+    #: The engine's port.
     port: int
 
     @property
     def suffix(self) -> str:
-        """Return what names of workers and logs end in."""
-        return f"-gpu{self.gpu}" if self.gpu is not None else ""
+        """Return the suffix of the worker's and the log's name; '' on the CPU."""
+        if self.gpu is None:
+            return ""
+        return f"-gpu{self.gpu}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what an engine's environment needs for it to see its GPU and no other."""
+        """Return the environment variables with which an engine sees its GPU and no other."""
         if self.gpu is None:
             return {}
-        # CUDA's own order is the fastest first; an index here is NVML's, which is the bus's.
+        # NVML numbers GPUs in the order of the PCI bus. CUDA's own order would be the fastest GPU first.
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(self.gpu)}
 
     def worker_name(self, kind: str, box: str = "") -> str:
-        """Return the worker's name in the fleet, and so in Flower; ``box``: what its machine is called."""
+        """Return the worker's name in the fleet and in Flower. ``box``: the node's name; '' for its host name."""
         return f"{kind}@{box or socket.gethostname()}{self.suffix}"
 
 
 def list_gpus() -> tuple[int, ...]:
-    """Return the indexes of this machine's GPUs; empty where there is none that NVML knows."""
+    """Return the indexes of this machine's GPUs; empty if NVML finds none."""
     try:
         pynvml.nvmlInit()
         try:
@@ -69,7 +73,7 @@ def list_gpus() -> tuple[int, ...]:
 
 
 def read_gpu_state(gpu: int) -> GpuState | None:
-    """Return how a GPU is doing; None where NVML does not tell."""
+    """Return the load of a GPU; None if NVML cannot read it."""
     try:
         pynvml.nvmlInit()
         try:
@@ -88,58 +92,66 @@ def read_gpu_state(gpu: int) -> GpuState | None:
 
 
 def list_placements(settings: Settings, family: EngineFamily) -> tuple[Placement, ...]:
-    """Return where the engines of a family run on this machine: one place per GPU, or one on the CPU.
+    """Return where the engines of a family run on this machine: one placement per GPU, or one on the CPU.
 
     Raises SettingsError for GPUs that this machine does not have.
     """
     first_port = family.port(settings)
-    wanted = family.gpus(settings)
-    if not wanted:
+    setting = family.gpus(settings)
+    if not setting:
         return (Placement(None, first_port),)
     available = list_gpus()
     name = variable(family.gpus_setting)
-    pinned = _automatic(available, settings, family) if wanted == AUTO else _parse_indexes(wanted, name)
-    missing = sorted(set(pinned) - set(available))
+    if setting == AUTO:
+        chosen = _choose_automatically(available, settings, family)
+    else:
+        chosen = _parse_indexes(setting, name)
+    missing = sorted(set(chosen) - set(available))
     if missing:
-        raise SettingsError(f"{name} names GPU {missing[0]}; this machine has {_list(available)}")
-    if not pinned:
+        raise SettingsError(f"{name} names GPU {missing[0]}; this machine has {_format_indexes(available)}")
+    if not chosen:
         logger.warning("no GPU for an engine, it runs on the CPU", extra={"kind": family.name})
         return (Placement(None, first_port),)
-    return tuple(Placement(gpu, first_port + number) for number, gpu in enumerate(pinned))
+    return tuple(Placement(gpu, first_port + number) for number, gpu in enumerate(chosen))
 
 
 def find_placement(settings: Settings, family: EngineFamily, gpu: int | None) -> Placement:
-    """Return the place of a worker that was given its GPU; None: the family's only place, or the CPU on its first port.
+    """Return the placement of a worker's engine on a GPU.
 
+    ``gpu``: None for the family's only placement, or if there are several, for the CPU and the first port.
     Raises SettingsError for a GPU that this machine does not have.
     """
-    known = list_placements(settings, family)
+    placements = list_placements(settings, family)
+    first_port = placements[0].port
     if gpu is None:
-        return known[0] if len(known) == 1 else Placement(None, known[0].port)
+        if len(placements) == 1:
+            return placements[0]
+        return Placement(None, first_port)
     available = list_gpus()
     if gpu not in available:
-        raise SettingsError(f"--gpu {gpu}: this machine has {_list(available)}")
-    for place in known:
-        if place.gpu == gpu:
-            return place
-    return Placement(gpu, known[0].port)
+        raise SettingsError(f"--gpu {gpu}: this machine has {_format_indexes(available)}")
+    for placement in placements:
+        if placement.gpu == gpu:
+            return placement
+    return Placement(gpu, first_port)
 
 
-def _list(available: tuple[int, ...]) -> str:
-    return ", ".join(map(str, available)) or "none"
+def _format_indexes(indexes: tuple[int, ...]) -> str:
+    return ", ".join(map(str, indexes)) or "none"
 
 
 def _parse_indexes(text: str, name: str) -> tuple[int, ...]:
+    """Return the GPUs in the value of the setting ``name``. Raises SettingsError."""
     try:
-        named = tuple(int(part) for part in text.split(","))
+        indexes = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise SettingsError(f"{name} must be GPU indexes parted by commas, 'auto', or empty for the CPU") from None
-    if len(set(named)) < len(named):
+        raise SettingsError(f"{name} must be GPU indexes separated by commas, 'auto', or empty for the CPU") from None
+    if len(set(indexes)) < len(indexes):
         raise SettingsError(f"{name} names a GPU twice")
-    return named
+    return indexes
 
 
-def _automatic(available: tuple[int, ...], settings: Settings, family: EngineFamily) -> tuple[int, ...]:
+def _choose_automatically(available: tuple[int, ...], settings: Settings, family: EngineFamily) -> tuple[int, ...]:
     """Return the GPUs of a family whose setting is ``auto``: those that no other family's setting names.
 
     Of several automatic families the first in the table gets most, each further one the last that is left. If there

@@ -16,7 +16,7 @@ from graycat.errors import SettingsError
 from graycat.settings import Settings, variable
 
 TEXT, IMAGE = families.LLM.name, families.SD.name
-#: For each family of engines the settings that name checkpoints, the engine's own first, and their folders.
+#: For each family of engines: its settings, the one of its main checkpoint first, and their folders in GRAYCAT_HOME.
 FOLDERS = {family.name: family.checkpoint_folders for family in families.FAMILIES}
 
 
