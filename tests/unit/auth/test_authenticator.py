@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_player_can_do_no_more_than_its_game(credentials: Authenticator) -> No
     assert (token.scopes, token.admin) == (frozenset({"llm"}), False)
     assert token.holders == (("game/42", Limits(rate=6)), ("game", limits))
     assert token.parent == found(credentials, secret)
+
+
+def test_a_player_loses_the_scopes_that_its_game_has_lost(credentials: Authenticator) -> None:
+    _, minted = credentials.mint(Grant("game", frozenset({"llm"})))
+    # The game as it was when it had more scopes.
+    before = replace(minted.token, scopes=frozenset({"llm", "sd"}))
+    player, claims = credentials.mint_player(before, {"player": "42"})
+    assert claims.scopes == {"llm", "sd"}
+    assert found(credentials, player).scopes == {"llm"}
 
 
 def test_with_a_minted_game_its_players_are_revoked(broker: Valkey, credentials: Authenticator, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 
 from graycat.settings import Settings, groups
 
@@ -12,5 +12,5 @@ def test_every_group_is_part_of_the_settings() -> None:
 
 
 def test_no_setting_stands_in_two_groups() -> None:
-    names = [field.name for group in GROUPS for field in fields(group)]
+    names = [name for group in GROUPS for name in group.__annotations__]
     assert len(names) == len(set(names))
