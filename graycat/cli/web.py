@@ -151,7 +151,7 @@ def answer_before_shutdown(answer_after_s: float, worker: Worker) -> None:
         # Imported here because it imports modules that gevent must patch first.
         from graycat.web.services import services_of
 
-        services_of(worker.wsgi).gateway.hub.end_all(ShuttingDown())
+        services_of(worker.wsgi).gateway.hub.fail_all(ShuttingDown())
 
     threading.Thread(target=wait_for_shutdown, name="shutdown-answer", daemon=True).start()
 

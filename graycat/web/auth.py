@@ -16,11 +16,12 @@ from graycat.web.errors import error_response
 from graycat.web.services import services
 
 View = Callable[..., Any]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class HttpAuth(Protocol):
-    """As much of Flask-HTTPAuth as graycat uses, in types: it ships none. Each decorator returns a like function."""
+    """The types of what graycat uses of Flask-HTTPAuth, which has none. Each decorator keeps its function's type."""
 
     def login_required(self, view: F, /) -> F: ...
     def verify_token(self, callback: F, /) -> F: ...
@@ -31,27 +32,28 @@ class HttpAuth(Protocol):
 
 token_auth: HttpAuth = HTTPTokenAuth(scheme="Bearer")
 basic_auth: HttpAuth = HTTPBasicAuth()
-#: Also by HTTP Basic, all that WebUI clients can send: any user name, the API token as password.
+#: Bearer or HTTP Basic. WebUI clients can send only the latter: any user name, with the API token as the password.
 any_auth: HttpAuth = MultiAuth(token_auth, basic_auth)
 
 
 @token_auth.verify_token
 def verify_token(secret: str) -> ApiToken | None:
-    """Return the API token that the request carries, if it is one of ours."""
-    token: ApiToken | None = services().tokens.find(secret)
+    """Return the API token that the request sends, or None if graycat does not know it."""
+    token = services().authenticator.find(secret)
     if token is not None:
-        g.token, g.owner = token, token.name
+        g.token = token
+        g.owner = token.name
     return token
 
 
 @basic_auth.verify_password
 def verify_password(_user: str, password: str) -> ApiToken | None:
-    """Return the API token that the request carries as a password."""
+    """Return the API token that the request sends as a password."""
     return verify_token(password)
 
 
 def scope_required(scope: str) -> Callable[[View], View]:
-    """Refuse API tokens without a scope; goes inside ``login_required``."""
+    """Refuse API tokens without a scope; the decorator goes inside ``login_required``."""
 
     def guard(view: View) -> View:
         @wraps(view)
@@ -65,7 +67,7 @@ def scope_required(scope: str) -> Callable[[View], View]:
 
 
 def require_scope(scope: str) -> None:
-    """Raise Forbidden where the request's API token lacks a scope."""
+    """Raise Forbidden if the request's API token lacks a scope."""
     if scope not in g.token.scopes:
         raise Forbidden(f"this route {_PURPOSES[scope]} and needs an API token with the scope {scope!r}")
 

@@ -1,4 +1,4 @@
-"""The one place where an exception becomes a response; every error has llama.cpp's body shape."""
+"""Turns exceptions into responses, all in llama.cpp's form; for clients of the SD WebUI in that one's form."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from graycat.errors import BodyTooLarge, GraycatError, LimitExceeded, RequestError
-from graycat.web.streaming.requests import ClientGone
+from graycat.web.streaming.requests import ClientDisconnected
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of a refused body that are read and thrown away, so that its client reads the answer, not a broken pipe.
-DRAIN_LIMIT = 64 * 1024 * 1024
-#: What nobody reads: the client is gone (nginx's number).
-CLIENT_GONE = 499
+#: Up to this size (bytes) a refused body is read and thrown away: its client then reads the answer, and does not meet a
+#: broken pipe.
+MAX_DRAINED_BYTES = 64 * 1024 * 1024
+#: nginx's status for a client that has gone; it appears in logs and metrics only.
+CLIENT_CLOSED_REQUEST = 499
 
-#: Routes whose clients read the SD WebUI's errors.
+#: Routes whose clients expect the SD WebUI's errors.
 WEBUI_PATHS = "/sdapi/"
 
-#: llama.cpp's type of an error, by status.
+#: llama.cpp's ``type`` of an error, by status.
 HTTP_TYPES = {404: "not_found_error", 405: "method_not_allowed"}
 
 
 def error_response(error: GraycatError) -> Response:
-    """Return an error as its caller reads it."""
-    body = webui_body(error.encoded()) if request.path.startswith(WEBUI_PATHS) else error.encoded()
+    """Return the response for an error, in the form that the request's route answers."""
+    body = error.encoded()
+    if request.path.startswith(WEBUI_PATHS):
+        body = to_webui_error(body)
     response = Response(body, error.status, content_type="application/json; charset=utf-8")
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
@@ -36,45 +39,57 @@ def error_response(error: GraycatError) -> Response:
     return response
 
 
-def webui_body(body: bytes) -> bytes:
-    """Return an error's body as clients of the SD WebUI read it; an engine's own is that already.
+def to_webui_error(body: bytes) -> bytes:
+    """Return an error's body in the form of the SD WebUI's route errors, with graycat's ``type`` added.
 
-    One of its route errors, with graycat's ``type`` beside.
+    The body of an engine's own error has that form already and is returned unchanged.
     """
     try:
         inner = json.loads(body)["error"]
-        shown = {"error": "HTTPException", "detail": inner["message"], "body": "", "errors": "", "type": inner["type"]}
+        webui_error = {
+            "error": "HTTPException",
+            "detail": inner["message"],
+            "body": "",
+            "errors": "",
+            "type": inner["type"],
+        }
     except (ValueError, KeyError, TypeError):
         return body
-    return json.dumps(shown).encode()
+    return json.dumps(webui_error).encode()
 
 
 def init_app(app: Flask) -> None:
-    """Register the handlers."""
+    """Register the error handlers of an application."""
     app.register_error_handler(GraycatError, error_response)
-    app.register_error_handler(ClientGone, lambda _: Response(status=CLIENT_GONE))
+    app.register_error_handler(ClientDisconnected, _client_disconnected)
     app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
+def _client_disconnected(_: ClientDisconnected) -> Response:
+    return Response(status=CLIENT_CLOSED_REQUEST)
+
+
 def _too_large(_: RequestEntityTooLarge) -> Response:
     length = request.content_length
-    if length is not None and length <= DRAIN_LIMIT:
-        source = request.environ["wsgi.input"]
-        while source.read(65536):
+    if length is not None and length <= MAX_DRAINED_BYTES:
+        stream = request.environ["wsgi.input"]
+        while stream.read(65536):
             pass
     return error_response(BodyTooLarge("the request body is larger than this server takes"))
 
 
 def _http_error(error: HTTPException) -> Response:
-    ours = RequestError(f"{request.method} {request.path}: {error.name}")
-    ours.status = error.code or 500
-    ours.type = HTTP_TYPES.get(ours.status, "invalid_request_error")
-    response = error_response(ours)
+    translated = RequestError(f"{request.method} {request.path}: {error.name}")
+    translated.status = error.code or 500
+    translated.type = HTTP_TYPES.get(translated.status, "invalid_request_error")
+    response = error_response(translated)
     if request.path.startswith(WEBUI_PATHS):
         response.set_data(json.dumps({"detail": error.name}))
-    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers.add(name, value)
     return response
 
 

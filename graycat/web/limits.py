@@ -1,4 +1,4 @@
-"""What the current request's API token may still do: its limits, around the task that a view makes."""
+"""Applies the limits of the current request's API token to the task that the request creates."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from contextlib import contextmanager, suppress
 
 from flask import Response, g
 
-from graycat.auth.limits import Holders, Limiter, least
+from graycat.auth.limits import Holders, least
 from graycat.errors import BrokerUnavailable, QueueFull
 from graycat.web.services import services
 
 
-def _holders() -> Holders:
+def _limit_holders() -> Holders:
+    """Return the API tokens on whose account the request goes, with their limits."""
     token = g.get("token")
-    return token.holders if token is not None else ()
+    if token is None:
+        return ()
+    holders: Holders = token.holders
+    return holders
 
 
 @contextmanager
-def admitted(task_id: str) -> Iterator[None]:
-    """Count a task against the caller's limits while the block creates it; one that no queue took is not counted.
+def enforce_limits(task_id: str) -> Iterator[None]:
+    """Count a task against the caller's limits while the block creates it. A task that no queue took is not counted.
 
-    Raises LimitExceeded, BrokerUnavailable. Without limits it asks nobody.
+    Raises LimitExceeded, BrokerUnavailable. A caller without counted limits costs no request to the broker.
     """
-    holders = _holders()
+    holders = _limit_holders()
     if not any(limits.counted for _, limits in holders):
         yield
         return
-    limiter: Limiter = services().limiter
+
+    limiter = services().limiter
     g.allowance = limiter.admit(task_id, holders)
     try:
         yield
@@ -37,18 +42,19 @@ def admitted(task_id: str) -> Iterator[None]:
         raise
 
 
-def most_tokens() -> int | None:
-    """Return how many tokens one request of the caller may have generated; None: as many as the engine likes."""
-    return least(_holders(), "max_tokens")
+def token_limit() -> int | None:
+    """Return how many tokens one request of the caller may generate; None if there is no limit."""
+    return least(_limit_holders(), "max_tokens")
 
 
-def token_max_pixels() -> int | None:
-    """Return how many pixels one request of the caller may ask for; None: as many as any."""
-    return least(_holders(), "max_pixels")
+def pixel_limit() -> int | None:
+    """Return how many pixels one request of the caller may ask for; None if there is no limit."""
+    return least(_limit_holders(), "max_pixels")
 
 
-def tell(response: Response) -> Response:
-    """Tell a caller whose requests are counted how many are left; an ``after_request``."""
-    if (allowance := g.get("allowance")) is not None:
+def add_limit_headers(response: Response) -> Response:
+    """Add the RateLimit headers for a caller whose requests are counted; an ``after_request``."""
+    allowance = g.get("allowance")
+    if allowance is not None:
         response.headers.update(allowance.headers())
     return response

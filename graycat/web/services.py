@@ -1,4 +1,4 @@
-"""What the views share: one typed way to the stores and services of the application."""
+"""The stores and services that views share, as one typed object for each application."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from graycat.web.streaming.hub import EventHub
 from graycat.web.streaming.requests import TaskGateway
 from graycat.webhooks.deliveries import Deliveries
 
-#: Seconds that a look at the fleet is good for: /props and /health are asked often.
-FLEET_FRESH_S = 0.5
+#: Seconds for which the list of workers is reused: /props and /health are asked often.
+WORKERS_CACHE_S = 0.5
 
 
 @dataclass
@@ -40,51 +40,53 @@ class Services:
     """The stores and services of one web process."""
 
     settings: Settings
-    client: Broker
-    tokens: Authenticator
-    fleet: WorkerRegistry
+    broker: Broker
+    authenticator: Authenticator
+    worker_registry: WorkerRegistry
     gateway: TaskGateway
     artifacts: ArtifactStore
     deliveries: Deliveries
     limiter: Limiter
     batches: BatchRecords
     outputs: Outputs
-    observer: SnapshotReader
+    snapshots: SnapshotReader
     schedules: ScheduleRecords
     gallery_links: SignedLinks
     metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
-        self._seen_at = -FLEET_FRESH_S
-        self._catalogs = Catalogs(self.fleet)
+        self._workers_read_at = -WORKERS_CACHE_S
+        self._catalogs = Catalogs(self.worker_registry)
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, as of half a second ago at most."""
         now = time.monotonic()
-        if now - self._seen_at >= FLEET_FRESH_S:
-            self._workers, self._seen_at = self.fleet.workers(), now
+        if now - self._workers_read_at >= WORKERS_CACHE_S:
+            self._workers = self.worker_registry.workers()
+            self._workers_read_at = now
         return self._workers
 
     def serving(self, queue: str) -> list[WorkerStatus]:
         """Return the workers that serve a queue, as of half a second ago at most."""
         return serving(self.workers(), queue)
 
-    def look_again(self) -> None:
-        """Have the next look at the fleet be a new one: something has changed it."""
-        self._seen_at = -FLEET_FRESH_S
+    def forget_workers(self) -> None:
+        """Read the workers again at the next call, because a request has changed something about them."""
+        self._workers_read_at = -WORKERS_CACHE_S
 
     def catalogs(self) -> dict[str, dict[str, Any]]:
-        """Return what the image engines answer without work, parsed, by their workers' names."""
-        # A queue that is paused goes on taking in tasks, which may name what is in these.
-        there = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
-        return self._catalogs.of(there)
+        """Return what each image engine answers to its read-only routes, parsed, by the name of its worker."""
+        # Workers whose queue is paused are included: a paused queue still accepts tasks, and these may name what such
+        # an engine has.
+        ready = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
+        return self._catalogs.of(ready)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
-        """Return the needed queues that no worker serves."""
+        """Return the queues that the settings ask for and no worker serves."""
         missing = []
         for kind in WORKER_KINDS.values():
-            # Behind its first queue a worker takes others too, batches, which nobody waits for.
+            # Only the first queue of a worker is needed: no client waits for the tasks of its batch queue.
             queue = kind.queues[0]
             if kind.family is not None and kind.family.is_enabled(self.settings) and not serving(workers, queue):
                 missing.append(queue)
@@ -92,31 +94,31 @@ class Services:
 
     @classmethod
     def build(cls, settings: Settings) -> Services:
-        """Return the services of an application; nothing listens yet."""
-        client = connect(settings)
-        records = TaskRecords(client, settings)
-        hub = EventHub(client, records)
+        """Return the services of an application; its hub is not started yet."""
+        broker = connect(settings)
+        records = TaskRecords(broker, settings)
+        hub = EventHub(broker, records)
         return cls(
             settings=settings,
-            client=client,
-            tokens=Authenticator.from_settings(settings, client),
-            fleet=WorkerRegistry(client),
+            broker=broker,
+            authenticator=Authenticator.from_settings(settings, broker),
+            worker_registry=WorkerRegistry(broker),
             gateway=TaskGateway(settings, records, hub, create_celery(settings)),
-            artifacts=open_artifacts(settings, client),
-            deliveries=Deliveries(client),
-            limiter=Limiter(client),
-            batches=BatchRecords(client, settings),
+            artifacts=open_artifacts(settings, broker),
+            deliveries=Deliveries(broker),
+            limiter=Limiter(broker),
+            batches=BatchRecords(broker, settings),
             outputs=Outputs(settings),
-            observer=SnapshotReader(settings),
+            snapshots=SnapshotReader(settings),
             metrics_token=token_of(settings),
-            schedules=ScheduleRecords(client, settings),
+            schedules=ScheduleRecords(broker, settings),
             gallery_links=SignedLinks(SigningKey.from_settings(settings)),
         )
 
 
-def install(app: Flask, shared: Services) -> None:
-    """Make ``shared`` the services of an application."""
-    app.extensions["graycat"] = shared
+def install(app: Flask, built: Services) -> None:
+    """Attach services to an application."""
+    app.extensions["graycat"] = built
 
 
 def services_of(app: Flask) -> Services:
@@ -126,5 +128,5 @@ def services_of(app: Flask) -> Services:
 
 
 def services() -> Services:
-    """Return the services of the application that answers the current request."""
+    """Return the services of the application that handles the current request."""
     return services_of(current_app)

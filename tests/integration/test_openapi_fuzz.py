@@ -9,7 +9,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
-from graycat.web.compat import llamacpp, openai
+from graycat.web.compat.text_routes import TEXT_ROUTES
 from tests.support.stack import Client, Stack
 
 #: Requests an operation: such as fit the document, and such as do not.
@@ -25,7 +25,7 @@ LIMITS = settings(
     suppress_health_check=list(HealthCheck),
 )
 NAMES = ("status_code_conformance", "content_type_conformance", "response_schema_conformance")
-TABLES = {(route.kind.method, path): route for route in (*llamacpp.ROUTES, *openai.ROUTES) for path in route.paths}
+TABLES = {(route.kind.method, path): route for route in TEXT_ROUTES for path in route.paths}
 #: The paths that differ in what answers them; aliases are the same view.
 OPERATIONS = sorted({(route.kind.method, route.paths[0]) for route in TABLES.values()}) + [
     *(("GET", path) for path in ("/health", "/ready", "/props", "/v1/models", "/docs", "/tasks/{task_id}")),

@@ -109,7 +109,7 @@ def test_two_workers_at_once_download_once_and_a_killed_one_goes_on(
 def test_an_engine_that_loads_is_no_trouble_and_takes_nothing(stack: Supervised) -> None:
     eventually(lambda: stack.row().get("state") == "loading", TOLD_S)
     assert (stack.row()["consuming"], stack.row()["trouble"]) == (False, "")
-    assert "nobody consumes llm" in stack.ready_body()["reason"]
+    assert "no worker consumes llm" in stack.ready_body()["reason"]
     assert stack.client().post("/health").status_code == 503
     assert stack.ping() == "pong, but takes nothing: its engine is loading"
     (stack.home / "loads").touch()

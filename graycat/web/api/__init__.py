@@ -1,0 +1,1 @@
+"""graycat's own REST API: tasks, batches, schedules, tokens, health and metrics."""

@@ -1,10 +1,9 @@
-"""Batches over REST: submit, look, pause, resume, cancel, try again, and fetch what was made."""
+"""Batches over REST: submit, show, pause, resume, cancel and retry, and download images and manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -14,103 +13,115 @@ from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch, ItemNotFound
 from graycat.batches.plan import Item, expand
-from graycat.batches.records import BatchRecords, Row
+from graycat.batches.records import Row
 from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet.catalogs import wanted_checkpoint
-from graycat.fleet.workers import serving
 from graycat.images.replies import content_type
 from graycat.queue.kinds import TXT2IMG
 from graycat.queue.topology import SD_BATCH
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
-from graycat.web.compat.image_tasks import queue_for, run_in_thread, take_large_body
-from graycat.web.compat.route import read_raw
-from graycat.web.limits import token_max_pixels
+from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
+from graycat.web.compat.route import read_body
+from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 
 bp = Blueprint("batches", __name__)
-bp.before_request(take_large_body)
+bp.before_request(allow_large_body)
 
 #: Batches or items on one page.
-PAGE, MAX_PAGE = 100, 1000
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
 #: Items that a dry run shows.
-SHOWN = 20
-
-
-def _records() -> BatchRecords:
-    found: BatchRecords = services().batches
-    return found
+DRY_RUN_ITEMS = 20
 
 
 @bp.post("/batches")
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
-    """Accept a batch: 201 with its address, 200 where its key is known; ``dry_run`` tells what it would make."""
+    """Submit a batch: 201 with its address, 200 if its key is known. ``dry_run`` only shows what it would make."""
     require_scope(BATCH)
     require_scope(SD)
-    document = params.read_object(read_raw())
+    document = params.read_object(read_body())
     settings = services().settings
-    wanted = run_in_thread(partial(spec.parse, document, settings, token_max_pixels()))
-    if wanted.prompt_request is not None:
+    parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
+    if parsed.prompt_request is not None:
         require_scope(LLM)
-    _check_models(wanted)
+    _check_models(parsed)
     key = request.headers.get("Idempotency-Key", "")
     if key and not CHOSEN_ID.fullmatch(key):
         raise RequestError("an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
     if request.args.get("dry_run", "").lower() in ("1", "true", "yes"):
-        return jsonify(_forecast(wanted, run_in_thread(partial(_items, wanted))))
-    batch_id, new = _records().submit(wanted, g.owner, key)
-    response = jsonify(_linked(_records().get(batch_id, g.owner)))
-    response.status_code = 201 if new else 200
+        items = run_in_thread(partial(_expand_items, parsed))
+        return jsonify(_forecast(parsed, items))
+
+    batch_id, is_new = services().batches.submit(parsed, g.owner, key)
+    response = jsonify(_add_links(services().batches.get(batch_id, g.owner)))
+    if is_new:
+        response.status_code = 201
     response.headers["Location"] = f"/batches/{batch_id}"
     return response
 
 
-def _check_models(wanted: Spec) -> None:
-    """Raise InvalidBatch where a body names a checkpoint, or the question for prompts a model, that no engine has."""
-    named = {wanted_checkpoint(body): body for body in wanted.images.bodies}
+def _check_models(parsed: Spec) -> None:
+    """Raise InvalidBatch if a body names a checkpoint, or the prompt question a model, that no engine has."""
     problems = []
-    for body in (body for name, body in named.items() if name):
+    bodies_by_checkpoint = {wanted_checkpoint(body): body for body in parsed.images.bodies}
+    bodies_by_checkpoint.pop("", None)
+    for body in bodies_by_checkpoint.values():
         try:
-            queue_for(TXT2IMG, body)
+            choose_queue(TXT2IMG, body)
         except ModelNotFound as error:
             problems.append(("override_settings.sd_model_checkpoint", str(error)))
-    if wanted.prompt_request is not None and (model := wanted.prompt_request.model):
-        writers = [w for w in services().workers() if LLM in w.queues and w.models]
-        if writers and not any(model in writer.models for writer in writers):
+    if parsed.prompt_request is not None and parsed.prompt_request.model:
+        model = parsed.prompt_request.model
+        text_workers = [w for w in services().workers() if LLM in w.queues and w.models]
+        if text_workers and not any(model in worker.models for worker in text_workers):
             problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
         raise InvalidBatch(problems)
 
 
-def _items(wanted: Spec) -> list[Item]:
-    ask = wanted.prompt_request
-    prompts = [f"prompt {number} of {ask.count}" for number in range(1, ask.count + 1)] if ask else []
-    return expand(wanted, "BATCH", "", prompts)
+def _expand_items(parsed: Spec) -> list[Item]:
+    """Return the items of a batch, with placeholders for prompts that a text engine would write."""
+    prompts = []
+    if parsed.prompt_request is not None:
+        count = parsed.prompt_request.count
+        prompts = [f"prompt {number} of {count}" for number in range(1, count + 1)]
+    return expand(parsed, "BATCH", "", prompts)
 
 
-def _forecast(wanted: Spec, items: list[Item]) -> Row:
-    """Return what a batch would make: how many, the first of them, and how long it would take."""
+def _forecast(parsed: Spec, items: list[Item]) -> Row:
+    """Return what a batch would make: how many images, the first of them, and how long that would take."""
     work = sum(item.work for item in items)
-    shared = services()
-    engines = len(serving(shared.workers(), SD_BATCH))
-    gpu_s = shared.batches.throughput.estimate_gpu_s(work)
-    shown = [
-        {"number": i.number, "file": i.file, "prompt": i.prompt, "seed": i.seed if i.seed >= 0 else None}
-        for i in items[:SHOWN]
-    ]
+    engines = len(services().serving(SD_BATCH))
+    gpu_s = services().batches.throughput.estimate_gpu_s(work)
+    eta_s = None
+    if gpu_s is not None and engines:
+        eta_s = round(gpu_s / engines, 1)
+
+    first_items = []
+    for item in items[:DRY_RUN_ITEMS]:
+        view: Row = {"number": item.number, "file": item.file, "prompt": item.prompt, "seed": item.seed}
+        if item.seed < 0:
+            view["seed"] = None
+        first_items.append(view)
+
+    prompts = None
+    if parsed.prompt_request is not None:
+        prompts = parsed.prompt_request.count
     return {
         "dry_run": True,
-        "name": wanted.name,
+        "name": parsed.name,
         "total": len(items),
         "work_megapixel_steps": round(work, 3),
         "gpu_s": gpu_s,
         "engines": engines,
-        "eta_s": round(gpu_s / engines, 1) if gpu_s is not None and engines else None,
-        "prompts": wanted.prompt_request.count if wanted.prompt_request else None,
-        "items": shown,
+        "eta_s": eta_s,
+        "prompts": prompts,
+        "items": first_items,
     }
 
 
@@ -118,48 +129,50 @@ def _forecast(wanted: Spec, items: list[Item]) -> Row:
 @token_auth.login_required
 def listing() -> ResponseReturnValue:
     """List the caller's batches, newest first, ``limit`` a page from ``offset``."""
-    offset, limit = _page()
-    rows = _records().list(g.owner, limit, offset)
-    return jsonify(batches=[_linked(row) for row in rows], next_offset=offset + limit if len(rows) == limit else None)
+    offset, limit = _parse_page()
+    rows = services().batches.list(g.owner, limit, offset)
+    return jsonify(batches=[_add_links(row) for row in rows], next_offset=_next_offset(offset, limit, rows))
 
 
 @bp.get("/batches/<batch_id>")
 @token_auth.login_required
 def show(batch_id: str) -> ResponseReturnValue:
-    """Tell a batch's state, its items by state, and when it may be done."""
-    return jsonify(_linked(_records().get(batch_id, g.owner)))
+    """Show a batch: its state, the number of items in each state, and when it may be done."""
+    return jsonify(_add_links(services().batches.get(batch_id, g.owner)))
 
 
 @bp.get("/batches/<batch_id>/spec")
 @token_auth.login_required
 def document(batch_id: str) -> ResponseReturnValue:
-    """Return the spec of a batch as it was given, without its webhook's secret."""
-    found = _records().load_document(batch_id, g.owner)
-    if isinstance(found.get("webhook"), dict):
-        found["webhook"].pop("secret", None)
-    return jsonify(found)
+    """Return the spec of a batch as it was submitted, without its webhook's secret."""
+    submitted = services().batches.load_document(batch_id, g.owner)
+    if isinstance(submitted.get("webhook"), dict):
+        submitted["webhook"].pop("secret", None)
+    return jsonify(submitted)
 
 
 @bp.get("/batches/<batch_id>/items")
 @token_auth.login_required
 def items(batch_id: str) -> ResponseReturnValue:
-    """List a batch's items, by ``state`` where that is given, ``limit`` a page from ``offset``."""
-    offset, limit = _page()
+    """List a batch's items, only those in ``state`` if that is set, ``limit`` a page from ``offset``."""
+    offset, limit = _parse_page()
     state = request.args.get("state", "")
     if state and state not in ITEM_STATES:
         raise RequestError(f"'state' must be one of {', '.join(ITEM_STATES)}")
-    rows = _records().list_items(batch_id, offset, limit, g.owner, state)
+    rows = services().batches.list_items(batch_id, offset, limit, g.owner, state)
     for row in rows:
-        row["links"] = {"image": f"/batches/{batch_id}/items/{row['number']}/image"} if row["file"] else {}
-    return jsonify(items=rows, next_offset=offset + limit if len(rows) == limit else None)
+        row["links"] = {}
+        if row["file"]:
+            row["links"]["image"] = f"/batches/{batch_id}/items/{row['number']}/image"
+    return jsonify(items=rows, next_offset=_next_offset(offset, limit, rows))
 
 
 @bp.get("/batches/<batch_id>/items/<int:number>/image")
 @token_auth.login_required
 def image(batch_id: str, number: int) -> ResponseReturnValue:
     """Return the image of an item that is done."""
-    row = _records().get(batch_id, g.owner)
-    item = _records().get_item(batch_id, number, g.owner)
+    row = services().batches.get(batch_id, g.owner)
+    item = services().batches.get_item(batch_id, number, g.owner)
     if item is None or not item["file"]:
         raise ItemNotFound
     data = services().outputs.open(row["store"], row["folder"]).read(item["file"])
@@ -174,58 +187,68 @@ def image(batch_id: str, number: int) -> ResponseReturnValue:
 @bp.get("/batches/<batch_id>/manifest")
 @token_auth.login_required
 def manifest(batch_id: str) -> ResponseReturnValue:
-    """Return the manifest so far, a line of JSON for each image that is done."""
-    lines = _records().manifest_lines(batch_id, g.owner)
+    """Return the manifest so far: a line of JSON for each image that is done."""
+    lines = services().batches.manifest_lines(batch_id, g.owner)
     return Response("".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
 
 
 @bp.post("/batches/<batch_id>/pause")
 @token_auth.login_required
 def pause(batch_id: str) -> ResponseReturnValue:
-    """Have a batch start no more items; the image that is rendered is finished."""
-    return _changed(_records().pause, batch_id)
+    """Pause a batch: no more items are started, and images in progress are finished."""
+    return _change_batch(services().batches.pause, batch_id)
 
 
 @bp.post("/batches/<batch_id>/resume")
 @token_auth.login_required
 def resume(batch_id: str) -> ResponseReturnValue:
-    """Have a batch go on, or mend one that has ended: what is missing or damaged is made, and nothing else."""
-    return _changed(_records().resume, batch_id)
+    """Resume a batch. If it has ended, only the images that are missing or damaged are made again."""
+    return _change_batch(services().batches.resume, batch_id)
 
 
 @bp.delete("/batches/<batch_id>")
 @bp.post("/batches/<batch_id>/cancel", endpoint="cancel_post")
 @token_auth.login_required
 def cancel(batch_id: str) -> ResponseReturnValue:
-    """Cancel a batch, however often; what it has made stays."""
-    return _changed(_records().cancel, batch_id)
+    """Cancel a batch; may be repeated. Finished images are kept."""
+    return _change_batch(services().batches.cancel, batch_id)
 
 
 @bp.post("/batches/<batch_id>/retry-failed")
 @token_auth.login_required
 def retry_failed(batch_id: str) -> ResponseReturnValue:
-    """Have the items of a batch that failed or were cancelled made once more."""
-    return _changed(_records().retry_failed, batch_id)
+    """Make the items of a batch again that failed or were cancelled."""
+    return _change_batch(services().batches.retry_failed, batch_id)
 
 
-def _changed(change: Callable[[str, str], Row], batch_id: str) -> Response:
+def _change_batch(change: Callable[[str, str], Row], batch_id: str) -> Response:
     require_scope(BATCH)
-    return jsonify(_linked(change(batch_id, g.owner)))
+    return jsonify(_add_links(change(batch_id, g.owner)))
 
 
-def _linked(row: Row) -> Row:
+def _add_links(row: Row) -> Row:
     path = f"/batches/{row['id']}"
     return row | {"links": {"self": path, "items": f"{path}/items", "manifest": f"{path}/manifest"}}
 
 
-def _page() -> tuple[int, int]:
-    return _number("offset", 0, 10**9), _number("limit", PAGE, MAX_PAGE, least=1)
+def _next_offset(offset: int, limit: int, rows: list[Row]) -> int | None:
+    if len(rows) < limit:
+        return None
+    return offset + limit
 
 
-def _number(name: str, default: int, most: int, least: int = 0) -> int:
-    text: Any = request.args.get(name)
+def _parse_page() -> tuple[int, int]:
+    """Return the offset and the limit that the request asks for."""
+    offset = _parse_number("offset", default=0, minimum=0, maximum=10**9)
+    limit = _parse_number("limit", default=DEFAULT_PAGE_SIZE, minimum=1, maximum=MAX_PAGE_SIZE)
+    return offset, limit
+
+
+def _parse_number(name: str, default: int, minimum: int, maximum: int) -> int:
+    text = request.args.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdecimal() or len(text) > 10 or not least <= int(text) <= most:
-        raise RequestError(f"{name!r} must be from {least} to {most}")
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 10
+    if not is_number or not minimum <= int(text) <= maximum:
+        raise RequestError(f"{name!r} must be from {minimum} to {maximum}")
     return int(text)

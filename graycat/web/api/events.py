@@ -1,4 +1,4 @@
-"""A task's events, live and from the past: server-sent events, or a JSON object a line."""
+"""A task's events, past and live: as server-sent events, or as one JSON object a line."""
 
 from __future__ import annotations
 
@@ -15,99 +15,124 @@ from graycat.errors import RequestError
 from graycat.queue.events import CHUNK, PROGRESS, STARTED, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api import task_views
-from graycat.web.api.followers import Follower
+from graycat.web.api.followers import TaskFollower
 from graycat.web.auth import token_auth
-from graycat.web.streaming.requests import ClientGone
-from graycat.web.streaming.responses import STREAM_HEADERS, gateway
+from graycat.web.services import services
+from graycat.web.streaming.requests import ClientDisconnected
+from graycat.web.streaming.responses import STREAM_HEADERS
 
 bp = Blueprint("events", __name__)
 
-#: What the id of an event looks like; the broker takes no larger numbers.
+#: The form of an event's id; the broker accepts no larger numbers.
 EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
-#: Seconds that the last event of a task gets to come which is found to be over.
-LAST_S = 1.0
-#: How an event is written in each form, and what keeps a silent connection alive.
+#: Seconds to wait for the last event of a task whose record says that it has ended.
+LAST_EVENT_TIMEOUT_S = 1.0
+#: Content type and keep-alive of each format.
 FORMATS = {"sse": ("text/event-stream", b": keep-alive\n\n"), "ndjson": ("application/x-ndjson", b"\n")}
 
 
 @bp.get("/tasks/<task_id>/events")
 @token_auth.login_required
 def events(task_id: str) -> ResponseReturnValue:
-    """Stream a task's events with their ids; ``Last-Event-ID`` goes on behind one, also after the task's end."""
+    """Stream a task's events with their ids. ``Last-Event-ID`` resumes after an event, also when the task has ended."""
     form = request.args.get("format", "sse")
     if form not in FORMATS:
         raise RequestError(f"'format' must be one of {', '.join(FORMATS)}")
     after = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
     if not EVENT_ID.fullmatch(after):
         raise RequestError("'Last-Event-ID' must be the id of an event of this task")
-    task_id, record = task_views.find(task_id)
-    with ExitStack() as undo:
-        follower = undo.enter_context(Follower(task_id, after))
-        kept = undo.pop_all()
-    over = record["state"] in TERMINAL_STATES
-    if over and follower.nothing_left:
-        kept.close()
-        # An EventSource asks for more until it is told so.
+
+    task_id, record = task_views.find_task(task_id)
+    with ExitStack() as on_error:
+        follower = on_error.enter_context(TaskFollower(task_id, after))
+        cleanup = on_error.pop_all()
+    is_over = record["state"] in TERMINAL_STATES
+    if is_over and follower.caught_up:
+        cleanup.close()
+        # An EventSource reconnects until it gets a 204.
         return Response(status=204)
-    chunks = _written(follower, form, record.get("alias") or task_id, gateway().settings.keepalive_s, over=over)
+
+    name = record.get("alias") or task_id
+    chunks = _stream_events(follower, form, name, services().gateway.settings.keepalive_s, is_over=is_over)
     response = Response(chunks, content_type=FORMATS[form][0], headers=STREAM_HEADERS)
-    response.call_on_close(kept.close)
+    response.call_on_close(cleanup.close)
     return response
 
 
-def _written(follower: Follower, form: str, name: str, keepalive_s: float, *, over: bool) -> Iterator[bytes]:
-    """Yield the events until the task's last. ``over``: all that will ever come is there already."""
-    write = as_sse if form == "sse" else as_line
-    wait_s = 0.001 if over else keepalive_s
+def _stream_events(
+    follower: TaskFollower, form: str, name: str, keepalive_s: float, *, is_over: bool
+) -> Iterator[bytes]:
+    """Yield the events until the task's last. ``is_over``: the task has ended, so no more events will come."""
+    encode = encode_sse if form == "sse" else encode_ndjson
+    timeout_s = 0.001 if is_over else keepalive_s
     try:
         while True:
-            event = follower.next(wait_s)
-            if event is None:
-                if over:
+            event = follower.next_event(timeout_s)
+            if event is not None:
+                yield encode(event, name)
+                if event.terminal:
                     return
-                # Silent: it waits, or it has waited too long, or the broker has forgotten it.
-                over = follower.task_is_over()
-                wait_s = LAST_S if over else keepalive_s
-            yield FORMATS[form][1] if event is None else write(event, name)
-            if event is not None and event.terminal:
+                continue
+            if is_over:
                 return
-    except ClientGone:
+            # No event: the task waits, has waited too long, or the broker has lost it.
+            is_over = follower.task_is_over()
+            timeout_s = LAST_EVENT_TIMEOUT_S if is_over else keepalive_s
+            yield FORMATS[form][1]
+    except ClientDisconnected:
         return
 
 
-def as_sse(event: TaskEvent, name: str) -> bytes:
+def encode_sse(event: TaskEvent, name: str) -> bytes:
     """Return a server-sent event."""
-    # What this server says for itself has no place among the events: an empty id would have a browser begin anew.
-    place = f"id: {event.id}\n" if event.id else ""
-    return f"{place}event: {event.kind}\ndata: {json.dumps(data_of(event, name))}\n\n".encode()
+    # An event that this process made itself has no id. An empty id field would make a browser start again from the
+    # first event.
+    id_line = ""
+    if event.id:
+        id_line = f"id: {event.id}\n"
+    return f"{id_line}event: {event.kind}\ndata: {json.dumps(event_data(event, name))}\n\n".encode()
 
 
-def as_line(event: TaskEvent, name: str) -> bytes:
+def encode_ndjson(event: TaskEvent, name: str) -> bytes:
     """Return an event as one line of JSON."""
-    return json.dumps({"id": event.id, "event": event.kind, "data": data_of(event, name)}).encode() + b"\n"
+    return json.dumps({"id": event.id, "event": event.kind, "data": event_data(event, name)}).encode() + b"\n"
 
 
-def data_of(event: TaskEvent, name: str) -> Any:
-    """Return an event's data: what the engine sent for a chunk, else what it tells of the task ``name``."""
+def event_data(event: TaskEvent, name: str) -> Any:
+    """Return an event's data: for a chunk what the engine sent, else what the event says of the task ``name``."""
     if event.kind == STARTED:
         return {"attempt": int(event.data)}
     if event.kind == PROGRESS:
         progress = json.loads(event.data)
-        return progress | ({"preview": f"/tasks/{name}/preview"} if progress.get("preview") else {"preview": None})
+        preview = None
+        if progress.get("preview"):
+            preview = f"/tasks/{name}/preview"
+        return progress | {"preview": preview}
     if event.kind == CHUNK:
-        return _chunk(event.data)
-    told = task_views.outcome(name, [event])
-    # A stream's answer came before.
-    return {key: value for key, value in told.items() if key != "events"}
+        return _parse_chunk(event.data)
+    fields = task_views.answer_fields(name, [event])
+    # The events of a stream were sent before.
+    fields.pop("events", None)
+    return fields
 
 
-def _chunk(raw: bytes) -> Any:
-    """Return one of the engine's events: its JSON, or its text where it is none; with its name where it has one."""
-    lines = raw.decode(errors="replace").rstrip("\n").split("\n")
-    texts = [line.partition(":")[2].removeprefix(" ") for line in lines if line.startswith("data:")]
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("event:")]
+def _parse_chunk(raw: bytes) -> Any:
+    """Return one server-sent event of the engine: its data as JSON, or as text if it is none.
+
+    An event with a name is returned as an object of ``event`` and ``data``.
+    """
+    name = None
+    texts = []
+    for line in raw.decode(errors="replace").rstrip("\n").split("\n"):
+        if line.startswith("data:"):
+            texts.append(line.removeprefix("data:").removeprefix(" "))
+        elif line.startswith("event:") and name is None:
+            name = line.removeprefix("event:").strip()
+    text = "\n".join(texts)
     try:
-        value = json.loads("\n".join(texts))
+        data = json.loads(text)
     except ValueError:
-        value = "\n".join(texts)
-    return {"event": names[0], "data": value} if names else value
+        data = text
+    if name is not None:
+        return {"event": name, "data": data}
+    return data

@@ -1,4 +1,4 @@
-"""Following a task: its events as they come, for whoever may see it."""
+"""Follows an existing task: reads its events as they come, without cancelling it at the end."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from flask import request
 from graycat.errors import BrokerUnavailable
 from graycat.queue.events import TaskEvent
 from graycat.queue.models import TERMINAL_STATES
-from graycat.queue.records import TaskRecords
 from graycat.web.api import task_views
 from graycat.web.services import services
-from graycat.web.streaming.disconnect import watched
-from graycat.web.streaming.hub import EventHub
-from graycat.web.streaming.requests import ClientGone
+from graycat.web.streaming.disconnect import on_disconnect
+from graycat.web.streaming.requests import ClientDisconnected
 
 
-class Follower:
-    """A reader of one task's events, from behind ``after`` on; closing it does the task nothing."""
+class TaskFollower:
+    """Reads one task's events, from the event after the id ``after`` on. Closing it does not affect the task."""
 
     def __init__(self, task_id: str, after: str = "0") -> None:
         gateway = services().gateway
-        self._hub: EventHub = gateway.hub
-        self._records: TaskRecords = gateway.records
-        self._watch = self._hub.follow(task_id, after)
-        self._guard = watched(request.environ, self._hang_up)
-        self._gone = False
+        self._hub = gateway.hub
+        self._records = gateway.records
+        self._subscription = self._hub.subscribe(task_id, after)
+        self._disconnect_watch = on_disconnect(request.environ, self._client_disconnected)
+        self._disconnected = False
 
-    def __enter__(self) -> Follower:
-        self._guard.__enter__()
+    def __enter__(self) -> TaskFollower:
+        self._disconnect_watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -37,37 +35,41 @@ class Follower:
 
     def close(self) -> None:
         """Stop following."""
-        self._guard.__exit__(None, None, None)
-        self._hub.unwatch(self._watch)
+        self._disconnect_watch.__exit__(None, None, None)
+        self._hub.unsubscribe(self._subscription)
 
-    def _hang_up(self) -> None:
-        self._gone = True
-        self._watch.wake()
+    def _client_disconnected(self) -> None:
+        self._disconnected = True
+        self._subscription.wake()
 
-    def next(self, timeout_s: float) -> TaskEvent | None:
-        """Return the next event; None where none came in time. Raises ClientGone."""
-        event = self._watch.get(timeout_s)
-        if self._gone:
-            raise ClientGone
+    def next_event(self, timeout_s: float) -> TaskEvent | None:
+        """Return the next event; None if none came in time. Raises ClientDisconnected."""
+        event = self._subscription.get(timeout_s)
+        if self._disconnected:
+            raise ClientDisconnected
         return event
 
     @property
-    def nothing_left(self) -> bool:
-        """Tell whether no event has come that was not read."""
-        return self._watch.empty
+    def caught_up(self) -> bool:
+        """Return whether all events that have come were read."""
+        return self._subscription.empty
 
     def task_is_over(self) -> bool:
-        """Tell whether nothing more can come; a task that has waited past its deadline ends here."""
+        """Return whether no more events can come. Expires the task if it is past its queue deadline."""
         try:
-            return task_views.current(self._records, self._watch.task_id).get("state", "") in ("", *TERMINAL_STATES)
+            record = task_views.read_record(self._records, self._subscription.task_id)
         except BrokerUnavailable:
             return False
+        state = record.get("state")
+        return not state or state in TERMINAL_STATES
 
-    def ended(self, timeout_s: float) -> bool:
-        """Tell whether the task ended within the time. Raises ClientGone."""
+    def wait_for_end(self, timeout_s: float) -> bool:
+        """Return whether the task ended within the time. Raises ClientDisconnected."""
         deadline = time.monotonic() + timeout_s
-        while (left_s := deadline - time.monotonic()) > 0:
-            event = self.next(left_s)
+        while True:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            event = self.next_event(left_s)
             if event is not None and event.terminal:
                 return True
-        return False

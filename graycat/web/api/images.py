@@ -1,4 +1,4 @@
-"""The images of a task, and its preview while it renders."""
+"""The images of a task, and its preview while it runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ bp = Blueprint("task_images", __name__)
 @token_auth.login_required
 def image(task_id: str, number: int) -> ResponseReturnValue:
     """Return an image of a task, as the engine made it."""
-    task_id, _ = task_views.find(task_id)
+    task_id, _ = task_views.find_task(task_id)
     found = services().artifacts.get(task_id, number)
     if found is None:
         raise TaskNotFound
@@ -32,8 +32,8 @@ def image(task_id: str, number: int) -> ResponseReturnValue:
 @bp.get("/tasks/<task_id>/preview")
 @token_auth.login_required
 def preview(task_id: str) -> ResponseReturnValue:
-    """Return the newest preview of a task that renders."""
-    task_id, _ = task_views.find(task_id)
+    """Return the newest preview of a running image task."""
+    task_id, _ = task_views.find_task(task_id)
     data = services().gateway.records.preview(task_id)
     if data is None:
         raise TaskNotFound

@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/status``: how this server's web processes and the fleet are doing, for who may see it."""
+"""``/metrics`` and ``/status``: the state of this server's web processes and of all workers, for operators."""
 
 from __future__ import annotations
 
@@ -17,100 +17,121 @@ from graycat.errors import BrokerUnavailable
 from graycat.metrics import web
 from graycat.metrics.server import carries, joined
 from graycat.status.gauges import FleetGauges
-from graycat.status.snapshot import Snapshot
+from graycat.web.api.health import unserved_reason
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.services import services
+from graycat.web.streaming.requests import PendingTask
 
 bp = Blueprint("metrics", __name__)
 
-#: What is said of a request without a route, and of one without an API token.
-NONE = "-"
-STREAM = "text/event-stream"
-#: What is told of a worker.
+#: The label of a request without a route, and of one without an API token.
+NO_LABEL = "-"
+STREAM_TYPE = "text/event-stream"
+#: Fields of a worker's report that ``/status`` shows.
 WORKER_FIELDS = (
-    *("name", "queues", "engine", "engine_state", "consuming", "paused", "slots", "busy", "models"),
-    *("gpu", "gpu_state", "left", "failures", "crash_loop", "last_failure", "retry_in_s", "trouble"),
+    "name",
+    "queues",
+    "engine",
+    "engine_state",
+    "consuming",
+    "paused",
+    "slots",
+    "busy",
+    "models",
+    "gpu",
+    "gpu_state",
+    "left",
+    "failures",
+    "crash_loop",
+    "last_failure",
+    "retry_in_s",
+    "trouble",
 )
 
 
 @bp.get("/metrics")
 def scrape() -> ResponseReturnValue:
-    """Tell a scraper everything; it sends GRAYCAT_METRICS_TOKEN, or an API token with the scope metrics or admin."""
-    return _for_operators(_scraped)
+    """Return Prometheus metrics; needs GRAYCAT_METRICS_TOKEN, or an API token with the scope metrics or admin."""
+    return _operators_only(_metrics_response)
 
 
 @bp.get("/status")
 def status() -> ResponseReturnValue:
-    """Tell an operator how everything is doing, in one look; for the same tokens as /metrics."""
-    return _for_operators(_status)
+    """Return the state of the whole system in one answer; needs the same tokens as /metrics."""
+    return _operators_only(_status_response)
 
 
-def _for_operators(answer: Callable[[], Response]) -> ResponseReturnValue:
-    shared = services()
-    if carries(request.headers.get("Authorization", ""), shared.metrics_token):
-        return answer()
-    answered: ResponseReturnValue = _for_callers(answer)
-    return answered
+def _operators_only(view: Callable[[], Response]) -> ResponseReturnValue:
+    if carries(request.headers.get("Authorization", ""), services().metrics_token):
+        return view()
+    return _api_tokens_only(view)
 
 
 @token_auth.login_required
-def _for_callers(answer: Callable[[], Response]) -> ResponseReturnValue:
+def _api_tokens_only(view: Callable[[], Response]) -> ResponseReturnValue:
     if ADMIN not in g.token.scopes:
         require_scope(METRICS)
-    return answer()
+    return view()
 
 
-def _status() -> Response:
-    shared = services()
+def _status_response() -> Response:
     try:
-        look: Snapshot = shared.observer.look()
+        snapshot = services().snapshots.look()
     except BrokerUnavailable as error:
         return jsonify(served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[])
-    missing = shared.missing_queues(look.workers)
+    reason = ""
+    missing = services().missing_queues(snapshot.workers)
+    if missing:
+        reason = unserved_reason(missing)
     return jsonify(
         served=not missing,
-        reason=f"nobody consumes {', '.join(missing)}" if missing else "",
+        reason=reason,
         broker=True,
-        queues=[{"name": name, **asdict(queue)} for name, queue in look.queues.items()],
-        workers=[{name: getattr(worker, name) for name in WORKER_FIELDS} for worker in look.workers],
-        missed=look.missed,
-        deliveries=look.deliveries,
-        held=asdict(look.held),
-        batches={"states": look.batches.states, "items": look.batches.items, "late": look.batches.late},
-        failures=[asdict(failure) for failure in look.failures],
+        queues=[{"name": name, **asdict(queue)} for name, queue in snapshot.queues.items()],
+        workers=[{name: getattr(worker, name) for name in WORKER_FIELDS} for worker in snapshot.workers],
+        missed=snapshot.missed,
+        deliveries=snapshot.deliveries,
+        held=asdict(snapshot.held),
+        batches={"states": snapshot.batches.states, "items": snapshot.batches.items, "late": snapshot.batches.late},
+        failures=[asdict(failure) for failure in snapshot.failures],
     )
 
 
-def _scraped() -> Response:
-    shared = services()
-    gauges = FleetGauges(shared.observer.look)
-    # What a process says of itself would be another's at the next scrape.
-    several = shared.settings.web_workers > 1
-    own = [MultiProcessCollector(None)] if several else [web.registry, ProcessCollector(registry=None)]
-    return Response(generate_latest(joined(*own, gauges)), content_type=CONTENT_TYPE_LATEST)
+def _metrics_response() -> Response:
+    collectors: list[Any]
+    if services().settings.web_workers > 1:
+        # Without the metrics of the process itself (CPU, memory): the next scrape may reach another process.
+        collectors = [MultiProcessCollector(None)]
+    else:
+        collectors = [web.registry, ProcessCollector(registry=None)]
+    gauges = FleetGauges(services().snapshots.look)
+    return Response(generate_latest(joined(*collectors, gauges)), content_type=CONTENT_TYPE_LATEST)
 
 
-class Measure:
-    """What becomes of one request, from its answer's first byte to its last."""
+class RequestMetrics:
+    """The metrics of one request, counted when its response is sent."""
 
-    __slots__ = ("_first", "_method", "_route", "_started", "_status", "_streams", "_token")
+    __slots__ = ("_is_stream", "_method", "_pending_task", "_route", "_started_at", "_status", "_token")
 
     def __init__(self, response: Response) -> None:
-        token = g.get("token")
-        self._started: float = g.started
-        self._route = str(request.url_rule or NONE)
+        self._started_at: float = g.started_at
+        self._route = str(request.url_rule or NO_LABEL)
         self._method = request.method
         self._status = response.status_code
-        self._token = NONE if token is None else (token.parent or token).name
-        self._streams = response.mimetype == STREAM
-        self._first: Any = g.get("ticket")
-        if self._streams:
+        self._token = NO_LABEL
+        token = g.get("token")
+        if token is not None:
+            self._token = (token.parent or token).name
+        self._is_stream = response.mimetype == STREAM_TYPE
+        self._pending_task: PendingTask | None = g.get("pending_task")
+        if self._is_stream:
             web.STREAMS_OPEN.inc()
 
     def end(self) -> None:
-        """Count the request; called once, when all of it is sent or its client is gone."""
-        web.answered(self._route, self._method, self._status, self._token, time.monotonic() - self._started)
-        if self._streams:
+        """Count the request. Called once, when its response is sent completely or its client has disconnected."""
+        web.answered(self._route, self._method, self._status, self._token, time.monotonic() - self._started_at)
+        if self._is_stream:
             web.STREAMS_OPEN.dec()
-            if self._first is not None and self._first.first_at:
-                web.FIRST_EVENT_SECONDS.labels(self._route).observe(self._first.first_at - self._started)
+            if self._pending_task is not None and self._pending_task.first_event_at:
+                seconds = self._pending_task.first_event_at - self._started_at
+                web.FIRST_EVENT_SECONDS.labels(self._route).observe(seconds)

@@ -1,4 +1,4 @@
-"""A task as its caller asks for it: ``{"kind", "input", ...}`` checked, and made into a submission."""
+"""Requests for tasks: checks ``{"kind", "input", ...}`` and turns it into a submission."""
 
 from __future__ import annotations
 
@@ -19,59 +19,63 @@ from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
 from graycat.queue.names import Lane, QueueName
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.web.auth import require_scope
-from graycat.web.compat import llamacpp, openai, webui
-from graycat.web.compat.image_tasks import queue_for, run_in_thread
-from graycat.web.limits import token_max_pixels
+from graycat.web.compat import webui
+from graycat.web.compat.image_tasks import choose_queue, run_in_thread
+from graycat.web.compat.text_routes import TEXT_ROUTES
+from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
 from graycat.webhooks import webhook
 
-#: What a body may hold beside ``kind`` and ``input``.
+#: The fields that a body may have.
 FIELDS = frozenset({"kind", "input", "queue_ttl_s", "exec_timeout_s", "priority", "webhook", "metadata"})
 PRIORITIES = ("interactive", "batch")
 MAX_DEADLINE_S = 7 * 24 * 3600.0
-#: An id that a caller chooses, or an idempotency key.
+#: The form of an id that a caller chooses, and of an idempotency key.
 CHOSEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-ROUTES = {
-    route.kind.name: route
-    for route in (*llamacpp.ROUTES, *openai.ROUTES)
-    if route.kind.method == "POST" and not route.admin
-}
-RENDERS = {kind.name: (kind, check) for kind, check, _ in webui.RENDERS.values()}
-#: Every kind that may be submitted by name.
-KINDS = (*ROUTES, *RENDERS)
+#: The text routes whose kinds may be submitted by name.
+ROUTES = {route.kind.name: route for route in TEXT_ROUTES if route.kind.method == "POST" and not route.admin}
+#: The image kinds that may be submitted by name, with the checks of their bodies.
+IMAGE_CHECKS = {kind.name: (kind, check) for kind, check, _ in webui.IMAGE_CALLS.values()}
+#: The names of all kinds that may be submitted.
+KINDS = (*ROUTES, *IMAGE_CHECKS)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A checked request for a task. ``digest`` names its content: the same again is the same task."""
+class TaskRequest:
+    """A checked request for a task. ``digest`` identifies its content: the same content is the same task."""
 
     submission: Submission
     digest: str
 
 
-def read(body: dict[str, Any]) -> Wanted:
-    """Return what a ``POST /tasks`` body asks for. Raises RequestError and what the kind's own checks raise."""
-    if unknown := sorted(body.keys() - FIELDS):
+def parse_task_request(body: dict[str, Any]) -> TaskRequest:
+    """Return what the body of ``POST /tasks`` asks for. Raises RequestError and what the kind's own checks raise."""
+    unknown = sorted(body.keys() - FIELDS)
+    if unknown:
         raise RequestError(f"unknown field {unknown[0]!r}; a task has {', '.join(sorted(FIELDS))}")
-    kind_name, given = body.get("kind"), body.get("input")
+    kind_name = body.get("kind")
     if kind_name not in KINDS:
         raise RequestError(f"'kind' must be one of {', '.join(KINDS)}")
-    if not isinstance(given, dict):
+    engine_body = body.get("input")
+    if not isinstance(engine_body, dict):
         raise RequestError("'input' is required: the JSON object that the engine's route takes")
-    priority = body.get("priority") or PRIORITIES[0]
+    priority = str(body.get("priority") or PRIORITIES[0])
     if priority not in PRIORITIES:
         raise RequestError(f"'priority' must be one of {', '.join(PRIORITIES)}")
-    require_scopes(str(kind_name), str(priority))
-    kind, queue, mode, raw = _prepared(str(kind_name), given)
+    require_scopes(str(kind_name), priority)
+
+    kind, queue, mode, raw = _prepare(str(kind_name), engine_body)
+    queue_ttl_s = _parse_seconds(body, "queue_ttl_s")
     if priority == "batch":
         queue = batch_queue(queue)
-    shown = {"priority": priority}
+        queue_ttl_s = queue_ttl_s or BATCH_QUEUE_TTL_S
+    fields = {"priority": priority}
     if body.get("metadata") is not None:
-        shown["metadata"] = webhook.parse_metadata(body["metadata"])
+        fields["metadata"] = webhook.parse_metadata(body["metadata"])
     if body.get("webhook") is not None:
-        shown["webhook"] = webhook.parse(body["webhook"], services().settings).encoded()
+        fields["webhook"] = webhook.parse(body["webhook"], services().settings).encoded()
     submission = Submission(
         kind=kind,
         queue=queue,
@@ -79,36 +83,39 @@ def read(body: dict[str, Any]) -> Wanted:
         body=raw,
         owner=g.owner,
         request_id=g.request_id,
-        queue_ttl_s=_seconds(body, "queue_ttl_s") or (BATCH_QUEUE_TTL_S if priority == "batch" else None),
-        exec_timeout_s=_seconds(body, "exec_timeout_s"),
-        shown=shown,
+        queue_ttl_s=queue_ttl_s,
+        exec_timeout_s=_parse_seconds(body, "exec_timeout_s"),
+        shown=fields,
     )
-    return Wanted(submission, digest(body))
+    return TaskRequest(submission, digest(body))
 
 
 def require_scopes(kind: str, priority: str) -> None:
-    """Raise Forbidden where the request's API token may not have a task of that kind and priority."""
+    """Raise Forbidden if the request's API token may not submit a task of that kind and priority."""
     require_scope(kinds.KINDS[kind].family.scope)
     if priority == "batch":
         require_scope(BATCH)
 
 
-def _prepared(name: str, given: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
-    """Return kind, queue, mode and the engine's body, checked as the kind's own route does."""
+def _prepare(name: str, engine_body: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
+    """Return kind, queue, mode and the engine's body, checked as on the kind's own route."""
     settings = services().settings
-    if name in RENDERS:
-        kind, check = RENDERS[name]
-        params.check_size(given, settings.max_prompt_chars)
-        checked = run_in_thread(partial(check, settings, token_max_pixels(), given))
-        return kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode()
+    if name in IMAGE_CHECKS:
+        kind, check = IMAGE_CHECKS[name]
+        params.check_size(engine_body, settings.max_prompt_chars)
+        checked = run_in_thread(partial(check, settings, pixel_limit(), engine_body))
+        return kind, choose_queue(kind, checked), PLAIN, json.dumps(checked).encode()
+
     route = ROUTES[name]
-    queue, mode, raw = route.prepare(given, json.dumps(given).encode())
-    # Somebody may read along, and everybody finds the whole answer at the end.
-    return route.kind, queue, LIVE if mode == GATHER else mode, raw
+    queue, mode, raw = route.prepare(engine_body, json.dumps(engine_body).encode())
+    if mode == GATHER:
+        # A client may follow the events, and another may read the whole answer at the end: LIVE serves both.
+        mode = LIVE
+    return route.kind, queue, mode, raw
 
 
 def batch_queue(queue: str) -> str:
-    """Return the queue of work that waits for the gaps, beside an interactive one; quick calls stay where they are."""
+    """Return the batch queue beside an interactive queue; any other queue (quick calls) is returned unchanged."""
     name = QueueName.parse(queue)
     if name.lane != Lane.INTERACTIVE:
         return queue
@@ -116,21 +123,21 @@ def batch_queue(queue: str) -> str:
 
 
 def digest(body: dict[str, Any]) -> str:
-    """Return a name for a request's content."""
+    """Return a hash that identifies a request's content."""
     return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def scoped_ids(owner: str, chosen: str, *, space: str = "") -> dict[str, str]:
-    """Return the task id for what an owner calls its task, in each family of kinds.
+def scoped_ids(owner: str, chosen_id: str, *, space: str = "") -> dict[str, str]:
+    """Return the task ids that stand for an id which an owner chose, by family of kinds.
 
-    Nobody else's calls meet it, nor those in another space.
+    The same choice of another owner, or in another ``space``, stands for different tasks.
     """
-    if not CHOSEN_ID.fullmatch(chosen):
+    if not CHOSEN_ID.fullmatch(chosen_id):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    return ids.task_ids_by_family(sha256(f"{owner}\0{space}\0{chosen}".encode()).hexdigest()[:32])
+    return ids.task_ids_by_family(sha256(f"{owner}\0{space}\0{chosen_id}".encode()).hexdigest()[:32])
 
 
-def _seconds(body: dict[str, Any], field: str) -> float | None:
+def _parse_seconds(body: dict[str, Any], field: str) -> float | None:
     value = body.get(field)
     if value is None:
         return None

@@ -1,8 +1,7 @@
-"""graycat's own REST: submit a task, look at it, wait for it, cancel it, try it again."""
+"""Tasks over REST: submit, show, wait, list, cancel and retry."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,102 +15,110 @@ from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api import task_views
-from graycat.web.api.followers import Follower
-from graycat.web.api.task_requests import Wanted, digest, read, require_scopes, scoped_ids
+from graycat.web.api.followers import TaskFollower
+from graycat.web.api.task_requests import TaskRequest, digest, parse_task_request, require_scopes, scoped_ids
 from graycat.web.auth import token_auth
-from graycat.web.compat.image_tasks import take_large_body
-from graycat.web.compat.route import read_raw
-from graycat.web.limits import admitted
+from graycat.web.compat.image_tasks import allow_large_body
+from graycat.web.compat.route import read_body
+from graycat.web.limits import enforce_limits
 from graycat.web.services import services
-from graycat.web.streaming.requests import Submission, TaskGateway
+from graycat.web.streaming.requests import Submission
 from graycat.web.streaming.responses import preferences
 
 bp = Blueprint("tasks", __name__)
-bp.before_request(take_large_body)
+bp.before_request(allow_large_body)
 
 #: A long poll waits this many seconds at most.
 MAX_WAIT_S = 300.0
-#: A cancel waits this many seconds for the engine to let go.
-CONFIRM_S = 2.0
+#: Seconds that a cancel waits for the engine to stop.
+CANCEL_TIMEOUT_S = 2.0
 #: Tasks on one page of the list.
-PAGE, MAX_PAGE = 20, 100
-#: A cursor in front of all tasks, and the length that no cursor has.
-NEWEST, MAX_CURSOR = (10**15, ""), 100
-#: How many ids of the list are looked at for a page of tasks with a certain state or kind.
-MAX_LOOKED_AT = 1000
-
-
-def _office() -> TaskGateway:
-    found: TaskGateway = services().gateway
-    return found
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 100
+#: The cursor before the newest task: a submit time (ms) in the far future, and an id.
+START_CURSOR = (10**15, "")
+#: Characters of a cursor that is still accepted.
+MAX_CURSOR_CHARS = 99
+#: Tasks that are read at most to fill one page of the list, if the caller asks for some states or kinds only.
+MAX_SCANNED = 1000
 
 
 @bp.post("/tasks")
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
-    """Accept a task: 202 with its address; 200 with its answer where ``Prefer: wait=N`` saw it end in time."""
-    return _accepted(read(params.read_object(read_raw())), _keyed_ids(), alias="")
+    """Submit a task: 202 with its address, or 200 with its answer if it ends within ``Prefer: wait=N``."""
+    return _submit(parse_task_request(params.read_object(read_body())), _ids_of_key(), alias="")
 
 
-@bp.put("/tasks/<chosen>")
+@bp.put("/tasks/<chosen_id>")
 @token_auth.login_required
-def put(chosen: str) -> ResponseReturnValue:
-    """Accept a task under an id of the caller's: the same again is the same task, another one is refused."""
-    wanted = read(params.read_object(read_raw()))
-    return _accepted(wanted, scoped_ids(g.owner, chosen), alias=chosen)
+def put(chosen_id: str) -> ResponseReturnValue:
+    """Submit a task under an id that the caller chooses. Repeating it returns the same task; another is refused."""
+    task_request = parse_task_request(params.read_object(read_body()))
+    return _submit(task_request, scoped_ids(g.owner, chosen_id), alias=chosen_id)
 
 
-def _keyed_ids() -> dict[str, str]:
-    """Return the task ids that the request's ``Idempotency-Key`` stands for; none where it has no key."""
+def _ids_of_key() -> dict[str, str]:
+    """Return the task ids that the request's ``Idempotency-Key`` stands for; empty if it has no key."""
     key = request.headers.get("Idempotency-Key")
-    return {} if key is None else scoped_ids(g.owner, key, space="key")
+    if key is None:
+        return {}
+    return scoped_ids(g.owner, key, space="key")
 
 
-def _accepted(wanted: Wanted, ids: dict[str, str], alias: str) -> ResponseReturnValue:
-    fields = dict(wanted.submission.shown or {}) | {"digest": wanted.digest} | ({"alias": alias} if alias else {})
-    kind = wanted.submission.kind.name
+def _submit(task_request: TaskRequest, ids: dict[str, str], alias: str) -> ResponseReturnValue:
+    """Submit a task under one of ``ids`` (by family of kinds), or under a new id if there are none."""
+    fields = dict(task_request.submission.shown or {})
+    fields["digest"] = task_request.digest
+    if alias:
+        fields["alias"] = alias
+    kind = task_request.submission.kind.name
     task_id = ids.get(KINDS[kind].family.name) or taskids.new_task_id(kind)
-    # The same name for work of another family is another request, too.
-    if any(_office().records.exists(other) for other in ids.values() if other != task_id):
+    gateway = services().gateway
+    # The same key or chosen id with a kind of another family is a different request, too.
+    if any(gateway.records.exists(other) for other in ids.values() if other != task_id):
         raise IdempotencyConflict
-    with admitted(task_id):
-        _, new = _office().enqueue(replace(wanted.submission, shown=fields), task_id)
+
+    with enforce_limits(task_id):
+        _, is_new = gateway.enqueue(replace(task_request.submission, shown=fields), task_id)
     g.task_id = task_id
-    record = _office().records.get(task_id)
-    if not new and record.get("digest") != wanted.digest:
+    record = gateway.records.get(task_id)
+    if not is_new and record.get("digest") != task_request.digest:
         raise IdempotencyConflict
-    if wait_s := _preferred_wait():
-        record = _waited(task_id, record, wait_s)
-    return _answer(task_id, record, created=new)
+    wait_s = _preferred_wait_s()
+    if wait_s:
+        record = _wait_until_terminal(task_id, record, wait_s)
+    return _task_response(task_id, record, created=is_new)
 
 
-def _answer(task_id: str, record: task_views.Record, *, created: bool) -> Response:
+def _task_response(task_id: str, record: task_views.Record, *, created: bool) -> Response:
     if not record:
         raise TaskLost
-    ended = record["state"] in TERMINAL_STATES
-    response = jsonify(task_views.shown(task_id, record))
-    response.status_code = 200 if ended or not created else 202
+    response = jsonify(task_views.task_view(task_id, record))
+    if created and record["state"] not in TERMINAL_STATES:
+        response.status_code = 202
     response.headers["Location"] = task_views.links(record.get("alias") or task_id, record)["self"]
-    return _tagged(response, record)
+    return _add_polling_headers(response, record)
 
 
-def _tagged(response: Response, record: task_views.Record) -> Response:
+def _add_polling_headers(response: Response, record: task_views.Record) -> Response:
     response.headers["ETag"] = task_views.etag(record)
     response.headers["Cache-Control"] = "private, no-cache"
-    if after_s := task_views.retry_after_s(record):
-        response.headers["Retry-After"] = str(after_s)
+    retry_after_s = task_views.retry_after_s(record)
+    if retry_after_s:
+        response.headers["Retry-After"] = str(retry_after_s)
     return response
 
 
-def _preferred_wait() -> float:
+def _preferred_wait_s() -> float:
     for preference in preferences():
         name, _, value = preference.partition("=")
         if name.strip() == "wait":
-            return _bounded(value.strip())
+            return _parse_wait_s(value.strip())
     return 0.0
 
 
-def _bounded(value: str) -> float:
+def _parse_wait_s(value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
@@ -121,68 +128,83 @@ def _bounded(value: str) -> float:
     return seconds
 
 
-def _waited(task_id: str, record: task_views.Record, wait_s: float) -> task_views.Record:
-    """Return a task's record when it has changed its state, or the time is up; its end where it runs already."""
-    deadline = time.monotonic() + wait_s
-    with Follower(task_id) as follower:
-        while record.get("state") not in TERMINAL_STATES:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or follower.ended(left_s):
-                break
-        return _office().records.get(task_id)
+def _wait_until_terminal(task_id: str, record: task_views.Record, wait_s: float) -> task_views.Record:
+    """Wait until a task has ended, ``wait_s`` seconds at most; return its record then."""
+    with TaskFollower(task_id) as follower:
+        if record.get("state") not in TERMINAL_STATES:
+            follower.wait_for_end(wait_s)
+        return services().gateway.records.get(task_id)
 
 
 @bp.get("/tasks/<task_id>")
 @token_auth.login_required
 def show(task_id: str) -> ResponseReturnValue:
-    """Tell a task's state, and its answer at the end. ``wait=N`` holds the reply back until then, N seconds at most."""
-    task_id, record = task_views.find(task_id)
-    if wait := request.args.get("wait"):
-        record = _waited(task_id, record, _bounded(wait)) or record
-    # A proxy that compresses makes the tag a weak one.
+    """Show a task, with its answer if it has ended. ``wait=N`` delays the reply until then, N seconds at most."""
+    task_id, record = task_views.find_task(task_id)
+    wait = request.args.get("wait")
+    if wait:
+        record = _wait_until_terminal(task_id, record, _parse_wait_s(wait)) or record
+    # contains_weak: a proxy that compresses answers turns the tag into a weak one.
     if request.if_none_match.contains_weak(task_views.etag(record).strip('"')):
-        return _tagged(Response(status=304), record)
-    return _tagged(jsonify(task_views.shown(task_id, record)), record)
+        return _add_polling_headers(Response(status=304), record)
+    return _add_polling_headers(jsonify(task_views.task_view(task_id, record)), record)
 
 
 @bp.get("/tasks")
 @token_auth.login_required
 def listing() -> ResponseReturnValue:
     """List the caller's tasks, newest first: by ``state`` and ``kind``, ``limit`` a page, the next by ``cursor``."""
-    states, kinds = set(request.args.getlist("state")), set(request.args.getlist("kind"))
-    limit = _count(request.args.get("limit"))
-    before = _cursor(request.args.get("cursor"))
-    records, looked_at = _office().records, 0
+    states = set(request.args.getlist("state"))
+    kinds = set(request.args.getlist("kind"))
+    limit = _parse_limit(request.args.get("limit"))
+    position = _parse_cursor(request.args.get("cursor"))
+    records = services().gateway.records
     page: list[dict[str, Any]] = []
+    scanned = 0
     more = True
-    while more and len(page) < limit and looked_at < MAX_LOOKED_AT:
-        rows = records.listed(g.owner, before, MAX_PAGE)
-        more = len(rows) == MAX_PAGE
+
+    while more and len(page) < limit and scanned < MAX_SCANNED:
+        rows = records.listed(g.owner, position, MAX_PAGE_SIZE)
+        more = len(rows) == MAX_PAGE_SIZE
         for task_id, submitted_ms in rows:
-            before, looked_at = (submitted_ms, task_id), looked_at + 1
+            position = (submitted_ms, task_id)
+            scanned += 1
             record = records.get(task_id)
-            if record and (not states or record["state"] in states) and (not kinds or record["kind"] in kinds):
-                page.append(task_views.shown(task_id, record, whole=False))
+            if _matches(record, states, kinds):
+                page.append(task_views.task_view(task_id, record, whole=False))
                 if len(page) == limit:
                     more = True
                     break
-    return jsonify(tasks=page, next_cursor=f"{before[0]}-{before[1]}" if more else None)
+
+    next_cursor = None
+    if more:
+        next_cursor = f"{position[0]}-{position[1]}"
+    return jsonify(tasks=page, next_cursor=next_cursor)
 
 
-def _count(text: str | None) -> int:
+def _matches(record: task_views.Record, states: set[str], kinds: set[str]) -> bool:
+    """Return whether a record still exists and has one of the states and kinds; an empty set means any."""
+    if not record:
+        return False
+    if states and record["state"] not in states:
+        return False
+    return not kinds or record["kind"] in kinds
+
+
+def _parse_limit(text: str | None) -> int:
     if text is None:
-        return PAGE
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGE:
-        raise RequestError(f"'limit' must be from 1 to {MAX_PAGE}")
+        return DEFAULT_PAGE_SIZE
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGE_SIZE:
+        raise RequestError(f"'limit' must be from 1 to {MAX_PAGE_SIZE}")
     return int(text)
 
 
-def _cursor(text: str | None) -> tuple[int, str]:
+def _parse_cursor(text: str | None) -> tuple[int, str]:
     """Return the submit time (ms) and the id of the last task on the page before."""
     if text is None:
-        return NEWEST
+        return START_CURSOR
     submitted_ms, dash, task_id = text.partition("-")
-    if not (submitted_ms.isdecimal() and dash and len(text) < MAX_CURSOR):
+    if not (submitted_ms.isdecimal() and dash and len(text) <= MAX_CURSOR_CHARS):
         raise RequestError("'cursor' must be the 'next_cursor' of the page before")
     return int(submitted_ms), task_id
 
@@ -191,27 +213,30 @@ def _cursor(text: str | None) -> tuple[int, str]:
 @bp.post("/tasks/<task_id>/cancel", endpoint="cancel_post")
 @token_auth.login_required
 def cancel(task_id: str) -> ResponseReturnValue:
-    """Cancel a task, however often; ``confirmed`` tells whether its engine is free of it."""
-    task_id, record = task_views.find(task_id)
+    """Cancel a task; may be repeated. ``confirmed`` is whether its engine has stopped."""
+    task_id, record = task_views.find_task(task_id)
+    gateway = services().gateway
     if record["state"] not in TERMINAL_STATES:
-        _office().cancel(task_id, kind=record["kind"])
-        with Follower(task_id) as follower:
-            follower.ended(CONFIRM_S)
-        record = _office().records.get(task_id) or record
-    view = task_views.shown(task_id, record, whole=False)
-    return _tagged(jsonify(view | {"confirmed": record["state"] in TERMINAL_STATES}), record)
+        gateway.cancel(task_id, kind=record["kind"])
+        with TaskFollower(task_id) as follower:
+            follower.wait_for_end(CANCEL_TIMEOUT_S)
+        record = gateway.records.get(task_id) or record
+    view = task_views.task_view(task_id, record, whole=False)
+    view["confirmed"] = record["state"] in TERMINAL_STATES
+    return _add_polling_headers(jsonify(view), record)
 
 
 @bp.post("/tasks/<task_id>/retry")
 @token_auth.login_required
 def retry(task_id: str) -> ResponseReturnValue:
-    """Submit a task again that failed, was cancelled or expired, as a new one."""
-    task_id, record = task_views.find(task_id)
-    body = _office().records.body(task_id)
+    """Submit a task that failed, was cancelled or expired again, as a new one."""
+    task_id, record = task_views.find_task(task_id)
+    body = services().gateway.records.body(task_id)
     if record["state"] not in TERMINAL_STATES - {"succeeded"} or body is None:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
     fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}
+    fields["retry_of"] = record.get("alias") or task_id
     submission = Submission(
         kind=KINDS[record["kind"]],
         queue=record["queue"],
@@ -221,6 +246,6 @@ def retry(task_id: str) -> ResponseReturnValue:
         request_id=g.request_id,
         queue_ttl_s=int(record["queue_ttl_ms"]) / 1000,
         exec_timeout_s=int(record["exec_timeout_ms"]) / 1000,
-        shown=fields | {"retry_of": record.get("alias") or task_id},
+        shown=fields,
     )
-    return _accepted(Wanted(submission, digest({"retry_of": task_id})), _keyed_ids(), alias="")
+    return _submit(TaskRequest(submission, digest({"retry_of": task_id})), _ids_of_key(), alias="")

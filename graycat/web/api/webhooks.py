@@ -1,4 +1,4 @@
-"""What a receiver of webhooks needs to check them."""
+"""The secret with which receivers verify webhooks."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ bp = Blueprint("webhooks", __name__)
 @bp.get("/webhooks/secret")
 @token_auth.login_required
 def secret() -> ResponseReturnValue:
-    """Tell the secret that signs the caller's webhooks where they bring none of their own."""
+    """Return the secret that signs the caller's webhooks, unless a webhook brings its own."""
     return jsonify(secret=owner_secret(services().settings, g.owner))

@@ -1,1 +1,1 @@
-"""The APIs of others, spoken as they are: llama.cpp's, OpenAI's, Anthropic's and the Stable Diffusion WebUI's."""
+"""APIs of other servers, for their clients: llama.cpp's, OpenAI's, Anthropic's and the Stable Diffusion WebUI's."""

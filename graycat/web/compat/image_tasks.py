@@ -1,4 +1,4 @@
-"""Images for a request: the body checked, the task run, its images put back into the reply."""
+"""Runs image tasks for a request: checks the body, runs the task, and embeds its images into the reply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graycat.queue.kinds import PLAIN, Kind
 from graycat.queue.topology import worker_queue
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.web.services import services
-from graycat.web.streaming.formats import NATIVE
+from graycat.web.streaming.formats import LLAMACPP
 from graycat.web.streaming.responses import respond
 
 T = TypeVar("T")
@@ -27,65 +27,69 @@ T = TypeVar("T")
 Body = dict[str, Any]
 
 
-def take_large_body() -> None:
-    """Let this request's body be as large as images make it; a blueprint's ``before_request``."""
+def allow_large_body() -> None:
+    """Allow this request's body the size that images need; a blueprint's ``before_request``."""
     request.max_content_length = services().settings.max_image_body_bytes
 
 
 def run_in_thread(work: Callable[[], T]) -> T:
-    """Do work that keeps a core busy (decoding images) in a thread, while this process serves its other clients.
+    """Run work that keeps a CPU core busy (decoding images) in a thread, so that other clients are served meanwhile.
 
-    Raises what it raises.
+    Raises what the work raises.
     """
-    # Wrapped: gevent would print a traceback of each refused request, and the request with it.
+    # wrap_errors: else gevent prints a traceback for each refused request, with the request in it.
     result: T | Exception = gevent.get_hub().threadpool.apply(wrap_errors((Exception,), work))
     if isinstance(result, Exception):
         raise result
     return result
 
 
-def render(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
+def run_image_task(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
     """Check a body, run its task, and return the engine's reply with its images; 202 for ``respond-async``.
 
     Raises RequestError, ModelNotFound.
     """
-    settings = services().settings
-    params.check_size(body, settings.max_prompt_chars)
+    params.check_size(body, services().settings.max_prompt_chars)
     checked = run_in_thread(partial(check, body))
-    response = respond(kind, queue_for(kind, checked), PLAIN, json.dumps(checked).encode(), NATIVE)
+    queue = choose_queue(kind, checked)
+    response = respond(kind, queue, PLAIN, json.dumps(checked).encode(), LLAMACPP)
     if response.status_code == 200:
-        response.set_data(inlined(response.get_data(), g.task_id))
+        response.set_data(embed_artifacts(response.get_data(), g.task_id))
     return response
 
 
-def inlined(reply: bytes, task_id: str) -> bytes:
-    """Return a task's answer with its images as the engine wrote them. Raises ArtifactsUnavailable."""
+def embed_artifacts(reply: bytes, task_id: str) -> bytes:
+    """Return a task's answer with its images in base64, as the engine wrote them. Raises ArtifactsUnavailable."""
+    value = json.loads(reply)
+    if not isinstance(value, dict):
+        return reply
+
     artifacts = services().artifacts
 
     def fetch(number: int) -> bytes:
         found = artifacts.get(task_id, number)
         if found is None:
             raise ArtifactsUnavailable
-        data: bytes = found[1]
-        return data
+        return found[1]
 
-    value = json.loads(reply)
-    return json.dumps(embed_images(value, fetch)).encode() if isinstance(value, dict) else reply
+    return json.dumps(embed_images(value, fetch)).encode()
 
 
-def queue_for(kind: Kind, body: Body) -> str:
-    """Return the kind's queue, or that of a worker whose engine has the checkpoint that a body names.
+def choose_queue(kind: Kind, body: Body) -> str:
+    """Return the kind's queue, or the queue of a worker whose engine has the checkpoint that the body names.
 
-    A WebUI takes its current checkpoint for one that it does not know, and says nothing. Raises ModelNotFound.
+    graycat checks the name because a WebUI silently uses its current checkpoint instead of an unknown one.
+    Raises ModelNotFound.
     """
-    if not (wanted := wanted_checkpoint(body)):
+    checkpoint = wanted_checkpoint(body)
+    if not checkpoint:
         return kind.queue
-    shared = services()
-    catalogs = shared.catalogs()
-    having = workers_with(wanted, catalogs)
-    if catalogs and not having:
-        raise ModelNotFound(wanted)
-    if len(having) == len(catalogs):
+    catalogs = services().catalogs()
+    candidates = workers_with(checkpoint, catalogs)
+    if catalogs and not candidates:
+        raise ModelNotFound(checkpoint)
+    if len(candidates) == len(catalogs):
         return kind.queue
-    busy = {worker.name: worker.busy for worker in shared.workers()}
-    return worker_queue(kind.queue, min(having, key=lambda name: busy.get(name, 0)))
+    busy_slots = {worker.name: worker.busy for worker in services().workers()}
+    least_busy = min(candidates, key=lambda name: busy_slots.get(name, 0))
+    return worker_queue(kind.queue, least_busy)

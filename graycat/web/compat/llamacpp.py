@@ -1,4 +1,4 @@
-"""The native llama.cpp routes, as Unity's clients and llama.cpp's own call them."""
+"""llama.cpp's own API, for Unity's clients and llama.cpp's."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from graycat.web.services import services
 
 bp = Blueprint("llamacpp", __name__)
 
-#: Unity's clients before version 3, whose ``embeddings`` want an object where llama.cpp answers a list.
+#: User agent of Unity's clients before version 3. They expect an object from ``embeddings``; llama.cpp answers a list.
 OLD_UNITY_AGENT = "UnityPlayer/"
 
 
-def completion(body: dict[str, Any]) -> None:
-    """Check the prompt of a completion."""
+def check_completion(body: dict[str, Any]) -> None:
+    """Check the prompt of a completion. Raises RequestError."""
     params.completion_prompt(body)
 
 
-def flat_embedding(reply: bytes) -> bytes:
-    """Return an embedding as the client of this request reads it.
+def reshape_embedding(reply: bytes) -> bytes:
+    """Return an embedding in the form that the client of this request reads.
 
-    Version 3 of Unity's asset, and everybody else, gets the engine's list; the versions before it parse an object.
+    Unity's clients before version 3 get an object, all others the engine's list.
     """
     if not request.headers.get("User-Agent", "").startswith(OLD_UNITY_AGENT):
         return reply
@@ -52,15 +52,6 @@ def flat_embedding(reply: bytes) -> bytes:
     return json.dumps({"embedding": embedding}).encode()
 
 
-_COMPLETION = (
-    "prompt",
-    "n_predict",
-    "stream",
-    "temperature",
-    "grammar",
-    "json_schema",
-)
-
 ROUTES = (
     Route(
         COMPLETION,
@@ -68,9 +59,9 @@ ROUTES = (
         "Complete a prompt, whole or as server-sent events.",
         streams=True,
         length_field="n_predict",
-        check=completion,
+        check=check_completion,
         gatherable=params.gatherable,
-        fields=_COMPLETION,
+        fields=("prompt", "n_predict", "stream", "temperature", "grammar", "json_schema"),
         required=("prompt",),
     ),
     Route(
@@ -85,7 +76,7 @@ ROUTES = (
         EMBEDDINGS,
         ("/embeddings", "/embedding"),
         "Turn text into vectors.",
-        reshape=flat_embedding,
+        reshape=reshape_embedding,
         fields=("content",),
     ),
     Route(
@@ -112,7 +103,7 @@ ROUTES = (
         "Write chat messages as the model's prompt.",
         fields=("messages",),
     ),
-    Route(SLOTS, ("/slots",), "Tell what an engine's slots are doing."),
+    Route(SLOTS, ("/slots",), "Show what an engine's slots are doing."),
     Route(LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
     Route(SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
 )
@@ -123,9 +114,9 @@ add_routes(bp, ROUTES)
 @token_auth.login_required
 @scope_required(LLM_SCOPE)
 def props() -> ResponseReturnValue:
-    """Tell the engine's properties, from the fleet's record.
+    """Show the engine's properties, as its worker last reported them.
 
-    Unity asks by POST, with a body to ignore; a stock llama.cpp server would take that for a change of its settings.
+    Unity asks with POST and a body, which is ignored. llama.cpp's server would take that for a change of its settings.
     """
     return Response(_props(), content_type="application/json; charset=utf-8")
 
@@ -134,11 +125,12 @@ def props() -> ResponseReturnValue:
 @token_auth.login_required
 @scope_required(LLM_SCOPE)
 def template() -> ResponseReturnValue:
-    """Tell the model's chat template, as Unity's clients before version 3 ask for it."""
+    """Show the model's chat template, for Unity's clients before version 3."""
     return jsonify(template=json.loads(_props()).get("chat_template", ""))
 
 
 def _props() -> str:
-    for worker in services().serving(LLM):
-        return str(worker.props)
-    raise EngineNotReady
+    workers = services().serving(LLM)
+    if not workers:
+        raise EngineNotReady
+    return workers[0].props

@@ -1,8 +1,9 @@
-"""The OpenAI-compatible routes under ``/v1``, and Anthropic's messages beside them, as llama.cpp has them."""
+"""OpenAI's API under ``/v1``, as llama.cpp offers it."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, jsonify
@@ -15,88 +16,55 @@ from graycat.queue.topology import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import services
-from graycat.web.streaming.formats import MESSAGES, OPENAI
+from graycat.web.streaming.formats import OPENAI
 
 bp = Blueprint("openai", __name__)
 
-_CHAT = ("messages", "model", "stream", "tools", "max_tokens")
+#: What all routes of this API have in common.
+_route = partial(Route, stream_format=OPENAI, by_model=True, tag="OpenAI")
 
 ROUTES = (
-    Route(
+    _route(
         kinds.CHAT,
         ("/v1/chat/completions", "/chat/completions"),
         "Answer a chat.",
-        dialect=OPENAI,
         streams=True,
         length_field="max_tokens",
-        by_model=True,
-        tag="OpenAI",
-        fields=_CHAT,
+        fields=("messages", "model", "stream", "tools", "max_tokens"),
     ),
-    Route(
+    _route(
         kinds.OPENAI_COMPLETION,
         ("/v1/completions",),
         "Complete a prompt.",
-        dialect=OPENAI,
         streams=True,
         length_field="max_tokens",
-        by_model=True,
-        tag="OpenAI",
         fields=("prompt", "model", "stream"),
     ),
-    Route(
+    _route(
         kinds.OPENAI_EMBEDDINGS,
         ("/v1/embeddings",),
         "Turn text into vectors.",
-        by_model=True,
-        tag="OpenAI",
         fields=("input", "model"),
     ),
-    Route(
+    _route(
         kinds.RESPONSES,
         ("/v1/responses",),
         "Answer in OpenAI's responses form.",
-        dialect=OPENAI,
         streams=True,
         length_field="max_output_tokens",
-        by_model=True,
-        tag="OpenAI",
         fields=("input", "model", "stream"),
     ),
-    Route(
-        kinds.MESSAGES,
-        ("/v1/messages",),
-        "Answer in Anthropic's messages form.",
-        dialect=MESSAGES,
-        streams=True,
-        length_field="max_tokens",
-        by_model=True,
-        tag="OpenAI",
-        fields=_CHAT,
-    ),
-    Route(
+    _route(
         kinds.COUNT_CHAT,
         ("/v1/chat/completions/input_tokens", "/chat/completions/input_tokens"),
         "Count the tokens of a chat.",
-        by_model=True,
-        tag="OpenAI",
-        fields=_CHAT[:2],
+        fields=("messages", "model"),
     ),
-    Route(
+    _route(
         kinds.COUNT_RESPONSES,
         ("/v1/responses/input_tokens",),
         "Count the tokens of a responses request.",
-        by_model=True,
-        tag="OpenAI",
         fields=("input", "model"),
-    ),
-    Route(
-        kinds.COUNT_MESSAGES,
-        ("/v1/messages/count_tokens",),
-        "Count the tokens of a messages request.",
-        by_model=True,
-        tag="OpenAI",
-        fields=_CHAT[:2],
     ),
 )
 add_routes(bp, ROUTES)
@@ -108,15 +76,20 @@ add_routes(bp, ROUTES)
 @scope_required(LLM_SCOPE)
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
-    lists: list[dict[str, Any]] = [json.loads(w.model_list) for w in services().serving(LLM)]
+    lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in services().serving(LLM)]
     if not lists:
         raise EngineNotReady
     # An engine answers OpenAI's `data`, and Ollama's `models` beside it.
-    merged = lists[0] | {"data": _each_once(lists, "data", "id")}
+    merged = lists[0] | {"data": _merge_entries(lists, "data", "id")}
     if "models" in merged:
-        merged["models"] = _each_once(lists, "models", "model")
+        merged["models"] = _merge_entries(lists, "models", "model")
     return jsonify(merged)
 
 
-def _each_once(lists: list[dict[str, Any]], field: str, key: str) -> list[Any]:
-    return list({item.get(key): item for found in reversed(lists) for item in found.get(field, [])}.values())
+def _merge_entries(lists: list[dict[str, Any]], field: str, key: str) -> list[Any]:
+    """Return the entries of several engines' lists, each ``key`` once; the first engine's entry counts."""
+    entries: dict[Any, Any] = {}
+    for engine_list in reversed(lists):
+        for entry in engine_list.get(field, []):
+            entries[entry.get(key)] = entry
+    return list(entries.values())

@@ -1,4 +1,4 @@
-"""The SD WebUI's ``/sdapi/v1``, as WebUI clients call it: images through the queue, lists from the fleet's record."""
+"""The SD WebUI's API under ``/sdapi/v1``: images through the queue, lists from what the workers last reported."""
 
 from __future__ import annotations
 
@@ -35,74 +35,76 @@ from graycat.queue.models import Verdict
 from graycat.queue.topology import SD, worker_queue
 from graycat.settings import Settings
 from graycat.web.auth import any_auth, scope_required
-from graycat.web.compat.image_tasks import Body, render, run_in_thread, take_large_body
-from graycat.web.compat.route import read_raw
-from graycat.web.compat.webui_lists import LISTS, merged
-from graycat.web.compat.webui_progress import progress_of, running_renders
-from graycat.web.limits import token_max_pixels
+from graycat.web.compat.image_tasks import Body, allow_large_body, run_image_task, run_in_thread
+from graycat.web.compat.route import read_body
+from graycat.web.compat.webui_lists import LISTS, merge_lists
+from graycat.web.compat.webui_progress import progress_view, running_task_ids
+from graycat.web.limits import pixel_limit
 from graycat.web.services import services
-from graycat.web.streaming.disconnect import watched
+from graycat.web.streaming.disconnect import on_disconnect
 from graycat.web.streaming.requests import PendingTask, Submission
 
 bp = Blueprint("sdapi", __name__, url_prefix="/sdapi/v1")
-bp.before_request(take_large_body)
+bp.before_request(allow_large_body)
 
-
-#: Checks a body by the settings and the pixels that its caller may ask for.
+#: Checks a body against the settings and the number of pixels that its caller may ask for.
 Check = Callable[[Settings, int | None, Body], Body]
 
 
-def _generation(settings: Settings, token_max_pixels: int | None, body: Body) -> Body:
-    return webui_requests.check_generation(body, settings, token_max_pixels)
+def _check_generation(settings: Settings, max_pixels: int | None, body: Body) -> Body:
+    return webui_requests.check_generation(body, settings, max_pixels)
 
 
-def _extras(settings: Settings, token_max_pixels: int | None, body: Body) -> Body:
-    return webui_requests.check_extras(body, settings, token_max_pixels)
+def _check_extras(settings: Settings, max_pixels: int | None, body: Body) -> Body:
+    return webui_requests.check_extras(body, settings, max_pixels)
 
 
-#: The calls that render, by path: their kind, and what graycat checks itself.
-RENDERS: dict[str, tuple[Kind, Check, str]] = {
-    "/txt2img": (TXT2IMG, _generation, "Make images from a prompt."),
-    "/img2img": (IMG2IMG, _generation, "Make images from images and a prompt."),
-    "/extra-single-image": (EXTRA_SINGLE, _extras, "Enlarge or repair one image."),
-    "/extra-batch-images": (EXTRA_BATCH, _extras, "Enlarge or repair several images."),
-    "/interrogate": (INTERROGATE, _extras, "Describe an image."),
+#: Calls that run an image task, by path: the task's kind, graycat's own check of the body, and the summary.
+IMAGE_CALLS: dict[str, tuple[Kind, Check, str]] = {
+    "/txt2img": (TXT2IMG, _check_generation, "Make images from a prompt."),
+    "/img2img": (IMG2IMG, _check_generation, "Make images from images and a prompt."),
+    "/extra-single-image": (EXTRA_SINGLE, _check_extras, "Enlarge or repair one image."),
+    "/extra-batch-images": (EXTRA_BATCH, _check_extras, "Enlarge or repair several images."),
+    "/interrogate": (INTERROGATE, _check_extras, "Describe an image."),
 }
-#: Calls that change every engine: admin only.
-CHANGES = {
+#: Calls that change every engine, by path; they need the admin scope.
+ADMIN_CALLS = {
     "/options": (SET_OPTIONS, "Change the engines' settings."),
-    "/refresh-checkpoints": (REFRESH_CHECKPOINTS, "Have the engines look for checkpoints."),
-    "/refresh-vae": (REFRESH_VAE, "Have the engines look for VAEs."),
-    "/refresh-loras": (REFRESH_LORAS, "Have the engines look for LoRAs."),
-    "/refresh-embeddings": (REFRESH_EMBEDDINGS, "Have the engines look for embeddings."),
-    "/unload-checkpoint": (UNLOAD_CHECKPOINT, "Have the engines free their GPU."),
-    "/reload-checkpoint": (RELOAD_CHECKPOINT, "Have the engines load their checkpoint again."),
+    "/refresh-checkpoints": (REFRESH_CHECKPOINTS, "Make the engines look for checkpoints."),
+    "/refresh-vae": (REFRESH_VAE, "Make the engines look for VAEs."),
+    "/refresh-loras": (REFRESH_LORAS, "Make the engines look for LoRAs."),
+    "/refresh-embeddings": (REFRESH_EMBEDDINGS, "Make the engines look for embeddings."),
+    "/unload-checkpoint": (UNLOAD_CHECKPOINT, "Make the engines free their GPU."),
+    "/reload-checkpoint": (RELOAD_CHECKPOINT, "Make the engines load their checkpoint again."),
 }
 
 
-def _render(path: str) -> ResponseReturnValue:
-    kind, check, _ = RENDERS[path]
-    body = params.read_object(read_raw())
-    return render(kind, body, partial(check, services().settings, token_max_pixels()))
+def _run_image_call(path: str) -> ResponseReturnValue:
+    kind, check, _ = IMAGE_CALLS[path]
+    body = params.read_object(read_body())
+    return run_image_task(kind, body, partial(check, services().settings, pixel_limit()))
 
 
-def _change(path: str) -> Response:
-    """Run a call on every image engine, one after the other as each is free; the first error is the answer."""
-    kind, _ = CHANGES[path]
-    raw = read_raw() or b"{}"
+def _run_admin_call(path: str) -> Response:
+    """Run a call on every image engine, each when it is free. If any fails, the first error is the answer."""
+    kind, _ = ADMIN_CALLS[path]
+    raw = read_body() or b"{}"
     params.read_object(raw)
-    shared = services()
-    workers = shared.serving(SD)
+    workers = services().serving(SD)
     if not workers:
         raise EngineNotReady
+
+    gateway = services().gateway
     with ExitStack() as stack:
-        tickets = []
+        pending_tasks = []
         for worker in workers:
             submission = Submission(kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id)
-            tickets.append(stack.enter_context(shared.gateway.submit(submission)))
-            stack.enter_context(watched(request.environ, tickets[-1].hang_up))
-        outcomes = [_outcome(ticket) for ticket in tickets]
-    shared.look_again()
+            pending = stack.enter_context(gateway.submit(submission))
+            stack.enter_context(on_disconnect(request.environ, pending.client_disconnected))
+            pending_tasks.append(pending)
+        outcomes = [_wait_for_outcome(pending) for pending in pending_tasks]
+    services().forget_workers()
+
     for outcome in outcomes:
         if isinstance(outcome, GraycatError):
             raise outcome
@@ -110,63 +112,69 @@ def _change(path: str) -> Response:
     return Response(reply, status, content_type="application/json")
 
 
-def _outcome(ticket: PendingTask) -> Any:
-    """Return a call's status and reply, or what it failed with."""
+def _wait_for_outcome(pending: PendingTask) -> Any:
+    """Return a call's status and reply, or the error that it failed with."""
     try:
-        event = ticket.next()
+        event = pending.next_event()
     except GraycatError as error:
         return error
-    return event.answer() if event is not None else (200, b"null")
+    if event is None:
+        return 200, b"null"
+    return event.answer()
 
 
 def _list(name: str) -> ResponseReturnValue:
-    catalogs = list(services().catalogs().values())
+    catalogs = services().catalogs().values()
     if not catalogs:
         raise EngineNotReady
-    return jsonify(merged(name, [catalog[name] for catalog in catalogs if name in catalog]))
+    return jsonify(merge_lists(name, [catalog[name] for catalog in catalogs if name in catalog]))
 
 
-for _path, (_kind, _, _summary) in RENDERS.items():
-    _view: Any = any_auth.login_required(scope_required(SD_SCOPE)(partial(_render, _path)))
-    _view.__doc__ = _summary
-    bp.add_url_rule(_path, _kind.name.removeprefix("sd."), _view, methods=["POST"])
-for _path, (_kind, _summary) in CHANGES.items():
-    _view = any_auth.login_required(scope_required(ADMIN)(partial(_change, _path)))
-    _view.__doc__ = _summary
-    bp.add_url_rule(_path, _kind.name.removeprefix("sd."), _view, methods=["POST"])
-for _name in LISTS:
-    _view = any_auth.login_required(scope_required(SD_SCOPE)(partial(_list, _name)))
-    _view.__doc__ = f"List the engines' {_name}, each once."
-    bp.add_url_rule(f"/{_name}", f"list_{_name}", _view, methods=["GET"])
+def _add_route(path: str, endpoint: str, scope: str, summary: str, method: str, view: Any) -> None:
+    guarded = any_auth.login_required(scope_required(scope)(view))
+    guarded.__doc__ = summary
+    bp.add_url_rule(path, endpoint, guarded, methods=[method])
+
+
+def _add_routes() -> None:
+    """Register the routes of the tables above, and those of the lists."""
+    for path, (kind, _, summary) in IMAGE_CALLS.items():
+        _add_route(path, kind.name.removeprefix("sd."), SD_SCOPE, summary, "POST", partial(_run_image_call, path))
+    for path, (kind, summary) in ADMIN_CALLS.items():
+        _add_route(path, kind.name.removeprefix("sd."), ADMIN, summary, "POST", partial(_run_admin_call, path))
+    for name in LISTS:
+        summary = f"List the engines' {name}, each once."
+        _add_route(f"/{name}", f"list_{name}", SD_SCOPE, summary, "GET", partial(_list, name))
+
+
+_add_routes()
 
 
 @bp.post("/png-info")
 @any_auth.login_required
 @scope_required(SD_SCOPE)
 def png_info() -> ResponseReturnValue:
-    """Read what a PNG, JPEG or WebP says of how it was made; needs no engine."""
-    body = params.read_object(read_raw())
-    settings = services().settings
-    return jsonify(run_in_thread(partial(webui_requests.read_png_info, body, settings)))
+    """Read the generation data that a PNG, JPEG or WebP file holds; needs no engine."""
+    body = params.read_object(read_body())
+    return jsonify(run_in_thread(partial(webui_requests.read_png_info, body, services().settings)))
 
 
 @bp.get("/progress")
 @any_auth.login_required
 @scope_required(SD_SCOPE)
 def progress() -> ResponseReturnValue:
-    """Tell how far the caller's own render is; other callers' are invisible."""
-    records = services().gateway.records
+    """Show the progress of the caller's own image task; those of other callers are invisible."""
     skip_image = request.args.get("skip_current_image", "").lower() in {"1", "true", "yes", "on"}
-    return jsonify(progress_of(records, g.owner, with_image=not skip_image))
+    return jsonify(progress_view(services().gateway.records, g.owner, with_image=not skip_image))
 
 
 @bp.post("/interrupt")
 @any_auth.login_required
 @scope_required(SD_SCOPE)
 def interrupt() -> ResponseReturnValue:
-    """Have the caller's own running render end with the images it has; what waits goes on waiting."""
+    """End the caller's own running image task with the images that it has; queued tasks are not affected."""
     gateway = services().gateway
-    for task_id in running_renders(gateway.records, g.owner):
+    for task_id in running_task_ids(gateway.records, g.owner):
         gateway.cancel(task_id, Verdict.INTERRUPT)
     return jsonify({})
 
@@ -175,8 +183,8 @@ def interrupt() -> ResponseReturnValue:
 @any_auth.login_required
 @scope_required(SD_SCOPE)
 def skip() -> ResponseReturnValue:
-    """Have the caller's own running render leave out the rest of its batch."""
+    """Make the caller's own running image task leave out the rest of its current batch."""
     gateway = services().gateway
-    for task_id in running_renders(gateway.records, g.owner):
+    for task_id in running_task_ids(gateway.records, g.owner):
         gateway.skip(task_id)
     return jsonify(None)

@@ -1,4 +1,4 @@
-"""The lists of several image engines as one."""
+"""Merges the lists of several image engines into one."""
 
 from __future__ import annotations
 
@@ -7,48 +7,79 @@ from typing import Any
 
 #: The read-only lists that WebUI clients ask for; workers report them.
 LISTS = (
-    *("samplers", "schedulers", "upscalers", "latent-upscale-modes", "sd-models", "sd-vae", "sd-modules"),
-    *("hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles", "embeddings", "loras", "scripts"),
-    *("script-info", "options"),
+    "samplers",
+    "schedulers",
+    "upscalers",
+    "latent-upscale-modes",
+    "sd-models",
+    "sd-vae",
+    "sd-modules",
+    "hypernetworks",
+    "face-restorers",
+    "realesrgan-models",
+    "prompt-styles",
+    "embeddings",
+    "loras",
+    "scripts",
+    "script-info",
+    "options",
 )
-#: What an entry is known by; the first that it has.
-_NAMES = ("title", "name", "model_name", "label")
-#: Those that are objects.
+#: Fields that may hold an entry's name; the first one that is set counts.
+_NAME_FIELDS = ("title", "name", "model_name", "label")
+#: The lists that are JSON objects, not arrays.
 _OBJECTS = ("options", "scripts", "embeddings")
-#: Settings that open the engine's host, or somebody's account; not ``token_merging_ratio``.
+#: Settings that give access to the engine's machine or to an account; not ``token_merging_ratio``.
 _SECRET = re.compile(r"password|api_key|secret|auth|token$", re.IGNORECASE)
 
 
-def merged(name: str, lists: list[Any]) -> Any:
-    """Return one list of several engines', each entry once, the first engine's first.
+def merge_lists(name: str, lists: list[Any]) -> Any:
+    """Return several engines' lists as one, each entry once, the first engine's entries first.
 
-    ``options`` are the first engine's, without what nobody should read: the engines of a pool are set up alike.
+    ``options`` are the first engine's, without secrets: all engines are expected to have the same settings.
     """
     if not lists:
-        return {} if name in _OBJECTS else []
+        if name in _OBJECTS:
+            return {}
+        return []
     if name == "options":
         return {key: value for key, value in lists[0].items() if not _SECRET.search(key)}
     if len(lists) == 1:
         return lists[0]
-    if isinstance(lists[0], dict):
-        return {key: _joined([found.get(key) for found in lists if isinstance(found, dict)]) for key in lists[0]}
-    return _joined(lists)
+    if not isinstance(lists[0], dict):
+        return _merge_values(lists)
+
+    merged = {}
+    for key in lists[0]:
+        merged[key] = _merge_values([engine_list.get(key) for engine_list in lists if isinstance(engine_list, dict)])
+    return merged
 
 
-def _joined(parts: list[Any]) -> Any:
-    """Join lists by their entries' names, and objects by their keys."""
-    if isinstance(parts[0], dict):
-        return {key: value for part in reversed(parts) if isinstance(part, dict) for key, value in part.items()}
+def _merge_values(values: list[Any]) -> Any:
+    """Merge arrays by the names of their entries, or objects by their keys; the first engine's counts."""
+    if isinstance(values[0], dict):
+        merged: dict[str, Any] = {}
+        for value in reversed(values):
+            if isinstance(value, dict):
+                merged.update(value)
+        return merged
+
     entries: dict[str, Any] = {}
-    for part in parts:
-        for entry in part if isinstance(part, list) else []:
-            entries.setdefault(_name(entry), entry)
+    for value in values:
+        if isinstance(value, list):
+            for entry in value:
+                entries.setdefault(_entry_name(entry), entry)
     return list(entries.values())
 
 
-def _name(entry: Any) -> str:
-    if isinstance(entry, dict):
-        name = next((str(entry[field]) for field in _NAMES if entry.get(field)), repr(entry))
-        # A script is listed for each of the two kinds of generation, with arguments of its own.
-        return f"{name} {entry['is_img2img']}" if "is_img2img" in entry else name
-    return str(entry)
+def _entry_name(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return str(entry)
+    name = repr(entry)
+    for field in _NAME_FIELDS:
+        if entry.get(field):
+            name = str(entry[field])
+            break
+    if "is_img2img" in entry:
+        # A script is listed twice, for txt2img and img2img, with different arguments.
+        return f"{name} {entry['is_img2img']}"
+    return name

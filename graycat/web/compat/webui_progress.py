@@ -1,4 +1,7 @@
-"""``/progress`` of one caller: an upstream WebUI tells of whatever runs, here it is the caller's own render."""
+"""The WebUI's ``/progress`` for one caller.
+
+A WebUI shows whatever image it renders. graycat shows only the caller's own image tasks.
+"""
 
 from __future__ import annotations
 
@@ -28,42 +31,58 @@ _IDLE: dict[str, Any] = {
 }
 
 
-def running_renders(records: TaskRecords, owner: str) -> list[str]:
-    """Return the ids of a caller's image tasks that run now, the newest last."""
+def _image_tasks(records: TaskRecords, owner: str) -> dict[str, dict[str, str]]:
+    """Return the records of a caller's image tasks that have not ended, by their ids."""
     live = records.live(owner)
-    running = [name for name, r in live.items() if r["kind"].startswith("sd.") and r["state"] == "running"]
-    return sorted(running, key=lambda name: int(live[name]["started_ms"] or 0))
+    return {task_id: record for task_id, record in live.items() if record["kind"].startswith("sd.")}
 
 
-def progress_of(records: TaskRecords, owner: str, *, with_image: bool) -> dict[str, Any]:
-    """Return the WebUI's progress object for the newest render of a caller that runs, or waits where none does."""
-    live = {name: r for name, r in records.live(owner).items() if r["kind"].startswith("sd.")}
-    if not live:
+def _running(tasks: dict[str, dict[str, str]]) -> list[str]:
+    """Return the ids of the tasks that run now, the newest last."""
+    running = [task_id for task_id, record in tasks.items() if record["state"] == "running"]
+    return sorted(running, key=lambda task_id: int(tasks[task_id]["started_ms"] or 0))
+
+
+def running_task_ids(records: TaskRecords, owner: str) -> list[str]:
+    """Return the ids of a caller's image tasks that run now, the newest last."""
+    return _running(_image_tasks(records, owner))
+
+
+def progress_view(records: TaskRecords, owner: str, *, with_image: bool) -> dict[str, Any]:
+    """Return the WebUI's progress object for a caller's newest running image task, or its queued ones if none runs."""
+    tasks = _image_tasks(records, owner)
+    if not tasks:
         return _IDLE
-    running = [name for name, record in live.items() if record["state"] == "running"]
+    running = _running(tasks)
     if not running:
-        # As just begun, so that whoever waits for idle goes on waiting.
+        # Looks like a task that has just begun, so that a client that waits for "idle" goes on waiting.
         state = _IDLE["state"] | {"job_count": -1}
-        return _IDLE | {"state": state, "textinfo": f"Waiting: {len(live)} in the queue"}
-    task_id = max(running, key=lambda name: int(live[name]["started_ms"] or 0))
-    record = live[task_id]
-    seen = json.loads(record["progress"]) if record["progress"] else {}
-    preview = records.preview(task_id) if with_image and seen.get("preview") else None
+        return _IDLE | {"state": state, "textinfo": f"Waiting: {len(tasks)} in the queue"}
+
+    task_id = running[-1]
+    record = tasks[task_id]
+    progress: dict[str, Any] = {}
+    if record["progress"]:
+        progress = json.loads(record["progress"])
+    preview = None
+    if with_image and progress.get("preview"):
+        preview = records.preview(task_id)
     started = datetime.fromtimestamp(int(record["started_ms"]) / 1000).astimezone()
     state = _IDLE["state"] | {
         "interrupted": bool(record["cancel"]),
         "stopping_generation": bool(record["cancel"]),
         "job": record["kind"].replace("sd.", "scripts_"),
-        "job_count": seen.get("jobs") or -1,
+        "job_count": progress.get("jobs") or -1,
         "job_timestamp": started.strftime("%Y%m%d%H%M%S"),
-        "job_no": seen.get("job", 0),
-        "sampling_step": seen.get("step", 0),
-        "sampling_steps": seen.get("steps", 0),
+        "job_no": progress.get("job", 0),
+        "sampling_step": progress.get("step", 0),
+        "sampling_steps": progress.get("steps", 0),
     }
-    return {
-        "progress": seen.get("progress", 0.01),
-        "eta_relative": seen.get("eta_s", 0.0),
+    view = _IDLE | {
+        "progress": progress.get("progress", 0.01),
+        "eta_relative": progress.get("eta_s", 0.0),
         "state": state,
-        "current_image": b64encode(preview).decode() if preview else None,
-        "textinfo": None,
     }
+    if preview:
+        view["current_image"] = b64encode(preview).decode()
+    return view

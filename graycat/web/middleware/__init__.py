@@ -1,1 +1,1 @@
-"""WSGI middleware around the application: the 304 short-cut of polled tasks, and traces."""
+"""What runs around the views: quick 304 answers for polled tasks, and request spans for tracing."""

@@ -1,1 +1,1 @@
-"""The OpenAPI document and the page that shows it."""
+"""The OpenAPI document (``/openapi.json``) and the page that shows it (``/docs``)."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the page that shows it, generated from the tables of routes."""
+"""Generates the OpenAPI document from the tables of routes, and the page that shows it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web.compat import llamacpp, openai
 from graycat.web.compat.route import Route
+from graycat.web.compat.text_routes import TEXT_ROUTES
 from graycat.web.openapi import batches, gallery, images, schedules, tasks
 from graycat.web.openapi.components import (
     ACCEPTED,
@@ -27,13 +27,13 @@ from graycat.web.openapi.text_fields import FIELDS
 
 bp = Blueprint("openapi", __name__)
 
-#: What documents routes that no table lists.
+#: Modules with the operations of routes that are in no table.
 PARTS = (images, tasks, batches, gallery, schedules)
-#: What anybody may see.
+#: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
-#: What some views answer that is no JSON.
+#: The content types of views that do not answer JSON.
 CONTENT_TYPES = {"openapi.page": "text/html", "metrics.scrape": "text/plain"}
-#: A part of an address that varies, as Flask writes it.
+#: A variable part of a path, as Flask writes it.
 _VARIABLE = re.compile(r"<(?:(\w+):)?(\w+)>")
 
 
@@ -45,22 +45,22 @@ def document() -> ResponseReturnValue:
 
 @bp.get("/docs")
 def page() -> ResponseReturnValue:
-    """Show the document on a page that needs nothing from elsewhere."""
+    """Show the document on a page that loads nothing from other sites."""
     return render_template("docs.html", document=openapi())
 
 
 def openapi() -> dict[str, Any]:
-    """Return the document of the current application: the tables' routes, and the views that say what they are."""
-    tables = {path: route for route in (*llamacpp.ROUTES, *openai.ROUTES) for path in _keys(route)}
+    """Return the document of the current application: the routes of the tables, and all other views."""
+    routes = _routes_by_method_and_path()
     paths: dict[str, dict[str, Any]] = {}
     for rule in current_app.url_map.iter_rules():
         if rule.endpoint == "static":
             continue
         path = _VARIABLE.sub(r"{\2}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            route = tables.get((method, path))
-            operation = _task_operation(route) if route is not None else _view_operation(rule.endpoint, method)
-            operation["parameters"] = [*operation.get("parameters", ()), *_in_path(rule.rule)]
+            route = routes.get((method, path))
+            operation = _view_operation(rule.endpoint, method) if route is None else _task_operation(route)
+            operation["parameters"] = [*operation.get("parameters", ()), *_path_parameters(rule.rule)]
             paths.setdefault(path, {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -71,8 +71,12 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _keys(route: Route) -> list[tuple[str, str]]:
-    return [(route.kind.method, path) for path in route.paths]
+def _routes_by_method_and_path() -> dict[tuple[str, str], Route]:
+    routes = {}
+    for route in TEXT_ROUTES:
+        for path in route.paths:
+            routes[route.kind.method, path] = route
+    return routes
 
 
 def _task_operation(route: Route) -> dict[str, Any]:
@@ -87,21 +91,26 @@ def _task_operation(route: Route) -> dict[str, Any]:
         "responses": {**success, **ACCEPTED, **failures},
     }
     if route.kind.method == "POST":
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(route)}}}
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _body_schema(route)}}}
     return operation
 
 
-def _schema(route: Route) -> dict[str, Any]:
+def _body_schema(route: Route) -> dict[str, Any]:
     if route.admin:
         return {}
-    schema = {"type": "object", "properties": {name: FIELDS[name] for name in route.fields}}
-    return schema | ({"required": list(route.required)} if route.required else {})
+    schema: dict[str, Any] = {"type": "object", "properties": {name: FIELDS[name] for name in route.fields}}
+    if route.required:
+        schema["required"] = list(route.required)
+    return schema
 
 
 def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
-    summary = {"summary": (current_app.view_functions[endpoint].__doc__ or "").split("\n")[0]}
-    if operation := _documented(endpoint):
-        return summary | operation
+    docstring = current_app.view_functions[endpoint].__doc__ or ""
+    summary = {"summary": docstring.split("\n")[0]}
+    for part in PARTS:
+        operation: dict[str, Any] = part.operation(endpoint)
+        if operation:
+            return summary | operation
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
@@ -112,13 +121,11 @@ def _schemas() -> dict[str, Any]:
     return schemas() | tasks.schemas() | batches.schemas() | schedules.schemas()
 
 
-def _documented(endpoint: str) -> dict[str, Any]:
-    return next(filter(None, (part.operation(endpoint) for part in PARTS)), {})
-
-
-def _in_path(rule: str) -> list[dict[str, Any]]:
-    kinds = {"int": "integer"}
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": kinds.get(kind, "string")}}
-        for kind, name in _VARIABLE.findall(rule)
-    ]
+def _path_parameters(rule: str) -> list[dict[str, Any]]:
+    parameters = []
+    for converter, name in _VARIABLE.findall(rule):
+        schema_type = "string"
+        if converter == "int":
+            schema_type = "integer"
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": schema_type}})
+    return parameters

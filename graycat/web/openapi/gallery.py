@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of galleries."""
+"""The operations of the gallery routes in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,36 +13,44 @@ def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": "string"} | schema}
 
 
-_SIGNED = [_query("expires", "Of a signed link."), _query("signature", "Of a signed link, in the place of a token.")]
-_PAGE = _query("page", "A hundred images each.", type="integer", minimum=1)
+_SIGNED = [
+    _query("expires", "The expiry time of a signed link."),
+    _query("signature", "The signature of a signed link; it replaces the API token."),
+]
+_PAGE = _query("page", "The number of the page; each has a hundred images.", type="integer", minimum=1)
 _SECURITY: list[dict[str, list[str]]] = [{"token": []}, {"password": []}]
 _TTL = {"type": "integer", "minimum": SHORTEST_TTL_S, "maximum": LONGEST_TTL_S, "default": USUAL_TTL_S}
 _BODY = {"type": "object", "properties": {"ttl_s": _TTL}, "additionalProperties": False}
 
 
-def _shows(*kinds: str, more: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
+def _read_operation(*content_types: str, parameters: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
     failures = errors((400, *VIEW_ERRORS))
-    return {"parameters": [*_SIGNED, *more], "security": _SECURITY, "responses": answer(*kinds) | failures}
+    return {
+        "parameters": [*_SIGNED, *parameters],
+        "security": _SECURITY,
+        "responses": answer(*content_types) | failures,
+    }
 
 
 _IMAGES = ("image/png", "image/jpeg", "image/webp")
-_NOT_MODIFIED = {"304": {"description": "It is the one that the caller has."}}
+_NOT_MODIFIED = {"304": {"description": "The image that If-None-Match names is still current."}}
 _OPERATIONS: dict[str, dict[str, Any]] = {
-    "gallery.gallery": _shows("text/html", more=(_PAGE,)),
-    "gallery.state": _shows(JSON, more=(_PAGE,)),
-    "gallery.image": _shows(*_IMAGES),
-    "gallery.small": _shows(CONTENT_TYPE),
-    "gallery.all_images": _shows("application/zip"),
+    "gallery.gallery": _read_operation("text/html", parameters=(_PAGE,)),
+    "gallery.state": _read_operation(JSON, parameters=(_PAGE,)),
+    "gallery.image": _read_operation(*_IMAGES),
+    "gallery.thumbnail": _read_operation(CONTENT_TYPE),
+    "gallery.all_images": _read_operation("application/zip"),
     "gallery.link": {
         "requestBody": {"required": False, "content": {JSON: {"schema": _BODY}}},
         "responses": answer(JSON) | errors((400, 413, *VIEW_ERRORS)),
     },
 }
-for _name in ("gallery.image", "gallery.small"):
+for _name in ("gallery.image", "gallery.thumbnail"):
     _OPERATIONS[_name]["responses"] |= _NOT_MODIFIED
 
 
 def operation(endpoint: str) -> dict[str, Any]:
-    """Return what a gallery's route takes and answers; empty for any other endpoint."""
-    told = _OPERATIONS.get(endpoint)
-    return {"tags": ["batches"], **told} if told else {}
+    """Return the operation of a gallery route; empty for any other endpoint."""
+    if endpoint not in _OPERATIONS:
+        return {}
+    return {"tags": ["batches"], **_OPERATIONS[endpoint]}

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the image routes."""
+"""The operations of the image routes in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from graycat.web.openapi.components import (
 )
 from graycat.web.openapi.image_fields import BODIES
 
-#: An engine's refusal of a body that graycat takes.
-_RENDER_ERRORS = (*TASK_ERRORS, 422)
+#: With 422: an engine may refuse a body that graycat accepts.
+_IMAGE_TASK_ERRORS = (*TASK_ERRORS, 422)
 _IMAGES = ("image/png", "image/jpeg", "image/webp")
 _SKIP_IMAGE = {
     "name": "skip_current_image",
@@ -34,38 +34,41 @@ def _endpoint(kind: Kind) -> str:
     return kind.name.replace("sd.", "sdapi.")
 
 
-_RENDERS = frozenset(_endpoint(kind) for kind, _, _ in webui.RENDERS.values())
-_CHANGES = frozenset(_endpoint(kind) for kind, _ in webui.CHANGES.values())
+_IMAGE_CALLS = frozenset(_endpoint(kind) for kind, _, _ in webui.IMAGE_CALLS.values())
+_ADMIN_CALLS = frozenset(_endpoint(kind) for kind, _ in webui.ADMIN_CALLS.values())
 
 
 def operation(endpoint: str) -> dict[str, Any]:
-    """Return what an image route takes and answers; empty for any other endpoint."""
+    """Return the operation of an image route; empty for any other endpoint."""
     if endpoint.startswith("sdapi."):
-        # What WebUI clients can send beside a bearer token.
-        told: dict[str, Any] = {"tags": ["Stable Diffusion WebUI"], "security": [{"token": []}, {"password": []}]}
-        return {**told, **_request_body(endpoint), **_webui(endpoint)}
+        # WebUI clients send the API token as a password.
+        common: dict[str, Any] = {"tags": ["Stable Diffusion WebUI"], "security": [{"token": []}, {"password": []}]}
+        return {**common, **_request_body(endpoint), **_webui_operation(endpoint)}
     if endpoint.startswith("images."):
-        return {"tags": ["images"], **_request_body(endpoint), **_render(_RENDER_ERRORS, ERROR)}
+        return {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
     if endpoint == "task_images.image":
-        unchanged = {"304": {"description": "The copy that If-None-Match names is this image still."}}
+        unchanged = {"304": {"description": "The image that If-None-Match names is still current."}}
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((400, 410, *VIEW_ERRORS))}}
     if endpoint == "task_images.preview":
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors((410, *VIEW_ERRORS))}}
     return {}
 
 
-def _webui(endpoint: str) -> dict[str, Any]:
-    if endpoint in _RENDERS:
-        return _render(_RENDER_ERRORS, WEBUI_ERROR)
-    if endpoint in _CHANGES:
-        return {"responses": {**answer(JSON), **errors(_RENDER_ERRORS, WEBUI_ERROR)}}
-    takes_body = (400, 413) if endpoint in BODIES else ()
-    parameters = [_SKIP_IMAGE] if endpoint == "sdapi.progress" else []
-    responses = {**answer(JSON), **errors((401, 403, 405, 500, 503, *takes_body), WEBUI_ERROR)}
-    return {"parameters": parameters, "responses": responses}
+def _webui_operation(endpoint: str) -> dict[str, Any]:
+    if endpoint in _IMAGE_CALLS:
+        return _image_task_operation(_IMAGE_TASK_ERRORS, WEBUI_ERROR)
+    if endpoint in _ADMIN_CALLS:
+        return {"responses": {**answer(JSON), **errors(_IMAGE_TASK_ERRORS, WEBUI_ERROR)}}
+    statuses = [401, 403, 405, 500, 503]
+    if endpoint in BODIES:
+        statuses += [400, 413]
+    operation: dict[str, Any] = {"responses": {**answer(JSON), **errors(tuple(statuses), WEBUI_ERROR)}}
+    if endpoint == "sdapi.progress":
+        operation["parameters"] = [_SKIP_IMAGE]
+    return operation
 
 
-def _render(statuses: tuple[int, ...], schema: dict[str, str]) -> dict[str, Any]:
+def _image_task_operation(statuses: tuple[int, ...], schema: dict[str, str]) -> dict[str, Any]:
     return {"parameters": [PREFER], "responses": {**answer(JSON), **ACCEPTED, **errors(statuses, schema)}}
 
 

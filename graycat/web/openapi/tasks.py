@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the task routes."""
+"""The operations and schemas of the task routes in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api.task_requests import CHOSEN_ID, KINDS, MAX_DEADLINE_S, PRIORITIES
-from graycat.web.api.tasks import MAX_PAGE, MAX_WAIT_S, PAGE
+from graycat.web.api.tasks import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_WAIT_S
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
 
 STATES = ("queued", "running", *sorted(TERMINAL_STATES))
@@ -19,44 +19,63 @@ _PAGE = {
 _SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_S}
 _BODY: dict[str, dict[str, Any]] = {
     "kind": {"type": "string", "enum": list(KINDS)},
-    "input": {"type": "object", "description": "The body that the engine's own route takes."},
-    "priority": {"type": "string", "enum": list(PRIORITIES), "description": "'batch' runs when nothing else waits."},
-    "queue_ttl_s": _SECONDS | {"description": "Expire the task where it has not begun after so many seconds."},
-    "exec_timeout_s": _SECONDS | {"description": "Stop the task where it runs longer."},
-    "metadata": {"type": "object", "description": "The caller's own notes; shown, and never looked at."},
-    "webhook": {"type": "object", "description": "Who is told of the task; see docs/webhooks.md."},
+    "input": {"type": "object", "description": "The body that the engine's own route accepts."},
+    "priority": {
+        "type": "string",
+        "enum": list(PRIORITIES),
+        "description": "A 'batch' task runs only when no interactive task waits.",
+    },
+    "queue_ttl_s": _SECONDS | {"description": "Expire the task if it has not started after this many seconds."},
+    "exec_timeout_s": _SECONDS | {"description": "Stop the task if it runs longer than this many seconds."},
+    "metadata": {
+        "type": "object",
+        "description": "The caller's own data; it is shown with the task and has no effect.",
+    },
+    "webhook": {"type": "object", "description": "Where the task's events are reported; see docs/webhooks.md."},
 }
 
 
-def _parameter(name: str, place: str, description: str, **schema: Any) -> dict[str, Any]:
-    return {"name": name, "in": place, "description": description, "schema": {"type": "string"} | schema}
+def _parameter(name: str, location: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": location, "description": description, "schema": {"type": "string"} | schema}
 
 
 _KEY = _parameter(
-    "Idempotency-Key", "header", "The same key and body again are the same task.", pattern=f"^{CHOSEN_ID.pattern}$"
+    "Idempotency-Key",
+    "header",
+    "Repeating a request with the same key and body returns the same task.",
+    pattern=f"^{CHOSEN_ID.pattern}$",
 )
 _PREFER_WAIT = _parameter("Prefer", "header", "'wait=N' answers when the task has ended, or after N seconds.")
 _WAIT = _parameter(
-    "wait", "query", "Answer when the task has ended, or after so many seconds.", type="number",
+    "wait", "query", "Answer when the task has ended, or after this many seconds.", type="number",
     minimum=0, maximum=MAX_WAIT_S,
 )  # fmt: skip
-_UNCHANGED = _parameter("If-None-Match", "header", "The ETag of the last answer: 304 where nothing has changed.")
+_UNCHANGED = _parameter("If-None-Match", "header", "The ETag of the last answer: 304 if nothing has changed since.")
 _MANY = {"style": "form", "explode": True}
 _LIST = [
-    _parameter("state", "query", "Tasks in one of these states.", type="array", items={"enum": list(STATES)}) | _MANY,
-    _parameter("kind", "query", "Tasks of one of these kinds.", type="array", items={"enum": list(KINDS)}) | _MANY,
-    _parameter("limit", "query", "Tasks a page.", type="integer", minimum=1, maximum=MAX_PAGE, default=PAGE),
+    _parameter("state", "query", "Only tasks in one of these states.", type="array", items={"enum": list(STATES)})
+    | _MANY,
+    _parameter("kind", "query", "Only tasks of one of these kinds.", type="array", items={"enum": list(KINDS)}) | _MANY,
+    _parameter(
+        "limit",
+        "query",
+        "How many tasks to return.",
+        type="integer",
+        minimum=1,
+        maximum=MAX_PAGE_SIZE,
+        default=DEFAULT_PAGE_SIZE,
+    ),
     _parameter("cursor", "query", "The 'next_cursor' of the page before."),
 ]
 _EVENT_ID = {"pattern": "^[0-9]{1,19}(-[0-9]{1,19})?$"}
 _EVENTS = [
-    _parameter("format", "query", "Server-sent events, or a JSON object a line.", enum=["sse", "ndjson"]),
-    _parameter("Last-Event-ID", "header", "Go on behind this event.", **_EVENT_ID),
-    _parameter("after", "query", "As Last-Event-ID, where a header cannot be sent.", **_EVENT_ID),
+    _parameter("format", "query", "Server-sent events, or one JSON object a line.", enum=["sse", "ndjson"]),
+    _parameter("Last-Event-ID", "header", "Resume after this event.", **_EVENT_ID),
+    _parameter("after", "query", "The same as Last-Event-ID, for clients that cannot set headers.", **_EVENT_ID),
 ]
 
 
-def _told(description: str, schema: dict[str, Any] = _TASK) -> dict[str, Any]:
+def _response(description: str, schema: dict[str, Any] = _TASK) -> dict[str, Any]:
     return {"description": description, "content": {JSON: {"schema": schema}}}
 
 
@@ -69,10 +88,11 @@ def _submit(*parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_OVER = "The task: it has ended, or was there already."
-_ACCEPTED = {"200": _told(_OVER), "202": _told("Accepted; Location has the task's address.")}
+_KNOWN = "The task: it has ended, or it existed already."
+_ACCEPTED = {"200": _response(_KNOWN), "202": _response("Accepted; Location has the task's address.")}
 _CANCEL = {
-    "responses": {"200": _told("The task; 'confirmed' where its engine is free of it.")} | errors((410, *VIEW_ERRORS))
+    "responses": {"200": _response("The task; 'confirmed' is true if its engine has stopped.")}
+    | errors((410, *VIEW_ERRORS))
 }
 _OPERATIONS: dict[str, dict[str, Any]] = {
     "tasks.submit": _submit(_KEY, _PREFER_WAIT),
@@ -80,14 +100,14 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
     "tasks.show": {
         "parameters": [_WAIT, _UNCHANGED],
         "responses": {
-            "200": _told("The task."),
-            "304": {"description": "Nothing has changed; Retry-After tells when to ask again."},
+            "200": _response("The task."),
+            "304": {"description": "Nothing has changed; Retry-After says when to ask again."},
         }
         | errors((400, 410, *VIEW_ERRORS)),
     },
     "tasks.listing": {
         "parameters": _LIST,
-        "responses": {"200": _told("A page of tasks, newest first.", _PAGE)} | errors((400, *VIEW_ERRORS)),
+        "responses": {"200": _response("A page of tasks, newest first.", _PAGE)} | errors((400, *VIEW_ERRORS)),
     },
     "tasks.cancel": _CANCEL,
     "tasks.cancel_post": _CANCEL,
@@ -97,16 +117,17 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
         "responses": answer(
             "text/event-stream", "application/x-ndjson", description="The events until the task's last."
         )
-        | {"204": {"description": "The task is over, and its last event is the one that the caller has."}}
+        | {"204": {"description": "The task has ended, and the caller has its last event already."}}
         | errors((400, 410, *VIEW_ERRORS)),
     },
 }
 
 
 def operation(endpoint: str) -> dict[str, Any]:
-    """Return what a task route takes and answers; empty for any other endpoint."""
-    told = _OPERATIONS.get(endpoint)
-    return {"tags": ["tasks"], **told} if told else {}
+    """Return the operation of a task route; empty for any other endpoint."""
+    if endpoint not in _OPERATIONS:
+        return {}
+    return {"tags": ["tasks"], **_OPERATIONS[endpoint]}
 
 
 def schemas() -> dict[str, Any]:
@@ -114,11 +135,18 @@ def schemas() -> dict[str, Any]:
     numbers = ("attempt", "submitted_ms", "started_ms", "first_event_ms", "finished_ms", "size", "status")
     texts = ("id", "kind", "queue", "priority", "worker", "engine", "request_id", "retry_of")
     objects = ("metadata", "progress", "timings", "links", "webhook")
-    properties: dict[str, Any] = {"state": {"type": "string", "enum": list(STATES)}}
-    properties |= {name: {"type": "string"} for name in texts} | {name: {"type": "integer"} for name in numbers}
-    properties |= {name: {"type": "object"} for name in objects}
-    properties |= {"queue_position": {"type": "integer"}, "eta_s": {"type": ["number", "null"]}}
-    properties |= {"events": {"type": "array", "items": {"type": "string"}}, "confirmed": {"type": "boolean"}}
-    properties |= {"result": {}, "partial_result": {}, "error": {}}
+    properties: dict[str, Any] = {
+        "state": {"type": "string", "enum": list(STATES)},
+        **dict.fromkeys(texts, {"type": "string"}),
+        **dict.fromkeys(numbers, {"type": "integer"}),
+        **dict.fromkeys(objects, {"type": "object"}),
+        "queue_position": {"type": "integer"},
+        "eta_s": {"type": ["number", "null"]},
+        "events": {"type": "array", "items": {"type": "string"}},
+        "confirmed": {"type": "boolean"},
+        "result": {},
+        "partial_result": {},
+        "error": {},
+    }
     required = ["id", "kind", "state", "links", "timings"]
     return {"Task": {"type": "object", "properties": properties, "required": required}}

@@ -1,1 +1,1 @@
-"""A task on its way: submit it, wait for its events, stream them, and notice a client that disconnects."""
+"""Submit a task, wait for its events, and write them to the client, whole or as a stream."""

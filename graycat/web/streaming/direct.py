@@ -1,7 +1,8 @@
-"""Spouts: chunks of a streamed response that go straight to the client's socket, past generator and WSGI server.
+"""Writes chunks of a streamed response straight to the client's socket, past the generator and the WSGI server.
 
 While a response waits for its next event, the hub may write that event itself. Waking the request's greenlet for it and
-going through werkzeug and gunicorn costs three times as much, on cores that an engine wants (docs/decisions/0015).
+going through werkzeug and gunicorn costs three times as much CPU, which engines on the same machine need
+(docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -14,46 +15,53 @@ from typing import Any
 
 
 class DirectWriter:
-    """One response's way past the server, good for HTTP/1.1 and a body whose length nobody told.
+    """Writes chunks of one streamed response to its client's socket. HTTP/1.1 with chunked encoding only.
 
-    ``edit`` makes of an event what the client gets. Used only between two chunks of the server's own: it has sent the
-    last one whole.
+    ``encode`` turns an event into the bytes that the client gets. The writer may only be used between two chunks of
+    the WSGI server's own, after the server has sent the last one completely.
     """
 
-    def __init__(self, connection: socket.socket, edit: Callable[[bytes], bytes]) -> None:
+    def __init__(self, connection: socket.socket, encode: Callable[[bytes], bytes]) -> None:
         self._connection = connection
-        self._edit = edit
-        #: What the client's socket did not take at once, of a chunk whose begin is on its way.
-        self.rest = b""
-        #: When a chunk was last sent, on the monotonic clock.
+        self._encode = encode
+        #: The end of a chunk that the client's socket did not take at once; its beginning is already sent.
+        self.unsent = b""
+        #: When a chunk was last written, on the monotonic clock.
         self.sent_at = 0.0
 
-    def send(self, event: bytes) -> bool:
-        """Send an event as one chunk, without ever waiting; False where the server has to."""
-        if self.rest:
+    def write(self, event: bytes) -> bool:
+        """Write an event as one chunk without ever blocking; return False if the server has to send it."""
+        if self.unsent:
             return False
-        data = self._edit(event)
+        data = self._encode(event)
         chunk = b"%X\r\n%b\r\n" % (len(data), data)
         try:
             sent = os.write(self._connection.fileno(), chunk)
         except OSError:
-            # It is full, or its client is gone: the server finds the same, and deals with it.
+            # The socket's buffer is full or the client is gone: the server meets the same error and handles it.
             return False
-        self.rest = chunk[sent:]
+        self.unsent = chunk[sent:]
         self.sent_at = time.monotonic()
         return True
 
     def flush(self) -> bool:
-        """Send the rest, waiting as the server would; False where there is none. Raises OSError: the client is gone."""
-        rest, self.rest = self.rest, b""
-        if rest:
-            self._connection.sendall(rest)
-        return bool(rest)
+        """Send what is unsent, and block as the server would; return False if there was nothing.
+
+        Raises OSError if the client is gone.
+        """
+        unsent = self.unsent
+        self.unsent = b""
+        if not unsent:
+            return False
+        self._connection.sendall(unsent)
+        return True
 
 
-def spout_of(environ: dict[str, Any], edit: Callable[[bytes], bytes]) -> DirectWriter | None:
-    """Return the spout of a request's response; None where every chunk has to go through the server."""
+def direct_writer_for(environ: dict[str, Any], encode: Callable[[bytes], bytes]) -> DirectWriter | None:
+    """Return a writer for a request's response, or None if every chunk has to go through the server."""
     connection: socket.socket | None = environ.get("gunicorn.socket")
-    if connection is None or environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or environ["REQUEST_METHOD"] == "HEAD":
+    if connection is None:
         return None
-    return DirectWriter(connection, edit)
+    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or environ["REQUEST_METHOD"] == "HEAD":
+        return None
+    return DirectWriter(connection, encode)

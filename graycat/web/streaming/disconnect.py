@@ -1,4 +1,4 @@
-"""Noticing that a client hung up, at the moment it does: gunicorn tells only at the next write."""
+"""Notices at once that a client has disconnected. gunicorn itself notices only when it next writes to that client."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import Any
 
 import gevent
 
-#: What a watcher of gevent's event loop is to wait for: bytes, or the end.
-READ = 1
+#: libev's flag: call back when the socket is readable, which it also is at the end of the stream.
+READABLE = 1
 
 
 @contextmanager
-def watched(environ: dict[str, Any], callback: Callable[[], None]) -> Iterator[None]:
-    """Call ``callback`` when the client of a request closes its connection while the block runs.
+def on_disconnect(environ: dict[str, Any], callback: Callable[[], None]) -> Iterator[None]:
+    """Call ``callback`` if the client of a request closes its connection while the block runs.
 
-    It runs in gevent's hub, so it must not block. Outside gunicorn there is no socket to watch, and nothing happens.
+    The callback runs in gevent's hub, so it must not block. Outside gunicorn there is no socket to watch, and the
+    callback is never called.
     """
     connection: socket.socket | None = environ.get("gunicorn.socket")
     if connection is None:
         yield
         return
-    watcher = gevent.get_hub().loop.io(connection.fileno(), READ)
 
-    def readable() -> None:
-        # Once: bytes of a next request would make the socket readable for ever.
+    watcher = gevent.get_hub().loop.io(connection.fileno(), READABLE)
+
+    def on_readable() -> None:
+        # Once only: the bytes of a pipelined request keep the socket readable, and the event loop would spin.
         watcher.stop()
         if _is_closed(connection):
             callback()
 
-    watcher.start(readable)
+    watcher.start(on_readable)
     try:
         yield
     finally:

@@ -1,8 +1,7 @@
-"""How events, keep-alives and late errors look on each wire."""
+"""How events, keep-alives and late errors are written in each API's stream."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,44 +9,54 @@ from dataclasses import dataclass
 from graycat.errors import GraycatError
 
 #: Unity's v3 client reads its socket in pieces of 4,096 bytes and takes each piece for a whole event.
-LARGEST_EVENT = 3000
-#: What a final event repeats of the request, in the order in which it is left out.
-ECHOES = ("prompt", "generation_settings")
+MAX_EVENT_BYTES = 3000
+#: Fields of a final event that only repeat the request, in the order in which they are left out.
+ECHOED_FIELDS = ("prompt", "generation_settings")
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """``event`` turns one of the engine's events into the one chunk that the client gets, ``error`` an error that
-    comes when the status is out already."""
+class StreamFormat:
+    """How one API writes its streams.
 
-    event: Callable[[bytes], bytes]
-    keepalive: bytes
-    error: Callable[[GraycatError], bytes]
-
-
-def native_event(event: bytes) -> bytes:
-    """Return one event of a native stream as every known Unity client can read it.
-
-    - The final event repeats the prompt. Over ``LARGEST_EVENT`` bytes it breaks the v3 client's reader, and the game
-      gets an empty answer, so then it goes without.
-    - The v1 and v2 clients split the body at each ``data: ``, also inside a text.
+    ``encode_event`` turns one event of the engine into the one chunk that the client gets. ``encode_error`` writes an
+    error that comes after the HTTP status has been sent.
     """
-    if len(event) > LARGEST_EVENT:
-        event = _without_echoes(event)
+
+    encode_event: Callable[[bytes], bytes]
+    keepalive: bytes
+    encode_error: Callable[[GraycatError], bytes]
+
+
+def encode_llamacpp_event(event: bytes) -> bytes:
+    """Return one event of a llama.cpp stream so that every known Unity client can read it.
+
+    - The final event repeats the prompt. Over ``MAX_EVENT_BYTES`` it breaks the v3 client's reader, and the game gets
+      an empty answer. Such an event is sent without the repeated fields.
+    - The v1 and v2 clients split the body at each ``data: ``, also inside a text. There it is escaped.
+    """
+    if len(event) > MAX_EVENT_BYTES:
+        event = _without_echoed_fields(event)
     if event.count(b"data: ") > 1:
-        head, text = event[:6], event[6:]
-        event = head + text.replace(b"data: ", rb"data\u003a ")
+        prefix, text = event[:6], event[6:]
+        event = prefix + text.replace(b"data: ", rb"data\u003a ")
     return event
 
 
-def _without_echoes(event: bytes) -> bytes:
+def _without_echoed_fields(event: bytes) -> bytes:
+    """Return an event without as many echoed fields as make it short enough.
+
+    An event that is no JSON object is returned as it is. An exception here would end the hub, which serves all
+    requests of this process, so nothing that an engine may send raises one.
+    """
     try:
         final = json.loads(event.removeprefix(b"data: "))
     except (ValueError, RecursionError):
-        final = None
-    # Whatever an engine sends, who passes it on must not fall over it: the hub does that for everybody.
-    for field in ECHOES if isinstance(final, dict) else ():
-        if len(event) > LARGEST_EVENT:
+        return event
+    if not isinstance(final, dict):
+        return event
+
+    for field in ECHOED_FIELDS:
+        if len(event) > MAX_EVENT_BYTES:
             final.pop(field, None)
             event = b"data: " + json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
     return event
@@ -57,23 +66,24 @@ def _unchanged(event: bytes) -> bytes:
     return event
 
 
-def _data_error(error: GraycatError) -> bytes:
+def _encode_data_error(error: GraycatError) -> bytes:
     return b"data: " + error.encoded() + b"\n\n"
 
 
-def _messages_error(error: GraycatError) -> bytes:
-    # What comes out of a task's events is an EngineError around the body that says what it was.
-    kind, message = error.type, str(error)
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        told = json.loads(error.encoded())["error"]
-        kind, message = told["type"], told["message"]
-    body = {"type": "error", "error": {"type": kind, "message": message}}
+def _encode_anthropic_error(error: GraycatError) -> bytes:
+    # An error out of a task's events is an EngineError: the original type and message are in its body.
+    try:
+        original = json.loads(error.encoded())["error"]
+        error_type, message = original["type"], original["message"]
+    except (ValueError, KeyError, TypeError):
+        error_type, message = error.type, str(error)
+    body = {"type": "error", "error": {"type": error_type, "message": message}}
     return b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n"
 
 
-#: llama.cpp's own routes. A blank line is the one keep-alive that every Unity client tolerates.
-NATIVE = Dialect(native_event, b"\n", _data_error)
-#: OpenAI's routes: comments are what their clients skip.
-OPENAI = Dialect(_unchanged, b": keep-alive\n\n", _data_error)
-#: Anthropic's messages name their events.
-MESSAGES = Dialect(_unchanged, b": keep-alive\n\n", _messages_error)
+#: llama.cpp's own routes. A blank line is the only keep-alive that every Unity client tolerates.
+LLAMACPP = StreamFormat(encode_llamacpp_event, b"\n", _encode_data_error)
+#: OpenAI's routes: their clients skip SSE comments.
+OPENAI = StreamFormat(_unchanged, b": keep-alive\n\n", _encode_data_error)
+#: Anthropic's routes: their events have names.
+ANTHROPIC = StreamFormat(_unchanged, b": keep-alive\n\n", _encode_anthropic_error)

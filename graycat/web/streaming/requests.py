@@ -1,4 +1,4 @@
-"""Tickets: a request's hold on the task it made, from submit until its last event or the client's hang-up."""
+"""Submits the task of a request, and waits for its events until the last one, or until the client disconnects."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ from graycat.web.streaming.hub import EventHub, Subscription
 
 logger = logging.getLogger(__name__)
 
-#: Seconds past a task's own deadlines after which a waiting request gives it up: its worker is dead or cut off.
+#: Seconds past both of a task's deadlines after which a waiting request gives up: the worker is dead or cut off.
 OVERDUE_S = 10.0
-#: Seconds after which a queue deadline is looked at again that the broker was not there for.
-RETRY_EXPIRY_S = 1.0
+#: Seconds until another try to expire a task, if the broker was not available at its queue deadline.
+EXPIRY_RETRY_S = 1.0
 
 
-class ClientGone(Exception):
-    """Raised in a request whose client has hung up; nobody reads what follows."""
+class ClientDisconnected(Exception):
+    """Raised in a request whose client has closed its connection: an answer would reach no one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a request asks for. ``body`` is what the engine gets, ``queue`` the kind's or a model's."""
+    """The task that a request asks for.
+
+    ``body`` is what the engine gets. ``queue`` is the kind's own, or that of a model or of one worker.
+    """
 
     kind: Kind
     queue: str
@@ -45,15 +48,15 @@ class Submission:
     body: bytes
     owner: str
     request_id: str
-    #: Seconds; None: the settings' for such a kind.
+    #: Seconds; None: the settings' values for such a kind.
     queue_ttl_s: float | None = None
     exec_timeout_s: float | None = None
-    #: Fields of a task that its owner looks at by its id.
+    #: More fields of the record, for a task that its owner looks at by its id; None for any other task.
     shown: Mapping[str, str] | None = None
 
 
 class TaskGateway:
-    """Submits tasks and waits for them."""
+    """Submits tasks, waits for them and cancels them."""
 
     def __init__(self, settings: Settings, records: TaskRecords, hub: EventHub, app: Celery) -> None:
         self.settings = settings
@@ -63,24 +66,28 @@ class TaskGateway:
         self._messages = MessageFactory(app)
 
     def submit(self, submission: Submission, task_id: str = "") -> PendingTask:
-        """Accept a task and wait for it. Raises QueueFull, BrokerUnavailable: then nothing was queued."""
-        watch = self.hub.watch(task_id or ids.new_task_id(submission.kind.name))
+        """Submit a task and subscribe to its events.
+
+        Raises QueueFull or BrokerUnavailable; then nothing was queued.
+        """
+        subscription = self.hub.subscribe_new(task_id or ids.new_task_id(submission.kind.name))
         try:
-            self._create(watch.task_id, submission, self.hub.channel)
+            self._create(subscription.task_id, submission, self.hub.channel)
         except GraycatError:
-            self.hub.unwatch(watch)
+            self.hub.unsubscribe(subscription)
             raise
-        return PendingTask(self, watch, self.deadlines(submission), submission.kind.name)
+        return PendingTask(self, subscription, self.deadlines(submission), submission.kind.name)
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
-        """Return the seconds that a task may wait in its queue, and that it may run."""
+        """Return the seconds that a task may wait in its queue, and the seconds that it may run."""
         queue_ttl_s, exec_timeout_s = submission.kind.family.deadlines(self.settings)
         return submission.queue_ttl_s or queue_ttl_s, submission.exec_timeout_s or exec_timeout_s
 
     def enqueue(self, submission: Submission, task_id: str = "") -> tuple[str, bool]:
-        """Accept a task that nobody waits for; return its id, and whether it is new. Raises as ``submit``."""
+        """Submit a task without waiting for it; return its id, and whether it is new. Raises what ``submit`` raises."""
         task_id = task_id or ids.new_task_id(submission.kind.name)
-        return task_id, self._create(task_id, submission, channel="")
+        is_new = self._create(task_id, submission, channel="")
+        return task_id, is_new
 
     def _create(self, task_id: str, submission: Submission, channel: str) -> bool:
         queue_ttl_s, exec_timeout_s = self.deadlines(submission)
@@ -100,103 +107,119 @@ class TaskGateway:
         return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL, kind: str = "") -> None:
-        """Ask an unfinished task of a kind to stop, and tell the worker that runs it."""
+        """Ask an unfinished task to stop, and tell the worker that runs it. Never raises.
+
+        ``kind``: the task's kind, if a task that was still queued is to be counted as cancelled in the metrics.
+        """
         try:
             state, worker = self.records.cancel(task_id, how)
-            if state == "running":
-                broadcast_stop(self._app, task_id, worker, how)
-            elif state == "cancelled" and not worker and kind:
-                metrics.ended(kind, state)
         except BrokerUnavailable:
             # The task ends at its deadline.
             logger.warning("cancel not delivered", extra={"task_id": task_id})
+            return
+        if state == "running":
+            broadcast_stop(self._app, task_id, worker, how)
+        elif state == "cancelled" and not worker and kind:
+            metrics.ended(kind, state)
 
     def skip(self, task_id: str) -> None:
-        """Have a running task's engine leave out the rest of the batch that it is at."""
+        """Make a running task's engine leave out the rest of its current batch of images."""
         worker = self.records.get(task_id).get("worker")
         if worker:
             broadcast_stop(self._app, task_id, worker, SKIP)
 
 
 class PendingTask:
-    """One task's events for the request that made it. Closing it before the last event cancels the task."""
+    """A submitted task that a request waits for. If it is closed before its last event, the task is cancelled."""
 
-    def __init__(self, gateway: TaskGateway, watch: Subscription, deadlines: tuple[float, float], kind: str) -> None:
-        self._office = gateway
-        self._watch = watch
+    def __init__(
+        self, gateway: TaskGateway, subscription: Subscription, deadlines: tuple[float, float], kind: str
+    ) -> None:
+        self._gateway = gateway
+        self._subscription = subscription
         self._kind = kind
         #: When the first event of the answer came (monotonic clock); 0 until then.
-        self.first_at = 0.0
+        self.first_event_at = 0.0
         queue_ttl_s, exec_timeout_s = deadlines
         now = time.monotonic()
         self._queue_deadline: float | None = now + queue_ttl_s
         self._overdue_at = now + queue_ttl_s + exec_timeout_s + OVERDUE_S
-        self._ended = self._hung_up = False
+        self._ended = False
+        self._disconnected = False
 
     @property
     def task_id(self) -> str:
         """Return the task's id."""
-        return self._watch.task_id
+        return self._subscription.task_id
 
-    def hang_up(self) -> None:
-        """Note that the client is gone; the waiting ``next`` raises ClientGone. Never blocks."""
-        self._hung_up = True
-        self._watch.wake()
+    def client_disconnected(self) -> None:
+        """Note that the client is gone: the waiting ``next_event`` raises ClientDisconnected. Never blocks."""
+        self._disconnected = True
+        self._subscription.wake()
 
-    def next(self, timeout_s: float | None = None, spout: DirectWriter | None = None) -> TaskEvent | None:
-        """Return the next event of the answer, or None when ``timeout_s`` passed without one.
+    def next_event(self, timeout_s: float | None = None, writer: DirectWriter | None = None) -> TaskEvent | None:
+        """Return the next event of the answer, or None if none came within ``timeout_s``.
 
-        Chunks go by ``spout`` where that can be; then None may also mean that it is to be flushed. Raises what the
-        task failed with: EngineError with the engine's or graycat's reply, TaskCancelled, TaskTimeout where nobody
-        finished it; ClientGone.
+        While it waits, the hub may write chunks with ``writer`` instead of returning them; then None may also mean
+        that the writer must be flushed. Raises what the task failed with: EngineError with the engine's or graycat's
+        reply, TaskCancelled, TaskTimeout if no worker finished it; and ClientDisconnected.
         """
-        self._watch.direct = spout
+        self._subscription.writer = writer
         try:
-            return self._next(timeout_s, spout)
+            return self._wait_for_event(timeout_s, writer)
         finally:
-            self._watch.direct = None
+            self._subscription.writer = None
 
-    def _next(self, timeout_s: float | None, spout: DirectWriter | None) -> TaskEvent | None:
-        wait_until = time.monotonic() + timeout_s if timeout_s is not None else None
+    def _wait_for_event(self, timeout_s: float | None, writer: DirectWriter | None) -> TaskEvent | None:
+        wait_until = None
+        if timeout_s is not None:
+            wait_until = time.monotonic() + timeout_s
         while True:
-            event = self._watch.get(self._patience_s(wait_until))
-            if self._hung_up:
-                raise ClientGone
+            event = self._subscription.get(self._seconds_until_deadline(wait_until))
+            if self._disconnected:
+                raise ClientDisconnected
             if event is not None and event.kind not in (STARTED, PROGRESS):
-                return self._checked(event)
-            if spout is not None and spout.rest:
+                return self._accept(event)
+            if writer is not None and writer.unsent:
                 return None
-            if spout is not None and wait_until is not None and timeout_s is not None:
-                wait_until = max(wait_until, spout.sent_at + timeout_s)
+            if writer is not None and timeout_s is not None and wait_until is not None:
+                # Chunks that the hub wrote count as events: the time starts again with each.
+                wait_until = max(wait_until, writer.sent_at + timeout_s)
             now = time.monotonic()
             if wait_until is not None and now >= wait_until:
                 return None
-            self._keep_deadlines(now)
+            self._enforce_deadlines(now)
 
-    def _patience_s(self, wait_until: float | None) -> float:
-        deadlines = (wait_until, self._queue_deadline, self._overdue_at)
-        return min(deadline for deadline in deadlines if deadline is not None) - time.monotonic()
+    def _seconds_until_deadline(self, wait_until: float | None) -> float:
+        nearest = self._overdue_at
+        if wait_until is not None:
+            nearest = min(nearest, wait_until)
+        if self._queue_deadline is not None:
+            nearest = min(nearest, self._queue_deadline)
+        return nearest - time.monotonic()
 
-    def _keep_deadlines(self, now: float) -> None:
+    def _enforce_deadlines(self, now: float) -> None:
+        """Expire the task at its queue deadline. Raises TaskTimeout if it is overdue."""
         if self._queue_deadline is not None and now >= self._queue_deadline:
             self._queue_deadline = None
             try:
-                # Where it has expired, its last event says so; else a worker has it.
-                if self._office.records.expire(self.task_id):
+                # An expired task's last event says so. If the task has not expired, a worker has it.
+                if self._gateway.records.expire(self.task_id):
                     metrics.ended(self._kind, "expired")
             except BrokerUnavailable:
-                self._queue_deadline = now + RETRY_EXPIRY_S
+                self._queue_deadline = now + EXPIRY_RETRY_S
         if now >= self._overdue_at:
             raise TaskTimeout
 
-    def _checked(self, event: TaskEvent) -> TaskEvent:
-        # An event without an id is this process's own: the task goes on, and is cancelled when the ticket is closed.
+    def _accept(self, event: TaskEvent) -> TaskEvent:
+        """Return an event of the answer, or raise the error that it carries."""
+        # An event without an id is from this process: the task goes on, and is cancelled by ``close``.
         self._ended = event.terminal and bool(event.id)
-        if not self.first_at:
-            self.first_at = time.monotonic()
+        if not self.first_event_at:
+            self.first_event_at = time.monotonic()
         if event.kind == ERROR:
             raise EngineError(*event.answer())
-        # An image task that was interrupted ends with the images it has.
+        # An image task that was interrupted ends with the images that it has.
         if event.kind == CANCELLED and not event.data:
             raise TaskCancelled
         return event
@@ -208,8 +231,8 @@ class PendingTask:
         self.close()
 
     def close(self) -> None:
-        """Give the ticket back; a task that has not ended is cancelled."""
-        self._office.hub.unwatch(self._watch)
+        """Stop waiting; a task that has not ended is cancelled."""
+        self._gateway.hub.unsubscribe(self._subscription)
         if not self._ended:
             self._ended = True
-            self._office.cancel(self.task_id, kind=self._kind)
+            self._gateway.cancel(self.task_id, kind=self._kind)

@@ -1,4 +1,4 @@
-"""respond(): turn a request into a task, and the task's events into its response, whole or streamed."""
+"""respond(): run the task of a request, and turn its events into the response, whole or streamed."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ from graycat.errors import GraycatError
 from graycat.queue import ids
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.kinds import STREAM, Kind
-from graycat.web.limits import admitted
+from graycat.web.limits import enforce_limits
 from graycat.web.services import services
-from graycat.web.streaming.direct import DirectWriter, spout_of
-from graycat.web.streaming.disconnect import watched
-from graycat.web.streaming.formats import Dialect
-from graycat.web.streaming.requests import ClientGone, PendingTask, Submission, TaskGateway
+from graycat.web.streaming.direct import DirectWriter, direct_writer_for
+from graycat.web.streaming.disconnect import on_disconnect
+from graycat.web.streaming.formats import StreamFormat
+from graycat.web.streaming.requests import ClientDisconnected, PendingTask, Submission
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def gateway() -> TaskGateway:
-    """Return the application's ticket office."""
-    found: TaskGateway = services().gateway
-    return found
+def respond(kind: Kind, queue: str, mode: str, body: bytes, stream_format: StreamFormat) -> Response:
+    """Run a task for this request and return its answer. If the client disconnects, the task is cancelled.
 
-
-def respond(kind: Kind, queue: str, mode: str, body: bytes, dialect: Dialect) -> Response:
-    """Run a task for this request and return its answer; a client that hangs up cancels it.
-
-    ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead of waiting; then nothing cancels it.
+    ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead; such a task goes on without its client.
     """
+    gateway = services().gateway
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
     task_id = ids.new_task_id(kind.name)
+
     if "respond-async" in preferences():
-        with admitted(task_id):
-            gateway().enqueue(replace(submission, shown={}), task_id)
-        return _accepted(task_id)
-    with admitted(task_id):
-        ticket = gateway().submit(submission, task_id)
-    g.task_id, g.ticket = task_id, ticket
-    return _streamed(ticket, dialect, gateway().settings.keepalive_s) if mode == STREAM else _whole(ticket)
+        with enforce_limits(task_id):
+            gateway.enqueue(replace(submission, shown={}), task_id)
+        return _accepted_response(task_id)
+
+    with enforce_limits(task_id):
+        pending = gateway.submit(submission, task_id)
+    g.task_id = task_id
+    g.pending_task = pending
+    if mode == STREAM:
+        return _streamed_response(pending, stream_format, gateway.settings.keepalive_s)
+    return _whole_response(pending)
 
 
 def preferences() -> set[str]:
-    """Return what the request prefers (RFC 7240)."""
-    return {part.strip().lower() for value in request.headers.getlist("Prefer") for part in value.split(",")}
+    """Return the parts of the request's ``Prefer`` headers (RFC 7240)."""
+    found: set[str] = set()
+    for value in request.headers.getlist("Prefer"):
+        found.update(part.strip().lower() for part in value.split(","))
+    return found
 
 
-def _accepted(task_id: str) -> Response:
+def _accepted_response(task_id: str) -> Response:
     g.task_id = task_id
     response = jsonify(id=task_id, state="queued", links={"self": f"/tasks/{task_id}"})
     response.status_code = 202
@@ -59,46 +62,56 @@ def _accepted(task_id: str) -> Response:
     return response
 
 
-def _whole(ticket: PendingTask) -> Response:
-    with ticket, watched(request.environ, ticket.hang_up):
-        event = ticket.next()
+def _whole_response(pending: PendingTask) -> Response:
+    with pending, on_disconnect(request.environ, pending.client_disconnected):
+        event = pending.next_event()
         assert event is not None  # noqa: S101 (without a timeout there is an event)
         status, body = event.answer()
         return Response(body, status, content_type="application/json; charset=utf-8")
 
 
-def _streamed(ticket: PendingTask, dialect: Dialect, keepalive_s: float) -> Response:
-    """Return the stream. The status is the engine's own where it answers before ``keepalive_s``, else 200."""
-    stack = ExitStack()
-    with ExitStack() as undo:
-        undo.push(stack)
-        stack.enter_context(ticket)
-        stack.enter_context(watched(request.environ, ticket.hang_up))
-        first = ticket.next(keepalive_s)
-        undo.pop_all()
-    chunks = _chunks(ticket, first, dialect, keepalive_s, spout_of(request.environ, dialect.event))
+def _streamed_response(pending: PendingTask, stream_format: StreamFormat, keepalive_s: float) -> Response:
+    """Return the stream. The status is the engine's own if it answers within ``keepalive_s``, else 200."""
+    cleanup = ExitStack()
+    with ExitStack() as on_error:
+        on_error.push(cleanup)
+        cleanup.enter_context(pending)
+        cleanup.enter_context(on_disconnect(request.environ, pending.client_disconnected))
+        first = pending.next_event(keepalive_s)
+        on_error.pop_all()
+
+    writer = direct_writer_for(request.environ, stream_format.encode_event)
+    chunks = _stream_chunks(pending, first, stream_format, keepalive_s, writer)
     response = Response(chunks, content_type="text/event-stream", headers=STREAM_HEADERS)
-    # Also where the client is gone before the first chunk, and so the generator never runs.
-    response.call_on_close(stack.close)
+    # Not in the generator: it never runs if the client is gone before the first chunk.
+    response.call_on_close(cleanup.close)
     return response
 
 
-def _chunks(
-    ticket: PendingTask, event: TaskEvent | None, dialect: Dialect, keepalive_s: float, spout: DirectWriter | None
+def _stream_chunks(
+    pending: PendingTask,
+    event: TaskEvent | None,
+    stream_format: StreamFormat,
+    keepalive_s: float,
+    writer: DirectWriter | None,
 ) -> Iterator[bytes]:
-    """Yield one event a chunk, but for those that go by the spout: Unity parses each read of the body as one event."""
-    half_sent = False
+    """Yield one event a chunk, except for those that the hub writes with ``writer``.
+
+    One event a chunk, because Unity's client parses each read of the body as one event.
+    """
+    just_flushed = False
     try:
         while event is None or event.kind == CHUNK:
             if event is not None:
-                yield dialect.event(event.data)
-            elif not half_sent:
-                yield dialect.keepalive
+                yield stream_format.encode_event(event.data)
+            elif not just_flushed:
+                yield stream_format.keepalive
             try:
-                event = ticket.next(keepalive_s, spout)
+                event = pending.next_event(keepalive_s, writer)
             finally:
-                half_sent = spout is not None and spout.flush()
-    except ClientGone:
+                # Also before an error: it must not be written into the middle of a chunk.
+                just_flushed = writer is not None and writer.flush()
+    except ClientDisconnected:
         return
     except GraycatError as error:
-        yield dialect.error(error)
+        yield stream_format.encode_error(error)

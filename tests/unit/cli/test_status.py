@@ -66,7 +66,7 @@ def test_if_games_are_not_served_it_exits_with_1(graycat: Graycat, report) -> No
     report("llm", engine_state="loading", consuming=False)
     result = graycat()
     assert result.exit_code == 1
-    assert "NOT SERVED: nobody consumes llm, llm.quick, sd" in result.stdout
+    assert "NOT SERVED: no worker consumes llm, llm.quick, sd" in result.stdout
 
 
 def test_if_the_server_is_unreachable_it_exits_with_3(graycat: Graycat) -> None:

@@ -32,7 +32,7 @@ def client_of(app: Flask) -> FlaskClient:
 @pytest.fixture
 def web(broker: Valkey, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """Return a client of the application that all tests share, which looks at the fleet anew each time."""
-    monkeypatch.setattr("graycat.web.services.FLEET_FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.web.services.WORKERS_CACHE_S", 0.0)
     return client_of(shared_app)
 
 

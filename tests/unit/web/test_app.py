@@ -79,11 +79,11 @@ def test_a_body_that_is_no_json_object_is_refused_before_anything_is_queued(
 
 @pytest.mark.parametrize("path", POSTS)
 def test_while_the_broker_is_down_a_client_is_told_when_to_come_back(web_without_broker, path: str) -> None:
-    watch = Stopwatch()
+    clock = Stopwatch()
     response = web_without_broker.post(path, json={"prompt": "Hi", "content": "Hi"})
     assert error_of(response) == (503, "broker_unavailable")
     assert response.headers["Retry-After"] == "2"
-    assert watch.seconds < AT_ONCE_S
+    assert clock.seconds < AT_ONCE_S
 
 
 @pytest.mark.parametrize("given", ["r-1", "A.b:c_d-9", "x" * 64])

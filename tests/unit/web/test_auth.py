@@ -112,7 +112,7 @@ SCOPED = [
 
 def with_scopes(web, *scopes: str) -> dict[str, str]:
     """Return the headers of a caller with certain scopes."""
-    secret, _ = services_of(web.application).tokens.mint(Grant("-".join(scopes), frozenset(scopes)))
+    secret, _ = services_of(web.application).authenticator.mint(Grant("-".join(scopes), frozenset(scopes)))
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -152,7 +152,7 @@ def test_a_token_may_come_as_a_password(web) -> None:
 
 def test_while_the_broker_is_down_only_who_is_kept_there_has_to_wait(web, web_without_broker, broker) -> None:
     app = web_without_broker.application
-    tokens = services_of(app).tokens
+    tokens = services_of(app).authenticator
     there, tokens.minted._client = tokens.minted._client, broker.client
     secret, _ = tokens.mint(Grant("game"))
     tokens.minted._client = there

@@ -8,13 +8,13 @@ from flask.testing import FlaskClient
 
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, RequestError, TaskExpired
 from graycat.web.errors import init_app
-from graycat.web.streaming.requests import ClientGone
+from graycat.web.streaming.requests import ClientDisconnected
 
 RAISED: dict[str, Exception] = {
     "busy": BrokerUnavailable(),
     "mine": RequestError("the prompt is too long"),
     "engine": EngineError(400, b'{"error" : "the engine\'s own"}\n'),
-    "gone": ClientGone(),
+    "gone": ClientDisconnected(),
     "bug": ZeroDivisionError("my secret diary"),
 }
 

@@ -23,7 +23,7 @@ def as_game(web):
 
     def limited(*scopes: str, **limits: int):
         grant = Grant("game", frozenset(scopes or ("llm", "sd")), Limits(**limits))
-        secret, _ = services_of(web.application).tokens.mint(grant)
+        secret, _ = services_of(web.application).authenticator.mint(grant)
         headers = {"Authorization": f"Bearer {secret}"} | ASYNC
         return lambda path, **body: web.post(path, json=body, headers=headers)
 
@@ -51,9 +51,9 @@ def test_a_rate_is_told_until_it_is_spent(as_game) -> None:
 
 def test_who_waits_for_an_answer_is_told_too(web, as_game, take, records) -> None:
     as_game(rate=2)
-    extension = services_of(web.application)
-    extension.tokens.minted.revoke("game")
-    secret, _ = extension.tokens.mint(Grant("game", limits=Limits(rate=2)))
+    services = services_of(web.application)
+    services.authenticator.minted.revoke("game")
+    secret, _ = services.authenticator.mint(Grant("game", limits=Limits(rate=2)))
     headers = {"Authorization": f"Bearer {secret}"}
     response = outcome_of(lambda: web.post("/tokenize", json={"content": "Hi"}, headers=headers))
     records.succeed(take("llm.quick"), 200, b"{}")
@@ -80,7 +80,7 @@ def test_a_webui_client_reads_it_in_its_own_form(as_game) -> None:
 
 def test_what_no_queue_took_is_not_counted(web_with) -> None:
     web = web_with(queue_cap=1)
-    secret, _ = services_of(web.application).tokens.mint(Grant("game", limits=Limits(rate=2)))
+    secret, _ = services_of(web.application).authenticator.mint(Grant("game", limits=Limits(rate=2)))
     headers = {"Authorization": f"Bearer {secret}"} | ASYNC
     statuses = [web.post("/completion", json={"prompt": "Hi"}, headers=headers).status_code for _ in range(3)]
     assert statuses == [202, 503, 503]
@@ -97,9 +97,9 @@ def test_a_token_without_limits_asks_the_broker_nothing(web, client, monkeypatch
 
 def test_a_task_that_is_put_again_is_not_counted_again(web, as_game) -> None:
     as_game(rate=1)
-    extension = services_of(web.application)
-    extension.tokens.minted.revoke("game")
-    secret, _ = extension.tokens.mint(Grant("game", limits=Limits(rate=1)))
+    services = services_of(web.application)
+    services.authenticator.minted.revoke("game")
+    secret, _ = services.authenticator.mint(Grant("game", limits=Limits(rate=1)))
     headers, body = {"Authorization": f"Bearer {secret}"}, {"kind": "llm.completion", "input": {"prompt": "Hi"}}
     assert [web.put("/tasks/mine", json=body, headers=headers).status_code for _ in range(2)] == [202, 200]
     assert web.put("/tasks/other", json=body, headers=headers).status_code == 429
@@ -161,13 +161,13 @@ def test_as_many_pixels_as_allowed_are_not(as_game) -> None:
 
 def test_while_the_broker_is_down_a_limited_player_is_told_to_come_back(web_without_broker, caplog) -> None:
     caplog.set_level(logging.CRITICAL)
-    credentials = services_of(web_without_broker.application).tokens
+    authenticator = services_of(web_without_broker.application).authenticator
     body = {"player": "42", "limits": {"rate": 1}}
     secret = web_without_broker.post("/tokens/player", json=body).get_json()["token"]
     response = web_without_broker.post(
         "/completion", json={"prompt": "Hi"}, headers={"Authorization": f"Bearer {secret}"}
     )
     assert (response.status_code, response.get_json()["error"]["type"]) == (503, "broker_unavailable")
-    found = credentials.find(secret)
+    found = authenticator.find(secret)
     assert found is not None
     assert found.name == "tests/42"

@@ -31,7 +31,7 @@ def submit(web: FlaskClient) -> Callable[..., str]:
 @pytest.fixture
 def as_caller(broker: Any, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Be in a request of the API token ``tests``, which looks at the fleet anew."""
-    monkeypatch.setattr("graycat.web.services.FLEET_FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.web.services.WORKERS_CACHE_S", 0.0)
     with shared_app.test_request_context():
         g.token = next(iter(ApiTokens.from_settings(broker.settings)))
         g.owner, g.request_id = "tests", "r-1"

@@ -27,7 +27,7 @@ def test_the_cancel_of_a_running_task_waits_for_its_engine(web, submit, take, re
 
 
 def test_a_cancel_that_is_not_confirmed_in_time_says_so(web, submit, take, monkeypatch) -> None:
-    monkeypatch.setattr(tasks, "CONFIRM_S", 0.05)
+    monkeypatch.setattr(tasks, "CANCEL_TIMEOUT_S", 0.05)
     address = f"/tasks/{submit()}"
     take()
     response = web.delete(address)

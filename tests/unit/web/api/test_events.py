@@ -9,7 +9,7 @@ from graycat.broker import keys
 from graycat.errors import EngineError
 from graycat.queue.events import TaskEvent
 from graycat.web.api import events
-from graycat.web.api.events import as_sse
+from graycat.web.api.events import encode_sse
 from graycat.web.services import services_of
 from tests.support.helpers import accepted, claimed, eventually, outcome_of, started
 
@@ -134,7 +134,7 @@ def test_a_silent_task_s_stream_is_kept_alive_in_its_form(web_with, records) -> 
 
 
 def test_a_stream_ends_where_the_broker_has_forgotten_its_task(web_with, records, client, monkeypatch) -> None:
-    monkeypatch.setattr(events, "LAST_S", 0.02)
+    monkeypatch.setattr(events, "LAST_EVENT_TIMEOUT_S", 0.02)
     task_id = accepted(records)
     response = web_with(keepalive_s=0.02).get(f"/tasks/{task_id}/events")
     client.delete(keys.record_key(task_id))
@@ -197,10 +197,10 @@ def test_a_stream_leaves_no_watch_behind(web, records, shared_app) -> None:
     task_id = finished(records)
     with web.get(f"/tasks/{task_id}/events") as response:
         assert response.data
-    eventually(lambda: task_id not in services_of(shared_app).gateway.hub._watches)
+    eventually(lambda: task_id not in services_of(shared_app).gateway.hub._subscriptions)
 
 
 def test_what_the_server_says_for_itself_moves_no_reader_back() -> None:
     ours = TaskEvent("", "error", b'503 {"error": {"code": 503, "message": "stops", "type": "shutting_down"}}')
-    assert not as_sse(ours, "a-task").startswith(b"id:")
-    assert as_sse(TaskEvent("1-0", "started", b"1"), "a-task").startswith(b"id: 1-0\nevent: started\n")
+    assert not encode_sse(ours, "a-task").startswith(b"id:")
+    assert encode_sse(TaskEvent("1-0", "started", b"1"), "a-task").startswith(b"id: 1-0\nevent: started\n")

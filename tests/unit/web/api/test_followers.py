@@ -4,9 +4,9 @@ import pytest
 
 from graycat.broker import keys
 from graycat.queue.records import TaskRecords
-from graycat.web.api.followers import Follower
+from graycat.web.api.followers import TaskFollower
 from graycat.web.services import services_of
-from graycat.web.streaming.requests import ClientGone
+from graycat.web.streaming.requests import ClientDisconnected
 from tests.support.helpers import (
     AT_ONCE_S,
     PATIENCE_S,
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.usefixtures("as_caller")
 def test_a_follower_sees_what_was_and_what_comes(records) -> None:
     attempt = started(records)
     records.publish(attempt, 1, [b"a"])
-    with Follower(attempt.task_id) as follower:
+    with TaskFollower(attempt.task_id) as follower:
         records.publish(attempt, 2, [b"b"])
-        events = [follower.next(PATIENCE_S) for _ in range(3)]
+        events = [follower.next_event(PATIENCE_S) for _ in range(3)]
     assert [event.data for event in events if event] == [b"1", b"a", b"b"]
 
 
 def test_a_follower_is_told_of_the_end(records) -> None:
     attempt = started(records)
-    with Follower(attempt.task_id) as follower:
-        ended = outcome_of(lambda: follower.ended(PATIENCE_S))
+    with TaskFollower(attempt.task_id) as follower:
+        ended = outcome_of(lambda: follower.wait_for_end(PATIENCE_S))
         clock = Stopwatch()
         records.publish(attempt, 1, [b"a"])
         records.succeed(attempt, 200, b"{}")
@@ -45,51 +45,51 @@ def test_a_follower_is_told_of_the_end(records) -> None:
 
 def test_a_follower_s_patience_has_an_end_though_events_come(records) -> None:
     attempt = started(records)
-    with Follower(attempt.task_id) as follower:
+    with TaskFollower(attempt.task_id) as follower:
         clock = Stopwatch()
-        assert not follower.ended(0.05)
+        assert not follower.wait_for_end(0.05)
     assert 0.04 < clock.seconds < AT_ONCE_S
 
 
 def test_a_follower_that_leaves_does_the_task_nothing_and_leaves_nothing(records, shared_app) -> None:
     attempt = started(records)
-    with Follower(attempt.task_id):
+    with TaskFollower(attempt.task_id):
         pass
     assert (records.get(attempt.task_id)["state"], "cancel" in records.get(attempt.task_id)) == ("running", False)
-    assert attempt.task_id not in services_of(shared_app).gateway.hub._watches
+    assert attempt.task_id not in services_of(shared_app).gateway.hub._subscriptions
 
 
 def test_a_client_that_hangs_up_is_waited_for_no_more(records) -> None:
-    with Follower(accepted(records)) as follower:
-        result = outcome_of(lambda: follower.next(PATIENCE_S))
+    with TaskFollower(accepted(records)) as follower:
+        result = outcome_of(lambda: follower.next_event(PATIENCE_S))
         clock = Stopwatch()
-        follower._hang_up()
-        with pytest.raises(ClientGone):
+        follower._client_disconnected()
+        with pytest.raises(ClientDisconnected):
             result()
     assert clock.seconds < AT_ONCE_S
 
 
 def test_a_follower_knows_what_is_left_to_read(records) -> None:
     attempt = started(records)
-    with Follower(attempt.task_id) as follower:
-        assert not follower.nothing_left
-        follower.next(0)
-        assert follower.nothing_left
+    with TaskFollower(attempt.task_id) as follower:
+        assert not follower.caught_up
+        follower.next_event(0)
+        assert follower.caught_up
 
 
 def test_a_follower_finds_a_task_that_is_over_or_forgotten(records, client) -> None:
     task_id = accepted(records)
-    with Follower(task_id) as follower:
+    with TaskFollower(task_id) as follower:
         assert not follower.task_is_over()
         client.delete(keys.record_key(task_id))
         assert follower.task_is_over()
-    with Follower(accepted(records)) as follower:
-        records.succeed(claimed(records, follower._watch.task_id), 200, b"{}")
+    with TaskFollower(accepted(records)) as follower:
+        records.succeed(claimed(records, follower._subscription.task_id), 200, b"{}")
         assert follower.task_is_over()
 
 
 def test_a_follower_ends_a_task_that_waited_too_long(broker: Valkey, records) -> None:
     task_id = accepted(TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.01)))
-    with Follower(task_id) as follower:
+    with TaskFollower(task_id) as follower:
         eventually(follower.task_is_over)
-        assert follower.ended(PATIENCE_S)
+        assert follower.wait_for_end(PATIENCE_S)

@@ -148,7 +148,7 @@ def test_while_a_batch_runs_its_page_asks_for_news(web, batching: Batching) -> N
 
 
 def test_many_images_are_several_pages(web, batching: Batching, monkeypatch) -> None:
-    monkeypatch.setattr(gallery, "PAGE", 2)
+    monkeypatch.setattr(gallery, "PAGE_SIZE", 2)
     batch_id = batching.submit(items=["a", "b", "c"])
     batching.run_to_end(batch_id)
     first, second = (web.get(f"/batches/{batch_id}/gallery?page={n}").text for n in (1, 2))

@@ -79,7 +79,7 @@ def test_who_waits_for_a_download_is_told_how_far_it_is(web, report) -> None:
     report("llm.quick")
     report("sd")
     reply = web.get("/ready").json
-    assert reply["reason"] == "nobody consumes llm; llm@box: downloading 42 %"
+    assert reply["reason"] == "no worker consumes llm; llm@box: downloading 42 %"
     states = {worker["name"]: (worker["state"], worker["trouble"]) for worker in reply["workers"]}
     assert states["llm@box"] == ("downloading", "downloading 42 %")
 
@@ -89,7 +89,7 @@ def test_a_queue_that_its_worker_does_not_take_from_is_not_served(web, report) -
     report("llm.quick")
     report("sd")
     reply = web.get("/ready").json
-    assert reply["reason"] == "nobody consumes llm; llm@box does not take llm: paused, or told to leave"
+    assert reply["reason"] == "no worker consumes llm; llm@box does not take llm: paused, or told to leave"
     assert web.post("/health", data=b"").status_code == 503
 
 
@@ -103,7 +103,7 @@ def test_an_engine_that_fails_again_and_again_is_reported_with_why_and_when_it_i
     report("sd")
     reply = web.get("/ready").json
     crash_loop = f"llm@box: {trouble} (5 failures in a row, next try in 8 s)"
-    assert reply["reason"] == f"nobody consumes llm; {crash_loop}"
+    assert reply["reason"] == f"no worker consumes llm; {crash_loop}"
     assert crash_loop in reply["notes"]
 
 
@@ -146,11 +146,11 @@ def test_a_worker_that_comes_is_seen_within_a_moment(web_with, report) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/ready"), ("POST", "/health"), ("POST", "/props")])
 def test_while_the_broker_is_down_nothing_is_ready(web_without_broker, method: str, path: str) -> None:
-    watch = Stopwatch()
+    clock = Stopwatch()
     response = web_without_broker.open(path, method=method)
     assert response.status_code == 503
     assert "broker" in response.text
-    assert watch.seconds < AT_ONCE_S
+    assert clock.seconds < AT_ONCE_S
 
 
 def test_a_process_without_a_broker_is_alive_all_the_same(web_without_broker) -> None:

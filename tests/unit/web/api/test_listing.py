@@ -66,8 +66,8 @@ def test_the_list_can_be_narrowed_by_state_and_kind(web, submit, take, records) 
 
 
 def test_a_page_without_a_match_still_leads_to_the_next(web, submit, records, monkeypatch) -> None:
-    monkeypatch.setattr(tasks, "MAX_LOOKED_AT", 2)
-    monkeypatch.setattr(tasks, "MAX_PAGE", 2)
+    monkeypatch.setattr(tasks, "MAX_SCANNED", 2)
+    monkeypatch.setattr(tasks, "MAX_PAGE_SIZE", 2)
     ids = [submit() for _ in range(7)]
     oldest = min(ids, key=lambda task_id: (int(records.get(task_id)["submitted_ms"]), task_id))
     records.cancel(oldest)

@@ -61,11 +61,11 @@ def test_without_a_broker_a_scrape_says_so_at_once(no_broker) -> None:
     from graycat.web import create_app
 
     web = client_of(create_app(changed(no_broker, metrics_token=TOKEN)))
-    watch = Stopwatch()
+    clock = Stopwatch()
     response = web.get("/metrics", headers=SCRAPER)
     assert response.status_code == 200
     assert families(response.text)["graycat_broker_up{}"] == 0
-    assert watch.seconds < AT_ONCE_S
+    assert clock.seconds < AT_ONCE_S
 
 
 def test_a_request_is_counted_for_its_api_token(web, take, records) -> None:

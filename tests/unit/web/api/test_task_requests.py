@@ -9,7 +9,7 @@ from graycat.errors import GraycatError, PromptTooLarge, RequestError
 from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
-from graycat.web.api.task_requests import KINDS, batch_queue, read, scoped_ids
+from graycat.web.api.task_requests import KINDS, batch_queue, parse_task_request, scoped_ids
 
 pytestmark = pytest.mark.usefixtures("as_caller")
 
@@ -17,7 +17,7 @@ COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"
 
 
 def test_a_body_becomes_a_submission() -> None:
-    submission = read(COMPLETION | {"queue_ttl_s": 5, "exec_timeout_s": 2.5}).submission
+    submission = parse_task_request(COMPLETION | {"queue_ttl_s": 5, "exec_timeout_s": 2.5}).submission
     assert (submission.kind, submission.queue, submission.mode) == (kinds.COMPLETION, "llm", "live")
     assert json.loads(submission.body) == {"prompt": "Hi", "stream": True}
     assert (submission.owner, submission.request_id) == ("tests", "r-1")
@@ -35,11 +35,11 @@ def test_a_body_becomes_a_submission() -> None:
     ],
 )
 def test_a_completion_is_followed_live_wherever_that_is_exact(given: dict[str, Any], mode: str) -> None:
-    assert read({"kind": "llm.completion", "input": given}).submission.mode == mode
+    assert parse_task_request({"kind": "llm.completion", "input": given}).submission.mode == mode
 
 
 def test_images_are_submitted_by_their_kind() -> None:
-    submission = read({"kind": "sd.txt2img", "input": {"prompt": "a fox"}}).submission
+    submission = parse_task_request({"kind": "sd.txt2img", "input": {"prompt": "a fox"}}).submission
     assert (submission.kind, submission.queue, submission.mode) == (kinds.TXT2IMG, "sd", "plain")
     assert json.loads(submission.body)["prompt"] == "a fox"
 
@@ -73,7 +73,7 @@ def test_every_kind_that_runs_without_the_admin_scope_can_be_submitted() -> None
 )
 def test_a_body_that_cannot_be_used_is_refused_with_its_reason(body: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
-        read(body)
+        parse_task_request(body)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_body_that_cannot_be_used_is_refused_with_its_reason(body: dict[str, A
 )
 def test_what_the_kind_s_own_route_refuses_is_refused(body: dict[str, Any], error: type[GraycatError]) -> None:
     with pytest.raises(error):
-        read(body)
+        parse_task_request(body)
 
 
 @pytest.mark.parametrize(
@@ -103,21 +103,21 @@ def test_batch_work_has_a_queue_beside_each_that_needs_the_gpu(queue: str, batch
 
 
 def test_batch_work_may_wait_long_unless_it_says_otherwise() -> None:
-    submission = read(COMPLETION | {"priority": "batch"}).submission
+    submission = parse_task_request(COMPLETION | {"priority": "batch"}).submission
     assert (submission.queue, submission.queue_ttl_s) == ("llm.batch", BATCH_QUEUE_TTL_S)
-    assert read(COMPLETION | {"priority": "batch", "queue_ttl_s": 9}).submission.queue_ttl_s == 9
+    assert parse_task_request(COMPLETION | {"priority": "batch", "queue_ttl_s": 9}).submission.queue_ttl_s == 9
 
 
 def test_metadata_travels_with_the_task() -> None:
-    shown = read(COMPLETION | {"metadata": {"player": 7, "ü": None}}).submission.shown
+    shown = parse_task_request(COMPLETION | {"metadata": {"player": 7, "ü": None}}).submission.shown
     assert shown is not None
     assert json.loads(shown["metadata"]) == {"player": 7, "ü": None}
 
 
 def test_the_order_of_fields_does_not_make_another_request() -> None:
-    one = read({"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 1}})
-    same = read({"input": {"n_predict": 1, "prompt": "Hi"}, "kind": "llm.completion"})
-    other = read({"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 2}})
+    one = parse_task_request({"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 1}})
+    same = parse_task_request({"input": {"n_predict": 1, "prompt": "Hi"}, "kind": "llm.completion"})
+    other = parse_task_request({"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 2}})
     assert one.digest == same.digest != other.digest
 
 

@@ -17,20 +17,20 @@ pytestmark = pytest.mark.usefixtures("as_caller")
 
 
 def view_of(records: TaskRecords, task_id: str) -> dict[str, Any]:
-    return task_views.shown(task_id, records.get(task_id))
+    return task_views.task_view(task_id, records.get(task_id))
 
 
 def test_a_task_is_found_by_its_id_and_by_the_one_that_its_owner_chose(records) -> None:
     plain, chosen = accepted(records), accepted(records, id=named("mine"))
-    assert task_views.find(plain)[0] == plain
-    assert task_views.find("mine")[0] == chosen
+    assert task_views.find_task(plain)[0] == plain
+    assert task_views.find_task("mine")[0] == chosen
 
 
 @pytest.mark.parametrize("owner", ["game", None])
 def test_somebody_else_s_task_is_not_found_as_none_is(records, owner: str | None) -> None:
     task_id = accepted(records, owner=owner, shown={}) if owner else "nobody"
     with pytest.raises(TaskNotFound):
-        task_views.find(task_id)
+        task_views.find_task(task_id)
 
 
 @pytest.mark.parametrize("asked", ["plain", "mine"])
@@ -39,20 +39,20 @@ def test_a_task_that_is_over_and_forgotten_is_gone(records, client, asked: str) 
     for task_id in ids.values():
         client.delete(keys.record_key(task_id))
     with pytest.raises(TaskGone):
-        task_views.find("mine" if asked == "mine" else ids["plain"])
+        task_views.find_task("mine" if asked == "mine" else ids["plain"])
 
 
 def test_somebody_else_s_forgotten_task_is_not_found(records, client) -> None:
     task_id = accepted(records, owner="game", shown={})
     client.delete(keys.record_key(task_id))
     with pytest.raises(TaskNotFound):
-        task_views.find(task_id)
+        task_views.find_task(task_id)
 
 
 def test_a_task_that_waited_past_its_deadline_is_expired_when_somebody_looks(broker, records) -> None:
     hasty = TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.01))
     task_id = accepted(hasty)
-    eventually(lambda: task_views.find(task_id)[1]["state"] == "expired")
+    eventually(lambda: task_views.find_task(task_id)[1]["state"] == "expired")
     assert view_of(records, task_id)["error"]["type"] == "task_expired"
 
 
@@ -60,7 +60,7 @@ def test_a_wrong_clock_expires_nobody(records, monkeypatch) -> None:
     task_id = accepted(records)
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + 3600)
-    assert task_views.find(task_id)[1]["state"] == "queued"
+    assert task_views.find_task(task_id)[1]["state"] == "queued"
 
 
 def test_a_view_has_no_prompt_no_owner_and_no_inner_fields(records) -> None:
@@ -172,7 +172,7 @@ def test_images_are_told_by_their_addresses(records) -> None:
 
 
 def test_one_image_is_told_by_its_address() -> None:
-    assert task_views.located("mine", {"image": {"artifact": 0}}) == {"image": {"url": "/tasks/mine/images/0"}}
+    assert task_views.link_images("mine", {"image": {"artifact": 0}}) == {"image": {"url": "/tasks/mine/images/0"}}
 
 
 def test_an_interrupted_task_tells_what_it_had(records) -> None:

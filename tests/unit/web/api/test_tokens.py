@@ -117,7 +117,7 @@ def test_without_a_token_there_are_none(web) -> None:
 
 
 def test_a_minted_admin_is_one(web) -> None:
-    secret, _ = services_of(web.application).tokens.mint(Grant("boss", frozenset({"admin"})))
+    secret, _ = services_of(web.application).authenticator.mint(Grant("boss", frozenset({"admin"})))
     client = client_of(web.application)
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
     assert client.get("/tokens").status_code == 200

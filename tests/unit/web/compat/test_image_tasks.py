@@ -10,7 +10,7 @@ import pytest
 from graycat.broker import keys
 from graycat.errors import ModelNotFound, RequestError
 from graycat.queue.kinds import TXT2IMG
-from graycat.web.compat.image_tasks import queue_for, run_in_thread
+from graycat.web.compat.image_tasks import choose_queue, run_in_thread
 from tests.support.helpers import outcome_of
 from tests.support.webuis import encoded, picture
 
@@ -118,7 +118,7 @@ def test_a_body_with_images_may_be_larger_than_others(web_with) -> None:
 def chosen(web, name: Any, **overrides: Any) -> str:
     """Return the queue of a render that names a checkpoint."""
     with web.application.test_request_context():
-        return queue_for(TXT2IMG, {"override_settings": {"sd_model_checkpoint": name, **overrides}})
+        return choose_queue(TXT2IMG, {"override_settings": {"sd_model_checkpoint": name, **overrides}})
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_who_names_no_checkpoint_gets_any_engine(web, report, name: Any) -> None
     report("sd", lists={"sd-models": [MODEL]})
     assert chosen(web, name) == "sd"
     with web.application.test_request_context():
-        assert [queue_for(TXT2IMG, body) for body in ({}, {"override_settings": None})] == ["sd", "sd"]
+        assert [choose_queue(TXT2IMG, body) for body in ({}, {"override_settings": None})] == ["sd", "sd"]
 
 
 def test_an_engine_that_serves_nobody_now_is_not_chosen(web, report) -> None:

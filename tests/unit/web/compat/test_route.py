@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from graycat.web.compat import llamacpp, openai
+from graycat.web.compat.text_routes import TEXT_ROUTES
 from tests.support.helpers import outcome_of
 
-ROUTES = (*llamacpp.ROUTES, *openai.ROUTES)
-POSTS = [(path, route) for route in ROUTES for path in route.paths if route.kind.method == "POST" and not route.admin]
+POSTS = [
+    (path, route) for route in TEXT_ROUTES for path in route.paths if route.kind.method == "POST" and not route.admin
+]
 STREAMED = [(path, route) for path, route in POSTS if route.streams]
 BY_MODEL = [(path, route) for path, route in POSTS if route.by_model]
 
@@ -80,17 +81,17 @@ def test_who_does_not_want_to_wait_gets_the_task_s_address(web, take, records, p
 def test_a_model_chooses_among_the_workers(web, report, broker, records, path: str, route) -> None:
     headers = {"Prefer": "respond-async"}
 
-    def queue_for(model: str) -> str:
+    def choose_queue(model: str) -> str:
         response = web.post(path, json=body_of(route, model=model), headers=headers)
         queue: str = records.get(response.json["id"])["queue"]
         return queue
 
     report(route.kind.queue, models=["a", "b"])
-    assert queue_for("a") == route.kind.queue
+    assert choose_queue("a") == route.kind.queue
     report(route.kind.queue, name="other@box", models=["b"])
-    assert queue_for("a") == f"{route.kind.queue}:a"
+    assert choose_queue("a") == f"{route.kind.queue}:a"
     assert broker.client.llen(f"{route.kind.queue}:a") == 1
-    assert queue_for("b") == route.kind.queue
+    assert choose_queue("b") == route.kind.queue
     response = web.post(path, json=body_of(route, model="c"), headers=headers)
     assert (response.status_code, response.json["error"]["type"]) == (404, "model_not_found")
 

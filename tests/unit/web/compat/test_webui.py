@@ -30,7 +30,7 @@ LEAST: dict[str, dict[str, Any]] = {
 
 
 def test_each_call_that_renders_is_tried_here() -> None:
-    assert set(LEAST) == set(webui.RENDERS)
+    assert set(LEAST) == set(webui.IMAGE_CALLS)
 
 
 @pytest.mark.parametrize("path", LEAST)
@@ -40,7 +40,7 @@ def test_a_call_becomes_a_task_of_its_kind(web, take, records, path: str) -> Non
     attempt = take("sd")
     records.succeed(attempt, 200, b'{"caption":"a fox"}')
     assert (response().status_code, response().json) == (200, {"caption": "a fox"})
-    assert (attempt.kind, attempt.mode) == (webui.RENDERS[path][0].name, "plain")
+    assert (attempt.kind, attempt.mode) == (webui.IMAGE_CALLS[path][0].name, "plain")
     assert body.items() <= json.loads(attempt.body).items()
 
 
@@ -116,7 +116,7 @@ def test_what_opens_the_engine_s_host_is_not_there(web, path: str) -> None:
         assert (response.status_code, response.json) == (404, {"detail": "Not Found"})
 
 
-@pytest.mark.parametrize("path", webui.CHANGES)
+@pytest.mark.parametrize("path", webui.ADMIN_CALLS)
 def test_who_is_no_admin_changes_no_engine(web, report, client, path: str) -> None:
     report("sd", lists={"options": {}})
     response = web.post(PREFIX + path, json={})
@@ -126,11 +126,11 @@ def test_who_is_no_admin_changes_no_engine(web, report, client, path: str) -> No
 
 @pytest.fixture
 def admin(web_with, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("graycat.web.services.FLEET_FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.web.services.WORKERS_CACHE_S", 0.0)
     return web_with(admins="tests")
 
 
-@pytest.mark.parametrize("path", webui.CHANGES)
+@pytest.mark.parametrize("path", webui.ADMIN_CALLS)
 def test_an_admin_s_change_is_made_by_every_engine(admin, report, take, records, path: str) -> None:
     for name in ("a@box", "b@box"):
         report("sd", name=name, lists={"options": {}})
@@ -138,7 +138,7 @@ def test_an_admin_s_change_is_made_by_every_engine(admin, report, take, records,
     response = outcome_of(lambda: admin.post(PREFIX + path, data=b'{"samples_format":"jpg"}'))
     for name in ("a@box", "b@box"):
         attempt = take(f"sd:@{name}")
-        assert (attempt.kind, attempt.body) == (webui.CHANGES[path][0].name, b'{"samples_format":"jpg"}')
+        assert (attempt.kind, attempt.body) == (webui.ADMIN_CALLS[path][0].name, b'{"samples_format":"jpg"}')
         records.succeed(attempt, 200, b"null")
     assert (response().status_code, response().data) == (200, b"null")
 
@@ -160,7 +160,7 @@ def test_a_change_that_fails_somewhere_is_still_made_everywhere(admin, report, t
     assert "cancel" not in records.get(second.task_id)
     records.succeed(second, 200, b"null")
     assert (response().status_code, response().data) == (500, b'{"error":"RuntimeError"}')
-    assert not services_of(admin.application).gateway.hub._watches
+    assert not services_of(admin.application).gateway.hub._subscriptions
 
 
 def test_without_an_engine_there_is_nothing_to_change(admin) -> None:

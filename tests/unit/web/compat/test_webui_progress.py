@@ -7,7 +7,7 @@ import pytest
 
 from graycat.queue.models import Attempt, Verdict
 from graycat.queue.records import TaskRecords
-from graycat.web.compat.webui_progress import progress_of, running_renders
+from graycat.web.compat.webui_progress import progress_view, running_task_ids
 from tests.support.helpers import accepted, started
 from tests.support.webuis import encoded, picture
 
@@ -24,7 +24,7 @@ def rendering(records: TaskRecords, seen: dict[str, Any] | None = None, **change
 
 
 def shown(records: TaskRecords, *, with_image: bool = True) -> dict[str, Any]:
-    return progress_of(records, "tests", with_image=with_image)
+    return progress_view(records, "tests", with_image=with_image)
 
 
 def test_a_caller_without_renders_finds_an_idle_webui(records: TaskRecords) -> None:
@@ -42,7 +42,7 @@ def test_a_render_that_waits_looks_like_one_that_begins(records: TaskRecords) ->
     assert (waiting["progress"], waiting["state"]["job_count"]) == (0.0, -1)
     assert waiting["textinfo"] == "Waiting: 2 in the queue"
     # Who waits until nothing is under way goes on waiting, and the next caller's idle is idle.
-    assert progress_of(records, "nobody", with_image=True)["state"]["job_count"] == 0
+    assert progress_view(records, "nobody", with_image=True)["state"]["job_count"] == 0
 
 
 def test_a_running_render_has_the_webui_s_fields(records: TaskRecords) -> None:
@@ -101,7 +101,7 @@ def test_of_several_renders_the_newest_that_runs_is_shown(records: TaskRecords, 
     client.hset(f"graycat:task:{newer.task_id}", "started_ms", 2_000_000_000_000)
     accepted(records, kind="sd.txt2img", queue="sd")
     assert (shown(records)["progress"], shown(records)["state"]["job"]) == (0.25, "scripts_img2img")
-    assert running_renders(records, "tests") == [older.task_id, newer.task_id]
+    assert running_task_ids(records, "tests") == [older.task_id, newer.task_id]
 
 
 def test_only_a_caller_s_own_running_image_tasks_are_its_renders(records: TaskRecords) -> None:
@@ -109,6 +109,6 @@ def test_only_a_caller_s_own_running_image_tasks_are_its_renders(records: TaskRe
     rendering(records, owner="somebody else")
     accepted(records, kind="sd.txt2img", queue="sd")
     started(records, kind="llm.completion")
-    assert running_renders(records, "tests") == [mine.task_id]
+    assert running_task_ids(records, "tests") == [mine.task_id]
     records.succeed(mine, 200, b"{}")
-    assert running_renders(records, "tests") == []
+    assert running_task_ids(records, "tests") == []

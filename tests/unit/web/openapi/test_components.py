@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 
 from graycat.errors import EngineNotReady
-from graycat.web.errors import webui_body
+from graycat.web.errors import to_webui_error
 from graycat.web.openapi.components import ERROR, ERRORS, WEBUI_ERROR, answer, errors, schemas
 from tests.support.errortree import all_errors
 
@@ -36,4 +36,4 @@ def test_errors_look_as_their_schemas_say() -> None:
     error = EngineNotReady()
     inner = schemas()["Error"]["properties"]["error"]
     assert set(error.body()["error"]) == set(inner["properties"]) == set(inner["required"])
-    assert set(schemas()["WebuiError"]["properties"]) <= set(json.loads(webui_body(error.encoded())))
+    assert set(schemas()["WebuiError"]["properties"]) <= set(json.loads(to_webui_error(error.encoded())))

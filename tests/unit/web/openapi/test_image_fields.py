@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.engines.placeholder import bodies
-from graycat.web.openapi.image_fields import BODIES, FIELDS, FORM, Described
+from graycat.web.openapi.image_fields import BODIES, FIELDS, FORM, BodyFields
 
 WEBUI = {
     "sdapi.txt2img": bodies.TXT2IMG,
@@ -37,9 +37,9 @@ def test_a_field_says_what_it_means(name: str) -> None:
 
 
 def test_images_are_base64_in_json_and_files_in_a_form() -> None:
-    assert Described(("image",)).schema()["properties"]["image"]["contentEncoding"] == "base64"
-    assert Described(("image",), content=FORM).schema()["properties"]["image"]["format"] == "binary"
+    assert BodyFields(("image",)).schema()["properties"]["image"]["contentEncoding"] == "base64"
+    assert BodyFields(("image",), content=FORM).schema()["properties"]["image"]["format"] == "binary"
 
 
 def test_a_body_that_requires_nothing_says_nothing_of_it() -> None:
-    assert "required" not in Described(("prompt",)).schema()
+    assert "required" not in BodyFields(("prompt",)).schema()

@@ -8,8 +8,8 @@ from graycat.web.compat import webui
 from graycat.web.openapi.image_fields import BODIES
 from graycat.web.openapi.images import operation
 
-RENDERS = [f"sdapi.{kind.name.removeprefix('sd.')}" for kind, _, _ in webui.RENDERS.values()]
-CHANGES = [f"sdapi.{kind.name.removeprefix('sd.')}" for kind, _ in webui.CHANGES.values()]
+IMAGE_CALLS = [f"sdapi.{kind.name.removeprefix('sd.')}" for kind, _, _ in webui.IMAGE_CALLS.values()]
+ADMIN_CALLS = [f"sdapi.{kind.name.removeprefix('sd.')}" for kind, _ in webui.ADMIN_CALLS.values()]
 SIMPLE = ["images.generate_image", "images.generations", "images.edits"]
 TASK = {"200", "400", "401", "403", "404", "405", "413", "422", "429", "499", "500", "501", "502", "503", "504"}
 
@@ -19,7 +19,7 @@ def schema_of(operation: dict[str, Any]) -> Any:
     return content["schema"]
 
 
-@pytest.mark.parametrize("endpoint", [*RENDERS, *SIMPLE])
+@pytest.mark.parametrize("endpoint", [*IMAGE_CALLS, *SIMPLE])
 def test_a_render_may_be_asked_for_and_left(endpoint: str) -> None:
     told = operation(endpoint)
     assert [parameter["name"] for parameter in told["parameters"]] == ["Prefer"]
@@ -27,7 +27,7 @@ def test_a_render_may_be_asked_for_and_left(endpoint: str) -> None:
     assert schema_of(told)["properties"]
 
 
-@pytest.mark.parametrize("endpoint", CHANGES)
+@pytest.mark.parametrize("endpoint", ADMIN_CALLS)
 def test_a_change_of_all_engines_is_for_admins_who_wait(endpoint: str) -> None:
     told = operation(endpoint)
     assert "parameters" not in told

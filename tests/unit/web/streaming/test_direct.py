@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from graycat.web.streaming.direct import DirectWriter, spout_of
-from graycat.web.streaming.formats import NATIVE
+from graycat.web.streaming.direct import DirectWriter, direct_writer_for
+from graycat.web.streaming.formats import LLAMACPP
+from tests.support.direct_writing import FEW, MANY
 from tests.support.helpers import outcome_of, run
-from tests.support.spouts import FEW, MANY
 
 ENVIRON = {"SERVER_PROTOCOL": "HTTP/1.1", "REQUEST_METHOD": "POST"}
 
@@ -28,8 +28,8 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
-    """Return what a process under gevent has seen; see spouts.py."""
-    result = run([sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.support.spouts"])
+    """Return what a process under gevent has seen; see direct_writing.py."""
+    result = run([sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.support.direct_writing"])
     assert result.returncode == 0, result.stderr
     outcome: dict[str, Any] = json.loads(result.stdout)
     return outcome
@@ -38,21 +38,21 @@ def seen() -> dict[str, Any]:
 def test_an_event_is_one_chunk_as_its_dialect_writes_it(ends) -> None:
     server, client = ends
     event = b'data: {"content":"a data: b"}\n\n'
-    assert DirectWriter(server, NATIVE.event).send(event)
-    written = NATIVE.event(event)
+    assert DirectWriter(server, LLAMACPP.encode_event).write(event)
+    written = LLAMACPP.encode_event(event)
     assert client.recv(4096) == b"%X\r\n%b\r\n" % (len(written), written)
 
 
 def test_what_a_full_socket_does_not_take_is_sent_by_who_may_wait(ends) -> None:
     server, client = ends
-    spout, large = DirectWriter(server, lambda event: event), b"data: " + b"x" * 4_000_000 + b"\n\n"
+    writer, large = DirectWriter(server, lambda event: event), b"data: " + b"x" * 4_000_000 + b"\n\n"
     wanted = b"%X\r\n%b\r\n" % (len(large), large)
-    assert spout.send(large)
-    assert 0 < len(spout.rest) < len(wanted)
-    assert spout.send(b"data: behind\n\n") is False
+    assert writer.write(large)
+    assert 0 < len(writer.unsent) < len(wanted)
+    assert writer.write(b"data: behind\n\n") is False
     reading = outcome_of(lambda: client.recv(len(wanted), socket.MSG_WAITALL))
     server.setblocking(True)
-    assert (spout.flush(), spout.flush()) == (True, False)
+    assert (writer.flush(), writer.flush()) == (True, False)
     assert reading() == wanted
 
 
@@ -61,15 +61,15 @@ def test_a_full_socket_takes_nothing(ends) -> None:
     with suppress(BlockingIOError):
         while server.send(b"x" * 65536):
             pass
-    spout = DirectWriter(server, NATIVE.event)
-    assert (spout.send(FEW[0]), spout.rest) == (False, b"")
+    writer = DirectWriter(server, LLAMACPP.encode_event)
+    assert (writer.write(FEW[0]), writer.unsent) == (False, b"")
 
 
 @pytest.mark.parametrize("gone", ["server", "client"])
 def test_without_its_client_nothing_is_sent(ends, gone: str) -> None:
     server, client = ends
     {"server": server, "client": client}[gone].close()
-    assert DirectWriter(server, NATIVE.event).send(FEW[0]) is False
+    assert DirectWriter(server, LLAMACPP.encode_event).write(FEW[0]) is False
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_without_its_client_nothing_is_sent(ends, gone: str) -> None:
     ],
 )
 def test_where_a_body_is_not_chunked_by_gunicorn_everything_goes_through_the_server(environ: dict[str, Any]) -> None:
-    assert spout_of(environ, NATIVE.event) is None
+    assert direct_writer_for(environ, LLAMACPP.encode_event) is None
 
 
 def test_a_body_that_gunicorn_chunks_has_a_spout(ends) -> None:
-    assert spout_of(ENVIRON | {"gunicorn.socket": ends[0]}, NATIVE.event) is not None
+    assert direct_writer_for(ENVIRON | {"gunicorn.socket": ends[0]}, LLAMACPP.encode_event) is not None
 
 
 def test_a_client_that_reads_gets_every_event_and_the_server_writes_few_of_them(seen: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.errors import EngineError, GraycatError, TaskExpired
-from graycat.web.streaming.formats import LARGEST_EVENT, MESSAGES, native_event
+from graycat.web.streaming.formats import ANTHROPIC, MAX_EVENT_BYTES, encode_llamacpp_event
 from tests.support.helpers import outcome_of, sse
 
 #: A final event as an engine sends it; its settings alone have two and a half thousand bytes.
@@ -32,18 +32,18 @@ def value_of(event: bytes) -> dict[str, Any]:
     "event", [*sse("Hel", "lo"), b'data: {"content" : "odd  spacing" }\n\n', event_of({"a": "ü" * 1000})]
 )
 def test_an_event_that_fits_passes_byte_for_byte(event: bytes) -> None:
-    assert native_event(event) == event
+    assert encode_llamacpp_event(event) == event
 
 
 def test_a_final_event_that_fits_keeps_what_it_repeats() -> None:
     event = event_of(FINAL | {"prompt": "short", "generation_settings": {"n_predict": 4}})
-    assert native_event(event) == event
+    assert encode_llamacpp_event(event) == event
 
 
 @pytest.mark.parametrize("characters", [1000, 4000, 100_000])
 def test_a_final_event_with_a_long_prompt_goes_without_it(characters: int) -> None:
-    event = native_event(event_of(FINAL | {"prompt": "ä" * characters}))
-    assert len(event) <= LARGEST_EVENT
+    event = encode_llamacpp_event(event_of(FINAL | {"prompt": "ä" * characters}))
+    assert len(event) <= MAX_EVENT_BYTES
     without = {name: value for name, value in FINAL.items() if name != "prompt"}
     assert value_of(event) == without
     assert "generation_settings" in without
@@ -54,20 +54,20 @@ def test_a_final_event_that_is_still_too_large_goes_without_its_settings() -> No
         "prompt": "a" * 4000,
         "generation_settings": FINAL["generation_settings"] | {"grammar": "g" * 2000},
     }
-    event = native_event(event_of(large))
-    assert len(event) <= LARGEST_EVENT
+    event = encode_llamacpp_event(event_of(large))
+    assert len(event) <= MAX_EVENT_BYTES
     assert value_of(event) == {k: v for k, v in FINAL.items() if k not in ("prompt", "generation_settings")}
 
 
 def test_what_the_client_reads_of_a_final_event_stays() -> None:
-    value = value_of(native_event(event_of(FINAL | {"prompt": "a" * 9000, "content": "ünd „so“"})))
+    value = value_of(encode_llamacpp_event(event_of(FINAL | {"prompt": "a" * 9000, "content": "ünd „so“"})))
     assert (value["stop"], value["content"], value["tokens"]) == (True, "ünd „so“", [])
     assert value["timings"] == FINAL["timings"]
 
 
 def test_a_large_event_in_the_middle_loses_nothing() -> None:
     value = {"content": "x", "tokens": [1], "stop": False, "completion_probabilities": ["p" * 5000]}
-    assert value_of(native_event(event_of(value))) == value
+    assert value_of(encode_llamacpp_event(event_of(value))) == value
 
 
 @pytest.mark.parametrize("filler", ["", "a" * 4000])
@@ -76,7 +76,7 @@ def test_a_large_event_in_the_middle_loses_nothing() -> None:
 )
 def test_text_that_looks_like_a_new_event_is_written_differently(text: str, filler: str) -> None:
     value = {"content": text, "stop": True, "stopping_word": text, "prompt": filler}
-    event = native_event(event_of(value))
+    event = encode_llamacpp_event(event_of(value))
     # The v1 and v2 clients split the body there.
     assert event.count(b"data: ") == 1
     assert value_of(event)["content"] == value_of(event)["stopping_word"] == text
@@ -105,7 +105,7 @@ def test_a_call_that_needs_no_slot_takes_the_quick_lane(web, take, records, path
     ],
 )
 def test_a_late_error_of_messages_says_what_went_wrong(error: GraycatError, kind: str, message: str) -> None:
-    name, data = MESSAGES.error(error).split(b"\n", 1)
+    name, data = ANTHROPIC.encode_error(error).split(b"\n", 1)
     assert name == b"event: error"
     assert value_of(data) == {"type": "error", "error": {"type": kind, "message": message}}
 
@@ -143,7 +143,7 @@ def test_a_stream_speaks_the_dialect(web, take, records) -> None:
     records.publish(attempt, 1, [event_of(FINAL | {"prompt": "a" * 9000})])
     records.succeed(attempt, 200, b"")
     (chunk,) = response().response
-    assert len(chunk) <= LARGEST_EVENT
+    assert len(chunk) <= MAX_EVENT_BYTES
 
 
 #: Completions that graycat itself refuses, and the field that is to blame.
@@ -201,4 +201,4 @@ def test_a_worker_whose_engine_is_away_has_no_properties(web, report) -> None:
     "large", [b"x" * 4000, b"[" * 4000, b"data: " * 1000, b"data: [1]" + b" " * 4000, b"\xff" * 4000]
 )
 def test_a_large_event_that_is_no_object_stays_large(large: bytes) -> None:
-    assert len(native_event(large)) >= len(large)
+    assert len(encode_llamacpp_event(large)) >= len(large)

@@ -34,102 +34,102 @@ def hub(broker: Valkey) -> EventHub:
 
 def begin(hub: EventHub, records: TaskRecords, task_id: str) -> tuple[Subscription, Attempt]:
     """Watch a task, create it as a request would, and claim it as a worker would."""
-    watch = hub.watch(task_id)
+    subscription = hub.subscribe_new(task_id)
     accepted(records, id=task_id, channel=hub.channel)
-    return watch, claimed(records, task_id)
+    return subscription, claimed(records, task_id)
 
 
-def data_of(watch: Subscription, count: int) -> list[bytes]:
+def data_of(subscription: Subscription, count: int) -> list[bytes]:
     """Return the data of the next events but ``started``."""
     found: list[bytes] = []
     while len(found) < count:
-        event = watch.get(PATIENCE_S)
+        event = subscription.get(PATIENCE_S)
         assert event is not None, f"only {found} came"
         if event.kind != "started":
             found.append(event.data)
     return found
 
 
-def silent(watch: Subscription) -> bool:
+def silent(subscription: Subscription) -> bool:
     """Tell whether nothing more comes but ``started``, which a hub that has just begun to listen may bring."""
-    event = watch.get(A_WHILE_S)
-    return event is None or (event.kind == "started" and silent(watch))
+    event = subscription.get(A_WHILE_S)
+    return event is None or (event.kind == "started" and silent(subscription))
 
 
 def test_a_task_s_events_come_in_their_order_each_once(hub, records) -> None:
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     for number in range(1, 51):
         records.publish(attempt, 2 * number - 1, [b"%d" % number, b"%d+" % number])
     records.succeed(attempt, 200, b"")
     wanted = [text for number in range(1, 51) for text in (b"%d" % number, b"%d+" % number)]
-    assert data_of(watch, 101) == [*wanted, b"200 "]
-    assert silent(watch)
+    assert data_of(subscription, 101) == [*wanted, b"200 "]
+    assert silent(subscription)
 
 
 def test_each_watch_sees_its_own_task_only(hub, records) -> None:
     watches = {name: begin(hub, records, name) for name in ("a", "b")}
     for name, (_, attempt) in watches.items():
         records.publish(attempt, 1, [name.encode()])
-    for name, (watch, _) in watches.items():
-        assert data_of(watch, 1) == [name.encode()]
-        assert silent(watch)
+    for name, (subscription, _) in watches.items():
+        assert data_of(subscription, 1) == [name.encode()]
+        assert silent(subscription)
 
 
 def test_an_event_is_there_at_once(hub, records) -> None:
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     clock = Stopwatch()
     records.publish(attempt, 1, [b"a"])
-    data_of(watch, 1)
+    data_of(subscription, 1)
     assert clock.seconds < 0.2
 
 
 def test_what_happened_before_the_hub_listened_is_not_missed(broker: Valkey, records) -> None:
     hub = EventHub(broker.client, records)
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     records.publish(attempt, 1, [b"a"])
     hub.start()
-    assert data_of(watch, 1) == [b"a"]
-    assert silent(watch)
+    assert data_of(subscription, 1) == [b"a"]
+    assert silent(subscription)
 
 
 def test_what_nobody_watches_any_more_is_dropped(hub, records) -> None:
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     other, marker = begin(hub, records, "b")
-    hub.unwatch(watch)
-    hub.unwatch(watch)
+    hub.unsubscribe(subscription)
+    hub.unsubscribe(subscription)
     records.publish(attempt, 1, [b"a"])
     records.publish(marker, 1, [b"b"])
     assert data_of(other, 1) == [b"b"]
-    assert silent(watch)
+    assert silent(subscription)
 
 
 def test_a_lost_connection_costs_no_event_and_doubles_none(hub, records, client) -> None:
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     for number in range(1, 31):
         if number % 10 == 0:
             client.client_kill_filter(_type="pubsub")
         records.publish(attempt, number, [b"%d" % number])
-    assert data_of(watch, 30) == [b"%d" % number for number in range(1, 31)]
-    assert silent(watch)
+    assert data_of(subscription, 30) == [b"%d" % number for number in range(1, 31)]
+    assert silent(subscription)
 
 
 def test_a_broker_that_is_killed_and_comes_back_costs_no_event_and_doubles_none(mortal_broker: Valkey) -> None:
     records = TaskRecords(mortal_broker.client, mortal_broker.settings)
     hub = listening(mortal_broker)
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     records.publish(attempt, 1, [b"before"])
-    assert data_of(watch, 1) == [b"before"]
+    assert data_of(subscription, 1) == [b"before"]
     mortal_broker.kill()
     with pytest.raises(BrokerUnavailable):
         records.publish(attempt, 2, [b"meanwhile"])
     mortal_broker.start()
     # Nobody listens yet: the hub comes back a moment later.
     records.publish(attempt, 2, [b"meanwhile"])
-    assert data_of(watch, 1) == [b"meanwhile"]
+    assert data_of(subscription, 1) == [b"meanwhile"]
     eventually(lambda: mortal_broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
     records.publish(attempt, 3, [b"after"])
-    assert data_of(watch, 1) == [b"after"]
-    assert silent(watch)
+    assert data_of(subscription, 1) == [b"after"]
+    assert silent(subscription)
 
 
 def connection_of_hub(broker: Valkey) -> int:
@@ -138,9 +138,9 @@ def connection_of_hub(broker: Valkey) -> int:
 
 
 def test_a_broker_that_says_nothing_any_more_is_noticed(mortal_broker: Valkey, monkeypatch) -> None:
-    monkeypatch.setattr(hub_module, "SILENT_AFTER_S", 0.1)
+    monkeypatch.setattr(hub_module, "SILENCE_TIMEOUT_S", 0.1)
     hub = listening(mortal_broker)
-    watch, attempt = begin(hub, TaskRecords(mortal_broker.client, mortal_broker.settings), "a")
+    subscription, attempt = begin(hub, TaskRecords(mortal_broker.client, mortal_broker.settings), "a")
     before, pid = connection_of_hub(mortal_broker), mortal_broker.client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     clock = Stopwatch()
@@ -148,7 +148,7 @@ def test_a_broker_that_says_nothing_any_more_is_noticed(mortal_broker: Valkey, m
     os.kill(pid, signal.SIGCONT)
     eventually(lambda: connection_of_hub(mortal_broker) > before)
     TaskRecords(mortal_broker.client, mortal_broker.settings).publish(attempt, 1, [b"a"])
-    assert data_of(watch, 1) == [b"a"]
+    assert data_of(subscription, 1) == [b"a"]
 
 
 def hub_losses(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -163,7 +163,7 @@ def test_a_silent_connection_is_shut_down_while_the_broker_is_still_stuck(
     pid = mortal_broker.client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        monkeypatch.setattr(hub_module, "SILENT_AFTER_S", 0.1)
+        monkeypatch.setattr(hub_module, "SILENCE_TIMEOUT_S", 0.1)
         eventually(lambda: hub_losses(caplog))
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -171,7 +171,7 @@ def test_a_silent_connection_is_shut_down_while_the_broker_is_still_stuck(
 
 
 def test_a_pinger_ends_with_its_connection(mortal_broker: Valkey, monkeypatch) -> None:
-    monkeypatch.setattr(hub_module, "SILENT_AFTER_S", 0.3)
+    monkeypatch.setattr(hub_module, "SILENCE_TIMEOUT_S", 0.3)
     hub = listening(mortal_broker)
 
     def pingers() -> list[threading.Thread]:
@@ -193,15 +193,15 @@ def test_a_hub_that_may_not_subscribe_tries_again(mortal_broker: Valkey, caplog:
     hub.start()
     eventually(lambda: hub_losses(caplog))
     assert hub_losses(caplog)[0] == "ConnectionError"
-    watch = hub.watch("a")
+    subscription = hub.subscribe_new("a")
     accepted(records, id="a")
     records.publish(claimed(records, "a"), 1, [b"a"])
     mortal_broker.client.execute_command("ACL", "SETUSER", "default", "allchannels")
-    assert data_of(watch, 1) == [b"a"]
+    assert data_of(subscription, 1) == [b"a"]
 
 
 def test_a_quiet_connection_is_not_taken_for_a_dead_one(mortal_broker: Valkey, monkeypatch) -> None:
-    monkeypatch.setattr(hub_module, "SILENT_AFTER_S", 0.2)
+    monkeypatch.setattr(hub_module, "SILENCE_TIMEOUT_S", 0.2)
     listening(mortal_broker)
     before, clock = connection_of_hub(mortal_broker), Stopwatch()
     eventually(lambda: clock.seconds > 0.7)
@@ -212,7 +212,7 @@ def test_what_is_pushed_with_the_subscription_comes_behind_what_was_missed(
     broker: Valkey, records: TaskRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = EventHub(broker.client, records)
-    watch, attempt = begin(hub, records, "a")
+    subscription, attempt = begin(hub, records, "a")
     records.publish(attempt, 1, [b"1", b"2"])
 
     class Together(RawConnection):
@@ -225,7 +225,7 @@ def test_what_is_pushed_with_the_subscription_comes_behind_what_was_missed(
 
     monkeypatch.setattr(hub_module, "RawConnection", Together)
     hub.start()
-    assert data_of(watch, 3) == [b"1", b"2", b"3"]
+    assert data_of(subscription, 3) == [b"1", b"2", b"3"]
 
 
 def test_two_processes_have_two_channels(client, records) -> None:

@@ -16,11 +16,11 @@ from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.streaming import requests
 from graycat.web.streaming.hub import EventHub
-from graycat.web.streaming.requests import ClientGone, PendingTask, Submission, TaskGateway
+from graycat.web.streaming.requests import ClientDisconnected, PendingTask, Submission, TaskGateway
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, Valkey, changed, claimed, eventually, outcome_of
 
 
-def open_office(settings: Settings) -> TaskGateway:
+def open_gateway(settings: Settings) -> TaskGateway:
     client = connect(settings)
     records = TaskRecords(client, settings)
     hub = EventHub(client, records)
@@ -29,14 +29,14 @@ def open_office(settings: Settings) -> TaskGateway:
 
 
 @pytest.fixture
-def office_with(broker: Valkey) -> Callable[..., TaskGateway]:
-    """Return how to open an office with some settings changed."""
-    return lambda **changes: open_office(changed(broker.settings, **changes))
+def gateway_with(broker: Valkey) -> Callable[..., TaskGateway]:
+    """Return how to open a gateway with some settings changed."""
+    return lambda **changes: open_gateway(changed(broker.settings, **changes))
 
 
 @pytest.fixture
-def gateway(office_with) -> TaskGateway:
-    opened: TaskGateway = office_with()
+def gateway(gateway_with) -> TaskGateway:
+    opened: TaskGateway = gateway_with()
     return opened
 
 
@@ -44,19 +44,19 @@ def submit(gateway: TaskGateway) -> PendingTask:
     return gateway.submit(Submission(COMPLETION, "llm", "stream", b'{"prompt":"Hi"}', "tests", "r-1"))
 
 
-def rest_of(ticket: PendingTask) -> list[tuple[str, bytes]]:
+def rest_of(pending: PendingTask) -> list[tuple[str, bytes]]:
     """Return the events up to the last one."""
     found: list[tuple[str, bytes]] = []
     while not found or found[-1][0] != "result":
-        event = ticket.next(PATIENCE_S)
+        event = pending.next_event(PATIENCE_S)
         assert isinstance(event, TaskEvent), f"only {found} came"
         found.append((event.kind, event.data))
     return found
 
 
 def test_a_request_becomes_a_task(gateway, records, client) -> None:
-    ticket = gateway.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
-    record = records.get(ticket.task_id)
+    pending = gateway.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
+    record = records.get(pending.task_id)
     assert (record["state"], record["kind"], record["mode"], record["queue"]) == (
         "queued",
         "llm.tokenize",
@@ -64,139 +64,139 @@ def test_a_request_becomes_a_task(gateway, records, client) -> None:
         "llm.quick",
     )
     assert (record["owner"], record["request_id"], record["channels"]) == ("game", "r-7", gateway.hub.channel)
-    assert json.loads(client.lindex("llm.quick", 0))["headers"]["id"] == ticket.task_id
-    assert claimed(records, ticket.task_id).body == b'{"content":"Hi"}'
+    assert json.loads(client.lindex("llm.quick", 0))["headers"]["id"] == pending.task_id
+    assert claimed(records, pending.task_id).body == b'{"content":"Hi"}'
 
 
 def test_the_answer_s_events_come_as_they_are_made(gateway, records) -> None:
-    ticket = submit(gateway)
-    attempt = claimed(records, ticket.task_id)
+    pending = submit(gateway)
+    attempt = claimed(records, pending.task_id)
     records.publish(attempt, 1, [b"a", b"b"])
     records.succeed(attempt, 200, b"{}")
-    assert rest_of(ticket) == [("chunk", b"a"), ("chunk", b"b"), ("result", b"200 {}")]
+    assert rest_of(pending) == [("chunk", b"a"), ("chunk", b"b"), ("result", b"200 {}")]
 
 
 def test_without_news_there_is_nothing(gateway, records) -> None:
-    ticket = submit(gateway)
-    claimed(records, ticket.task_id)
-    watch = Stopwatch()
-    assert ticket.next(0.05) is None
-    assert 0.04 < watch.seconds < AT_ONCE_S
+    pending = submit(gateway)
+    claimed(records, pending.task_id)
+    clock = Stopwatch()
+    assert pending.next_event(0.05) is None
+    assert 0.04 < clock.seconds < AT_ONCE_S
 
 
 def test_an_engine_s_error_is_raised_with_its_reply(gateway, records) -> None:
-    ticket = submit(gateway)
-    records.fail(claimed(records, ticket.task_id), EngineError(400, b'{"error":"too long"}'))
+    pending = submit(gateway)
+    records.fail(claimed(records, pending.task_id), EngineError(400, b'{"error":"too long"}'))
     with pytest.raises(EngineError) as caught:
-        ticket.next(PATIENCE_S)
+        pending.next_event(PATIENCE_S)
     assert (caught.value.status, caught.value.encoded()) == (400, b'{"error":"too long"}')
 
 
 def test_a_task_that_somebody_cancelled_is_told(gateway, records) -> None:
-    ticket = submit(gateway)
-    records.cancel(ticket.task_id)
+    pending = submit(gateway)
+    records.cancel(pending.task_id)
     with pytest.raises(TaskCancelled):
-        ticket.next(PATIENCE_S)
+        pending.next_event(PATIENCE_S)
 
 
 def test_without_a_broker_nothing_is_accepted_and_nothing_kept(no_broker: Settings) -> None:
-    gateway = open_office(no_broker)
-    watch = Stopwatch()
+    gateway = open_gateway(no_broker)
+    clock = Stopwatch()
     with pytest.raises(BrokerUnavailable):
         submit(gateway)
-    assert watch.seconds < AT_ONCE_S
-    assert not gateway.hub._watches
+    assert clock.seconds < AT_ONCE_S
+    assert not gateway.hub._subscriptions
 
 
-def test_a_task_that_nobody_takes_expires_at_its_deadline(office_with, records) -> None:
-    ticket = submit(office_with(queue_ttl_s=0.1))
-    watch = Stopwatch()
+def test_a_task_that_nobody_takes_expires_at_its_deadline(gateway_with, records) -> None:
+    pending = submit(gateway_with(queue_ttl_s=0.1))
+    clock = Stopwatch()
     with pytest.raises(EngineError) as caught:
-        ticket.next()
-    assert 0.05 < watch.seconds < AT_ONCE_S
+        pending.next_event()
+    assert 0.05 < clock.seconds < AT_ONCE_S
     assert (caught.value.status, b"task_expired" in caught.value.encoded()) == (503, True)
-    assert records.get(ticket.task_id)["state"] == "expired"
+    assert records.get(pending.task_id)["state"] == "expired"
 
 
-def test_a_task_that_was_taken_in_time_may_take_longer(office_with, records) -> None:
-    ticket = submit(office_with(queue_ttl_s=0.05))
-    attempt = claimed(records, ticket.task_id)
-    assert ticket.next(0.2) is None
+def test_a_task_that_was_taken_in_time_may_take_longer(gateway_with, records) -> None:
+    pending = submit(gateway_with(queue_ttl_s=0.05))
+    attempt = claimed(records, pending.task_id)
+    assert pending.next_event(0.2) is None
     records.succeed(attempt, 200, b"{}")
-    assert rest_of(ticket) == [("result", b"200 {}")]
+    assert rest_of(pending) == [("result", b"200 {}")]
 
 
-def test_a_task_whose_worker_is_silent_is_given_up(office_with, records, monkeypatch) -> None:
+def test_a_task_whose_worker_is_silent_is_given_up(gateway_with, records, monkeypatch) -> None:
     monkeypatch.setattr(requests, "OVERDUE_S", 0.05)
-    ticket = submit(office_with(queue_ttl_s=0.05, exec_timeout_s=0.05))
-    claimed(records, ticket.task_id)
-    watch = Stopwatch()
-    with pytest.raises(TaskTimeout), ticket:
-        ticket.next()
-    assert 0.1 < watch.seconds < 0.15 + AT_ONCE_S
-    assert records.get(ticket.task_id)["cancel"] == "cancel"
+    pending = submit(gateway_with(queue_ttl_s=0.05, exec_timeout_s=0.05))
+    claimed(records, pending.task_id)
+    clock = Stopwatch()
+    with pytest.raises(TaskTimeout), pending:
+        pending.next_event()
+    assert 0.1 < clock.seconds < 0.15 + AT_ONCE_S
+    assert records.get(pending.task_id)["cancel"] == "cancel"
 
 
 def test_a_stream_outlives_a_broker_that_is_away_at_its_queue_deadline(mortal_broker: Valkey) -> None:
     settings = changed(mortal_broker.settings, queue_ttl_s=0.5)
-    gateway, records = open_office(settings), TaskRecords(mortal_broker.client, settings)
-    ticket = submit(gateway)
-    attempt = claimed(records, ticket.task_id)
+    gateway, records = open_gateway(settings), TaskRecords(mortal_broker.client, settings)
+    pending = submit(gateway)
+    attempt = claimed(records, pending.task_id)
     records.publish(attempt, 1, [b"before"])
-    event = ticket.next(PATIENCE_S)
+    event = pending.next_event(PATIENCE_S)
     assert event is not None
     assert event.data == b"before"
     mortal_broker.kill()
     try:
-        assert ticket.next(0.7) is None
+        assert pending.next_event(0.7) is None
     finally:
         mortal_broker.start()
     records.publish(attempt, 2, [b"after"])
     records.succeed(attempt, 200, b"{}")
-    assert rest_of(ticket) == [("chunk", b"after"), ("result", b"200 {}")]
+    assert rest_of(pending) == [("chunk", b"after"), ("result", b"200 {}")]
 
 
 def test_a_client_that_hangs_up_is_waited_for_no_more(gateway, records) -> None:
-    ticket = submit(gateway)
-    result = outcome_of(ticket.next)
-    watch = Stopwatch()
-    ticket.hang_up()
-    with pytest.raises(ClientGone):
+    pending = submit(gateway)
+    result = outcome_of(pending.next_event)
+    clock = Stopwatch()
+    pending.client_disconnected()
+    with pytest.raises(ClientDisconnected):
         result()
-    assert watch.seconds < AT_ONCE_S
+    assert clock.seconds < AT_ONCE_S
 
 
 def test_a_queued_task_ends_with_its_ticket(gateway, records, client) -> None:
-    with submit(gateway) as ticket:
+    with submit(gateway) as pending:
         pass
-    assert records.get(ticket.task_id)["state"] == "cancelled"
+    assert records.get(pending.task_id)["state"] == "cancelled"
 
 
 def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(gateway, records, told) -> None:
-    ticket = submit(gateway)
-    claimed(records, ticket.task_id, "llm@there")
-    ticket.close()
+    pending = submit(gateway)
+    claimed(records, pending.task_id, "llm@there")
+    pending.close()
     command: Any = eventually(told)
-    assert (command["method"], command["arguments"]) == ("stop_task", {"task_id": ticket.task_id, "how": "cancel"})
+    assert (command["method"], command["arguments"]) == ("stop_task", {"task_id": pending.task_id, "how": "cancel"})
     assert command["destination"] == ["llm@there"]
-    assert records.get(ticket.task_id)["cancel"] == "cancel"
+    assert records.get(pending.task_id)["cancel"] == "cancel"
 
 
 def test_a_ticket_whose_task_has_ended_cancels_nothing(gateway, records) -> None:
-    with submit(gateway) as ticket:
-        records.succeed(claimed(records, ticket.task_id), 200, b"{}")
-        rest_of(ticket)
-    ticket.close()
-    record = records.get(ticket.task_id)
+    with submit(gateway) as pending:
+        records.succeed(claimed(records, pending.task_id), 200, b"{}")
+        rest_of(pending)
+    pending.close()
+    record = records.get(pending.task_id)
     assert (record["state"], "cancel" in record) == ("succeeded", False)
-    assert not gateway.hub._watches
+    assert not gateway.hub._subscriptions
 
 
 def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    watch = Stopwatch()
-    open_office(no_broker).cancel("a-task")
-    assert watch.seconds < AT_ONCE_S
+    clock = Stopwatch()
+    open_gateway(no_broker).cancel("a-task")
+    assert clock.seconds < AT_ONCE_S
     assert [vars(r)["task_id"] for r in caplog.records if r.message == "cancel not delivered"] == ["a-task"]
 
 
@@ -215,49 +215,49 @@ def test_cancelling_what_nobody_knows_harms_nobody(gateway) -> None:
     ],
 )
 def test_a_task_has_the_deadlines_of_its_kind_unless_it_names_its_own(
-    office_with, records, kind, given, deadlines
+    gateway_with, records, kind, given, deadlines
 ) -> None:
-    gateway = office_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
+    gateway = gateway_with(queue_ttl_s=1.0, exec_timeout_s=2.0, sd_queue_ttl_s=3.0, sd_exec_timeout_s=4.0)
     task_id, _ = gateway.enqueue(Submission(kind, kind.queue, "plain", b"{}", "tests", "r-1", **given))
     record = records.get(task_id)
     waits_ms = int(record["queue_deadline_ms"]) - int(record["submitted_ms"])
     assert (waits_ms / 1000, int(record["exec_timeout_ms"]) / 1000) == deadlines
 
 
-def test_an_image_may_wait_longer_than_a_text(office_with) -> None:
-    gateway = office_with(queue_ttl_s=0.05, sd_queue_ttl_s=300.0)
-    ticket = gateway.submit(Submission(TXT2IMG, "sd", "plain", b"{}", "tests", "r-1"))
-    assert ticket.next(0.2) is None
-    ticket.close()
+def test_an_image_may_wait_longer_than_a_text(gateway_with) -> None:
+    gateway = gateway_with(queue_ttl_s=0.05, sd_queue_ttl_s=300.0)
+    pending = gateway.submit(Submission(TXT2IMG, "sd", "plain", b"{}", "tests", "r-1"))
+    assert pending.next_event(0.2) is None
+    pending.close()
 
 
 def test_progress_is_no_part_of_an_answer(gateway, records) -> None:
-    ticket = submit(gateway)
-    attempt = claimed(records, ticket.task_id)
+    pending = submit(gateway)
+    attempt = claimed(records, pending.task_id)
     records.progress(attempt, b'{"progress": 0.5}')
     records.succeed(attempt, 200, b"{}")
-    assert rest_of(ticket) == [("result", b"200 {}")]
+    assert rest_of(pending) == [("result", b"200 {}")]
 
 
 def test_a_task_that_was_interrupted_has_a_part_of_an_answer(gateway, records) -> None:
-    ticket = submit(gateway)
-    records.cancelled(claimed(records, ticket.task_id), b'{"images": []}')
-    event = ticket.next(PATIENCE_S)
+    pending = submit(gateway)
+    records.cancelled(claimed(records, pending.task_id), b'{"images": []}')
+    event = pending.next_event(PATIENCE_S)
     assert event is not None
     assert (event.kind, event.answer()) == ("cancelled", (200, b'{"images": []}'))
 
 
 def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(gateway, records, told) -> None:
-    ticket = submit(gateway)
-    claimed(records, ticket.task_id, "sd@there")
-    gateway.skip(ticket.task_id)
+    pending = submit(gateway)
+    claimed(records, pending.task_id, "sd@there")
+    gateway.skip(pending.task_id)
     command: Any = eventually(told)
     assert (command["method"], command["arguments"]["how"], command["destination"]) == (
         "stop_task",
         "skip",
         ["sd@there"],
     )
-    assert "cancel" not in records.get(ticket.task_id)
+    assert "cancel" not in records.get(pending.task_id)
 
 
 def test_what_nobody_runs_is_not_skipped(gateway, told) -> None:

@@ -62,11 +62,11 @@ def test_an_event_is_passed_on_before_the_next_is_made(web, take, records) -> No
 def test_a_client_that_waits_is_kept_alive_by_blank_lines(web_with, take, records) -> None:
     response = streaming(web_with(keepalive_s=0.05))
     attempt = take()
-    watch = Stopwatch()
+    clock = Stopwatch()
     chunks: Iterator[bytes] = iter(response().response)
     assert response().status_code == 200
     assert [next(chunks) for _ in range(3)] == [b"\n"] * 3
-    assert watch.seconds < AT_ONCE_S
+    assert clock.seconds < AT_ONCE_S
     records.publish(attempt, 1, HELLO)
     records.succeed(attempt, 200, b"")
     assert [chunk for chunk in chunks if chunk != b"\n"] == HELLO

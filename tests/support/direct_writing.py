@@ -13,44 +13,44 @@ import gevent
 from graycat.errors import EngineLost, GraycatError
 from graycat.queue.events import CHUNK, ERROR, RESULT, TaskEvent, answer
 from graycat.web.streaming.direct import DirectWriter
-from graycat.web.streaming.formats import NATIVE
+from graycat.web.streaming.formats import LLAMACPP
 from graycat.web.streaming.hub import Subscription
 from graycat.web.streaming.requests import PendingTask
-from graycat.web.streaming.responses import _chunks
+from graycat.web.streaming.responses import _stream_chunks
 
 #: Far more than both ends of a connection hold together.
-MANY = [b"data: %d %b\n\n" % (number, b"x" * (number * 37 % 2900)) for number in range(3000)]
+MANY = [b"data: %d %b\n\n" % (number, b"x" * (number * 37 % 2900)) for number in range(1000)]
 FEW = MANY[:20]
 
 
 class Response:
     """A streamed response between a hub, which is the test, and a client."""
 
-    def __init__(self, *, with_spout: bool = True, keepalive_s: float = 5.0, holds: int = 4096) -> None:
+    def __init__(self, *, with_writer: bool = True, keepalive_s: float = 5.0, holds: int = 4096) -> None:
         """``holds``: how many bytes each end of the connection takes that nobody has read."""
         self.server, self.client = socket.socketpair()
         for end in (self.server, self.client):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, holds)
-        self.watch = Subscription("a")
+        self.subscription = Subscription("a")
         gateway: Any = None
-        self.ticket = PendingTask(gateway, self.watch, (60.0, 60.0), "llm.completion")
-        self.direct = DirectWriter(self.server, NATIVE.event) if with_spout else None
+        self.pending = PendingTask(gateway, self.subscription, (60.0, 60.0), "llm.completion")
+        self.writer = DirectWriter(self.server, LLAMACPP.encode_event) if with_writer else None
         self.written = 0
         self._sent = 1
         self.greenlet = gevent.spawn(self._serve, keepalive_s)
 
     def _serve(self, keepalive_s: float) -> None:
         """Write what the response yields as gunicorn does."""
-        first = self.ticket.next(60.0)
-        for piece in _chunks(self.ticket, first, NATIVE, keepalive_s, self.direct):
+        first = self.pending.next_event(60.0)
+        for piece in _stream_chunks(self.pending, first, LLAMACPP, keepalive_s, self.writer):
             self.written += 1
             self.server.sendall(b"%X\r\n%b\r\n" % (len(piece), piece))
         self.server.sendall(b"0\r\n\r\n")
 
     def tell(self, kind: str, data: bytes) -> None:
         """Bring an event, as the hub does."""
-        self.watch.put(TaskEvent(f"1-{self._sent}", kind, data))
+        self.subscription.put(TaskEvent(f"1-{self._sent}", kind, data))
         self._sent += 1
 
     def chunk(self, data: bytes) -> None:
@@ -97,8 +97,8 @@ def to_one_who_reads_late(last: GraycatError | None = None) -> bool:
     return bool(reader.get(timeout=20) == wanted)
 
 
-def without_a_spout() -> int:
-    response = Response(with_spout=False)
+def without_a_writer() -> int:
+    response = Response(with_writer=False)
     for event in FEW:
         response.chunk(event)
     response.tell(RESULT, answer(200, b""))
@@ -141,7 +141,7 @@ def main() -> None:
         "reader": to_a_reader(),
         "late": to_one_who_reads_late(),
         "late error": to_one_who_reads_late(EngineLost()),
-        "without": without_a_spout(),
+        "without": without_a_writer(),
         "keepalives": keepalives(),
         "left": to_one_who_left(),
     }

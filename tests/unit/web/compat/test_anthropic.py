@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support.helpers import outcome_of
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_the_document_lists_a_route_under_anthropic(web, path: str) -> None:
+    assert web.get("/openapi.json").json["paths"][path]["post"]["tags"] == ["Anthropic"]
+
+
+def test_an_error_in_a_stream_is_an_event_with_a_name(web, take, records) -> None:
+    response = outcome_of(lambda: web.post("/v1/messages", json={"messages": [], "stream": True}))
+    attempt = take()
+    records.publish(attempt, 1, [b"event: message_start\ndata: {}\n\n"])
+    records.cancelled(attempt)
+    *_, last = response().response
+    assert last.startswith(b'event: error\ndata: {"type": "error", "error": {"type": "task_cancelled"')
