@@ -6,12 +6,15 @@ patterns. So a worker can be limited to the tasks of its own family (``worker.br
 
 from __future__ import annotations
 
+import re
 from uuid import uuid4
 
 from graycat import families
 from graycat.families import FAMILIES
 
 CHARS = 32
+#: An id that was made here; callers may choose others, which are mapped to such ones.
+TASK_ID = re.compile(f"[{''.join(family.id_digits for family in FAMILIES)}][0-9a-f]{{{CHARS - 1}}}")
 
 
 def new_task_id(kind: str) -> str:

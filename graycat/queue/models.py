@@ -9,7 +9,13 @@ from functools import cached_property
 
 from graycat.broker.keys import events_key, record_key
 
-TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired"})
+#: How a task may end. Scripts (``is_terminal`` in ``broker/lua/prelude.lua``) and the client, which stands alone, have
+#: lists of their own; ``tests/unit/queue/test_models.py`` compares them.
+TERMINAL_STATES = ("succeeded", "failed", "cancelled", "expired")
+#: Every state of a task.
+STATES = ("queued", "running", *TERMINAL_STATES)
+#: How a task ends that did not give its caller what it asked for.
+UNSUCCESSFUL_STATES = TERMINAL_STATES[1:]
 
 
 @dataclass(frozen=True, slots=True)

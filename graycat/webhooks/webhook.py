@@ -15,13 +15,14 @@ from typing import Any
 
 from graycat.egress import Target, allowlist
 from graycat.errors import RequestError
+from graycat.queue.models import TERMINAL_STATES
 from graycat.settings import Settings
 from graycat.settings.secretfiles import kept
 from graycat.webhooks.errors import InvalidWebhook
 
 #: What a webhook may be told of: a task's first start, and its end. ``queue/lua/conclude.lua`` names them so.
-EVENTS = ("started", "succeeded", "failed", "cancelled", "expired")
-DEFAULT_EVENTS = EVENTS[1:]
+EVENTS = ("started", *TERMINAL_STATES)
+DEFAULT_EVENTS = TERMINAL_STATES
 
 FIELDS = frozenset({"url", "events", "secret"})
 SECRET_PREFIX = "whsec_"  # noqa: S105 (the prefix of all of them)

@@ -13,7 +13,7 @@ from graycat.errors import RequestError, TaskLost
 from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
-from graycat.queue.models import TERMINAL_STATES
+from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.task_requests import TaskRequest, digest, parse_task_request, require_scopes, scoped_ids
@@ -232,7 +232,7 @@ def retry(task_id: str) -> ResponseReturnValue:
     """Submit a task that failed, was cancelled or expired again, as a new one."""
     task_id, record = task_views.find_task(task_id)
     body = services().gateway.records.body(task_id)
-    if record["state"] not in TERMINAL_STATES - {"succeeded"} or body is None:
+    if record["state"] not in UNSUCCESSFUL_STATES or body is None:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
     fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}

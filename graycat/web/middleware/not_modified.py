@@ -17,13 +17,12 @@ from graycat.broker.connections import RawConnectionPool
 from graycat.broker.protocol import Broker
 from graycat.errors import GraycatError
 from graycat.metrics import web as metrics
+from graycat.queue.ids import TASK_ID
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.web.api.task_views import etag, is_overdue
 
 _PATH = re.compile(rf"/tasks/({CHOSEN_ID.pattern})")
-#: An id that graycat made; any other is one that the caller chose.
-_GENERATED_ID = re.compile("[0-9a-f]{32}")
 _FIELDS = ("owner", "state", "attempt", "progress", "queue_deadline_ms")
 #: How the entity tag of a task that has ended begins.
 _TERMINAL_TAGS = tuple(f'"{state}-' for state in TERMINAL_STATES)
@@ -80,7 +79,7 @@ class NotModifiedMiddleware:
             if token is None:
                 return None
             candidates = [task_id]
-            if not _GENERATED_ID.fullmatch(task_id):
+            if not TASK_ID.fullmatch(task_id):
                 candidates = list(scoped_ids(token.name, task_id).values())
             commands = [("HMGET", keys.record_key(candidate), *_FIELDS) for candidate in candidates]
             rows = self._connections.run(commands)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.queue.models import TERMINAL_STATES
+from graycat.queue.models import STATES
 from graycat.web.api.task_requests import CHOSEN_ID, KINDS, MAX_DEADLINE_S, PRIORITIES
 from graycat.web.api.tasks import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_WAIT_S
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
 
-STATES = ("queued", "running", *sorted(TERMINAL_STATES))
 _TASK = {"$ref": "#/components/schemas/Task"}
 _PAGE = {
     "type": "object",

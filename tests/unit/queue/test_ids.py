@@ -41,6 +41,11 @@ def test_every_id_is_of_one_family() -> None:
     assert taskids.is_id_for("somebody-else-s", "llm.x")
 
 
+@pytest.mark.parametrize(("text", "made"), [("0" * 32, True), ("f" * 32, True), ("0" * 31, False), ("Z" * 32, False)])
+def test_an_id_that_was_made_here_has_a_form(text: str, made: bool) -> None:
+    assert bool(taskids.TASK_ID.fullmatch(text)) is made
+
+
 @pytest.mark.parametrize(("kind", "family"), [("llm.quick", "llm"), ("sd", "sd"), ("control", "llm")])
 def test_no_task_has_the_id_that_stands_for_none(kind: str, family: str) -> None:
     task_id = taskids.unused_task_id(kind)

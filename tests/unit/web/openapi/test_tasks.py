@@ -6,8 +6,9 @@ import pytest
 from flask import Flask
 
 from graycat.errors import EngineError
+from graycat.queue.models import STATES
 from graycat.web.api.task_requests import FIELDS
-from graycat.web.openapi.tasks import STATES, operation, schemas
+from graycat.web.openapi.tasks import operation, schemas
 from tests.support.helpers import accepted, claimed
 
 ENDPOINTS = ["submit", "put", "show", "listing", "cancel", "cancel_post", "retry"]
