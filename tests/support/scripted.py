@@ -1,4 +1,4 @@
-"""Answers of a server that is not what it should be."""
+"""Answers of a scripted server: errors, other servers' answers, lines of events."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from tests.support.servers import Answer, Handler
 
 
-def says(status: int, value: Any = None, **headers: str) -> Answer:
-    """Return an answer with headers (``Retry_After`` is ``Retry-After``); a value that is no bytes is sent as JSON."""
+def respond_with(status: int, value: Any = None, **headers: str) -> Answer:
+    """Return an answer with headers (``Retry_After`` is ``Retry-After``). A value other than bytes is sent as JSON."""
 
     def answer(handler: Handler) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -26,23 +26,26 @@ def says(status: int, value: Any = None, **headers: str) -> Answer:
     return answer
 
 
-def in_turn(*answers: Answer, seen: list[dict[str, str]] | None = None) -> Answer:
-    """Return the answers one by one, the last of them ever after; ``seen`` gets the headers of the requests."""
+def respond_in_turn(*answers: Answer, seen: list[dict[str, str]] | None = None) -> Answer:
+    """Return an answer that gives these in turn, the last one repeatedly; ``seen`` gets the headers of the requests."""
     rest = list(answers)
 
     def answer(handler: Handler) -> None:
         if seen is not None:
             seen.append({name.title(): value for name, value in handler.headers.items()})
-        (rest.pop(0) if len(rest) > 1 else rest[0])(handler)
+        current = rest[0]
+        if len(rest) > 1:
+            rest.pop(0)
+        current(handler)
 
     return answer
 
 
 def error(status: int, type: str, **headers: str) -> Answer:
     """Return one of graycat's errors."""
-    return says(status, {"error": {"code": status, "message": f"it is {type}", "type": type}}, **headers)
+    return respond_with(status, {"error": {"code": status, "message": f"it is {type}", "type": type}}, **headers)
 
 
 def line(event_id: str, kind: str, data: Any) -> bytes:
-    """Return an event as a line of a task's feed."""
+    """Return an event as a line of a task's events."""
     return json.dumps({"id": event_id, "event": kind, "data": data}).encode() + b"\n"

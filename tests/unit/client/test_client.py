@@ -8,7 +8,7 @@ import pytest
 from graycat.client import Client, InvalidArgument, UnexpectedReply
 from graycat.client.errors import IdempotencyConflict, RequestError, TaskNotFound, Unauthorized
 from tests.support.helpers import run, started
-from tests.support.scripted import in_turn, says
+from tests.support.scripted import respond_in_turn, respond_with
 from tests.support.servers import http_server
 
 INPUT = {"prompt": "Hi", "n_predict": 4}
@@ -114,15 +114,18 @@ def test_another_token_s_tasks_are_not_listed(client, records) -> None:
 def test_an_empty_page_is_not_the_end_of_the_list() -> None:
     task = {"id": "a1", "kind": "llm.completion", "state": "failed"}
     pages = {
-        "GET /tasks?limit=100": in_turn(says(200, {"tasks": [], "next_cursor": "9-b"})),
-        "GET /tasks?limit=100&cursor=9-b": in_turn(says(200, {"tasks": [task], "next_cursor": None})),
+        "GET /tasks?limit=100": respond_in_turn(respond_with(200, {"tasks": [], "next_cursor": "9-b"})),
+        "GET /tasks?limit=100&cursor=9-b": respond_in_turn(respond_with(200, {"tasks": [task], "next_cursor": None})),
     }
     with http_server(pages) as server, Client(server.url) as client:
         assert [found.id for found in client.tasks()] == ["a1"]
 
 
 def test_an_answer_of_another_server_is_unexpected() -> None:
-    with http_server({"GET /tasks?limit=100": says(200, {"fine": True})}) as server, Client(server.url) as client:
+    with (
+        http_server({"GET /tasks?limit=100": respond_with(200, {"fine": True})}) as server,
+        Client(server.url) as client,
+    ):
         with pytest.raises(UnexpectedReply):
             list(client.tasks())
         assert client.url == server.url

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from graycat.client import Client, Event, UnexpectedReply, Unreachable
-from tests.support.scripted import error, in_turn, line, says
+from tests.support.scripted import error, respond_in_turn, line, respond_with
 from tests.support.servers import Answer, Handler, drop, http_server, stream
 
-RUNNING = says(200, {"id": "a1", "kind": "llm.completion", "state": "running"})
-SUCCEEDED = says(200, {"id": "a1", "kind": "llm.completion", "state": "succeeded"})
+RUNNING = respond_with(200, {"id": "a1", "kind": "llm.completion", "state": "running"})
+SUCCEEDED = respond_with(200, {"id": "a1", "kind": "llm.completion", "state": "succeeded"})
 ONE, TWO = line("1-1", "chunk", {"content": "a"}), line("1-2", "chunk", {"content": "b"})
 LAST = line("2-0", "result", {"status": 200})
 IDS = ["1-1", "1-2", "2-0"]
@@ -23,7 +23,7 @@ def read() -> Callable[..., Any]:
     def read_events(
         *answers: Answer, task: Answer = RUNNING, seen: list[dict[str, str]] | None = None, patience_s: float = 5.0
     ) -> list[Event]:
-        script = {"GET /tasks/a1": task, "GET /tasks/a1/events?format=ndjson": in_turn(*answers, seen=seen)}
+        script = {"GET /tasks/a1": task, "GET /tasks/a1/events?format=ndjson": respond_in_turn(*answers, seen=seen)}
         with http_server(script) as server, Client(server.url, patience_s=patience_s) as client:
             return list(client.task("a1").events())
 
@@ -59,7 +59,7 @@ def test_an_event_of_the_server_itself_does_not_end_the_task(read) -> None:
 
 def test_a_task_that_ended_without_a_last_event_is_read_once_more(read) -> None:
     seen: list[dict[str, str]] = []
-    task = in_turn(RUNNING, SUCCEEDED)
+    task = respond_in_turn(RUNNING, SUCCEEDED)
     assert ids(read(stream(ONE), stream(TWO), task=task, seen=seen)) == IDS[:2]
     assert len(seen) == 2
 
@@ -69,7 +69,7 @@ def test_a_broken_connection_is_resumed_even_if_the_task_is_over(read) -> None:
 
 
 def test_an_answer_204_is_the_end(read) -> None:
-    assert read(says(204), task=SUCCEEDED) == []
+    assert read(respond_with(204), task=SUCCEEDED) == []
 
 
 def test_a_server_that_breaks_every_connection_is_unreachable(read, pauses) -> None:

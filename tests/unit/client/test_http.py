@@ -19,11 +19,11 @@ from graycat.client.errors import (
 )
 from graycat.client.http import MAX_PAUSE_S, HttpTransport, backoff_s, parse_object, parse_retry_after
 from tests.support.helpers import free_port
-from tests.support.scripted import error, in_turn, says
+from tests.support.scripted import error, respond_in_turn, respond_with
 from tests.support.servers import Answer, drop, http_server
 
-FINE = says(200, {"fine": True})
-HTML = says(502, b"<h1>Bad Gateway</h1>")
+FINE = respond_with(200, {"fine": True})
+HTML = respond_with(502, b"<h1>Bad Gateway</h1>")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def send() -> Callable[..., Any]:
     def send_request(
         *answers: Answer, patience_s: float = 5.0, seen: list[dict[str, str]] | None = None
     ) -> dict[str, Any]:
-        with http_server({"GET /": in_turn(*answers, seen=seen)}) as server:
+        with http_server({"GET /": respond_in_turn(*answers, seen=seen)}) as server:
             transport = HttpTransport(server.url, "s3cret", patience_s)
             try:
                 return parse_object(transport.request("GET", "/"))
@@ -78,9 +78,9 @@ def test_a_retry_after_past_the_patience_is_raised_at_once(send, pauses) -> None
         (error(500, "server_error"), ServerError),
         # Without a time, the request itself asks for too much.
         (error(429, "limit_exceeded"), LimitExceeded),
-        (says(307, b"", Location="https://elsewhere.example/"), UnexpectedReply),
-        (says(200, b"<h1>It works!</h1>"), UnexpectedReply),
-        (says(200, [1, 2]), UnexpectedReply),
+        (respond_with(307, b"", Location="https://elsewhere.example/"), UnexpectedReply),
+        (respond_with(200, b"<h1>It works!</h1>"), UnexpectedReply),
+        (respond_with(200, [1, 2]), UnexpectedReply),
     ],
 )
 def test_a_failure_that_would_repeat_is_raised_at_once(

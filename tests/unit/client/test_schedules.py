@@ -4,7 +4,7 @@ import pytest
 
 from graycat.client import Client, InvalidArgument, UnexpectedReply
 from graycat.client.errors import InvalidSchedule, ScheduleExists, ScheduleNotFound
-from tests.support.scripted import says
+from tests.support.scripted import respond_with
 from tests.support.servers import http_server
 
 SPEC = {"name": "portraits", "items": [{"prompt": "a tavern"}]}
@@ -43,6 +43,6 @@ def test_an_invalid_name_is_not_sent(client: Client, live, name: str) -> None:
 
 
 def test_an_answer_of_another_server_is_unexpected() -> None:
-    answers = {"GET /schedules": says(200, {"schedules": 5})}
+    answers = {"GET /schedules": respond_with(200, {"schedules": 5})}
     with http_server(answers) as seen, Client(seen.url) as client, pytest.raises(UnexpectedReply):
         client.schedules.all()

@@ -10,7 +10,7 @@ from graycat.errors import TaskTimeout as OutOfTime
 from graycat.queue.records import TaskRecords
 from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.helpers import Valkey, outcome_of, sse, started
-from tests.support.scripted import in_turn, says
+from tests.support.scripted import respond_in_turn, respond_with
 from tests.support.servers import http_server
 
 INPUT = {"prompt": "Hi"}
@@ -204,13 +204,13 @@ def test_a_failed_task_has_no_images_but_its_error(submitted, take, records, tmp
 
 def scripted_images(*answers):
     result = {"images": [{"url": "/tasks/a1/images/0"}]}
-    task = says(200, {"id": "a1", "kind": "sd.txt2img", "state": "succeeded", "result": result})
-    return {"GET /tasks/a1": task, "GET /tasks/a1/images/0": in_turn(*answers)}
+    task = respond_with(200, {"id": "a1", "kind": "sd.txt2img", "state": "succeeded", "result": result})
+    return {"GET /tasks/a1": task, "GET /tasks/a1/images/0": respond_in_turn(*answers)}
 
 
 def test_a_damaged_image_is_fetched_again() -> None:
     tag = f'W/"{hashlib.sha256(b"good").hexdigest()}"'
-    damaged, good = (says(200, body, ETag=tag, Content_Type="image/webp") for body in (b"gOOd", b"good"))
+    damaged, good = (respond_with(200, body, ETag=tag, Content_Type="image/webp") for body in (b"gOOd", b"good"))
     with http_server(scripted_images(damaged, good)) as server, Client(server.url) as client:
         assert [image.data for image in client.task("a1").images()] == [b"good"]
     with (
@@ -222,7 +222,7 @@ def test_a_damaged_image_is_fetched_again() -> None:
 
 
 def test_an_image_without_an_etag_is_accepted() -> None:
-    bare = says(200, b"good", Content_Type="image/jpeg; x=y")
+    bare = respond_with(200, b"good", Content_Type="image/jpeg; x=y")
     with http_server(scripted_images(bare)) as server, Client(server.url) as client:
         (image,) = client.task("a1").images()
         assert (image.data, image.extension) == (b"good", "jpg")
@@ -230,9 +230,9 @@ def test_an_image_without_an_etag_is_accepted() -> None:
 
 def test_a_server_without_etags_is_polled_too() -> None:
     running, over = ({"id": "a1", "kind": "llm.chat", "state": state} for state in ("running", "succeeded"))
-    with http_server({"GET /tasks/a1": says(200, running)}) as server, Client(server.url) as client:
+    with http_server({"GET /tasks/a1": respond_with(200, running)}) as server, Client(server.url) as client:
         task = client.task("a1")
-        server.answers["GET /tasks/a1?wait=5.000"] = says(200, over)
-        server.answers["GET /tasks/a1"] = says(200, over)
+        server.answers["GET /tasks/a1?wait=5.000"] = respond_with(200, over)
+        server.answers["GET /tasks/a1"] = respond_with(200, over)
         assert task.refresh().state == "succeeded"
         assert task.wait(5) is task
