@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from graycat.client import Client, Event, UnexpectedReply, Unreachable
-from tests.support.scripted import error, respond_in_turn, line, respond_with
+from tests.support.scripted import error, line, respond_in_turn, respond_with
 from tests.support.servers import Answer, Handler, drop, http_server, stream
 
 RUNNING = respond_with(200, {"id": "a1", "kind": "llm.completion", "state": "running"})
