@@ -35,6 +35,7 @@ GraycatError
 ├── LimitExceeded       429  the API token is over one of its limits
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
+├── BrokerDataLost      503  the broker came back without the task
 ├── ShuttingDown        503  this process stops before the answer is there
 ├── TaskExpired         503  no worker started the task in time
 ├── TaskLost            502  its workers died, more often than a task may be tried
@@ -146,6 +147,15 @@ class BrokerUnavailable(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the broker does not answer, nothing was queued; try again in a moment")
+
+
+class BrokerDataLost(GraycatError):
+    """Raised in a request whose task is gone from the broker, which has lost its data."""
+
+    status, type, retry_after_s = 503, "broker_data_lost", 2
+
+    def __init__(self) -> None:
+        super().__init__("the broker has lost this task with its data; send the request again")
 
 
 class ShuttingDown(GraycatError):

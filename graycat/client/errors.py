@@ -272,6 +272,12 @@ class BrokerUnavailable(Unavailable):
     type = "broker_unavailable"
 
 
+class BrokerDataLost(Unavailable):
+    """Raised when the server's broker has lost its data, and the task with it."""
+
+    type = "broker_data_lost"
+
+
 class ShuttingDown(Unavailable):
     """Raised when the server stops before its answer is there."""
 

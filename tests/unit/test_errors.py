@@ -10,6 +10,7 @@ from graycat.batches.errors import InvalidBatch, OutputUnavailable
 from graycat.engines.models.errors import DownloadFailed
 from graycat.errors import (
     BodyTooLarge,
+    BrokerDataLost,
     BrokerUnavailable,
     EngineError,
     EngineLost,
@@ -70,6 +71,7 @@ KNOWN = [
     (InvalidWebhook("no"), 400, "invalid_webhook", None),
     (ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (ArtifactBroken(), 500, "artifact_broken", None),
+    (BrokerDataLost(), 503, "broker_data_lost", 2),
     (ShuttingDown(), 503, "shutting_down", 5),
     (TokenNotFound(), 404, "token_not_found", None),
     (TokenNameTaken("no"), 409, "token_name_taken", None),

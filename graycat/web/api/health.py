@@ -35,6 +35,8 @@ WORKER_FIELDS = (
 )
 
 PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A1111_URL or SD_STARTUP_COMMAND"
+#: Why a web process is not ready that gets no events: its requests would wait for ever.
+HUB_STUCK = "this web process gets no events from the broker; it connects again by itself"
 CONTROL_NOTE = "webhooks wait, no worker consumes control: start graycat worker control"
 
 
@@ -94,8 +96,12 @@ def ready() -> ResponseReturnValue:
     reason = ""
     status = 200
     missing = services().missing_queues(workers)
+    stuck = services().gateway.hub.stuck
     if missing:
         reason = "; ".join([unserved_reason(missing), *_troubles(workers)])
+        status = 503
+    elif stuck:
+        reason = HUB_STUCK
         status = 503
 
     notes = []
@@ -105,7 +111,7 @@ def ready() -> ResponseReturnValue:
     if not serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.
         notes.append(CONTROL_NOTE)
-    return jsonify(ready=not missing, reason=reason, notes=notes, workers=list(map(_worker_view, workers))), status
+    return jsonify(ready=status == 200, reason=reason, notes=notes, workers=list(map(_worker_view, workers))), status
 
 
 def unserved_reason(queues: list[str]) -> str:

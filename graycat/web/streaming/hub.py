@@ -25,9 +25,10 @@ from gevent.event import AsyncResult
 from graycat.broker import keys
 from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
-from graycat.errors import BrokerUnavailable, GraycatError
+from graycat.errors import BrokerDataLost, BrokerUnavailable, GraycatError
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.queue.records import TaskRecords
+from graycat.unexpected import guarded, note
 from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.disconnect import READABLE
 
@@ -36,6 +37,12 @@ logger = logging.getLogger(__name__)
 #: A connection that was silent for this many seconds is dead: the hub pings the broker more often than that.
 SILENCE_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.2
+#: Without anything from the broker for this many seconds, the process is not ready.
+STUCK_AFTER_S = 8.0
+#: Seconds between two looks for tasks that the broker has lost.
+LOST_TASKS_INTERVAL_S = 5.0
+#: What redis-py raises while the broker cannot be used.
+BROKER_LOST = (redis.RedisError, BrokerUnavailable)
 
 
 class Subscription:
@@ -43,6 +50,8 @@ class Subscription:
 
     def __init__(self, task_id: str, after: str = "0") -> None:
         self.task_id = task_id
+        #: Whether the task's record is known to be written; a task whose record is gone then is lost.
+        self.created = False
         self._last_order = event_order(after)
         self._last_id = after
         #: New events, while older ones are still being read from the stream; None at all other times.
@@ -128,9 +137,13 @@ class EventHub:
         # A task's list is dropped with its last subscription, which must not happen while another one is added.
         self._lock = threading.Lock()
         self._received_at = 0.0
+        self._started = False
+        self._looked_at = 0.0
 
     def start(self) -> None:
         """Start listening, in a thread (a greenlet under gevent)."""
+        self._received_at = time.monotonic()
+        self._started = True
         threading.Thread(target=self._run, name="hub", daemon=True).start()
 
     def subscribe_new(self, task_id: str) -> Subscription:
@@ -148,6 +161,7 @@ class EventHub:
         try:
             self._records.listen(task_id, self.channel)
             subscription.resume(self._records.events(task_id, after=after))
+            subscription.created = True
         except BaseException:
             self.unsubscribe(subscription)
             raise
@@ -179,13 +193,20 @@ class EventHub:
             found.extend(subscriptions)
         return found
 
+    @property
+    def stuck(self) -> bool:
+        """Return whether nothing has come from the broker for so long that waiting requests get no events."""
+        return self._started and time.monotonic() - self._received_at > STUCK_AFTER_S
+
     def _run(self) -> None:
         while True:
             try:
                 self._listen()
             except (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable) as error:
                 logger.warning("hub lost its broker connection", extra={"reason": type(error).__name__})
-                time.sleep(RECONNECT_DELAY_S)
+            except Exception as error:  # noqa: BLE001 (every request of this process waits for this loop)
+                note("hub", error)
+            time.sleep(RECONNECT_DELAY_S)
 
     def _listen(self) -> None:
         """Pass events on until the connection breaks, or stays silent although the broker was pinged."""
@@ -235,8 +256,17 @@ class EventHub:
                 while time.monotonic() - self._received_at < SILENCE_TIMEOUT_S:
                     connection.send([("PING",)])
                     time.sleep(SILENCE_TIMEOUT_S / 3)
+                    self._look_for_lost_tasks()
             finally:
                 connection.socket.shutdown(socket.SHUT_RDWR)
+
+    def _look_for_lost_tasks(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < LOST_TASKS_INTERVAL_S:
+            return
+        self._looked_at = now
+        with guarded("hub", let_through=()), contextlib.suppress(*BROKER_LOST):
+            self._fail_lost_tasks()
 
     def _handle_messages(self, messages: Sequence[Any]) -> None:
         self._received_at = time.monotonic()
@@ -244,13 +274,28 @@ class EventHub:
             if isinstance(message, hiredis.ReplyError):
                 raise redis.ConnectionError(str(message))
             if message[0] == b"message":
-                task_id, event = TaskEvent.from_push(message[2])
-                # A copy: if a subscription leaves meanwhile, the next one must not be skipped.
-                for subscription in tuple(self._subscriptions.get(task_id, ())):
-                    subscription.put(event)
+                # Not ``guarded``: each token passes here, and a context manager costs a microsecond.
+                try:
+                    self._pass_on(message[2])
+                except Exception as error:  # noqa: BLE001 (anybody may publish anything on a channel)
+                    note("hub", error)
+
+    def _pass_on(self, message: bytes) -> None:
+        task_id, event = TaskEvent.from_push(message)
+        # A copy: if a subscription leaves meanwhile, the next one must not be skipped.
+        for subscription in tuple(self._subscriptions.get(task_id, ())):
+            subscription.put(event)
 
     def _catch_up(self) -> None:
         """Read from the streams what the subscriptions missed while there was no connection."""
         for subscription in self._all_subscriptions():
-            for event in self._records.events(subscription.task_id, after=subscription.last_id):
-                subscription.put(event)
+            with guarded("hub", let_through=BROKER_LOST):
+                for event in self._records.events(subscription.task_id, after=subscription.last_id):
+                    subscription.put(event)
+        self._fail_lost_tasks()
+
+    def _fail_lost_tasks(self) -> None:
+        """Make requests fail whose task the broker does not know any more: it has lost its data."""
+        for subscription in self._all_subscriptions():
+            if subscription.created and not self._records.exists(subscription.task_id):
+                subscription.fail(BrokerDataLost())

@@ -76,6 +76,7 @@ class TaskGateway:
         except GraycatError:
             self.hub.unsubscribe(subscription)
             raise
+        subscription.created = True
         return PendingTask(self, subscription, self.deadlines(submission), submission.kind.name)
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
