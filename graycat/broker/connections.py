@@ -1,8 +1,8 @@
-"""Lanes: bare connections to the broker for commands of the hot path.
+"""Raw connections to the broker, for the commands of the hot path.
 
-redis-py makes the connection (address, TLS, login); from then on commands are packed and replies parsed by hiredis
-alone. A command through redis-py's client costs several times as much as the broker takes to run it, and each token
-passes here (docs/decisions/0006).
+redis-py opens the connection (address, TLS, login). From then on hiredis alone packs commands and parses replies.
+A command through redis-py's client costs several times as much as the broker takes to run it, and every token needs
+one (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -22,81 +22,97 @@ from graycat.broker.protocol import Broker
 Argument = str | int | float | bytes
 #: One command: its name and arguments.
 Command = tuple[Argument, ...]
-READ_BYTES = 65536
-#: Seconds that a full connection gets to take the rest of what is sent.
-PATIENCE_S = 2.0
-#: What a socket that does not block raises where it would; over TLS it has errors of its own for that.
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-#: hiredis annotates it for commands of one word.
+#: The most bytes that one call reads from a socket.
+RECEIVE_BYTES = 65536
+#: If a connection's send buffer is full, the broker gets this long to read from it.
+SEND_TIMEOUT_S = 2.0
+#: What a non-blocking socket raises if it would block. TLS has errors of its own for that.
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: hiredis annotates this function for commands of one word.
 _PACK: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 class RawConnection:
-    """One connection; used by one thread (or greenlet) at a time."""
+    """One connection. Only one thread (or greenlet) at a time may use it.
+
+    ``send`` and ``read`` wait. A caller that sets the socket to non-blocking uses the other methods.
+    """
 
     def __init__(self, client: Broker) -> None:
         pool = client.connection_pool
-        # Not make_connection(): the pool would count a lane as one of its own for ever, and one day make no more.
-        self._connection = pool.connection_class(**pool.connection_kwargs)
-        # Who uses the lane is patient or not; a connection that tried again by itself would multiply that.
+        # Not make_connection(): the pool would count this connection as its own and never get it back.
+        self._connection: Any = pool.connection_class(**pool.connection_kwargs)
+        # The user of the connection retries. A connection that retries by itself would multiply that.
         self._connection.retry = Retry(NoBackoff(), 0)
-        # A lane is new when it is made, and shows by its first command whether it is good.
+        # The first command shows whether a new connection works.
         self._connection.health_check_interval = 0
         self._connection.connect()
-        # redis-py has no public way to the socket; kombu takes it so, too.
+        # redis-py has no public way to the socket. kombu takes it like this, too.
         self.socket: Any = self._connection._sock
         self._reader = hiredis.Reader()
 
     def send(self, commands: Sequence[Command]) -> None:
-        """Send commands in one piece."""
+        """Send commands with one system call, if the socket takes them whole."""
         self.socket.sendall(b"".join(map(_PACK, commands)))
 
     def read(self, count: int) -> list[Any]:
-        """Return the next replies, at least ``count``; errors are among them. Raises redis.ConnectionError."""
+        """Wait for at least ``count`` replies and return all that have come; error replies are hiredis.ReplyError.
+
+        Raises redis.ConnectionError.
+        """
         replies: list[Any] = []
         while True:
-            while (reply := self._reader.gets()) is not False:
-                replies.append(reply)
+            self._parse_replies(replies)
             if len(replies) >= count:
                 return replies
-            data = self.socket.recv(READ_BYTES)
-            if not data:
-                raise redis.ConnectionError("the broker closed the connection")
-            self._reader.feed(data)
+            self._receive()
 
-    def post(self, commands: Sequence[Command]) -> None:
-        """Send commands on a lane that does not block; waits only where the connection is full. Raises OSError."""
+    def send_nowait(self, commands: Sequence[Command]) -> None:
+        """Send commands over a non-blocking socket; wait only if its send buffer is full. Raises OSError."""
         data = b"".join(map(_PACK, commands))
         try:
             sent = self.socket.send(data)
-        except _NOT_NOW:
+        except _WOULD_BLOCK:
             sent = 0
         if sent < len(data):
-            self.socket.settimeout(PATIENCE_S)
+            self.socket.settimeout(SEND_TIMEOUT_S)
             self.socket.sendall(data[sent:])
             self.socket.setblocking(False)
 
-    def arrived(self) -> list[Any]:
-        """Return the replies that are here, on a lane that does not block. Raises OSError, redis.ConnectionError."""
+    def read_nowait(self) -> list[Any]:
+        """Return the replies that a non-blocking socket has received. Raises OSError, redis.ConnectionError."""
         replies: list[Any] = []
         try:
-            data = self.socket.recv(READ_BYTES)
-        except _NOT_NOW:
+            self._receive()
+        except _WOULD_BLOCK:
             return replies
-        if not data:
-            raise redis.ConnectionError("the broker closed the connection")
-        self._reader.feed(data)
-        while (reply := self._reader.gets()) is not False:
-            replies.append(reply)
+        self._parse_replies(replies)
         return replies
 
-    def awaited(self, timeout_s: float) -> list[Any]:
-        """Return replies as ``arrived``, waiting for the first one. Raises also TimeoutError."""
-        if not (replies := self.arrived()):
+    def read_some(self, timeout_s: float) -> list[Any]:
+        """Return replies like ``read_nowait``; if there are none, wait for more bytes first, and maybe return none.
+
+        Raises also TimeoutError, if no time is left.
+        """
+        replies = self.read_nowait()
+        if not replies:
             if timeout_s <= 0:
                 raise TimeoutError("the broker does not answer")
             select.select([self.socket], (), (), timeout_s)
         return replies
+
+    def _receive(self) -> None:
+        data = self.socket.recv(RECEIVE_BYTES)
+        if not data:
+            raise redis.ConnectionError("the broker closed the connection")
+        self._reader.feed(data)
+
+    def _parse_replies(self, replies: list[Any]) -> None:
+        while True:
+            reply = self._reader.gets()
+            if reply is False:
+                return
+            replies.append(reply)
 
     def close(self) -> None:
         """Close the connection."""
@@ -104,7 +120,7 @@ class RawConnection:
 
 
 class RawConnectionPool:
-    """Lanes at rest, and the client's patience when one breaks. Any thread may use it."""
+    """Idle raw connections. It retries like the client that it was made for; any thread may use it."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
@@ -114,51 +130,58 @@ class RawConnectionPool:
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands and return a reply for each; a reply may be a hiredis.ReplyError.
 
-        A command whose reply was lost is sent again. Raises what redis-py raises while the broker is down.
+        Commands whose replies were lost are sent again. Raises what redis-py raises while the broker is down.
         """
-        replies: list[Any] = self._retry.call_with_retry(lambda: self._usable(commands), lambda _: self._drop_all())
+
+        def attempt() -> list[Any]:
+            return self._run_checked(commands)
+
+        def before_retry(_: Exception) -> None:
+            self._close_idle()
+
+        replies: list[Any] = self._retry.call_with_retry(attempt, before_retry)
         return replies
 
-    def _usable(self, commands: Sequence[Command]) -> list[Any]:
-        """Run commands once; a broker that only says that it is not ready tries the client's patience, too."""
-        replies = self._once(commands)
+    def _run_checked(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands once. Raises redis-py's error if the broker replies that it cannot be used now."""
+        replies = self._run_once(commands)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 _raise_if_unusable(str(reply))
         return replies
 
-    def _once(self, commands: Sequence[Command]) -> list[Any]:
+    def _run_once(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            lane = self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            lane = RawConnection(self._client)
+            connection = RawConnection(self._client)
         try:
-            lane.send(commands)
-            replies = lane.read(len(commands))
+            connection.send(commands)
+            replies = connection.read(len(commands))
         except TimeoutError as error:
-            lane.close()
+            connection.close()
             raise redis.TimeoutError("the broker does not answer") from error
         except OSError as error:
-            lane.close()
+            connection.close()
             raise redis.ConnectionError(str(error)) from error
         except BaseException:
-            # Half a reply may be on its way: whoever came next would read it as its own.
-            lane.close()
+            # Half a reply may be under way. The next user of the connection would take it for its own.
+            connection.close()
             raise
-        self._idle.append(lane)
+        self._idle.append(connection)
         return replies
 
-    def _drop_all(self) -> None:
-        """Close the lanes at rest: where one is broken, the broker was away, and the others are as old."""
+    def _close_idle(self) -> None:
+        """Close the idle connections: if one is broken, the broker was away, and the others are as old."""
         while self._idle:
             self._idle.pop().close()
 
 
 def _raise_if_unusable(message: str) -> None:
-    """Raise redis-py's error for a reply that says that the broker cannot be used now."""
-    for prefix, kind in _UNUSABLE.items():
+    """Raise redis-py's error for an error reply that says that the broker cannot be used now."""
+    for prefix, error in _UNUSABLE.items():
         if message.startswith(prefix):
-            raise kind(message)
+            raise error(message)
 
 
 _UNUSABLE = {

@@ -74,7 +74,7 @@ def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> Rel
         edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
         flow = RelayedStream(attempt, call, source, publish=publish, keep=keep, edit=edit)
         try:
-            runtime.pump.carry(flow)
+            runtime.stream_relay.run(flow)
         finally:
             worker.streamed(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
         # Read to its end, though not by http.client: the connection is good for the next call.

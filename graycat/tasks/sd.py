@@ -21,7 +21,7 @@ from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_progress import ProgressReporter
 from graycat.worker.runtime import Runtime
-from graycat.worker.stream_relay import STOPS
+from graycat.worker.stream_relay import STOP_REASONS
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class SdTask(EngineTask):
         verdict = runtime.records.renew(attempt.task_id, attempt.number)
         if verdict is Verdict.STALE:
             raise StaleAttempt
-        if reason := STOPS.get(verdict):
+        if reason := STOP_REASONS.get(verdict):
             call.stop(reason)
         if call.stopped not in (None, StopReason.INTERRUPTED):
             # What it has rendered until it was stopped is nobody's.

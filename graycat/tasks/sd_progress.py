@@ -11,7 +11,7 @@ from graycat.engines.webui import PROGRESS, WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
-from graycat.worker.stream_relay import STOPS
+from graycat.worker.stream_relay import STOP_REASONS
 
 
 class ProgressReporter:
@@ -40,7 +40,7 @@ class ProgressReporter:
         try:
             if preview and preview != self._preview:
                 self._records.keep_preview(self._attempt.task_id, preview)
-            if reason := STOPS.get(self._records.progress(self._attempt, data)):
+            if reason := STOP_REASONS.get(self._records.progress(self._attempt, data)):
                 self._call.stop(reason)
         except BrokerUnavailable:
             # The next report tells it.

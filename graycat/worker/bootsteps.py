@@ -26,7 +26,7 @@ from graycat.worker import tracing as task_tracing
 from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.protocols import CeleryWorker, EventLoop
 from graycat.worker.runtime import Runtime, engine_runtime, process
-from graycat.worker.stream_relay import STOPS
+from graycat.worker.stream_relay import STOP_REASONS
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
     running = engine_runtime().running
     if how == SKIP:
         return {"ok": running.skip(task_id)}
-    return {"ok": running.stop(task_id, STOPS[Verdict(how)])}
+    return {"ok": running.stop(task_id, STOP_REASONS[Verdict(how)])}
 
 
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:

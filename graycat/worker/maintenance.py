@@ -15,7 +15,7 @@ from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker.periodic import PeriodicThread, renew_messages
 from graycat.worker.runtime import Runtime, process
-from graycat.worker.stream_relay import STOPS
+from graycat.worker.stream_relay import STOP_REASONS
 from graycat.worker.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class WorkerMaintenance:
         for running in self._runtime.running.all():
             verdict = self._runtime.records.renew(running.attempt.task_id, running.attempt.number)
             # Also stale where it has just ended: then the stop finds nothing to stop.
-            if reason := STOPS.get(verdict):
+            if reason := STOP_REASONS.get(verdict):
                 running.call.stop(reason)
 
     def _sweep_images(self) -> None:

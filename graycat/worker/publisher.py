@@ -1,6 +1,6 @@
-"""The publisher: sends a worker's chunks to the broker and reads how that went when a few have been sent.
+"""The publisher: sends a worker's chunks to the broker, and reads the replies when several have come.
 
-Who waits for each reply is woken twice a token, on a core that its engine wants (docs/decisions/0015).
+A thread that waits for each reply wakes twice for each token, on a core that its engine needs (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -18,82 +18,94 @@ from graycat.broker.protocol import Broker
 from graycat.queue.models import ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
 
-#: Verdicts that may lie in the connection unread: read together, they cost as much as one.
-UNREAD = 8
-#: Seconds after which a reply is given up, and its batch sent again.
-REPLY_S = 2.0
+#: Replies that may lie unread in the connection. Read together, they cost as much as one.
+MAX_UNREAD_REPLIES = 8
+#: Seconds until a reply is given up, and its batch sent again.
+REPLY_TIMEOUT_S = 2.0
 
-Settled = list[tuple[ChunkBatch, Verdict]]
+#: What the broker replied to batches.
+BatchVerdicts = list[tuple[ChunkBatch, Verdict]]
 
 
 class Publisher:
-    """Publishes batches on a lane of its own; one thread uses it. A batch is *settled* when its verdict is known."""
+    """Publishes batches over a connection of its own; only one thread may use it.
+
+    A batch is *pending* from when it was sent until its verdict was read.
+    """
 
     def __init__(self, client: Broker, records: TaskRecords) -> None:
         self._client = client
         self._records = records
-        self._lane: RawConnection | None = None
-        self._open: deque[ChunkBatch] = deque()
-        self._known: Settled = []
+        self._connection: RawConnection | None = None
+        self._pending: deque[ChunkBatch] = deque()
+        #: Verdicts that were read and not returned yet.
+        self._verdicts: BatchVerdicts = []
 
     @property
-    def unsettled(self) -> bool:
-        """Tell whether the verdict on some batch is not known yet."""
-        return bool(self._open)
+    def has_pending(self) -> bool:
+        """Return whether a batch has no verdict yet."""
+        return bool(self._pending)
 
-    def publish(self, batches: Sequence[ChunkBatch]) -> Settled:
-        """Send batches; return the verdicts on earlier ones, if it is time to read them. Raises BrokerUnavailable."""
-        self._open += batches
+    def publish(self, batches: Sequence[ChunkBatch]) -> BatchVerdicts:
+        """Send batches. Return verdicts on earlier ones, if it is time to read them. Raises BrokerUnavailable."""
+        self._pending += batches
         try:
-            lane = self._usable_lane()
-            lane.post([self._records.publish_command(batch) for batch in batches])
-            if len(self._open) > UNREAD:
-                self._take(lane.arrived())
+            connection = self._connect()
+            connection.send_nowait([self._records.publish_command(batch) for batch in batches])
+            if len(self._pending) > MAX_UNREAD_REPLIES:
+                self._match_replies(connection.read_nowait())
         except (OSError, redis.RedisError):
-            self._again()
-        return self._told()
+            self._resend_pending()
+        return self._pop_verdicts()
 
-    def settle(self) -> Settled:
-        """Wait for the verdicts on all that was sent, and return them. Raises BrokerUnavailable."""
-        deadline = time.monotonic() + REPLY_S
+    def flush(self) -> BatchVerdicts:
+        """Wait for the verdicts on all pending batches, and return them. Raises BrokerUnavailable."""
+        deadline = time.monotonic() + REPLY_TIMEOUT_S
         try:
-            while self._open:
-                self._take(self._usable_lane().awaited(deadline - time.monotonic()))
+            while self._pending:
+                connection = self._connect()
+                self._match_replies(connection.read_some(deadline - time.monotonic()))
         except (OSError, redis.RedisError):
-            self._again()
-        return self._told()
+            self._resend_pending()
+        return self._pop_verdicts()
 
-    def forget(self) -> list[ChunkBatch]:
-        """Give up the batches that are not settled, and return them."""
-        lost = list(self._open)
-        self._open.clear()
-        # Replies to them may be on their way: they would be taken for those to the next ones.
-        self._hang_up()
-        return lost
+    def discard_pending(self) -> list[ChunkBatch]:
+        """Give the pending batches up, and return them."""
+        discarded = list(self._pending)
+        self._pending.clear()
+        # Replies to them may be under way. They would be taken for the replies to the next batches.
+        self._disconnect()
+        return discarded
 
-    def _hang_up(self) -> None:
-        if self._lane is not None:
-            self._lane.close()
-            self._lane = None
+    def _connect(self) -> RawConnection:
+        """Return the connection; open it if there is none."""
+        if self._connection is None:
+            self._connection = RawConnection(self._client)
+            self._connection.socket.setblocking(False)
+        return self._connection
 
-    def _usable_lane(self) -> RawConnection:
-        if self._lane is None:
-            self._lane = RawConnection(self._client)
-            self._lane.socket.setblocking(False)
-        return self._lane
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-    def _take(self, replies: Sequence[Any]) -> None:
+    def _match_replies(self, replies: Sequence[Any]) -> None:
+        """Note replies as the verdicts on the oldest pending batches: replies come in the order of the commands."""
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise redis.ResponseError(str(reply))
-            self._known.append((self._open.popleft(), Verdict(reply.decode())))
+            self._verdicts.append((self._pending.popleft(), Verdict(reply.decode())))
 
-    def _again(self) -> None:
-        """Publish once more, with the records' patience, what may not have arrived; what has is not written twice."""
-        self._hang_up()
-        verdicts = self._records.publish_all(tuple(self._open))
-        self._known += zip(self.forget(), verdicts, strict=True)
+    def _resend_pending(self) -> None:
+        """Publish the pending batches again, with the retries of the records' client.
 
-    def _told(self) -> Settled:
-        known, self._known = self._known, []
-        return known
+        The broker does not write a batch twice that arrived the first time.
+        """
+        self._disconnect()
+        verdicts = self._records.publish_all(tuple(self._pending))
+        self._verdicts += zip(self.discard_pending(), verdicts, strict=True)
+
+    def _pop_verdicts(self) -> BatchVerdicts:
+        verdicts = self._verdicts
+        self._verdicts = []
+        return verdicts

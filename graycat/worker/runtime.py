@@ -130,7 +130,7 @@ class Runtime:
         self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = WorkerRegistry(self.client)
-        self.pump = StreamRelay(Publisher(self.client, self.records))
+        self.stream_relay = StreamRelay(Publisher(self.client, self.records))
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
 
     def keep_output_short(self) -> None:

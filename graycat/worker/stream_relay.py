@@ -1,7 +1,8 @@
-"""The stream pump: one thread carries the tokens of all streams of a worker from the engine to the broker.
+"""The stream relay: one thread passes the tokens of all streams of a worker from the engine to the broker.
 
-An engine decodes its slots together, so the tokens of several streams arrive together. They are published together,
-too: a thread a stream would wake, wait for the interpreter and ask the broker once for each (docs/decisions/0006).
+An engine decodes its slots together, so the tokens of several streams arrive together, and the relay publishes them
+together. With a thread for each stream, each would wake, wait for the interpreter and send a command of its own
+(docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -19,39 +20,36 @@ from graycat.engines.client import Call, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineProtocolError, GraycatError, StaleAttempt
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
-from graycat.worker.publisher import Publisher, Settled
+from graycat.worker.publisher import BatchVerdicts, Publisher
 
 logger = logging.getLogger(__name__)
 
-#: How an error looks that the engine sends once its stream has begun.
-ERROR_EVENT = b'data: {"error"'
-
-#: Seconds of silence after which the verdicts on the last chunks are asked for; else they are read with later ones.
-SETTLE_AFTER_S = 0.1
-
-#: Seconds that a token waits for those of other streams.
-TOGETHER_S = 0.002
-
-#: What a call is stopped for, by what its record wants of it.
-STOPS = {
+#: The beginning of an error that the engine sends after its stream has begun.
+ERROR_EVENT_PREFIX = b'data: {"error"'
+#: Seconds of silence until the relay asks for the verdicts on the last chunks. Otherwise it reads them with later ones.
+IDLE_FLUSH_S = 0.1
+#: Seconds that the token of one stream waits for the tokens of the others.
+COALESCE_S = 0.002
+#: Why a call is stopped, for the verdicts that stop it.
+STOP_REASONS = {
     Verdict.CANCEL: StopReason.CANCELLED,
     Verdict.INTERRUPT: StopReason.INTERRUPTED,
     Verdict.STALE: StopReason.STALE,
 }
 
+AttemptKey = tuple[str, int]
 
-Key = tuple[str, int]
 
-
-def key_of(attempt: Attempt) -> Key:
+def attempt_key(attempt: Attempt) -> AttemptKey:
     """Return what tells one attempt from all others."""
     return attempt.task_id, attempt.number
 
 
 class RelayedStream:
-    """One stream on its way. ``publish``: each event is passed on; ``keep``: all are kept, for whoever gathers them.
+    """One stream of events that the relay passes on.
 
-    ``edit`` changes an event before anybody sees it.
+    ``publish``: publish each event. ``keep``: keep all events for the task that waits; a stream that is not published
+    keeps them always. ``edit`` changes an event before it is published or kept.
     """
 
     def __init__(
@@ -65,32 +63,34 @@ class RelayedStream:
         edit: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.attempt = attempt
-        self.key = key_of(attempt)
+        self.key = attempt_key(attempt)
         self.call = call
         self.source = source
         self.publish = publish
         self.keep = keep or not publish
         self._edit = edit
-        #: All events, or the newest one where not all are kept.
+        #: All events, or only the newest one if not all are kept.
         self.events: list[bytes] = []
+        #: What ended the stream early.
         self.error: Exception | None = None
-        #: How many events have come, and when the first did (monotonic clock).
+        #: The number of events so far, and when the first one came (monotonic clock).
         self.count = 0
         self.first_at = 0.0
         self._done = threading.Event()
 
-    def take(self) -> ChunkBatch | None:
-        """Read what has arrived; return what of it is to be published. Raises GraycatError."""
+    def read_batch(self) -> ChunkBatch | None:
+        """Read the events that have arrived; return those that are to be published. Raises GraycatError."""
         events = self.source.read()
-        for place, event in enumerate(events):
-            if event.startswith(ERROR_EVENT):
-                self.error = late_error(event)
-                events = events[:place]
+        for index, event in enumerate(events):
+            if event.startswith(ERROR_EVENT_PREFIX):
+                self.error = parse_error_event(event)
+                events = events[:index]
                 break
         if not events:
             return None
-        number = self.count + 1
-        if number == 1:
+
+        first_number = self.count + 1
+        if first_number == 1:
             self.first_at = time.monotonic()
         self.count += len(events)
         if self._edit is not None:
@@ -101,165 +101,187 @@ class RelayedStream:
             self.events = events[-1:]
         if not self.publish:
             return None
-        return ChunkBatch(self.attempt, number, events)
+        return ChunkBatch(self.attempt, first_number, events)
 
     @property
-    def over(self) -> bool:
-        """Tell whether nothing more comes."""
+    def ended(self) -> bool:
+        """Return whether no more events come."""
         return self.source.ended or self.error is not None
 
-    def end(self) -> None:
-        """Let the waiting task go on."""
+    def release_waiter(self) -> None:
+        """Let the task that waits for the stream go on."""
         self._done.set()
 
     def wait(self) -> None:
-        """Return when the stream has ended. Raises what ended it early."""
+        """Return when the relay is done with the stream. Raises what ended it early."""
         self._done.wait()
         if self.error is not None:
             raise self.error
 
 
 class StreamRelay:
-    """Carries flows in a thread of its own, from ``carry`` to their end."""
+    """Passes streams on, in a thread of its own that starts with the first stream."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        #: Streams that the thread has not seen yet.
         self._new: deque[RelayedStream] = deque()
-        #: Those under way, by the attempt that they are of.
-        self._flows: dict[Key, RelayedStream] = {}
-        #: Those whose bytes are waited for, by their descriptors.
-        self._watched: dict[int, RelayedStream] = {}
-        self._start = threading.Lock()
+        #: The streams under way.
+        self._streams: dict[AttemptKey, RelayedStream] = {}
+        #: The same by the file descriptors that are polled.
+        self._by_descriptor: dict[int, RelayedStream] = {}
+        self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def carry(self, flow: RelayedStream) -> None:
-        """Carry a stream to its end.
+    def run(self, stream: RelayedStream) -> None:
+        """Pass a stream on, and return at its end.
 
         Raises EngineError, EngineLost, EngineProtocolError, StaleAttempt, BrokerUnavailable.
         """
-        with self._start:
+        with self._start_lock:
             if self._thread is None:
-                self._begin()
-        self._new.append(flow)
-        os.write(self._ring, b"!")
-        flow.wait()
+                self._start_thread()
+        self._new.append(stream)
+        os.write(self._wakeup_sender, b"!")
+        stream.wait()
 
-    def _begin(self) -> None:
-        # The selectors module goes through three functions more for each token.
+    def _start_thread(self) -> None:
+        # The selectors module calls three more functions for each token.
         self._poll = select.poll()
-        self._bell, self._ring = os.pipe()
-        self._poll.register(self._bell, select.POLLIN)
-        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        self._wakeup_receiver, self._wakeup_sender = os.pipe()
+        self._poll.register(self._wakeup_receiver, select.POLLIN)
+        self._thread = threading.Thread(target=self._loop, name="stream-relay", daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _loop(self) -> None:
         while True:
             try:
                 self._step()
             except Exception as error:
-                logger.exception("stream pump failed")
-                self._end_all(error)
+                logger.exception("stream relay failed")
+                self._fail_all(error)
 
-    def _end_all(self, error: Exception) -> None:
-        """End every stream, also those that the failed step did not get to: nobody would ring for them again."""
+    def _fail_all(self, error: Exception) -> None:
+        """End every stream, also those that the failed step did not get to: their wakeup bytes may be read already."""
         while self._new:
-            flow = self._new.popleft()
-            self._flows[flow.key] = flow
-        for flow in list(self._flows.values()):
-            self._end(flow, error)
-        self._publisher.forget()
+            stream = self._new.popleft()
+            self._streams[stream.key] = stream
+        for stream in list(self._streams.values()):
+            self._finish(stream, error)
+        self._publisher.discard_pending()
 
     def _step(self) -> None:
-        """Wait for bytes, and publish all that has come."""
-        ready = self._ready(SETTLE_AFTER_S if self._publisher.unsettled else None)
-        batches = self._taken(ready)
-        if batches and len(ready) < len(self._flows):
-            self._wait_for_others(ready, batches)
+        """Wait for events, and publish all that have come."""
+        timeout_s = IDLE_FLUSH_S if self._publisher.has_pending else None
+        ready = self._wait_for_streams(timeout_s)
+        batches = self._read_batches(ready)
+        if batches and len(ready) < len(self._streams):
+            self._coalesce(ready, batches)
         if batches:
-            self._obey(lambda: self._publisher.publish(batches))
-        over = [flow for flow in ready if flow.over]
-        if self._publisher.unsettled and (over or not ready):
-            # A task may only end when all its chunks are written.
-            self._obey(self._publisher.settle)
-        for flow in over:
-            self._end(flow)
+            self._apply(lambda: self._publisher.publish(batches))
 
-    def _ready(self, timeout_s: float | None) -> list[RelayedStream]:
-        """Return the flows that have bytes, and those that are new."""
+        ended = [stream for stream in ready if stream.ended]
+        if self._publisher.has_pending and (ended or not ready):
+            # A task may end only after all its chunks are written.
+            self._apply(self._publisher.flush)
+        for stream in ended:
+            self._finish(stream)
+
+    def _wait_for_streams(self, timeout_s: float | None) -> list[RelayedStream]:
+        """Return the streams that have bytes, and the new ones."""
+        timeout_ms = None if timeout_s is None else timeout_s * 1000
         ready: list[RelayedStream] = []
-        for descriptor, _ in self._poll.poll(timeout_s and timeout_s * 1000):
-            if descriptor == self._bell:
-                ready += self._welcome()
+        for descriptor, _ in self._poll.poll(timeout_ms):
+            if descriptor == self._wakeup_receiver:
+                ready += self._register_new()
             else:
-                ready.append(self._watched[descriptor])
+                ready.append(self._by_descriptor[descriptor])
         return ready
 
-    def _taken(self, ready: list[RelayedStream]) -> list[ChunkBatch]:
-        return [batch for flow in ready if (batch := self._take(flow)) is not None]
-
-    def _wait_for_others(self, ready: list[RelayedStream], batches: list[ChunkBatch]) -> None:
-        """Take for a moment what else comes: an engine decodes its slots together, so one wake carries all tokens."""
-        until = time.monotonic() + TOGETHER_S
-        while len(ready) < len(self._flows) and not any(flow.over for flow in ready):
-            if (patience_s := until - time.monotonic()) <= 0 or not (more := self._ready(patience_s)):
-                return
-            batches += self._taken(more)
-            ready += [flow for flow in more if flow not in ready]
-
-    def _welcome(self) -> list[RelayedStream]:
-        """Register the new flows; they may have bytes that the selector does not know of."""
-        os.read(self._bell, 4096)
-        new = []
+    def _register_new(self) -> list[RelayedStream]:
+        """Poll the new streams from now on, and return them: bytes that came with their headers are not polled."""
+        os.read(self._wakeup_receiver, 4096)
+        registered = []
         while self._new:
-            flow = self._new.popleft()
-            self._flows[flow.key] = flow
-            descriptor = flow.source.fileno()
+            stream = self._new.popleft()
+            self._streams[stream.key] = stream
+            descriptor = stream.source.fileno()
             self._poll.register(descriptor, select.POLLIN)
-            self._watched[descriptor] = flow
-            new.append(flow)
-        return new
+            self._by_descriptor[descriptor] = stream
+            registered.append(stream)
+        return registered
 
     @staticmethod
-    def _take(flow: RelayedStream) -> ChunkBatch | None:
-        try:
-            return flow.take()
-        except GraycatError as error:
-            flow.error = error
-            return None
+    def _read_batches(ready: list[RelayedStream]) -> list[ChunkBatch]:
+        """Read the streams; note an error of one with it."""
+        batches = []
+        for stream in ready:
+            try:
+                batch = stream.read_batch()
+            except GraycatError as error:
+                stream.error = error
+                continue
+            if batch is not None:
+                batches.append(batch)
+        return batches
 
-    def _obey(self, publish: Callable[[], Settled]) -> None:
-        """Publish or settle, and do what the broker says of the streams."""
+    def _coalesce(self, ready: list[RelayedStream], batches: list[ChunkBatch]) -> None:
+        """Add for a moment what other streams bring: the engine decodes its slots together, so their tokens are near.
+
+        A stream that has ended does not wait.
+        """
+        until = time.monotonic() + COALESCE_S
+        while len(ready) < len(self._streams) and not any(stream.ended for stream in ready):
+            timeout_s = until - time.monotonic()
+            if timeout_s <= 0:
+                return
+            more = self._wait_for_streams(timeout_s)
+            if not more:
+                return
+            batches += self._read_batches(more)
+            ready += [stream for stream in more if stream not in ready]
+
+    def _apply(self, publish: Callable[[], BatchVerdicts]) -> None:
+        """Publish or flush, and do to the streams what the verdicts say."""
         try:
-            settled = publish()
+            verdicts = publish()
         except BrokerUnavailable as error:
-            for batch in self._publisher.forget():
-                if flow := self._flows.get(key_of(batch.attempt)):
-                    flow.error = error
-                    self._end(flow)
+            for batch in self._publisher.discard_pending():
+                stream = self._streams.get(attempt_key(batch.attempt))
+                if stream is not None:
+                    stream.error = error
+                    self._finish(stream)
             return
-        for batch, verdict in settled:
-            if verdict is Verdict.GO_ON or not (flow := self._flows.get(key_of(batch.attempt))):
+
+        for batch, verdict in verdicts:
+            if verdict is Verdict.GO_ON:
+                continue
+            stream = self._streams.get(attempt_key(batch.attempt))
+            if stream is None:
                 continue
             if verdict is Verdict.STALE:
-                flow.error = StaleAttempt()
-                self._end(flow)
+                stream.error = StaleAttempt()
+                self._finish(stream)
             else:
-                flow.call.stop(STOPS[verdict])
+                stream.call.stop(STOP_REASONS[verdict])
 
-    def _end(self, flow: RelayedStream, error: Exception | None = None) -> None:
-        if self._flows.pop(flow.key, None) is not flow:
-            # Ended before: its descriptor may be another's by now.
+    def _finish(self, stream: RelayedStream, error: Exception | None = None) -> None:
+        """Forget a stream and let its task go on; ``error`` ends it unless it has an error already."""
+        if self._streams.pop(stream.key, None) is not stream:
+            # It has ended before: its descriptor may be another stream's by now.
             return
-        flow.error = flow.error or error
-        # Before the task goes on: it closes the socket, and a descriptor of that number may be another's then.
-        for descriptor in [number for number, watched in self._watched.items() if watched is flow]:
-            del self._watched[descriptor]
+        if stream.error is None:
+            stream.error = error
+        # Before the task goes on: it closes the socket, and another socket may get the same descriptor then.
+        descriptors = [number for number, polled in self._by_descriptor.items() if polled is stream]
+        for descriptor in descriptors:
+            del self._by_descriptor[descriptor]
             self._poll.unregister(descriptor)
-        flow.end()
+        stream.release_waiter()
 
 
-def late_error(event: bytes) -> GraycatError:
-    """Return the error that an engine sent once its stream had begun."""
+def parse_error_event(event: bytes) -> GraycatError:
+    """Return the error that an engine sent after its stream had begun."""
     reply = event.removeprefix(b"data: ").strip()
     try:
         return EngineError(int(json.loads(reply)["error"].get("code", 500)), reply)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from graycat.queue.models import Attempt, ChunkBatch
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.worker.publisher import Publisher, Settled
+from graycat.worker.publisher import BatchVerdicts, Publisher
 from graycat.worker.stream_relay import RelayedStream, StreamRelay
 from tests.support.broker import BrokerClient
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
@@ -16,7 +16,7 @@ from tests.support.wires import Wire
 
 
 class WatchedRecords(TaskRecords):
-    """Records with a publisher that notes what is published together, and can hold the pump there."""
+    """Records with a publisher that notes what is published together, and can hold the relay there."""
 
     def __init__(self, broker: Valkey, settings: Settings) -> None:
         super().__init__(broker.client, settings)
@@ -34,7 +34,7 @@ class WatchedPublisher(Publisher):
         super().__init__(client, watched)
         self.watched = watched
 
-    def publish(self, batches: Sequence[ChunkBatch]) -> Settled:
+    def publish(self, batches: Sequence[ChunkBatch]) -> BatchVerdicts:
         watched = self.watched
         watched.rounds.append({batch.attempt.task_id: list(batch.chunks) for batch in batches})
         assert watched.open.wait(PATIENCE_S)
@@ -44,26 +44,26 @@ class WatchedPublisher(Publisher):
 
 
 class Streaming:
-    """A task whose stream is carried, from an engine that is the test."""
+    """A task whose stream is relayed, from an engine that is the test."""
 
-    def __init__(self, pump: StreamRelay, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
+    def __init__(self, relay: StreamRelay, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
         self.wire = Wire(early=early)
         self.attempt = attempt
         self.id = attempt.task_id
-        self.flow = RelayedStream(attempt, self.wire.call, self.wire.stream, publish=publish)
-        self._over = outcome_of(lambda: pump.carry(self.flow))
+        self.stream = RelayedStream(attempt, self.wire.call, self.wire.stream, publish=publish)
+        self._over = outcome_of(lambda: relay.run(self.stream))
 
     def over(self) -> RelayedStream:
-        """Return the flow at its end. Raises what ended it early."""
+        """Return the stream at its end. Raises what ended it early."""
         try:
             self._over()
         finally:
             self.wire.close()
-        return self.flow
+        return self.stream
 
 
 def held(watched: WatchedRecords, first: Streaming) -> None:
-    """Hold the pump where it publishes an event of ``first``."""
+    """Hold the relay where it publishes an event of ``first``."""
     watched.open.clear()
     rounds = len(watched.rounds)
     first.wire.say(b"data: held\n\n")

@@ -237,7 +237,7 @@ class EventHub:
 
         def on_readable() -> None:
             try:
-                self._handle_messages(connection.arrived())
+                self._handle_messages(connection.read_nowait())
             except Exception as error:  # noqa: BLE001 (gevent only prints what a callback raises; the hub must see it)
                 watcher.stop()
                 failure.set_exception(error)

@@ -19,17 +19,17 @@ def watched(broker: Valkey, settings: Settings) -> WatchedRecords:
 
 
 @pytest.fixture
-def pump(watched: WatchedRecords) -> StreamRelay:
+def relay(watched: WatchedRecords) -> StreamRelay:
     return StreamRelay(watched.publisher)
 
 
 @pytest.fixture
-def begin(pump: StreamRelay, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
-    """Return how to have a new task's stream carried; what a test leaves open is ended."""
+def begin(relay: StreamRelay, watched: WatchedRecords) -> Iterator[Callable[..., Streaming]]:
+    """Return how to have a new task's stream relayed; what a test leaves open is ended."""
     made: list[Streaming] = []
 
     def start(**options) -> Streaming:
-        made.append(Streaming(pump, started(watched), **options))
+        made.append(Streaming(relay, started(watched), **options))
         return made[-1]
 
     yield start

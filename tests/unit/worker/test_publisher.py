@@ -10,7 +10,7 @@ from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
-from graycat.worker.publisher import UNREAD, Publisher, Settled
+from graycat.worker.publisher import MAX_UNREAD_REPLIES, BatchVerdicts, Publisher
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, chunks, eventually, started
 
@@ -19,7 +19,7 @@ from tests.support.helpers import Valkey, chunks, eventually, started
 def publisher(broker: Valkey, records: TaskRecords) -> Iterator[Publisher]:
     made = Publisher(broker.client, records)
     yield made
-    made.settle()
+    made.flush()
 
 
 def each(attempt: Attempt, first: int, last: int) -> Iterator[ChunkBatch]:
@@ -28,73 +28,75 @@ def each(attempt: Attempt, first: int, last: int) -> Iterator[ChunkBatch]:
         yield ChunkBatch(attempt, number, [b"%d" % number])
 
 
-def verdicts(settled: Settled) -> list[tuple[int, Verdict]]:
-    return [(batch.number, verdict) for batch, verdict in settled]
+def by_number(verdicts: BatchVerdicts) -> list[tuple[int, Verdict]]:
+    return [(batch.number, verdict) for batch, verdict in verdicts]
 
 
-def test_every_batch_is_written_and_settled_once(publisher, records) -> None:
+def test_every_batch_is_written_and_gets_one_verdict(publisher, records) -> None:
     attempt = started(records)
-    settled: Settled = []
+    verdicts: BatchVerdicts = []
     for batch in each(attempt, 1, 500):
-        settled += publisher.publish([batch])
-    settled += publisher.settle()
-    assert verdicts(settled) == [(number, Verdict.GO_ON) for number in range(1, 501)]
+        verdicts += publisher.publish([batch])
+    verdicts += publisher.flush()
+    assert by_number(verdicts) == [(number, Verdict.GO_ON) for number in range(1, 501)]
     assert chunks(records, attempt.task_id) == [b"%d" % number for number in range(1, 501)]
-    assert not publisher.unsettled
+    assert not publisher.has_pending
 
 
-def test_nobody_waits_for_a_verdict_that_is_not_here(mortal_broker: Valkey) -> None:
+def test_publishing_does_not_wait_for_a_verdict_that_has_not_come(mortal_broker: Valkey) -> None:
     records = TaskRecords(mortal_broker.client, mortal_broker.settings)
     publisher, attempt = Publisher(mortal_broker.client, records), started(records)
     publisher.publish(list(each(attempt, 1, 1)))
-    publisher.settle()
+    publisher.flush()
     pid = mortal_broker.client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
         assert [publisher.publish([batch]) for batch in each(attempt, 2, 9)] == [[]] * 8
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert verdicts(publisher.settle()) == [(number, Verdict.GO_ON) for number in range(2, 10)]
+    assert by_number(publisher.flush()) == [(number, Verdict.GO_ON) for number in range(2, 10)]
 
 
 def test_a_verdict_comes_with_a_later_batch_or_when_it_is_asked_for(publisher, records) -> None:
     good, cancelled, stale = (started(records) for _ in range(3))
     records.cancel(cancelled.task_id)
     records.release(stale)
-    settled = publisher.publish([ChunkBatch(attempt, 1, [b"a"]) for attempt in (good, cancelled, stale)])
-    settled += publisher.settle()
-    assert [verdict for _, verdict in settled] == [Verdict.GO_ON, Verdict.CANCEL, Verdict.STALE]
-    settled = publisher.publish([ChunkBatch(cancelled, 2, [b"b"])])
-    eventually(lambda: settled.extend(publisher.publish([ChunkBatch(good, 2, [b"b"])])) or settled)
-    assert settled[0][1] is Verdict.CANCEL
+    verdicts = publisher.publish([ChunkBatch(attempt, 1, [b"a"]) for attempt in (good, cancelled, stale)])
+    verdicts += publisher.flush()
+    assert [verdict for _, verdict in verdicts] == [Verdict.GO_ON, Verdict.CANCEL, Verdict.STALE]
+    verdicts = publisher.publish([ChunkBatch(cancelled, 2, [b"b"])])
+    eventually(lambda: verdicts.extend(publisher.publish([ChunkBatch(good, 2, [b"b"])])) or verdicts)
+    assert verdicts[0][1] is Verdict.CANCEL
 
 
-def test_verdicts_are_read_once_a_few_are_here(publisher, records) -> None:
+def test_verdicts_are_read_when_several_have_come(publisher, records) -> None:
     attempt = started(records)
     records.cancel(attempt.task_id)
-    settled: Settled = []
-    for batch in each(attempt, 1, UNREAD):
-        settled += publisher.publish([batch])
-    eventually(lambda: len(chunks(records, attempt.task_id)) == UNREAD)
-    assert (settled, publisher.unsettled) == ([], True)
-    settled = publisher.publish(list(each(attempt, UNREAD + 1, UNREAD + 1)))
-    assert verdicts(settled)[:UNREAD] == [(number, Verdict.CANCEL) for number in range(1, UNREAD + 1)]
+    verdicts: BatchVerdicts = []
+    for batch in each(attempt, 1, MAX_UNREAD_REPLIES):
+        verdicts += publisher.publish([batch])
+    eventually(lambda: len(chunks(records, attempt.task_id)) == MAX_UNREAD_REPLIES)
+    assert (verdicts, publisher.has_pending) == ([], True)
+    verdicts = publisher.publish(list(each(attempt, MAX_UNREAD_REPLIES + 1, MAX_UNREAD_REPLIES + 1)))
+    assert by_number(verdicts)[:MAX_UNREAD_REPLIES] == [
+        (number, Verdict.CANCEL) for number in range(1, MAX_UNREAD_REPLIES + 1)
+    ]
 
 
-def test_nothing_to_settle_is_no_mistake(publisher) -> None:
-    assert (publisher.settle(), publisher.publish([])) == ([], [])
+def test_nothing_to_flush_is_no_error(publisher) -> None:
+    assert (publisher.flush(), publisher.publish([])) == ([], [])
 
 
 def test_a_script_that_the_broker_has_forgotten_loses_nothing(publisher, records, client: BrokerClient) -> None:
     attempt = started(records)
     publisher.publish(list(each(attempt, 1, 3)))
-    publisher.settle()
+    publisher.flush()
     client.script_flush()
-    settled: Settled = []
+    verdicts: BatchVerdicts = []
     for batch in each(attempt, 4, 60):
-        settled += publisher.publish([batch])
-    settled += publisher.settle()
-    assert verdicts(settled) == [(number, Verdict.GO_ON) for number in range(4, 61)]
+        verdicts += publisher.publish([batch])
+    verdicts += publisher.flush()
+    assert by_number(verdicts) == [(number, Verdict.GO_ON) for number in range(4, 61)]
     assert chunks(records, attempt.task_id) == [b"%d" % number for number in range(1, 61)]
 
 
@@ -103,48 +105,48 @@ def restart(broker: Valkey) -> None:
     broker.start()
 
 
-@pytest.mark.parametrize("at", ["publish", "settle"])
+@pytest.mark.parametrize("at", ["publish", "flush"])
 def test_what_a_broken_connection_may_have_lost_is_sent_again_and_written_once(mortal_broker: Valkey, at: str) -> None:
     client = connect(mortal_broker.settings, patient=True)
     records = TaskRecords(client, mortal_broker.settings)
     publisher, attempt = Publisher(client, records), started(records)
-    settled = publisher.publish(list(each(attempt, 1, 3)))
+    verdicts = publisher.publish(list(each(attempt, 1, 3)))
     restart(mortal_broker)
     if at == "publish":
-        settled += publisher.publish(list(each(attempt, 4, 5)))
-    settled += publisher.settle()
+        verdicts += publisher.publish(list(each(attempt, 4, 5)))
+    verdicts += publisher.flush()
     count = 5 if at == "publish" else 3
-    assert verdicts(settled) == [(number, Verdict.GO_ON) for number in range(1, count + 1)]
+    assert by_number(verdicts) == [(number, Verdict.GO_ON) for number in range(1, count + 1)]
     assert chunks(records, attempt.task_id) == [b"%d" % number for number in range(1, count + 1)]
 
 
-def test_without_a_broker_it_says_so_and_knows_what_is_lost(mortal_broker: Valkey) -> None:
+def test_without_a_broker_it_raises_and_keeps_the_pending_batches(mortal_broker: Valkey) -> None:
     records = TaskRecords(mortal_broker.client, mortal_broker.settings)
     publisher, attempt = Publisher(mortal_broker.client, records), started(records)
     publisher.publish(list(each(attempt, 1, 1)))
-    publisher.settle()
+    publisher.flush()
     mortal_broker.kill()
-    acts: list[Callable[[], Settled]] = [lambda: publisher.publish(list(each(attempt, 2, 3))), publisher.settle]
+    acts: list[Callable[[], BatchVerdicts]] = [lambda: publisher.publish(list(each(attempt, 2, 3))), publisher.flush]
     for act in acts:
         with pytest.raises(BrokerUnavailable):
             act()
-    assert [batch.number for batch in publisher.forget()] == [2, 3]
+    assert [batch.number for batch in publisher.discard_pending()] == [2, 3]
     mortal_broker.start()
-    assert verdicts(publisher.publish(list(each(attempt, 2, 2))) + publisher.settle()) == [(2, Verdict.GO_ON)]
+    assert by_number(publisher.publish(list(each(attempt, 2, 2))) + publisher.flush()) == [(2, Verdict.GO_ON)]
 
 
 def test_more_than_a_connection_holds_is_sent_whole(publisher, records) -> None:
     attempt, large = started(records), b"x" * 8_000_000
-    settled = publisher.publish([ChunkBatch(attempt, number, [large]) for number in (1, 2, 3)])
-    assert verdicts(settled + publisher.settle()) == [(number, Verdict.GO_ON) for number in (1, 2, 3)]
+    verdicts = publisher.publish([ChunkBatch(attempt, number, [large]) for number in (1, 2, 3)])
+    assert by_number(verdicts + publisher.flush()) == [(number, Verdict.GO_ON) for number in (1, 2, 3)]
     assert chunks(records, attempt.task_id) == [large] * 3
 
 
-def test_replies_to_what_was_given_up_are_nobody_s(publisher, records) -> None:
+def test_replies_to_discarded_batches_are_not_taken_for_others(publisher, records) -> None:
     attempt, other = started(records), started(records)
     for _ in range(50):
-        publisher.publish([ChunkBatch(attempt, 1, [b"given up"])])
-        publisher.forget()
+        publisher.publish([ChunkBatch(attempt, 1, [b"discarded"])])
+        publisher.discard_pending()
     records.release(other)
-    settled = publisher.publish([ChunkBatch(other, 1, [b"a"])])
-    assert [verdict for _, verdict in settled + publisher.settle()] == [Verdict.STALE]
+    verdicts = publisher.publish([ChunkBatch(other, 1, [b"a"])])
+    assert [verdict for _, verdict in verdicts + publisher.flush()] == [Verdict.STALE]

@@ -16,14 +16,14 @@ ERROR = b'{"error":{"code":500,"message":"context shift is off"}}'
 def test_each_of_many_streams_gets_its_own_events_in_order(begin, watched: WatchedRecords) -> None:
     streams = [begin() for _ in range(16)]
     for turn in range(30):
-        for place, streaming in enumerate(streams):
-            streaming.wire.say(*[b"data: %d %d %d\n\n" % (place, turn, part) for part in range(turn % 3)])
-    for place, streaming in enumerate(streams):
+        for index, streaming in enumerate(streams):
+            streaming.wire.say(*[b"data: %d %d %d\n\n" % (index, turn, part) for part in range(turn % 3)])
+    for index, streaming in enumerate(streams):
         streaming.wire.end()
-        flow = streaming.over()
-        wanted = [b"data: %d %d %d\n\n" % (place, turn, part) for turn in range(30) for part in range(turn % 3)]
+        stream = streaming.over()
+        wanted = [b"data: %d %d %d\n\n" % (index, turn, part) for turn in range(30) for part in range(turn % 3)]
         assert chunks(watched, streaming.id) == wanted
-        assert flow.events == wanted[-1:]
+        assert stream.events == wanted[-1:]
 
 
 def test_what_arrives_together_is_published_together(begin, watched: WatchedRecords) -> None:
@@ -54,7 +54,7 @@ def test_an_answer_without_events_is_over_at_its_end(begin, watched: WatchedReco
     assert (streaming.over().events, watched.rounds) == ([], [])
 
 
-def test_one_pump_carries_one_stream_after_the_other(begin, watched: WatchedRecords) -> None:
+def test_one_relay_runs_one_stream_after_the_other(begin, watched: WatchedRecords) -> None:
     for _ in range(20):
         streaming = begin()
         streaming.wire.say(b"data: 1\n\n")
@@ -125,7 +125,7 @@ def test_an_engine_that_is_lost_ends_only_its_own_stream(begin, watched: Watched
     finishes(other, watched)
 
 
-def test_nonsense_ends_only_its_own_stream(begin, watched: WatchedRecords) -> None:
+def test_a_malformed_reply_ends_only_its_own_stream(begin, watched: WatchedRecords) -> None:
     streaming, other = begin(), begin()
     streaming.wire.engine.sendall(b"no size\r\n")
     with pytest.raises(EngineProtocolError):
@@ -144,17 +144,17 @@ def test_an_error_event_ends_a_stream_behind_what_came_before(begin, watched: Wa
 
 
 @pytest.mark.parametrize("error", [b'data: {"error"', b'data: {"error": "text"}', b'data: {"error": {"code": null}}'])
-def test_an_error_event_that_makes_no_sense_is_nonsense(begin, error: bytes) -> None:
+def test_a_malformed_error_event_is_a_protocol_error(begin, error: bytes) -> None:
     streaming = begin()
     streaming.wire.say(error + b"\n\n")
     with pytest.raises(EngineProtocolError):
         streaming.over()
 
 
-def test_without_a_broker_a_stream_ends_and_the_pump_goes_on(mortal_broker: Valkey) -> None:
+def test_without_a_broker_a_stream_ends_and_the_relay_goes_on(mortal_broker: Valkey) -> None:
     records = WatchedRecords(mortal_broker, mortal_broker.settings)
-    pump = StreamRelay(records.publisher)
-    streaming, silent = (Streaming(pump, started(records)) for _ in range(2))
+    relay = StreamRelay(records.publisher)
+    streaming, silent = (Streaming(relay, started(records)) for _ in range(2))
     streaming.wire.say(b"data: 1\n\n")
     eventually(lambda: chunks(records, streaming.id))
     mortal_broker.kill()
@@ -163,14 +163,14 @@ def test_without_a_broker_a_stream_ends_and_the_pump_goes_on(mortal_broker: Valk
         streaming.over()
     mortal_broker.start()
     finishes(silent, records)
-    finishes(Streaming(pump, started(records)), records)
+    finishes(Streaming(relay, started(records)), records)
 
 
-def test_a_mistake_of_ours_leaves_no_stream_waiting(begin, watched: WatchedRecords) -> None:
+def test_a_defect_of_the_relay_leaves_no_stream_waiting(begin, watched: WatchedRecords) -> None:
     streaming, silent = begin(), begin()
     held(watched, streaming)
     watched.error = ZeroDivisionError()
-    # It comes while the pump is at work, and is let in by nobody.
+    # It comes while the relay is at work, and is not registered.
     late = begin()
     watched.open.set()
     for each in (streaming, silent):
@@ -183,12 +183,12 @@ def test_a_mistake_of_ours_leaves_no_stream_waiting(begin, watched: WatchedRecor
     finishes(begin(), watched)
 
 
-def test_streams_that_come_with_one_that_cannot_be_watched_do_not_wait(begin, pump, watched: WatchedRecords) -> None:
+def test_streams_that_come_with_one_that_cannot_be_watched_do_not_wait(begin, relay, watched: WatchedRecords) -> None:
     held(watched, begin())
     closed, beside = begin(), begin()
     closed.wire.close()
-    # Both are to be let in by the same step, which fails at the one without a socket.
-    eventually(lambda: len(pump._new) == 2)
+    # Both are to be registered by the same step, which fails at the one without a socket.
+    eventually(lambda: len(relay._new) == 2)
     watched.open.set()
     for each in (closed, beside):
         with pytest.raises(ValueError, match="file descriptor"):
