@@ -177,7 +177,7 @@ def test_a_task_is_cancelled(graycat: Graycat, records) -> None:
 
 
 def test_a_cancel_that_the_engine_has_not_confirmed_says_so(graycat: Graycat, take, monkeypatch) -> None:
-    monkeypatch.setattr("graycat.web.api.tasks.CONFIRM_S", 0.01)
+    monkeypatch.setattr("graycat.web.api.tasks.CANCEL_TIMEOUT_S", 0.01)
     task_id = graycat("submit", "llm.completion", "--prompt", "Hi").stdout.strip()
     take()
     result = graycat("cancel", task_id)
