@@ -13,7 +13,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from graycat import params
-from graycat.auth.tokens import ADMIN, LLM
+from graycat.auth.tokens import ADMIN
 from graycat.errors import BodyTooLarge, ModelNotFound
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
@@ -122,11 +122,11 @@ def read_body() -> bytes:
 def add_routes(bp: Blueprint, routes: Sequence[Route]) -> None:
     """Register a table of routes; each requires an API token."""
     for route in routes:
-        scope = LLM
+        scope = route.kind.family.scope
         if route.admin:
             scope = ADMIN
         view = token_auth.login_required(scope_required(scope)(route.answer))
-        endpoint = route.kind.name.removeprefix("llm.")
+        endpoint = route.kind.name.removeprefix(f"{route.kind.family.name}.")
         for index, path in enumerate(route.paths):
             alias = endpoint
             if index > 0:
