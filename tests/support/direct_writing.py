@@ -1,5 +1,6 @@
-"""What a streamed response sends under gevent, as gunicorn's workers run it, to clients that read and clients that do
-not; printed as JSON by a process of its own (``python -m gevent.monkey --module``).
+"""What a streamed response sends under gevent, as in gunicorn's workers, to clients that read and clients that do not.
+
+It runs in a process of its own (``python -m gevent.monkey --module``) and prints what it saw as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Response:
     """A streamed response between a hub, which is the test, and a client."""
 
     def __init__(self, *, with_writer: bool = True, keepalive_s: float = 5.0, holds: int = 4096) -> None:
-        """``holds``: how many bytes each end of the connection takes that nobody has read."""
+        """``holds``: how many unread bytes each end of the connection holds."""
         self.server, self.client = socket.socketpair()
         for end in (self.server, self.client):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -48,14 +49,14 @@ class Response:
             self.server.sendall(b"%X\r\n%b\r\n" % (len(piece), piece))
         self.server.sendall(b"0\r\n\r\n")
 
-    def tell(self, kind: str, data: bytes) -> None:
-        """Bring an event, as the hub does."""
+    def put(self, kind: str, data: bytes) -> None:
+        """Deliver an event, as the hub does."""
         self.subscription.put(TaskEvent(f"1-{self._sent}", kind, data))
         self._sent += 1
 
     def chunk(self, data: bytes) -> None:
-        """Bring a chunk, and let the response do what it would."""
-        self.tell(CHUNK, data)
+        """Deliver a chunk, and let the response's greenlet run."""
+        self.put(CHUNK, data)
         gevent.sleep(0)
 
     def read(self) -> list[bytes]:
@@ -73,40 +74,40 @@ class Response:
         return chunks[:-1]
 
 
-def to_a_reader() -> dict[str, Any]:
+def send_to_a_reader() -> dict[str, Any]:
     response = Response(holds=200_000)
     reader = gevent.spawn(response.read)
     for event in MANY:
         response.chunk(event)
         # Not before the client has read it: a socket with room is what this is about.
         gevent.idle()
-    response.tell(RESULT, answer(200, b""))
+    response.put(RESULT, answer(200, b""))
     return {"whole": reader.get(timeout=20) == MANY, "by the server": response.written}
 
 
-def to_one_who_reads_late(last: GraycatError | None = None) -> bool:
+def send_to_a_late_reader(last: GraycatError | None = None) -> bool:
     response = Response()
     for event in MANY:
         response.chunk(event)
     if last is None:
-        response.tell(RESULT, answer(200, b""))
+        response.put(RESULT, answer(200, b""))
     else:
-        response.tell(ERROR, answer(last.status, last.encoded()))
+        response.put(ERROR, answer(last.status, last.encoded()))
     reader = gevent.spawn(response.read)
     wanted = MANY if last is None else [*MANY, b"data: " + last.encoded() + b"\n\n"]
     return bool(reader.get(timeout=20) == wanted)
 
 
-def without_a_writer() -> int:
+def send_without_a_writer() -> int:
     response = Response(with_writer=False)
     for event in FEW:
         response.chunk(event)
-    response.tell(RESULT, answer(200, b""))
+    response.put(RESULT, answer(200, b""))
     assert gevent.spawn(response.read).get(timeout=20) == FEW
     return response.written
 
 
-def keepalives() -> list[int]:
+def count_keepalives() -> list[int]:
     """Return how many keep-alives came while chunks did, and while none did."""
     response = Response(keepalive_s=0.2)
     reader = gevent.spawn(response.read)
@@ -116,12 +117,12 @@ def keepalives() -> list[int]:
         response.chunk(b"data: %d\n\n" % number)
     busy = response.written - 1
     gevent.sleep(0.5)
-    response.tell(RESULT, answer(200, b""))
+    response.put(RESULT, answer(200, b""))
     assert reader.get(timeout=20).count(b"\n") == response.written - 1
     return [busy, response.written - 1]
 
 
-def to_one_who_left() -> str:
+def send_to_a_disconnected_client() -> str:
     response = Response()
     response.chunk(FEW[0])
     response.client.close()
@@ -138,12 +139,12 @@ def to_one_who_left() -> str:
 
 def main() -> None:
     seen = {
-        "reader": to_a_reader(),
-        "late": to_one_who_reads_late(),
-        "late error": to_one_who_reads_late(EngineLost()),
-        "without": without_a_writer(),
-        "keepalives": keepalives(),
-        "left": to_one_who_left(),
+        "reader": send_to_a_reader(),
+        "late": send_to_a_late_reader(),
+        "late error": send_to_a_late_reader(EngineLost()),
+        "without": send_without_a_writer(),
+        "keepalives": count_keepalives(),
+        "disconnected": send_to_a_disconnected_client(),
     }
     print(json.dumps(seen))  # noqa: T201 (its output is its result)
 

@@ -48,8 +48,8 @@ def web_without_broker(no_broker: Settings) -> FlaskClient:
 
 
 @pytest.fixture
-def told(broker: Valkey) -> Iterator[Callable[[], Any]]:
-    """Return how to read the next command that is sent to the workers; None while there is none."""
+def next_command(broker: Valkey) -> Iterator[Callable[[], Any]]:
+    """Return a function that reads the next remote-control command to the workers; None if there is none."""
     with broker.client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.psubscribe("*celery.pidbox*")
         pubsub.get_message(timeout=1)

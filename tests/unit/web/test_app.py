@@ -30,7 +30,7 @@ def test_an_unknown_address_is_not_found(web, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_the_wrong_method_says_which_is_right(web, path: str) -> None:
+def test_a_wrong_method_gets_the_allowed_ones(web, path: str) -> None:
     response = web.get(path)
     assert error_of(response) == (405, "method_not_allowed")
     assert "POST" in response.headers["Allow"]
@@ -78,7 +78,7 @@ def test_a_body_that_is_no_json_object_is_refused_before_anything_is_queued(
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_while_the_broker_is_down_a_client_is_told_when_to_come_back(web_without_broker, path: str) -> None:
+def test_without_a_broker_a_client_gets_retry_after(web_without_broker, path: str) -> None:
     clock = Stopwatch()
     response = web_without_broker.post(path, json={"prompt": "Hi", "content": "Hi"})
     assert error_of(response) == (503, "broker_unavailable")
@@ -87,7 +87,7 @@ def test_while_the_broker_is_down_a_client_is_told_when_to_come_back(web_without
 
 
 @pytest.mark.parametrize("given", ["r-1", "A.b:c_d-9", "x" * 64])
-def test_a_caller_s_request_id_comes_back(web, given: str) -> None:
+def test_a_caller_s_request_id_is_in_the_response(web, given: str) -> None:
     assert web.get("/health", headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
 
 
@@ -113,7 +113,7 @@ def test_each_request_leaves_a_line_without_its_secrets(web, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize(("path", "level"), [("/health", "DEBUG"), ("/ready", "INFO"), ("/nothing", "INFO")])
-def test_only_what_goes_well_every_second_is_quiet(
+def test_only_successful_polls_are_logged_at_debug(
     web, caplog: pytest.LogCaptureFixture, path: str, level: str
 ) -> None:
     caplog.set_level(logging.DEBUG)

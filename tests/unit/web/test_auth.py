@@ -50,7 +50,7 @@ def stranger(web):
 
 
 @pytest.mark.parametrize("headers", STRANGERS, ids=str)
-def test_who_has_no_api_token_is_sent_away(stranger, headers: dict[str, str]) -> None:
+def test_a_request_without_a_token_is_refused(stranger, headers: dict[str, str]) -> None:
     response = stranger.post("/completion", json={"prompt": "Hi"}, headers=headers)
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
@@ -150,7 +150,7 @@ def test_a_token_may_come_as_a_password(web) -> None:
     assert response.status_code == 200
 
 
-def test_while_the_broker_is_down_only_who_is_kept_there_has_to_wait(web, web_without_broker, broker) -> None:
+def test_without_a_broker_configured_tokens_still_work(web, web_without_broker, broker) -> None:
     app = web_without_broker.application
     tokens = services_of(app).authenticator
     there, tokens.minted._client = tokens.minted._client, broker.client
@@ -201,7 +201,7 @@ def test_a_login_that_cannot_be_read_is_none(stranger, given: str) -> None:
     assert stranger.get("/sdapi/v1/progress", headers={"Authorization": given}).status_code == 401
 
 
-def test_who_came_by_password_owns_what_it_asks_for(stranger, take) -> None:
+def test_a_caller_by_password_owns_its_tasks(stranger, take) -> None:
     stranger.post("/sdapi/v1/txt2img", json={}, auth=("me", SECRET), headers={"Prefer": "respond-async"})
     assert take("sd").owner == "tests"
 

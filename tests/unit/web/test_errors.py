@@ -34,7 +34,7 @@ def client() -> FlaskClient:
     return app.test_client()
 
 
-def test_an_error_tells_when_to_come_back(client: FlaskClient) -> None:
+def test_an_error_has_retry_after(client: FlaskClient) -> None:
     response = client.get("/busy")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json == BrokerUnavailable().body()
@@ -53,12 +53,12 @@ def test_an_engine_s_error_passes_byte_for_byte(client: FlaskClient) -> None:
     assert (response.status_code, response.data) == (400, b'{"error" : "the engine\'s own"}\n')
 
 
-def test_nobody_reads_what_a_client_that_hung_up_is_told(client: FlaskClient) -> None:
+def test_a_disconnected_client_s_request_has_status_499(client: FlaskClient) -> None:
     response = client.get("/gone")
     assert (response.status_code, response.data) == (499, b"")
 
 
-def test_a_mistake_of_ours_is_logged_and_not_told(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_and_not_shown(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     response = client.get("/bug")
     assert response.status_code == 500
@@ -126,14 +126,14 @@ def test_below_the_webui_s_address_an_error_has_its_shape(webui: FlaskClient, na
 
 
 @pytest.mark.parametrize("name", ["oom", "validation", "sd-server", "words", "empty"])
-def test_an_image_engine_s_own_error_is_left_alone(webui: FlaskClient, name: str) -> None:
+def test_an_image_engine_s_own_error_is_unchanged(webui: FlaskClient, name: str) -> None:
     response = webui.get(f"/sdapi/v1/{name}")
     error = WEBUI_RAISED[name]
     assert isinstance(error, EngineError)
     assert (response.status_code, response.data) == (error.status, error.reply)
 
 
-def test_what_became_of_a_task_is_told_in_the_webui_s_shape_too(webui: FlaskClient) -> None:
+def test_a_task_s_error_has_the_webui_s_form_too(webui: FlaskClient) -> None:
     response = webui.get("/sdapi/v1/expired")
     assert response.json is not None
     assert (response.status_code, response.json["type"]) == (503, "task_expired")
@@ -141,7 +141,7 @@ def test_what_became_of_a_task_is_told_in_the_webui_s_shape_too(webui: FlaskClie
 
 
 @pytest.mark.parametrize(("status", "text"), [(404, "Not Found"), (405, "Method Not Allowed")])
-def test_an_address_that_is_not_there_is_told_as_the_webui_does(webui: FlaskClient, status: int, text: str) -> None:
+def test_an_unknown_webui_path_gets_the_webui_s_404(webui: FlaskClient, status: int, text: str) -> None:
     response = webui.get(f"/sdapi/v1/{status}")
     assert (response.status_code, response.json) == (status, {"detail": text})
 
@@ -152,7 +152,7 @@ def test_the_right_method_is_named_below_the_webui_s_address_too(webui: FlaskCli
     assert "GET" in response.headers["Allow"]
 
 
-def test_a_mistake_of_ours_is_not_told_to_webui_clients_either(webui: FlaskClient) -> None:
+def test_an_unexpected_error_is_not_shown_to_webui_clients_either(webui: FlaskClient) -> None:
     response = webui.get("/sdapi/v1/bug")
     assert response.json is not None
     assert (response.status_code, response.json["type"]) == (500, "server_error")

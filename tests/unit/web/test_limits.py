@@ -36,7 +36,7 @@ def body_of(client: BrokerClient, response) -> dict[str, object]:
     return dict(json.loads(client.hget(keys.record_key(task_id), "body") or b"null"))
 
 
-def test_a_rate_is_told_until_it_is_spent(as_game) -> None:
+def test_rate_limit_headers_count_down(as_game) -> None:
     ask = as_game(rate=2)
     responses = [ask("/completion", prompt="Hi") for _ in range(3)]
     assert [response.status_code for response in responses] == [202, 202, 429]
@@ -49,7 +49,7 @@ def test_a_rate_is_told_until_it_is_spent(as_game) -> None:
     assert "2 requests a minute" in error["message"]
 
 
-def test_who_waits_for_an_answer_is_told_too(web, as_game, take, records) -> None:
+def test_a_waiting_request_has_rate_limit_headers_too(web, as_game, take, records) -> None:
     as_game(rate=2)
     services = services_of(web.application)
     services.authenticator.minted.revoke("game")
@@ -118,13 +118,13 @@ CAPPED = [
 
 
 @pytest.mark.parametrize(("path", "body", "written"), CAPPED)
-def test_an_answer_s_length_is_written_in_where_the_caller_says_none(as_game, client, path, body, written) -> None:
+def test_the_token_limit_is_written_into_a_body_without_a_length(as_game, client, path, body, written) -> None:
     sent = body_of(client, as_game(max_tokens=100)(path, **body))
     assert sent == body | written | ({"stream": True} if path == "/completion" else {})
 
 
 @pytest.mark.parametrize(("path", "body"), [("/v1/messages", {"messages": [], "max_tokens": 100}), ("/tokenize", {})])
-def test_a_body_that_says_enough_passes_as_it_came(web, as_game, client, path, body) -> None:
+def test_a_body_within_the_limits_passes_unchanged(web, as_game, client, path, body) -> None:
     assert body_of(client, as_game(max_tokens=100)(path, **body)) == body
 
 
@@ -159,7 +159,7 @@ def test_as_many_pixels_as_allowed_are_not(as_game) -> None:
     assert as_game(max_pixels=512 * 512)("/sdapi/v1/txt2img", prompt="a cat").status_code == 202
 
 
-def test_while_the_broker_is_down_a_limited_player_is_told_to_come_back(web_without_broker, caplog) -> None:
+def test_without_a_broker_a_limited_player_gets_retry_after(web_without_broker, caplog) -> None:
     caplog.set_level(logging.CRITICAL)
     authenticator = services_of(web_without_broker.application).authenticator
     body = {"player": "42", "limits": {"rate": 1}}

@@ -32,7 +32,7 @@ def made(batching: Batching) -> str:
 
 @pytest.fixture
 def reader(batching: Batching, monkeypatch: pytest.MonkeyPatch, shared_app: Flask) -> None:
-    """Have the web process look where the control worker writes."""
+    """Make the web process read from where the control worker writes."""
     monkeypatch.setattr(services_of(shared_app), "outputs", Outputs(batching.settings))
 
 
@@ -57,22 +57,22 @@ def test_the_same_key_is_the_same_batch(web) -> None:
 
 
 def test_a_dry_run_makes_nothing(web, broker: Valkey) -> None:
-    told = web.post("/batches?dry_run=true", json=TWO | {"count": 30}).json
-    assert (told["total"], told["gpu_s"], len(told["items"])) == (60, None, 20)
-    assert told["items"][0] == {"number": 1, "file": "01-random-a-knight", "prompt": "a knight", "seed": None}
+    forecast = web.post("/batches?dry_run=true", json=TWO | {"count": 30}).json
+    assert (forecast["total"], forecast["gpu_s"], len(forecast["items"])) == (60, None, 20)
+    assert forecast["items"][0] == {"number": 1, "file": "01-random-a-knight", "prompt": "a knight", "seed": None}
     assert list(broker.client.scan_iter("graycat:batch*")) == []
 
 
-def test_a_dry_run_tells_how_long_it_would_take(web, batching: Batching, made: str) -> None:
+def test_a_dry_run_shows_how_long_the_batch_would_take(web, batching: Batching, made: str) -> None:
     batching.client.hset("graycat:batches:speeds", "sd", 1000)
     defaults = {"width": 1000, "height": 1000, "steps": 10}
-    told = web.post(
+    forecast = web.post(
         "/batches?dry_run=1", json={"name": "x", "prompts": {"ask": "y", "count": 6}, "defaults": defaults}
     ).json
-    assert (told["gpu_s"], told["engines"], told["eta_s"], told["prompts"]) == (60.0, 1, 60.0, 6)
+    assert (forecast["gpu_s"], forecast["engines"], forecast["eta_s"], forecast["prompts"]) == (60.0, 1, 60.0, 6)
 
 
-def test_every_problem_is_told_at_once(web) -> None:
+def test_all_problems_are_reported_at_once(web) -> None:
     refused = web.post("/batches", json={"items": [{"prompt": "a", "steps": 9999}], "window": "x"})
     assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
     paths = {problem["path"] for problem in refused.json["error"]["problems"]}
@@ -165,6 +165,6 @@ def test_batches_need_their_scopes(broker: Valkey, scopes: set[str], allowed: in
     assert client.post("/batches", json=TWO, headers=BEARER).status_code == 201
 
 
-def test_without_a_broker_it_says_so(web_without_broker) -> None:
+def test_without_a_broker_batches_are_unavailable(web_without_broker) -> None:
     for answer in (web_without_broker.post("/batches", json=TWO), web_without_broker.get("/batches")):
         assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")

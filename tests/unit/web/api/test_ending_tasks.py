@@ -26,7 +26,7 @@ def test_the_cancel_of_a_running_task_waits_for_its_engine(web, submit, take, re
     assert (response().json["state"], response().json["confirmed"]) == ("cancelled", True)
 
 
-def test_a_cancel_that_is_not_confirmed_in_time_says_so(web, submit, take, monkeypatch) -> None:
+def test_a_cancel_that_is_not_confirmed_in_time_is_marked_so(web, submit, take, monkeypatch) -> None:
     monkeypatch.setattr(tasks, "CANCEL_TIMEOUT_S", 0.05)
     address = f"/tasks/{submit()}"
     take()
@@ -34,7 +34,7 @@ def test_a_cancel_that_is_not_confirmed_in_time_says_so(web, submit, take, monke
     assert (response.status_code, response.json["state"], response.json["confirmed"]) == (200, "running", False)
 
 
-def test_the_cancel_of_a_task_that_is_over_changes_nothing(web, submit, take, records) -> None:
+def test_cancelling_a_task_that_has_ended_changes_nothing(web, submit, take, records) -> None:
     address = f"/tasks/{submit()}"
     records.succeed(take(), 200, b"{}")
     assert web.delete(address).json["state"] == "succeeded"
@@ -72,7 +72,7 @@ def test_a_task_that_did_not_go_wrong_is_not_tried_again(web, submit, take, reco
     assert (response.status_code, response.json["error"]["type"]) == (409, "not_retryable")
 
 
-def test_a_task_whose_input_was_not_kept_is_not_tried_again(web, records) -> None:
+def test_a_task_without_a_stored_body_is_not_retried(web, records) -> None:
     task_id = accepted(records)
     records.cancelled(claimed(records, task_id))
     assert web.post(f"/tasks/{task_id}/retry").json["error"]["type"] == "not_retryable"

@@ -61,18 +61,18 @@ def test_the_same_events_come_a_json_object_a_line(web, records) -> None:
     ]
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("by", ["header", "query"])
-def test_a_reader_goes_on_behind_the_event_it_saw_last(web, records, place: int, by: str) -> None:
+def test_a_reader_resumes_after_the_event_it_saw_last(web, records, index: int, by: str) -> None:
     task_id = finished(records)
     everything = lines(web.get(f"/tasks/{task_id}/events?format=ndjson"))
-    last = everything[place]["id"]
+    last = everything[index]["id"]
     query, headers = ("", {"Last-Event-ID": last}) if by == "header" else (f"&after={last}", {})
     rest = web.get(f"/tasks/{task_id}/events?format=ndjson{query}", headers=headers)
-    assert lines(rest) == everything[place + 1 :]
+    assert lines(rest) == everything[index + 1 :]
 
 
-def test_a_reader_that_has_seen_the_end_is_told_to_stop(web, records) -> None:
+def test_a_reader_that_has_the_last_event_gets_204(web, records) -> None:
     task_id = finished(records)
     last = records.events(task_id)[-1].id
     response = web.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": last})
@@ -133,7 +133,7 @@ def test_a_silent_task_s_stream_is_kept_alive_in_its_form(web_with, records) -> 
         response.close()
 
 
-def test_a_stream_ends_where_the_broker_has_forgotten_its_task(web_with, records, client, monkeypatch) -> None:
+def test_a_stream_ends_if_the_task_s_record_is_lost(web_with, records, client, monkeypatch) -> None:
     monkeypatch.setattr(events, "LAST_EVENT_TIMEOUT_S", 0.02)
     task_id = accepted(records)
     response = web_with(keepalive_s=0.02).get(f"/tasks/{task_id}/events")
@@ -141,7 +141,7 @@ def test_a_stream_ends_where_the_broker_has_forgotten_its_task(web_with, records
     assert response.data.replace(b": keep-alive\n\n", b"") == b""
 
 
-def test_a_stream_tells_of_the_deadline_that_nobody_kept(web_with) -> None:
+def test_a_stream_ends_with_an_error_if_the_task_expires(web_with) -> None:
     web = web_with(keepalive_s=0.02)
     body = {"kind": "llm.completion", "input": {"prompt": "Hi"}, "queue_ttl_s": 0.05}
     task_id = web.post("/tasks", json=body).json["id"]
@@ -164,7 +164,7 @@ def test_a_stream_s_answer_is_not_sent_once_more_at_its_end(web, records) -> Non
     assert [line["data"] for line in found] == [{"attempt": 1}, "[DONE]", {"status": 200}]
 
 
-def test_progress_tells_where_the_preview_is(web, records) -> None:
+def test_progress_has_the_preview_s_url(web, records) -> None:
     attempt = claimed(records, accepted(records, kind="sd.txt2img", queue="sd", shown={"alias": "mine"}))
     records.progress(attempt, b'{"progress":0.5,"preview":3}')
     records.progress(attempt, b'{"progress":0.9}')
@@ -188,19 +188,19 @@ def test_progress_tells_where_the_preview_is(web, records) -> None:
         (b"data: \xff\n\n", "\ufffd"),
     ],
 )
-def test_an_engine_s_event_is_told_as_json_wherever_it_is(web, records, raw: bytes, data: object) -> None:
+def test_an_engine_s_event_is_shown_as_json_if_it_is(web, records, raw: bytes, data: object) -> None:
     task_id = finished(records, [raw])
     assert lines(web.get(f"/tasks/{task_id}/events?format=ndjson"))[1]["data"] == data
 
 
-def test_a_stream_leaves_no_watch_behind(web, records, shared_app) -> None:
+def test_a_stream_leaves_no_subscription_behind(web, records, shared_app) -> None:
     task_id = finished(records)
     with web.get(f"/tasks/{task_id}/events") as response:
         assert response.data
     eventually(lambda: task_id not in services_of(shared_app).gateway.hub._subscriptions)
 
 
-def test_what_the_server_says_for_itself_moves_no_reader_back() -> None:
+def test_an_event_of_this_process_has_no_id_line() -> None:
     ours = TaskEvent("", "error", b'503 {"error": {"code": 503, "message": "stops", "type": "shutting_down"}}')
     assert not encode_sse(ours, "a-task").startswith(b"id:")
     assert encode_sse(TaskEvent("1-0", "started", b"1"), "a-task").startswith(b"id: 1-0\nevent: started\n")

@@ -23,7 +23,7 @@ from tests.support.helpers import (
 pytestmark = pytest.mark.usefixtures("as_caller")
 
 
-def test_a_follower_sees_what_was_and_what_comes(records) -> None:
+def test_a_follower_reads_past_and_new_events(records) -> None:
     attempt = started(records)
     records.publish(attempt, 1, [b"a"])
     with TaskFollower(attempt.task_id) as follower:
@@ -32,7 +32,7 @@ def test_a_follower_sees_what_was_and_what_comes(records) -> None:
     assert [event.data for event in events if event] == [b"1", b"a", b"b"]
 
 
-def test_a_follower_is_told_of_the_end(records) -> None:
+def test_a_follower_returns_at_the_task_s_end(records) -> None:
     attempt = started(records)
     with TaskFollower(attempt.task_id) as follower:
         ended = outcome_of(lambda: follower.wait_for_end(PATIENCE_S))
@@ -43,7 +43,7 @@ def test_a_follower_is_told_of_the_end(records) -> None:
     assert clock.seconds < AT_ONCE_S
 
 
-def test_a_follower_s_patience_has_an_end_though_events_come(records) -> None:
+def test_a_follower_s_wait_ends_although_events_come(records) -> None:
     attempt = started(records)
     with TaskFollower(attempt.task_id) as follower:
         clock = Stopwatch()
@@ -51,7 +51,7 @@ def test_a_follower_s_patience_has_an_end_though_events_come(records) -> None:
     assert 0.04 < clock.seconds < AT_ONCE_S
 
 
-def test_a_follower_that_leaves_does_the_task_nothing_and_leaves_nothing(records, shared_app) -> None:
+def test_closing_a_follower_does_not_cancel_the_task_and_unsubscribes(records, shared_app) -> None:
     attempt = started(records)
     with TaskFollower(attempt.task_id):
         pass
@@ -59,7 +59,7 @@ def test_a_follower_that_leaves_does_the_task_nothing_and_leaves_nothing(records
     assert attempt.task_id not in services_of(shared_app).gateway.hub._subscriptions
 
 
-def test_a_client_that_hangs_up_is_waited_for_no_more(records) -> None:
+def test_a_disconnect_ends_the_wait(records) -> None:
     with TaskFollower(accepted(records)) as follower:
         result = outcome_of(lambda: follower.next_event(PATIENCE_S))
         clock = Stopwatch()
@@ -69,7 +69,7 @@ def test_a_client_that_hangs_up_is_waited_for_no_more(records) -> None:
     assert clock.seconds < AT_ONCE_S
 
 
-def test_a_follower_knows_what_is_left_to_read(records) -> None:
+def test_a_follower_knows_whether_it_has_caught_up(records) -> None:
     attempt = started(records)
     with TaskFollower(attempt.task_id) as follower:
         assert not follower.caught_up
@@ -77,7 +77,7 @@ def test_a_follower_knows_what_is_left_to_read(records) -> None:
         assert follower.caught_up
 
 
-def test_a_follower_finds_a_task_that_is_over_or_forgotten(records, client) -> None:
+def test_a_follower_notices_that_a_task_has_ended_or_is_lost(records, client) -> None:
     task_id = accepted(records)
     with TaskFollower(task_id) as follower:
         assert not follower.task_is_over()
@@ -88,7 +88,7 @@ def test_a_follower_finds_a_task_that_is_over_or_forgotten(records, client) -> N
         assert follower.task_is_over()
 
 
-def test_a_follower_ends_a_task_that_waited_too_long(broker: Valkey, records) -> None:
+def test_a_follower_expires_a_task_past_its_queue_deadline(broker: Valkey, records) -> None:
     task_id = accepted(TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.01)))
     with TaskFollower(task_id) as follower:
         eventually(follower.task_is_over)

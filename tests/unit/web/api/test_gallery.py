@@ -66,7 +66,7 @@ def test_a_batch_s_images_are_on_a_page(web, done: str) -> None:
     assert page.headers["Cache-Control"] == "private, no-store"
 
 
-def test_a_link_is_all_that_somebody_needs(web, stranger, done: str, link, batching: Batching) -> None:
+def test_a_signed_link_needs_no_token(web, stranger, done: str, link, batching: Batching) -> None:
     url = link(done, ttl_s=3600)
     assert stranger.get(url).status_code == 200
     query = url.partition("?")[2]

@@ -19,7 +19,7 @@ def test_without_workers_nothing_is_ready(web) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/health"])
-def test_a_unity_client_is_told_that_no_model_would_answer(web, path: str) -> None:
+def test_a_unity_client_gets_503_if_no_model_is_ready(web, path: str) -> None:
     response = web.post(path, data=b"")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json["error"]["type"] == "unavailable_error"
@@ -74,7 +74,7 @@ def test_a_worker_that_takes_nothing_is_not_ready(web, report, changes) -> None:
     assert web.post("/health", data=b"").status_code == 503
 
 
-def test_who_waits_for_a_download_is_told_how_far_it_is(web, report) -> None:
+def test_ready_shows_the_progress_of_a_download(web, report) -> None:
     report("llm", engine_state="downloading", consuming=False, trouble="downloading 42 %")
     report("llm.quick")
     report("sd")
@@ -126,7 +126,7 @@ def test_what_an_operator_switched_off_is_not_missed(web_with, report, changes, 
     assert web_with(**changes).get("/ready").status_code == 200
 
 
-def test_who_looks_is_told_that_no_model_draws_the_images(web, report) -> None:
+def test_ready_notes_that_the_placeholder_draws_the_images(web, report) -> None:
     report("sd", engine="placeholder")
     (note,) = [note for note in web.get("/ready").json["notes"] if "placeholder" in note]
     assert "A1111_URL" in note
@@ -137,7 +137,7 @@ def test_a_unity_client_needs_no_body_and_may_send_one(web, report) -> None:
     assert [web.post("/health", data=data).status_code for data in (b"", b"null", b"no JSON")] == [200] * 3
 
 
-def test_a_worker_that_comes_is_seen_within_a_moment(web_with, report) -> None:
+def test_a_new_worker_is_seen_within_a_second(web_with, report) -> None:
     web = web_with()
     assert web.post("/health").status_code == 503
     report("llm")

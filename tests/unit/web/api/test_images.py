@@ -13,7 +13,7 @@ def artifacts(shared_app):
     return services_of(shared_app).artifacts
 
 
-def test_an_image_comes_as_the_engine_made_it(web, records, artifacts) -> None:
+def test_an_image_is_the_engine_s_bytes(web, records, artifacts) -> None:
     task_id = accepted(records)
     artifacts.put(task_id, 0, PNG, "image/png", "tests")
     response = web.get(f"/tasks/{task_id}/images/0")
@@ -36,13 +36,13 @@ def test_an_image_that_is_not_there_is_not_found(web, records, artifacts, number
     assert web.get(f"/tasks/{task_id}/images/{number}").status_code == 404
 
 
-def test_somebody_else_s_image_is_not_found(web, records, artifacts) -> None:
+def test_another_caller_s_image_is_not_found(web, records, artifacts) -> None:
     task_id = accepted(records, owner="game")
     artifacts.put(task_id, 0, PNG, "image/png", "game")
     assert web.get(f"/tasks/{task_id}/images/0").status_code == 404
 
 
-def test_a_preview_is_the_newest_and_is_not_kept_by_anybody(web, records) -> None:
+def test_a_preview_is_the_newest_and_is_not_cached(web, records) -> None:
     attempt = started(records)
     assert web.get(f"/tasks/{attempt.task_id}/preview").status_code == 404
     records.keep_preview(attempt.task_id, PNG)
@@ -64,7 +64,7 @@ def test_another_image_under_the_same_number_is_sent(web, records, artifacts) ->
     assert (response.data, response.content_type) == (JPEG, "image/jpeg")
 
 
-def test_who_guesses_a_tag_learns_nothing_of_somebody_else_s_image(web, records, artifacts) -> None:
+def test_a_guessed_tag_does_not_reveal_another_caller_s_image(web, records, artifacts) -> None:
     task_id = accepted(records, owner="game")
     known = artifacts.put(task_id, 0, PNG, "image/png", "game")
     for tag in (f'"{known.sha256}"', "*"):
@@ -72,7 +72,7 @@ def test_who_guesses_a_tag_learns_nothing_of_somebody_else_s_image(web, records,
 
 
 @pytest.mark.parametrize("owner", ["somebody else", None])
-def test_somebody_else_s_preview_is_as_unknown_as_none(web, records, owner: str | None) -> None:
+def test_another_caller_s_preview_is_not_found(web, records, owner: str | None) -> None:
     task_id = started(records, owner=owner).task_id if owner else "0" * 32
     records.keep_preview(task_id, PNG)
     assert web.get(f"/tasks/{task_id}/preview").status_code == 404

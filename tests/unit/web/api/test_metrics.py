@@ -21,7 +21,7 @@ def families(text: str) -> dict[str, float]:
     return {f"{s.name}{{{','.join(f'{k}={v}' for k, v in sorted(s.labels.items()))}}}": s.value for s in samples}
 
 
-def test_whoever_may_not_see_metrics_sees_none(web, web_with) -> None:
+def test_metrics_need_the_scope(web, web_with) -> None:
     assert web.get("/metrics", headers={"Authorization": ""}).status_code == 401
     assert web.get("/metrics", headers=SCRAPER).status_code == 401
     refused = web.get("/metrics")
@@ -57,7 +57,7 @@ def test_a_scrape_has_what_the_process_counts_and_what_the_broker_knows(web_with
     assert found["graycat_http_requests_total{method=GET,route=/metrics,status=200,token=-}"] >= 1
 
 
-def test_without_a_broker_a_scrape_says_so_at_once(no_broker) -> None:
+def test_without_a_broker_a_scrape_fails_at_once(no_broker) -> None:
     from graycat.web import create_app
 
     web = client_of(create_app(changed(no_broker, metrics_token=TOKEN)))
@@ -92,7 +92,7 @@ def test_what_has_no_route_is_one_series(web) -> None:
     assert value(http, "graycat_http_requests_total", route="-", method="GET", status="404", token="-") >= 2
 
 
-def test_a_stream_is_open_until_it_ends_and_tells_when_it_began(web, take, records) -> None:
+def test_a_stream_is_counted_as_open_and_its_first_event_is_timed(web, take, records) -> None:
     count, spent = "graycat_http_first_event_seconds_count", "graycat_http_request_seconds_count"
     open_before = value(http, "graycat_http_streams_open")
     before = [value(http, name, route="/completion") for name in (count, spent)]
@@ -117,7 +117,7 @@ def test_a_whole_answer_is_no_stream(web, take, records) -> None:
     assert value(http, "graycat_http_first_event_seconds_count", route="/completion") == before
 
 
-def test_a_task_that_nobody_started_is_counted_where_it_ended(web, records, client) -> None:
+def test_a_task_that_never_started_is_counted_by_the_web_process(web, records, client) -> None:
     expired = value(http, "graycat_tasks_total", kind="llm.completion", outcome="expired")
     cancelled = value(http, "graycat_tasks_total", kind="llm.completion", outcome="cancelled")
     given_up = accepted(records, id="0" * 32, shown={})
@@ -130,7 +130,7 @@ def test_a_task_that_nobody_started_is_counted_where_it_ended(web, records, clie
     assert value(http, "graycat_tasks_total", kind="llm.completion", outcome="cancelled") == cancelled + 1
 
 
-def test_a_poll_that_is_told_nothing_new_is_counted(web, records) -> None:
+def test_a_poll_of_an_unchanged_task_is_counted(web, records) -> None:
     labels = {"route": "/tasks/<task_id>", "method": "GET", "status": "304", "token": "tests"}
     before = value(http, "graycat_http_requests_total", **labels)
     path = f"/tasks/{accepted(records, shown={})}"

@@ -66,14 +66,14 @@ def test_the_same_again_is_the_same_and_another_is_refused_unless_it_is_put(web)
         (NIGHTLY | {"name": "a/b"}, "invalid_schedule", "'name'"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_kept(web, body, kind, words) -> None:
+def test_an_invalid_batch_is_refused_before_anything_is_stored(web, body, kind, words) -> None:
     refused = web.post("/schedules", json=body)
     assert (refused.status_code, refused.json["error"]["type"]) == (400, kind)
     assert words in refused.json["error"]["message"]
     assert web.get("/schedules").json == {"schedules": []}
 
 
-def test_coming_times_are_told_in_the_zone(web) -> None:
+def test_next_times_are_in_the_schedule_s_time_zone(web) -> None:
     web.post("/schedules", json=NIGHTLY | {"timezone": "Asia/Kolkata"})
     found = web.get("/schedules/nightly/next").json
     assert (found["timezone"], len(found["times"])) == ("Asia/Kolkata", 5)
@@ -96,7 +96,7 @@ def test_a_run_by_hand_is_a_batch_and_with_a_key_it_is_one_batch(web) -> None:
     assert web.post("/schedules/other/run").status_code == 404
 
 
-def test_who_may_not_is_told_what_for(web, mint) -> None:
+def test_a_missing_scope_is_named(web, mint) -> None:
     reader, batcher = mint("reader", "sd"), mint("batcher", "batch")
     assert web.get("/schedules", headers=reader).status_code == 403
     assert web.get("/schedules", headers=batcher).status_code == 200

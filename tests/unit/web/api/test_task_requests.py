@@ -102,7 +102,7 @@ def test_batch_work_has_a_queue_beside_each_that_needs_the_gpu(queue: str, batch
     assert batch_queue(queue) == batch
 
 
-def test_batch_work_may_wait_long_unless_it_says_otherwise() -> None:
+def test_a_batch_task_may_wait_long_unless_it_sets_a_ttl() -> None:
     submission = parse_task_request(COMPLETION | {"priority": "batch"}).submission
     assert (submission.queue, submission.queue_ttl_s) == ("llm.batch", BATCH_QUEUE_TTL_S)
     assert parse_task_request(COMPLETION | {"priority": "batch", "queue_ttl_s": 9}).submission.queue_ttl_s == 9

@@ -27,7 +27,7 @@ def test_a_task_is_found_by_its_id_and_by_the_one_that_its_owner_chose(records) 
 
 
 @pytest.mark.parametrize("owner", ["game", None])
-def test_somebody_else_s_task_is_not_found_as_none_is(records, owner: str | None) -> None:
+def test_another_caller_s_task_is_not_found_either(records, owner: str | None) -> None:
     task_id = accepted(records, owner=owner, shown={}) if owner else "nobody"
     with pytest.raises(TaskNotFound):
         task_views.find_task(task_id)
@@ -42,21 +42,21 @@ def test_a_task_that_is_over_and_forgotten_is_gone(records, client, asked: str) 
         task_views.find_task("mine" if asked == "mine" else ids["plain"])
 
 
-def test_somebody_else_s_forgotten_task_is_not_found(records, client) -> None:
+def test_another_caller_s_deleted_task_is_not_found(records, client) -> None:
     task_id = accepted(records, owner="game", shown={})
     client.delete(keys.record_key(task_id))
     with pytest.raises(TaskNotFound):
         task_views.find_task(task_id)
 
 
-def test_a_task_that_waited_past_its_deadline_is_expired_when_somebody_looks(broker, records) -> None:
+def test_reading_a_task_past_its_queue_deadline_expires_it(broker, records) -> None:
     hasty = TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.01))
     task_id = accepted(hasty)
     eventually(lambda: task_views.find_task(task_id)[1]["state"] == "expired")
     assert view_of(records, task_id)["error"]["type"] == "task_expired"
 
 
-def test_a_wrong_clock_expires_nobody(records, monkeypatch) -> None:
+def test_a_wrong_local_clock_expires_no_task(records, monkeypatch) -> None:
     task_id = accepted(records)
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + 3600)
@@ -69,7 +69,7 @@ def test_a_view_has_no_prompt_no_owner_and_no_inner_fields(records) -> None:
     assert not {"owner", "body", "message", "digest", "channels", "keep_body", "mode"} & set(view)
 
 
-def test_a_view_tells_how_long_a_task_waited_and_ran(records) -> None:
+def test_a_view_shows_how_long_a_task_waited_and_ran(records) -> None:
     attempt = started(records)
     assert set(view_of(records, attempt.task_id)["timings"]) == {"queued_ms"}
     records.succeed(attempt, 200, b"{}")
@@ -90,7 +90,7 @@ def test_links_lead_to_what_can_be_done_now(records) -> None:
     assert view_of(records, done.task_id)["links"] == {"self": "/tasks/mine", "events": "/tasks/mine/events"}
 
 
-def test_a_waiting_task_tells_its_place_and_how_long_it_will_take(records, report, client) -> None:
+def test_a_queued_task_shows_its_position_and_estimated_wait(records, report, client) -> None:
     report("llm", slots=2)
     client.hset(keys.MEANS, "llm.completion", 3000)
     ids = [accepted(records) for _ in range(3)]
@@ -98,14 +98,14 @@ def test_a_waiting_task_tells_its_place_and_how_long_it_will_take(records, repor
     assert [(view["queue_position"], view["eta_s"]) for view in views] == [(1, 3.0), (2, 3.0), (3, 6.0)]
 
 
-def test_without_a_worker_or_a_past_nobody_knows_how_long_it_will_take(records, report) -> None:
+def test_without_workers_or_earlier_tasks_there_is_no_estimate(records, report) -> None:
     task_id = accepted(records)
     assert view_of(records, task_id)["eta_s"] is None
     report("llm")
     assert view_of(records, task_id)["eta_s"] is None
 
 
-def test_a_running_task_tells_its_worker_s_engine(records, report) -> None:
+def test_a_running_task_shows_its_worker_s_engine(records, report) -> None:
     report("llm", name="llm@here", engine="llama-server")
     attempt = started(records)
     assert view_of(records, attempt.task_id)["engine"] == "llama-server"
@@ -135,17 +135,17 @@ def test_a_tag_stays_while_nothing_changes(records) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "reply", "told"),
+    ("status", "reply", "fields"),
     [
         (200, b'{"content":"Hello"}', {"status": 200, "result": {"content": "Hello"}}),
         (200, b"[1, 2]", {"status": 200, "result": [1, 2]}),
         (200, b"not JSON \xff", {"status": 200, "result": "not JSON \ufffd"}),
     ],
 )
-def test_an_answer_is_told_as_it_is(records, status: int, reply: bytes, told: dict[str, Any]) -> None:
+def test_an_answer_is_shown_unchanged(records, status: int, reply: bytes, fields: dict[str, Any]) -> None:
     attempt = started(records)
     records.succeed(attempt, status, reply)
-    assert told.items() <= view_of(records, attempt.task_id).items()
+    assert fields.items() <= view_of(records, attempt.task_id).items()
 
 
 @pytest.mark.parametrize(
@@ -157,25 +157,25 @@ def test_an_answer_is_told_as_it_is(records, status: int, reply: bytes, told: di
         (b"Internal Server Error", "Internal Server Error"),
     ],
 )
-def test_an_engine_s_error_is_told_whatever_its_shape(records, reply: bytes, error: object) -> None:
+def test_an_engine_s_error_is_shown_whatever_its_shape(records, reply: bytes, error: object) -> None:
     attempt = started(records)
     records.fail(attempt, EngineError(500, reply))
     view = view_of(records, attempt.task_id)
     assert (view["state"], view["status"], view["error"]) == ("failed", 500, error)
 
 
-def test_images_are_told_by_their_addresses(records) -> None:
+def test_images_are_shown_as_urls(records) -> None:
     attempt = started(records, kind="sd.txt2img", queue="sd")
     records.succeed(attempt, 200, b'{"images":[{"artifact":0},"grid",{"artifact":1}],"info":"{}"}')
     base = f"/tasks/{attempt.task_id}/images"
     assert view_of(records, attempt.task_id)["result"]["images"] == [{"url": f"{base}/0"}, "grid", {"url": f"{base}/1"}]
 
 
-def test_one_image_is_told_by_its_address() -> None:
+def test_a_single_image_is_shown_as_a_url() -> None:
     assert task_views.link_images("mine", {"image": {"artifact": 0}}) == {"image": {"url": "/tasks/mine/images/0"}}
 
 
-def test_an_interrupted_task_tells_what_it_had(records) -> None:
+def test_an_interrupted_task_shows_its_partial_result(records) -> None:
     attempt = started(records, kind="sd.txt2img", queue="sd")
     records.cancelled(attempt, b'{"images":[{"artifact":0}]}')
     view = view_of(records, attempt.task_id)

@@ -18,7 +18,7 @@ def submitted(web, **body) -> str:
     return address
 
 
-def test_a_task_tells_its_state_on_the_way(web, take, records) -> None:
+def test_a_task_shows_its_state(web, take, records) -> None:
     address = submitted(web)
     assert web.get(address).json["state"] == "queued"
     attempt = take()
@@ -29,7 +29,7 @@ def test_a_task_tells_its_state_on_the_way(web, take, records) -> None:
     assert shown["submitted_ms"] <= shown["started_ms"] <= shown["finished_ms"]
 
 
-def test_a_failed_task_tells_its_error(web, take, records) -> None:
+def test_a_failed_task_shows_its_error(web, take, records) -> None:
     address = submitted(web)
     records.fail(take(), EngineError(400, b'{"error":{"code":400}}'))
     shown = web.get(address).json
@@ -53,7 +53,7 @@ def test_a_cancelled_task_has_no_answer(web, take, records) -> None:
 
 
 @pytest.mark.parametrize("owner", ["somebody else", None])
-def test_somebody_else_s_task_is_as_unknown_as_none(web, records, owner: str | None) -> None:
+def test_another_caller_s_task_is_not_found(web, records, owner: str | None) -> None:
     task_id = started(records, owner=owner).task_id if owner else "0" * 32
     response = web.get(f"/tasks/{task_id}")
     assert (response.status_code, response.json["error"]["type"]) == (404, "task_not_found")
@@ -75,7 +75,7 @@ def test_a_submitted_task_is_accepted_with_its_address(web, records) -> None:
     assert records.get(task["id"])["owner"] == "tests"
 
 
-def test_batch_work_goes_to_a_queue_of_its_own(web, submit, client) -> None:
+def test_a_batch_task_goes_to_the_batch_queue(web, submit, client) -> None:
     task_id = submit(priority="batch")
     assert (client.llen("llm"), client.llen("llm.batch")) == (0, 1)
     assert web.get(f"/tasks/{task_id}").json["priority"] == "batch"
@@ -87,7 +87,7 @@ def test_a_task_that_cannot_be_used_is_not_queued(web, client) -> None:
     assert client.keys("graycat:task:*") == []
 
 
-def test_a_full_queue_refuses_a_task_and_says_when_to_come_back(web_with, broker) -> None:
+def test_a_full_queue_refuses_a_task_with_retry_after(web_with, broker) -> None:
     web = web_with(queue_cap=1)
     assert web.post("/tasks", json=COMPLETION).status_code == 202
     response = web.post("/tasks", json=COMPLETION)
@@ -168,7 +168,7 @@ def test_a_name_is_one_task_s_whatever_its_kind(web, client) -> None:
     assert web.delete("/tasks/portrait").json["state"] == "cancelled"
 
 
-def test_the_id_of_a_task_tells_whose_work_it_is(web) -> None:
+def test_the_id_of_a_task_shows_its_engine_family(web) -> None:
     for body, digits in ((COMPLETION, BY_NAME["llm"].id_digits), (IMAGE, BY_NAME["sd"].id_digits)):
         assert {web.post("/tasks", json=body).json["id"][0] for _ in range(20)} <= set(digits)
 
@@ -194,7 +194,7 @@ def test_the_id_of_a_forgotten_task_is_gone(web, submit, client) -> None:
         *(("GET", "/events"), ("GET", "/images/0"), ("GET", "/preview")),
     ],
 )
-def test_nothing_can_be_done_with_somebody_else_s_task(web, records, method: str, suffix: str) -> None:
+def test_nothing_can_be_done_with_another_caller_s_task(web, records, method: str, suffix: str) -> None:
     task_id = accepted(records, owner="game", shown={})
     response = web.open(f"/tasks/{task_id}{suffix}", method=method)
     assert (response.status_code, response.json["error"]["type"]) == (404, "task_not_found")
@@ -202,7 +202,7 @@ def test_nothing_can_be_done_with_somebody_else_s_task(web, records, method: str
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
-def test_a_poller_that_knows_the_state_is_told_that_nothing_changed(web, submit, form: str) -> None:
+def test_a_poller_with_the_current_tag_gets_304(web, submit, form: str) -> None:
     address = f"/tasks/{submit()}"
     tag = web.get(address).headers["ETag"]
     response = web.get(f"{address}?", headers={"If-None-Match": form.format(tag)})
@@ -210,7 +210,7 @@ def test_a_poller_that_knows_the_state_is_told_that_nothing_changed(web, submit,
     assert response.headers["Retry-After"] == "1"
 
 
-def test_a_poller_is_told_when_the_state_has_changed(web, submit, take) -> None:
+def test_a_poller_gets_the_new_state(web, submit, take) -> None:
     address = f"/tasks/{submit()}"
     tag = web.get(address).headers["ETag"]
     take()
@@ -218,7 +218,7 @@ def test_a_poller_is_told_when_the_state_has_changed(web, submit, take) -> None:
     assert (response.status_code, response.json["state"]) == (200, "running")
 
 
-def test_a_task_that_is_over_asks_nobody_to_come_back(web, submit, take, records) -> None:
+def test_a_task_that_has_ended_has_no_retry_after(web, submit, take, records) -> None:
     address = f"/tasks/{submit()}"
     records.succeed(take(), 200, b"{}")
     assert "Retry-After" not in web.get(address).headers

@@ -32,11 +32,11 @@ def fail(prompt: str) -> str:
     raise RequestError(f"cannot be used: {len(prompt)} characters")
 
 
-def test_work_aside_returns_what_it_returns() -> None:
+def test_run_in_thread_returns_the_result() -> None:
     assert run_in_thread(partial(str.upper, "a fox")) == "A FOX"
 
 
-def test_work_aside_that_fails_raises_its_error_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_in_thread_raises_the_error_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RequestError, match="13 characters"):
         run_in_thread(partial(fail, "a secret wish"))
     gevent.sleep(0)
@@ -58,7 +58,7 @@ def test_the_engine_gets_the_checked_body(web, take, records) -> None:
     assert (attempt.kind, attempt.mode) == ("sd.txt2img", "plain")
 
 
-def test_who_does_not_want_to_wait_gets_the_task_s_address(web, render) -> None:
+def test_respond_async_returns_the_task_s_address(web, render) -> None:
     response = web.post("/sdapi/v1/txt2img", json=FOX, headers=ASYNC)
     assert (response.status_code, response.headers["Preference-Applied"]) == (202, "respond-async")
     attempt = render(RED)
@@ -153,7 +153,7 @@ def test_of_several_engines_with_a_checkpoint_the_least_busy_is_chosen(web, repo
 
 
 @pytest.mark.parametrize("name", ["unknown", "real", ".safetensors", "None"])
-def test_a_checkpoint_that_nobody_has_is_not_found(web, report, name: str) -> None:
+def test_a_checkpoint_that_no_engine_has_is_not_found(web, report, name: str) -> None:
     report("sd", lists={"sd-models": [MODEL, OTHER, "strange", {"title": ""}]})
     with pytest.raises(ModelNotFound):
         chosen(web, name)
@@ -162,21 +162,21 @@ def test_a_checkpoint_that_nobody_has_is_not_found(web, report, name: str) -> No
 
 
 @pytest.mark.parametrize("name", [None, "", 5, ["a"]])
-def test_who_names_no_checkpoint_gets_any_engine(web, report, name: Any) -> None:
+def test_a_body_without_a_checkpoint_goes_to_any_engine(web, report, name: Any) -> None:
     report("sd", lists={"sd-models": [MODEL]})
     assert chosen(web, name) == "sd"
     with web.application.test_request_context():
         assert [choose_queue(TXT2IMG, body) for body in ({}, {"override_settings": None})] == ["sd", "sd"]
 
 
-def test_an_engine_that_serves_nobody_now_is_not_chosen(web, report) -> None:
+def test_an_engine_that_does_not_serve_now_is_not_chosen(web, report) -> None:
     report("sd", name="a@box", lists={"sd-models": [MODEL]}, engine_state="loading")
     report("sd", name="b@box", lists={"sd-models": [OTHER]})
     with pytest.raises(ModelNotFound):
         chosen(web, MODEL["hash"])
 
 
-def test_a_catalog_that_was_gone_for_a_moment_is_looked_for_again(web, report, client) -> None:
+def test_a_catalog_that_was_gone_for_a_moment_is_read_again(web, report, client) -> None:
     report("sd", lists={"sd-models": [OTHER]})
     client.delete(keys.catalog_key("sd@box"))
     assert chosen(web, "other") == "sd"

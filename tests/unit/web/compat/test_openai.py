@@ -18,7 +18,7 @@ def test_the_models_of_all_engines_are_listed_once(web, report) -> None:
         assert listed["object"] == "list"
 
 
-def test_one_engine_s_list_is_what_it_says_itself(web, report) -> None:
+def test_one_engine_s_list_is_unchanged(web, report) -> None:
     own = model_list("one", models=[{"model": "one", "name": "one"}])
     report("llm", models=["one"], model_list=own)
     assert web.get("/v1/models").json == json.loads(own)

@@ -48,7 +48,7 @@ def test_without_a_prompt_there_is_no_image(web, client, body: Any) -> None:
 
 
 @pytest.mark.parametrize("info", ["", "no JSON", "5", "null", None])
-def test_an_engine_that_tells_nothing_of_its_image_is_no_fault(web, render, info: Any) -> None:
+def test_an_image_without_info_is_no_error(web, render, info: Any) -> None:
     response = outcome_of(lambda: web.post("/generate-image", json=FOX))
     render(RED, info=info)
     assert (response().status_code, response().json["info"]) == (200, {})
@@ -80,7 +80,7 @@ def test_images_are_generated_in_openai_s_form(web, render) -> None:
     assert (sent["batch_size"], sent["width"], sent["height"], sent["steps"]) == (2, 64, 128, 20)
 
 
-def test_images_may_be_left_where_they_are(web, render) -> None:
+def test_images_may_be_answered_as_urls(web, render) -> None:
     body = FOX | {"response_format": "url"}
     response = outcome_of(lambda: web.post("/v1/images/generations", json=body))
     attempt = render(RED, BLUE)
@@ -132,7 +132,7 @@ def test_an_edit_that_is_no_form_is_refused(web) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/images/generations", "/generate-image"])
-def test_who_does_not_want_to_wait_gets_the_task_s_address(web, render, path: str) -> None:
+def test_respond_async_returns_the_task_s_address(web, render, path: str) -> None:
     response = web.post(path, json=FOX, headers=ASYNC)
     attempt = render(RED)
     assert (response.status_code, response.headers["Location"]) == (202, f"/tasks/{attempt.task_id}")

@@ -57,7 +57,7 @@ def test_text_over_the_limit_is_refused_before_it_is_queued(web_with, broker, pa
     assert broker.client.keys("graycat:task:*") == []
 
 
-def test_a_full_queue_takes_no_more_and_says_when_to_come_back(web_with, broker) -> None:
+def test_a_full_queue_refuses_requests_with_retry_after(web_with, broker) -> None:
     web = web_with(queue_cap=1)
     headers = {"Prefer": "respond-async"}
     assert web.post("/completion", json={"prompt": "Hi"}, headers=headers).status_code == 202
@@ -68,7 +68,7 @@ def test_a_full_queue_takes_no_more_and_says_when_to_come_back(web_with, broker)
 
 
 @pytest.mark.parametrize(("path", "route"), POSTS, ids=[path for path, _ in POSTS])
-def test_who_does_not_want_to_wait_gets_the_task_s_address(web, take, records, path: str, route) -> None:
+def test_respond_async_returns_the_task_s_address(web, take, records, path: str, route) -> None:
     response = web.post(path, json=body_of(route), headers={"Prefer": "respond-async", "X-Request-ID": "r-9"})
     assert response.status_code == 202
     assert response.headers["Preference-Applied"] == "respond-async"

@@ -64,7 +64,7 @@ def test_an_engine_s_own_error_passes_byte_for_byte(web, take, records) -> None:
     assert (response().status_code, response().data) == (500, own)
 
 
-def test_an_interrupted_render_is_answered_with_what_it_has(web, render) -> None:
+def test_an_interrupted_image_task_is_answered_with_its_images(web, render) -> None:
     response = outcome_of(lambda: web.post(PREFIX + "/txt2img", json={"n_iter": 3}))
     render(RED, partial=True, info='{"partial": true}')
     assert (response().status_code, response().json["images"]) == (200, [encoded(RED)])
@@ -77,7 +77,7 @@ def test_a_cancelled_render_is_an_error(web, take, records) -> None:
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_list_comes_from_the_fleet_s_record(web, report, client, name: str) -> None:
+def test_a_list_comes_from_the_workers_reports(web, report, client, name: str) -> None:
     value = {"a": ["b"]} if name in ("scripts", "options", "embeddings") else [{"name": "b"}]
     report("sd", lists={name: value})
     assert web.get(f"{PREFIX}/{name}").json == value
@@ -117,7 +117,7 @@ def test_what_opens_the_engine_s_host_is_not_there(web, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", webui.ADMIN_CALLS)
-def test_who_is_no_admin_changes_no_engine(web, report, client, path: str) -> None:
+def test_changing_engines_needs_the_admin_scope(web, report, client, path: str) -> None:
     report("sd", lists={"options": {}})
     response = web.post(PREFIX + path, json={})
     assert (response.status_code, response.json["type"]) == (403, "permission_error")
@@ -167,7 +167,7 @@ def test_without_an_engine_there_is_nothing_to_change(admin) -> None:
     assert admin.post(PREFIX + "/options", json={}).status_code == 503
 
 
-def test_an_image_says_how_it_was_made_without_an_engine(web, tmp_path) -> None:
+def test_png_info_needs_no_engine(web, tmp_path) -> None:
     info = PngInfo()
     text = infotext.build("a fox", "rain", {"Steps": 4, "Sampler": "Euler a", "Seed": 5, "Size": "8x16"})
     info.add_text("parameters", text)
@@ -189,7 +189,7 @@ def test_a_caller_sees_its_own_progress(web, records, query: str, shown: bool) -
     assert (seen["progress"], seen["current_image"]) == (0.5, encoded(RED) if shown else None)
 
 
-def test_an_interrupt_is_for_the_caller_s_own_running_renders(web, records) -> None:
+def test_an_interrupt_affects_only_the_caller_s_running_image_tasks(web, records) -> None:
     mine = started(records, kind="sd.txt2img", queue="sd")
     other = started(records, kind="sd.txt2img", queue="sd", owner="somebody else")
     text = started(records)
@@ -201,15 +201,17 @@ def test_an_interrupt_is_for_the_caller_s_own_running_renders(web, records) -> N
 
 
 @pytest.mark.parametrize(("path", "how"), [("/interrupt", "interrupt"), ("/skip", "skip")])
-def test_the_worker_is_told_at_once(web, records, broker: Valkey, path: str, how: str, told: Callable[[], Any]) -> None:
+def test_the_worker_gets_the_command_at_once(
+    web, records, broker: Valkey, path: str, how: str, next_command: Callable[[], Any]
+) -> None:
     attempt = started(records, kind="sd.txt2img", queue="sd")
     assert web.post(PREFIX + path).status_code == 200
-    command = eventually(told)
+    command = eventually(next_command)
     assert command["arguments"] == {"task_id": attempt.task_id, "how": how}
     assert (command["method"], command["destination"]) == ("stop_task", ["llm@here"])
 
 
 @pytest.mark.parametrize(("path", "answer"), [("/interrupt", {}), ("/skip", None)])
-def test_who_has_nothing_running_stops_nothing(web, path: str, answer: Any) -> None:
+def test_an_interrupt_without_a_running_task_does_nothing(web, path: str, answer: Any) -> None:
     response = web.post(PREFIX + path)
     assert (response.status_code, response.json) == (200, answer)

@@ -16,7 +16,7 @@ def test_what_is_listed_is_what_workers_report() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LISTS if name in catalog.LISTS])
-def test_one_engine_s_list_is_what_it_says_itself(name: str) -> None:
+def test_one_engine_s_list_is_unchanged(name: str) -> None:
     assert merge_lists(name, [catalog.LISTS[name]]) == catalog.LISTS[name]
 
 
@@ -36,7 +36,7 @@ def test_an_entry_is_known_by_its_name(field: str) -> None:
     assert merge_lists("loras", lists) == [{field: "a"}, {field: "b"}]
 
 
-def test_entries_without_a_name_are_told_apart_by_what_they_say() -> None:
+def test_entries_without_a_name_are_compared_by_content() -> None:
     assert merge_lists("loras", [[{"x": 1}], [{"x": 1}, {"x": 2}, "y"]]) == [{"x": 1}, {"x": 2}, "y"]
 
 
@@ -67,7 +67,7 @@ def test_objects_within_an_object_are_joined_by_their_keys() -> None:
         ([["a"], {"loaded": {}}], ["a"]),
     ],
 )
-def test_engines_of_different_families_do_no_harm(lists: list[Any], joined: Any) -> None:
+def test_lists_of_different_shapes_are_merged(lists: list[Any], joined: Any) -> None:
     assert merge_lists("embeddings", lists) == joined
 
 
@@ -85,5 +85,5 @@ def test_options_are_the_first_engine_s() -> None:
 @pytest.mark.parametrize(
     "key", ["s3_password", "api_key", "openai_API_Key", "huggingface_token", "client_secret", "gradio_auth"]
 )
-def test_what_opens_somebody_s_account_is_left_out(key: str) -> None:
+def test_secret_options_are_left_out(key: str) -> None:
     assert merge_lists("options", [{key: "hush-hush", "token_merging_ratio": 0.5}]) == {"token_merging_ratio": 0.5}

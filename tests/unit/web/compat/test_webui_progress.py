@@ -35,7 +35,7 @@ def test_a_caller_without_renders_finds_an_idle_webui(records: TaskRecords) -> N
     assert (idle["state"]["job_count"], idle["state"]["job"], idle["state"]["job_timestamp"]) == (0, "", "0")
 
 
-def test_a_render_that_waits_looks_like_one_that_begins(records: TaskRecords) -> None:
+def test_a_queued_image_task_looks_like_one_that_begins(records: TaskRecords) -> None:
     for _ in range(2):
         accepted(records, kind="sd.txt2img", queue="sd")
     waiting = shown(records)
@@ -69,7 +69,7 @@ def test_a_render_of_which_nothing_is_known_yet_has_just_begun(records: TaskReco
     assert (begun["progress"], begun["state"]["job_count"], begun["current_image"]) == (0.01, -1, None)
 
 
-def test_a_preview_is_shown_to_who_wants_it(records: TaskRecords) -> None:
+def test_a_preview_is_shown_unless_it_is_skipped(records: TaskRecords) -> None:
     attempt = rendering(records, HALF | {"preview": True})
     records.keep_preview(attempt.task_id, PREVIEW)
     assert shown(records)["current_image"] == encoded(PREVIEW)
@@ -81,21 +81,21 @@ def test_a_preview_that_is_gone_is_none(records: TaskRecords) -> None:
     assert shown(records)["current_image"] is None
 
 
-def test_an_older_preview_is_not_shown_for_a_newer_job(records: TaskRecords) -> None:
+def test_an_old_preview_is_not_shown_for_a_newer_job(records: TaskRecords) -> None:
     attempt = rendering(records, HALF)
     records.keep_preview(attempt.task_id, PREVIEW)
     assert shown(records)["current_image"] is None
 
 
 @pytest.mark.parametrize("how", [Verdict.CANCEL, Verdict.INTERRUPT])
-def test_a_render_that_was_asked_to_stop_says_so(records: TaskRecords, how: Verdict) -> None:
+def test_progress_of_a_cancelled_image_task_is_marked_interrupted(records: TaskRecords, how: Verdict) -> None:
     attempt = rendering(records, HALF)
     records.cancel(attempt.task_id, how)
     state = shown(records)["state"]
     assert (state["interrupted"], state["stopping_generation"]) == (True, True)
 
 
-def test_of_several_renders_the_newest_that_runs_is_shown(records: TaskRecords, client) -> None:
+def test_of_several_image_tasks_the_newest_running_one_is_shown(records: TaskRecords, client) -> None:
     older = rendering(records, HALF)
     newer = rendering(records, HALF | {"progress": 0.25}, kind="sd.img2img")
     client.hset(f"graycat:task:{newer.task_id}", "started_ms", 2_000_000_000_000)
@@ -104,7 +104,7 @@ def test_of_several_renders_the_newest_that_runs_is_shown(records: TaskRecords, 
     assert running_task_ids(records, "tests") == [older.task_id, newer.task_id]
 
 
-def test_only_a_caller_s_own_running_image_tasks_are_its_renders(records: TaskRecords) -> None:
+def test_running_task_ids_are_the_caller_s_image_tasks(records: TaskRecords) -> None:
     mine = rendering(records)
     rendering(records, owner="somebody else")
     accepted(records, kind="sd.txt2img", queue="sd")

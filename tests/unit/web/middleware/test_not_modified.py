@@ -43,7 +43,7 @@ def test_a_task_that_has_not_changed_is_answered_before_the_application(poll, re
     assert (response.headers["X-Request-ID"], response.headers["Cache-Control"]) == ("r-7", "private, no-cache")
 
 
-def test_a_task_that_is_over_asks_nobody_to_come_back(poll, records) -> None:
+def test_a_task_that_has_ended_has_no_retry_after(poll, records) -> None:
     attempt = started(records)
     records.succeed(attempt, 200, b"{}")
     response = poll(f"/tasks/{attempt.task_id}", If_None_Match='"succeeded-1"')
@@ -88,11 +88,11 @@ def test_any_other_method_is_for_the_application(poll, records, method: str) -> 
 
 
 @pytest.mark.parametrize("credential", ["", "Bearer wrong-secret", "Basic dGVzdHM6", "Bearer"])
-def test_who_is_not_known_is_for_the_application(poll, records, credential: str) -> None:
+def test_an_unknown_token_is_left_to_the_application(poll, records, credential: str) -> None:
     assert poll(f"/tasks/{accepted(records)}", **QUEUED, Authorization=credential).data == b"the application"
 
 
-def test_somebody_else_s_task_is_for_the_application(poll, records) -> None:
+def test_another_caller_s_task_is_left_to_the_application(poll, records) -> None:
     assert poll(f"/tasks/{accepted(records, owner='game')}", **QUEUED).data == b"the application"
 
 

@@ -56,7 +56,7 @@ def test_a_request_begins_a_trace_and_its_task_takes_it_along(
     assert record["request_id"] == trace_of(span)
 
 
-def test_a_trace_that_comes_in_goes_on_and_a_given_request_id_stays(
+def test_a_request_continues_the_caller_s_trace_and_keeps_its_request_id(
     traced: FlaskClient, spans: Spans, records: TaskRecords
 ) -> None:
     headers = LATER | {"traceparent": TRACEPARENT, "X-Request-ID": "mine-1"}
@@ -71,14 +71,12 @@ def test_nothing_that_a_caller_wrote_is_in_a_span(traced: FlaskClient, spans: Sp
     traced.post("/completion?prompt=hidden", json=BODY, headers=LATER, buffered=True)
     traced.get("/nowhere/hidden", buffered=True)
     assert [span.name for span in spans.finished] == ["POST /completion", "GET -"]
-    told = "".join(span.to_json() for span in spans.finished)
-    assert "hidden" not in told
-    assert "secret of the player" not in told
+    exported = "".join(span.to_json() for span in spans.finished)
+    assert "hidden" not in exported
+    assert "secret of the player" not in exported
 
 
-def test_a_failure_of_ours_is_marked_and_a_mistake_of_the_caller_is_not(
-    traced: FlaskClient, spans: Spans, broker: Valkey
-) -> None:
+def test_a_span_is_an_error_for_5xx_only(traced: FlaskClient, spans: Spans, broker: Valkey) -> None:
     traced.post("/completion", json=[], buffered=True)
     refused = spans.finished[-1]
     assert refused.status.status_code is StatusCode.UNSET

@@ -9,5 +9,5 @@ def test_the_body_has_every_field_of_a_spec() -> None:
     assert set(body["properties"]) == set(spec.FIELDS)
 
 
-def test_other_routes_are_not_told_of() -> None:
+def test_other_endpoints_have_no_operation() -> None:
     assert batches.operation("tasks.submit") == {}

@@ -11,10 +11,10 @@ from graycat.web.openapi.components import ERROR, ERRORS, WEBUI_ERROR, answer, e
 from tests.support.errortree import all_errors
 
 
-def test_statuses_are_told_once_and_in_order() -> None:
-    told = errors((503, 400, 400), WEBUI_ERROR)
-    assert list(told) == ["400", "503"]
-    assert told["400"] == {"description": ERRORS[400], "content": {"application/json": {"schema": WEBUI_ERROR}}}
+def test_statuses_are_listed_once_and_in_order() -> None:
+    documented = errors((503, 400, 400), WEBUI_ERROR)
+    assert list(documented) == ["400", "503"]
+    assert documented["400"] == {"description": ERRORS[400], "content": {"application/json": {"schema": WEBUI_ERROR}}}
     assert errors((400,))["400"]["content"]["application/json"]["schema"] == ERROR
 
 
@@ -23,7 +23,7 @@ def test_an_answer_may_have_several_content_types() -> None:
 
 
 @pytest.mark.parametrize("status", ERRORS)
-def test_a_status_says_what_it_means(status: int) -> None:
+def test_a_status_has_a_description(status: int) -> None:
     assert ERRORS[status].endswith(".")
     assert status == 499 or HTTPStatus(status)
 

@@ -33,7 +33,7 @@ def test_the_document_has_every_route_and_no_other(web, shared_app: Flask) -> No
     assert ("GET", "/tasks/{task_id}/images/{number}") in routes
 
 
-def test_what_needs_no_token_is_told(web, shared_app: Flask) -> None:
+def test_public_routes_are_documented_as_public(web, shared_app: Flask) -> None:
     client = shared_app.test_client()
     for (method, path), operation in operations(web).items():
         status = client.open(address(path), method=method).status_code
@@ -44,7 +44,7 @@ def test_what_needs_no_token_is_told(web, shared_app: Flask) -> None:
     assert len(public) == sum(o.get("security") == [] for o in operations(web).values())
 
 
-def test_what_takes_an_api_token_as_a_password_is_told(web, shared_app: Flask) -> None:
+def test_routes_that_accept_basic_auth_are_documented_so(web, shared_app: Flask) -> None:
     client = shared_app.test_client()
     for (method, path), operation in operations(web).items():
         taken = client.open(address(path), method=method, auth=("me", SECRET)).status_code != 401
@@ -69,7 +69,7 @@ def test_every_part_that_is_referred_to_is_there(web) -> None:
     ("path", "names"),
     [("/tasks/{task_id}/images/{number}", {"task_id": "string", "number": "integer"}), ("/health", {})],
 )
-def test_an_address_tells_its_parts(web, path: str, names: dict[str, str]) -> None:
+def test_a_path_s_variables_are_documented(web, path: str, names: dict[str, str]) -> None:
     parameters = operations(web)["GET", path]["parameters"]
     assert {p["name"]: p["schema"]["type"] for p in parameters if p["in"] == "path"} == names
 

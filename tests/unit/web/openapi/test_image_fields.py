@@ -32,7 +32,7 @@ def test_every_described_field_is_named_by_a_body() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS))
-def test_a_field_says_what_it_means(name: str) -> None:
+def test_a_field_has_a_description(name: str) -> None:
     assert FIELDS[name]["description"].endswith(".")
 
 
@@ -41,5 +41,5 @@ def test_images_are_base64_in_json_and_files_in_a_form() -> None:
     assert BodyFields(("image",), content=FORM).schema()["properties"]["image"]["format"] == "binary"
 
 
-def test_a_body_that_requires_nothing_says_nothing_of_it() -> None:
+def test_a_body_without_required_fields_lists_none() -> None:
     assert "required" not in BodyFields(("prompt",)).schema()

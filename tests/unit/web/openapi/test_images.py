@@ -21,29 +21,29 @@ def schema_of(operation: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("endpoint", [*IMAGE_CALLS, *SIMPLE])
 def test_a_render_may_be_asked_for_and_left(endpoint: str) -> None:
-    told = operation(endpoint)
-    assert [parameter["name"] for parameter in told["parameters"]] == ["Prefer"]
-    assert set(told["responses"]) == TASK | {"202"}
-    assert schema_of(told)["properties"]
+    documented = operation(endpoint)
+    assert [parameter["name"] for parameter in documented["parameters"]] == ["Prefer"]
+    assert set(documented["responses"]) == TASK | {"202"}
+    assert schema_of(documented)["properties"]
 
 
 @pytest.mark.parametrize("endpoint", ADMIN_CALLS)
 def test_a_change_of_all_engines_is_for_admins_who_wait(endpoint: str) -> None:
-    told = operation(endpoint)
-    assert "parameters" not in told
-    assert set(told["responses"]) == TASK
+    documented = operation(endpoint)
+    assert "parameters" not in documented
+    assert set(documented["responses"]) == TASK
 
 
 def test_a_list_needs_nothing() -> None:
-    told = operation("sdapi.list_samplers")
-    assert set(told["responses"]) == {"200", "401", "403", "405", "500", "503"}
-    assert "requestBody" not in told
+    documented = operation("sdapi.list_samplers")
+    assert set(documented["responses"]) == {"200", "401", "403", "405", "500", "503"}
+    assert "requestBody" not in documented
 
 
 def test_png_info_takes_a_body_but_runs_no_task() -> None:
-    told = operation("sdapi.png_info")
-    assert set(told["responses"]) == {"200", "400", "401", "403", "405", "413", "500", "503"}
-    assert schema_of(told)["required"] == ["image"]
+    documented = operation("sdapi.png_info")
+    assert set(documented["responses"]) == {"200", "400", "401", "403", "405", "413", "500", "503"}
+    assert schema_of(documented)["required"] == ["image"]
 
 
 def test_a_preview_may_be_left_out_of_the_progress() -> None:
@@ -53,10 +53,10 @@ def test_a_preview_may_be_left_out_of_the_progress() -> None:
 
 def test_the_webui_s_routes_have_its_errors_and_take_a_password() -> None:
     for endpoint, error in (("sdapi.txt2img", "WebuiError"), ("images.generations", "Error")):
-        told = operation(endpoint)
-        content = told["responses"]["400"]["content"]["application/json"]
+        documented = operation(endpoint)
+        content = documented["responses"]["400"]["content"]["application/json"]
         assert content["schema"] == {"$ref": f"#/components/schemas/{error}"}
-        assert ({"password": []} in told.get("security", [])) == (endpoint == "sdapi.txt2img")
+        assert ({"password": []} in documented.get("security", [])) == (endpoint == "sdapi.txt2img")
 
 
 def test_an_image_may_be_one_that_its_reader_has() -> None:

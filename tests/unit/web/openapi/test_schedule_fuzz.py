@@ -35,7 +35,7 @@ def document(shared_app: Flask) -> Any:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize(("method", "path"), PATHS)
-def test_an_answer_is_one_that_the_document_tells(document: Any, broker, method: str, path: str, mode: Any) -> None:
+def test_an_answer_is_documented(document: Any, broker, method: str, path: str, mode: Any) -> None:
     @settings(LIMITS)
     @given(case=document[path][method].as_strategy(generation_mode=mode))
     def run(case: Any) -> None:

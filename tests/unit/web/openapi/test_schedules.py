@@ -11,11 +11,11 @@ def test_what_a_schedule_takes_is_documented_field_by_field() -> None:
     assert body["required"] == ["name", "cron", "spec"]
 
 
-def test_what_is_shown_is_documented(web) -> None:
+def test_every_shown_field_is_documented(web) -> None:
     web.post("/schedules", json=NIGHTLY)
     shown = web.get("/schedules/nightly").json
     assert set(shown) == set(schedules.schemas()["Schedule"]["properties"])
 
 
-def test_other_routes_are_none_of_its_business() -> None:
+def test_other_routes_have_no_operation_here() -> None:
     assert schedules.operation("tasks.show") == {}

@@ -22,11 +22,11 @@ def statuses(endpoint: str) -> set[str]:
     return set(operation(endpoint)["responses"])
 
 
-def test_every_task_route_is_told(shared_app: Flask) -> None:
+def test_every_task_route_is_documented(shared_app: Flask) -> None:
     endpoints = {rule.endpoint for rule in shared_app.url_map.iter_rules()}
-    told = {name for name in endpoints if name.startswith(("tasks.", "events."))}
-    assert told == {f"tasks.{name}" for name in ENDPOINTS} | {"events.events"}
-    assert all(operation(endpoint)["tags"] == ["tasks"] for endpoint in told)
+    documented = {name for name in endpoints if name.startswith(("tasks.", "events."))}
+    assert documented == {f"tasks.{name}" for name in ENDPOINTS} | {"events.events"}
+    assert all(operation(endpoint)["tags"] == ["tasks"] for endpoint in documented)
     assert operation("health.live") == {}
 
 
@@ -49,7 +49,7 @@ def test_a_submit_takes_every_field_that_it_knows() -> None:
         ("events.events", {"format", "Last-Event-ID", "after"}),
     ],
 )
-def test_parameters_are_told(endpoint: str, parameters: set[str]) -> None:
+def test_parameters_are_documented(endpoint: str, parameters: set[str]) -> None:
     assert names(endpoint) == parameters
 
 
@@ -66,11 +66,11 @@ def test_parameters_are_told(endpoint: str, parameters: set[str]) -> None:
         ("events.events", {"200", "204", "400", "410"}),
     ],
 )
-def test_every_status_is_told(endpoint: str, own: set[str]) -> None:
+def test_every_status_is_documented(endpoint: str, own: set[str]) -> None:
     assert statuses(endpoint) == own | {"401", "403", "404", "405", "429", "500", "503"}
 
 
-def test_what_a_task_tells_is_in_its_schema(web, records, report) -> None:
+def test_every_field_of_a_task_is_in_its_schema(web, records, report) -> None:
     report("llm", name="llm@here")
     known: dict[str, Any] = schemas()["Task"]
     body = {"kind": "llm.completion", "input": {"prompt": "Hi"}, "metadata": {"a": 1}}

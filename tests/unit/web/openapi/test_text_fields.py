@@ -17,5 +17,5 @@ def test_every_described_field_is_named_by_a_route() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS))
-def test_a_field_says_what_it_means(name: str) -> None:
+def test_a_field_has_a_description(name: str) -> None:
     assert FIELDS[name]["description"].endswith(".")

@@ -28,14 +28,14 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
-    """Return what a process under gevent has seen; see direct_writing.py."""
+    """Return what a process under gevent saw; see tests/support/direct_writing.py."""
     result = run([sys.executable, "-W", "error", "-m", "gevent.monkey", "--module", "tests.support.direct_writing"])
     assert result.returncode == 0, result.stderr
     outcome: dict[str, Any] = json.loads(result.stdout)
     return outcome
 
 
-def test_an_event_is_one_chunk_as_its_dialect_writes_it(ends) -> None:
+def test_an_event_is_one_chunk_in_the_stream_s_format(ends) -> None:
     server, client = ends
     event = b'data: {"content":"a data: b"}\n\n'
     assert DirectWriter(server, LLAMACPP.encode_event).write(event)
@@ -43,7 +43,7 @@ def test_an_event_is_one_chunk_as_its_dialect_writes_it(ends) -> None:
     assert client.recv(4096) == b"%X\r\n%b\r\n" % (len(written), written)
 
 
-def test_what_a_full_socket_does_not_take_is_sent_by_who_may_wait(ends) -> None:
+def test_what_a_full_socket_does_not_take_is_sent_by_flush(ends) -> None:
     server, client = ends
     writer, large = DirectWriter(server, lambda event: event), b"data: " + b"x" * 4_000_000 + b"\n\n"
     wanted = b"%X\r\n%b\r\n" % (len(large), large)
@@ -80,11 +80,11 @@ def test_without_its_client_nothing_is_sent(ends, gone: str) -> None:
         ENVIRON | {"gunicorn.socket": object(), "REQUEST_METHOD": "HEAD"},
     ],
 )
-def test_where_a_body_is_not_chunked_by_gunicorn_everything_goes_through_the_server(environ: dict[str, Any]) -> None:
+def test_a_body_that_gunicorn_does_not_chunk_goes_through_the_server(environ: dict[str, Any]) -> None:
     assert direct_writer_for(environ, LLAMACPP.encode_event) is None
 
 
-def test_a_body_that_gunicorn_chunks_has_a_spout(ends) -> None:
+def test_a_body_that_gunicorn_chunks_has_a_direct_writer(ends) -> None:
     assert direct_writer_for(ENVIRON | {"gunicorn.socket": ends[0]}, LLAMACPP.encode_event) is not None
 
 
@@ -98,14 +98,14 @@ def test_a_client_that_reads_late_gets_every_event_in_order(seen: dict[str, Any]
     assert seen[case]
 
 
-def test_without_a_spout_the_server_writes_every_event(seen: dict[str, Any]) -> None:
+def test_without_a_direct_writer_the_server_writes_every_event(seen: dict[str, Any]) -> None:
     assert seen["without"] == len(FEW)
 
 
-def test_keepalives_come_where_nothing_else_does(seen: dict[str, Any]) -> None:
+def test_keepalives_are_sent_only_while_no_chunks_come(seen: dict[str, Any]) -> None:
     busy, idle = seen["keepalives"]
     assert (busy, idle > 0) == (0, True)
 
 
-def test_a_client_that_has_left_is_found_out_by_the_server(seen: dict[str, Any]) -> None:
-    assert seen["left"] in ("BrokenPipeError", "ConnectionResetError")
+def test_a_disconnected_client_is_found_by_the_server(seen: dict[str, Any]) -> None:
+    assert seen["disconnected"] in ("BrokenPipeError", "ConnectionResetError")

@@ -86,7 +86,7 @@ QUICK = [("/tokenize", "llm.tokenize"), ("/detokenize", "llm.detokenize"), ("/ap
 
 
 @pytest.mark.parametrize(("path", "kind"), QUICK)
-def test_a_call_that_needs_no_slot_takes_the_quick_lane(web, take, records, path: str, kind: str) -> None:
+def test_a_call_that_needs_no_slot_takes_the_quick_queue(web, take, records, path: str, kind: str) -> None:
     body = b'{ "content":"Hi", "tokens":[1],\n"messages":[], "stream":false, "unknown": 1.0 }'
     response = outcome_of(lambda: web.post(path, data=body))
     attempt = take("llm.quick")
@@ -104,7 +104,7 @@ def test_a_call_that_needs_no_slot_takes_the_quick_lane(web, take, records, path
         (EngineError(500, b'{"error": "bad"}'), "server_error", "the engine answered 500"),
     ],
 )
-def test_a_late_error_of_messages_says_what_went_wrong(error: GraycatError, kind: str, message: str) -> None:
+def test_a_late_error_of_anthropic_s_api_has_type_and_message(error: GraycatError, kind: str, message: str) -> None:
     name, data = ANTHROPIC.encode_error(error).split(b"\n", 1)
     assert name == b"event: error"
     assert value_of(data) == {"type": "error", "error": {"type": kind, "message": message}}
@@ -137,7 +137,7 @@ def test_a_whole_completion_is_streamed_from_the_engine(web, take, records, stre
     assert response().data == b'{"content":"Hello"}'
 
 
-def test_a_stream_speaks_the_dialect(web, take, records) -> None:
+def test_a_stream_is_written_in_its_format(web, take, records) -> None:
     response = outcome_of(lambda: web.post("/completion", json={"prompt": "Hi", "stream": True}))
     attempt = take()
     records.publish(attempt, 1, [event_of(FINAL | {"prompt": "a" * 9000})])
@@ -165,7 +165,7 @@ def test_a_completion_that_makes_no_sense_names_the_field(web, client, body: dic
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_properties_come_from_the_fleet_as_the_engine_wrote_them(web, report, client, method: str) -> None:
+def test_properties_are_the_engine_s_bytes_from_its_worker_s_report(web, report, client, method: str) -> None:
     report("llm", props='{ "default_generation_settings":{"n_ctx":8192},  "model":"süß" }')
     response = web.open("/props", method=method, data=b'{"stream":false}' if method == "POST" else None)
     assert response.status_code == 200
@@ -176,13 +176,13 @@ def test_properties_come_from_the_fleet_as_the_engine_wrote_them(web, report, cl
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"no JSON", b'{"chat_template": "evil"}'])
-def test_the_body_of_a_question_for_properties_means_nothing(web, report, body: bytes) -> None:
+def test_the_body_of_a_request_for_properties_is_ignored(web, report, body: bytes) -> None:
     report("llm", props='{"n_ctx":1}')
     assert web.post("/props", data=body).data == b'{"n_ctx":1}'
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_without_workers_nobody_knows_the_properties(web, method: str) -> None:
+def test_without_workers_there_are_no_properties(web, method: str) -> None:
     response = web.open("/props", method=method)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
     assert response.json["error"] == {

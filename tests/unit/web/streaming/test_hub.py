@@ -20,7 +20,7 @@ A_WHILE_S = 0.1
 
 
 def listening(broker: Valkey) -> EventHub:
-    """Return a hub that hears what is pushed."""
+    """Return a hub that has subscribed to its channel."""
     hub = EventHub(broker.client, TaskRecords(broker.client, broker.settings))
     hub.start()
     eventually(lambda: broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
@@ -33,7 +33,7 @@ def hub(broker: Valkey) -> EventHub:
 
 
 def begin(hub: EventHub, records: TaskRecords, task_id: str) -> tuple[Subscription, Attempt]:
-    """Watch a task, create it as a request would, and claim it as a worker would."""
+    """Subscribe to a task, create it as a request would, and claim it as a worker would."""
     subscription = hub.subscribe_new(task_id)
     accepted(records, id=task_id, channel=hub.channel)
     return subscription, claimed(records, task_id)
@@ -51,7 +51,7 @@ def data_of(subscription: Subscription, count: int) -> list[bytes]:
 
 
 def silent(subscription: Subscription) -> bool:
-    """Tell whether nothing more comes but ``started``, which a hub that has just begun to listen may bring."""
+    """Return whether no more events come except ``started``, which a hub that has just started may deliver."""
     event = subscription.get(A_WHILE_S)
     return event is None or (event.kind == "started" and silent(subscription))
 
@@ -66,11 +66,11 @@ def test_a_task_s_events_come_in_their_order_each_once(hub, records) -> None:
     assert silent(subscription)
 
 
-def test_each_watch_sees_its_own_task_only(hub, records) -> None:
-    watches = {name: begin(hub, records, name) for name in ("a", "b")}
-    for name, (_, attempt) in watches.items():
+def test_a_subscription_gets_only_its_own_task_s_events(hub, records) -> None:
+    subscriptions = {name: begin(hub, records, name) for name in ("a", "b")}
+    for name, (_, attempt) in subscriptions.items():
         records.publish(attempt, 1, [name.encode()])
-    for name, (subscription, _) in watches.items():
+    for name, (subscription, _) in subscriptions.items():
         assert data_of(subscription, 1) == [name.encode()]
         assert silent(subscription)
 
@@ -83,7 +83,7 @@ def test_an_event_is_there_at_once(hub, records) -> None:
     assert clock.seconds < 0.2
 
 
-def test_what_happened_before_the_hub_listened_is_not_missed(broker: Valkey, records) -> None:
+def test_events_from_before_the_hub_listened_are_not_missed(broker: Valkey, records) -> None:
     hub = EventHub(broker.client, records)
     subscription, attempt = begin(hub, records, "a")
     records.publish(attempt, 1, [b"a"])
@@ -92,7 +92,7 @@ def test_what_happened_before_the_hub_listened_is_not_missed(broker: Valkey, rec
     assert silent(subscription)
 
 
-def test_what_nobody_watches_any_more_is_dropped(hub, records) -> None:
+def test_events_without_a_subscription_are_dropped(hub, records) -> None:
     subscription, attempt = begin(hub, records, "a")
     other, marker = begin(hub, records, "b")
     hub.unsubscribe(subscription)
@@ -103,7 +103,7 @@ def test_what_nobody_watches_any_more_is_dropped(hub, records) -> None:
     assert silent(subscription)
 
 
-def test_a_lost_connection_costs_no_event_and_doubles_none(hub, records, client) -> None:
+def test_a_lost_connection_loses_and_repeats_no_event(hub, records, client) -> None:
     subscription, attempt = begin(hub, records, "a")
     for number in range(1, 31):
         if number % 10 == 0:
@@ -113,7 +113,7 @@ def test_a_lost_connection_costs_no_event_and_doubles_none(hub, records, client)
     assert silent(subscription)
 
 
-def test_a_broker_that_is_killed_and_comes_back_costs_no_event_and_doubles_none(mortal_broker: Valkey) -> None:
+def test_a_broker_that_is_killed_and_restarted_loses_and_repeats_no_event(mortal_broker: Valkey) -> None:
     records = TaskRecords(mortal_broker.client, mortal_broker.settings)
     hub = listening(mortal_broker)
     subscription, attempt = begin(hub, records, "a")
@@ -137,7 +137,7 @@ def connection_of_hub(broker: Valkey) -> int:
     return eventually(lambda: max((int(c["id"]) for c in broker.client.client_list(_type="pubsub")), default=0))
 
 
-def test_a_broker_that_says_nothing_any_more_is_noticed(mortal_broker: Valkey, monkeypatch) -> None:
+def test_a_broker_that_has_gone_silent_is_noticed(mortal_broker: Valkey, monkeypatch) -> None:
     monkeypatch.setattr(hub_module, "SILENCE_TIMEOUT_S", 0.1)
     hub = listening(mortal_broker)
     subscription, attempt = begin(hub, TaskRecords(mortal_broker.client, mortal_broker.settings), "a")
@@ -208,7 +208,7 @@ def test_a_quiet_connection_is_not_taken_for_a_dead_one(mortal_broker: Valkey, m
     assert connection_of_hub(mortal_broker) == before
 
 
-def test_what_is_pushed_with_the_subscription_comes_behind_what_was_missed(
+def test_events_that_come_with_the_subscribe_reply_follow_the_missed_ones(
     broker: Valkey, records: TaskRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = EventHub(broker.client, records)

@@ -1,4 +1,4 @@
-"""A watch by itself: waiting, order, and the way past a waiting request."""
+"""A subscription by itself: waiting, order, and chunks that are written directly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def test_waiting_ends_when_the_time_is_up() -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0])
-def test_a_deadline_that_has_passed_is_no_mistake(timeout_s: float) -> None:
+def test_a_timeout_that_has_passed_returns_at_once(timeout_s: float) -> None:
     assert Subscription("a").get(timeout_s) is None
 
 
-def test_who_waits_can_be_woken() -> None:
+def test_wake_ends_the_wait() -> None:
     subscription = Subscription("a")
     woken = outcome_of(lambda: subscription.get(PATIENCE_S))
     clock = Stopwatch()
@@ -58,7 +58,7 @@ def put_events(subscription: Subscription, *events: tuple[str, bytes]) -> None:
         subscription.put(TaskEvent(f"1-{number}", kind, data))
 
 
-def test_chunks_go_past_a_request_that_waits_and_everything_else_comes_to_it() -> None:
+def test_chunks_are_written_directly_and_other_events_are_queued() -> None:
     subscription, writer = Subscription("a"), RecordingWriter()
     subscription.writer = writer  # type: ignore[assignment]
     put_events(subscription, ("chunk", b"1"), ("chunk", b"2"), ("result", b"200 "), ("chunk", b"late"))
@@ -66,7 +66,7 @@ def test_chunks_go_past_a_request_that_waits_and_everything_else_comes_to_it() -
     assert [event.data for event in (subscription.get(0), subscription.get(0)) if event] == [b"200 ", b"late"]
 
 
-def test_an_event_that_came_before_does_not_go_past_again() -> None:
+def test_an_event_is_not_written_twice() -> None:
     subscription, writer = Subscription("a"), RecordingWriter()
     subscription.writer = writer  # type: ignore[assignment]
     put_events(subscription, ("chunk", b"1"))
@@ -74,14 +74,14 @@ def test_an_event_that_came_before_does_not_go_past_again() -> None:
     assert writer.sent == [b"1", b"2"]
 
 
-def test_where_the_way_past_is_full_chunks_come_to_the_request() -> None:
+def test_chunks_are_queued_if_the_socket_is_full() -> None:
     subscription = Subscription("a")
     subscription.writer = RecordingWriter(full=True)  # type: ignore[assignment]
     put_events(subscription, ("chunk", b"1"), ("chunk", b"2"))
     assert [event.data for event in (subscription.get(0), subscription.get(0)) if event] == [b"1", b"2"]
 
 
-def test_a_chunk_that_was_half_sent_wakes_the_request() -> None:
+def test_a_chunk_that_was_partly_written_wakes_the_request() -> None:
     subscription, writer = Subscription("a"), RecordingWriter()
     subscription.writer, writer.unsent = writer, b"half"  # type: ignore[assignment]
     put_events(subscription, ("chunk", b"1"))

@@ -92,7 +92,7 @@ def test_an_engine_s_error_is_raised_with_its_reply(gateway, records) -> None:
     assert (caught.value.status, caught.value.encoded()) == (400, b'{"error":"too long"}')
 
 
-def test_a_task_that_somebody_cancelled_is_told(gateway, records) -> None:
+def test_a_cancelled_task_raises_task_cancelled(gateway, records) -> None:
     pending = submit(gateway)
     records.cancel(pending.task_id)
     with pytest.raises(TaskCancelled):
@@ -108,7 +108,7 @@ def test_without_a_broker_nothing_is_accepted_and_nothing_kept(no_broker: Settin
     assert not gateway.hub._subscriptions
 
 
-def test_a_task_that_nobody_takes_expires_at_its_deadline(gateway_with, records) -> None:
+def test_a_task_that_no_worker_takes_expires_at_its_deadline(gateway_with, records) -> None:
     pending = submit(gateway_with(queue_ttl_s=0.1))
     clock = Stopwatch()
     with pytest.raises(EngineError) as caught:
@@ -156,7 +156,7 @@ def test_a_stream_outlives_a_broker_that_is_away_at_its_queue_deadline(mortal_br
     assert rest_of(pending) == [("chunk", b"after"), ("result", b"200 {}")]
 
 
-def test_a_client_that_hangs_up_is_waited_for_no_more(gateway, records) -> None:
+def test_a_disconnect_ends_the_wait(gateway, records) -> None:
     pending = submit(gateway)
     result = outcome_of(pending.next_event)
     clock = Stopwatch()
@@ -166,23 +166,23 @@ def test_a_client_that_hangs_up_is_waited_for_no_more(gateway, records) -> None:
     assert clock.seconds < AT_ONCE_S
 
 
-def test_a_queued_task_ends_with_its_ticket(gateway, records, client) -> None:
+def test_closing_a_pending_task_cancels_a_queued_task(gateway, records, client) -> None:
     with submit(gateway) as pending:
         pass
     assert records.get(pending.task_id)["state"] == "cancelled"
 
 
-def test_a_running_task_is_asked_to_stop_and_its_worker_is_told(gateway, records, told) -> None:
+def test_closing_a_pending_task_that_runs_cancels_it_and_tells_its_worker(gateway, records, next_command) -> None:
     pending = submit(gateway)
     claimed(records, pending.task_id, "llm@there")
     pending.close()
-    command: Any = eventually(told)
+    command: Any = eventually(next_command)
     assert (command["method"], command["arguments"]) == ("stop_task", {"task_id": pending.task_id, "how": "cancel"})
     assert command["destination"] == ["llm@there"]
     assert records.get(pending.task_id)["cancel"] == "cancel"
 
 
-def test_a_ticket_whose_task_has_ended_cancels_nothing(gateway, records) -> None:
+def test_closing_a_pending_task_that_has_ended_cancels_nothing(gateway, records) -> None:
     with submit(gateway) as pending:
         records.succeed(claimed(records, pending.task_id), 200, b"{}")
         rest_of(pending)
@@ -200,7 +200,7 @@ def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog
     assert [vars(r)["task_id"] for r in caplog.records if r.message == "cancel not delivered"] == ["a-task"]
 
 
-def test_cancelling_what_nobody_knows_harms_nobody(gateway) -> None:
+def test_cancelling_an_unknown_task_does_nothing(gateway) -> None:
     gateway.cancel("nobody")
     assert gateway.records.get("nobody") == {}
 
@@ -247,11 +247,11 @@ def test_a_task_that_was_interrupted_has_a_part_of_an_answer(gateway, records) -
     assert (event.kind, event.answer()) == ("cancelled", (200, b'{"images": []}'))
 
 
-def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(gateway, records, told) -> None:
+def test_skip_is_sent_to_the_worker_and_not_written_to_the_record(gateway, records, next_command) -> None:
     pending = submit(gateway)
     claimed(records, pending.task_id, "sd@there")
     gateway.skip(pending.task_id)
-    command: Any = eventually(told)
+    command: Any = eventually(next_command)
     assert (command["method"], command["arguments"]["how"], command["destination"]) == (
         "stop_task",
         "skip",
@@ -260,7 +260,7 @@ def test_a_worker_is_told_to_skip_without_a_mark_in_the_record(gateway, records,
     assert "cancel" not in records.get(pending.task_id)
 
 
-def test_what_nobody_runs_is_not_skipped(gateway, told) -> None:
+def test_skip_does_nothing_for_a_task_that_does_not_run(gateway, next_command) -> None:
     gateway.skip("nobody")
     gateway.skip(submit(gateway).task_id)
-    assert told() is None
+    assert next_command() is None

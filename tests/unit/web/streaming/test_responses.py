@@ -19,7 +19,7 @@ def streaming(web):
     return outcome_of(lambda: web.post("/completion", json={"prompt": "Hi", "stream": True}))
 
 
-def test_a_whole_answer_comes_as_the_engine_gave_it(web, take, records) -> None:
+def test_a_whole_answer_is_the_engine_s_bytes(web, take, records) -> None:
     response = outcome_of(lambda: web.post("/tokenize", data=b'{"content":"Hi"}'))
     attempt = take("llm.quick")
     records.succeed(attempt, 200, b'{"tokens" : [1,2]}')
@@ -121,12 +121,12 @@ def test_a_response_that_was_read_to_its_end_cancels_nothing(web, take, records)
     assert (record["state"], "cancel" in record) == ("succeeded", False)
 
 
-def test_a_queue_that_nobody_serves_is_an_answer_too(web_with, records) -> None:
+def test_a_request_on_an_unserved_queue_expires(web_with, records) -> None:
     response = web_with(queue_ttl_s=0.05).post("/completion", json={"prompt": "Hi"})
     assert (response.status_code, response.json["error"]["type"]) == (503, "task_expired")
 
 
-def test_an_expired_answer_says_when_to_come_back(web_with) -> None:
+def test_an_expired_task_s_answer_has_retry_after(web_with) -> None:
     response = web_with(queue_ttl_s=0.05).post("/completion", json={"prompt": "Hi"})
     assert response.headers["Retry-After"] == "5"
 

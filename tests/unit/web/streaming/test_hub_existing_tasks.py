@@ -1,4 +1,4 @@
-"""Several watches of one task, and those that begin late."""
+"""Several subscriptions to one task, and subscriptions to tasks that exist already."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def hub(broker: Valkey) -> EventHub:
     return listening(broker)
 
 
-def test_every_watch_of_a_task_sees_all_of_it(hub, records) -> None:
+def test_all_subscriptions_of_a_task_get_all_events(hub, records) -> None:
     first, attempt = begin(hub, records, "a")
     others = [hub.subscribe("a") for _ in range(3)]
     records.publish(attempt, 1, [b"1", b"2"])
@@ -29,7 +29,7 @@ def test_every_watch_of_a_task_sees_all_of_it(hub, records) -> None:
         assert silent(subscription)
 
 
-def test_who_follows_late_sees_what_came_before(hub, records) -> None:
+def test_a_late_subscription_gets_the_earlier_events(hub, records) -> None:
     accepted(records, id="a")
     attempt = claimed(records, "a")
     records.publish(attempt, 1, [b"1", b"2"])
@@ -39,14 +39,17 @@ def test_who_follows_late_sees_what_came_before(hub, records) -> None:
     assert silent(subscription)
 
 
-def test_who_follows_a_waiting_task_is_told_of_its_start(hub, records) -> None:
+def test_a_subscription_to_a_queued_task_gets_its_start(hub, records) -> None:
     accepted(records, id="a")
-    watches = [hub.subscribe("a"), hub.subscribe("a")]
+    subscriptions = [hub.subscribe("a"), hub.subscribe("a")]
     claimed(records, "a")
-    assert [event.kind for subscription in watches if (event := subscription.get(PATIENCE_S))] == ["started", "started"]
+    assert [event.kind for subscription in subscriptions if (event := subscription.get(PATIENCE_S))] == [
+        "started",
+        "started",
+    ]
 
 
-def test_who_goes_on_behind_an_event_sees_what_came_after_it(hub, records) -> None:
+def test_a_subscription_after_an_event_gets_only_later_ones(hub, records) -> None:
     accepted(records, id="a")
     attempt = claimed(records, "a")
     records.publish(attempt, 1, [b"1", b"2"])
@@ -56,7 +59,7 @@ def test_who_goes_on_behind_an_event_sees_what_came_after_it(hub, records) -> No
     assert silent(subscription)
 
 
-def test_who_follows_a_task_that_is_over_has_all_of_it_at_once(hub, records) -> None:
+def test_a_subscription_to_an_ended_task_has_all_events_at_once(hub, records) -> None:
     accepted(records, id="a")
     records.succeed(claimed(records, "a"), 200, b"{}")
     subscription = hub.subscribe("a")
@@ -65,7 +68,7 @@ def test_who_follows_a_task_that_is_over_has_all_of_it_at_once(hub, records) -> 
     assert subscription.empty
 
 
-def test_replay_while_events_come_loses_none_and_doubles_none(hub, records) -> None:
+def test_subscribing_while_events_come_loses_and_repeats_none(hub, records) -> None:
     accepted(records, id="a")
     attempt = claimed(records, "a")
 
@@ -75,21 +78,21 @@ def test_replay_while_events_come_loses_none_and_doubles_none(hub, records) -> N
         records.succeed(attempt, 200, b"")
 
     done = outcome_of(publish)
-    watches = []
+    subscriptions = []
     for turn in range(16):
         # From everywhere: the beginning, and behind what is there already.
         seen = records.events("a")
-        place = len(seen) // 2 * (turn % 2)
-        watches.append((place, hub.subscribe("a", seen[place - 1].id if place else "0")))
+        index = len(seen) // 2 * (turn % 2)
+        subscriptions.append((index, hub.subscribe("a", seen[index - 1].id if index else "0")))
     done()
-    for place, subscription in watches:
+    for index, subscription in subscriptions:
         # The first event is ``started``, which data_of leaves out.
-        expected = [b"%d" % number for number in range(max(place, 1), 401)] + [b"200 "]
+        expected = [b"%d" % number for number in range(max(index, 1), 401)] + [b"200 "]
         assert data_of(subscription, len(expected)) == expected
         assert subscription.empty
 
 
-def test_an_event_that_is_pushed_before_those_that_were_missed_waits_for_them() -> None:
+def test_a_pushed_event_waits_for_the_missed_ones() -> None:
     subscription = Subscription("a")
     subscription.hold()
     subscription.put(TaskEvent("3-0", "chunk", b"3"))
@@ -100,7 +103,7 @@ def test_an_event_that_is_pushed_before_those_that_were_missed_waits_for_them() 
     assert [event.data for _ in range(4) if (event := subscription.get(0)) is not None] == [b"1", b"2", b"3", b"4"]
 
 
-def test_watches_that_come_and_go_together_leave_nothing(hub, records) -> None:
+def test_concurrent_subscriptions_leave_nothing_behind(hub, records) -> None:
     accepted(records, id="a")
 
     def come_and_go() -> None:
@@ -114,7 +117,7 @@ def test_watches_that_come_and_go_together_leave_nothing(hub, records) -> None:
     assert "a" not in hub._subscriptions
 
 
-def test_without_a_broker_nobody_follows(no_broker) -> None:
+def test_without_a_broker_subscribing_fails(no_broker) -> None:
     client = connect(no_broker)
     hub = EventHub(client, TaskRecords(client, no_broker))
     with pytest.raises(BrokerUnavailable):
