@@ -57,7 +57,7 @@ class FailingRenderer(Renderer):
         print(f"{ASKED} {fields['prompt']}", flush=True)  # noqa: T201 (whoever counts renders reads the log)
         if self.fail is None or (self.fails is not None and self.asked > self.fails):
             return super().generate(job, fields)
-        with self.jobs.running(job):
+        with self.jobs.run(job):
             self.jobs.prepare()
             if self.fail == "hang":
                 Event().wait()

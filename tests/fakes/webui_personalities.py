@@ -101,12 +101,12 @@ def strict(fields: tuple[Field, ...]) -> tuple[Field, ...]:
     def integer(value: Any) -> int:
         if isinstance(value, float) and not value.is_integer():
             msg = "Input should be a valid integer, got a number with a fractional part"
-            raise schema.wrong(msg, "int_from_float")
+            raise schema.invalid(msg, "int_from_float")
         return schema.integer(value)
 
     def text(value: Any) -> str:
         if not isinstance(value, str):
-            raise schema.wrong("Input should be a valid string", "string_type")
+            raise schema.invalid("Input should be a valid string", "string_type")
         return value
 
     stricter: dict[schema.Coerce, schema.Coerce] = {schema.integer: integer, schema.text: text}
@@ -148,7 +148,7 @@ def forge(renderer: Renderer) -> Flask:
     keep_only(app, lambda name: name != "sd-vae")
     get(app, "sd-modules", [])
     # Here the options keep their JSON types.
-    get(app, "samplers", [s.item() | {"options": dict.fromkeys(s.traits, True)} for s in catalog.SAMPLERS.values()])
+    get(app, "samplers", [s.to_dict() | {"options": dict.fromkeys(s.traits, True)} for s in catalog.SAMPLERS.values()])
     return app
 
 
@@ -186,8 +186,8 @@ def sdnext(renderer: Renderer) -> Flask:
             return body["errors"]
         return body | {"code": status} if "errors" in body else body
 
-    txt2img_fields = schema.with_defaults(bodies.TXT2IMG, **SDNEXT_DEFAULTS)
-    img2img_fields = schema.with_defaults(bodies.IMG2IMG, **SDNEXT_DEFAULTS, denoising_strength=0.5)
+    txt2img_fields = schema.replace_defaults(bodies.TXT2IMG, **SDNEXT_DEFAULTS)
+    img2img_fields = schema.replace_defaults(bodies.IMG2IMG, **SDNEXT_DEFAULTS, denoising_strength=0.5)
     override(app, "POST", f"{PREFIX}/txt2img", lambda: generate(renderer.txt2img, txt2img_fields))
     override(app, "POST", f"{PREFIX}/img2img", lambda: generate(renderer.img2img, img2img_fields))
     override(app, "GET", f"{PREFIX}/progress", progress)
@@ -197,7 +197,7 @@ def sdnext(renderer: Renderer) -> Flask:
     rewrite_errors(app, rewrite)
     keep_only(app, lambda name: name not in SDNEXT_MISSING)
     get(app, "embeddings", {"loaded": [], "skipped": []})
-    get(app, "samplers", [{"name": s.name, "options": s.item()["options"]} for s in catalog.SAMPLERS.values()])
+    get(app, "samplers", [{"name": s.name, "options": s.to_dict()["options"]} for s in catalog.SAMPLERS.values()])
     get(app, "schedulers", [{"name": s.label, "cls": s.name, "options": {}} for s in catalog.SCHEDULERS])
     return app
 
@@ -218,15 +218,15 @@ def sd_server(renderer: Renderer) -> Flask:
     app = create_app(renderer)
     fields = {
         # The parser takes img2img without an image.
-        "txt2img": schema.with_defaults(bodies.TXT2IMG, steps=20),
-        "img2img": schema.with_defaults(bodies.IMG2IMG, steps=20),
+        "txt2img": schema.replace_defaults(bodies.TXT2IMG, steps=20),
+        "img2img": schema.replace_defaults(bodies.IMG2IMG, steps=20),
     }
 
     def generate(kind: str) -> Response:
         try:
             raw = json.loads(request.get_data())
             nulls = [Field(f.name, f.coerce, f.default, nullable=False) for f in fields[kind]]
-            body = schema.validated(raw, schema.model(nulls))
+            body = schema.validate(raw, schema.model(nulls))
         except (ValueError, Invalid) as error:
             return reply({"error": "server_error", "message": str(error)}, 500)
         if not body["prompt"]:

@@ -18,7 +18,7 @@ from graycat.engines.placeholder.draw import LABEL
 from graycat.engines.placeholder.renderer import Renderer
 
 HOST = "127.0.0.1"
-#: Connections that may wait to be accepted.
+#: The number of connections that may wait to be accepted.
 BACKLOG = 1024
 
 
@@ -32,13 +32,14 @@ def main(port: int, step_s: float) -> None:
 
 
 def serve(app: Flask, port: int, handler_class: type[WSGIHandler] = WSGIHandler, host: str = HOST) -> None:
-    """Serve an application until SIGTERM or SIGINT, at which the process ends. ``port``: 0 for any."""
-    # Nothing is worth finishing: who stops it does not wait for a picture.
+    """Serve an application until SIGTERM or SIGINT ends the process. ``port``: 0 for any free one."""
+    # The process ends at once: a worker that stops it does not wait for a picture.
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, os._exit, 0)
     server = WSGIServer((host, port), app, backlog=BACKLOG, log=None, handler_class=handler_class)
     server.start()
-    # Accepted connections inherit it. Headers and body leave apart, and the body would wait for an acknowledgement.
+    # Accepted connections inherit this option. Headers and body are sent separately, and without it the body would wait
+    # for the acknowledgement of the headers.
     server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     click.echo(f"model: {catalog.NAME} ready at http://{host}:{server.server_port}")
     sys.stdout.flush()

@@ -15,8 +15,8 @@ from graycat.engines.placeholder.wire import install, read_fields, read_json, re
 
 PREFIX = "/sdapi/v1"
 
-#: Routes that do nothing here: there are no files to look for and no weights to move. Path, answer, whether it
-#: waits for the running job.
+#: Routes that do nothing here, because there are no model files and no weights in memory. Path, response, and whether
+#: it waits for the running job.
 IDLE_CALLS: tuple[tuple[str, Any, bool], ...] = (
     ("refresh-loras", None, False),
     ("refresh-checkpoints", None, True),
@@ -30,7 +30,7 @@ IDLE_CALLS: tuple[tuple[str, Any, bool], ...] = (
 def create_app(
     renderer: Renderer, txt2img: Sequence[Field] = bodies.TXT2IMG, img2img: Sequence[Field] = bodies.IMG2IMG
 ) -> Flask:
-    """Return the application. Other fields of the generation calls can be given for another server's defaults."""
+    """Return the application. ``txt2img``, ``img2img``: the fields of these routes, for servers with other defaults."""
     app = Flask(__name__, static_folder=None)
     install(app)
 
@@ -45,9 +45,9 @@ def create_app(
     for name, answer, waits in IDLE_CALLS:
         post(name, partial(idle_call, renderer, answer, waits))
     route("GET", "/internal/ping", lambda: reply({}))
-    route("GET", f"{PREFIX}/memory", lambda: reply(catalog.memory()))
+    route("GET", f"{PREFIX}/memory", lambda: reply(catalog.read_memory()))
     route("GET", f"{PREFIX}/progress", lambda: progress(renderer))
-    route("GET", f"{PREFIX}/options", lambda: reply(renderer.options.shown()))
+    route("GET", f"{PREFIX}/options", lambda: reply(renderer.options.to_dict()))
     post("options", lambda: set_options(renderer))
     post("interrupt", lambda: interrupt(renderer))
     post("skip", lambda: skip(renderer))
@@ -61,31 +61,31 @@ def create_app(
 
 
 def idle_call(renderer: Renderer, answer: Any, waits: bool) -> Response:
-    """Do nothing, in turn with the generations if it ``waits``."""
+    """Do nothing. ``waits``: only after the running job and those that wait before it."""
     if waits:
-        with renderer.jobs.lock.held():
+        with renderer.jobs.lock.hold():
             pass
     return reply(answer)
 
 
 def progress(renderer: Renderer) -> Response:
-    """Tell of the running job."""
-    (skip_image,) = bodies.PROGRESS
+    """Return the progress of the running job."""
+    (skip_current_image,) = bodies.PROGRESS
     try:
-        query = skip_image.read(request.args.to_dict())
+        skip = skip_current_image.read(request.args.to_dict())
     except schema.Invalid as error:
-        raise schema.Invalid(*(problem.below("query") for problem in error.problems)) from None
-    return reply(renderer.progress(skip_current_image=query))
+        raise error.prefixed("query") from None
+    return reply(renderer.progress(skip_current_image=skip))
 
 
 def set_options(renderer: Renderer) -> Response:
-    """Set settings for everybody."""
-    renderer.options.update(schema.validated(read_json(), schema.mapping))
+    """Change options for all requests."""
+    renderer.options.update(schema.validate(read_json(), schema.mapping))
     return reply(None)
 
 
 def interrupt(renderer: Renderer) -> Response:
-    """End the running job at its next step; a flag only, whether or not there is one."""
+    """End the running job at its next step; this sets a flag only, even if no job runs."""
     renderer.jobs.state.interrupted = True
     return reply({})
 

@@ -1,4 +1,4 @@
-"""The fields of each route's body, in the order in which ``parameters`` echoes them."""
+"""The fields of each route's body, in the order of ``parameters`` in the response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graycat.engines.placeholder.schema import (
     within,
 )
 
-#: What both kinds of generation begin with.
+#: The first fields of txt2img and img2img.
 _SAMPLING = (
     Field("prompt", text, ""),
     Field("negative_prompt", text, ""),
@@ -54,7 +54,7 @@ _SAMPLING = (
     Field("comments", mapping),
 )
 
-#: What both end with.
+#: The last fields of both.
 _DELIVERY = (
     Field("script_name", text),
     Field("script_args", array, [], nullable=False),
@@ -87,11 +87,14 @@ TXT2IMG = (
     *_DELIVERY,
 )
 
+#: The same fields, but the strength of img2img has a default and cannot be null.
+_IMG2IMG_SAMPLING = [
+    field if field.name != "denoising_strength" else Field(field.name, number, 0.75, nullable=False)
+    for field in _SAMPLING
+]
+
 IMG2IMG = (
-    *(
-        Field("denoising_strength", number, 0.75, nullable=False) if field.name == "denoising_strength" else field
-        for field in _SAMPLING
-    ),
+    *_IMG2IMG_SAMPLING,
     Field("init_images", array),
     Field("resize_mode", integer, 0),
     Field("image_cfg_scale", number),

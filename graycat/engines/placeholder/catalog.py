@@ -1,4 +1,4 @@
-"""What there is to choose from: samplers, schedulers, the one checkpoint, upscalers, scripts."""
+"""What requests can choose: samplers, schedulers, the one checkpoint, upscalers, scripts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 NAME = "placeholder"
 VERSION = "v1.10.1-placeholder"
 
-#: There is no file to take it of; it stands for how pictures are drawn, so change it with that.
+#: There is no model file to hash. This hash identifies the drawing code: change it together with the pictures.
 SHA256 = hashlib.sha256(b"graycat placeholder renderer, drawing 1").hexdigest()
 HASH = SHA256[:10]
 TITLE = f"{NAME} [{HASH}]"
-#: Every name under which requests and options may choose the checkpoint.
+#: All names with which requests and options may choose the checkpoint.
 CHECKPOINT_ALIASES = frozenset({TITLE, NAME, HASH, SHA256})
 
 SD_MODELS = [
@@ -23,17 +23,21 @@ SD_MODELS = [
 
 
 class Sampler(NamedTuple):
-    """One sampler. ``scheduler``: the schedule that Automatic means for it; ``traits``: what else is true of it."""
+    """One sampler. ``scheduler``: the schedule that Automatic selects. ``traits``: its other options, all true."""
 
     name: str
     alias: str
     scheduler: str | None = None
     traits: tuple[str, ...] = ()
 
-    def item(self) -> dict[str, Any]:
-        """Return it as it is listed, where all options are strings."""
-        options = {"scheduler": self.scheduler} if self.scheduler else {}
-        return {"name": self.name, "aliases": [self.alias], "options": options | dict.fromkeys(self.traits, "True")}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sampler as the API lists it: all options are strings."""
+        options = {}
+        if self.scheduler:
+            options["scheduler"] = self.scheduler
+        for trait in self.traits:
+            options[trait] = "True"
+        return {"name": self.name, "aliases": [self.alias], "options": options}
 
 
 SAMPLERS = {
@@ -89,32 +93,42 @@ SCHEDULERS = (
     Scheduler("beta", "Beta", need_inner_model=True),
 )
 AUTOMATIC = SCHEDULERS[0].label
-#: Requests choose by name or label; a sampler's name may also end with an alias.
-SCHEDULER_LABELS = {key: s.label for s in SCHEDULERS for key in (s.name, s.label)}
-_SUFFIXES = {f" {key}": s for s in SCHEDULERS for key in (s.name, s.label, *(s.aliases or []))}
+#: The label of a scheduler, by the names that a request may use.
+SCHEDULER_LABELS: dict[str, str] = {}
+#: The scheduler that a sampler's name may end with, by the ending.
+_SCHEDULER_SUFFIXES: dict[str, Scheduler] = {}
+for _scheduler in SCHEDULERS:
+    for _name in (_scheduler.name, _scheduler.label):
+        SCHEDULER_LABELS[_name] = _scheduler.label
+        _SCHEDULER_SUFFIXES[f" {_name}"] = _scheduler
+    for _name in _scheduler.aliases or []:
+        _SCHEDULER_SUFFIXES[f" {_name}"] = _scheduler
 
 
-def sampler_and_scheduler(asked: str, scheduler: str | None) -> tuple[str, str]:
-    """Return the sampler's name and the scheduler's label that a request gets; names are never refused.
+def resolve_sampler(requested: str, scheduler: str | None) -> tuple[str, str]:
+    """Return the name of the sampler and the label of the scheduler for a request; no name is refused.
 
-    "Euler a Karras" is split, but its Karras loses to any scheduler that is given. Unknown samplers become the first
-    of the list, unknown schedulers Automatic. Endings are tried in the schedulers' order, as upstream does, so that
-    "Heun SGM Uniform" ends in Uniform and leaves a sampler that nobody knows.
+    "Euler a Karras" is split into both, but ``scheduler`` takes precedence. Unknown samplers are replaced by the first
+    of the list, unknown schedulers by Automatic. As upstream, the suffixes are tried in the order of the schedulers:
+    so "Heun SGM Uniform" is split into "Heun SGM" and "Uniform", and "Heun SGM" is unknown.
     """
-    name, suffix = asked, None
-    for ending, found in _SUFFIXES.items():
+    name = requested
+    suffix: Scheduler | None = None
+    for ending, found in _SCHEDULER_SUFFIXES.items():
         if name.endswith(ending):
-            name, suffix = name.removesuffix(ending), found
-    sampler = name if name in SAMPLERS else DEFAULT_SAMPLER
+            name = name.removesuffix(ending)
+            suffix = found
+    if name not in SAMPLERS:
+        name = DEFAULT_SAMPLER
     if scheduler:
-        return sampler, SCHEDULER_LABELS.get(scheduler, AUTOMATIC)
-    # The sampler's own schedule is what Automatic means.
-    if suffix is None or suffix.name == SAMPLERS[sampler].scheduler:
-        return sampler, AUTOMATIC
-    return sampler, suffix.label
+        return name, SCHEDULER_LABELS.get(scheduler, AUTOMATIC)
+    # If the suffix names the sampler's own scheduler, upstream reports Automatic.
+    if suffix is None or suffix.name == SAMPLERS[name].scheduler:
+        return name, AUTOMATIC
+    return name, suffix.label
 
 
-LATENT = (
+LATENT_UPSCALERS = (
     "Latent",
     "Latent (antialiased)",
     "Latent (bicubic)",
@@ -123,15 +137,14 @@ LATENT = (
     "Latent (nearest-exact)",
 )
 
-#: Those that need no weights; what they do is done here too.
+#: Upscalers that need no weights: they work here too.
 UPSCALERS = ("None", "Lanczos", "Nearest")
 
 
-def upscalers() -> list[dict[str, Any]]:
-    """Return the upscalers."""
-    return [
-        {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0} for name in UPSCALERS
-    ]
+def list_upscalers() -> list[dict[str, Any]]:
+    """Return the upscalers as the API lists them."""
+    no_model = {"model_name": None, "model_path": None, "model_url": None}
+    return [{"name": name, **no_model, "scale": 4.0} for name in UPSCALERS]
 
 
 class Argument(NamedTuple):
@@ -145,8 +158,8 @@ class Argument(NamedTuple):
     choices: list[str] | None = None
 
 
-#: Scripts that always run, of which requests may send the arguments; here they change nothing, since each has fields
-#: of the request beside it.
+#: Scripts that always run; requests may send their arguments. Here they have no effect, because the request has its own
+#: fields for the same values.
 SCRIPTS: dict[str, tuple[Argument, ...]] = {
     "refiner": (
         Argument("Refiner", False),
@@ -169,17 +182,18 @@ SCRIPTS: dict[str, tuple[Argument, ...]] = {
 }
 
 
-def script_info() -> list[dict[str, Any]]:
-    """Return the scripts' arguments, once for each kind of generation."""
-    return [
-        {"name": name, "is_alwayson": True, "is_img2img": img2img, "args": [a._asdict() for a in arguments]}
-        for img2img in (False, True)
-        for name, arguments in SCRIPTS.items()
-    ]
+def list_script_info() -> list[dict[str, Any]]:
+    """Return the scripts with their arguments, once for txt2img and once for img2img."""
+    scripts = []
+    for is_img2img in (False, True):
+        for name, arguments in SCRIPTS.items():
+            args = [argument._asdict() for argument in arguments]
+            scripts.append({"name": name, "is_alwayson": True, "is_img2img": is_img2img, "args": args})
+    return scripts
 
 
-def memory() -> dict[str, Any]:
-    """Return what is used of the RAM in bytes; there is no GPU."""
+def read_memory() -> dict[str, Any]:
+    """Return the memory that this process uses, in bytes; there is no GPU."""
     try:
         page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
         used = int(Path("/proc/self/statm").read_text().split()[1]) * page
@@ -189,24 +203,24 @@ def memory() -> dict[str, Any]:
     return {"ram": {"free": total - used, "used": used, "total": total}, "cuda": {"error": "unavailable"}}
 
 
-#: Routes that answer with the same list for ever; the lists that need files are empty.
+#: Routes whose list never changes. The lists that depend on model files are empty.
 LISTS: dict[str, Any] = {
-    "samplers": [sampler.item() for sampler in SAMPLERS.values()],
+    "samplers": [sampler.to_dict() for sampler in SAMPLERS.values()],
     "schedulers": [scheduler._asdict() for scheduler in SCHEDULERS],
-    "upscalers": upscalers(),
-    "latent-upscale-modes": [{"name": name} for name in LATENT],
+    "upscalers": list_upscalers(),
+    "latent-upscale-modes": [{"name": name} for name in LATENT_UPSCALERS],
     "sd-models": SD_MODELS,
     "sd-vae": [],
     "hypernetworks": [],
-    # Upstream's own two, listed whether or not their weights are there. Here they restore nothing.
+    # Upstream lists these two even if their weights are missing. Here they have no effect.
     "face-restorers": [{"name": "CodeFormer", "cmd_dir": None}, {"name": "GFPGAN", "cmd_dir": None}],
     "realesrgan-models": [],
     "prompt-styles": [],
     "embeddings": {"loaded": {}, "skipped": {}},
     "loras": [],
     "scripts": {"txt2img": list(SCRIPTS), "img2img": list(SCRIPTS)},
-    "script-info": script_info(),
+    "script-info": list_script_info(),
     "extensions": [],
-    # What was given at the start; credentials have no place in here.
+    # The command line; it must not contain credentials.
     "cmd-flags": {"api": True, "nowebui": False, "listen": False, "server_name": None, "api_server_stop": False},
 }

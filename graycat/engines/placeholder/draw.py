@@ -1,4 +1,4 @@
-"""Drawing: a picture that follows from the request alone, and says what it is."""
+"""Draws a picture that depends on the request only, and that says what it is."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from graycat.engines.placeholder.sources import Size, Source
+from graycat.engines.placeholder.imagefiles import Size
+from graycat.engines.placeholder.init_images import InitImage
 
 LABEL = "PLACEHOLDER - not a diffusion model"
-#: Colours along a side of the background; a few bytes make a whole picture.
+#: Colours along each side of the background. A few bytes determine a whole picture.
 CELLS = 5
 SHAPES = 7
-#: Side in pixels of the blocks that an unfinished picture begins with, on one of 512 pixels.
-COARSEST = 64
+#: Bytes of the digest that determine one shape.
+BYTES_PER_SHAPE = 8
+#: Side in pixels of the blocks that a picture of 512 pixels begins with.
+MAX_BLOCK_PIXELS = 64
 #: Characters of the prompt that the picture shows.
-PROMPT_SHOWN = 120
-FONT_SIZES = (8, 34)
+MAX_PROMPT_CHARS = 120
+MIN_FONT_SIZE, MAX_FONT_SIZE = 8, 34
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a picture follows from: the same fields make the same pixels. ``size``: as requested, width and height."""
+    """What determines a picture: equal fields make equal pixels. ``size``: the requested width and height."""
 
     prompt: str
     negative_prompt: str
@@ -41,61 +44,77 @@ class Picture:
         return hashlib.shake_256(repr(self).encode("utf-8", "surrogatepass")).digest(length)
 
     def caption(self) -> list[str]:
-        """Return what the picture says of itself."""
-        width, height = self.size
+        """Return the lines that are written into the picture."""
+        lines = [LABEL]
         prompt = " ".join(self.prompt.split())
-        shown = prompt if len(prompt) <= PROMPT_SHOWN else f"{prompt[:PROMPT_SHOWN]}..."
-        facts = f"seed {self.seed}, {width}x{height}, {self.steps} steps, {self.sampler}"
-        return [LABEL, *([shown] if shown else []), facts]
+        if len(prompt) > MAX_PROMPT_CHARS:
+            prompt = f"{prompt[:MAX_PROMPT_CHARS]}..."
+        if prompt:
+            lines.append(prompt)
+        width, height = self.size
+        lines.append(f"seed {self.seed}, {width}x{height}, {self.steps} steps, {self.sampler}")
+        return lines
 
 
-def painted(picture: Picture, size: Size) -> Image.Image:
+def paint(picture: Picture, size: Size) -> Image.Image:
     """Return the picture without its label, at any size."""
-    colours = CELLS * CELLS * 3
-    bytes_ = picture.digest(colours + SHAPES * 8)
-    image = Image.frombytes("RGB", (CELLS, CELLS), bytes_[:colours]).resize(size, Image.Resampling.BICUBIC)
+    background_bytes = CELLS * CELLS * 3
+    digest = picture.digest(background_bytes + SHAPES * BYTES_PER_SHAPE)
+    cells = Image.frombytes("RGB", (CELLS, CELLS), digest[:background_bytes])
+    image = cells.resize(size, Image.Resampling.BICUBIC)
     canvas = ImageDraw.Draw(image)
     width, height = size
-    for start in range(colours, len(bytes_), 8):
-        x, y, r, kind, *colour, stretch = bytes_[start : start + 8]
+    for start in range(background_bytes, len(digest), BYTES_PER_SHAPE):
+        x, y, r, kind, red, green, blue, stretch = digest[start : start + BYTES_PER_SHAPE]
         x0, y0 = x * width // 256, y * height // 256
         radius = (16 + r // 4) * min(size) // 256
         box = (x0 - radius, y0 - radius, x0 + radius + stretch * radius // 256, y0 + radius)
-        (canvas.ellipse if kind & 1 else canvas.rectangle)(box, fill=tuple(colour))
+        if kind & 1:
+            canvas.ellipse(box, fill=(red, green, blue))
+        else:
+            canvas.rectangle(box, fill=(red, green, blue))
     return image
 
 
-def unfinished(image: Image.Image, share: float) -> Image.Image:
-    """Return a picture as it looks before its last step: in blocks that get smaller. ``share``: 0 to 1."""
-    block = round(COARSEST * (1 - share) * min(image.size) / 512)
-    if share >= 1 or block < 2:
+def pixelate(image: Image.Image, progress: float) -> Image.Image:
+    """Return a picture as it looks before its last step: in blocks that get smaller. ``progress``: 0 to 1."""
+    block = round(MAX_BLOCK_PIXELS * (1 - progress) * min(image.size) / 512)
+    if progress >= 1 or block < 2:
         return image
     small = image.reduce(block)
-    grown = small.resize((small.width * block, small.height * block), Image.Resampling.NEAREST)
-    return grown.crop((0, 0, *image.size))
+    enlarged = small.resize((small.width * block, small.height * block), Image.Resampling.NEAREST)
+    return enlarged.crop((0, 0, image.width, image.height))
 
 
-def label(image: Image.Image, lines: list[str]) -> None:
-    """Write the lines onto a dark band at the foot of a picture; long ones are wrapped.
+def draw_label(image: Image.Image, lines: list[str]) -> None:
+    """Write lines onto a dark band at the bottom of a picture; long lines are wrapped.
 
-    The first is always whole; the others fill at most the lower half.
+    The first line is always complete. The others fill at most the lower half of the picture.
     """
-    smallest, largest = FONT_SIZES
-    size = max(smallest, min(largest, image.width // 22))
-    font, margin = _font(size), size // 2
-    first, *others = (wrap(line, font, image.width - 2 * margin) for line in lines)
-    height = size * 5 // 4
-    room = max(0, (image.height // 2 - margin) // height - len(first))
-    shown = first + [part for line in others for part in line][:room]
-    top = max(0, image.height - height * len(shown) - margin)
+    size = max(MIN_FONT_SIZE, min(MAX_FONT_SIZE, image.width // 22))
+    font = _load_font(size)
+    margin = size // 2
+    line_height = size * 5 // 4
+    text_width = image.width - 2 * margin
+
+    first_line, *other_lines = lines
+    shown = wrap_line(first_line, font, text_width)
+    room = max(0, (image.height // 2 - margin) // line_height - len(shown))
+    others: list[str] = []
+    for line in other_lines:
+        others += wrap_line(line, font, text_width)
+    shown += others[:room]
+
+    top = max(0, image.height - line_height * len(shown) - margin)
     canvas = ImageDraw.Draw(image)
     canvas.rectangle((0, top, image.width, image.height), fill=(24, 24, 24))
     for number, line in enumerate(shown):
-        canvas.text((margin, top + margin // 2 + number * height), line, font=font, fill=(240, 240, 240))
+        position = (margin, top + margin // 2 + number * line_height)
+        canvas.text(position, line, font=font, fill=(240, 240, 240))
 
 
-def wrap(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Return a line as lines that are at most ``width`` pixels wide, where words allow it."""
+def wrap_line(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Return a line as lines of at most ``width`` pixels; a single word may be longer."""
     lines = [""]
     for word in line.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -107,25 +126,25 @@ def wrap(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def draw(picture: Picture, size: Size, share: float = 1.0, source: Source | None = None) -> Image.Image:
-    """Return the picture. ``size``: in pixels; ``share``: of its steps done, 0 to 1, below 1 it looks unfinished."""
-    image = painted(picture, size)
-    if source is not None:
-        image = source.painted_over(image)
+def draw(picture: Picture, size: Size, progress: float = 1.0, init_image: InitImage | None = None) -> Image.Image:
+    """Return the picture. ``size``: in pixels. ``progress``: 0 to 1, below 1 it looks unfinished."""
+    image = paint(picture, size)
+    if init_image is not None:
+        image = init_image.blend(image)
     lines = picture.caption()
-    if share < 1:
-        image = unfinished(image, share)
-        lines.insert(1, f"unfinished: {share:.0%}")
-    label(image, lines)
+    if progress < 1:
+        image = pixelate(image, progress)
+        lines.insert(1, f"unfinished: {progress:.0%}")
+    draw_label(image, lines)
     return image
 
 
-def grid(images: list[Image.Image], rows: int | None = None) -> Image.Image:
-    """Return one picture of them all, as square as it gets; ``rows``: that many instead."""
+def make_grid(images: list[Image.Image], rows: int | None = None) -> Image.Image:
+    """Return one picture of all images, as square as possible, or with the given number of ``rows``."""
     rows = min(rows or round(len(images) ** 0.5), len(images))
     columns = -(-len(images) // rows)
     width, height = images[0].size

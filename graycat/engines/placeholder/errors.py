@@ -1,4 +1,4 @@
-"""Errors as clients see them. Any exception is answered; its class name is part of the body, hence these names."""
+"""Errors as clients see them. Every exception becomes a reply that contains its class name: hence these names."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from typing import Any
 
 
 class HTTPException(Exception):
-    """Raised for what is refused on purpose. ``detail``: the text that clients see."""
+    """Raised to refuse a request on purpose. ``detail``: the text that clients see."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__("")
-        self.status, self.detail = status, detail
+        self.status = status
+        self.detail = detail
 
 
 class OutOfMemoryError(RuntimeError):
-    """Raised for images that no GPU would hold."""
+    """Raised for images that no GPU could hold."""
 
 
 class ValidationError(ValueError):
-    """Raised when a setting has a value of the wrong type."""
+    """Raised if an option has a value of the wrong type."""
 
 
 def error_body(error: Exception) -> tuple[dict[str, Any], int]:
-    """Return body and status for an error; ``detail`` has the text of one on purpose, ``errors`` of any other."""
-    detail, status = (error.detail, error.status) if isinstance(error, HTTPException) else ("", 500)
+    """Return body and status of the reply to an error.
+
+    The text of an HTTPException is in ``detail``, that of any other error in ``errors``.
+    """
+    detail, status = "", 500
+    if isinstance(error, HTTPException):
+        detail, status = error.detail, error.status
     return {"error": type(error).__name__, "detail": detail, "body": "", "errors": str(error)}, status

@@ -1,4 +1,4 @@
-"""The work of one generation: batch by batch, step by step, until it is done or told to stop."""
+"""Runs one generation: batch by batch, step by step, until it is finished or stopped."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import partial
 from PIL import Image
 
 from graycat.engines.placeholder import draw, imagefiles
-from graycat.engines.placeholder.jobs import Jobs, in_thread
+from graycat.engines.placeholder.imagefiles import Size
+from graycat.engines.placeholder.jobs import Jobs, run_in_thread
 from graycat.engines.placeholder.plan import Plan
-from graycat.engines.placeholder.sources import Size
 
-#: A preview's sides are this much smaller than the image's.
+#: A preview's sides are this many times smaller than the image's.
 PREVIEW_DIVISOR = 4
 
 
 @dataclass
 class Processed:
-    """What came out. ``images``: with the infotext that each carries; masks carry none."""
+    """The result. ``images``: each with the infotext that its file contains; masks have none."""
 
     images: list[tuple[Image.Image, str | None]] = field(default_factory=list)
     infotexts: list[str] = field(default_factory=list)
@@ -29,12 +29,15 @@ class Generation:
     """Makes the images of a plan while it is the running job."""
 
     def __init__(self, plan: Plan, jobs: Jobs) -> None:
-        self.plan, self.jobs, self.options = plan, jobs, plan.options
+        self.plan = plan
+        self.jobs = jobs
+        self.options = plan.options
+        #: The number of steps of each pass.
         self.passes = plan.steps()
         self.processed = Processed()
 
     def run(self) -> Processed:
-        """Make every batch, or as many as there are before the interrupt."""
+        """Make all batches, or those before an interrupt."""
         plan, state = self.plan, self.jobs.state
         self.jobs.prepare()
         state.job_count = plan.n_iter * len(self.passes)
@@ -44,15 +47,16 @@ class Generation:
                 break
             if plan.n_iter > 1:
                 state.job = f"Batch {number + 1} out of {plan.n_iter}"
-            self._batch(number * plan.batch_size)
+            self._run_batch(number * plan.batch_size)
         if plan.fields["save_images"] and self.options["return_grid"] and len(self.processed.images) > 1:
             self._add_grid()
         return self.processed
 
-    def _batch(self, first: int) -> None:
-        """Make the images from number ``first`` on; those of a batch that was stopped are unfinished."""
+    def _run_batch(self, first: int) -> None:
+        """Make the batch whose first image has the index ``first``. If it is stopped, its images are unfinished."""
         plan, state = self.plan, self.jobs.state
-        done, size = 0, plan.size
+        steps_done = 0
+        size = plan.size
         for number, steps in enumerate(self.passes):
             if number:
                 if state.interrupted:
@@ -60,46 +64,62 @@ class Generation:
                 state.next_batch()
                 plan.check_second_pass()
                 size = plan.final_size
-            state.preview = partial(self._preview, first, size, done)
-            done += self.jobs.sample(steps)
-        share = self._share(done) if state.stopped else 1.0
+            state.preview = partial(self._draw_preview, first, size, steps_done)
+            steps_done += self.jobs.sample(steps)
+
+        progress = 1.0
+        if state.stopped:
+            progress = self._progress(steps_done)
         for index in range(first, first + plan.batch_size):
-            image = in_thread(draw.draw, plan.picture(index), size, share, plan.source(index))
-            self._add(image, plan.infotext(index))
-            self.processed.images += [(extra, None) for extra in self._masks(image, index)]
+            image = run_in_thread(draw.draw, plan.picture(index), size, progress, plan.init_image(index))
+            self._add(len(self.processed.images), image, plan.infotext(index))
+            for mask in self._make_masks(image, index):
+                self.processed.images.append((mask, None))
         state.next_batch()
 
-    def _share(self, done: int) -> float:
-        return min(done / max(sum(self.passes), 1), 1.0)
+    def _progress(self, steps_done: int) -> float:
+        return min(steps_done / max(sum(self.passes), 1), 1.0)
 
-    def _preview(self, first: int, size: Size, done: int) -> str:
-        """Return the running batch as it is now; called in a thread. ``done``: steps of the passes before."""
+    def _draw_preview(self, first: int, size: Size, steps_done: int) -> str:
+        """Return a preview of the running batch; called in a thread. ``steps_done``: in the passes before."""
         small = (max(1, size[0] // PREVIEW_DIVISOR), max(1, size[1] // PREVIEW_DIVISOR))
-        share = min(self._share(done + self.jobs.state.sampling_step), 0.99)
-        numbers = range(first, first + (self.plan.batch_size if self.options["show_progress_grid"] else 1))
-        images = [draw.draw(self.plan.picture(n), small, share, self.plan.source(n)) for n in numbers]
-        return imagefiles.encode(draw.grid(images), self.options["samples_format"], int(self.options["jpeg_quality"]))
+        progress = min(self._progress(steps_done + self.jobs.state.sampling_step), 0.99)
+        count = 1
+        if self.options["show_progress_grid"]:
+            count = self.plan.batch_size
+        images = []
+        for index in range(first, first + count):
+            images.append(draw.draw(self.plan.picture(index), small, progress, self.plan.init_image(index)))
+        quality = int(self.options["jpeg_quality"])
+        return imagefiles.encode(draw.make_grid(images), self.options["samples_format"], quality)
 
-    def _add(self, image: Image.Image, text: str, at: int | None = None) -> None:
-        """Add an image and its infotext, at the end unless said otherwise."""
-        at = len(self.processed.images) if at is None else at
-        self.processed.infotexts.insert(at, text)
-        self.processed.images.insert(at, (image, text if self.options["enable_pnginfo"] else None))
+    def _add(self, position: int, image: Image.Image, text: str) -> None:
+        """Insert an image and its infotext."""
+        self.processed.infotexts.insert(position, text)
+        text_in_file = None
+        if self.options["enable_pnginfo"]:
+            text_in_file = text
+        self.processed.images.insert(position, (image, text_in_file))
 
-    def _masks(self, image: Image.Image, index: int) -> list[Image.Image]:
-        source = self.plan.source(index)
-        if source is None or source.mask is None:
+    def _make_masks(self, image: Image.Image, index: int) -> list[Image.Image]:
+        """Return the mask and the masked image, if the options ask for them."""
+        init_image = self.plan.init_image(index)
+        if init_image is None or init_image.mask is None:
             return []
-        masks = [source.mask.convert("RGB")] if self.options["return_mask"] else []
+        masks = []
+        if self.options["return_mask"]:
+            masks.append(init_image.mask.convert("RGB"))
         if self.options["return_mask_composite"]:
             composite = image.convert("RGBA")
-            composite.putalpha(source.mask)
+            composite.putalpha(init_image.mask)
             masks.append(composite)
         return masks
 
     def _add_grid(self) -> None:
         rows = int(self.options["n_rows"])
+        if rows == 0:
+            rows = self.plan.batch_size
         images = [image for image, _ in self.processed.images]
-        sheet = in_thread(draw.grid, images, self.plan.batch_size if rows == 0 else max(rows, 0))
-        self._add(sheet, self.plan.infotext(0), at=0)
+        sheet = run_in_thread(draw.make_grid, images, max(rows, 0))
+        self._add(0, sheet, self.plan.infotext(0))
         self.processed.index_of_first_image = 1

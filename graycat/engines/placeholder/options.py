@@ -1,4 +1,4 @@
-"""The settings behind ``/options``: global, of any type, kept until the process ends."""
+"""The options behind ``/options``: global, of any type, kept until the process ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graycat.engines.placeholder import catalog
 from graycat.engines.placeholder.errors import ValidationError
 from graycat.engines.placeholder.schema import Coerce, Invalid, array, boolean, mapping, number, text
 
-#: Those that mean something here, and those that API clients are known to read or to send.
+#: The options that have an effect here, and those that API clients are known to read or to send.
 DEFAULTS: dict[str, Any] = {
     "samples_save": True,
     "samples_format": "png",
@@ -87,33 +87,33 @@ DEFAULTS: dict[str, Any] = {
     "disable_all_extensions": "none",
 }
 
-#: Clients may read these; what they set them to is dropped without a word.
+#: Clients may read these options; attempts to change them are silently ignored.
 RESTRICTED = frozenset(name for name in DEFAULTS if name.startswith("api_"))
 
 _COERCIONS: dict[type, Coerce] = {bool: boolean, int: number, float: number, str: text, list: array, dict: mapping}
 
 
 class Options:
-    """The settings of one process."""
+    """The options of one process."""
 
     def __init__(self) -> None:
         self._values = dict(DEFAULTS)
 
     def __getitem__(self, name: str) -> Any:
-        """Return a setting. Raises KeyError."""
+        """Return an option. Raises KeyError."""
         return self._values[name]
 
     def set(self, name: str, value: Any) -> None:
-        """Change a setting; its type is not looked at, as upstream does not. Raises KeyError for an unknown one."""
+        """Change an option; as upstream, without a check of the type. Raises KeyError for an unknown option."""
         if name not in self._values:
             raise KeyError(name)
         if name not in RESTRICTED:
             self._values[name] = value
 
     def update(self, changes: dict[str, Any]) -> None:
-        """Change settings in turn; those before an unknown one stay changed.
+        """Change options one after another. If one is unknown, those before it stay changed.
 
-        Raises RuntimeError for an unknown checkpoint, before any change; KeyError.
+        Raises RuntimeError for an unknown checkpoint before any change, and KeyError for an unknown option.
         """
         checkpoint = changes.get("sd_model_checkpoint")
         if checkpoint is not None and checkpoint not in catalog.CHECKPOINT_ALIASES:
@@ -122,27 +122,27 @@ class Options:
             self.set(name, value)
 
     @contextmanager
-    def overridden(self, changes: dict[str, Any], *, restore: bool) -> Iterator[None]:
-        """Have other settings for a while, or for good. Raises KeyError for an unknown one, before any change."""
-        kept = {name: self._values[name] for name in changes}
+    def override(self, changes: dict[str, Any], *, restore: bool) -> Iterator[None]:
+        """Change options for a while, or for good. Raises KeyError for an unknown option before any change."""
+        before = {name: self._values[name] for name in changes}
         try:
             for name, value in changes.items():
                 self.set(name, value)
             yield
         finally:
             if restore:
-                self._values.update(kept)
+                self._values.update(before)
 
-    def shown(self) -> dict[str, Any]:
-        """Return all of them as upstream prints them: whole numbers as floats, unless their default is 0.
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options as upstream does: integers as floats, unless their default is 0.
 
-        Raises ValidationError while one has a value of the wrong type.
+        Raises ValidationError if one has a value of the wrong type.
         """
-        return {name: self._shown(name, value) for name, value in self._values.items()}
+        return {name: self._coerce(name, value) for name, value in self._values.items()}
 
-    def _shown(self, name: str, value: Any) -> Any:
+    def _coerce(self, name: str, value: Any) -> Any:
         default = DEFAULTS[name]
-        # A default that is empty says nothing of the type; null is fine for every other.
+        # The type of an empty default is unknown; null is valid for all others.
         if not default or value is None:
             return value
         try:

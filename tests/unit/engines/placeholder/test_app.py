@@ -8,7 +8,7 @@ from graycat.engines.placeholder import bodies
 from graycat.engines.placeholder.app import IDLE_CALLS, create_app
 from graycat.engines.placeholder.catalog import LISTS
 from graycat.engines.placeholder.renderer import Renderer
-from graycat.engines.placeholder.schema import with_defaults
+from graycat.engines.placeholder.schema import replace_defaults
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_every_list_is_served(client: FlaskClient, name: str) -> None:
 
 @pytest.mark.parametrize(("name", "answer", "waits"), IDLE_CALLS)
 def test_calls_that_do_nothing(client: FlaskClient, renderer: Renderer, name: str, answer: object, waits: bool) -> None:
-    with renderer.jobs.running("job"):
+    with renderer.jobs.run("job"):
         calling = gevent.spawn(client.post, f"/sdapi/v1/{name}")
         gevent.sleep(0)
         assert calling.ready() is not waits
@@ -42,7 +42,7 @@ def test_flags_are_set(client: FlaskClient, renderer: Renderer) -> None:
 
 
 def test_other_defaults_can_be_served(renderer: Renderer) -> None:
-    client = create_app(renderer, with_defaults(bodies.TXT2IMG, steps=1, width=64, height=64)).test_client()
+    client = create_app(renderer, replace_defaults(bodies.TXT2IMG, steps=1, width=64, height=64)).test_client()
     answer = client.post("/sdapi/v1/txt2img", json={}).json
     assert answer is not None
     assert (answer["parameters"]["steps"], answer["parameters"]["width"]) == (1, 64)

@@ -22,7 +22,7 @@ from graycat.engines.placeholder import catalog
     ],
 )
 def test_names_are_split_and_never_refused(asked: str, scheduler: str | None, expected: tuple[str, str]) -> None:
-    assert catalog.sampler_and_scheduler(asked, scheduler) == expected
+    assert catalog.resolve_sampler(asked, scheduler) == expected
 
 
 def test_the_checkpoint_says_what_it_is_under_each_of_its_names() -> None:
@@ -31,7 +31,7 @@ def test_the_checkpoint_says_what_it_is_under_each_of_its_names() -> None:
 
 
 def test_memory_adds_up() -> None:
-    ram = catalog.memory()["ram"]
+    ram = catalog.read_memory()["ram"]
     assert ram.get("error") or ram["free"] + ram["used"] == ram["total"]
 
 

@@ -22,7 +22,7 @@ def jobs() -> Jobs:
 
 def started(jobs: Jobs, **given: Any) -> gevent.Greenlet[[], Processed]:
     def run() -> Processed:
-        with jobs.running("job"):
+        with jobs.run("job"):
             return Generation(Plan(model(bodies.TXT2IMG)(SMALL | given), Options()), jobs).run()
 
     return gevent.spawn(run)

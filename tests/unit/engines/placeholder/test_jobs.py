@@ -5,14 +5,14 @@ import threading
 import gevent
 import pytest
 
-from graycat.engines.placeholder.jobs import FifoLock, Jobs, JobState, in_thread
+from graycat.engines.placeholder.jobs import FifoLock, Jobs, JobState, run_in_thread
 
 
 def test_a_lock_goes_to_who_has_waited_longest() -> None:
     lock, order = FifoLock(), []
 
     def use(number: int) -> None:
-        with lock.held():
+        with lock.hold():
             order.append(number)
             gevent.sleep(0)
 
@@ -24,12 +24,12 @@ def test_a_lock_is_passed_on_by_who_fails_and_skips_who_gave_up() -> None:
     lock, order = FifoLock(), []
 
     def use(number: int) -> None:
-        with lock.held():
+        with lock.hold():
             gevent.sleep(0)
             order.append(number)
 
     def fail() -> None:
-        with pytest.raises(ValueError, match="x"), lock.held():
+        with pytest.raises(ValueError, match="x"), lock.hold():
             raise ValueError("x")
 
     first, failing, impatient, last = (
@@ -46,9 +46,9 @@ def test_a_lock_is_passed_on_by_who_fails_and_skips_who_gave_up() -> None:
 
 
 def test_work_in_a_thread_gives_its_result_or_raises(capsys: pytest.CaptureFixture[str]) -> None:
-    assert in_thread(threading.get_ident) != threading.get_ident()
+    assert run_in_thread(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
-        in_thread(divmod, 1, 0)
+        run_in_thread(divmod, 1, 0)
     assert capsys.readouterr().err == ""
 
 
@@ -73,11 +73,11 @@ def test_a_state_tells_how_far_a_job_is() -> None:
 def test_flags_are_wiped_at_the_start_and_stay_at_the_end() -> None:
     jobs = Jobs(0)
     jobs.state.interrupted = jobs.state.skipped = True
-    with jobs.running("job") as state:
+    with jobs.run("job") as state:
         assert not state.stopped
-        assert state.shown()["job"] == "job"
+        assert state.to_dict()["job"] == "job"
         state.interrupted = True
-    assert jobs.state.shown() | {"job_timestamp": ""} == {
+    assert jobs.state.to_dict() | {"job_timestamp": ""} == {
         "skipped": False,
         "interrupted": True,
         "stopping_generation": False,
@@ -92,7 +92,7 @@ def test_flags_are_wiped_at_the_start_and_stay_at_the_end() -> None:
 
 def test_a_job_that_fails_leaves_an_idle_state() -> None:
     jobs = Jobs(0)
-    with pytest.raises(ValueError, match="x"), jobs.running("job"):
+    with pytest.raises(ValueError, match="x"), jobs.run("job"):
         raise ValueError("x")
     assert jobs.state.job_count == 0
 

@@ -8,22 +8,22 @@ from graycat.engines.placeholder.options import DEFAULTS, Options
 
 
 def test_the_defaults_can_be_read() -> None:
-    assert Options().shown() == DEFAULTS
+    assert Options().to_dict() == DEFAULTS
 
 
 def test_overrides_go_back_also_after_a_failure() -> None:
     options = Options()
-    with pytest.raises(KeyError), options.overridden({"jpeg_quality": 10}, restore=True):
+    with pytest.raises(KeyError), options.override({"jpeg_quality": 10}, restore=True):
         options.set("no_such", options["jpeg_quality"])
     assert options["jpeg_quality"] == 80
-    with options.overridden({"jpeg_quality": 10}, restore=False):
+    with options.override({"jpeg_quality": 10}, restore=False):
         pass
     assert options["jpeg_quality"] == 10
 
 
 def test_an_unknown_override_changes_nothing() -> None:
     options = Options()
-    with pytest.raises(KeyError), options.overridden({"jpeg_quality": 10, "no_such": 1}, restore=False):
+    with pytest.raises(KeyError), options.override({"jpeg_quality": 10, "no_such": 1}, restore=False):
         pytest.fail("must not be reached")
     assert options["jpeg_quality"] == 80
 
@@ -46,7 +46,7 @@ def test_what_is_restricted_stays() -> None:
 def test_a_wrong_type_is_told_when_it_is_read() -> None:
     options = Options()
     options.update({"hide_samplers": 5, "samples_format": None})
-    assert options.shown()["hide_samplers"] == 5
+    assert options.to_dict()["hide_samplers"] == 5
     options.update({"samples_save": "perhaps"})
     with pytest.raises(ValidationError, match="samples_save"):
-        options.shown()
+        options.to_dict()

@@ -8,10 +8,10 @@ from PIL import Image
 
 from graycat.engines.placeholder import bodies, plan
 from graycat.engines.placeholder.errors import OutOfMemoryError
+from graycat.engines.placeholder.init_images import InitImage
 from graycat.engines.placeholder.options import Options
 from graycat.engines.placeholder.plan import Plan
 from graycat.engines.placeholder.schema import model
-from graycat.engines.placeholder.sources import Source
 
 
 def planned(**given: Any) -> Plan:
@@ -20,7 +20,7 @@ def planned(**given: Any) -> Plan:
 
 def from_image(**given: Any) -> Plan:
     fields = model(bodies.IMG2IMG)(given)
-    return Plan(fields, Options(), [Source(Image.new("RGB", (8, 8)), None, fields["denoising_strength"])])
+    return Plan(fields, Options(), [InitImage(Image.new("RGB", (8, 8)), None, fields["denoising_strength"])])
 
 
 def test_seeds_count_up_over_all_batches() -> None:
@@ -31,8 +31,8 @@ def test_seeds_count_up_over_all_batches() -> None:
 
 @pytest.mark.parametrize("seed", [-1, None])
 def test_a_random_seed_is_in_upstreams_range(seed: int | None) -> None:
-    assert 0 <= planned(seed=seed).all_seeds[0] < plan.SEEDS
-    assert plan.fixed_seed(0) == 0
+    assert 0 <= planned(seed=seed).all_seeds[0] < plan.MAX_RANDOM_SEED
+    assert plan.choose_seed(0) == 0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_info_is_json_of_everything() -> None:
 
 
 def test_sources_go_round_within_a_batch() -> None:
-    images = [Source(Image.new("RGB", (8, 8)), None, 0.5) for _ in range(2)]
+    images = [InitImage(Image.new("RGB", (8, 8)), None, 0.5) for _ in range(2)]
     fields = model(bodies.IMG2IMG)({"batch_size": 2, "n_iter": 2})
-    assert [Plan(fields, Options(), images).source(index) for index in range(4)] == images * 2
-    assert planned().source(0) is None
+    assert [Plan(fields, Options(), images).init_image(index) for index in range(4)] == images * 2
+    assert planned().init_image(0) is None

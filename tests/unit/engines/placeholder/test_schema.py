@@ -39,7 +39,7 @@ def test_limits_are_told_with_their_value() -> None:
     with pytest.raises(Invalid) as caught:
         coerce(2)
     (problem,) = caught.value.problems
-    assert problem.item() == {
+    assert problem.to_dict() == {
         "loc": [],
         "msg": "ensure this value is less than or equal to 1",
         "type": "value_error.number.not_le",
@@ -82,10 +82,10 @@ def test_a_body_is_what_its_type_says() -> None:
 
 def test_a_missing_body_is_told() -> None:
     with pytest.raises(Invalid) as caught:
-        schema.validated(None, schema.mapping)
+        schema.validate(None, schema.mapping)
     assert caught.value.problems == (Problem(("body",), "field required", "value_error.missing"),)
 
 
 def test_fields_can_have_other_defaults() -> None:
-    fields = schema.with_defaults([Field("a", schema.integer, 1), Field("b", schema.integer, 2)], a=5)
+    fields = schema.replace_defaults([Field("a", schema.integer, 1), Field("b", schema.integer, 2)], a=5)
     assert schema.model(fields)({}) == {"a": 5, "b": 2}

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageStat
 
-from graycat.engines.placeholder import imagefiles, sources
+from graycat.engines.placeholder import imagefiles, init_images
 from graycat.engines.placeholder.bodies import IMG2IMG
+from graycat.engines.placeholder.init_images import InitImage
 from graycat.engines.placeholder.schema import model
-from graycat.engines.placeholder.sources import Source
 
 SIZE = (32, 16)
 
@@ -24,7 +24,7 @@ def encoded(colour: str | int, mode: str = "RGB", size: tuple[int, int] = (64, 6
 
 def test_images_are_brought_to_size() -> None:
     for mode in (0, 1, 2, 3):
-        (source,) = sources.from_fields(fields(init_images=[encoded("red")], resize_mode=mode), None, SIZE)
+        (source,) = init_images.read_init_images(fields(init_images=[encoded("red")], resize_mode=mode), None, SIZE)
         assert (source.image.size, source.image.mode, source.mask) == (SIZE, "RGB", None)
         assert source.image.getpixel((16, 8)) == (255, 0, 0)
 
@@ -32,7 +32,7 @@ def test_images_are_brought_to_size() -> None:
 def test_stretching_cropping_and_padding_differ() -> None:
     half = Image.new("RGB", (64, 64), "red")
     half.paste("blue", (0, 0, 64, 20))
-    stretched, cropped, padded = (sources.resized(half, SIZE, mode) for mode in (0, 1, 2))
+    stretched, cropped, padded = (init_images.resize(half, SIZE, mode) for mode in (0, 1, 2))
     assert stretched.getpixel((16, 1)) == (0, 0, 255)
     assert cropped.getpixel((16, 8)) == (255, 0, 0)
     assert padded.getpixel((1, 8)) == (0, 0, 0)
@@ -40,24 +40,24 @@ def test_stretching_cropping_and_padding_differ() -> None:
 
 def test_transparency_is_put_on_white() -> None:
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert sources.flattened(clear).getpixel((0, 0)) == (255, 255, 255)
-    assert sources.flattened(Image.new("L", (4, 4), 7)).getpixel((0, 0)) == (7, 7, 7)
+    assert init_images.flatten(clear).getpixel((0, 0)) == (255, 255, 255)
+    assert init_images.flatten(Image.new("L", (4, 4), 7)).getpixel((0, 0)) == (7, 7, 7)
 
 
 @pytest.mark.parametrize("images", [[], ["a", "b"]])
 def test_the_number_of_images_must_fit(images: list[str]) -> None:
     with pytest.raises(RuntimeError, match="bad number of images"):
-        sources.from_fields(fields(init_images=images), None, SIZE)
+        init_images.read_init_images(fields(init_images=images), None, SIZE)
 
 
 def test_several_images_set_the_batch_size() -> None:
     body = fields(init_images=[encoded("red"), encoded("blue")], batch_size=5)
-    assert len(sources.from_fields(body, None, SIZE)) == body["batch_size"] == 2
+    assert len(init_images.read_init_images(body, None, SIZE)) == body["batch_size"] == 2
 
 
 def mask(**given: Any) -> Image.Image | None:
     grey = Image.linear_gradient("L")
-    return sources.prepared_mask(grey, fields(**given), SIZE)
+    return init_images.prepare_mask(grey, fields(**given), SIZE)
 
 
 def test_a_mask_is_rounded_inverted_and_blurred() -> None:
@@ -76,8 +76,8 @@ def test_a_mask_is_rounded_inverted_and_blurred() -> None:
 
 def test_the_transparency_of_a_mask_counts_if_it_has_any() -> None:
     clear = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
-    assert sources.prepared_mask(clear, fields(), SIZE) is None
-    made = sources.prepared_mask(clear, fields(inpaint_full_res=False), SIZE)
+    assert init_images.prepare_mask(clear, fields(), SIZE) is None
+    made = init_images.prepare_mask(clear, fields(inpaint_full_res=False), SIZE)
     assert made is not None
     assert made.getextrema() == (0, 0)
 
@@ -85,8 +85,8 @@ def test_the_transparency_of_a_mask_counts_if_it_has_any() -> None:
 def test_what_is_not_painted_stays() -> None:
     painted = Image.new("RGB", SIZE, "blue")
     image = Image.new("RGB", SIZE, "red")
-    assert Source(image, Image.new("L", SIZE, 0), 1).painted_over(painted).tobytes() == image.tobytes()
-    veiled = Source(image, None, 1).painted_over(painted.resize((8, 8)))
+    assert InitImage(image, Image.new("L", SIZE, 0), 1).blend(painted).tobytes() == image.tobytes()
+    veiled = InitImage(image, None, 1).blend(painted.resize((8, 8)))
     red, _, blue = ImageStat.Stat(veiled).mean
     assert veiled.size == (8, 8)
     assert 0 < red < blue

@@ -1,4 +1,4 @@
-"""Fields of a request out of an infotext."""
+"""Fields of a request that are read from an infotext."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from graycat.images.infotext import parse
 
-#: Fields of a request that a text can fill: key in the text, field, type.
+#: The fields that an infotext can set: key in the text, name of the field, type.
 REQUEST_FIELDS: tuple[tuple[str, str, type], ...] = (
     ("Prompt", "prompt", str),
     ("Negative prompt", "negative_prompt", str),
@@ -23,14 +23,14 @@ REQUEST_FIELDS: tuple[tuple[str, str, type], ...] = (
 )
 
 
-def fill(fields: dict[str, Any], given: set[str]) -> None:
-    """Fill the fields of a request from its ``infotext``, save those that were ``given`` beside it."""
+def apply_infotext(fields: dict[str, Any], sent: set[str]) -> None:
+    """Set fields of a request from its ``infotext``, except the fields that the client ``sent`` beside it."""
     if not fields.get("infotext"):
         return
     parsed = parse(fields["infotext"])
-    for key, field, kind in REQUEST_FIELDS:
-        if key in parsed and field not in given:
+    for key, field, field_type in REQUEST_FIELDS:
+        if key in parsed and field not in sent:
             try:
-                fields[field] = kind(parsed[key])
+                fields[field] = field_type(parsed[key])
             except ValueError:
-                continue  # not a number after all: as if it were not there
+                continue  # the value is not a number: ignore it
