@@ -35,7 +35,7 @@ WORKER_FIELDS = (
 )
 
 PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A1111_URL or SD_STARTUP_COMMAND"
-#: Why a web process is not ready that gets no events: its requests would wait for ever.
+#: Why a web process that gets no events is not ready: its requests would wait for ever.
 HUB_STUCK = "this web process gets no events from the broker; it connects again by itself"
 CONTROL_NOTE = "webhooks wait, no worker consumes control: start graycat worker control"
 

@@ -39,7 +39,7 @@ SILENCE_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.2
 #: Without anything from the broker for this many seconds, the process is not ready.
 STUCK_AFTER_S = 8.0
-#: Seconds between two looks for tasks that the broker has lost.
+#: Seconds between two checks for tasks that the broker has lost.
 LOST_TASKS_INTERVAL_S = 5.0
 #: What redis-py raises while the broker cannot be used.
 BROKER_LOST = (redis.RedisError, BrokerUnavailable)
@@ -50,7 +50,7 @@ class Subscription:
 
     def __init__(self, task_id: str, after: str = "0") -> None:
         self.task_id = task_id
-        #: Whether the task's record is known to be written; a task whose record is gone then is lost.
+        #: Whether the task's record was written. If it is gone after that, the task is lost.
         self.created = False
         self._last_order = event_order(after)
         self._last_id = after
@@ -138,7 +138,7 @@ class EventHub:
         self._lock = threading.Lock()
         self._received_at = 0.0
         self._started = False
-        self._looked_at = 0.0
+        self._checked_at = 0.0
 
     def start(self) -> None:
         """Start listening, in a thread (a greenlet under gevent)."""
@@ -204,7 +204,7 @@ class EventHub:
                 self._listen()
             except (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable) as error:
                 logger.warning("hub lost its broker connection", extra={"reason": type(error).__name__})
-            except Exception as error:  # noqa: BLE001 (every request of this process waits for this loop)
+            except Exception as error:  # noqa: BLE001 (all requests of this process depend on this loop)
                 note("hub", error)
             time.sleep(RECONNECT_DELAY_S)
 
@@ -256,15 +256,15 @@ class EventHub:
                 while time.monotonic() - self._received_at < SILENCE_TIMEOUT_S:
                     connection.send([("PING",)])
                     time.sleep(SILENCE_TIMEOUT_S / 3)
-                    self._look_for_lost_tasks()
+                    self._check_for_lost_tasks()
             finally:
                 connection.socket.shutdown(socket.SHUT_RDWR)
 
-    def _look_for_lost_tasks(self) -> None:
+    def _check_for_lost_tasks(self) -> None:
         now = time.monotonic()
-        if now - self._looked_at < LOST_TASKS_INTERVAL_S:
+        if now - self._checked_at < LOST_TASKS_INTERVAL_S:
             return
-        self._looked_at = now
+        self._checked_at = now
         with guarded("hub", let_through=()), contextlib.suppress(*BROKER_LOST):
             self._fail_lost_tasks()
 
@@ -277,7 +277,7 @@ class EventHub:
                 # Not ``guarded``: each token passes here, and a context manager costs a microsecond.
                 try:
                     self._pass_on(message[2])
-                except Exception as error:  # noqa: BLE001 (anybody may publish anything on a channel)
+                except Exception as error:  # noqa: BLE001 (any client of the broker may publish on the channel)
                     note("hub", error)
 
     def _pass_on(self, message: bytes) -> None:
@@ -295,7 +295,7 @@ class EventHub:
         self._fail_lost_tasks()
 
     def _fail_lost_tasks(self) -> None:
-        """Make requests fail whose task the broker does not know any more: it has lost its data."""
+        """Make requests fail if the broker no longer has their task's record: it has lost its data."""
         for subscription in self._all_subscriptions():
             if subscription.created and not self._records.exists(subscription.task_id):
                 subscription.fail(BrokerDataLost())
