@@ -160,3 +160,8 @@ def owners_key(queue: str) -> str:
 def dead_messages_key(queue: str) -> str:
     """Return the key of how many messages in a queue belong to tasks that have ended."""
     return f"{PREFIX}dead:{queue}"
+
+
+def wrong_type_key(key: str) -> str:
+    """Return the key under which a key of another type than ours is kept for an operator to look at."""
+    return f"{PREFIX}wrong-type:{key}"

@@ -19,12 +19,13 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from graycat.broker.client import UncheckedConnectionPool
-from graycat.broker.quarantine import Quarantine
+from graycat.broker.keys import wrong_type_key
+from graycat.broker.quarantine import TTL_S, Quarantine
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import guarded, note
+from graycat.unexpected import UNEXPECTED, guarded, note
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,12 @@ class Channel(redis.Channel):
                 # The next round connects anew.
                 self.client.connection.disconnect()
                 raise
+            except ResponseError as error:
+                if not is_wrong_type(error):
+                    raise
+                for queue in self.active_queues:
+                    self._set_aside_wrong_key(queue, "list")
+                raise Empty from error
             if not reply:
                 raise Empty
             queue = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0]
@@ -96,6 +103,36 @@ class Channel(redis.Channel):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()  # type: ignore[attr-defined]
+
+    def _size(self, queue: str) -> int:
+        """Return how many messages a queue holds; kombu asks for it when it declares a queue."""
+        try:
+            return int(super()._size(queue))
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            self._set_aside_wrong_key(queue, "list")
+            return 0
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Note which queue an exchange leads to."""
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            self._set_aside_wrong_key(self.keyprefix_queue % exchange, "set")
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+
+    def _set_aside_wrong_key(self, key: str, wanted: str) -> None:
+        """Rename a key of another type than wanted: each command on it would fail, for ever and for all queues."""
+        with self.conn_or_acquire() as client:
+            if client.type(key) in (wanted.encode(), b"none"):
+                return
+            logger.error("key of the wrong type set aside", extra={"key": key})
+            UNEXPECTED.labels("queue").inc()
+            client.rename(key, wrong_type_key(key))
+            client.pexpire(wrong_type_key(key), TTL_S * 1000)
 
     def _deliver_item(self, queue: str, item: bytes) -> None:
         try:
@@ -145,6 +182,11 @@ class Transport(redis.Transport):
         if isinstance(message, dict) and isinstance(message.get("properties"), dict):
             # Otherwise it would be delivered again when its lease has run out, for ever.
             channel.qos.ack(str(message["properties"].get("delivery_tag")))
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Return whether an error says that a key is of another type than its command needs."""
+    return "WRONGTYPE" in str(error)
 
 
 def check_form(message: Any) -> None:

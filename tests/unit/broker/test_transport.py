@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -182,3 +183,34 @@ def test_a_spoiled_entry_among_the_unacknowledged_is_set_aside_and_the_others_co
     assert (broker.client.hlen("unacked"), broker.client.zcard("unacked_index")) == (0, 0)
     (item,) = Quarantine(broker.client).items()
     assert item.where == "unacknowledged messages"
+
+
+def test_a_key_with_a_queue_s_name_that_is_no_list_is_renamed_and_the_queue_is_taken_from(
+    app: Celery, broker: Valkey
+) -> None:
+    good = json.dumps(good_message(app, broker))
+    broker.client.set("llm", "no list")
+    received: list[str] = []
+
+    def take(message: Any) -> None:
+        received.append(message.headers["id"])
+        message.ack()
+
+    with (
+        app.connection_for_read() as connection,
+        connection.Consumer([app.amqp.queues["llm"]], on_message=take, accept=["json"]),
+    ):
+        while broker.client.exists("llm"):
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=0.2)
+        broker.client.lpush("llm", good)
+        while not received:
+            connection.drain_events(timeout=5)
+    assert broker.client.get("graycat:wrong-type:llm") == b"no list"
+
+
+def test_a_binding_of_another_type_is_set_aside(app: Celery, broker: Valkey) -> None:
+    broker.client.set("_kombu.binding.llm", "no set")
+    with app.connection_for_read() as connection:
+        app.amqp.queues["llm"](connection.default_channel).declare()
+    assert broker.client.type("_kombu.binding.llm") == b"set"
