@@ -27,7 +27,7 @@ WITH_DOUBLES = frozenset(
     for name in (
         *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "exporter", "gallery", "modes", "schedules"),
         *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
-        *("worker_ends", "worker_states"),
+        *("rubbish", "worker_ends", "worker_states"),
     )
 )
 
