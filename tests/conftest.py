@@ -25,7 +25,8 @@ NewStack = Callable[..., Stack]
 WITH_DOUBLES = frozenset(
     f"tests/integration/test_{name}.py"
     for name in (
-        *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "exporter", "gallery", "modes", "schedules"),
+        *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "celery_commands", "celery_setup", "exporter"),
+        *("gallery", "modes", "schedules"),
         *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
         *("rubbish", "worker_ends", "worker_states"),
     )

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pytest_celery import CeleryTestWorker, RedisTestBroker
 
 from tests.conftest import NewHome
 from tests.support.processes import eventually
@@ -28,6 +29,12 @@ def parts(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack of separate processes, whose dead workers are noticed within two seconds."""
     with running(Stack(new_home(), separately=True, env={"GRAYCAT_LEASE_S": "2"})) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def celery_stack(parts: Stack) -> Stack:
+    """Return the stack whose processes the nodes are."""
+    return parts
 
 
 @pytest.fixture(autouse=True)
@@ -53,25 +60,27 @@ def stream(stack: Stack, body: dict[str, Any]) -> Answer | ErrorAnswer:
 
 
 def test_a_killed_workers_blocking_call_is_answered_by_the_next_worker(
-    parts: Stack, callers: ThreadPoolExecutor
+    parts: Stack, callers: ThreadPoolExecutor, celery_worker: CeleryTestWorker
 ) -> None:
     answer = callers.submit(parts.client().post, "/completion", COUNT)
     eventually(lambda: parts.busy() == 1, 20)
-    parts.kill("llm")
+    celery_worker.kill()
     eventually(lambda: parts.engine_pid() is None, 2)
     assert not answer.done()
-    parts.launch("llm")
+    celery_worker.restart()
     given = answer.result(BACK_S)
     expected = parts.engine().post("/completion", COUNT).json()["content"]
     assert (given.status_code, given.json()["content"]) == (200, expected)
 
 
-def test_a_killed_workers_stream_has_an_end_and_no_second_beginning(parts: Stack, callers: ThreadPoolExecutor) -> None:
+def test_a_killed_workers_stream_has_an_end_and_no_second_beginning(
+    parts: Stack, callers: ThreadPoolExecutor, celery_worker: CeleryTestWorker
+) -> None:
     expected = parts.client().post("/completion", COUNT).json()["content"]
     answer = callers.submit(stream, parts, COUNT)
     eventually(lambda: ["first_event_ms" in record for record in parts.live()] == [True], 20)
-    parts.kill("llm")
-    parts.launch("llm")
+    celery_worker.kill()
+    celery_worker.restart()
     assert_whole_or_error(answer.result(BACK_S), expected)
 
 
@@ -107,15 +116,15 @@ def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
 
 
 def test_work_under_way_outlives_a_broker_that_is_killed_and_restarted(
-    parts: Stack, callers: ThreadPoolExecutor
+    parts: Stack, callers: ThreadPoolExecutor, celery_broker: RedisTestBroker
 ) -> None:
     expected = parts.client().post("/completion", COUNT).json()["content"]
     whole = callers.submit(parts.client().post, "/completion", COUNT)
     streamed = callers.submit(stream, parts, COUNT)
     eventually(lambda: parts.busy() == 2, 20)
-    parts.kill("broker")
+    celery_broker.kill()
     eventually(lambda: parts.server_pid() is None, 5)
-    parts.launch("broker")
+    celery_broker.restart()
     worker = parts.processes()["llm"]
     given = whole.result(BACK_S)
     assert given.status_code in (200, 502, 503)
@@ -127,14 +136,14 @@ def test_work_under_way_outlives_a_broker_that_is_killed_and_restarted(
 
 
 def test_a_queued_request_outlives_a_broker_that_is_killed_and_restarted(
-    parts: Stack, callers: ThreadPoolExecutor
+    parts: Stack, callers: ThreadPoolExecutor, celery_broker: RedisTestBroker, celery_worker: CeleryTestWorker
 ) -> None:
     expected = parts.client().post("/completion", COUNT).json()["content"]
-    parts.kill("llm")
+    celery_worker.kill()
     queued = callers.submit(parts.client().post, "/completion", COUNT)
     eventually(lambda: parts.redis().llen("llm") == 1, 10)
-    parts.kill("broker")
-    parts.launch("broker")
-    parts.launch("llm")
+    celery_broker.kill()
+    celery_broker.restart()
+    celery_worker.restart()
     given = queued.result(BACK_S)
     assert (given.status_code, given.json()["content"]) == (200, expected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from pytest_celery import CeleryTestWorker, RedisTestBroker
 
 from tests.support.boxes import FAKE
 from tests.support.processes import eventually
@@ -31,8 +31,8 @@ while :; do sleep 1; done
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
-    """Yield a stack whose worker is started by each test."""
+def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
+    """Yield a stack whose engine is started by a script."""
     home = tmp_path_factory.mktemp("ends") / "home"
     home.mkdir()
     script = home / "webui.sh"
@@ -40,10 +40,29 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
     script.chmod(0o755)
     started = Supervised(home, engine=f"{shlex.quote(str(script))} {{port}}")
     try:
-        started.begin()
         yield started
     finally:
         started.kill_all()
+
+
+@pytest.fixture(scope="module")
+def stack(celery_stack: Supervised, celery_broker: RedisTestBroker) -> Supervised:
+    """Return the stack, whose web server runs."""
+    celery_stack.begin()
+    return celery_stack
+
+
+@pytest.fixture
+def worker(stack: Supervised, celery_worker: CeleryTestWorker) -> CeleryTestWorker:
+    """Return the worker, which takes tasks, whatever the test before has left."""
+    start(stack, celery_worker)
+    return celery_worker
+
+
+def start(stack: Supervised, worker: CeleryTestWorker) -> None:
+    """Start the worker, unless it runs; return when the web server knows that it takes tasks."""
+    worker.container.start()
+    stack.wait_until_consuming()
 
 
 def of_worker(stack: Supervised) -> dict[int, str]:
@@ -66,32 +85,33 @@ def keep_asking(stack: Supervised, first: int, ended: threading.Event) -> list[r
     return answers
 
 
-def terminate(stack: Supervised) -> None:
-    os.kill(stack.processes()["llm"], signal.SIGTERM)
+def terminate(stack: Supervised, worker: CeleryTestWorker) -> None:
+    worker.kill("SIGTERM")
 
 
-def drain(stack: Supervised) -> None:
+def drain(stack: Supervised, worker: CeleryTestWorker) -> None:
     assert stack.graycat(f"worker drain {WORKER} --limit 20").stdout.startswith(f"{WORKER} finishes what runs")
 
 
-def drain_by_celery(stack: Supervised) -> None:
+def drain_by_celery(stack: Supervised, worker: CeleryTestWorker) -> None:
     done = stack.celery(f"control drain_worker 20 -d {WORKER}")
     assert "finishes what runs within 20 s" in done.stdout, done.stdout + done.stderr
 
 
-def shut_down_by_celery(stack: Supervised) -> None:
+def shut_down_by_celery(stack: Supervised, worker: CeleryTestWorker) -> None:
     """Send what Flower's button "Shut Down" sends."""
     stack.celery(f"control shutdown -d {WORKER}")
 
 
 @pytest.mark.parametrize("end", [terminate, drain, drain_by_celery, shut_down_by_celery])
-def test_a_worker_that_ends_under_load_loses_nothing(stack: Supervised, end: Callable[[Supervised], None]) -> None:
-    stack.start_worker()
+def test_a_worker_that_ends_under_load_loses_nothing(
+    stack: Supervised, worker: CeleryTestWorker, end: Callable[[Supervised, CeleryTestWorker], None]
+) -> None:
     first, ended = time.monotonic_ns(), threading.Event()
     with ThreadPoolExecutor(REQUESTS) as callers:
         asked = [callers.submit(keep_asking, stack, first + 1000 * number, ended) for number in range(REQUESTS)]
         eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 20)
-        end(stack)
+        end(stack, worker)
         assert stack.wait("llm", STOP_S) == 0
         assert of_worker(stack) == {}
         assert not stack.listens()
@@ -99,19 +119,18 @@ def test_a_worker_that_ends_under_load_loses_nothing(stack: Supervised, end: Cal
         eventually(lambda: len(stack.live()) == REQUESTS, STOP_S)
         assert {record["state"] for record in stack.live()} == {"queued"}
         ended.set()
-        stack.start_worker()
+        start(stack, worker)
         given = [answer for answers in asked for answer in answers.result(60)]
     assert {(answer.status_code, answer.json().get("tokens_predicted")) for answer in given} == {(200, TOKENS)}
     # Nothing was begun twice: what ran was finished within the limit.
     records = [stack.record(answer.headers["X-Request-ID"]) for answer in given]
     assert {(record["state"], record["attempt"]) for record in records} == {("succeeded", "1")}
     assert len(given) > REQUESTS
-    terminate(stack)
-    assert stack.wait("llm", STOP_S) == 0
 
 
-def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker(stack: Supervised) -> None:
-    stack.start_worker()
+def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker(
+    stack: Supervised, worker: CeleryTestWorker
+) -> None:
     first = time.monotonic_ns()
     with ThreadPoolExecutor(4) as callers:
         answers = [callers.submit(ask, stack, first + number, 100) for number in range(4)]
@@ -119,25 +138,25 @@ def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker
         assert stack.graycat(f"worker drain {WORKER} --limit 0.5").returncode == 0
         assert stack.wait("llm", STOP_S) == 0
         assert not any(answer.done() for answer in answers)
-        stack.start_worker()
+        start(stack, worker)
         given = [answer.result(60) for answer in answers]
     assert [(a.status_code, a.json().get("tokens_predicted")) for a in given] == [(200, 100)] * 4
     assert {stack.record(f"ends-{first + number}")["attempt"] for number in range(4)} == {"2"}
 
 
-def test_a_killed_worker_leaves_nothing_of_its_engine_and_of_what_that_has_started(stack: Supervised) -> None:
-    if "llm" not in stack.processes():
-        stack.start_worker()
+def test_a_killed_worker_leaves_nothing_of_its_engine_and_of_what_that_has_started(
+    stack: Supervised, worker: CeleryTestWorker
+) -> None:
     there = of_worker(stack)
     (engine,) = [pid for pid, line in there.items() if "llama_server.py" in line]
     # It has gone as far away from its worker as a process can.
     assert os.getsid(engine) == engine
     assert sum("sleep" in line for line in there.values()) >= 1
-    os.kill(stack.processes()["llm"], signal.SIGKILL)
     killed_at = time.monotonic()
+    worker.kill()
     eventually(lambda: not of_worker(stack), GONE_S, every_s=0.01)
     assert time.monotonic() - killed_at < GONE_S
     assert not stack.listens()
     # And it starts again where it was.
-    stack.launch("llm")
+    worker.restart()
     eventually(stack.listens, START_S)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from pytest_celery import CeleryTestWorker, RedisTestBroker
 
+from tests.support.celery_nodes import ProcessContainer
 from tests.support.files import BLOCK, Served, gguf
 from tests.support.processes import eventually
 from tests.support.servers import Handler, Seen, http_server
@@ -40,17 +42,23 @@ def origin() -> Iterator[tuple[Origin, Seen]]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, origin: tuple[Origin, Seen]) -> Iterator[Supervised]:
-    """Yield a stack whose worker has begun to download its model."""
+def celery_stack(tmp_path_factory: pytest.TempPathFactory, origin: tuple[Origin, Seen]) -> Iterator[Supervised]:
+    """Yield a stack whose worker downloads its model."""
     home = tmp_path_factory.mktemp("states") / "home"
     options = f"--model {{model}} --loads-until {home / 'loads'} --fails-if {home / 'fails'} --interval 0.02"
     started = Supervised(home, options, MODEL_URL=f"{origin[1].url}/m.gguf")
     try:
-        started.begin()
-        started.launch("llm")
         yield started
     finally:
         started.kill_all()
+
+
+@pytest.fixture(scope="module")
+def stack(celery_stack: Supervised, celery_broker: RedisTestBroker) -> Supervised:
+    """Return the stack when its worker has begun to download its model."""
+    celery_stack.begin()
+    celery_stack.launch("llm")
+    return celery_stack
 
 
 def assert_told(stack: Supervised, state: str, reason: str, ping: str) -> None:
@@ -76,7 +84,7 @@ def assert_well(stack: Supervised) -> None:
 
 @pytest.fixture
 def well(stack: Supervised, origin: tuple[Origin, Seen]) -> Supervised:
-    """Return the stack with its model here and its engine loaded, whatever ran before."""
+    """Return the stack when its model is here and its engine loaded, whatever ran before."""
     origin[0].go_on.set()
     (stack.home / "loads").touch()
     assert_well(stack)
@@ -147,8 +155,9 @@ def paused(stack: Supervised) -> Iterator[None]:
 @contextmanager
 def paused_over_a_broker_s_restart(stack: Supervised) -> Iterator[None]:
     with paused(stack):
-        stack.kill("broker")
-        stack.launch("broker")
+        broker = RedisTestBroker(ProcessContainer(stack, "broker"))
+        broker.kill()
+        broker.restart()
         eventually(lambda: stack.row().get("paused"), TOLD_S)
         yield
 
@@ -183,20 +192,20 @@ def test_every_probe_tells_the_truth(well: Supervised, state: State, word: str, 
     assert_well(well)
 
 
-def test_without_a_broker_nobody_says_that_all_is_well(well: Supervised) -> None:
-    well.kill("broker")
+def test_without_a_broker_no_probe_says_that_all_is_well(well: Supervised, celery_broker: RedisTestBroker) -> None:
+    celery_broker.kill()
     body = well.ready_body()
     assert (body["ready"], body["workers"]) == (False, [])
     assert "broker" in body["reason"]
     # It knows the fleet as it was half a second ago.
     eventually(lambda: well.client().post("/health").status_code == 503, 5)
     assert well.ping() == ""
-    well.launch("broker")
+    celery_broker.restart()
     assert_well(well)
 
 
-def test_a_stopped_worker_is_in_no_list_and_answers_no_ping(well: Supervised) -> None:
-    os.kill(well.processes()["llm"], signal.SIGTERM)
+def test_a_stopped_worker_is_in_no_list_and_answers_no_ping(well: Supervised, celery_worker: CeleryTestWorker) -> None:
+    celery_worker.kill("SIGTERM")
     assert well.wait("llm", STOP_S) == 0
     assert well.row() == {}
     assert well.ping() == ""

@@ -250,11 +250,16 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """Kill one process with SIGKILL; returns when it is gone."""
+        self.send_signal(name, signal.SIGKILL)
+
+    def send_signal(self, name: str, number: int) -> None:
+        """Send one process a signal. After SIGKILL, returns when the process is gone."""
         pid = self._popen[name].pid if name in self._popen else self.processes()[name]
-        os.kill(pid, signal.SIGKILL)
-        if name in self._popen:
-            self._popen[name].wait(STOP_S)
-        eventually(lambda: pid not in self.family(), STOP_S)
+        os.kill(pid, number)
+        if number == signal.SIGKILL:
+            if name in self._popen:
+                self._popen[name].wait(STOP_S)
+            eventually(lambda: pid not in self.family(), STOP_S)
 
     def interrupt(self) -> int:
         """Stop it as Ctrl-C in a terminal does; return the exit status of the last to end."""
@@ -265,8 +270,8 @@ class Stack:
         return [process.wait(STOP_S) for process in self._popen.values()][-1]
 
     def alive(self, name: str) -> bool:
-        """Tell whether a separate process runs."""
-        return self._popen[name].poll() is None
+        """Return whether a separate process was started and runs."""
+        return name in self._popen and self._popen[name].poll() is None
 
     def wait(self, name: str, timeout_s: float) -> int:
         """Return the exit status of one process, once it has ended by itself."""

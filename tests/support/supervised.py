@@ -34,8 +34,9 @@ class Supervised(Stack):
         super().__init__(home, separately=True, env=given)
 
     def begin(self) -> None:
-        """Start all but the worker."""
-        self.launch("broker")
+        """Start all but the worker; the broker may run already."""
+        if not self.alive("broker"):
+            self.launch("broker")
         self.launch("web")
         eventually(self._web_is_up, START_S)
 
@@ -85,11 +86,11 @@ class Supervised(Stack):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.llm_port)) == 0
 
-    def celery(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run one of Celery's own commands to its end."""
+    def celery(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run one of Celery's own commands to its end, with more in its environment."""
         words = [str(BIN / "celery"), "-A", "graycat", *shlex.split(command)]
         return subprocess.run(
-            words, cwd=ROOT, env=self.env, check=False, capture_output=True, text=True, timeout=START_S
+            words, cwd=ROOT, env=self.env | env, check=False, capture_output=True, text=True, timeout=START_S
         )
 
     def ping(self) -> str:
