@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import ClusterDownError, MasterDownError, TryAgainError
 from redis.retry import Retry
 
 from graycat.broker.protocol import Broker
@@ -88,10 +89,52 @@ def now_ms(client: Broker) -> int:
     return int(seconds * 1000 + micros // 1000)
 
 
+#: The first words of replies that say that the broker cannot be used now, and redis-py's errors for them. Those that
+#: are a ConnectionError are tried again by a patient client.
+UNAVAILABLE_REPLIES: Mapping[str, type[redis.RedisError]] = {
+    # It reads its data.
+    "LOADING": redis.BusyLoadingError,
+    # It runs a script that takes too long.
+    "BUSY": redis.BusyLoadingError,
+    # Its memory is full.
+    "OOM": redis.OutOfMemoryError,
+    # It is a replica, or its disk is full.
+    "READONLY": redis.ReadOnlyError,
+    "MISCONF": redis.ReadOnlyError,
+    # A replica without its primary, a primary without its replicas, a cluster that changes.
+    "MASTERDOWN": redis.ConnectionError,
+    "NOREPLICAS": redis.ConnectionError,
+    "CLUSTERDOWN": redis.ConnectionError,
+    "TRYAGAIN": redis.ConnectionError,
+}
+
+#: What redis-py raises for them, and while the broker is away. It has no classes for some of the replies.
+_UNAVAILABLE_ERRORS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+    ClusterDownError,
+    MasterDownError,
+    TryAgainError,
+)
+
+
+def unavailable_reply(message: str) -> type[redis.RedisError] | None:
+    """Return redis-py's error for the text of an error reply that says that the broker cannot be used now."""
+    # redis-py puts the command before the reply if that was one of a pipeline. The command may quote anything.
+    reply = message.rpartition("of pipeline caused error: ")[2]
+    return UNAVAILABLE_REPLIES.get(reply.partition(" ")[0])
+
+
 @contextmanager
 def broker_errors() -> Iterator[None]:
     """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting, stuck, full or read-only."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError) as error:
+    except _UNAVAILABLE_ERRORS as error:
+        raise BrokerUnavailable from error
+    except redis.ResponseError as error:
+        if unavailable_reply(str(error)) is None:
+            raise
         raise BrokerUnavailable from error

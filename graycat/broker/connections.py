@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from graycat.broker.client import unavailable_reply
 from graycat.broker.protocol import Broker
 
 Argument = str | int | float | bytes
@@ -179,15 +180,6 @@ class RawConnectionPool:
 
 def _raise_if_unusable(message: str) -> None:
     """Raise redis-py's error for an error reply that says that the broker cannot be used now."""
-    for prefix, error in _UNUSABLE.items():
-        if message.startswith(prefix):
-            raise error(message)
-
-
-_UNUSABLE = {
-    "LOADING": redis.BusyLoadingError,
-    "OOM": redis.OutOfMemoryError,
-    "READONLY": redis.ReadOnlyError,
-    "MASTERDOWN": redis.ConnectionError,
-    "MISCONF": redis.ReadOnlyError,
-}
+    kind = unavailable_reply(message)
+    if kind is not None:
+        raise kind(message)

@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from graycat import __version__
-from graycat.errors import SettingsError
+from graycat.errors import BrokerUnavailable, SettingsError
 
 
 class LazyGroup(click.Group):
@@ -54,9 +54,12 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; an invalid setting is printed as one line, without a traceback."""
+    """Run the command line; an invalid setting or an absent broker is printed as one line, without a traceback."""
     try:
         cli()
     except SettingsError as error:
         click.echo(f"graycat: {error}", err=True)
         sys.exit(2)
+    except BrokerUnavailable:
+        click.echo("graycat: the broker cannot be used now, nothing was changed; try again in a moment", err=True)
+        sys.exit(1)

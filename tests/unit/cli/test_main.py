@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from graycat import __version__
 from graycat.cli import cli, main
+from graycat.settings import Settings
 
 
 def test_the_commands_are_listed() -> None:
@@ -45,3 +46,14 @@ def test_an_invalid_setting_is_one_line(name: str, monkeypatch, capsys, tmp_path
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("graycat: PORT ")
+
+
+@pytest.mark.parametrize("command", ["queue pause llm", "queue resume llm"])
+def test_a_broker_that_is_away_is_one_line(command: str, no_broker: Settings, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("GRAYCAT_HOME", str(no_broker.home))
+    monkeypatch.setattr(sys, "argv", ["graycat", *command.split()])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("graycat: the broker cannot be used now")
