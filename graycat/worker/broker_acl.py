@@ -35,6 +35,8 @@ SHARED = (
     *("~{p}live*", "~{p}turns", "~{p}means", "%R~{p}paused", "%W~{p}fleet", "%W~{p}deliveries"),
     # For operators, where it failed.
     "%W~{p}failures",
+    # For operators, what could not be used.
+    "%W~{p}quarantine",
     # Where it answers remote control; the operator's own list is in the bindings.
     *("%R~_kombu.binding.reply.celery.pidbox", "%W~*.reply.celery.pidbox"),
     *("~_kombu.binding.celery.pidbox", "~_kombu.binding_permanent.celery.pidbox", "~_kombu.binding_deadlines"),
