@@ -35,7 +35,7 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": unacked(kind)
         | {
-            # A dead worker's messages come back after this long; LeaseStep renews those of a living one.
+            # A dead worker's messages come back after this long; MaintenanceStep renews those of a living one.
             "visibility_timeout": settings.lease_s,
             # Look for lost messages every second (the defaults look every 100 s).
             "unacked_restore_interval": 1,
@@ -93,7 +93,7 @@ def _worker() -> dict[str, Any]:
         # What Flower and the exporter live on.
         "worker_send_task_events": True,
         # The stock consumer takes up to 30 s to come back from an outage.
-        "worker_consumer": "graycat.worker.bootsteps:PromptConsumer",
+        "worker_consumer": "graycat.worker.bootsteps:LowLatencyConsumer",
         "worker_pool": "threads",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

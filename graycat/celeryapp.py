@@ -21,11 +21,11 @@ TASK_MODULES = (
 )
 WORKER_STEPS = (
     "graycat.worker.bootsteps:EngineStep",
-    "graycat.worker.bootsteps:LeaseStep",
+    "graycat.worker.bootsteps:MaintenanceStep",
     "graycat.worker.control:ControlStep",
     "graycat.worker.metrics_server:MetricsStep",
 )
-CONSUMER_STEPS = ("graycat.worker.gate:GateStep", "graycat.worker.control:PulseStep")
+CONSUMER_STEPS = ("graycat.worker.gate:GateStep", "graycat.worker.control:HeartbeatStep")
 
 
 class GraycatCelery(Celery):

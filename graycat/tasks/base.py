@@ -17,7 +17,7 @@ from graycat.queue import events
 from graycat.queue.models import Attempt
 from graycat.queue.topology import QUICK_QUEUES
 from graycat.storage.errors import ArtifactsUnavailable
-from graycat.worker.runtime import Runtime, engine_runtime
+from graycat.worker.runtime import EngineRuntime, engine_runtime
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class EngineTask(Task[..., None]):
 
     abstract = True
 
-    def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
+    def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Get the engine's answer, publishing its events; return HTTP status and body.
 
         Raises EngineError for an answer that is an error, EngineProtocolError for one that is none, EngineLost where it
@@ -65,7 +65,7 @@ class EngineTask(Task[..., None]):
         if not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
             raise Reject("the engine is not ready", requeue=True)
         # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.
-        claimed = "running here" if runtime.running.has(task_id) else runtime.records.claim(task_id, runtime.name)
+        claimed = "running here" if task_id in runtime.running else runtime.records.claim(task_id, runtime.name)
         if claimed == "yield":
             worker.refused(self.name, claimed)
             time.sleep(YIELD_S)
@@ -77,7 +77,7 @@ class EngineTask(Task[..., None]):
         worker.claimed(claimed)
         started = time.monotonic()
         with runtime.running.track(claimed, self.new_call()) as call:
-            outcome = runtime.traced(claimed, partial(self._attempt, runtime, claimed, call))
+            outcome = runtime.run_attempt(claimed, partial(self._attempt, runtime, claimed, call))
         worker.ended(claimed.kind, outcome, call.stopped_at)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
@@ -86,7 +86,7 @@ class EngineTask(Task[..., None]):
         if outcome == "handed back":
             raise Reject("the engine went away", requeue=True)
 
-    def _attempt(self, runtime: Runtime, attempt: Attempt, call: Call) -> str:
+    def _attempt(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> str:
         records = runtime.records
         try:
             going_on = self._resumed(runtime, attempt) if attempt.resumed else attempt
@@ -104,7 +104,9 @@ class EngineTask(Task[..., None]):
             return "failed" if records.fail(attempt, error) else "stale"
         return "succeeded" if records.succeed(attempt, status, body) else "stale"
 
-    def _broken_off(self, runtime: Runtime, attempt: Attempt, stopped: StopReason | None, error: GraycatError) -> str:
+    def _broken_off(
+        self, runtime: EngineRuntime, attempt: Attempt, stopped: StopReason | None, error: GraycatError
+    ) -> str:
         """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
         if stopped in (StopReason.CANCELLED, StopReason.INTERRUPTED):
             return "cancelled" if runtime.records.cancelled(attempt) else "stale"
@@ -119,10 +121,10 @@ class EngineTask(Task[..., None]):
             return "failed" if runtime.records.fail(attempt, error) else "stale"
         return "handed back" if runtime.records.release(attempt) else "stale"
 
-    def _resumed(self, runtime: Runtime, attempt: Attempt) -> Attempt | None:
+    def _resumed(self, runtime: EngineRuntime, attempt: Attempt) -> Attempt | None:
         chunks = self._chunks(runtime, attempt)
         return self.resume(attempt, chunks) if chunks else attempt
 
     @staticmethod
-    def _chunks(runtime: Runtime, attempt: Attempt) -> list[bytes]:
+    def _chunks(runtime: EngineRuntime, attempt: Attempt) -> list[bytes]:
         return [event.data for event in runtime.records.events(attempt.task_id) if event.kind == events.CHUNK]

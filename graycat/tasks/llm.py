@@ -19,7 +19,7 @@ from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_
 from graycat.queue.models import Attempt
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_resume import as_one, continued
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import RelayedStream
 
 #: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
@@ -37,7 +37,7 @@ class LlmTask(EngineTask):
         """Return an attempt that goes on behind the tokens of earlier ones, where the engine can be told so."""
         return continued(attempt, chunks)
 
-    def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
+    def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine; stream, gather or fetch the answer."""
         kind = LLM_KINDS[attempt.kind]
         if attempt.mode == PLAIN:
@@ -63,7 +63,7 @@ def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tu
     return response.status, body
 
 
-def _streamed(runtime: Runtime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
+def _streamed(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
     """Return the flow of the engine's events, at its end. Raises EngineError, EngineLost, EngineProtocolError."""
     began_at = time.monotonic()
     with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:

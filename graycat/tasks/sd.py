@@ -20,7 +20,7 @@ from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE,
 from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_progress import ProgressReporter
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import STOP_REASONS
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class SdTask(EngineTask):
         """Return a call that is stopped by an interrupt."""
         return Render()
 
-    def perform(self, runtime: Runtime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
+    def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Have the engine render, and store its images; the answer holds their numbers."""
         kind = SD_KINDS[attempt.kind]
         engine = runtime.engine
@@ -188,13 +188,13 @@ class SdTask(EngineTask):
         return 200, answer
 
 
-def _interruptible(runtime: Runtime) -> bool:
+def _interruptible(runtime: EngineRuntime) -> bool:
     """Tell whether the engine stops when it is told to; one that does not is waited for, since it is not free."""
     info = runtime.supervisor.info
     return info is None or bool(json.loads(info.props).get("interruptible", True))
 
 
-def _store(runtime: Runtime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
+def _store(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
     """Store a reply's images and return the reply without them; ``took_s``: how long the engine was at them.
 
     Raises EngineProtocolError, ArtifactsUnavailable.

@@ -1,4 +1,4 @@
-"""A worker's bootsteps: its engine starts before it consumes and stops after its last task; leases stay fresh."""
+"""Bootsteps of a worker with an engine: the engine starts before the worker consumes and stops after its last task."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from graycat.settings import Settings
 from graycat.worker import tracing as task_tracing
 from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.protocols import CeleryWorker, EventLoop
-from graycat.worker.runtime import Runtime, engine_runtime, process
+from graycat.worker.runtime import EngineRuntime, engine_runtime, process
 from graycat.worker.stream_relay import STOP_REASONS
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the engine.
-SUPERVISE_EVERY_S = 0.1
-#: Seconds that events of tasks gather before they are published.
-FLUSH_EVENTS_EVERY_S = 0.25
-#: Seconds that one thread may keep the interpreter while others want it. The default of 5 ms shows in every token:
-#: the main loop takes messages while tasks pass tokens on, and no thread here computes for long.
+#: Seconds between two steps of the engine's supervisor.
+SUPERVISE_INTERVAL_S = 0.1
+#: Seconds that Celery's events of tasks gather before they are sent.
+FLUSH_EVENTS_INTERVAL_S = 0.25
+#: Seconds that one thread may keep the interpreter while others wait for it. The default of 5 ms delays every token:
+#: the main loop takes messages while the stream relay passes tokens on, and no thread here computes for long.
 SWITCH_INTERVAL_S = 0.0005
 
 
@@ -49,21 +49,21 @@ def has_engine(app: GraycatCelery) -> bool:
     return families.find_by_queues(consumed_queues(app)) is not None
 
 
-class PromptConsumer(Consumer):
-    """A consumer that loses no time: not on its way back to the broker, and not on events beside a task."""
+class LowLatencyConsumer(Consumer):
+    """A consumer that reconnects to the broker quickly, and sends no events while a task runs."""
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]
-        """Leave the event for the next flush; the stock consumer publishes up to three times a task, inside it."""
+        """Leave the event for the next flush. The stock consumer sends up to three times in each task."""
 
     def register_with_event_loop(self, hub: EventLoop) -> None:
-        """Flush events on the clock: Flower is a quarter of a second late, and tasks are a millisecond faster."""
+        """Flush events by the clock: Flower is a quarter of a second late, and tasks are a millisecond faster."""
         super().register_with_event_loop(hub)
-        hub.call_repeatedly(FLUSH_EVENTS_EVERY_S, self._flush_events)  # type: ignore[attr-defined]
+        hub.call_repeatedly(FLUSH_EVENTS_INTERVAL_S, self._flush_events)  # type: ignore[attr-defined]
 
     def ensure_connected(self, conn: Any) -> Any:
         """Return ``conn`` connected, however long the broker is away.
 
-        The stock consumer waits 2, 4, 6 ... 30 s between its tries.
+        The stock consumer waits 2, 4, 6 ... 30 s between its attempts.
         """
 
         def report(error: Exception, interval_s: float) -> None:
@@ -75,16 +75,16 @@ class PromptConsumer(Consumer):
 
 
 class EngineStep(bootsteps.StartStopStep):
-    """Starts the engine's supervision; the consumer's gate opens when the engine is ready."""
+    """Starts the engine's supervisor. The consumer's gate opens when the engine is ready."""
 
     requires = ("celery.worker.components:Timer",)
 
     def include_if(self, worker: CeleryWorker) -> bool:
-        """Leave workers alone that need no engine."""
+        """Return whether the worker needs an engine."""
         return has_engine(worker.app)
 
     def start(self, worker: CeleryWorker) -> None:
-        """Start supervising; never blocks, so that a shutdown during a model's load acts at once."""
+        """Start the supervisor. Does not block, so that a shutdown acts at once even while a model loads."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         settle_memory()
         app = worker.app
@@ -93,7 +93,7 @@ class EngineStep(bootsteps.StartStopStep):
             task_tracing.install(self.runtime, tracing.start(app.settings, "worker", worker.hostname))
         process.engine = self.runtime
         self._stopping = threading.Event()
-        # The engine dies with the thread that forks it, so one thread does every fork and lives as long as the worker.
+        # The engine dies with the thread that forks it, so one thread forks always, and lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
         # Not in stop(): that runs before the pool has finished its tasks.
@@ -101,13 +101,13 @@ class EngineStep(bootsteps.StartStopStep):
 
     def _supervise(self) -> None:
         supervisor = self.runtime.supervisor
-        while not self._stopping.wait(SUPERVISE_EVERY_S):
+        while not self._stopping.wait(SUPERVISE_INTERVAL_S):
             supervisor.step(time.monotonic())
-            self.runtime.keep_output_short()
+            self.runtime.rotate_output()
         supervisor.stop()
 
     def close(self, _worker: CeleryWorker) -> None:
-        """Let running tasks finish within the grace; then hand them back, or end those whose answer has begun.
+        """Let running tasks finish within the grace period; then hand them back, or end those whose answer has begun.
 
         Called at the beginning of every warm shutdown: by a signal, or by Celery's ``shutdown``, which Flower sends.
         """
@@ -125,36 +125,41 @@ class EngineStep(bootsteps.StartStopStep):
         self._thread.join()
 
 
-class LeaseStep(bootsteps.StartStopStep):
-    """Keeps what runs here from being run elsewhere, stops what is late or cancelled, and reports to the fleet."""
+class MaintenanceStep(bootsteps.StartStopStep):
+    """Renews the leases of running tasks, stops overdue and cancelled ones, and reports to the fleet."""
 
     requires = (EngineStep, "celery.worker.components:Pool")
 
     def include_if(self, worker: CeleryWorker) -> bool:
-        """Leave workers alone that need no engine."""
+        """Return whether the worker needs an engine."""
         return has_engine(worker.app)
 
     def start(self, worker: CeleryWorker) -> None:
-        """Start the housekeeping thread; it goes on until the last task is finished."""
-        housekeeper = WorkerMaintenance(engine_runtime(), worker.app)
-        housekeeper.start()
-        signals.worker_shutdown.connect(housekeeper.stop, weak=False)
+        """Start the maintenance thread. It goes on until the last task is finished."""
+        maintenance = WorkerMaintenance(engine_runtime(), worker.app)
+        maintenance.start()
+        signals.worker_shutdown.connect(maintenance.stop, weak=False)
 
 
 @control_command(args=[("task_id", str), ("how", str)], signature="TASK_ID cancel|interrupt|skip")
 def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str, bool]:
-    """Stop a running task's call to the engine; the record says that it may."""
+    """Stop a running task's call to the engine. The sender has marked the task's record before."""
     running = engine_runtime().running
     if how == SKIP:
         return {"ok": running.skip(task_id)}
     return {"ok": running.stop(task_id, STOP_REASONS[Verdict(how)])}
 
 
-def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> Runtime:
-    """Return a worker's runtime. One that takes interactive tasks owns its engine; others adopt it where it listens."""
+def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> EngineRuntime:
+    """Return the runtime of a worker's engine.
+
+    A worker of interactive tasks owns its engine. Other workers use the one that listens at its address.
+    """
     family = families.find_by_queues(queues)
     if family is None:
         raise ValueError(f"none of the queues {', '.join(queues)} needs an engine")
-    ours = engines.build_engine(settings, family, gpu, own=family.interactive in queues)
+    built = engines.build_engine(settings, family, gpu, own=family.interactive in queues)
     client = connect(settings, patient=True)
-    return Runtime(settings, name, queues, ours.engine, ours.supervisor, client, child=ours.child, gpu=ours.gpu)
+    return EngineRuntime(
+        settings, name, queues, built.engine, built.supervisor, client, child=built.child, gpu=built.gpu
+    )

@@ -1,16 +1,14 @@
-"""Bootsteps of the control worker: it has no engine, tells webhooks, and ends tasks that nobody starts."""
+"""Bootsteps of the control worker: it has no engine, sends webhooks, runs batches, and expires and rescues tasks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps, signals
 from celery.worker import state
 
-from graycat.batches.runner import runner
-from graycat.batches.runner.runner import BatchRunner
+from graycat.batches.runner.runner import STEP_INTERVAL_S, BatchRunner
 from graycat.broker.client import connect
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
@@ -23,29 +21,33 @@ from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker.bootsteps import consumed_queues, has_engine
-from graycat.worker.maintenance import REPORT_EVERY_S
-from graycat.worker.periodic import PeriodicThread, renew_messages
+from graycat.worker.maintenance import REPORT_INTERVAL_S
+from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.runtime import process
 from graycat.worker.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what is due: what a delivery waits at most where all is well.
-DISPATCH_EVERY_S = 0.2
+#: Seconds between two checks for due deliveries: the most that a delivery waits if nothing is wrong.
+DISPATCH_INTERVAL_S = 0.2
 #: Seconds that the batch runner's last step may take at the end. A step that is cut short is repeated later.
-STOP_S = 5.0
-#: Seconds between two signs of life of the main loop.
-BEAT_EVERY_S = 0.5
+BATCH_STOP_TIMEOUT_S = 5.0
+#: Seconds between two heartbeats of the main loop.
+HEARTBEAT_INTERVAL_S = 0.5
 
 
-class Control:
-    """What a control worker does beside its tasks. ``alone``: no engine's housekeeper shares the process."""
+class ControlDuties:
+    """What a control worker does beside its tasks.
+
+    ``alone``: the process has no engine, so no WorkerMaintenance renews its leases and reports to the fleet.
+    """
 
     def __init__(self, worker: CeleryWorker, *, alone: bool) -> None:
         app = worker.app
         settings = app.settings
         self._worker = worker
+        self._alone = alone
         self._client = connect(settings, patient=True)
         self._fleet = WorkerRegistry(self._client)
         self._deliveries = Deliveries(self._client)
@@ -53,21 +55,22 @@ class Control:
         http = PublicHttpClient(allowlist(settings.webhook_allow))
         process.webhook_sender = WebhookSender(self._deliveries, http, settings)
         process.schedule_runner = ScheduleRunner(self._client, settings)
-        duties: list[tuple[float, Callable[[], Any]]] = [(DISPATCH_EVERY_S, self._dispatch)]
+
+        duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch)]
         if alone:
             sweeper = Sweeper(self._client, settings, app)
-            # Sweeps as well: with no engine's worker alive, nobody else would end what nobody starts.
             duties += [
-                (settings.lease_s / 3, self._renew),
-                (REPORT_EVERY_S, self._report),
-                (settings.lease_s, sweeper.sweep),
+                Duty(settings.lease_s / 3, self._renew),
+                Duty(REPORT_INTERVAL_S, self._report),
+                # While no worker with an engine is alive, only this one can expire tasks.
+                Duty(settings.lease_s, sweeper.sweep),
             ]
-        self._alone = alone
-        self._duties = PeriodicThread("control", DISPATCH_EVERY_S, duties)
-        # In a thread of its own: a disk or a bucket may be slow, and webhooks do not wait for it.
+        self._duties = PeriodicThread("control", DISPATCH_INTERVAL_S, duties)
+        # In a thread of its own: a disk or a bucket may be slow, and webhooks must not wait for it.
         self._batch_runner = BatchRunner(self._client, settings, app)
-        every_s = runner.STEP_INTERVAL_S
-        self._batch_thread = PeriodicThread("batches", every_s, [(every_s, self._batch_runner.step)])
+        self._batch_thread = PeriodicThread(
+            "batches", STEP_INTERVAL_S, [Duty(STEP_INTERVAL_S, self._batch_runner.step)]
+        )
 
     def start(self) -> None:
         """Start the threads."""
@@ -77,7 +80,7 @@ class Control:
     def stop(self, **_: Any) -> None:
         """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
         self._duties.stop()
-        self._batch_thread.stop(STOP_S)
+        self._batch_thread.stop(BATCH_STOP_TIMEOUT_S)
         self._batch_runner.stop()
         if self._alone:
             try:
@@ -107,39 +110,39 @@ class Control:
 
 
 class ControlStep(bootsteps.StartStopStep):
-    """Starts the duties of a worker that takes the control queue; they go on until its last task is finished."""
+    """Starts the duties of a worker that takes the control queue. They go on until its last task is finished."""
 
     requires = ("celery.worker.components:Pool",)
 
     def include_if(self, worker: CeleryWorker) -> bool:
-        """Leave workers alone that do not take the control queue."""
+        """Return whether the worker takes the control queue."""
         return CONTROL in consumed_queues(worker.app)
 
     def start(self, worker: CeleryWorker) -> None:
-        """Start the duties. Raises SettingsError where webhooks could not be told."""
+        """Start the duties. Raises SettingsError if the settings of webhooks are wrong."""
         settings = worker.app.settings
         if not settings.embedded_broker and not settings.webhook_key:
             name = variable("webhook_key")
-            logger.warning("webhooks are signed by a key of this machine only: set %s everywhere alike", name)
-        control = Control(worker, alone=not has_engine(worker.app))
-        control.start()
-        signals.worker_shutdown.connect(control.stop, weak=False)
+            logger.warning("webhooks are signed with a key of this machine only: set %s to one key everywhere", name)
+        duties = ControlDuties(worker, alone=not has_engine(worker.app))
+        duties.start()
+        signals.worker_shutdown.connect(duties.stop, weak=False)
 
 
-class PulseStep(bootsteps.StartStopStep):
-    """Feels in the consumer's main loop whether that runs."""
+class HeartbeatStep(bootsteps.StartStopStep):
+    """Keeps the heartbeat of the consumer's main loop."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def include_if(self, consumer: CeleryConsumer) -> bool:
-        """Leave workers alone whose gate does the same."""
+        """Return whether the worker has no gate, which would keep the heartbeat."""
         return CONTROL in consumed_queues(consumer.app) and not has_engine(consumer.app)
 
     def start(self, consumer: CeleryConsumer) -> None:
-        """Begin to feel."""
-        self._timer = consumer.timer.call_repeatedly(BEAT_EVERY_S, process.heartbeat.beat)
+        """Begin to beat."""
+        self._timer = consumer.timer.call_repeatedly(HEARTBEAT_INTERVAL_S, process.heartbeat.beat)
 
     def stop(self, _consumer: CeleryConsumer) -> None:
-        """Stop feeling: the consumer takes no more."""
+        """Stop the heartbeat: the consumer takes no more tasks."""
         self._timer.cancel()
         process.heartbeat.stop()

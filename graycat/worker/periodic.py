@@ -1,14 +1,15 @@
-"""Duties of a worker: done by one thread beside its tasks, each when it is due."""
+"""A thread that does a worker's periodic duties beside its tasks."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from celery.worker import state
+from celery.worker.request import Request
 
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
@@ -18,11 +19,18 @@ from graycat.queue import topology
 logger = logging.getLogger(__name__)
 
 
-class PeriodicThread:
-    """A thread. What it does is due by the clock, so a slow broker delays it and nothing else."""
+class Duty(NamedTuple):
+    """A function to call every ``interval_s`` seconds."""
 
-    def __init__(self, name: str, tick_s: float, duties: Sequence[tuple[float, Callable[[], Any]]]) -> None:
-        """``duties``: each with the seconds between two times; ``tick_s``: those between two looks at what is due."""
+    interval_s: float
+    function: Callable[[], object]
+
+
+class PeriodicThread:
+    """A thread that calls functions when they are due by the clock. A slow broker delays it, and nothing else."""
+
+    def __init__(self, name: str, tick_s: float, duties: Sequence[Duty]) -> None:
+        """``tick_s``: seconds between two checks for due calls."""
         self._duties = duties
         self._tick_s = tick_s
         self._stopping = threading.Event()
@@ -32,42 +40,51 @@ class PeriodicThread:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, patience_s: float | None = None) -> None:
-        """Stop the thread, if it was started; returns when it has ended, or when ``patience_s`` have passed."""
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Stop the thread if it was started. Returns when it has ended, or after ``timeout_s``."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(patience_s)
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        due = [0.0] * len(self._duties)
+        due_at = [0.0] * len(self._duties)
         while not self._stopping.wait(self._tick_s):
-            for place, (every_s, duty) in enumerate(self._duties):
-                if time.monotonic() < due[place]:
-                    continue
-                due[place] = time.monotonic() + every_s
-                try:
-                    duty()
-                except BrokerUnavailable:
-                    logger.warning("broker unavailable", extra={"duty": duty.__name__})
-                except Exception:
-                    # Leases are renewed by this thread: a defect in one duty must not end the others.
-                    logger.exception("duty failed", extra={"duty": duty.__name__})
+            for index, duty in enumerate(self._duties):
+                now = time.monotonic()
+                if now >= due_at[index]:
+                    due_at[index] = now + duty.interval_s
+                    _call(duty.function)
+
+
+def _call(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except BrokerUnavailable:
+        logger.warning("broker unavailable", extra={"duty": function.__name__})
+    except Exception:
+        # This thread renews leases: a defect in one duty must not end the others.
+        logger.exception("duty failed", extra={"duty": function.__name__})
 
 
 def renew_messages(client: Broker, kind: str) -> None:
-    """Keep the messages that this worker, of a kind, holds from being delivered to others. Raises BrokerUnavailable."""
-    reserved = _snapshot(state.reserved_requests)
-    tags = [request.message.delivery_tag for request in reserved if not request.acknowledged]
-    if tags:
-        # Delivery tags by the time of their delivery.
+    """Keep the messages that this worker holds from being delivered to others. Raises BrokerUnavailable.
+
+    ``kind``: the kind of this worker.
+    """
+    now = time.time()
+    delivered_at = {}
+    for request in _copy(state.reserved_requests):
+        if not request.acknowledged:
+            delivered_at[request.message.delivery_tag] = now
+    if delivered_at:
         index = topology.unacked(kind)["unacked_index_key"]
-        # XX: never bring a message back that was acknowledged a moment ago.
+        # XX: do not bring a message back that was acknowledged a moment ago.
         with broker_errors():
-            client.zadd(index, dict.fromkeys(tags, time.time()), xx=True)
+            client.zadd(index, delivered_at, xx=True)
 
 
-def _snapshot(requests: Any) -> list[Any]:
-    """Return Celery's set of requests as a list; it changes in other threads while it is read."""
+def _copy(requests: Iterable[Request]) -> list[Request]:
+    """Return Celery's set of requests as a list. Other threads change the set while it is read."""
     while True:
         try:
             return list(requests)

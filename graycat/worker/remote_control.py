@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from celery.worker.control import control_command, inspect_command
 
 if TYPE_CHECKING:
-    from graycat.worker.runtime import Runtime
+    from graycat.worker.runtime import EngineRuntime
 
 logger = logging.getLogger(__name__)
 
 
-def _runtime() -> Runtime | None:
+def _runtime() -> EngineRuntime | None:
     from graycat.worker import runtime
 
     return runtime.process.engine

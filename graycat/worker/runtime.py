@@ -1,4 +1,4 @@
-"""What a worker process has while it lives; here its tasks ask for it."""
+"""What a worker process holds: its engine, its running tasks, its stores. Tasks ask here for them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from graycat.worker.stream_relay import StreamRelay
 
 Part = TypeVar("Part")
 
-#: Seconds between two looks at the length of the engine's output.
-ROTATE_EVERY_S = 10.0
+#: Seconds between two checks of the length of the engine's output.
+ROTATE_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An attempt under way, and the call that it waits for. ``deadline`` is on the monotonic clock."""
+    """An attempt that runs, and its call to the engine. ``deadline`` is on the monotonic clock."""
 
     attempt: Attempt
     call: Call
@@ -42,7 +42,7 @@ class Running:
 
 
 class RunningTasks:
-    """The attempts under way in this worker; every thread may look and stop."""
+    """The attempts that run in this worker. Any thread may list and stop them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,20 +50,22 @@ class RunningTasks:
 
     @contextmanager
     def track(self, attempt: Attempt, call: Call | None = None) -> Iterator[Call]:
-        """Yield the call of an attempt, which others can stop while the block runs."""
-        running = Running(attempt, call or Call(), time.monotonic() + attempt.exec_timeout_s)
+        """Yield the call of an attempt; other threads can stop it while the block runs."""
+        if call is None:
+            call = Call()
+        running = Running(attempt, call, time.monotonic() + attempt.exec_timeout_s)
         with self._lock:
             self._by_id[attempt.task_id] = running
         try:
-            yield running.call
+            yield call
         finally:
             with self._lock:
-                # A newer attempt of the same task may have taken the place.
+                # A newer attempt at the same task may have replaced it.
                 if self._by_id.get(attempt.task_id) is running:
                     del self._by_id[attempt.task_id]
 
     def stop(self, task_id: str, reason: StopReason) -> bool:
-        """Stop a task's call; False where it does not run here."""
+        """Stop a task's call; return False if the task does not run here."""
         with self._lock:
             running = self._by_id.get(task_id)
         if running is None:
@@ -72,30 +74,30 @@ class RunningTasks:
         return True
 
     def skip(self, task_id: str) -> bool:
-        """Have a task's engine leave out the rest of its batch; False where that cannot be."""
+        """Let a task's engine skip the rest of its batch; return False if it cannot."""
         with self._lock:
             running = self._by_id.get(task_id)
         return running is not None and running.call.skip()
 
-    def has(self, task_id: str) -> bool:
-        """Tell whether a task runs here."""
+    def __contains__(self, task_id: str) -> bool:
+        """Return whether a task runs here."""
         with self._lock:
             return task_id in self._by_id
 
     def all(self) -> list[Running]:
-        """Return the attempts under way."""
+        """Return the attempts that run."""
         with self._lock:
             return list(self._by_id.values())
 
 
-def untraced(_: Attempt, run: Callable[[], str]) -> str:
-    """Run an attempt, and nothing else."""
+def run_untraced(_: Attempt, run: Callable[[], str]) -> str:
+    """Run an attempt and return its outcome."""
     return run()
 
 
 @dataclass
-class Runtime:
-    """One worker process, put together by its EngineStep."""
+class EngineRuntime:
+    """The engine of a worker, and what goes with it; made by the EngineStep."""
 
     settings: Settings
     name: str
@@ -104,81 +106,86 @@ class Runtime:
     supervisor: Supervisor
     client: Broker
     running: RunningTasks = field(default_factory=RunningTasks)
-    #: The engine's process, where it is ours.
+    #: The engine's process, if this worker owns it.
     child: ChildProcess | None = None
     #: The index of the GPU that the engine pins; None for the CPU.
     gpu: int | None = None
-    #: How that was doing when it was last asked.
+    #: The GPU's state when it was last read.
     gpu_state: dict[str, int] | None = None
-    #: Whether somebody has asked this worker to take nothing for now.
+    #: Whether an operator has paused this worker.
     paused: bool = False
-    #: Queues from which nobody is to take anything for now.
+    #: Queues that an operator has paused for all workers.
     paused_queues: frozenset[str] = frozenset()
-    #: Queues that somebody has told this worker to leave (Celery's ``cancel_consumer``).
+    #: Queues that an operator has made this worker leave (Celery's ``cancel_consumer``).
     left_queues: set[str] = field(default_factory=set)
     #: Whether the consumer takes tasks; the gate writes it.
     gate_open: bool = False
 
     def __post_init__(self) -> None:
-        #: Tells the fleet of this worker now; the housekeeper sets it.
+        #: Reports to the fleet now; WorkerMaintenance sets it.
         self.report: Callable[[], None] = lambda: None
-        #: Runs an attempt; ``graycat.worker.tracing`` puts one in its place that traces it.
-        self.traced: Callable[[Attempt, Callable[[], str]], str] = untraced
+        #: Runs an attempt; ``graycat.worker.tracing`` replaces it.
+        self.run_attempt: Callable[[Attempt, Callable[[], str]], str] = run_untraced
         self._rotate_at = 0.0
         self.supervisor.busy = lambda: bool(self.running.all())
-        #: Seconds that running work gets to finish at the end.
+        #: Seconds that running tasks may take to finish at the end.
         self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = WorkerRegistry(self.client)
         self.stream_relay = StreamRelay(Publisher(self.client, self.records))
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
 
-    def keep_output_short(self) -> None:
-        """Have the engine's output put aside where it has become long; looks every few seconds."""
+    def rotate_output(self) -> None:
+        """Rotate the engine's output if it has become long; checks only every few seconds."""
         now = time.monotonic()
         if self.child is not None and now >= self._rotate_at:
-            self._rotate_at = now + ROTATE_EVERY_S
+            self._rotate_at = now + ROTATE_INTERVAL_S
             self.child.rotate()
 
     @property
     def idle_reason(self) -> str:
-        """Return why this worker takes nothing just now; '' while it takes tasks."""
+        """Return why this worker takes no tasks; '' while it takes some."""
         if self.gate_open:
             return ""
-        state, trouble = self.supervisor.state, self.supervisor.trouble
-        if state is not State.READY:
-            return f"its engine is {state.value}" + (f" ({trouble})" if trouble else "")
-        return "it is paused" if self.paused else "its queues are paused or left"
+        if self.supervisor.state is not State.READY:
+            reason = f"its engine is {self.supervisor.state.value}"
+            if self.supervisor.trouble:
+                reason += f" ({self.supervisor.trouble})"
+            return reason
+        if self.paused:
+            return "it is paused"
+        return "its queues are paused or left"
 
     @property
     def ready(self) -> bool:
-        """Tell whether the engine takes work."""
+        """Return whether the engine accepts work."""
         return self.supervisor.state is State.READY
 
     @property
     def slots(self) -> int:
-        """Return how many tasks the engine works on at once."""
-        return self.supervisor.info.slots if self.supervisor.info is not None else 1
+        """Return how many tasks the engine works on at once; 1 while it has not described itself."""
+        info = self.supervisor.info
+        return 1 if info is None else info.slots
 
 
 @dataclass
 class WorkerProcess:
-    """What this worker process has. A bootstep sets each part before the worker consumes.
+    """The parts of this worker process. A bootstep sets each part before the worker consumes.
 
-    A part is None if no queue of this worker needs it.
+    A part is None if none of the worker's queues needs it.
     """
 
-    engine: Runtime | None = None
+    engine: EngineRuntime | None = None
     webhook_sender: WebhookSender | None = None
     schedule_runner: ScheduleRunner | None = None
-    #: Of the consumer's main loop.
+    #: The heartbeat of the consumer's main loop.
     heartbeat: LoopHeartbeat = field(default_factory=LoopHeartbeat)
 
 
 process = WorkerProcess()
 
 
-def engine_runtime() -> Runtime:
+def engine_runtime() -> EngineRuntime:
     """Return the engine of this worker and what goes with it. Raises RuntimeError if the worker has none."""
     return _require(process.engine, "engine")
 
@@ -189,7 +196,7 @@ def webhook_sender() -> WebhookSender:
 
 
 def schedule_runner() -> ScheduleRunner:
-    """Return what fires the schedules in this control worker. Raises RuntimeError in a worker of another kind."""
+    """Return the schedule runner of this control worker. Raises RuntimeError in a worker of another kind."""
     return _require(process.schedule_runner, "schedule runner")
 
 

@@ -1,9 +1,9 @@
-"""The sweeper: puts tasks on their queue again that the records know and the broker has lost.
+"""The sweeper: enqueues tasks again whose messages the broker has lost.
 
 kombu can lose a message between taking it from the queue and noting that it did; a broker without its disk loses
-them all. Records are written with the message and outlive it, so what is queued or running by its record, and
-neither queued, held nor leased, is enqueued again. Every worker sweeps for its kind, the control worker for all; a lock
-a kind lets one at a time.
+all messages. A record is written with its message and outlives it. So a task whose record says queued or running, but
+whose message is neither in a queue nor held by a worker, is enqueued again when its lease is over. Each worker sweeps
+for its kind, and the control worker for all kinds. A lock for each kind lets one worker at a time sweep.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Held by who sweeps for a kind of worker.
+#: The key of the lock for each kind of worker.
 LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in topology.WORKER_KINDS}
-#: What it needs to know of a task; ``message`` where that waits aside.
+#: The fields of a record that the sweeper reads. A record has ``message`` only while the task is parked.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
-#: Most tasks that one sweep looks at.
-SWEEP_LIMIT = 1000
+#: The most tasks that one sweep looks at.
+MAX_TASKS = 1000
+
+Record = dict[str, str]
 
 
 class Sweeper:
@@ -39,62 +41,85 @@ class Sweeper:
     def __init__(self, client: Broker, settings: Settings, app: GraycatCelery) -> None:
         self._client = client
         self._records = TaskRecords(client, settings)
-        self._lease_s = settings.lease_s
+        self._lease_ms = settings.lease_s * 1000
         self._messages = MessageFactory(app)
-        kind = app.kind
-        self._kinds = tuple(LOCKS) if kind in ("", CONTROL) else (kind,)
+        self._for_all_kinds = app.kind in ("", CONTROL)
+        self._kinds = tuple(LOCKS) if self._for_all_kinds else (app.kind,)
+        #: Where the next sweep begins among the unfinished tasks.
         self._offset = 0
 
     def sweep(self) -> int:
         """Enqueue lost tasks again, and expire those past their queue deadline; return how many were enqueued."""
         with broker_errors():
-            lock_ms = int(self._lease_s * 900)
-            kinds = [kind for kind in self._kinds if self._client.set(LOCKS[kind], "1", nx=True, px=lock_ms)]
+            kinds = self._lock_kinds()
             if not kinds:
                 return 0
-            # The broker's clock, as in the records: a worker's own may be wrong.
+            # The broker's clock, as in the records: a worker's own clock may be wrong.
             broker_ms = now_ms(self._client)
-            old = broker_ms - self._lease_s * 1000
-            records = self._next(old, kinds)
-            held = self._held(kinds, {record["queue"] for record in records.values() if record})
-            enqueued = sum(self._look_after(task_id, record, held, broker_ms) for task_id, record in records.items())
-            return enqueued + self._records.unstick(
-                queue for kind in kinds for queue in topology.WORKER_KINDS[kind].queues
-            )
+            records = self._read_records(broker_ms - self._lease_ms, kinds)
+            queues = {record["queue"] for record in records.values() if record}
+            held = self._list_held(kinds, queues)
 
-    def _next(self, old: float, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return as many unfinished tasks as one sweep looks at, behind those of the last sweep; some may be gone."""
-        names = self._client.zrange(keys.LIVE_TASKS, 0, old, byscore=True, offset=self._offset, num=SWEEP_LIMIT)
-        self._offset = self._offset + SWEEP_LIMIT if len(names) == SWEEP_LIMIT else 0
+            enqueued = 0
+            for task_id, record in records.items():
+                if self._handle(task_id, record, held, broker_ms):
+                    enqueued += 1
+            own_queues: list[str] = []
+            for kind in kinds:
+                own_queues += topology.WORKER_KINDS[kind].queues
+            return enqueued + self._records.unstick(own_queues)
+
+    def _lock_kinds(self) -> list[str]:
+        """Return the kinds that are this sweeper's now; their locks expire before the next sweep is due."""
+        lock_ms = int(self._lease_ms * 0.9)
+        return [kind for kind in self._kinds if self._client.set(LOCKS[kind], "1", nx=True, px=lock_ms)]
+
+    def _read_records(self, submitted_before_ms: float, kinds: Sequence[str]) -> dict[str, Record]:
+        """Return the records of unfinished tasks, the next after those of the last sweep; a lost record is empty."""
+        names = self._client.zrange(
+            keys.LIVE_TASKS, 0, submitted_before_ms, byscore=True, offset=self._offset, num=MAX_TASKS
+        )
+        if len(names) == MAX_TASKS:
+            self._offset += MAX_TASKS
+        else:
+            self._offset = 0
+
+        task_ids = list(map(bytes.decode, names))
         if len(self._kinds) == 1:
-            # The records of others it may not even look at.
+            # The broker does not let a worker of one kind read other records.
             queue = topology.WORKER_KINDS[kinds[0]].queues[0]
-            names = [name for name in names if ids.is_id_for(name.decode(), queue)]
+            task_ids = [task_id for task_id in task_ids if ids.is_id_for(task_id, queue)]
         with self._client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hmget(keys.record_key(name.decode()), FIELDS)
+            for task_id in task_ids:
+                pipe.hmget(keys.record_key(task_id), FIELDS)
             rows = pipe.execute()
-        records = [
-            {field: value.decode() for field, value in zip(FIELDS, row, strict=True) if value is not None}
-            for row in rows
-        ]
-        found = zip((name.decode() for name in names), records, strict=True)
-        return {
-            name: record for name, record in found if not record or topology.worker_kind_of(record["queue"]) in kinds
-        }
 
-    def _held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
-        """Return the ids that some queue or worker holds a message of."""
+        records = {}
+        for task_id, row in zip(task_ids, rows, strict=True):
+            record = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None}
+            if not record or topology.worker_kind_of(record["queue"]) in kinds:
+                records[task_id] = record
+        return records
+
+    def _list_held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
+        """Return the ids of the tasks whose message is in one of the queues, or held by a worker."""
         if not queues:
             return set()
-        # What a worker of any queues holds is in a place without a kind, where only one that sweeps for all looks.
-        places = (*kinds, *([""] if len(self._kinds) > 1 else []))
-        raw = [item for kind in places for item in self._client.hvals(topology.unacked(kind)["unacked_key"])]
+        messages: list[bytes] = []
         for queue in queues:
-            raw += self._client.lrange(queue, 0, -1)
-        return {task_id for item in raw if (task_id := _task_id(item))}
+            messages += self._client.lrange(queue, 0, -1)
+        for kind in kinds:
+            messages += self._list_unacked(kind)
+        if self._for_all_kinds:
+            # The messages of a worker without a kind.
+            messages += self._list_unacked("")
+        return set(map(_parse_task_id, messages)) - {""}
 
-    def _look_after(self, task_id: str, record: dict[str, str], held: set[str], broker_ms: float) -> bool:
+    def _list_unacked(self, kind: str) -> list[bytes]:
+        return self._client.hvals(topology.unacked(kind)["unacked_key"])
+
+    def _handle(self, task_id: str, record: Record, held: set[str], broker_ms: float) -> bool:
+        """Expire a task or enqueue it again, if that is due; return whether it was enqueued."""
         if not record:
             self._client.zrem(keys.LIVE_TASKS, task_id)
             return False
@@ -102,10 +127,13 @@ class Sweeper:
             worker.refused(record["kind"], "expired")
             return False
         if "message" in record:
-            # It waits aside, for its owner's turn.
+            # It is parked until it is its owner's turn.
             return False
-        lost_since = float(record.get("lease_ms", 0)) or float(record["enqueued_ms"]) + self._lease_s * 1000
-        if task_id in held or broker_ms < lost_since:
+
+        lost_since_ms = float(record.get("lease_ms", 0))
+        if not lost_since_ms:
+            lost_since_ms = float(record["enqueued_ms"]) + self._lease_ms
+        if task_id in held or broker_ms < lost_since_ms:
             return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
         worker.SWEPT.labels(record["kind"]).inc()
@@ -113,11 +141,15 @@ class Sweeper:
         return True
 
 
-def _task_id(item: bytes) -> str:
-    """Return whose message lies in a queue, or (in a list with its route) among the unacknowledged; '' if nobody's."""
+def _parse_task_id(message: bytes) -> str:
+    """Return the task's id of a message in a queue, or of an unacknowledged entry; '' if it has none.
+
+    An unacknowledged entry is a list of the message and its route.
+    """
     try:
-        message = json.loads(item)
-        message = message[0] if isinstance(message, list) else message
-        return str(message["headers"]["id"])
+        parsed = json.loads(message)
+        if isinstance(parsed, list):
+            parsed = parsed[0]
+        return str(parsed["headers"]["id"])
     except (ValueError, KeyError, IndexError, TypeError):
         return ""

@@ -12,7 +12,7 @@ from graycat.engines.client import Call, EngineClient
 from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt
 from graycat.tracing import TRACEPARENT, Tracing
-from graycat.worker.runtime import Runtime
+from graycat.worker.runtime import EngineRuntime
 
 #: How an attempt ends that is nobody's fault.
 WELL = frozenset({"succeeded", "cancelled", "handed back"})
@@ -20,16 +20,16 @@ WELL = frozenset({"succeeded", "cancelled", "handed back"})
 MS = 1_000_000
 
 
-def install(runtime: Runtime, tracing: Tracing) -> None:
+def install(runtime: EngineRuntime, tracing: Tracing) -> None:
     """Have a worker's attempts and their calls of its engine traced."""
-    runtime.traced = TracedAttempts(runtime, tracing)
+    runtime.run_attempt = TracedAttempts(runtime, tracing)
     runtime.engine.client = TracedClient(runtime.engine.client, runtime.engine.name, tracing)
 
 
 class TracedAttempts:
     """Runs attempts inside spans, in the trace that their task's record names."""
 
-    def __init__(self, runtime: Runtime, tracing: Tracing) -> None:
+    def __init__(self, runtime: EngineRuntime, tracing: Tracing) -> None:
         self._runtime = runtime
         self._tracing = tracing
 

@@ -15,7 +15,7 @@ from tests.support.unity import send_post
 #: Seconds that a quick call may take while every slot is busy; through the slots' queue it would take many.
 QUICK_S = 1.5
 
-QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+MAX_QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "tokenize": ("/tokenize", {"content": "naïve 🦊 data: 1", "stream": False}),
     "tokenize with pieces": ("/tokenize", {"content": "naïve", "with_pieces": True, "add_special": True}),
     "tokenize nothing": ("/tokenize", {"stream": False}),
@@ -30,9 +30,9 @@ QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", QUICK_CALLS)
+@pytest.mark.parametrize("name", MAX_QUICK_CALLS)
 def test_a_quick_call_is_answered_as_by_the_bare_engine(api: Client, engine: Client, name: str) -> None:
-    path, body = QUICK_CALLS[name]
+    path, body = MAX_QUICK_CALLS[name]
     given, expected = api.post(path, body), engine.post(path, body)
     assert (given.status_code, given.content) == (expected.status_code, expected.content)
     assert given.headers["Content-Type"] == expected.headers["Content-Type"]
@@ -90,7 +90,7 @@ def busy_engine(stack: Stack) -> Any:
 
 @pytest.mark.usefixtures("busy_engine")
 def test_quick_calls_are_answered_while_every_slot_is_busy(api: Client) -> None:
-    for path, body in QUICK_CALLS.values():
+    for path, body in MAX_QUICK_CALLS.values():
         started = time.monotonic()
         assert api.post(path, body).status_code in (200, 400)
         assert time.monotonic() - started < QUICK_S, path

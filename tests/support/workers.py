@@ -19,7 +19,7 @@ from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.tasks.base import EngineTask
-from graycat.worker.runtime import Runtime, process
+from graycat.worker.runtime import EngineRuntime, process
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, outcome_of
 from tests.support.servers import Answer, Seen, http_server, reply
 
@@ -44,7 +44,7 @@ class Worker:
         self.seen = seen
         self.supervisor = Supervisor(engine, None)
         self.client = connect(self.settings)
-        self.runtime = Runtime(self.settings, f"{queues[0]}@here", queues, engine, self.supervisor, self.client)
+        self.runtime = EngineRuntime(self.settings, f"{queues[0]}@here", queues, engine, self.supervisor, self.client)
         self.records: TaskRecords = self.runtime.records
         process.engine = self.runtime
 

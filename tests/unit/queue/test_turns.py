@@ -236,7 +236,7 @@ def test_bulk_work_of_one_engine_does_not_yield_to_the_other_s(records) -> None:
 
 
 def test_a_sweeper_gets_to_every_task_however_many_there_are(records, client, sweep, monkeypatch) -> None:
-    monkeypatch.setattr("graycat.worker.sweeper.SWEEP_LIMIT", 2)
+    monkeypatch.setattr("graycat.worker.sweeper.MAX_TASKS", 2)
     tasks = submitted(records, "a1 b1 c1 d1 e1")
     client.delete("llm")
     assert [sweep() for _ in range(4)] == [2, 2, 1, 0]

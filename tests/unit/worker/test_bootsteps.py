@@ -18,7 +18,7 @@ from graycat.settings import Settings
 from graycat.tasks.sd import Render
 from graycat.worker import bootsteps as steps
 from graycat.worker import runtime as rt
-from graycat.worker.bootsteps import EngineStep, LeaseStep, PromptConsumer, create_runtime
+from graycat.worker.bootsteps import EngineStep, LowLatencyConsumer, MaintenanceStep, create_runtime
 from tests.support.helpers import Stopwatch, Valkey, changed, eventually, outcome_of
 from tests.support.servers import http_server
 from tests.support.workers import WELL, worker_on
@@ -38,7 +38,7 @@ def test_only_a_worker_of_text_or_image_queues_has_an_engine(queues: str, needs:
     worker = celery_worker(Settings(), queues)
     assert steps.consumed_queues(worker.app) == tuple(queues.split(","))
     assert EngineStep(worker).include_if(worker) is needs
-    assert LeaseStep(worker).include_if(worker) is needs
+    assert MaintenanceStep(worker).include_if(worker) is needs
 
 
 def test_the_worker_of_the_llm_queue_owns_the_engine(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_worker_s_engine_is_watched_from_its_start_to_its_shutdown(broker, shu
     with http_server(WELL) as seen:
         worker = celery_worker(changed(broker.settings, llama_server_url=seen.url), "llm,llm.batch")
         watch = Stopwatch()
-        for step in (EngineStep(worker), LeaseStep(worker)):
+        for step in (EngineStep(worker), MaintenanceStep(worker)):
             step.start(worker)
         assert watch.seconds < 0.5
         eventually(lambda: [w.engine_state for w in WorkerRegistry(broker.client).workers()] == ["ready"])
@@ -141,7 +141,9 @@ def test_a_consumer_comes_back_as_soon_as_its_broker_does(mortal_broker: Valkey)
     app = create_celery(changed(mortal_broker.settings))
     mortal_broker.kill()
     with app.connection_for_read() as connection:
-        connected = outcome_of(lambda: PromptConsumer.ensure_connected(object.__new__(PromptConsumer), connection))
+        connected = outcome_of(
+            lambda: LowLatencyConsumer.ensure_connected(object.__new__(LowLatencyConsumer), connection)
+        )
         mortal_broker.start()
         watch = Stopwatch()
         assert connected() is connection
@@ -165,7 +167,7 @@ class Hub:
 
 def test_events_leave_by_the_clock_not_beside_a_task() -> None:
     flushed: list[bool] = []
-    consumer: Any = object.__new__(PromptConsumer)
+    consumer: Any = object.__new__(LowLatencyConsumer)
     consumer.hub = Hub()
     consumer.blueprint = SimpleNamespace(send_all=lambda *_, **__: None)
     consumer.event_dispatcher = SimpleNamespace(flush=lambda: flushed.append(True))

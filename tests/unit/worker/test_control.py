@@ -18,7 +18,7 @@ from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.webhook import Webhook
 from graycat.worker import control
-from graycat.worker.control import ControlStep, PulseStep
+from graycat.worker.control import ControlStep, HeartbeatStep
 from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey, accepted, changed, eventually, started
@@ -52,8 +52,8 @@ def running(broker: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> I
     before = signals.worker_shutdown.receivers
     signals.worker_shutdown.receivers = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(control, "DISPATCH_EVERY_S", 0.01)
-    monkeypatch.setattr(control, "REPORT_EVERY_S", 0.02)
+    monkeypatch.setattr(control, "DISPATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(control, "REPORT_INTERVAL_S", 0.02)
 
     def start(queues: str = "control", **changes: Any) -> Any:
         worker = celery_worker(changed(broker.settings, **changes), queues)
@@ -77,7 +77,7 @@ def running(broker: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> I
 )
 def test_only_a_worker_of_the_control_queue_has_the_steps(queues: str, steps: tuple[bool, bool]) -> None:
     worker = celery_worker(Settings(), queues)
-    assert (ControlStep(worker).include_if(worker), PulseStep(worker).include_if(worker)) == steps
+    assert (ControlStep(worker).include_if(worker), HeartbeatStep(worker).include_if(worker)) == steps
 
 
 def report_of(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerStatus:
@@ -104,7 +104,7 @@ def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valke
 
 def test_the_pulse_is_felt_until_the_consumer_stops() -> None:
     worker = celery_worker(Settings())
-    step = PulseStep(worker)
+    step = HeartbeatStep(worker)
     step.start(worker)
     assert not process.heartbeat.alive
     worker.timer.beat()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.celeryapp import create_celery
-from graycat.worker.gate import LOOK_EVERY_S, QUICK_CALLS, GateStep
+from graycat.worker.gate import MAX_QUICK_CALLS, POLL_INTERVAL_S, GateStep
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey
 from tests.support.servers import reply
@@ -80,7 +80,7 @@ def opened(worker: Worker, queues: str = "llm,llm.batch") -> tuple[GateStep, Fak
 def test_nothing_is_taken_before_the_first_look(worker: Worker) -> None:
     _, consumer = opened(worker)
     assert (consumer.taking, worker.runtime.gate_open) == ([], False)
-    assert consumer.timer.every_s == LOOK_EVERY_S
+    assert consumer.timer.every_s == POLL_INTERVAL_S
 
 
 def test_with_a_ready_engine_the_queues_are_joined_in_their_order(worker: Worker) -> None:
@@ -108,7 +108,7 @@ def test_as_many_tasks_are_taken_as_the_engine_has_slots(worker: Worker) -> None
 def test_the_quick_lane_needs_no_slots(worker: Worker) -> None:
     _, consumer = opened(worker, "llm.quick")
     consumer.timer.tick()
-    assert (consumer.pool.limit, consumer.taking) == (QUICK_CALLS, ["llm.quick"])
+    assert (consumer.pool.limit, consumer.taking) == (MAX_QUICK_CALLS, ["llm.quick"])
 
 
 def test_while_the_engine_is_away_nothing_is_taken(worker: Worker) -> None:

@@ -28,7 +28,7 @@ from tests.support.workers import Worker, worker_on
 def briskly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every duty done many times a second."""
     monkeypatch.setattr(maintenance, "TICK_S", 0.01)
-    monkeypatch.setattr(maintenance, "REPORT_EVERY_S", 0.02)
+    monkeypatch.setattr(maintenance, "REPORT_INTERVAL_S", 0.02)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 from celery.worker import state
 
 from graycat.errors import BrokerUnavailable
-from graycat.worker.periodic import PeriodicThread, renew_messages
+from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from tests.support.helpers import Valkey, eventually
 
 TICK_S = 0.005
@@ -14,7 +14,9 @@ TICK_S = 0.005
 
 def test_each_duty_is_done_when_it_is_due() -> None:
     done: list[str] = []
-    duties = PeriodicThread("tests", TICK_S, [(0.01, lambda: done.append("often")), (60, lambda: done.append("once"))])
+    duties = PeriodicThread(
+        "tests", TICK_S, [Duty(0.01, lambda: done.append("often")), Duty(60, lambda: done.append("once"))]
+    )
     duties.start()
     eventually(lambda: done.count("often") > 3)
     duties.stop()
@@ -31,7 +33,7 @@ def test_a_broker_that_is_away_ends_nothing(caplog: Any) -> None:
         done.append(1)
         raise BrokerUnavailable
 
-    duties = PeriodicThread("tests", TICK_S, [(0, failing)])
+    duties = PeriodicThread("tests", TICK_S, [Duty(0, failing)])
     duties.start()
     eventually(lambda: len(done) > 2)
     duties.stop()
@@ -45,7 +47,7 @@ def test_a_duty_with_a_defect_keeps_no_other_from_being_done(caplog: Any) -> Non
     def broken() -> None:
         raise ZeroDivisionError
 
-    duties = PeriodicThread("tests", TICK_S, [(0, broken), (0, lambda: done.append(1))])
+    duties = PeriodicThread("tests", TICK_S, [Duty(0, broken), Duty(0, lambda: done.append(1))])
     duties.start()
     eventually(lambda: len(done) > 2)
     duties.stop()

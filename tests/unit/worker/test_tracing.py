@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from graycat.engines.base import Health
 from graycat.worker import tracing
-from graycat.worker.runtime import untraced
+from graycat.worker.runtime import run_untraced
 from tests.support.helpers import Valkey
 from tests.support.servers import reply
 from tests.support.spans import SPAN, TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, trace_of
@@ -78,7 +78,7 @@ def test_the_engine_is_told_of_its_span(worker: Worker, spans: Spans) -> None:
 def test_a_first_event_is_marked(worker: Worker, spans: Spans) -> None:
     attempt = worker.claim(kind="llm.tokenize", mode="plain", body=BODY)
     worker.records.publish(attempt, 1, [b"data: 1"])
-    assert worker.runtime.traced(attempt, lambda: "cancelled") == "cancelled"
+    assert worker.runtime.run_attempt(attempt, lambda: "cancelled") == "cancelled"
     (event,) = spans.named("llm.tokenize").events
     assert event.name == "first event"
     assert event.timestamp == int(worker.records.get(attempt.task_id)["first_event_ms"]) * 1_000_000
@@ -99,7 +99,7 @@ def test_an_exception_is_named_and_its_text_is_not(worker: Worker, spans: Spans)
         raise ValueError(PROMPT)
 
     with pytest.raises(ValueError, match=PROMPT):
-        worker.runtime.traced(attempt, fail)
+        worker.runtime.run_attempt(attempt, fail)
     span = spans.named("llm.tokenize")
     assert (span.status.description, span.events) == ("ValueError", ())
     assert PROMPT not in span.to_json()
@@ -117,7 +117,7 @@ def test_a_broker_that_is_gone_is_no_reason_to_fail(mortal_broker: Valkey, spans
         tracing.install(worker.runtime, spans.tracing)
         attempt = worker.claim(kind="llm.tokenize", mode="plain", body=BODY)
         mortal_broker.kill()
-        assert worker.runtime.traced(attempt, lambda: "succeeded") == "succeeded"
+        assert worker.runtime.run_attempt(attempt, lambda: "succeeded") == "succeeded"
 
 
 def test_what_the_worker_asks_by_itself_is_not_traced(worker: Worker, spans: Spans) -> None:
@@ -128,7 +128,7 @@ def test_what_the_worker_asks_by_itself_is_not_traced(worker: Worker, spans: Spa
 
 def test_a_worker_that_does_not_trace_runs_attempts_and_nothing_else(broker: Valkey) -> None:
     with worker_on(broker, ANSWER) as worker:
-        assert worker.runtime.traced is untraced
+        assert worker.runtime.run_attempt is run_untraced
         worker.records.traceparent = lambda: TRACEPARENT
         worker.run(accept(worker))
         assert "traceparent" not in worker.seen.headers[-1]
