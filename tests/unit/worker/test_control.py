@@ -137,7 +137,7 @@ def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Val
     assert json.loads(message)["headers"]["id"] == f"{task_id} expired"
 
 
-def test_a_worker_with_an_engine_too_leaves_the_housekeeping_to_its_housekeeper(broker: Valkey, running) -> None:
+def test_a_worker_with_an_engine_too_leaves_the_maintenance_to_worker_maintenance(broker: Valkey, running) -> None:
     records = TaskRecords(broker.client, broker.settings)
     attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).encoded())
     running("llm,control")

@@ -25,22 +25,22 @@ from tests.support.workers import Worker, worker_on
 
 
 @pytest.fixture(autouse=True)
-def briskly(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every duty done many times a second."""
-    monkeypatch.setattr(maintenance, "TICK_S", 0.01)
+    monkeypatch.setattr(maintenance, "TICK_INTERVAL_S", 0.01)
     monkeypatch.setattr(maintenance, "REPORT_INTERVAL_S", 0.02)
 
 
 @contextmanager
-def keeping_house(broker: Valkey, **changes: Any) -> Iterator[Worker]:
-    """Run a worker's housekeeping for the block."""
+def maintained(broker: Valkey, **changes: Any) -> Iterator[Worker]:
+    """Run a worker's maintenance for the block."""
     gpu = changes.pop("gpu", None)
     with worker_on(broker, {}, **changes) as worker:
         worker.runtime.gpu = gpu
-        housekeeper = WorkerMaintenance(worker.runtime, worker.app)
-        housekeeper.start()
+        maintenance_thread = WorkerMaintenance(worker.runtime, worker.app)
+        maintenance_thread.start()
         yield worker
-        housekeeper.stop()
+        maintenance_thread.stop()
 
 
 def reported(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerStatus:
@@ -55,7 +55,7 @@ def reported(broker: Valkey, wanted: Callable[[WorkerStatus], bool]) -> WorkerSt
 
 
 def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
-    with keeping_house(broker, queues=("llm", "llm.batch")) as worker:
+    with maintained(broker, queues=("llm", "llm.batch")) as worker:
         worker.runtime.gate_open = True
         process.heartbeat.beat()
         with worker.runtime.running.track(worker.claim()):
@@ -69,13 +69,13 @@ def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
 
 
 def test_a_worker_whose_engine_is_away_says_so(broker: Valkey) -> None:
-    with keeping_house(broker) as worker:
+    with maintained(broker) as worker:
         worker.supervisor.suspect()
         reported(broker, lambda status: status.engine_state == "loading")
 
 
 def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None:
-    with keeping_house(broker) as worker:
+    with maintained(broker) as worker:
         worker.runtime.gate_open = True
         process.heartbeat.beat()
         reported(broker, lambda status: status.consuming)
@@ -84,7 +84,7 @@ def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None
 
 
 def test_a_task_past_its_deadline_is_stopped(broker: Valkey) -> None:
-    with keeping_house(broker, exec_timeout_s=0.05) as worker, worker.runtime.running.track(worker.claim()) as call:
+    with maintained(broker, exec_timeout_s=0.05) as worker, worker.runtime.running.track(worker.claim()) as call:
         assert stopped(call) == "timed out"
 
 
@@ -94,7 +94,7 @@ def stopped(call: Call) -> str | None:
 
 
 def test_a_task_within_its_deadline_is_left_alone(broker: Valkey) -> None:
-    with keeping_house(broker, lease_s=0.1) as worker, worker.runtime.running.track(worker.claim()) as call:
+    with maintained(broker, lease_s=0.1) as worker, worker.runtime.running.track(worker.claim()) as call:
         renewed(worker, worker.runtime.running.all()[0].attempt)
         assert call.stopped is None
 
@@ -107,7 +107,7 @@ def renewed(worker: Worker, attempt: Attempt) -> None:
 
 
 def test_a_living_worker_keeps_its_task(broker: Valkey) -> None:
-    with keeping_house(broker, lease_s=0.3) as worker:
+    with maintained(broker, lease_s=0.3) as worker:
         attempt = worker.claim()
         with worker.runtime.running.track(attempt):
             renewed(worker, attempt)
@@ -115,7 +115,7 @@ def test_a_living_worker_keeps_its_task(broker: Valkey) -> None:
 
 
 def test_a_cancelled_task_is_stopped_where_the_message_about_it_was_lost(broker: Valkey) -> None:
-    with keeping_house(broker, lease_s=0.1) as worker:
+    with maintained(broker, lease_s=0.1) as worker:
         attempt = worker.claim()
         with worker.runtime.running.track(attempt) as call:
             worker.records.cancel(attempt.task_id)
@@ -123,7 +123,7 @@ def test_a_cancelled_task_is_stopped_where_the_message_about_it_was_lost(broker:
 
 
 def test_a_task_that_another_worker_has_taken_over_is_stopped(broker: Valkey) -> None:
-    with keeping_house(broker, lease_s=0.1) as worker:
+    with maintained(broker, lease_s=0.1) as worker:
         attempt = worker.claim()
         worker.records.release(attempt)
         claimed(worker.records, attempt.task_id, "llm@there")
@@ -154,7 +154,7 @@ def reserved(*requests: FakeRequest) -> Iterator[None]:
 def test_messages_of_a_living_worker_are_not_delivered_again(broker: Valkey) -> None:
     broker.client.zadd("unacked_index", {"held": 1, "of another worker": 1})
     requests = FakeRequest("held"), FakeRequest("done", acknowledged=True), FakeRequest("acknowledged just now")
-    with keeping_house(broker, lease_s=0.1), reserved(*requests):
+    with maintained(broker, lease_s=0.1), reserved(*requests):
         eventually(lambda: time.time() - (broker.client.zscore("unacked_index", "held") or 0) < 5)
         # The two that are not in the index any more are not brought back.
         assert broker.client.zrange("unacked_index", 0, -1) == [b"of another worker", b"held"]
@@ -162,14 +162,14 @@ def test_messages_of_a_living_worker_are_not_delivered_again(broker: Valkey) -> 
 
 
 def test_lost_tasks_are_enqueued_again(broker: Valkey) -> None:
-    with keeping_house(broker, lease_s=0.05) as worker:
+    with maintained(broker, lease_s=0.05) as worker:
         worker.accept()
         worker.client.delete("llm")
         eventually(lambda: worker.client.llen("llm") == 1)
 
 
-def test_a_message_that_nobody_can_read_does_not_end_the_housekeeping(broker: Valkey) -> None:
-    with keeping_house(broker, lease_s=0.05) as worker:
+def test_a_message_that_cannot_be_read_does_not_end_the_maintenance(broker: Valkey) -> None:
+    with maintained(broker, lease_s=0.05) as worker:
         attempt = worker.claim()
         worker.client.lpush("llm", b"no message at all")
         # Every worker's leases would else run out, and every task be run again.
@@ -179,13 +179,13 @@ def test_a_message_that_nobody_can_read_does_not_end_the_housekeeping(broker: Va
 
 
 def test_a_worker_that_stops_leaves_the_fleet(broker: Valkey) -> None:
-    with keeping_house(broker):
+    with maintained(broker):
         reported(broker, lambda status: True)
     assert WorkerRegistry(broker.client).workers() == []
 
 
 def test_a_worker_stops_without_a_broker_too(mortal_broker: Valkey) -> None:
-    with keeping_house(mortal_broker):
+    with maintained(mortal_broker):
         reported(mortal_broker, lambda status: True)
         mortal_broker.kill()
         watch = Stopwatch()
@@ -194,8 +194,8 @@ def test_a_worker_stops_without_a_broker_too(mortal_broker: Valkey) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_housekeeping_goes_on_after_the_broker_was_away(mortal_broker: Valkey, busy: bool) -> None:
-    with keeping_house(mortal_broker, lease_s=0.1), reserved(*[FakeRequest("held")] * busy):
+def test_maintenance_goes_on_after_the_broker_was_away(mortal_broker: Valkey, busy: bool) -> None:
+    with maintained(mortal_broker, lease_s=0.1), reserved(*[FakeRequest("held")] * busy):
         reported(mortal_broker, lambda status: True)
         mortal_broker.kill()
         # Long enough for every duty to fail.
@@ -214,7 +214,7 @@ def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.
         return GpuState(utilization=42, memory_used=3000, memory_total=8000, temperature=61)
 
     monkeypatch.setattr(gpus, "read_gpu_state", state)
-    with keeping_house(broker, gpu=3):
+    with maintained(broker, gpu=3):
         status = reported(broker, lambda status: status.gpu_state is not None)
         assert (status.gpu, status.gpu_state) == (3, asdict(state(3)))
         # Many reports, one question.
@@ -226,9 +226,9 @@ def test_a_worker_says_how_its_gpu_is_doing(broker: Valkey, monkeypatch: pytest.
 
 def test_a_driver_that_hangs_keeps_nothing_from_being_done(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
-    monkeypatch.setattr(maintenance, "GPU_PATIENCE_S", 0.05)
+    monkeypatch.setattr(maintenance, "GPU_STOP_TIMEOUT_S", 0.05)
     monkeypatch.setattr(gpus, "read_gpu_state", lambda _: None if hangs.wait(PATIENCE_S) else None)
-    with keeping_house(broker, lease_s=0.1, gpu=0) as worker:
+    with maintained(broker, lease_s=0.1, gpu=0) as worker:
         attempt = worker.claim()
         with worker.runtime.running.track(attempt):
             renewed(worker, attempt)
