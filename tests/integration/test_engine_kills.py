@@ -163,13 +163,13 @@ def assert_outage_is_told(stack: Supervised, failures: int) -> None:
     assert 0 < row["retry_in_s"] <= 0.5 * 2 ** (failures - 1)
 
 
-def test_a_killed_keeper_takes_its_engine_along_and_counts_as_a_failure(fake: Supervised) -> None:
+def test_a_killed_shim_takes_its_engine_along_and_counts_as_a_failure(fake: Supervised) -> None:
     if "llm" not in fake.processes():
         fake.start_worker()
     engine = eventually(fake.engine_pid, START_S)
     before = fake.row()["failures"]
-    keeper = next(pid for pid, line in fake.family().items() if line.endswith("shim.py"))
-    os.kill(keeper, signal.SIGKILL)
+    shim = next(pid for pid, line in fake.family().items() if line.endswith("shim.py"))
+    os.kill(shim, signal.SIGKILL)
     eventually(lambda: engine not in fake.family(), TOLD_S)
     eventually(lambda: fake.row().get("failures", 0) > before, TOLD_S)
     fake.wait_until_consuming()

@@ -10,7 +10,7 @@ import pytest
 
 from graycat.engines.client import EngineClient
 from graycat.engines.models import downloads
-from tests.support.places import Place
+from tests.support.download_setup import DownloadSetup
 from tests.support.servers import Answer, Seen, http_server, reply
 
 LAST = reply(200, {"the": "end"})
@@ -44,12 +44,12 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, in_a_hurry: None) -> Iterator[Callable[..., Place]]:
+def set_up_download(tmp_path: Path, in_a_hurry: None) -> Iterator[Callable[..., DownloadSetup]]:
     """Return how to start a server with some answers; the first one is /m.gguf's."""
     with ExitStack() as running:
 
-        def start(answer: Answer, **others: Answer) -> Place:
+        def start(answer: Answer, **others: Answer) -> DownloadSetup:
             answers = {"GET /m.gguf": answer, **{f"GET /{name}": other for name, other in others.items()}}
-            return Place(tmp_path, running.enter_context(http_server(answers)))
+            return DownloadSetup(tmp_path, running.enter_context(http_server(answers)))
 
         yield start

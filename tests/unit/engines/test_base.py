@@ -15,7 +15,7 @@ def test_a_state_is_written_as_its_word() -> None:
     assert f"{State.READY}" == "ready"
 
 
-def test_what_an_engine_says_of_itself_cannot_be_changed() -> None:
+def test_engine_info_is_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         EngineInfo(slots=1, props=b"{}").slots = 2  # type: ignore[misc]
 
@@ -29,7 +29,7 @@ def test_the_text_engine_is_an_engine() -> None:
     ("cause", "health"),
     [(TimeoutError(), Health.UNRESPONSIVE), (ConnectionRefusedError(), Health.UNREACHABLE), (None, Health.UNREACHABLE)],
 )
-def test_a_call_without_an_answer_tells_a_stuck_engine_from_one_that_is_gone(cause, health: Health) -> None:
+def test_a_failed_call_shows_whether_an_engine_is_stuck_or_unreachable(cause, health: Health) -> None:
     error = EngineLost()
     error.__cause__ = cause
     assert health_from_error(error) is health

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from graycat.engines import client as client_module
-from graycat.engines.client import Call, EngineClient, StopReason
+from graycat.engines.client import KEEP_IDLE_S, Call, EngineClient, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineLost, StaleAttempt
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, free_port, joined, outcome_of
@@ -56,12 +56,13 @@ def test_a_connection_is_used_again(serve) -> None:
 
 
 def test_a_connection_that_was_idle_for_too_long_is_not_used_again(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "KEEP_IDLE_S", 0.05)
+    now = [1000.0]
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     client, seen = serve(health=reply(200, {}, keep=True))
-    ask(client, "/health")
-    time.sleep(0.1)
-    ask(client, "/health")
-    assert seen.connections == 2
+    for idle_s, connections in ((0.0, 1), (KEEP_IDLE_S - 0.1, 1), (KEEP_IDLE_S + 0.1, 2)):
+        now[0] += idle_s
+        ask(client, "/health")
+        assert seen.connections == connections
 
 
 def test_threads_have_connections_of_their_own(serve) -> None:
@@ -78,7 +79,7 @@ def test_threads_have_connections_of_their_own(serve) -> None:
     assert seen.connections == 4
 
 
-def test_a_kept_connection_that_the_engine_closed_meanwhile_is_replaced(serve) -> None:
+def test_an_idle_connection_that_the_engine_has_closed_is_replaced(serve) -> None:
     def answer(handler: Handler) -> None:
         reply(200, b"yes", keep=True)(handler)
         handler.close_connection = True
@@ -87,7 +88,7 @@ def test_a_kept_connection_that_the_engine_closed_meanwhile_is_replaced(serve) -
     assert [ask(client, "/health") for _ in range(3)] == [b"yes"] * 3
 
 
-def test_a_kept_connection_that_the_engine_closes_at_the_next_request_is_replaced(serve) -> None:
+def test_an_idle_connection_that_closes_at_the_next_request_is_replaced(serve) -> None:
     client, seen = serve(completion=only_once(reply(200, b"yes", keep=True)))
     assert [ask(client, "/completion", b"{}") for _ in range(3)] == [b"yes"] * 3
     assert seen.connections == 3
@@ -170,7 +171,7 @@ def test_a_call_that_was_stopped_before_it_began_never_reaches_the_engine(serve,
     assert [path for _, path, _ in seen.requests] == ["/props"]
 
 
-def test_a_stop_that_comes_too_late_harms_nobody(serve) -> None:
+def test_a_stop_that_comes_too_late_has_no_effect(serve) -> None:
     client, seen = serve(completion=reply(200, b"yes", keep=True))
     call = Call()
     ask(client, "/completion", b"{}", call)
@@ -179,7 +180,7 @@ def test_a_stop_that_comes_too_late_harms_nobody(serve) -> None:
     assert seen.connections == 1
 
 
-def test_a_failure_of_who_reads_is_not_the_engine_s_and_hangs_up_too(serve) -> None:
+def test_an_error_of_the_caller_is_not_the_engine_s_and_closes_the_connection(serve) -> None:
     client, seen = serve(completion=stream(b"data: 1\n\n", then=hold))
     with pytest.raises(StaleAttempt), client.open("POST", "/completion", b"{}"):
         raise StaleAttempt

@@ -18,14 +18,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize(("kind", "name"), [("llm", "xllamacpp"), ("sd", "placeholder")])
-def test_an_engine_of_ours_has_a_process_and_its_checkpoints(settings: Settings, kind: str, name: str) -> None:
+def test_a_started_engine_has_a_process_and_a_download(settings: Settings, kind: str, name: str) -> None:
     ours = factory.build_engine(settings, BY_NAME[kind], None)
     assert (ours.engine.name, ours.gpu) == (name, None)
     assert ours.child is not None
     assert ours.supervisor.download is not None
 
 
-def test_one_that_runs_already_has_neither(settings: Settings) -> None:
+def test_an_adopted_engine_has_neither(settings: Settings) -> None:
     adopting = replace(settings, llama_server_url="http://box:1", a1111_url="http://box:2")
     for ours in (factory.build_engine(adopting, LLM, None), factory.build_engine(adopting, SD, None)):
         assert (ours.child, ours.supervisor.download) == (None, None)

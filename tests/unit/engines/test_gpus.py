@@ -85,7 +85,7 @@ def nvml(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("number", [0, 1, 4])
-def test_what_nvml_tells_is_what_there_is(nvml: dict[str, str], number: int) -> None:
+def test_gpus_are_those_that_nvml_lists(nvml: dict[str, str], number: int) -> None:
     code = "from graycat.engines import gpus; print(gpus.list_gpus(), gpus.read_gpu_state(0))"
     env = nvml | {"FAKE_GPUS": str(number), "PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout

@@ -34,7 +34,7 @@ def engine_at(url: str) -> LlamaEngine:
 
 
 @pytest.mark.parametrize(("answers", "slots"), [(STOCK, 4), (POST_ONLY, 1), (POST_405, 2)])
-def test_every_family_tells_its_health_and_its_slots(answers: dict[str, Answer], slots: int) -> None:
+def test_every_family_has_a_health_check_and_slots(answers: dict[str, Answer], slots: int) -> None:
     with http_server(answers) as seen:
         engine = engine_at(seen.url)
         assert engine.health() is Health.HEALTHY
@@ -72,7 +72,7 @@ def test_anything_but_a_good_answer_is_not_healthy(answers: dict[str, Answer]) -
         assert engine_at(seen.url).health() is not Health.HEALTHY
 
 
-def test_nobody_there_is_not_healthy() -> None:
+def test_an_unreachable_engine_is_not_healthy() -> None:
     assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.HEALTHY
 
 
@@ -173,7 +173,7 @@ def test_an_address_that_no_request_would_reach_is_refused(url: str) -> None:
         llama.build_text_engine(Settings.from_env({"LLAMA_SERVER_URL": url}), own=False)
 
 
-def test_an_engine_with_a_key_is_called_with_it_and_shows_it_to_nobody() -> None:
+def test_an_engine_with_a_key_is_called_with_it_and_never_shows_it() -> None:
     with http_server(STOCK) as seen:
         engine = llama.build_text_engine(Settings(llama_server_url=seen.url, engine_api_key=KEY), own=False)
         assert engine.health() is Health.HEALTHY

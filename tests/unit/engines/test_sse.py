@@ -239,7 +239,7 @@ def test_a_stream_that_breaks_off_gives_what_came_before(serve) -> None:
     assert events == [ONE, TWO]
 
 
-def test_an_answer_that_nobody_reads_is_hung_up(serve) -> None:
+def test_an_unread_answer_closes_the_connection(serve) -> None:
     client, seen = serve(completion=stream(ONE, then=hold))
     call = Call()
     with client.open("POST", "/completion", b"{}", call=call) as response:

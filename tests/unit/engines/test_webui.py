@@ -47,7 +47,7 @@ def family(request: pytest.FixtureRequest) -> Iterator[tuple[str, WebUI]]:
         yield request.param, started
 
 
-def test_every_family_tells_its_health_and_renders_one_at_a_time(engine_at, family: tuple[str, WebUI]) -> None:
+def test_every_family_has_a_health_check_and_renders_one_at_a_time(engine_at, family: tuple[str, WebUI]) -> None:
     name, started = family
     engine = engine_at(started.url)
     assert engine.health() is Health.HEALTHY
@@ -114,7 +114,7 @@ def test_an_engine_that_is_not_there_is_not_healthy(engine_at) -> None:
     assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.HEALTHY
 
 
-def test_an_engine_that_says_nothing_is_given_up_in_time(engine_at, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_of_an_engine_that_says_nothing_times_out(engine_at, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webui, "PROBE_TIMEOUT_S", 0.1)
     with http_server({PROBE: hold}) as seen:
         watch = Stopwatch()
@@ -141,7 +141,7 @@ def test_a_control_call_needs_no_answer(engine_at, answer: Answer) -> None:
     assert seen.requests == [("POST", "/sdapi/v1/interrupt", b"{}")]
 
 
-def test_a_control_call_that_does_not_arrive_is_told(engine_at) -> None:
+def test_a_control_call_that_does_not_arrive_is_an_error(engine_at) -> None:
     with http_server({"POST /sdapi/v1/interrupt": drop}) as seen, pytest.raises(EngineLost):
         engine_at(seen.url).post("interrupt")
 

@@ -44,7 +44,7 @@ def test_an_engine_that_needs_nothing_starts_at_once(tmp_path: Path) -> None:
     supervisor.stop()
 
 
-def test_an_engine_starts_when_its_checkpoint_is_here_and_not_before(tmp_path: Path) -> None:
+def test_an_engine_starts_after_its_checkpoint_is_downloaded(tmp_path: Path) -> None:
     gate = threading.Event()
 
     def pause(handler: Handler, offset: int) -> None:
@@ -71,7 +71,7 @@ def test_an_engine_starts_when_its_checkpoint_is_here_and_not_before(tmp_path: P
     supervisor.stop()
 
 
-def test_a_download_that_fails_tells_why_and_is_tried_again(tmp_path: Path, caplog, monkeypatch) -> None:
+def test_a_failed_download_has_a_reason_and_is_tried_again(tmp_path: Path, caplog, monkeypatch) -> None:
     monkeypatch.setattr(background, "FIRST_BACKOFF_S", 0.2)
     with http_server({}) as seen:
         supervisor, child = supervised(

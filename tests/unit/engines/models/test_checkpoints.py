@@ -61,13 +61,13 @@ def test_only_what_is_missing_is_downloaded(tmp_path: Path) -> None:
 
 
 def test_progress_counts_all_files(tmp_path: Path) -> None:
-    told: list[tuple[str, float]] = []
+    reports: list[tuple[str, float]] = []
     with http_server(ANSWERS) as seen:
         settings = Settings(home=tmp_path, model_url=f"{seen.url}/m.gguf,{seen.url}/n.gguf")
-        checkpoints.ensure(settings, TEXT, lambda *args: told.append(args), threading.Event())
-    percents = [percent for _, percent in told]
+        checkpoints.ensure(settings, TEXT, lambda *args: reports.append(args), threading.Event())
+    percents = [percent for _, percent in reports]
     assert percents == sorted(percents)
-    assert dict(told) == {"m.gguf": 50.0, "n.gguf": 100.0}
+    assert dict(reports) == {"m.gguf": 50.0, "n.gguf": 100.0}
 
 
 @pytest.mark.parametrize("text", ["{path}", "file://{path}"])
@@ -80,7 +80,7 @@ def test_a_file_of_this_machine_needs_no_download(tmp_path: Path, text: str) -> 
     assert checkpoints.main_checkpoint(settings, TEXT) == path
 
 
-def test_without_settings_nothing_is_wanted(tmp_path: Path) -> None:
+def test_without_settings_nothing_is_required(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     assert ensure(settings, TEXT) == ensure(settings, IMAGE) == []
     assert checkpoints.main_checkpoint(settings, TEXT) is None
@@ -104,7 +104,7 @@ def test_an_address_that_cannot_be_used_names_its_variable(tmp_path, changes, ki
     assert "hush" not in str(caught.value)
 
 
-def test_a_pickled_checkpoint_is_wanted_on_demand_only(tmp_path: Path) -> None:
+def test_a_pickled_checkpoint_must_be_allowed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, sd_model_url="https://host/c.ckpt", allow_pickle=True)
     assert len(checkpoints.list_missing(settings, IMAGE)) == 1
 

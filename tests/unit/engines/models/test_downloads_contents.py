@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graycat.engines.models.errors import DownloadFailed
+from tests.support.download_setup import CONTENT
 from tests.support.files import BLOCK, Served, gguf, safetensors
-from tests.support.places import CONTENT
 
 #: What servers call a file, and what it is called here.
 NAMES = [
@@ -27,54 +27,56 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("disposition", "name"), NAMES)
-def test_a_server_s_name_for_a_file_leads_nowhere_else(place, disposition: str, name: str) -> None:
-    here = place(Served(CONTENT, headers={"Content-Disposition": disposition}))
-    assert here.fetch() == here.folder / name
-    assert here.files() == [name, f"{name}.json"]
+def test_a_server_s_name_for_a_file_leads_nowhere_else(set_up_download, disposition: str, name: str) -> None:
+    setup = set_up_download(Served(CONTENT, headers={"Content-Disposition": disposition}))
+    assert setup.fetch() == setup.folder / name
+    assert setup.files() == [name, f"{name}.json"]
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [("m.gguf", b"<!DOCTYPE html>" * 99), ("m.safetensors", CONTENT), ("m.gguf", safetensors()), ("m.gguf", b"GGUF")],
 )
-def test_what_is_not_what_its_name_says_is_refused(place, name: str, content: bytes) -> None:
-    here = place(Served(content, headers={"Content-Disposition": f"attachment; filename={name}"}))
+def test_what_is_not_what_its_name_says_is_refused(set_up_download, name: str, content: bytes) -> None:
+    setup = set_up_download(Served(content, headers={"Content-Disposition": f"attachment; filename={name}"}))
     with pytest.raises(DownloadFailed, match=r"not a .*\.(gguf|safetensors)"):
-        here.fetch()
-    assert not (here.folder / name).exists()
+        setup.fetch()
+    assert not (setup.folder / name).exists()
 
 
-def test_a_web_page_in_place_of_a_large_file_is_noticed_at_its_first_bytes(place) -> None:
+def test_a_web_page_in_place_of_a_large_file_is_noticed_at_its_first_bytes(set_up_download) -> None:
     asked: list[int] = []
     served = Served(b"<html>" + bytes(50 * BLOCK), before=lambda _, offset: asked.append(offset))
     with pytest.raises(DownloadFailed, match="web page"):
-        place(served).fetch()
+        set_up_download(served).fetch()
 
 
 @pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.pth", "m.bin"])
-def test_a_pickled_checkpoint_needs_to_be_wanted(place, name: str) -> None:
+def test_a_pickled_download_must_be_allowed(set_up_download, name: str) -> None:
     content = b"PK\x03\x04" + bytes(1000)
-    here = place(Served(CONTENT), download=Served(content, headers={"Content-Disposition": f"a; filename={name}"}))
+    setup = set_up_download(
+        Served(CONTENT), download=Served(content, headers={"Content-Disposition": f"a; filename={name}"})
+    )
     with pytest.raises(DownloadFailed, match="GRAYCAT_ALLOW_PICKLE"):
-        here.fetch("/download")
-    assert here.fetch("/download", allow_pickle=True).name == name
+        setup.fetch("/download")
+    assert setup.fetch("/download", allow_pickle=True).name == name
     with pytest.raises(DownloadFailed, match="GRAYCAT_ALLOW_PICKLE"):
-        here.fetch("/download")
+        setup.fetch("/download")
 
 
-def test_a_file_that_somebody_else_put_there_is_left_alone(place) -> None:
-    here = place(Served(CONTENT))
-    here.folder.mkdir(parents=True)
-    (here.folder / "m.gguf").write_bytes(b"theirs")
-    path = here.fetch()
+def test_a_file_that_was_not_downloaded_is_not_replaced(set_up_download) -> None:
+    setup = set_up_download(Served(CONTENT))
+    setup.folder.mkdir(parents=True)
+    (setup.folder / "m.gguf").write_bytes(b"theirs")
+    path = setup.fetch()
     assert path.name.startswith("m-")
-    assert (path.read_bytes(), (here.folder / "m.gguf").read_bytes()) == (CONTENT, b"theirs")
+    assert (path.read_bytes(), (setup.folder / "m.gguf").read_bytes()) == (CONTENT, b"theirs")
 
 
-def test_two_origins_of_one_name_do_not_replace_each_other(place) -> None:
+def test_two_sources_of_one_name_do_not_replace_each_other(set_up_download) -> None:
     other = gguf(seed=2)
-    here = place(Served(CONTENT), **{"b/m.gguf": Served(other)})
-    paths = [here.fetch(), here.fetch("/b/m.gguf")]
+    setup = set_up_download(Served(CONTENT), **{"b/m.gguf": Served(other)})
+    paths = [setup.fetch(), setup.fetch("/b/m.gguf")]
     assert [path.read_bytes() for path in paths] == [CONTENT, other]
-    assert [here.fetch(), here.fetch("/b/m.gguf")] == paths
-    assert len(here.seen.requests) == 2
+    assert [setup.fetch(), setup.fetch("/b/m.gguf")] == paths
+    assert len(setup.seen.requests) == 2

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.download_setup import PULL, DownloadSetup
 from tests.support.files import BLOCK, Served, digest_of, gguf, sha256
 from tests.support.helpers import PATIENCE_S, eventually
-from tests.support.places import PULL, Place
 from tests.support.servers import Handler, http_server
 
 #: How each of ten transfers ends, but for the last one.
@@ -64,11 +64,11 @@ class Transfer:
             self._news.wait_for(lambda: not self._held, PATIENCE_S)
             self.served.drops.append(offset + self._more)
 
-    def wait_until_held(self, folder: Place, offset: int) -> None:
+    def wait_until_held(self, folder: DownloadSetup, offset: int) -> None:
         """Return when the server pauses, and what it has sent is on the disk."""
         with self._news:
             assert self._news.wait_for(lambda: self._held, PATIENCE_S)
-        eventually(lambda: folder.half() >= offset - BLOCK)
+        eventually(lambda: folder.partial_bytes() >= offset - BLOCK)
 
     def pause_at(self, offset: int) -> None:
         """Pause there next; only while it is paused, or between two transfers."""
@@ -93,7 +93,7 @@ def fill(folder: Path) -> Path:
 def test_ten_cuts_of_every_kind_end_in_the_right_file(small_disk: Path, bare_environment: dict[str, str]) -> None:
     transfer = Transfer()
     with http_server({"GET /m.gguf": transfer.served}) as seen:
-        here = Place(small_disk, seen)
+        setup = DownloadSetup(small_disk, seen)
         env = bare_environment | {"GRAYCAT_HOME": str(small_disk)}
 
         def pull() -> subprocess.Popen[str]:
@@ -105,8 +105,8 @@ def test_ten_cuts_of_every_kind_end_in_the_right_file(small_disk: Path, bare_env
         transfer.pause_at(offsets[0])
         process = pull()
         for cut, offset, following in zip(CUTS, offsets, [*offsets[1:], len(CONTENT)], strict=True):
-            transfer.wait_until_held(here, offset)
-            assert not (here.folder / "m.gguf").exists()
+            transfer.wait_until_held(setup, offset)
+            assert not (setup.folder / "m.gguf").exists()
             transfer.pause_at(following)
             if cut == "dropped":
                 # The same process goes on by itself.
@@ -119,15 +119,15 @@ def test_ten_cuts_of_every_kind_end_in_the_right_file(small_disk: Path, bare_env
             else:
                 filler = fill(small_disk)
                 transfer.let_go(BLOCK - 1)
-                told = process.communicate(timeout=PATIENCE_S)[1]
-                assert (process.returncode, "the disk is" in told, "Traceback" in told) == (1, True, False), told
+                output = process.communicate(timeout=PATIENCE_S)[1]
+                assert (process.returncode, "the disk is" in output, "Traceback" in output) == (1, True, False), output
                 filler.unlink()
             process = pull()
-        told = process.communicate(timeout=PATIENCE_S)[1]
-        assert process.returncode == 0, told
-        assert digest_of(here.folder / "m.gguf") == sha256(CONTENT)
-        assert here.files() == ["m.gguf", "m.gguf.json"]
-        ranges = here.ranges()
+        output = process.communicate(timeout=PATIENCE_S)[1]
+        assert process.returncode == 0, output
+        assert digest_of(setup.folder / "m.gguf") == sha256(CONTENT)
+        assert setup.files() == ["m.gguf", "m.gguf.json"]
+        ranges = setup.ranges()
         # Each went on where the one before it was cut.
         assert ranges[0] == ""
         assert all(asked.startswith("bytes=") for asked in ranges[1:])

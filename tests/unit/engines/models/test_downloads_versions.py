@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from graycat.engines.models.errors import DownloadFailed
+from tests.support.download_setup import CONTENT
 from tests.support.files import Served, gguf, safetensors, sha256
-from tests.support.places import CONTENT
 from tests.support.servers import Handler
 
 
-def test_a_file_that_changes_between_two_parts_is_never_spliced(place) -> None:
+def test_a_file_that_changes_between_two_parts_is_never_spliced(set_up_download) -> None:
     new = gguf(seed=2)
     served = Served(CONTENT, drops=[100_000])
 
@@ -19,12 +19,12 @@ def test_a_file_that_changes_between_two_parts_is_never_spliced(place) -> None:
             served.content, served.etag = new, '"v2"'
         served(handler)
 
-    here = place(answer)
-    assert here.fetch().read_bytes() == new
-    assert here.ranges() == ["", "bytes=100000-"]
+    setup = set_up_download(answer)
+    assert setup.fetch().read_bytes() == new
+    assert setup.ranges() == ["", "bytes=100000-"]
 
 
-def test_a_changed_file_is_noticed_where_if_range_is_ignored(place) -> None:
+def test_a_changed_file_is_noticed_where_if_range_is_ignored(set_up_download) -> None:
     new = gguf(seed=2)
     served = Served(CONTENT, drops=[100_000], heeds=False)
 
@@ -33,26 +33,26 @@ def test_a_changed_file_is_noticed_where_if_range_is_ignored(place) -> None:
             served.content, served.etag = new, '"v2"'
         served(handler)
 
-    here = place(answer)
-    assert here.fetch().read_bytes() == new
-    assert here.ranges() == ["", "bytes=100000-", ""]
+    setup = set_up_download(answer)
+    assert setup.fetch().read_bytes() == new
+    assert setup.ranges() == ["", "bytes=100000-", ""]
 
 
 @pytest.mark.parametrize("headers", [{"ETag": ""}, {"ETag": 'W/"weak"'}])
-def test_without_a_way_to_tell_versions_apart_nothing_is_gone_on_with(place, headers: dict[str, str]) -> None:
-    here = place(Served(CONTENT, etag=headers["ETag"], drops=[100_000]))
-    assert here.fetch().read_bytes() == CONTENT
-    assert here.ranges() == ["", ""]
+def test_without_a_validator_nothing_is_resumed(set_up_download, headers: dict[str, str]) -> None:
+    setup = set_up_download(Served(CONTENT, etag=headers["ETag"], drops=[100_000]))
+    assert setup.fetch().read_bytes() == CONTENT
+    assert setup.ranges() == ["", ""]
 
 
-def test_a_date_tells_versions_apart_too(place) -> None:
+def test_a_date_is_a_validator_too(set_up_download) -> None:
     date = "Mon, 23 Nov 2026 10:00:00 GMT"
-    here = place(Served(CONTENT, etag="", headers={"Last-Modified": date}, drops=[100_000], heeds=False))
-    assert here.fetch().read_bytes() == CONTENT
-    assert here.seen.headers[1]["if-range"] == date
+    setup = set_up_download(Served(CONTENT, etag="", headers={"Last-Modified": date}, drops=[100_000], heeds=False))
+    assert setup.fetch().read_bytes() == CONTENT
+    assert setup.seen.headers[1]["if-range"] == date
 
 
-def test_a_range_that_is_no_more_there_begins_anew(place) -> None:
+def test_a_range_beyond_the_end_restarts_the_download(set_up_download) -> None:
     new = gguf(50_000)
     served = Served(CONTENT, drops=[100_000], heeds=False)
 
@@ -61,27 +61,27 @@ def test_a_range_that_is_no_more_there_begins_anew(place) -> None:
             served.content = new
         served(handler)
 
-    here = place(answer)
-    assert here.fetch().read_bytes() == new
-    assert here.ranges() == ["", "bytes=100000-", ""]
+    setup = set_up_download(answer)
+    assert setup.fetch().read_bytes() == new
+    assert setup.ranges() == ["", "bytes=100000-", ""]
 
 
-def test_a_pinned_hash_is_compared(place) -> None:
-    here = place(Served(CONTENT))
-    assert here.fetch(f"/m.gguf#sha256={sha256(CONTENT)}")
-    assert here.fetch(f"/m.gguf#sha256={sha256(CONTENT).upper()}")
-    assert len(here.seen.requests) == 1
+def test_a_pinned_hash_is_compared(set_up_download) -> None:
+    setup = set_up_download(Served(CONTENT))
+    assert setup.fetch(f"/m.gguf#sha256={sha256(CONTENT)}")
+    assert setup.fetch(f"/m.gguf#sha256={sha256(CONTENT).upper()}")
+    assert len(setup.seen.requests) == 1
 
 
-def test_a_wrong_hash_leaves_nothing(place) -> None:
-    here = place(Served(CONTENT))
+def test_a_wrong_hash_leaves_nothing(set_up_download) -> None:
+    setup = set_up_download(Served(CONTENT))
     with pytest.raises(DownloadFailed, match="another hash") as caught:
-        here.fetch(f"/m.gguf#sha256={'0' * 64}")
+        setup.fetch(f"/m.gguf#sha256={'0' * 64}")
     assert caught.value.permanent
-    assert here.files() == []
+    assert setup.files() == []
 
 
-def test_parts_of_two_files_under_one_version_do_not_pass_a_pinned_hash(place) -> None:
+def test_parts_of_two_files_under_one_version_do_not_pass_a_pinned_hash(set_up_download) -> None:
     new = gguf(seed=2)
     served = Served(CONTENT, drops=[100_000])
 
@@ -90,26 +90,29 @@ def test_parts_of_two_files_under_one_version_do_not_pass_a_pinned_hash(place) -
             served.content = new
         served(handler)
 
-    here = place(answer)
-    assert here.fetch(f"/m.gguf#sha256={sha256(new)}").read_bytes() == new
-    assert here.ranges() == ["", "bytes=100000-", ""]
+    setup = set_up_download(answer)
+    assert setup.fetch(f"/m.gguf#sha256={sha256(new)}").read_bytes() == new
+    assert setup.ranges() == ["", "bytes=100000-", ""]
 
 
-def test_another_pin_replaces_the_file(place) -> None:
+def test_another_pin_replaces_the_file(set_up_download) -> None:
     served = Served(CONTENT)
-    here = place(served)
-    here.fetch()
+    setup = set_up_download(served)
+    setup.fetch()
     served.content = gguf(seed=2)
-    path = here.fetch(f"/m.gguf#sha256={sha256(served.content)}")
+    path = setup.fetch(f"/m.gguf#sha256={sha256(served.content)}")
     assert (path.name, path.read_bytes()) == ("m.gguf", served.content)
-    assert here.files() == ["m.gguf", "m.gguf.json"]
+    assert setup.files() == ["m.gguf", "m.gguf.json"]
 
 
-@pytest.mark.parametrize("told", [-1000, 1000])
-def test_a_wrong_length_is_no_whole_file(place, told: int) -> None:
+@pytest.mark.parametrize("difference", [-1000, 1000])
+def test_a_wrong_length_is_no_whole_file(set_up_download, difference: int) -> None:
     content = safetensors(100_000)
-    headers = {"Content-Length": str(len(content) + told), "Content-Disposition": "attachment; filename=m.safetensors"}
-    here = place(Served(content, headers=headers, ranges=False))
+    headers = {
+        "Content-Length": str(len(content) + difference),
+        "Content-Disposition": "attachment; filename=m.safetensors",
+    }
+    setup = set_up_download(Served(content, headers=headers, ranges=False))
     with pytest.raises(DownloadFailed):
-        here.fetch()
-    assert not (here.folder / "m.safetensors").exists()
+        setup.fetch()
+    assert not (setup.folder / "m.safetensors").exists()

@@ -85,7 +85,7 @@ def tensors(header: object, size: int) -> bytes:
         ("m.gguf", b""),
     ],
 )
-def test_a_file_that_is_something_else_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+def test_content_of_another_format_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "content"
     path.write_bytes(content)
     with pytest.raises(DownloadFailed, match="content is not"):

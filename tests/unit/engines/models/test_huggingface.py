@@ -58,7 +58,7 @@ def test_a_pinned_revision_is_asked_for(tmp_path: Path, address: str) -> None:
         assert seen.requests[0][1] == f"/{REPO}/resolve/v1/{FILE}"
 
 
-def test_breaks_are_gone_on_with_whatever_the_edge_s_etag_is(tmp_path: Path) -> None:
+def test_a_hub_download_resumes_whatever_the_edge_s_etag_is(tmp_path: Path) -> None:
     served = Served(CONTENT, etag='"edge"', drops=[50_000, 200_000])
     with http_server(hub_answers(REPO, FILE, CONTENT, served=served)) as seen:
         assert fetch(settings_of(seen, tmp_path)).read_bytes() == CONTENT
@@ -67,21 +67,21 @@ def test_breaks_are_gone_on_with_whatever_the_edge_s_etag_is(tmp_path: Path) -> 
     assert parts == ["", "bytes=50000-", "bytes=200000-"]
 
 
-def test_a_token_opens_what_is_closed_and_is_told_to_nobody(tmp_path: Path, caplog) -> None:
+def test_a_token_gives_access_and_is_never_logged(tmp_path: Path, caplog) -> None:
     with http_server(hub_answers(REPO, FILE, CONTENT, token="hf_hush")) as seen:
         with pytest.raises(DownloadFailed, match="HF_TOKEN may not read it"):
             fetch(settings_of(seen, tmp_path, HF_TOKEN="hf_wrong"))
         with caplog.at_level("DEBUG", logger="graycat"):
             settings = settings_of(seen, tmp_path, HF_TOKEN="hf_hush")
             assert fetch(settings).read_bytes() == CONTENT
-    told = {path.split("/")[1]: headers.get("authorization")
+    tokens = {path.split("/")[1]: headers.get("authorization")
             for (_, path, _), headers in zip(seen.requests, seen.headers, strict=True)}  # fmt: skip
-    assert told == {"owner": "Bearer hf_hush", "cdn": None}
+    assert tokens == {"owner": "Bearer hf_hush", "cdn": None}
     assert "hf_hush" in settings.secrets
     assert "hf_hush" not in repr(settings) + caplog.text
 
 
-def test_offline_nobody_is_asked(tmp_path: Path) -> None:
+def test_offline_nothing_is_requested(tmp_path: Path) -> None:
     with http_server(hub_answers(REPO, FILE, CONTENT)) as seen:
         with pytest.raises(DownloadFailed, match="HF_HUB_OFFLINE"):
             fetch(settings_of(seen, tmp_path, HF_HUB_OFFLINE="true"))
@@ -105,21 +105,21 @@ def test_content_of_another_length_than_announced_is_refused(tmp_path: Path) -> 
         fetch(settings_of(seen, tmp_path))
 
 
-def test_a_hub_s_hash_that_is_not_the_pinned_one_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_a_hub_s_hash_is_compared_with_the_pinned_one_before_the_download(tmp_path: Path) -> None:
     with http_server(hub_answers(REPO, FILE, CONTENT)) as seen:
         with pytest.raises(DownloadFailed, match="sha256"):
             fetch(settings_of(seen, tmp_path), f"hf://{REPO}/{FILE}#sha256={'0' * 64}")
         assert [method for method, _, _ in seen.requests] == ["HEAD"]
 
 
-def test_a_file_that_the_hub_does_not_have_is_told(tmp_path: Path) -> None:
+def test_a_file_that_the_hub_does_not_have_is_an_error(tmp_path: Path) -> None:
     with http_server({}) as seen, pytest.raises(DownloadFailed) as caught:
         fetch(settings_of(seen, tmp_path))
     assert caught.value.permanent
     assert seen.url not in str(caught.value)
 
 
-def test_an_endpoint_that_is_no_hub_is_told(tmp_path: Path) -> None:
+def test_an_endpoint_that_is_no_hub_is_an_error(tmp_path: Path) -> None:
     with (
         http_server({f"HEAD /{REPO}/resolve/main/{FILE}": reply(200, b"")}) as seen,
         pytest.raises(DownloadFailed, match="no hub"),

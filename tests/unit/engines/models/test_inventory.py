@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def test_everything_that_is_here_is_listed(settings: Settings) -> None:
+def test_all_stored_files_are_listed(settings: Settings) -> None:
     found = {
         item.name: (item.record is not None, item.used_by, item.partial) for item in inventory.list_stored(settings)
     }

@@ -26,7 +26,7 @@ def test_a_record_is_read_as_it_was_written(checkpoint: Path) -> None:
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["m.gguf", "m.gguf.json"]
 
 
-def test_a_checkpoint_is_found_by_its_origin(checkpoint: Path) -> None:
+def test_a_checkpoint_is_found_by_its_source(checkpoint: Path) -> None:
     assert metadata.find(checkpoint.parent, SOURCE) == checkpoint
     assert metadata.find(checkpoint.parent, parse_source("https://host/n.gguf")) is None
     assert metadata.find(checkpoint.parent / "none", SOURCE) is None

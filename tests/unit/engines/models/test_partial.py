@@ -20,12 +20,12 @@ def partial(tmp_path: Path) -> PartialFile:
     return partial
 
 
-def test_nothing_is_here_at_first(tmp_path: Path) -> None:
+def test_a_new_partial_file_is_empty(tmp_path: Path) -> None:
     partial = PartialFile(tmp_path, "key")
     assert (partial.downloaded_bytes, partial.complete, partial.can_resume("")) == (0, False, False)
 
 
-def test_another_process_finds_what_is_here(partial: PartialFile) -> None:
+def test_another_process_can_resume(partial: PartialFile) -> None:
     again = PartialFile(partial.path.parent, "key")
     assert (again.downloaded_bytes, again.size, again.validator, again.name) == (3, 5, '"v1"', "m.gguf")
     assert again.can_resume("")
@@ -35,17 +35,17 @@ def test_another_process_finds_what_is_here(partial: PartialFile) -> None:
     assert again.complete
 
 
-def test_bytes_of_another_version_are_not_gone_on_with(partial: PartialFile) -> None:
+def test_another_version_is_not_resumed(partial: PartialFile) -> None:
     assert not partial.can_resume("another")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "no JSON"])
-def test_bytes_without_a_state_are_not_gone_on_with(partial: PartialFile, text: str) -> None:
+def test_bytes_without_a_state_are_not_resumed(partial: PartialFile, text: str) -> None:
     (partial.path.parent / "key.partial.json").write_text(text)
     assert not PartialFile(partial.path.parent, "key").can_resume("")
 
 
-def test_a_restart_forgets_the_bytes_before_it_takes_another_state(partial: PartialFile) -> None:
+def test_a_restart_drops_the_bytes_before_it_saves_another_state(partial: PartialFile) -> None:
     partial.restart("v2", "", None, "n.gguf")
     again = PartialFile(partial.path.parent, "key")
     assert (again.downloaded_bytes, again.version, again.size, again.name) == (0, "v2", None, "n.gguf")
@@ -63,13 +63,13 @@ def test_what_is_discarded_leaves_nothing(partial: PartialFile) -> None:
     assert partial.downloaded_bytes == 0
 
 
-def test_the_hash_goes_on_behind_what_is_here(partial: PartialFile) -> None:
+def test_the_hash_can_be_continued(partial: PartialFile) -> None:
     digest = partial.hash_content(threading.Event())
     digest.update(b"F")
     assert digest.hexdigest() == hashlib.sha256(b"GGUF").hexdigest()
 
 
-def test_reading_what_is_here_stops_when_told(partial: PartialFile) -> None:
+def test_hashing_can_be_stopped(partial: PartialFile) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(DownloadFailed, match="was stopped"):

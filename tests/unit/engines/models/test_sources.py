@@ -72,7 +72,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("address", "word"), UNUSABLE)
-def test_an_address_that_cannot_be_used_is_told_without_its_secrets(address: str, word: str) -> None:
+def test_an_error_about_an_address_contains_no_secret(address: str, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         parse_source(address)
     secret = address.replace("://", "://me:hush-hush@")
@@ -86,7 +86,7 @@ def test_plain_http_may_lead_to_a_private_network(address: str) -> None:
     assert parse_source(address).url == address
 
 
-def test_what_is_shown_of_an_address_holds_no_secret() -> None:
+def test_the_displayed_address_contains_no_secret() -> None:
     source = parse_source("https://me:pass-word@host:444/a/m.gguf?id=5&token=hush-hush#sha256=" + DIGEST)
     assert source.display_url == "https://host:444/a/m.gguf?..."
     assert [word for word in ("pass-word", "hush-hush", "me:") if word in repr(source)] == []

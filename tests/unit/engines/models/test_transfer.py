@@ -17,7 +17,9 @@ from tests.support.servers import Handler, Seen, http_server, reply
 CONTENT = gguf(100_000)
 
 
-def got(seen: Seen, begin: int = 0, validator: str = "", size: int | None = None) -> tuple[int, int | None, bytes]:
+def fetch_part(
+    seen: Seen, begin: int = 0, validator: str = "", size: int | None = None
+) -> tuple[int, int | None, bytes]:
     """Return where a reply begins, the size that it tells, and its bytes."""
     with open_transfer(f"{seen.url}/m.gguf", {"X-Ours": "yes"}, begin, validator, size) as reply:
         return reply.offset, reply.size, b"".join(reply.chunks)
@@ -25,20 +27,20 @@ def got(seen: Seen, begin: int = 0, validator: str = "", size: int | None = None
 
 def test_a_reply_is_the_file_or_the_rest_of_it() -> None:
     with http_server({"GET /m.gguf": Served(CONTENT)}) as seen:
-        assert got(seen) == (0, len(CONTENT), CONTENT)
-        assert got(seen, 40_000, '"v1"') == (40_000, len(CONTENT), CONTENT[40_000:])
-        assert got(seen, 40_000, '"v0"') == (0, len(CONTENT), CONTENT)
+        assert fetch_part(seen) == (0, len(CONTENT), CONTENT)
+        assert fetch_part(seen, 40_000, '"v1"') == (40_000, len(CONTENT), CONTENT[40_000:])
+        assert fetch_part(seen, 40_000, '"v0"') == (0, len(CONTENT), CONTENT)
         with pytest.raises(RestartRequired):
-            got(seen, len(CONTENT), '"v1"')
+            fetch_part(seen, len(CONTENT), '"v1"')
     assert {headers["x-ours"] for headers in seen.headers} == {"yes"}
 
 
 def test_a_huge_file_is_asked_for_in_parts(monkeypatch) -> None:
     monkeypatch.setattr(transfer, "MAX_RANGE_BYTES", 40_000)
     with http_server({"GET /m.gguf": Served(CONTENT)}) as seen:
-        assert got(seen, 0, "", len(CONTENT)) == (0, len(CONTENT), CONTENT[:40_000])
-        assert got(seen, 40_000, '"v1"', len(CONTENT)) == (40_000, len(CONTENT), CONTENT[40_000:80_000])
-        assert got(seen, 80_000, '"v1"', len(CONTENT)) == (80_000, len(CONTENT), CONTENT[80_000:])
+        assert fetch_part(seen, 0, "", len(CONTENT)) == (0, len(CONTENT), CONTENT[:40_000])
+        assert fetch_part(seen, 40_000, '"v1"', len(CONTENT)) == (40_000, len(CONTENT), CONTENT[40_000:80_000])
+        assert fetch_part(seen, 80_000, '"v1"', len(CONTENT)) == (80_000, len(CONTENT), CONTENT[80_000:])
 
 
 @pytest.mark.parametrize(
@@ -56,11 +58,11 @@ def test_a_part_that_is_not_the_one_wanted_is_not_taken(headers: dict[str, str])
         http_server({"GET /m.gguf": Served(CONTENT, headers=headers, heeds=False)}) as seen,
         pytest.raises(RestartRequired),
     ):
-        got(seen, 40_000, '"v1"')
+        fetch_part(seen, 40_000, '"v1"')
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("86400", 120.0), ("soon", 0.0)])
-def test_a_server_says_when_to_come_back(text: str, seconds: float) -> None:
+def test_the_server_s_retry_after_is_respected(text: str, seconds: float) -> None:
     def busy(handler: Handler) -> None:
         handler.send_response(503)
         handler.send_header("Retry-After", text)
@@ -68,11 +70,11 @@ def test_a_server_says_when_to_come_back(text: str, seconds: float) -> None:
         handler.end_headers()
 
     with http_server({"GET /m.gguf": busy}) as seen, pytest.raises(TransferInterrupted) as caught:
-        got(seen)
+        fetch_part(seen)
     assert caught.value.retry_after_s == seconds
 
 
-def test_a_server_that_is_not_there_is_told_without_its_address() -> None:
+def test_an_error_about_an_unreachable_server_contains_no_address() -> None:
     port = free_port()
     with pytest.raises(TransferInterrupted) as caught, open_transfer(f"http://127.0.0.1:{port}/hush-hush", {}):
         pass
@@ -87,7 +89,7 @@ def test_redirects_in_circles_come_to_an_end() -> None:
         handler.end_headers()
 
     with http_server({"GET /m.gguf": around}) as seen, pytest.raises(DownloadFailed, match="circles"):
-        got(seen)
+        fetch_part(seen)
 
 
 @pytest.mark.parametrize("where", ["ftp://127.0.0.1/m.gguf", "file:///etc/passwd", "http://8.8.8.8/m.gguf"])
@@ -99,7 +101,7 @@ def test_a_redirect_to_what_may_not_be_asked_is_refused(where: str) -> None:
         handler.end_headers()
 
     with http_server({"GET /m.gguf": away}) as seen, pytest.raises(DownloadFailed):
-        got(seen)
+        fetch_part(seen)
 
 
 @pytest.mark.parametrize(("target", "refused"), [("http://127.0.0.1/m", True), ("https://a/m", False), ("/m", False)])

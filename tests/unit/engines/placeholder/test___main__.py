@@ -11,7 +11,7 @@ from graycat.engines.placeholder import __main__ as process
 
 
 @pytest.mark.parametrize("options", [[], ["--port", "x"], ["--port", "1", "--step-s", "-1"]])
-def test_options_that_do_not_fit_are_told(options: list[str]) -> None:
+def test_invalid_options_are_refused(options: list[str]) -> None:
     assert CliRunner().invoke(process.main, options).exit_code == 2
 
 

@@ -35,5 +35,5 @@ def test_memory_adds_up() -> None:
     assert ram.get("error") or ram["free"] + ram["used"] == ram["total"]
 
 
-def test_no_flag_tells_a_credential() -> None:
+def test_no_flag_contains_a_credential() -> None:
     assert not [name for name in catalog.LISTS["cmd-flags"] if "auth" in name]

@@ -43,7 +43,7 @@ def test_two_upscalers_are_mixed() -> None:
     assert one.tobytes() != two.tobytes()
 
 
-def test_an_unknown_upscaler_is_told() -> None:
+def test_an_unknown_upscaler_is_refused() -> None:
     extras.check_upscalers(fields(upscaler_1="Lanczos", upscaler_2=""))
     with pytest.raises(AssertionError, match="ESRGAN"):
         extras.check_upscalers(fields(upscaler_2="ESRGAN"))

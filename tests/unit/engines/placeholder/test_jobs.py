@@ -8,7 +8,7 @@ import pytest
 from graycat.engines.placeholder.jobs import FifoLock, Jobs, JobState, run_in_thread
 
 
-def test_a_lock_goes_to_who_has_waited_longest() -> None:
+def test_waiters_get_a_lock_in_order() -> None:
     lock, order = FifoLock(), []
 
     def use(number: int) -> None:
@@ -52,7 +52,7 @@ def test_work_in_a_thread_gives_its_result_or_raises(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
 
 
-def test_a_state_tells_how_far_a_job_is() -> None:
+def test_a_state_has_the_progress_of_a_job() -> None:
     state = JobState()
     assert state.progress() == (0.0, 0.0)
     state.begin("job")

@@ -43,7 +43,7 @@ def test_what_is_restricted_stays() -> None:
     assert options["api_enable_requests"] is True
 
 
-def test_a_wrong_type_is_told_when_it_is_read() -> None:
+def test_a_wrong_type_is_refused_when_it_is_read() -> None:
     options = Options()
     options.update({"hide_samplers": 5, "samples_format": None})
     assert options.to_dict()["hide_samplers"] == 5

@@ -54,7 +54,7 @@ def test_a_crash_frees_the_lock_and_the_settings(renderer: Renderer) -> None:
     assert len(renderer.txt2img(*txt2img())["images"]) == 1
 
 
-def test_scripts_that_are_not_there_are_told_before_the_queue(renderer: Renderer) -> None:
+def test_unknown_scripts_are_refused_before_the_queue(renderer: Renderer) -> None:
     with pytest.raises(HTTPException) as caught:
         renderer.txt2img(*txt2img(alwayson_scripts={"seed": {}, "ControlNet": {}}))
     assert (caught.value.status, caught.value.detail) == (422, "Script 'ControlNet' not found")
@@ -67,7 +67,7 @@ def test_png_info_of_our_own(renderer: Renderer) -> None:
     assert read["parameters"]["Model"] == "placeholder"
 
 
-def test_upscaling_tells_what_it_did(renderer: Renderer) -> None:
+def test_upscaling_describes_what_it_did(renderer: Renderer) -> None:
     body = renderer.extra_single(model(bodies.EXTRA_SINGLE)({"image": red(), "upscaler_1": "Nearest"}))
     assert body["html_info"] == "<p>Postprocess upscale by: 2, Postprocess upscaler: Nearest</p>"
     assert imagefiles.decode(body["image"]).size == (32, 32)

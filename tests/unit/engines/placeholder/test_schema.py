@@ -24,7 +24,7 @@ def test_what_becomes_an_integer(value: object, expected: int) -> None:
     assert schema.integer(value) == expected
 
 
-def test_a_list_tells_each_item_that_does_not_fit() -> None:
+def test_a_list_reports_each_invalid_item() -> None:
     coerce = schema.list_of(schema.integer)
     assert coerce(["1", 2.0]) == [1, 2]
     assert problems_of(coerce, [1, "x", None]) == [
@@ -33,7 +33,7 @@ def test_a_list_tells_each_item_that_does_not_fit() -> None:
     ]
 
 
-def test_limits_are_told_with_their_value() -> None:
+def test_limits_are_reported_with_their_value() -> None:
     coerce = schema.within(schema.number, ge=0, le=1)
     assert (coerce("0"), coerce(1)) == (0.0, 1.0)
     with pytest.raises(Invalid) as caught:
@@ -53,7 +53,7 @@ def test_a_choice_is_not_converted() -> None:
     assert problems_of(coerce, "1") == [((), "value_error.const")]
 
 
-def test_a_model_drops_what_it_does_not_know_and_tells_all_that_is_wrong() -> None:
+def test_a_model_drops_unknown_fields_and_reports_all_problems() -> None:
     coerce = schema.model([Field("a", schema.integer, 1), Field("b", schema.text, nullable=False, required=True)])
     assert coerce({"b": 2, "c": 3}) == {"a": 1, "b": "2"}
     assert problems_of(coerce, {"a": "x"}) == [(("a",), "type_error.integer"), (("b",), "value_error.missing")]
@@ -80,7 +80,7 @@ def test_a_body_is_what_its_type_says() -> None:
         schema.parse(b"{", "application/json")
 
 
-def test_a_missing_body_is_told() -> None:
+def test_a_missing_body_is_reported() -> None:
     with pytest.raises(Invalid) as caught:
         schema.validate(None, schema.mapping)
     assert caught.value.problems == (Problem(("body",), "field required", "value_error.missing"),)

@@ -45,7 +45,7 @@ def test_a_value_is_one_argument_whatever_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("template", ["run {model}", "run {", "run {0}", "run {port.x}", "run 'open"])
-def test_a_command_that_cannot_be_read_tells_what_it_may_use(template: str) -> None:
+def test_an_invalid_command_names_the_placeholders(template: str) -> None:
     with pytest.raises(SettingsError, match="SD_STARTUP_COMMAND is invalid") as caught:
         build_arguments(template, {"port": 7860}, "SD_STARTUP_COMMAND")
     assert "it may contain {port}" in str(caught.value)

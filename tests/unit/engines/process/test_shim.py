@@ -1,4 +1,4 @@
-"""Nothing of an engine is left, however it, its keeper or its owner ends, also where a script hides it."""
+"""Nothing of an engine is left, however it, its shim or its owner ends, also where a script hides it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPTS = {
     "orphan": "(setsid sleep {mark} >/dev/null 2>&1 &) ; sleep {mark}",
     "deaf": "trap '' TERM; setsid sleep {mark} & wait; wait",
 }
-#: Starts a script as a worker would, tells the keeper's id, and waits to be killed.
+#: Starts a script as a worker would, prints the shim's id, and waits to be killed.
 OWNER = """
 import signal, sys
 from pathlib import Path
@@ -97,14 +97,14 @@ def test_a_script_that_is_stopped_leaves_nothing(
     assert (script.sleepers(), kept.pid) == ([], None)
 
 
-def test_a_script_that_is_killed_leaves_nothing_and_tells_how_it_ended(script: Script, kept: ShimmedProcess) -> None:
-    # The first of the keeper's children; orphans come behind it.
+def test_a_killed_script_leaves_nothing_and_its_exit_reason_is_known(script: Script, kept: ShimmedProcess) -> None:
+    # The first of the shim's children; orphans come behind it.
     os.kill(int(Path(f"/proc/{kept.pid}/task/{kept.pid}/children").read_text().split()[0]), signal.SIGKILL)
     eventually(lambda: not kept.alive())
     assert (script.sleepers(), kept.exit_reason) == ([], "killed by SIGKILL")
 
 
-def test_a_killed_keeper_leaves_nothing_of_its_session(tmp_path: Path) -> None:
+def test_a_killed_shim_leaves_nothing_of_its_session(tmp_path: Path) -> None:
     script = Script("child")
     child = ShimmedProcess(["sh", "-c", script.text], tmp_path / "output")
     child.start()
@@ -145,12 +145,12 @@ def test_a_program_that_is_none_says_so_in_the_output(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_a_command_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_command_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-engine"):
         ShimmedProcess([str(tmp_path / "no-such-engine")], tmp_path / "output").start()
 
 
-def test_a_command_is_looked_for_where_its_environment_says(tmp_path: Path) -> None:
+def test_a_command_is_searched_in_the_path_of_its_environment(tmp_path: Path) -> None:
     program = tmp_path / "bin" / "engine"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho found\n")

@@ -180,7 +180,7 @@ def test_a_command_that_cannot_be_run_is_tried_again_with_back_off(scene: Scene)
     assert scene.supervisor.ready.is_set()
 
 
-def test_a_short_life_is_not_forgiven(scene: Scene) -> None:
+def test_a_short_life_does_not_reset_failures(scene: Scene) -> None:
     for expected_s in (0.5, 1.0, 2.0):
         scene.raise_up()
         scene.step(RESET_FAILURES_AFTER_S / 2)
@@ -189,7 +189,7 @@ def test_a_short_life_is_not_forgiven(scene: Scene) -> None:
         assert scene.downtime_s() == pytest.approx(expected_s, abs=0.11)
 
 
-def test_a_long_life_forgives_what_was_before(scene: Scene) -> None:
+def test_a_long_life_resets_failures(scene: Scene) -> None:
     for _ in range(4):
         scene.step()
         scene.child.running = False
@@ -276,7 +276,7 @@ def test_an_adopted_engine_is_watched_but_never_started_or_stopped() -> None:
     assert (scene.child.starts, scene.child.stops) == (0, 0)
 
 
-def test_what_an_engine_says_of_itself_is_asked_again_now_and_then(scene: Scene) -> None:
+def test_an_engine_is_described_again_at_intervals(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.info = changed = EngineInfo(slots=1, catalog={"loras": b"[1]"})
     scene.step(HEALTH_INTERVAL_S + 0.1)
@@ -285,14 +285,14 @@ def test_what_an_engine_says_of_itself_is_asked_again_now_and_then(scene: Scene)
     assert scene.supervisor.info == changed
 
 
-def test_an_engine_that_will_not_say_now_keeps_what_it_said(scene: Scene) -> None:
+def test_a_failed_description_keeps_the_last_one(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.describes = False
     assert scene.step(DESCRIBE_INTERVAL_S + 0.1) is State.READY
     assert scene.supervisor.info == INFO
 
 
-def test_whoever_changed_an_engine_may_ask_it_again_at_once(scene: Scene) -> None:
+def test_an_engine_can_be_described_again_at_once(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.info = EngineInfo(slots=3)
     scene.supervisor.describe()

@@ -30,7 +30,7 @@ def fail(scene: Scene) -> None:
     assert scene.step() is State.STOPPED
 
 
-def test_an_engine_that_is_silent_is_stuck_and_takes_nothing(scene: Scene) -> None:
+def test_an_unresponsive_engine_is_stuck_and_takes_no_work(scene: Scene) -> None:
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
     assert scene.step(LATER_S) is State.STUCK
@@ -75,7 +75,7 @@ def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
     assert scene.supervisor.state is State.STUCK
 
 
-def test_an_engine_that_is_away_while_it_renders_is_gone(scene: Scene) -> None:
+def test_an_engine_that_is_unreachable_while_it_renders_has_failed(scene: Scene) -> None:
     scene.engine.busy_timeout_s = 900.0
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNREACHABLE
@@ -83,7 +83,7 @@ def test_an_engine_that_is_away_while_it_renders_is_gone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("adopted", [False, True])
-def test_a_wrong_key_is_said_so_and_found_right_later(adopted: bool) -> None:
+def test_a_wrong_key_is_reported_until_it_is_right(adopted: bool) -> None:
     scene = Scene(adopted=adopted)
     scene.engine.ill = Health.UNAUTHORIZED
     states = {scene.step() for _ in range(5)}
@@ -92,7 +92,7 @@ def test_a_wrong_key_is_said_so_and_found_right_later(adopted: bool) -> None:
     assert scene.supervisor.trouble == ""
 
 
-def test_a_key_that_only_its_properties_want_is_said_so_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_only_the_properties_require_is_reported_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise EngineUnauthorized
 
@@ -102,7 +102,7 @@ def test_a_key_that_only_its_properties_want_is_said_so_too(scene: Scene, monkey
     assert scene.supervisor.trouble == TROUBLES[Health.UNAUTHORIZED]
 
 
-def test_an_adopted_engine_that_is_not_there_is_said_so() -> None:
+def test_an_adopted_engine_that_is_unreachable_is_reported() -> None:
     scene = Scene(adopted=True)
     scene.step()
     assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, TROUBLES[Health.UNREACHABLE])
@@ -110,12 +110,12 @@ def test_an_adopted_engine_that_is_not_there_is_said_so() -> None:
     assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, "")
 
 
-def test_an_engine_of_ours_that_does_not_listen_yet_is_no_trouble(scene: Scene) -> None:
+def test_a_started_engine_that_does_not_listen_yet_is_no_trouble(scene: Scene) -> None:
     scene.step()
     assert (scene.step(), scene.supervisor.trouble) == (State.LOADING, "")
 
 
-def test_a_death_is_told_with_how_it_came(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_death_is_reported_with_its_exit_reason(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     scene.raise_up()
     fail(scene)
     assert scene.supervisor.trouble == scene.supervisor.last_failure == "engine process died (killed by SIGKILL)"

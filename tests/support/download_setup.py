@@ -1,4 +1,4 @@
-"""A folder that checkpoints come into, and the server that they come from."""
+"""A folder for downloaded checkpoints, and the server that they are downloaded from."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ from tests.support.servers import Seen
 
 CONTENT = gguf()
 
-
-#: What a process runs that pulls one address.
+#: The command of a process that downloads one URL, which is appended.
 PULL = [sys.executable, "-c", "from graycat.cli import main; main()", "models", "pull"]
 
 
-class Place:
-    """A folder, and a server whose files come into it."""
+class DownloadSetup:
+    """A folder, and a server whose files are downloaded into it."""
 
     def __init__(self, home: Path, seen: Seen) -> None:
-        self.settings, self.seen = Settings(home=home), seen
+        self.settings = Settings(home=home)
+        self.seen = seen
         self.folder = home / "models" / "text"
         self.stop = threading.Event()
-        self.told: list[tuple[str, float]] = []
+        #: The reported progress: file name and percent.
+        self.progress: list[tuple[str, float]] = []
 
     def fetch(self, path: str = "/m.gguf", **changes: Any) -> Path:
         """Download a file of the server."""
         settings = changed(self.settings, **changes)
-        return downloads.fetch(parse_source(self.seen.url + path), self.folder, settings, self.report, self.stop)
+        source = parse_source(self.seen.url + path)
+        return downloads.fetch(source, self.folder, settings, self.record_progress, self.stop)
 
-    def report(self, name: str, percent: float) -> None:
-        """Take note of progress."""
-        self.told.append((name, percent))
+    def record_progress(self, name: str, percent: float) -> None:
+        """Record the progress of a download."""
+        self.progress.append((name, percent))
 
     def files(self) -> list[str]:
-        """Return the names of all files but the lock."""
+        """Return the names of all files except the lock."""
         return sorted(path.name for path in self.folder.iterdir() if path.name != downloads.LOCK_NAME)
 
     def ranges(self) -> list[str]:
-        """Return the ranges that were asked for, '' for none."""
+        """Return the ranges that were requested, '' for a request without one."""
         return [headers.get("range", "") for headers in self.seen.headers]
 
-    def half(self) -> int:
-        """Return how many bytes of unfinished downloads are here."""
+    def partial_bytes(self) -> int:
+        """Return the size of the unfinished downloads."""
         return sum(path.stat().st_size for path in self.folder.glob("*.partial"))
