@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import redis
 
@@ -42,15 +43,18 @@ class ProcessReporter:
         while not self._stopping:
             self._changed.wait(REPORT_INTERVAL_S)
             self._changed.clear()
-            with guarded("process reporter", let_through=()):
-                self._write()
+            if not self._stopping:
+                with guarded("process reporter", let_through=()):
+                    self._write()
+        # Last, so that no report comes after it.
+        with guarded("process reporter", let_through=()):
+            self._remove()
 
     def _write(self) -> None:
-        try:
-            if self._stopping:
-                self._reports.remove(self._machine)
-            else:
-                self._reports.write(self._machine, self._latest)
-        except (BrokerUnavailable, redis.ResponseError):
-            # It is told again in a moment; the supervisor's own output has it as well.
-            pass
+        # If the broker does not answer, the states are reported again in a moment; the supervisor's output has them too.
+        with suppress(BrokerUnavailable, redis.ResponseError):
+            self._reports.write(self._machine, self._latest)
+
+    def _remove(self) -> None:
+        with suppress(BrokerUnavailable, redis.ResponseError):
+            self._reports.remove(self._machine)
