@@ -1,4 +1,4 @@
-"""The bootstep that serves a worker's metrics, on a port that follows from its kind and its GPU."""
+"""The bootstep that serves a worker's metrics, on the port of its kind and GPU."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class MetricsStep(bootsteps.StartStopStep):
     requires = (EngineStep,)
 
     def include_if(self, worker: CeleryWorker) -> bool:
-        """Leave workers alone for which no port is set."""
+        """Return whether a port is set for the worker."""
         app = worker.app
         return metrics_port(app.settings, app.kind, app.gpu) != 0
 
     def start(self, worker: CeleryWorker) -> None:
-        """Start serving. A port that somebody else holds is an error in the log: no game shall wait for a metric."""
+        """Start serving. If the port is in use, the error is logged and the worker works without metrics."""
         app = worker.app
         settings = app.settings
         port = metrics_port(settings, app.kind, app.gpu)

@@ -1,6 +1,6 @@
-"""What operators tell a worker from afar: by ``graycat worker``, and by Celery's remote control.
+"""Remote control of workers: the commands of ``graycat worker`` and of ``celery -A graycat control``.
 
-``celery -A graycat control --list`` knows these without a worker, so nothing heavy is imported before one is told.
+``celery -A graycat control --list`` lists them without a worker, so heavy modules are imported only in a call.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ def _runtime() -> EngineRuntime | None:
 
 @inspect_command(default_timeout=0.2)
 def ping(_state: Any) -> dict[str, str]:
-    """Answer in the place of Celery's own ``ping``: ``pong`` alone comes from a worker that takes tasks."""
+    """Replace Celery's ``ping``: only a worker that takes tasks replies a plain ``pong``."""
     runtime = _runtime()
-    reason = runtime.idle_reason if runtime is not None else ""
-    return {"ok": f"pong, but takes nothing: {reason}" if reason else "pong"}
+    if runtime is not None and runtime.idle_reason:
+        return {"ok": f"pong, but takes nothing: {runtime.idle_reason}"}
+    return {"ok": "pong"}
 
 
-#: What a worker without an engine answers to who would pause it.
+#: The reply of a worker without an engine to pause and resume.
 NO_ENGINE = {"error": "has no engine, and so nothing to pause"}
 
 
 @control_command()
 def pause_worker(_state: Any) -> dict[str, str]:
-    """Have this worker take nothing until it is resumed; what runs goes on."""
-    if (runtime := _runtime()) is None:
+    """Take no tasks until the worker is resumed; running tasks go on."""
+    runtime = _runtime()
+    if runtime is None:
         return NO_ENGINE
     runtime.paused = True
     logger.warning("worker paused")
@@ -48,8 +50,9 @@ def pause_worker(_state: Any) -> dict[str, str]:
 
 @control_command()
 def resume_worker(_state: Any) -> dict[str, str]:
-    """Have a paused worker take tasks again."""
-    if (runtime := _runtime()) is None:
+    """Take tasks again after a pause."""
+    runtime = _runtime()
+    if runtime is None:
         return NO_ENGINE
     runtime.paused = False
     logger.info("worker resumed")
@@ -58,24 +61,25 @@ def resume_worker(_state: Any) -> dict[str, str]:
 
 @control_command(args=[("limit_s", float)], signature="[SECONDS]")
 def drain_worker(_state: Any, limit_s: float | None = None) -> dict[str, str]:
-    """Have this worker take nothing more, finish what runs within a limit, hand back the rest, and end."""
+    """Take no more tasks, finish the running ones within a limit, hand the others back, and end."""
     return _drain(limit_s)
 
 
 def _drain(limit_s: float | None = None) -> dict[str, str]:
     within = ""
-    if (runtime := _runtime()) is not None:
+    runtime = _runtime()
+    if runtime is not None:
         runtime.paused = True
         if limit_s is not None:
             runtime.grace_s = float(limit_s)
         within = f"finishes what runs within {runtime.grace_s:g} s, then "
     logger.warning("worker drains", extra={"limit_s": limit_s})
-    # The way that a supervisor takes, too: Celery's warm shutdown. Last: it may act at once, by what is set above.
+    # Celery's warm shutdown, as a process supervisor requests it. Last, because it may act at once on the lines above.
     os.kill(os.getpid(), signal.SIGTERM)
     return {"ok": f"{within}ends"}
 
 
 @control_command(name="shutdown")
 def end_worker(_state: Any, **_: Any) -> dict[str, str]:
-    """Have this worker end as when it is drained: Celery's own, as Flower's button sends it, would give no grace."""
+    """Replace Celery's ``shutdown``, which Flower's button sends: it would not let running tasks finish."""
     return _drain()

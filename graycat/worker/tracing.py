@@ -1,4 +1,4 @@
-"""The spans of a worker: how long a task has waited, the attempt at it, and its call of the engine."""
+"""The spans of a worker: a task's wait in its queue, the attempt at it, and its call to the engine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from graycat.queue.models import Attempt
 from graycat.tracing import TRACEPARENT, Tracing
 from graycat.worker.runtime import EngineRuntime
 
-#: How an attempt ends that is nobody's fault.
-WELL = frozenset({"succeeded", "cancelled", "handed back"})
-#: Nanoseconds, which is what spans count in.
-MS = 1_000_000
+#: Outcomes that are no error.
+GOOD_OUTCOMES = frozenset({"succeeded", "cancelled", "handed back"})
+#: Nanoseconds in a millisecond; spans count nanoseconds.
+NS_PER_MS = 1_000_000
 
 
 def install(runtime: EngineRuntime, tracing: Tracing) -> None:
-    """Have a worker's attempts and their calls of its engine traced."""
+    """Trace a worker's attempts and their calls to its engine."""
     runtime.run_attempt = TracedAttempts(runtime, tracing)
     runtime.engine.client = TracedClient(runtime.engine.client, runtime.engine.name, tracing)
 
@@ -39,7 +39,7 @@ class TracedAttempts:
 
         traceparent, enqueued, claimed = self._fields(attempt, TRACEPARENT, "enqueued_ms", "claimed_ms")
         parent = self._tracing.context({TRACEPARENT: traceparent})
-        about: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "graycat.task_id": attempt.task_id,
             "graycat.kind": attempt.kind,
             "graycat.queue": attempt.queue,
@@ -49,13 +49,13 @@ class TracedAttempts:
         }
         tracer = self._tracing.tracer
         if enqueued and claimed:
-            # Both by the broker's clock.
+            # Both times are the broker's.
             waited = tracer.start_span(
-                f"wait {attempt.queue}", parent, SpanKind.CONSUMER, about, None, int(enqueued) * MS
+                f"wait {attempt.queue}", parent, SpanKind.CONSUMER, attributes, None, int(enqueued) * NS_PER_MS
             )
-            waited.end(max(int(claimed), int(enqueued)) * MS)
-        span = tracer.start_span(attempt.kind, parent, SpanKind.CONSUMER, about)
-        # An exception's text may hold anything; its kind is enough.
+            waited.end(max(int(claimed), int(enqueued)) * NS_PER_MS)
+        span = tracer.start_span(attempt.kind, parent, SpanKind.CONSUMER, attributes)
+        # An exception's text may hold private data; its type is enough.
         with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
                 outcome = run()
@@ -63,21 +63,23 @@ class TracedAttempts:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
             span.set_attribute("graycat.outcome", outcome)
-            if outcome not in WELL:
+            if outcome not in GOOD_OUTCOMES:
                 span.set_status(Status(StatusCode.ERROR, outcome))
-            if span.is_recording() and (first := self._fields(attempt, "first_event_ms")[0]):
-                span.add_event("first event", timestamp=int(first) * MS)
+            if span.is_recording():
+                (first_event_ms,) = self._fields(attempt, "first_event_ms")
+                if first_event_ms:
+                    span.add_event("first event", timestamp=int(first_event_ms) * NS_PER_MS)
         return outcome
 
     def _fields(self, attempt: Attempt, *names: str) -> list[str]:
-        """Return fields of a task's record; a trace is no reason to fail."""
+        """Return fields of a task's record; empty ones if the broker is away, since a trace must not end a task."""
         with contextlib.suppress(BrokerUnavailable):
             return self._runtime.records.fields(attempt.task_id, *names)
         return [""] * len(names)
 
 
 class TracedClient(EngineClient):
-    """An engine's client whose calls for tasks are spans; the engine is told of them in its request's headers."""
+    """An engine's client that makes a span of each call for a task, and sends the span's id to the engine."""
 
     def __init__(self, inner: EngineClient, engine: str, tracing: Tracing) -> None:
         """``inner`` does the work."""
@@ -99,13 +101,13 @@ class TracedClient(EngineClient):
         """Yield the engine's response, as EngineClient does."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
-        # Health, progress and interrupts are no part of a trace.
+        # Health checks, progress and interrupts are not traced.
         if call is None or not get_current_span().get_span_context().is_valid:
             with self._inner.open(method, path, body, call=call, timeout_s=timeout_s, once=once) as response:
                 yield response
             return
-        about = {"http.request.method": method, "url.path": path, "graycat.engine": self._engine}
-        span = self._tracing.tracer.start_span(f"{method} {path}", kind=SpanKind.CLIENT, attributes=about)
+        attributes = {"http.request.method": method, "url.path": path, "graycat.engine": self._engine}
+        span = self._tracing.tracer.start_span(f"{method} {path}", kind=SpanKind.CLIENT, attributes=attributes)
         call.headers = self._tracing.headers(span)
         try:
             with self._inner.open(method, path, body, call=call, timeout_s=timeout_s, once=once) as response:

@@ -14,7 +14,7 @@ from graycat.worker.broker_acl import COMMANDS, setuser, worker_rules
 from tests.support.helpers import ROOT, Valkey
 
 #: What only web processes run, with all the rights there are.
-OF_THE_WEB = {"admit", "create", "cancel", "subscribe", "position", "depths"}
+WEB_SCRIPTS = {"admit", "create", "cancel", "subscribe", "position", "depths"}
 PASSWORD = "a-password-of-the-tests"
 
 
@@ -26,7 +26,7 @@ def add(broker: Valkey) -> Iterator[object]:
 
 
 def scripts() -> list[Path]:
-    return [path for path in (ROOT / "graycat").glob("*/lua/*.lua") if path.stem not in OF_THE_WEB]
+    return [path for path in (ROOT / "graycat").glob("*/lua/*.lua") if path.stem not in WEB_SCRIPTS]
 
 
 @pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
@@ -99,7 +99,7 @@ def test_one_who_sweeps_puts_back_and_takes_nothing(broker: Valkey, add) -> None
 
 @pytest.mark.parametrize("name", ["", "default", "a b", "a*", "~*", "-x", "x" * 65, "nopass\n"])
 def test_a_name_that_would_mean_more_is_none(name: str) -> None:
-    with pytest.raises(SettingsError, match="no name for a box"):
+    with pytest.raises(SettingsError, match="cannot be a box's name"):
         worker_rules(name, ["llm"])
 
 
