@@ -51,7 +51,7 @@ class Limits:
         """Tell whether any of them has to be counted in the broker."""
         return (self.rate or self.concurrency or self.queued) is not None
 
-    def given(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int]:
         """Return those that there are, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -73,7 +73,7 @@ class Limits:
 
     def check_within(self, wider: Limits) -> None:
         """Raise RequestError where one of these is above the same of ``wider``."""
-        for name, most in wider.given().items():
+        for name, most in wider.to_dict().items():
             if (getattr(self, name) or 0) > most:
                 raise RequestError(f"limits: {name!r} may be {most} at most, as for the API token that asks")
 
@@ -129,7 +129,7 @@ class Limiter:
         limit, left, wait_ms = numbers
         return Allowance(limit, left, _seconds(wait_ms)) if limit else None
 
-    def give_back(self, task_id: str, holders: Holders) -> None:
+    def refund(self, task_id: str, holders: Holders) -> None:
         """Uncount a task that was not created. Raises BrokerUnavailable."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for name, _ in holders:

@@ -81,14 +81,14 @@ class Minted:
     created_at: int
     last_used_at: int | None = None
 
-    def shown(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, without anything secret."""
         token = self.token
         return {
             "prefix": token.prefix,
             "name": token.name,
             "scopes": sorted(token.scopes),
-            "limits": token.limits.given(),
+            "limits": token.limits.to_dict(),
             "created_at": self.created_at,
             "expires_at": token.expires_at,
             "last_used_at": self.last_used_at,
@@ -205,7 +205,7 @@ class MintedTokens:
         return entries
 
     def _sealed(self, minted: Minted) -> bytes:
-        text = json.dumps(minted.shown() | {"digest": minted.token.digest.hex()})
+        text = json.dumps(minted.to_dict() | {"digest": minted.token.digest.hex()})
         return (self._key.mac("record", text).hex() + text).encode()
 
     def _opened(self, prefix: str, sealed: bytes) -> Minted | None:

@@ -42,9 +42,9 @@ class Claims:
     limits: Limits
     expires_at: int
 
-    def shown(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what its maker is told."""
-        scopes, limits = sorted(self.scopes), self.limits.given()
+        scopes, limits = sorted(self.scopes), self.limits.to_dict()
         return {"owner": self.owner, "scopes": scopes, "limits": limits, "expires_at": self.expires_at}
 
 
@@ -85,7 +85,7 @@ class PlayerTokens:
         return claims if self._now() < expires_at else None
 
     def _signed(self, claims: Claims) -> str:
-        shown = claims.shown()
+        shown = claims.to_dict()
         values = [claims.parent, shown["owner"], shown["scopes"], shown["limits"], shown["expires_at"]]
         text = urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode().rstrip("=")
         return f"{MARK}{text}.{self._signature(text)}"

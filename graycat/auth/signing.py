@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from graycat.settings import Settings
-from graycat.settings.secretfiles import kept
+from graycat.settings.secretfiles import load_or_create
 
 
 class SigningKey:
@@ -23,7 +23,7 @@ class SigningKey:
     @classmethod
     def from_settings(cls, settings: Settings) -> SigningKey:
         """Return the key of ``GRAYCAT_TOKEN_KEY``, or else the generated one."""
-        return cls(settings.token_key or kept(key_file(settings), lambda: secrets.token_urlsafe(32)))
+        return cls(settings.token_key or load_or_create(key_file(settings), lambda: secrets.token_urlsafe(32)))
 
 
 def key_file(settings: Settings) -> Path:

@@ -18,7 +18,7 @@ from graycat import families
 from graycat.auth.limits import UNLIMITED, Limits
 from graycat.errors import RequestError, SettingsError
 from graycat.settings import Settings
-from graycat.settings.secretfiles import kept
+from graycat.settings.secretfiles import load_or_create
 
 #: Shorter secrets can be guessed.
 MIN_SECRET_CHARS = 8
@@ -90,7 +90,7 @@ class ApiTokens:
     @classmethod
     def from_settings(cls, settings: Settings) -> ApiTokens:
         """Return the tokens of ``API_TOKENS``, or else the generated one."""
-        named_secrets = configured(settings) or {GENERATED: generated(settings)}
+        named_secrets = parse_api_tokens(settings) or {GENERATED: load_generated_token(settings)}
         admins = frozenset(filter(None, map(str.strip, settings.admins.split(","))))
         if unknown := admins - named_secrets.keys():
             raise SettingsError(f"GRAYCAT_ADMINS names {', '.join(sorted(unknown))}, which API_TOKENS does not")
@@ -104,7 +104,7 @@ def read_scopes(value: Any) -> frozenset[str]:
     return frozenset(value)
 
 
-def configured(settings: Settings) -> dict[str, str]:
+def parse_api_tokens(settings: Settings) -> dict[str, str]:
     """Return the secrets of ``API_TOKENS`` by name. Raises SettingsError for one that is unusable."""
     secrets_by_name: dict[str, str] = {}
     for place, item in enumerate(filter(None, map(str.strip, settings.api_tokens.split(","))), start=1):
@@ -128,9 +128,9 @@ def token_file(settings: Settings) -> Path:
     return settings.home / "api-token"
 
 
-def generated(settings: Settings) -> str:
+def load_generated_token(settings: Settings) -> str:
     """Return the generated API token; made at the first call, readable by its owner only."""
-    return kept(token_file(settings), lambda: "gc_" + secrets.token_urlsafe(32))
+    return load_or_create(token_file(settings), lambda: "gc_" + secrets.token_urlsafe(32))
 
 
 def _digest(secret: str) -> bytes:

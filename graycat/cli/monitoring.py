@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from graycat.metrics.server import metrics_port
 from graycat.settings import Settings, variable
-from graycat.settings.secretfiles import kept as kept_secret
+from graycat.settings.secretfiles import load_or_create
 
 FLOWER, EXPORTER = "graycat flower", "graycat exporter"
 COMMANDS = (FLOWER, EXPORTER)
@@ -56,4 +56,6 @@ def greeting(settings: Settings) -> str:
 
 def flower_password(settings: Settings) -> str:
     """Return Flower's password. If the settings have none, it is generated at the first call and stored."""
-    return settings.flower_password or kept_secret(settings.home / "flower-password", lambda: secrets.token_urlsafe(24))
+    return settings.flower_password or load_or_create(
+        settings.home / "flower-password", lambda: secrets.token_urlsafe(24)
+    )

@@ -43,7 +43,7 @@ def find_api_token(settings: Settings, url: str) -> str:
 
     Raises click.UsageError if there is none.
     """
-    configured = tokens.configured(settings)
+    configured = tokens.parse_api_tokens(settings)
     if configured:
         return next(iter(configured.values()))
     generated = tokens.token_file(settings)

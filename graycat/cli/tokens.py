@@ -103,7 +103,7 @@ def _format_row(minted: Minted) -> tuple[str, ...]:
     token = minted.token
     if not token.digest:
         return token.prefix, "?", "made with another GRAYCAT_TOKEN_KEY, is refused", "", "", "", ""
-    limits = " ".join(f"{name}={value}" for name, value in token.limits.given().items())
+    limits = " ".join(f"{name}={value}" for name, value in token.limits.to_dict().items())
     times = (minted.created_at, token.expires_at, minted.last_used_at)
     return token.prefix, token.name, ",".join(sorted(token.scopes)), limits or "-", *map(_format_time, times)
 

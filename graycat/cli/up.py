@@ -83,10 +83,10 @@ def up(procfile: Path | None) -> None:
 
 def _first_api_token(settings: Settings) -> str:
     """Return the first token of API_TOKENS; without any, the token that this installation generates."""
-    configured = tokens.configured(settings)
+    configured = tokens.parse_api_tokens(settings)
     if configured:
         return next(iter(configured.values()))
-    return tokens.generated(settings)
+    return tokens.load_generated_token(settings)
 
 
 def lock_home(home: Path) -> IO[str]:

@@ -31,7 +31,7 @@ class Catalogs:
         return {name: catalog for (name, _), catalog in sorted(self._known.items())}
 
 
-def wanted_checkpoint(body: Mapping[str, Any]) -> str:
+def requested_checkpoint(body: Mapping[str, Any]) -> str:
     """Return the checkpoint that a request names; '' where it takes any."""
     overrides = body.get("override_settings")
     wanted = overrides.get("sd_model_checkpoint") if isinstance(overrides, dict) else None

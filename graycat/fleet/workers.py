@@ -109,13 +109,13 @@ class WorkerRegistry:
             rows = self._client.zrange(keys.FLEET, 0, -1, withscores=True)
             names = {name.decode(): seen_at for name, seen_at in rows}
             reports = self._client.mget([keys.worker_key(name) for name in names]) if names else []
-            alive, missed = present(names, reports)
+            alive, missed = split_reports(names, reports)
             if gone := names.keys() - {worker.name for worker in alive} - set(missed):
                 self._client.zrem(keys.FLEET, *gone)
         return alive, missed
 
 
-def present(names: Mapping[str, float], reports: Sequence[bytes | None]) -> tuple[list[WorkerStatus], list[str]]:
+def split_reports(names: Mapping[str, float], reports: Sequence[bytes | None]) -> tuple[list[WorkerStatus], list[str]]:
     """Return the workers that are alive, and the names of those that are missed.
 
     ``names``: those known, with when each was last seen; ``reports``: theirs in that order, None where it has lapsed.
@@ -132,7 +132,7 @@ def _read(report: bytes) -> WorkerStatus:
     return WorkerStatus(**values)
 
 
-def serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:
+def select_serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:
     """Return the workers that take a queue's tasks right now, their engine healthy."""
     taking = [w for w in workers if queue in w.queues and queue not in w.left]
     return [w for w in taking if w.consuming and w.engine_state == "ready"]

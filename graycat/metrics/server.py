@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from graycat.errors import SettingsError
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
-from graycat.settings.secretfiles import kept
+from graycat.settings.secretfiles import load_or_create
 
 #: Ports that a kind of worker has behind its offset: one for each GPU that it may have on one machine.
 PORTS_PER_KIND = 20
@@ -29,7 +29,7 @@ REQUEST_TIMEOUT_S = 5.0
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class Joined(Collector):
+class JoinedCollector(Collector):
     """Several collectors, registries among them, as one."""
 
     def __init__(self, *collectors: Any) -> None:
@@ -41,10 +41,10 @@ class Joined(Collector):
             yield from collector.collect()
 
 
-def joined(*collectors: Any) -> CollectorRegistry:
+def join_collectors(*collectors: Any) -> CollectorRegistry:
     """Return a registry of several collectors."""
     registry = CollectorRegistry()
-    registry.register(Joined(*collectors))
+    registry.register(JoinedCollector(*collectors))
     return registry
 
 
@@ -66,9 +66,9 @@ def metrics_port(settings: Settings, kind: str, gpu: int | None) -> int:
     return settings.metrics_port + worker_kind.metrics_offset + index
 
 
-def token_of(settings: Settings) -> str:
+def load_scrape_token(settings: Settings) -> str:
     """Return what a scraper of the web server sends; without a token in the settings one is made, and kept."""
-    return settings.metrics_token or kept(token_file(settings), lambda: secrets.token_urlsafe(32))
+    return settings.metrics_token or load_or_create(token_file(settings), lambda: secrets.token_urlsafe(32))
 
 
 def token_file(settings: Settings) -> Path:
@@ -76,13 +76,13 @@ def token_file(settings: Settings) -> Path:
     return settings.home / "metrics-token"
 
 
-class Endpoint:
+class MetricsServer:
     """Serves metrics in a thread of its own."""
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int, token: str = "") -> None:
         """Bind the port; ``token`` is what a scraper has to send, '' where anybody may ask. Raises OSError."""
         self._server = _server_class(host)((host, port), _Handler)
-        self._server.set_app(guarded(make_wsgi_app(registry), token))
+        self._server.set_app(require_token(make_wsgi_app(registry), token))
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
 
     @property
@@ -101,17 +101,17 @@ class Endpoint:
         self._server.server_close()
 
 
-def carries(header: str, token: str) -> bool:
+def has_bearer_token(header: str, token: str) -> bool:
     """Tell whether an ``Authorization`` header carries the token; the time taken does not tell how near it is."""
     scheme, _, given = header.partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
 
 
-def guarded(app: WsgiApp, token: str) -> WsgiApp:
+def require_token(app: WsgiApp, token: str) -> WsgiApp:
     """Return an application that answers 401 to who does not send the token."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if token and not carries(environ.get("HTTP_AUTHORIZATION", ""), token):
+        if token and not has_bearer_token(environ.get("HTTP_AUTHORIZATION", ""), token):
             start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
             return [b"send GRAYCAT_METRICS_TOKEN as your bearer token\n"]
         return app(environ, start_response)

@@ -54,19 +54,19 @@ TASKS = Counter(
 _tokens: set[str] = set()
 
 
-def answered(route: str, method: str, status: int, token: str, seconds: float) -> None:
+def count_request(route: str, method: str, status: int, token: str, seconds: float) -> None:
     """Count a request at its end."""
     method = method if method in METHODS else OTHER
     REQUESTS.labels(route, method, str(status), _known(token)).inc()
     REQUEST_SECONDS.labels(route).observe(seconds)
 
 
-def unchanged(route: str, token: str) -> None:
+def count_not_modified(route: str, token: str) -> None:
     """Count a poll that was told that nothing has changed."""
     REQUESTS.labels(route, "GET", "304", _known(token)).inc()
 
 
-def ended(kind: str, outcome: str) -> None:
+def count_task(kind: str, outcome: str) -> None:
     """Count a task that ended before a worker had begun it."""
     TASKS.labels(kind, outcome).inc()
 

@@ -126,7 +126,7 @@ for _outcome in ("fired", "skipped", "missed"):
     FIRES.labels(_outcome)
 
 
-def claimed(attempt: Attempt) -> None:
+def observe_claim(attempt: Attempt) -> None:
     """Count an attempt that begins, and how long its task has waited."""
     QUEUE_WAIT.labels(base_queue(attempt.queue)).observe(attempt.waited_s)
     ATTEMPTS.labels(attempt.kind, "first" if attempt.number == 1 else "again").inc()
@@ -136,12 +136,12 @@ def claimed(attempt: Attempt) -> None:
 _REFUSED = {"cancelled": "cancelled", "expired": "expired", "lost": "failed", "yield": "yielded"}
 
 
-def refused(kind: str, reason: str) -> None:
+def count_refusal(kind: str, reason: str) -> None:
     """Count a message whose task could not be claimed."""
     TASKS.labels(kind, _REFUSED.get(reason, "dropped")).inc()
 
 
-def ended(kind: str, outcome: str, stopped_at: float) -> None:
+def count_attempt(kind: str, outcome: str, stopped_at: float) -> None:
     """Count an attempt at its end; ``stopped_at`` is when it was told to stop (monotonic clock), 0 where nobody did."""
     TASKS.labels(kind, outcome.replace(" ", "_")).inc()
     if outcome == "stale":
@@ -150,7 +150,7 @@ def ended(kind: str, outcome: str, stopped_at: float) -> None:
         CANCEL_TO_FREE.labels(kind).observe(time.monotonic() - stopped_at)
 
 
-def streamed(kind: str, claimed_at: float, first_at: float, tokens: int) -> None:
+def observe_stream(kind: str, claimed_at: float, first_at: float, tokens: int) -> None:
     """Observe a stream at its end; times are on the monotonic clock, ``first_at`` is 0 where nothing came."""
     if not first_at:
         return
@@ -162,7 +162,7 @@ def streamed(kind: str, claimed_at: float, first_at: float, tokens: int) -> None
         TOKEN_RATE.labels(kind).observe((tokens - 1) / took_s)
 
 
-def rendered(kind: str, seconds: float, images: int, steps: int) -> None:
+def observe_images(kind: str, seconds: float, images: int, steps: int) -> None:
     """Observe a request for images; ``steps`` of one image, 0 where the engine does not tell."""
     IMAGE_SECONDS.labels(kind).observe(seconds)
     IMAGES.labels(kind).inc(images)

@@ -40,7 +40,7 @@ class RecordReader:
             entries = self._client.xrange(keys.events_key(task_id), min=f"({after}" if after != "0" else "-")
         return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
 
-    def live(self, owner: str) -> dict[str, dict[str, str]]:
+    def unfinished(self, owner: str) -> dict[str, dict[str, str]]:
         """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
         with broker_errors():
             ids = [task_id.decode() for task_id in self._client.zrange(keys.owned_key(owner), 0, -1)]
@@ -57,7 +57,7 @@ class RecordReader:
                 found[task_id] = dict(zip(LIVE_FIELDS, ((value or b"").decode() for value in row), strict=True))
         return found
 
-    def listed(self, owner: str, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
+    def list_tasks(self, owner: str, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
         """Return ids and submit times (ms) of an owner's tasks behind the one ``before``, newest first."""
         at_ms, last_id = before
         found: list[tuple[str, int]] = []
@@ -86,7 +86,7 @@ class RecordReader:
             kept: bytes | None = self._client.hget(keys.record_key(task_id), "body")
         return kept
 
-    def mean_ms(self, kind: str) -> int | None:
+    def mean_duration_ms(self, kind: str) -> int | None:
         """Return how long tasks of a kind take, as a moving average; None where none has succeeded yet."""
         with broker_errors():
             value = self._client.hget(keys.MEANS, kind)

@@ -136,11 +136,11 @@ class TaskRecords(RecordReader):
         keys, fence, place = attempt.address
         return self._scripts.command("publish", keys, (*fence, place + number, int(number == 1), *batch.chunks))
 
-    def progress(self, attempt: Attempt, data: bytes) -> Verdict:
+    def report_progress(self, attempt: Attempt, data: bytes) -> Verdict:
         """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""
         return Verdict(self._run("progress", attempt.task_id, attempt.number, data).decode())
 
-    def keep_preview(self, task_id: str, image: bytes) -> None:
+    def save_preview(self, task_id: str, image: bytes) -> None:
         """Keep the newest preview of a task that renders, in the place of the one before."""
         with broker_errors():
             self._client.set(preview_key(task_id), image, px=PREVIEW_TTL_MS)
@@ -157,7 +157,7 @@ class TaskRecords(RecordReader):
         """End an attempt with an error; False where the task is not ours any more."""
         return self._finish(attempt, "failed", error.status, events.ERROR, _failure(error))
 
-    def cancelled(self, attempt: Attempt, partial: bytes = b"") -> bool:
+    def finish_cancelled(self, attempt: Attempt, partial: bytes = b"") -> bool:
         """End an attempt that was asked to stop; False where the task is not ours any more.
 
         ``partial`` is an answer of unfinished work, where the caller asked for it.
@@ -177,7 +177,7 @@ class TaskRecords(RecordReader):
         reply = self._run("cancel", task_id, how.value)
         return reply[0].decode(), reply[1].decode()
 
-    def withdraw(self, task_id: str) -> bool:
+    def cancel_queued(self, task_id: str) -> bool:
         """Cancel a task that waits; False where it does not: one that runs goes on."""
         return bool(self._run("cancel_queued", task_id) == 1)
 
@@ -185,17 +185,17 @@ class TaskRecords(RecordReader):
         """End a task that is past its queue deadline and never started; False where it is not."""
         return bool(self._run("expire", task_id, _failure(TaskExpired())) == 1)
 
-    def place(self, task_id: str) -> int:
+    def queue_position(self, task_id: str) -> int:
         """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""
         return int(self._run("position", task_id))
 
-    def unstick(self, queues: Iterable[str]) -> int:
+    def repair_turns(self, queues: Iterable[str]) -> int:
         """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
         names = list(queues)
         # It is about no task, but a script's keys are looked at before it runs.
         return int(self._run("repair_turns", ids.unused_task_id(names[0]), *names))
 
-    def listen(self, task_id: str, channel: str) -> str:
+    def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""
         return str(self._run("subscribe", task_id, channel).decode())
 

@@ -78,7 +78,7 @@ def _read_table(table: Any, folder: Path, settings: Settings) -> Schedule:
     owner = body.pop("owner", None)
     if owner is None:
         # The first API token of the settings, or the generated one.
-        owner = next(iter(tokens.configured(settings)), tokens.GENERATED)
+        owner = next(iter(tokens.parse_api_tokens(settings)), tokens.GENERATED)
     if not isinstance(owner, str) or not owner or ":" in owner:
         raise RequestError("'owner' must be the name of an API token")
 

@@ -112,7 +112,7 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
             raise SettingsError("REMOTE=true needs REDIS_URL or REDIS_HOST: the broker that the workers here work for")
         if self.remote is False and not self.engine_api_key:
             raise SettingsError(f"REMOTE=false opens the engines to everybody: set {variable('engine_api_key')}")
-        if self.redis_ca_file and not broker.over_tls(self.redis_url):
+        if self.redis_ca_file and not broker.uses_tls(self.redis_url):
             raise SettingsError(f"{variable('redis_ca_file')} is for a REDIS_URL that begins with rediss://")
         if self.redis_ca_file and not os.access(self.redis_ca_file, os.R_OK):
             raise SettingsError(f"{variable('redis_ca_file')}: {self.redis_ca_file} cannot be read")
@@ -142,9 +142,9 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
     def broker_url(self) -> str:
         """Return the broker's address as redis-py writes it (``unix://``, ``redis://`` or ``rediss://``)."""
         if self.redis_url:
-            return broker.verified(self.redis_url, self.redis_ca_file)
+            return broker.add_tls_options(self.redis_url, self.redis_ca_file)
         if self.redis_host:
-            return broker.on_host(self.redis_host, self.redis_pass)
+            return broker.host_url(self.redis_host, self.redis_pass)
         return f"unix://{quote(str(self.broker_socket))}"
 
     @property

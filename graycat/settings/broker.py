@@ -21,24 +21,24 @@ def embedded_socket(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"graycat-{os.getuid()}-{digest}" / "valkey.sock"
 
 
-def on_host(host: str, password: str) -> str:
+def host_url(host: str, password: str) -> str:
     """Return the address of a broker on the usual port of a host."""
     auth = f":{quote(password, safe='')}@" if password else ""
     return f"redis://{auth}{host}:6379/0"
 
 
-def verified(url: str, ca_file: str) -> str:
+def add_tls_options(url: str, ca_file: str) -> str:
     """Return a broker's address; behind TLS, with whose signature its certificate needs: '' is for any that is trusted.
 
     kombu takes every certificate where the address does not tell it otherwise.
     """
-    if not over_tls(url):
+    if not uses_tls(url):
         return url
     parts = [] if "ssl_cert_reqs=" in url else ["ssl_cert_reqs=required"]
     parts += [f"ssl_ca_certs={quote(ca_file)}"] if ca_file else []
     return f"{url}{'&' if '?' in url else '?'}{'&'.join(parts)}" if parts else url
 
 
-def over_tls(url: str) -> bool:
+def uses_tls(url: str) -> bool:
     """Tell whether an address is that of a broker behind TLS."""
     return url.startswith("rediss://")

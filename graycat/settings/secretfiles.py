@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def kept(path: Path, make: Callable[[], str]) -> str:
+def load_or_create(path: Path, make: Callable[[], str]) -> str:
     """Return the secret in ``path``; at the first call it is made."""
     if path.exists():
         return path.read_text().strip()

@@ -23,13 +23,13 @@ class BatchSnapshot:
     late: int = 0
 
 
-def look_at(records: BatchRecords, now_ms: float) -> BatchSnapshot:
+def read_batches(records: BatchRecords, now_ms: float) -> BatchSnapshot:
     """Return what is seen of the unfinished batches and the newest ones. Raises BrokerUnavailable."""
     rows = {row["id"]: row for row in (*records.list_live(MOST), *records.list(count=MOST))}
-    return summed(rows.values(), now_ms)
+    return summarize_batches(rows.values(), now_ms)
 
 
-def summed(rows: Iterable[Mapping[str, Any]], now_ms: float) -> BatchSnapshot:
+def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> BatchSnapshot:
     """Return what batches are together, as their owners see them."""
     states, items, late = Counter(dict.fromkeys(STATES, 0)), Counter(dict.fromkeys(ITEM_STATES, 0)), 0
     for row in rows:

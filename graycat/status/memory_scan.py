@@ -16,7 +16,7 @@ EVENTS, ARTIFACTS = events_key("").encode(), artifact_key("", 0).partition("::")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class MemoryUse:
     """Bytes of the broker's memory that are taken by event streams and by finished images."""
 
     events: int = 0
@@ -31,9 +31,9 @@ class MemoryScan:
         self._cursor = 0
         self._counted = {EVENTS: 0, ARTIFACTS: 0}
         self._asked: list[bytes] = []
-        self._last: Held | None = None
+        self._last: MemoryUse | None = None
 
-    def step(self) -> Held:
+    def step(self) -> MemoryUse:
         """Look at some more keys; return what there is, as far as it is known. Raises BrokerUnavailable."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             self.ask(pipe)
@@ -53,12 +53,12 @@ class MemoryScan:
             if key.startswith(tuple(self._counted)):
                 pipe.memory_usage(key)
 
-    def count(self, sizes: Sequence[int | None]) -> Held:
+    def count(self, sizes: Sequence[int | None]) -> MemoryUse:
         """Add them up; return what there is, as far as it is known."""
         for kind, size in zip(self._asked, sizes, strict=True):
             # None where it has ended meanwhile.
             self._counted[kind] += size or 0
-        now = Held(self._counted[EVENTS], self._counted[ARTIFACTS])
+        now = MemoryUse(self._counted[EVENTS], self._counted[ARTIFACTS])
         if self._cursor == 0:
             self._last, self._counted = now, dict.fromkeys(self._counted, 0)
         return self._last or now

@@ -22,13 +22,13 @@ from graycat.broker.keys import (
     worker_key,
 )
 from graycat.broker.scripts import Scripts
-from graycat.fleet.workers import WorkerStatus, present, serving
+from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
 from graycat.queue import topology
 from graycat.queue.names import base_queue
 from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
-from graycat.status.batches import BatchSnapshot, look_at
-from graycat.status.memory_scan import Held, MemoryScan
+from graycat.status.batches import BatchSnapshot, read_batches
+from graycat.status.memory_scan import MemoryScan, MemoryUse
 
 #: Seconds that each of the broker's answers may take: a scrape is to tell that it is away, not to wait for it.
 TIMEOUT_S = 1.0
@@ -72,7 +72,7 @@ class Snapshot:
     workers: list[WorkerStatus]
     missed: list[str]
     deliveries: int
-    held: Held
+    held: MemoryUse
     failures: list[Failure] = field(default_factory=list)
     batches: BatchSnapshot = field(default_factory=BatchSnapshot)
 
@@ -88,7 +88,7 @@ class SnapshotReader:
         self._census = MemoryScan(self._client)
         self._seen: tuple[float, Snapshot] | None = None
 
-    def look(self) -> Snapshot:
+    def read(self) -> Snapshot:
         """Return what is seen now, or was half a second ago. Raises BrokerUnavailable."""
         with self._looking:
             now = time.monotonic()
@@ -113,10 +113,10 @@ class SnapshotReader:
             pipe.mget([worker_key(name) for name in seen_at] or [worker_key("")])
             self._census.weigh(pipe, keys)
             reports, *sizes = pipe.execute()
-        workers, missed = present(seen_at, reports if seen_at else ())
+        workers, missed = split_reports(seen_at, reports if seen_at else ())
         depths = self._depths(_names(workers, {name.decode() for name in turns}))
         late_s = max(clock[0] + clock[1] / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
-        batches = look_at(self._batches, clock[0] * 1000)
+        batches = read_batches(self._batches, clock[0] * 1000)
         queues = _queues(workers, depths, {name.decode() for name in paused}, late_s)
         held = self._census.count(sizes)
         return Snapshot(queues, workers, missed, deliveries, held, list(map(_failure, failures)), batches)
@@ -142,7 +142,7 @@ def _queues(
         mine = [depth for name, depth in depths.items() if base_queue(name) == queue]
         # What lies in the control queue has no record; what it is late with tells as much.
         oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
-        depth, consumers = sum(n for n, _ in mine), len(serving(workers, queue))
+        depth, consumers = sum(n for n, _ in mine), len(select_serving(workers, queue))
         queues[queue] = QueueSnapshot(depth, oldest, consumers, queue in paused)
     return queues
 

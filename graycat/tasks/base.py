@@ -67,18 +67,18 @@ class EngineTask(Task[..., None]):
         # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.
         claimed = "running here" if task_id in runtime.running else runtime.records.claim(task_id, runtime.name)
         if claimed == "yield":
-            worker.refused(self.name, claimed)
+            worker.count_refusal(self.name, claimed)
             time.sleep(YIELD_S)
             raise Reject("interactive work goes first", requeue=True)
         if isinstance(claimed, str):
-            worker.refused(self.name, claimed)
+            worker.count_refusal(self.name, claimed)
             logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
             return
-        worker.claimed(claimed)
+        worker.observe_claim(claimed)
         started = time.monotonic()
         with runtime.running.track(claimed, self.new_call()) as call:
             outcome = runtime.run_attempt(claimed, partial(self._attempt, runtime, claimed, call))
-        worker.ended(claimed.kind, outcome, call.stopped_at)
+        worker.count_attempt(claimed.kind, outcome, call.stopped_at)
         extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
         extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
         quiet = outcome == "succeeded" and QUICK_QUEUES.issuperset(runtime.queues)
@@ -97,7 +97,7 @@ class EngineTask(Task[..., None]):
         except StaleAttempt:
             return "stale"
         except Interrupted as interrupted:
-            return "cancelled" if records.cancelled(attempt, interrupted.answer) else "stale"
+            return "cancelled" if records.finish_cancelled(attempt, interrupted.answer) else "stale"
         except EngineLost as error:
             return self._broken_off(runtime, attempt, call.stopped, error)
         except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
@@ -109,7 +109,7 @@ class EngineTask(Task[..., None]):
     ) -> str:
         """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
         if stopped in (StopReason.CANCELLED, StopReason.INTERRUPTED):
-            return "cancelled" if runtime.records.cancelled(attempt) else "stale"
+            return "cancelled" if runtime.records.finish_cancelled(attempt) else "stale"
         if stopped == StopReason.TIMED_OUT:
             return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"
         if stopped == StopReason.STALE:

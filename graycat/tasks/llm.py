@@ -76,7 +76,7 @@ def _streamed(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) 
         try:
             runtime.stream_relay.run(flow)
         finally:
-            worker.streamed(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
+            worker.observe_stream(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
         # Read to its end, though not by http.client: the connection is good for the next call.
         response.close()
         return flow

@@ -214,7 +214,7 @@ def _store(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float
     if images:
         echo = parsed.get("parameters")
         steps = echo.get("steps") if isinstance(echo, dict) else 0
-        worker.rendered(attempt.kind, took_s, len(images), steps if isinstance(steps, int) else 0)
+        worker.observe_images(attempt.kind, took_s, len(images), steps if isinstance(steps, int) else 0)
     if partial:
         without["info"] = _marked_partial(without.get("info"))
     return json.dumps(without).encode()

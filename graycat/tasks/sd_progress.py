@@ -39,8 +39,8 @@ class ProgressReporter:
         data = json.dumps(seen | {"preview": bool(preview)}).encode()
         try:
             if preview and preview != self._preview:
-                self._records.keep_preview(self._attempt.task_id, preview)
-            if reason := STOP_REASONS.get(self._records.progress(self._attempt, data)):
+                self._records.save_preview(self._attempt.task_id, preview)
+            if reason := STOP_REASONS.get(self._records.report_progress(self._attempt, data)):
                 self._call.stop(reason)
         except BrokerUnavailable:
             # The next report tells it.

@@ -38,7 +38,7 @@ def enforce_limits(task_id: str) -> Iterator[None]:
         yield
     except QueueFull:
         with suppress(BrokerUnavailable):
-            limiter.give_back(task_id, holders)
+            limiter.refund(task_id, holders)
         raise
 
 

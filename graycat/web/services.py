@@ -18,8 +18,8 @@ from graycat.broker.client import connect
 from graycat.broker.protocol import Broker
 from graycat.celeryapp import create_celery
 from graycat.fleet.catalogs import Catalogs
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
-from graycat.metrics.server import token_of
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
+from graycat.metrics.server import load_scrape_token
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD, WORKER_KINDS
 from graycat.schedules.records import ScheduleRecords
@@ -67,9 +67,9 @@ class Services:
             self._workers_read_at = now
         return self._workers
 
-    def serving(self, queue: str) -> list[WorkerStatus]:
+    def select_serving(self, queue: str) -> list[WorkerStatus]:
         """Return the workers that serve a queue, as of half a second ago at most."""
-        return serving(self.workers(), queue)
+        return select_serving(self.workers(), queue)
 
     def forget_workers(self) -> None:
         """Read the workers again at the next call, because a request has changed something about them."""
@@ -88,7 +88,7 @@ class Services:
         for kind in WORKER_KINDS.values():
             # Only the first queue of a worker is needed: no client waits for the tasks of its batch queue.
             queue = kind.queues[0]
-            if kind.family is not None and kind.family.is_enabled(self.settings) and not serving(workers, queue):
+            if kind.family is not None and kind.family.is_enabled(self.settings) and not select_serving(workers, queue):
                 missing.append(queue)
         return missing
 
@@ -110,7 +110,7 @@ class Services:
             batches=BatchRecords(broker, settings),
             outputs=Outputs(settings),
             snapshots=SnapshotReader(settings),
-            metrics_token=token_of(settings),
+            metrics_token=load_scrape_token(settings),
             schedules=ScheduleRecords(broker, settings),
             gallery_links=SignedLinks(SigningKey.from_settings(settings)),
         )

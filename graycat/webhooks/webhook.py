@@ -17,7 +17,7 @@ from graycat.egress import Target, allowlist
 from graycat.errors import RequestError
 from graycat.queue.models import TERMINAL_STATES
 from graycat.settings import Settings
-from graycat.settings.secretfiles import kept
+from graycat.settings.secretfiles import load_or_create
 from graycat.webhooks.errors import InvalidWebhook
 
 #: What a webhook may be told of: a task's first start, and its end. ``queue/lua/conclude.lua`` names them so.
@@ -123,7 +123,7 @@ def owner_secret(settings: Settings, owner: str) -> str:
     It follows from one key, so nothing is stored for each token; the key is ``GRAYCAT_WEBHOOK_KEY``, or a file in
     ``home`` that is made at the first call.
     """
-    key = settings.webhook_key or kept(settings.home / "webhook-key", lambda: secrets.token_urlsafe(32))
+    key = settings.webhook_key or load_or_create(settings.home / "webhook-key", lambda: secrets.token_urlsafe(32))
     digest = hmac.digest(key.encode(), b"graycat webhook secret of " + owner.encode(), hashlib.sha256)
     return SECRET_PREFIX + base64.b64encode(digest).decode()
 

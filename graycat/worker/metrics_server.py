@@ -8,7 +8,7 @@ from celery import bootsteps, signals
 from prometheus_client import ProcessCollector
 
 from graycat.metrics import worker as work
-from graycat.metrics.server import Endpoint, joined, metrics_port
+from graycat.metrics.server import MetricsServer, join_collectors, metrics_port
 from graycat.settings import variable
 from graycat.worker.bootsteps import EngineStep, has_engine
 from graycat.worker.protocols import CeleryWorker
@@ -38,7 +38,7 @@ class MetricsStep(bootsteps.StartStopStep):
             supervisor = runtime.supervisor
             sources.append(work.EngineCounts(lambda: supervisor.starts, lambda: supervisor.load_s))
         try:
-            endpoint = Endpoint(joined(*sources), settings.metrics_host, port, settings.metrics_token)
+            endpoint = MetricsServer(join_collectors(*sources), settings.metrics_host, port, settings.metrics_token)
         except OSError as error:
             name = variable("metrics_port")
             extra = {"port": port, "setting": name, "reason": error}

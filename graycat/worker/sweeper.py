@@ -67,7 +67,7 @@ class Sweeper:
             own_queues: list[str] = []
             for kind in kinds:
                 own_queues += topology.WORKER_KINDS[kind].queues
-            return enqueued + self._records.unstick(own_queues)
+            return enqueued + self._records.repair_turns(own_queues)
 
     def _lock_kinds(self) -> list[str]:
         """Return the kinds that are this sweeper's now; their locks expire before the next sweep is due."""
@@ -124,7 +124,7 @@ class Sweeper:
             self._client.zrem(keys.LIVE_TASKS, task_id)
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
-            worker.refused(record["kind"], "expired")
+            worker.count_refusal(record["kind"], "expired")
             return False
         if "message" in record:
             # It is parked until it is its owner's turn.

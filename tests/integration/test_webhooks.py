@@ -10,7 +10,7 @@ import pytest
 
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import WorkerRegistry, serving
+from graycat.fleet.workers import WorkerRegistry, select_serving
 from graycat.queue.records import TaskRecords
 from graycat.webhooks.deliveries import MAX_AT_HOST, Deliveries
 from tests.support.helpers import started
@@ -32,7 +32,7 @@ class ControlStack(Stack):
 
     def ready(self) -> bool:
         try:
-            return bool(serving(WorkerRegistry(self.broker).workers(), "control"))
+            return bool(select_serving(WorkerRegistry(self.broker).workers(), "control"))
         except BrokerUnavailable:
             return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graycat.fleet.workers import WorkerStatus
-from graycat.status.memory_scan import Held
+from graycat.status.memory_scan import MemoryUse
 from graycat.status.snapshot import QueueSnapshot, Snapshot
 
 WORKER = WorkerStatus(
@@ -19,5 +19,5 @@ LOOK = Snapshot(
     workers=[CONTROL, WORKER, replace(WORKER, name="quick@box", queues=("llm.quick",))],
     missed=["sd@box"],
     deliveries=3,
-    held=Held(1000, 2000),
+    held=MemoryUse(1000, 2000),
 )

@@ -36,7 +36,7 @@ from graycat.broker.keys import BATCH_RUNNER_LOCK
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
-from graycat.fleet.workers import WorkerRegistry, serving
+from graycat.fleet.workers import WorkerRegistry, select_serving
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD_BATCH
@@ -123,7 +123,7 @@ class BatchRunner:
 
         workers = self._registry.workers()
         self._engines = {worker.name: worker.engine for worker in workers}
-        batch_workers = serving(workers, SD_BATCH)
+        batch_workers = select_serving(workers, SD_BATCH)
         self._submitter.catalogs = self._catalogs.of(batch_workers)
         eligible = [batch for batch in batches if self._advance_guarded(batch)]
         self._throughput.set_engine_count(len(batch_workers))
@@ -303,7 +303,7 @@ class BatchRunner:
     def _max_in_flight(self, engines: int) -> int:
         """Return how many items of all batches may be in flight together."""
         per_engine = MIN_ITEMS_PER_ENGINE
-        mean_ms = self._task_records.mean_ms("sd.txt2img")
+        mean_ms = self._task_records.mean_duration_ms("sd.txt2img")
         if mean_ms:
             ahead = math.ceil(WORK_AHEAD_S * 1000 / mean_ms)
             per_engine = min(max(MIN_ITEMS_PER_ENGINE, ahead + 1), MAX_ITEMS_PER_ENGINE)

@@ -13,7 +13,7 @@ from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.plan import Item
 from graycat.batches.states import QUEUED, WAITING
 from graycat.errors import QueueFull
-from graycat.fleet.catalogs import wanted_checkpoint, workers_with
+from graycat.fleet.catalogs import requested_checkpoint, workers_with
 from graycat.queue import ids
 from graycat.queue.kinds import PLAIN
 from graycat.queue.messages import MessageFactory
@@ -73,11 +73,11 @@ class BatchSubmitter:
         """Withdraw a batch's tasks that wait in the queue. Running tasks go on."""
         queued = self._items.list_numbers(batch.id, QUEUED)
         for record in self._items.load_records(batch.id, queued).values():
-            self._records.withdraw(record.task_id)
+            self._records.cancel_queued(record.task_id)
 
     def _choose_queue(self, item: Item) -> str:
         """Return the queue for an item: a worker's own if only some workers have its checkpoint, '' if none has."""
-        checkpoint = wanted_checkpoint(item.request)
+        checkpoint = requested_checkpoint(item.request)
         if not checkpoint or not self.catalogs:
             return SD_BATCH
         workers = workers_with(checkpoint, self.catalogs)

@@ -17,7 +17,7 @@ from graycat.batches.records import Row
 from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet.catalogs import wanted_checkpoint
+from graycat.fleet.catalogs import requested_checkpoint
 from graycat.images.replies import content_type
 from graycat.queue.kinds import TXT2IMG
 from graycat.queue.topology import SD_BATCH
@@ -68,7 +68,7 @@ def submit() -> ResponseReturnValue:
 def _check_models(parsed: Spec) -> None:
     """Raise InvalidBatch if a body names a checkpoint, or the prompt question a model, that no engine has."""
     problems = []
-    bodies_by_checkpoint = {wanted_checkpoint(body): body for body in parsed.images.bodies}
+    bodies_by_checkpoint = {requested_checkpoint(body): body for body in parsed.images.bodies}
     bodies_by_checkpoint.pop("", None)
     for body in bodies_by_checkpoint.values():
         try:
@@ -96,7 +96,7 @@ def _expand_items(parsed: Spec) -> list[Item]:
 def _forecast(parsed: Spec, items: list[Item]) -> Row:
     """Return what a batch would make: how many images, the first of them, and how long that would take."""
     work = sum(item.work for item in items)
-    engines = len(services().serving(SD_BATCH))
+    engines = len(services().select_serving(SD_BATCH))
     gpu_s = services().batches.throughput.estimate_gpu_s(work)
     eta_s = None
     if gpu_s is not None and engines:

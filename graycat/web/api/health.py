@@ -8,7 +8,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import BrokerUnavailable, EngineNotReady
-from graycat.fleet.workers import WorkerStatus, serving
+from graycat.fleet.workers import WorkerStatus, select_serving
 from graycat.queue.topology import CONTROL, LLM
 from graycat.web.auth import token_auth
 from graycat.web.services import services
@@ -52,7 +52,7 @@ def live() -> ResponseReturnValue:
 @token_auth.login_required
 def engine() -> ResponseReturnValue:
     """Answer 2xx if a text engine is ready, else 503: Unity's clients take any 2xx for alive."""
-    if not services().serving(LLM):
+    if not services().select_serving(LLM):
         raise EngineNotReady
     return jsonify(status="ok")
 
@@ -108,7 +108,7 @@ def ready() -> ResponseReturnValue:
     if any(worker.engine == "placeholder" for worker in workers):
         notes.append(PLACEHOLDER_NOTE)
     notes += _crash_loops(workers)
-    if not serving(workers, CONTROL):
+    if not select_serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.
         notes.append(CONTROL_NOTE)
     return jsonify(ready=status == 200, reason=reason, notes=notes, workers=list(map(_worker_view, workers))), status

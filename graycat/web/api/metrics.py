@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from graycat.auth.tokens import ADMIN, METRICS
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import web
-from graycat.metrics.server import carries, joined
+from graycat.metrics.server import has_bearer_token, join_collectors
 from graycat.status.gauges import FleetGauges
 from graycat.web.api.health import unserved_reason
 from graycat.web.auth import require_scope, token_auth
@@ -62,7 +62,7 @@ def status() -> ResponseReturnValue:
 
 
 def _operators_only(view: Callable[[], Response]) -> ResponseReturnValue:
-    if carries(request.headers.get("Authorization", ""), services().metrics_token):
+    if has_bearer_token(request.headers.get("Authorization", ""), services().metrics_token):
         return view()
     return _api_tokens_only(view)
 
@@ -76,7 +76,7 @@ def _api_tokens_only(view: Callable[[], Response]) -> ResponseReturnValue:
 
 def _status_response() -> Response:
     try:
-        snapshot = services().snapshots.look()
+        snapshot = services().snapshots.read()
     except BrokerUnavailable as error:
         return jsonify(served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[])
     reason = ""
@@ -104,8 +104,8 @@ def _metrics_response() -> Response:
         collectors = [MultiProcessCollector(None)]
     else:
         collectors = [web.registry, ProcessCollector(registry=None)]
-    gauges = FleetGauges(services().snapshots.look)
-    return Response(generate_latest(joined(*collectors, gauges)), content_type=CONTENT_TYPE_LATEST)
+    gauges = FleetGauges(services().snapshots.read)
+    return Response(generate_latest(join_collectors(*collectors, gauges)), content_type=CONTENT_TYPE_LATEST)
 
 
 class RequestMetrics:
@@ -129,7 +129,7 @@ class RequestMetrics:
 
     def end(self) -> None:
         """Count the request. Called once, when its response is sent completely or its client has disconnected."""
-        web.answered(self._route, self._method, self._status, self._token, time.monotonic() - self._started_at)
+        web.count_request(self._route, self._method, self._status, self._token, time.monotonic() - self._started_at)
         if self._is_stream:
             web.STREAMS_OPEN.dec()
             if self._pending_task is not None and self._pending_task.first_event_at:

@@ -52,7 +52,7 @@ def read_record(records: TaskRecords, task_id: str) -> Record:
     """Return a task's record. A task past its queue deadline is expired here, so that no worker is needed for that."""
     record = records.get(task_id)
     if is_overdue(record) and records.expire(task_id):
-        metrics.ended(record["kind"], "expired")
+        metrics.count_task(record["kind"], "expired")
         return records.get(task_id)
     return record
 
@@ -140,9 +140,9 @@ def _timings(record: Record) -> dict[str, int]:
 def _queue_fields(task_id: str, record: Record) -> dict[str, Any]:
     """Return a task's position in its queue, and the estimated seconds until a worker starts it."""
     records = services().gateway.records
-    position = records.place(task_id)
-    slots = sum(worker.slots for worker in services().serving(base_queue(record["queue"])))
-    mean_ms = records.mean_ms(record["kind"])
+    position = records.queue_position(task_id)
+    slots = sum(worker.slots for worker in services().select_serving(base_queue(record["queue"])))
+    mean_ms = records.mean_duration_ms(record["kind"])
     eta_s = None
     if position and slots and mean_ms:
         rounds = math.ceil(position / slots)

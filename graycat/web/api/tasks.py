@@ -164,7 +164,7 @@ def listing() -> ResponseReturnValue:
     more = True
 
     while more and len(page) < limit and scanned < MAX_SCANNED:
-        rows = records.listed(g.owner, position, MAX_PAGE_SIZE)
+        rows = records.list_tasks(g.owner, position, MAX_PAGE_SIZE)
         more = len(rows) == MAX_PAGE_SIZE
         for task_id, submitted_ms in rows:
             position = (submitted_ms, task_id)

@@ -31,7 +31,7 @@ def _secret_response(secret: str, view: dict[str, Any]) -> Response:
 def mint() -> ResponseReturnValue:
     """Mint an API token; only this answer ever contains its secret."""
     secret, minted = services().authenticator.mint(Grant.read(params.read_object(read_body())))
-    return _secret_response(secret, minted.shown())
+    return _secret_response(secret, minted.to_dict())
 
 
 @bp.get("/tokens")
@@ -39,7 +39,7 @@ def mint() -> ResponseReturnValue:
 @scope_required(ADMIN)
 def listing() -> ResponseReturnValue:
     """List the minted API tokens, without their secrets."""
-    return jsonify(tokens=[minted.shown() for minted in services().authenticator.minted.all()])
+    return jsonify(tokens=[minted.to_dict() for minted in services().authenticator.minted.all()])
 
 
 @bp.delete("/tokens/<prefix>")
@@ -56,4 +56,4 @@ def revoke(prefix: str) -> ResponseReturnValue:
 def mint_player() -> ResponseReturnValue:
     """Mint a short-lived API token for one player, with no more rights than the caller's own."""
     secret, claims = services().authenticator.mint_player(g.token, params.read_object(read_body()))
-    return _secret_response(secret, claims.shown())
+    return _secret_response(secret, claims.to_dict())

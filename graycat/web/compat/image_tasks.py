@@ -13,7 +13,7 @@ from gevent.util import wrap_errors
 
 from graycat import params
 from graycat.errors import ModelNotFound
-from graycat.fleet.catalogs import wanted_checkpoint, workers_with
+from graycat.fleet.catalogs import requested_checkpoint, workers_with
 from graycat.images.replies import embed_images
 from graycat.queue.kinds import PLAIN, Kind
 from graycat.queue.topology import worker_queue
@@ -81,7 +81,7 @@ def choose_queue(kind: Kind, body: Body) -> str:
     graycat checks the name because a WebUI silently uses its current checkpoint instead of an unknown one.
     Raises ModelNotFound.
     """
-    checkpoint = wanted_checkpoint(body)
+    checkpoint = requested_checkpoint(body)
     if not checkpoint:
         return kind.queue
     catalogs = services().catalogs()

@@ -130,7 +130,7 @@ def template() -> ResponseReturnValue:
 
 
 def _props() -> str:
-    workers = services().serving(LLM)
+    workers = services().select_serving(LLM)
     if not workers:
         raise EngineNotReady
     return workers[0].props

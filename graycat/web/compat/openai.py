@@ -76,7 +76,7 @@ add_routes(bp, ROUTES)
 @scope_required(LLM_SCOPE)
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
-    lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in services().serving(LLM)]
+    lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in services().select_serving(LLM)]
     if not lists:
         raise EngineNotReady
     # An engine answers OpenAI's `data`, and Ollama's `models` beside it.

@@ -90,7 +90,7 @@ def _run_admin_call(path: str) -> Response:
     kind, _ = ADMIN_CALLS[path]
     raw = read_body() or b"{}"
     params.read_object(raw)
-    workers = services().serving(SD)
+    workers = services().select_serving(SD)
     if not workers:
         raise EngineNotReady
 

@@ -33,7 +33,7 @@ _IDLE: dict[str, Any] = {
 
 def _image_tasks(records: TaskRecords, owner: str) -> dict[str, dict[str, str]]:
     """Return the records of a caller's image tasks that have not ended, by their ids."""
-    live = records.live(owner)
+    live = records.unfinished(owner)
     return {task_id: record for task_id, record in live.items() if record["kind"].startswith("sd.")}
 
 

@@ -56,7 +56,7 @@ class NotModifiedMiddleware:
         if current is None or current[0] != known_tag:
             return self._app(environ, start_response)
 
-        metrics.unchanged(ROUTE, current[1])
+        metrics.count_not_modified(ROUTE, current[1])
         headers = [("ETag", known_tag), ("Cache-Control", "private, no-cache")]
         if not known_tag.startswith(_TERMINAL_TAGS):
             headers.append(("Retry-After", "1"))

@@ -159,7 +159,7 @@ class EventHub:
         subscription.hold()
         self._add(subscription)
         try:
-            self._records.listen(task_id, self.channel)
+            self._records.subscribe(task_id, self.channel)
             subscription.resume(self._records.events(task_id, after=after))
             subscription.created = True
         except BaseException:

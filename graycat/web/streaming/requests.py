@@ -121,7 +121,7 @@ class TaskGateway:
         if state == "running":
             broadcast_stop(self._app, task_id, worker, how)
         elif state == "cancelled" and not worker and kind:
-            metrics.ended(kind, state)
+            metrics.count_task(kind, state)
 
     def skip(self, task_id: str) -> None:
         """Make a running task's engine leave out the rest of its current batch of images."""
@@ -206,7 +206,7 @@ class PendingTask:
             try:
                 # An expired task's last event says so. If the task has not expired, a worker has it.
                 if self._gateway.records.expire(self.task_id):
-                    metrics.ended(self._kind, "expired")
+                    metrics.count_task(self._kind, "expired")
             except BrokerUnavailable:
                 self._queue_deadline = now + EXPIRY_RETRY_S
         if now >= self._overdue_at:

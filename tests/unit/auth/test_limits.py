@@ -143,7 +143,7 @@ def test_what_was_given_back_does_not_count(limiter: Limiter) -> None:
     for _ in range(2):
         task_id = ids.new_task_id("llm.completion")
         limiter.admit(task_id, holders)
-        limiter.give_back(task_id, holders)
+        limiter.refund(task_id, holders)
 
 
 def test_a_question_that_is_asked_again_does_not_stand_in_its_own_way(limiter: Limiter) -> None:
@@ -183,7 +183,7 @@ def test_a_player_s_tasks_are_off_the_game_s_account_when_they_end(limiter: Limi
 
 def test_a_game_s_own_list_has_no_players_tasks(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records, owner="game/42")
-    assert (records.live("game"), list(records.live("game/42"))) == ({}, [task_id])
+    assert (records.unfinished("game"), list(records.unfinished("game/42"))) == ({}, [task_id])
     assert client.zrange(keys.players_key("game"), 0, -1) == [task_id.encode()]
 
 
@@ -202,13 +202,13 @@ def test_without_a_broker_nobody_is_let_in(no_broker: Settings) -> None:
     with pytest.raises(BrokerUnavailable):
         limiter.admit(ids.new_task_id("llm.completion"), own(rate=1))
     with pytest.raises(BrokerUnavailable):
-        limiter.give_back(ids.new_task_id("llm.completion"), own(rate=1))
+        limiter.refund(ids.new_task_id("llm.completion"), own(rate=1))
 
 
 def test_limits_are_read_from_json() -> None:
     assert Limits.read({"rate": 60, "max_pixels": 262144}) == Limits(rate=60, max_pixels=262144)
     assert Limits.read({}) == Limits.read(None) == UNLIMITED
-    assert Limits(rate=60, queued=2).given() == {"rate": 60, "queued": 2}
+    assert Limits(rate=60, queued=2).to_dict() == {"rate": 60, "queued": 2}
 
 
 @pytest.mark.parametrize(

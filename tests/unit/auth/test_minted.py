@@ -179,7 +179,7 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
     secret, first = tokens.mint(LIMITED)
     clock.forward(5)
     tokens.mint(Grant("cron"))
-    assert [minted.shown() for minted in tokens.all()] == [
+    assert [minted.to_dict() for minted in tokens.all()] == [
         {
             "prefix": first.token.prefix,
             "name": "game",
@@ -199,7 +199,7 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
             "last_used_at": None,
         },
     ]
-    assert secret not in json.dumps([minted.shown() for minted in tokens.all()])
+    assert secret not in json.dumps([minted.to_dict() for minted in tokens.all()])
 
 
 def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client: BrokerClient, clock: Clock) -> None:

@@ -25,17 +25,17 @@ from graycat.settings import Settings
 home = Path(sys.argv[1])
 Path(sys.argv[2]).touch()
 while not (home.parent / "gate").exists(): pass
-print(tokens.generated(Settings(home=home)))
+print(tokens.load_generated_token(Settings(home=home)))
 """
 
 
 def test_secrets_may_have_names() -> None:
     settings = Settings(api_tokens="game:abcdefgh, bare-secret ,cron:12345678,")
-    assert apitokens.configured(settings) == {"game": "abcdefgh", "token2": "bare-secret", "cron": "12345678"}
+    assert apitokens.parse_api_tokens(settings) == {"game": "abcdefgh", "token2": "bare-secret", "cron": "12345678"}
 
 
 def test_a_secret_may_hold_a_colon() -> None:
-    assert apitokens.configured(Settings(api_tokens="game:abcd:efgh")) == {"game": "abcd:efgh"}
+    assert apitokens.parse_api_tokens(Settings(api_tokens="game:abcd:efgh")) == {"game": "abcd:efgh"}
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_configured_tokens_leave_no_generated_one(tmp_path: Path) -> None:
 
 def test_the_generated_token_is_made_once_and_lets_its_reader_in(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "new")
-    secret = apitokens.generated(settings)
-    assert apitokens.generated(settings) == secret
+    secret = apitokens.load_generated_token(settings)
+    assert apitokens.load_generated_token(settings) == secret
     assert apitokens.token_file(settings).read_text() == secret + "\n"
     assert len(secret) >= 40
     found = ApiTokens.from_settings(settings).find(secret)
@@ -122,13 +122,13 @@ def test_the_generated_token_is_made_once_and_lets_its_reader_in(tmp_path: Path)
 
 def test_the_generated_token_is_its_owner_s_alone(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    apitokens.generated(settings)
+    apitokens.load_generated_token(settings)
     assert stat.S_IMODE(apitokens.token_file(settings).stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["api-token"]
 
 
 def test_two_copies_have_two_tokens(tmp_path: Path) -> None:
-    assert len({apitokens.generated(Settings(home=tmp_path / name)) for name in ("a", "b")}) == 2
+    assert len({apitokens.load_generated_token(Settings(home=tmp_path / name)) for name in ("a", "b")}) == 2
 
 
 def test_processes_that_start_together_agree_on_one_token(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_generated_api_token_goes_to_no_other_machine_and_is_not_made_here(tmp
     with pytest.raises(Exception, match="--token"):
         find_api_token(settings, here)
     assert not settings.home.exists()
-    generated = tokens.generated(settings)
+    generated = tokens.load_generated_token(settings)
     assert find_api_token(settings, here) == find_api_token(settings, "http://localhost:8001") == generated
     with pytest.raises(Exception, match="--token"):
         find_api_token(settings, "https://elsewhere.example")

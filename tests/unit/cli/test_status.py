@@ -13,7 +13,7 @@ from graycat.cli import cli
 from graycat.cli.status import find_status_token
 from graycat.errors import EngineLost
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
-from graycat.metrics.server import token_file, token_of
+from graycat.metrics.server import load_scrape_token, token_file
 from graycat.settings import Settings
 from tests.support.helpers import SECRET, changed, free_port, started
 
@@ -30,7 +30,7 @@ def graycat(live, broker, monkeypatch, tmp_path) -> Graycat:
 
     def invoke(*words: str) -> Result:
         result = CliRunner().invoke(cli, ["status", *words], catch_exceptions=False)
-        assert token_of(broker.settings) not in result.output
+        assert load_scrape_token(broker.settings) not in result.output
         return result
 
     return invoke
@@ -123,7 +123,7 @@ def test_the_generated_token_goes_to_this_machine_only(tmp_path) -> None:
     settings = Settings(home=tmp_path, api_tokens=f"tests:{SECRET}")
     here, elsewhere = "http://127.0.0.1:8000", "https://games.example"
     assert find_status_token(settings, here) == SECRET
-    generated = token_of(settings)
+    generated = load_scrape_token(settings)
     assert token_file(settings).stat().st_mode & 0o077 == 0
     assert (find_status_token(settings, here), find_status_token(settings, elsewhere)) == (generated, SECRET)
     configured = changed(settings, metrics_token="a-scraper-of-the-tests")

@@ -40,7 +40,7 @@ def rendered(broker, records) -> str:
     """Return the id of a task that has ended with an image."""
     attempt = started(records, kind="sd.txt2img", queue="sd", shown={})
     BrokerArtifacts(broker.client, 60).put(attempt.task_id, 0, b"\x89PNG one", "image/png", "tests")
-    records.progress(attempt, b'{"progress": 0.5, "step": 10, "steps": 20, "eta_s": 2.0}')
+    records.report_progress(attempt, b'{"progress": 0.5, "step": 10, "steps": 20, "eta_s": 2.0}')
     records.succeed(attempt, 200, b'{"images": [{"artifact": 0}]}')
     return attempt.task_id
 

@@ -70,7 +70,7 @@ def test_progress_is_reported_as_it_changes(submitted, take, records, monkeypatc
     def note(view) -> None:
         seen.append((view.state, view.progress and view.progress.fraction))
         if view.progress is None:
-            records.progress(attempt, b'{"progress": 0.5}')
+            records.report_progress(attempt, b'{"progress": 0.5}')
         elif view.state == "running":
             records.succeed(attempt, 200, b"{}")
 
@@ -149,7 +149,7 @@ def test_a_queued_task_is_cancelled_at_once_however_often(submitted) -> None:
 def test_a_cancelled_task_has_a_partial_answer(submitted, take, records) -> None:
     attempt = take()
     cancelled = outcome_of(submitted.cancel)
-    records.cancelled(attempt, b'{"content":"Hel"}')
+    records.finish_cancelled(attempt, b'{"content":"Hel"}')
     assert cancelled()
     assert submitted.wait().view.partial_result == {"content": "Hel"}
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from graycat.fleet.catalogs import Catalogs, wanted_checkpoint, workers_with
+from graycat.fleet.catalogs import Catalogs, requested_checkpoint, workers_with
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from tests.support.helpers import Valkey
 
@@ -46,4 +46,4 @@ def test_a_checkpoint_has_several_names(name: str) -> None:
     ],
 )
 def test_what_a_request_names(body: dict[str, object], expected: str) -> None:
-    assert wanted_checkpoint(body) == expected
+    assert requested_checkpoint(body) == expected

@@ -7,7 +7,7 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, serving
+from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, select_serving
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient
 from tests.support.helpers import eventually
@@ -102,7 +102,7 @@ def test_without_a_broker_nobody_knows_the_fleet(no_broker: Settings) -> None:
     ],
 )
 def test_only_a_worker_that_takes_tasks_with_a_healthy_engine_serves(status: WorkerStatus, serves: bool) -> None:
-    assert serving([status], "llm") == ([status] if serves else [])
+    assert select_serving([status], "llm") == ([status] if serves else [])
 
 
 SD = replace(READY, name="sd@box", queues=("sd", "sd.batch"), engine="forge", slots=1, catalog="v1")

@@ -9,7 +9,7 @@ import requests
 from prometheus_client import CollectorRegistry, Gauge
 
 from graycat.errors import SettingsError
-from graycat.metrics.server import Endpoint, carries, joined, metrics_port
+from graycat.metrics.server import MetricsServer, has_bearer_token, join_collectors, metrics_port
 from graycat.settings import Settings
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch
 
@@ -20,7 +20,7 @@ TOKEN = "a-scraper-of-the-tests"
 def served(token: str = "", host: str = "127.0.0.1") -> Iterator[str]:
     registry = CollectorRegistry()
     Gauge("graycat_of_the_tests", "Of the tests.", registry=registry).set(42)
-    endpoint = Endpoint(joined(registry), host, 0, token)
+    endpoint = MetricsServer(join_collectors(registry), host, 0, token)
     endpoint.start()
     try:
         yield f"http://{f'[{host}]' if ':' in host else host}:{endpoint.port}/metrics"
@@ -47,8 +47,8 @@ def test_who_lacks_the_token_gets_nothing(given: str) -> None:
 
 
 def test_a_header_of_strange_letters_is_no_token() -> None:
-    assert not carries("Bearer ümläut", TOKEN)
-    assert carries(f"bearer {TOKEN}", TOKEN)
+    assert not has_bearer_token("Bearer ümläut", TOKEN)
+    assert has_bearer_token(f"bearer {TOKEN}", TOKEN)
 
 
 def test_who_says_nothing_keeps_nobody_waiting() -> None:
@@ -60,7 +60,7 @@ def test_who_says_nothing_keeps_nobody_waiting() -> None:
 
 def test_a_port_that_is_taken_is_an_error() -> None:
     with served() as url, pytest.raises(OSError, match="in use"):
-        Endpoint(CollectorRegistry(), "127.0.0.1", int(url.split(":")[2].split("/")[0]))
+        MetricsServer(CollectorRegistry(), "127.0.0.1", int(url.split(":")[2].split("/")[0]))
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")

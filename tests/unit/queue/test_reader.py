@@ -27,7 +27,7 @@ def test_an_api_token_s_unfinished_tasks_are_listed_oldest_first(records: TaskRe
     attempt = started(records, owner="game", kind="sd.txt2img", queue="sd")
     waiting = accepted(records, owner="game", kind="sd.img2img", queue="sd")
     accepted(records, owner="somebody else")
-    live = reader.live("game")
+    live = reader.unfinished("game")
     # The same millisecond may have both.
     assert set(live) == {attempt.task_id, waiting}
     assert [int(task["submitted_ms"]) for task in live.values()] == sorted(
@@ -43,38 +43,42 @@ def test_an_api_token_s_unfinished_tasks_are_listed_oldest_first(records: TaskRe
     "end",
     [
         lambda records, attempt: records.succeed(attempt, 200, b"{}"),
-        lambda records, attempt: records.cancelled(attempt, b'{"images": []}'),
+        lambda records, attempt: records.finish_cancelled(attempt, b'{"images": []}'),
         lambda records, attempt: records.release(attempt) and records.cancel(attempt.task_id),
     ],
 )
 def test_a_task_that_has_ended_is_not_live(records: TaskRecords, end: Callable[..., Any]) -> None:
     attempt = started(records)
     end(records, attempt)
-    assert records.live("tests") == {}
+    assert records.unfinished("tests") == {}
 
 
 def test_a_task_whose_record_is_gone_is_taken_off_the_list(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records)
     client.delete(keys.record_key(task_id))
-    assert records.live("tests") == {}
+    assert records.unfinished("tests") == {}
     assert client.zcard(keys.owned_key("tests")) == 0
 
 
 def test_who_has_no_tasks_has_none(reader: RecordReader) -> None:
-    assert (reader.live("nobody"), reader.listed("nobody", NEWEST, 10)) == ({}, [])
-    assert (reader.preview("nobody"), reader.body("nobody"), reader.mean_ms("sd.txt2img")) == (None, None, None)
+    assert (reader.unfinished("nobody"), reader.list_tasks("nobody", NEWEST, 10)) == ({}, [])
+    assert (reader.preview("nobody"), reader.body("nobody"), reader.mean_duration_ms("sd.txt2img")) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_only_the_newest_preview_is_kept_and_not_for_ever(records: TaskRecords, client: BrokerClient) -> None:
     for image in (b"first", b"second"):
-        records.keep_preview("a-task", image)
+        records.save_preview("a-task", image)
     assert records.preview("a-task") == b"second"
     client.pexpire(keys.preview_key("a-task"), 1)
     eventually(lambda: records.preview("a-task") is None)
 
 
 def test_a_preview_outlives_its_refresh_by_a_minute(records: TaskRecords, client: BrokerClient) -> None:
-    records.keep_preview("a-task", b"image")
+    records.save_preview("a-task", b"image")
     assert 50_000 < client.pttl(keys.preview_key("a-task")) <= 60_000
 
 
@@ -88,10 +92,10 @@ def test_the_body_of_a_task_that_is_shown_is_kept(records: TaskRecords) -> None:
 def test_how_long_a_kind_takes_is_known_once_one_has_succeeded(records: TaskRecords) -> None:
     attempt = claimed(records, accepted(records, kind="sd.txt2img"))
     records.succeed(attempt, 200, b"{}")
-    mean_ms = records.mean_ms("sd.txt2img")
+    mean_ms = records.mean_duration_ms("sd.txt2img")
     assert mean_ms is not None
     assert 0 <= mean_ms < 10_000
-    assert records.mean_ms("sd.img2img") is None
+    assert records.mean_duration_ms("sd.img2img") is None
 
 
 def listed_at(client: BrokerClient, times: dict[str, int], owner: str = "tests") -> None:
@@ -101,14 +105,14 @@ def listed_at(client: BrokerClient, times: dict[str, int], owner: str = "tests")
 
 def test_the_list_is_newest_first(reader, client) -> None:
     listed_at(client, {"a": 1, "b": 3, "c": 2})
-    assert reader.listed("tests", NEWEST, 10) == [("b", 3), ("c", 2), ("a", 1)]
+    assert reader.list_tasks("tests", NEWEST, 10) == [("b", 3), ("c", 2), ("a", 1)]
 
 
 def test_each_owner_has_a_list_of_its_own(reader, client) -> None:
     listed_at(client, {"a": 1})
     listed_at(client, {"b": 2}, "game")
-    assert reader.listed("game", NEWEST, 10) == [("b", 2)]
-    assert reader.listed("nobody", NEWEST, 10) == []
+    assert reader.list_tasks("game", NEWEST, 10) == [("b", 2)]
+    assert reader.list_tasks("nobody", NEWEST, 10) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
@@ -116,7 +120,7 @@ def test_pages_of_tasks_of_one_millisecond_miss_none_and_repeat_none(reader, cli
     listed_at(client, {f"t{n:02}": 5 for n in range(20)} | {"older": 4, "newer": 6})
     found: list[str] = []
     before = NEWEST
-    while page := reader.listed("tests", before, count):
+    while page := reader.list_tasks("tests", before, count):
         assert len(page) <= count
         found += [task_id for task_id, _ in page]
         task_id, at_ms = page[-1]
@@ -126,7 +130,7 @@ def test_pages_of_tasks_of_one_millisecond_miss_none_and_repeat_none(reader, cli
 
 def test_only_tasks_that_are_asked_for_by_their_ids_are_on_the_list(reader, records) -> None:
     blocking, shown = accepted(records), accepted(records, shown={})
-    assert [task_id for task_id, _ in reader.listed("tests", NEWEST, 10)] == [shown]
+    assert [task_id for task_id, _ in reader.list_tasks("tests", NEWEST, 10)] == [shown]
     assert (reader.was_listed("tests", shown), reader.was_listed("tests", blocking)) == (True, False)
     assert not reader.was_listed("game", shown)
 
@@ -138,17 +142,17 @@ def test_a_task_is_on_the_list_when_its_record_is_gone(reader, records, client) 
 
 
 def test_the_mean_follows_what_tasks_take(reader, records, client) -> None:
-    assert reader.mean_ms("llm.completion") is None
+    assert reader.mean_duration_ms("llm.completion") is None
     client.hset(keys.MEANS, "llm.completion", 1000)
     records.succeed(started(records), 200, b"{}")
-    mean_ms = reader.mean_ms("llm.completion")
+    mean_ms = reader.mean_duration_ms("llm.completion")
     assert mean_ms is not None
     assert 800 <= mean_ms < 900
 
 
 def test_what_fails_does_not_change_the_mean(reader, records) -> None:
-    records.cancelled(started(records))
-    assert reader.mean_ms("llm.completion") is None
+    records.finish_cancelled(started(records))
+    assert reader.mean_duration_ms("llm.completion") is None
 
 
 def test_events_behind_an_id_are_those_that_came_later(reader, records) -> None:
@@ -161,11 +165,11 @@ def test_events_behind_an_id_are_those_that_came_later(reader, records) -> None:
 
 def test_without_a_broker_nothing_can_be_read(no_broker: Settings) -> None:
     reader = RecordReader(connect(no_broker))
-    for call in (reader.get, reader.live, reader.preview, reader.events, reader.body):
+    for call in (reader.get, reader.unfinished, reader.preview, reader.events, reader.body):
         with pytest.raises(BrokerUnavailable):
             call("a-task")
     with pytest.raises(BrokerUnavailable):
-        reader.listed("game", NEWEST, 1)
+        reader.list_tasks("game", NEWEST, 1)
     with pytest.raises(BrokerUnavailable):
         reader.was_listed("game", "a-task")
 

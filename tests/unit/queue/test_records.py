@@ -15,7 +15,7 @@ from tests.support.helpers import Valkey, accepted, changed, claimed, eventually
 ENDS = {
     "succeeded": lambda records, attempt: records.succeed(attempt, 200, b'{"content":"Hello"}'),
     "failed": lambda records, attempt: records.fail(attempt, EngineError(400, b'{"error":"too long"}')),
-    "cancelled": lambda records, attempt: records.cancelled(attempt),
+    "cancelled": lambda records, attempt: records.finish_cancelled(attempt),
 }
 
 
@@ -196,7 +196,7 @@ def test_a_stale_attempt_can_neither_publish_finish_renew_nor_release(records: T
     with pytest.raises(StaleAttempt):
         records.publish(stale, 1, [b"data: from the dead\n\n"])
     assert records.renew(stale.task_id, stale.number) is Verdict.STALE
-    assert records.progress(stale, b"{}") is Verdict.STALE
+    assert records.report_progress(stale, b"{}") is Verdict.STALE
     assert not any(end(records, stale) for end in ENDS.values())
     assert not records.release(stale)
     assert records.get(stale.task_id) == before
@@ -254,7 +254,7 @@ def test_a_running_task_is_asked_to_stop_and_ends_when_its_worker_says_so(record
     assert records.get(attempt.task_id)["state"] == "running"
     assert records.publish(attempt, 1, [b"one more"]) is True
     assert records.renew(attempt.task_id, attempt.number) is Verdict.CANCEL
-    assert records.cancelled(attempt)
+    assert records.finish_cancelled(attempt)
     assert kinds(records, attempt.task_id) == ["started", "chunk", "cancelled"]
 
 

@@ -54,7 +54,7 @@ def cancelled_while_running(broker: Valkey) -> str:
     records = records_with(broker)
     attempt = started(records)
     records.cancel(attempt.task_id)
-    assert records.cancelled(attempt)
+    assert records.finish_cancelled(attempt)
     return attempt.task_id
 
 

@@ -15,7 +15,7 @@ HALF = json.dumps({"progress": 0.5}).encode()
 
 def test_progress_is_an_event_and_in_the_record(records: TaskRecords) -> None:
     attempt = started(records)
-    assert records.progress(attempt, HALF) is Verdict.GO_ON
+    assert records.report_progress(attempt, HALF) is Verdict.GO_ON
     assert records.get(attempt.task_id)["progress"] == HALF.decode()
     assert kinds(records, attempt.task_id) == ["started", "progress"]
 
@@ -23,7 +23,7 @@ def test_progress_is_an_event_and_in_the_record(records: TaskRecords) -> None:
 def test_only_the_newest_progress_is_in_the_record(records: TaskRecords) -> None:
     attempt = started(records)
     for data in (HALF, b'{"progress": 0.75}'):
-        records.progress(attempt, data)
+        records.report_progress(attempt, data)
     assert records.get(attempt.task_id)["progress"] == '{"progress": 0.75}'
 
 
@@ -31,7 +31,7 @@ def test_only_the_newest_progress_is_in_the_record(records: TaskRecords) -> None
 def test_a_running_task_learns_how_it_is_to_stop(records: TaskRecords, how: Verdict) -> None:
     attempt = started(records)
     assert records.cancel(attempt.task_id, how) == ("running", "llm@here")
-    assert records.progress(attempt, HALF) is how
+    assert records.report_progress(attempt, HALF) is how
     assert records.renew(attempt.task_id, attempt.number) is how
     assert records.publish(attempt, 1, [b"one more"]) is True
 
@@ -62,7 +62,7 @@ def test_an_interrupted_task_that_was_handed_back_is_not_run_again(records: Task
 
 def test_an_interrupted_task_ends_with_its_part_of_an_answer(records: TaskRecords) -> None:
     attempt = started(records)
-    assert records.cancelled(attempt, b'{"images": []}')
+    assert records.finish_cancelled(attempt, b'{"images": []}')
     (*_, last) = records.events(attempt.task_id)
     assert (last.kind, last.answer()) == ("cancelled", (200, b'{"images": []}'))
     assert records.get(attempt.task_id)["status"] == "499"
@@ -71,7 +71,7 @@ def test_an_interrupted_task_ends_with_its_part_of_an_answer(records: TaskRecord
 def test_progress_is_no_part_of_an_answer_so_a_task_that_told_some_may_be_run_again(broker: Valkey) -> None:
     records = TaskRecords(broker.client, changed(broker.settings, lease_s=0.02))
     attempt = started(records)
-    records.progress(attempt, HALF)
+    records.report_progress(attempt, HALF)
     second = eventually(lambda: reply if not isinstance(reply := records.claim(attempt.task_id, "b"), str) else None)
     assert second is not None
     assert (second.number, second.resumed) == (2, False)
@@ -82,7 +82,7 @@ def test_progress_is_no_part_of_an_answer_so_a_task_that_told_some_may_be_run_ag
 
 def test_the_next_attempt_forgets_how_far_the_last_one_was(records: TaskRecords) -> None:
     attempt = started(records)
-    records.progress(attempt, HALF)
+    records.report_progress(attempt, HALF)
     records.release(attempt)
     claimed(records, attempt.task_id)
     assert "progress" not in records.get(attempt.task_id)

@@ -68,7 +68,7 @@ def test_who_comes_late_waits_for_one_task_of_each_other(records) -> None:
 def test_one_task_behind_500_of_another_owner_is_the_second(records) -> None:
     tasks = submitted(records, " ".join(f"a{n}" for n in range(500)))
     tasks |= submitted(records, "b1")
-    assert records.place(tasks["b1"]) == 2
+    assert records.queue_position(tasks["b1"]) == 2
     started = order(records, tasks).split()
     assert started[:3] == ["a0", "b1", "a1"]
     assert started[2:] == [f"a{n}" for n in range(1, 500)]
@@ -100,7 +100,7 @@ def test_names_with_colons_do_not_meet(records, client) -> None:
     first = accepted(records, owner="game:alice", queue="llm")
     second = accepted(records, owner="alice", queue="llm:game")
     assert [client.llen(queue) for queue in ("llm", "llm:game")] == [1, 1]
-    assert (records.place(first), records.place(second)) == (1, 1)
+    assert (records.queue_position(first), records.queue_position(second)) == (1, 1)
 
 
 def test_a_holder_that_is_cancelled_lets_the_next_go_on(records, client) -> None:
@@ -273,7 +273,7 @@ def test_the_cap_counts_what_waits_aside(broker: Valkey, client) -> None:
 def test_a_place_is_that_in_which_the_task_is_started(records, names: str) -> None:
     tasks = submitted(records, names)
     while True:
-        places = {name: records.place(task_id) for name, task_id in tasks.items()}
+        places = {name: records.queue_position(task_id) for name, task_id in tasks.items()}
         ahead = {name: place for name, place in places.items() if place}
         if not ahead:
             break
@@ -286,10 +286,10 @@ def test_a_place_is_that_in_which_the_task_is_started(records, names: str) -> No
 
 def test_a_task_that_does_not_wait_has_no_place(records) -> None:
     running = claimed(records, accepted(records))
-    assert (records.place(running.task_id), records.place("nobody")) == (0, 0)
+    assert (records.queue_position(running.task_id), records.queue_position("nobody")) == (0, 0)
 
 
 def test_a_place_counts_no_task_that_was_cancelled(records) -> None:
     tasks = submitted(records, "a1 a2 a3")
     records.cancel(tasks["a2"])
-    assert [records.place(task_id) for task_id in islice(tasks.values(), 3)] == [1, 0, 2]
+    assert [records.queue_position(task_id) for task_id in islice(tasks.values(), 3)] == [1, 0, 2]

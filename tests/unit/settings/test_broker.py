@@ -9,20 +9,20 @@ import redis
 from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
-from graycat.settings.broker import on_host, over_tls, verified
+from graycat.settings.broker import add_tls_options, host_url, uses_tls
 
 
 def test_a_password_of_any_letters_gets_through() -> None:
-    parts = redis.connection.parse_url(on_host("box", "p@ss/w:rd ?"))
+    parts = redis.connection.parse_url(host_url("box", "p@ss/w:rd ?"))
     assert (parts["host"], parts["port"], parts["password"]) == ("box", 6379, "p@ss/w:rd ?")
 
 
 def test_who_signs_a_certificate_is_part_of_the_address() -> None:
     for url in ("rediss://u:pw@box:1/2", "rediss://u:pw@box:1/2?ssl_check_hostname=false"):
-        parts = redis.connection.parse_url(verified(url, "/etc/my ca.pem"))
+        parts = redis.connection.parse_url(add_tls_options(url, "/etc/my ca.pem"))
         assert (parts["ssl_ca_certs"], parts["ssl_cert_reqs"]) == ("/etc/my ca.pem", "required")
         assert (parts["db"], parts["password"]) == (2, "pw")
-    assert verified("redis://box", "") == "redis://box"
+    assert add_tls_options("redis://box", "") == "redis://box"
 
 
 @pytest.mark.parametrize(("query", "wanted"), [("", ssl.CERT_REQUIRED), ("?ssl_cert_reqs=none", ssl.CERT_NONE)])
@@ -37,4 +37,4 @@ def test_celery_and_the_stores_look_at_the_certificate_alike(query: str, wanted:
 
 
 def test_only_one_scheme_is_encrypted() -> None:
-    assert [over_tls(url) for url in ("rediss://box", "redis://box", "unix:///s")] == [True, False, False]
+    assert [uses_tls(url) for url in ("rediss://box", "redis://box", "unix:///s")] == [True, False, False]

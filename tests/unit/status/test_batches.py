@@ -7,7 +7,7 @@ import pytest
 from graycat.batches.records import BatchRecords
 from graycat.batches.states import ITEM_STATES, STATES
 from graycat.settings import Settings
-from graycat.status.batches import BatchSnapshot, is_late, look_at, summed
+from graycat.status.batches import BatchSnapshot, is_late, read_batches, summarize_batches
 from tests.support.broker import BrokerClient
 
 NOW_MS = 1_000_000.0
@@ -24,12 +24,12 @@ def row(state: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_without_batches_every_state_is_there_and_empty() -> None:
-    assert summed([], NOW_MS) == BatchSnapshot()
+    assert summarize_batches([], NOW_MS) == BatchSnapshot()
     assert (set(BatchSnapshot().states), set(BatchSnapshot().items)) == (set(STATES), set(ITEM_STATES))
 
 
 def test_items_are_those_of_batches_that_go_on() -> None:
-    seen = summed([row("running"), row("paused"), row("succeeded")], NOW_MS)
+    seen = summarize_batches([row("running"), row("paused"), row("succeeded")], NOW_MS)
     assert (seen.states["running"], seen.states["paused"], seen.states["succeeded"]) == (1, 1, 1)
     assert (seen.items["done"], seen.items["waiting"]) == (4, 6)
 
@@ -47,7 +47,7 @@ def test_items_are_those_of_batches_that_go_on() -> None:
 def test_late_is_past_the_deadline_or_beyond_it_by_the_estimate(changes: dict[str, Any], late: bool) -> None:
     assert is_late(row("running", **changes), NOW_MS) is late
     assert not is_late(row("paused", **changes), NOW_MS)
-    assert summed([row("queued", **changes), row("failed", **changes)], NOW_MS).late == late
+    assert summarize_batches([row("queued", **changes), row("failed", **changes)], NOW_MS).late == late
 
 
 def test_what_the_broker_knows_is_seen(client: BrokerClient, settings: Settings) -> None:
@@ -55,7 +55,7 @@ def test_what_the_broker_knows_is_seen(client: BrokerClient, settings: Settings)
     first, _ = records.submit(SPEC, "tests")
     records.submit(SPEC, "game")
     records.cancel(first)
-    seen = look_at(records, NOW_MS)
+    seen = read_batches(records, NOW_MS)
     assert (seen.states["queued"], seen.states["cancelled"]) == (1, 1)
     # Not planned yet: all of it waits.
     assert seen.items["waiting"] == 3

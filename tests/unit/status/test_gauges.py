@@ -4,14 +4,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from graycat.errors import BrokerUnavailable
-from graycat.metrics.server import joined
+from graycat.metrics.server import join_collectors
 from graycat.status.gauges import FleetGauges
 from graycat.status.snapshot import Snapshot
 from tests.support.looks import LOOK, WORKER
 
 
 def gauges(look: Snapshot = LOOK) -> CollectorRegistry:
-    return joined(FleetGauges(lambda: look))
+    return join_collectors(FleetGauges(lambda: look))
 
 
 def test_queues_show_what_waits_and_who_serves() -> None:

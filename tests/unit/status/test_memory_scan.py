@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from graycat.queue.records import TaskRecords
 from graycat.status import memory_scan
-from graycat.status.memory_scan import Held, MemoryScan
+from graycat.status.memory_scan import MemoryScan, MemoryUse
 from graycat.storage.redis_artifacts import BrokerArtifacts
 from tests.support.broker import BrokerClient
 from tests.support.helpers import started
 
 
 def test_an_empty_broker_holds_nothing(client: BrokerClient) -> None:
-    assert MemoryScan(client).step() == Held(0, 0)
+    assert MemoryScan(client).step() == MemoryUse(0, 0)
 
 
 def test_streams_and_images_are_counted_and_nothing_else(client: BrokerClient, records: TaskRecords) -> None:

@@ -39,7 +39,7 @@ def submitted(records: TaskRecords, client: BrokerClient) -> Callable[..., str]:
 
 
 def test_an_idle_broker_has_empty_queues(observer: SnapshotReader) -> None:
-    seen = observer.look()
+    seen = observer.read()
     assert {(q.depth, q.oldest_s, q.consumers, q.paused) for q in seen.queues.values()} == {(0, 0.0, 0, False)}
     assert set(seen.queues) == {"llm", "llm.quick", "sd", "llm.batch", "sd.batch", "control"}
     assert (seen.workers, seen.missed, seen.deliveries) == ([], [], 0)
@@ -49,7 +49,7 @@ def test_who_waits_for_a_turn_waits_in_the_queue(observer: SnapshotReader, submi
     submitted(5)
     submitted(60)
     submitted(7, owner="another")
-    seen = observer.look().queues["llm"]
+    seen = observer.read().queues["llm"]
     assert seen.depth == 3
     assert 60 <= seen.oldest_s < 90
 
@@ -59,7 +59,7 @@ def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: Snapshot
     submitted(9, queue="llm:gemma")
     submitted(3, queue="llm")
     submitted(2, queue="sd:@sd@gone")
-    queues = observer.look().queues
+    queues = observer.read().queues
     assert (queues["llm"].depth, queues["sd"].depth) == (2, 1)
     assert queues["llm"].oldest_s >= 9
 
@@ -67,7 +67,7 @@ def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: Snapshot
 def test_what_has_ended_waits_no_longer(observer: SnapshotReader, records: TaskRecords, submitted) -> None:
     records.cancel(submitted(50))
     submitted(4, owner="another")
-    seen = observer.look().queues["llm"]
+    seen = observer.read().queues["llm"]
     assert seen.depth == 1
     assert 4 <= seen.oldest_s < 40
 
@@ -76,14 +76,14 @@ def test_what_runs_waits_no_longer(observer: SnapshotReader, records: TaskRecord
     task_id = submitted(50)
     client.rpop("llm")
     claimed(records, task_id)
-    assert (observer.look().queues["llm"].depth, observer.look().queues["llm"].oldest_s) == (0, 0.0)
+    assert (observer.read().queues["llm"].depth, observer.read().queues["llm"].oldest_s) == (0, 0.0)
 
 
 def test_consumers_are_those_that_serve(observer: SnapshotReader, client) -> None:
     fleet = WorkerRegistry(client)
     fleet.report(LLM)
     fleet.pause_queue("llm.batch")
-    queues = observer.look().queues
+    queues = observer.read().queues
     assert (queues["llm"].consumers, queues["sd"].consumers) == (1, 0)
     assert (queues["llm.batch"].paused, queues["llm"].paused) == (True, False)
 
@@ -91,7 +91,7 @@ def test_consumers_are_those_that_serve(observer: SnapshotReader, client) -> Non
 def test_the_control_queue_is_as_late_as_its_deliveries(observer: SnapshotReader, client) -> None:
     seconds, _ = client.time()
     client.zadd(keys.DELIVERIES, {"task ended": (seconds - 30) * 1000, "later": (seconds + 900) * 1000})
-    seen = observer.look()
+    seen = observer.read()
     assert seen.deliveries == 2
     assert 29 <= seen.queues["control"].oldest_s < 60
 
@@ -100,16 +100,16 @@ def test_a_message_that_is_none_of_ours_is_passed_over(observer: SnapshotReader,
     for message in (b"no JSON", b"[]", b'{"headers": 1}', b'{"headers": {"id": 7}}'):
         client.rpush("llm", message)
     submitted(20)
-    assert observer.look().queues["llm"].oldest_s >= 20
+    assert observer.read().queues["llm"].oldest_s >= 20
 
 
 def test_a_look_is_good_for_a_moment(settings: Settings, client: BrokerClient, submitted) -> None:
     observer = SnapshotReader(settings)
-    first = observer.look()
+    first = observer.read()
     submitted(1)
-    assert observer.look() is first
+    assert observer.read() is first
 
 
 def test_without_a_broker_nothing_is_seen(no_broker: Settings) -> None:
     with pytest.raises(BrokerUnavailable):
-        SnapshotReader(no_broker).look()
+        SnapshotReader(no_broker).read()

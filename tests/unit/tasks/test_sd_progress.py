@@ -135,7 +135,7 @@ def test_an_attempt_that_was_taken_over_is_stopped_and_tells_nothing(scene: Scen
     assert scene.events() == []
 
 
-@pytest.mark.parametrize("missed", ["progress", "keep_preview"])
+@pytest.mark.parametrize("missed", ["report_progress", "save_preview"])
 def test_what_the_broker_has_missed_is_told_by_the_next_report(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, missed: str
 ) -> None:

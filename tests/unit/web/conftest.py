@@ -72,7 +72,7 @@ def render(broker: Valkey, records: TaskRecords, take) -> Callable[..., Attempt]
             artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
         reply = {"images": [{"artifact": number} for number in range(len(images))], "parameters": {}, "info": "{}"}
         body = json.dumps(reply | fields).encode()
-        assert records.cancelled(attempt, body) if partial else records.succeed(attempt, 200, body)
+        assert records.finish_cancelled(attempt, body) if partial else records.succeed(attempt, 200, body)
         return attempt
 
     return render_next

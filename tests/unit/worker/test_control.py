@@ -13,7 +13,7 @@ from celery.worker import state
 
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus, serving
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks.webhook import Webhook
@@ -95,7 +95,7 @@ def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valke
     assert status == WorkerStatus("control@here", ("control",), "", "ready", False, 16, 0, "")
     process.heartbeat.beat()
     report_of(broker, lambda status: status.consuming)
-    assert serving(WorkerRegistry(broker.client).workers(), "control")
+    assert select_serving(WorkerRegistry(broker.client).workers(), "control")
     process.heartbeat.seen_at -= LOOP_STUCK_AFTER_S
     report_of(broker, lambda status: not status.consuming)
     signals.worker_shutdown.send(sender=None)

@@ -129,7 +129,7 @@ def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
     batching.batches.cancel(batch_id)
     batching.run_steps(2)
     assert batching.records.get(under_way.task_id)["cancel"] == "cancel"
-    batching.records.cancelled(under_way)
+    batching.records.finish_cancelled(under_way)
     batching.run_steps()
     assert batching.progress(batch_id) == {"done": 1, "cancelled": 3}
     assert len(batching.manifest(batch_id)) == 1

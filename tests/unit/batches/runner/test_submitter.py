@@ -34,8 +34,8 @@ def test_an_item_is_an_ordinary_task_of_its_owner(batching: Batching) -> None:
     assert (record["kind"], record["queue"], record["owner"]) == ("sd.txt2img", "sd.batch", "tests")
     assert (record["batch"], record["priority"], record["request_id"]) == (batch_id, "batch", f"batch:{batch_id}:1")
     # Thousands of items are no business of the owner's list of tasks, nor of its limits and its WebUI's progress.
-    assert batching.records.listed("tests", (10**15, ""), 10) == []
-    assert batching.records.live("tests") == {}
+    assert batching.records.list_tasks("tests", (10**15, ""), 10) == []
+    assert batching.records.unfinished("tests") == {}
 
 
 def test_the_same_try_is_the_same_task_and_one_of_an_image_s() -> None:

@@ -22,7 +22,7 @@ def test_the_cancel_of_a_running_task_waits_for_its_engine(web, submit, take, re
     attempt = take()
     response = outcome_of(lambda: web.delete(address))
     eventually(lambda: records.get(attempt.task_id).get("cancel"))
-    records.cancelled(attempt)
+    records.finish_cancelled(attempt)
     assert (response().json["state"], response().json["confirmed"]) == ("cancelled", True)
 
 
@@ -55,7 +55,7 @@ def test_a_task_that_went_wrong_can_be_tried_again(web, submit, take, records) -
 
 def test_a_retry_with_a_key_is_one_retry(web, submit, take, records, client) -> None:
     address = f"/tasks/{submit()}"
-    records.cancelled(take())
+    records.finish_cancelled(take())
     responses = [web.post(f"{address}/retry", headers={"Idempotency-Key": "again"}) for _ in range(2)]
     assert responses[0].json["id"] == responses[1].json["id"]
     assert client.llen("llm") == 1
@@ -74,5 +74,5 @@ def test_a_task_that_did_not_go_wrong_is_not_tried_again(web, submit, take, reco
 
 def test_a_task_without_a_stored_body_is_not_retried(web, records) -> None:
     task_id = accepted(records)
-    records.cancelled(claimed(records, task_id))
+    records.finish_cancelled(claimed(records, task_id))
     assert web.post(f"/tasks/{task_id}/retry").json["error"]["type"] == "not_retryable"

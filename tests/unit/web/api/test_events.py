@@ -166,8 +166,8 @@ def test_a_stream_s_answer_is_not_sent_once_more_at_its_end(web, records) -> Non
 
 def test_progress_has_the_preview_s_url(web, records) -> None:
     attempt = claimed(records, accepted(records, kind="sd.txt2img", queue="sd", shown={"alias": "mine"}))
-    records.progress(attempt, b'{"progress":0.5,"preview":3}')
-    records.progress(attempt, b'{"progress":0.9}')
+    records.report_progress(attempt, b'{"progress":0.5,"preview":3}')
+    records.report_progress(attempt, b'{"progress":0.9}')
     records.succeed(attempt, 200, b'{"images":[{"artifact":0}]}')
     found = lines(web.get(f"/tasks/{attempt.task_id}/events?format=ndjson"))
     assert [line["data"] for line in found[1:]] == [

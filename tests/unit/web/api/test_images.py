@@ -45,7 +45,7 @@ def test_another_caller_s_image_is_not_found(web, records, artifacts) -> None:
 def test_a_preview_is_the_newest_and_is_not_cached(web, records) -> None:
     attempt = started(records)
     assert web.get(f"/tasks/{attempt.task_id}/preview").status_code == 404
-    records.keep_preview(attempt.task_id, PNG)
+    records.save_preview(attempt.task_id, PNG)
     response = web.get(f"/tasks/{attempt.task_id}/preview")
     assert (response.data, response.content_type) == (PNG, "image/png")
     assert response.headers["Cache-Control"] == "no-store"
@@ -74,11 +74,11 @@ def test_a_guessed_tag_does_not_reveal_another_caller_s_image(web, records, arti
 @pytest.mark.parametrize("owner", ["somebody else", None])
 def test_another_caller_s_preview_is_not_found(web, records, owner: str | None) -> None:
     task_id = started(records, owner=owner).task_id if owner else "0" * 32
-    records.keep_preview(task_id, PNG)
+    records.save_preview(task_id, PNG)
     assert web.get(f"/tasks/{task_id}/preview").status_code == 404
 
 
 def test_a_preview_has_the_kind_of_its_bytes(web, records) -> None:
     attempt = started(records)
-    records.keep_preview(attempt.task_id, JPEG)
+    records.save_preview(attempt.task_id, JPEG)
     assert web.get(f"/tasks/{attempt.task_id}/preview").content_type == "image/jpeg"

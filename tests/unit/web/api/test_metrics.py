@@ -143,13 +143,13 @@ def test_a_poll_of_an_unchanged_task_is_counted(web, records) -> None:
 SEVERAL = """
 import subprocess, sys
 from graycat.metrics import web as http
-http.answered("/health", "GET", 200, "-", 0.001)
+http.count_request("/health", "GET", 200, "-", 0.001)
 http.STREAMS_OPEN.inc()
 if len(sys.argv) == 1:
     subprocess.run([sys.executable, "-c", {script!r}, "again"], check=True)
     from prometheus_client.multiprocess import MultiProcessCollector
-    from graycat.metrics.server import joined
-    value = joined(MultiProcessCollector(None)).get_sample_value
+    from graycat.metrics.server import join_collectors
+    value = join_collectors(MultiProcessCollector(None)).get_sample_value
     labels = {{"route": "/health", "method": "GET", "status": "200", "token": "-"}}
     print(value("graycat_http_requests_total", labels), value("graycat_http_streams_open"))
 """

@@ -116,7 +116,7 @@ def test_a_tag_changes_with_the_state_the_attempt_and_the_progress(records) -> N
     seen = [task_views.etag(records.get(task_id))]
     first = claimed(records, task_id)
     seen.append(task_views.etag(records.get(task_id)))
-    records.progress(first, b'{"progress":0.5}')
+    records.report_progress(first, b'{"progress":0.5}')
     seen.append(task_views.etag(records.get(task_id)))
     records.release(first)
     seen.append(task_views.etag(records.get(task_id)))
@@ -177,7 +177,7 @@ def test_a_single_image_is_shown_as_a_url() -> None:
 
 def test_an_interrupted_task_shows_its_partial_result(records) -> None:
     attempt = started(records, kind="sd.txt2img", queue="sd")
-    records.cancelled(attempt, b'{"images":[{"artifact":0}]}')
+    records.finish_cancelled(attempt, b'{"images":[{"artifact":0}]}')
     view = view_of(records, attempt.task_id)
     assert (view["state"], view["status"]) == ("cancelled", 200)
     assert view["partial_result"]["images"][0]["url"].endswith("/images/0")

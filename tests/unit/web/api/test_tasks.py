@@ -46,7 +46,7 @@ def test_a_stream_s_answer_is_its_events(web, take, records) -> None:
 
 def test_a_cancelled_task_has_no_answer(web, take, records) -> None:
     address = submitted(web)
-    records.cancelled(take())
+    records.finish_cancelled(take())
     shown = web.get(address).json
     assert (shown["state"], shown["status"]) == ("cancelled", 499)
     assert not {"result", "error"} & set(shown)

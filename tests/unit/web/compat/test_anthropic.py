@@ -14,6 +14,6 @@ def test_an_error_in_a_stream_is_an_event_with_a_name(web, take, records) -> Non
     response = outcome_of(lambda: web.post("/v1/messages", json={"messages": [], "stream": True}))
     attempt = take()
     records.publish(attempt, 1, [b"event: message_start\ndata: {}\n\n"])
-    records.cancelled(attempt)
+    records.finish_cancelled(attempt)
     *_, last = response().response
     assert last.startswith(b'event: error\ndata: {"type": "error", "error": {"type": "task_cancelled"')

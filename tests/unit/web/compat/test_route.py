@@ -40,7 +40,7 @@ def test_a_stream_that_fails_late_ends_with_an_error_event(web, take, records, p
     attempt = take(route.kind.queue)
     assert attempt.mode == "stream"
     records.publish(attempt, 1, [b"data: {}\n\n"])
-    records.cancelled(attempt)
+    records.finish_cancelled(attempt)
     chunks = list(response().response)
     assert chunks[0] == b"data: {}\n\n"
     assert b"task_cancelled" in chunks[-1]

@@ -72,7 +72,7 @@ def test_an_interrupted_image_task_is_answered_with_its_images(web, render) -> N
 
 def test_a_cancelled_render_is_an_error(web, take, records) -> None:
     response = outcome_of(lambda: web.post(PREFIX + "/txt2img", json={}))
-    records.cancelled(take("sd"))
+    records.finish_cancelled(take("sd"))
     assert (response().status_code, response().json["type"]) == (499, "task_cancelled")
 
 
@@ -183,8 +183,8 @@ def test_png_info_needs_no_engine(web, tmp_path) -> None:
 )
 def test_a_caller_sees_its_own_progress(web, records, query: str, shown: bool) -> None:
     attempt = started(records, kind="sd.txt2img", queue="sd")
-    records.progress(attempt, b'{"progress": 0.5, "preview": true}')
-    records.keep_preview(attempt.task_id, RED)
+    records.report_progress(attempt, b'{"progress": 0.5, "preview": true}')
+    records.save_preview(attempt.task_id, RED)
     seen = web.get(f"{PREFIX}/progress{query}").json
     assert (seen["progress"], seen["current_image"]) == (0.5, encoded(RED) if shown else None)
 

@@ -19,7 +19,7 @@ def rendering(records: TaskRecords, seen: dict[str, Any] | None = None, **change
     """Start a render, and tell how far it is."""
     attempt = started(records, **{"kind": "sd.txt2img", "queue": "sd", **changes})
     if seen is not None:
-        records.progress(attempt, json.dumps(seen).encode())
+        records.report_progress(attempt, json.dumps(seen).encode())
     return attempt
 
 
@@ -71,7 +71,7 @@ def test_a_render_of_which_nothing_is_known_yet_has_just_begun(records: TaskReco
 
 def test_a_preview_is_shown_unless_it_is_skipped(records: TaskRecords) -> None:
     attempt = rendering(records, HALF | {"preview": True})
-    records.keep_preview(attempt.task_id, PREVIEW)
+    records.save_preview(attempt.task_id, PREVIEW)
     assert shown(records)["current_image"] == encoded(PREVIEW)
     assert shown(records, with_image=False)["current_image"] is None
 
@@ -83,7 +83,7 @@ def test_a_preview_that_is_gone_is_none(records: TaskRecords) -> None:
 
 def test_an_old_preview_is_not_shown_for_a_newer_job(records: TaskRecords) -> None:
     attempt = rendering(records, HALF)
-    records.keep_preview(attempt.task_id, PREVIEW)
+    records.save_preview(attempt.task_id, PREVIEW)
     assert shown(records)["current_image"] is None
 
 

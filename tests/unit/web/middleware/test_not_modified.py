@@ -61,7 +61,7 @@ def test_the_tag_is_the_one_that_the_application_gives(web, poll, records) -> No
     attempt = started(records)
     for step in (b"", b'{"progress":0.25}', b'{"progress":0.5}'):
         if step:
-            records.progress(attempt, step)
+            records.report_progress(attempt, step)
         tag = web.get(f"/tasks/{attempt.task_id}").headers["ETag"]
         assert poll(f"/tasks/{attempt.task_id}", If_None_Match=tag).status_code == 304
 

@@ -234,14 +234,14 @@ def test_an_image_may_wait_longer_than_a_text(gateway_with) -> None:
 def test_progress_is_no_part_of_an_answer(gateway, records) -> None:
     pending = submit(gateway)
     attempt = claimed(records, pending.task_id)
-    records.progress(attempt, b'{"progress": 0.5}')
+    records.report_progress(attempt, b'{"progress": 0.5}')
     records.succeed(attempt, 200, b"{}")
     assert rest_of(pending) == [("result", b"200 {}")]
 
 
 def test_a_task_that_was_interrupted_has_a_part_of_an_answer(gateway, records) -> None:
     pending = submit(gateway)
-    records.cancelled(claimed(records, pending.task_id), b'{"images": []}')
+    records.finish_cancelled(claimed(records, pending.task_id), b'{"images": []}')
     event = pending.next_event(PATIENCE_S)
     assert event is not None
     assert (event.kind, event.answer()) == ("cancelled", (200, b'{"images": []}'))

@@ -94,7 +94,7 @@ def test_a_cancelled_stream_ends_with_an_error_event(web, take, records) -> None
     records.publish(attempt, 1, HELLO[:1])
     chunks: Iterator[bytes] = iter(response().response)
     next(chunks)
-    records.cancelled(attempt)
+    records.finish_cancelled(attempt)
     (last,) = chunks
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == 499
 
