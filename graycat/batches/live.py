@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import redis
+
 from graycat.batches.errors import BatchNotFound
 from graycat.batches.spec.options import BatchOptions
-from graycat.broker.client import broker_errors
+from graycat.batches.states import ENDED, STATES, part_keys
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
 from graycat.broker.protocol import Broker
+from graycat.broker.quarantine import TTL_S, Quarantine
+from graycat.errors import BrokerUnavailable
+from graycat.unexpected import guarded
+
+logger = logging.getLogger(__name__)
 
 #: Fields of a batch's record that every step needs.
 _FIELDS = (
@@ -67,23 +76,67 @@ class LiveBatches:
         self._client = client
 
     def load_all(self) -> list[LiveBatch]:
-        """Return the live batches, in the order of their turns."""
+        """Return the live batches, in the order of their turns. Those that cannot be read are abandoned."""
         with broker_errors():
-            ids = [name.decode() for name in self._client.zrange(LIVE_BATCHES, 0, -1)]
+            members = self._client.zrange(LIVE_BATCHES, 0, -1)
             with self._client.pipeline(transaction=False) as pipe:
-                for batch_id in ids:
-                    pipe.hmget(batch_key(batch_id), _FIELDS)
-                rows = pipe.execute()
+                for member in members:
+                    pipe.hmget(batch_key(_decode(member)), _FIELDS)
+                rows = pipe.execute(raise_on_error=False)
 
-            batches = []
-            for batch_id, row in zip(ids, rows, strict=True):
-                fields = dict(zip(_FIELDS, row, strict=True))
-                if fields["terms"] is None:
-                    # The record has expired; no other process removes it from the set.
-                    self._client.zrem(LIVE_BATCHES, batch_id)
-                else:
-                    batches.append(_parse_batch(batch_id, fields))
+        batches = []
+        for member, row in zip(members, rows, strict=True):
+            with guarded(
+                "live batches",
+                let_through=(BrokerUnavailable,),
+                set_aside=lambda reason, member=member: self.abandon(member, reason),  # type: ignore[misc]
+            ):
+                batch = self._read(member, row)
+                if batch is not None:
+                    batches.append(batch)
         return batches
+
+    def _read(self, member: bytes, row: list[bytes | None] | Exception) -> LiveBatch | None:
+        """Return a live batch; None if its record has expired. Raises an error of any type if it cannot be read."""
+        with broker_errors():
+            if isinstance(row, Exception):
+                raise row
+            if not any(row):
+                # No other process removes it from the set.
+                self._client.zrem(LIVE_BATCHES, member)
+                return None
+        return _parse_batch(member.decode(), dict(zip(_FIELDS, row, strict=True)))
+
+    def abandon(self, member: bytes, reason: str) -> None:
+        """Take a batch that cannot be worked on off the live batches; what is left of it goes into the quarantine.
+
+        Its keys are deleted as late as the item in the quarantine. ``reason``: the type of the error.
+        """
+        batch_id = _decode(member)
+        key = batch_key(batch_id)
+        with broker_errors():
+            self._client.zrem(LIVE_BATCHES, member)
+            record = self._load_record(key)
+            if record and _decode(record.get(b"state", b"")) not in ENDED:
+                text = f"graycat cannot work on it: its record in the broker is damaged ({reason})"
+                now = now_ms(self._client)
+                ended: dict[str, str | int] = {"state": "failed", "reason": text, "finished_ms": now}
+                self._client.hset(key, mapping=ended)
+            with self._client.pipeline(transaction=False) as pipe:
+                for name in (key, *part_keys(batch_id)):
+                    pipe.pexpire(name, TTL_S * 1000)
+                pipe.execute()
+        data = {_decode(name): _decode(value) for name, value in record.items()}
+        Quarantine(self._client).put(f"batch {batch_id}", json.dumps(data).encode(), reason)
+        logger.error("batch abandoned", extra={"batch_id": batch_id, "error": reason})
+
+    def _load_record(self, key: str) -> dict[bytes, bytes]:
+        try:
+            with broker_errors():
+                return self._client.hgetall(key)
+        except redis.ResponseError:
+            # It is no hash.
+            return {}
 
     def load_document(self, batch_id: str) -> dict[str, Any]:
         """Return a batch's spec as its caller wrote it. Raises BatchNotFound."""
@@ -137,16 +190,30 @@ class LiveBatches:
                 self._client.hdel(BATCH_FOLDERS, path)
 
 
+def _decode(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
+
+
 def _parse_batch(batch_id: str, fields: Mapping[str, bytes | None]) -> LiveBatch:
+    """Return the batch that a record holds. Raises an error of any type for one that nothing can be done with."""
+
     def text(name: str) -> str:
         return (fields[name] or b"").decode()
 
     def number(name: str) -> int:
         return int(fields[name] or 0)
 
+    if text("state") not in STATES:
+        # Nothing would be done with it, and it would be live for ever.
+        raise ValueError("the batch has no state")
+    prompts = json.loads(text("prompts") or "[]")
+    if not isinstance(prompts, list):
+        raise TypeError("the batch's prompts are no list")
+    options = BatchOptions.from_json(text("terms"))
+    options.parse_window()
     return LiveBatch(
         id=batch_id,
-        options=BatchOptions.from_json(text("terms")),
+        options=options,
         state=text("state"),
         owner=text("owner"),
         name=text("name"),
@@ -156,7 +223,7 @@ def _parse_batch(batch_id: str, fields: Mapping[str, bytes | None]) -> LiveBatch
         reason=text("reason"),
         paused_by=text("paused_by"),
         entropy=text("entropy"),
-        prompts=json.loads(text("prompts") or "[]"),
+        prompts=prompts,
         useless_answers=number("asked"),
         planned=bool(number("planned")),
         states_to_retry=tuple(filter(None, text("again").split(","))),

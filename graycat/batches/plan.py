@@ -58,7 +58,8 @@ class Item:
     @classmethod
     def from_json(cls, text: bytes | str) -> Item:
         """Return the item that a plan holds."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(int(values["number"]), str(values["file"]), dict(values["request"]))
 
 
 def digest_request(request: Body) -> str:

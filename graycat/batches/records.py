@@ -30,7 +30,9 @@ from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
+from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
+from graycat.unexpected import guarded
 
 #: Numeric fields of a record that its owner sees.
 NUMBER_FIELDS = ("total", "submitted_ms", "started_ms", "finished_ms", "deadline_ms")
@@ -103,23 +105,24 @@ class BatchRecords:
 
     def get(self, batch_id: str, owner: str | None = None) -> Row:
         """Return a view of a batch: its fields, ``progress`` (items by state), ``eta_s``, ``gpu_s`` so far."""
-        views = self._load_views([batch_id], owner)
-        if not views:
+        (row,) = self._load_rows([batch_id])
+        view = self._read_view(batch_id, row, owner)
+        if view is None:
             raise BatchNotFound
-        return views[0]
+        return view
 
     def list(self, owner: str | None = None, count: int = 100, offset: int = 0) -> Rows:
         """Return views of an owner's batches, newest first."""
         index = BATCHES if owner is None else owner_batches_key(owner)
         with broker_errors():
             ids = self._client.zrevrange(index, offset, offset + count - 1)
-        return self._load_views(map(bytes.decode, ids), owner)
+        return self._list_views(ids, owner)
 
     def list_live(self, count: int = 100) -> Rows:
         """Return views of batches that have not ended, in the order of their turns."""
         with broker_errors():
             ids = self._client.zrange(LIVE_BATCHES, 0, count - 1)
-        return self._load_views(map(bytes.decode, ids), None)
+        return self._list_views(ids, None)
 
     def load_document(self, batch_id: str, owner: str | None = None) -> Row:
         """Return the spec of a batch as its caller wrote it."""
@@ -147,8 +150,9 @@ class BatchRecords:
 
         views = []
         for item, record in zip(plan, records, strict=True):
-            if item is not None:
-                views.append(_view_item(Item.from_json(item), ItemRecord.from_json(record)))
+            with guarded("batch items"):
+                if item is not None:
+                    views.append(_view_item(Item.from_json(item), ItemRecord.from_json(record)))
         return views
 
     def get_item(self, batch_id: str, number: int, owner: str | None = None) -> Row | None:
@@ -166,7 +170,9 @@ class BatchRecords:
             with broker_errors():
                 records = self._client.hmget(batch_part_key(batch_id, "items"), numbers)
             for text in records:
-                record = ItemRecord.from_json(text)
+                record = ItemRecord()
+                with guarded("batch items"):
+                    record = ItemRecord.from_json(text)
                 if record.state == DONE:
                     yield json.dumps(record.entry)
 
@@ -238,24 +244,42 @@ class BatchRecords:
             raise BatchNotFound
         return {name: (value or b"").decode() for name, value in zip(names, values, strict=True)}
 
-    def _load_views(self, batch_ids: Iterable[str], owner: str | None) -> Rows:
-        """Return views of those of the batches that exist and belong to the owner."""
-        ids = tuple(batch_ids)
+    def _list_views(self, ids: Sequence[bytes], owner: str | None) -> Rows:
+        """Return views of those of the batches that exist and belong to the owner; one that is damaged is left out."""
+        batch_ids = [batch_id.decode(errors="backslashreplace") for batch_id in ids]
+        views = []
+        for batch_id, row in zip(batch_ids, self._load_rows(batch_ids), strict=True):
+            with guarded("batches", let_through=(BrokerUnavailable,)):
+                view = self._read_view(batch_id, row, owner)
+                if view is not None:
+                    views.append(view)
+        return views
+
+    def _load_rows(self, batch_ids: Sequence[str]) -> Sequence[Sequence[Any]]:
+        """Return for each batch what its view needs: the fields of its record, and the number of items by state.
+
+        A reply may be an error.
+        """
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            for batch_id in ids:
+            for batch_id in batch_ids:
                 pipe.hmget(batch_key(batch_id), _VIEW_FIELDS)
                 for state in ITEM_STATES:
                     pipe.zcard(batch_part_key(batch_id, state))
-            replies = iter(pipe.execute())
+            replies = pipe.execute(raise_on_error=False)
+        length = 1 + len(ITEM_STATES)
+        return [replies[start : start + length] for start in range(0, len(replies), length)]
 
-        views = []
-        for batch_id in ids:
-            fields = dict(zip(_VIEW_FIELDS, next(replies), strict=True))
-            counts = {state: next(replies) for state in ITEM_STATES}
-            if fields["name"] is None or (owner is not None and fields["owner"].decode() != owner):
-                continue
-            views.append(self._view(batch_id, fields, counts))
-        return views
+    def _read_view(self, batch_id: str, row: Sequence[Any], owner: str | None) -> Row | None:
+        """Return the view of a batch; None if it does not exist, or belongs to another owner."""
+        with broker_errors():
+            for reply in row:
+                if isinstance(reply, Exception):
+                    raise reply
+        fields = dict(zip(_VIEW_FIELDS, row[0], strict=True))
+        counts = dict(zip(ITEM_STATES, row[1:], strict=True))
+        if fields["name"] is None or (owner is not None and (fields["owner"] or b"").decode() != owner):
+            return None
+        return self._view(batch_id, fields, counts)
 
     def _view(self, batch_id: str, fields: Mapping[str, bytes | None], counts: dict[str, int]) -> Row:
         view: Row = {"id": batch_id}
@@ -285,7 +309,9 @@ class BatchRecords:
         work = total_work / max(view["total"], 1) * unfinished
         if not work:
             return None
-        return self.throughput.estimate_eta_s(work)
+        with guarded("batch throughput", let_through=(BrokerUnavailable,)):
+            return self.throughput.estimate_eta_s(work)
+        return None
 
     def _run(self, name: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Any:
         with broker_errors():

@@ -15,6 +15,7 @@ import click
 
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch
+from graycat.batches.spec.reader import find_unpaired_surrogates
 from graycat.cli.text import parse_assignment, parse_value
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
@@ -73,12 +74,19 @@ def load_items(path: Path) -> list[Any]:
             return [_parse_row(row) for row in csv.DictReader(text.splitlines())]
         lines = [line for line in text.splitlines() if line.strip()]
         if suffix in (".jsonl", ".ndjson"):
-            return [json.loads(line) for line in lines]
+            return [_parse_line(line) for line in lines]
         if suffix == ".txt":
             return [line.strip() for line in lines]
     except (OSError, ValueError, csv.Error) as error:
         raise click.UsageError(f"{path}: {error}") from None
     raise click.UsageError(f"{path}: items must be in a .csv, .jsonl or .txt file")
+
+
+def _parse_line(line: str) -> Any:
+    item = json.loads(line)
+    for field in find_unpaired_surrogates(item, "item"):
+        raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line[:100]}")
+    return item
 
 
 def _parse_row(row: dict[str, Any]) -> dict[str, Any]:

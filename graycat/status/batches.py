@@ -33,6 +33,9 @@ def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> Batch
     """Return what batches are together, as their owners see them."""
     states, items, late = Counter(dict.fromkeys(STATES, 0)), Counter(dict.fromkeys(ITEM_STATES, 0)), 0
     for row in rows:
+        if row["state"] not in states:
+            # It is damaged, or a newer version wrote it.
+            continue
         states[row["state"]] += 1
         if row["state"] not in ENDED:
             items.update(row["progress"])

@@ -31,7 +31,7 @@ def make_image(text: str) -> bytes:
     """Return an image that is different for every text."""
     file = BytesIO()
     Image.new("RGB", (8, 8), "#" + f"{hash(text) & 0xFFFFFF:06x}").save(file, "PNG")
-    return file.getvalue() + text.encode()
+    return file.getvalue() + text.encode(errors="backslashreplace")
 
 
 class Batching:

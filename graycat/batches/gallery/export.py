@@ -18,8 +18,10 @@ from graycat.batches.records import BatchRecords
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key
 from graycat.broker.protocol import Broker
+from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
 from graycat.storage.filesystems import StorageRoot
+from graycat.unexpected import note
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +56,14 @@ class Exporter:
             else:
                 write_pages(output(), view, self._pages(view))
                 offset = _FINISHED
+        except BrokerUnavailable:
+            raise
         except OutputUnavailable as error:
             # The images are there, and they matter more.
             logger.warning("no page for a batch", extra={"batch_id": batch_id, "reason": error.reason})
+            offset = _FINISHED
+        except Exception as error:  # noqa: BLE001 (without a page, the batch ends all the same)
+            note("gallery", error)
             offset = _FINISHED
 
         with broker_errors():

@@ -18,10 +18,12 @@ from graycat.batches.throughput import ThroughputStats
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
+from graycat.errors import BrokerUnavailable
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
 from graycat.storage.artifacts import ArtifactStore
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
+from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +204,8 @@ class Collector:
         if self._items.move(batch.id, item.number, image.record, new):
             took_ms = int(entry["seconds"] * 1000)
             self._live_batches.increment(batch.id, "gpu_ms", took_ms)
-            self._throughput.record(item.kind, image.task.get("worker", ""), item.work, took_ms)
+            with guarded("batch throughput", let_through=(BrokerUnavailable,)):
+                self._throughput.record(item.kind, image.task.get("worker", ""), item.work, took_ms)
             logger.info("batch item done", extra=_log_fields(batch, item, new))
         self._delete_artifact(image.record.task_id)
 

@@ -84,7 +84,7 @@ class BatchFinisher:
                 output().rewrite_manifest(entries)
         if batch.folder:
             self._live_batches.release_folder(batch)
-        self._close(batch)
+        self.close(batch)
 
     def _stop_running_tasks(self, batch: LiveBatch) -> None:
         running = self._items.list_numbers(batch.id, RUNNING)
@@ -103,7 +103,7 @@ class BatchFinisher:
                     entries.append(record.entry)
         return entries
 
-    def _close(self, batch: LiveBatch) -> None:
+    def close(self, batch: LiveBatch) -> None:
         """Remove a batch from the live batches, let its keys expire, and enqueue its webhook's delivery."""
         names = [batch_key(batch.id), LIVE_BATCHES, *part_keys(batch.id)]
         counts = self._items.count_by_state(batch.id)

@@ -136,6 +136,8 @@ def parse_prompts(answer: bytes) -> list[str]:
     prompts = []
     for prompt in found:
         line = " ".join(prompt.split()) if isinstance(prompt, str) else ""
+        # JSON can write half a character.
+        line = line.encode(errors="ignore").decode()
         if line:
             prompts.append(line)
     return prompts

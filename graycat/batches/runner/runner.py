@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-import traceback
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,7 @@ from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD_BATCH
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
+from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ WORK_AHEAD_S = 1.0
 MAX_ITEMS_PER_ENGINE = 16
 #: Seconds between two tries to write an output that was unavailable.
 OUTPUT_RETRY_INTERVAL_S = 5.0
+#: A batch ends after this many unexpected errors. Seconds until it is tried again after the first one; they double.
+MAX_DEFECTS = 4
+DEFECT_RETRY_INTERVAL_S = 5.0
+#: Errors that are older than this many seconds do not count.
+DEFECT_MEMORY_S = 3600.0
 #: Seconds between two collections of a batch if each one must rewrite the whole manifest.
 COLLECT_INTERVAL_S = 3.0
 
@@ -94,6 +100,9 @@ class BatchRunner:
         #: When a batch may be collected again, and when a batch may write again whose output was unavailable.
         self._collect_at: dict[str, float] = {}
         self._retry_at: dict[str, float] = {}
+        #: How many unexpected errors a batch has raised, and when it may be tried again after the last one.
+        self._defects: dict[str, int] = {}
+        self._defect_retry_at: dict[str, float] = {}
         #: How many items of each batch have an unfinished task.
         self._in_flight: dict[str, int] = {}
         #: The name of each worker's engine.
@@ -140,28 +149,78 @@ class BatchRunner:
 
     def _forget_all_but(self, live_ids: set[str]) -> None:
         """Drop what is stored about batches that are not live any more."""
-        caches: tuple[dict[str, Any], ...] = (self._open_outputs, self._collect_at, self._retry_at, self._in_flight)
+        caches: tuple[dict[str, Any], ...] = (
+            self._open_outputs,
+            self._collect_at,
+            self._retry_at,
+            self._in_flight,
+            self._defects,
+            self._defect_retry_at,
+        )
         for cache in caches:
             for batch_id in cache.keys() - live_ids:
                 del cache[batch_id]
 
     def _advance_guarded(self, batch: LiveBatch) -> bool:
         """Advance a batch; pause or end it if that fails. Return whether the batch may start items now."""
+        if self._has_defect(batch):
+            return False
+        with self._guarded(batch):
+            try:
+                return self._advance(batch)
+            except OutputUnavailable as error:
+                self._pause(batch, error.reason)
+            except BatchNotPreparable as error:
+                self._end(batch, "failed", str(error))
+        return False
+
+    def _guarded(self, batch: LiveBatch) -> AbstractContextManager[None]:
+        """Run a block that works on one batch. Whatever it raises, the other batches are worked on."""
+        return guarded(
+            "batch runner",
+            let_through=(BrokerUnavailable,),
+            set_aside=lambda reason: self._handle_defect(batch, reason),
+        )
+
+    def _handle_defect(self, batch: LiveBatch, reason: str) -> None:
+        """Pause a batch that raised an unexpected error; after MAX_DEFECTS of them, end it.
+
+        ``reason``: the type of the error. Its text is left out: it may hold a prompt.
+        """
+        now = time.monotonic()
+        if now > self._defect_retry_at.get(batch.id, 0.0) + DEFECT_MEMORY_S:
+            self._defects.pop(batch.id, None)
+        count = self._defects.get(batch.id, 0) + 1
+        self._defects[batch.id] = count
+        self._defect_retry_at[batch.id] = now + DEFECT_RETRY_INTERVAL_S * 2 ** (count - 1)
+        self._open_outputs.pop(batch.id, None)
+        # It must not take the places of other batches in the queue meanwhile.
+        self._in_flight.pop(batch.id, None)
+        logger.error("batch failed unexpectedly", extra={"batch_id": batch.id, "error": reason, "count": count})
+
+        if count >= MAX_DEFECTS:
+            del self._defects[batch.id]
+            if batch.state in ENDED:
+                self._give_up(batch, reason)
+            else:
+                text = f"graycat cannot work on it: {reason}, {count} times; the log of the control worker has more"
+                self._end(batch, "failed", text)
+        elif batch.state in ("queued", "running"):
+            self._pause(batch, f"graycat cannot work on it: {reason}; it is tried again")
+
+    def _give_up(self, batch: LiveBatch, reason: str) -> None:
+        """Remove an ended batch from the live batches, although something is left to do for it."""
         try:
-            return self._advance(batch)
-        except OutputUnavailable as error:
-            self._pause(batch, error.reason)
-        except BatchNotPreparable as error:
-            self._end(batch, "failed", str(error))
+            self._finisher.close(batch)
         except BrokerUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 (one batch must not keep all others from running)
-            # The error's own text is left out: it may hold a prompt.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            extra = {"batch_id": batch.id, "error": type(error).__name__, "at": f"{where.filename}:{where.lineno}"}
-            logger.error("batch paused by a defect", extra=extra)  # noqa: TRY400
-            self._pause(batch, f"a defect of graycat: {type(error).__name__}")
-        return False
+        except Exception as error:  # noqa: BLE001 (its parts in the broker may be anything)
+            note("batch runner", error)
+            self._live_batches.abandon(batch.id.encode(), reason)
+
+    def _has_defect(self, batch: LiveBatch) -> bool:
+        """Return whether a batch raised an unexpected error, and must not be tried again yet."""
+        return time.monotonic() < self._defect_retry_at.get(batch.id, 0.0)
 
     def _advance(self, batch: LiveBatch) -> bool:
         """Do what a batch's state asks for; return whether the batch may start items now."""
@@ -294,11 +353,12 @@ class BatchRunner:
 
     def _submit_next(self, batch: LiveBatch) -> bool:
         """Submit a batch's next item; return False if it has none, or none can be submitted now."""
-        try:
-            return self._hold_lock() and self._submitter.submit_next(batch)
-        except OutputUnavailable as error:
-            self._pause(batch, error.reason)
-            return False
+        with self._guarded(batch):
+            try:
+                return self._hold_lock() and self._submitter.submit_next(batch)
+            except OutputUnavailable as error:
+                self._pause(batch, error.reason)
+        return False
 
     def _max_in_flight(self, engines: int) -> int:
         """Return how many items of all batches may be in flight together."""

@@ -14,7 +14,7 @@ import yaml
 from graycat.batches.errors import InvalidBatch
 from graycat.batches.spec.images import IMAGE_FIELDS, Images, PromptRequest, read_images
 from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_options
-from graycat.batches.spec.reader import FieldReader, Problems
+from graycat.batches.spec.reader import FieldReader, Problems, find_unpaired_surrogates
 from graycat.settings import Settings
 
 #: The fields of a document.
@@ -57,6 +57,11 @@ def parse(document: Mapping[str, Any], settings: Settings, token_max_pixels: int
         raise InvalidBatch([("", "the spec must be an object")])
     problems = Problems()
     copy = problems.attempt("", lambda: _copy_as_json(document)) or {}
+
+    for path in problems.attempt("", lambda: list(find_unpaired_surrogates(copy))) or ():
+        problems.add(path, "holds half a character (an unpaired surrogate), which no file and no engine can have")
+    if problems.found:
+        raise InvalidBatch(problems.found)
 
     reader = FieldReader(copy, "", problems)
     name = reader.read_text("name", max_chars=100)

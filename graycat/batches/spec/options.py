@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from graycat.batches.spec import filenames
@@ -46,7 +46,11 @@ class BatchOptions:
     @classmethod
     def from_json(cls, text: str) -> BatchOptions:
         """Return the options that a record holds."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError("the options are no object")
+        # Those of a newer version are left out.
+        return cls(**{option.name: values[option.name] for option in fields(cls) if option.name in values})
 
 
 def parse_stores(settings: Settings) -> dict[str, str]:

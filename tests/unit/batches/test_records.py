@@ -12,6 +12,8 @@ from graycat.batches.states import part_keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
+from graycat.status.batches import look_at as summarize
+from graycat.unexpected import UNEXPECTED
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import Valkey, changed
 
@@ -140,3 +142,45 @@ def test_without_a_broker_it_says_so(no_broker: Settings) -> None:
     for look in (lambda: batches.submit(TWO, "anna"), batches.list, lambda: batches.get("x")):
         with pytest.raises(BrokerUnavailable):
             look()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("total", "many"), ("terms", "{half"), ("name", b"\xff"), ("work", "x"), ("gpu_ms", "1.5.2"), ("", "")],
+)
+def test_a_damaged_batch_keeps_no_other_from_being_listed(
+    batches: BatchRecords, broker: Valkey, name: str, value: str | bytes
+) -> None:
+    bad, good = (batches.submit(TWO, "anna")[0] for _ in range(2))
+    key = f"graycat:batch:{bad}"
+    if name:
+        broker.client.hset(key, name, value)
+    else:
+        broker.client.delete(key)
+        broker.client.set(key, "no hash")
+    before = UNEXPECTED.labels("batches")._value.get()
+    for rows in (batches.list("anna"), batches.list(), batches.list_live()):
+        assert [row["id"] for row in rows] == [good]
+    assert UNEXPECTED.labels("batches")._value.get() == before + 3
+    assert batches.get(good)["state"] == "queued"
+    assert summarize(batches, 0).states["queued"] == 1
+
+
+def test_ids_that_are_none_are_left_out(batches: BatchRecords, broker: Valkey) -> None:
+    good = batches.submit(TWO, "anna")[0]
+    for name in ("graycat:batches", "graycat:batches:of:anna", "graycat:batches:live"):
+        broker.client.zadd(name, {b"\xff\xfe": 1, "": 2, "a b:c": 3})
+    for rows in (batches.list("anna"), batches.list(), batches.list_live()):
+        assert [row["id"] for row in rows] == [good]
+
+
+def test_a_damaged_item_keeps_no_other_from_being_shown(broker: Valkey, tmp_path: Path) -> None:
+    batching = Batching(broker, tmp_path)
+    batch_id = batching.submit(count=3)
+    batching.run_to_end(batch_id)
+    lines = list(batching.batches.manifest_lines(batch_id))
+    broker.client.hset(f"graycat:batch:{batch_id}:plan", "2", "{half")
+    broker.client.hset(f"graycat:batch:{batch_id}:items", "4", '{"state": "done"}')
+    assert [row["number"] for row in batching.batches.list_items(batch_id)] == [1, 3, 5, 6]
+    assert batching.batches.get_item(batch_id, 2) is None
+    assert list(batching.batches.manifest_lines(batch_id)) == [*lines[:3], *lines[4:]]

@@ -62,3 +62,10 @@ def test_defaults_are_set_on_the_command_line(tmp_path: Path) -> None:
     assert found["defaults"] == {"steps": 9, "sampler_name": "Euler a"}
     with pytest.raises(click.UsageError, match="KEY=VALUE"):
         load_spec(str(tmp_path / "a.toml"), ("steps",))
+
+
+def test_half_a_character_in_an_items_file_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b", "styles": ["\\ud83d"]}\n')
+    with pytest.raises(click.UsageError, match=r"a\.jsonl: item\.styles\[0\] holds half a character"):
+        load_items(path)

@@ -288,7 +288,7 @@ def test_a_defect_pauses_one_batch_and_no_other(batching: Batching) -> None:
     assert view["reason"].startswith("the spec is refused here")
     batching.client.hset(f"graycat:batch:{(odd := batching.submit())}", "document", "no JSON")
     batching.run_steps(2)
-    assert batching.batches.get(odd)["reason"] == "a defect of graycat: JSONDecodeError"
+    assert batching.batches.get(odd)["reason"] == "graycat cannot work on it: JSONDecodeError; it is tried again"
 
 
 def test_what_an_ended_batch_tells_its_webhook(batching: Batching) -> None:

@@ -98,3 +98,38 @@ def test_the_digest_is_of_the_images_alone() -> None:
 
 def test_dates_of_toml_are_refused_with_a_reason() -> None:
     assert "write it as a text" in str(problems(spec.load("name = 2026-01-01", "toml")))
+
+
+HALF = "half \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        (GOOD | {"name": HALF}, "name"),
+        (GOOD | {"items": ["a knight", HALF]}, "items[1]"),
+        (GOOD | {"items": [{"prompt": "a", "styles": [HALF]}]}, "items[0].styles[0]"),
+        (GOOD | {"defaults": {"negative_prompt": HALF}}, "defaults.negative_prompt"),
+        (GOOD | {"defaults": {"a \ud83d": 1}}, "defaults.a \\ud83d"),
+        ({"name": "x", "matrix": {"prompts": [HALF]}}, "matrix.prompts[0]"),
+        ({"name": "x", "prompts": {"ask": HALF, "count": 1}}, "prompts.ask"),
+        (GOOD | {"output": {"pattern": "{item}-\udc00"}}, "output.pattern"),
+        (GOOD | {"webhook": {"url": "https://a.example/", "secret": HALF}}, "webhook.secret"),
+    ],
+)
+def test_half_a_character_is_refused_with_its_path(document: Any, path: str) -> None:
+    assert list(problems(document)) == [path]
+    assert "unpaired surrogate" in problems(document)[path]
+
+
+def test_a_whole_character_in_two_escapes_is_one() -> None:
+    document = spec.load(r'{"name": "x", "items": ["\ud83d\ude00"]}', "json")
+    assert spec.parse(document, SETTINGS).images.bodies[0]["prompt"] == "😀"
+
+
+def test_a_document_that_is_too_deep_is_refused() -> None:
+    deep: Any = "x"
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(InvalidBatch):
+        spec.parse(GOOD | {"defaults": {"alwayson_scripts": deep}, "mood": 1}, SETTINGS)
