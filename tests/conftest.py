@@ -52,8 +52,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the real engine's tests: they take longest."""
+    """Begin with the real engine's tests, which take longest. Coverage is that of the unit tests alone."""
     items.sort(key=lambda item: group_of(item.nodeid) != "engines")
+    for item in items:
+        if not item.nodeid.startswith("tests/unit/"):
+            item.add_marker(pytest.mark.no_cover)
     real = (item.nodeid.partition("::")[0] for item in items if "model" in getattr(item, "fixturenames", ()))
     wrong = WITH_DOUBLES.intersection(real)
     assert not wrong, f"these have a real engine: {wrong}"

@@ -51,7 +51,7 @@ class ProcessReporter:
             self._remove()
 
     def _write(self) -> None:
-        # If the broker does not answer, the states are reported again in a moment; the supervisor's output has them too.
+        # If the broker is away, the states are reported again in a moment; the supervisor's output has them too.
         with suppress(BrokerUnavailable, redis.ResponseError):
             self._reports.write(self._machine, self._latest)
 
