@@ -42,6 +42,7 @@ GraycatError
 ├── TaskTimeout         504  the engine took longer than the task may run
 ├── TaskCancelled       499  somebody asked for it, or the client hung up
 ├── EngineNotReady      503  no healthy engine serves this
+│   └── NoSuchEngine    503  this server runs no engine of that family
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine went away in the middle
 │   └── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
@@ -207,10 +208,22 @@ class EngineNotReady(GraycatError):
     """Raised when a question needs a healthy engine and no worker has one."""
 
     # llama.cpp's own answer while it loads, which its clients know.
-    status, type, retry_after_s = 503, "unavailable_error", 2
+    status, type = 503, "unavailable_error"
+    retry_after_s: int | None = 2
 
     def __init__(self) -> None:
         super().__init__("no engine is ready: it loads its model, or no worker runs; /ready tells which")
+
+
+class NoSuchEngine(EngineNotReady):
+    """Raised when a request needs an engine of a family that this server does not run: waiting does not help."""
+
+    retry_after_s = None
+
+    def __init__(self, purpose: str, variable: str) -> None:
+        GraycatError.__init__(
+            self, f"this server runs no engine that {purpose} ({variable}=false), and no worker elsewhere has one"
+        )
 
 
 class EngineError(GraycatError):

@@ -77,6 +77,11 @@ class EngineFamily:
         return f"[{self.id_digits}]*"
 
     @property
+    def enabled_setting(self) -> str:
+        """Return the setting that says whether this server runs its engines."""
+        return f"run_{self.name}"
+
+    @property
     def port_setting(self) -> str:
         """Return the setting of its first engine's port; each further GPU's engine listens on the next one."""
         return f"{self.name}_port"
@@ -96,7 +101,7 @@ class EngineFamily:
 
     def is_enabled(self, settings: Settings) -> bool:
         """Return whether ``graycat up`` serves it, and ``/ready`` asks for its workers."""
-        return bool(getattr(settings, f"run_{self.name}"))
+        return bool(getattr(settings, self.enabled_setting))
 
     def owns_engine(self, settings: Settings) -> bool:
         """Return whether its workers start their engine; else they adopt one that runs already."""

@@ -17,13 +17,15 @@ from graycat.batches.records import BatchRecords
 from graycat.broker.client import connect
 from graycat.broker.protocol import Broker
 from graycat.celeryapp import create_celery
+from graycat.errors import NoSuchEngine
+from graycat.families import EngineFamily
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
 from graycat.metrics.server import load_scrape_token
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD, WORKER_KINDS
 from graycat.schedules.records import ScheduleRecords
-from graycat.settings import Settings
+from graycat.settings import Settings, variable
 from graycat.status.snapshot import SnapshotReader
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
@@ -70,6 +72,18 @@ class Services:
     def select_serving(self, queue: str) -> list[WorkerStatus]:
         """Return the workers that serve a queue, as of half a second ago at most."""
         return select_serving(self.workers(), queue)
+
+    def require_engine(self, family: EngineFamily) -> None:
+        """Raise NoSuchEngine if this server does not run a family of engines, and no worker elsewhere serves it.
+
+        While workers of a family that is enabled are away, its tasks wait for them.
+        """
+        if family.is_enabled(self.settings):
+            return
+        for worker in self.workers():
+            if not set(family.queues).isdisjoint(worker.queues):
+                return
+        raise NoSuchEngine(family.purpose, variable(family.enabled_setting))
 
     def forget_workers(self) -> None:
         """Read the workers again at the next call, because a request has changed something about them."""

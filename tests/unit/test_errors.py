@@ -21,6 +21,7 @@ from graycat.errors import (
     GraycatError,
     LimitExceeded,
     ModelNotFound,
+    NoSuchEngine,
     PromptTooLarge,
     QueueFull,
     RequestError,
@@ -87,6 +88,7 @@ KNOWN = [
     (scheduleerrors.ScheduleNotFound(), 404, "schedule_not_found", None),
     (scheduleerrors.ScheduleExists("no"), 409, "schedule_exists", None),
     (scheduleerrors.TooManySchedules(200), 429, "too_many_schedules", None),
+    (NoSuchEngine("makes text", "RUN_LLM"), 503, "unavailable_error", None),
     (QueueFull("llm"), 503, "queue_full", 5),
     (GraycatError("no"), 500, "server_error", None),
 ]

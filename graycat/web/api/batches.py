@@ -8,7 +8,7 @@ from functools import partial
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params
+from graycat import families, params
 from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch, ItemNotFound
@@ -57,6 +57,9 @@ def submit() -> ResponseReturnValue:
         items = run_in_thread(partial(_expand_items, parsed))
         return jsonify(_forecast(parsed, items))
 
+    services().require_engine(families.SD)
+    if parsed.prompt_request is not None:
+        services().require_engine(families.LLM)
     batch_id, is_new = services().batches.submit(parsed, g.owner, key)
     response = jsonify(_add_links(services().batches.get(batch_id, g.owner)))
     if is_new:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
+from graycat import families
 from graycat.errors import BrokerUnavailable, EngineNotReady
 from graycat.fleet.workers import WorkerStatus, select_serving
 from graycat.queue.topology import CONTROL, LLM
@@ -53,6 +54,7 @@ def live() -> ResponseReturnValue:
 def engine() -> ResponseReturnValue:
     """Answer 2xx if a text engine is ready, else 503: Unity's clients take any 2xx for alive."""
     if not services().select_serving(LLM):
+        services().require_engine(families.LLM)
         raise EngineNotReady
     return jsonify(status="ok")
 

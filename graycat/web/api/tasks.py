@@ -68,6 +68,9 @@ def _ids_of_key() -> dict[str, str]:
 
 def _submit(task_request: TaskRequest, ids: dict[str, str], alias: str) -> ResponseReturnValue:
     """Submit a task under one of ``ids`` (by family of kinds), or under a new id if there are none."""
+    # Before anything is written: a request that is refused leaves no task behind.
+    wait_s = _preferred_wait_s()
+    services().require_engine(task_request.submission.kind.family)
     fields = dict(task_request.submission.shown or {})
     fields["digest"] = task_request.digest
     if alias:
@@ -85,7 +88,6 @@ def _submit(task_request: TaskRequest, ids: dict[str, str], alias: str) -> Respo
     record = gateway.records.get(task_id)
     if not is_new and record.get("digest") != task_request.digest:
         raise IdempotencyConflict
-    wait_s = _preferred_wait_s()
     if wait_s:
         record = _wait_until_terminal(task_id, record, wait_s)
     return _task_response(task_id, record, created=is_new)
@@ -140,10 +142,13 @@ def _wait_until_terminal(task_id: str, record: task_views.Record, wait_s: float)
 @token_auth.login_required
 def show(task_id: str) -> ResponseReturnValue:
     """Show a task, with its answer if it has ended. ``wait=N`` delays the reply until then, N seconds at most."""
-    task_id, record = task_views.find_task(task_id)
+    wait_s = 0.0
     wait = request.args.get("wait")
     if wait:
-        record = _wait_until_terminal(task_id, record, _parse_wait_s(wait)) or record
+        wait_s = _parse_wait_s(wait)
+    task_id, record = task_views.find_task(task_id)
+    if wait_s:
+        record = _wait_until_terminal(task_id, record, wait_s) or record
     # contains_weak: a proxy that compresses answers turns the tag into a weak one.
     if request.if_none_match.contains_weak(task_views.etag(record).strip('"')):
         return _add_polling_headers(Response(status=304), record)

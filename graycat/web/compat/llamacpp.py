@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params
+from graycat import families, params
 from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.queue.kinds import (
@@ -132,5 +132,6 @@ def template() -> ResponseReturnValue:
 def _props() -> str:
     workers = services().select_serving(LLM)
     if not workers:
+        services().require_engine(families.LLM)
         raise EngineNotReady
     return workers[0].props

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
+from graycat import families
 from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.queue import kinds
@@ -78,6 +79,7 @@ def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
     lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in services().select_serving(LLM)]
     if not lists:
+        services().require_engine(families.LLM)
         raise EngineNotReady
     # An engine answers OpenAI's `data`, and Ollama's `models` beside it.
     merged = lists[0] | {"data": _merge_entries(lists, "data", "id")}

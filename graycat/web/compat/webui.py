@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params
+from graycat import families, params
 from graycat.auth.tokens import ADMIN
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
@@ -92,6 +92,7 @@ def _run_admin_call(path: str) -> Response:
     params.read_object(raw)
     workers = services().select_serving(SD)
     if not workers:
+        services().require_engine(families.SD)
         raise EngineNotReady
 
     gateway = services().gateway
@@ -126,6 +127,7 @@ def _wait_for_outcome(pending: PendingTask) -> Any:
 def _list(name: str) -> ResponseReturnValue:
     catalogs = services().catalogs().values()
     if not catalogs:
+        services().require_engine(families.SD)
         raise EngineNotReady
     return jsonify(merge_lists(name, [catalog[name] for catalog in catalogs if name in catalog]))
 

@@ -27,6 +27,7 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, stream_format: Strea
 
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead; such a task goes on without its client.
     """
+    services().require_engine(kind.family)
     gateway = services().gateway
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
     task_id = ids.new_task_id(kind.name)

@@ -1,0 +1,211 @@
+"""A request that is refused leaves nothing behind: all of it is checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.support.broker import BrokerClient
+from tests.unit.web.api.test_schedules import NIGHTLY
+from tests.unit.web.openapi.test_document import operations
+
+#: Written by reads too: what counts requests, and what says when an API token was last used.
+COUNTERS = ("graycat:rate:", "graycat:means", "_kombu.")
+TASK: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
+#: Bodies that are accepted, by path: each is sent with headers and query values that are refused.
+ACCEPTED_BODIES: dict[str, Any] = {
+    "/tasks": TASK,
+    "/tasks/{chosen_id}": TASK,
+    "/batches": NIGHTLY["spec"],
+    "/schedules": NIGHTLY,
+    "/schedules/{name}": {name: value for name, value in NIGHTLY.items() if name != "name"},
+    "/tokens": {"name": "new", "scopes": ["llm"]},
+    "/tokens/player": {"player": "ann"},
+}
+RAW_BODIES = (b"", b"{half", b"[]", b"7", b"null", b'"text"', b"\xff", b'{"a": NaN}', b"[" * 20_000, b"x" * 200_000)
+WRONG_BODIES: tuple[dict[str, Any], ...] = (
+    {"kind": 7},
+    {"prompt": 7},
+    {"prompt": "x" * 60_000},
+    {"prompt": "Hi", "stream": "yes"},
+    {"prompt": "Hi", "model": "unknown"},
+    {"messages": 7, "stream": 7},
+    {"prompt": "Hi", "width": -1},
+    {"prompt": "Hi", "steps": 10**9},
+    {"prompt": "Hi", "override_settings": {"no_such": 1}},
+    {"prompt": "Hi", "response_format": "gif"},
+    {"init_images": ["no image"]},
+    {"image": "no image"},
+    {"ttl_s": "long"},
+    {**TASK, "unknown": 1},
+    {**TASK, "kind": "no.such"},
+    {**TASK, "input": 7},
+    {**TASK, "input": {}},
+    {**TASK, "priority": "high"},
+    {**TASK, "queue_ttl_s": -1},
+    {**TASK, "queue_ttl_s": "1"},
+    {**TASK, "exec_timeout_s": 1e9},
+    {**TASK, "metadata": "x" * 60_000},
+    {**TASK, "webhook": 7},
+    {**TASK, "webhook": {"url": "http://127.0.0.1/"}},
+    {**TASK, "webhook": {"url": "https://example.com/", "events": ["no-such"]}},
+    {**NIGHTLY, "cron": "never"},
+    {**NIGHTLY, "timezone": "Nowhere"},
+    {**NIGHTLY, "spec": {}},
+    {**NIGHTLY, "unknown": 1},
+    {**NIGHTLY["spec"], "items": []},
+    {**NIGHTLY["spec"], "unknown": 1},
+    {**NIGHTLY["spec"], "webhook": 7},
+    {"name": "a", "scopes": ["no-such"]},
+    {"name": "a", "scopes": ["llm"], "limits": {"rate": -1}},
+    {"name": "tests", "scopes": ["llm"]},
+    {"player": ""},
+    {"player": "ann", "ttl_s": -1},
+)
+WAITS = ("nan", "NaN", "inf", "-1", "1e999", "", "text", "301")
+HEADERS: tuple[dict[str, str], ...] = (
+    *({"Prefer": f"wait={wait}"} for wait in WAITS),
+    {"Prefer": "respond-async, wait=nan"},
+    {"Idempotency-Key": "a b"},
+    {"Idempotency-Key": "x" * 65},
+    {"Idempotency-Key": ""},
+    {"Last-Event-ID": "no-id"},
+    {"Content-Type": "text/plain"},
+    {"Authorization": "Bearer unknown"},
+)
+QUERIES: tuple[dict[str, str], ...] = (
+    *({"wait": wait} for wait in WAITS),
+    *({"limit": value} for value in ("0", "-1", "x", "10000", "")),
+    *({"offset": value} for value in ("-1", "x", "")),
+    {"cursor": "x"},
+    {"count": "0"},
+    {"format": "xml"},
+    {"after": "x"},
+    {"state": "no-such"},
+    {"owner": ""},
+    {"owner": "a:b"},
+    {"page": "x"},
+    {"expires": "x", "signature": "x"},
+)
+#: A body that is accepted after all is not waited for.
+ASYNC = {"Prefer": "respond-async"}
+#: Names in paths, all unknown.
+UNKNOWN = {"number": "0", "chosen_id": "my id", "path": "x"}
+
+
+@pytest.fixture
+def impatient(web_with: Callable[..., FlaskClient]) -> FlaskClient:
+    """Return a client of an application whose tasks wait for a worker only shortly, and whose bodies are small."""
+    return web_with(
+        queue_ttl_s=0.01,
+        sd_queue_ttl_s=0.01,
+        max_prompt_chars=50_000,
+        max_body_bytes=100_000,
+        max_image_body_bytes=100_000,
+    )
+
+
+def keys(client: BrokerClient) -> set[str]:
+    """Return the broker's keys, but those that reads write as well."""
+    names = {name.decode() for name in client.scan_iter(count=1000)}
+    return {name for name in names if not name.startswith(COUNTERS)}
+
+
+def refused_bodies() -> Iterator[dict[str, Any]]:
+    """Yield the parts of requests with a body that may be refused."""
+    for raw in RAW_BODIES:
+        yield {"data": raw, "content_type": "application/json", "headers": ASYNC}
+    for body in WRONG_BODIES:
+        yield {"data": json.dumps(body), "content_type": "application/json", "headers": ASYNC}
+
+
+def refused_parameters(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the parts of requests with headers or query values that may be refused."""
+    accepted = {}
+    if path in ACCEPTED_BODIES:
+        accepted = {"data": json.dumps(ACCEPTED_BODIES[path]), "content_type": "application/json"}
+    for headers in HEADERS:
+        yield {**accepted, "headers": headers}
+    for query in QUERIES:
+        yield {**accepted, "query_string": query}
+
+
+def fill(path: str, names: dict[str, str]) -> str:
+    """Return a path that a client could ask for; a name that is not given is unknown."""
+    parts = []
+    for part in path.split("/"):
+        name = part.strip("{}")
+        if name == part:
+            parts.append(part)
+        else:
+            parts.append(names.get(name) or UNKNOWN.get(name, "unknown"))
+    return "/".join(parts)
+
+
+def assert_nothing_left(client: BrokerClient, web: FlaskClient, method: str, address: str, request: Any) -> int:
+    """Send a request; check that it wrote nothing if it was refused. Return its status."""
+    before = keys(client)
+    response = web.open(address, method=method, **request)
+    if 400 <= response.status_code < 500:
+        # A key may have expired meanwhile.
+        assert keys(client) - before == set(), (method, address, request, response.get_data(as_text=True))
+    response.close()
+    return response.status_code
+
+
+def test_a_refused_request_leaves_nothing_behind(impatient, client: BrokerClient) -> None:
+    refused: dict[tuple[str, str], int] = {}
+    for method, path in operations(impatient):
+        requests = list(refused_parameters(path))
+        if method != "GET":
+            requests += refused_bodies()
+        for request in requests:
+            status = assert_nothing_left(client, impatient, method, fill(path, {}), request)
+            refused[method, path] = refused.get((method, path), 0) + (400 <= status < 500)
+            if status < 400:
+                client.flushall()
+    # Each operation refuses at least the unknown API token, except for the public ones.
+    assert len([operation for operation, count in refused.items() if count]) > 100
+    assert refused["POST", "/tasks"] > 50
+    assert refused["POST", "/completion"] > 10
+
+
+@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.parametrize("call", ["submit", "put", "retry"])
+def test_a_wait_that_cannot_be_used_creates_no_task(web, take, records, client, call: str, wait: str) -> None:
+    address, method = "/tasks", "POST"
+    if call == "put":
+        address, method = "/tasks/mine", "PUT"
+    if call == "retry":
+        failed = web.post("/tasks", json=TASK).json["id"]
+        records.cancelled(take())
+        address = f"/tasks/{failed}/retry"
+    before = keys(client)
+    response = web.open(address, method=method, json=TASK, headers={"Prefer": f"wait={wait}"})
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert keys(client) == before
+
+
+def test_refusals_about_existing_things_change_nothing(impatient, client: BrokerClient, records, take) -> None:
+    web = impatient
+    task_id = web.post("/tasks", json={**TASK, "queue_ttl_s": 60}).json["id"]
+    take()
+    batch_id = web.post("/batches", json=NIGHTLY["spec"]).json["id"]
+    web.post("/schedules", json=NIGHTLY)
+    web.put("/tasks/known", json={**TASK, "queue_ttl_s": 60})
+    names = {"task_id": task_id, "batch_id": batch_id, "name": "nightly", "chosen_id": "known", "number": "1"}
+    count = 0
+    for method, path in operations(web):
+        # These end or change what the others ask about, on purpose.
+        if "{" not in path or method == "DELETE" or path.endswith(("/cancel", "/pause", "/resume", "/retry-failed")):
+            continue
+        if path.endswith("/run") or (method == "PUT" and path.startswith("/schedules")):
+            continue
+        requests = list(refused_parameters("")) if method == "GET" else list(refused_bodies())
+        for request in requests:
+            count += 400 <= assert_nothing_left(client, web, method, fill(path, names), request) < 500
+    assert count > 100
