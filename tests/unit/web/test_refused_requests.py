@@ -182,7 +182,7 @@ def test_a_wait_that_cannot_be_used_creates_no_task(web, take, records, client, 
         address, method = "/tasks/mine", "PUT"
     if call == "retry":
         failed = web.post("/tasks", json=TASK).json["id"]
-        records.cancelled(take())
+        records.finish_cancelled(take())
         address = f"/tasks/{failed}/retry"
     before = keys(client)
     response = web.open(address, method=method, json=TASK, headers={"Prefer": f"wait={wait}"})
