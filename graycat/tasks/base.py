@@ -1,4 +1,4 @@
-"""EngineTask: the way of one delivered task, from claim to terminal state."""
+"""EngineTask: what a delivered task goes through, from the claim to its terminal state."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from graycat.worker.runtime import EngineRuntime, engine_runtime
 
 logger = logging.getLogger(__name__)
 
-#: A message taken while the engine is away goes back after this many seconds, unless the engine comes back first.
+#: Seconds that a task waits for an engine that is not ready. Then its message goes back to the queue.
 ENGINE_WAIT_S = 1.0
-#: Bulk work that was taken too early goes back after this many seconds.
-YIELD_S = 0.05
+#: Seconds until the message of bulk work goes back to the queue, if interactive tasks are to run first.
+YIELD_DELAY_S = 0.05
 
 
 class Interrupted(Exception):
-    """Raised where a task was asked to end with what it has; ``answer`` is that, and no finished result."""
+    """Raised if a task was asked to end with what it has so far; ``answer`` is an unfinished result."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__("interrupted")
@@ -36,95 +36,132 @@ class Interrupted(Exception):
 
 
 class EngineTask(Task[..., None]):
-    """A Celery task that runs on the worker's engine. Its argument is the task's id; all else is in the record.
+    """A Celery task that calls the worker's engine. Its argument is the task's id; the record holds the rest.
 
-    Subclasses say how to get the answer (``perform``). Celery's own result is never used.
+    Subclasses get the answer in ``perform``. Celery's own result is not used.
     """
 
     abstract = True
 
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
-        """Get the engine's answer, publishing its events; return HTTP status and body.
+        """Get the engine's answer and publish its events; return the answer's HTTP status and body.
 
-        Raises EngineError for an answer that is an error, EngineProtocolError for one that is none, EngineLost where it
-        breaks off.
+        Raises EngineError if the engine replies with an error, EngineProtocolError if its reply cannot be understood,
+        and EngineLost if the reply breaks off.
         """
         raise NotImplementedError
 
     def resume(self, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
-        """Return an attempt that goes on behind what earlier ones have published; None where that cannot be."""
+        """Return an attempt that continues after the chunks of earlier attempts; None if that is impossible."""
         return None
 
     def new_call(self) -> Call:
-        """Return the call that an attempt waits for."""
+        """Return the call of an attempt."""
         return Call()
 
     def execute(self, task_id: str) -> None:
-        """Claim the task, run it, and write how it ended."""
+        """Claim the task, run an attempt at it, and write its outcome. Raises Reject to give the message back."""
         runtime = engine_runtime()
         if not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
             raise Reject("the engine is not ready", requeue=True)
-        # Delivered again while it runs here, after an outage longer than its lease: it is in good hands.
-        claimed = "running here" if task_id in runtime.running else runtime.records.claim(task_id, runtime.name)
-        if claimed == "yield":
-            worker.count_refusal(self.name, claimed)
-            time.sleep(YIELD_S)
-            raise Reject("interactive work goes first", requeue=True)
-        if isinstance(claimed, str):
-            worker.count_refusal(self.name, claimed)
-            logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
+        attempt = self._claim(runtime, task_id)
+        if attempt is None:
             return
-        worker.observe_claim(claimed)
-        started = time.monotonic()
-        with runtime.running.track(claimed, self.new_call()) as call:
-            outcome = runtime.run_attempt(claimed, partial(self._attempt, runtime, claimed, call))
-        worker.count_attempt(claimed.kind, outcome, call.stopped_at)
-        extra = {"task_id": task_id, "kind": claimed.kind, "attempt": claimed.number, "outcome": outcome}
-        extra |= {"ms": round((time.monotonic() - started) * 1000), "request_id": claimed.request_id}
-        quiet = outcome == "succeeded" and QUICK_QUEUES.issuperset(runtime.queues)
-        logger.log(logging.DEBUG if quiet else logging.INFO, "task ended", extra=extra)
+
+        worker.observe_claim(attempt)
+        started_at = time.monotonic()
+        with runtime.running.track(attempt, self.new_call()) as call:
+            outcome = runtime.run_attempt(attempt, partial(self._run_attempt, runtime, attempt, call))
+        worker.count_attempt(attempt.kind, outcome, call.stopped_at)
+
+        level = logging.INFO
+        if outcome == "succeeded" and QUICK_QUEUES.issuperset(runtime.queues):
+            # There are very many of these.
+            level = logging.DEBUG
+        extra = {
+            "task_id": task_id,
+            "kind": attempt.kind,
+            "attempt": attempt.number,
+            "outcome": outcome,
+            "ms": round((time.monotonic() - started_at) * 1000),
+            "request_id": attempt.request_id,
+        }
+        logger.log(level, "task ended", extra=extra)
         if outcome == "handed back":
             raise Reject("the engine went away", requeue=True)
 
-    def _attempt(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> str:
+    def _claim(self, runtime: EngineRuntime, task_id: str) -> Attempt | None:
+        """Return a new attempt; None if the task is not to be run. Raises Reject if it is to be run later."""
+        claimed: Attempt | str
+        if task_id in runtime.running:
+            # After a broker outage longer than its lease, the message of a running task was delivered again.
+            claimed = "running here"
+        else:
+            claimed = runtime.records.claim(task_id, runtime.name)
+        if isinstance(claimed, Attempt):
+            return claimed
+
+        worker.count_refusal(self.name, claimed)
+        if claimed == "yield":
+            time.sleep(YIELD_DELAY_S)
+            raise Reject("interactive work goes first", requeue=True)
+        logger.info("task dropped", extra={"task_id": task_id, "reason": claimed})
+        return None
+
+    def _run_attempt(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> str:
+        """Run an attempt; return its outcome."""
         records = runtime.records
         try:
-            going_on = self._resumed(runtime, attempt) if attempt.resumed else attempt
-            if going_on is None:
-                # A client may have read half an answer: this attempt would write a second beginning behind it.
-                return "failed" if records.fail(attempt, EngineLost()) else "stale"
-            status, body = self.perform(runtime, going_on, call)
+            resumed = self._resume_published(runtime, attempt)
+            if resumed is None:
+                # A client may have read the beginning of an answer. A new answer would repeat the beginning.
+                return _outcome("failed", records.fail(attempt, EngineLost()))
+            status, body = self.perform(runtime, resumed, call)
         except StaleAttempt:
             return "stale"
         except Interrupted as interrupted:
-            return "cancelled" if records.finish_cancelled(attempt, interrupted.answer) else "stale"
+            return _outcome("cancelled", records.finish_cancelled(attempt, interrupted.answer))
         except EngineLost as error:
-            return self._broken_off(runtime, attempt, call.stopped, error)
+            return self._end_broken_call(runtime, attempt, call.stopped, error)
         except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
-            return "failed" if records.fail(attempt, error) else "stale"
-        return "succeeded" if records.succeed(attempt, status, body) else "stale"
+            return _outcome("failed", records.fail(attempt, error))
+        return _outcome("succeeded", records.succeed(attempt, status, body))
 
-    def _broken_off(
+    def _resume_published(self, runtime: EngineRuntime, attempt: Attempt) -> Attempt | None:
+        """Return the attempt, continued if earlier attempts have published chunks; None if that is impossible."""
+        if not attempt.resumed:
+            return attempt
+        chunks = _read_chunks(runtime, attempt)
+        if not chunks:
+            return attempt
+        return self.resume(attempt, chunks)
+
+    def _end_broken_call(
         self, runtime: EngineRuntime, attempt: Attempt, stopped: StopReason | None, error: GraycatError
     ) -> str:
-        """End an attempt whose call to the engine broke off, by us (``stopped``) or by itself."""
+        """End an attempt whose call broke off; return its outcome. ``stopped``: why this worker stopped the call."""
+        records = runtime.records
         if stopped in (StopReason.CANCELLED, StopReason.INTERRUPTED):
-            return "cancelled" if runtime.records.finish_cancelled(attempt) else "stale"
+            return _outcome("cancelled", records.finish_cancelled(attempt))
         if stopped == StopReason.TIMED_OUT:
-            return "timed out" if runtime.records.fail(attempt, TaskTimeout()) else "stale"
+            return _outcome("timed out", records.fail(attempt, TaskTimeout()))
         if stopped == StopReason.STALE:
             return "stale"
         if stopped != StopReason.SHUTDOWN:
             runtime.supervisor.suspect()
-        chunks = self._chunks(runtime, attempt)
+        chunks = _read_chunks(runtime, attempt)
         if chunks and self.resume(attempt, chunks) is None:
-            return "failed" if runtime.records.fail(attempt, error) else "stale"
-        return "handed back" if runtime.records.release(attempt) else "stale"
+            return _outcome("failed", records.fail(attempt, error))
+        return _outcome("handed back", records.release(attempt))
 
-    def _resumed(self, runtime: EngineRuntime, attempt: Attempt) -> Attempt | None:
-        chunks = self._chunks(runtime, attempt)
-        return self.resume(attempt, chunks) if chunks else attempt
 
-    @staticmethod
-    def _chunks(runtime: EngineRuntime, attempt: Attempt) -> list[bytes]:
-        return [event.data for event in runtime.records.events(attempt.task_id) if event.kind == events.CHUNK]
+def _outcome(outcome: str, written: bool) -> str:
+    """Return an attempt's outcome: ``stale`` if it was not written, because the task is another attempt's by now."""
+    if written:
+        return outcome
+    return "stale"
+
+
+def _read_chunks(runtime: EngineRuntime, attempt: Attempt) -> list[bytes]:
+    """Return the chunks that attempts at the task have published."""
+    return [event.data for event in runtime.records.events(attempt.task_id) if event.kind == events.CHUNK]

@@ -1,12 +1,11 @@
-"""Text tasks: one body for every kind, because the engine's routes differ only in their path."""
+"""Text tasks. One class serves every kind, because the engine's routes differ only in their path."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import shared_task
@@ -18,81 +17,108 @@ from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.tasks.base import EngineTask
-from graycat.tasks.llm_resume import as_one, continued
+from graycat.tasks.llm_resume import continue_attempt, merge_final_event
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import RelayedStream
 
-#: How an engine says at the end how many tokens that were; in a text the quotes would be escaped.
-_TOLD = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
-#: Events of a stream that are no token's: they begin or end it. One, where nothing is said here.
-_FRAME = {CHAT.name: 3, OPENAI_COMPLETION.name: 2, MESSAGES.name: 5}
+#: Where an engine's last event (or its whole answer) tells the number of tokens. In a text the quotes would be escaped.
+_TOKEN_COUNT = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
+#: The number of events that begin or end a stream and carry no token; for other kinds it is one.
+_EVENTS_WITHOUT_TOKEN = {CHAT.name: 3, OPENAI_COMPLETION.name: 2, MESSAGES.name: 5}
 
 
 class LlmTask(EngineTask):
-    """A call of one engine route, in the mode that the record names."""
+    """A call of one route of the engine, in the mode that the record names."""
 
     abstract = True
 
     def resume(self, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
-        """Return an attempt that goes on behind the tokens of earlier ones, where the engine can be told so."""
-        return continued(attempt, chunks)
+        """Return an attempt that continues after the tokens of earlier attempts; None if the engine cannot do that."""
+        return continue_attempt(attempt, chunks)
 
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
-        """Call the engine; stream, gather or fetch the answer."""
+        """Call the engine, and return its answer: whole, gathered from its stream, or empty if it was streamed."""
         kind = LLM_KINDS[attempt.kind]
         if attempt.mode == PLAIN:
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
-            if kind.ending and (told := _TOLD.search(body)):
-                worker.TOKENS.labels(kind.name).inc(int(told[1]))
+            tokens = _find_token_count(body) if kind.ending else None
+            if tokens is not None:
+                worker.TOKENS.labels(kind.name).inc(tokens)
             return status, body
-        flow = _streamed(runtime, kind, attempt, call)
+
+        stream = _stream(runtime, kind, attempt, call)
         if attempt.mode in (GATHER, LIVE):
-            return 200, gather(iter((*attempt.earlier, *flow.events)))
-        # A caller who picks the fields may have left out the one that tells the end.
-        if not (flow.events and kind.ending in flow.events[-1]) and b'"response_fields"' not in attempt.body:
+            return 200, gather([*attempt.earlier, *stream.events])
+        # A caller that selects the fields may have left out the one that shows the end.
+        shows_end = b'"response_fields"' not in attempt.body
+        if shows_end and not (stream.events and kind.ending in stream.events[-1]):
             raise EngineLost
         return 200, b""
 
 
 def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tuple[int, bytes]:
-    body = attempt.body if kind.method == "POST" else None
+    """Return status and body of the engine's answer. Raises EngineError, EngineLost."""
+    body = None
+    if kind.method == "POST":
+        body = attempt.body
     with client.open(kind.method, kind.path, body, call=call, timeout_s=None) as response:
-        body = response.read()
+        reply = response.read()
     if response.status >= 400:
-        raise EngineError(response.status, body)
-    return response.status, body
+        raise EngineError(response.status, reply)
+    return response.status, reply
 
 
-def _streamed(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
-    """Return the flow of the engine's events, at its end. Raises EngineError, EngineLost, EngineProtocolError."""
-    began_at = time.monotonic()
+def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
+    """Relay the engine's events, and return the stream at its end. Raises EngineError, EngineLost, EngineProtocolError.
+
+    Raises also what ends a stream early: StaleAttempt, BrokerUnavailable.
+    """
+    started_at = time.monotonic()
+
+    def merge(event: bytes) -> bytes:
+        return merge_final_event(event, attempt.earlier)
+
     with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
-        source = EventStream(call.sock, response)
-        publish, keep = attempt.mode != GATHER, attempt.mode != STREAM
-        edit = partial(as_one, earlier=attempt.earlier) if attempt.earlier else None
-        flow = RelayedStream(attempt, call, source, publish=publish, keep=keep, edit=edit)
+        stream = RelayedStream(
+            attempt,
+            call,
+            EventStream(call.sock, response),
+            publish=attempt.mode != GATHER,
+            keep=attempt.mode != STREAM,
+            edit=merge if attempt.earlier else None,
+        )
         try:
-            runtime.stream_relay.run(flow)
+            runtime.stream_relay.run(stream)
         finally:
-            worker.observe_stream(kind.name, began_at, flow.first_at, _tokens_of(kind, flow))
-        # Read to its end, though not by http.client: the connection is good for the next call.
+            worker.observe_stream(kind.name, started_at, stream.first_at, _count_tokens(kind, stream))
+        # It was read to its end, but not by http.client: the connection can be used again.
         response.close()
-        return flow
+        return stream
 
 
-def _tokens_of(kind: Kind, flow: RelayedStream) -> int:
-    """Return how many tokens a stream had: what its last event says, or about as many as it had events."""
-    told = _TOLD.search(flow.events[-1]) if flow.events and not flow.attempt.earlier else None
-    return int(told[1]) if told else max(flow.count - _FRAME.get(kind.name, 1), 0)
+def _count_tokens(kind: Kind, stream: RelayedStream) -> int:
+    """Return how many tokens a stream had: by its last event, or estimated by the number of its events."""
+    if stream.events and not stream.attempt.earlier:
+        tokens = _find_token_count(stream.events[-1])
+        if tokens is not None:
+            return tokens
+    return max(stream.count - _EVENTS_WITHOUT_TOKEN.get(kind.name, 1), 0)
 
 
-def gather(events: Iterator[bytes]) -> bytes:
-    """Return the answer that ``/completion`` gives without streaming, from its stream's events.
+def _find_token_count(reply: bytes) -> int | None:
+    found = _TOKEN_COUNT.search(reply)
+    if found is None:
+        return None
+    return int(found[1])
 
-    The final event is that answer, but for the text and the tokens' probabilities, which the events before it carry in
-    pieces. Raises EngineLost where the final event is missing, EngineProtocolError for what is not llama.cpp's wire.
+
+def gather(events: Iterable[bytes]) -> bytes:
+    """Return the answer that ``/completion`` gives without streaming, from the events of its stream.
+
+    The final event is that answer without the text and the tokens' probabilities, which the events before it carry in
+    parts. Raises EngineLost if the final event is missing, EngineProtocolError if an event is not llama.cpp's.
     """
     content: list[str] = []
     probabilities: list[Any] = []

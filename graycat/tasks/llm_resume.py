@@ -1,8 +1,8 @@
-"""Going on with a completion that broke off: its prompt and the tokens so far have an engine go on where it was.
+"""Continues a text completion that broke off: the engine gets the prompt and the tokens so far as a new prompt.
 
-llama.cpp takes a prompt that mixes text and token ids, and its stream tells the ids, so nothing is guessed and no
-client reads a word twice. The engine's own state is not in the tokens: a grammar, or a stop word half seen, would begin
-anew, so such answers are not continued.
+llama.cpp takes a prompt that mixes text and token ids, and its stream contains the ids. So nothing is guessed, and no
+client reads a word twice. Some state of the engine is not in the tokens: a grammar, or half a stop word. It would be
+lost, so such answers are not continued.
 """
 
 from __future__ import annotations
@@ -15,60 +15,94 @@ from typing import Any
 from graycat.queue.kinds import COMPLETION
 from graycat.queue.models import Attempt
 
-#: Fields with which an answer depends on more than the tokens before it.
-_STATEFUL = ("grammar", "json_schema", "stop", "response_fields", "n_probs", "return_progress", "mirostat", "lora")
+#: Fields with which the answer depends on more than the tokens before.
+_STATEFUL_FIELDS = (
+    "grammar",
+    "json_schema",
+    "stop",
+    "response_fields",
+    "n_probs",
+    "return_progress",
+    "mirostat",
+    "lora",
+)
 
 
-def continued(attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
-    """Return the attempt that goes on behind the chunks of earlier ones; None where nobody can tell how."""
+def continue_attempt(attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
+    """Return an attempt that continues after the chunks of earlier attempts; None if that is impossible."""
     if attempt.kind != COMPLETION.name:
         return None
     try:
         body = json.loads(attempt.body)
-        tokens = [token for chunk in chunks for token in _tokens(chunk)]
+        tokens: list[int] = []
+        for chunk in chunks:
+            tokens += _read_token_ids(chunk)
     except (ValueError, KeyError, TypeError):
         return None
+
     prompt = body.get("prompt")
-    if not _is_plain(prompt) or any(body.get(field) for field in _STATEFUL) or not tokens:
+    if not _is_plain_prompt(prompt) or _has_stateful_field(body) or not tokens:
         return None
-    if (wanted := body.get("n_predict", body.get("max_tokens", -1))) is None or not isinstance(wanted, int):
+    max_tokens = body.get("n_predict", body.get("max_tokens", -1))
+    if not isinstance(max_tokens, int):
         return None
-    if wanted >= 0:
-        if wanted <= len(tokens):
+    if max_tokens >= 0:
+        if max_tokens <= len(tokens):
             return None
-        body["n_predict"] = wanted - len(tokens)
-    body["prompt"] = [*(prompt if isinstance(prompt, list) else [prompt]), *tokens]
+        body["n_predict"] = max_tokens - len(tokens)
+    if not isinstance(prompt, list):
+        prompt = [prompt]
+    body["prompt"] = [*prompt, *tokens]
     return replace(attempt, body=json.dumps(body).encode(), earlier=tuple(chunks))
 
 
-def _is_plain(prompt: Any) -> bool:
-    """Tell whether a prompt is one: text, token ids, or a mix of both."""
+def _is_plain_prompt(prompt: Any) -> bool:
+    """Return whether this is one prompt: text, token ids, or a mix of both. A list of texts is several prompts."""
     if isinstance(prompt, str):
         return True
-    parts = prompt if isinstance(prompt, list) else []
-    return any(isinstance(part, int) for part in parts) and all(isinstance(part, (int, str)) for part in parts)
+    if not isinstance(prompt, list):
+        return False
+    has_ids = any(isinstance(part, int) for part in prompt)
+    return has_ids and all(isinstance(part, (int, str)) for part in prompt)
 
 
-def _tokens(chunk: bytes) -> list[int]:
-    """Return the ids of a chunk. Raises ValueError, KeyError, TypeError for one that does not tell them."""
-    event = json.loads(chunk.removeprefix(b"data: "))
+def _has_stateful_field(body: dict[str, Any]) -> bool:
+    return any(body.get(field) for field in _STATEFUL_FIELDS)
+
+
+def _read_token_ids(chunk: bytes) -> list[int]:
+    """Return the token ids of a chunk. Raises ValueError, KeyError, TypeError if it does not tell them."""
+    event = _parse_event(chunk)
     tokens: list[int] = event["tokens"]
-    if event.get("stop") or not all(isinstance(token, int) for token in tokens) or (event["content"] and not tokens):
-        raise ValueError("no chunk of a stream that can be continued")
+    are_ids = all(isinstance(token, int) for token in tokens)
+    if event.get("stop") or not are_ids or (event["content"] and not tokens):
+        raise ValueError("this chunk is not part of a stream that can be continued")
     return tokens
 
 
-def as_one(event: bytes, earlier: Sequence[bytes]) -> bytes:
-    """Return the final event of a continued stream as that of the whole; any other as it is."""
+def merge_final_event(event: bytes, earlier: Sequence[bytes]) -> bytes:
+    """Return the final event of a continued stream with the counts of the whole stream; other events unchanged.
+
+    ``earlier``: the chunks of earlier attempts.
+    """
     if b'"stop":true' not in event:
         return event
-    final: dict[str, Any] = json.loads(event.removeprefix(b"data: "))
-    before = [json.loads(chunk.removeprefix(b"data: ")) for chunk in earlier]
-    count = sum(len(chunk["tokens"]) for chunk in before)
+    final = _parse_event(event)
+    count = 0
+    text = ""
+    for chunk in earlier:
+        chunk_event = _parse_event(chunk)
+        count += len(chunk_event["tokens"])
+        text += chunk_event["content"]
     for field, difference in (("tokens_predicted", count), ("tokens_evaluated", -count)):
         if isinstance(final.get(field), int):
             final[field] += difference
     if isinstance(final.get("prompt"), str):
-        # The engine repeats what it was asked with, so also the text that was there already.
-        final["prompt"] = final["prompt"].removesuffix("".join(chunk["content"] for chunk in before))
+        # The engine repeats its prompt, and so also the text of the earlier attempts.
+        final["prompt"] = final["prompt"].removesuffix(text)
     return b"data: " + json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+
+def _parse_event(event: bytes) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(event.removeprefix(b"data: "))
+    return parsed

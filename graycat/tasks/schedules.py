@@ -1,4 +1,4 @@
-"""The task that beat sends: what is due by the schedules becomes batches."""
+"""The task that beat sends: it submits the batches of the schedules that are due."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=FIRE_SCHEDULES.name)
 def fire_schedules() -> None:
-    """Fire what is due; what a broker that is away keeps from it, the next tick does."""
+    """Submit what is due. If the broker is away, the next tick does it."""
     try:
         outcomes = runtime.schedule_runner().step()
     except BrokerUnavailable:

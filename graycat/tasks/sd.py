@@ -1,4 +1,4 @@
-"""Image tasks: one render at a time, watched while it runs, its images kept outside the broker's lists."""
+"""Image tasks: one render at a time, watched while it runs. Its images are stored apart from its record."""
 
 from __future__ import annotations
 
@@ -25,182 +25,196 @@ from graycat.worker.stream_relay import STOP_REASONS
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two interrupts of one render: engines forget one that comes before they have really begun.
-INTERRUPT_AGAIN_S = 1.0
-#: Seconds that an interrupted engine gets to answer. It decodes what it has, and may be loading a model.
-INTERRUPT_PATIENCE_S = 60.0
-#: Kinds after which an engine has other things to say of itself.
-CHANGING = frozenset(SD_KINDS) - {
-    kind.name
-    for kind in (
-        *(TXT2IMG, IMG2IMG, INTERROGATE),
-        *(EXTRA_SINGLE, EXTRA_BATCH),
-    )
-}
+#: Seconds between two interrupts of one render: an engine forgets an interrupt that comes before it has begun.
+INTERRUPT_INTERVAL_S = 1.0
+#: Seconds that an interrupted engine may take to answer. It decodes what it has, and may be loading a model.
+INTERRUPT_TIMEOUT_S = 60.0
+#: Kinds that make images or text. All other kinds change what the engine tells about itself.
+_RENDER_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, INTERROGATE, EXTRA_SINGLE, EXTRA_BATCH))
 
 
-class Render(Call):
-    """A call of an image engine. Hanging up would not stop it, so ``stop`` has it interrupted."""
+class RenderCall(Call):
+    """A call to an image engine. Closing its connection would not stop the render, so ``stop`` requests an interrupt."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: Set at anything that the watcher should look at.
-        self.bell = threading.Event()
-        self.skip_asked = False
+        #: Set when the watcher has something to do.
+        self.wakeup = threading.Event()
+        self.skip_requested = False
 
     def stop(self, reason: StopReason) -> None:
-        """Have the render stopped; the first reason stays."""
+        """Request an interrupt; the first reason stays."""
         with self._lock:
-            self._record_stop(reason)
-        self.bell.set()
+            self._note(reason)
+        self.wakeup.set()
 
     def skip(self) -> bool:
-        """Have the engine leave out the rest of the batch that it is at."""
-        self.skip_asked = True
-        self.bell.set()
+        """Request that the engine skips the rest of its current batch."""
+        self.skip_requested = True
+        self.wakeup.set()
         return True
 
-    def hang_up(self) -> None:
-        """Give the call up, whatever its engine does."""
+    def abandon(self) -> None:
+        """Close the connection, whatever the engine does."""
         super().stop(self.stopped or StopReason.CANCELLED)
 
 
-class Watcher:
-    """A thread beside a render: reports its progress, and interrupts it when it is told to.
+class RenderWatcher:
+    """A thread beside a render: it reports progress, and interrupts the render on request.
 
-    Nothing is sent to the engine before ``__enter__`` or after ``__exit__``, so an interrupt never meets the render of
-    another task.
+    It sends nothing to the engine before ``__enter__`` or after ``__exit__``, so an interrupt never reaches the render
+    of another task.
     """
 
     def __init__(
         self,
         engine: WebuiEngine,
-        render: Render,
+        render: RenderCall,
         reporter: ProgressReporter,
-        patience_s: float,
-        give_up: Callable[[], None],
+        timeout_s: float,
+        on_timeout: Callable[[], None],
     ) -> None:
-        """``give_up`` is called where the engine has not stopped ``patience_s`` seconds after the first interrupt."""
-        self._give_up = give_up
-        self._patience_s = patience_s
+        """``on_timeout`` is called if the engine has not stopped ``timeout_s`` seconds after the first interrupt."""
+        self._on_timeout = on_timeout
+        self._timeout_s = timeout_s
         self._engine = engine
         self._render = render
         self._reporter = reporter
         self._lock = threading.Lock()
         self._over = False
-        self._give_up_at = 0.0
+        #: When the timeout is over (monotonic clock); 0 until the first interrupt.
+        self._deadline = 0.0
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> RenderWatcher:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._over = True
-        self._render.bell.set()
+        self._render.wakeup.set()
         self._thread.join()
 
     def _run(self) -> None:
-        pause_s = self._reporter.EVERY_S
+        pause_s = self._reporter.INTERVAL_S
         while True:
-            self._render.bell.wait(pause_s)
-            self._render.bell.clear()
+            self._render.wakeup.wait(pause_s)
+            self._render.wakeup.clear()
             with self._lock:
                 if self._over:
                     return
-                pause_s = self._look()
+                pause_s = self._step()
 
-    def _look(self) -> float:
-        """Do what is to be done now; return the seconds until the next look."""
+    def _step(self) -> float:
+        """Send what was requested, or report progress; return the seconds until the next step."""
         try:
             if self._render.stopped is not None:
                 self._interrupt()
-                return INTERRUPT_AGAIN_S
-            if self._render.skip_asked:
-                self._render.skip_asked = False
+                return INTERRUPT_INTERVAL_S
+            if self._render.skip_requested:
+                self._render.skip_requested = False
                 self._engine.post("skip")
             self._reporter.report()
         except EngineLost:
-            # The render itself finds out, or the supervisor.
+            # The render's own call notices that, or the supervisor.
             logger.debug("image engine does not answer")
-        return self._reporter.EVERY_S
+        return self._reporter.INTERVAL_S
 
     def _interrupt(self) -> None:
         now = time.monotonic()
-        self._give_up_at = self._give_up_at or now + self._patience_s
-        if now >= self._give_up_at:
-            logger.warning("interrupted render given up")
-            self._render.hang_up()
-            self._give_up()
-        else:
+        if not self._deadline:
+            self._deadline = now + self._timeout_s
+        if now < self._deadline:
             self._engine.post("interrupt")
+            return
+        logger.warning("interrupted render given up")
+        self._render.abandon()
+        self._on_timeout()
 
 
 class SdTask(EngineTask):
-    """A call of an image engine."""
+    """A call to an image engine."""
 
     abstract = True
 
     def new_call(self) -> Call:
-        """Return a call that is stopped by an interrupt."""
-        return Render()
+        """Return a call that an interrupt stops."""
+        return RenderCall()
 
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
-        """Have the engine render, and store its images; the answer holds their numbers."""
-        kind = SD_KINDS[attempt.kind]
+        """Let the engine render, and store the images; the answer holds their numbers in place of their bytes."""
         engine = runtime.engine
-        if not isinstance(engine, WebuiEngine) or not isinstance(call, Render):
+        if not isinstance(engine, WebuiEngine) or not isinstance(call, RenderCall):
             raise EngineProtocolError
-        reporter = ProgressReporter(engine, runtime.records, attempt, call)
         if call.stopped is not None:
             raise EngineLost
         if attempt.number > 1:
             # This attempt may make fewer images than the one before.
             runtime.artifacts.delete(attempt.task_id)
-        began_at = time.monotonic()
-        patience_s = INTERRUPT_PATIENCE_S if _interruptible(runtime) else attempt.exec_timeout_s
-        with (
-            Watcher(engine, call, reporter, patience_s, runtime.supervisor.request_restart),
-            # Sent again behind our back, an image would be made twice, the second time in nobody's count.
-            engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None, once=True) as response,
-        ):
-            reply = response.read()
-        took_s = time.monotonic() - began_at
-        # Stored under the task's id alone, images of an attempt that was taken over would replace the newer one's.
-        verdict = runtime.records.renew(attempt.task_id, attempt.number)
-        if verdict is Verdict.STALE:
-            raise StaleAttempt
-        if reason := STOP_REASONS.get(verdict):
-            call.stop(reason)
-        if call.stopped not in (None, StopReason.INTERRUPTED):
-            # What it has rendered until it was stopped is nobody's.
-            raise EngineLost
-        if response.status >= 400:
-            raise EngineError(response.status, reply)
-        if kind.name in CHANGING:
-            # Whoever asks next should find what this has changed.
+
+        started_at = time.monotonic()
+        status, reply = _render(runtime, engine, attempt, call)
+        took_s = time.monotonic() - started_at
+
+        _check_still_owned(runtime, attempt, call)
+        if status >= 400:
+            raise EngineError(status, reply)
+        if attempt.kind not in _RENDER_KINDS:
+            # The next reader of the engine's lists and options must find the change.
             runtime.supervisor.describe()
             runtime.report()
-        answer = _store(runtime, attempt, reply, took_s, partial=call.stopped is not None)
+        answer = _store_images(runtime, attempt, reply, took_s, partial=call.stopped is not None)
         if call.stopped is not None:
             raise Interrupted(answer)
         return 200, answer
 
 
-def _interruptible(runtime: EngineRuntime) -> bool:
-    """Tell whether the engine stops when it is told to; one that does not is waited for, since it is not free."""
+def _render(runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt, call: RenderCall) -> tuple[int, bytes]:
+    """Return status and body of the engine's reply. Raises EngineLost."""
+    timeout_s = attempt.exec_timeout_s
+    if _is_interruptible(runtime):
+        timeout_s = INTERRUPT_TIMEOUT_S
+    reporter = ProgressReporter(engine, runtime.records, attempt, call)
+    watcher = RenderWatcher(engine, call, reporter, timeout_s, runtime.supervisor.request_restart)
+    path = SD_KINDS[attempt.kind].path
+    with (
+        watcher,
+        # once: a request that is sent again would make its images twice, and the second time without a count.
+        engine.client.open("POST", path, attempt.body, call=call, timeout_s=None, once=True) as response,
+    ):
+        reply = response.read()
+    return response.status, reply
+
+
+def _is_interruptible(runtime: EngineRuntime) -> bool:
+    """Return whether the engine can be interrupted. Otherwise its render must be waited for: it is not free before."""
     info = runtime.supervisor.info
     return info is None or bool(json.loads(info.props).get("interruptible", True))
 
 
-def _store(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
-    """Store a reply's images and return the reply without them; ``took_s``: how long the engine was at them.
+def _check_still_owned(runtime: EngineRuntime, attempt: Attempt, call: RenderCall) -> None:
+    """Raise StaleAttempt if another attempt owns the task, EngineLost if its images are not wanted any more.
+
+    Images are stored under the task's id, so those of a stale attempt would replace those of the newer one.
+    """
+    verdict = runtime.records.renew(attempt.task_id, attempt.number)
+    if verdict is Verdict.STALE:
+        raise StaleAttempt
+    reason = STOP_REASONS.get(verdict)
+    if reason is not None:
+        call.stop(reason)
+    if call.stopped not in (None, StopReason.INTERRUPTED):
+        raise EngineLost
+
+
+def _store_images(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
+    """Store a reply's images and return the reply without them; ``took_s``: seconds that the engine rendered.
 
     Raises EngineProtocolError, ArtifactsUnavailable.
     """
     if not reply:
-        # SD.Next answers control calls with 204 and nothing.
+        # SD.Next answers control calls with 204 and no body.
         return b"null"
     try:
         parsed: Any = json.loads(reply)
@@ -208,20 +222,26 @@ def _store(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float
         raise EngineProtocolError from None
     if not isinstance(parsed, dict):
         return reply
-    without, images = extract_images(parsed)
+    answer, images = extract_images(parsed)
     for number, image in enumerate(images):
         runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
     if images:
-        echo = parsed.get("parameters")
-        steps = echo.get("steps") if isinstance(echo, dict) else 0
-        worker.observe_images(attempt.kind, took_s, len(images), steps if isinstance(steps, int) else 0)
+        worker.observe_images(attempt.kind, took_s, len(images), _read_steps(parsed))
     if partial:
-        without["info"] = _marked_partial(without.get("info"))
-    return json.dumps(without).encode()
+        answer["info"] = _mark_partial(answer.get("info"))
+    return json.dumps(answer).encode()
 
 
-def _marked_partial(info: Any) -> Any:
-    """Return an ``info`` that says what the engine does not: that these images are not finished."""
+def _read_steps(reply: dict[str, Any]) -> int:
+    """Return the number of steps of an image; 0 if the reply does not tell."""
+    parameters = reply.get("parameters")
+    if isinstance(parameters, dict) and isinstance(parameters.get("steps"), int):
+        return int(parameters["steps"])
+    return 0
+
+
+def _mark_partial(info: Any) -> str:
+    """Return an ``info`` that tells what the engine does not: these images are not finished."""
     try:
         return json.dumps(json.loads(info) | {"partial": True})
     except (ValueError, TypeError):

@@ -11,5 +11,5 @@ from graycat.tasks.sd_progress import ProgressReporter
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have renders looked at, and interrupted, many times a second."""
-    monkeypatch.setattr(ProgressReporter, "EVERY_S", 0.02)
-    monkeypatch.setattr(sd, "INTERRUPT_AGAIN_S", 0.02)
+    monkeypatch.setattr(ProgressReporter, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(sd, "INTERRUPT_INTERVAL_S", 0.02)

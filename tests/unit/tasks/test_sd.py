@@ -223,7 +223,7 @@ def test_an_interrupt_that_came_too_early_is_sent_again(broker: Valkey) -> None:
 def test_an_engine_that_does_not_heed_its_interrupt_is_given_up(
     broker: Valkey, monkeypatch: pytest.MonkeyPatch, reason: StopReason
 ) -> None:
-    monkeypatch.setattr(sd, "INTERRUPT_PATIENCE_S", 0.1)
+    monkeypatch.setattr(sd, "INTERRUPT_TIMEOUT_S", 0.1)
     with image_worker_on(broker, {TXT2IMG: hold}) as worker:
         task_id = accept(worker)
         end = begin(worker, task_id)
@@ -236,7 +236,7 @@ def test_an_engine_that_does_not_heed_its_interrupt_is_given_up(
 def test_an_engine_that_cannot_be_interrupted_is_waited_for_as_long_as_a_task_may_take(
     broker: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sd, "INTERRUPT_PATIENCE_S", 0.01)
+    monkeypatch.setattr(sd, "INTERRUPT_TIMEOUT_S", 0.01)
     done = threading.Event()
     with image_worker_on(broker, {PROBE: reply(404, {}), TXT2IMG: after(done, reply(200, rendered(RED)))}) as worker:
         task_id = accept(worker)

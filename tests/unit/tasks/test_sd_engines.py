@@ -217,5 +217,5 @@ def test_a_render_that_was_stopped_before_it_began_never_reaches_the_engine(brok
         task = worker.task("sd.txt2img")
         call = task.new_call()
         call.stop(StopReason.CANCELLED)
-        assert task._attempt(worker.runtime, attempt, call) == "cancelled"
+        assert task._run_attempt(worker.runtime, attempt, call) == "cancelled"
         assert worker.seen.requests == []

@@ -10,7 +10,7 @@ from graycat.engines.webui import WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
 from graycat.queue.events import PROGRESS as PROGRESS_EVENT
 from graycat.queue.models import Attempt, Verdict
-from graycat.tasks.sd import Render
+from graycat.tasks.sd import RenderCall
 from graycat.tasks.sd_progress import ProgressReporter
 from tests.support.helpers import Valkey
 from tests.support.servers import drop, reply
@@ -29,7 +29,7 @@ class Scene:
         assert isinstance(engine, WebuiEngine)
         self.worker = worker
         self.attempt: Attempt = worker.claim(kind="sd.txt2img")
-        self.call = Render()
+        self.call = RenderCall()
         self.reporter = ProgressReporter(engine, worker.records, self.attempt, self.call)
 
     def report(self, said: Any = None) -> None:

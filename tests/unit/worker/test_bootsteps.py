@@ -15,7 +15,7 @@ from graycat.engines.base import State
 from graycat.errors import SettingsError
 from graycat.fleet.workers import WorkerRegistry
 from graycat.settings import Settings
-from graycat.tasks.sd import Render
+from graycat.tasks.sd import RenderCall
 from graycat.worker import bootsteps as steps
 from graycat.worker import runtime as rt
 from graycat.worker.bootsteps import EngineStep, LowLatencyConsumer, MaintenanceStep, create_runtime
@@ -122,12 +122,12 @@ def test_a_cancelled_task_is_stopped_from_afar(broker: Valkey) -> None:
 
 @pytest.mark.parametrize(("how", "stopped"), [("cancel", "cancelled"), ("interrupt", "interrupted"), ("skip", None)])
 def test_a_task_is_stopped_in_the_way_that_is_named(broker: Valkey, how: str, stopped: str | None) -> None:
-    with worker_on(broker, {}) as worker, worker.runtime.running.track(worker.claim(), Render()) as call:
+    with worker_on(broker, {}) as worker, worker.runtime.running.track(worker.claim(), RenderCall()) as call:
         task_id = worker.runtime.running.all()[0].attempt.task_id
         assert Panel.data["stop_task"](None, task_id=task_id, how=how) == {"ok": True}
         assert call.stopped == stopped
-        assert isinstance(call, Render)
-        assert call.skip_asked is (how == "skip")
+        assert isinstance(call, RenderCall)
+        assert call.skip_requested is (how == "skip")
 
 
 def test_a_text_task_has_no_batch_to_skip(broker: Valkey) -> None:

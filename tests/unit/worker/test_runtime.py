@@ -6,7 +6,7 @@ import pytest
 
 from graycat.engines.client import Call, StopReason
 from graycat.queue.models import Attempt
-from graycat.tasks.sd import Render
+from graycat.tasks.sd import RenderCall
 from graycat.worker import runtime as rt
 from graycat.worker.runtime import RunningTasks
 from tests.support.helpers import Valkey
@@ -57,10 +57,10 @@ def test_what_does_not_run_here_cannot_be_stopped() -> None:
 
 def test_only_a_call_that_knows_batches_skips_one() -> None:
     running = RunningTasks()
-    with running.track(attempt_at("a")), running.track(attempt_at("b"), Render()) as render:
+    with running.track(attempt_at("a")), running.track(attempt_at("b"), RenderCall()) as render:
         assert (running.skip("a"), running.skip("b")) == (False, True)
-        assert isinstance(render, Render)
-        assert render.skip_asked
+        assert isinstance(render, RenderCall)
+        assert render.skip_requested
 
 
 def test_a_newer_attempt_is_not_forgotten_when_the_older_ends() -> None:
