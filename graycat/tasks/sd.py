@@ -34,7 +34,7 @@ _RENDER_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, INTERROGATE, 
 
 
 class RenderCall(Call):
-    """A call to an image engine. Closing its connection would not stop the render, so ``stop`` requests an interrupt."""
+    """A call to an image engine. A closed connection would not stop the render, so ``stop`` requests an interrupt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class RenderCall(Call):
     def stop(self, reason: StopReason) -> None:
         """Request an interrupt; the first reason stays."""
         with self._lock:
-            self._note(reason)
+            self._record_stop(reason)
         self.wakeup.set()
 
     def skip(self) -> bool:
