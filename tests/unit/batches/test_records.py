@@ -12,7 +12,7 @@ from graycat.batches.states import part_keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
-from graycat.status.batches import summarize_batches
+from graycat.status.batches import read_batches
 from graycat.unexpected import UNEXPECTED
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import Valkey, changed
@@ -163,7 +163,7 @@ def test_a_damaged_batch_keeps_no_other_from_being_listed(
         assert [row["id"] for row in rows] == [good]
     assert UNEXPECTED.labels("batches")._value.get() == before + 3
     assert batches.get(good)["state"] == "queued"
-    assert summarize_batches(batches, 0).states["queued"] == 1
+    assert read_batches(batches, 0).states["queued"] == 1
 
 
 def test_ids_that_are_none_are_left_out(batches: BatchRecords, broker: Valkey) -> None:
