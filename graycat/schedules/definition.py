@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,7 +106,11 @@ class Schedule:
     @classmethod
     def from_json(cls, text: str | bytes) -> Schedule:
         """Return the schedule that a record holds."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
+            raise TypeError("the schedule is no object with a spec")
+        # Fields of a newer version are left out.
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     def to_view(self) -> dict[str, Any]:
         """Return the schedule as its owner sees it, without the webhook's secret."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from graycat.auth import tokens
 from graycat.batches import spec as batch_spec
-from graycat.errors import RequestError, SettingsError
+from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import ScheduleExists
 from graycat.schedules.records import SOURCE_FILE, ScheduleRecords
 from graycat.settings import Settings
+from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +59,23 @@ def sync(records: ScheduleRecords, schedules: Sequence[Schedule]) -> None:
     for state in records.load_states():
         stored = state.schedule
         if state.source == SOURCE_FILE and stored.id not in ids:
-            records.remove(stored.owner, stored.name, SOURCE_FILE)
-            logger.warning("schedule removed: it is no longer in the file", extra={"schedule": stored.id})
+            with guarded("schedules", let_through=(BrokerUnavailable,)):
+                records.remove(stored.owner, stored.name, SOURCE_FILE)
+                logger.warning("schedule removed: it is no longer in the file", extra={"schedule": stored.id})
 
     for schedule in schedules:
-        try:
-            outcome = records.put(schedule, replace=True, source=SOURCE_FILE)
-        except ScheduleExists:
-            message = "schedule of the file left out: one with its name was created over REST"
-            logger.warning(message, extra={"schedule": schedule.id})
-        else:
-            logger.info("schedule of the file", extra={"schedule": schedule.id, "outcome": outcome})
+        with guarded("schedules", let_through=(BrokerUnavailable,)):
+            _put(records, schedule)
+
+
+def _put(records: ScheduleRecords, schedule: Schedule) -> None:
+    try:
+        outcome = records.put(schedule, replace=True, source=SOURCE_FILE)
+    except ScheduleExists:
+        message = "schedule of the file left out: one with its name was created over REST"
+        logger.warning(message, extra={"schedule": schedule.id})
+    else:
+        logger.info("schedule of the file", extra={"schedule": schedule.id, "outcome": outcome})
 
 
 def _read_table(table: Any, folder: Path, settings: Settings) -> Schedule:

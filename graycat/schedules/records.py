@@ -14,10 +14,12 @@ from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import SCHEDULES, schedule_keys
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
+from graycat.errors import BrokerUnavailable
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, next_times
 from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.settings import Settings
+from graycat.unexpected import guarded
 
 #: How a schedule was created: over REST, or by the operator's file.
 SOURCE_API, SOURCE_FILE = "api", "file"
@@ -86,22 +88,45 @@ class ScheduleRecords:
         return self._load_state(owner, name).schedule
 
     def list(self, owner: str | None = None) -> Rows:
-        """Return an owner's schedules as they see them, ordered by name; None stands for all owners."""
-        return [self._view(state) for state in self.load_states(owner)]
+        """Return an owner's schedules as they see them, ordered by name; None stands for all owners.
+
+        Those that are damaged are left out.
+        """
+        views = []
+        for state in self.load_states(owner):
+            with guarded("schedules"):
+                views.append(self._view(state))
+        return views
 
     def load_states(self, owner: str | None = None) -> States:
-        """Return an owner's schedules and their progress; None stands for all owners."""
+        """Return an owner's schedules and their progress; None stands for all owners. Damaged ones are left out."""
         with broker_errors():
-            ids = sorted(name.decode() for name in self._client.smembers(SCHEDULES))
+            ids = sorted(name.decode(errors="backslashreplace") for name in self._client.smembers(SCHEDULES))
         if owner is not None:
             ids = [name for name in ids if name.rpartition(":")[0] == owner]
-        return [state for state in self._read(ids) if state is not None]
+        states = []
+        for schedule_id, row in zip(ids, self._load_rows(ids), strict=True):
+            with guarded("schedules", let_through=(BrokerUnavailable,)):
+                state = _parse_state(*row)
+                if state is not None:
+                    if state.schedule.id != schedule_id:
+                        raise ValueError("the record is that of another schedule")
+                    states.append(state)
+        return states
 
     def list_outcomes(self, owner: str, name: str) -> Rows:
         """Return the outcomes of a schedule's last times, newest first."""
         key = schedule_keys(f"{owner}:{name}")[2]
         with broker_errors():
-            return list(map(json.loads, self._client.lrange(key, 0, MAX_OUTCOMES - 1)))
+            texts = self._client.lrange(key, 0, MAX_OUTCOMES - 1)
+        rows = []
+        for text in texts:
+            with guarded("schedules"):
+                row = json.loads(text)
+                if not isinstance(row, dict):
+                    raise TypeError("an outcome is an object")
+                rows.append(row)
+        return rows
 
     def list_next(self, owner: str, name: str, count: int) -> Rows:
         """Return a schedule's next times in its time zone; ``starts`` is when its jitter lets it fire."""
@@ -177,19 +202,21 @@ class ScheduleRecords:
         return self.get(owner, name)
 
     def _load_state(self, owner: str, name: str) -> ScheduleState:
-        state = self._read([f"{owner}:{name}"])[0]
+        (row,) = self._load_rows([f"{owner}:{name}"])
+        state = _parse_state(*row)
         if state is None:
             raise ScheduleNotFound
         return state
 
-    def _read(self, ids: Sequence[str]) -> Sequence[ScheduleState | None]:
+    def _load_rows(self, ids: Sequence[str]) -> Sequence[tuple[Any, Any]]:
+        """Return for each schedule the fields of its record, and its waiting times; a reply may be an error."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for schedule_id in ids:
                 record, waiting, _ = schedule_keys(schedule_id)
                 pipe.hmget(record, ("definition", "source", "paused", "mark", "batch"))
                 pipe.zrange(waiting, 0, -1)
-            replies = iter(pipe.execute())
-        return [_parse_state(next(replies), next(replies)) for _ in ids]
+            replies = pipe.execute(raise_on_error=False)
+        return list(zip(replies[::2], replies[1::2], strict=True))
 
     def _view(self, state: ScheduleState) -> Row:
         view = state.schedule.to_view()
@@ -209,7 +236,14 @@ class ScheduleRecords:
             return self._scripts.run(name, keys, arguments)
 
 
-def _parse_state(fields: Sequence[bytes | None], waiting: Sequence[bytes]) -> ScheduleState | None:
+def _parse_state(
+    fields: Sequence[bytes | None] | Exception, waiting: Sequence[bytes] | Exception
+) -> ScheduleState | None:
+    """Return a schedule's state; None if there is no such schedule. Raises an error of any type if it is damaged."""
+    with broker_errors():
+        for reply in (fields, waiting):
+            if isinstance(reply, Exception):
+                raise reply
     definition, source, paused, handled_until, last_batch_id = fields
     if definition is None:
         return None

@@ -20,10 +20,12 @@ from graycat.batches.states import ENDED
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
+from graycat.errors import BrokerUnavailable
 from graycat.schedules.definition import OVERLAP_ALLOW, OVERLAP_CANCEL, OVERLAP_QUEUE
 from graycat.schedules.due import find_due
 from graycat.schedules.records import FIRED, MISSED, REFUSED, SKIPPED, ScheduleRecords, ScheduleState
 from graycat.settings import Settings
+from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,10 @@ class ScheduleRunner:
             try:
                 for state in self._schedules.load_states():
                     lock.reacquire()
-                    if not state.paused:
-                        outcomes += self._fire(state, self._now_s() if now is None else now, lock)
+                    # BrokerUnavailable and LockError end the step; anything else is the fault of one schedule.
+                    with guarded("schedules", let_through=(BrokerUnavailable, LockError)), broker_errors():
+                        if not state.paused:
+                            outcomes += self._fire(state, self._now_s() if now is None else now, lock)
                 self._client.set(keys.FIRED_AT, self._now_s())
             except LockError:
                 # This took too long: another process has taken over, and fires the rest.
@@ -124,10 +128,13 @@ class ScheduleRunner:
     def _is_live(self, batch_id: str) -> bool:
         if not batch_id:
             return False
-        try:
-            return self._batches.get(batch_id)["state"] not in ENDED
-        except BatchNotFound:
-            return False
+        with guarded("schedules", let_through=(BrokerUnavailable,)):
+            try:
+                return self._batches.get(batch_id)["state"] not in ENDED
+            except BatchNotFound:
+                return False
+        # It is damaged, and nothing runs it.
+        return False
 
     def _log(self, state: ScheduleState, time: int, outcome: str, batch_id: str = "") -> None:
         extra = {"schedule": state.schedule.id, "time": time, "outcome": outcome, "batch": batch_id or "-"}
