@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kombu import Exchange, Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from graycat.broker import keys
 from graycat.queue.topology import QUEUES, unacked
@@ -122,5 +124,11 @@ def _beat(settings: Settings) -> dict[str, Any]:
         # A beat that was killed is replaced after this long (by default after 25 minutes).
         "redbeat_lock_timeout": max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s),
         # RedBeat would take broker_transport_options, which mean nothing to redis-py.
-        "redbeat_redis_options": {"socket_connect_timeout": 1, "socket_timeout": 5, "health_check_interval": 10},
+        "redbeat_redis_options": {
+            "socket_connect_timeout": 1,
+            "socket_timeout": 2,
+            "health_check_interval": 10,
+            # The ticker tries again. redis-py would for up to a minute, and beat could not be stopped meanwhile.
+            "retry": Retry(NoBackoff(), 1),
+        },
     }

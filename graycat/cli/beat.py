@@ -25,6 +25,7 @@ from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
 from graycat.schedules.ticker import RETRY_INTERVAL_S
 from graycat.settings import Settings
+from graycat.unexpected import note
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def run(app: Celery) -> None:
         try:
             Service(app, scheduler_cls=app.conf.beat_scheduler).start()
             return
-        except (redis.RedisError, OperationalError, OSError) as error:
-            # redis-py's message about a lost connection may hold an address, never a password.
+        except (BrokerUnavailable, redis.RedisError, OperationalError, OSError) as error:
             logger.warning("beat begins again", extra={"reason": type(error).__name__})
-            pause.wait(RETRY_INTERVAL_S)
+        except Exception as error:  # noqa: BLE001 (without beat, no schedule fires)
+            note("beat", error)
+        pause.wait(RETRY_INTERVAL_S)

@@ -236,14 +236,16 @@ class ScheduleRecords:
             return self._scripts.run(name, keys, arguments)
 
 
-def _parse_state(
-    fields: Sequence[bytes | None] | Exception, waiting: Sequence[bytes] | Exception
-) -> ScheduleState | None:
-    """Return a schedule's state; None if there is no such schedule. Raises an error of any type if it is damaged."""
+def _parse_state(fields: Any, waiting: Any) -> ScheduleState | None:
+    """Return the state of a schedule from the broker's two replies; None if there is no such schedule.
+
+    Raises an error of any type if it is damaged, BrokerUnavailable if a reply says so.
+    """
     with broker_errors():
         for reply in (fields, waiting):
             if isinstance(reply, Exception):
                 raise reply
+
     definition, source, paused, handled_until, last_batch_id = fields
     if definition is None:
         return None

@@ -8,7 +8,11 @@ from typing import Any
 import redis
 from redbeat import RedBeatScheduler
 from redbeat.schedulers import get_redis
-from redis.exceptions import LockNotOwnedError
+from redis.exceptions import LockError, LockNotOwnedError
+
+from graycat.broker.client import broker_errors
+from graycat.errors import BrokerUnavailable
+from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +23,7 @@ MAX_WAITING_MESSAGES = 32
 
 
 class Ticker(RedBeatScheduler):
-    """RedBeat with four of its faults corrected. Raises redis-py's errors; LockError if its lock is lost."""
+    """RedBeat with some of its faults corrected. Raises redis-py's errors; LockError if its lock is lost."""
 
     _ticked = False
 
@@ -29,26 +33,83 @@ class Ticker(RedBeatScheduler):
         if self.lock_key and self.lock is None:
             raise LockNotOwnedError("the lock could not be taken")
         try:
-            self._reschedule_future_entries()
-            pause_s = super().tick(*args, **kwargs)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+            with broker_errors():
+                self._check_entries()
+                pause_s = super().tick(*args, **kwargs)
+        except BrokerUnavailable as error:
             # A beat that started again would have to wait until its own lock expires.
-            logger.warning("broker unavailable", extra={"reason": type(error).__name__})
+            logger.warning("broker unavailable", extra={"reason": type(error.__cause__).__name__})
+            return RETRY_INTERVAL_S
+        except LockError:
+            raise
+        except Exception as error:  # noqa: BLE001 (what the broker holds may be anything)
+            note("beat", error)
+            self.setup_schedule()
             return RETRY_INTERVAL_S
         if not self._ticked:
             self._ticked = True
             logger.info("beat ticks")
         return pause_s
 
-    def _reschedule_future_entries(self) -> None:
-        """Reschedule entries whose last run is in the future: a clock, this machine's or another's, was ahead then."""
-        for name in self.app.conf.beat_schedule:
+    def setup_schedule(self) -> None:
+        """Store the entries. If RedBeat's keys hold what it cannot use, they are deleted first."""
+        try:
+            with broker_errors():
+                self._delete_unusable_lock()
+                super().setup_schedule()
+                self._check_entries()
+        except BrokerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 (what the broker holds may be anything)
+            note("beat", error)
+            with broker_errors():
+                self._delete_entries()
+                super().setup_schedule()
+
+    def close(self) -> None:
+        """Release the lock; if that fails, it expires."""
+        try:
+            super().close()
+        except redis.RedisError as error:
+            # Raised from here, the error would take the place of the reason why beat ends.
+            self.lock = None
+            logger.warning("the lock of beat was not released", extra={"reason": type(error).__name__})
+
+    def _delete_unusable_lock(self) -> None:
+        """Delete a lock that nobody can hold or release: a key of another type."""
+        client = get_redis(self.app)
+        if client.type(self.app.redbeat_conf.lock_key) not in ("string", "none"):
+            client.delete(self.app.redbeat_conf.lock_key)
+
+    def _delete_entries(self) -> None:
+        conf = self.app.redbeat_conf
+        names = [self.Entry.generate_key(self.app, name) for name in self.app.conf.beat_schedule]
+        get_redis(self.app).delete(conf.schedule_key, conf.statics_key, *names)
+
+    def _check_entries(self) -> None:
+        """Correct the entries. Raises an error of any type if one is missing or unusable.
+
+        An entry whose last run is in the future is rescheduled: a clock, this machine's or another's, was ahead then.
+        """
+        for name, settings in self.app.conf.beat_schedule.items():
             entry = self.Entry.from_key(self.Entry.generate_key(self.app, name), app=self.app)
+            if (entry.task, entry.options) != (settings["task"], settings["options"]) or not entry.enabled:
+                raise ValueError("the entry is not that of the settings")
             if entry.last_run_at is not None and entry.last_run_at > self.app.now():
                 entry.reschedule(self.app.now())
+            elif entry.rank is None:
+                # RedBeat removes an entry that it could not load, and would never look at it again.
+                entry.save()
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         """Send an entry's task, unless its queue is full of messages that no worker takes."""
-        if get_redis(self.app).llen(entry.options["queue"]) >= MAX_WAITING_MESSAGES:
-            return self.reserve(entry) if advance else None
-        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        # RedBeat would log every error with a traceback, at every tick.
+        with guarded("beat", let_through=(BrokerUnavailable,)):
+            try:
+                with broker_errors():
+                    if get_redis(self.app).llen(entry.options["queue"]) >= MAX_WAITING_MESSAGES:
+                        return self.reserve(entry) if advance else None
+                    return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+            except BrokerUnavailable as error:
+                logger.warning("broker unavailable", extra={"reason": type(error.__cause__).__name__})
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,17 @@ GRAYCAT = str(Path(__import__("sys").executable).parent / "graycat")
 
 @pytest.fixture
 def beat(broker: Valkey, bare_environment: dict[str, str], tmp_path: Path) -> Iterator[Any]:
-    """Return how to start a beat; the process, and what it prints."""
+    """Return how to start a beat on the shared broker; the process, and what it prints."""
+    yield from _beats(broker, bare_environment, tmp_path)
+
+
+@pytest.fixture
+def mortal_beat(mortal_broker: Valkey, bare_environment: dict[str, str], tmp_path: Path) -> Iterator[Any]:
+    """Return how to start a beat on a broker that the test may kill."""
+    yield from _beats(mortal_broker, bare_environment, tmp_path)
+
+
+def _beats(broker: Valkey, bare_environment: dict[str, str], tmp_path: Path) -> Iterator[Any]:
     env = bare_environment | {"GRAYCAT_HOME": str(broker.settings.home), "API_TOKENS": f"tests:{SECRET}"}
     env |= {"GRAYCAT_SCHEDULE_TICK_S": "0.2", "GRAYCAT_SCHEDULES_FILE": str(tmp_path / "s.toml")}
     started: list[tuple[subprocess.Popen[str], Output]] = []
@@ -72,3 +83,52 @@ def test_an_error_in_the_file_is_one_line(bare_environment: dict[str, str], tmp_
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "broker").exists()
     assert os.listdir(tmp_path) == ["s.toml"] or sorted(os.listdir(tmp_path)) == ["api-token", "s.toml"]
+
+
+def start_empty(broker: Valkey) -> None:
+    """Start a broker again without its data."""
+    for path in (broker.settings.home / "broker").rglob("*"):
+        if path.is_file() and path.suffix != ".log":
+            path.unlink()
+    broker.start()
+    assert broker.client.exists("graycat:beat::schedule") == 0
+
+
+def test_a_broker_that_comes_back_empty_is_ticked_again(mortal_beat, mortal_broker: Valkey) -> None:
+    process, output = mortal_beat()
+    output.wait_for("beat ticks", 60)
+    for _ in range(2):
+        mortal_broker.kill()
+        start_empty(mortal_broker)
+        assert eventually(lambda: mortal_broker.client.llen("control"), 10)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+    assert mortal_broker.client.get("graycat:beat::lock") is None
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+@pytest.mark.parametrize("pause_s", [0.1, 3.0])
+def test_it_ends_soon_while_the_broker_is_away(mortal_beat, mortal_broker: Valkey, stuck: bool, pause_s: float) -> None:
+    process, output = mortal_beat()
+    output.wait_for("beat ticks", 60)
+    pid = mortal_broker.client.info("server")["process_id"]
+    if stuck:
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        mortal_broker.kill()
+    try:
+        time.sleep(pause_s)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    finally:
+        if stuck:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_it_ends_soon_if_the_broker_never_came(mortal_beat, mortal_broker: Valkey) -> None:
+    mortal_broker.kill()
+    process, _ = mortal_beat()
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) in (0, -signal.SIGTERM)
