@@ -46,6 +46,7 @@ GraycatError
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine went away in the middle
 │   └── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
+├── EngineKilled        502  the request has ended its engine's process, more than once
 ├── EngineProtocolError      502  the engine sent what is not its wire
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
@@ -252,6 +253,15 @@ class EngineLost(GraycatError):
 
 class EngineUnauthorized(EngineLost):
     """Raised when an engine refuses the key or password that its worker sends."""
+
+
+class EngineKilled(GraycatError):
+    """Raised when a task has ended engine processes: trying again would end the next one."""
+
+    status, type = 502, "engine_killed"
+
+    def __init__(self) -> None:
+        super().__init__("this request has ended its engine more than once, and is not tried again; change the request")
 
 
 class EngineProtocolError(GraycatError):

@@ -320,6 +320,12 @@ class EngineLost(ServerError):
     type = "engine_lost"
 
 
+class EngineKilled(ServerError):
+    """Raised when a request has ended its engine more than once: change the request."""
+
+    type = "engine_killed"
+
+
 class EngineNonsense(ServerError):
     """Raised when the engine sent an invalid response; sending the request again would fail again."""
 

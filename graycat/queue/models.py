@@ -64,6 +64,8 @@ class Attempt:
     queue: str = ""
     #: Since it was submitted; since it was enqueued again for a further attempt.
     waited_s: float = field(default=0.0, compare=False)
+    #: At how many deaths of engines it was there.
+    deaths: int = field(default=0, compare=False)
     #: Chunks of earlier attempts that this one goes on behind.
     earlier: tuple[bytes, ...] = ()
 
@@ -82,6 +84,19 @@ class ChunkBatch:
     attempt: Attempt
     number: int
     chunks: Sequence[bytes]
+
+
+class ReleaseReason(StrEnum):
+    """Why an attempt is handed back to the queue; ``queue/lua/release.lua`` knows these words."""
+
+    #: The task itself may be at fault: it counts towards the attempts that a task has.
+    CHARGED = "charged"
+    #: The task is not at fault: its worker stops.
+    FREE = "free"
+    #: It shared an engine that died. Which task ended it cannot be told.
+    ENGINE_DIED = "engine died"
+    #: It had the engine to itself when that died.
+    ENGINE_DIED_ALONE = "engine died alone"
 
 
 class Verdict(StrEnum):

@@ -15,9 +15,9 @@ from graycat.broker.connections import Command
 from graycat.broker.keys import LIVE_TASKS, events_key, preview_key, record_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
-from graycat.errors import GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
+from graycat.errors import EngineKilled, GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.queue import events, ids
-from graycat.queue.models import Attempt, ChunkBatch, NewTask, Verdict
+from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
 from graycat.settings import Settings
 
@@ -27,6 +27,8 @@ SCRIPTS = (
 )
 #: That a task has been is known this long, after its record is gone.
 LISTED_MS = 7 * 24 * 3600 * 1000
+#: A task that has ended so many engines alone, or was there when so many died, is not tried again.
+MAX_DEATHS_ALONE, MAX_DEATHS = 2, 6
 #: A preview outlives its last refresh by this long.
 PREVIEW_TTL_MS = 60_000
 
@@ -98,7 +100,7 @@ class TaskRecords(RecordReader):
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, begun, started, owner, queue, waited_ms = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, begun, started, owner, queue, waited_ms, deaths = reply[1:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -112,6 +114,7 @@ class TaskRecords(RecordReader):
             owner=owner.decode(),
             queue=queue.decode(),
             waited_s=waited_ms / 1000,
+            deaths=deaths,
         )
 
     def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:
@@ -168,9 +171,16 @@ class TaskRecords(RecordReader):
     def _finish(self, attempt: Attempt, state: str, status: int, kind: str, data: bytes) -> bool:
         return bool(self._run("finish", attempt.task_id, attempt.number, state, status, kind, data) == 1)
 
-    def release(self, attempt: Attempt) -> bool:
-        """Hand a running attempt back to the queue; False where the task is not ours any more."""
-        return bool(self._run("release", attempt.task_id, attempt.number) == 1)
+    def release(self, attempt: Attempt, reason: ReleaseReason = ReleaseReason.CHARGED) -> bool:
+        """Hand a running attempt back to the queue; False if the task is not ours any more.
+
+        Raises EngineKilled if the task has ended too many engines: then it is still ours.
+        """
+        arguments = (attempt.number, reason.value, MAX_DEATHS_ALONE, MAX_DEATHS)
+        released = self._run("release", attempt.task_id, *arguments)
+        if released == 2:
+            raise EngineKilled
+        return bool(released == 1)
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> tuple[str, str]:
         """Ask a task to stop; return its state now and the worker that runs it ('' where nobody does)."""

@@ -11,10 +11,18 @@ from celery import Task
 from celery.exceptions import Reject
 
 from graycat.engines.client import Call, StopReason
-from graycat.errors import EngineError, EngineLost, EngineProtocolError, GraycatError, StaleAttempt, TaskTimeout
+from graycat.errors import (
+    EngineError,
+    EngineKilled,
+    EngineLost,
+    EngineProtocolError,
+    GraycatError,
+    StaleAttempt,
+    TaskTimeout,
+)
 from graycat.metrics import worker
 from graycat.queue import events
-from graycat.queue.models import Attempt
+from graycat.queue.models import Attempt, ReleaseReason
 from graycat.queue.topology import QUICK_QUEUES
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker.runtime import EngineRuntime, engine_runtime
@@ -70,8 +78,14 @@ class EngineTask(Task[..., None]):
 
         worker.observe_claim(attempt)
         started_at = time.monotonic()
-        with runtime.running.track(attempt, self.new_call()) as call:
-            outcome = runtime.run_attempt(attempt, partial(self._run_attempt, runtime, attempt, call))
+        with (
+            runtime.running.track(attempt, self.new_call()) as call,
+            runtime.access.enter(attempt.deaths, lambda: call.stopped is not None) as entered,
+        ):
+            if entered:
+                outcome = runtime.run_attempt(attempt, partial(self._run_attempt, runtime, attempt, call))
+            else:
+                outcome = self._end_broken_call(runtime, attempt, call, EngineLost(), runtime.supervisor.starts)
         worker.count_attempt(attempt.kind, outcome, call.stopped_at)
 
         level = logging.INFO
@@ -111,6 +125,7 @@ class EngineTask(Task[..., None]):
     def _run_attempt(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> str:
         """Run an attempt; return its outcome."""
         records = runtime.records
+        starts = runtime.supervisor.starts
         try:
             resumed = self._resume_published(runtime, attempt)
             if resumed is None:
@@ -122,7 +137,7 @@ class EngineTask(Task[..., None]):
         except Interrupted as interrupted:
             return _outcome("cancelled", records.finish_cancelled(attempt, interrupted.answer))
         except EngineLost as error:
-            return self._end_broken_call(runtime, attempt, call.stopped, error)
+            return self._end_broken_call(runtime, attempt, call, error, starts)
         except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
             return _outcome("failed", records.fail(attempt, error))
         return _outcome("succeeded", records.succeed(attempt, status, body))
@@ -137,10 +152,15 @@ class EngineTask(Task[..., None]):
         return self.resume(attempt, chunks)
 
     def _end_broken_call(
-        self, runtime: EngineRuntime, attempt: Attempt, stopped: StopReason | None, error: GraycatError
+        self, runtime: EngineRuntime, attempt: Attempt, call: Call, error: GraycatError, starts: int
     ) -> str:
-        """End an attempt whose call broke off; return its outcome. ``stopped``: why this worker stopped the call."""
+        """End an attempt whose call broke off; return its outcome.
+
+        ``starts``: how often the engine had been started when the attempt began.
+        """
         records = runtime.records
+        stopped = call.stopped
+        was_alone = runtime.access.is_alone()
         if stopped in (StopReason.CANCELLED, StopReason.INTERRUPTED):
             return _outcome("cancelled", records.finish_cancelled(attempt))
         if stopped == StopReason.TIMED_OUT:
@@ -149,10 +169,24 @@ class EngineTask(Task[..., None]):
             return "stale"
         if stopped != StopReason.SHUTDOWN:
             runtime.supervisor.suspect()
+
+        if stopped == StopReason.SHUTDOWN:
+            reason = ReleaseReason.FREE
+        elif not runtime.engine_died_since(starts):
+            reason = ReleaseReason.CHARGED
+        elif was_alone:
+            reason = ReleaseReason.ENGINE_DIED_ALONE
+        else:
+            reason = ReleaseReason.ENGINE_DIED
         chunks = _read_chunks(runtime, attempt)
         if chunks and self.resume(attempt, chunks) is None:
             return _outcome("failed", records.fail(attempt, error))
-        return _outcome("handed back", records.release(attempt))
+        try:
+            return _outcome("handed back", records.release(attempt, reason))
+        except EngineKilled as killed:
+            # The engine is not at fault, so its next start need not wait for the back-off.
+            runtime.supervisor.excuse_failures()
+            return _outcome("failed", records.fail(attempt, killed))
 
 
 def _outcome(outcome: str, written: bool) -> str:

@@ -23,11 +23,14 @@ from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker.heartbeat import LoopHeartbeat
+from graycat.worker.isolation import EngineAccess
 from graycat.worker.publisher import Publisher
 from graycat.worker.stream_relay import StreamRelay
 
 Part = TypeVar("Part")
 
+#: Seconds in which an engine that dies is seen to be gone after a call to it broke off, and between two looks.
+ENGINE_DEATH_TIMEOUT_S, ENGINE_DEATH_CHECK_INTERVAL_S = 1.0, 0.02
 #: Seconds between two checks of the length of the engine's output.
 ROTATE_INTERVAL_S = 10.0
 
@@ -106,6 +109,8 @@ class EngineRuntime:
     supervisor: Supervisor
     client: Broker
     running: RunningTasks = field(default_factory=RunningTasks)
+    #: Which tasks share the engine, and which have it to themselves.
+    access: EngineAccess = field(default_factory=EngineAccess)
     #: The engine's process, if this worker owns it.
     child: ChildProcess | None = None
     #: The index of the GPU that the engine pins; None for the CPU.
@@ -141,6 +146,21 @@ class EngineRuntime:
         if self.child is not None and now >= self._rotate_at:
             self._rotate_at = now + ROTATE_INTERVAL_S
             self.child.rotate()
+
+    def engine_died_since(self, starts: int) -> bool:
+        """Return whether the engine's process has ended since it had been started ``starts`` times.
+
+        A connection may break a moment before the process is gone, so this waits up to ENGINE_DEATH_TIMEOUT_S. False if
+        the engine is not this worker's.
+        """
+        if self.child is None:
+            return False
+        deadline = time.monotonic() + ENGINE_DEATH_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.supervisor.starts != starts or not self.child.alive():
+                return True
+            time.sleep(ENGINE_DEATH_CHECK_INTERVAL_S)
+        return False
 
     @property
     def idle_reason(self) -> str:

@@ -21,6 +21,8 @@ REASONS = {200: "OK", 401: "Unauthorized", 404: "Not Found", 400: "Bad Request",
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
 #: A prompt that begins so is refused the first time.
 REFUSED_ONCE = "refuse"
+#: A prompt that begins so ends the server's process.
+DEADLY = "deadly"
 #: Routes that need no slot, with their answers.
 QUICK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "/health": lambda _: {"status": "ok"},
@@ -90,15 +92,21 @@ class Connection(asyncio.Protocol):
         elif path == "/v1/models" and not self.options.post_only:
             self.reply(200, {"object": "list", "data": [{"id": self.options.model, "object": "model"}]})
         elif path in ("/completion", "/v1/chat/completions") and method == "POST":
-            tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
-            prompt = str(body.get("prompt", ""))
-            self.prompts[prompt] += 1
-            if prompt.startswith(REFUSED_ONCE) and self.prompts[prompt] == 1:
-                self.reply(400, {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}})
-                return
-            self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream"))))
+            self.complete(path, body)
         else:
             self.reply(404, NOT_FOUND)
+
+    def complete(self, path: str, body: dict[str, Any]) -> None:
+        """Begin to generate, unless the prompt is one of the special ones."""
+        tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
+        prompt = str(body.get("prompt", ""))
+        self.prompts[prompt] += 1
+        if prompt.startswith(DEADLY):
+            os._exit(1)
+        if prompt.startswith(REFUSED_ONCE) and self.prompts[prompt] == 1:
+            self.reply(400, {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}})
+            return
+        self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream"))))
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
         """Send a whole answer."""

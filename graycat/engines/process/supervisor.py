@@ -145,6 +145,11 @@ class Supervisor:
         """Have the next step restart an engine that does not stop a call. Thread-safe."""
         self._restart_requested = True
 
+    def excuse_failures(self) -> None:
+        """Forget the failures in a row, and start a stopped engine at once: a request was at fault. Thread-safe."""
+        self._failures = 0
+        self._start_at = self._now
+
     def suspect(self) -> None:
         """Suspect a ready engine after a call to it broke off: it is not ready until it passes a health check."""
         if self.state is State.READY:

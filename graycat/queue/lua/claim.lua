@@ -1,10 +1,10 @@
 -- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
--- id of the `started` event, owner, queue, how long it has waited (ms)}.
+-- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms')
+  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
 if is_terminal(state) then
@@ -21,7 +21,13 @@ if attempt == 0 and now > tonumber(r[4]) then
   conclude('expired', 503, 'error', ARGV[4])
   return {'expired'}
 end
-if attempt >= tonumber(ARGV[3]) then
+-- Only attempts that the task itself may have ended are charged (release.lua), and those that died with their worker.
+local charged = tonumber(r[20] or 0)
+if state == 'running' then
+  charged = charged + 1
+  redis.call('HSET', record, 'charged', charged)
+end
+if charged >= tonumber(ARGV[3]) then
   conclude('failed', 502, 'error', ARGV[5])
   return {'lost'}
 end
@@ -46,4 +52,4 @@ redis.call('PEXPIRE', stream, lifetime)
 notify(r[15], 'started')
 pass_turn(r[14], r[12])
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or '', r[14],
-  now - (attempt == 1 and r[18] or r[19] or now)}
+  now - (attempt == 1 and r[18] or r[19] or now), tonumber(r[21] or 0)}

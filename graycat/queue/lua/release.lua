@@ -1,7 +1,18 @@
 -- requires: broker/prelude queue/task
--- Hand a running attempt back to the queue. ARGV: attempt. Returns 1, or 0 where it is not ours any more.
+-- Hand a running attempt back to the queue. ARGV: attempt, and why: 'charged' if it may be the task's own fault; 'free' if
+-- it is not; 'engine died' if it shared an engine that died, which is nobody's fault yet; 'engine died alone' if it had
+-- the engine to itself. Then two bounds: deaths alone, and deaths in all, with which a task is not tried again.
+-- Returns 1; 0 where the attempt is not ours any more; 2 where the task has ended too many engines (nothing has changed).
 local r = redis.call('HMGET', record, 'state', 'attempt')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 0 end
+if ARGV[2] == 'engine died' or ARGV[2] == 'engine died alone' then
+  local deaths = redis.call('HINCRBY', record, 'deaths', 1)
+  local alone = tonumber(redis.call('HGET', record, 'deaths_alone') or 0)
+  if ARGV[2] == 'engine died alone' then alone = redis.call('HINCRBY', record, 'deaths_alone', 1) end
+  if alone >= tonumber(ARGV[3]) or deaths >= tonumber(ARGV[4]) then return 2 end
+elseif ARGV[2] == 'charged' then
+  redis.call('HINCRBY', record, 'charged', 1)
+end
 redis.call('HSET', record, 'state', 'queued', 'enqueued_ms', now_ms())
 redis.call('HDEL', record, 'lease_ms')
 return 1

@@ -202,6 +202,21 @@ def test_a_long_life_resets_failures(scene: Scene) -> None:
     assert scene.downtime_s() == pytest.approx(FIRST_BACKOFF_S, abs=0.11)
 
 
+def test_failures_that_a_request_has_caused_are_excused_and_the_engine_starts_at_once(scene: Scene) -> None:
+    for _ in range(4):
+        scene.supervisor.step(scene.now)
+        scene.child.running = False
+        scene.supervisor.step(scene.now)
+        scene.now += MAX_BACKOFF_S
+    scene.now -= MAX_BACKOFF_S
+    assert scene.supervisor.crash_loop
+    starts = scene.child.starts
+    scene.supervisor.excuse_failures()
+    assert (scene.supervisor.crash_loop, scene.supervisor.retry_in_s) == (False, 0.0)
+    scene.supervisor.step(scene.now)
+    assert scene.child.starts == starts + 1
+
+
 def test_a_healthy_engine_is_asked_now_and_then_only(scene: Scene) -> None:
     scene.raise_up()
     before = scene.engine.probes
