@@ -56,7 +56,7 @@ class BatchRecords:
         self._client = client
         self._settings = settings
         self.throughput = ThroughputStats(client)
-        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("submit", "set_state"))
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("create", "set_state"))
 
     def submit(
         self,
@@ -96,7 +96,7 @@ class BatchRecords:
             fields["webhook"] = options.webhook
 
         names = [batch_key(batch_id), LIVE_BATCHES, BATCHES, owner_batches_key(owner)]
-        result = self._run("submit", names, (batch_id, self._settings.batch_max_live, *_flatten(fields)))
+        result = self._run("create", names, (batch_id, self._settings.batch_max_live, *_flatten(fields)))
         if result == -1:
             raise TooManyBatches(self._settings.batch_max_live)
         if result == 0 and self._read_fields(batch_id, ("digest",))["digest"] != digest:

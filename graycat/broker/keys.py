@@ -38,7 +38,7 @@ BATCH_RUNNER_LOCK = PREFIX + "batches:feeding"
 BATCH_THROUGHPUT = PREFIX + "batches:speeds"
 #: Which batch writes to a folder.
 BATCH_FOLDERS = PREFIX + "batches:folders"
-#: What the owners of turns are counted by.
+#: The number of the last turn that a batch had: a counter for the order of the batches.
 BATCH_TURN = PREFIX + "batches:turn"
 
 
@@ -165,3 +165,8 @@ def dead_messages_key(queue: str) -> str:
 def wrong_type_key(key: str) -> str:
     """Return the key under which a key of another type than ours is kept for an operator to look at."""
     return f"{PREFIX}wrong-type:{key}"
+
+
+def sweeper_lock_key(kind: str) -> str:
+    """Return the key of the lock that lets one worker of a kind sweep at a time."""
+    return f"{PREFIX}sweeping:{kind}"

@@ -69,7 +69,7 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
         if body.get(field):
             raise RequestError(f"{field!r} is not accepted: {reason}")
     _check_lora(body.get("lora"))
-    _check_pixels(count_pixels(body, settings), settings, token_max_pixels)
+    _check_pixels(check_amount_of_work(body, settings), settings, token_max_pixels)
 
     # By default the engine would write each image to its own disk, and put a grid of all images before them.
     rewritten = body | {"save_images": False}
@@ -196,10 +196,11 @@ def _check_lora(lora: Any) -> None:
             raise RequestError("'lora' must name files by their path inside the engine's folder")
 
 
-def count_pixels(body: Body, settings: Settings) -> int:
-    """Return the pixels of all images that a generation asks for, each at its largest size.
+def check_amount_of_work(body: Body, settings: Settings) -> int:
+    """Check the sides, the steps and the number of images of a generation; return the pixels of all its images.
 
-    Absent fields have the WebUI's defaults. Raises TooMuchWork if any other number is over its limit.
+    Each image counts at its largest size. Absent fields have the WebUI's defaults. Raises TooMuchWork if a number is
+    over its limit.
     """
     width = _read_number(body, "width", 512, MIN_SIDE, settings.max_side)
     height = _read_number(body, "height", 512, MIN_SIDE, settings.max_side)

@@ -1,5 +1,9 @@
 """The sweeper: enqueues tasks again whose messages the broker has lost.
 
+The messages of a worker that died are not lost: kombu puts them back on their queues after its visibility timeout
+(``celeryconfig.py``; ``worker/maintenance.py`` renews it while the worker lives), and ``queue/lua/claim.lua`` lets a new
+attempt begin.
+
 kombu can lose a message between taking it from the queue and noting that it did; a broker without its disk loses
 all messages. A record is written with its message and outlives it. So a task whose record says queued or running, but
 whose message is neither in a queue nor held by a worker, is enqueued again when its lease is over. Each worker sweeps
@@ -26,7 +30,7 @@ from graycat.settings import Settings
 logger = logging.getLogger(__name__)
 
 #: The key of the lock for each kind of worker.
-LOCKS = {kind: f"{keys.PREFIX}sweeping:{kind}" for kind in topology.WORKER_KINDS}
+LOCKS = {kind: keys.sweeper_lock_key(kind) for kind in topology.WORKER_KINDS}
 #: The fields of a record that the sweeper reads. A record has ``message`` only while the task is parked.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: The most tasks that one sweep looks at.

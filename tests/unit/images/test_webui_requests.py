@@ -10,7 +10,7 @@ import pytest
 
 from graycat.errors import LimitExceeded, RequestError
 from graycat.images.errors import ImageTooLarge, TooMuchWork
-from graycat.images.webui_requests import check_fields, check_generation, count_pixels
+from graycat.images.webui_requests import check_amount_of_work, check_fields, check_generation
 from graycat.settings import Settings
 from tests.support.sdbodies import DATA_ADDRESS, IMAGE, SETTINGS, TYPICAL
 
@@ -183,7 +183,7 @@ def test_an_image_that_is_sent_may_have_so_many_pixels() -> None:
     ],
 )
 def test_pixels_are_those_of_all_images_at_their_largest(body: dict[str, Any], count: int) -> None:
-    assert count_pixels(body, SETTINGS) == count
+    assert check_amount_of_work(body, SETTINGS) == count
 
 
 def test_the_token_s_pixel_limit_is_checked_before_any_image() -> None:
