@@ -1,99 +1,112 @@
-"""What can be read of tasks without changing them."""
+"""Reads of task records, event streams and lists, which change nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.queue.events import TaskEvent
 
-#: What ``live`` tells of a task.
+#: Fields of a record that ``unfinished`` returns.
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
 
 
 class RecordReader:
-    """The tasks' records, event streams and lists, to read."""
+    """The tasks' records, event streams and lists in the broker."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
 
     def get(self, task_id: str) -> dict[str, str]:
-        """Return a task's record but for its body; empty where there is none."""
+        """Return a task's record without its body; empty if there is no such task."""
         with broker_errors():
             fields = self._client.hgetall(keys.record_key(task_id))
-        return {name.decode(): value.decode() for name, value in fields.items() if name != b"body"}
+        fields.pop(b"body", None)
+        return {name.decode(): value.decode() for name, value in fields.items()}
 
     def fields(self, task_id: str, *names: str) -> list[str]:
-        """Return some fields of a task's record, '' for each that is not there."""
+        """Return some fields of a task's record, '' for each that it lacks."""
         with broker_errors():
             values = self._client.hmget(keys.record_key(task_id), names)
-        return [(value or b"").decode() for value in values]
+        return _decode_values(values)
 
     def exists(self, task_id: str) -> bool:
-        """Tell whether there is a task of this id."""
+        """Return whether a task has this id."""
         with broker_errors():
             return bool(self._client.exists(keys.record_key(task_id)))
 
     def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
-        """Return a task's events behind the one with the id ``after``, oldest first."""
+        """Return a task's events after the one with the id ``after`` ("0": all of them), oldest first."""
+        first = "-"
+        if after != "0":
+            first = f"({after}"
         with broker_errors():
-            entries = self._client.xrange(keys.events_key(task_id), min=f"({after}" if after != "0" else "-")
+            entries = self._client.xrange(keys.events_key(task_id), min=first)
         return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
 
     def unfinished(self, owner: str) -> dict[str, dict[str, str]]:
         """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
         with broker_errors():
-            ids = [task_id.decode() for task_id in self._client.zrange(keys.owned_key(owner), 0, -1)]
+            ids = list(map(bytes.decode, self._client.zrange(keys.owned_key(owner), 0, -1)))
             with self._client.pipeline(transaction=False) as pipe:
                 for task_id in ids:
                     pipe.hmget(keys.record_key(task_id), LIVE_FIELDS)
                 rows = pipe.execute()
-        found = {}
+
+        records = {}
         for task_id, row in zip(ids, rows, strict=True):
             if row[0] is None:
-                # Its record is gone; whose it was went with it, so nobody else takes it off this list.
+                # Its record has expired, and with it the owner's name, so no script removes it from this list.
                 self._client.zrem(keys.owned_key(owner), task_id)
             else:
-                found[task_id] = dict(zip(LIVE_FIELDS, ((value or b"").decode() for value in row), strict=True))
-        return found
+                records[task_id] = dict(zip(LIVE_FIELDS, _decode_values(row), strict=True))
+        return records
 
     def list_tasks(self, owner: str, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
-        """Return ids and submit times (ms) of an owner's tasks behind the one ``before``, newest first."""
-        at_ms, last_id = before
-        found: list[tuple[str, int]] = []
-        place = 0
-        while len(found) < count:
+        """Return ids and submit times (ms) of an owner's tasks after the one ``before``, newest first."""
+        before_ms, before_id = before
+        tasks: list[tuple[str, int]] = []
+        offset = 0
+        while len(tasks) < count:
             with broker_errors():
                 rows = self._client.zrevrangebyscore(
-                    keys.listed_key(owner), at_ms, "-inf", start=place, num=count, withscores=True
+                    keys.listed_key(owner), before_ms, "-inf", start=offset, num=count, withscores=True
                 )
-            # Several may have been submitted in one millisecond; the list has those in the order of their ids.
-            named = [(task_id.decode(), int(score)) for task_id, score in rows]
-            found += [(name, score) for name, score in named if (score, name) < (at_ms, last_id)]
-            place += len(rows)
+            for name, score in rows:
+                task_id, submitted_ms = name.decode(), int(score)
+                # Tasks that were submitted in the same millisecond are in the order of their ids.
+                if (submitted_ms, task_id) < (before_ms, before_id):
+                    tasks.append((task_id, submitted_ms))
+            offset += len(rows)
             if len(rows) < count:
                 break
-        return found[:count]
+        return tasks[:count]
 
     def was_listed(self, owner: str, task_id: str) -> bool:
-        """Tell whether an owner had a task, also when its record is gone."""
+        """Return whether an owner had a task, even if its record has expired."""
         with broker_errors():
             return self._client.zscore(keys.listed_key(owner), task_id) is not None
 
     def body(self, task_id: str) -> bytes | None:
-        """Return what a task's engine gets; None where that is not kept."""
+        """Return the request body of a task; None if it is not kept."""
         with broker_errors():
-            kept: bytes | None = self._client.hget(keys.record_key(task_id), "body")
-        return kept
+            return self._client.hget(keys.record_key(task_id), "body")
 
     def mean_duration_ms(self, kind: str) -> int | None:
-        """Return how long tasks of a kind take, as a moving average; None where none has succeeded yet."""
+        """Return how long tasks of a kind take (ms), as a moving average; None if none has succeeded yet."""
         with broker_errors():
             value = self._client.hget(keys.MEANS, kind)
-        return int(value) if value is not None else None
+        if value is None:
+            return None
+        return int(value)
 
     def preview(self, task_id: str) -> bytes | None:
-        """Return the newest preview of a task, while it renders and a little longer."""
+        """Return the newest preview of a task; None if it has none, or ended more than a minute ago."""
         with broker_errors():
-            image: bytes | None = self._client.get(keys.preview_key(task_id))
-        return image
+            return self._client.get(keys.preview_key(task_id))
+
+
+def _decode_values(values: Iterable[bytes | None]) -> list[str]:
+    return [(value or b"").decode() for value in values]

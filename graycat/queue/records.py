@@ -25,7 +25,7 @@ SCRIPTS = (
     *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
     *("renew", "progress", "position", "subscribe", "repair_turns", "cancel_queued"),
 )
-#: That a task has been is known this long, after its record is gone.
+#: A task stays on its owner's list this long, which is longer than its record is kept.
 LISTED_MS = 7 * 24 * 3600 * 1000
 #: A task that has ended so many engines alone, or was there when so many died, is not tried again.
 MAX_DEATHS_ALONE, MAX_DEATHS = 2, 6
@@ -41,7 +41,8 @@ class TaskRecords(RecordReader):
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
         self._scripts = Scripts(client, Path(__file__).parent / "lua", SCRIPTS)
-        #: What a new task's record is to say of the trace that it belongs to (web.middleware.tracing); '' for nothing.
+        #: Returns the trace (W3C ``traceparent``) that a new task belongs to; '' for none. ``web.middleware.tracing``
+        #: replaces it.
         self.traceparent: Callable[[], str] = str
 
     def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
@@ -49,21 +50,32 @@ class TaskRecords(RecordReader):
             return self._scripts.run_commands([self._call(name, task_id, *args, queue=queue)])[0]
 
     def _call(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Command:
-        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS, *([queue] if queue else [])]
+        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS]
+        if queue:
+            keys.append(queue)
         return self._scripts.command(name, keys, args)
 
     def create(self, task: NewTask, message: bytes) -> bool:
-        """Write a task's record and put its Celery message on its queue; False where the id is taken.
+        """Write a task's record and put its Celery message on its queue; False if the id is taken.
 
         Raises QueueFull, BrokerUnavailable: then neither was written.
         """
         if not ids.is_id_for(task.id, task.kind):
-            # No worker with a user of its own for the broker could touch it.
-            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: graycat.queue.ids makes them")
-        s = self._settings
-        queue_ttl_s = task.queue_ttl_s if task.queue_ttl_s is not None else s.queue_ttl_s
-        exec_timeout_s = task.exec_timeout_s if task.exec_timeout_s is not None else s.exec_timeout_s
-        lifetime_s = queue_ttl_s + exec_timeout_s + s.record_ttl_s
+            # A worker whose broker user is limited to its family could not access it.
+            raise ValueError(f"{task.id!r} is no id for a task of {task.kind}: make one with graycat.queue.ids")
+        settings = self._settings
+        queue_ttl_s = settings.queue_ttl_s if task.queue_ttl_s is None else task.queue_ttl_s
+        exec_timeout_s = settings.exec_timeout_s if task.exec_timeout_s is None else task.exec_timeout_s
+        keep_events_s = settings.events_ttl_s
+        # Members of the owner's lists: unfinished tasks, and tasks of the last days. See create.lua.
+        listed_ms = 0
+        if task.shown is not None:
+            # A caller that polls by the id finds the answer among the events.
+            keep_events_s = settings.record_ttl_s
+            listed_ms = LISTED_MS
+        if not task.counted:
+            listed_ms = -1
+
         fields: dict[str, str | int | bytes] = {
             "kind": task.kind,
             "mode": task.mode,
@@ -72,19 +84,23 @@ class TaskRecords(RecordReader):
             "request_id": task.request_id,
             "queue_ttl_ms": int(queue_ttl_s * 1000),
             "exec_timeout_ms": int(exec_timeout_s * 1000),
-            "keep_record_ms": int(s.record_ttl_s * 1000),
-            # Who asks by the id finds the answer among the events.
-            "keep_events_ms": int((s.events_ttl_s if task.shown is None else s.record_ttl_s) * 1000),
+            "keep_record_ms": int(settings.record_ttl_s * 1000),
+            "keep_events_ms": int(keep_events_s * 1000),
             "body": task.body,
-            **({"keep_body": 1, **task.shown} if task.shown is not None else {}),
         }
-        # Most tasks have none of them, and pay for none.
-        more = {"webhook": task.webhook, "metadata": task.metadata, "traceparent": self.traceparent()}
-        fields |= {name: text for name, text in more.items() if text}
-        pairs = [item for pair in fields.items() for item in pair]
-        lifetime_ms, queue_ttl_ms = int(lifetime_s * 1000), int(queue_ttl_s * 1000)
-        listed_ms = (LISTED_MS if task.shown is not None else 0) if task.counted else -1
-        arguments = (lifetime_ms, queue_ttl_ms, message, s.queue_cap, task.owner, listed_ms, *pairs)
+        if task.shown is not None:
+            fields["keep_body"] = 1
+            fields.update(task.shown)
+        # Most tasks have none of these; an empty one is not written.
+        for name, text in (("webhook", task.webhook), ("metadata", task.metadata), ("traceparent", self.traceparent())):
+            if text:
+                fields[name] = text
+
+        lifetime_ms = int((queue_ttl_s + exec_timeout_s + settings.record_ttl_s) * 1000)
+        arguments: list[str | int | bytes] = [lifetime_ms, int(queue_ttl_s * 1000), message, settings.queue_cap]
+        arguments += [task.owner, listed_ms]
+        for name, value in fields.items():
+            arguments += [name, value]
         created = self._run("create", task.id, *arguments, queue=task.queue)
         if created == -1:
             raise QueueFull(task.queue)
@@ -93,9 +109,9 @@ class TaskRecords(RecordReader):
     def claim(self, task_id: str, worker: str) -> Attempt | str:
         """Start an attempt at a task, or return why not: gone, finished, leased, cancelled, expired, lost or yield.
 
-        Bulk work is to ``yield`` while interactive tasks wait aside: the next is on its way into its queue.
+        A batch task must ``yield`` while interactive tasks are parked: the next of them is about to enter its queue.
         """
-        expired, lost = _failure(TaskExpired()), _failure(TaskLost())
+        expired, lost = _encode_failure(TaskExpired()), _encode_failure(TaskLost())
         reply = self._run("claim", task_id, worker, self._lease_ms, self._settings.max_attempts, expired, lost)
         verdict = reply[0].decode()
         if verdict != "run":
@@ -118,14 +134,17 @@ class TaskRecords(RecordReader):
         )
 
     def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:
-        """Append chunks of an attempt's answer, the first one its ``number``-th; True where it is asked to stop.
+        """Append chunks of an attempt's answer, the first one its ``number``-th; return whether it is asked to stop.
 
         Raises StaleAttempt, BrokerUnavailable.
         """
-        return _still_ours(self.publish_all([ChunkBatch(attempt, number, chunks)])[0])
+        verdict = self.publish_all([ChunkBatch(attempt, number, chunks)])[0]
+        if verdict is Verdict.STALE:
+            raise StaleAttempt
+        return verdict is not Verdict.GO_ON
 
     def publish_all(self, batches: Sequence[ChunkBatch]) -> list[Verdict]:
-        """Append chunks of several attempts in one round trip; return what each attempt is to do.
+        """Append chunks of several attempts in one round trip; return what each attempt must do.
 
         Raises BrokerUnavailable.
         """
@@ -135,37 +154,39 @@ class TaskRecords(RecordReader):
 
     def publish_command(self, batch: ChunkBatch) -> Command:
         """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
-        attempt, number = batch.attempt, batch.number
-        keys, fence, place = attempt.address
-        return self._scripts.command("publish", keys, (*fence, place + number, int(number == 1), *batch.chunks))
+        keys, fence, base_number = batch.attempt.address
+        is_first = int(batch.number == 1)
+        return self._scripts.command("publish", keys, (*fence, base_number + batch.number, is_first, *batch.chunks))
 
     def report_progress(self, attempt: Attempt, data: bytes) -> Verdict:
-        """Tell how far an attempt is (JSON); return what it is to do. Raises BrokerUnavailable."""
+        """Write how far an attempt is (JSON); return what it must do. Raises BrokerUnavailable."""
         return Verdict(self._run("progress", attempt.task_id, attempt.number, data).decode())
 
     def save_preview(self, task_id: str, image: bytes) -> None:
-        """Keep the newest preview of a task that renders, in the place of the one before."""
+        """Store the newest preview of a task that renders; it replaces the one before."""
         with broker_errors():
             self._client.set(preview_key(task_id), image, px=PREVIEW_TTL_MS)
 
     def renew(self, task_id: str, attempt: int) -> Verdict:
-        """Renew a running attempt's lease; return what it is to do. Raises BrokerUnavailable."""
+        """Renew a running attempt's lease; return what it must do. Raises BrokerUnavailable."""
         return Verdict(self._run("renew", task_id, attempt, self._lease_ms).decode())
 
     def succeed(self, attempt: Attempt, status: int, body: bytes) -> bool:
-        """End an attempt with the engine's answer; False where the task is not ours any more."""
+        """End an attempt with the engine's answer; False if another attempt owns the task or it has ended."""
         return self._finish(attempt, "succeeded", status, events.RESULT, events.answer(status, body))
 
     def fail(self, attempt: Attempt, error: GraycatError) -> bool:
-        """End an attempt with an error; False where the task is not ours any more."""
-        return self._finish(attempt, "failed", error.status, events.ERROR, _failure(error))
+        """End an attempt with an error; False if another attempt owns the task or it has ended."""
+        return self._finish(attempt, "failed", error.status, events.ERROR, _encode_failure(error))
 
     def finish_cancelled(self, attempt: Attempt, partial: bytes = b"") -> bool:
-        """End an attempt that was asked to stop; False where the task is not ours any more.
+        """End an attempt that was asked to stop; False if another attempt owns the task or it has ended.
 
-        ``partial`` is an answer of unfinished work, where the caller asked for it.
+        ``partial`` is an answer of unfinished work, if the caller asked for it.
         """
-        data = events.answer(200, partial) if partial else b""
+        data = b""
+        if partial:
+            data = events.answer(200, partial)
         return self._finish(attempt, "cancelled", 499, events.CANCELLED, data)
 
     def _finish(self, attempt: Attempt, state: str, status: int, kind: str, data: bytes) -> bool:
@@ -183,38 +204,32 @@ class TaskRecords(RecordReader):
         return bool(released == 1)
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> tuple[str, str]:
-        """Ask a task to stop; return its state now and the worker that runs it ('' where nobody does)."""
+        """Ask a task to stop; return its state now and the worker that runs it ('' if it does not run)."""
         reply = self._run("cancel", task_id, how.value)
         return reply[0].decode(), reply[1].decode()
 
     def cancel_queued(self, task_id: str) -> bool:
-        """Cancel a task that waits; False where it does not: one that runs goes on."""
+        """Cancel a task that is queued; False if it is not: a running task goes on."""
         return bool(self._run("cancel_queued", task_id) == 1)
 
     def expire(self, task_id: str) -> bool:
-        """End a task that is past its queue deadline and never started; False where it is not."""
-        return bool(self._run("expire", task_id, _failure(TaskExpired())) == 1)
+        """End a task that is past its queue deadline and never started; False if it is not."""
+        return bool(self._run("expire", task_id, _encode_failure(TaskExpired())) == 1)
 
     def queue_position(self, task_id: str) -> int:
-        """Return a waiting task's place in its queue, from 1, as the turns will have it; 0 where it does not wait."""
+        """Return a queued task's 1-based position under round-robin; 0 if it is not queued."""
         return int(self._run("position", task_id))
 
     def repair_turns(self, queues: Iterable[str]) -> int:
-        """Give each turn on that a task holds which is gone; return how many tasks entered one of the queues."""
+        """Pass on each turn whose task is gone; return how many parked tasks entered one of the queues."""
         names = list(queues)
-        # It is about no task, but a script's keys are looked at before it runs.
+        # It is about no task, but the broker checks the keys of a script before it runs.
         return int(self._run("repair_turns", ids.unused_task_id(names[0]), *names))
 
     def subscribe(self, task_id: str, channel: str) -> str:
-        """Have a task's events pushed to ``channel`` too; return the task's state, '' where there is none."""
+        """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""
         return str(self._run("subscribe", task_id, channel).decode())
 
 
-def _still_ours(verdict: Verdict) -> bool:
-    if verdict is Verdict.STALE:
-        raise StaleAttempt
-    return verdict is not Verdict.GO_ON
-
-
-def _failure(error: GraycatError) -> bytes:
+def _encode_failure(error: GraycatError) -> bytes:
     return events.answer(error.status, error.encoded())

@@ -26,7 +26,7 @@ def graycat(live, broker, monkeypatch, tmp_path) -> Graycat:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", str(urlsplit(live.url).port))
     monkeypatch.setenv("GRAYCAT_HOME", str(broker.settings.home))
-    monkeypatch.setattr("graycat.status.snapshot.FRESH_S", 0.0)
+    monkeypatch.setattr("graycat.status.snapshot.MAX_AGE_S", 0.0)
 
     def invoke(*words: str) -> Result:
         result = CliRunner().invoke(cli, ["status", *words], catch_exceptions=False)
