@@ -1,1 +1,1 @@
-"""What each worker last reported of itself, and what its engine has."""
+"""The last report of each worker and machine, and the catalogs of the engines."""

@@ -1,4 +1,4 @@
-"""What runs on each machine under ``graycat up``: told by its supervisor, shown to operators."""
+"""The processes of each machine under ``graycat up``: reported by its supervisor, shown to operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graycat.broker.protocol import Broker
 
 #: A machine that has not reported for this long is left out; its supervisor has ended or lost the broker.
 SILENT_AFTER_MS = 15_000
-#: One that has been silent for this long is forgotten.
+#: A machine that has not reported for this long is forgotten.
 FORGET_AFTER_MS = 24 * 3600 * 1000
 
 
@@ -31,11 +31,14 @@ class ProcessStatus:
 
     @classmethod
     def from_json(cls, values: Any) -> ProcessStatus | None:
-        """Return what one row says; None if it is not such a row. Fields of a newer version are passed over."""
+        """Return the status in a row of a report; None if it is not one. Fields of a newer version are ignored."""
         if not isinstance(values, dict):
             return None
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        status = cls(**({"name": "", "state": ""} | known))
+        known: dict[str, Any] = {"name": "", "state": ""}
+        for field in fields(cls):
+            if field.name in values:
+                known[field.name] = values[field.name]
+        status = cls(**known)
         if not (isinstance(status.name, str) and status.name and isinstance(status.state, str) and status.state):
             return None
         if not isinstance(status.restarts, int) or not isinstance(status.last_end, str):
@@ -51,7 +54,7 @@ class ProcessReports:
 
     def write(self, machine: str, processes: Sequence[ProcessStatus]) -> None:
         """Write a machine's report. Raises BrokerUnavailable."""
-        report = {"at_ms": now_ms(self._client), "processes": [asdict(process) for process in processes]}
+        report = {"at_ms": now_ms(self._client), "processes": list(map(asdict, processes))}
         with broker_errors():
             self._client.hset(PROCESSES, machine, json.dumps(report))
 
@@ -65,27 +68,31 @@ class ProcessReports:
         now = now_ms(self._client)
         with broker_errors():
             rows = self._client.hgetall(PROCESSES)
-        found: dict[str, list[ProcessStatus]] = {}
+        by_machine: dict[str, list[ProcessStatus]] = {}
         forgotten = []
         for machine, row in rows.items():
-            at_ms, processes = _read(row)
+            at_ms, processes = _parse_report(row)
             if now - at_ms <= SILENT_AFTER_MS:
-                found[machine.decode(errors="replace")] = processes
+                by_machine[machine.decode(errors="replace")] = processes
             elif now - at_ms > FORGET_AFTER_MS:
                 forgotten.append(machine)
         if forgotten:
             with broker_errors():
                 self._client.hdel(PROCESSES, *forgotten)
-        return found
+        return by_machine
 
 
-def _read(row: bytes) -> tuple[int, list[ProcessStatus]]:
-    """Return when a report was written, and what it says; (0, []) for one that is none."""
+def _parse_report(row: bytes) -> tuple[int, list[ProcessStatus]]:
+    """Return when a report was written, and the processes in it; (0, []) if it cannot be read."""
     try:
         report = json.loads(row)
         at_ms = int(report["at_ms"])
         rows = list(report["processes"])
     except (ValueError, TypeError, KeyError):
         return 0, []
-    statuses = [ProcessStatus.from_json(values) for values in rows]
-    return at_ms, [status for status in statuses if status is not None]
+    statuses = []
+    for values in rows:
+        status = ProcessStatus.from_json(values)
+        if status is not None:
+            statuses.append(status)
+    return at_ms, statuses

@@ -1,20 +1,20 @@
-"""The fleet: what every worker last said of itself, and what that means for callers."""
+"""The fleet: the last report of every worker, and which workers can take a queue's tasks."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 
-#: A worker that has been silent for this many seconds is not counted.
+#: A worker that has not reported for this many seconds does not count as alive.
 SILENT_AFTER_S = 6.0
-#: One that is silent and has not said that it leaves is missed for this many seconds, then forgotten.
+#: A worker that is silent, and did not deregister, is shown as missing for this many seconds, then forgotten.
 MISSED_FOR_S = 600.0
 
 
@@ -35,20 +35,23 @@ class WorkerStatus:
     model_list: str = ""
     #: Index of the GPU that the engine pins; None for the CPU.
     gpu: int | None = None
-    #: How that is doing: utilization (percent), memory_used and memory_total (bytes), temperature (degrees Celsius).
+    #: The GPU's state: utilization (percent), memory_used and memory_total (bytes), temperature (degrees Celsius).
     gpu_state: dict[str, int] | None = None
-    #: Whether it was asked to take nothing, how often its engine failed in a row, and what the trouble is.
+    #: Whether it was asked to take nothing, how often its engine failed in a row, and what is wrong.
     paused: bool = False
     failures: int = 0
     trouble: str = ""
     #: Queues of its own that it does not take from, because they are paused or it was told to leave them.
     left: tuple[str, ...] = ()
-    #: Whether those failures are a crash loop, what the last one was, and in how many seconds it is started again.
+    #: Whether those failures are a crash loop, what the last one was, and the seconds until the next start.
     crash_loop: bool = False
     last_failure: str = ""
     retry_in_s: float = 0.0
-    #: Names the state of the engine's catalog, which ``Fleet.catalog`` returns; '' where it has none.
+    #: The version of the engine's catalog, which ``WorkerRegistry.catalog`` returns; '' if it has none.
     catalog: str = ""
+
+
+_FIELDS = frozenset(field.name for field in fields(WorkerStatus))
 
 
 class WorkerRegistry:
@@ -56,44 +59,51 @@ class WorkerRegistry:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        self._written = ""
+        #: The version of the catalog that is in the broker.
+        self._written_catalog = ""
 
     def report(self, status: WorkerStatus, catalog: Mapping[str, bytes] | None = None) -> None:
-        """Write a worker's report, and the catalog that it names where that is new; it counts for SILENT_AFTER_S."""
+        """Write a worker's report, valid for SILENT_AFTER_S, and its catalog if that has a new version."""
         ttl_ms = int(SILENT_AFTER_S * 1000)
         key = keys.catalog_key(status.name)
         with broker_errors(), self._client.pipeline(transaction=True) as pipe:
             pipe.set(keys.worker_key(status.name), json.dumps(asdict(status)), px=ttl_ms)
             pipe.zadd(keys.FLEET, {status.name: time.time()})
-            if catalog and status.catalog != self._written:
+            if catalog and status.catalog != self._written_catalog:
                 pipe.delete(key)
                 pipe.hset(key, mapping=dict(catalog))
             pipe.pexpire(key, ttl_ms)
-            there = pipe.execute()[-1]
-        self._written = status.catalog if there else ""
+            catalog_exists = pipe.execute()[-1]
+        self._written_catalog = ""
+        if catalog_exists:
+            self._written_catalog = status.catalog
 
     def catalog(self, name: str) -> dict[str, bytes]:
-        """Return what a worker's engine answers without work, by name: its replies as they came."""
+        """Return the catalog of a worker's engine: its replies, unchanged, by their paths."""
         with broker_errors():
-            return {field.decode(): reply for field, reply in self._client.hgetall(keys.catalog_key(name)).items()}
+            replies = self._client.hgetall(keys.catalog_key(name))
+        catalog = {}
+        for path, reply in replies.items():
+            catalog[path.decode()] = reply
+        return catalog
 
     def paused_queues(self) -> frozenset[str]:
-        """Return the queues from which nobody is to take anything for now. Raises BrokerUnavailable."""
+        """Return the queues that an operator has paused: no worker takes from them. Raises BrokerUnavailable."""
         with broker_errors():
-            return frozenset(name.decode() for name in self._client.smembers(keys.PAUSED_QUEUES))
+            return frozenset(map(bytes.decode, self._client.smembers(keys.PAUSED_QUEUES)))
 
     def pause_queue(self, queue: str) -> None:
-        """Have no worker take from a queue; it goes on taking in tasks."""
+        """Make all workers stop taking from a queue. Tasks are still accepted into it."""
         with broker_errors():
             self._client.sadd(keys.PAUSED_QUEUES, queue)
 
     def resume_queue(self, queue: str) -> None:
-        """Have workers take from a queue again."""
+        """Let workers take from a queue again."""
         with broker_errors():
             self._client.srem(keys.PAUSED_QUEUES, queue)
 
     def leave(self, name: str) -> None:
-        """Forget a worker that stops."""
+        """Remove a worker that stops."""
         with broker_errors(), self._client.pipeline(transaction=True) as pipe:
             pipe.delete(keys.worker_key(name), keys.catalog_key(name))
             pipe.zrem(keys.FLEET, name)
@@ -104,35 +114,57 @@ class WorkerRegistry:
         return self.alive_and_missing()[0]
 
     def alive_and_missing(self) -> tuple[list[WorkerStatus], list[str]]:
-        """Return the workers that are alive, and the names of those that are missed. Raises BrokerUnavailable."""
+        """Return the workers that are alive, and the names of the missing ones. Raises BrokerUnavailable."""
         with broker_errors():
-            rows = self._client.zrange(keys.FLEET, 0, -1, withscores=True)
-            names = {name.decode(): seen_at for name, seen_at in rows}
-            reports = self._client.mget([keys.worker_key(name) for name in names]) if names else []
-            alive, missed = split_reports(names, reports)
-            if gone := names.keys() - {worker.name for worker in alive} - set(missed):
-                self._client.zrem(keys.FLEET, *gone)
-        return alive, missed
+            seen_at = {}
+            for name, seconds in self._client.zrange(keys.FLEET, 0, -1, withscores=True):
+                seen_at[name.decode()] = seconds
+            if not seen_at:
+                return [], []
+            reports = self._client.mget(list(map(keys.worker_key, seen_at)))
+            alive, missing = split_reports(seen_at, reports)
+            forgotten = seen_at.keys() - set(missing)
+            forgotten -= {worker.name for worker in alive}
+            if forgotten:
+                self._client.zrem(keys.FLEET, *forgotten)
+        return alive, missing
 
 
-def split_reports(names: Mapping[str, float], reports: Sequence[bytes | None]) -> tuple[list[WorkerStatus], list[str]]:
-    """Return the workers that are alive, and the names of those that are missed.
+def split_reports(
+    seen_at: Mapping[str, float], reports: Sequence[bytes | None]
+) -> tuple[list[WorkerStatus], list[str]]:
+    """Return the workers that are alive, and the names of the missing ones, both sorted.
 
-    ``names``: those known, with when each was last seen; ``reports``: theirs in that order, None where it has lapsed.
+    ``seen_at``: when each known worker last reported, by name; ``reports``: theirs in the same order, None if it has
+    expired.
     """
-    alive = sorted((_read(report) for report in reports if report is not None), key=lambda status: status.name)
-    silent = [name for name, report in zip(names, reports, strict=True) if report is None]
-    return alive, sorted(name for name in silent if time.time() - names[name] <= MISSED_FOR_S)
+    alive = []
+    missing = []
+    for name, report in zip(seen_at, reports, strict=True):
+        if report is not None:
+            alive.append(_parse_report(report))
+        elif time.time() - seen_at[name] <= MISSED_FOR_S:
+            missing.append(name)
+    alive.sort(key=lambda status: status.name)
+    return alive, sorted(missing)
 
 
-def _read(report: bytes) -> WorkerStatus:
-    values: dict[str, Any] = json.loads(report)
+def _parse_report(report: bytes) -> WorkerStatus:
+    """Return the status in a report. Fields of a newer version are ignored."""
+    known: dict[str, Any] = {}
+    for name, value in json.loads(report).items():
+        if name in _FIELDS:
+            known[name] = value
     for name in ("queues", "models", "left"):
-        values[name] = tuple(values.get(name, ()))
-    return WorkerStatus(**values)
+        known[name] = tuple(known.get(name, ()))
+    return WorkerStatus(**known)
 
 
 def select_serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:
-    """Return the workers that take a queue's tasks right now, their engine healthy."""
-    taking = [w for w in workers if queue in w.queues and queue not in w.left]
-    return [w for w in taking if w.consuming and w.engine_state == "ready"]
+    """Return the workers that take a queue's tasks now: they consume it, and their engine is ready."""
+    found = []
+    for worker in workers:
+        takes_queue = queue in worker.queues and queue not in worker.left
+        if takes_queue and worker.consuming and worker.engine_state == "ready":
+            found.append(worker)
+    return found

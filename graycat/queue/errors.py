@@ -1,4 +1,4 @@
-"""Errors about a task that a caller asks for by its id; ``graycat.errors`` shows where they stand in the tree."""
+"""Errors about a task that a caller asks for by its id; ``graycat.errors`` shows their place in the tree of errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TaskGone(RequestError):
 
 
 class IdempotencyConflict(RequestError):
-    """Raised when an id or an ``Idempotency-Key`` was used for another request before."""
+    """Raised if an id or an ``Idempotency-Key`` was used for another request before."""
 
     status, type = 409, "idempotency_conflict"
 
@@ -33,7 +33,7 @@ class IdempotencyConflict(RequestError):
 
 
 class NotRetryable(RequestError):
-    """Raised when a task is to be tried again that has not failed, or whose input is gone."""
+    """Raised if a task cannot be retried: it has not failed, or its input is no longer kept."""
 
     status, type = 409, "not_retryable"
 

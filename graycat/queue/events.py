@@ -1,12 +1,12 @@
-"""Task events: how they lie in a task's stream, and how they travel to the web processes that wait."""
+"""Task events: their form in a task's stream, and in messages to the web processes that wait for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-#: Kinds of events. ``chunk`` is one event of the engine as its bytes came, ``progress`` tells how far a render is;
-#: the last three end a task.
+#: Kinds of events. ``chunk`` is one event of the engine, its bytes unchanged; ``progress`` says how far a render is.
+#: The last three end a task.
 STARTED: Final = "started"
 CHUNK: Final = "chunk"
 PROGRESS: Final = "progress"
@@ -30,12 +30,12 @@ class TaskEvent:
 
     @property
     def terminal(self) -> bool:
-        """Tell whether this is the task's last event."""
+        """Return whether this is the task's last event."""
         return self.kind in TERMINAL
 
     @property
     def order(self) -> tuple[int, int]:
-        """Return the place in the stream, for comparisons."""
+        """Return its position in the stream, for comparisons."""
         return event_order(self.id)
 
     def answer(self) -> tuple[int, bytes]:
@@ -61,6 +61,6 @@ def answer(status: int, body: bytes) -> bytes:
 
 
 def event_order(event_id: str) -> tuple[int, int]:
-    """Return the place that an event's id names."""
+    """Return the position in the stream that an event's id stands for."""
     milliseconds, _, number = event_id.partition("-")
     return int(milliseconds), int(number or 0)

@@ -13,8 +13,9 @@ from graycat import families
 from graycat.families import FAMILIES
 
 CHARS = 32
-#: An id that was made here; callers may choose others, which are mapped to such ones.
-TASK_ID = re.compile(f"[{''.join(family.id_digits for family in FAMILIES)}][0-9a-f]{{{CHARS - 1}}}")
+#: The form of an id that graycat made. An id that a caller chose is mapped to one of these.
+_FIRST_DIGITS = "".join(family.id_digits for family in FAMILIES)
+TASK_ID = re.compile(f"[{_FIRST_DIGITS}][0-9a-f]{{{CHARS - 1}}}")
 
 
 def new_task_id(kind: str) -> str:

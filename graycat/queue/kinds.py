@@ -1,4 +1,4 @@
-"""What a task is called, where it queues and which engine route it is for: all that a web process needs of one."""
+"""Kinds of tasks: their names, queues and engine routes, which is all that a web process needs to know of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from graycat import families
 from graycat.families import EngineFamily
 from graycat.queue.topology import CONTROL, LLM, LLM_QUICK, SD
 
-#: How a worker calls its engine. STREAM: every event is passed on. GATHER: streamed all the same, because only a
-#: stream stops when it is hung up, and put together to the answer of a plain call. PLAIN: one request, one reply.
-#: LIVE: as GATHER, and every event is passed on too.
+#: How a worker calls its engine. STREAM: every event is passed on. PLAIN: one request, one reply. GATHER: a stream
+#: whose events are put together to the answer of a plain call, because only a streamed call stops when its connection
+#: is closed. LIVE: like GATHER, and every event is passed on too.
 STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 
-#: What a worker is told beside the verdicts of a record: to leave out the rest of a batch.
+#: Sent to a worker like a Verdict: its engine must leave out the rest of a batch of images.
 SKIP = "skip"
 
 
@@ -81,7 +81,7 @@ KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind
 LLM_KINDS = kinds_of(families.LLM)
 SD_KINDS = kinds_of(families.SD)
 
-#: Telling a webhook; its argument is ``TASK_ID EVENT``. None of those above: it has no record and no engine.
+#: The delivery of a webhook; its argument is ``TASK_ID EVENT``. It is not in KINDS: it has no record and no engine.
 DELIVER = Kind("control.deliver", CONTROL, "")
-#: Firing what is due by the schedules; sent by beat (``celeryconfig``).
+#: Starts the batches whose schedules are due; sent by beat (``celeryconfig``).
 FIRE_SCHEDULES = Kind("control.fire_schedules", CONTROL, "")

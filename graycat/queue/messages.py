@@ -19,24 +19,27 @@ _ID = "00000000-task-id-goes-here"
 class MessageFactory:
     """Makes the Celery messages of tasks, without a broker round trip and without Celery's cost a call.
 
-    Celery itself publishes one message a kind into kombu's in-memory transport; what it wrote is the template.
-    So the format is that of the installed Celery, and making a message is a few string operations. The message then
-    enters its queue in the same script that writes the record: a task is accepted whole or not at all.
+    Celery itself publishes one message per kind into kombu's in-memory transport; that message is the template.
+    So the format is that of the installed Celery, and making a message takes a few string operations. The script that
+    writes the record also puts the message on its queue: a task is accepted completely or not at all.
     """
 
     def __init__(self, app: Celery, kinds: Iterable[Kind] = KINDS.values()) -> None:
-        self._kinds = {kind.name: kind for kind in kinds}
-        self._templates = {name: _template(app, kind) for name, kind in self._kinds.items()}
+        self._queues: dict[str, str] = {}
+        self._templates: dict[str, tuple[str, str]] = {}
+        for kind in kinds:
+            self._queues[kind.name] = kind.queue
+            self._templates[kind.name] = _make_template(app, kind)
 
     def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
-        """Return the message that a worker finds in ``queue``: one of a model, or the kind's own (the default)."""
+        """Return the message of a task in ``queue``; by default the queue of its kind."""
         envelope, body = self._templates[kind]
         payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
         text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
-        return text.replace('"@QUEUE@"', json.dumps(queue or self._kinds[kind].queue)).encode()
+        return text.replace('"@QUEUE@"', json.dumps(queue or self._queues[kind])).encode()
 
 
-def _template(app: Celery, kind: Kind) -> tuple[str, str]:
+def _make_template(app: Celery, kind: Kind) -> tuple[str, str]:
     """Return envelope and body of the message that Celery publishes for a kind."""
     with Connection("memory://") as connection:
         channel: Any = connection.channel()

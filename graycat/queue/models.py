@@ -20,7 +20,7 @@ UNSUCCESSFUL_STATES = TERMINAL_STATES[1:]
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """What a record is made of. ``body`` is what the engine gets; ``channel`` is where a web process waits."""
+    """A task to create. ``body`` goes to the engine; ``channel`` is that of the web process that waits for it."""
 
     id: str
     kind: str
@@ -30,14 +30,14 @@ class NewTask:
     owner: str
     channel: str = ""
     request_id: str = ""
-    #: Seconds; None: the settings'.
+    #: Seconds; None: as in the settings.
     queue_ttl_s: float | None = None
     exec_timeout_s: float | None = None
-    #: More fields for those who look at the task by its id; such a task is on its owner's list, and keeps its body.
+    #: Further fields, if its caller polls it by its id. Such a task is on its owner's list and keeps its body.
     shown: Mapping[str, str] | None = None
-    #: Whether it counts among its owner's tasks: their list, their limits, their renders.
+    #: Whether it counts as its owner's: in the list of tasks, in the limits, among the renders.
     counted: bool = True
-    #: Who is told of it (``Webhook.encoded``), and the caller's own notes, JSON; '' for none.
+    #: Its webhook (``Webhook.encoded``), and the caller's own notes (JSON); '' for none.
     webhook: str = ""
     metadata: str = ""
 
@@ -46,9 +46,9 @@ class NewTask:
 class Attempt:
     """A worker's hold on a task.
 
-    ``resumed``: an earlier attempt has left a part of its answer, which a client may have seen. ``started_id``: its
-    ``started`` event; the ids of its chunks follow from that and their number, so that one which is sent twice is
-    written once.
+    ``resumed``: an earlier attempt has published a part of its answer, which a client may have seen. ``started_id``:
+    the id of its ``started`` event. The ids of its chunks follow from it and from their numbers, so that a chunk which
+    is sent twice is written once.
     """
 
     task_id: str
@@ -62,24 +62,24 @@ class Attempt:
     started_id: str
     owner: str
     queue: str = ""
-    #: Since it was submitted; since it was enqueued again for a further attempt.
+    #: Seconds in the queue, for a further attempt since the task was enqueued again.
     waited_s: float = field(default=0.0, compare=False)
     #: At how many deaths of engines it was there.
     deaths: int = field(default=0, compare=False)
-    #: Chunks of earlier attempts that this one goes on behind.
+    #: Chunks of earlier attempts, which this one continues.
     earlier: tuple[bytes, ...] = ()
 
     @cached_property
     def address(self) -> tuple[tuple[str, str], tuple[int, str, str], int]:
-        """Return what each token needs to be published: keys, the fence, and the number behind which chunks count."""
-        moment, _, place = self.started_id.partition("-")
+        """Return what publishing needs, computed once: keys, the fence, and the number that chunks are counted from."""
+        milliseconds, _, number = self.started_id.partition("-")
         keys = (record_key(self.task_id), events_key(self.task_id))
-        return keys, (self.number, self.task_id, f"{moment}-"), int(place)
+        return keys, (self.number, self.task_id, f"{milliseconds}-"), int(number)
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkBatch:
-    """Chunks of an attempt's answer that arrived together; ``number`` is the first one's, counted from 1."""
+    """Chunks of an attempt's answer that arrived together; ``number`` is that of the first, counted from 1."""
 
     attempt: Attempt
     number: int
@@ -100,11 +100,11 @@ class ReleaseReason(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What an attempt that published or renewed is to do."""
+    """What an attempt must do after it published or renewed its lease."""
 
     GO_ON = "ok"
     CANCEL = "cancel"
-    #: End with what there is.
+    #: End, with the part of the answer that exists.
     INTERRUPT = "interrupt"
     #: Another attempt owns the task.
     STALE = "stale"

@@ -48,7 +48,9 @@ class QueueName:
     @property
     def base(self) -> str:
         """Return the shared queue that it belongs to, without a model or worker."""
-        return f"{self.family}.{self.lane}" if self.lane else self.family
+        if self.lane:
+            return f"{self.family}.{self.lane}"
+        return self.family
 
     def in_lane(self, lane: Lane) -> QueueName:
         """Return the queue of the same model or worker in another lane."""

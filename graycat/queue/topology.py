@@ -32,7 +32,7 @@ class WorkerKind:
 
 def _worker_kinds() -> dict[str, WorkerKind]:
     """Return the kinds of workers by name: for each family its own and that of its quick calls, then control."""
-    kinds = []
+    kinds: list[WorkerKind] = []
     for family in FAMILIES:
         queues = (family.interactive, family.batch)
         kinds.append(WorkerKind(family.name, queues, family.worker_help, family.metrics_offset, family))
@@ -45,11 +45,13 @@ def _worker_kinds() -> dict[str, WorkerKind]:
 
 
 def _queues() -> tuple[str, ...]:
-    """Return every shared queue: what somebody waits for, then batches, then control."""
+    """Return every shared queue: interactive and quick ones first, then batches, then control."""
     urgent: list[str] = []
     batch: list[str] = []
     for family in FAMILIES:
-        urgent += [family.interactive, family.quick] if family.quick else [family.interactive]
+        urgent.append(family.interactive)
+        if family.quick:
+            urgent.append(family.quick)
         batch.append(family.batch)
     return (*urgent, *batch, CONTROL)
 
@@ -73,10 +75,13 @@ def model_queue(queue: str, model: str) -> str:
 
 def engine_queues(queue: str, models: Iterable[str], worker: str) -> list[str]:
     """Return the queues beside a shared one that a worker takes too: those of its engine's models, and its own."""
-    names = [model_queue(queue, model) for model in models]
+    name = QueueName.parse(queue)
+    names = []
+    for model in models:
+        names.append(str(name.of_model(model)))
     family = families.find_by_kind(queue)
     if family is not None and family.has_worker_queues:
-        names.append(worker_queue(queue, worker))
+        names.append(str(name.of_worker(worker)))
     return names
 
 
@@ -95,6 +100,11 @@ def unacked(kind: str) -> dict[str, str]:
     Each kind has its own, so that the worker which restores what a dead worker has left needs no access to the queues
     of other kinds.
     """
-    names = ("unacked", "unacked_index", "unacked_mutex")
-    suffix = f":{kind}" if kind else ""
-    return {f"{name}_key": name + suffix for name in names}
+    suffix = ""
+    if kind:
+        suffix = f":{kind}"
+    return {
+        "unacked_key": f"unacked{suffix}",
+        "unacked_index_key": f"unacked_index{suffix}",
+        "unacked_mutex_key": f"unacked_mutex{suffix}",
+    }

@@ -1,4 +1,4 @@
-"""What is seen of image batches: how many in which state, how far their items are, and which will be late."""
+"""A summary of the image batches: how many are in which state, the states of their items, and which will be late."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from graycat.batches.records import BatchRecords
 from graycat.batches.states import ENDED, ITEM_STATES, STATES
 
-#: Batches of each kind, unfinished and newest, that are looked at.
-MOST = 100
+#: The summary covers this many unfinished batches, and this many of the newest.
+MAX_BATCHES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,18 @@ class BatchSnapshot:
 
 
 def read_batches(records: BatchRecords, now_ms: float) -> BatchSnapshot:
-    """Return what is seen of the unfinished batches and the newest ones. Raises BrokerUnavailable."""
-    rows = {row["id"]: row for row in (*records.list_live(MOST), *records.list(count=MOST))}
+    """Return a summary of the unfinished batches and the newest ones. Raises BrokerUnavailable."""
+    rows = {}
+    for row in records.list_live(MAX_BATCHES) + records.list(count=MAX_BATCHES):
+        rows[row["id"]] = row
     return summarize_batches(rows.values(), now_ms)
 
 
 def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> BatchSnapshot:
-    """Return what batches are together, as their owners see them."""
-    states, items, late = Counter(dict.fromkeys(STATES, 0)), Counter(dict.fromkeys(ITEM_STATES, 0)), 0
+    """Return a summary of batches, given as their owners see them."""
+    states = Counter(dict.fromkeys(STATES, 0))
+    items = Counter(dict.fromkeys(ITEM_STATES, 0))
+    late = 0
     for row in rows:
         if row["state"] not in states:
             # It is damaged, or a newer version wrote it.
@@ -44,10 +48,7 @@ def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> Batch
 
 
 def is_late(row: Mapping[str, Any], now_ms: float) -> bool:
-    """Tell whether an unfinished batch is past its deadline, or will be as far as one can tell.
-
-    One that is paused is late on purpose.
-    """
+    """Return whether an unfinished batch is past its deadline, or will be by its estimate; never if it is paused."""
     if not row["deadline_ms"] or row["state"] == "paused":
         return False
     return bool(now_ms + (row["eta_s"] or 0.0) * 1000 > row["deadline_ms"])

@@ -1,4 +1,4 @@
-"""Gauges out of one look at the broker; exported by web processes alone."""
+"""Gauges out of a snapshot of the broker; only web processes export them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from graycat.queue.topology import QUICK_QUEUES
 from graycat.status.batches import BatchSnapshot
 from graycat.status.snapshot import Snapshot
 
-#: What an engine may be; a worker without one is ready.
+#: The values of a metric's labels, and a value for each of several gauges.
+Row = tuple[Sequence[str], Sequence[float]]
+
+#: The states of an engine; that of a worker without an engine is ready.
 STATES = ("stopped", "downloading", "loading", "ready", "stuck")
 
 QUEUES = {
@@ -56,74 +59,85 @@ BATCH_LATE = (
 
 
 class FleetGauges:
-    """A collector that looks at the broker once a scrape; while that is away it says so and no more."""
+    """A collector that takes a snapshot at each scrape. If the broker is away, it exports that and no more."""
 
-    def __init__(self, look: Callable[[], Snapshot]) -> None:
-        self._look = look
+    def __init__(self, read_snapshot: Callable[[], Snapshot]) -> None:
+        self._read_snapshot = read_snapshot
 
     def collect(self) -> Iterable[Metric]:
         """Yield the gauges."""
         try:
-            look = self._look()
+            snapshot = self._read_snapshot()
         except BrokerUnavailable:
             yield GaugeMetricFamily(*BROKER_UP, value=0)
             return
         yield GaugeMetricFamily(*BROKER_UP, value=1)
-        yield from _of_queues(look)
-        yield from _of_workers(look)
-        yield from _of_gpus(look)
-        values = (look.held.events, look.held.artifacts, look.deliveries)
+        yield from _queue_gauges(snapshot)
+        yield from _worker_gauges(snapshot)
+        yield from _gpu_gauges(snapshot)
+        values = (snapshot.held.events, snapshot.held.artifacts, snapshot.deliveries)
         for (name, text), value in zip(BROKER.items(), values, strict=True):
             yield GaugeMetricFamily(name, text, value=value)
-        yield from _of_batches(look.batches)
+        yield from _batch_gauges(snapshot.batches)
 
 
-def _of_batches(look: BatchSnapshot) -> Iterable[Metric]:
-    for (name, text), counts in ((BATCHES, look.states), (BATCH_ITEMS, look.items)):
+def _batch_gauges(batches: BatchSnapshot) -> Iterable[Metric]:
+    for (name, text), counts in ((BATCHES, batches.states), (BATCH_ITEMS, batches.items)):
         family = GaugeMetricFamily(name, text, labels=("state",))
         for state, count in counts.items():
             family.add_metric((state,), count)
         yield family
-    yield GaugeMetricFamily(*BATCH_LATE, value=look.late)
+    yield GaugeMetricFamily(*BATCH_LATE, value=batches.late)
 
 
-def _of_queues(look: Snapshot) -> Iterable[Metric]:
-    rows = [((name,), (q.depth, q.oldest_s, q.consumers, q.paused)) for name, q in look.queues.items()]
+def _queue_gauges(snapshot: Snapshot) -> Iterable[Metric]:
+    rows: list[Row] = []
+    for name, queue in snapshot.queues.items():
+        rows.append(((name,), (queue.depth, queue.oldest_s, queue.consumers, queue.paused)))
     yield from _families(QUEUES, ("queue",), rows)
 
 
-def _of_workers(look: Snapshot) -> Iterable[Metric]:
-    families = list(_families(WORKERS, ("worker",), [((w.name,), (1, w.consuming, w.paused)) for w in look.workers]))
-    for name in look.missed:
-        families[0].add_sample(families[0].name, {"worker": name}, 0)
-    yield from families
-    engines = [worker for worker in look.workers if worker.engine]
-    yield from _families(ENGINES, ("worker",), [((w.name,), (w.failures,)) for w in engines])
-    # The lane beside an engine would count its slots a second time.
-    takers = [w for w in engines if set(w.queues) - QUICK_QUEUES]
-    yield from _families(SLOTS, ("worker",), [((w.name,), (w.slots, w.busy)) for w in takers])
+def _worker_gauges(snapshot: Snapshot) -> Iterable[Metric]:
+    workers: list[Row] = []
+    failures: list[Row] = []
+    slots: list[Row] = []
     states = GaugeMetricFamily(*ENGINE_STATE, labels=("worker", "engine", "state"))
-    for worker in engines:
+    for worker in snapshot.workers:
+        labels = (worker.name,)
+        workers.append((labels, (1, worker.consuming, worker.paused)))
+        if not worker.engine:
+            continue
+        failures.append((labels, (worker.failures,)))
+        # The worker of the quick queue shares its engine's slots with another worker, which counts them.
+        if not QUICK_QUEUES.issuperset(worker.queues):
+            slots.append((labels, (worker.slots, worker.busy)))
         for state in STATES:
             states.add_metric((worker.name, worker.engine, state), worker.engine_state == state)
+
+    up, *others = _families(WORKERS, ("worker",), workers)
+    for name in snapshot.missed:
+        up.add_sample(up.name, {"worker": name}, 0)
+    yield up
+    yield from others
+    yield from _families(ENGINES, ("worker",), failures)
+    yield from _families(SLOTS, ("worker",), slots)
     yield states
 
 
-def _of_gpus(look: Snapshot) -> Iterable[Metric]:
-    rows = []
-    for worker in look.workers:
-        if (seen := worker.gpu_state) is not None:
-            values = (seen["utilization"] / 100, seen["memory_used"], seen["memory_total"], seen["temperature"])
+def _gpu_gauges(snapshot: Snapshot) -> Iterable[Metric]:
+    rows: list[Row] = []
+    for worker in snapshot.workers:
+        gpu = worker.gpu_state
+        if gpu is not None:
+            values = (gpu["utilization"] / 100, gpu["memory_used"], gpu["memory_total"], gpu["temperature"])
             rows.append(((worker.name, str(worker.gpu)), values))
     yield from _families(GPUS, ("worker", "gpu"), rows)
 
 
-def _families(
-    texts: dict[str, str], labels: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[float]]]
-) -> Iterable[GaugeMetricFamily]:
-    """Yield a family for each name; ``rows`` have the labels' values, and a value for each family."""
-    for place, (name, text) in enumerate(texts.items()):
+def _families(texts: dict[str, str], labels: Sequence[str], rows: Sequence[Row]) -> Iterable[GaugeMetricFamily]:
+    """Yield a gauge for each name; every row has the values of the labels, and one value for each gauge."""
+    for index, (name, text) in enumerate(texts.items()):
         family = GaugeMetricFamily(name, text, labels=labels)
-        for values, numbers in rows:
-            family.add_metric(values, float(numbers[place]))
+        for label_values, values in rows:
+            family.add_metric(label_values, float(values[index]))
         yield family

@@ -1,4 +1,4 @@
-"""A census of what the broker holds, a few keys at a time: to count everything at once would cost it milliseconds."""
+"""The broker's memory by its use, a few keys at a time: counting all keys at once would block it for milliseconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from graycat.broker.keys import PREFIX, artifact_key, events_key
 from graycat.broker.protocol import Broker
 
 #: Keys that one step looks at, roughly.
-KEYS_A_STEP = 500
+KEYS_PER_STEP = 500
+#: Prefixes of the keys that are counted.
 EVENTS, ARTIFACTS = events_key("").encode(), artifact_key("", 0).partition("::")[0].encode() + b":"
 
 
@@ -24,41 +25,46 @@ class MemoryUse:
 
 
 class MemoryScan:
-    """Goes through the keys step by step; what it tells is as old as the last time it was through."""
+    """Goes through all keys step by step (SCAN, MEMORY USAGE). Its result is that of the last complete scan."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
         self._cursor = 0
-        self._counted = {EVENTS: 0, ARTIFACTS: 0}
-        self._asked: list[bytes] = []
-        self._last: MemoryUse | None = None
+        #: Bytes that this scan has found, by prefix.
+        self._bytes = {EVENTS: 0, ARTIFACTS: 0}
+        #: The prefixes of the keys whose sizes were asked for last.
+        self._prefixes: list[bytes] = []
+        self._complete: MemoryUse | None = None
 
     def step(self) -> MemoryUse:
-        """Look at some more keys; return what there is, as far as it is known. Raises BrokerUnavailable."""
+        """Look at some more keys; return the memory use, as far as it is known. Raises BrokerUnavailable."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            self.ask(pipe)
-            (found,) = pipe.execute()
-            self.weigh(pipe, found)
-            return self.count(pipe.execute())
+            self.request_keys(pipe)
+            (reply,) = pipe.execute()
+            self.request_sizes(pipe, reply)
+            return self.add_sizes(pipe.execute())
 
-    def ask(self, pipe: Any) -> None:
-        """Have a pipeline ask for some more keys; its answer is for ``weigh``."""
-        pipe.scan(self._cursor, match=f"{PREFIX}[ea]*", count=KEYS_A_STEP)
+    def request_keys(self, pipe: Any) -> None:
+        """Add the command for some more keys to a pipeline; its reply is for ``request_sizes``."""
+        pipe.scan(self._cursor, match=f"{PREFIX}[ea]*", count=KEYS_PER_STEP)
 
-    def weigh(self, pipe: Any, found: tuple[int, list[bytes]]) -> None:
-        """Have a pipeline ask how large those are that count; its answers are for ``count``."""
-        self._cursor, keys = found
-        self._asked = [kind for key in keys for kind in self._counted if key.startswith(kind)]
+    def request_sizes(self, pipe: Any, reply: tuple[int, list[bytes]]) -> None:
+        """Add the commands for the sizes of the keys to a pipeline; their replies are for ``add_sizes``."""
+        self._cursor, keys = reply
+        self._prefixes = []
         for key in keys:
-            if key.startswith(tuple(self._counted)):
-                pipe.memory_usage(key)
+            for prefix in self._bytes:
+                if key.startswith(prefix):
+                    self._prefixes.append(prefix)
+                    pipe.memory_usage(key)
 
-    def count(self, sizes: Sequence[int | None]) -> MemoryUse:
-        """Add them up; return what there is, as far as it is known."""
-        for kind, size in zip(self._asked, sizes, strict=True):
-            # None where it has ended meanwhile.
-            self._counted[kind] += size or 0
-        now = MemoryUse(self._counted[EVENTS], self._counted[ARTIFACTS])
+    def add_sizes(self, sizes: Sequence[int | None]) -> MemoryUse:
+        """Add the sizes up; return the memory use, as far as it is known."""
+        for prefix, size in zip(self._prefixes, sizes, strict=True):
+            # None for a key that has expired meanwhile.
+            self._bytes[prefix] += size or 0
+        so_far = MemoryUse(self._bytes[EVENTS], self._bytes[ARTIFACTS])
         if self._cursor == 0:
-            self._last, self._counted = now, dict.fromkeys(self._counted, 0)
-        return self._last or now
+            self._complete = so_far
+            self._bytes = dict.fromkeys(self._bytes, 0)
+        return self._complete or so_far

@@ -1,10 +1,10 @@
-"""One look at the broker: queues, workers and what is held there, for a scrape or for ``graycat status``."""
+"""A snapshot of the broker: queues, workers, batches and memory, for a scrape or for ``graycat status``."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,17 +30,17 @@ from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, read_batches
 from graycat.status.memory_scan import MemoryScan, MemoryUse
 
-#: Seconds that each of the broker's answers may take: a scrape is to tell that it is away, not to wait for it.
+#: Seconds that each reply of the broker may take: if it is away, a scrape must say so and not wait.
 TIMEOUT_S = 1.0
-#: Seconds that a look is good for, however many ask.
-FRESH_S = 0.5
+#: A snapshot is shared by all that ask within this many seconds.
+MAX_AGE_S = 0.5
 #: Failures that are shown.
 MAX_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """A queue with those of its models and workers. ``oldest_s``: how long its oldest task has waited; 0 for none."""
+    """A queue, with those of its models and workers. ``oldest_s``: how long its oldest task has waited; 0 for none."""
 
     depth: int
     oldest_s: float
@@ -50,7 +50,7 @@ class QueueSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a task failed or expired; ``type`` is the error's, '' where an engine's own error has none."""
+    """How a task failed or expired; ``type``: that of the error, '' if an engine's own error has none."""
 
     at_ms: int
     task_id: str
@@ -63,9 +63,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen. ``missed``: workers that fell silent; ``deliveries``: what webhooks are still to be told.
+    """The state of the system. ``missed``: workers that fell silent; ``deliveries``: pending ones, to webhooks.
 
-    ``failures``: the newest first.
+    ``held``: the broker's memory by its use. ``failures``: the newest first.
     """
 
     queues: dict[str, QueueSnapshot]
@@ -78,26 +78,28 @@ class Snapshot:
 
 
 class SnapshotReader:
-    """Looks at the broker; any thread may ask it."""
+    """Takes snapshots. Any thread may ask for one."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = connect(settings, timeout_s=TIMEOUT_S)
-        self._looking = threading.Lock()
+        self._lock = threading.Lock()
         self._scripts = Scripts(self._client, Path(__file__).parent / "lua", ("depths",))
         self._batches = BatchRecords(self._client, settings)
-        self._census = MemoryScan(self._client)
-        self._seen: tuple[float, Snapshot] | None = None
+        self._memory = MemoryScan(self._client)
+        self._taken_at = -MAX_AGE_S
+        self._snapshot: Snapshot | None = None
 
     def read(self) -> Snapshot:
-        """Return what is seen now, or was half a second ago. Raises BrokerUnavailable."""
-        with self._looking:
+        """Return a snapshot that is at most half a second old. Raises BrokerUnavailable."""
+        with self._lock:
             now = time.monotonic()
-            if self._seen is None or now - self._seen[0] >= FRESH_S:
-                self._seen = now, self._look()
-            return self._seen[1]
+            if self._snapshot is None or now - self._taken_at >= MAX_AGE_S:
+                self._snapshot = self._take()
+                self._taken_at = now
+            return self._snapshot
 
-    def _look(self) -> Snapshot:
-        """Look, in few round trips: a busy web process has each of them wait for its turn."""
+    def _take(self) -> Snapshot:
+        """Take a snapshot in few round trips: in a busy web process each of them waits for its turn."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.zrange(FLEET, 0, -1, withscores=True)
             pipe.smembers(PAUSED_QUEUES)
@@ -106,51 +108,68 @@ class SnapshotReader:
             pipe.zcard(DELIVERIES)
             pipe.zrange(DELIVERIES, 0, 0, withscores=True)
             pipe.xrevrange(FAILURES, count=MAX_FAILURES)
-            self._census.ask(pipe)
-            names, paused, turns, clock, deliveries, first, failures, keys = pipe.execute()
-            seen_at = {name.decode(): at for name, at in names}
-            # No worker is called so; a command without a key would be an error.
-            pipe.mget([worker_key(name) for name in seen_at] or [worker_key("")])
-            self._census.weigh(pipe, keys)
-            reports, *sizes = pipe.execute()
-        workers, missed = split_reports(seen_at, reports if seen_at else ())
-        depths = self._depths(_names(workers, {name.decode() for name in turns}))
-        late_s = max(clock[0] + clock[1] / 1e6 - first[0][1] / 1000, 0.0) if first else 0.0
-        batches = read_batches(self._batches, clock[0] * 1000)
-        queues = _queues(workers, depths, {name.decode() for name in paused}, late_s)
-        held = self._census.count(sizes)
-        return Snapshot(queues, workers, missed, deliveries, held, list(map(_failure, failures)), batches)
+            self._memory.request_keys(pipe)
+            fleet, paused, turns, clock, deliveries, next_delivery, failures, keys = pipe.execute()
+            seen_at = {name.decode(): seconds for name, seconds in fleet}
+            for name in seen_at:
+                pipe.get(worker_key(name))
+            self._memory.request_sizes(pipe, keys)
+            replies = pipe.execute()
 
-    def _depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float | None]]:
-        """Return for each queue how many tasks wait for it, and how long (s) the oldest has; None where none is known.
+        workers, missing = split_reports(seen_at, replies[: len(seen_at)])
+        memory = self._memory.add_sizes(replies[len(seen_at) :])
+        depths = self._read_depths(_list_queues(workers, map(bytes.decode, turns)))
+        overdue_s = 0.0
+        if next_delivery:
+            due_s = next_delivery[0][1] / 1000
+            overdue_s = max(clock[0] + clock[1] / 1e6 - due_s, 0.0)
+        return Snapshot(
+            queues=_summarize_queues(workers, depths, set(map(bytes.decode, paused)), overdue_s),
+            workers=workers,
+            missed=missing,
+            deliveries=deliveries,
+            held=memory,
+            failures=list(map(_parse_failure, failures)),
+            batches=read_batches(self._batches, clock[0] * 1000),
+        )
 
-        Those that wait aside for their owner's turn are among them.
-        """
+    def _read_depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Return for each queue how many tasks wait for it, parked ones among them, and how long (s) the oldest has."""
         keys = (record_key(""), events_key(""), LIVE_TASKS)
         with broker_errors():
             reply = self._scripts.run("depths", keys, queues)
-        pairs = zip(map(int, reply[::2]), map(int, reply[1::2]), strict=True)
-        return {queue: (n, ms / 1000 if ms >= 0 else None) for queue, (n, ms) in zip(queues, pairs, strict=True)}
+        depths = {}
+        for index, queue in enumerate(queues):
+            depth, oldest_ms = int(reply[2 * index]), int(reply[2 * index + 1])
+            # -1 if no task is known to wait.
+            depths[queue] = (depth, max(oldest_ms, 0) / 1000)
+        return depths
 
 
-def _queues(
-    workers: list[WorkerStatus], depths: dict[str, tuple[int, float | None]], paused: set[str], late_s: float
+def _summarize_queues(
+    workers: list[WorkerStatus], depths: dict[str, tuple[int, float]], paused: set[str], overdue_s: float
 ) -> dict[str, QueueSnapshot]:
-    """Return what is seen of the queues; ``late_s``: how late the first delivery is."""
+    """Return the shared queues; ``overdue_s``: for how long the next delivery to a webhook has been due."""
     queues = {}
     for queue in topology.QUEUES:
-        mine = [depth for name, depth in depths.items() if base_queue(name) == queue]
-        # What lies in the control queue has no record; what it is late with tells as much.
-        oldest = late_s if queue == CONTROL else max((waited or 0.0 for _, waited in mine), default=0.0)
-        depth, consumers = sum(n for n, _ in mine), len(select_serving(workers, queue))
-        queues[queue] = QueueSnapshot(depth, oldest, consumers, queue in paused)
+        depth = 0
+        oldest_s = 0.0
+        for name, (waiting, waited_s) in depths.items():
+            if base_queue(name) == queue:
+                depth += waiting
+                oldest_s = max(oldest_s, waited_s)
+        if queue == CONTROL:
+            # Its tasks have no records. A delivery that is overdue means the same.
+            oldest_s = overdue_s
+        queues[queue] = QueueSnapshot(depth, oldest_s, len(select_serving(workers, queue)), queue in paused)
     return queues
 
 
-def _failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
-    at, fields = entry[0].decode(), {name.decode(): value.decode() for name, value in entry[1].items()}
+def _parse_failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
+    entry_id, values = entry
+    fields = {name.decode(): value.decode() for name, value in values.items()}
     return Failure(
-        at_ms=int(at.partition("-")[0]),
+        at_ms=int(entry_id.partition(b"-")[0]),
         task_id=fields["task"],
         kind=fields["kind"],
         worker=fields["worker"],
@@ -160,9 +179,9 @@ def _failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
     )
 
 
-def _names(workers: list[WorkerStatus], turns: set[str]) -> list[str]:
-    """Return every queue that may hold tasks: the common ones, those of models and of workers."""
-    names = set(topology.QUEUES) | turns
+def _list_queues(workers: list[WorkerStatus], with_turns: Iterable[str]) -> list[str]:
+    """Return every queue that may hold tasks: the shared ones, and those of models and of workers."""
+    names = {*topology.QUEUES, *with_turns}
     for worker in workers:
         for queue in worker.queues:
             names.update(engine_queues(queue, worker.models, worker.name))

@@ -94,7 +94,7 @@ class Services:
         # Workers whose queue is paused are included: a paused queue still accepts tasks, and these may name what such
         # an engine has.
         ready = [w for w in self.workers() if SD in w.queues and w.consuming and w.engine_state == "ready"]
-        return self._catalogs.of(ready)
+        return self._catalogs.load(ready)
 
     def missing_queues(self, workers: list[WorkerStatus]) -> list[str]:
         """Return the queues that the settings ask for and no worker serves."""

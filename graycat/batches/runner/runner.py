@@ -133,7 +133,7 @@ class BatchRunner:
         workers = self._registry.workers()
         self._engines = {worker.name: worker.engine for worker in workers}
         batch_workers = select_serving(workers, SD_BATCH)
-        self._submitter.catalogs = self._catalogs.of(batch_workers)
+        self._submitter.catalogs = self._catalogs.load(batch_workers)
         eligible = [batch for batch in batches if self._advance_guarded(batch)]
         self._throughput.set_engine_count(len(batch_workers))
         self._refill_queue(eligible, batches, len(batch_workers))

@@ -1,5 +1,5 @@
 -- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
--- Take a task back that waits; one that runs goes on. Returns 1, or 0 where it does not wait.
+-- Cancel a queued task; a running one goes on. Returns 1, or 0 if it is not queued.
 local r = redis.call('HMGET', record, 'state', 'queue')
 if r[1] ~= 'queued' then return 0 end
 leave_message(r[2])

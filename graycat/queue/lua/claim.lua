@@ -11,7 +11,7 @@ if is_terminal(state) then
   if attempt == 0 and tonumber(redis.call('GET', dead_key(r[14])) or 0) > 0 then redis.call('DECR', dead_key(r[14])) end
   return {'finished'}
 end
--- Delivered twice while the first attempt lives: its lease is renewed, so leave it alone.
+-- Its message was delivered twice, and the first attempt still renews its lease.
 if state == 'running' and tonumber(r[5] or 0) > now then return {'leased'} end
 if r[3] then
   conclude('cancelled', 499, 'cancelled', '')
@@ -31,7 +31,7 @@ if charged >= tonumber(ARGV[3]) then
   conclude('failed', 502, 'error', ARGV[5])
   return {'lost'}
 end
--- Bulk work has the gaps: there is none while an interactive task is on its way from aside into the queue.
+-- A batch task runs only in gaps. There is no gap while an interactive task is parked: it enters its queue next.
 local family, lane, target = parse_queue(r[14])
 if lane == 'batch' then
   for _, queue in ipairs({family, family .. target}) do
@@ -42,11 +42,11 @@ attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)
 redis.call('HSETNX', record, 'started_ms', now)
--- How far the last attempt was says nothing of this one.
+-- The progress of the last attempt says nothing about this one.
 if attempt > 1 then redis.call('HDEL', record, 'progress') end
 local lifetime = r[9] + r[11] + 60000
 redis.call('PEXPIRE', record, lifetime)
--- A request that waits for its answer has no use for it, and waking its process costs as much as a token.
+-- It is not pushed to a request that waits for its answer: waking that process costs as much as a token.
 local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
 notify(r[15], 'started')

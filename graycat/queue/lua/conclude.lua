@@ -1,6 +1,6 @@
 -- The end of a task.
 
--- Have a webhook told of an event of this task, if it wants to hear of it.
+-- Enqueue the delivery of an event of this task to its webhook, if the webhook asks for that event.
 local function notify(webhook, event)
   if not wants(webhook, event) then return end
   local fields = {'task_state', redis.call('HGET', record, 'state')}
@@ -14,28 +14,28 @@ local function notify(webhook, event)
   enqueue_delivery(task_id, event, webhook, fields)
 end
 
--- For operators: the newest failures, without a word of what was asked and answered.
+-- Note a failure for operators, who see the newest ones. Nothing of the request or the answer is in it.
 local function note_failure(state, status, data)
   local failures = prefix .. 'failures'
   local r = redis.call('HMGET', record, 'kind', 'worker')
-  -- Inside of a text the quotes would be escaped.
+  -- Only the JSON's own quotes match: inside of a string they are escaped.
   local kind_of_error = string.match(data, '"type"%s*:%s*"([%w_]+)"') or ''
   redis.call('XADD', failures, 'MAXLEN', '~', 100, '*', 'task', task_id, 'kind', r[1] or '', 'worker', r[2] or '',
     'state', state, 'status', status, 'type', string.sub(kind_of_error, 1, 64))
   redis.call('PEXPIRE', failures, 7 * 24 * 3600 * 1000)
 end
 
--- Write the terminal state, once: callers have checked that there is none yet.
+-- Write the terminal state. Callers have checked that there is none yet.
 local function conclude(state, status, kind, data)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
     'webhook')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
-  -- One that waits aside makes room at once.
+  -- A parked task makes room at once.
   if redis.call('HDEL', record, 'message') == 1 and redis.call('LREM', parked_key(keep[5], keep[4]), 1, task_id) == 1 then
     redis.call('DECR', parked_count_key(keep[5]))
   end
-  -- The body may be megabytes; where nobody may try the task again, nobody reads it.
+  -- The body may have megabytes. If the task cannot be retried, it is not needed any more.
   if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
   if state == 'failed' or state == 'expired' then note_failure(state, status, data) end

@@ -1,8 +1,8 @@
 -- requires: broker/prelude queue/task queue/queue_names queue/turns
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
--- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, when to forget that it was
--- (ms after now; 0: it is on no list; -1: nor among the owner's unfinished tasks), then field, value, ...
--- Returns 1, 0 where the id is taken, or -1 where the queue is full.
+-- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, how long it stays on the
+-- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), then field, value, ...
+-- Returns 1, 0 if the id is taken, or -1 if the queue is full.
 if redis.call('EXISTS', record) == 1 then return 0 end
 local queue, owner = KEYS[4], ARGV[5]
 local length = redis.call('LLEN', queue)

@@ -1,10 +1,10 @@
 -- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data.
--- Returns 1, or 0 where another attempt owns the task or it has ended.
+-- Returns 1, or 0 if another attempt owns the task or it has ended.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue', 'kind', 'claimed_ms')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 0 end
 conclude(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
--- How long such a task takes, for those that wait: a moving average.
+-- Update the moving average of the duration of such tasks, from which waiting times are estimated.
 if ARGV[2] == 'succeeded' and r[3] and is_fair(r[3]) and r[5] then
   local means = prefix .. 'means'
   local took, mean = now_ms() - r[5], tonumber(redis.call('HGET', means, r[4]) or '')

@@ -1,5 +1,5 @@
 -- requires: queue/task
--- Tell how far a running attempt is. ARGV: attempt, event data. Returns as publish does.
+-- Write how far a running attempt is. ARGV: attempt, event data. Returns the same as publish.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end
 redis.call('HSET', record, 'progress', ARGV[2])

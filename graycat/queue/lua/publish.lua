@@ -1,8 +1,8 @@
--- Append chunks of a running attempt, and push them to the web processes that wait for the task. A token passes here, so
--- this script goes without what the others share. KEYS: the record (hash), its events (stream).
--- ARGV: attempt, task id, what the ids of its chunks begin with ("milliseconds-"), the first one's number behind that,
--- 1 where these are the attempt's first, then the chunks.
--- Returns 'ok', 'cancel' or 'interrupt' (written, but somebody asked to stop) or 'stale' (another attempt owns the task).
+-- Append chunks of a running attempt, and push them to the web processes that wait for the task. Every token passes
+-- here, so this script does not use the shared libraries. KEYS: the record (hash), its events (stream).
+-- ARGV: attempt, task id, the prefix of the ids of its chunks ("milliseconds-"), the number of the first one after that
+-- prefix, 1 if these are the attempt's first chunks, then the chunks.
+-- Returns 'ok', 'cancel' or 'interrupt' (written, but the task was asked to stop) or 'stale' (another attempt owns it).
 local call, events = redis.call, KEYS[2]
 local r = call('HMGET', KEYS[1], 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end
@@ -14,8 +14,8 @@ for i = 6, #ARGV do
     for channel in string.gmatch(r[4], '%S+') do
       call('PUBLISH', channel, head .. id .. ' chunk ' .. ARGV[i])
     end
-  -- What is there already was sent again because its reply was lost. Any other error, as of a full memory, ends the
-  -- script: a chunk must not be lost without a word.
+  -- A chunk that exists already was sent again because the reply was lost. Any other error, such as a full memory, ends
+  -- the script: a chunk must not be lost silently.
   elseif not string.find(done.err, 'equal or smaller', 1, true) then
     error(done)
   end

@@ -1,8 +1,8 @@
 -- requires: broker/prelude queue/task
 -- Hand a running attempt back to the queue. ARGV: attempt, and why: 'charged' if it may be the task's own fault; 'free' if
--- it is not; 'engine died' if it shared an engine that died, which is nobody's fault yet; 'engine died alone' if it had
+-- it is not; 'engine died' if it shared an engine that died, so that the fault cannot be told; 'engine died alone' if it had
 -- the engine to itself. Then two bounds: deaths alone, and deaths in all, with which a task is not tried again.
--- Returns 1; 0 where the attempt is not ours any more; 2 where the task has ended too many engines (nothing has changed).
+-- Returns 1; 0 if another attempt owns the task; 2 if the task has ended too many engines (nothing has changed).
 local r = redis.call('HMGET', record, 'state', 'attempt')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 0 end
 if ARGV[2] == 'engine died' or ARGV[2] == 'engine died alone' then

@@ -1,8 +1,9 @@
 -- requires: broker/prelude queue/task
--- Have all of a task's events pushed to one more web process. ARGV: its channel. Returns the state; '' where there is no task.
+-- Push all events of a task to one more web process. ARGV: its channel. Returns the state; '' if there is no such task.
 local r = redis.call('HMGET', record, 'state', 'channels')
 if r[1] and not is_terminal(r[1]) then
-  local there = string.find(r[2] or '', ARGV[1], 1, true)
-  redis.call('HSET', record, 'followed', 1, 'channels', there and r[2] or (r[2] or '') .. ' ' .. ARGV[1])
+  local channels = r[2] or ''
+  if not string.find(channels, ARGV[1], 1, true) then channels = channels .. ' ' .. ARGV[1] end
+  redis.call('HSET', record, 'followed', 1, 'channels', channels)
 end
 return r[1] or ''

@@ -1,12 +1,12 @@
--- What the scripts of a task share. KEYS: the record (hash), its events (stream), the live tasks (sorted set).
+-- Shared by the scripts of a task. KEYS: the record (hash), its events (stream), the live tasks (sorted set).
 local record, stream, live = KEYS[1], KEYS[2], KEYS[3]
 local task_id = string.match(record, '[^:]*$')
--- What all keys begin with.
+-- The prefix of all keys.
 local prefix = string.match(live, '^(.*:)live$')
 
--- Append one event, and push it to the web processes that wait for this task. Returns its id; nil where an event
--- with the wanted id (the default is the next by the clock) is there already. Any other error, as of a full memory,
--- ends the script: an event must not be lost without a word.
+-- Append one event, and push it to the web processes that wait for this task. Returns its id; nil if an event with the
+-- wanted id (the default is the next by the clock) exists already. Any other error, such as a full memory, ends the
+-- script: an event must not be lost silently.
 local function emit(channels, kind, data, wanted)
   local id = redis.pcall('XADD', stream, 'MAXLEN', '~', 20000, wanted or '*', 'kind', kind, 'data', data)
   if type(id) == 'table' then
@@ -19,8 +19,8 @@ local function emit(channels, kind, data, wanted)
   return id
 end
 
--- The sets that a live task is in by its owner: that of its API token, and for a player's ("token/player") that of all
--- players of the token.
+-- The sets of live tasks that a task of an owner is in: that of the owner, and for a player ("token/player") that of all
+-- players of the API token.
 local function owned_by(owner)
   local parent = string.match(owner or '', '^([^/]+)/')
   return {live .. ':' .. (owner or ''), parent and live .. '-players:' .. parent}

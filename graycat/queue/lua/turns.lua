@@ -1,15 +1,15 @@
--- Turns. In a queue that is shared, API tokens take turns: of each only one waiting task has its message in the queue,
--- the others wait aside and follow one by one as it is claimed. So a token with 500 tasks delays another's by one.
--- Quick calls go without (see is_fair).
+-- Turns: round-robin between the owners of tasks in a shared queue. Of each owner only one queued task has its message in
+-- the queue. The others are parked, and enter it one by one as the task before them is claimed. So an owner with 500 tasks
+-- delays another owner's task by one. Quick queues have no turns (see is_fair).
 
--- Owners and queues may have colons in their names, so that two of each could meet in one key.
+-- Owners and queues may have colons in their names, so a colon between them would not keep two pairs apart.
 local function turn_key(queue, owner) return prefix .. 'turn:' .. owner .. '\0' .. queue end
 local function parked_key(queue, owner) return prefix .. 'aside:' .. owner .. '\0' .. queue end
 local function owners_key(queue) return prefix .. 'owners:' .. queue end
--- The queues in which owners wait, for the sweeper.
+-- The queues in which owners have a turn, for the sweeper.
 local turns_key = prefix .. 'turns'
 local function parked_count_key(queue) return prefix .. 'asides:' .. queue end
--- How many messages lie in a queue whose tasks have ended: they take nobody's place.
+-- How many messages in a queue belong to ended tasks: they do not count as waiting.
 local function dead_key(queue) return prefix .. 'dead:' .. queue end
 local function leave_message(queue)
   if queue and not redis.call('HGET', record, 'message') then redis.call('INCR', dead_key(queue)) end
@@ -18,7 +18,7 @@ local function is_queued(id)
   return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'
 end
 
--- Give a task its owner's turn: its message enters the queue. The owners are in the order of their messages.
+-- Give a task its owner's turn: its message enters the queue. Owners are sorted by the time of their messages.
 local function take_turn(queue, owner, id, message)
   local t = redis.call('TIME')
   redis.call('SET', turn_key(queue, owner), id)
@@ -27,7 +27,7 @@ local function take_turn(queue, owner, id, message)
   redis.call('LPUSH', queue, message)
 end
 
--- Give the turn to the owner's next task that still waits; take the owner off the list where there is none.
+-- Give the turn to the owner's next task that is still queued; if there is none, the owner has no turn any more.
 local function next_turn(queue, owner)
   while true do
     local id = redis.call('LPOP', parked_key(queue, owner))
@@ -49,7 +49,7 @@ local function next_turn(queue, owner)
   end
 end
 
--- This task waits no longer: its owner's next one takes the turn.
+-- This task is not queued any more: the next one of its owner takes the turn.
 local function pass_turn(queue, owner)
   if queue and is_fair(queue) and redis.call('GET', turn_key(queue, owner or '')) == task_id then
     next_turn(queue, owner or '')

@@ -1,8 +1,8 @@
 -- requires: broker/prelude queue/task queue/queue_names queue/turns
--- Tell how full queues are. ARGV: their names. Returns two numbers for each: how many tasks wait for it, those aside among
--- them, and for how many ms the oldest has waited (-1 where none is known to wait).
--- The oldest is the first of the queue or the first of one of its owners' that wait aside; a queue is looked at no
--- further than LOOK_AT messages from its head, where those of ended tasks may lie.
+-- Return how full queues are. ARGV: their names. Returns two numbers for each: how many tasks wait for it, parked ones
+-- among them, and for how many ms the oldest has waited (-1 if no task is known to wait).
+-- The oldest is the first in the queue, or the first parked one of an owner. Only LOOK_AT messages from a queue's head are
+-- looked at: messages of ended tasks may be there.
 local LOOK_AT = 100
 local now = now_ms()
 
@@ -11,9 +11,9 @@ local function waited_ms(id)
   return r[1] == 'queued' and now - r[2] or -1
 end
 
-local function first_of(queue)
-  for place = 1, LOOK_AT do
-    local message = redis.call('LINDEX', queue, -place)
+local function first_waited_ms(queue)
+  for index = 1, LOOK_AT do
+    local message = redis.call('LINDEX', queue, -index)
     if not message then return -1 end
     local ok, decoded = pcall(cjson.decode, message)
     local headers = ok and type(decoded) == 'table' and decoded.headers
@@ -23,19 +23,19 @@ local function first_of(queue)
   return -1
 end
 
-local found = {}
+local reply = {}
 for _, queue in ipairs(ARGV) do
   local length = redis.call('LLEN', queue)
-  local aside = tonumber(redis.call('GET', parked_count_key(queue)) or 0)
+  local parked = tonumber(redis.call('GET', parked_count_key(queue)) or 0)
   local dead = math.min(tonumber(redis.call('GET', dead_key(queue)) or 0), length)
-  local oldest = length - dead > 0 and first_of(queue) or -1
-  if aside > 0 then
+  local oldest = length - dead > 0 and first_waited_ms(queue) or -1
+  if parked > 0 then
     for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, LOOK_AT - 1)) do
       local id = redis.call('LINDEX', parked_key(queue, owner), 0)
       oldest = math.max(oldest, id and waited_ms(id) or -1)
     end
   end
-  found[#found + 1] = length - dead + aside
-  found[#found + 1] = oldest
+  reply[#reply + 1] = length - dead + parked
+  reply[#reply + 1] = oldest
 end
-return found
+return reply

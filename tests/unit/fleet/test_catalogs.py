@@ -22,12 +22,12 @@ def test_catalogs_are_read_when_they_are_new(broker: Valkey) -> None:
     fleet = WorkerRegistry(broker.client)
     catalogs = Catalogs(fleet)
     fleet.report(STATUS, catalog("one"))
-    assert list(catalogs.of([STATUS])) == ["sd@a"]
+    assert list(catalogs.load([STATUS])) == ["sd@a"]
     newer = replace(STATUS, catalog="v2")
     fleet.report(newer, catalog("two"))
-    assert workers_with("two.safetensors", catalogs.of([newer])) == ["sd@a"]
-    assert workers_with("one.safetensors", catalogs.of([newer])) == []
-    assert catalogs.of([]) == {}
+    assert workers_with("two.safetensors", catalogs.load([newer])) == ["sd@a"]
+    assert workers_with("one.safetensors", catalogs.load([newer])) == []
+    assert catalogs.load([]) == {}
 
 
 @pytest.mark.parametrize("name", ["one.safetensors [abc]", "ONE.safetensors", "one.x"])

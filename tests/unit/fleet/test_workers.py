@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -151,3 +152,10 @@ def test_a_worker_without_a_catalog_has_none(fleet: WorkerRegistry, client: Brok
     fleet.report(READY)
     fleet.report(READY, {})
     assert (fleet.catalog(READY.name), client.exists(keys.catalog_key(READY.name))) == ({}, 0)
+
+
+def test_a_field_of_a_newer_version_is_ignored(fleet: WorkerRegistry, client: BrokerClient) -> None:
+    fleet.report(READY)
+    key = keys.worker_key(READY.name)
+    client.set(key, json.dumps(json.loads(client.get(key) or b"") | {"of_the_next_release": 1}))
+    assert fleet.workers() == [READY]

@@ -24,7 +24,7 @@ def test_streams_and_images_are_counted_and_nothing_else(client: BrokerClient, r
 
 
 def test_a_large_broker_is_counted_bit_by_bit(client: BrokerClient, monkeypatch) -> None:
-    monkeypatch.setattr(memory_scan, "KEYS_A_STEP", 20)
+    monkeypatch.setattr(memory_scan, "KEYS_PER_STEP", 20)
     for number in range(300):
         client.set(f"graycat:artifact:task:{number}", "x" * 1000)
     counted = MemoryScan(client)

@@ -22,7 +22,7 @@ LLM = WorkerStatus(
 
 @pytest.fixture
 def observer(settings: Settings, client: BrokerClient, monkeypatch: pytest.MonkeyPatch) -> SnapshotReader:
-    monkeypatch.setattr(snapshot, "FRESH_S", 0.0)
+    monkeypatch.setattr(snapshot, "MAX_AGE_S", 0.0)
     return SnapshotReader(settings)
 
 
