@@ -1,9 +1,10 @@
-"""Deliveries to webhooks: which are due, who sends one just now, and how every attempt went.
+"""Deliveries to webhooks in the broker: which are due, which attempt has one now, and how each attempt ended.
 
-The scripts that write a task's start or end add its deliveries in the same breath (``queue/lua/conclude.lua``). From
-then on a delivery lives by itself: a hash with what is to be told, and a place among the due ones. It is *enqueued*
-when it is due, *begun* by an attempt that holds it for a while, and *settled* by that attempt; whoever dies in between
-leaves it to be due again, so a receiver may be told twice, with the same id.
+The scripts that write a task's start or end write its deliveries, too (``queue/lua/conclude.lua``). From then on
+a delivery does not need its record: it is a hash with what the receiver gets, and an entry in the list of due
+deliveries. A delivery is *enqueued* when it is due, *begun* by an attempt that holds it for a while, and *settled* by
+that attempt. If the attempt's worker dies in between, the delivery is due again, so a receiver may get it twice, with
+the same id.
 """
 
 from __future__ import annotations
@@ -21,24 +22,27 @@ from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.webhooks.webhook import EVENTS, Webhook
 
-#: A delivery that was enqueued and not begun after this many milliseconds is enqueued again.
-ENQUEUED_MS = 60_000
-#: An attempt that has not been settled after this many milliseconds has died: longer than one may take.
-HELD_MS = 15_000
-#: A delivery whose receiver or owner has as many under way as it may is looked at again after this long.
-PUT_OFF_MS = (1000, 3000)
-#: Deliveries under way at once to one host, and for one API token: both leave threads to others.
-MAX_AT_HOST, MAX_FOR_OWNER = 4, 12
+#: A delivery that was enqueued and not begun within this many milliseconds is enqueued again.
+BEGIN_TIMEOUT_MS = 60_000
+#: Milliseconds that an attempt holds a delivery: longer than an attempt may take.
+HOLD_MS = 15_000
+#: A delivery waits so many milliseconds (from, to) if its receiver or owner has all its slots taken.
+RETRY_DELAY_MS = (1000, 3000)
+#: How many deliveries to one host may be under way at once. This leaves threads to other receivers.
+MAX_PER_HOST = 4
+#: How many deliveries for one API token may be under way at once. This leaves threads to other owners.
+MAX_PER_OWNER = 12
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt's hold on a delivery. ``fields``: what is kept of the task."""
+    """An attempt's hold on a delivery. ``fields``: what the hash has stored of the task."""
 
     task_id: str
     event: str
+    #: The number of the attempt.
     attempt: int
     owner: str
     event_ms: int
@@ -48,7 +52,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """How an attempt went: a status, or a word for why there is none. ``next_ms``: None where it was the last."""
+    """How an attempt ended: with an HTTP status, or with an error. ``next_ms``: None if it was the last attempt."""
 
     at_ms: int
     status: int | None
@@ -57,19 +61,26 @@ class DeliveryAttempt:
 
     @property
     def state(self) -> str:
-        """Return what the delivery is after it."""
+        """Return the state of the delivery after the attempt."""
         if self.status is not None and 200 <= self.status < 300:
             return DELIVERED
-        return FAILED if self.next_ms is None else PENDING
+        if self.next_ms is None:
+            return FAILED
+        return PENDING
 
-    def encoded(self) -> str:
-        """Return what the delivery keeps of it."""
-        told = {"status": self.status} if self.status is not None else {"error": self.error}
-        return json.dumps({"at_ms": self.at_ms, **told, "next_ms": self.next_ms})
+    def to_json(self) -> str:
+        """Return the attempt as the delivery stores it."""
+        values: dict[str, Any] = {"at_ms": self.at_ms}
+        if self.status is not None:
+            values["status"] = self.status
+        else:
+            values["error"] = self.error
+        values["next_ms"] = self.next_ms
+        return json.dumps(values)
 
 
 class Deliveries:
-    """The deliveries in the broker. Times are milliseconds of the broker's own clock, which ``now_ms`` tells."""
+    """The deliveries in the broker. Times are milliseconds of the broker's clock, which ``now_ms`` returns."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
@@ -79,70 +90,96 @@ class Deliveries:
         """Return the broker's time."""
         return now_ms(self._client)
 
-    def due(self, now_ms: int, most: int) -> dict[str, list[str]]:
-        """Return deliveries that are due (``TASK_ID EVENT``), longest due first, each with the places it will take."""
+    def list_due(self, now_ms: int, limit: int) -> dict[str, list[str]]:
+        """Return due deliveries (``TASK_ID EVENT``), the longest due first, and the keys of the slots that each needs.
+
+        A delivery whose hash is gone needs no slots. ``enqueue`` removes it from the list.
+        """
         with broker_errors():
-            found = self._client.zrange(DELIVERIES, "-inf", now_ms, byscore=True, offset=0, num=most)
-            members = [member.decode() for member in found]
+            found = self._client.zrange(DELIVERIES, "-inf", now_ms, byscore=True, offset=0, num=limit)
+            members = list(map(bytes.decode, found))
             with self._client.pipeline(transaction=False) as pipe:
                 for member in members:
-                    pipe.hmget(delivery_key(*member.split(" ")), ("webhook", "owner"))
+                    pipe.hmget(_member_key(member), ("webhook", "owner"))
                 rows = pipe.execute()
-        # One whose hash is gone takes none: enqueueing it takes it off the list.
-        places = [_places(Webhook.from_record(webhook), owner.decode()) if webhook else [] for webhook, owner in rows]
-        return dict(zip(members, places, strict=True))
 
-    def enqueue(self, member: str, places: Iterable[str], now_ms: int, queue: str, message: bytes) -> bool:
-        """Put a due delivery on a queue; False where another has done so, it is over, or one of its places is full."""
-        keys = [DELIVERIES, delivery_key(*member.split(" ")), queue, *places]
-        put_off_ms = random.randint(*PUT_OFF_MS)  # noqa: S311 (no secret)
-        limits = (MAX_AT_HOST, MAX_FOR_OWNER)
-        return bool(self._run("enqueue", keys, (member, now_ms, ENQUEUED_MS, put_off_ms, message, *limits)) == 1)
+        slots: dict[str, list[str]] = {}
+        for member, (webhook, owner) in zip(members, rows, strict=True):
+            slots[member] = []
+            if webhook:
+                slots[member] = _slot_keys(Webhook.from_json(webhook), owner.decode())
+        return slots
+
+    def enqueue(self, member: str, slots: Iterable[str], now_ms: int, queue: str, message: bytes) -> bool:
+        """Put a due delivery on a queue, and take its slots.
+
+        Returns False if another process has enqueued it, if it is over, or if one of its slots is not free.
+        """
+        keys = [DELIVERIES, _member_key(member), queue, *slots]
+        delay_ms = random.randint(*RETRY_DELAY_MS)  # noqa: S311 (no secret)
+        arguments = (member, now_ms, BEGIN_TIMEOUT_MS, delay_ms, message, MAX_PER_HOST, MAX_PER_OWNER)
+        return bool(self._run("enqueue", keys, arguments) == 1)
 
     def begin(self, task_id: str, event: str, now_ms: int) -> Delivery | None:
-        """Start an attempt; None where there is nothing to do, or another attempt is at it."""
+        """Begin an attempt; return None if the delivery is over, not due, or held by another attempt."""
         keys = [DELIVERIES, delivery_key(task_id, event)]
-        found = self._run("begin", keys, (f"{task_id} {event}", now_ms, HELD_MS))
-        if found is None:
+        reply = self._run("begin", keys, (f"{task_id} {event}", now_ms, HOLD_MS))
+        if reply is None:
             return None
-        items = [item.decode() for item in found]
-        fields = dict(zip(items[::2], items[1::2], strict=True))
-        webhook = Webhook.from_record(fields.pop("webhook"))
-        attempt, event_ms = int(fields["attempts"]), int(fields["event_ms"])
-        return Delivery(task_id, event, attempt, fields["owner"], event_ms, webhook, fields)
+        values = list(map(bytes.decode, reply))
+        fields = dict(zip(values[::2], values[1::2], strict=True))
+        webhook = Webhook.from_json(fields.pop("webhook"))
+        return Delivery(
+            task_id=task_id,
+            event=event,
+            attempt=int(fields["attempts"]),
+            owner=fields["owner"],
+            event_ms=int(fields["event_ms"]),
+            webhook=webhook,
+            fields=fields,
+        )
 
-    def settle(self, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
-        """Write how an attempt went; False where another attempt has taken over."""
+    def settle(self, delivery: Delivery, attempt: DeliveryAttempt) -> bool:
+        """Write how an attempt ended, and free its slots; return False if another attempt has taken over."""
         key = delivery_key(delivery.task_id, delivery.event)
-        keys = [DELIVERIES, key, *_places(delivery.webhook, delivery.owner)]
-        next_ms = "" if outcome.next_ms is None else outcome.next_ms
+        keys = [DELIVERIES, key, *_slot_keys(delivery.webhook, delivery.owner)]
+        next_ms = "" if attempt.next_ms is None else attempt.next_ms
         member = f"{delivery.task_id} {delivery.event}"
-        arguments = (member, delivery.attempt, outcome.state, next_ms, outcome.encoded())
+        arguments = (member, delivery.attempt, attempt.state, next_ms, attempt.to_json())
         return bool(self._run("settle", keys, arguments))
 
-    def summary(self, task_id: str) -> list[dict[str, Any]]:
-        """Return how the deliveries of a task went so far, as its owner sees them; empty where there are none."""
+    def summarize(self, task_id: str) -> list[dict[str, Any]]:
+        """Return the deliveries of a task or a batch as its owner sees them; an empty list if there are none."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for event in EVENTS:
                 pipe.hgetall(delivery_key(task_id, event))
             rows = pipe.execute()
-        return [_shown(event, row) for event, row in zip(EVENTS, rows, strict=True) if row]
+        return [_summarize(event, row) for event, row in zip(EVENTS, rows, strict=True) if row]
 
     def _run(self, name: str, keys: list[str], arguments: tuple[str | int | bytes, ...]) -> Any:
         with broker_errors():
             return self._scripts.run(name, keys, arguments)
 
 
-def _places(webhook: Webhook, owner: str) -> list[str]:
+def _member_key(member: str) -> str:
+    """Return the key of a delivery that is listed as ``TASK_ID EVENT``."""
+    task_id, event = member.split(" ")
+    return delivery_key(task_id, event)
+
+
+def _slot_keys(webhook: Webhook, owner: str) -> list[str]:
     return [receiver_key(webhook.target.host), sender_key(owner)]
 
 
-def _shown(event: str, row: dict[bytes, bytes]) -> dict[str, Any]:
+def _summarize(event: str, row: dict[bytes, bytes]) -> dict[str, Any]:
     fields = {name.decode(): value.decode() for name, value in row.items()}
     attempts = int(fields["attempts"])
-    # One that died before it was settled has left nothing.
-    tries = [json.loads(text) for n in range(1, attempts + 1) if (text := fields.get(f"try:{n}"))]
-    last = tries[-1] if tries else {}
+    settled = []
+    for number in range(1, attempts + 1):
+        # An attempt whose worker died has written nothing.
+        if f"try:{number}" in fields:
+            settled.append(json.loads(fields[f"try:{number}"]))
+    last = settled[-1] if settled else {}
     return {
         "event": event,
         "state": fields["state"],
@@ -150,5 +187,5 @@ def _shown(event: str, row: dict[bytes, bytes]) -> dict[str, Any]:
         "last_status": last.get("status"),
         "last_error": last.get("error"),
         "next_ms": int(fields["next_ms"]) if fields["next_ms"] else None,
-        "tries": tries,
+        "tries": settled,
     }

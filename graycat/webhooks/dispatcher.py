@@ -1,4 +1,4 @@
-"""The dispatcher: puts deliveries that are due on the control queue, a few ahead of the threads that send them."""
+"""The dispatcher: puts due deliveries on the control queue, a few more than threads can send at once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from graycat.queue.messages import MessageFactory
 from graycat.queue.topology import CONTROL
 from graycat.webhooks.deliveries import Deliveries
 
-#: Messages that may wait in the control queue; what is due beyond that waits among the due ones.
-MAX_WAITING = 32
-#: Most deliveries that one step looks at; some of them may be for receivers that have all they may have.
-LOOK_AT = 200
+#: The most messages in the control queue. Other due deliveries stay in the list.
+MAX_QUEUED = 32
+#: The most deliveries that one step looks at. Some of their receivers may have no free slot.
+MAX_CHECKED = 200
 
 
 class Dispatcher:
-    """Enqueues deliveries. Any number of them may run: each delivery is enqueued by one."""
+    """Enqueues deliveries. Any number of dispatchers may run: each delivery is enqueued by one of them."""
 
     def __init__(self, client: Broker, deliveries: Deliveries, app: Celery) -> None:
         self._client = client
@@ -26,13 +26,16 @@ class Dispatcher:
         self._messages = MessageFactory(app, (DELIVER,))
 
     def step(self, now_ms: int) -> int:
-        """Enqueue what is due; return how many that were."""
+        """Enqueue due deliveries; return how many."""
         with broker_errors():
-            room = MAX_WAITING - self._client.llen(CONTROL)
+            room = MAX_QUEUED - self._client.llen(CONTROL)
+        if room <= 0:
+            return 0
         enqueued = 0
-        for member, places in self._deliveries.due(now_ms, LOOK_AT).items() if room > 0 else ():
+        for member, slots in self._deliveries.list_due(now_ms, MAX_CHECKED).items():
             message = self._messages.make(DELIVER.name, member)
-            enqueued += self._deliveries.enqueue(member, places, now_ms, CONTROL, message)
+            if self._deliveries.enqueue(member, slots, now_ms, CONTROL, message):
+                enqueued += 1
             if enqueued == room:
                 break
         return enqueued

@@ -1,9 +1,9 @@
-"""Calls to addresses that callers of ours have named: only public ones, and never more of the answer than its status.
+"""An HTTP client for addresses that callers of graycat name: it calls only public ones, and reads only the status.
 
-A name is resolved once, every address it has is checked, and the connection goes to an address that was checked:
-between the check and the call there is no second look-up that could answer otherwise (DNS rebinding). TLS verifies the
-name all the same. On sockets and http.client, because both have to be ours: libraries resolve by themselves, read
-proxies from the environment, or follow redirects (docs/decisions/0010).
+A name is resolved once, every address of it is checked, and the connection goes to a checked address. A second look-up
+between the check and the call could return another address (DNS rebinding). TLS verifies the name all the same.
+The client uses sockets and http.client directly: libraries resolve names by themselves, read proxies from the
+environment, or follow redirects (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from graycat.egress import Allowlist, IPAddress, Target
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that one call may take from the look-up of its name to the status of its answer.
-DEADLINE_S = 10.0
-#: Bytes of an answer that are read at most, its headers included.
+#: Seconds that one call may take, from the look-up of its name to the status of its reply.
+CALL_TIMEOUT_S = 10.0
+#: The most bytes of a reply that are read, with its headers.
 MAX_REPLY_BYTES = 4096
-#: Addresses of one name that are tried.
+#: The most addresses of one name that are tried.
 MAX_ADDRESSES = 4
 
 #: Returns the addresses of a host, as text. Raises OSError.
@@ -38,7 +38,7 @@ Resolve = Callable[[str, int], list[str]]
 
 
 class Unreachable(Exception):
-    """Raised when a receiver gave no status; ``reason`` is a word that its owner is told."""
+    """Raised when a receiver returns no status; ``reason`` is a word for its owner."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -51,8 +51,8 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def verifying() -> ssl.SSLContext:
-    """Return a TLS context that trusts what the system trusts (``SSL_CERT_FILE`` too), and the usual authorities."""
+def create_tls_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts the system's certificates (``SSL_CERT_FILE`` too) and those of certifi."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
@@ -60,27 +60,28 @@ def verifying() -> ssl.SSLContext:
 
 @dataclass
 class PublicHttpClient:
-    """Posts to receivers; any thread may use it."""
+    """Posts to receivers. Any thread may use it."""
 
     allow: Allowlist
-    tls: ssl.SSLContext = field(default_factory=verifying)
+    tls: ssl.SSLContext = field(default_factory=create_tls_context)
     resolve: Resolve = resolve
-    deadline_s: float = DEADLINE_S
+    timeout_s: float = CALL_TIMEOUT_S
 
     def post(self, target: Target, headers: Mapping[str, str], body: bytes) -> int:
-        """Return the status with which a receiver answers. Raises Unreachable."""
-        deadline = time.monotonic() + self.deadline_s
+        """Send a body; return the status of the reply. Raises Unreachable."""
+        deadline = time.monotonic() + self.timeout_s
         try:
-            connected = self._connect(target, self._addresses(target, deadline), deadline)
+            addresses = self._find_addresses(target, deadline)
+            sock = self._connect(target, addresses, deadline)
         except TimeoutError:
             raise Unreachable("timeout") from None
         except ssl.SSLError:
             raise Unreachable("tls") from None
         except OSError:
             raise Unreachable("connection") from None
-        with connected:
+        with sock:
             try:
-                return _exchange(connected, target, headers, body, deadline)
+                return _exchange(sock, target, headers, body, deadline)
             except TimeoutError:
                 raise Unreachable("timeout") from None
             except HTTPException:
@@ -88,17 +89,20 @@ class PublicHttpClient:
             except OSError:
                 raise Unreachable("connection") from None
 
-    def _addresses(self, target: Target, deadline: float) -> list[IPAddress]:
-        """Return the addresses of a target, all of which may be called. Raises Unreachable, TimeoutError."""
-        literal = target.literal
-        addresses = [literal] if literal is not None else self._looked_up(target, deadline)
-        # One that may not be called spoils the others: no receiver has both kinds. The word is that of a name which
-        # does not exist, so that nobody learns the names of a private network from the difference.
+    def _find_addresses(self, target: Target, deadline: float) -> list[IPAddress]:
+        """Return the addresses of a target. Raises Unreachable if one may not be called, TimeoutError."""
+        if target.literal is not None:
+            addresses = [target.literal]
+        else:
+            addresses = self._resolve(target, deadline)
+        # No honest receiver has public and private addresses, so one private address refuses all. The reason is the
+        # same as for a name that does not exist: a caller must not learn the names of a private network.
         if not addresses or not all(self.allow.permits(target, address) for address in addresses):
             raise Unreachable("no_public_address")
         return addresses[:MAX_ADDRESSES]
 
-    def _looked_up(self, target: Target, deadline: float) -> list[IPAddress]:
+    def _resolve(self, target: Target, deadline: float) -> list[IPAddress]:
+        """Return the addresses of a name; none if it has none. Raises TimeoutError."""
         found: list[IPAddress] = []
 
         def look_up() -> None:
@@ -107,80 +111,83 @@ class PublicHttpClient:
             except (OSError, UnicodeError) as error:
                 logger.debug("name not resolved", extra={"host": target.host, "reason": error})
 
-        # The system's resolver knows no deadline; a thread that it holds is left to end by itself.
+        # The system's resolver has no timeout. A thread that waits too long for it is left to end by itself.
         thread = threading.Thread(target=look_up, name="resolver", daemon=True)
         thread.start()
-        thread.join(_left(deadline))
+        thread.join(_remaining_s(deadline))
         if thread.is_alive():
             raise TimeoutError
         return found
 
     def _connect(self, target: Target, addresses: list[IPAddress], deadline: float) -> socket.socket:
-        """Return a connection to the first address that takes one. Raises OSError."""
-        for place, address in enumerate(addresses):
-            try:
-                # One that swallows everything leaves the others their share of the time.
-                patience_s = _left(deadline) / (len(addresses) - place)
-                plain = socket.create_connection((str(address), target.port), timeout=patience_s)
-                break
-            except OSError:
-                if place == len(addresses) - 1:
-                    raise
+        """Return a connection, with TLS for https, to the first address that accepts one. Raises OSError."""
+        sock = _connect_to_first(addresses, target.port, deadline)
         if target.scheme == "http":
-            return plain
+            return sock
         try:
-            plain.settimeout(_left(deadline))
-            return self.tls.wrap_socket(plain, server_hostname=target.host)
+            sock.settimeout(_remaining_s(deadline))
+            return self.tls.wrap_socket(sock, server_hostname=target.host)
         except BaseException:
-            plain.close()
+            sock.close()
             raise
 
 
-def _left(deadline: float) -> float:
-    """Return the seconds until ``deadline``. Raises TimeoutError where it has passed."""
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _connect_to_first(addresses: list[IPAddress], port: int, deadline: float) -> socket.socket:
+    """Return a connection to the first address that accepts one. Raises OSError."""
+    for number, address in enumerate(addresses, start=1):
+        # An address that does not answer must leave time for the others.
+        timeout_s = _remaining_s(deadline) / (len(addresses) - number + 1)
+        try:
+            return socket.create_connection((str(address), port), timeout=timeout_s)
+        except OSError:
+            if number == len(addresses):
+                raise
+    raise OSError("there is no address")
+
+
+def _remaining_s(deadline: float) -> float:
+    """Return the seconds until ``deadline``. Raises TimeoutError if it has passed."""
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
         raise TimeoutError
-    return left
+    return remaining_s
 
 
-def _exchange(
-    connected: socket.socket, target: Target, headers: Mapping[str, str], body: bytes, deadline: float
-) -> int:
-    """Send a request and return the status of its answer, whose body nobody reads."""
+def _exchange(sock: socket.socket, target: Target, headers: Mapping[str, str], body: bytes, deadline: float) -> int:
+    """Send a request and return the status of its reply. The reply's body is not read."""
     connection = HTTPConnection(target.host, target.port)
-    connection.sock = connected
-    connected.settimeout(_left(deadline))
+    connection.sock = sock
+    sock.settimeout(_remaining_s(deadline))
     connection.putrequest("POST", target.path, skip_host=True, skip_accept_encoding=True)
-    ours = {"Host": target.authority, "Content-Length": str(len(body)), "Connection": "close"}
-    for name, value in {**ours, **headers}.items():
+    own_headers = {"Host": target.authority, "Content-Length": str(len(body)), "Connection": "close"}
+    for name, value in {**own_headers, **headers}.items():
         connection.putheader(name, value)
     connection.endheaders(body)
-    reply: Any = _Reply(connected, deadline)
-    response = HTTPResponse(reply, method="POST")
+    limited: Any = _LimitedReply(sock, deadline)
+    response = HTTPResponse(limited, method="POST")
     response.begin()
     return response.status
 
 
-class _Reply(io.RawIOBase):
-    """The first bytes of an answer: its end is where they are read, and the deadline holds for all of them together."""
+class _LimitedReply(io.RawIOBase):
+    """The first bytes of a reply, as a file. One deadline holds for all of them together."""
 
-    def __init__(self, connected: socket.socket, deadline: float) -> None:
-        self._socket = connected
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
         self._deadline = deadline
-        self._left = MAX_REPLY_BYTES
+        self._remaining_bytes = MAX_REPLY_BYTES
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._left:
+        if not self._remaining_bytes:
             return 0
-        self._socket.settimeout(_left(self._deadline))
-        count = self._socket.recv_into(memoryview(buffer)[: self._left])
-        self._left -= count
+        self._sock.settimeout(_remaining_s(self._deadline))
+        count = self._sock.recv_into(memoryview(buffer)[: self._remaining_bytes])
+        self._remaining_bytes -= count
         return count
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a file as http.client reads it off a socket."""
+        """Return a file, as http.client asks a socket for one."""
         return io.BufferedReader(self)

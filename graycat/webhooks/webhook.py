@@ -1,4 +1,4 @@
-"""Webhooks: what a caller may ask for, what is told, and how it is signed (the headers of Standard Webhooks)."""
+"""Webhooks: what a request may ask for, what a receiver gets, and its signature (headers of Standard Webhooks)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from graycat.settings import Settings
 from graycat.settings.secretfiles import load_or_create
 from graycat.webhooks.errors import InvalidWebhook
 
-#: What a webhook may be told of: a task's first start, and its end. ``queue/lua/conclude.lua`` names them so.
+#: The events of a webhook: a task's first start, and its end. ``queue/lua/conclude.lua`` has the same names.
 EVENTS = ("started", *TERMINAL_STATES)
 DEFAULT_EVENTS = TERMINAL_STATES
 
 FIELDS = frozenset({"url", "events", "secret"})
-SECRET_PREFIX = "whsec_"  # noqa: S105 (the prefix of all of them)
-MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
-#: A task's metadata, as JSON.
+SECRET_PREFIX = "whsec_"  # noqa: S105 (the prefix of every secret)
+MIN_SECRET_BYTES = 24
+MAX_SECRET_BYTES = 64
+#: The longest metadata of a task, as JSON.
 MAX_METADATA_BYTES = 16 * 1024
-#: Times of a record that are told.
-TIMES = ("submitted_ms", "started_ms", "finished_ms")
+#: Times of a record that the receiver gets.
+_TIME_FIELDS = ("submitted_ms", "started_ms", "finished_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where a task's owner wants to be told of it. ``secret``: empty for that of the API token."""
+    """The address that receives a task's events. ``secret``: empty if the API token's secret signs."""
 
     url: str = field(repr=False)
     events: tuple[str, ...] = DEFAULT_EVENTS
@@ -43,20 +44,20 @@ class Webhook:
 
     @property
     def target(self) -> Target:
-        """Return the address, taken apart."""
+        """Return the parsed address."""
         return Target.from_url(self.url)
 
-    def encoded(self) -> str:
-        """Return what a record holds; the secret is in it."""
+    def to_json(self) -> str:
+        """Return the webhook as a record stores it, with its secret."""
         return json.dumps({"url": self.url, "events": self.events, "secret": self.secret})
 
-    def shown(self) -> dict[str, Any]:
-        """Return what its owner may see of it."""
+    def to_view(self) -> dict[str, Any]:
+        """Return what the owner sees: all but the secret."""
         return {"url": self.url, "events": list(self.events)}
 
     @classmethod
-    def from_record(cls, text: str) -> Webhook:
-        """Return the webhook that a record holds."""
+    def from_json(cls, text: str | bytes) -> Webhook:
+        """Return the webhook that a record stores."""
         values = json.loads(text)
         return cls(values["url"], tuple(values["events"]), values["secret"])
 
@@ -64,11 +65,12 @@ class Webhook:
 def parse(value: Any, settings: Settings) -> Webhook:
     """Return the webhook that a request asks for. Raises InvalidWebhook.
 
-    Names are not resolved here: whether a receiver's address is public is asked at each call.
+    The host's name is not resolved here: each call checks whether its address is public.
     """
     if not isinstance(value, dict) or not isinstance(value.get("url"), str):
         raise InvalidWebhook('\'webhook\' must be an object: {"url": "https://...", "events": [...], "secret": ...}')
-    if unknown := sorted(value.keys() - FIELDS):
+    unknown = sorted(value.keys() - FIELDS)
+    if unknown:
         raise InvalidWebhook(f"'webhook' has no field {unknown[0][:40]!r}; it takes url, events and secret")
     try:
         complaint = allowlist(settings.webhook_allow).complaint(Target.from_url(value["url"]))
@@ -76,10 +78,10 @@ def parse(value: Any, settings: Settings) -> Webhook:
         complaint = str(error)
     if complaint:
         raise InvalidWebhook(f"'webhook.url' {complaint}")
-    return Webhook(value["url"], _events(value.get("events")), _secret(value.get("secret")))
+    return Webhook(value["url"], _parse_events(value.get("events")), _parse_secret(value.get("secret")))
 
 
-def _events(value: Any) -> tuple[str, ...]:
+def _parse_events(value: Any) -> tuple[str, ...]:
     if value is None:
         return DEFAULT_EVENTS
     if not isinstance(value, list) or not value or not all(event in EVENTS for event in value):
@@ -87,30 +89,31 @@ def _events(value: Any) -> tuple[str, ...]:
     return tuple(event for event in EVENTS if event in value)
 
 
-def _secret(value: Any) -> str:
+def _parse_secret(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, str) and MIN_SECRET_BYTES <= len(_key_of(value)) <= MAX_SECRET_BYTES:
+    if isinstance(value, str) and MIN_SECRET_BYTES <= len(_decode_secret(value)) <= MAX_SECRET_BYTES:
         return value
     raise InvalidWebhook(
         f"'webhook.secret' must be {SECRET_PREFIX!r} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes in base64"
     )
 
 
-def _key_of(secret: str) -> bytes:
-    """Return the bytes that sign; none where ``secret`` is not one."""
-    prefix, _, text = secret.partition("_")
+def _decode_secret(secret: str) -> bytes:
+    """Return the key in a secret; no bytes if it has another form."""
+    if not secret.startswith(SECRET_PREFIX):
+        return b""
     try:
-        return base64.b64decode(text, validate=True) if f"{prefix}_" == SECRET_PREFIX else b""
+        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
         return b""
 
 
 def parse_metadata(value: Any) -> str:
-    """Return the metadata that a request wants to find again, as a record holds it. Raises RequestError."""
+    """Return a request's metadata as a record stores it. Raises RequestError."""
     if not isinstance(value, dict):
         raise RequestError("'metadata' must be an object")
-    # In ASCII: a lone surrogate is JSON too, and has no bytes.
+    # In ASCII: JSON allows a lone surrogate, which cannot be encoded as UTF-8.
     text = json.dumps(value, separators=(",", ":"))
     if len(text) > MAX_METADATA_BYTES:
         raise RequestError(f"'metadata' may have {MAX_METADATA_BYTES} bytes as JSON in ASCII")
@@ -118,42 +121,54 @@ def parse_metadata(value: Any) -> str:
 
 
 def owner_secret(settings: Settings, owner: str) -> str:
-    """Return the secret that signs for an API token where a webhook brings none.
+    """Return the secret of an API token, which signs if a webhook has none of its own.
 
-    It follows from one key, so nothing is stored for each token; the key is ``GRAYCAT_WEBHOOK_KEY``, or a file in
-    ``home`` that is made at the first call.
+    All such secrets are derived from one key, so none is stored. The key is ``GRAYCAT_WEBHOOK_KEY``, or a file in
+    ``home`` that the first call creates.
     """
-    key = settings.webhook_key or load_or_create(settings.home / "webhook-key", lambda: secrets.token_urlsafe(32))
+    key = settings.webhook_key
+    if not key:
+        key = load_or_create(settings.home / "webhook-key", lambda: secrets.token_urlsafe(32))
     digest = hmac.digest(key.encode(), b"graycat webhook secret of " + owner.encode(), hashlib.sha256)
     return SECRET_PREFIX + base64.b64encode(digest).decode()
 
 
 def message_id(task_id: str, event: str) -> str:
-    """Return the id of what is told, the same at every try, by which a receiver knows it again."""
+    """Return the id of a message. It is the same in every attempt, so a receiver can drop what it has already."""
     return f"msg_{task_id}_{event}"
 
 
-def signed(message: str, at_s: int, body: bytes, secret: str) -> dict[str, str]:
-    """Return the headers that sign a body at a time in seconds."""
-    content = f"{message}.{at_s}.".encode() + body
-    signature = base64.b64encode(hmac.digest(_key_of(secret), content, hashlib.sha256)).decode()
-    return {"webhook-id": message, "webhook-timestamp": str(at_s), "webhook-signature": f"v1,{signature}"}
+def sign(message_id: str, at_s: int, body: bytes, secret: str) -> dict[str, str]:
+    """Return the headers that sign a body; ``at_s``: the time of the attempt, in seconds."""
+    content = f"{message_id}.{at_s}.".encode() + body
+    signature = base64.b64encode(hmac.digest(_decode_secret(secret), content, hashlib.sha256)).decode()
+    return {"webhook-id": message_id, "webhook-timestamp": str(at_s), "webhook-signature": f"v1,{signature}"}
 
 
-def payload(task_id: str, event: str, fields: Mapping[str, str]) -> bytes:
-    """Return what a receiver is told of a task or a batch, out of what a delivery keeps: no prompts, no answers."""
-    data: dict[str, Any] = {"id": task_id, "kind": fields["kind"], "state": fields["task_state"]}
-    data["status"] = int(fields["status"]) if fields.get("status") else None
-    data |= {name: int(fields[name]) for name in TIMES if fields.get(name)}
-    data["metadata"] = json.loads(fields["metadata"]) if fields.get("metadata") else None
-    about = "batch" if fields["kind"] == "batch" else "task"
-    if about == "batch":
-        data |= {"name": fields["name"], "progress": json.loads(fields["progress"])}
-    data["links"] = {about: f"/{'batches' if about == 'batch' else 'tasks'}/{task_id}"}
-    at = datetime.fromtimestamp(int(fields["event_ms"]) / 1000, UTC).isoformat(timespec="milliseconds")
-    told = {
-        "type": f"{about}.{event}",
-        "timestamp": at.replace("+00:00", "Z"),
+def build_payload(task_id: str, event: str, fields: Mapping[str, str]) -> bytes:
+    """Return the body about a task or a batch, from the fields of a delivery. It has no prompts and no answers."""
+    is_batch = fields["kind"] == "batch"
+    subject = "batch" if is_batch else "task"
+    data: dict[str, Any] = {"id": task_id, "kind": fields["kind"], "state": fields["task_state"], "status": None}
+    if fields.get("status"):
+        data["status"] = int(fields["status"])
+    for name in _TIME_FIELDS:
+        if fields.get(name):
+            data[name] = int(fields[name])
+    data["metadata"] = None
+    if fields.get("metadata"):
+        data["metadata"] = json.loads(fields["metadata"])
+    if is_batch:
+        data["name"] = fields["name"]
+        data["progress"] = json.loads(fields["progress"])
+        data["links"] = {"batch": f"/batches/{task_id}"}
+    else:
+        data["links"] = {"task": f"/tasks/{task_id}"}
+
+    event_at = datetime.fromtimestamp(int(fields["event_ms"]) / 1000, UTC)
+    payload = {
+        "type": f"{subject}.{event}",
+        "timestamp": event_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "data": data,
     }
-    return json.dumps(told, separators=(",", ":")).encode()
+    return json.dumps(payload, separators=(",", ":")).encode()

@@ -12,7 +12,7 @@ from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, select_serving
 from graycat.queue.records import TaskRecords
-from graycat.webhooks.deliveries import MAX_AT_HOST, Deliveries
+from graycat.webhooks.deliveries import MAX_PER_HOST, Deliveries
 from tests.support.helpers import started
 from tests.support.hooks import verified, webhook_for
 from tests.support.processes import eventually
@@ -45,7 +45,7 @@ class ControlStack(Stack):
 
     def told(self, task_id: str) -> bool:
         """Tell whether the end of a task has been told."""
-        return Deliveries(self.broker).summary(task_id)[0]["state"] == "delivered"
+        return Deliveries(self.broker).summarize(task_id)[0]["state"] == "delivered"
 
 
 @pytest.fixture
@@ -85,10 +85,10 @@ def test_a_receiver_that_never_answers_holds_nobody_up(control: ControlStack) ->
     with http_server({HOOK: after(gate, reply(200, {}))}) as slow, http_server({HOOK: reply(200, {})}) as seen:
         # Under another name, though it is the same machine: what is counted is the host.
         hook = webhook_for(slow, url=slow.url.replace("127.0.0.1", "localhost") + "/hook")
-        held = [control.end_task(hook) for _ in range(3 * MAX_AT_HOST)]
-        eventually(lambda: slow.connections == MAX_AT_HOST, 10)
+        held = [control.end_task(hook) for _ in range(3 * MAX_PER_HOST)]
+        eventually(lambda: slow.connections == MAX_PER_HOST, 10)
         task_id = control.end_task(webhook_for(seen))
         eventually(lambda: control.told(task_id), 5)
-        assert slow.connections == MAX_AT_HOST
+        assert slow.connections == MAX_PER_HOST
         gate.set()
         eventually(lambda: all(map(control.told, held)), 30)

@@ -71,10 +71,10 @@ def here(*_: Any) -> list[str]:
 _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def caller(allow: str = "127.0.0.0/8", **changes: Any) -> PublicHttpClient:
+def webhook_client(allow: str = "127.0.0.0/8", **changes: Any) -> PublicHttpClient:
     """Return a caller that may call this machine, and finds every name there."""
     return PublicHttpClient(
-        **{"allow": allowlist(allow), "tls": _TRUSTS_NOBODY, "resolve": here, "deadline_s": 5.0, **changes}
+        **{"allow": allowlist(allow), "tls": _TRUSTS_NOBODY, "resolve": here, "timeout_s": 5.0, **changes}
     )
 
 
@@ -90,7 +90,7 @@ def target_of(seen: Seen, path: str = "/hook", host: str = NAME) -> Target:
 def webhook_for(seen: Seen, *events: str, **changes: Any) -> str:
     """Return what the record of a task holds that a receiver is told of."""
     url = f"{seen.url}/hook"
-    return Webhook(**{"url": url, "events": events or ("succeeded",), "secret": SECRET, **changes}).encoded()
+    return Webhook(**{"url": url, "events": events or ("succeeded",), "secret": SECRET, **changes}).to_json()
 
 
 def verified(seen: Seen, number: int = -1, secret: str = SECRET) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def read_options(reader: FieldReader, settings: Settings) -> BatchOptions:
         folder=folder,
         pattern=pattern,
         store=store,
-        webhook=webhook.encoded() if webhook else "",
+        webhook=webhook.to_json() if webhook else "",
         deadline_s=reader.read_duration("deadline", MAX_DEADLINE_S),
         max_failures=reader.read_count("max_failures", 0, settings.batch_max_items),
         window=window,

@@ -75,7 +75,7 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
     if body.get("metadata") is not None:
         fields["metadata"] = webhook.parse_metadata(body["metadata"])
     if body.get("webhook") is not None:
-        fields["webhook"] = webhook.parse(body["webhook"], services().settings).encoded()
+        fields["webhook"] = webhook.parse(body["webhook"], services().settings).to_json()
     submission = Submission(
         kind=kind,
         queue=queue,

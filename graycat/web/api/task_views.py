@@ -74,8 +74,8 @@ def task_view(task_id: str, record: Record, *, whole: bool = True) -> dict[str, 
         return view
 
     if record.get("webhook"):
-        deliveries = services().deliveries.summary(task_id)
-        view["webhook"] = Webhook.from_record(record["webhook"]).shown() | {"deliveries": deliveries}
+        deliveries = services().deliveries.summarize(task_id)
+        view["webhook"] = Webhook.from_json(record["webhook"]).to_view() | {"deliveries": deliveries}
     if record["state"] == "queued":
         view.update(_queue_fields(task_id, record))
     elif record["state"] in TERMINAL_STATES:

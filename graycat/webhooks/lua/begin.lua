@@ -1,6 +1,6 @@
--- Start an attempt at a delivery. KEYS: the due deliveries, the delivery. ARGV: member, now (ms), how long the attempt
+-- Begin an attempt at a delivery. KEYS: the due deliveries, the delivery. ARGV: member, now (ms), how long the attempt
 -- holds the delivery (ms).
--- Returns the delivery's fields; nil where it is over, not due, or held by an attempt that may still be alive.
+-- Returns the delivery's fields; nil if it is over, not due, or held by another attempt.
 local r = redis.call('HMGET', KEYS[2], 'state', 'next_ms', 'held_ms')
 local now, held = tonumber(ARGV[2]), ARGV[2] + ARGV[3]
 if r[1] ~= 'pending' or tonumber(r[2]) > now or tonumber(r[3] or 0) > now then return nil end

@@ -1,8 +1,8 @@
--- Put a due delivery on the control queue. KEYS: the due deliveries, the delivery, the queue, then the places that hold
--- only so many deliveries at once: its receiver's, its owner's.
--- ARGV: member, now (ms), lease (ms), how long it is put off where a place is full (ms), Celery message, then how many
--- each place holds.
--- Returns 1; 0 where another poller was faster or nothing is left to tell; -1 where a place is full.
+-- Put a due delivery on the control queue and take its slots. KEYS: the due deliveries, the delivery, the queue, then the
+-- slots (sorted sets, by when each is free again): its receiver's, its owner's.
+-- ARGV: member, now (ms), lease (ms), how long it waits if no slot is free (ms), Celery message, then the number of slots
+-- in each set.
+-- Returns 1; 0 if another dispatcher was faster or the delivery is over; -1 if no slot is free.
 local due, delivery, queue = KEYS[1], KEYS[2], KEYS[3]
 local member, now, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local score = redis.call('ZSCORE', due, member)
@@ -13,7 +13,7 @@ if redis.call('HGET', delivery, 'state') ~= 'pending' then
 end
 for i = 4, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-  -- Its own place, which an attempt that died has left behind.
+  -- Its own slot, if an attempt died and left it taken.
   redis.call('ZREM', KEYS[i], member)
   if redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[i + 2]) then
     redis.call('ZADD', due, now + ARGV[4], member)

@@ -12,13 +12,13 @@ from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey, started
-from tests.support.hooks import caller, webhook_for
+from tests.support.hooks import webhook_client, webhook_for
 from tests.support.servers import http_server, reply
 from tests.support.workers import celery_app
 
 
 def test_celery_s_task_delivers(broker: Valkey, records: TaskRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender = WebhookSender(Deliveries(broker.client), caller(), broker.settings)
+    sender = WebhookSender(Deliveries(broker.client), webhook_client(), broker.settings)
     monkeypatch.setattr(process, "webhook_sender", sender)
     with http_server({"POST /hook": reply(200, {})}) as seen:
         attempt = started(records, webhook=webhook_for(seen))
@@ -30,7 +30,7 @@ def test_celery_s_task_delivers(broker: Valkey, records: TaskRecords, monkeypatc
 def test_while_the_broker_is_away_a_delivery_waits(
     no_broker: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sender = WebhookSender(Deliveries(connect(no_broker)), caller(), no_broker)
+    sender = WebhookSender(Deliveries(connect(no_broker)), webhook_client(), no_broker)
     monkeypatch.setattr(process, "webhook_sender", sender)
     task: Any = webhooks.deliver
     task.run("abc succeeded")

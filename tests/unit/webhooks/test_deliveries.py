@@ -13,11 +13,11 @@ from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.webhooks import deliveries as module
 from graycat.webhooks.deliveries import (
-    ENQUEUED_MS,
-    HELD_MS,
-    MAX_AT_HOST,
-    MAX_FOR_OWNER,
-    PUT_OFF_MS,
+    BEGIN_TIMEOUT_MS,
+    HOLD_MS,
+    MAX_PER_HOST,
+    MAX_PER_OWNER,
+    RETRY_DELAY_MS,
     Deliveries,
     DeliveryAttempt,
 )
@@ -35,7 +35,7 @@ def deliveries(client: BrokerClient) -> Deliveries:
 
 
 def webhook(*events: str, url: str = URL) -> str:
-    return Webhook(url, events or ("succeeded",), SECRET).encoded()
+    return Webhook(url, events or ("succeeded",), SECRET).to_json()
 
 
 def ended(records: TaskRecords, **changes: Any) -> str:
@@ -80,7 +80,7 @@ WAYS: dict[str, Callable[[TaskRecords, str], str]] = {
 def test_an_event_that_is_wanted_is_due_at_once(records, client, deliveries, event: str) -> None:
     task_id = WAYS[event](records, webhook(event))
     assert listed(client) == {f"{task_id} {event}"}
-    assert list(deliveries.due(deliveries.now_ms(), 10)) == [f"{task_id} {event}"]
+    assert list(deliveries.list_due(deliveries.now_ms(), 10)) == [f"{task_id} {event}"]
     state = {"started": "running"}.get(event, event)
     kept = client.hmget(keys.delivery_key(task_id, event), "task_state", "state", "owner", "kind")
     assert kept == [state.encode(), b"pending", b"tests", b"llm.completion"]
@@ -108,7 +108,7 @@ def test_a_start_is_told_once(records, client, deliveries) -> None:
     records.release(attempt)
     assert claimed(records, attempt.task_id).number == 2
     assert len(listed(client)) == 1
-    assert deliveries.summary(attempt.task_id)[0]["attempts"] == 1
+    assert deliveries.summarize(attempt.task_id)[0]["attempts"] == 1
 
 
 def test_what_is_told_outlives_the_record(records, client, deliveries) -> None:
@@ -123,28 +123,28 @@ def test_what_is_told_outlives_the_record(records, client, deliveries) -> None:
 
 def enqueue(deliveries: Deliveries, now_ms: int) -> list[str]:
     """Enqueue what is due; return what that was."""
-    due = deliveries.due(now_ms, 1000)
+    due = deliveries.list_due(now_ms, 1000)
     return [member for member, places in due.items() if deliveries.enqueue(member, places, now_ms, "control", b"m")]
 
 
 def test_a_delivery_is_enqueued_once_until_it_seems_lost(records, client, deliveries) -> None:
     task_id = ended(records)
     now_ms = deliveries.now_ms()
-    due = deliveries.due(now_ms, 10)
+    due = deliveries.list_due(now_ms, 10)
     (places,) = due.values()
     # Two dispatchers that both saw it.
     tried = [deliveries.enqueue(f"{task_id} succeeded", places, now_ms, "control", b"message") for _ in range(2)]
     assert (tried, client.lrange("control", 0, -1)) == ([True, False], [b"message"])
-    assert enqueue(deliveries, now_ms + ENQUEUED_MS - 1) == []
-    assert enqueue(deliveries, now_ms + ENQUEUED_MS) == [f"{task_id} succeeded"]
+    assert enqueue(deliveries, now_ms + BEGIN_TIMEOUT_MS - 1) == []
+    assert enqueue(deliveries, now_ms + BEGIN_TIMEOUT_MS) == [f"{task_id} succeeded"]
 
 
 def test_one_attempt_at_a_time(records, deliveries) -> None:
     task_id = ended(records)
     now_ms = deliveries.now_ms()
     assert deliveries.begin(task_id, "succeeded", now_ms).attempt == 1
-    assert deliveries.begin(task_id, "succeeded", now_ms + HELD_MS - 1) is None
-    assert deliveries.begin(task_id, "succeeded", now_ms + HELD_MS).attempt == 2
+    assert deliveries.begin(task_id, "succeeded", now_ms + HOLD_MS - 1) is None
+    assert deliveries.begin(task_id, "succeeded", now_ms + HOLD_MS).attempt == 2
 
 
 def test_an_attempt_that_died_leaves_its_delivery_to_be_due_again(records, deliveries) -> None:
@@ -152,12 +152,12 @@ def test_an_attempt_that_died_leaves_its_delivery_to_be_due_again(records, deliv
     now_ms = deliveries.now_ms()
     enqueue(deliveries, now_ms)
     dead = deliveries.begin(task_id, "succeeded", now_ms)
-    assert enqueue(deliveries, now_ms + HELD_MS) == [f"{task_id} succeeded"]
-    alive = deliveries.begin(task_id, "succeeded", now_ms + HELD_MS)
+    assert enqueue(deliveries, now_ms + HOLD_MS) == [f"{task_id} succeeded"]
+    alive = deliveries.begin(task_id, "succeeded", now_ms + HOLD_MS)
     # It was only slow: what it has to say is not asked any more.
     assert not deliveries.settle(dead, DeliveryAttempt(now_ms, 200, None, None))
     assert deliveries.settle(alive, DeliveryAttempt(now_ms, 500, None, now_ms + 60_000))
-    assert (deliveries.summary(task_id)[0]["state"], deliveries.summary(task_id)[0]["attempts"]) == ("pending", 2)
+    assert (deliveries.summarize(task_id)[0]["state"], deliveries.summarize(task_id)[0]["attempts"]) == ("pending", 2)
 
 
 def test_a_delivery_that_failed_is_due_again_when_it_was_said(records, deliveries) -> None:
@@ -170,7 +170,7 @@ def test_a_delivery_that_failed_is_due_again_when_it_was_said(records, deliverie
     assert enqueue(deliveries, now_ms + 4999) == []
     assert enqueue(deliveries, now_ms + 5000) == [f"{task_id} succeeded"]
     tries = [{"at_ms": now_ms + 7, "error": "timeout", "next_ms": now_ms + 5000}]
-    assert deliveries.summary(task_id) == [
+    assert deliveries.summarize(task_id) == [
         {
             "event": "succeeded",
             "state": "pending",
@@ -190,7 +190,7 @@ def test_a_delivery_that_is_over_stays_to_be_looked_at(records, client, deliveri
     task_id = ended(records)
     now_ms = deliveries.now_ms()
     deliveries.settle(deliveries.begin(task_id, "succeeded", now_ms), DeliveryAttempt(now_ms, status, None, None))
-    (summary,) = deliveries.summary(task_id)
+    (summary,) = deliveries.summarize(task_id)
     assert (summary["state"], summary["last_status"], summary["next_ms"]) == (state, status, None)
     assert (listed(client), deliveries.begin(task_id, "succeeded", now_ms + 10**9)) == (set(), None)
     kept = client.hgetall(keys.delivery_key(task_id, "succeeded"))
@@ -198,28 +198,28 @@ def test_a_delivery_that_is_over_stays_to_be_looked_at(records, client, deliveri
 
 
 def test_one_receiver_gets_only_so_many_at_once(records, client, deliveries) -> None:
-    for _ in range(MAX_AT_HOST + 2):
+    for _ in range(MAX_PER_HOST + 2):
         ended(records)
     other = ended(records, webhook=webhook(url="https://other.example:8443/"))
     now_ms = deliveries.now_ms()
     sent = enqueue(deliveries, now_ms)
-    assert (len(sent), f"{other} succeeded" in sent) == (MAX_AT_HOST + 1, True)
+    assert (len(sent), f"{other} succeeded" in sent) == (MAX_PER_HOST + 1, True)
     # The others wait a moment, and go when a place is free.
-    assert enqueue(deliveries, now_ms + PUT_OFF_MS[1]) == []
+    assert enqueue(deliveries, now_ms + RETRY_DELAY_MS[1]) == []
     task_id, _, event = sent[0].partition(" ")
     deliveries.settle(deliveries.begin(task_id, event, now_ms), DeliveryAttempt(now_ms, 200, None, None))
-    assert len(enqueue(deliveries, now_ms + 2 * PUT_OFF_MS[1])) == 1
+    assert len(enqueue(deliveries, now_ms + 2 * RETRY_DELAY_MS[1])) == 1
     # Those whose worker died do not keep their places for ever.
-    assert len(enqueue(deliveries, now_ms + ENQUEUED_MS)) == MAX_AT_HOST
+    assert len(enqueue(deliveries, now_ms + BEGIN_TIMEOUT_MS)) == MAX_PER_HOST
     assert client.pttl(keys.receiver_key("hooks.example")) > 0
 
 
 def test_one_owner_gets_only_so_many_at_once(records, deliveries) -> None:
-    for number in range(MAX_FOR_OWNER + 2):
+    for number in range(MAX_PER_OWNER + 2):
         ended(records, webhook=webhook(url=f"https://n{number}.example/"))
     other = ended(records, owner="somebody else", webhook=webhook(url="https://other.example/"))
     sent = enqueue(deliveries, deliveries.now_ms())
-    assert (len(sent), f"{other} succeeded" in sent) == (MAX_FOR_OWNER + 1, True)
+    assert (len(sent), f"{other} succeeded" in sent) == (MAX_PER_OWNER + 1, True)
 
 
 def test_what_has_run_out_is_forgotten(records, client, deliveries) -> None:
@@ -229,7 +229,7 @@ def test_what_has_run_out_is_forgotten(records, client, deliveries) -> None:
     assert deliveries.begin(task_id, "succeeded", now_ms) is None
     assert enqueue(deliveries, now_ms) == []
     assert listed(client) == set()
-    assert deliveries.summary(task_id) == []
+    assert deliveries.summarize(task_id) == []
 
 
 def test_an_outcome_does_not_bring_back_what_has_run_out(records, client, deliveries) -> None:
@@ -241,8 +241,8 @@ def test_an_outcome_does_not_bring_back_what_has_run_out(records, client, delive
 
 
 def test_an_attempt_s_outcome_is_a_status_or_a_word() -> None:
-    assert json.loads(DeliveryAttempt(1, 503, None, 2).encoded()) == {"at_ms": 1, "status": 503, "next_ms": 2}
-    assert json.loads(DeliveryAttempt(1, None, "tls", None).encoded()) == {"at_ms": 1, "error": "tls", "next_ms": None}
+    assert json.loads(DeliveryAttempt(1, 503, None, 2).to_json()) == {"at_ms": 1, "status": 503, "next_ms": 2}
+    assert json.loads(DeliveryAttempt(1, None, "tls", None).to_json()) == {"at_ms": 1, "error": "tls", "next_ms": None}
     assert (DeliveryAttempt(1, 302, None, 2).state, DeliveryAttempt(1, None, "tls", None).state) == (
         module.PENDING,
         module.FAILED,
@@ -251,7 +251,7 @@ def test_an_attempt_s_outcome_is_a_status_or_a_word() -> None:
 
 def test_without_a_broker_nothing_is_known(no_broker: Settings) -> None:
     deliveries = Deliveries(connect(no_broker))
-    for ask in (deliveries.now_ms, lambda: deliveries.due(1, 1), lambda: deliveries.begin("a", "failed", 1)):
+    for ask in (deliveries.now_ms, lambda: deliveries.list_due(1, 1), lambda: deliveries.begin("a", "failed", 1)):
         with pytest.raises(BrokerUnavailable):
             ask()
 

@@ -11,8 +11,8 @@ from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from graycat.webhooks.deliveries import ENQUEUED_MS, MAX_AT_HOST, Deliveries
-from graycat.webhooks.dispatcher import MAX_WAITING, Dispatcher
+from graycat.webhooks.deliveries import BEGIN_TIMEOUT_MS, MAX_PER_HOST, Deliveries
+from graycat.webhooks.dispatcher import MAX_QUEUED, Dispatcher
 from graycat.webhooks.webhook import Webhook
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, outcome_of, started
@@ -36,7 +36,7 @@ def dispatcher(client: BrokerClient, deliveries: Deliveries, app: Celery) -> Dis
 
 def ended(records: TaskRecords, number: int = 0, owner: str = "tests") -> str:
     """End a task whose end is to be told to a receiver of its own; return its id."""
-    hook = Webhook(f"https://n{number}.example/", ("failed", "succeeded")).encoded()
+    hook = Webhook(f"https://n{number}.example/", ("failed", "succeeded")).to_json()
     attempt = started(records, webhook=hook, owner=owner)
     records.succeed(attempt, 200, b"")
     return attempt.task_id
@@ -85,23 +85,23 @@ def test_a_message_that_was_lost_is_sent_again(records, client, deliveries, disp
     now_ms = deliveries.now_ms()
     assert dispatcher.step(now_ms) == 1
     client.delete("control")
-    assert [dispatcher.step(now_ms + ms) for ms in (0, ENQUEUED_MS - 1, ENQUEUED_MS)] == [0, 0, 1]
+    assert [dispatcher.step(now_ms + ms) for ms in (0, BEGIN_TIMEOUT_MS - 1, BEGIN_TIMEOUT_MS)] == [0, 0, 1]
 
 
 def test_only_so_many_wait_in_the_queue(records, client, deliveries, dispatcher) -> None:
-    for number in range(MAX_WAITING + 3):
+    for number in range(MAX_QUEUED + 3):
         ended(records, number, owner=f"owner-{number % 8}")
     now_ms = deliveries.now_ms()
-    assert [dispatcher.step(now_ms) for _ in range(2)] == [MAX_WAITING, 0]
+    assert [dispatcher.step(now_ms) for _ in range(2)] == [MAX_QUEUED, 0]
     client.rpop("control")
     assert dispatcher.step(now_ms) == 1
 
 
 def test_a_receiver_with_many_does_not_hold_up_the_others(records, client, deliveries, dispatcher) -> None:
-    for _ in range(MAX_AT_HOST * 3):
+    for _ in range(MAX_PER_HOST * 3):
         ended(records, 1)
     other = ended(records, 2)
-    assert dispatcher.step(deliveries.now_ms()) == MAX_AT_HOST + 1
+    assert dispatcher.step(deliveries.now_ms()) == MAX_PER_HOST + 1
     assert f"{other} succeeded" in {message["headers"]["id"] for message in messages(client)}
 
 

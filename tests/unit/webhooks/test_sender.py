@@ -11,13 +11,13 @@ import pytest
 
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
-from graycat.webhooks.deliveries import HELD_MS, Deliveries, Delivery
+from graycat.webhooks.deliveries import HOLD_MS, Deliveries, Delivery
 from graycat.webhooks.dispatcher import Dispatcher
-from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, WebhookSender, next_attempt
+from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, WebhookSender, decide_next
 from graycat.webhooks.webhook import Webhook, owner_secret
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Stopwatch, Valkey, free_port, outcome_of, started
-from tests.support.hooks import SECRET, caller, in_turn, verified, webhook_for
+from tests.support.hooks import SECRET, in_turn, verified, webhook_client, webhook_for
 from tests.support.metered import value
 from tests.support.servers import Seen, after, drop, hold, http_server, reply
 from tests.support.workers import celery_app
@@ -34,7 +34,7 @@ class Post:
     client: BrokerClient
     deliveries: Deliveries
     dispatcher: Dispatcher
-    courier: WebhookSender
+    sender: WebhookSender
     now_ms: int
 
     def end(self, seen: Seen, webhook: str = "", **changes: Any) -> str:
@@ -50,12 +50,12 @@ class Post:
         count = 0
         while message := self.client.rpop("control"):
             task_id, _, event = json.loads(message)["headers"]["id"].partition(" ")
-            self.courier.deliver(task_id, event, self.now_ms)
+            self.sender.deliver(task_id, event, self.now_ms)
             count += 1
         return count
 
     def summary(self, task_id: str) -> dict[str, Any]:
-        (summary,) = self.deliveries.summary(task_id)
+        (summary,) = self.deliveries.summarize(task_id)
         return summary
 
 
@@ -63,8 +63,8 @@ class Post:
 def post(broker: Valkey, records: TaskRecords) -> Post:
     client, deliveries = broker.client, Deliveries(broker.client)
     dispatcher = Dispatcher(client, deliveries, celery_app(broker.settings.home))
-    courier = WebhookSender(deliveries, caller(deadline_s=0.3), broker.settings)
-    return Post(records, client, deliveries, dispatcher, courier, deliveries.now_ms())
+    sender = WebhookSender(deliveries, webhook_client(timeout_s=0.3), broker.settings)
+    return Post(records, client, deliveries, dispatcher, sender, deliveries.now_ms())
 
 
 def test_a_receiver_is_told_and_can_tell_that_it_is_us(post: Post) -> None:
@@ -156,10 +156,10 @@ def test_anything_but_a_success_is_tried_again(post: Post, answer: Any, word: st
 
 def test_a_receiver_that_is_down_or_not_public_is_tried_again(post: Post, broker: Valkey) -> None:
     with http_server({}) as seen:
-        down = post.end(seen, Webhook(f"http://127.0.0.1:{free_port()}/", ("succeeded",)).encoded())
-        private = post.end(seen, Webhook("https://receiver.test/", ("succeeded",)).encoded())
-        inside = caller("127.0.0.1/32", resolve=lambda *_: ["10.0.0.1"])
-        post.courier = WebhookSender(post.deliveries, inside, broker.settings)
+        down = post.end(seen, Webhook(f"http://127.0.0.1:{free_port()}/", ("succeeded",)).to_json())
+        private = post.end(seen, Webhook("https://receiver.test/", ("succeeded",)).to_json())
+        inside = webhook_client("127.0.0.1/32", resolve=lambda *_: ["10.0.0.1"])
+        post.sender = WebhookSender(post.deliveries, inside, broker.settings)
         assert post.work() == 2
     words = [post.summary(name)["last_error"] for name in (down, private)]
     assert words == ["connection", "no_public_address"]
@@ -170,14 +170,14 @@ def test_a_message_that_comes_twice_sends_once(post: Post) -> None:
     gate = threading.Event()
     with http_server({HOOK: after(gate, reply(200, {}))}) as seen:
         task_id = post.end(seen)
-        first = outcome_of(lambda: post.courier.deliver(task_id, "succeeded", post.now_ms))
+        first = outcome_of(lambda: post.sender.deliver(task_id, "succeeded", post.now_ms))
         assert seen.asked.wait(5)
         watch = Stopwatch()
-        post.courier.deliver(task_id, "succeeded", post.now_ms + HELD_MS - 1)
+        post.sender.deliver(task_id, "succeeded", post.now_ms + HOLD_MS - 1)
         assert watch.seconds < 0.2
         gate.set()
         first()
-        post.courier.deliver(task_id, "succeeded", post.now_ms + HELD_MS)
+        post.sender.deliver(task_id, "succeeded", post.now_ms + HOLD_MS)
         assert len(seen.requests) == 1
 
 
@@ -188,7 +188,7 @@ def test_what_a_killed_worker_was_at_is_sent_again(post: Post) -> None:
         # It begins, maybe sends, and is gone before it can say how that went.
         assert post.deliveries.begin(task_id, "succeeded", post.now_ms)
         post.client.delete("control")
-        post.now_ms += HELD_MS
+        post.now_ms += HOLD_MS
         assert post.work() == 1
         assert post.summary(task_id)["state"] == "delivered"
         assert post.summary(task_id)["attempts"] == 2
@@ -207,6 +207,6 @@ def test_the_log_has_the_host_and_nothing_that_is_secret(post: Post, caplog: pyt
 
 def test_the_last_try_is_not_later_than_a_day_behind_the_event() -> None:
     delivery = Delivery("a", "failed", 12, "tests", 0, Webhook("https://a.example/"), {})
-    soon = next_attempt(delivery, (GIVE_UP_AFTER_S - 2 * BACKOFF_S[-1]) * 1000, 500, None)
-    late = next_attempt(delivery, (GIVE_UP_AFTER_S - 1) * 1000, 500, None)
+    soon = decide_next(delivery, (GIVE_UP_AFTER_S - 2 * BACKOFF_S[-1]) * 1000, 500, None)
+    late = decide_next(delivery, (GIVE_UP_AFTER_S - 1) * 1000, 500, None)
     assert (soon.state, late.state, late.next_ms) == ("pending", "failed", None)

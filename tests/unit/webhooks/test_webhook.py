@@ -19,11 +19,11 @@ from graycat.webhooks.webhook import (
     EVENTS,
     MAX_METADATA_BYTES,
     Webhook,
+    build_payload,
     owner_secret,
     parse,
     parse_metadata,
-    payload,
-    signed,
+    sign,
 )
 from tests.support.helpers import ROOT
 from tests.support.hooks import SECRET
@@ -44,13 +44,13 @@ def test_an_address_is_enough() -> None:
 def test_all_of_it_can_be_given() -> None:
     webhook = parse({"url": URL, "events": ["succeeded", "started", "succeeded"], "secret": SECRET}, Settings())
     assert webhook == Webhook(URL, ("started", "succeeded"), SECRET)
-    assert Webhook.from_record(webhook.encoded()) == webhook
+    assert Webhook.from_json(webhook.to_json()) == webhook
     assert webhook.target.host == "hooks.example"
 
 
 def test_nobody_sees_the_secret() -> None:
     webhook = parse({"url": URL, "secret": SECRET}, Settings())
-    assert webhook.shown() == {"url": URL, "events": list(webhooks.DEFAULT_EVENTS)}
+    assert webhook.to_view() == {"url": URL, "events": list(webhooks.DEFAULT_EVENTS)}
     assert SECRET not in repr(webhook)
     assert "hush" not in repr(webhook)
 
@@ -86,7 +86,7 @@ def test_an_operator_opens_what_else_may_be_told() -> None:
 
 def test_the_signature_is_that_of_standard_webhooks() -> None:
     # The example of the specification's own libraries.
-    headers = signed(
+    headers = sign(
         "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     )
     assert headers == {
@@ -101,10 +101,10 @@ def test_the_documented_way_to_verify_works() -> None:
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 (our own page)
     now_s = int(time.time())
-    good = signed("msg_a_failed", now_s, b"{}", SECRET)
+    good = sign("msg_a_failed", now_s, b"{}", SECRET)
     names["verify"](SECRET, good, b"{}")
     bad = [(SECRET, good, b"{ }"), (secret_of(32), good, b"{}"), (SECRET, good | {"webhook-id": "msg_b_failed"}, b"{}")]
-    for arguments in [*bad, (SECRET, signed("msg_a_failed", now_s - 400, b"{}", SECRET), b"{}")]:
+    for arguments in [*bad, (SECRET, sign("msg_a_failed", now_s - 400, b"{}", SECRET), b"{}")]:
         with pytest.raises(ValueError, match="not from|too old"):
             names["verify"](*arguments)
 
@@ -147,7 +147,7 @@ FIELDS = {
 
 
 def test_what_is_told_is_what_the_task_s_page_says_and_no_answer() -> None:
-    assert json.loads(payload("abc", "succeeded", FIELDS)) == {
+    assert json.loads(build_payload("abc", "succeeded", FIELDS)) == {
         "type": "task.succeeded",
         "timestamp": "2026-01-01T00:00:00.123Z",
         "data": {
@@ -166,7 +166,7 @@ def test_what_is_told_is_what_the_task_s_page_says_and_no_answer() -> None:
 
 def test_of_a_task_that_has_just_started_less_is_known() -> None:
     fields = {"kind": "llm.chat", "task_state": "running", "submitted_ms": "1", "started_ms": "2", "event_ms": "2000"}
-    told = json.loads(payload("abc", "started", fields))
+    told = json.loads(build_payload("abc", "started", fields))
     assert (told["type"], told["timestamp"]) == ("task.started", "1970-01-01T00:00:02.000Z")
     assert (told["data"]["status"], told["data"]["metadata"]) == (None, None)
     assert "finished_ms" not in told["data"]

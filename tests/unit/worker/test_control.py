@@ -114,7 +114,7 @@ def test_the_pulse_is_felt_until_the_consumer_stops() -> None:
 
 
 def test_what_is_due_is_enqueued(broker: Valkey, records: TaskRecords, running) -> None:
-    attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).encoded())
+    attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).to_json())
     running()
     records.succeed(attempt, 200, b"")
     eventually(lambda: broker.client.llen("control") == 1)
@@ -130,7 +130,7 @@ def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running,
 
 def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Valkey, running) -> None:
     records = TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.05))
-    task_id = accepted(records, webhook=Webhook("https://a.example/", ("expired",)).encoded())
+    task_id = accepted(records, webhook=Webhook("https://a.example/", ("expired",)).to_json())
     running(lease_s=0.05)
     eventually(lambda: records.get(task_id)["state"] == "expired")
     message = eventually(lambda: broker.client.lindex("control", 0))
@@ -139,7 +139,7 @@ def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Val
 
 def test_a_worker_with_an_engine_too_leaves_the_maintenance_to_worker_maintenance(broker: Valkey, running) -> None:
     records = TaskRecords(broker.client, broker.settings)
-    attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).encoded())
+    attempt = started(records, webhook=Webhook("https://a.example/", ("succeeded",)).to_json())
     running("llm,control")
     records.succeed(attempt, 200, b"")
     eventually(lambda: broker.client.llen("control") == 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from graycat.errors import EngineError
-from graycat.webhooks.webhook import payload
+from graycat.webhooks.webhook import build_payload
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import Valkey
 
@@ -66,7 +66,7 @@ def test_a_webhook_receives_the_batch_without_its_prompts(batching: Batching) ->
     batching.run_to_end(batch_id)
     found = batching.client.hgetall(f"graycat:delivery:{batch_id}:succeeded")
     fields = {name.decode(): value.decode() for name, value in found.items()}
-    told = json.loads(payload(batch_id, "succeeded", fields))
+    told = json.loads(build_payload(batch_id, "succeeded", fields))
     assert (told["type"], told["data"]["state"], told["data"]["progress"]["done"]) == (
         "batch.succeeded",
         "succeeded",
