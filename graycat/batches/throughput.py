@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCH_THROUGHPUT
 from graycat.broker.protocol import Broker
@@ -29,11 +31,12 @@ class ThroughputStats:
         sample = took_ms / work
         means = {}
         with broker_errors():
-            for field, old in zip(fields, self._client.hmget(BATCH_THROUGHPUT, fields), strict=True):
+            for field, stored in zip(fields, self._client.hmget(BATCH_THROUGHPUT, fields), strict=True):
+                old = _parse_number(stored)
                 if old is None:
                     means[field] = sample
                 else:
-                    means[field] = float(old) * (1 - WEIGHT) + sample * WEIGHT
+                    means[field] = old * (1 - WEIGHT) + sample * WEIGHT
             self._client.hset(BATCH_THROUGHPUT, mapping=means)
 
     def set_engine_count(self, count: int) -> None:
@@ -44,16 +47,25 @@ class ThroughputStats:
     def estimate_gpu_s(self, work: float) -> float | None:
         """Return how many seconds one GPU needs for some work; None if nothing was measured yet."""
         with broker_errors():
-            mean = self._client.hget(BATCH_THROUGHPUT, ALL)
+            mean = _parse_number(self._client.hget(BATCH_THROUGHPUT, ALL))
         if mean is None:
             return None
-        return round(float(mean) * work / 1000, 1)
+        return round(mean * work / 1000, 1)
 
     def estimate_eta_s(self, work: float) -> float | None:
         """Return in how many seconds the engines that take batch work now finish some work; None if unknown."""
         with broker_errors():
-            mean, count = self._client.hmget(BATCH_THROUGHPUT, (ALL, "engines"))
-        engines = int(count or 0)
+            stored = self._client.hmget(BATCH_THROUGHPUT, (ALL, "engines"))
+        mean, engines = map(_parse_number, stored)
         if mean is None or not engines:
             return None
-        return round(float(mean) * work / 1000 / engines, 1)
+        return round(mean * work / 1000 / engines, 1)
+
+
+def _parse_number(stored: bytes | None) -> float | None:
+    """Return a stored number; None if there is none, or it is damaged: an estimate is worth no error."""
+    try:
+        number = float(stored or b"")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

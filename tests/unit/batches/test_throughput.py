@@ -23,3 +23,12 @@ def test_estimates_follow_from_what_was_measured(broker: Valkey) -> None:
     assert stats.estimate_gpu_s(10) == pytest.approx(11.0)
     mean_ms = broker.client.hget("graycat:batches:speeds", "sd.txt2img@one") or b"0"
     assert float(mean_ms) == pytest.approx(1100)
+
+
+def test_damaged_averages_are_none_and_are_replaced(broker: Valkey) -> None:
+    stats = ThroughputStats(broker.client)
+    broker.client.hset("graycat:batches:speeds", mapping={"sd": "fast", "engines": b"\xff", "sd.txt2img": "nan"})
+    assert (stats.estimate_gpu_s(1.0), stats.estimate_eta_s(1.0)) == (None, None)
+    stats.record("sd.txt2img", "sd0@here", 1.0, 1000.0)
+    stats.set_engine_count(1)
+    assert (stats.estimate_gpu_s(1.0), stats.estimate_eta_s(1.0)) == (1.0, 1.0)

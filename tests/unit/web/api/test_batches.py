@@ -168,3 +168,35 @@ def test_batches_need_their_scopes(broker: Valkey, scopes: set[str], allowed: in
 def test_without_a_broker_batches_are_unavailable(web_without_broker) -> None:
     for answer in (web_without_broker.post("/batches", json=TWO), web_without_broker.get("/batches")):
         assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=1"])
+def test_half_a_character_is_refused_with_its_path(web, broker: Valkey, query: str) -> None:
+    body = json.dumps(TWO | {"items": ["a knight", {"prompt": "half \ud83d"}]})
+    refused = web.post(f"/batches{query}", data=body)
+    assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
+    assert [problem["path"] for problem in refused.json["error"]["problems"]] == ["items[1].prompt"]
+    assert list(broker.client.scan_iter("graycat:batch*")) == []
+    # JSON writes a character beyond the first 65,536 in two halves.
+    assert web.post(f"/batches{query}", data=json.dumps(TWO | {"items": ["😀"]})).status_code in (200, 201)
+
+
+@pytest.mark.parametrize("setting", [("maxmemory", 1), ("min-replicas-to-write", 1)])
+def test_a_broker_that_refuses_to_write_is_unavailable(web, broker: Valkey, setting: tuple[str, int]) -> None:
+    nightly = {"name": "nightly", "cron": "0 1 * * *", "spec": TWO}
+    broker.client.config_set(*setting)
+    try:
+        for path, body in (("/batches", TWO), ("/schedules", nightly)):
+            answer = web.post(path, json=body)
+            assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")
+            assert answer.headers["Retry-After"]
+    finally:
+        broker.client.config_set(setting[0], 0)
+    assert web.post("/batches", json=TWO).status_code == 201
+
+
+def test_a_damaged_batch_keeps_no_other_from_being_listed(web, broker: Valkey) -> None:
+    bad, good = (web.post("/batches", json=TWO).json["id"] for _ in range(2))
+    broker.client.hset(f"graycat:batch:{bad}", "terms", "{half")
+    assert [row["id"] for row in web.get("/batches").json["batches"]] == [good]
+    assert web.get(f"/batches/{good}").status_code == 200

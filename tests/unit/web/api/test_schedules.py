@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -133,3 +134,10 @@ def test_without_a_broker_nothing_is_promised(web_without_broker) -> None:
     for method, path in (("GET", "/schedules"), ("POST", "/schedules"), ("POST", "/schedules/nightly/run")):
         answer = web_without_broker.open(path, method=method, json=NIGHTLY if path == "/schedules" else None)
         assert (answer.status_code, answer.json["error"]["type"]) == (503, "broker_unavailable")
+
+
+def test_half_a_character_is_refused_with_its_path(web) -> None:
+    body = json.dumps(NIGHTLY | {"spec": {"name": "x", "items": ["half \ud83d"]}})
+    refused = web.post("/schedules", data=body)
+    assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
+    assert [problem["path"] for problem in refused.json["error"]["problems"]] == ["spec.items[0]"]
