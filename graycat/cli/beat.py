@@ -25,7 +25,7 @@ from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
 from graycat.schedules.ticker import RETRY_INTERVAL_S
 from graycat.settings import Settings
-from graycat.unexpected import note
+from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
     records = ScheduleRecords(client, settings)
     while True:
         try:
-            file.sync(records, schedules)
+            with guarded("schedules", let_through=(BrokerUnavailable,)):
+                file.sync(records, schedules)
             client.close()
             return
         except BrokerUnavailable:

@@ -132,3 +132,11 @@ def test_it_ends_soon_if_the_broker_never_came(mortal_beat, mortal_broker: Valke
     time.sleep(3)
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) in (0, -signal.SIGTERM)
+
+
+def test_a_damaged_list_of_schedules_does_not_end_it(beat, broker: Valkey, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(NIGHTLY)
+    broker.client.set("graycat:schedules", "rubbish")
+    process, output = beat()
+    output.wait_for("beat ticks", 60)
+    assert process.poll() is None

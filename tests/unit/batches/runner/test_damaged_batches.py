@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from graycat.batches.errors import TooManyBatches
 from graycat.batches.gallery import export
 from graycat.batches.runner import runner
 from graycat.batches.runner.finisher import BatchFinisher
+from graycat.batches.runner.runner import BatchRunner
 from graycat.broker.keys import LIVE_BATCHES, batch_key, batch_part_key
 from graycat.broker.quarantine import Quarantine
+from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.batching import TWO, Batching
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey
+from tests.support.workers import celery_app
 
 Damage = Callable[[BrokerClient, str], object]
 
@@ -198,3 +202,19 @@ def test_averages_that_are_no_numbers_cost_an_estimate(batching: Batching) -> No
     batch_id = batching.submit()
     assert batching.run_to_end(batch_id) == "succeeded"
     assert len(batching.manifest(batch_id)) == 2
+
+
+def test_a_control_worker_on_another_machine_may_abandon_a_batch(batching: Batching) -> None:
+    password = "a-password-of-the-tests"
+    batching.client.execute_command(*setuser("desk", password, worker_rules("desk", ["control"])).split())
+    batching.client.acl_log_reset()
+    bad = batching.submit()
+    batching.client.hset(batch_key(bad), "terms", "{half")
+    try:
+        path = str(batching.settings.broker_socket)
+        with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
+            BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home)).step()
+        assert [(row["reason"], row["object"]) for row in batching.client.acl_log()] == []
+    finally:
+        batching.client.acl_deluser("desk")
+    assert [item.where for item in Quarantine(batching.client).items()] == [f"batch {bad}"]
