@@ -116,7 +116,8 @@ class TaskRecords(RecordReader):
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)
-        number, kind, mode, body, timeout_ms, request_id, begun, started, owner, queue, waited_ms, deaths = reply[1:]
+        number, kind, mode, body, timeout_ms, request_id, begun, started, owner, queue, waited_ms, deaths = reply[1:13]
+        channels, kept = reply[13:]
         return Attempt(
             task_id=task_id,
             number=number,
@@ -131,6 +132,8 @@ class TaskRecords(RecordReader):
             queue=queue.decode(),
             waited_s=waited_ms / 1000,
             deaths=deaths,
+            channels=tuple(channels.decode().split()),
+            kept=bool(kept),
         )
 
     def publish(self, attempt: Attempt, number: int, chunks: Sequence[bytes]) -> bool:

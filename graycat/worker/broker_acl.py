@@ -37,7 +37,7 @@ _SORTED_SET_COMMANDS = (
     "zrangebyscore",
     "zremrangebyscore",
 )
-_EVENT_COMMANDS = ("xadd", "xrange", "publish")
+_EVENT_COMMANDS = ("xadd", "xrange", "publish", "pubsub|numsub")
 #: The commands of every worker, in scripts too. None of them lists names, so a worker reads only keys that it knows.
 COMMANDS = (
     _CONNECTION_COMMANDS

@@ -13,6 +13,8 @@ from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
+from graycat.worker import abandoned
+from graycat.worker.abandoned import AbandonedTasks
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.runtime import EngineRuntime, process
 from graycat.worker.stream_relay import STOP_REASONS
@@ -39,11 +41,13 @@ class WorkerMaintenance:
         self._runtime = runtime
         self._kind = app.kind
         self._sweeper = Sweeper(runtime.client, runtime.settings, app)
+        self._abandoned = AbandonedTasks(runtime)
         runtime.report = self._report
         lease_s = runtime.settings.lease_s
         duties = [
             Duty(TICK_INTERVAL_S, self._stop_overdue),
             Duty(lease_s / 3, self._renew),
+            Duty(abandoned.CHECK_INTERVAL_S, self._abandoned.cancel_abandoned),
             Duty(REPORT_INTERVAL_S, self._report),
             Duty(lease_s, self._sweeper.sweep),
             Duty(ARTIFACT_SWEEP_INTERVAL_S, self._sweep_artifacts),
@@ -62,6 +66,7 @@ class WorkerMaintenance:
         """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
         self._gpu_thread.stop(GPU_STOP_TIMEOUT_S)
         self._duties.stop()
+        self._abandoned.close()
         try:
             self._runtime.fleet.leave(self._runtime.name)
         except BrokerUnavailable:

@@ -1,10 +1,11 @@
 -- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
--- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there}.
+-- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there,
+-- channels of the web processes that wait for it, whether it is looked at by its id (0, 1)}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths')
+  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
 if is_terminal(state) then
@@ -52,4 +53,4 @@ redis.call('PEXPIRE', stream, lifetime)
 notify(r[15], 'started')
 pass_turn(r[14], r[12])
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or '', r[14],
-  now - (attempt == 1 and r[18] or r[19] or now), tonumber(r[21] or 0)}
+  now - (attempt == 1 and r[18] or r[19] or now), tonumber(r[21] or 0), r[16] or '', r[22] and 1 or 0}
