@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from graycat.web.streaming.disconnect import on_disconnect
+from graycat.web.streaming.disconnect import POLL_INTERVAL_S, on_disconnect
 
 
 class CountingSocket:
@@ -79,6 +79,27 @@ def reads_of_a_pipelined_byte() -> int:
     return connection.reads
 
 
+def sends_more_and(act: Callable[[socket.socket], Any], more: bytes) -> Callable[[socket.socket], None]:
+    """Return what a client does that sends more than its request, and a while later ``act``s."""
+
+    def send_and_act(client: socket.socket) -> None:
+        client.sendall(more)
+        gevent.sleep(0.1)
+        act(client)
+
+    return send_and_act
+
+
+def bytes_left_for_the_server() -> str:
+    """Return what the server reads after a request whose client has sent its next request early."""
+    server, client = socket.socketpair()
+    with server, client:
+        with on_disconnect({"gunicorn.socket": server}, lambda: None):
+            client.sendall(b"POST /next")
+            gevent.sleep(2 * POLL_INTERVAL_S)
+        return server.recv(100).decode()
+
+
 def reset(client: socket.socket) -> None:
     """Close as a client does that leaves bytes unread."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -92,6 +113,13 @@ def main() -> None:
         "reset": is_noticed(reset),
         "nothing": is_noticed(lambda client: None, 0.1),
         "more bytes": is_noticed(lambda client: client.sendall(b"POST /next"), 0.1),
+        "more bytes for long": is_noticed(lambda client: client.sendall(b"POST /next"), 4 * POLL_INTERVAL_S),
+        "line end and close": is_noticed(sends_more_and(lambda client: client.close(), b"\r\n")),
+        "next request and close": is_noticed(sends_more_and(lambda client: client.close(), b"GET / HTTP/1.1\r\n\r\n")),
+        "many bytes and close": is_noticed(sends_more_and(lambda client: client.close(), b"x" * 100_000)),
+        "line end and half close": is_noticed(sends_more_and(lambda client: client.shutdown(socket.SHUT_WR), b"\r\n")),
+        "line end and reset": is_noticed(sends_more_and(reset, b"\r\n")),
+        "bytes left for the server": bytes_left_for_the_server(),
         "after the block": is_noticed_after_the_block(),
         "without a socket": is_noticed_without_a_socket(),
         "closed by us": block_ends_after_our_close(),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gevent
+from gevent.monkey import get_original
 
 #: libev's flag: call back when the socket is readable, which it also is at the end of the stream.
 READABLE = 1
+#: Seconds between two checks of a connection whose client has sent more than its request.
+POLL_INTERVAL_S = 0.25
+#: The client has closed its end, or the connection is broken. poll() says so also if unread bytes come first.
+CLOSED = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+#: The system's own poll(). gevent's would yield to other greenlets, which a callback of the event loop must not.
+_POLL = get_original("select", "poll")
 
 
 @contextmanager
@@ -25,20 +33,43 @@ def on_disconnect(environ: dict[str, Any], callback: Callable[[], None]) -> Iter
         yield
         return
 
-    watcher = gevent.get_hub().loop.io(connection.fileno(), READABLE)
+    loop = gevent.get_hub().loop
+    watcher = loop.io(connection.fileno(), READABLE)
+    # Only started for a client that has sent more than its request: a line end, or its next request.
+    timer = loop.timer(POLL_INTERVAL_S, repeat=POLL_INTERVAL_S)
 
     def on_readable() -> None:
-        # Once only: the bytes of a pipelined request keep the socket readable, and the event loop would spin.
+        # Once only: the bytes of a pipelined request keep the socket readable, and the event loop would spin. They stay
+        # in the socket, for the server to read after this request.
         watcher.stop()
         if _is_closed(connection):
+            callback()
+        else:
+            timer.start(on_timer)
+
+    def on_timer() -> None:
+        if _is_shut_down(connection):
+            timer.stop()
             callback()
 
     watcher.start(on_readable)
     try:
         yield
     finally:
-        watcher.stop()
-        watcher.close()
+        for active in (watcher, timer):
+            active.stop()
+            active.close()
+
+
+def _is_shut_down(connection: socket.socket) -> bool:
+    """Return whether the client has closed its end, also if bytes of it are still unread."""
+    poll = _POLL()
+    try:
+        poll.register(connection.fileno(), CLOSED)
+    except (OSError, ValueError):
+        # The server has closed its own end: there is no file descriptor any more.
+        return True
+    return bool(poll.poll(0))
 
 
 def _is_closed(connection: socket.socket) -> bool:

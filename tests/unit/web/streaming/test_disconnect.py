@@ -19,14 +19,30 @@ def seen() -> dict[str, Any]:
     return outcome
 
 
-@pytest.mark.parametrize("act", ["close", "half close", "reset"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        "close",
+        "half close",
+        "reset",
+        "line end and close",
+        "next request and close",
+        "many bytes and close",
+        "line end and half close",
+        "line end and reset",
+    ],
+)
 def test_a_disconnect_is_noticed(seen: dict[str, Any], act: str) -> None:
     assert seen[act]
 
 
-@pytest.mark.parametrize("act", ["nothing", "more bytes"])
+@pytest.mark.parametrize("act", ["nothing", "more bytes", "more bytes for long"])
 def test_a_client_that_stays_is_not_taken_for_disconnected(seen: dict[str, Any], act: str) -> None:
     assert not seen[act]
+
+
+def test_the_next_request_is_left_for_the_server(seen: dict[str, Any]) -> None:
+    assert seen["bytes left for the server"] == "POST /next"
 
 
 def test_a_disconnect_after_the_block_is_ignored(seen: dict[str, Any]) -> None:
