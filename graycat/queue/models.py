@@ -66,12 +66,11 @@ class Attempt:
     waited_s: float = field(default=0.0, compare=False)
     #: At how many deaths of engines it was there.
     deaths: int = field(default=0, compare=False)
-    #: Chunks of earlier attempts, which this one continues.
     #: Channels of the web processes that waited for it when it was claimed.
     channels: tuple[str, ...] = ()
     #: Whether its owner looks at it by its id, so that it goes on if no web process waits for it.
     kept: bool = False
-    #: Chunks of earlier attempts that this one goes on behind.
+    #: Chunks of earlier attempts, which this one continues.
     earlier: tuple[bytes, ...] = ()
 
     @cached_property

@@ -23,7 +23,7 @@ from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
 from graycat.metrics.server import load_scrape_token
 from graycat.queue.records import TaskRecords
-from graycat.queue.topology import SD, WORKER_KINDS
+from graycat.queue.topology import LLM, SD, WORKER_KINDS
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings, variable
 from graycat.status.snapshot import SnapshotReader
@@ -35,6 +35,12 @@ from graycat.webhooks.deliveries import Deliveries
 
 #: Seconds for which the list of workers is reused: /props and /health are asked often.
 WORKERS_CACHE_S = 0.5
+#: Seconds for which the last answer of an engine bridges its restart.
+LAST_ANSWER_TTL_S = 120.0
+#: How old such an answer is, in seconds.
+AGE_HEADER = "Graycat-Answer-Age"
+#: The states of an engine that is about to serve.
+RESTARTING_STATES = ("stopped", "downloading", "loading")
 
 
 @dataclass
@@ -59,6 +65,8 @@ class Services:
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
         self._workers_read_at = -WORKERS_CACHE_S
+        #: By queue: when which workers were last seen to serve it (monotonic clock).
+        self.last_serving: dict[str, tuple[float, list[WorkerStatus]]] = {}
         self._catalogs = Catalogs(self.worker_registry)
 
     def workers(self) -> list[WorkerStatus]:
@@ -67,11 +75,44 @@ class Services:
         if now - self._workers_read_at >= WORKERS_CACHE_S:
             self._workers = self.worker_registry.workers()
             self._workers_read_at = now
+            self._remember_serving(now)
         return self._workers
+
+    def _remember_serving(self, now: float) -> None:
+        found = select_serving(self._workers, LLM)
+        if found:
+            self.last_serving[LLM] = (now, found)
 
     def select_serving(self, queue: str) -> list[WorkerStatus]:
         """Return the workers that serve a queue, as of half a second ago at most."""
         return select_serving(self.workers(), queue)
+
+    def select_answering(self, queue: str) -> tuple[list[WorkerStatus], dict[str, str]]:
+        """Return the workers whose engines can say what a client asks of them, and the headers of that answer.
+
+        These are the workers that serve a queue. If none does just now, because an engine restarts, these are the ones
+        that served it last, within LAST_ANSWER_TTL_S; the header then says how old their answer is in seconds.
+        """
+        if not self.select_serving(queue):
+            # One may have started within the last half a second, and have answered a completion already.
+            self.forget_workers()
+        found = self.select_serving(queue)
+        if found:
+            return found, {}
+
+        read_at, last = self.last_serving.get(queue, (0.0, []))
+        age_s = time.monotonic() - read_at
+        if not last or age_s > LAST_ANSWER_TTL_S:
+            return [], {}
+        return last, {AGE_HEADER: str(int(age_s))}
+
+    def is_restarting(self, queue: str) -> bool:
+        """Return whether a worker of a queue is alive and its engine is loading or restarting."""
+        for worker in self.workers():
+            takes = queue in worker.queues and queue not in worker.left and not worker.paused
+            if takes and worker.engine_state in RESTARTING_STATES and not worker.crash_loop:
+                return True
+        return False
 
     def require_engine(self, family: EngineFamily) -> None:
         """Raise NoSuchEngine if this server does not run a family of engines, and no worker elsewhere serves it.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from celery import bootsteps
 
+from graycat.errors import BrokerUnavailable
 from graycat.queue.topology import QUICK_QUEUES, engine_queues
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.protocols import CeleryConsumer, TimerEntry
@@ -76,6 +79,10 @@ class GateStep(bootsteps.StartStopStep):
         self._joined = queues
         self._consumed = queues
         self._runtime.gate_open = bool(queues)
+        if queues:
+            # Before the first task is taken: a client that has a completion may ask for the model at once.
+            with suppress(BrokerUnavailable):
+                self._runtime.report()
 
     def _close(self, consumer: CeleryConsumer) -> None:
         self._runtime.gate_open = False

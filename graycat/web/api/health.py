@@ -52,11 +52,17 @@ def live() -> ResponseReturnValue:
 @bp.post("/v1/health")
 @token_auth.login_required
 def engine() -> ResponseReturnValue:
-    """Answer 2xx if a text engine is ready, else 503: Unity's clients take any 2xx for alive."""
-    if not services().select_serving(LLM):
+    """Answer 2xx if a text engine is ready, else 503: Unity's clients take any 2xx for alive.
+
+    An engine that served a moment ago and is being restarted by its worker counts as ready.
+    """
+    workers, headers = services().select_answering(LLM)
+    if not workers or (headers and not services().is_restarting(LLM)):
         services().require_engine(families.LLM)
         raise EngineNotReady
-    return jsonify(status="ok")
+    response = jsonify(status="ok")
+    response.headers.update(headers)
+    return response
 
 
 def _failure_count(worker: WorkerStatus) -> str:

@@ -118,7 +118,8 @@ def props() -> ResponseReturnValue:
 
     Unity asks with POST and a body, which is ignored. llama.cpp's server would take that for a change of its settings.
     """
-    return Response(_props(), content_type="application/json; charset=utf-8")
+    properties, headers = _props()
+    return Response(properties, content_type="application/json; charset=utf-8", headers=headers)
 
 
 @bp.post("/template")
@@ -126,12 +127,16 @@ def props() -> ResponseReturnValue:
 @scope_required(LLM_SCOPE)
 def template() -> ResponseReturnValue:
     """Show the model's chat template, for Unity's clients before version 3."""
-    return jsonify(template=json.loads(_props()).get("chat_template", ""))
+    properties, headers = _props()
+    response = jsonify(template=json.loads(properties).get("chat_template", ""))
+    response.headers.update(headers)
+    return response
 
 
-def _props() -> str:
-    workers = services().select_serving(LLM)
+def _props() -> tuple[str, dict[str, str]]:
+    """Return an engine's properties, and the headers of the answer."""
+    workers, headers = services().select_answering(LLM)
     if not workers:
         services().require_engine(families.LLM)
         raise EngineNotReady
-    return workers[0].props
+    return workers[0].props, headers

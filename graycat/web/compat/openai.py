@@ -77,7 +77,8 @@ add_routes(bp, ROUTES)
 @scope_required(LLM_SCOPE)
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
-    lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in services().select_serving(LLM)]
+    workers, headers = services().select_answering(LLM)
+    lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in workers]
     if not lists:
         services().require_engine(families.LLM)
         raise EngineNotReady
@@ -85,7 +86,9 @@ def models() -> ResponseReturnValue:
     merged = lists[0] | {"data": _merge_entries(lists, "data", "id")}
     if "models" in merged:
         merged["models"] = _merge_entries(lists, "models", "model")
-    return jsonify(merged)
+    response = jsonify(merged)
+    response.headers.update(headers)
+    return response
 
 
 def _merge_entries(lists: list[dict[str, Any]], field: str, key: str) -> list[Any]:

@@ -19,6 +19,7 @@ from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
 from graycat.web import create_app
+from graycat.web.services import services_of
 from tests.support.helpers import BEARER, Valkey, changed
 
 
@@ -33,6 +34,7 @@ def client_of(app: Flask) -> FlaskClient:
 def web(broker: Valkey, shared_app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """Return a client of the application that all tests share, which looks at the fleet anew each time."""
     monkeypatch.setattr("graycat.web.services.WORKERS_CACHE_S", 0.0)
+    services_of(shared_app).last_serving.clear()
     return client_of(shared_app)
 
 

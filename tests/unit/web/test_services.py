@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
+import pytest
+from werkzeug.test import TestResponse
+
+from graycat.web.services import AGE_HEADER
 from tests.support.helpers import AT_ONCE_S, Stopwatch
 from tests.unit.web.api.test_schedules import SPEC
 
@@ -63,3 +67,61 @@ def test_a_worker_elsewhere_serves_a_family_that_this_server_does_not_run(web_wi
 def test_tasks_wait_for_workers_that_are_away(web) -> None:
     accepted = web.post("/completion", json={"prompt": "Hi"}, headers={"Prefer": "respond-async"})
     assert accepted.status_code == 202
+
+
+PROPS = {"default_generation_settings": {"n_ctx": 4096}}
+MODELS = {"object": "list", "data": [{"id": "one"}]}
+
+
+def report_engine(report, state: str = "ready", **changes) -> None:
+    fields = {"props": json.dumps(PROPS), "models": ["one"], "model_list": json.dumps(MODELS)} | changes
+    report("llm", engine_state=state, **{"consuming": state == "ready", **fields})
+
+
+def ask(web) -> list[TestResponse]:
+    return [web.get("/props"), web.post("/props"), web.get("/v1/models"), web.post("/health")]
+
+
+@pytest.mark.parametrize("state", ["stopped", "loading", "downloading"])
+def test_the_last_answer_bridges_an_engine_s_restart(web, report, state: str) -> None:
+    report_engine(report)
+    for response in ask(web):
+        assert response.status_code == 200
+        assert AGE_HEADER not in response.headers
+    report_engine(report, state, props="", model_list="", models=[])
+    props, _, models, health = answers = ask(web)
+    assert [response.status_code for response in answers] == [200] * 4
+    assert all(0 <= int(response.headers[AGE_HEADER]) < 10 for response in answers)
+    assert (props.json, models.json, health.json) == (PROPS, MODELS, {"status": "ok"})
+    report_engine(report)
+    assert AGE_HEADER not in web.get("/props").headers
+
+
+def test_without_a_worker_the_model_is_known_and_the_engine_is_not_well(web, report, client) -> None:
+    report_engine(report)
+    assert web.get("/props").status_code == 200
+    client.delete("graycat:worker:llm@box")
+    assert [response.status_code for response in ask(web)] == [200, 200, 200, 503]
+
+
+@pytest.mark.parametrize("changes", [{"crash_loop": True}, {"paused": True}, {"left": ["llm"]}])
+def test_an_engine_that_does_not_come_back_is_not_well(web, report, changes) -> None:
+    report_engine(report)
+    assert web.post("/health").status_code == 200
+    report_engine(report, "loading", **changes)
+    assert web.post("/health").status_code == 503
+
+
+def test_a_last_answer_is_not_bridged_for_ever(web, report, monkeypatch: pytest.MonkeyPatch) -> None:
+    report_engine(report)
+    assert web.get("/props").status_code == 200
+    report_engine(report, "loading")
+    monkeypatch.setattr("graycat.web.services.LAST_ANSWER_TTL_S", -1.0)
+    assert [response.status_code for response in ask(web)] == [503] * 4
+
+
+def test_an_engine_that_has_just_come_is_seen_at_once(web_with, report) -> None:
+    web = web_with()
+    assert web.get("/props").status_code == 503
+    report_engine(report)
+    assert web.get("/props").status_code == 200

@@ -206,3 +206,16 @@ def test_a_queue_that_was_left_stays_so_while_the_engine_comes_and_goes(worker: 
 def test_a_worker_without_an_engine_has_no_gate(worker: Worker, queues: str, gated: bool) -> None:
     consumer = FakeConsumer(worker, queues)
     assert GateStep(consumer).include_if(consumer) is gated
+
+
+def test_a_worker_reports_that_it_consumes_before_it_takes_a_task(broker: Valkey) -> None:
+    reports = []
+    with worker_on(broker, {}) as worker:
+        worker.runtime.report = lambda: reports.append(worker.runtime.gate_open)
+        consumer = FakeConsumer(worker, "llm")
+        GateStep(consumer).start(consumer)
+        assert reports == []
+        consumer.timer.tick()
+        assert reports == [True]
+        consumer.timer.tick()
+        assert reports == [True]
