@@ -1,4 +1,4 @@
-"""The broker's client: how graycat connects to Valkey or Redis, and what it raises while that is away."""
+"""The broker's client: how graycat connects to Valkey or Redis, and what it raises while the broker is away."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from graycat.settings import Settings, variable
 def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0) -> Broker:
     """Return a client of the broker; replies are bytes.
 
-    A web process is impatient: it rather tells its client to come back. A worker is patient: it holds
-    the work of minutes, and tries for about ten seconds before it gives a command up. ``timeout_s``: how long one try
-    may take.
+    ``patient``: retry a command for about ten seconds. Workers do, since they hold the work of minutes. A web process
+    retries once, and then asks its own client to come back. ``timeout_s``: how long one attempt may take.
     """
-    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 14) if patient else Retry(NoBackoff(), 1)
+    retry = Retry(NoBackoff(), 1)
+    if patient:
+        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 14)
     pool = UncheckedConnectionPool.from_url(
         settings.broker_url,
         retry=retry,
@@ -39,9 +40,9 @@ def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingsError where a broker elsewhere will never do: it is not the one meant, or does not know us.
+    """Raise SettingsError if the settings of a broker elsewhere are wrong: it refuses the login or is not trusted.
 
-    Nothing is said of one that is away: it may come.
+    A broker that is away is no error: it may come back.
     """
     if settings.embedded_broker:
         return
@@ -51,9 +52,10 @@ def check(settings: Settings) -> None:
     except redis.AuthenticationError:
         raise SettingsError("the broker does not take the user and password in REDIS_URL or REDIS_PASS") from None
     except redis.ConnectionError as error:
-        if isinstance(reason := error.__context__, ssl.SSLCertVerificationError):
-            told = f"the broker's certificate is not trusted: {reason.verify_message}"
-            raise SettingsError(f"{told}; {variable('redis_ca_file')} names the CA that signed it") from None
+        reason = error.__context__
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            problem = f"the broker's certificate is not trusted: {reason.verify_message}"
+            raise SettingsError(f"{problem}; {variable('redis_ca_file')} names the CA that signed it") from None
     except redis.RedisError:
         pass
     finally:
@@ -61,10 +63,10 @@ def check(settings: Settings) -> None:
 
 
 class UncheckedConnectionPool(redis.ConnectionPool):
-    """Hands connections out unasked.
+    """A connection pool that does not check its connections.
 
-    redis-py polls each connection before each command, which doubles a command's cost under gevent. Here a dead one
-    shows when the command is sent, and the client's retry policy sends it again on a new connection.
+    redis-py polls a connection before each command, which doubles a command's cost under gevent. Here a dead connection
+    shows when the command is sent, and the client's retry policy sends it again over a new one.
     """
 
     def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Any:
@@ -72,7 +74,10 @@ class UncheckedConnectionPool(redis.ConnectionPool):
         self._checkpid()
         connection: Any
         with self._lock:
-            connection = self._available_connections.pop() if self._available_connections else self.make_connection()
+            if self._available_connections:
+                connection = self._available_connections.pop()
+            else:
+                connection = self.make_connection()
             self._in_use_connections.add(connection)
         try:
             connection.connect()

@@ -1,4 +1,4 @@
-"""Lua scripts: each lies in the ``lua`` folder of its room, and runs whole or not at all."""
+"""Lua scripts. Each lies in the ``lua`` folder of its package, and runs whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REQUIRES = "-- requires:"
 
 
 def load(path: Path) -> str:
-    """Return a script's text, behind the texts of what its first line requires.
+    """Return a script's text, after the texts of the libraries that its first line requires.
 
-    That line is ``-- requires: broker/prelude queue/task``: files in the ``lua`` folders of rooms, in this order.
+    That line is ``-- requires: broker/prelude queue/task``: files in the ``lua`` folders of packages, in this order.
     """
     text = path.read_text(encoding="utf-8")
     first_line = text.partition("\n")[0]
@@ -54,7 +54,7 @@ class Scripts:
         replies = self._connections.run(commands)
         missing = [number for number, reply in enumerate(replies) if _is_missing_script(reply)]
         if missing:
-            # A new broker knows no scripts, and one may be told to forget them. A script that is missing did not run.
+            # A new broker has no scripts, and SCRIPT FLUSH deletes them. A script that is missing did not run.
             self._connections.run([("SCRIPT", "LOAD", text) for text in self._texts.values()])
             new_replies = self._connections.run([commands[number] for number in missing])
             for number, reply in zip(missing, new_replies, strict=True):

@@ -167,17 +167,11 @@ class EngineTask(Task[..., None]):
             return _outcome("timed out", records.fail(attempt, TaskTimeout()))
         if stopped == StopReason.STALE:
             return "stale"
+        reason = ReleaseReason.FREE
         if stopped != StopReason.SHUTDOWN:
             runtime.supervisor.suspect()
+            reason = _blame(died=runtime.engine_died_since(starts), alone=was_alone)
 
-        if stopped == StopReason.SHUTDOWN:
-            reason = ReleaseReason.FREE
-        elif not runtime.engine_died_since(starts):
-            reason = ReleaseReason.CHARGED
-        elif was_alone:
-            reason = ReleaseReason.ENGINE_DIED_ALONE
-        else:
-            reason = ReleaseReason.ENGINE_DIED
         chunks = _read_chunks(runtime, attempt)
         if chunks and self.resume(attempt, chunks) is None:
             return _outcome("failed", records.fail(attempt, error))
@@ -187,6 +181,15 @@ class EngineTask(Task[..., None]):
             # The engine is not at fault, so its next start need not wait for the back-off.
             runtime.supervisor.excuse_failures()
             return _outcome("failed", records.fail(attempt, killed))
+
+
+def _blame(*, died: bool, alone: bool) -> ReleaseReason:
+    """Return why an attempt that lost its engine is released; ``alone``: no other task was on the engine."""
+    if not died:
+        return ReleaseReason.CHARGED
+    if alone:
+        return ReleaseReason.ENGINE_DIED_ALONE
+    return ReleaseReason.ENGINE_DIED
 
 
 def _outcome(outcome: str, written: bool) -> str:

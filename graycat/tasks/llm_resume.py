@@ -39,21 +39,28 @@ def continue_attempt(attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | Non
             tokens += _read_token_ids(chunk)
     except (ValueError, KeyError, TypeError):
         return None
+    if not tokens or not _is_plain_prompt(body.get("prompt")) or _has_stateful_field(body):
+        return None
+    if not _reduce_limit(body, len(tokens)):
+        return None
 
-    prompt = body.get("prompt")
-    if not _is_plain_prompt(prompt) or _has_stateful_field(body) or not tokens:
-        return None
-    max_tokens = body.get("n_predict", body.get("max_tokens", -1))
-    if not isinstance(max_tokens, int):
-        return None
-    if max_tokens >= 0:
-        if max_tokens <= len(tokens):
-            return None
-        body["n_predict"] = max_tokens - len(tokens)
+    prompt = body["prompt"]
     if not isinstance(prompt, list):
         prompt = [prompt]
     body["prompt"] = [*prompt, *tokens]
     return replace(attempt, body=json.dumps(body).encode(), earlier=tuple(chunks))
+
+
+def _reduce_limit(body: dict[str, Any], tokens: int) -> bool:
+    """Subtract the tokens so far from a body's limit, if it has one; return False if none would be left."""
+    max_tokens = body.get("n_predict", body.get("max_tokens", -1))
+    if not isinstance(max_tokens, int):
+        return False
+    if max_tokens < 0:
+        # No limit.
+        return True
+    body["n_predict"] = max_tokens - tokens
+    return max_tokens > tokens
 
 
 def _is_plain_prompt(prompt: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Errors about webhooks; ``graycat.errors`` shows where they stand in the tree."""
+"""Errors about webhooks; ``graycat.errors`` shows the whole tree."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 def consumed_queues(app: GraycatCelery) -> tuple[str, ...]:
-    """Return the names of the queues that a worker was told to take."""
+    """Return the names of the queues that a worker consumes."""
     return tuple(app.amqp.queues.consume_from)
 
 

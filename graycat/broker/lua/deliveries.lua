@@ -1,7 +1,7 @@
 -- Deliveries to webhooks, as tasks and batches enqueue them. Key names are those of broker/keys.py.
 local DELIVERY_TTL_S = 25 * 3600
 
--- Tell whether a webhook (JSON) wants to hear of an event.
+-- Return whether a webhook (JSON) asks for an event.
 local function wants(webhook, event)
   if not webhook then return false end
   for _, name in ipairs(cjson.decode(webhook).events) do
@@ -10,8 +10,8 @@ local function wants(webhook, event)
   return false
 end
 
--- Enqueue the delivery of an event of a task or a batch: once, so not of a second start. The record may be gone when the
--- last attempt is made, so the delivery keeps what is to be told for a day and an hour. fields: field, value, ...
+-- Enqueue the delivery of an event of a task or a batch: only once, so not at a second start. The record may be gone when
+-- the last attempt is made, so the delivery keeps its content for a day and an hour. fields: field, value, ...
 local function enqueue_delivery(id, event, webhook, fields)
   local delivery = 'graycat:delivery:' .. id .. ':' .. event
   if redis.call('EXISTS', delivery) == 1 then return end
