@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax_counts import MAX_COMPREHENSIONS, MAX_CONDITIONALS, count_files
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(ROOT.glob("graycat/**/*.py"))
 FILES = [*SOURCES, ROOT / "celeryconfig.py"]
@@ -74,6 +76,13 @@ def find_tests_of(module: Path) -> list[Path]:
 def test_a_file_is_at_most_400_lines(path: Path) -> None:
     lines = lines_without_header(path)
     assert lines <= MAX_FILE_LINES, f"{name_of(path)} has {lines} lines: move one of its subjects to a file of its own"
+
+
+def test_expressions_are_not_dense() -> None:
+    counts = count_files(SOURCES)
+    print_them = "print the counts of each room with: python -m tests.support.syntax_counts"
+    assert counts.per_1000_lines(counts.conditionals) <= MAX_CONDITIONALS, f"{counts}; {print_them}"
+    assert counts.per_1000_lines(counts.comprehensions) <= MAX_COMPREHENSIONS, f"{counts}; {print_them}"
 
 
 @each([path for path in FILES if path != ROOT / "graycat" / "settings" / "__init__.py"])
