@@ -61,7 +61,8 @@ def sync(settings: Settings, schedules: Sequence[Schedule]) -> None:
                 file.sync(records, schedules)
             client.close()
             return
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
+            logger.warning("broker unavailable", extra={"reason": type(error.__cause__).__name__})
             pause.wait(RETRY_INTERVAL_S)
 
 

@@ -56,10 +56,8 @@ class ScheduleRunner:
             try:
                 for state in self._schedules.load_states():
                     lock.reacquire()
-                    # BrokerUnavailable and LockError end the step; anything else is the fault of one schedule.
-                    with guarded("schedules", let_through=(BrokerUnavailable, LockError)), broker_errors():
-                        if not state.paused:
-                            outcomes += self._fire(state, self._now_s() if now is None else now, lock)
+                    if not state.paused:
+                        outcomes += self._fire_guarded(state, self._now_s() if now is None else now, lock)
                 self._client.set(keys.FIRED_AT, self._now_s())
             except LockError:
                 # This took too long: another process has taken over, and fires the rest.
@@ -71,6 +69,12 @@ class ScheduleRunner:
 
     def _now_s(self) -> int:
         return now_ms(self._client) // 1000
+
+    def _fire_guarded(self, state: ScheduleState, now: int, lock: Lock) -> Counter[str]:
+        """Fire what is due of one schedule. BrokerUnavailable and LockError end the step, no other error does."""
+        with guarded("schedules", let_through=(BrokerUnavailable, LockError)), broker_errors():
+            return self._fire(state, now, lock)
+        return Counter()
 
     def _fire(self, state: ScheduleState, now: int, lock: Lock) -> Counter[str]:
         """Fire what is due of one schedule."""
