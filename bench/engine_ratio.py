@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,28 +79,48 @@ def tokens_per_second(target: Target, clients: int, predict: int) -> float:
     return sum(counts) / (time.perf_counter() - started)
 
 
-def compare(engine: Target, graycat: Target, rounds: int, predict: int = 32) -> dict[str, tuple[float, float]]:
-    """Return the medians of both targets by what was measured; raises RuntimeError where their texts differ."""
-    seen: dict[str, tuple[list[float], list[float]]] = {}
-    texts: set[str] = set()
+class Comparison:
+    """Measures the bare engine and graycat in turn, so that both see the same machine."""
 
-    def each(name: str, measure: Callable[[Target], float]) -> None:
-        for place, target in enumerate((engine, graycat)):
-            seen.setdefault(name, ([], []))[place].append(measure(target))
+    def __init__(self, engine: Target, graycat: Target, predict: int) -> None:
+        self._targets = (engine, graycat)
+        self._predict = predict
+        #: What was measured, by its name: of the engine, and of graycat.
+        self.seen: dict[str, tuple[list[float], list[float]]] = {}
+        self.texts: set[str] = set()
 
-    def first_token(target: Target) -> float:
-        first_ms, _, text = stream(target, PROMPT, predict)
-        texts.add(text)
+    def first_token_ms(self, target: Target) -> float:
+        """Return the time to the first token; keep the text."""
+        first_ms, _, text = stream(target, PROMPT, self._predict)
+        self.texts.add(text)
         return first_ms
 
-    for target in (engine, graycat):  # warm
-        first_token(target)
-    for _ in range(rounds):
+    def warm_up(self) -> None:
+        """Have both answer once before anything is measured."""
+        for target in self._targets:
+            self.first_token_ms(target)
+
+    def measure(self, name: str, function: Callable[[Target], float]) -> None:
+        """Measure both once."""
+        results = self.seen.setdefault(name, ([], []))
+        for values, target in zip(results, self._targets, strict=True):
+            values.append(function(target))
+
+    def measure_all(self) -> None:
+        """Measure everything once; short calls several times."""
         for _ in range(5):
-            each("tok", tokenize_ms)
-        each("ttft", first_token)
+            self.measure("tok", tokenize_ms)
+        self.measure("ttft", self.first_token_ms)
         for clients in LEVELS:
-            each(f"tps@{clients}", lambda target, clients=clients: tokens_per_second(target, clients, predict))  # type: ignore[misc]
-    if len(texts) != 1:
+            self.measure(f"tps@{clients}", partial(tokens_per_second, clients=clients, predict=self._predict))
+
+
+def compare(engine: Target, graycat: Target, rounds: int, predict: int = 32) -> dict[str, tuple[float, float]]:
+    """Return the medians of both targets by what was measured; raises RuntimeError if their texts differ."""
+    comparison = Comparison(engine, graycat, predict)
+    comparison.warm_up()
+    for _ in range(rounds):
+        comparison.measure_all()
+    if len(comparison.texts) != 1:
         raise RuntimeError("graycat's text differs from the engine's")
-    return {name: (statistics.median(bare), statistics.median(ours)) for name, (bare, ours) in seen.items()}
+    return {name: (statistics.median(bare), statistics.median(ours)) for name, (bare, ours) in comparison.seen.items()}

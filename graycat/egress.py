@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from graycat.errors import SettingsError
 
@@ -78,28 +78,43 @@ class Target:
     @classmethod
     def from_url(cls, url: str) -> Target:
         """Return what ``url`` is made of. Raises ValueError, which never repeats the address: it may hold a secret."""
-        if len(url) > MAX_URL_CHARS:
-            raise ValueError(f"is longer than {MAX_URL_CHARS} characters")
-        if not re.fullmatch(r"[!-~]*", url) or "\\" in url:
-            raise ValueError("may hold plain ASCII only: no blanks, a host's name as xn--..., all else %-encoded")
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise ValueError("has a host that is none") from None
+        parts = _split(url)
         if parts.scheme not in DEFAULT_PORTS:
             raise ValueError("must begin with https://")
         if "@" in parts.netloc:
             raise ValueError("must not hold a user or a password")
         if "#" in url:
             raise ValueError("must not hold a fragment")
-        try:
-            port = parts.port if parts.port is not None else DEFAULT_PORTS[parts.scheme]
-        except ValueError:
-            port = 0
-        if not port:
-            raise ValueError("has a port that is none")
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.scheme, _host(parts.hostname or "", bracketed="[" in parts.netloc), port, path)
+        path = parts.path or "/"
+        if parts.query:
+            path += f"?{parts.query}"
+        host = _host(parts.hostname or "", bracketed="[" in parts.netloc)
+        return cls(parts.scheme, host, _port(parts), path)
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of an address. Raises ValueError if its characters or its length cannot be those of one."""
+    if len(url) > MAX_URL_CHARS:
+        raise ValueError(f"is longer than {MAX_URL_CHARS} characters")
+    if not re.fullmatch(r"[!-~]*", url) or "\\" in url:
+        raise ValueError("may hold plain ASCII only: no blanks, a host's name as xn--..., all else %-encoded")
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("has a host that is none") from None
+
+
+def _port(parts: SplitResult) -> int:
+    """Return the port, by default the scheme's. Raises ValueError if the address names one that cannot be."""
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port is None:
+        return DEFAULT_PORTS[parts.scheme]
+    if port == 0:
+        raise ValueError("has a port that is none")
+    return port
 
 
 def _host(host: str, *, bracketed: bool) -> str:

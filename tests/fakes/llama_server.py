@@ -80,10 +80,14 @@ class Connection(asyncio.Protocol):
             return
         if not authorized and path != "/health":
             self.reply(401, {"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}})
-            return
-        if method == "GET" and self.options.post_only:
+        elif method == "GET" and self.options.post_only:
             self.reply(404, NOT_FOUND)
-        elif path in QUICK:
+        else:
+            self.route(method, path, body)
+
+    def route(self, method: str, path: str, body: dict[str, Any]) -> None:
+        """Answer a request that is allowed."""
+        if path in QUICK:
             self.reply(200, QUICK[path](body))
         elif path == "/props":
             # undreamai_server and old servers do not tell their slots.

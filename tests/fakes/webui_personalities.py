@@ -152,6 +152,15 @@ def forge(renderer: Renderer) -> Flask:
     return app
 
 
+def sdnext_error(body: Any, status: int) -> Any:
+    """Return an error in SD.Next's shape."""
+    if body.get("error") == "TypeError":
+        return body["errors"]
+    if "errors" in body:
+        return body | {"code": status}
+    return body
+
+
 def sdnext(renderer: Renderer) -> Flask:
     """SD.Next: empty 204s, unknown samplers refused, its own defaults and lists."""
     app = create_app(renderer)
@@ -181,11 +190,6 @@ def sdnext(renderer: Renderer) -> Flask:
         renderer.options.update(changes)
         return reply({"updated": [{name: True} for name in changes]})
 
-    def rewrite(body: Any, status: int) -> Any:
-        if body.get("error") == "TypeError":
-            return body["errors"]
-        return body | {"code": status} if "errors" in body else body
-
     txt2img_fields = schema.replace_defaults(bodies.TXT2IMG, **SDNEXT_DEFAULTS)
     img2img_fields = schema.replace_defaults(bodies.IMG2IMG, **SDNEXT_DEFAULTS, denoising_strength=0.5)
     override(app, "POST", f"{PREFIX}/txt2img", lambda: generate(renderer.txt2img, txt2img_fields))
@@ -194,7 +198,7 @@ def sdnext(renderer: Renderer) -> Flask:
     override(app, "POST", f"{PREFIX}/options", options)
     for name in SDNEXT_SILENT:
         silence(app, f"POST {PREFIX}/{name}")
-    rewrite_errors(app, rewrite)
+    rewrite_errors(app, sdnext_error)
     keep_only(app, lambda name: name not in SDNEXT_MISSING)
     get(app, "embeddings", {"loaded": [], "skipped": []})
     get(app, "samplers", [{"name": s.name, "options": s.to_dict()["options"]} for s in catalog.SAMPLERS.values()])
