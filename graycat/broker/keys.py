@@ -1,40 +1,48 @@
-"""The name of every key that graycat keeps in the broker, and how long some of them live."""
+"""The name of every key that graycat has in the broker, and how long some of them live."""
 
 from __future__ import annotations
 
-#: Every key but Celery's own begins so.
+#: The prefix of every key that is not Celery's.
 PREFIX = "graycat:"
-#: What the beats share begins so: their lock, and when they last ticked.
+#: The prefix of the keys of beat: its lock, and the time of its last tick.
 BEAT = PREFIX + "beat:"
-#: Ids of the schedules; held by who fires what is due of them; when that was last done (seconds).
-SCHEDULES, FIRING, FIRED_AT = PREFIX + "schedules", PREFIX + "schedules:firing", PREFIX + "schedules:fired"
+#: Ids of the schedules.
+SCHEDULES = PREFIX + "schedules"
+#: The lock of the control worker that runs the due schedules.
+FIRING = PREFIX + "schedules:firing"
+#: When due schedules were last run (seconds).
+FIRED_AT = PREFIX + "schedules:fired"
 #: Ids of unfinished tasks, by the time they were submitted.
 LIVE_TASKS = PREFIX + "live"
-#: How long tasks take, by kind (ms).
+#: The mean duration of tasks, by kind (ms).
 MEANS = PREFIX + "means"
-#: What webhooks are still to be told, as ``TASK_ID EVENT``, by the time when that is due.
+#: Deliveries to webhooks that are pending, as ``TASK_ID EVENT``, by the time when they are due.
 DELIVERIES = PREFIX + "deliveries"
-#: How long what is known of a delivery is kept: a day of tries, and an hour to look at how it ended.
+#: How long a delivery is kept: a day of attempts, and an hour to read how they ended.
 DELIVERY_TTL_S = 25 * 3600
-#: Queues from which nobody is to take anything for now.
+#: Paused queues: no worker takes from them.
 PAUSED_QUEUES = PREFIX + "paused"
-#: Queues in which owners wait for their turns.
+#: Queues with a round robin between the owners of tasks.
 TURNS = PREFIX + "turns"
-#: The newest failures of tasks (stream), a week long.
+#: The newest failures of tasks (stream), kept for a week.
 FAILURES = PREFIX + "failures"
 #: Items that no loop could use (list), the newest first.
 QUARANTINE = PREFIX + "quarantine"
 #: What runs on each machine under ``graycat up`` (hash): a report by the machine's name.
 PROCESSES = PREFIX + "processes"
-#: Names of the workers, by the time of their last sign of life.
+#: Names of the workers, by the time of their last report.
 FLEET = PREFIX + "fleet"
-#: Minted API tokens by their prefixes, and when each was last used.
-API_TOKENS, API_TOKENS_USED = PREFIX + "tokens", PREFIX + "tokens:used"
-#: Batches that the batch runner works on, in the order of their turns; all batches, by the time they were submitted.
-LIVE_BATCHES, BATCHES = PREFIX + "batches:live", PREFIX + "batches"
+#: Minted API tokens, by their prefixes.
+API_TOKENS = PREFIX + "tokens"
+#: When each of them was last used.
+API_TOKENS_USED = PREFIX + "tokens:used"
+#: Batches that the batch runner works on, in the order of their turns.
+LIVE_BATCHES = PREFIX + "batches:live"
+#: All batches, by the time when they were submitted.
+BATCHES = PREFIX + "batches"
 #: The lock of the control worker that runs the batches.
 BATCH_RUNNER_LOCK = PREFIX + "batches:feeding"
-#: How fast images are made: milliseconds a megapixel-step, by kind, and by kind and worker.
+#: How fast images are made: milliseconds for a megapixel-step, by kind, and by kind and worker.
 BATCH_THROUGHPUT = PREFIX + "batches:speeds"
 #: Which batch writes to a folder.
 BATCH_FOLDERS = PREFIX + "batches:folders"
@@ -43,12 +51,12 @@ BATCH_TURN = PREFIX + "batches:turn"
 
 
 def listed_key(owner: str) -> str:
-    """Return the key of the ids of one API token's tasks that it may ask for, by the time they were submitted."""
+    """Return the key of the ids of the tasks that one API token may list, by the time when they were submitted."""
     return f"{PREFIX}listed:{owner}"
 
 
 def owned_key(owner: str) -> str:
-    """Return the key of the ids of one API token's unfinished tasks, by the time they were submitted."""
+    """Return the key of the ids of one API token's unfinished tasks, by the time when they were submitted."""
     return f"{LIVE_TASKS}:{owner}"
 
 
@@ -73,7 +81,7 @@ def events_key(task_id: str) -> str:
 
 
 def catalog_key(name: str) -> str:
-    """Return the key of what a worker's engine answers without work."""
+    """Return the key of the lists that a worker's engine answers without work."""
     return f"{PREFIX}catalog:{name}"
 
 
@@ -88,7 +96,7 @@ def artifact_key(task_id: str, number: int) -> str:
 
 
 def artifacts_key(task_id: str) -> str:
-    """Return the key of what is known of a task's finished images."""
+    """Return the key of the descriptions of a task's finished images."""
     return f"{PREFIX}artifacts:{task_id}"
 
 
@@ -98,22 +106,22 @@ def worker_key(name: str) -> str:
 
 
 def delivery_key(task_id: str, event: str) -> str:
-    """Return the key of one delivery to a webhook: what it tells, and how its tries went."""
+    """Return the key of one delivery to a webhook: its content, and how its attempts ended."""
     return f"{PREFIX}delivery:{task_id}:{event}"
 
 
 def receiver_key(host: str) -> str:
-    """Return the key of the deliveries under way to one receiver, by the time when their place is free again."""
+    """Return the key of the deliveries under way to one receiver, by the time when their slot is free again."""
     return f"{PREFIX}receiver:{host}"
 
 
 def sender_key(owner: str) -> str:
-    """Return the key of the deliveries under way for one API token, by the time when their place is free again."""
+    """Return the key of the deliveries under way for one API token, by the time when their slot is free again."""
     return f"{PREFIX}sender:{owner}"
 
 
 def schedule_keys(schedule_id: str) -> list[str]:
-    """Return the keys of a schedule (``OWNER:NAME``): its record, the times that wait for a batch, its last fires."""
+    """Return the keys of a schedule (``OWNER:NAME``): its record, the times that wait for a batch, its last outcomes."""
     record = f"{PREFIX}schedule:{schedule_id}"
     return [record, f"{record}:waiting", f"{record}:fires"]
 
@@ -129,7 +137,7 @@ def batch_part_key(batch_id: str, part: str) -> str:
 
 
 def owner_batches_key(owner: str) -> str:
-    """Return the key of the ids of one API token's batches, by the time they were submitted."""
+    """Return the key of the ids of one API token's batches, by the time when they were submitted."""
     return f"{PREFIX}batches:of:{owner}"
 
 

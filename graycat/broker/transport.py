@@ -1,12 +1,12 @@
-"""kombu's Redis transport, which survives what it finds in the broker, and is without two wastes.
+"""kombu's Redis transport, changed so that it survives unreadable messages and wastes less time.
 
-The stock transport raises out of the worker's event loop, and so ends the worker, on a message that is no JSON, on a
-body that is no base64, and on a spoiled entry among the unacknowledged, the latter at each start anew (kombu 5.7). Ours
+The stock transport raises an error out of the worker's event loop, which ends the worker, if a message is not JSON, if
+its body is not base64, or if an unacknowledged entry is damaged; the last at each new start (kombu 5.7). This transport
 puts such an item into the quarantine and goes on.
 
-The wastes are a new client object and a poll of its connection for each command.
+The stock transport also makes a new client object, and polls its connection, for each command. This one does not.
 
-kombu picks a transport by its URL's scheme, so ``install`` puts ours behind the schemes of Redis.
+kombu chooses a transport by the scheme of a URL, so ``install`` registers this one for the schemes of Redis.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class QoS(redis.QoS):
-    """The unacknowledged messages; an entry that cannot be read is set aside."""
+    """The unacknowledged messages. An entry that cannot be read goes into the quarantine."""
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put a message back on its queue.
@@ -42,12 +42,12 @@ class QoS(redis.QoS):
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except RedisError:
             raise
-        except Exception as error:  # noqa: BLE001 (an entry may be anything; the others are to be restored)
+        except Exception as error:  # noqa: BLE001 (an entry may hold anything; the others must be restored)
             note("unacknowledged messages", error)
             self._set_aside(tag, error)
 
     def _set_aside(self, tag: Any, error: Exception) -> None:
-        """Move an entry into the quarantine, so that nothing meets it again."""
+        """Move an entry into the quarantine, so that it is not read again."""
         with self.channel.conn_or_acquire() as client:  # type: ignore[attr-defined]
             entry = client.hget(self.unacked_key, tag)
         self.channel.set_aside("unacknowledged messages", entry or b"", type(error).__name__)  # type: ignore[attr-defined]
@@ -55,22 +55,24 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
-    """A channel that keeps its client. Making one costs an eighth of all that a worker does for a short task."""
+    """A channel that keeps its client. A new client costs an eighth of all that a worker does for a short task."""
 
     QoS = QoS
-    #: A channel that closes must not put back what still runs here: leases bring back what is really lost.
+    #: A channel that closes must not put the messages of running tasks back. Leases bring back what is lost.
     do_restore = False
     from_transport_options = (*redis.Channel.from_transport_options, "sweeps")
-    #: Whether it deletes the bindings of those who are long gone: anybody's, which is not for everybody.
+    #: Whether it deletes bindings of clients that are gone. The broker does not let every worker do that.
     sweeps = True
     _kept_client: Any = None
 
     def sweep_bindings(self, limit: int = 100) -> int:
-        """Delete binding tables that nobody has refreshed in time; return how many were looked at."""
-        return int(super().sweep_bindings(limit)) if self.sweeps else 0  # type: ignore[misc]
+        """Delete binding tables that were not refreshed in time; return how many were checked."""
+        if not self.sweeps:
+            return 0
+        return int(super().sweep_bindings(limit))  # type: ignore[misc]
 
     def set_aside(self, where: str, data: bytes | str, reason: str) -> None:
-        """Put an item that cannot be used into the quarantine, if the broker lets us."""
+        """Put an unusable item into the quarantine, if the broker allows it."""
         if isinstance(data, str):
             data = data.encode()
         try:
@@ -80,12 +82,12 @@ class Channel(redis.Channel):
             logger.warning("item could not be set aside", extra={"where": where, "bytes": len(data)})
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Take one message from the reply to BRPOP, as kombu does; one that is no JSON is set aside."""
+        """Take one message from the reply to BRPOP, as kombu does. A message that is not JSON is set aside."""
         try:
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
             except self.connection_errors:  # type: ignore[attr-defined]
-                # The next round connects anew.
+                # The next round connects again.
                 self.client.connection.disconnect()
                 raise
             except ResponseError as error:
@@ -151,23 +153,23 @@ class Channel(redis.Channel):
         return UncheckedConnectionPool(**params)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """Return a client of the pool; safe in any thread, as each command takes a connection of its own."""
+        """Return a client of the pool. Any thread may use it, since each command takes its own connection."""
         if asynchronous:
             return super()._create_client(asynchronous=True)  # type: ignore[misc]
-        # Also when the channel is closed: a task that outlives its connection is acknowledged by what is kept here. A
-        # reconnect makes a new channel.
+        # Kept after the channel is closed: a task that outlives its connection is acknowledged through this client.
+        # A reconnect makes a new channel.
         if self._kept_client is None:
             self._kept_client = super()._create_client()  # type: ignore[misc]
         return self._kept_client
 
 
 class Transport(redis.Transport):
-    """The Redis transport with our channel."""
+    """The Redis transport with the channel above."""
 
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str | None) -> None:
-        """Hand a message to its consumer; one that cannot be used is set aside and acknowledged."""
+        """Hand a message to its consumer. An unusable message is set aside and acknowledged."""
         with guarded(
             "queue",
             let_through=(*self.connection_errors, *self.channel_errors),
@@ -180,7 +182,7 @@ class Transport(redis.Transport):
         channel: Any = next(iter(self.channels or ()))
         channel.set_aside(f"queue {queue}", json.dumps(message), reason)
         if isinstance(message, dict) and isinstance(message.get("properties"), dict):
-            # Otherwise it would be delivered again when its lease has run out, for ever.
+            # Otherwise it would be delivered again each time that its lease ends.
             channel.qos.ack(str(message["properties"].get("delivery_tag")))
 
 
@@ -190,9 +192,9 @@ def is_wrong_type(error: Exception) -> bool:
 
 
 def check_form(message: Any) -> None:
-    """Raise ValueError unless a message has the parts that kombu takes for granted.
+    """Raise ValueError if a message lacks a part that kombu needs.
 
-    kombu would raise KeyError for some of them, which it also counts as a lost connection.
+    kombu would raise KeyError for some of them, which it treats like a lost connection.
     """
     if not isinstance(message, dict) or not isinstance(message.get("headers") or {}, dict):
         raise ValueError("a message is an object with headers")

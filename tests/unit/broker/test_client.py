@@ -40,7 +40,7 @@ def test_the_path_of_the_broker_s_socket_arrives_as_it_is(home: str) -> None:
     assert connect(settings).connection_pool.connection_kwargs["path"] == str(settings.broker_socket)
 
 
-def test_a_web_process_is_told_at_once_that_the_broker_is_down(no_broker: Settings) -> None:
+def test_a_web_process_fails_at_once_if_the_broker_is_down(no_broker: Settings) -> None:
     watch = Stopwatch()
     with pytest.raises(redis.ConnectionError):
         connect(no_broker).ping()
@@ -77,7 +77,7 @@ def test_a_connection_is_used_again(client: BrokerClient, settings: Settings) ->
     fresh.close()
 
 
-def test_a_lost_connection_is_given_back_to_the_pool(no_broker: Settings) -> None:
+def test_a_lost_connection_returns_to_the_pool(no_broker: Settings) -> None:
     client = connect(changed(no_broker))
     client.connection_pool.max_connections = 2
     for _ in range(5):
@@ -85,7 +85,7 @@ def test_a_lost_connection_is_given_back_to_the_pool(no_broker: Settings) -> Non
             client.ping()
 
 
-def test_a_broker_that_forgot_the_scripts_is_told_them_again(records: TaskRecords, client: BrokerClient) -> None:
+def test_scripts_that_the_broker_has_forgotten_are_loaded_again(records: TaskRecords, client: BrokerClient) -> None:
     accepted(records)
     client.script_flush()
     assert records.get(accepted(records))["state"] == "queued"

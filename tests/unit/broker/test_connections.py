@@ -121,7 +121,7 @@ def test_a_patient_client_waits_for_the_broker(mortal_broker: Valkey) -> None:
     assert value() == [b"before"]
 
 
-def test_an_impatient_client_is_told_at_once_that_the_broker_is_down(mortal_broker: Valkey) -> None:
+def test_an_impatient_client_fails_at_once_if_the_broker_is_down(mortal_broker: Valkey) -> None:
     pool = pool_with_idle(mortal_broker.client, 3)
     mortal_broker.kill()
     watch = Stopwatch()

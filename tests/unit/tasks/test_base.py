@@ -75,7 +75,7 @@ def test_a_task_that_runs_here_is_left_alone_when_it_is_delivered_again(broker: 
         assert worker.seen.requests == []
 
 
-def test_a_task_that_nobody_knows_is_dropped(broker: Valkey) -> None:
+def test_a_task_without_a_record_is_dropped(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker:
         worker.task().execute("nobody")
         assert worker.seen.requests == []

@@ -113,7 +113,7 @@ def test_an_engine_that_goes_away_is_lost(broker: Valkey, mode: str) -> None:
         perform(worker, mode=mode)
 
 
-def test_a_stream_is_stopped_when_somebody_asked_for_it(broker: Valkey) -> None:
+def test_a_stream_is_stopped_on_request(broker: Valkey) -> None:
     with worker_on(broker, {COMPLETION: stream(*sse("Hel", stop=False), then=hold)}) as worker:
         attempt, call = worker.claim(), Call()
         worker.records.cancel(attempt.task_id)

@@ -76,7 +76,7 @@ def test_a_call_that_makes_no_images_is_answered_all_the_same(broker: Valkey, ra
         assert answer_of(worker, task_id) == (200, answer)
 
 
-def test_who_asks_after_a_change_finds_what_it_has_changed(broker: Valkey) -> None:
+def test_a_change_of_the_engine_is_described_and_reported_at_once(broker: Valkey) -> None:
     with image_worker_on(broker, {f"POST {API}options": reply(200, b"null")}) as worker:
         reported: list[bytes] = []
         info = worker.supervisor.info
@@ -95,7 +95,7 @@ def test_who_asks_after_a_change_finds_what_it_has_changed(broker: Valkey) -> No
         assert worker.supervisor.info.version != info.version
 
 
-def test_a_render_changes_nothing_that_would_have_to_be_told(broker: Valkey) -> None:
+def test_a_render_does_not_describe_the_engine_again(broker: Valkey) -> None:
     with image_worker_on(broker, {TXT2IMG: reply(200, rendered(RED))}) as worker:
         worker.run(accept(worker))
         assert sent(worker, f"GET {API}options") == 0
@@ -220,7 +220,7 @@ def test_an_interrupt_that_came_too_early_is_sent_again(broker: Valkey) -> None:
 
 
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.INTERRUPTED])
-def test_an_engine_that_does_not_heed_its_interrupt_is_given_up(
+def test_an_engine_that_ignores_its_interrupt_is_given_up(
     broker: Valkey, monkeypatch: pytest.MonkeyPatch, reason: StopReason
 ) -> None:
     monkeypatch.setattr(sd, "INTERRUPT_TIMEOUT_S", 0.1)
@@ -264,7 +264,7 @@ def test_the_rest_of_a_batch_is_skipped_once(broker: Valkey) -> None:
         assert (worker.ended(task_id), sent(worker, SKIP)) == (("succeeded", "200"), 1)
 
 
-def test_a_render_that_nobody_stops_is_not_interrupted(broker: Valkey) -> None:
+def test_a_render_is_not_interrupted_without_a_request(broker: Valkey) -> None:
     with image_worker_on(broker, {TXT2IMG: reply(200, rendered(RED))}) as worker:
         worker.run(accept(worker))
         assert (sent(worker, INTERRUPT), sent(worker, SKIP)) == (0, 0)

@@ -142,7 +142,7 @@ def test_an_engine_without_interrupt_ends_when_it_is_done(broker: Valkey, sd_ser
         assert (worker.ended(task_id), stored(worker, task_id)) == (("cancelled", "499"), [])
 
 
-def test_what_sd_server_repeats_of_a_request_is_not_kept(broker: Valkey, sd_server: WebUI) -> None:
+def test_the_request_that_sd_server_repeats_is_not_stored(broker: Valkey, sd_server: WebUI) -> None:
     source = encoded(picture(size=(64, 64)))
     with image_worker_at(broker, sd_server.url) as worker:
         task_id = accept(worker, "sd.img2img", body=fox(init_images=[source], mask=source))

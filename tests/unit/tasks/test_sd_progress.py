@@ -50,19 +50,19 @@ def scene(broker: Valkey):
         yield Scene(worker)
 
 
-def test_progress_is_told_in_the_record_and_as_an_event(scene: Scene) -> None:
+def test_progress_is_in_the_record_and_an_event(scene: Scene) -> None:
     scene.report()
     assert scene.events() == [TOLD]
     assert json.loads(scene.worker.records.get(scene.attempt.task_id)["progress"]) == TOLD
 
 
-def test_what_has_not_changed_is_told_once(scene: Scene) -> None:
+def test_progress_that_has_not_changed_is_reported_once(scene: Scene) -> None:
     for step in (5, 5, 5, 6):
         scene.report(progress(0.26, sampling_step=step))
     assert [told["step"] for told in scene.events()] == [5, 6]
 
 
-def test_a_preview_is_kept_beside_the_events_and_the_newest_counts(scene: Scene) -> None:
+def test_only_the_newest_preview_is_stored_and_not_in_the_events(scene: Scene) -> None:
     for image in (PREVIEW, NEXT_PREVIEW):
         scene.report(progress(0.5, encoded(image)))
         assert scene.worker.records.preview(scene.attempt.task_id) == image
@@ -71,7 +71,7 @@ def test_a_preview_is_kept_beside_the_events_and_the_newest_counts(scene: Scene)
 
 
 @pytest.mark.parametrize("preview", ["no base64!", 5, ["AAAA"], "data:image/png;base64,AAAA", ""])
-def test_a_broken_preview_is_left_out_and_the_progress_told(scene: Scene, preview: Any) -> None:
+def test_a_broken_preview_is_left_out_and_the_progress_reported(scene: Scene, preview: Any) -> None:
     scene.report(progress(0.5, preview))
     assert [(told["progress"], told["preview"]) for told in scene.events()] == [(0.5, False)]
     assert scene.worker.records.preview(scene.attempt.task_id) is None
@@ -96,7 +96,7 @@ def test_an_engine_s_last_render_is_not_taken_for_this_one(scene: Scene) -> None
 @pytest.mark.parametrize(
     "said", [b"", b"<html>", b"[]", {"progress": 0.5}, progress() | {"progress": None}, progress(sampling_step="a")]
 )
-def test_what_makes_no_sense_is_not_told(scene: Scene, said: Any) -> None:
+def test_a_malformed_reply_is_not_reported(scene: Scene, said: Any) -> None:
     with pytest.raises(EngineLost):
         scene.report(said)
     assert scene.events() == []
@@ -122,7 +122,7 @@ def test_an_engine_that_goes_away_is_lost(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("how", "reason"), [(Verdict.CANCEL, StopReason.CANCELLED), (Verdict.INTERRUPT, StopReason.INTERRUPTED)]
 )
-def test_who_reports_learns_what_its_caller_wishes(scene: Scene, how: Verdict, reason: StopReason) -> None:
+def test_a_report_returns_what_the_caller_requested(scene: Scene, how: Verdict, reason: StopReason) -> None:
     scene.worker.records.cancel(scene.attempt.task_id, how)
     scene.report()
     assert scene.call.stopped is reason
@@ -136,7 +136,7 @@ def test_an_attempt_that_was_taken_over_is_stopped_and_tells_nothing(scene: Scen
 
 
 @pytest.mark.parametrize("missed", ["report_progress", "save_preview"])
-def test_what_the_broker_has_missed_is_told_by_the_next_report(
+def test_a_report_that_failed_is_repeated_by_the_next(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, missed: str
 ) -> None:
     def away(*_: Any) -> None:

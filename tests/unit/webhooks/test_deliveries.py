@@ -89,20 +89,20 @@ def test_an_event_that_is_wanted_is_due_at_once(records, client, deliveries, eve
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_an_event_that_is_not_wanted_is_not_told(records, client, event: str) -> None:
+def test_an_event_that_was_not_asked_for_is_not_delivered(records, client, event: str) -> None:
     others = tuple(name for name in EVENTS if name not in (event, "started" if event != "expired" else ""))
     WAYS[event](records, webhook(*others))
     assert listed(client) == set()
 
 
-def test_a_task_without_a_webhook_tells_nobody_and_pays_for_nothing(records, client) -> None:
+def test_a_task_without_a_webhook_has_no_deliveries_and_no_cost(records, client) -> None:
     attempt = started(records)
     assert not {"webhook", "metadata"} & set(records.get(attempt.task_id))
     records.succeed(attempt, 200, b"")
     assert not list(client.scan_iter(keys.PREFIX + "deliver*"))
 
 
-def test_a_start_is_told_once(records, client, deliveries) -> None:
+def test_a_start_is_delivered_once(records, client, deliveries) -> None:
     attempt = started(records, webhook=webhook("started"))
     assert deliveries.begin(attempt.task_id, "started", deliveries.now_ms())
     records.release(attempt)
@@ -111,7 +111,7 @@ def test_a_start_is_told_once(records, client, deliveries) -> None:
     assert deliveries.summarize(attempt.task_id)[0]["attempts"] == 1
 
 
-def test_what_is_told_outlives_the_record(records, client, deliveries) -> None:
+def test_a_delivery_outlives_the_record(records, client, deliveries) -> None:
     task_id = ended(records, metadata='{"order":7}')
     client.delete(keys.record_key(task_id))
     delivery = deliveries.begin(task_id, "succeeded", deliveries.now_ms())
@@ -186,7 +186,7 @@ def test_a_delivery_that_failed_is_due_again_when_it_was_said(records, deliverie
 @pytest.mark.parametrize(
     ("status", "state"), [(200, "delivered"), (204, "delivered"), (299, "delivered"), (410, "failed"), (500, "failed")]
 )
-def test_a_delivery_that_is_over_stays_to_be_looked_at(records, client, deliveries, status: int, state: str) -> None:
+def test_a_delivery_that_is_over_can_still_be_read(records, client, deliveries, status: int, state: str) -> None:
     task_id = ended(records)
     now_ms = deliveries.now_ms()
     deliveries.settle(deliveries.begin(task_id, "succeeded", now_ms), DeliveryAttempt(now_ms, status, None, None))
@@ -240,7 +240,7 @@ def test_an_outcome_does_not_bring_back_what_has_run_out(records, client, delive
     assert not client.exists(keys.delivery_key(task_id, "succeeded"))
 
 
-def test_an_attempt_s_outcome_is_a_status_or_a_word() -> None:
+def test_an_attempt_ends_with_a_status_or_an_error() -> None:
     assert json.loads(DeliveryAttempt(1, 503, None, 2).to_json()) == {"at_ms": 1, "status": 503, "next_ms": 2}
     assert json.loads(DeliveryAttempt(1, None, "tls", None).to_json()) == {"at_ms": 1, "error": "tls", "next_ms": None}
     assert (DeliveryAttempt(1, 302, None, 2).state, DeliveryAttempt(1, None, "tls", None).state) == (

@@ -56,7 +56,7 @@ def test_what_is_due_is_put_on_the_control_queue(records, client, deliveries, di
     assert json.loads(base64.b64decode(message["body"]))[0] == [f"{task_id} succeeded"]
 
 
-def test_celery_finds_the_message_where_it_looks(records, deliveries, dispatcher, app) -> None:
+def test_celery_finds_the_message_in_its_queue(records, deliveries, dispatcher, app) -> None:
     task_id = ended(records)
     dispatcher.step(deliveries.now_ms())
     with app.connection_for_read() as connection:

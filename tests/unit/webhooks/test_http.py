@@ -49,7 +49,7 @@ def test_tls_verifies_the_name_though_the_address_is_called(certificate: Certifi
         assert len(seen.requests) == 2
 
 
-def test_a_certificate_of_nobody_is_refused(certificate: Certificate) -> None:
+def test_an_untrusted_certificate_is_refused(certificate: Certificate) -> None:
     with http_server({HOOK: reply(200, {})}, certificate.server()) as seen:
         assert post(webhook_client(), target_of(seen)) == "tls"
         assert seen.requests == []
@@ -134,7 +134,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
         assert proxy.connections == 0
 
 
-def test_the_next_address_is_tried_where_one_is_down() -> None:
+def test_the_next_address_is_tried_if_one_is_down() -> None:
     # Nobody listens at the first: 127.0.0.2 is this machine too.
     with http_server({HOOK: reply(200, {})}) as seen:
         assert post(webhook_client(resolve=Resolver(["127.0.0.2", "127.0.0.1"])), target_of(seen)) == 200

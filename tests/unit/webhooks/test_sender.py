@@ -67,7 +67,7 @@ def post(broker: Valkey, records: TaskRecords) -> Post:
     return Post(records, client, deliveries, dispatcher, sender, deliveries.now_ms())
 
 
-def test_a_receiver_is_told_and_can_tell_that_it_is_us(post: Post) -> None:
+def test_a_receiver_gets_a_signed_event(post: Post) -> None:
     delivered = value(work, "graycat_webhook_deliveries_total", outcome="delivered")
     with http_server({HOOK: reply(200, {})}) as seen:
         task_id = post.end(seen, metadata='{"order":7}')
@@ -90,7 +90,7 @@ def test_without_a_secret_of_its_own_the_owner_s_signs(post: Post, broker: Valke
         verified(seen, secret=owner_secret(broker.settings, "game"))
 
 
-def test_a_receiver_that_fails_is_told_again_under_the_same_id(post: Post) -> None:
+def test_a_receiver_that_fails_gets_the_event_again_with_the_same_id(post: Post) -> None:
     with http_server({HOOK: in_turn(reply(500, {}), reply(200, {}))}) as seen:
         task_id = post.end(seen)
         post.work()

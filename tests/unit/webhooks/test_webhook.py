@@ -41,14 +41,14 @@ def test_an_address_is_enough() -> None:
     assert set(webhook.events) == {"succeeded", "failed", "cancelled", "expired"}
 
 
-def test_all_of_it_can_be_given() -> None:
+def test_every_field_can_be_set() -> None:
     webhook = parse({"url": URL, "events": ["succeeded", "started", "succeeded"], "secret": SECRET}, Settings())
     assert webhook == Webhook(URL, ("started", "succeeded"), SECRET)
     assert Webhook.from_json(webhook.to_json()) == webhook
     assert webhook.target.host == "hooks.example"
 
 
-def test_nobody_sees_the_secret() -> None:
+def test_the_secret_is_never_shown() -> None:
     webhook = parse({"url": URL, "secret": SECRET}, Settings())
     assert webhook.to_view() == {"url": URL, "events": list(webhooks.DEFAULT_EVENTS)}
     assert SECRET not in repr(webhook)
@@ -68,7 +68,7 @@ def test_nobody_sees_the_secret() -> None:
         {"url": URL, "secret": SECRET.removeprefix("whsec_")},
     ],
 )
-def test_a_webhook_that_cannot_be_used_is_told_why(value: Any) -> None:
+def test_an_unusable_webhook_is_refused_with_the_reason(value: Any) -> None:
     with pytest.raises(InvalidWebhook, match="'webhook") as caught:
         parse(value, Settings())
     assert "hush" not in str(caught.value)
@@ -79,7 +79,7 @@ def test_a_secret_has_24_to_64_bytes(count: int) -> None:
     assert parse({"url": URL, "secret": secret_of(count)}, Settings()).secret == secret_of(count)
 
 
-def test_an_operator_opens_what_else_may_be_told() -> None:
+def test_an_operator_can_allow_more_receivers() -> None:
     settings = Settings(webhook_allow="hooks.lan:9000")
     assert parse({"url": "http://hooks.lan:9000/a"}, settings).url == "http://hooks.lan:9000/a"
 
@@ -146,7 +146,7 @@ FIELDS = {
 }
 
 
-def test_what_is_told_is_what_the_task_s_page_says_and_no_answer() -> None:
+def test_the_payload_has_what_the_task_s_view_shows_and_no_answer() -> None:
     assert json.loads(build_payload("abc", "succeeded", FIELDS)) == {
         "type": "task.succeeded",
         "timestamp": "2026-01-01T00:00:00.123Z",

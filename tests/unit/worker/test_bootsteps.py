@@ -56,7 +56,7 @@ def test_the_worker_of_the_llm_queue_owns_the_engine(tmp_path: Path) -> None:
         (("llm",), {"llama_server_url": "http://b:1"}),
     ],
 )
-def test_any_other_engine_is_adopted_where_it_listens(tmp_path: Path, queues, changes) -> None:
+def test_any_other_engine_is_used_at_its_address(tmp_path: Path, queues, changes) -> None:
     settings = Settings(home=tmp_path, **changes)
     runtime = create_runtime(settings, "quick@here", queues)
     assert (runtime.engine.url, runtime.engine.command()) == (settings.llm_url, None)

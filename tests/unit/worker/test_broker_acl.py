@@ -89,7 +89,7 @@ def test_a_worker_reports_under_its_own_name(broker: Valkey, add) -> None:
     assert [name for name in names if allowed(broker, "SET", keys.worker_key(name), "x")] == names[:3]
 
 
-def test_one_who_sweeps_puts_back_and_takes_nothing(broker: Valkey, add) -> None:
+def test_a_sweeper_may_put_messages_back_and_take_none(broker: Valkey, add) -> None:
     add(worker_rules("box", ["control"]))
     for command in (("LPUSH", "llm", "x"), ("LRANGE", "sd:m", "0", "-1"), ("HVALS", "unacked:sd")):
         assert allowed(broker, *command)

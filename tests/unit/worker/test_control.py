@@ -102,7 +102,7 @@ def test_a_control_worker_is_in_the_fleet_while_its_main_loop_runs(broker: Valke
     assert WorkerRegistry(broker.client).workers() == []
 
 
-def test_the_pulse_is_felt_until_the_consumer_stops() -> None:
+def test_the_heartbeat_beats_until_the_consumer_stops() -> None:
     worker = celery_worker(Settings())
     step = HeartbeatStep(worker)
     step.start(worker)
@@ -128,7 +128,7 @@ def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running,
     eventually(lambda: time.time() - (broker.client.zscore("unacked_index", "held") or 0) < 5)
 
 
-def test_with_no_engine_s_worker_alive_tasks_expire_and_that_is_told(broker: Valkey, running) -> None:
+def test_without_a_worker_with_an_engine_tasks_expire_and_webhooks_are_enqueued(broker: Valkey, running) -> None:
     records = TaskRecords(broker.client, changed(broker.settings, queue_ttl_s=0.05))
     task_id = accepted(records, webhook=Webhook("https://a.example/", ("expired",)).to_json())
     running(lease_s=0.05)
@@ -152,7 +152,9 @@ def test_a_list_of_receivers_that_makes_no_sense_stops_the_start(running) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "k" * 16])
-def test_with_a_broker_elsewhere_the_key_must_be_everybody_s(broker: Valkey, running, caplog, key: str) -> None:
+def test_with_a_broker_elsewhere_a_key_of_this_machine_only_is_warned_of(
+    broker: Valkey, running, caplog, key: str
+) -> None:
     caplog.set_level(logging.WARNING)
     running(redis_url=broker.settings.broker_url, webhook_key=key)
     warned = [record for record in caplog.records if "GRAYCAT_WEBHOOK_KEY" in record.getMessage()]

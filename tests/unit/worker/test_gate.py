@@ -77,7 +77,7 @@ def opened(worker: Worker, queues: str = "llm,llm.batch") -> tuple[GateStep, Fak
     return step, consumer
 
 
-def test_nothing_is_taken_before_the_first_look(worker: Worker) -> None:
+def test_nothing_is_taken_before_the_first_check(worker: Worker) -> None:
     _, consumer = opened(worker)
     assert (consumer.taking, worker.runtime.gate_open) == ([], False)
     assert consumer.timer.every_s == POLL_INTERVAL_S
@@ -105,7 +105,7 @@ def test_as_many_tasks_are_taken_as_the_engine_has_slots(worker: Worker) -> None
     assert consumer.pool.limit == worker.runtime.slots == 2
 
 
-def test_the_quick_lane_needs_no_slots(worker: Worker) -> None:
+def test_quick_calls_need_no_slots(worker: Worker) -> None:
     _, consumer = opened(worker, "llm.quick")
     consumer.timer.tick()
     assert (consumer.pool.limit, consumer.taking) == (MAX_QUICK_CALLS, ["llm.quick"])
@@ -133,14 +133,14 @@ def test_an_engine_that_came_back_with_fewer_slots_gets_fewer_tasks(worker: Work
     assert consumer.pool.limit == 1
 
 
-def test_each_look_shows_that_the_main_loop_lives(worker: Worker) -> None:
+def test_each_check_is_a_heartbeat_of_the_main_loop(worker: Worker) -> None:
     _, consumer = opened(worker)
     before = time.monotonic()
     consumer.timer.tick()
     assert before <= process.heartbeat.seen_at <= time.monotonic()
 
 
-def test_a_consumer_that_stops_is_looked_after_no_more(worker: Worker) -> None:
+def test_the_gate_is_closed_when_the_consumer_stops(worker: Worker) -> None:
     step, consumer = opened(worker)
     consumer.timer.tick()
     step.stop(consumer)

@@ -114,7 +114,7 @@ def test_a_living_worker_keeps_its_task(broker: Valkey) -> None:
             assert worker.records.claim(attempt.task_id, "llm@there") == "leased"
 
 
-def test_a_cancelled_task_is_stopped_where_the_message_about_it_was_lost(broker: Valkey) -> None:
+def test_a_cancelled_task_is_stopped_if_the_command_was_lost(broker: Valkey) -> None:
     with maintained(broker, lease_s=0.1) as worker:
         attempt = worker.claim()
         with worker.runtime.running.track(attempt) as call:

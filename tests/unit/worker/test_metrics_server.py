@@ -67,7 +67,7 @@ def test_a_stream_leaves_its_times_and_tokens(broker: Valkey) -> None:
 
 
 @pytest.mark.parametrize("mode", ["stream", "gather"])
-def test_where_the_engine_does_not_tell_events_are_counted(broker: Valkey, mode: str) -> None:
+def test_events_are_counted_if_the_engine_tells_no_number(broker: Valkey, mode: str) -> None:
     events = [b'data: {"content":"a"}\n\n', b'data: {"content":"b"}\n\n']
     events.append(b'data: {"content":"","generation_settings":{},"stop":true}\n\n')
     with worker_on(broker, {COMPLETION: stream(*events)}) as worker:
@@ -169,7 +169,7 @@ def celery_worker(settings: Settings, kind: str, queues: str, gpu: int | None = 
 
 
 @pytest.mark.parametrize(("port", "kind", "serves"), [(0, "llm", False), (9820, "llm", True), (9820, "", False)])
-def test_a_worker_serves_metrics_where_a_port_is_set(port: int, kind: str, serves: bool) -> None:
+def test_a_worker_serves_metrics_if_a_port_is_set(port: int, kind: str, serves: bool) -> None:
     worker = celery_worker(Settings(metrics_port=port), kind, "llm")
     assert MetricsStep(worker).include_if(worker) is serves
 
@@ -218,7 +218,7 @@ def test_a_worker_without_an_engine_of_its_own_counts_no_starts(broker: Valkey) 
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_port_that_is_taken_is_told_and_the_worker_works(broker: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_in_use_is_logged_and_the_worker_works(broker: Valkey, caplog: pytest.LogCaptureFixture) -> None:
     with worker_on(broker, {}) as worker, socket.socket() as holder:
         settings = owned(broker, worker)
         holder.bind(("127.0.0.1", settings.metrics_port + 20))

@@ -34,7 +34,7 @@ def test_a_worker_is_paused_and_resumed(runtime: Any) -> None:
 
 
 @pytest.mark.parametrize(("limit_s", "grace_s"), [(None, 10.0), (3, 3.0)])
-def test_a_drained_worker_takes_nothing_and_ends_as_when_it_is_told_to_stop(
+def test_a_drained_worker_takes_nothing_and_gets_a_warm_shutdown(
     runtime: Any, monkeypatch: pytest.MonkeyPatch, limit_s: float | None, grace_s: float
 ) -> None:
     sent: list[int] = []
@@ -64,7 +64,7 @@ def test_a_ping_tells_whether_tasks_are_taken(
     assert reply == ("pong" if told == "pong" else f"pong, but takes nothing: {told}")
 
 
-def test_a_worker_without_an_engine_answers_pings_and_ends_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_an_engine_answers_pings_and_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(rt.process, "engine", None)
     monkeypatch.setattr("os.kill", lambda _pid, number: sent.append(number))

@@ -177,7 +177,7 @@ def test_a_sweeper_that_dies_keeps_the_others_away_for_a_moment_only(sweeper, re
     eventually(lambda: sweeper.sweep() == 1)
 
 
-def test_a_worker_with_a_wrong_clock_harms_nobody(broker: Valkey, records, client, app, monkeypatch) -> None:
+def test_a_worker_with_a_wrong_clock_does_no_harm(broker: Valkey, records, client, app, monkeypatch) -> None:
     leased = enqueued(records, app)
     claimed(records, leased)
     client.delete("llm")

@@ -69,7 +69,7 @@ def test_wait_attempt_and_call_are_spans_of_the_request_s_trace(worker: Worker, 
     assert PROMPT not in "".join(span.to_json() for span in spans.finished)
 
 
-def test_the_engine_is_told_of_its_span(worker: Worker, spans: Spans) -> None:
+def test_the_engine_gets_the_id_of_its_span(worker: Worker, spans: Spans) -> None:
     worker.run(accept(worker))
     (headers,) = worker.seen.headers
     assert headers["traceparent"] == f"00-{TRACE}-{id_of(spans.named('POST /tokenize'))}-01"
