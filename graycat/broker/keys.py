@@ -121,7 +121,7 @@ def sender_key(owner: str) -> str:
 
 
 def schedule_keys(schedule_id: str) -> list[str]:
-    """Return the keys of a schedule (``OWNER:NAME``): its record, the times that wait for a batch, its last outcomes."""
+    """Return the keys of a schedule (``OWNER:NAME``): its record, times that wait for a batch, last outcomes."""
     record = f"{PREFIX}schedule:{schedule_id}"
     return [record, f"{record}:waiting", f"{record}:fires"]
 
