@@ -15,7 +15,11 @@ from prometheus_client import Counter
 logger = logging.getLogger(__name__)
 
 UNEXPECTED = Counter(
-    "graycat_unexpected_total", "Items that a loop has skipped because of an error that nothing expects.", ["where"]
+    "graycat_unexpected_total",
+    "Items that a loop skipped because of an error that nothing expects.",
+    ["where"],
+    # The registries of web processes and of workers both take it.
+    registry=None,
 )
 
 

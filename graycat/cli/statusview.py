@@ -11,6 +11,8 @@ from graycat.cli.text import Row, format_table
 MAX_ERROR_CHARS = 60
 QUEUE_COLUMNS = ("QUEUE", "WAITING", "OLDEST", "WORKERS", "")
 WORKER_COLUMNS = ("WORKER", "ENGINE", "STATE", "BUSY", "GPU", "")
+PROCESS_COLUMNS = ("NOT RUNNING", "MACHINE", "STATE", "RESTARTS", "LAST END", "NEXT TRY")
+QUARANTINE_COLUMNS = ("SET ASIDE", "FROM", "REASON", "BYTES")
 ERROR_COLUMNS = ("LAST ERRORS", "KIND", "ENDED", "TYPE", "WORKER", "TASK")
 
 
@@ -27,6 +29,11 @@ def format_screen(status: dict[str, Any], url: str) -> str:
         batches = _batches_line(status["batches"])
         if batches:
             paragraphs.append(batches)
+    stopped = [process for process in status.get("processes", []) if process["state"] not in ("running", "stopped")]
+    if stopped:
+        paragraphs.append(format_table(PROCESS_COLUMNS, map(_process_row, stopped)))
+    if status.get("quarantine"):
+        paragraphs.append(format_table(QUARANTINE_COLUMNS, map(_quarantine_row, status["quarantine"])))
     if status["failures"]:
         paragraphs.append(format_table(ERROR_COLUMNS, map(_failure_row, status["failures"])))
     return "\n\n".join(paragraphs)
@@ -107,6 +114,19 @@ def _format_gpu(worker: dict[str, Any]) -> str:
         return str(worker["gpu"])
     memory = f"{format_size(state['memory_used'])} of {format_size(state['memory_total'])}"
     return f"{worker['gpu']}: {state['utilization']} %, {memory}, {state['temperature']} C"
+
+
+def _process_row(process: dict[str, Any]) -> Row:
+    next_try = "-"
+    if process["retry_in_s"]:
+        next_try = f"in {format_age(process['retry_in_s'])}"
+    restarts = str(process["restarts"])
+    return process["name"], process["machine"], process["state"].upper(), restarts, process["last_end"], next_try
+
+
+def _quarantine_row(item: dict[str, Any]) -> Row:
+    at = datetime.fromtimestamp(item["at_ms"] / 1000, UTC).astimezone()
+    return at.strftime("%m-%d %H:%M:%S"), item["where"], item["reason"], str(item["size"])
 
 
 def _failure_row(failure: dict[str, Any]) -> Row:

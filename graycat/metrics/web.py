@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from graycat.unexpected import UNEXPECTED
+
 registry = CollectorRegistry()
+registry.register(UNEXPECTED)
 
 #: Seconds. A refusal takes one, a long answer minutes.
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)

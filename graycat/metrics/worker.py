@@ -13,8 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from graycat.queue.models import Attempt
 from graycat.queue.names import base_queue
+from graycat.unexpected import UNEXPECTED
 
 registry = CollectorRegistry()
+registry.register(UNEXPECTED)
 
 #: Seconds.
 WAIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)

@@ -46,6 +46,11 @@ BROKER = {
     "graycat_broker_artifacts_bytes": "Memory that finished images take in the broker; counted bit by bit.",
     "graycat_webhook_deliveries_pending": "Deliveries to webhooks that are not settled.",
 }
+PROCESSES = {
+    "graycat_process_up": "1 for a process under graycat up that runs, 0 for one that has ended.",
+    "graycat_process_restarts": "How often graycat up has started a process again.",
+    "graycat_process_crash_loop": "1 for a process that ends again and again.",
+}
 BROKER_UP = ("graycat_broker_up", "1 where the broker answered this scrape.")
 ENGINE_STATE = ("graycat_engine_state", "1 for the state that a worker's engine is in, 0 for the others.")
 
@@ -75,6 +80,7 @@ class FleetGauges:
         yield from _queue_gauges(snapshot)
         yield from _worker_gauges(snapshot)
         yield from _gpu_gauges(snapshot)
+        yield from _process_gauges(snapshot)
         values = (snapshot.held.events, snapshot.held.artifacts, snapshot.deliveries)
         for (name, text), value in zip(BROKER.items(), values, strict=True):
             yield GaugeMetricFamily(name, text, value=value)
@@ -132,6 +138,15 @@ def _gpu_gauges(snapshot: Snapshot) -> Iterable[Metric]:
             values = (gpu["utilization"] / 100, gpu["memory_used"], gpu["memory_total"], gpu["temperature"])
             rows.append(((worker.name, str(worker.gpu)), values))
     yield from _families(GPUS, ("worker", "gpu"), rows)
+
+
+def _process_gauges(snapshot: Snapshot) -> Iterable[Metric]:
+    rows: list[Row] = []
+    for machine, processes in snapshot.processes.items():
+        for process in processes:
+            values = (process.state == "running", process.restarts, process.state == "crash loop")
+            rows.append(((machine, process.name), values))
+    yield from _families(PROCESSES, ("machine", "process"), rows)
 
 
 def _families(texts: dict[str, str], labels: Sequence[str], rows: Sequence[Row]) -> Iterable[GaugeMetricFamily]:

@@ -21,7 +21,9 @@ from graycat.broker.keys import (
     record_key,
     worker_key,
 )
+from graycat.broker.quarantine import Quarantine, QuarantinedItem
 from graycat.broker.scripts import Scripts
+from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
 from graycat.queue import topology
 from graycat.queue.names import base_queue
@@ -36,6 +38,8 @@ TIMEOUT_S = 1.0
 MAX_AGE_S = 0.5
 #: Failures that are shown.
 MAX_FAILURES = 10
+#: Items of the quarantine that are shown.
+MAX_QUARANTINED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,9 @@ class Snapshot:
     held: MemoryUse
     failures: list[Failure] = field(default_factory=list)
     batches: BatchSnapshot = field(default_factory=BatchSnapshot)
+    #: The processes under ``graycat up`` by their machines, and what was set aside last because no loop could use it.
+    processes: dict[str, list[ProcessStatus]] = field(default_factory=dict)
+    quarantine: list[QuarantinedItem] = field(default_factory=list)
 
 
 class SnapshotReader:
@@ -86,6 +93,8 @@ class SnapshotReader:
         self._scripts = Scripts(self._client, Path(__file__).parent / "lua", ("depths",))
         self._batches = BatchRecords(self._client, settings)
         self._memory = MemoryScan(self._client)
+        self._processes = ProcessReports(self._client)
+        self._quarantine = Quarantine(self._client)
         self._taken_at = -MAX_AGE_S
         self._snapshot: Snapshot | None = None
 
@@ -131,6 +140,8 @@ class SnapshotReader:
             held=memory,
             failures=list(map(_parse_failure, failures)),
             batches=read_batches(self._batches, clock[0] * 1000),
+            processes=self._processes.read(),
+            quarantine=self._quarantine.items(MAX_QUARANTINED),
         )
 
     def _read_depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float]]:

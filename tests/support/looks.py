@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from graycat.broker.quarantine import QuarantinedItem
+from graycat.fleet.processes import ProcessStatus
 from graycat.fleet.workers import WorkerStatus
 from graycat.status.memory_scan import MemoryUse
 from graycat.status.snapshot import QueueSnapshot, Snapshot
@@ -20,4 +22,8 @@ LOOK = Snapshot(
     missed=["sd@box"],
     deliveries=3,
     held=MemoryUse(1000, 2000),
+    processes={
+        "box": [ProcessStatus("web", "running", 17), ProcessStatus("sd", "crash loop", None, 4, "exit status 1", 8.0)]
+    },
+    quarantine=[QuarantinedItem(1_700_000_000_000, "hub", "ValueError", 12)],
 )

@@ -87,6 +87,16 @@ def _troubles(workers: list[WorkerStatus]) -> list[str]:
     return troubles
 
 
+def _process_notes() -> list[str]:
+    """Return a note for each process under ``graycat up`` that does not run and was not asked to stop."""
+    notes = []
+    for machine, processes in services().snapshots.read().processes.items():
+        for process in processes:
+            if process.state in ("crash loop", "backing off"):
+                notes.append(f"{process.name} on {machine}: {process.state}: {process.last_end}")
+    return notes
+
+
 def _worker_view(worker: WorkerStatus) -> dict[str, Any]:
     view = {name: getattr(worker, name) for name in WORKER_FIELDS}
     view["state"] = worker.engine_state
@@ -116,6 +126,7 @@ def ready() -> ResponseReturnValue:
     if any(worker.engine == "placeholder" for worker in workers):
         notes.append(PLACEHOLDER_NOTE)
     notes += _crash_loops(workers)
+    notes += _process_notes()
     if not select_serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.
         notes.append(CONTROL_NOTE)

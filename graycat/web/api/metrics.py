@@ -17,6 +17,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.metrics import web
 from graycat.metrics.server import has_bearer_token, join_collectors
 from graycat.status.gauges import FleetGauges
+from graycat.status.snapshot import Snapshot
 from graycat.web.api.health import unserved_reason
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.services import services
@@ -94,7 +95,17 @@ def _status_response() -> Response:
         held=asdict(snapshot.held),
         batches={"states": snapshot.batches.states, "items": snapshot.batches.items, "late": snapshot.batches.late},
         failures=[asdict(failure) for failure in snapshot.failures],
+        processes=_process_views(snapshot),
+        quarantine=[asdict(item) for item in snapshot.quarantine],
     )
+
+
+def _process_views(snapshot: Snapshot) -> list[dict[str, Any]]:
+    views = []
+    for machine, processes in snapshot.processes.items():
+        for process in processes:
+            views.append({"machine": machine, **asdict(process)})
+    return views
 
 
 def _metrics_response() -> Response:

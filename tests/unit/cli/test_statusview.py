@@ -96,3 +96,16 @@ def test_an_age_has_one_unit(seconds: float, text: str) -> None:
 )
 def test_a_size_has_the_unit_that_fits(number: float, text: str) -> None:
     assert format_size(number) == text
+
+
+def test_processes_that_do_not_run_and_what_was_set_aside_are_shown() -> None:
+    crashed = {"name": "sd", "machine": "box", "state": "crash loop", "pid": None, "restarts": 4}
+    crashed |= {"last_end": "killed by SIGKILL", "retry_in_s": 8.0}
+    running = crashed | {"name": "web", "state": "running"}
+    item = {"at_ms": 1_700_000_000_000, "where": "queue llm", "reason": "ValueError", "size": 12}
+    screen = format_screen(HEALTHY | {"processes": [crashed, running], "quarantine": [item]}, "http://h")
+    assert "CRASH LOOP" in screen
+    assert "killed by SIGKILL" in screen
+    assert "in 8.0 s" in screen
+    assert "queue llm" in screen
+    assert "web" not in screen.partition("NOT RUNNING")[2].partition("SET ASIDE")[0]

@@ -67,3 +67,11 @@ def test_a_broker_that_is_away_is_the_only_news() -> None:
 
     families = list(FleetGauges(away).collect())
     assert [(family.name, family.samples[0].value) for family in families] == [("graycat_broker_up", 0)]
+
+
+def test_a_process_that_has_ended_shows() -> None:
+    value = gauges().get_sample_value
+    labels = {"machine": "box", "process": "sd"}
+    names = ("up", "restarts", "crash_loop")
+    assert [value(f"graycat_process_{name}", labels) for name in names] == [0, 4, 1]
+    assert value("graycat_process_up", labels | {"process": "web"}) == 1
