@@ -99,7 +99,7 @@ def test_a_size_has_the_unit_that_fits(number: float, text: str) -> None:
 
 
 def test_processes_that_do_not_run_and_what_was_set_aside_are_shown() -> None:
-    crashed = {"name": "sd", "machine": "box", "state": "crash loop", "pid": None, "restarts": 4}
+    crashed: dict[str, Any] = {"name": "sd", "machine": "box", "state": "crash loop", "pid": None, "restarts": 4}
     crashed |= {"last_end": "killed by SIGKILL", "retry_in_s": 8.0}
     running = crashed | {"name": "web", "state": "running"}
     item = {"at_ms": 1_700_000_000_000, "where": "queue llm", "reason": "ValueError", "size": 12}
