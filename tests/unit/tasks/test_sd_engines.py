@@ -86,10 +86,10 @@ def test_a_render_tells_how_far_it_is_and_shows_a_preview(broker: Valkey, a1111:
         eventually(lambda: worker.records.preview(task_id))
         worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
         end()
-        told = [json.loads(e.data) for e in worker.records.events(task_id) if e.kind == "progress"]
-        assert [t["progress"] for t in told] == sorted(t["progress"] for t in told)
-        assert {t["steps"] for t in told if t["step"]} == {140}
-        assert any(t["preview"] for t in told)
+        reported = [json.loads(e.data) for e in worker.records.events(task_id) if e.kind == "progress"]
+        assert [t["progress"] for t in reported] == sorted(t["progress"] for t in reported)
+        assert {t["steps"] for t in reported if t["step"]} == {140}
+        assert any(t["preview"] for t in reported)
         preview = worker.records.preview(task_id)
         assert preview is not None
         with Image.open(io.BytesIO(preview)) as opened:

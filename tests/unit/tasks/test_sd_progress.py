@@ -22,7 +22,7 @@ TOLD = {"progress": 0.26, "eta_s": 1.2, "step": 5, "steps": 20, "job": 0, "jobs"
 
 
 class Scene:
-    """A render under way, and what its reporter has told."""
+    """A render under way, and what its reporter has reported."""
 
     def __init__(self, worker: Worker) -> None:
         engine: Any = worker.runtime.engine
@@ -39,7 +39,7 @@ class Scene:
         self.reporter.report()
 
     def events(self) -> list[Any]:
-        """Return what was told, oldest first."""
+        """Return what was reported, oldest first."""
         events = self.worker.records.events(self.attempt.task_id)
         return [json.loads(event.data) for event in events if event.kind == PROGRESS_EVENT]
 
@@ -59,28 +59,28 @@ def test_progress_is_in_the_record_and_an_event(scene: Scene) -> None:
 def test_progress_that_has_not_changed_is_reported_once(scene: Scene) -> None:
     for step in (5, 5, 5, 6):
         scene.report(progress(0.26, sampling_step=step))
-    assert [told["step"] for told in scene.events()] == [5, 6]
+    assert [reported["step"] for reported in scene.events()] == [5, 6]
 
 
 def test_only_the_newest_preview_is_stored_and_not_in_the_events(scene: Scene) -> None:
     for image in (PREVIEW, NEXT_PREVIEW):
         scene.report(progress(0.5, encoded(image)))
         assert scene.worker.records.preview(scene.attempt.task_id) == image
-    assert [told["preview"] for told in scene.events()] == [True, True]
+    assert [reported["preview"] for reported in scene.events()] == [True, True]
     assert encoded(PREVIEW) not in json.dumps(scene.events())
 
 
 @pytest.mark.parametrize("preview", ["no base64!", 5, ["AAAA"], "data:image/png;base64,AAAA", ""])
 def test_a_broken_preview_is_left_out_and_the_progress_reported(scene: Scene, preview: Any) -> None:
     scene.report(progress(0.5, preview))
-    assert [(told["progress"], told["preview"]) for told in scene.events()] == [(0.5, False)]
+    assert [(reported["progress"], reported["preview"]) for reported in scene.events()] == [(0.5, False)]
     assert scene.worker.records.preview(scene.attempt.task_id) is None
 
 
-@pytest.mark.parametrize(("said", "told"), [(1.7, 1.0), (-0.1, 0.0), ("0.5", 0.5), (0.12345, 0.123)])
-def test_a_share_is_between_nothing_and_all(scene: Scene, said: Any, told: float) -> None:
+@pytest.mark.parametrize(("said", "reported"), [(1.7, 1.0), (-0.1, 0.0), ("0.5", 0.5), (0.12345, 0.123)])
+def test_a_share_is_between_nothing_and_all(scene: Scene, said: Any, reported: float) -> None:
     scene.report(progress() | {"progress": said, "eta_relative": -0.04})
-    assert [(event["progress"], event["eta_s"]) for event in scene.events()] == [(told, 0.0)]
+    assert [(event["progress"], event["eta_s"]) for event in scene.events()] == [(reported, 0.0)]
 
 
 def test_a_job_that_only_begins_has_no_batches_yet(scene: Scene) -> None:
@@ -147,5 +147,5 @@ def test_a_report_that_failed_is_repeated_by_the_next(
         scene.report(progress(0.5, encoded(PREVIEW)))
     assert scene.events() == []
     scene.report()
-    assert [told["progress"] for told in scene.events()] == [0.5]
+    assert [reported["progress"] for reported in scene.events()] == [0.5]
     assert scene.worker.records.preview(scene.attempt.task_id) == PREVIEW

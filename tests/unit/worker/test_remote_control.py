@@ -44,7 +44,7 @@ def test_a_drained_worker_takes_nothing_and_gets_a_warm_shutdown(
 
 
 @pytest.mark.parametrize(
-    ("state", "trouble", "paused", "gate_open", "told"),
+    ("state", "trouble", "paused", "gate_open", "expected"),
     [
         (State.READY, "", False, True, "pong"),
         (State.DOWNLOADING, "downloading 42 %", False, False, "its engine is downloading (downloading 42 %)"),
@@ -55,13 +55,13 @@ def test_a_drained_worker_takes_nothing_and_gets_a_warm_shutdown(
     ],
 )
 def test_a_ping_tells_whether_tasks_are_taken(
-    broker: Valkey, state: State, trouble: str, paused: bool, gate_open: bool, told: str
+    broker: Valkey, state: State, trouble: str, paused: bool, gate_open: bool, expected: str
 ) -> None:
     with worker_on(broker, {}) as worker:
         worker.supervisor.state, worker.supervisor.trouble = state, trouble
         worker.runtime.paused, worker.runtime.gate_open = paused, gate_open
         reply = Panel.data["ping"](None)["ok"]
-    assert reply == ("pong" if told == "pong" else f"pong, but takes nothing: {told}")
+    assert reply == ("pong" if expected == "pong" else f"pong, but takes nothing: {expected}")
 
 
 def test_a_worker_without_an_engine_answers_pings_and_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
