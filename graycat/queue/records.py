@@ -67,14 +67,9 @@ class TaskRecords(RecordReader):
         queue_ttl_s = settings.queue_ttl_s if task.queue_ttl_s is None else task.queue_ttl_s
         exec_timeout_s = settings.exec_timeout_s if task.exec_timeout_s is None else task.exec_timeout_s
         keep_events_s = settings.events_ttl_s
-        # Members of the owner's lists: unfinished tasks, and tasks of the last days. See create.lua.
-        listed_ms = 0
         if task.shown is not None:
             # A caller that polls by the id finds the answer among the events.
             keep_events_s = settings.record_ttl_s
-            listed_ms = LISTED_MS
-        if not task.counted:
-            listed_ms = -1
 
         fields: dict[str, str | int | bytes] = {
             "kind": task.kind,
@@ -98,7 +93,7 @@ class TaskRecords(RecordReader):
 
         lifetime_ms = int((queue_ttl_s + exec_timeout_s + settings.record_ttl_s) * 1000)
         arguments: list[str | int | bytes] = [lifetime_ms, int(queue_ttl_s * 1000), message, settings.queue_cap]
-        arguments += [task.owner, listed_ms]
+        arguments += [task.owner, _listed_ms(task)]
         for name, value in fields.items():
             arguments += [name, value]
         created = self._run("create", task.id, *arguments, queue=task.queue)
@@ -232,6 +227,15 @@ class TaskRecords(RecordReader):
     def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""
         return str(self._run("subscribe", task_id, channel).decode())
+
+
+def _listed_ms(task: NewTask) -> int:
+    """Return how long a task stays in its owner's list; -1 if it does not even count as unfinished. See create.lua."""
+    if not task.counted:
+        return -1
+    if task.shown is None:
+        return 0
+    return LISTED_MS
 
 
 def _encode_failure(error: GraycatError) -> bytes:

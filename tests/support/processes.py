@@ -21,6 +21,15 @@ def eventually(predicate: Callable[[], T], timeout_s: float, every_s: float = 0.
     return value
 
 
+def assert_stays(predicate: Callable[[], object], duration_s: float, every_s: float = 0.1) -> None:
+    """Check that ``predicate`` is true all the time."""
+    deadline = time.monotonic() + duration_s
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        assert predicate(), f"no longer so: {predicate}"
+        pause.wait(every_s)
+
+
 class Output:
     """What a process has printed so far, read as it comes."""
 

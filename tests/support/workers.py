@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import graycat.tasks.llm
-import graycat.tasks.sd  # noqa: F401 (their tasks become those of every application)
+import graycat.tasks.llm  # noqa: F401 (its tasks become those of every application)
+import graycat.tasks.sd  # noqa: F401 (likewise)
 from graycat.broker.client import connect
 from graycat.celeryapp import GraycatCelery, create_celery
 from graycat.engines.base import Engine, State
