@@ -79,7 +79,7 @@ def streams(home: Path, clients: int, tokens: int) -> str:
 def web_size(stack: Stack) -> tuple[float, int]:
     """Return peak memory (MB) and threads of the web process that serves."""
     statuses = [
-        Path(f"/proc/{pid}/status").read_text() for pid, line in stack.family().items() if "graycat web" in line
+        Path(f"/proc/{pid}/status").read_text() for pid, line in stack.command_lines().items() if "graycat web" in line
     ]
     values = [dict(row.split(":", 1) for row in status.splitlines()) for status in statuses]
     return max(int(value["VmHWM"].split()[0]) for value in values) / 1024, max(

@@ -99,7 +99,7 @@ def test_two_hundred_images_while_everything_is_killed_again_and_again(parts: Im
 
 
 def may_mount(folder: Path) -> bool:
-    """Tell whether this user may mount a small disk in a namespace of its own."""
+    """Return whether this user may mount a small disk in a namespace of its own."""
     command = ["unshare", "-rm", "mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
     return subprocess.run(command, check=False, capture_output=True, timeout=20).returncode == 0
 
@@ -108,7 +108,7 @@ def test_a_batch_on_a_full_disk_waits_for_room(parts: ImageStack, tmp_path: Path
     if not may_mount(tmp_path):
         pytest.skip("this user may not mount a tmpfs in a namespace of its own (unshare -rm)")
     parts.kill("control")
-    parts.give({"GRAYCAT_BATCH_DIR": str(tmp_path)})
+    parts.set_env({"GRAYCAT_BATCH_DIR": str(tmp_path)})
     mount = f"mount -t tmpfs -o size=3m none {tmp_path}; head -c 3100000 /dev/zero > {tmp_path}/ballast"
     parts.launch("control", f"unshare -rm /bin/sh -c '{mount}; exec {parts.commands['control']}'")
     document = {"name": "full", "items": [f"image {n}" for n in range(40)], "defaults": SMALL}

@@ -45,7 +45,7 @@ def url(home: Home) -> str:
 def box(home: Home, url: str) -> Stack:
     """Return a box whose workers run."""
     stack = home.box("box7", url, REMOTE="true")
-    stack.give({"LLAMA_SERVER_URL": fake_engine(stack, "--interval 0.02")})
+    stack.set_env({"LLAMA_SERVER_URL": fake_engine(stack, "--interval 0.02")})
     for name in ("llm", "quick"):
         stack.launch(name)
         home.wait_until_consuming(f"{name}@box7")

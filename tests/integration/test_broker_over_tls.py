@@ -38,7 +38,7 @@ def home(folder: Path, ca: tuple[Path, Path]) -> Iterator[Home]:
         found.tls_port = running.enter_context(tls_proxy(ca[1], found.broker.port))
         running.callback(found.kill_all)
         url = f"rediss://127.0.0.1:{found.tls_port}/0"
-        found.web.give({"REDIS_URL": url, "GRAYCAT_REDIS_CA_FILE": str(ca[0])})
+        found.web.set_env({"REDIS_URL": url, "GRAYCAT_REDIS_CA_FILE": str(ca[0])})
         found.web.launch("web")
         eventually(lambda: answers(found.web.url), START_S)
         yield found
@@ -51,7 +51,7 @@ def box_over_tls(home: Home, name: str, ca_file: Path | str) -> Stack:
 
 def test_a_web_server_and_a_worker_meet_over_tls(home: Home, ca: tuple[Path, Path]) -> None:
     box = box_over_tls(home, "box7", ca[0])
-    box.give({"LLAMA_SERVER_URL": fake_engine(box, "--interval 0.01")})
+    box.set_env({"LLAMA_SERVER_URL": fake_engine(box, "--interval 0.01")})
     box.launch("llm")
     home.wait_until_consuming("llm@box7")
     client = home.client()

@@ -35,14 +35,14 @@ class Real(Supervised):
 
     def engine_pid(self) -> int | None:
         """Return the engine's process id; None while it does not run."""
-        return next((pid for pid, line in self.family().items() if EMBEDDED in line), None)
+        return next((pid for pid, line in self.command_lines().items() if EMBEDDED in line), None)
 
 
 @pytest.fixture(scope="module")
 def real(new_home: NewHome) -> Iterator[Real]:
     started = Real(new_home())
     # What waits is to wait, however busy the machine is.
-    started.give({"STARTUP_COMMAND": "", "GRAYCAT_QUEUE_TTL_S": "300"})
+    started.set_env({"STARTUP_COMMAND": "", "GRAYCAT_QUEUE_TTL_S": "300"})
     try:
         started.begin()
         started.start_worker()
@@ -68,7 +68,7 @@ def seconds_up(pid: int) -> float:
 
 
 def loaded(stack: Supervised) -> bool:
-    """Tell whether the engine has its model."""
+    """Return whether the engine has its model."""
     try:
         return requests.get(f"{stack.llm_url}/health", timeout=5).ok
     except requests.RequestException:
@@ -168,8 +168,8 @@ def test_a_killed_shim_takes_its_engine_along_and_counts_as_a_failure(fake: Supe
         fake.start_worker()
     engine = eventually(fake.engine_pid, START_S)
     before = fake.row()["failures"]
-    shim = next(pid for pid, line in fake.family().items() if line.endswith("shim.py"))
+    shim = next(pid for pid, line in fake.command_lines().items() if line.endswith("shim.py"))
     os.kill(shim, signal.SIGKILL)
-    eventually(lambda: engine not in fake.family(), TOLD_S)
+    eventually(lambda: engine not in fake.command_lines(), TOLD_S)
     eventually(lambda: fake.row().get("failures", 0) > before, TOLD_S)
     fake.wait_until_consuming()

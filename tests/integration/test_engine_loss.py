@@ -42,7 +42,7 @@ def kill_engine(frail: Stack) -> Iterator[Callable[[], None]]:
 
 
 def loaded(stack: Stack) -> bool:
-    """Tell whether the engine has its model."""
+    """Return whether the engine has its model."""
     try:
         return stack.engine().get("/health").ok
     except requests.ConnectionError:
@@ -50,7 +50,7 @@ def loaded(stack: Stack) -> bool:
 
 
 def alive(stack: Stack) -> bool:
-    """Tell whether a Unity client would think so."""
+    """Return whether a Unity client would think so."""
     client = Client(stack.url, stack.token)
     with client.session:
         return client.post("/health").ok

@@ -73,7 +73,7 @@ def test_the_api_token_is_in_the_announcement_only(chatty: Stack) -> None:
 
 
 def test_no_command_line_shows_the_api_token(chatty: Stack) -> None:
-    assert not [line for line in chatty.family().values() if chatty.token in line]
+    assert not [line for line in chatty.command_lines().values() if chatty.token in line]
 
 
 def test_the_broker_holds_no_api_token(chatty: Stack) -> None:

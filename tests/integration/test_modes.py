@@ -30,7 +30,7 @@ def reached(port: int, path: str = "/props", key: str = "") -> int:
 
 def commands_of(stack: Stack) -> set[str]:
     """Return graycat's own commands that run."""
-    lines = (line.partition("/graycat ")[2] for line in stack.family().values())
+    lines = (line.partition("/graycat ")[2] for line in stack.command_lines().values())
     return {line for line in lines if line and line != "up"}
 
 
@@ -78,12 +78,12 @@ def test_alone_engines_are_open_to_who_has_their_key_and_nothing_else_runs(tmp_p
         assert reached(box.port) == 0
         assert KEY not in output.text
         # What dies is started again.
-        engine = next(pid for pid, line in box.family().items() if "llama_server.py" in line)
+        engine = next(pid for pid, line in box.command_lines().items() if "llama_server.py" in line)
         os.kill(engine, signal.SIGKILL)
-        eventually(lambda: engine not in box.family() and reached(box.llm_port, key=KEY) == 200, START_S)
+        eventually(lambda: engine not in box.command_lines() and reached(box.llm_port, key=KEY) == 200, START_S)
         os.kill(box.processes()["up"], signal.SIGINT)
         assert box.wait("up", STOP_S) == 0
-        eventually(lambda: not box.family(), STOP_S)
+        eventually(lambda: not box.command_lines(), STOP_S)
     finally:
         box.kill_all()
 

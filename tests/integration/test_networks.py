@@ -106,12 +106,12 @@ def test_alone_the_embedded_engine_and_an_image_engine_are_open_to_who_has_their
         assert [status(net, 7860, "/sdapi/v1/options", auth=auth) for auth in logins] == [401, 401, 200]
         assert status(net, 8000, "/health") == 0
         assert KEY not in output.text
-        lines = [line for line in box.family().values() if "graycat.engines.embedded" in line]
+        lines = [line for line in box.command_lines().values() if "graycat.engines.embedded" in line]
         assert (len(lines), any(KEY in line for line in lines)) == (1, False)
         serve_with_the_box_s_engines(net, tmp_path)
         os.kill(box.processes()["up"], signal.SIGINT)
         assert box.wait("up", STOP_S) == 0
-        eventually(lambda: not box.family(), STOP_S)
+        eventually(lambda: not box.command_lines(), STOP_S)
     finally:
         box.kill_all()
 
@@ -127,7 +127,7 @@ def serve_with_the_box_s_engines(net: Network, tmp_path: Path) -> None:
         assert text["content"] == " 5, "
         assert len(client.post("/sdapi/v1/txt2img", FOX).json()["images"]) == 1
         home.stop()
-        home.give({"GRAYCAT_ENGINE_API_KEY": "another-key-than-theirs"})
+        home.set_env({"GRAYCAT_ENGINE_API_KEY": "another-key-than-theirs"})
         home.launch("up", "graycat up")
         eventually(lambda: troubles(home) == {"llm@home", "quick@home", "sd@home"}, START_S)
     finally:

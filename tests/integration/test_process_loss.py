@@ -40,7 +40,7 @@ def celery_stack(parts: Stack) -> Stack:
 @pytest.fixture(autouse=True)
 def all_well(parts: Stack) -> None:
     """Begin with every process alive, whatever the test before has left."""
-    parts.revive()
+    parts.restart_dead()
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
     ready = client.get("/ready")
     assert (ready.status_code, ready.json()["ready"]) == (503, False)
     assert client.get("/health").status_code == 200
-    parts.revive()
+    parts.restart_dead()
     assert client.post("/completion", body).status_code == 200
 
 

@@ -53,7 +53,7 @@ class BeatStack(Stack):
         return sorted(key.rpartition("/")[2] for key in keys if key.startswith(f"schedule/{name}/"))
 
     def caught_up(self, name: str) -> bool:
-        """Tell whether a schedule has been looked at up to this minute, and nothing of it waits."""
+        """Return whether a schedule has been looked at up to this minute, and nothing of it waits."""
         key = f"graycat:schedule:tests:{name}"
         now = int(self.redis().time()[0])
         return int(self.redis().hget(key, "mark")) > now - 2 * MINUTE and not self.redis().exists(f"{key}:waiting")
@@ -131,7 +131,7 @@ def test_a_broker_that_is_killed_costs_no_time_and_no_beat(beats: BeatStack) -> 
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     beats.wait("broker", PATIENCE_S)
-    beats.revive()
+    beats.restart_dead()
     assert_each_once(beats, "killed-broker", first)
     assert all(beats.alive(name) for name in ("beat", "beat2"))
 

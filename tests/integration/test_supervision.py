@@ -73,6 +73,6 @@ def test_a_worker_that_is_drained_stays_away_until_everything_starts_anew(superv
     reply = supervised.redis().zrange("graycat:fleet", 0, -1)
     (name,) = [worker for worker in reply if worker.startswith("quick@")]
     supervised.launch("drain", f"graycat worker drain {name}")
-    eventually(lambda: pid not in supervised.family(), BACK_S)
+    eventually(lambda: pid not in supervised.command_lines(), BACK_S)
     eventually(lambda: "quick was drained and stays away" in supervised.output, BACK_S)
     assert supervised.client().post("/completion", SHORT).status_code == 200

@@ -14,7 +14,7 @@ import requests
 from tests.support import nvml
 from tests.support.boxes import FAKE
 from tests.support.processes import eventually
-from tests.support.stack import BIN, ROOT, START_S, Stack, free_row
+from tests.support.stack import BIN, ROOT, START_S, Stack, free_port_range
 
 #: GPUs there are, LLM_GPUS, SD_GPUS, and the GPUs of the text and the image engines then; None for the CPU.
 TOPOLOGIES: list[tuple[int, str, str, list[int | None], list[int | None]]] = [
@@ -44,7 +44,7 @@ def pinned(pid: int) -> tuple[str | None, ...]:
 
 def engine_on(stack: Stack, program: str, port: int) -> int:
     """Return the process id of the engine that was started for a port."""
-    return next(pid for pid, line in stack.family().items() if program in line and f"--port {port}" in line)
+    return next(pid for pid, line in stack.command_lines().items() if program in line and f"--port {port}" in line)
 
 
 @pytest.mark.parametrize(("gpus", "llm", "sd", "texts", "images"), TOPOLOGIES, ids=["none", "one", "four"])
@@ -60,7 +60,7 @@ def test_each_gpu_has_its_workers_its_engine_its_port_and_its_log(
     env = driver | {"FAKE_GPUS": str(gpus), "LLM_GPUS": llm, "SD_GPUS": sd, "GRAYCAT_BOX": "box", "RUN_SD": "true"}
     env["STARTUP_COMMAND"] = f"{FAKE} --port {{port}} --tells {','.join(PINS)}"
     env["SD_STARTUP_COMMAND"] = f"{sys.executable} -m tests.fakes.webui --port {{port}}"
-    env |= {"LLM_PORT": str(free_row(2)), "SD_PORT": str(free_row(2))}
+    env |= {"LLM_PORT": str(free_port_range(2)), "SD_PORT": str(free_port_range(2))}
     stack = Stack(tmp_path / "home", env=env)
     names = {f"{kind}@box{suffix(gpu)}" for kind in ("llm", "quick") for gpu in texts}
     names |= {f"sd@box{suffix(gpu)}" for gpu in images} | {"control@box"}
@@ -97,7 +97,7 @@ def rows(stack: Stack) -> list[dict[str, Any]]:
 
 
 def gpu_state(stack: Stack, name: str) -> bool:
-    """Tell whether a worker's GPU is reported as the driver has it."""
+    """Return whether a worker's GPU is reported as the driver has it."""
     state = next(row["gpu_state"] for row in rows(stack) if row["name"] == name)
     return bool(state == {"utilization": 42, "memory_used": 3000, "memory_total": 8000, "temperature": 61})
 

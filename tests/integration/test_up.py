@@ -31,7 +31,7 @@ def refused(stack: Stack, **env: str) -> str:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("graycat: ")
     assert done.stderr.count("\n") == 1
-    assert not stack.family()
+    assert not stack.command_lines()
     return done.stderr
 
 
@@ -105,7 +105,7 @@ def test_two_stacks_live_side_by_side(stack: Stack, fresh: Stack) -> None:
         with stranger.session:
             assert stranger.post("/completion", body).status_code == 401
     assert [one.client().get("/props").json()["total_slots"] for one in (stack, fresh)] == [4, 2]
-    assert not set(stack.family()) & set(fresh.family())
+    assert not set(stack.command_lines()) & set(fresh.command_lines())
 
 
 def test_a_home_that_is_in_use_is_refused(fresh: Stack) -> None:
@@ -124,18 +124,18 @@ def test_a_home_that_is_in_use_is_refused(fresh: Stack) -> None:
 
 
 def some_process(stack: Stack) -> bool:
-    """Tell whether ``up`` has begun to start processes."""
-    return len(stack.family()) > 1
+    """Return whether ``up`` has begun to start processes."""
+    return len(stack.command_lines()) > 1
 
 
 def some_line(stack: Stack) -> bool:
-    """Tell whether one of them has started."""
+    """Return whether one of them has started."""
     return "started (pid" in stack.output
 
 
 def web_forks(stack: Stack) -> bool:
-    """Tell whether gunicorn has forked, which is before its child listens to signals."""
-    return sum(line.endswith("/graycat web") for line in stack.family().values()) > 1
+    """Return whether gunicorn has forked, which is before its child listens to signals."""
+    return sum(line.endswith("/graycat web") for line in stack.command_lines().values()) > 1
 
 
 @pytest.mark.parametrize("moment", [some_process, some_line, web_forks])
@@ -146,7 +146,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(new_home: NewHome, moment:
         eventually(lambda: moment(stack), START_S, every_s=0.005)
         started = time.monotonic()
         assert stack.interrupt() == 0
-        eventually(lambda: not stack.family(), STOP_S)
+        eventually(lambda: not stack.command_lines(), STOP_S)
         assert time.monotonic() - started < GONE_S
         assert "Traceback" not in stack.output
     finally:
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_work_under_way_and_leaves_nothing_behind(own_stack: NewStac
         eventually(lambda: stack.busy() == 2, 20)
         started = time.monotonic()
         assert stack.interrupt() == 0
-        eventually(lambda: not stack.family(), STOP_S)
+        eventually(lambda: not stack.command_lines(), STOP_S)
         took_s = time.monotonic() - started
         assert [answer.result(STOP_S).status // 100 for answer in answers] == [5, 5]
     assert took_s < GONE_S
@@ -180,7 +180,7 @@ def test_a_killed_up_takes_its_processes_along_and_starts_again(new_home: NewHom
     try:
         stack.start()
         stack.kill("up")
-        eventually(lambda: not stack.family(), 10)
+        eventually(lambda: not stack.command_lines(), 10)
         stack.start()
         assert stack.client().post("/tokenize", {"content": "Hi"}).status_code == 200
         stack.stop()

@@ -44,7 +44,7 @@ class ControlStack(Stack):
         return attempt.task_id
 
     def told(self, task_id: str) -> bool:
-        """Tell whether the end of a task has been told."""
+        """Return whether the end of a task has been told."""
         return Deliveries(self.broker).summarize(task_id)[0]["state"] == "delivered"
 
 
@@ -70,7 +70,7 @@ def test_an_end_is_told_and_a_worker_killed_in_the_middle_tells_it_again(control
         assert seen.asked.wait(10)
         control.kill("control")
         gate.set()
-        control.revive()
+        control.restart_dead()
         # The message comes back within the lease, and is dropped: the delivery is held for some seconds more.
         eventually(lambda: control.told(task_id), 40)
         assert len({headers["webhook-id"] for headers in seen.headers}) == 1

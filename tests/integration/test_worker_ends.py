@@ -67,7 +67,7 @@ def start(stack: Supervised, worker: CeleryTestWorker) -> None:
 
 def of_worker(stack: Supervised) -> dict[int, str]:
     """Return the processes of the worker and its engine."""
-    return {pid: line for pid, line in stack.family().items() if not line.endswith(("broker", "web", ".sock"))}
+    return {pid: line for pid, line in stack.command_lines().items() if not line.endswith(("broker", "web", ".sock"))}
 
 
 def ask(stack: Supervised, number: int, tokens: int = TOKENS) -> requests.Response:

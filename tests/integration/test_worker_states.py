@@ -106,7 +106,9 @@ def test_two_workers_at_once_download_once_and_a_killed_one_goes_on(
     asked = [headers.get("range", "") for headers in seen.headers]
     assert (asked[0], len(asked)) == ("", 2)
     assert int(asked[1].removeprefix("bytes=").rstrip("-")) > 0
-    os.kill(next(pid for pid, line in stack.family().items() if line.endswith(f"--name {WORKER}2")), signal.SIGTERM)
+    os.kill(
+        next(pid for pid, line in stack.command_lines().items() if line.endswith(f"--name {WORKER}2")), signal.SIGTERM
+    )
     assert stack.wait("second", STOP_S) == 0
     assert (stack.home / "models" / "text" / "m.gguf").read_bytes() == CONTENT
     stack.launch("llm")

@@ -97,7 +97,7 @@ def at_home(path: Path, **web_env: str) -> Iterator[Home]:
     """Run a broker and a web server for the block; nothing is left of them and their boxes in any case."""
     home = Home(path)
     home.broker.start()
-    home.web.give(web_env)
+    home.web.set_env(web_env)
     try:
         home.web.launch("web")
         eventually(lambda: answers(home.web.url), START_S)
@@ -108,7 +108,7 @@ def at_home(path: Path, **web_env: str) -> Iterator[Home]:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a web server is up."""
+    """Return whether a web server is up."""
     try:
         return requests.get(f"{url}/health", timeout=2).ok
     except (requests.ConnectionError, requests.Timeout):
@@ -122,7 +122,7 @@ def fake_engine(stack: Stack, *options: str) -> str:
 
 
 def refused(url: str, *command: str | int) -> bool:
-    """Tell whether a user may not do something. Raises what else goes wrong."""
+    """Return whether a user may not do something. Raises what else goes wrong."""
     with redis.Redis.from_url(url) as client:
         try:
             client.execute_command(*command)

@@ -38,5 +38,5 @@ def required(folder: Path) -> set[str]:
 
 
 def is_pinned(image: str) -> bool:
-    """Tell whether an image's tag names one version."""
+    """Return whether an image's tag names one version."""
     return bool(re.search(r":v?\d+\.\d+(\.\d+)?[\w.-]*$|:[\w-]+-b\d+$|@sha256:[0-9a-f]{64}$", image))

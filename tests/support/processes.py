@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def eventually(predicate: Callable[[], T], timeout_s: float, every_s: float = 0.05) -> T:
-    """Return what ``predicate`` returns once that is true. Raises AssertionError when it is not in time."""
+    """Return the result of ``predicate`` as soon as it is true. Raises AssertionError if that takes too long."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
     while not (value := predicate()):

@@ -110,7 +110,7 @@ class Prometheus:
         return response.json()["data"]
 
     def ready(self) -> bool:
-        """Tell whether it answers, and each of its targets has been read."""
+        """Return whether it answers, and each of its targets has been read."""
         try:
             if not requests.get(f"{self.url}/-/ready", timeout=10).ok:
                 return False

@@ -40,7 +40,7 @@ def end_with_tests() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on; all different."""
+    """Return free ports, all different."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -48,8 +48,8 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def free_row(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens on."""
+def free_port_range(count: int) -> int:
+    """Return the first of ``count`` consecutive free ports."""
     while True:
         (first,) = free_ports(1)
         with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
@@ -92,14 +92,14 @@ class Stack:
         self.settings = Settings(home=home)
         self.commands = {spec.name: spec.command for spec in PROCESSES}
         self._separately = separately
-        #: What its commands are run by: a program of other rights, or in another network.
+        #: A command that runs its commands: with other rights, or in another network.
         self.prefix: list[str] = []
-        # Images cost each stack two processes, Flower one; the tests of these ask for them.
-        self._given = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false"} | dict(env or {})
-        if self._given.get("GRAYCAT_EXPORTER") != "true":
+        # Images cost a stack two processes, Flower one, so only the tests of these turn them on.
+        self._own_env = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false"} | dict(env or {})
+        if self._own_env.get("GRAYCAT_EXPORTER") != "true":
             self.commands.pop("exporter")
         for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick")), ("GRAYCAT_FLOWER", ("flower",))):
-            if self._given.get(flag) == "false":
+            if self._own_env.get(flag) == "false":
                 self.commands = {name: line for name, line in self.commands.items() if name not in names}
         self._popen: dict[str, subprocess.Popen[str]] = {}
         self._outputs: list[Output] = []
@@ -116,14 +116,14 @@ class Stack:
         env |= {variable(field.name): "" for field in fields(Settings)}
         env |= {"API_TOKENS": f"tests:{self.token}", "PORT": str(self.port), "LLM_PORT": str(self.llm_port)}
         env |= {"GRAYCAT_HOME": str(self.home), "PATH": f"{BIN}{os.pathsep}{env['PATH']}", "PYTHONUNBUFFERED": "1"}
-        return env | {"SD_PORT": str(self.sd_port)} | self._given
+        return env | {"SD_PORT": str(self.sd_port)} | self._own_env
 
-    def give(self, env: Mapping[str, str]) -> None:
-        """Have what is started from now on find these in its environment."""
-        self._given |= env
+    def set_env(self, env: Mapping[str, str]) -> None:
+        """Add to the environment of what is started from now on."""
+        self._own_env |= env
 
     def start(self) -> Stack:
-        """Start everything; returns when a model would answer."""
+        """Start everything; return when a model would answer."""
         if not self._separately:
             self.launch("up", "graycat up").wait_for("graycat is ready at", START_S)
             return self
@@ -148,15 +148,15 @@ class Stack:
         self.outputs[name] = self._outputs[-1]
         return self._outputs[-1]
 
-    def revive(self) -> None:
-        """Start what has died of separate processes; returns when a model would answer."""
+    def restart_dead(self) -> None:
+        """Start each separate process that has died; return when a model would answer."""
         for name, process in list(self._popen.items()):
             if process.poll() is not None:
                 self.launch(name)
         eventually(self.ready, START_S)
 
     def ready(self) -> bool:
-        """Tell whether /ready says so."""
+        """Return whether /ready says that a model would answer."""
         try:
             return requests.get(f"{self.url}/ready", timeout=5).ok
         except requests.ConnectionError:
@@ -211,12 +211,12 @@ class Stack:
         """Return how many of the engine's slots are at work."""
         return sum(slot["is_processing"] for slot in self.slots())
 
-    def family(self) -> dict[int, str]:
-        """Return the command lines of its living processes by id, whoever their parent is now."""
+    def command_lines(self) -> dict[int, str]:
+        """Return the command lines of its living processes by process id, whatever their parents are."""
         marks = (f"GRAYCAT_HOME={self.home}\0", str(self.home), str(self.settings.broker_socket))
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
-            # Gone since it was listed, or somebody else's.
+            # The process is gone since it was listed, or belongs to another user.
             with contextlib.suppress(OSError):
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 environ = (folder / "environ").read_bytes().decode(errors="replace") + "\0"
@@ -227,7 +227,7 @@ class Stack:
 
     def processes(self) -> dict[str, int]:
         """Return the ids of the Procfile's processes by name, and that of ``up``."""
-        family = self.family()
+        family = self.command_lines()
         found = {}
         for name, command in {**self.commands, "up": "graycat up"}.items():
             same = [pid for pid, line in family.items() if line.endswith(f"/{command}")]
@@ -238,7 +238,7 @@ class Stack:
         return found
 
     def _pid_of(self, words: str) -> int | None:
-        return next((pid for pid, line in self.family().items() if words in line), None)
+        return next((pid for pid, line in self.command_lines().items() if words in line), None)
 
     def engine_pid(self) -> int | None:
         """Return the text engine's process id; None when it does not run."""
@@ -259,7 +259,7 @@ class Stack:
         if number == signal.SIGKILL:
             if name in self._popen:
                 self._popen[name].wait(STOP_S)
-            eventually(lambda: pid not in self.family(), STOP_S)
+            eventually(lambda: pid not in self.command_lines(), STOP_S)
 
     def interrupt(self) -> int:
         """Stop it as Ctrl-C in a terminal does; return the exit status of the last to end."""
@@ -278,30 +278,30 @@ class Stack:
         return self._popen[name].wait(timeout_s)
 
     def stop(self) -> None:
-        """Stop it as Ctrl-C does. Raises AssertionError where a process of its is left."""
+        """Stop it as Ctrl-C does. Raises AssertionError if one of its processes is left."""
         for client in self._clients:
             client.session.close()
-        # What failed keeps its response, and so a connection, for which the web process would wait.
+        # An exception keeps its response, and so a connection, for which the web process would wait.
         gc.collect()
         if self._redis is not None:
             self._redis.close()
         self.interrupt()
-        eventually(lambda: not self.family(), STOP_S)
+        eventually(lambda: not self.command_lines(), STOP_S)
 
     def kill_all(self) -> None:
-        """Kill what is left of it, also what starts meanwhile."""
+        """Kill all that is left of it, and what starts meanwhile."""
 
         def none_left() -> bool:
-            for pid in self.family():
+            for pid in self.command_lines():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            return not self.family()
+            return not self.command_lines()
 
         eventually(none_left, STOP_S)
         self.close()
 
     def close(self) -> None:
-        """Let go of processes that have ended."""
+        """Release the processes, which have ended, and their pipes."""
         for process in self._popen.values():
             process.wait(STOP_S)
         for output in self._outputs:
@@ -313,7 +313,7 @@ S = TypeVar("S", bound=Stack)
 
 @contextlib.contextmanager
 def running(stack: S) -> Iterator[S]:
-    """Start a stack and stop it behind the block; nothing of it is left in any case."""
+    """Start a stack for the block; no process of it is left in any case."""
     try:
         stack.start()
         yield stack

@@ -20,7 +20,7 @@ from tests.support.processes import Output, eventually
 from tests.support.stack import BIN, ROOT, START_S, Stack
 
 WORKER = "llm@box"
-#: Seconds until a report is in, on a machine that is busy.
+#: Seconds until a worker's report has arrived, on a busy machine.
 TOLD_S = 20.0
 
 
@@ -66,7 +66,7 @@ class Supervised(Stack):
 
     def engine_pid(self) -> int | None:
         """Return the fake engine's process id; None while it does not run."""
-        return next((pid for pid, line in self.family().items() if line.startswith(FAKE.replace("'", ""))), None)
+        return next((pid for pid, line in self.command_lines().items() if line.startswith(FAKE.replace("'", ""))), None)
 
     def signal_engine(self, number: int) -> int:
         """Send the engine a signal; return its process id."""
@@ -78,11 +78,11 @@ class Supervised(Stack):
     def kill_engine(self) -> int:
         """Kill the engine; return its process id once it is gone."""
         pid = self.signal_engine(signal.SIGKILL)
-        eventually(lambda: pid not in self.family(), START_S)
+        eventually(lambda: pid not in self.command_lines(), START_S)
         return pid
 
     def listens(self) -> bool:
-        """Tell whether anybody holds the engine's port."""
+        """Return whether a process listens on the engine's port."""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.llm_port)) == 0
 
