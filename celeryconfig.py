@@ -1,4 +1,4 @@
-"""Celery's settings, out of graycat's; why each is as it is."""
+"""Celery's settings, made from graycat's, with the reason for each."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from graycat.settings import Settings
 
 #: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
 BEAT_TICKS, BEAT_LOCK_S = 3, 5.0
-#: What is no worker: who sends the ticks that have schedules looked at.
+#: The kind of an application that is no worker but beat, which triggers the check of the schedules.
 BEAT = "beat"
-#: The most slots of one engine that a worker can fill; threads are made when they are needed.
+#: Slots of one engine that a worker can fill; threads are started when they are needed.
 MAX_SLOTS = 1024
 
 
 def from_settings(settings: Settings, kind: str = "") -> dict[str, Any]:
-    """Return the configuration of the Celery application; ``kind``: what it is for, a worker of a kind or beat."""
-    # Only beat knows of beat: its settings hold the broker's address, which ``celery report`` would print.
-    return _broker(settings, kind) | _tasks() | _worker() | (_beat(settings) if kind == BEAT else {})
+    """Return the configuration of the Celery application; ``kind``: that of its worker, or ``beat``."""
+    configuration = _broker(settings, kind) | _tasks() | _worker()
+    if kind == BEAT:
+        # Only for beat: its settings have the broker's address, which ``celery report`` would print.
+        configuration |= _beat(settings)
+    return configuration
 
 
 def _broker(settings: Settings, kind: str) -> dict[str, Any]:
@@ -47,9 +50,9 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
             # The order of the queues is their priority; no message has one of its own, so a queue is one list.
             "queue_order_strategy": "priority",
             "priority_steps": [0],
-            # What others have left behind is swept at home.
+            # Only the control worker, or one without a kind, sweeps what dead workers of all kinds have left.
             "sweeps": kind in ("", "control"),
-            # A broker that accepts and never answers is noticed; above BRPOP's one second.
+            # Notices a broker that accepts connections and never replies; longer than BRPOP's one second.
             "socket_timeout": 5,
             "socket_connect_timeout": 1,
             "retry_on_timeout": True,
@@ -60,13 +63,13 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
 
 def _tasks() -> dict[str, Any]:
     return {
-        # Answers travel by the task's events; a result backend costs a write and a subscription a task,
-        # and makes a submit block for 19 s while the broker is down.
+        # Answers are events of the task. A result backend would cost a write and a subscription per task, and would
+        # block a submit for 19 s while the broker is down.
         "task_ignore_result": True,
-        # Nor is there anything for beat to clean up.
+        # So beat has no results to clean up.
         "result_expires": None,
-        # At least once: acknowledged when finished, handed back when the worker dies. The record's fence
-        # and its terminal state keep a second delivery from running a second time.
+        # Delivery at least once: a message is acknowledged when its task has ended, and handed back when the worker
+        # dies. The record's fence and terminal state keep a task that is delivered twice from running twice.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         # Only data: a message can never run code.
@@ -76,7 +79,7 @@ def _tasks() -> dict[str, Any]:
         "event_serializer": "json",
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_default_queue": "control",
-        # No queue by a typing mistake.
+        # A typing mistake must not create a queue.
         "task_create_missing_queues": False,
         # task-sent would double the latency of a submit.
         "task_send_sent_event": False,
@@ -85,14 +88,14 @@ def _tasks() -> dict[str, Any]:
 
 def _worker() -> dict[str, Any]:
     return {
-        # What a worker takes, it runs: nothing waits in a worker while another one is free.
+        # A worker takes only what it runs now, so nothing waits in it while another worker is free.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         # A ceiling for the pool's threads; the gate sets how many run at once to the engine's slots.
         "worker_concurrency": MAX_SLOTS,
         # The gate's limit already counts what still runs after a reconnect.
         "worker_enable_prefetch_count_reduction": False,
-        # What Flower and the exporter live on.
+        # Flower and the exporter need them.
         "worker_send_task_events": True,
         # The stock consumer takes up to 30 s to come back from an outage.
         "worker_consumer": "graycat.worker.bootsteps:LowLatencyConsumer",
@@ -104,26 +107,26 @@ def _worker() -> dict[str, Any]:
 
 def _beat(settings: Settings) -> dict[str, Any]:
     return {
-        # RedBeat, whose lock lets one of several beats tick.
+        # Based on RedBeat, whose lock makes one of several beats the active one.
         "beat_scheduler": "graycat.schedules.ticker:Ticker",
-        # All that beat knows: what schedules there are, and what of them is due, the task finds out.
+        # The only entry. The task that it sends reads the schedules and finds out which are due.
         "beat_schedule": {
             "fire-schedules": {
                 "task": "control.fire_schedules",
                 "schedule": settings.schedule_tick_s,
-                # Without an end: where clocks differ, all would be over before they came. The ticker sends no more
-                # where none is taken.
+                # Without an expiry: if clocks differ, messages would expire before they arrive. The ticker stops
+                # sending while no worker takes them.
                 "options": {"queue": "control"},
             }
         },
-        # The pause of the loop, and that between two tries of a waiting beat to get the lock.
+        # The pause of the loop, and between two attempts of a waiting beat to get the lock.
         "beat_max_loop_interval": settings.schedule_tick_s,
-        # kombu's name for a Unix socket is none that redis-py takes.
+        # In redis-py's form: it does not know kombu's name for a Unix socket.
         "redbeat_redis_url": settings.broker_url,
         "redbeat_key_prefix": keys.BEAT,
         # A beat that was killed is replaced after this long (by default after 25 minutes).
         "redbeat_lock_timeout": max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s),
-        # RedBeat would take broker_transport_options, which mean nothing to redis-py.
+        # Without it RedBeat would pass broker_transport_options to redis-py, which does not know them.
         "redbeat_redis_options": {
             "socket_connect_timeout": 1,
             "socket_timeout": 2,

@@ -1,4 +1,4 @@
-"""Where graycat lets itself be sent: which addresses a caller may have it call, and what an operator opens beyond."""
+"""Egress policy: which URLs callers may make graycat request (SSRF protection), and the operator's allowlist."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ IPAddress = IPv4Address | IPv6Address
 
 MAX_URL_CHARS = 2048
 DEFAULT_PORTS = {"https": 443, "http": 80}
-#: Ports below this one are other services': nobody gets graycat to knock there, but for 443.
+#: Ports below this one belong to other services. Callers cannot make graycat connect to them, except to 443.
 FIRST_FREE_PORT = 1024
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-#: A name that ends so is read as an IPv4 address by resolvers, in whatever way it is written.
+#: Resolvers read a name whose last label looks like this as an IPv4 address, in one of several notations.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
-#: What is not for everybody, or nobody's: besides private and reserved networks, addresses at which clouds tell a
-#: machine its credentials. 169.254.169.254, 100.100.100.200, 192.0.0.192 and fd00:ec2::254 lie in networks named here;
+#: Networks that are not public: besides private and reserved ones, the addresses at which clouds give a machine its
+#: credentials. 169.254.169.254, 100.100.100.200, 192.0.0.192 and fd00:ec2::254 are in the networks below;
 #: 168.63.129.16 looks public.
-_REFUSED = tuple(
+_NOT_PUBLIC = tuple(
     ip_network(text)
     for text in (
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16"),
@@ -41,20 +41,24 @@ _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 
 
 def is_public(address: IPAddress) -> bool:
-    """Tell whether an address is somewhere on the internet, also inside of one that carries another."""
+    """Return whether an address is public. An IPv6 address that contains an IPv4 address is public if both are."""
     if isinstance(address, IPv6Address):
         tail = IPv4Address(address.packed[12:])
         if address.ipv4_mapped or address in _NAT64:
             return is_public(tail)
-        carried = address.sixtofour or (tail if address.packed[8:12] in _ISATAP else None)
-        if address not in _GLOBAL_UNICAST or (carried and not is_public(carried)):
+        if address not in _GLOBAL_UNICAST:
             return False
-    return address.is_global and not any(address in network for network in _REFUSED)
+        inner = address.sixtofour
+        if inner is None and address.packed[8:12] in _ISATAP:
+            inner = tail
+        if inner is not None and not is_public(inner):
+            return False
+    return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An http or https address, taken apart. ``path`` goes into the request as it is."""
+    """The parts of an http or https URL. ``path`` is sent unchanged."""
 
     scheme: str
     host: str
@@ -63,7 +67,7 @@ class Target:
 
     @property
     def literal(self) -> IPAddress | None:
-        """Return the address that the host is; None where it is a name."""
+        """Return the host's IP address; None if the host is a name."""
         try:
             return ip_address(self.host)
         except ValueError:
@@ -71,13 +75,17 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """Return host and port as they stand in an address, the port where it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        """Return the host, with the port if it is not the default of the scheme."""
+        host = self.host
+        if ":" in host:
+            host = f"[{host}]"
+        if self.port == DEFAULT_PORTS[self.scheme]:
+            return host
+        return f"{host}:{self.port}"
 
     @classmethod
     def from_url(cls, url: str) -> Target:
-        """Return what ``url`` is made of. Raises ValueError, which never repeats the address: it may hold a secret."""
+        """Return the parts of ``url``. Raises ValueError, which never repeats the URL: it may contain a secret."""
         parts = _split(url)
         if parts.scheme not in DEFAULT_PORTS:
             raise ValueError("must begin with https://")
@@ -85,15 +93,15 @@ class Target:
             raise ValueError("must not hold a user or a password")
         if "#" in url:
             raise ValueError("must not hold a fragment")
+        host = _normalize_host(parts.hostname or "", bracketed="[" in parts.netloc)
         path = parts.path or "/"
         if parts.query:
             path += f"?{parts.query}"
-        host = _host(parts.hostname or "", bracketed="[" in parts.netloc)
         return cls(parts.scheme, host, _port(parts), path)
 
 
 def _split(url: str) -> SplitResult:
-    """Return the parts of an address. Raises ValueError if its characters or its length cannot be those of one."""
+    """Return the parts of a URL. Raises ValueError if it is too long, or has characters that a URL cannot have."""
     if len(url) > MAX_URL_CHARS:
         raise ValueError(f"is longer than {MAX_URL_CHARS} characters")
     if not re.fullmatch(r"[!-~]*", url) or "\\" in url:
@@ -101,11 +109,11 @@ def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:
-        raise ValueError("has a host that is none") from None
+        raise ValueError("has an invalid host") from None
 
 
 def _port(parts: SplitResult) -> int:
-    """Return the port, by default the scheme's. Raises ValueError if the address names one that cannot be."""
+    """Return the port of a URL. Raises ValueError if it is invalid."""
     try:
         port = parts.port
     except ValueError:
@@ -113,58 +121,66 @@ def _port(parts: SplitResult) -> int:
     if port is None:
         return DEFAULT_PORTS[parts.scheme]
     if port == 0:
-        raise ValueError("has a port that is none")
+        raise ValueError("has an invalid port")
     return port
 
 
-def _host(host: str, *, bracketed: bool) -> str:
-    """Return a host as it is looked up. Raises ValueError where it is neither a name nor an address."""
-    if bracketed or _NUMBER.fullmatch(host.rpartition(".")[2]):
-        try:
-            address = IPv6Address(host) if bracketed else IPv4Address(host)
-        except ValueError:
-            raise ValueError("has a host that is none") from None
+def _normalize_host(host: str, *, bracketed: bool) -> str:
+    """Return a host as it is looked up. Raises ValueError if it is neither a name nor an IP address."""
+    address: IPAddress
+    try:
+        if bracketed:
+            address = IPv6Address(host)
+        elif _NUMBER.fullmatch(host.rpartition(".")[2]):
+            address = IPv4Address(host)
+        else:
+            if len(host) > 253 or not _NAME.fullmatch(host):
+                raise ValueError
+            return host
+        # A zone index would select a network interface of this machine.
         if "%" in host:
-            raise ValueError("has a host that is none")
-        return str(address)
-    if len(host) > 253 or not _NAME.fullmatch(host):
-        raise ValueError("has a host that is none")
-    return host
+            raise ValueError
+    except ValueError:
+        raise ValueError("has an invalid host") from None
+    return str(address)
 
 
 @dataclass(frozen=True, slots=True)
 class Allowlist:
-    """What an operator opens beside public addresses over https."""
+    """Hosts and networks that an operator allows beside public addresses over https."""
 
     hosts: frozenset[tuple[str, int]] = frozenset()
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     def names(self, target: Target) -> bool:
-        """Tell whether a target's host and port are opened by name."""
+        """Return whether a target's host and port are on the list."""
         return (target.host, target.port) in self.hosts
 
     def holds(self, address: IPAddress) -> bool:
-        """Tell whether an address lies in a network that is opened."""
+        """Return whether an address is in one of the networks."""
         return any(address in network for network in self.networks)
 
     def permits(self, target: Target, address: IPAddress) -> bool:
-        """Tell whether a target may be called at an address."""
+        """Return whether a target may be requested at an address."""
         if self.names(target) or self.holds(address):
             return True
-        return not _complaint(target) and is_public(address)
+        return not _complaint_without_list(target) and is_public(address)
 
     def complaint(self, target: Target) -> str:
-        """Return why a target cannot be called whatever its name resolves to; '' where it may be."""
+        """Return why a target may not be requested, whatever its name resolves to; '' if it may depend on that."""
         if self.names(target):
             return ""
         if target.literal is not None:
-            permitted = self.permits(target, target.literal)
-            return "" if permitted else _complaint(target) or "must be a public address"
-        # A name may turn out to lie in one of the networks.
-        return "" if self.networks else _complaint(target)
+            if self.permits(target, target.literal):
+                return ""
+            return _complaint_without_list(target) or "must be a public address"
+        if self.networks:
+            # The name may resolve to an address in one of them.
+            return ""
+        return _complaint_without_list(target)
 
 
-def _complaint(target: Target) -> str:
+def _complaint_without_list(target: Target) -> str:
     if target.scheme != "https":
         return "must begin with https://"
     if target.port != 443 and target.port < FIRST_FREE_PORT:
@@ -176,7 +192,7 @@ def _complaint(target: Target) -> str:
 
 @lru_cache(maxsize=8)
 def allowlist(text: str, variable: str = "GRAYCAT_WEBHOOK_ALLOW") -> Allowlist:
-    """Return the list that a setting holds. Raises SettingsError naming its variable."""
+    """Return the allowlist in a setting. Raises SettingsError naming its variable."""
     hosts: set[tuple[str, int]] = set()
     networks = []
     for item in filter(None, map(str.strip, text.split(","))):
@@ -184,16 +200,20 @@ def allowlist(text: str, variable: str = "GRAYCAT_WEBHOOK_ALLOW") -> Allowlist:
             if "/" in item:
                 networks.append(ip_network(item))
             else:
-                hosts |= _opened(item.lower())
+                hosts |= _parse_host_item(item.lower())
         except ValueError:
             raise SettingsError(f"{variable}: {item!r} is no host, host:port or network (10.0.0.0/8)") from None
     return Allowlist(frozenset(hosts), tuple(networks))
 
 
-def _opened(item: str) -> set[tuple[str, int]]:
-    """Return hosts and ports that ``host`` or ``host:port`` opens: a web server's, where it names none."""
-    ports = [parts.port] if (parts := urlsplit(f"//{item}")).port is not None else list(DEFAULT_PORTS.values())
+def _parse_host_item(item: str) -> set[tuple[str, int]]:
+    """Return the hosts with ports that ``host`` or ``host:port`` stands for: without a port, those of web servers."""
+    parts = urlsplit(f"//{item}")
     if parts.netloc != item or "@" in item:
         raise ValueError
-    host = _host(parts.hostname or "", bracketed="[" in item)
-    return {(host, port) for port in ports if port}
+    host = _normalize_host(parts.hostname or "", bracketed="[" in item)
+    if parts.port is None:
+        return {(host, port) for port in DEFAULT_PORTS.values()}
+    if parts.port == 0:
+        return set()
+    return {(host, parts.port)}

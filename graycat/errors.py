@@ -1,4 +1,4 @@
-"""Errors graycat raises on purpose.
+"""Errors that graycat raises on purpose.
 
 Each knows its HTTP status and a stable ``type``, which clients may switch on; the body is the one
 llama.cpp's servers use, ``{"error": {"code": status, "message": ..., "type": ...}}``.
@@ -31,7 +31,7 @@ GraycatError
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override (graycat.images.errors)
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
-│   └── InvalidWebhook  400  an address that is not called, or an event that is none (graycat.webhooks.errors)
+│   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
@@ -40,14 +40,14 @@ GraycatError
 ├── TaskExpired         503  no worker started the task in time
 ├── TaskLost            502  its workers died, more often than a task may be tried
 ├── TaskTimeout         504  the engine took longer than the task may run
-├── TaskCancelled       499  somebody asked for it, or the client hung up
+├── TaskCancelled       499  the caller asked for it, or the client disconnected
 ├── EngineNotReady      503  no healthy engine serves this
 │   └── NoSuchEngine    503  this server runs no engine of that family
 ├── EngineError              what an engine answered: its own status and body
-├── EngineLost          502  the engine went away in the middle
+├── EngineLost          502  the engine broke off in the middle
 │   └── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
 ├── EngineKilled        502  the request has ended its engine's process, more than once
-├── EngineProtocolError      502  the engine sent what is not its wire
+├── EngineProtocolError      502  the engine sent an invalid response
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
 ├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batches.errors)
@@ -128,7 +128,7 @@ class LimitExceeded(GraycatError):
 
     def __init__(self, message: str, retry_after_s: int | None = None, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        # None where waiting does not help: the request itself asks for too much.
+        # None if waiting does not help: the request itself asks for too much.
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
 
@@ -197,7 +197,7 @@ class TaskTimeout(GraycatError):
 
 
 class TaskCancelled(GraycatError):
-    """Raised when a task was cancelled while somebody waited for it."""
+    """Raised when a task was cancelled while a request waited for it."""
 
     status, type = 499, "task_cancelled"
 

@@ -164,7 +164,7 @@ SD = EngineFamily(
     has_placeholder=True,
     task_module="graycat.tasks.sd",
 )
-#: All of them. Where families stand in a list (queues, scopes, help), they have this order.
+#: All of them. Lists of queues, scopes and commands have the same order.
 FAMILIES = (LLM, SD)
 BY_NAME = {family.name: family for family in FAMILIES}
 

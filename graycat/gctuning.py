@@ -1,4 +1,4 @@
-"""Memory of a process that serves."""
+"""Tuning of the garbage collector for processes that serve requests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gc
 
 
 def settle_memory() -> None:
-    """Keep the collector off everything that is loaded by now: it lives as long as the process.
+    """Exclude everything that is loaded by now from garbage collection: it lives as long as the process.
 
-    A full collection of a web process walks some hundred thousand objects, which takes tens of milliseconds in the
-    middle of somebody's stream and empties the caches that an engine beside it has filled.
+    A full collection of a web process walks some hundred thousand objects. That takes tens of milliseconds in the
+    middle of a stream, and empties the CPU caches that an engine on the same machine has filled.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Logging: one line an event, ``key=value`` pairs behind it; secrets, prompts and outputs never get through."""
+"""Logging: one line per event, followed by ``key=value`` pairs; without secrets, prompts and outputs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from graycat.settings import Settings
 
-#: Minted API tokens and players', from where they begin to be secret.
-_MADE = re.compile(r"\b(gc_[a-z0-9]{8}_|gp_)[\w.-]{20,}", re.ASCII)
-#: Fields whose values are never written, whoever logs them.
+#: API tokens that graycat has made: minted ones after their public part, and players' tokens.
+_GENERATED_TOKEN = re.compile(r"\b(gc_[a-z0-9]{8}_|gp_)[\w.-]{20,}", re.ASCII)
+#: Fields whose values are never written.
 PRIVATE = frozenset({"prompt", "content", "messages", "body", "authorization", "token", "api_token", "password"})
 REDACTED = "[redacted]"
 
-#: Least levels of libraries that write a line or two a task beside our own, or whole messages when they debug.
-LEAST_LEVELS = {
+#: Minimum levels of libraries that write a line or two per task beside ours, or whole messages when they debug.
+MIN_LEVELS = {
     "celery.worker.strategy": logging.WARNING,
     "celery.beat": logging.WARNING,
     "celery.app.trace": logging.ERROR,  # a task that was handed back is no news, let alone its traceback
@@ -46,37 +46,37 @@ class EventFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; the traceback of an exception follows on lines of its own."""
-        return self._redacted(super().format(record))
+        return self._redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name in logging.Formatter)
         """Return the line without a traceback; nothing in it can begin another line or another field."""
         record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
-        extras = (f" {name}={self._value(name, value)}" for name, value in _extras(record))
-        return super().formatMessage(record) + "".join(extras)
+        line = super().formatMessage(record)
+        for name, value in vars(record).items():
+            if name not in _STANDARD and not name.startswith("_"):
+                line += f" {name}={self._format_value(name, value)}"
+        return line
 
-    def _value(self, name: str, value: Any) -> str:
+    def _format_value(self, name: str, value: Any) -> str:
         if name in PRIVATE:
             return REDACTED
-        # Before it is quoted: a quoted secret looks different.
-        text = self._redacted(str(value))
-        plain = text and text.isprintable() and not any(c in text for c in ' "=')
-        return text if plain else json.dumps(text, ensure_ascii=False)
+        # Redacted before it is quoted: a quoted secret looks different.
+        text = self._redact(str(value))
+        if not text or not text.isprintable() or any(character in text for character in ' "='):
+            return json.dumps(text, ensure_ascii=False)
+        return text
 
-    def _redacted(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
-        return _MADE.sub(rf"\1{REDACTED}", text)
-
-
-def _extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in vars(record).items() if name not in _STANDARD and name[0] != "_"]
+        return _GENERATED_TOKEN.sub(rf"\1{REDACTED}", text)
 
 
 def setup(settings: Settings, *secrets: str) -> None:
-    """Send every logger's records to standard error, in graycat's form."""
+    """Write the records of all loggers to standard error, in graycat's format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EventFormatter(settings.secrets + secrets))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    for name, least in LEAST_LEVELS.items():
-        logging.getLogger(name).setLevel(max(level, least))
+    for name, min_level in MIN_LEVELS.items():
+        logging.getLogger(name).setLevel(max(level, min_level))
     logging.basicConfig(handlers=[handler], level=level, force=True)

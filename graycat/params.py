@@ -1,4 +1,4 @@
-"""What graycat itself checks in a request's body; everything else reaches the engine untouched."""
+"""What graycat itself checks in the body of a text request; everything else reaches the engine unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 
-#: Fields that hold what a model reads, on every wire.
+#: Fields of all APIs whose text a model reads.
 TEXT_FIELDS = (
     *("prompt", "messages", "content", "input", "system", "input_prefix", "input_suffix", "documents", "query"),
     *("negative_prompt", "hr_prompt", "hr_negative_prompt"),
@@ -20,7 +20,7 @@ TOKEN_FIELDS = ("n_predict", "max_tokens", "max_completion_tokens", "max_output_
 def read_json(raw: bytes) -> Any:
     """Return a request's JSON. Raises RequestError for anything else, NaN and infinities included."""
     try:
-        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not JSON: {error}") from None
 
@@ -34,29 +34,35 @@ def read_object(raw: bytes) -> dict[str, Any]:
 
 
 def refuse_unknown(body: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Raise RequestError for a field outside ``known``, in a body that is all graycat's own."""
+    """Raise RequestError for a field outside ``known``; for bodies that no engine reads."""
     for field in sorted(body.keys() - set(known)):
         raise RequestError(f"there is no field {field[:100]!r}; there are {', '.join(known)}")
 
 
-def check_size(body: dict[str, Any], most_chars: int) -> None:
-    """Raise PromptTooLarge where the texts of a body have more than ``most_chars`` characters together."""
-    chars = sum(_chars(body[field]) for field in TEXT_FIELDS if field in body)
-    if chars > most_chars:
-        raise PromptTooLarge(f"the request's text has {chars} characters; this server takes {most_chars}")
+def check_size(body: dict[str, Any], max_chars: int) -> None:
+    """Raise PromptTooLarge if the texts of a body have more than ``max_chars`` characters together."""
+    chars = 0
+    for field in TEXT_FIELDS:
+        chars += _count_chars(body.get(field))
+    if chars > max_chars:
+        raise PromptTooLarge(f"the request's text has {chars} characters; this server takes {max_chars}")
 
 
-def _chars(value: Any) -> int:
+def _count_chars(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, list):
-        return sum(map(_chars, value))
-    return sum(map(_chars, value.values())) if isinstance(value, dict) else 0
+        return sum(map(_count_chars, value))
+    if isinstance(value, dict):
+        return sum(map(_count_chars, value.values()))
+    return 0
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else _refuse_constant(text)
+    if not math.isfinite(number):
+        _refuse_constant(text)
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -66,7 +72,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def completion_prompt(body: dict[str, Any]) -> str | list[Any] | dict[str, Any]:
     """Return the prompt of a ``/completion``: text, token ids, a mix of both, or a list of such prompts.
 
-    An object is llama.cpp's form of a prompt with media; what is in it, the engine judges.
+    An object is llama.cpp's form of a prompt with media; the engine checks its contents.
     """
     if "prompt" not in body:
         raise RequestError("'prompt' is required: a string, or a list of token ids")
@@ -77,7 +83,7 @@ def completion_prompt(body: dict[str, Any]) -> str | list[Any] | dict[str, Any]:
 
 
 def streams(body: dict[str, Any]) -> bool:
-    """Tell whether the caller wants events. Raises RequestError for a ``stream`` that is neither bool nor null."""
+    """Return whether the caller wants events. Raises RequestError for a ``stream`` that is neither bool nor null."""
     stream = body.get("stream")
     if not isinstance(stream, bool | None):
         raise RequestError("'stream' must be true or false")
@@ -85,46 +91,72 @@ def streams(body: dict[str, Any]) -> bool:
 
 
 def gatherable(body: dict[str, Any]) -> bool:
-    """Tell whether a whole ``/completion`` can be put together exactly from its stream.
+    """Return whether the whole answer of a ``/completion`` can be put together exactly from its stream.
 
-    Not with several prompts or several answers to one (the reply is a list), not where the caller picks the fields of
-    the reply, and not where the engine's stream holds less than its whole answer: text that might have become a stop
+    It cannot with several prompts or several answers to one prompt (the reply is a list), if the caller picks the
+    fields of the reply, or if the engine's stream lacks a part of the whole answer: text that might have become a stop
     word, and the ids of a character's first tokens.
     """
-    if _several(body["prompt"]):
+    if _is_list_of_prompts(body["prompt"]):
         return False
     if any(body.get(field) for field in ("response_fields", "stop", "return_tokens")):
         return False
     return bool(body.get("n", 1) == 1 and body.get("n_cmpl", 1) == 1)
 
 
-def _several(prompt: Any) -> bool:
-    """Tell whether a prompt is a list of prompts, rather than one."""
+def _is_list_of_prompts(prompt: Any) -> bool:
+    """Return whether a prompt is a list of prompts; a list with token ids is one prompt."""
     return isinstance(prompt, list) and not any(isinstance(part, int) for part in prompt)
 
 
-def cap_tokens(body: dict[str, Any], field: str, most: int) -> dict[str, Any]:
-    """Return a body whose answers have ``most`` tokens together, at most. Raises LimitExceeded where it asks for more.
+def cap_tokens(body: dict[str, Any], field: str, max_tokens: int) -> dict[str, Any]:
+    """Return a body whose answers have at most ``max_tokens`` tokens together. Raises LimitExceeded for a larger one.
 
-    ``field`` is the one that every engine reads on this route. Where it is absent, negative or no number, the engine
-    would take its own default, which may be "until the model ends": then it is written in. That is the only change.
+    ``field`` is the one that every engine reads on this route. If it is absent, negative or not a number, the engine
+    would take its own default, which may be "until the model ends": then the limit is written into it. That is the only
+    change.
     """
+    answers = _count_answers(body)
+    max_each = max_tokens // answers
+    counts = {}
+    for name in TOKEN_FIELDS:
+        count = _parse_count(body.get(name))
+        if count is not None:
+            counts[name] = count
+    wanted = max(counts.values(), default=0)
+    if wanted > max_each or not max_each:
+        asked = str(wanted)
+        if answers > 1:
+            asked = f"{wanted} for each of {answers}"
+        raise LimitExceeded(
+            f"this API token may have {max_tokens} tokens generated by a request (max_tokens), not {asked}"
+        )
+
+    changes = {}
+    lowest = min(counts.values(), default=max_each)
+    for name in (field, *TOKEN_FIELDS):
+        # A value that graycat cannot read as a count might still mean more to the engine than the field that it can.
+        if name not in counts and (name == field or name in body):
+            changes[name] = lowest
+    if not changes:
+        # The same object: its bytes are sent as they came.
+        return body
+    return body | changes
+
+
+def _count_answers(body: dict[str, Any]) -> int:
+    """Return how many answers a request asks for."""
+    answers = 1
+    for name in ("n", "n_cmpl", "best_of"):
+        answers = max(answers, _parse_count(body.get(name)) or 1)
     prompt = body.get("prompt")
-    answers = max(1, *(_count(body.get(name)) or 1 for name in ("n", "n_cmpl", "best_of")))
-    answers *= max(1, len(prompt)) if isinstance(prompt, list) and _several(prompt) else 1
-    given = {name: count for name in TOKEN_FIELDS if (count := _count(body.get(name))) is not None}
-    each = most // answers
-    wanted = max(given.values(), default=0)
-    if wanted > each or not each:
-        asked = f"{wanted} for each of {answers}" if answers > 1 else str(wanted)
-        raise LimitExceeded(f"this API token may have {most} tokens generated by a request (max_tokens), not {asked}")
-    least = min(given.values(), default=each)
-    # One that the engine cannot use might still count for more than the field that it can.
-    unusable = [name for name in (field, *TOKEN_FIELDS) if (name == field or name in body) and name not in given]
-    return body | dict.fromkeys(unusable, least) if unusable else body
+    if _is_list_of_prompts(prompt):
+        answers *= max(1, len(prompt))  # type: ignore[arg-type]
+    return answers
 
 
-def _count(value: Any) -> int | None:
+def _parse_count(value: Any) -> int | None:
     """Return a count that an engine can use; None for anything else."""
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-    return int(value) if usable else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        return None
+    return int(value)

@@ -1,4 +1,4 @@
-"""Credentials: every kind of API token behind one look-up."""
+"""The authenticator: one look-up for all kinds of API tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Authenticator:
         self._configured = configured
         self._players = players
         self._key = key
-        self._references = {self._reference(token): token for token in configured}
+        self._references: dict[str, ApiToken] = {}
+        for token in configured:
+            self._references[self._reference(token)] = token
 
     @classmethod
     def from_settings(
@@ -34,13 +36,13 @@ class Authenticator:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> Authenticator:
-        """Return those of this copy; asks the broker nothing yet."""
+        """Return the authenticator of this installation; it does not ask the broker yet."""
         key = SigningKey.from_settings(settings)
         minted = MintedTokens(client, key, now, clock)
         return cls(ApiTokens.from_settings(settings), minted, PlayerTokens(key, now), key)
 
     def find(self, secret: str) -> ApiToken | None:
-        """Return the API token with this secret. Raises BrokerUnavailable, but for none that is configured."""
+        """Return the API token with this secret. Raises BrokerUnavailable, but never for a configured token."""
         token = self._configured.find(secret) or self.minted.find(secret) or self._player(secret)
         if token is not None:
             origin = token.parent or token
@@ -51,7 +53,7 @@ class Authenticator:
     def mint(self, grant: Grant) -> tuple[str, Minted]:
         """Make an API token; return its secret. Raises TokenNameTaken, BrokerUnavailable, SettingsError."""
         if any(token.name == grant.name for token in self._configured):
-            raise TokenNameTaken(f"API_TOKENS has the name {grant.name!r}, they would share their tasks")
+            raise TokenNameTaken(f"API_TOKENS has the name {grant.name!r} already: the two would share their tasks")
         return self.minted.mint(grant)
 
     def mint_player(self, parent: ApiToken, body: dict[str, Any]) -> tuple[str, Claims]:
@@ -62,7 +64,7 @@ class Authenticator:
         claims = self._players.read(secret)
         if claims is None:
             return None
-        # With what it was made, it ends.
+        # It ends with the token with which it was made.
         parent = self._references.get(claims.parent) or self.minted.get(claims.parent)
         if parent is None:
             return None
@@ -70,7 +72,7 @@ class Authenticator:
         return ApiToken(claims.owner, b"", scopes, claims.limits, claims.expires_at, parent=parent)
 
     def _reference(self, token: ApiToken) -> str:
-        """Return what a player's token calls its parent: another secret, or another name, is another parent."""
+        """Return the name of a parent in players' tokens: it changes with the parent's name and with its secret."""
         if token.prefix:
             return token.prefix
         return urlsafe_b64encode(self._key.mac("configured", f"{token.name}\0{token.digest.hex()}")[:12]).decode()

@@ -1,4 +1,4 @@
-"""Errors about API tokens and their limits; ``graycat.errors`` shows where they stand in the tree."""
+"""Errors about API tokens and their limits; ``graycat.errors`` shows their place in the tree of errors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ class TokenNotFound(RequestError):
 
 
 class TokenNameTaken(RequestError):
-    """Raised when an API token is to get the name of another: they would share their tasks."""
+    """Raised if another API token has the name already: the two would share their tasks."""
 
     status, type = 409, "token_name_taken"

@@ -1,7 +1,7 @@
-"""Limits of an API token: how much it may ask for at once, and how often.
+"""Limits of an API token: how many tasks it may have, how often it may submit one, and how large a request may be.
 
-Rate, concurrency and waiting tasks are counted in the broker, all in one script: an API token that asks twice at once
-does not get its last place twice. A token without such limits costs no call.
+Rate, concurrency and queued tasks are counted in the broker, all in one script: of two simultaneous requests only one
+gets the last place. A token without such limits costs no call to the broker.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import LimitExceeded, RequestError
 
-#: Seconds after which to try again where nobody knows when a task will end.
+#: Seconds after which a client should try again if it is unknown when a task will end.
 RETRY_S = 2
-#: Larger ones are no limits; the rate's members are kept one by one.
-MOST = 10**9
-MOST_RATE = 100_000
+#: The largest limits. Requests of the last minute are stored one by one, so that of the rate is smaller.
+MAX_LIMIT = 10**9
+MAX_RATE = 100_000
 
 _SENTENCES = {
     "rate": "may begin {} requests a minute",
@@ -33,27 +33,31 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an API token may use; None where it has no limit of its own."""
+    """What an API token may use; None if it has no limit of its own."""
 
-    #: Requests that make a task, in any 60 seconds.
+    #: Requests that create a task, in any 60 seconds.
     rate: int | None = None
     #: Tasks that are queued or running.
     concurrency: int | None = None
     #: Tasks that are queued.
     queued: int | None = None
-    #: Tokens that one request may have generated, in all its answers together.
+    #: Tokens that the engine may generate for one request, in all its answers together.
     max_tokens: int | None = None
     #: Pixels of all images of one request, each at its largest.
     max_pixels: int | None = None
 
     @property
     def counted(self) -> bool:
-        """Tell whether any of them has to be counted in the broker."""
+        """Return whether any of them has to be counted in the broker."""
         return (self.rate or self.concurrency or self.queued) is not None
 
     def to_dict(self) -> dict[str, int]:
-        """Return those that there are, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return those that are set, by name."""
+        limits = asdict(self)
+        for name, value in asdict(self).items():
+            if value is None:
+                del limits[name]
+        return limits
 
     @classmethod
     def read(cls, value: Any) -> Limits:
@@ -66,28 +70,34 @@ class Limits:
         for name, number in value.items():
             if name not in names:
                 raise RequestError(f"'limits' has no {name[:100]!r}; there are {', '.join(names)}")
-            most = MOST_RATE if name == "rate" else MOST
-            if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-                raise RequestError(f"limits: {name!r} must be a whole number, 1 to {most}")
+            largest = MAX_LIMIT
+            if name == "rate":
+                largest = MAX_RATE
+            if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= largest:
+                raise RequestError(f"limits: {name!r} must be a whole number, 1 to {largest}")
         return cls(**value)
 
     def check_within(self, wider: Limits) -> None:
-        """Raise RequestError where one of these is above the same of ``wider``."""
-        for name, most in wider.to_dict().items():
-            if (getattr(self, name) or 0) > most:
-                raise RequestError(f"limits: {name!r} may be {most} at most, as for the API token that asks")
+        """Raise RequestError if one of these is above the same limit of ``wider``."""
+        for name, largest in wider.to_dict().items():
+            if (getattr(self, name) or 0) > largest:
+                raise RequestError(f"limits: {name!r} may be {largest} at most, as for the API token that asks")
 
 
 UNLIMITED = Limits()
 
-#: Names of API tokens with their limits, on whose account a request goes: the caller's own first.
+#: The names and limits of the API tokens to which a request is charged: the caller's own first.
 Holders = Sequence[tuple[str, Limits]]
 
 
 def least(holders: Holders, name: str) -> int | None:
-    """Return the narrowest of the holders' limits of that name; None where nobody has one."""
-    given = [value for _, limits in holders if (value := getattr(limits, name)) is not None]
-    return min(given, default=None)
+    """Return the smallest of the holders' limits of a name; None if none of them has one."""
+    smallest: int | None = None
+    for _, limits in holders:
+        value = getattr(limits, name)
+        if value is not None and (smallest is None or value < smallest):
+            smallest = value
+    return smallest
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +109,12 @@ class Allowance:
     reset_s: int
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that tell a client."""
-        values = {"Limit": self.limit, "Remaining": self.left, "Reset": self.reset_s}
-        return {f"RateLimit-{name}": str(value) for name, value in values.items()}
+        """Return the response headers for a client."""
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.left),
+            "RateLimit-Reset": str(self.reset_s),
+        }
 
 
 class Limiter:
@@ -112,10 +125,10 @@ class Limiter:
         self._scripts = Scripts(client, Path(__file__).parent / "lua", ("admit",))
 
     def admit(self, task_id: str, holders: Holders) -> Allowance | None:
-        """Count a task that is about to be created; return what is left of its rate, None where nobody limits that.
+        """Count a task that is about to be created; return what is left of its rate, None if the rate is not limited.
 
-        Raises LimitExceeded, BrokerUnavailable: then it is not counted. A task that is not created after all stops
-        counting as unfinished a few seconds later.
+        Raises LimitExceeded, BrokerUnavailable: then it is not counted. A task that is not created in the end no longer
+        counts as unfinished a few seconds later.
         """
         keys = [record_key(task_id), events_key(task_id), LIVE_TASKS]
         arguments = []
@@ -127,7 +140,9 @@ class Limiter:
         if verdict:
             raise _exceeded(verdict.decode(), *numbers)
         limit, left, wait_ms = numbers
-        return Allowance(limit, left, _seconds(wait_ms)) if limit else None
+        if not limit:
+            return None
+        return Allowance(limit, left, _seconds(wait_ms))
 
     def refund(self, task_id: str, holders: Holders) -> None:
         """Uncount a task that was not created. Raises BrokerUnavailable."""
@@ -142,10 +157,13 @@ def _keys(name: str) -> list[str]:
     return [rate_key(name), owned_key(name), players_key(name)]
 
 
-def _exceeded(verdict: str, place: int, limit: int, wait_ms: int) -> LimitExceeded:
+def _exceeded(verdict: str, holder: int, limit: int, wait_ms: int) -> LimitExceeded:
+    """Return the error for a limit of one of the holders, counted from 1."""
     retry_s = _seconds(wait_ms) or RETRY_S
-    whose = "this API token" if place == 1 else "the API token that made this one, with all its players,"
-    message = f"{whose} {_SENTENCES[verdict].format(limit)}; try again in {retry_s} s"
+    subject = "this API token"
+    if holder > 1:
+        subject = "the API token that made this one, with all its players,"
+    message = f"{subject} {_SENTENCES[verdict].format(limit)}; try again in {retry_s} s"
     return LimitExceeded(message, retry_s, Allowance(limit, 0, retry_s).headers())
 
 

@@ -1,8 +1,8 @@
-"""Minted API tokens: made by an operator or an admin, kept in the broker, shown once.
+"""Minted API tokens: made by an operator or an admin, stored in the broker, their secret shown once.
 
-A secret is ``gc_PREFIX_REST``. The prefix is public and says which token it is. The broker holds a keyed hash of the
-whole, with the token's scopes and limits under a seal of the same key: who can read the broker cannot call, and who can
-write it cannot give a token more.
+A secret is ``gc_PREFIX_REST``. The prefix is public and identifies the token. The broker has a keyed hash of the whole
+secret, with the token's scopes and limits under a seal (a keyed hash, too). So access to the broker is not enough to
+call with a token, or to give it more scopes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graycat import params
@@ -29,25 +29,25 @@ from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 
-#: What is known of a token is good for this many seconds: so long a revoked one may still call.
+#: Seconds for which a process caches a token; a revoked one may still call for so long.
 FRESH_S = 2.0
-#: The last use is written down once in this many seconds.
-USE_EVERY_S = 60.0
-#: Tokens that a process remembers; only those get there that were once minted.
-MOST_REMEMBERED = 10_000
+#: The last use of a token is written at most once in this many seconds.
+USE_INTERVAL_S = 60.0
+#: Tokens in the cache of a process; only tokens that were minted once get there.
+MAX_CACHED = 10_000
 #: Seconds: ten years.
-LONGEST_TTL_S = 10 * 365 * 86400
+MAX_TTL_S = 10 * 365 * 86400
 
 _PUBLIC = string.ascii_lowercase + string.digits
 _SECRET = re.compile(r"(gc_[a-z0-9]{8})_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{8})", re.ASCII)
-#: Without the mark of players, and unlike a prefix.
+#: Without the mark of players' tokens, and not like a prefix.
 _NAME = re.compile(r"(?!g[cp]_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _SEAL_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token is to be: who calls with it, for what, how much, and for how long."""
+    """A token to mint: the name of its owner, its scopes, its limits, and how long it is valid."""
 
     name: str
     scopes: frozenset[str] = USUAL_SCOPES
@@ -59,30 +59,32 @@ class Grant:
             raise RequestError("'name' must be 1 to 64 letters, digits, '.', '_' or '-', and not begin like a token")
         if not self.scopes:
             raise RequestError(f"'scopes' must name some of {', '.join(SCOPES)}")
-        if self.ttl_s is not None and not 1 <= self.ttl_s <= LONGEST_TTL_S:
-            raise RequestError(f"'ttl_s' must be a number of seconds, 1 to {LONGEST_TTL_S}")
+        if self.ttl_s is not None and not 1 <= self.ttl_s <= MAX_TTL_S:
+            raise RequestError(f"'ttl_s' must be a number of seconds, 1 to {MAX_TTL_S}")
 
     @classmethod
     def read(cls, body: dict[str, Any]) -> Grant:
-        """Return the grant that a JSON object describes. Raises RequestError, also for a field that nobody knows."""
+        """Return the grant that a JSON object describes. Raises RequestError, also for an unknown field."""
         params.refuse_unknown(body, ("name", "scopes", "limits", "ttl_s"))
         ttl_s = body.get("ttl_s")
         if ttl_s is not None and (isinstance(ttl_s, bool) or not isinstance(ttl_s, int)):
             raise RequestError("'ttl_s' must be a number of seconds")
-        scopes = USUAL_SCOPES if body.get("scopes") is None else read_scopes(body["scopes"])
+        scopes = USUAL_SCOPES
+        if body.get("scopes") is not None:
+            scopes = read_scopes(body["scopes"])
         return cls(body.get("name", ""), scopes, Limits.read(body.get("limits")), ttl_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A minted token as its operator sees it. Times are seconds of the epoch."""
+    """A minted token with its times, in seconds of the epoch."""
 
     token: ApiToken
     created_at: int
     last_used_at: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it, without anything secret."""
+        """Return it as JSON, without anything secret."""
         token = self.token
         return {
             "prefix": token.prefix,
@@ -96,7 +98,7 @@ class Minted:
 
 
 class MintedTokens:
-    """The minted tokens in the broker. ``now`` tells the time, ``clock`` how much of it has passed."""
+    """The minted tokens in the broker. ``now`` returns the time of day, ``clock`` a monotonic time."""
 
     def __init__(
         self,
@@ -109,19 +111,24 @@ class MintedTokens:
         self._key = key
         self._now = now
         self._clock = clock
-        self._remembered: dict[str, tuple[float, ApiToken | None]] = {}
+        #: By prefix: when a token was read (``clock``), and the token.
+        self._cached: dict[str, tuple[float, ApiToken | None]] = {}
+        #: By prefix: when its use was written last (``now``).
         self._noted: dict[str, float] = {}
 
     def mint(self, grant: Grant) -> tuple[str, Minted]:
-        """Make a token; return its secret, which nobody can tell again. Raises TokenNameTaken, BrokerUnavailable.
+        """Make a token; return its secret, which is stored nowhere. Raises TokenNameTaken, BrokerUnavailable.
 
-        Raises SettingsError where the tokens that exist were minted with another key: this one would not open anything.
+        Raises SettingsError if the existing tokens were minted with another key: web processes would not accept this
+        one.
         """
         prefix = "gc_" + "".join(secrets.choice(_PUBLIC) for _ in range(8))
         rest = secrets.token_urlsafe(32)
         secret = f"{prefix}_{rest}{self._tag(prefix, rest)}"
         created_at = int(self._now())
-        expires_at = created_at + grant.ttl_s if grant.ttl_s is not None else None
+        expires_at = None
+        if grant.ttl_s is not None:
+            expires_at = created_at + grant.ttl_s
         token = ApiToken(grant.name, self._digest(secret), grant.scopes, grant.limits, expires_at, prefix)
         minted = Minted(token, created_at)
 
@@ -132,84 +139,98 @@ class MintedTokens:
                 if other.token.name == grant.name:
                     raise TokenNameTaken(f"{other.token.prefix} has the name {grant.name!r}; revoke that first")
             pipe.multi()
-            pipe.hset(keys.API_TOKENS, prefix, self._sealed(minted))
+            pipe.hset(keys.API_TOKENS, prefix, self._seal(minted))
 
         with broker_errors():
             self._client.transaction(add, keys.API_TOKENS)
         return secret, minted
 
     def all(self) -> list[Minted]:
-        """Return all that have not been revoked, the oldest first; one of another key has no scopes."""
+        """Return all that have not been revoked, the oldest first; one that another key has sealed has no scopes."""
         with broker_errors():
             found = self._read_all(self._client.hgetall(keys.API_TOKENS), self._client.hgetall(keys.API_TOKENS_USED))
         return sorted(found, key=lambda minted: (minted.created_at, minted.token.prefix))
 
     def revoke(self, name_or_prefix: str) -> Minted:
-        """Take a token away; processes that remember it follow within ``FRESH_S``. Raises TokenNotFound."""
-        named = (m for m in self.all() if name_or_prefix in (m.token.prefix, m.token.name))
-        if (minted := next(named, None)) is None:
-            raise TokenNotFound
-        prefix = minted.token.prefix
-        with broker_errors():
-            self._client.hdel(keys.API_TOKENS, prefix)
-            self._client.hdel(keys.API_TOKENS_USED, prefix)
-        self._remembered.pop(prefix, None)
-        return minted
+        """Revoke a token; processes that have it cached follow within ``FRESH_S``. Raises TokenNotFound."""
+        for minted in self.all():
+            prefix = minted.token.prefix
+            if name_or_prefix in (prefix, minted.token.name):
+                with broker_errors():
+                    self._client.hdel(keys.API_TOKENS, prefix)
+                    self._client.hdel(keys.API_TOKENS_USED, prefix)
+                self._cached.pop(prefix, None)
+                return minted
+        raise TokenNotFound
 
     def find(self, secret: str) -> ApiToken | None:
         """Return the token with this secret. Raises BrokerUnavailable."""
-        if not (parts := _SECRET.fullmatch(secret)):
+        parts = _SECRET.fullmatch(secret)
+        if parts is None:
             return None
         prefix, rest, tag = parts.groups()
-        # What was never minted is known by its tag: a flood of guesses does not reach the broker.
-        if prefix not in self._remembered and not hmac.compare_digest(self._tag(prefix, rest), tag):
+        # The tag shows that a secret was never minted, so a flood of guesses does not reach the broker.
+        if prefix not in self._cached and not hmac.compare_digest(self._tag(prefix, rest), tag):
             return None
         token = self.get(prefix)
-        return token if token is not None and hmac.compare_digest(token.digest, self._digest(secret)) else None
+        if token is None or not hmac.compare_digest(token.digest, self._digest(secret)):
+            return None
+        return token
 
     def get(self, prefix: str) -> ApiToken | None:
-        """Return the token with this prefix, as of ``FRESH_S`` ago at most. Raises BrokerUnavailable."""
-        found_at, token = self._remembered.get(prefix, (-FRESH_S, None))
-        if (asked_at := self._clock()) - found_at >= FRESH_S:
+        """Return the token with this prefix, as it was at most ``FRESH_S`` ago. Raises BrokerUnavailable."""
+        asked_at = self._clock()
+        cached_at, token = self._cached.get(prefix, (-FRESH_S, None))
+        if asked_at - cached_at >= FRESH_S:
             token = self._fetch(prefix)
-            if len(self._remembered) >= MOST_REMEMBERED:
-                self._remembered.clear()
+            if len(self._cached) >= MAX_CACHED:
+                self._cached.clear()
                 self._noted.clear()
-            self._remembered[prefix] = asked_at, token
-        return token if token is not None and (token.expires_at is None or self._now() < token.expires_at) else None
+            self._cached[prefix] = asked_at, token
+        if token is None:
+            return None
+        if token.expires_at is not None and self._now() >= token.expires_at:
+            return None
+        return token
 
     def note_use(self, token: ApiToken) -> None:
-        """Write down that a token was used, once in ``USE_EVERY_S``."""
+        """Write that a token was used, at most once in ``USE_INTERVAL_S``."""
         now = self._now()
-        if now - self._noted.get(token.prefix, 0.0) < USE_EVERY_S:
+        if now - self._noted.get(token.prefix, 0.0) < USE_INTERVAL_S:
             return
         self._noted[token.prefix] = now
-        # Nobody's request shall fail for it.
+        # A request must not fail for it.
         with suppress(BrokerUnavailable), broker_errors():
             self._client.hset(keys.API_TOKENS_USED, token.prefix, int(now))
 
     def _fetch(self, prefix: str) -> ApiToken | None:
         with broker_errors():
             sealed = self._client.hget(keys.API_TOKENS, prefix)
-        minted = self._opened(prefix, sealed) if sealed is not None else None
-        return minted.token if minted is not None else None
+        if sealed is None:
+            return None
+        minted = self._unseal(prefix, sealed)
+        if minted is None:
+            return None
+        return minted.token
 
     def _read_all(self, found: dict[bytes, bytes], used: dict[bytes, bytes] | None = None) -> list[Minted]:
         entries = []
         for field, sealed in found.items():
-            prefix, last = field.decode(), (used or {}).get(field)
-            last_used_at = int(last) if last is not None else None
-            unknown = Minted(ApiToken("?", b"", frozenset(), prefix=prefix), 0)
-            known = self._opened(prefix, sealed) or unknown
-            entries.append(Minted(known.token, known.created_at, last_used_at))
+            prefix = field.decode()
+            minted = self._unseal(prefix, sealed)
+            if minted is None:
+                minted = Minted(ApiToken("?", b"", frozenset(), prefix=prefix), 0)
+            if used and field in used:
+                minted = replace(minted, last_used_at=int(used[field]))
+            entries.append(minted)
         return entries
 
-    def _sealed(self, minted: Minted) -> bytes:
+    def _seal(self, minted: Minted) -> bytes:
         text = json.dumps(minted.to_dict() | {"digest": minted.token.digest.hex()})
         return (self._key.mac("record", text).hex() + text).encode()
 
-    def _opened(self, prefix: str, sealed: bytes) -> Minted | None:
-        """Return what a record says; None where its seal is not ours, or another token's."""
+    def _unseal(self, prefix: str, sealed: bytes) -> Minted | None:
+        """Return the token in a record; None if its seal was made with another key, or for another token."""
         text = sealed.decode(errors="replace")
         seal, text = text[:_SEAL_CHARS], text[_SEAL_CHARS:]
         if not hmac.compare_digest(self._key.mac("record", text).hex().encode(), seal.encode()):

@@ -1,6 +1,6 @@
-"""Players' API tokens: short-lived, made by a game's server with its own, and kept nowhere.
+"""Players' API tokens: short-lived, made by a game's server with its own API token, and stored nowhere.
 
-All that one may do is written in it and signed: ``gp_CLAIMS.SIGNATURE``.
+A player's token contains what it may do, signed: ``gp_CLAIMS.SIGNATURE``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from graycat.auth.tokens import ADMIN, ENGINE_SCOPES, METRICS, PLAYER_MARK, ApiT
 from graycat.errors import Forbidden, RequestError
 
 MARK = "gp_"
-#: Seconds that one may live.
-SHORTEST_TTL_S, USUAL_TTL_S, LONGEST_TTL_S = 60, 900, 3600
-#: What players get that are given no scopes, as far as the game has them.
+#: Seconds for which a token is valid: at least, by default, at most.
+MIN_TTL_S, DEFAULT_TTL_S, MAX_TTL_S = 60, 900, 3600
+#: The scopes of a player for which none are given, as far as the game has them.
 PLAYERS_SCOPES = frozenset(ENGINE_SCOPES)
 
-#: Longer ones are not ours.
-_MOST_CHARS = 2000
-#: Printable, no blanks, no colons: it stands in logs and keys.
+#: graycat makes no longer tokens.
+_MAX_CHARS = 2000
+#: Printable, without blanks and colons, because it is in logs and keys.
 _PLAYER = re.compile(r"[!-9;-~]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a player's token says. ``parent`` is the reference of the API token that it was made with."""
+    """The contents of a player's token. ``parent`` is the reference of the API token with which it was made."""
 
     parent: str
     owner: str
@@ -43,7 +43,7 @@ class Claims:
     expires_at: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what its maker is told."""
+        """Return it as JSON for the caller that made it."""
         scopes, limits = sorted(self.scopes), self.limits.to_dict()
         return {"owner": self.owner, "scopes": scopes, "limits": limits, "expires_at": self.expires_at}
 
@@ -56,33 +56,35 @@ class PlayerTokens:
         self._now = now
 
     def mint(self, parent: ApiToken, reference: str, body: dict[str, Any]) -> tuple[str, Claims]:
-        """Return a token as a JSON object asks for it, which can do no more than its parent.
+        """Return a token as a JSON object describes it; it may do no more than its parent.
 
         Raises RequestError, Forbidden.
         """
         params.refuse_unknown(body, ("player", "ttl_s", "scopes", "limits"))
-        player, ttl_s = body.get("player"), body.get("ttl_s", USUAL_TTL_S)
+        player, ttl_s = body.get("player"), body.get("ttl_s", DEFAULT_TTL_S)
         if not isinstance(player, str) or not _PLAYER.fullmatch(player):
             raise RequestError("'player' is required: 1 to 64 printable ASCII characters, no blanks and colons")
-        if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
-            raise RequestError(f"'ttl_s' must be a number of seconds, {SHORTEST_TTL_S} to {LONGEST_TTL_S}")
+        if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+            raise RequestError(f"'ttl_s' must be a number of seconds, {MIN_TTL_S} to {MAX_TTL_S}")
         limits = Limits.read(body.get("limits"))
         limits.check_within(parent.limits)
         expires_at = int(min(self._now() + ttl_s, parent.expires_at or float("inf")))
         owner = parent.name + PLAYER_MARK + player
-        claims = Claims(reference, owner, _scopes(parent, body.get("scopes")), limits, expires_at)
+        claims = Claims(reference, owner, _choose_scopes(parent, body.get("scopes")), limits, expires_at)
         return self._signed(claims), claims
 
     def read(self, secret: str) -> Claims | None:
-        """Return what a token says; None where we did not sign it, or where it has expired."""
-        if not secret.startswith(MARK) or len(secret) > _MOST_CHARS:
+        """Return the contents of a token; None if it was not signed here, or has expired."""
+        if not secret.startswith(MARK) or len(secret) > _MAX_CHARS:
             return None
         text, _, signature = secret.removeprefix(MARK).rpartition(".")
         if not hmac.compare_digest(self._signature(text).encode(), signature.encode()):
             return None
         parent, owner, scopes, limits, expires_at = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         claims = Claims(parent, owner, frozenset(scopes), Limits(**limits), expires_at)
-        return claims if self._now() < expires_at else None
+        if self._now() >= expires_at:
+            return None
+        return claims
 
     def _signed(self, claims: Claims) -> str:
         shown = claims.to_dict()
@@ -94,13 +96,16 @@ class PlayerTokens:
         return urlsafe_b64encode(self._key.mac("player", text)).decode().rstrip("=")
 
 
-def _scopes(parent: ApiToken, wanted: Any) -> frozenset[str]:
-    """Return a player's scopes. Raises RequestError, Forbidden for one that the parent has not, or no player may."""
+def _choose_scopes(parent: ApiToken, wanted: Any) -> frozenset[str]:
+    """Return a player's scopes. Raises RequestError; Forbidden for one that its parent lacks or no player may have."""
     if parent.parent is not None:
         raise Forbidden("a player's API token makes no others")
-    may = parent.scopes - {ADMIN, METRICS}
-    scopes = may & PLAYERS_SCOPES if wanted is None else read_scopes(wanted)
-    for scope in sorted(scopes - may):
+    allowed = parent.scopes - {ADMIN, METRICS}
+    if wanted is None:
+        scopes = allowed & PLAYERS_SCOPES
+    else:
+        scopes = read_scopes(wanted)
+    for scope in sorted(scopes - allowed):
         raise Forbidden(f"this API token cannot give the scope {scope!r} to a player")
     if not scopes:
         raise Forbidden("a player's API token needs the scope 'llm' or 'sd', and this one has neither to give")

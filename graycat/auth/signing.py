@@ -1,4 +1,4 @@
-"""The key behind API tokens: with it graycat hashes those that it mints and signs those of players."""
+"""The key behind API tokens: graycat hashes minted tokens and signs players' tokens with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graycat.settings.secretfiles import load_or_create
 
 
 class SigningKey:
-    """Keyed hashes (HMAC-SHA256). Each purpose has its own: what is made for one is worth nothing for another."""
+    """Keyed hashes (HMAC-SHA256). Each purpose has its own, so a hash for one purpose is useless for another."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -22,10 +22,12 @@ class SigningKey:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SigningKey:
-        """Return the key of ``GRAYCAT_TOKEN_KEY``, or else the generated one."""
-        return cls(settings.token_key or load_or_create(key_file(settings), lambda: secrets.token_urlsafe(32)))
+        """Return the key of ``GRAYCAT_TOKEN_KEY``; without that, the generated one."""
+        if settings.token_key:
+            return cls(settings.token_key)
+        return cls(load_or_create(key_file(settings), lambda: secrets.token_urlsafe(32)))
 
 
 def key_file(settings: Settings) -> Path:
-    """Return where the generated key is kept."""
+    """Return the file of the generated key."""
     return settings.home / "token-key"

@@ -1,7 +1,7 @@
-"""API tokens: who may call, and what; those of ``API_TOKENS``.
+"""API tokens and their scopes; here those that ``API_TOKENS`` configures.
 
-Only their hashes are kept in memory, and every compare takes the same time. ``graycat.auth.minted`` and
-``graycat.auth.players`` are the other two kinds, ``graycat.auth.authenticator`` finds any of them.
+Only their hashes are kept in memory, and comparisons take constant time. ``graycat.auth.minted`` and
+``graycat.auth.players`` have the other two kinds, ``graycat.auth.authenticator`` finds a token of any kind.
 """
 
 from __future__ import annotations
@@ -25,25 +25,23 @@ MIN_SECRET_CHARS = 8
 #: The name of the generated token.
 GENERATED = "default"
 
-
-#: What an API token may be for: text, images, batches (and their priority), what changes engines and tokens, and what
-#: shows how everything is doing.
+#: Scopes: the work of a family of engines, batches and batch priority, changes of engines and tokens, monitoring.
 LLM, SD = families.LLM.scope, families.SD.scope
 BATCH, ADMIN, METRICS = "batch", "admin", "metrics"
 ENGINE_SCOPES = tuple(family.scope for family in families.FAMILIES)
 SCOPES = (*ENGINE_SCOPES, BATCH, ADMIN, METRICS)
 #: The scopes of an API token for which none are given.
 USUAL_SCOPES = frozenset({*ENGINE_SCOPES, BATCH})
-#: Between the name of an API token and that of its player, in a player's own.
+#: Separates the name of an API token from that of its player, in the name of a player's token.
 PLAYER_MARK = "/"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """A caller's credential, without the secret. ``name`` is what logs and records call its owner.
+    """A caller's credential, without the secret. ``name`` is that of the owner in logs and records.
 
-    ``prefix``: the public part of a minted one. ``parent``: what a player's token was made with; its limits hold for
-    all its players together, beside their own. ``expires_at`` is in seconds of the epoch.
+    ``prefix``: the public part of a minted token. ``parent``: the token with which a player's token was made; its
+    limits apply to all its players together, beside their own. ``expires_at`` is in seconds of the epoch.
     """
 
     name: str
@@ -56,30 +54,34 @@ class ApiToken:
 
     @property
     def admin(self) -> bool:
-        """Tell whether it may change engines and API tokens."""
+        """Return whether it may change engines and API tokens."""
         return ADMIN in self.scopes
 
     @property
     def holders(self) -> tuple[tuple[str, Limits], ...]:
-        """Return the names, with their limits, on whose account its requests go: its own first."""
-        own = ((self.name, self.limits),)
-        return own if self.parent is None else (*own, (self.parent.name, self.parent.limits))
+        """Return the names and limits of the tokens to which its requests are charged: its own first."""
+        holders = [(self.name, self.limits)]
+        if self.parent is not None:
+            holders.append((self.parent.name, self.parent.limits))
+        return tuple(holders)
 
 
 class ApiTokens:
-    """The API tokens of this copy."""
+    """The configured API tokens."""
 
     def __init__(self, named_secrets: dict[str, str], admins: frozenset[str] = frozenset()) -> None:
-        self._tokens = [
-            ApiToken(name, _digest(secret), USUAL_SCOPES | {ADMIN} if name in admins else USUAL_SCOPES)
-            for name, secret in named_secrets.items()
-        ]
+        self._tokens = []
+        for name, secret in named_secrets.items():
+            scopes = USUAL_SCOPES
+            if name in admins:
+                scopes |= {ADMIN}
+            self._tokens.append(ApiToken(name, _digest(secret), scopes))
 
     def __iter__(self) -> Iterator[ApiToken]:
         return iter(self._tokens)
 
     def find(self, secret: str) -> ApiToken | None:
-        """Return the token with this secret; the time taken does not tell how near a guess was."""
+        """Return the token with this secret. The time that it takes does not depend on the secret."""
         digest = _digest(secret)
         found = None
         for token in self._tokens:
@@ -89,10 +91,11 @@ class ApiTokens:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ApiTokens:
-        """Return the tokens of ``API_TOKENS``, or else the generated one."""
+        """Return the tokens of ``API_TOKENS``; if it is empty, the generated one. Raises SettingsError."""
         named_secrets = parse_api_tokens(settings) or {GENERATED: load_generated_token(settings)}
         admins = frozenset(filter(None, map(str.strip, settings.admins.split(","))))
-        if unknown := admins - named_secrets.keys():
+        unknown = admins - named_secrets.keys()
+        if unknown:
             raise SettingsError(f"GRAYCAT_ADMINS names {', '.join(sorted(unknown))}, which API_TOKENS does not")
         return cls(named_secrets, admins)
 
@@ -107,29 +110,31 @@ def read_scopes(value: Any) -> frozenset[str]:
 def parse_api_tokens(settings: Settings) -> dict[str, str]:
     """Return the secrets of ``API_TOKENS`` by name. Raises SettingsError for one that is unusable."""
     secrets_by_name: dict[str, str] = {}
-    for place, item in enumerate(filter(None, map(str.strip, settings.api_tokens.split(","))), start=1):
+    for number, item in enumerate(filter(None, map(str.strip, settings.api_tokens.split(","))), start=1):
         name, colon, secret = item.partition(":")
         if not colon:
-            name, secret = f"token{place}", item
+            name, secret = f"token{number}", item
         if len(secret) < MIN_SECRET_CHARS:
             raise SettingsError(f"API_TOKENS: the secret of {name!r} has fewer than {MIN_SECRET_CHARS} characters")
         if PLAYER_MARK in name:
-            raise SettingsError(f"API_TOKENS: the name {name!r} has a {PLAYER_MARK!r}, as only those of players may")
+            raise SettingsError(
+                f"API_TOKENS: the name {name!r} has a {PLAYER_MARK!r}, which only the names of players may have"
+            )
         if name in secrets_by_name:
             raise SettingsError(f"API_TOKENS names {name!r} twice")
         if secret in secrets_by_name.values():
-            raise SettingsError(f"API_TOKENS: {name!r} has the secret of another; whose request would it be")
+            raise SettingsError(f"API_TOKENS: {name!r} has the same secret as another: give each its own")
         secrets_by_name[name] = secret
     return secrets_by_name
 
 
 def token_file(settings: Settings) -> Path:
-    """Return where the generated API token is kept."""
+    """Return the file of the generated API token."""
     return settings.home / "api-token"
 
 
 def load_generated_token(settings: Settings) -> str:
-    """Return the generated API token; made at the first call, readable by its owner only."""
+    """Return the generated API token. The first call generates it; only the file's owner can read it."""
     return load_or_create(token_file(settings), lambda: "gc_" + secrets.token_urlsafe(32))
 
 

@@ -1,10 +1,10 @@
-"""Graycat's own metrics: every Prometheus metric object, and what is read from the broker when somebody scrapes.
+"""graycat's own Prometheus metrics, and the small server beside each worker.
 
-``http`` is observed by web processes, ``work`` by workers; ``gauges`` shows what ``look`` has found in the broker.
-docs/monitoring.md lists them all.
+``web`` has those of web processes, ``worker`` those of workers. ``graycat.status.gauges`` has those that are read from
+the broker at a scrape. docs/monitoring.md lists them all.
 """
 
 from prometheus_client import disable_created_metrics
 
-# When each series was made would be a third of a scrape, and Prometheus does not read it.
+# The creation time of each series would be a third of a scrape, and Prometheus does not read it.
 disable_created_metrics()

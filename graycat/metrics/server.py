@@ -1,4 +1,4 @@
-"""Where metrics are served: what a scrape answers, and the small server beside each worker."""
+"""The small metrics server beside each worker, its port, and the token that protects it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class JoinedCollector(Collector):
-    """Several collectors, registries among them, as one."""
+    """Several collectors or registries as one collector."""
 
     def __init__(self, *collectors: Any) -> None:
         self._collectors = collectors
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics of all."""
+        """Yield the metrics of all of them."""
         for collector in self._collectors:
             yield from collector.collect()
 
@@ -67,12 +67,14 @@ def metrics_port(settings: Settings, kind: str, gpu: int | None) -> int:
 
 
 def load_scrape_token(settings: Settings) -> str:
-    """Return what a scraper of the web server sends; without a token in the settings one is made, and kept."""
-    return settings.metrics_token or load_or_create(token_file(settings), lambda: secrets.token_urlsafe(32))
+    """Return the token that a scraper of the web server must send; without one in the settings it is generated."""
+    if settings.metrics_token:
+        return settings.metrics_token
+    return load_or_create(token_file(settings), lambda: secrets.token_urlsafe(32))
 
 
 def token_file(settings: Settings) -> Path:
-    """Return where the token is kept that was made."""
+    """Return the file of the generated token."""
     return settings.home / "metrics-token"
 
 
@@ -80,7 +82,7 @@ class MetricsServer:
     """Serves metrics in a thread of its own."""
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int, token: str = "") -> None:
-        """Bind the port; ``token`` is what a scraper has to send, '' where anybody may ask. Raises OSError."""
+        """Bind the port. ``token``: what a scraper must send, '' for an open endpoint. Raises OSError."""
         self._server = _server_class(host)((host, port), _Handler)
         self._server.set_app(require_token(make_wsgi_app(registry), token))
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
@@ -102,13 +104,13 @@ class MetricsServer:
 
 
 def has_bearer_token(header: str, token: str) -> bool:
-    """Tell whether an ``Authorization`` header carries the token; the time taken does not tell how near it is."""
-    scheme, _, given = header.partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    """Return whether an ``Authorization`` header has the token. The comparison takes constant time."""
+    scheme, _, credentials = header.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(credentials.strip().encode(), token.encode())
 
 
 def require_token(app: WsgiApp, token: str) -> WsgiApp:
-    """Return an application that answers 401 to who does not send the token."""
+    """Return an application that answers 401 to a request without the token."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if token and not has_bearer_token(environ.get("HTTP_AUTHORIZATION", ""), token):
@@ -135,7 +137,9 @@ class _Server6(_Server):
 
 
 def _server_class(host: str) -> type[_Server]:
-    return _Server6 if ":" in host else _Server
+    if ":" in host:
+        return _Server6
+    return _Server
 
 
 class _Handler(WSGIRequestHandler):

@@ -12,12 +12,12 @@ from graycat.unexpected import UNEXPECTED
 registry = CollectorRegistry()
 registry.register(UNEXPECTED)
 
-#: Seconds. A refusal takes one, a long answer minutes.
+#: Seconds: a refusal takes milliseconds, a long answer minutes.
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 FIRST_EVENT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30, 60)
-#: What a client may send as a method; anything else is ``other``.
+#: Methods with a label of their own; any other is ``other``.
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
-#: API tokens that a process tells apart; all further ones are ``other``.
+#: API tokens with a label of their own in a process; all further ones are ``other``.
 MAX_TOKENS = 100
 OTHER = "other"
 
@@ -59,23 +59,24 @@ _tokens: set[str] = set()
 
 def count_request(route: str, method: str, status: int, token: str, seconds: float) -> None:
     """Count a request at its end."""
-    method = method if method in METHODS else OTHER
-    REQUESTS.labels(route, method, str(status), _known(token)).inc()
+    if method not in METHODS:
+        method = OTHER
+    REQUESTS.labels(route, method, str(status), _token_label(token)).inc()
     REQUEST_SECONDS.labels(route).observe(seconds)
 
 
 def count_not_modified(route: str, token: str) -> None:
-    """Count a poll that was told that nothing has changed."""
-    REQUESTS.labels(route, "GET", "304", _known(token)).inc()
+    """Count a poll that was answered 304 Not Modified."""
+    REQUESTS.labels(route, "GET", "304", _token_label(token)).inc()
 
 
 def count_task(kind: str, outcome: str) -> None:
-    """Count a task that ended before a worker had begun it."""
+    """Count a task that ended before a worker started it."""
     TASKS.labels(kind, outcome).inc()
 
 
-def _known(token: str) -> str:
-    """Return the label of an API token: there are not more of them than a scrape can carry."""
+def _token_label(token: str) -> str:
+    """Return the label of an API token. Their number is limited, so that a scrape stays small."""
     if token not in _tokens:
         if len(_tokens) >= MAX_TOKENS:
             return OTHER

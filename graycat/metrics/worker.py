@@ -1,6 +1,6 @@
-"""Metrics of a worker: its tasks from claim to end, what its engine makes, and what it does beside.
+"""Metrics of a worker: its tasks from claim to end, the output of its engine, and its other work.
 
-Nothing here is called for a token: a stream is observed once, at its end.
+No function here is called per token: a stream is observed once, at its end.
 """
 
 from __future__ import annotations
@@ -122,19 +122,22 @@ FIRES = Counter(
 )
 
 for _outcome in ("delivered", "failed", "pending", "stale"):
-    # From zero on: the first one shows as an increase.
+    # The series begin at zero, so that the first event shows as an increase.
     DELIVERIES.labels(_outcome)
 for _outcome in ("fired", "skipped", "missed"):
     FIRES.labels(_outcome)
 
 
 def observe_claim(attempt: Attempt) -> None:
-    """Count an attempt that begins, and how long its task has waited."""
+    """Count an attempt that starts, and observe how long its task has waited."""
     QUEUE_WAIT.labels(base_queue(attempt.queue)).observe(attempt.waited_s)
-    ATTEMPTS.labels(attempt.kind, "first" if attempt.number == 1 else "again").inc()
+    nth = "first"
+    if attempt.number > 1:
+        nth = "again"
+    ATTEMPTS.labels(attempt.kind, nth).inc()
 
 
-#: What a claim that was refused means; any other reason is ``dropped``.
+#: Outcomes of refused claims by their reasons; any other reason is ``dropped``.
 _REFUSED = {"cancelled": "cancelled", "expired": "expired", "lost": "failed", "yield": "yielded"}
 
 
@@ -144,7 +147,7 @@ def count_refusal(kind: str, reason: str) -> None:
 
 
 def count_attempt(kind: str, outcome: str, stopped_at: float) -> None:
-    """Count an attempt at its end; ``stopped_at`` is when it was told to stop (monotonic clock), 0 where nobody did."""
+    """Count an attempt at its end; ``stopped_at``: when it was asked to stop (monotonic clock), 0 if it was not."""
     TASKS.labels(kind, outcome.replace(" ", "_")).inc()
     if outcome == "stale":
         FENCED.labels(kind).inc()
@@ -153,7 +156,7 @@ def count_attempt(kind: str, outcome: str, stopped_at: float) -> None:
 
 
 def observe_stream(kind: str, claimed_at: float, first_at: float, tokens: int) -> None:
-    """Observe a stream at its end; times are on the monotonic clock, ``first_at`` is 0 where nothing came."""
+    """Observe a stream at its end; times are on the monotonic clock, ``first_at`` is 0 if no event came."""
     if not first_at:
         return
     FIRST_TOKEN.labels(kind).observe(first_at - claimed_at)
@@ -165,7 +168,7 @@ def observe_stream(kind: str, claimed_at: float, first_at: float, tokens: int) -
 
 
 def observe_images(kind: str, seconds: float, images: int, steps: int) -> None:
-    """Observe a request for images; ``steps`` of one image, 0 where the engine does not tell."""
+    """Observe a request for images; ``steps`` of one image, 0 if the engine does not report them."""
     IMAGE_SECONDS.labels(kind).observe(seconds)
     IMAGES.labels(kind).inc(images)
     if images and steps and seconds > 0:
@@ -173,7 +176,7 @@ def observe_images(kind: str, seconds: float, images: int, steps: int) -> None:
 
 
 class EngineCounts:
-    """What a supervisor counts by itself. ``load_s``: 0 until the engine was ready once."""
+    """A collector of what a supervisor counts. ``load_s``: 0 until the engine was ready once."""
 
     def __init__(self, starts: Callable[[], int], load_s: Callable[[], float]) -> None:
         self._starts = starts

@@ -33,7 +33,7 @@ from graycat.settings.rules import (
 )
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: What tracing needs; looked for, not imported.
+#: Packages that tracing needs; they are looked for, not imported.
 TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -42,27 +42,27 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings, ScheduleSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settings.groups``."""
 
-    #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is made and kept in ``home``.
+    #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is generated and stored in ``home``.
     api_tokens: str = named_secrets("API_TOKENS")
 
-    #: What minted API tokens are hashed and players' are signed with; the same for every web process and the command
-    #: line. Empty: one is made and kept in ``home``.
+    #: The key with which minted API tokens are hashed and players' tokens are signed, the same for every web process
+    #: and the command line. Empty: one is generated and stored in ``home``.
     token_key: str = secret(min_chars=MIN_TOKEN_KEY_CHARS)
 
-    #: State of this copy: broker data, models, API token, engine logs.
+    #: The state of this installation: broker data, models, API token, engine logs.
     home: Path = Path("var")
 
-    #: True: only workers run here, and dial out to a broker elsewhere. False: only engines, open to whoever has their
-    #: key. None: everything on this machine.
+    #: True: only workers run here, and connect to a broker elsewhere. False: only engines, open to callers that have
+    #: their key. None: everything on this machine.
     remote: bool | None = plain(None, "REMOTE")
-    #: What this machine is called in the fleet; empty: as it calls itself.
+    #: The name of this machine in the fleet; empty: its host name.
     box: str = ""
 
     # Broker. Without any of these three it is the embedded Valkey, on a Unix socket in ``home``.
     redis_url: str = secret_url("REDIS_URL")
     redis_host: str = plain("", "REDIS_HOST")
     redis_pass: str = password("REDIS_PASS")
-    #: Who signed the certificate of a ``rediss://`` broker (PEM); empty: those that this machine trusts.
+    #: The CA that signed the certificate of a ``rediss://`` broker (PEM); empty: those that this machine trusts.
     redis_ca_file: str = ""
 
     # Addresses.
@@ -71,11 +71,11 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
     flower_port: int = tcp_port(5555, "FLOWER_PORT")
     exporter_port: int = tcp_port(9808, "EXPORTER_PORT")
 
-    #: A stream whose task gave no event for this long is committed to status 200 and kept alive.
+    #: A stream whose task has had no event for this many seconds gets status 200 and is kept alive with comments.
     keepalive_s: float = positive(5.0)
     #: Processes ``graycat web`` runs; each serves thousands of streams.
     web_workers: int = positive(1)
-    #: Seconds that running work gets to finish when everything is told to stop.
+    #: Seconds that running tasks get to finish at a shutdown.
     stop_grace_s: float = positive(10.0)
     log_level: str = choice("INFO", LOG_LEVELS)
 
@@ -104,7 +104,7 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
             raise SettingsError(f"{variable('metrics_host')} opens metrics to others: set {variable('metrics_token')}")
         if self.traces_url and urlsplit(self.traces_url).scheme not in ("http", "https"):
             raise SettingsError(f"{variable('traces_url')} must begin with http:// or https://")
-        if self.traces_url and not _installed(*TRACING):
+        if self.traces_url and not _are_installed(*TRACING):
             raise SettingsError(f"{variable('traces_url')} needs more packages: pip install 'graycat[tracing]'")
 
     def _check_mode(self) -> None:
@@ -124,18 +124,23 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
         ``env`` defaults to the process's environment over what a ``.env`` file in the working directory says.
         Raises SettingsError naming the variable for a value that cannot be cast.
         """
-        env = environment() if env is None else env
-        kinds = get_type_hints(cls)
-        return cls(**{f.name: cast(env, f.name, kinds[f.name]) for f in fields(cls) if env.get(variable(f.name))})
+        if env is None:
+            env = environment()
+        types = get_type_hints(cls)
+        values = {}
+        for setting in fields(cls):
+            if env.get(variable_of(setting)):
+                values[setting.name] = cast(env, setting.name, types[setting.name])
+        return cls(**values)
 
     @property
     def broker_socket(self) -> Path:
-        """Return where the embedded Valkey listens."""
+        """Return the Unix socket of the embedded Valkey."""
         return broker.embedded_socket(self.home)
 
     @property
     def embedded_broker(self) -> bool:
-        """Tell whether this copy brings its own broker."""
+        """Return whether graycat runs its own broker, the embedded Valkey."""
         return not (self.redis_url or self.redis_host)
 
     @property
@@ -150,11 +155,14 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
     @property
     def engine_host(self) -> str:
         """Return the address on which the engines of this machine listen."""
-        return "0.0.0.0" if self.remote is False else "127.0.0.1"  # noqa: S104 (with a key, or not at all)
+        if self.remote is False:
+            # They require a key: _check_mode.
+            return "0.0.0.0"  # noqa: S104
+        return "127.0.0.1"
 
     @property
     def owns_llm_engine(self) -> bool:
-        """Tell whether the text worker starts its engine, rather than adopting one that runs."""
+        """Return whether the text worker starts its engine; else it adopts one that runs already."""
         return not self.llama_server_url
 
     @property
@@ -176,7 +184,7 @@ def variable(name: str) -> str:
     return variable_of(Settings.__dataclass_fields__[name])
 
 
-def _installed(*modules: str) -> bool:
+def _are_installed(*modules: str) -> bool:
     try:
         return all(find_spec(module) is not None for module in modules)
     except ModuleNotFoundError:  # a package above it
@@ -186,14 +194,20 @@ def _installed(*modules: str) -> bool:
 def environment() -> dict[str, str]:
     """Return the process's environment over the ``.env`` file of the working directory, if there is one."""
     dotenv = Path(".env")
-    values = honcho.environ.parse(dotenv.read_text()) if dotenv.is_file() else {}
-    return {**values, **os.environ}
+    values: dict[str, str] = {}
+    if dotenv.is_file():
+        values.update(honcho.environ.parse(dotenv.read_text()))
+    values.update(os.environ)
+    return values
 
 
 def engine_environment() -> dict[str, str]:
-    """Return the environment of an engine's process: ours without our secrets, which it has no use for."""
-    secret_variables = {variable_of(setting) for setting in fields(Settings) if is_secret(setting)}
-    return {name: value for name, value in environment().items() if name not in secret_variables}
+    """Return the environment of an engine's process: that of graycat without its secrets."""
+    values = environment()
+    for setting in fields(Settings):
+        if is_secret(setting):
+            values.pop(variable_of(setting), None)
+    return values
 
 
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:

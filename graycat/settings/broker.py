@@ -1,4 +1,4 @@
-"""Where the broker listens, as redis-py and kombu write it."""
+"""The broker's address, in the form that redis-py and kombu read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SOCKET_PATH = 90
 
 
 def embedded_socket(home: Path) -> Path:
-    """Return where the embedded Valkey listens: in ``home``, or in a private folder where that path is too long."""
+    """Return the socket of the embedded Valkey: in ``home``, or in a private folder if that path is too long."""
     path = (home / "broker" / "valkey.sock").resolve()
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path
@@ -22,23 +22,34 @@ def embedded_socket(home: Path) -> Path:
 
 
 def host_url(host: str, password: str) -> str:
-    """Return the address of a broker on the usual port of a host."""
-    auth = f":{quote(password, safe='')}@" if password else ""
+    """Return the address of a broker on port 6379 of a host."""
+    auth = ""
+    if password:
+        auth = f":{quote(password, safe='')}@"
     return f"redis://{auth}{host}:6379/0"
 
 
 def add_tls_options(url: str, ca_file: str) -> str:
-    """Return a broker's address; behind TLS, with whose signature its certificate needs: '' is for any that is trusted.
+    """Add certificate checks to a ``rediss://`` address; any other is returned as it is.
 
-    kombu takes every certificate where the address does not tell it otherwise.
+    ``ca_file``: PEM of the CA that must have signed the certificate, '' for those that this machine trusts. Without
+    these options kombu accepts every certificate.
     """
     if not uses_tls(url):
         return url
-    parts = [] if "ssl_cert_reqs=" in url else ["ssl_cert_reqs=required"]
-    parts += [f"ssl_ca_certs={quote(ca_file)}"] if ca_file else []
-    return f"{url}{'&' if '?' in url else '?'}{'&'.join(parts)}" if parts else url
+    options = []
+    if "ssl_cert_reqs=" not in url:
+        options.append("ssl_cert_reqs=required")
+    if ca_file:
+        options.append(f"ssl_ca_certs={quote(ca_file)}")
+    if not options:
+        return url
+    separator = "?"
+    if "?" in url:
+        separator = "&"
+    return url + separator + "&".join(options)
 
 
 def uses_tls(url: str) -> bool:
-    """Tell whether an address is that of a broker behind TLS."""
+    """Return whether an address is that of a broker behind TLS."""
     return url.startswith("rediss://")

@@ -86,19 +86,19 @@ class EngineSettings(TextEngineSettings, ImageEngineSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringSettings:
-    """What shows how graycat is doing: metrics, Flower, the Celery exporter."""
+    """Monitoring: metrics, traces, Flower, the Celery exporter."""
 
     #: Port of the control worker's metrics; those of the others lie behind it (``graycat.metrics.server``). 0: no
     #: worker serves any.
     metrics_port: int = base_port(LAST_METRICS_PORT)
-    #: Where workers serve them; beyond this machine only with a token.
+    #: The address on which workers serve them; an address of another machine's reach needs a token.
     metrics_host: str = "127.0.0.1"
-    #: What a scraper sends to web and workers as its bearer token; web takes API tokens with the scope too.
+    #: The bearer token that a scraper sends to web and workers; web also accepts API tokens with the scope ``metrics``.
     metrics_token: str = secret(min_chars=MIN_KEY_CHARS)
-    #: Where traces go by OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: nowhere.
+    #: The collector of traces, OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: none.
     traces_url: str = url()
 
-    #: Whether ``graycat up`` runs Flower, and where that listens. Without a password one is made and kept in ``home``.
+    #: Whether ``graycat up`` runs Flower, and its address. Without a password one is generated and stored in ``home``.
     flower: bool = True
     flower_host: str = "127.0.0.1"
     flower_password: str = secret(min_chars=MIN_KEY_CHARS)
@@ -110,7 +110,7 @@ class MonitoringSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:
-    """What one request may ask for, and how long tasks and what they leave behind live."""
+    """What one request may ask for, and how long tasks and their results live."""
 
     #: A request body may have this many bytes.
     max_body_bytes: int = positive(4 * 1024 * 1024)
@@ -150,17 +150,17 @@ class LimitSettings:
     #: A finished task's record and answer are kept this many seconds, its events ``events_ttl_s``.
     record_ttl_s: float = positive(3600.0)
     events_ttl_s: float = positive(300.0)
-    #: Where finished images lie: empty for the broker, or an fsspec address (``file:///srv/images``,
+    #: The store of finished images: empty for the broker, or an fsspec address (``file:///srv/images``,
     #: ``s3://bucket/prefix``).
     artifacts_url: str = secret_url()
     #: A finished image is kept this many seconds after it was stored.
     artifact_ttl_s: float = positive(3600.0)
-    #: What each API token's webhook secret is made from. Empty: one is made and kept in ``home``.
+    #: The key from which each API token's webhook secret is derived. Empty: one is generated and stored in ``home``.
     webhook_key: str = secret(min_chars=MIN_KEY_CHARS)
     #: Receivers of webhooks beside the public ones over https, parted by commas: ``host``, ``host:port``,
     #: ``10.0.0.0/8``.
     webhook_allow: str = ""
-    #: A worker that has not renewed a task's lease for this many seconds is taken for dead.
+    #: A worker that has not renewed a task's lease for this many seconds counts as dead.
     lease_s: float = positive(6.0)
 
 
@@ -168,9 +168,9 @@ class LimitSettings:
 class ScheduleSettings:
     """Schedules: batches by the clock."""
 
-    #: Seconds between two looks at what is due.
+    #: Seconds between two checks of which schedules are due.
     schedule_tick_s: float = positive(5.0)
-    #: The file of the schedules that its operator writes; where there is none, schedules come by REST alone.
+    #: The operator's file of schedules; if it does not exist, schedules are made over REST only.
     schedules_file: Path = Path("schedules.toml")
 
 
@@ -178,7 +178,7 @@ class ScheduleSettings:
 class BatchSettings:
     """Batches of images."""
 
-    #: Where batches write: a folder, or an fsspec address (``s3://bucket/prefix``); empty: ``batches`` in ``home``.
+    #: The output of batches: a folder, or an fsspec address (``s3://bucket/prefix``); empty: ``batches`` in ``home``.
     batch_dir: str = url()
     #: More places that a batch may name, parted by commas: ``name=address``.
     batch_stores: str = named_urls()
@@ -186,5 +186,5 @@ class BatchSettings:
     batch_max_items: int = positive(10_000)
     #: One API token may have this many batches that are not over.
     batch_max_live: int = positive(100)
-    #: What is known of a batch is kept this many seconds after its end; its files stay.
+    #: The record of a batch is kept this many seconds after its end; its files stay.
     batch_ttl_s: float = positive(30 * 24 * 3600.0)

@@ -42,7 +42,9 @@ def base_port(last: int, name: str = "") -> Any:
     """Return a field for the first of several ports, up to ``last``; 0, the default, means none."""
 
     def check(value: int) -> str:
-        return "" if 0 <= value < last else f"must be a port below {last}, or 0 for none"
+        if 0 <= value < last:
+            return ""
+        return f"must be a port below {last}, or 0 for none"
 
     return _field(0, name, check=check)
 
@@ -51,7 +53,9 @@ def choice(default: str, allowed: Sequence[str], name: str = "") -> Any:
     """Return a field for one of several words, in capitals or not."""
 
     def check(value: str) -> str:
-        return "" if value.upper() in allowed else f"must be one of {', '.join(allowed)}"
+        if value.upper() in allowed:
+            return ""
+        return f"must be one of {', '.join(allowed)}"
 
     return _field(default, name, check=check)
 
@@ -105,8 +109,12 @@ def variable_of(setting: Field[Any]) -> str:
 def complaint(setting: Field[Any], value: Any) -> str:
     """Return what is wrong with a field's value, as a sentence; '' if it is good."""
     check: Check | None = setting.metadata.get("check")
-    wrong = check(value) if check is not None else ""
-    return f"{variable_of(setting)} {wrong}" if wrong else ""
+    if check is None:
+        return ""
+    wrong = check(value)
+    if not wrong:
+        return ""
+    return f"{variable_of(setting)} {wrong}"
 
 
 def is_port(setting: Field[Any]) -> bool:
@@ -134,17 +142,21 @@ def url_passwords(address: str) -> list[str]:
 
 
 def _field(default: Any, name: str, **rules: Any) -> Any:
-    metadata = {"name": name, **rules} if name else rules
+    metadata = {**rules, "name": name}
     # What may hold a secret is left out of the representation, which may come into a log or a traceback.
     return field(default=default, repr="find_secrets" not in rules, metadata=metadata)
 
 
 def _check_positive(value: float) -> str:
-    return "" if 0 < value < math.inf else "must be a number above zero"
+    if 0 < value < math.inf:
+        return ""
+    return "must be a number above zero"
 
 
 def _check_port(value: int) -> str:
-    return "" if 0 < value < 65536 else "must be a port, 1 to 65535"
+    if 0 < value < 65536:
+        return ""
+    return "must be a port, 1 to 65535"
 
 
 def _signed_url_secrets(text: str) -> list[str]:
@@ -152,7 +164,7 @@ def _signed_url_secrets(text: str) -> list[str]:
     for address in text.replace(",", " ").split():
         found += url_passwords(address)
         query = urlsplit(address).query
-        # A shorter one lets nobody in.
+        # A shorter query cannot be a signature.
         if len(query) >= MIN_KEY_CHARS:
             found.append(query)
     return found
@@ -168,6 +180,6 @@ def _named_url_secrets(text: str) -> list[str]:
 def _named_secrets(text: str) -> list[str]:
     found = []
     for item in text.split(","):
-        name, colon, value = item.strip().partition(":")
-        found.append(value if colon and value else item.strip())
+        bare = item.strip()
+        found.append(bare.partition(":")[2] or bare)
     return found

@@ -1,4 +1,4 @@
-"""Secrets that graycat makes itself: each in a file of its own, readable by its owner only."""
+"""Secrets that graycat generates: each in a file of its own, which only its owner can read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def load_or_create(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret in ``path``; at the first call it is made."""
+    """Return the secret in the file ``path``; the first call generates it with ``make``."""
     if path.exists():
         return path.read_text().strip()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -17,7 +17,7 @@ def load_or_create(path: Path, make: Callable[[], str]) -> str:
     fresh.touch(mode=0o600)
     fresh.write_text(make() + "\n")
     try:
-        # Appears whole or not at all, and only once: of two processes that start together, one wins.
+        # The file appears complete, and only once: of two processes that start together, one wins.
         os.link(fresh, path)
     except FileExistsError:
         pass

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graycat import log
-from graycat.log import LEAST_LEVELS, PRIVATE, EventFormatter
+from graycat.log import MIN_LEVELS, PRIVATE, EventFormatter
 from graycat.settings import Settings
 
 
@@ -119,7 +119,7 @@ def untouched_logging() -> Iterator[None]:
     """Put logging back as pytest had it."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in LEAST_LEVELS}
+    levels = {name: logging.getLogger(name).level for name in MIN_LEVELS}
     # pytest's own handlers would be closed by ``force``.
     root.handlers = []
     yield

@@ -1,18 +1,19 @@
 -- requires: broker/prelude queue/task
--- Let a task in that is about to be created, or tell which limit keeps it out.
--- KEYS[4..]: three for each API token on whose account it goes, its own first: the tasks begun in the last minute, the
--- unfinished ones, and those of its players (sorted sets, by the time they began).
--- ARGV: three for each of them: tasks a minute, unfinished at once, waiting at once; 0 where there is no such limit.
--- Returns {'rate' | 'concurrency' | 'queued', whose limit it is (1: its own), the limit, ms until there is room; 0 where
--- nobody knows}, or {'', the limit of tasks a minute that is nearest to its end (0: none), what is left, ms until one more}.
+-- Count a task that is about to be created, or return the limit that it would exceed.
+-- KEYS[4..]: three for each API token to which it is charged, its own first: the tasks submitted in the last minute, the
+-- unfinished ones, and those of its players (sorted sets, by the time of their submission).
+-- ARGV: three for each of these tokens: tasks per minute, unfinished at once, queued at once; 0 for no such limit.
+-- Returns {'rate' | 'concurrency' | 'queued', number of the token (1: its own), the limit, ms until there is room or 0 if
+-- that is unknown}, or {'', the limit of tasks per minute that is nearest to its end (0: none), what is left, ms until one
+-- more}.
 local WINDOW_MS, CREATE_MS = 60000, 5000
--- The same again, under an id of the caller's, is no new task.
+-- The same task again, under an id that the caller has chosen, does not count.
 if redis.call('EXISTS', record) == 1 then return {'', 0, 0, 0} end
 local now = now_ms()
 local records = string.sub(record, 1, -#task_id - 1)
 
--- Count the tasks that wait; take those off the set that were never created, or whose records have lapsed.
-local function waiting(key)
+-- Count the queued tasks; remove those from the set that were never created, or whose records have expired.
+local function count_queued(key)
   local count = 0
   local entries = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for i = 1, #entries, 2 do
@@ -26,33 +27,33 @@ local function waiting(key)
   return count
 end
 
-local function unfinished(first)
+local function count_unfinished(first)
   return redis.call('ZCARD', KEYS[first + 1]) + redis.call('ZCARD', KEYS[first + 2])
 end
 
 local best = {'', 0, 0, 0}
 for first = 4, #KEYS, 3 do
   local rate, concurrency, queued = tonumber(ARGV[first - 3]), tonumber(ARGV[first - 2]), tonumber(ARGV[first - 1])
-  -- Asked again, because its reply was lost, it must not stand in its own way.
+  -- If it was counted before, but the reply was lost, it must not count twice.
   for key = first, first + 2 do redis.call('ZREM', KEYS[key], task_id) end
-  local place = (first - 1) / 3
+  local holder = (first - 1) / 3
   if rate > 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[first], '-inf', now - WINDOW_MS)
     local left = rate - redis.call('ZCARD', KEYS[first])
     local oldest = redis.call('ZRANGE', KEYS[first], 0, 0, 'WITHSCORES')[2] or now
     local wait = oldest + WINDOW_MS - now
-    if left <= 0 then return {'rate', place, rate, wait} end
+    if left <= 0 then return {'rate', holder, rate, wait} end
     if best[2] == 0 or left - 1 < best[3] then best = {'', rate, left - 1, wait} end
   end
-  local most = math.min(concurrency > 0 and concurrency or math.huge, queued > 0 and queued or math.huge)
-  if unfinished(first) >= most then
-    local count = waiting(KEYS[first + 1]) + waiting(KEYS[first + 2])
-    if queued > 0 and count >= queued then return {'queued', place, queued, 0} end
-    if concurrency > 0 and unfinished(first) >= concurrency then return {'concurrency', place, concurrency, 0} end
+  local largest = math.min(concurrency > 0 and concurrency or math.huge, queued > 0 and queued or math.huge)
+  if count_unfinished(first) >= largest then
+    local count = count_queued(KEYS[first + 1]) + count_queued(KEYS[first + 2])
+    if queued > 0 and count >= queued then return {'queued', holder, queued, 0} end
+    if concurrency > 0 and count_unfinished(first) >= concurrency then return {'concurrency', holder, concurrency, 0} end
   end
 end
 
--- All let it in. It counts from now on, so that of two requests at once only one gets the last place.
+-- No limit is exceeded. It counts from now on, so that of two simultaneous requests only one gets the last place.
 for first = 4, #KEYS, 3 do
   if tonumber(ARGV[first - 3]) > 0 then
     redis.call('ZADD', KEYS[first], now, task_id)

@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 from flask_httpauth import MultiAuth
 
 from graycat import params
-from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S
+from graycat.auth.signed_links import DEFAULT_TTL_S, MAX_TTL_S, MIN_TTL_S
 from graycat.batches.errors import ItemNotFound
 from graycat.batches.gallery import thumbnails, zip
 from graycat.batches.gallery.page import POLICY, Card, Page, build_card, count_finished, render, summarize
@@ -79,9 +79,9 @@ def link(batch_id: str) -> ResponseReturnValue:
     if raw:
         body = params.read_object(raw)
     params.refuse_unknown(body, ("ttl_s",))
-    ttl_s = body.get("ttl_s", USUAL_TTL_S)
-    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
-        raise RequestError(f"'ttl_s' must be a number of seconds, {SHORTEST_TTL_S} to {LONGEST_TTL_S}")
+    ttl_s = body.get("ttl_s", DEFAULT_TTL_S)
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+        raise RequestError(f"'ttl_s' must be a number of seconds, {MIN_TTL_S} to {MAX_TTL_S}")
     # Raises an error unless the batch is the caller's.
     services().batches.get(batch_id, g.owner)
     signed = services().gallery_links.sign(batch_id, ttl_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.auth.signed_links import LONGEST_TTL_S, SHORTEST_TTL_S, USUAL_TTL_S
+from graycat.auth.signed_links import DEFAULT_TTL_S, MAX_TTL_S, MIN_TTL_S
 from graycat.batches.gallery.thumbnails import CONTENT_TYPE
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
 
@@ -19,7 +19,7 @@ _SIGNED = [
 ]
 _PAGE = _query("page", "The number of the page; each has a hundred images.", type="integer", minimum=1)
 _SECURITY: list[dict[str, list[str]]] = [{"token": []}, {"password": []}]
-_TTL = {"type": "integer", "minimum": SHORTEST_TTL_S, "maximum": LONGEST_TTL_S, "default": USUAL_TTL_S}
+_TTL = {"type": "integer", "minimum": MIN_TTL_S, "maximum": MAX_TTL_S, "default": DEFAULT_TTL_S}
 _BODY = {"type": "object", "properties": {"ttl_s": _TTL}, "additionalProperties": False}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.auth.limits import MOST_RATE, RETRY_S, UNLIMITED, Allowance, Holders, Limiter, Limits, least
+from graycat.auth.limits import MAX_RATE, RETRY_S, UNLIMITED, Allowance, Holders, Limiter, Limits, least
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, LimitExceeded, RequestError
@@ -214,7 +214,7 @@ def test_limits_are_read_from_json() -> None:
 @pytest.mark.parametrize(
     "value",
     [[], 7, {"rate": 0}, {"rate": -1}, {"rate": True}, {"rate": 1.5}, {"rate": "60"}, {"rate": None}, {"tokens": 1},
-     {"rate": MOST_RATE + 1}, {"queued": 10**12}],
+     {"rate": MAX_RATE + 1}, {"queued": 10**12}],
 )  # fmt: skip
 def test_limits_that_are_none_are_refused(value: Any) -> None:
     with pytest.raises(RequestError, match="limits"):

@@ -7,7 +7,7 @@ import pytest
 
 from graycat.auth.errors import TokenNameTaken, TokenNotFound
 from graycat.auth.limits import Limits
-from graycat.auth.minted import FRESH_S, LONGEST_TTL_S, MOST_REMEMBERED, USE_EVERY_S, Grant, MintedTokens
+from graycat.auth.minted import FRESH_S, MAX_CACHED, MAX_TTL_S, USE_INTERVAL_S, Grant, MintedTokens
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken
 from graycat.broker import keys
@@ -132,11 +132,11 @@ def test_a_revoked_one_that_goes_on_trying_is_asked_for_once_in_a_while(
 
 
 def test_memory_has_an_end(tokens: MintedTokens) -> None:
-    for number in range(MOST_REMEMBERED + 5):
-        tokens._remembered[f"gc_{number:08}"] = (0.0, None)
+    for number in range(MAX_CACHED + 5):
+        tokens._cached[f"gc_{number:08}"] = (0.0, None)
     secret, _ = tokens.mint(LIMITED)
     assert tokens.find(secret)
-    assert len(tokens._remembered) == 1
+    assert len(tokens._cached) == 1
 
 
 def test_an_expired_token_is_nobody(tokens: MintedTokens, clock: Clock) -> None:
@@ -205,11 +205,11 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
 def test_the_last_use_is_written_down_once_a_minute(tokens: MintedTokens, client: BrokerClient, clock: Clock) -> None:
     _, minted = tokens.mint(LIMITED)
     used = []
-    for seconds in (0, 1, USE_EVERY_S - 2, 1):
+    for seconds in (0, 1, USE_INTERVAL_S - 2, 1):
         clock.forward(seconds)
         tokens.note_use(minted.token)
         used.append(tokens.all()[0].last_used_at)
-    start = clock.now - USE_EVERY_S
+    start = clock.now - USE_INTERVAL_S
     assert used == [start, start, start, clock.now]
     tokens.revoke("game")
     assert client.hgetall(keys.API_TOKENS_USED) == {}
@@ -285,7 +285,7 @@ def test_a_grant_is_read_from_json() -> None:
         ({"ttl_s": 0}, "ttl_s"),
         ({"ttl_s": True}, "ttl_s"),
         ({"ttl_s": "30d"}, "ttl_s"),
-        ({"ttl_s": LONGEST_TTL_S + 1}, "ttl_s"),
+        ({"ttl_s": MAX_TTL_S + 1}, "ttl_s"),
     ],
 )
 def test_a_grant_that_says_something_else_is_refused(change: dict[str, Any], word: str) -> None:
