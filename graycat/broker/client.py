@@ -132,6 +132,17 @@ def unavailable_reply(message: str) -> type[redis.RedisError] | None:
     return UNAVAILABLE_REPLIES.get(reply.partition(" ")[0])
 
 
+def is_unusable_key(reply: object) -> bool:
+    """Return whether a reply says that a key is not of the type that graycat writes. Raises the reply if it is another
+    error.
+    """
+    if not isinstance(reply, Exception):
+        return False
+    if isinstance(reply, redis.ResponseError) and unavailable_reply(str(reply)) is None:
+        return True
+    raise reply
+
+
 @contextmanager
 def broker_errors() -> Iterator[None]:
     """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting, stuck, full or read-only."""

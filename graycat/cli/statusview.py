@@ -26,6 +26,8 @@ def format_screen(status: dict[str, Any], url: str) -> str:
         paragraphs.append(format_table(QUEUE_COLUMNS, map(_queue_row, status["queues"])))
         paragraphs.append(format_table(WORKER_COLUMNS, _worker_rows(status)))
         paragraphs.append(_broker_line(status))
+        if status.get("unreadable"):
+            paragraphs.append(f"NOT READABLE in the broker, and left out: {', '.join(status['unreadable'])}")
         batches = _batches_line(status["batches"])
         if batches:
             paragraphs.append(batches)

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import redis
+
 from graycat.broker import keys
-from graycat.broker.client import broker_errors
+from graycat.broker.client import broker_errors, is_unusable_key
 from graycat.broker.protocol import Broker
+from graycat.unexpected import note
 
 #: A worker that has not reported for this many seconds does not count as alive.
 SILENT_AFTER_S = 6.0
@@ -51,7 +54,24 @@ class WorkerStatus:
     catalog: str = ""
 
 
-_FIELDS = frozenset(field.name for field in fields(WorkerStatus))
+#: What a report of another version may lack; each also has the type of its field.
+_REQUIRED: dict[str, Any] = {
+    "name": "",
+    "queues": (),
+    "engine": "",
+    "engine_state": "",
+    "consuming": False,
+    "slots": 1,
+    "busy": 0,
+    "props": "",
+}
+_NULLABLE = ("gpu", "gpu_state")
+_DEFAULTS = _REQUIRED | {
+    field.name: field.default
+    for field in fields(WorkerStatus)
+    if field.name not in _REQUIRED and field.name not in _NULLABLE
+}
+GPU_FIELDS = ("utilization", "memory_used", "memory_total", "temperature")
 
 
 class WorkerRegistry:
@@ -116,11 +136,18 @@ class WorkerRegistry:
     def alive_and_missing(self) -> tuple[list[WorkerStatus], list[str]]:
         """Return the workers that are alive, and the names of the missing ones. Raises BrokerUnavailable."""
         with broker_errors():
+            try:
+                rows = self._client.zrange(keys.FLEET, 0, -1, withscores=True)
+            except redis.ResponseError as error:
+                if is_unusable_key(error):
+                    note("fleet", error)
+                rows = []
             seen_at = {}
-            for name, seconds in self._client.zrange(keys.FLEET, 0, -1, withscores=True):
-                seen_at[name.decode()] = seconds
+            for name, seconds in rows:
+                seen_at[name.decode(errors="replace")] = seconds
             if not seen_at:
                 return [], []
+            # MGET returns None for a key of another type.
             reports = self._client.mget(list(map(keys.worker_key, seen_at)))
             alive, missing = split_reports(seen_at, reports)
             forgotten = seen_at.keys() - set(missing)
@@ -142,22 +169,51 @@ def split_reports(
     missing = []
     for name, report in zip(seen_at, reports, strict=True):
         if report is not None:
-            alive.append(_parse_report(report))
+            status = _parse_report(name, report)
+            if status is not None:
+                alive.append(status)
         elif time.time() - seen_at[name] <= MISSED_FOR_S:
             missing.append(name)
     alive.sort(key=lambda status: status.name)
     return alive, sorted(missing)
 
 
-def _parse_report(report: bytes) -> WorkerStatus:
-    """Return the status in a report. Fields of a newer version are ignored."""
-    known: dict[str, Any] = {}
-    for name, value in json.loads(report).items():
-        if name in _FIELDS:
-            known[name] = value
-    for name in ("queues", "models", "left"):
-        known[name] = tuple(known.get(name, ()))
-    return WorkerStatus(**known)
+def _parse_report(name: str, report: bytes) -> WorkerStatus | None:
+    """Return the status in a report; None if it cannot be used. Fields of a newer version are ignored."""
+    try:
+        values = json.loads(report)
+        known = dict(_DEFAULTS, name=name)
+        for field_name, default in _DEFAULTS.items():
+            if field_name in values:
+                known[field_name] = _check_type(values[field_name], default)
+        return WorkerStatus(**known, gpu=_parse_gpu(values.get("gpu")), gpu_state=_parse_gpu_state(values))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        note("fleet", error)
+        return None
+
+
+def _check_type(value: Any, default: Any) -> Any:
+    """Return a field's value, which must be of its default's type. Raises TypeError."""
+    if isinstance(default, tuple):
+        return tuple(_check_type(item, "") for item in _check_type(value, []))
+    if isinstance(default, float):
+        return float(value)
+    if type(value) is not type(default):
+        raise TypeError
+    return value
+
+
+def _parse_gpu(value: Any) -> int | None:
+    if value is None:
+        return None
+    return int(_check_type(value, 0))
+
+
+def _parse_gpu_state(values: Mapping[str, Any]) -> dict[str, int] | None:
+    state = values.get("gpu_state")
+    if state is None:
+        return None
+    return {name: int(state[name]) for name in GPU_FIELDS}
 
 
 def select_serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import redis
+
 from graycat.broker import keys
-from graycat.broker.client import broker_errors
+from graycat.broker.client import broker_errors, is_unusable_key
 from graycat.broker.protocol import Broker
 from graycat.queue.events import TaskEvent
+from graycat.unexpected import note
 
 #: Fields of a record that ``unfinished`` returns.
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
@@ -20,11 +23,16 @@ class RecordReader:
         self._client = client
 
     def get(self, task_id: str) -> dict[str, str]:
-        """Return a task's record without its body; empty if there is no such task."""
-        with broker_errors():
-            fields = self._client.hgetall(keys.record_key(task_id))
+        """Return a task's record without its body; empty if there is no such task, or another program's key instead."""
+        try:
+            with broker_errors():
+                fields = self._client.hgetall(keys.record_key(task_id))
+        except redis.ResponseError as error:
+            if is_unusable_key(error):
+                note("records", error)
+            return {}
         fields.pop(b"body", None)
-        return {name.decode(): value.decode() for name, value in fields.items()}
+        return {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
 
     def fields(self, task_id: str, *names: str) -> list[str]:
         """Return some fields of a task's record, '' for each that it lacks."""
@@ -49,15 +57,15 @@ class RecordReader:
     def unfinished(self, owner: str) -> dict[str, dict[str, str]]:
         """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
         with broker_errors():
-            ids = list(map(bytes.decode, self._client.zrange(keys.owned_key(owner), 0, -1)))
+            ids = [name.decode(errors="replace") for name in self._client.zrange(keys.owned_key(owner), 0, -1)]
             with self._client.pipeline(transaction=False) as pipe:
                 for task_id in ids:
                     pipe.hmget(keys.record_key(task_id), LIVE_FIELDS)
-                rows = pipe.execute()
+                rows = pipe.execute(raise_on_error=False)
 
         records = {}
         for task_id, row in zip(ids, rows, strict=True):
-            if row[0] is None:
+            if is_unusable_key(row) or row[0] is None:
                 # Its record has expired, and with it the owner's name, so no script removes it from this list.
                 self._client.zrem(keys.owned_key(owner), task_id)
             else:
@@ -75,7 +83,7 @@ class RecordReader:
                     keys.listed_key(owner), before_ms, "-inf", start=offset, num=count, withscores=True
                 )
             for name, score in rows:
-                task_id, submitted_ms = name.decode(), int(score)
+                task_id, submitted_ms = name.decode(errors="replace"), int(score)
                 # Tasks that were submitted in the same millisecond are in the order of their ids.
                 if (submitted_ms, task_id) < (before_ms, before_id):
                     tasks.append((task_id, submitted_ms))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
 
 from graycat.batches.records import BatchRecords
-from graycat.broker.client import broker_errors, connect
+from graycat.broker.client import broker_errors, connect, is_unusable_key
 from graycat.broker.keys import (
     DELIVERIES,
     FAILURES,
     FLEET,
     LIVE_TASKS,
     PAUSED_QUEUES,
+    PROCESSES,
+    QUARANTINE,
     TURNS,
     events_key,
     record_key,
@@ -23,6 +28,7 @@ from graycat.broker.keys import (
 )
 from graycat.broker.quarantine import Quarantine, QuarantinedItem
 from graycat.broker.scripts import Scripts
+from graycat.errors import BrokerUnavailable
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
 from graycat.queue import topology
@@ -31,6 +37,9 @@ from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, read_batches
 from graycat.status.memory_scan import MemoryScan, MemoryUse
+from graycat.unexpected import guarded, note
+
+T = TypeVar("T")
 
 #: Seconds that each reply of the broker may take: if it is away, a scrape must say so and not wait.
 TIMEOUT_S = 1.0
@@ -82,6 +91,8 @@ class Snapshot:
     #: The processes under ``graycat up`` by their machines, and what was set aside last because no loop could use it.
     processes: dict[str, list[ProcessStatus]] = field(default_factory=dict)
     quarantine: list[QuarantinedItem] = field(default_factory=list)
+    #: What could not be read: keys of the broker that something else has written, and ``batches`` or ``memory``.
+    unreadable: list[str] = field(default_factory=list)
 
 
 class SnapshotReader:
@@ -108,44 +119,80 @@ class SnapshotReader:
             return self._snapshot
 
     def _take(self) -> Snapshot:
-        """Take a snapshot in few round trips: in a busy web process each of them waits for its turn."""
+        """Take a snapshot in few round trips: in a busy web process each of them waits for its turn.
+
+        What cannot be read, because another program has written there, is left out and named.
+        """
+        parts = _Parts()
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
             pipe.zrange(FLEET, 0, -1, withscores=True)
             pipe.smembers(PAUSED_QUEUES)
             pipe.smembers(TURNS)
-            pipe.time()
             pipe.zcard(DELIVERIES)
             pipe.zrange(DELIVERIES, 0, 0, withscores=True)
             pipe.xrevrange(FAILURES, count=MAX_FAILURES)
             self._memory.request_keys(pipe)
-            fleet, paused, turns, clock, deliveries, next_delivery, failures, keys = pipe.execute()
-            seen_at = {name.decode(): seconds for name, seconds in fleet}
+            clock, *replies, keys = pipe.execute(raise_on_error=False)
+            for reply in (clock, keys):
+                if isinstance(reply, Exception):
+                    raise reply
+            fleet = parts.take(FLEET, replies[0], [])
+            paused = parts.take(PAUSED_QUEUES, replies[1], set())
+            turns = parts.take(TURNS, replies[2], set())
+            deliveries = parts.take(DELIVERIES, replies[3], 0)
+            next_delivery = parts.take(DELIVERIES, replies[4], [])
+            failures = parts.take(FAILURES, replies[5], [])
+            seen_at = {_decode(name): seconds for name, seconds in fleet}
             for name in seen_at:
                 pipe.get(worker_key(name))
             self._memory.request_sizes(pipe, keys)
-            replies = pipe.execute()
+            replies = pipe.execute(raise_on_error=False)
 
-        workers, missing = split_reports(seen_at, replies[: len(seen_at)])
-        memory = self._memory.add_sizes(replies[len(seen_at) :])
-        depths = self._read_depths(_list_queues(workers, map(bytes.decode, turns)))
+        reports = []
+        for name, reply in zip(seen_at, replies, strict=False):
+            reports.append(parts.take(worker_key(name), reply, None))
+        workers, missing = split_reports(seen_at, reports)
+        alive = {worker.name for worker in workers}
+        for name, report in zip(seen_at, reports, strict=True):
+            if report is not None and name not in alive:
+                parts.note(worker_key(name))
+        sizes = [parts.take("memory", reply, None) for reply in replies[len(seen_at) :]]
+        memory = self._memory.add_sizes(sizes)
+        depths = self._read_depths(_list_queues(workers, map(_decode, turns)), parts)
         overdue_s = 0.0
         if next_delivery:
             due_s = next_delivery[0][1] / 1000
             overdue_s = max(clock[0] + clock[1] / 1e6 - due_s, 0.0)
+        batches = parts.read("batches", lambda: read_batches(self._batches, clock[0] * 1000), BatchSnapshot())
         return Snapshot(
-            queues=_summarize_queues(workers, depths, set(map(bytes.decode, paused)), overdue_s),
+            queues=_summarize_queues(workers, depths, set(map(_decode, paused)), overdue_s),
             workers=workers,
             missed=missing,
             deliveries=deliveries,
             held=memory,
-            failures=list(map(_parse_failure, failures)),
-            batches=read_batches(self._batches, clock[0] * 1000),
-            processes=self._processes.read(),
-            quarantine=self._quarantine.items(MAX_QUARANTINED),
+            failures=_parse_failures(failures, parts),
+            batches=batches,
+            processes=parts.read(PROCESSES, self._processes.read, {}),
+            quarantine=parts.read(QUARANTINE, lambda: self._quarantine.items(MAX_QUARANTINED), []),
+            unreadable=parts.unreadable,
         )
 
-    def _read_depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float]]:
+    def _read_depths(self, queues: Sequence[str], parts: _Parts) -> dict[str, tuple[int, float]]:
         """Return for each queue how many tasks wait for it, parked ones among them, and how long (s) the oldest has."""
+        try:
+            return self._run_depths(queues)
+        except redis.ResponseError as error:
+            is_unusable_key(error)
+        depths: dict[str, tuple[int, float]] = {}
+        for queue in queues:
+            try:
+                depths |= self._run_depths([queue])
+            except redis.ResponseError as error:
+                parts.take(queue, error, None)
+        return depths
+
+    def _run_depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float]]:
         keys = (record_key(""), events_key(""), LIVE_TASKS)
         with broker_errors():
             reply = self._scripts.run("depths", keys, queues)
@@ -155,6 +202,36 @@ class SnapshotReader:
             # -1 if no task is known to wait.
             depths[queue] = (depth, max(oldest_ms, 0) / 1000)
         return depths
+
+
+class _Parts:
+    """The parts of a snapshot. One that cannot be read is left out, and named."""
+
+    def __init__(self) -> None:
+        self.unreadable: list[str] = []
+
+    def note(self, part: str) -> None:
+        """Name a part that cannot be read."""
+        if part not in self.unreadable:
+            self.unreadable.append(part)
+
+    def take(self, part: str, reply: Any, default: Any) -> Any:
+        """Return a reply, or the default if its key cannot be used. Raises the reply if it is another error."""
+        if not is_unusable_key(reply):
+            return reply
+        note("snapshot", reply)
+        self.note(part)
+        return default
+
+    def read(self, part: str, read: Callable[[], T], default: T) -> T:
+        """Return what a function reads, or the default if it fails. Raises BrokerUnavailable."""
+        with guarded("snapshot", let_through=(BrokerUnavailable,), set_aside=lambda _: self.note(part)):
+            return read()
+        return default
+
+
+def _decode(name: bytes) -> str:
+    return name.decode(errors="replace")
 
 
 def _summarize_queues(
@@ -174,6 +251,14 @@ def _summarize_queues(
             oldest_s = overdue_s
         queues[queue] = QueueSnapshot(depth, oldest_s, len(select_serving(workers, queue)), queue in paused)
     return queues
+
+
+def _parse_failures(entries: Iterable[tuple[bytes, dict[bytes, bytes]]], parts: _Parts) -> list[Failure]:
+    failures = []
+    for entry in entries:
+        with guarded("snapshot", set_aside=lambda _: parts.note(FAILURES)):
+            failures.append(_parse_failure(entry))
+    return failures
 
 
 def _parse_failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Sequence
 
 from graycat.broker import keys
-from graycat.broker.client import broker_errors, now_ms
+from graycat.broker.client import broker_errors, is_unusable_key, now_ms
 from graycat.broker.protocol import Broker
 from graycat.celeryapp import GraycatCelery
 from graycat.metrics import worker
@@ -26,6 +26,7 @@ from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import CONTROL
 from graycat.settings import Settings
+from graycat.unexpected import note
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +97,15 @@ class Sweeper:
         with self._client.pipeline(transaction=False) as pipe:
             for task_id in task_ids:
                 pipe.hmget(keys.record_key(task_id), FIELDS)
-            rows = pipe.execute()
+            rows = pipe.execute(raise_on_error=False)
 
         records = {}
         for task_id, row in zip(task_ids, rows, strict=True):
+            if is_unusable_key(row):
+                # Another program wrote it. It must not keep the others from being looked at.
+                note("sweeper", row)
+                self._client.zrem(keys.LIVE_TASKS, task_id)
+                continue
             record = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None}
             if not record or topology.worker_kind_of(record["queue"]) in kinds:
                 records[task_id] = record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, jsonify
@@ -130,7 +131,17 @@ def ready() -> ResponseReturnValue:
     if not select_serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.
         notes.append(CONTROL_NOTE)
+    notes += _unreadable_parts()
     return jsonify(ready=status == 200, reason=reason, notes=notes, workers=list(map(_worker_view, workers))), status
+
+
+def _unreadable_parts() -> list[str]:
+    """Return a note about what something else has written into the broker; graycat leaves it out."""
+    with suppress(BrokerUnavailable):
+        unreadable = services().snapshots.read().unreadable
+        if unreadable:
+            return [f"not readable in the broker, and left out: {', '.join(unreadable)}"]
+    return []
 
 
 def unserved_reason(queues: list[str]) -> str:

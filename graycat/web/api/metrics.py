@@ -94,6 +94,7 @@ def _status_response() -> Response:
         deliveries=snapshot.deliveries,
         held=asdict(snapshot.held),
         batches={"states": snapshot.batches.states, "items": snapshot.batches.items, "late": snapshot.batches.late},
+        unreadable=snapshot.unreadable,
         failures=[asdict(failure) for failure in snapshot.failures],
         processes=_process_views(snapshot),
         quarantine=[asdict(item) for item in snapshot.quarantine],

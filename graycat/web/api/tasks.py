@@ -9,11 +9,12 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat import params
-from graycat.errors import RequestError, TaskLost
+from graycat.errors import GraycatError, RequestError, TaskLost
 from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
 from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
+from graycat.unexpected import guarded
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.task_requests import TaskRequest, digest, parse_task_request, require_scopes, scoped_ids
@@ -174,12 +175,14 @@ def listing() -> ResponseReturnValue:
         for task_id, submitted_ms in rows:
             position = (submitted_ms, task_id)
             scanned += 1
-            record = records.get(task_id)
-            if _matches(record, states, kinds):
-                page.append(task_views.task_view(task_id, record, whole=False))
-                if len(page) == limit:
-                    more = True
-                    break
+            # A damaged record keeps no other from being listed.
+            with guarded("tasks", let_through=(GraycatError,)):
+                record = records.get(task_id)
+                if _matches(record, states, kinds):
+                    page.append(task_views.task_view(task_id, record, whole=False))
+            if len(page) == limit:
+                more = True
+                break
 
     next_cursor = None
     if more:

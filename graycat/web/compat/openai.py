@@ -14,6 +14,7 @@ from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
+from graycat.unexpected import guarded
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import services
@@ -78,7 +79,10 @@ add_routes(bp, ROUTES)
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once."""
     workers, headers = services().select_answering(LLM)
-    lists: list[dict[str, Any]] = [json.loads(worker.model_list) for worker in workers]
+    lists: list[dict[str, Any]] = []
+    for worker in workers:
+        with guarded("models"):
+            lists.append(dict(json.loads(worker.model_list)))
     if not lists:
         services().require_engine(families.LLM)
         raise EngineNotReady
@@ -91,10 +95,14 @@ def models() -> ResponseReturnValue:
     return response
 
 
+def _is_object(entry: Any) -> bool:
+    return isinstance(entry, dict)
+
+
 def _merge_entries(lists: list[dict[str, Any]], field: str, key: str) -> list[Any]:
     """Return the entries of several engines' lists, each ``key`` once; the first engine's entry counts."""
     entries: dict[Any, Any] = {}
     for engine_list in reversed(lists):
-        for entry in engine_list.get(field, []):
+        for entry in filter(_is_object, engine_list.get(field, [])):
             entries[entry.get(key)] = entry
     return list(entries.values())
