@@ -66,11 +66,10 @@ _REQUIRED: dict[str, Any] = {
     "props": "",
 }
 _NULLABLE = ("gpu", "gpu_state")
-_DEFAULTS = _REQUIRED | {
-    field.name: field.default
-    for field in fields(WorkerStatus)
-    if field.name not in _REQUIRED and field.name not in _NULLABLE
-}
+_DEFAULTS = dict(_REQUIRED)
+for _field in fields(WorkerStatus):
+    if _field.name not in _REQUIRED and _field.name not in _NULLABLE:
+        _DEFAULTS[_field.name] = _field.default
 GPU_FIELDS = ("utilization", "memory_used", "memory_total", "temperature")
 
 
