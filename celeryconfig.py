@@ -9,7 +9,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from graycat.broker import keys
-from graycat.queue.topology import QUEUES, unacked
+from graycat.queue.redelivery import redelivery_options
+from graycat.queue.topology import QUEUES
 from graycat.settings import Settings
 
 #: A beat that has missed this many ticks, for this many seconds at least, is replaced by another.
@@ -38,15 +39,8 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
         "broker_channel_error_retry": True,
         # A worker that loses its broker comes back, however long it takes.
         "broker_connection_max_retries": None,
-        "broker_transport_options": unacked(kind)
+        "broker_transport_options": redelivery_options(settings, kind)
         | {
-            # A dead worker's messages come back after this long; MaintenanceStep renews those of a living one.
-            "visibility_timeout": settings.lease_s,
-            # Look for lost messages every second (the defaults look every 100 s).
-            "unacked_restore_interval": 1,
-            "unacked_restore_throttle": 1,
-            # A worker killed while it restores must not keep others from it for five minutes.
-            "unacked_mutex_expire": 10,
             # The order of the queues is their priority; no message has one of its own, so a queue is one list.
             "queue_order_strategy": "priority",
             "priority_steps": [0],

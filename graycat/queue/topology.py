@@ -92,19 +92,3 @@ def worker_kind_of(queue: str) -> str:
         if base in kind.queues:
             return kind.name
     return ""
-
-
-def unacked(kind: str) -> dict[str, str]:
-    """Return the keys in which workers of a kind keep the messages that they have taken and not acknowledged.
-
-    Each kind has its own, so that the worker which restores what a dead worker has left needs no access to the queues
-    of other kinds.
-    """
-    suffix = ""
-    if kind:
-        suffix = f":{kind}"
-    return {
-        "unacked_key": f"unacked{suffix}",
-        "unacked_index_key": f"unacked_index{suffix}",
-        "unacked_mutex_key": f"unacked_mutex{suffix}",
-    }

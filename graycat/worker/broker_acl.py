@@ -14,6 +14,7 @@ from graycat.broker.keys import PREFIX
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES, EngineFamily
 from graycat.queue import topology
+from graycat.queue.redelivery import unacked_keys
 from graycat.queue.topology import CONTROL
 
 #: A box's name becomes a part of patterns and addresses.
@@ -189,7 +190,7 @@ def _list_swept_keys() -> list[str]:
     kinds = _list_swept_kinds()
     keys = []
     for kind in ("", *kinds):
-        keys.append(f"%R~{topology.unacked(kind)['unacked_key']}")
+        keys.append(f"%R~{unacked_keys(kind)['unacked_key']}")
     for kind in kinds:
         keys.append(f"%W~{PREFIX}sweeping:{kind}")
     for kind in kinds:

@@ -14,7 +14,7 @@ from celery.worker.request import Request
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
-from graycat.queue import topology
+from graycat.queue.redelivery import unacked_keys
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def renew_messages(client: Broker, kind: str) -> None:
         if not request.acknowledged:
             delivered_at[request.message.delivery_tag] = now
     if delivered_at:
-        index = topology.unacked(kind)["unacked_index_key"]
+        index = unacked_keys(kind)["unacked_index_key"]
         # XX: do not bring a message back that was acknowledged a moment ago.
         with broker_errors():
             client.zadd(index, delivered_at, xx=True)

@@ -24,6 +24,7 @@ from graycat.metrics import worker
 from graycat.queue import ids, topology
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
+from graycat.queue.redelivery import unacked_keys
 from graycat.queue.topology import CONTROL
 from graycat.settings import Settings
 from graycat.unexpected import note
@@ -126,7 +127,7 @@ class Sweeper:
         return set(map(_parse_task_id, messages)) - {""}
 
     def _list_unacked(self, kind: str) -> list[bytes]:
-        return self._client.hvals(topology.unacked(kind)["unacked_key"])
+        return self._client.hvals(unacked_keys(kind)["unacked_key"])
 
     def _handle(self, task_id: str, record: Record, held: set[str], broker_ms: float) -> bool:
         """Expire a task or enqueue it again, if that is due; return whether it was enqueued."""

@@ -7,7 +7,6 @@ from graycat.queue.topology import (
     WORKER_KINDS,
     engine_queues,
     model_queue,
-    unacked,
     worker_kind_of,
     worker_queue,
 )
@@ -44,8 +43,3 @@ def test_an_engine_has_queues_for_its_models_and_an_image_engine_one_of_its_own(
     assert engine_queues("llm.batch", ["a", "b"], "llm@box") == ["llm.batch:a", "llm.batch:b"]
     assert engine_queues("sd.batch", [], "sd@box") == ["sd.batch:@sd@box"]
     assert engine_queues("control", [], "control@box") == []
-
-
-def test_each_kind_of_worker_keeps_what_it_has_taken_by_itself() -> None:
-    places = [unacked(kind)["unacked_key"] for kind in ("", *WORKER_KINDS)]
-    assert len(set(places)) == len(places)

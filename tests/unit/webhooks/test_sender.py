@@ -11,9 +11,10 @@ import pytest
 
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
-from graycat.webhooks.deliveries import HOLD_MS, Deliveries, Delivery
+from graycat.webhooks.deliveries import HOLD_MS, Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
-from graycat.webhooks.sender import BACKOFF_S, GIVE_UP_AFTER_S, JITTER, WebhookSender, decide_next
+from graycat.webhooks.retries import BACKOFF_S, JITTER
+from graycat.webhooks.sender import WebhookSender
 from graycat.webhooks.webhook import Webhook, owner_secret
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Stopwatch, Valkey, free_port, outcome_of, started
@@ -203,10 +204,3 @@ def test_the_log_has_the_host_and_nothing_that_is_secret(post: Post, caplog: pyt
     wanted = {"task_id": task_id, "event": "succeeded", "host": "127.0.0.1", "status": 500, "attempt": 1}
     assert vars(line).items() >= wanted.items()
     assert not [r for r in caplog.records if "hush" in str(vars(r)) or SECRET in str(vars(r))]
-
-
-def test_the_last_try_is_not_later_than_a_day_behind_the_event() -> None:
-    delivery = Delivery("a", "failed", 12, "tests", 0, Webhook("https://a.example/"), {})
-    soon = decide_next(delivery, (GIVE_UP_AFTER_S - 2 * BACKOFF_S[-1]) * 1000, 500, None)
-    late = decide_next(delivery, (GIVE_UP_AFTER_S - 1) * 1000, 500, None)
-    assert (soon.state, late.state, late.next_ms) == ("pending", "failed", None)

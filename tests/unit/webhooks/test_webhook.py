@@ -14,7 +14,7 @@ from graycat.errors import RequestError
 from graycat.settings import Settings
 from graycat.webhooks import webhook as webhooks
 from graycat.webhooks.errors import InvalidWebhook
-from graycat.webhooks.sender import BACKOFF_S
+from graycat.webhooks.retries import BACKOFF_S
 from graycat.webhooks.webhook import (
     EVENTS,
     MAX_METADATA_BYTES,
