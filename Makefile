@@ -20,7 +20,7 @@ test: $(DEV_READY) ## Run the whole test suite
 	@exec $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 coverage: ## Run the whole test suite; fail if the unit tests cover less of graycat/ than setup.cfg asks for
-	@$(MAKE) --no-print-directory test ARGS="--cov $(ARGS)"
+	@$(MAKE) --no-print-directory test ARGS="$(ARGS) --cov"
 
 # Tests of what differs between the oldest and the newest releases, and of what touches their private parts: redis-py and
 # hiredis, gevent and gunicorn, Flask, kombu, RedBeat, Flower, requests, urllib3, fsspec, Pillow, NVML, OpenTelemetry.
