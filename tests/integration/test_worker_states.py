@@ -67,7 +67,9 @@ def assert_told(stack: Supervised, state: str, reason: str, ping: str) -> None:
     body = stack.ready_body()
     assert body["ready"] is False
     assert f"{WORKER}{reason}" in body["reason"]
-    assert stack.client().post("/health").status_code == 503
+    # This answer is from the fleet as it was up to half a second ago.
+    client = stack.client()
+    eventually(lambda: client.post("/health").status_code == 503, TOLD_S)
     # An engine that dies at each start is loading now and then.
     eventually(lambda: stack.ping().startswith(f"pong, but takes nothing: {ping}"), TOLD_S)
 
