@@ -1,4 +1,7 @@
-"""What graycat itself checks in the body of a text request; everything else reaches the engine unchanged."""
+"""What graycat itself checks in the body of a text request; everything else reaches the engine unchanged.
+
+Image requests are checked in ``graycat/images/webui_requests.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Limits of an API token: how many tasks it may have, how often it may submit one, and how large a request may be.
 
-Rate, concurrency and queued tasks are counted in the broker, all in one script: of two simultaneous requests only one
-gets the last place. A token without such limits costs no call to the broker.
+Rate, concurrency and queued tasks are counted in the broker, all in one script (``auth/lua/admit.lua``): of two
+simultaneous requests only one gets the last place. A token without such limits costs no call to the broker.
 """
 
 from __future__ import annotations

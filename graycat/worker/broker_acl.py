@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from graycat.broker.keys import PREFIX
+from graycat.broker.keys import PREFIX, sweeper_lock_key
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES, EngineFamily
 from graycat.queue import topology
@@ -192,7 +192,7 @@ def _list_swept_keys() -> list[str]:
     for kind in ("", *kinds):
         keys.append(f"%R~{unacked_keys(kind)['unacked_key']}")
     for kind in kinds:
-        keys.append(f"%W~{PREFIX}sweeping:{kind}")
+        keys.append(f"%W~{sweeper_lock_key(kind)}")
     for kind in kinds:
         keys += _fill_queues(TURN_KEYS, kind)
     return keys

@@ -13,12 +13,12 @@ from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
-from graycat.worker import abandoned
-from graycat.worker.abandoned import AbandonedTasks
+from graycat.worker import web_disconnects
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.runtime import EngineRuntime, process
 from graycat.worker.stream_relay import STOP_REASONS
 from graycat.worker.sweeper import Sweeper
+from graycat.worker.web_disconnects import AbandonedTasks
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class WorkerMaintenance:
         duties = [
             Duty(TICK_INTERVAL_S, self._stop_overdue),
             Duty(lease_s / 3, self._renew),
-            Duty(abandoned.CHECK_INTERVAL_S, self._abandoned.cancel_abandoned),
+            Duty(web_disconnects.CHECK_INTERVAL_S, self._abandoned.cancel_abandoned),
             Duty(REPORT_INTERVAL_S, self._report),
             Duty(lease_s, self._sweeper.sweep),
             Duty(ARTIFACT_SWEEP_INTERVAL_S, self._sweep_artifacts),

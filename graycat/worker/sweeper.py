@@ -1,8 +1,7 @@
 """The sweeper: enqueues tasks again whose messages the broker has lost.
 
 The messages of a worker that died are not lost: kombu puts them back on their queues after its visibility timeout
-(``celeryconfig.py``; ``worker/maintenance.py`` renews it while the worker lives), and ``queue/lua/claim.lua`` lets a
-new attempt begin.
+(``queue/redelivery.py``).
 
 kombu can lose a message between taking it from the queue and noting that it did; a broker without its disk loses
 all messages. A record is written with its message and outlives it. So a task whose record says queued or running, but

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from graycat.worker.abandoned import BROKER_GRACE_S
+from graycat.worker.web_disconnects import BROKER_GRACE_S
 from tests.support.processes import assert_stays, eventually
 from tests.support.stack import START_S
 from tests.support.supervised import Supervised

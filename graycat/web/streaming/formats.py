@@ -1,4 +1,7 @@
-"""How events, keep-alives and late errors are written in each API's stream."""
+"""How events, keep-alives and late errors are written in each API's stream, for LLM for Unity among others.
+
+``responses.py`` and ``direct.py`` send them.
+"""
 
 from __future__ import annotations
 

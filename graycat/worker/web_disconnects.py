@@ -2,6 +2,8 @@
 
 A web process cancels the tasks of its clients when they disconnect. One that was killed cannot. Its channel then has no
 subscriber, and the worker asks the broker for that (docs/architecture.md).
+
+The tasks of a worker that died are another matter: ``graycat/queue/redelivery.py``.
 """
 
 from __future__ import annotations

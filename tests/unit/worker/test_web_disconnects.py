@@ -8,9 +8,9 @@ import pytest
 
 from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt
-from graycat.worker import abandoned
-from graycat.worker.abandoned import AbandonedTasks
+from graycat.worker import web_disconnects
 from graycat.worker.broker_acl import worker_rules
+from graycat.worker.web_disconnects import AbandonedTasks
 from tests.support.helpers import Valkey, eventually
 from tests.support.workers import Worker, worker_on
 
@@ -56,7 +56,7 @@ def web(mortal_broker: Valkey, check: Check) -> Iterator[object]:
         subscribe(mortal_broker, pubsub)
         attempt = check.worker.claim(channel=CHANNEL)
         with check.worker.runtime.running.track(attempt):
-            check.run(int(abandoned.BROKER_GRACE_S) + 2)
+            check.run(int(web_disconnects.BROKER_GRACE_S) + 2)
         check.worker.records.finish_cancelled(attempt)
         yield pubsub
 
@@ -131,7 +131,7 @@ def test_a_restart_of_the_broker_cancels_nothing(mortal_broker: Valkey, check: C
     with check.worker.runtime.running.track(attempt) as call, pytest.raises(BrokerUnavailable):
         check.run(1)
     mortal_broker.start()
-    assert not cancelled(check, attempt, int(abandoned.BROKER_GRACE_S + abandoned.GONE_AFTER_S) - 1)
+    assert not cancelled(check, attempt, int(web_disconnects.BROKER_GRACE_S + web_disconnects.GONE_AFTER_S) - 1)
     assert call.stopped is None
 
 
