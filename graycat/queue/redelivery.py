@@ -19,7 +19,7 @@ def redelivery_options(settings: Settings, kind: str) -> dict[str, Any]:
     """Return kombu's transport options for redelivery, for workers of a kind ('' for one of all kinds)."""
     return {
         **unacked_keys(kind),
-        # Seconds after which a dead worker's messages come back; MaintenanceStep renews those of a living one.
+        # Seconds after which a dead worker's messages come back; ``worker/periodic.py`` renews those of a living one.
         "visibility_timeout": settings.lease_s,
         # Look for them every second (the defaults look every 100 s).
         "unacked_restore_interval": 1,
