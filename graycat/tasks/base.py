@@ -82,7 +82,10 @@ class EngineTask(Task[..., None]):
             runtime.running.track(attempt, self.new_call()) as call,
             runtime.access.enter(attempt.deaths, lambda: call.stopped is not None) as entered,
         ):
-            if entered:
+            if entered and not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
+                # The engine died while this task waited for its turn on it: that is not this task's fault.
+                outcome = _outcome("handed back", runtime.records.release(attempt, ReleaseReason.FREE))
+            elif entered:
                 outcome = runtime.run_attempt(attempt, partial(self._run_attempt, runtime, attempt, call))
             else:
                 outcome = self._end_broken_call(runtime, attempt, call, EngineLost(), runtime.supervisor.starts)

@@ -53,7 +53,8 @@ def test_the_culprit_fails_and_its_neighbours_succeed(stack: Supervised) -> None
     culprit = ended(stack, "culprit")
     assert (culprit["state"], culprit["error"]["type"]) == ("failed", "engine_killed")
     for number in range(3):
-        assert ended(stack, f"neighbour-{number}")["state"] == "succeeded"
+        view = ended(stack, f"neighbour-{number}")
+        assert view["state"] == "succeeded", (view["error"], view["attempt"])
 
 
 def test_two_culprits_are_both_found(stack: Supervised) -> None:

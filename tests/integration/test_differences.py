@@ -178,9 +178,11 @@ ELSEWHERE = {
     "streams that wait": "test_quick_lane.py::test_streams_that_wait_",
     "`/embeddings` for `UnityPlayer/` agents": "test_openai_client.py::test_embeddings_",
     "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",
-    "an API token over one of its limits, or without the scope": "../unit/web/test_allowance.py::test_a_rate_is_told_",
+    "an API token over one of its limits, or without the scope": (
+        "../unit/web/test_limits.py::test_rate_limit_headers_count_down"
+    ),
     "`n_predict`, `max_tokens` or `max_output_tokens` that is absent, negative or no number, for an API token with a "
-    "`max_tokens` limit": "../unit/web/test_allowance.py::test_an_answer_s_length_is_written_in_",
+    "`max_tokens` limit": "../unit/web/test_limits.py::test_the_token_limit_is_written_into_",
     "request headers": "test_differences.py::test_a_header_of_the_caller_",
     "answer headers": "test_differences.py::test_a_header_of_the_engine_",
     "`/sdapi`: limits, images by address": "test_image_errors.py::test_a_refused_request_never_",

@@ -156,13 +156,13 @@ def ask(stack: Stack, body: dict[str, Any]) -> Answer:
 
 
 def assert_outage(stack: Stack) -> None:
-    """Check that every probe says so, in the one shape of errors, and that the process itself counts as alive."""
+    """Check that /ready says so, and that games go on with the last known answer while the engine is restarted."""
     client = stack.client()
     ready = client.get("/ready")
     assert (ready.status_code, ready.json()["ready"]) == (503, False)
     assert "llm" in ready.json()["reason"]
-    for path in ("/health", "/props"):
-        answer = client.post(path)
-        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable_error")
-        assert answer.headers["Retry-After"].isdigit()
+    answer = client.post("/props")
+    assert answer.status_code == 200
+    assert int(answer.headers["Graycat-Answer-Age"]) >= 0
+    assert answer.json()["default_generation_settings"]["n_ctx"] > 0
     assert client.get("/health").status_code == 200

@@ -88,13 +88,13 @@ def test_an_image_that_kills_its_engine_each_time_fails_clearly(parts: ImageStac
         if pid is not None and pid not in seen and parts.asked().count("a killer") > len(seen):
             seen.add(pid)
             os.kill(pid, signal.SIGKILL)
-        return len(seen) == 3
+        return len(seen) == 2
 
     with Order(parts, ANNA, STORY | {"prompt": "a killer"}) as order:
         eventually(kill_a_new_one, BACK_S, 0.02)
         response = order.connection.getresponse()
         body = json.loads(response.read())
-    assert (response.status, body["type"], body["error"]) == (502, "task_lost", "HTTPException")
+    assert (response.status, body["type"], body["error"]) == (502, "engine_killed", "HTTPException")
     assert parts.stored(order.task_id) == []
 
 
