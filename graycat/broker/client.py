@@ -133,11 +133,15 @@ def unavailable_reply(message: str) -> type[redis.RedisError] | None:
 
 
 def is_unusable_key(reply: object) -> bool:
-    """Return whether a reply says that a key is not of the type that graycat writes. Raises the reply if it is another
-    error.
+    """Return whether a reply says that a key is not of the type that graycat writes.
+
+    Raises the reply if it is another error.
     """
     if not isinstance(reply, Exception):
         return False
+    # redis-py takes the first word off the messages of those that it has classes for.
+    if isinstance(reply, _UNAVAILABLE_ERRORS):
+        raise reply
     if isinstance(reply, redis.ResponseError) and unavailable_reply(str(reply)) is None:
         return True
     raise reply

@@ -68,7 +68,8 @@ def both_embedding(embedding: Stack) -> Iterator[Pair]:
 def both_with_tools(new_home: NewHome) -> Iterator[Pair]:
     """Yield the same where the model's chat template knows tools."""
     home = new_home()
-    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'tests' / 'tools_engine.py'))} --port {{port}}"
+    script = ROOT / "tests" / "support" / "tools_engine.py"
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
     command += f" --slots 2 --context 4096 --models {shlex.quote(str(home / 'models' / 'text'))}"
     with running(Stack(home, env={"STARTUP_COMMAND": command})) as stack:
         yield from pair_of(stack)
