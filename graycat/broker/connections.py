@@ -99,7 +99,10 @@ class RawConnection:
         if not replies:
             if timeout_s <= 0:
                 raise TimeoutError("the broker does not answer")
-            select.select([self.socket], (), (), timeout_s)
+            # Not select(), which takes no descriptor above 1,023.
+            poller = select.poll()
+            poller.register(self.socket, select.POLLIN)
+            poller.poll(timeout_s * 1000)
         return replies
 
     def _receive(self) -> None:

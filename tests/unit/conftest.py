@@ -18,6 +18,7 @@ from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
+from graycat.web.streaming.hub import EventHub
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, claimed, eventually
 from tests.support.live import LiveServer, serving
@@ -37,6 +38,22 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     # Hubs listen for as long as their process lives; what they say of the end is of no interest.
     logging.getLogger("graycat.web.streaming.hub").disabled = True
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def end_hubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the hubs that a test has started: otherwise they would try to reach its broker until the last test."""
+    started: list[EventHub] = []
+    start = EventHub.start
+
+    def start_and_note(hub: EventHub) -> None:
+        started.append(hub)
+        start(hub)
+
+    monkeypatch.setattr(EventHub, "start", start_and_note)
+    yield
+    for hub in started:
+        hub.stop()
 
 
 @pytest.fixture

@@ -138,6 +138,8 @@ class EventHub:
         self._lock = threading.Lock()
         self._received_at = 0.0
         self._started = False
+        self._stopping = False
+        self._connection: RawConnection | None = None
         self._checked_at = 0.0
 
     def start(self) -> None:
@@ -193,13 +195,21 @@ class EventHub:
             found.extend(subscriptions)
         return found
 
+    def stop(self) -> None:
+        """Stop listening; returns at once."""
+        self._stopping = True
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+
     @property
     def stuck(self) -> bool:
         """Return whether nothing has come from the broker for so long that waiting requests get no events."""
         return self._started and time.monotonic() - self._received_at > STUCK_AFTER_S
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 self._listen()
             except (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable) as error:
@@ -211,6 +221,7 @@ class EventHub:
     def _listen(self) -> None:
         """Pass events on until the connection breaks, or stays silent although the broker was pinged."""
         connection = RawConnection(self._client)
+        self._connection = connection
         try:
             connection.send([("SUBSCRIBE", self.channel)])
             first = connection.read(1)
