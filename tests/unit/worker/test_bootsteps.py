@@ -98,6 +98,8 @@ def shutdown() -> Iterator[Any]:
 
 def test_a_worker_s_engine_is_watched_from_its_start_to_its_shutdown(broker, shutdown, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
+    # It collects all garbage: in a process that has run thousands of tests that takes a second.
+    monkeypatch.setattr(steps, "settle_memory", lambda: None)
     with http_server(WELL) as seen:
         worker = celery_worker(changed(broker.settings, llama_server_url=seen.url), "llm,llm.batch")
         watch = Stopwatch()
