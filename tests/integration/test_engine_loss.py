@@ -133,6 +133,8 @@ def test_whole_answers_under_way_are_given_by_the_next_engine(frail: Stack, kill
 
 def test_an_outage_shows_and_what_was_sent_in_it_is_answered(frail: Stack, kill_engine: Callable[[], None]) -> None:
     expected = frail.client().post("/completion", COUNT).json()["content"]
+    # What a game has asked before is known during the outage.
+    assert frail.client().post("/props").status_code == 200
     with ThreadPoolExecutor(3) as callers:
         with broken_model(frail):
             kill_engine()
