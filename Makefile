@@ -2,6 +2,9 @@
 PYTHON ?= python3
 ARGS ?=
 
+# Tests start hundreds of processes: without Python's cache each of them would compile graycat anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.ready-run

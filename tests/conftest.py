@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 from xdist.scheduler import LoadScopeScheduling
 
-from graycat.engines.embedded import packaged_model
+from graycat.engines.embedded import NICENESS, packaged_model
 from tests.support.browser import Window, chromium
 from tests.support.images import ImageStack
 from tests.support.stack import Client, Stack, running
@@ -33,10 +33,33 @@ WITH_DOUBLES = frozenset(
 )
 
 
+#: The niceness of this process's session (Linux, if it schedules by session).
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
 def group_of(node_id: str) -> str:
     """Return what a test shares a process with: its file, or all that have a real engine; two of those would crawl."""
     path = node_id.partition("::")[0]
     return "engines" if path.startswith("tests/integration/") and path not in WITH_DOUBLES else path
+
+
+def as_nice_as_engines() -> Callable[[], None]:
+    """Have this session's processes share the processor evenly with engines; return a function that undoes it.
+
+    An engine has a session of its own, and niceness 10. Where Linux schedules by session (autogroup), it would get a
+    tenth of a core beside tests that keep both cores busy, and would load its model for minutes.
+    """
+    try:
+        before = AUTOGROUP.read_text().rpartition(" ")[2]
+        AUTOGROUP.write_text(str(NICENESS))
+    except OSError:
+        return lambda: None
+
+    def undo() -> None:
+        with suppress(OSError):
+            AUTOGROUP.write_text(before)
+
+    return undo
 
 
 class ByGroup(LoadScopeScheduling):
@@ -44,6 +67,12 @@ class ByGroup(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests as little of the processor as the embedded engine, until they end."""
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(as_nice_as_engines())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:

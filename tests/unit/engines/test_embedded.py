@@ -63,7 +63,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
         assert complete(engine) == (200, True)
         # The tests themselves may run under `nice`; 19 is the kernel's limit.
         assert niceness(child) == min(os.nice(0) + embedded.NICENESS, MAX_NICENESS)
-        assert session_niceness(child) in (embedded.NICENESS, None)
+        assert session_niceness(engine_pid(child)) in (embedded.NICENESS, None)
         log = (home / "engine.log").read_text()
         assert f"n_threads = {embedded.decoding_threads(os.cpu_count() or 1)}\n" in log
         assert "assembling" not in log
@@ -86,12 +86,16 @@ def niceness(child: ShimmedProcess) -> int:
     return os.getpriority(os.PRIO_PROCESS, engine_pid(child))
 
 
-def session_niceness(child: ShimmedProcess) -> int | None:
-    """Return the niceness of the engine's session; None if the kernel does not schedule by session."""
-    autogroup = Path(f"/proc/{engine_pid(child)}/autogroup")
+def session_niceness(pid: int) -> int | None:
+    """Return the niceness of a process's session; None if the kernel does not schedule by session."""
+    autogroup = Path(f"/proc/{pid}/autogroup")
     if not autogroup.exists():
         return None
     return int(autogroup.read_text().split()[-1])
+
+
+def test_tests_do_not_go_before_the_engines_that_they_start() -> None:
+    assert session_niceness(os.getpid()) in (None, embedded.NICENESS)
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 7)])
