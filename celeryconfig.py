@@ -87,6 +87,8 @@ def _worker() -> dict[str, Any]:
         "worker_disable_prefetch": True,
         # A ceiling for the pool's threads; the gate sets how many run at once to the engine's slots.
         "worker_concurrency": MAX_SLOTS,
+        # A limited task would wait in one worker's memory, where nothing renews its message.
+        "worker_disable_rate_limits": True,
         # The gate's limit already counts what still runs after a reconnect.
         "worker_enable_prefetch_count_reduction": False,
         # Flower and the exporter need them.

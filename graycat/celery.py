@@ -1,6 +1,8 @@
 """The application that ``celery -A graycat`` finds: settings from the environment."""
 
-import graycat.worker.remote_control  # noqa: F401 (its commands are found by ``celery -A graycat control``)
+# Their commands are found by ``celery -A graycat control``.
+import graycat.worker.celery_commands  # noqa: F401
+import graycat.worker.remote_control  # noqa: F401
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 

@@ -18,6 +18,7 @@ TASK_MODULES = (
     "graycat.tasks.webhooks",
     "graycat.tasks.schedules",
     "graycat.worker.remote_control",
+    "graycat.worker.celery_commands",
 )
 WORKER_STEPS = (
     "graycat.worker.bootsteps:EngineStep",

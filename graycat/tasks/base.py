@@ -10,6 +10,7 @@ from functools import partial
 from celery import Task
 from celery.exceptions import Reject
 
+from graycat import families
 from graycat.engines.client import Call, StopReason
 from graycat.errors import (
     EngineError,
@@ -21,11 +22,11 @@ from graycat.errors import (
     TaskTimeout,
 )
 from graycat.metrics import worker
-from graycat.queue import events
+from graycat.queue import events, ids
 from graycat.queue.models import Attempt, ReleaseReason
 from graycat.queue.topology import QUICK_QUEUES
 from graycat.storage.errors import ArtifactsUnavailable
-from graycat.worker.runtime import EngineRuntime, engine_runtime
+from graycat.worker.runtime import EngineRuntime, engine_runtime, process
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,14 @@ class Interrupted(Exception):
         self.answer = answer
 
 
-class EngineTask(Task[..., None]):
+class RecordTask(Task[..., None]):
+    """A Celery task of which Celery's own commands and a message's headers decide nothing."""
+
+    abstract = True
+    Request = "graycat.worker.celery_request:RecordRequest"
+
+
+class EngineTask(RecordTask):
     """A Celery task that calls the worker's engine. Its argument is the task's id; the record holds the rest.
 
     Subclasses get the answer in ``perform``. Celery's own result is not used.
@@ -69,6 +77,10 @@ class EngineTask(Task[..., None]):
 
     def execute(self, task_id: str) -> None:
         """Claim the task, run an attempt at it, and write its outcome. Raises Reject to give the message back."""
+        if not self._belongs_here(task_id):
+            # The task has a message of its own, in its own queue.
+            logger.warning("message dropped: sent to a worker that cannot run it", extra={"kind": self.name})
+            return
         runtime = engine_runtime()
         if not runtime.supervisor.ready.wait(ENGINE_WAIT_S):
             raise Reject("the engine is not ready", requeue=True)
@@ -106,6 +118,13 @@ class EngineTask(Task[..., None]):
         logger.log(level, "task ended", extra=extra)
         if outcome == "handed back":
             raise Reject("the engine went away", requeue=True)
+
+    def _belongs_here(self, task_id: object) -> bool:
+        """Return whether this worker's engine runs such tasks: a message of another program may lie in any queue."""
+        if process.engine is None or not isinstance(task_id, str):
+            return False
+        family = families.find_by_queues(process.engine.queues)
+        return family == families.find_by_kind(self.name) and ids.is_id_for(task_id, self.name)
 
     def _claim(self, runtime: EngineRuntime, task_id: str) -> Attempt | None:
         """Return a new attempt; None if the task is not to be run. Raises Reject if it is to be run later."""

@@ -9,12 +9,13 @@ from celery import shared_task
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
 from graycat.queue.kinds import FIRE_SCHEDULES
+from graycat.tasks.base import RecordTask
 from graycat.worker import runtime
 
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=FIRE_SCHEDULES.name)
+@shared_task(name=FIRE_SCHEDULES.name, base=RecordTask)
 def fire_schedules() -> None:
     """Submit what is due. If the broker is away, the next tick does it."""
     try:

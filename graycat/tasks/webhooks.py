@@ -8,12 +8,13 @@ from celery import shared_task
 
 from graycat.errors import BrokerUnavailable
 from graycat.queue.kinds import DELIVER
+from graycat.tasks.base import RecordTask
 from graycat.worker import runtime
 
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=DELIVER.name)
+@shared_task(name=DELIVER.name, base=RecordTask)
 def deliver(member: str) -> None:
     """Attempt the delivery of ``TASK_ID EVENT`` once."""
     task_id, _, event = member.partition(" ")

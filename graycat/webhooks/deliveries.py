@@ -34,6 +34,8 @@ MAX_PER_HOST = 4
 MAX_PER_OWNER = 12
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
+#: The error of a delivery that an operator has revoked.
+REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Deliveries:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("enqueue", "begin", "settle"))
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("enqueue", "begin", "settle", "give_up"))
 
     def now_ms(self) -> int:
         """Return the broker's time."""
@@ -147,6 +149,20 @@ class Deliveries:
         member = f"{delivery.task_id} {delivery.event}"
         arguments = (member, delivery.attempt, attempt.state, next_ms, attempt.to_json())
         return bool(self._run("settle", keys, arguments))
+
+    def give_up(self, task_id: str, event: str, now_ms: int) -> bool:
+        """End a pending delivery as failed: it is not sent (again). Return False if there is none.
+
+        An attempt that is under way goes on; how it ends is not noted.
+        """
+        key = delivery_key(task_id, event)
+        with broker_errors():
+            webhook, owner = self._client.hmget(key, ("webhook", "owner"))
+        if not webhook:
+            return False
+        keys = [DELIVERIES, key, *_slot_keys(Webhook.from_json(webhook), (owner or b"").decode())]
+        attempt = DeliveryAttempt(now_ms, None, REVOKED, None)
+        return bool(self._run("give_up", keys, (f"{task_id} {event}", attempt.state, attempt.to_json())))
 
     def summarize(self, task_id: str) -> list[dict[str, Any]]:
         """Return the deliveries of a task or a batch as its owner sees them; an empty list if there are none."""

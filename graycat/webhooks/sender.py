@@ -52,6 +52,10 @@ class WebhookSender:
         }
         logger.info("delivery tried", extra=extra)
 
+    def give_up(self, task_id: str, event: str) -> bool:
+        """Send a pending delivery no more; return False if there is none."""
+        return self._deliveries.give_up(task_id, event, self._deliveries.now_ms())
+
     def _send(self, delivery: Delivery, at_ms: int) -> tuple[int | None, str | None]:
         """Return the status that the receiver replies with, or the reason why there is none."""
         message_id = webhook.message_id(delivery.task_id, delivery.event)

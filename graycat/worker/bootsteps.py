@@ -91,7 +91,7 @@ class EngineStep(bootsteps.StartStopStep):
         self.runtime = create_runtime(app.settings, worker.hostname, consumed_queues(app), app.gpu)
         if app.settings.traces_url:
             task_tracing.install(self.runtime, tracing.start(app.settings, "worker", worker.hostname))
-        process.engine = self.runtime
+        process.engine, process.records = self.runtime, self.runtime.records
         self._stopping = threading.Event()
         # The engine dies with the thread that forks it, so one thread forks always, and lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)

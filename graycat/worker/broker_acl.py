@@ -191,6 +191,7 @@ def _list_swept_keys() -> list[str]:
     keys = []
     for kind in ("", *kinds):
         keys.append(f"%R~{unacked_keys(kind)['unacked_key']}")
+    keys.append(f"%R~{unacked_keys('')['unacked_index_key']}")
     for kind in kinds:
         keys.append(f"%W~{sweeper_lock_key(kind)}")
     for kind in kinds:

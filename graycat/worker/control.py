@@ -13,6 +13,7 @@ from graycat.broker.client import connect
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.queue.records import TaskRecords
 from graycat.queue.topology import CONTROL
 from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import variable
@@ -48,6 +49,7 @@ class ControlDuties:
         settings = app.settings
         self._worker = worker
         self._alone = alone
+        self._queues = consumed_queues(app)
         self._client = connect(settings, patient=True)
         self._fleet = WorkerRegistry(self._client)
         self._deliveries = Deliveries(self._client)
@@ -55,6 +57,8 @@ class ControlDuties:
         http = PublicHttpClient(allowlist(settings.webhook_allow))
         process.webhook_sender = WebhookSender(self._deliveries, http, settings)
         process.schedule_runner = ScheduleRunner(self._client, settings)
+        # This client may access the tasks of all families.
+        process.records = TaskRecords(self._client, settings)
 
         duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch)]
         if alone:
@@ -95,13 +99,16 @@ class ControlDuties:
         renew_messages(self._client, self._worker.app.kind)
 
     def _report(self) -> None:
+        # Celery's ``cancel_consumer`` takes a queue away.
+        consumed = consumed_queues(self._worker.app)
         self._fleet.report(
             WorkerStatus(
                 name=self._worker.hostname,
-                queues=consumed_queues(self._worker.app),
+                queues=self._queues,
                 engine="",
                 engine_state="ready",
-                consuming=process.heartbeat.alive,
+                consuming=bool(consumed) and process.heartbeat.alive,
+                left=tuple(queue for queue in self._queues if queue not in consumed),
                 slots=self._worker.concurrency,
                 busy=len(state.active_requests),
                 props="",

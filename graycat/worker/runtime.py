@@ -15,6 +15,7 @@ from graycat.engines.client import Call, StopReason
 from graycat.engines.process.child import ChildProcess
 from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import WorkerRegistry
+from graycat.queue import ids, topology
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.schedules.runner import ScheduleRunner
@@ -196,10 +197,29 @@ class WorkerProcess:
     """
 
     engine: EngineRuntime | None = None
+    records: TaskRecords | None = None
     webhook_sender: WebhookSender | None = None
     schedule_runner: ScheduleRunner | None = None
     #: The heartbeat of the consumer's main loop.
     heartbeat: LoopHeartbeat = field(default_factory=LoopHeartbeat)
+
+    def served_queues(self) -> list[str]:
+        """Return all queues that this worker may take from: a task of another queue would fail here."""
+        queues: list[str] = []
+        if self.engine is not None:
+            info = self.engine.supervisor.info
+            models = () if info is None else info.models
+            for queue in self.engine.queues:
+                queues += [queue, *topology.engine_queues(queue, models, self.engine.name)]
+        if self.webhook_sender is not None and topology.CONTROL not in queues:
+            queues.append(topology.CONTROL)
+        return queues
+
+    def may_access(self, task_id: str) -> bool:
+        """Return whether this worker may read and change a task's record: one with an engine only of its family's."""
+        if self.webhook_sender is not None:
+            return True
+        return self.engine is not None and ids.is_id_for(task_id, self.engine.queues[0])
 
 
 process = WorkerProcess()

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
+
+from redis.exceptions import RedisError
 
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key, now_ms
 from graycat.broker.protocol import Broker
 from graycat.celeryapp import GraycatCelery
+from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
 from graycat.queue import ids, topology
 from graycat.queue.messages import MessageFactory
@@ -26,7 +30,7 @@ from graycat.queue.records import TaskRecords
 from graycat.queue.redelivery import unacked_keys
 from graycat.queue.topology import CONTROL
 from graycat.settings import Settings
-from graycat.unexpected import note
+from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,8 @@ logger = logging.getLogger(__name__)
 LOCKS = {kind: keys.sweeper_lock_key(kind) for kind in topology.WORKER_KINDS}
 #: The fields of a record that the sweeper reads. A record has ``message`` only while the task is parked.
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
+#: A message whose lease is over is back in its queue within so many seconds, if any worker restores it.
+RESTORE_TIMEOUT_S = 2.0
 #: The most tasks that one sweep looks at.
 MAX_TASKS = 1000
 
@@ -67,8 +73,10 @@ class Sweeper:
 
             enqueued = 0
             for task_id, record in records.items():
-                if self._handle(task_id, record, held, broker_ms):
-                    enqueued += 1
+                # One record that makes no sense must not keep the others from being looked at.
+                with guarded("sweeper", let_through=(BrokerUnavailable, RedisError)):
+                    if self._handle(task_id, record, held, broker_ms):
+                        enqueued += 1
             own_queues: list[str] = []
             for kind in kinds:
                 own_queues += topology.WORKER_KINDS[kind].queues
@@ -121,12 +129,24 @@ class Sweeper:
         for kind in kinds:
             messages += self._list_unacked(kind)
         if self._for_all_kinds:
-            # The messages of a worker without a kind.
-            messages += self._list_unacked("")
+            messages += self._list_taken_by_hand()
         return set(map(_parse_task_id, messages)) - {""}
 
     def _list_unacked(self, kind: str) -> list[bytes]:
         return self._client.hvals(unacked_keys(kind)["unacked_key"])
+
+    def _list_taken_by_hand(self) -> list[bytes]:
+        """Return the messages that a worker without a kind holds, or that an operator has taken (``amqp basic.get``).
+
+        Nobody renews or restores what an operator has taken. After a while it is as lost as any other message.
+        """
+        names = unacked_keys("")
+        entries = self._client.hgetall(names["unacked_key"])
+        if not entries:
+            return []
+        since = time.time() - self._lease_ms / 1000 - RESTORE_TIMEOUT_S
+        tags = self._client.zrange(names["unacked_index_key"], since, "+inf", byscore=True)
+        return [entries[tag] for tag in tags if tag in entries]
 
     def _handle(self, task_id: str, record: Record, held: set[str], broker_ms: float) -> bool:
         """Expire a task or enqueue it again, if that is due; return whether it was enqueued."""

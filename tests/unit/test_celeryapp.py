@@ -84,3 +84,7 @@ def test_celery_leaves_the_setting_up_of_logging_to_graycat(monkeypatch: pytest.
     replies = signals.setup_logging.send(sender=None, loglevel=logging.INFO, logfile=None, format="", colorize=False)
     assert replies
     assert Settings(home=calls[-1].home, lease_s=7.0) == calls[-1]  # type: ignore[attr-defined]
+
+
+def test_no_limited_task_waits_in_a_worker_s_memory(app: Celery) -> None:
+    assert app.conf.worker_disable_rate_limits is True

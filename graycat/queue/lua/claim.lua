@@ -5,7 +5,7 @@
 -- channels of the web processes that wait for it, whether it is looked at by its id (0, 1)}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body')
+  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body', 'message')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not state then return {'gone'} end
 if is_terminal(state) then
@@ -51,6 +51,8 @@ redis.call('PEXPIRE', record, lifetime)
 local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
 notify(r[15], 'started')
+-- A message of another program may start a task before its turn.
+if r[23] then unpark(r[14], r[12]) end
 pass_turn(r[14], r[12])
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or '', r[14],
   now - (attempt == 1 and r[18] or r[19] or now), tonumber(r[21] or 0), r[16] or '', r[22] and 1 or 0}

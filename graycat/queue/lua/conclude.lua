@@ -31,10 +31,7 @@ local function conclude(state, status, kind, data)
     'webhook')
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
-  -- A parked task makes room at once.
-  if redis.call('HDEL', record, 'message') == 1 and redis.call('LREM', parked_key(keep[5], keep[4]), 1, task_id) == 1 then
-    redis.call('DECR', parked_count_key(keep[5]))
-  end
+  unpark(keep[5], keep[4])
   -- The body may have megabytes. If the task cannot be retried, it is not needed any more.
   if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)

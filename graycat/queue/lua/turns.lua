@@ -49,6 +49,13 @@ local function next_turn(queue, owner)
   end
 end
 
+-- This task does not wait for its turn any more, and makes room at once.
+local function unpark(queue, owner)
+  if redis.call('HDEL', record, 'message') == 1 and redis.call('LREM', parked_key(queue, owner), 1, task_id) == 1 then
+    redis.call('DECR', parked_count_key(queue))
+  end
+end
+
 -- This task is not queued any more: the next one of its owner takes the turn.
 local function pass_turn(queue, owner)
   if queue and is_fair(queue) and redis.call('GET', turn_key(queue, owner or '')) == task_id then

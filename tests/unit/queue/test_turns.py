@@ -293,3 +293,15 @@ def test_a_place_counts_no_task_that_was_cancelled(records) -> None:
     tasks = submitted(records, "a1 a2 a3")
     records.cancel(tasks["a2"])
     assert [records.queue_position(task_id) for task_id in islice(tasks.values(), 3)] == [1, 0, 2]
+
+
+def test_a_task_that_is_started_before_its_turn_leaves_its_place(records, client, settings) -> None:
+    tasks = submitted(records, "a1 a2 a3")
+    # As from a message that a program of Celery's has sent.
+    attempt = claimed(records, tasks["a2"])
+    assert (client.get("graycat:asides:llm"), waiting(client, tasks)) == (b"1", "a1")
+    # It does not seem to be parked any more, so the sweeper finds it if its message is lost.
+    assert records.release(attempt)
+    assert "message" not in records.get(tasks["a2"])
+    assert order(records, tasks) == "a1 a3"
+    assert client.get("graycat:asides:llm") == b"0"

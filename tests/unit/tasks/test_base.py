@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import pytest
 from celery.exceptions import Reject
 
 from graycat.engines.client import StopReason
 from graycat.tasks import base
+from graycat.worker.runtime import process
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, claimed, eventually, kinds, outcome_of, sse
 from tests.support.servers import Answer, drop, hold, reply, stream
 from tests.support.workers import Worker, worker_on
@@ -220,3 +222,25 @@ def test_each_task_leaves_a_line_without_what_was_said(broker: Valkey, caplog: p
     fields = vars(record)
     assert (fields["task_id"], fields["outcome"], fields["request_id"]) == (task_id, "succeeded", "r-42")
     assert "secret" not in json.dumps([vars(r) for r in caplog.records], default=str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument"),
+    [("sd.txt2img", "image"), ("llm.completion", "image"), ("sd.txt2img", "text"), ("llm.chat", 7)],
+)
+def test_what_another_program_has_sent_to_the_wrong_worker_changes_nothing(
+    broker: Valkey, kind: str, argument: Any
+) -> None:
+    with worker_on(broker, {}) as worker:
+        tasks = {"text": worker.accept(), "image": worker.accept(kind="sd.txt2img", queue="sd")}
+        worker.task(kind).execute(tasks.get(argument, argument))
+        assert [worker.ended(task_id) for task_id in tasks.values()] == [("queued", "")] * 2
+        assert worker.seen.requests == []
+
+
+def test_a_worker_without_an_engine_drops_tasks_that_need_one(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    with worker_on(broker, {}) as worker:
+        task_id = worker.accept()
+        monkeypatch.setattr(process, "engine", None)
+        worker.task().execute(task_id)
+        assert worker.ended(task_id) == ("queued", "")

@@ -262,3 +262,25 @@ def test_a_delivery_is_as_lasting_as_its_record_was_short(broker: Valkey) -> Non
     eventually(lambda: not records.get(task_id))
     deliveries = Deliveries(broker.client)
     assert deliveries.begin(task_id, "succeeded", deliveries.now_ms())
+
+
+def test_a_delivery_that_is_given_up_is_over_whatever_an_attempt_says(records, client, deliveries) -> None:
+    task_id = ended(records)
+    now_ms = deliveries.now_ms()
+    (slots,) = deliveries.list_due(now_ms, 10).values()
+    assert deliveries.enqueue(f"{task_id} succeeded", slots, now_ms, "control", b"{}")
+    delivery = deliveries.begin(task_id, "succeeded", now_ms)
+    assert deliveries.give_up(task_id, "succeeded", now_ms)
+    assert not deliveries.settle(delivery, DeliveryAttempt(now_ms, 500, None, now_ms))
+    (row,) = deliveries.summarize(task_id)
+    assert (row["state"], row["last_error"], row["next_ms"]) == ("failed", "revoked", None)
+    assert listed(client) == set()
+    assert [client.zcard(slot) for slot in slots] == [0, 0]
+    assert client.hget(keys.delivery_key(task_id, "succeeded"), "webhook") is None
+
+
+def test_there_is_nothing_to_give_up_of_what_is_over_or_never_was(records, deliveries) -> None:
+    task_id = ended(records)
+    assert [deliveries.give_up(task_id, "succeeded", 1) for _ in range(2)] == [True, False]
+    assert not deliveries.give_up(task_id, "failed", 1)
+    assert not deliveries.give_up("x", "", 1)

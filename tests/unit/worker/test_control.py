@@ -159,3 +159,13 @@ def test_with_a_broker_elsewhere_a_key_of_this_machine_only_is_warned_of(
     running(redis_url=broker.settings.broker_url, webhook_key=key)
     warned = [record for record in caplog.records if "GRAYCAT_WEBHOOK_KEY" in record.getMessage()]
     assert bool(warned) is not bool(key)
+
+
+def test_a_control_worker_that_left_its_queue_says_so(broker: Valkey, running) -> None:
+    worker = running()
+    process.heartbeat.beat()
+    report_of(broker, lambda status: status.consuming)
+    # As Celery's cancel_consumer does.
+    worker.app.amqp.queues.deselect("control")
+    status = report_of(broker, lambda status: not status.consuming)
+    assert (status.left, status.queues, process.heartbeat.alive) == (("control",), ("control",), True)

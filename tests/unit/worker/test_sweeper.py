@@ -228,3 +228,34 @@ def test_what_a_worker_of_the_kind_holds_is_left_alone(broker: Valkey, records, 
     with taken(create_celery(broker.settings, kind="llm"), "llm"):
         assert client.hlen("unacked:llm") == 1
         assert sweep(sweeper_of(kind, broker), client) == 0
+
+
+def test_what_an_operator_has_taken_by_hand_is_lost_after_a_while(sweeper, records, client, app, monkeypatch) -> None:
+    task_id = enqueued(records, app)
+    monkeypatch.setattr("graycat.worker.sweeper.RESTORE_TIMEOUT_S", 0.2)
+    with taken(app, "llm"):
+        assert sweep(sweeper, client) == 0
+        eventually(lambda: sweep(sweeper, client) == 1)
+    assert ids_in(client, "llm") == [task_id]
+
+
+@pytest.mark.parametrize("damage", [{"kind": "llm.of_next_year"}, {"enqueued_ms": "soon"}, {"lease_ms": "x"}])
+def test_a_record_that_makes_no_sense_does_not_hold_up_the_others(sweeper, records, client, app, damage) -> None:
+    first, second = enqueued(records, app), enqueued(records, app, owner="another")
+    client.hset(keys.record_key(first), mapping=damage)
+    client.delete("llm")
+    assert sweep(sweeper, client) == 1
+    assert ids_in(client, "llm") == [second]
+
+
+def test_purged_tasks_come_back_in_their_order(sweeper, records, client, app) -> None:
+    tasks = [enqueued(records, app, owner=f"owner-{number}") for number in range(3)]
+    parked = enqueued(records, app, owner="owner-0")
+    app.control.purge()
+    assert client.llen("llm") == 0
+    assert sweep(sweeper, client) == 3
+    assert list(reversed(ids_in(client, "llm"))) == tasks
+    for task_id in tasks:
+        client.rpop("llm")
+        claimed(records, task_id)
+    assert ids_in(client, "llm") == [parked]

@@ -136,6 +136,17 @@ def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
     assert batching.client.zcard(LIVE_BATCHES) == 0
 
 
+def test_an_image_whose_task_was_revoked_is_made_in_another_task(batching: Batching) -> None:
+    batch_id = batching.submit()
+    batching.run_steps(3)
+    revoked = {item["task_id"] for item in batching.batches.list_items(batch_id)}
+    for task_id in revoked:
+        # What graycat.worker.revocation does.
+        assert batching.records.cancel_queued(task_id)
+    assert batching.run_to_end(batch_id) == "succeeded"
+    assert revoked.isdisjoint(item["task_id"] for item in batching.batches.list_items(batch_id))
+
+
 def test_an_item_that_the_engine_refuses_fails_and_the_others_go_on(batching: Batching) -> None:
     batch_id = batching.submit()
     batching.run_steps(3)
