@@ -14,12 +14,24 @@ function say(text, good) {
   new bootstrap.Toast(toast).show();
 }
 
+// Buttons of commands that graycat's Flower answers with 403: they would act on tasks and workers behind its back.
+const UNSAFE = [
+  ...["task-revoke", "task-terminate", "worker-pool-grow", "worker-pool-shrink", "worker-pool-autoscale"],
+  ...["worker-pool-restart", "worker-cancel-consumer-", "worker-add-consumer", "task-rate-limit-", "task-timeout-"],
+];
+
+function removeUnsafe() {
+  for (const id of UNSAFE) {
+    for (const button of document.querySelectorAll(`button[id^="${id}"]`)) button.remove();
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  removeUnsafe();
   const shutdown = document.getElementById("worker-shutdown");
   const name = document.getElementById("workername");
   if (!shutdown || !name) return;
   shutdown.textContent = "Drain and end";
-  document.getElementById("worker-pool-restart")?.closest("li").remove();
   const prefix = document.getElementById("url_prefix").value;
   for (const [verb, label] of [["resume", "Resume"], ["pause", "Pause"]]) {
     const button = document.createElement("button");

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import flower as flower_package
 import pytest
 import requests
 from tornado.httputil import HTTPHeaders
 
+from graycat.flower import app
 from graycat.flower.app import POST_PATHS, USER, ReconnectingEvents, ScriptInjector
 from tests.support.helpers import PATIENCE_S, ROOT, Valkey, eventually, free_port
 
@@ -99,6 +102,22 @@ def test_only_pages_have_graycat_s_buttons(flower: str) -> None:
     script = requests.get(f"{flower}/graycat/flower.js", auth=(USER, PASSWORD), timeout=PATIENCE_S)
     assert "worker-shutdown" in script.text
     assert "</body>" not in requests.get(f"{flower}/api/workers", auth=(USER, PASSWORD), timeout=PATIENCE_S).text
+
+
+def test_buttons_of_what_is_refused_are_taken_from_the_pages() -> None:
+    script = (Path(app.__file__).parent / "static" / "flower.js").read_text()
+    removed = tuple(re.findall(r'"((?:worker|task)-[a-z-]+)"', script.partition("const UNSAFE")[2].partition("];")[0]))
+    templates = Path(flower_package.__file__).parent / "templates"
+    buttons: set[str] = set()
+    for name in ("worker.html", "task.html"):
+        buttons |= set(re.findall(r'<button\s[^>]*?id="([a-z-]+)', (templates / name).read_text()))
+    # What is left shows something, or is one of graycat's own commands.
+    assert {name for name in buttons if not name.startswith(removed)} == {
+        *("worker-group", "worker-refresh", "worker-refresh-all", "worker-shutdown")
+    }
+    # Each of them is one that Flower has.
+    for prefix in removed:
+        assert [name for name in buttons if name.startswith(prefix)], prefix
 
 
 def test_a_page_in_several_chunks_is_unchanged() -> None:
