@@ -47,6 +47,7 @@ GraycatError
 ├── EngineLost          502  the engine broke off in the middle
 │   └── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
 ├── EngineKilled        502  the request has ended its engine's process, more than once
+├── KindUnknown         501  every worker that took the task is of an older release
 ├── EngineProtocolError      502  the engine sent an invalid response
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
@@ -262,6 +263,15 @@ class EngineKilled(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("this request has ended its engine more than once, and is not tried again; change the request")
+
+
+class KindUnknown(GraycatError):
+    """Raised when no worker that took a task knows its kind."""
+
+    status, type = 501, "kind_unknown"
+
+    def __init__(self) -> None:
+        super().__init__("the workers do not know this kind of task: they are of an older release than this server")
 
 
 class EngineProtocolError(GraycatError):

@@ -326,6 +326,12 @@ class EngineKilled(ServerError):
     type = "engine_killed"
 
 
+class KindUnknown(ServerError):
+    """Raised when the workers are of an older release and do not know such tasks."""
+
+    type = "kind_unknown"
+
+
 class EngineNonsense(ServerError):
     """Raised when the engine sent an invalid response; sending the request again would fail again."""
 

@@ -15,7 +15,7 @@ from graycat.broker.connections import Command
 from graycat.broker.keys import LIVE_TASKS, events_key, preview_key, record_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
-from graycat.errors import EngineKilled, GraycatError, QueueFull, StaleAttempt, TaskExpired, TaskLost
+from graycat.errors import EngineKilled, GraycatError, KindUnknown, QueueFull, StaleAttempt, TaskExpired, TaskLost
 from graycat.queue import events, ids
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
@@ -23,12 +23,14 @@ from graycat.settings import Settings
 
 SCRIPTS = (
     *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
-    *("renew", "progress", "position", "subscribe", "repair_turns", "cancel_queued"),
+    *("renew", "progress", "position", "subscribe", "repair_turns", "cancel_queued", "refuse"),
 )
 #: A task stays on its owner's list this long, which is longer than its record is kept.
 LISTED_MS = 7 * 24 * 3600 * 1000
 #: A task that has ended so many engines alone, or was there when so many died, is not tried again.
 MAX_DEATHS_ALONE, MAX_DEATHS = 2, 6
+#: A task whose kind was unknown to workers so many times is not enqueued again.
+MAX_REFUSALS = 4
 #: A preview outlives its last refresh by this long.
 PREVIEW_TTL_MS = 60_000
 
@@ -209,6 +211,14 @@ class TaskRecords(RecordReader):
     def cancel_queued(self, task_id: str) -> bool:
         """Cancel a task that is queued; False if it is not: a running task goes on."""
         return bool(self._run("cancel_queued", task_id) == 1)
+
+    def refuse(self, task_id: str, kind: str) -> bool:
+        """Note that a worker did not know a task's kind; return whether the task has failed by that.
+
+        ``kind``: the name in the message. If it is not that of the record, another program has sent the message.
+        """
+        failure = _encode_failure(KindUnknown())
+        return bool(self._run("refuse", task_id, kind, MAX_REFUSALS, failure) == 1)
 
     def expire(self, task_id: str) -> bool:
         """End a task that is past its queue deadline and never started; False if it is not."""

@@ -23,6 +23,7 @@ from graycat.queue.kinds import SKIP
 from graycat.queue.models import Verdict
 from graycat.settings import Settings
 from graycat.worker import tracing as task_tracing
+from graycat.worker import unknown_kinds
 from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.protocols import CeleryWorker, EventLoop
 from graycat.worker.runtime import EngineRuntime, engine_runtime, process
@@ -96,6 +97,7 @@ class EngineStep(bootsteps.StartStopStep):
         # The engine dies with the thread that forks it, so one thread forks always, and lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
+        signals.task_unknown.connect(unknown_kinds.refuse, weak=False)
         # Not in stop(): that runs before the pool has finished its tasks.
         signals.worker_shutdown.connect(self._shut_down, weak=False)
 

@@ -21,6 +21,7 @@ from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
+from graycat.worker import unknown_kinds
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.maintenance import REPORT_INTERVAL_S
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
@@ -134,6 +135,7 @@ class ControlStep(bootsteps.StartStopStep):
         duties = ControlDuties(worker, alone=not has_engine(worker.app))
         duties.start()
         signals.worker_shutdown.connect(duties.stop, weak=False)
+        signals.task_unknown.connect(unknown_kinds.refuse, weak=False)
 
 
 class HeartbeatStep(bootsteps.StartStopStep):

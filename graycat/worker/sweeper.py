@@ -25,6 +25,7 @@ from graycat.celeryapp import GraycatCelery
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
 from graycat.queue import ids, topology
+from graycat.queue.kinds import KINDS
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.redelivery import unacked_keys
@@ -164,6 +165,10 @@ class Sweeper:
         if not lost_since_ms:
             lost_since_ms = float(record["enqueued_ms"]) + self._lease_ms
         if task_id in held or broker_ms < lost_since_ms:
+            return False
+        if record["kind"] not in KINDS:
+            # A worker of a newer release may enqueue it; that is not waited for long.
+            self._records.refuse(task_id, record["kind"])
             return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
         worker.SWEPT.labels(record["kind"]).inc()

@@ -14,6 +14,7 @@ import requests
 from pytest_celery import CeleryTestWorker, CeleryWorkerCluster
 
 from graycat.celeryapp import create_celery
+from graycat.queue.records import MAX_REFUSALS
 from graycat.worker.celery_commands import REFUSED
 from tests.support.celery_nodes import GraycatSetup, ProcessContainer
 from tests.support.processes import eventually
@@ -215,7 +216,7 @@ def test_a_text_in_a_queue_is_no_trouble(setup: GraycatSetup, celery_stack: Supe
 )
 @pytest.mark.parametrize(
     "options",
-    [{}, {"expires": datetime(2020, 1, 1, tzinfo=UTC)}, {"countdown": 3600}, {"time_limit": 0.01, "soft_time_limit": 0.01}],
+    [{}, {"expires": datetime(2020, 1, 1, tzinfo=UTC)}, {"countdown": 3600}, {"time_limit": 1, "soft_time_limit": 1}],
     ids=["plain", "expired", "later", "limited"],
 )
 def test_a_task_that_is_called_by_its_id_runs_once(
@@ -234,7 +235,6 @@ def test_a_task_that_is_called_by_its_id_runs_once(
 
 @row(
     "`call NAME` with an unknown id, no id, or in a queue of other tasks",
-    "`call` of a name that no worker knows",
     "`control revoke ID`, a tick of the schedules",
 )
 def test_messages_that_nobody_can_use_are_dropped(setup: GraycatSetup, celery_stack: Supervised) -> None:
@@ -256,6 +256,17 @@ def test_messages_that_nobody_can_use_are_dropped(setup: GraycatSetup, celery_st
     eventually(lambda: redis.llen("control") == redis.hlen("unacked:control") == 0, REPLY_S)
     assert celery_stack.alive("llm")
     assert celery_stack.alive("control")
+
+
+@row("`call` of a name that no worker knows")
+def test_a_kind_that_no_worker_knows_fails_its_tasks_only(setup: GraycatSetup, celery_stack: Supervised) -> None:
+    with paused(setup):
+        first, newer, last = setup.submit(), setup.submit(), setup.submit()
+        celery_stack.redis().hset(f"graycat:task:{newer}", "kind", "llm.of_next_year")
+        for name in ["no.such.task"] * MAX_REFUSALS + ["llm.of_next_year"] * MAX_REFUSALS:
+            setup.app.send_task(name, args=[newer], task_id=newer, queue="llm")
+    assert setup.wait_for_state(newer, "failed")["status"] == "501"
+    assert_all_finish(setup, first, last)
 
 
 @row(

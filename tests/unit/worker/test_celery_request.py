@@ -6,6 +6,7 @@ import pytest
 from celery.worker import state
 from kombu.utils.imports import symbol_by_name
 
+import graycat.tasks.schedules  # noqa: F401 (likewise)
 import graycat.tasks.webhooks  # noqa: F401 (its task becomes that of every application)
 from graycat.celeryapp import GraycatCelery
 from graycat.queue.kinds import DELIVER, FIRE_SCHEDULES, KINDS

@@ -134,3 +134,15 @@ def test_without_a_broker_nothing_is_revoked(mortal_broker: Valkey, monkeypatch:
         task_id = worker.accept()
         mortal_broker.kill()
         assert revoke([task_id], terminate=False) == {"error": "the broker does not answer"}
+
+
+def test_an_image_is_revoked_by_its_worker(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    with worker_on(broker, {}, queues=("sd", "sd.batch")) as worker:
+        monkeypatch.setattr(process, "records", worker.records)
+        monkeypatch.setattr(process, "webhook_sender", None)
+        queued, text = worker.accept(kind="sd.txt2img", queue="sd.batch"), worker.accept()
+        attempt, call = worker.claim(kind="sd.txt2img", queue="sd"), Call()
+        with worker.runtime.running.track(attempt, call):
+            assert outcome(attempt.task_id, terminate=True) == "running, asked to stop"
+        assert call.stopped == StopReason.CANCELLED
+        assert (outcome(queued), outcome(text)) == ("cancelled", "no task of this worker")
