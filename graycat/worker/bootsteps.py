@@ -155,11 +155,13 @@ def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str,
 def create_runtime(settings: Settings, name: str, queues: tuple[str, ...], gpu: int | None = None) -> EngineRuntime:
     """Return the runtime of a worker's engine.
 
-    A worker of interactive tasks owns its engine. Other workers use the one that listens at its address.
+    A worker of interactive tasks owns its engine. Other workers use the one that listens at its address. Queues of
+    other families, which Celery's own ``worker`` command takes by default, are left out: the engine cannot serve them.
     """
     family = families.find_by_queues(queues)
     if family is None:
         raise ValueError(f"none of the queues {', '.join(queues)} needs an engine")
+    queues = tuple(queue for queue in queues if families.find_by_kind(queue) in (family, None))
     built = engines.build_engine(settings, family, gpu, own=family.interactive in queues)
     client = connect(settings, patient=True)
     return EngineRuntime(

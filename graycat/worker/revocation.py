@@ -10,6 +10,7 @@ import logging
 
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
+from graycat.metrics import worker
 from graycat.queue.ids import TASK_ID
 from graycat.worker.runtime import WorkerProcess, process
 
@@ -38,10 +39,12 @@ def _revoke(holder: WorkerProcess, task_id: str, *, terminate: bool) -> str:
     if records is None or not TASK_ID.fullmatch(task_id) or not holder.may_access(task_id):
         return "no task of this worker"
 
+    if records.cancel_queued(task_id):
+        (kind,) = records.fields(task_id, "kind")
+        worker.count_refusal(kind, "cancelled")
+        return "cancelled"
     if terminate:
         state, _ = records.cancel(task_id)
-    elif records.cancel_queued(task_id):
-        state = "cancelled"
     else:
         (state,) = records.fields(task_id, "state")
     if state != "running":

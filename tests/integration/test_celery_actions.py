@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 import requests
+from celery.bin.celery import celery as celery_program
+from celery.worker.control import Panel
 from pytest_celery import CeleryTestWorker, CeleryWorkerCluster
 
 from graycat.celeryapp import create_celery
@@ -62,10 +64,10 @@ ELSEWHERE = {
         "integration/test_celery_commands.py::test_the_control_api_pauses_"
     ),
     "`inspect ping`": "unit/worker/test_remote_control.py::test_a_ping_tells_whether_",
-    "`inspect active`, `reserved`, `active_queues`, `registered`, `stats`, `revoked` and the others": (
+    "`inspect active`, `reserved`, `scheduled`, `query_task`": (
         "integration/test_celery_commands.py::test_what_runs_shows_its_id_and_no_prompt"
     ),
-    "`report`, `inspect conf`": "integration/test_celery_commands.py::test_a_report_shows_no_secret",
+    "`report`, `inspect report`, `inspect conf`": "integration/test_celery_commands.py::test_a_report_shows_no_secret",
 }
 
 
@@ -297,6 +299,30 @@ def test_without_events_tasks_run(setup: GraycatSetup) -> None:
     for command in ("disable_events", "heartbeat", "enable_events"):
         assert len(send(setup, command)) == 2
         assert_all_finish(setup, setup.submit())
+
+
+@row(
+    "`inspect revoked`, `hello`",
+    "`inspect active_queues`, `registered`, `stats`, `clock`, `memsample`, `memdump`, `objgraph`",
+)
+def test_inspections_change_nothing(setup: GraycatSetup) -> None:
+    with paused(setup):
+        task_id = setup.submit(prompt="zebraprompt")
+        # As an older worker tells at its start.
+        assert task_id in send(setup, "hello", WORKER, from_node="llm@old", revoked=[task_id])[WORKER]["revoked"]
+        for name, meta in Panel.meta.items():
+            if meta.type == "inspect" and name != "hello":
+                arguments = {"ids": [task_id]} if name == "query_task" else {}
+                replies = send(setup, name, **arguments)
+                assert len(replies) == 2, name
+                assert "zebraprompt" not in str(replies)
+    assert_all_finish(setup, task_id)
+
+
+def test_each_command_of_celery_s_is_in_the_document() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    told = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]*)`", page))))
+    assert (set(Panel.meta) | set(celery_program.commands)) - told == {"stop_task"}
 
 
 def test_each_row_of_the_document_has_its_test_and_no_test_is_without_its_row() -> None:

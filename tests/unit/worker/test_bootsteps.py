@@ -14,6 +14,7 @@ from graycat.celeryapp import create_celery
 from graycat.engines.base import State
 from graycat.errors import SettingsError
 from graycat.fleet.workers import WorkerRegistry
+from graycat.queue.topology import QUEUES
 from graycat.settings import Settings
 from graycat.tasks.sd import RenderCall
 from graycat.worker import bootsteps as steps
@@ -189,3 +190,9 @@ def test_at_every_warm_shutdown_what_runs_is_handed_back_when_the_grace_is_over(
         step.close(None)
         assert call.stopped is None
         eventually(lambda: call.stopped == "shutdown")
+
+
+def test_a_worker_takes_only_what_its_engine_serves(tmp_path: Path) -> None:
+    # As ``celery -A graycat worker`` does without queues.
+    runtime = create_runtime(Settings(home=tmp_path), "any@here", QUEUES)
+    assert (runtime.engine.name, runtime.queues) == ("placeholder", ("sd", "sd.batch", "control"))

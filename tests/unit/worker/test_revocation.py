@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.engines.client import Call, StopReason
+from graycat.metrics.worker import TASKS
 from graycat.queue.ids import new_task_id
 from graycat.worker.revocation import revoke
 from graycat.worker.runtime import process
@@ -51,6 +52,12 @@ def outcome(task_id: str, *, terminate: bool = False) -> str:
     return revoke([task_id], terminate=terminate)["ok"].removeprefix(f"{task_id}: ")
 
 
+def count_cancelled() -> float:
+    """Return how many completions this process has counted as cancelled."""
+    value = TASKS.labels("llm.completion", "cancelled")._value.get()
+    return float(value)
+
+
 def queued_ids(client: BrokerClient, queue: str = "llm") -> list[str]:
     return [json.loads(message)["headers"]["id"] for message in client.lrange(queue, 0, -1)]
 
@@ -61,7 +68,9 @@ def test_a_queued_task_is_cancelled_and_its_owner_s_next_one_takes_the_turn(
 ) -> None:
     first, second, third = worker.accept(), worker.accept(), worker.accept()
     assert queued_ids(client) == [first]
+    before = count_cancelled()
     assert outcome(first, terminate=terminate) == "cancelled"
+    assert count_cancelled() == before + 1
     assert worker.ended(first) == ("cancelled", "499")
     assert kinds(worker.records, first) == ["cancelled"]
     assert queued_ids(client) == [second, first]
