@@ -26,6 +26,8 @@ GraycatError
 │   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.schedules.errors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
+│   ├── GrammarTooLarge 413
+│   ├── TooComplex      400  grammars, schemas, lists or nesting that would cost an engine too much
 │   ├── InvalidImage    400  no image that an engine should see (graycat.images.errors)
 │   ├── ImageTooLarge   413 (graycat.images.errors)
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
@@ -120,6 +122,18 @@ class PromptTooLarge(RequestError):
     """Raised when a request's text is over ``GRAYCAT_MAX_PROMPT_CHARS``."""
 
     status, type = 413, "prompt_too_large"
+
+
+class GrammarTooLarge(RequestError):
+    """Raised when a request's grammar or JSON schemas have more bytes than an engine should turn into rules."""
+
+    status, type = 413, "grammar_too_large"
+
+
+class TooComplex(RequestError):
+    """Raised when a request would cost an engine too much; the message names the place, the limit and its setting."""
+
+    type = "too_complex"
 
 
 class LimitExceeded(GraycatError):

@@ -9,6 +9,8 @@ import json
 import math
 from typing import Any, NoReturn
 
+from graycat.bounds.body import count_answers, is_list_of_prompts, parse_count
+from graycat.bounds.nesting import check_depth, refuse_depth
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 
 #: Fields of all APIs whose text a model reads.
@@ -20,17 +22,24 @@ TEXT_FIELDS = (
 TOKEN_FIELDS = ("n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-def read_json(raw: bytes) -> Any:
-    """Return a request's JSON. Raises RequestError for anything else, NaN and infinities included."""
+def read_json(raw: bytes, max_depth: int) -> Any:
+    """Return a request's JSON. Raises RequestError for anything else, NaN and infinities included.
+
+    Raises TooComplex for more than ``max_depth`` levels of objects and arrays.
+    """
     try:
-        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
-    except (ValueError, RecursionError) as error:
+        value = json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
+    except RecursionError:
+        raise refuse_depth(max_depth) from None
+    except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
+    check_depth(value, raw, max_depth)
+    return value
 
 
-def read_object(raw: bytes) -> dict[str, Any]:
-    """Return a request's JSON object. Raises RequestError for anything else."""
-    value = read_json(raw)
+def read_object(raw: bytes, max_depth: int) -> dict[str, Any]:
+    """Return a request's JSON object. Raises RequestError for anything else, TooComplex as ``read_json`` does."""
+    value = read_json(raw, max_depth)
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object")
     return value
@@ -100,16 +109,11 @@ def gatherable(body: dict[str, Any]) -> bool:
     fields of the reply, or if the engine's stream lacks a part of the whole answer: text that might have become a stop
     word, and the ids of a character's first tokens.
     """
-    if _is_list_of_prompts(body["prompt"]):
+    if is_list_of_prompts(body["prompt"]):
         return False
     if any(body.get(field) for field in ("response_fields", "stop", "return_tokens")):
         return False
     return bool(body.get("n", 1) == 1 and body.get("n_cmpl", 1) == 1)
-
-
-def _is_list_of_prompts(prompt: Any) -> bool:
-    """Return whether a prompt is a list of prompts; a list with token ids is one prompt."""
-    return isinstance(prompt, list) and not any(isinstance(part, int) for part in prompt)
 
 
 def cap_tokens(body: dict[str, Any], field: str, max_tokens: int) -> dict[str, Any]:
@@ -119,11 +123,11 @@ def cap_tokens(body: dict[str, Any], field: str, max_tokens: int) -> dict[str, A
     would take its own default, which may be "until the model ends": then the limit is written into it. That is the only
     change.
     """
-    answers = _count_answers(body)
+    answers = count_answers(body)
     max_each = max_tokens // answers
     counts = {}
     for name in TOKEN_FIELDS:
-        count = _parse_count(body.get(name))
+        count = parse_count(body.get(name))
         if count is not None:
             counts[name] = count
     wanted = max(counts.values(), default=0)
@@ -145,21 +149,3 @@ def cap_tokens(body: dict[str, Any], field: str, max_tokens: int) -> dict[str, A
         # The same object: its bytes are sent as they came.
         return body
     return body | changes
-
-
-def _count_answers(body: dict[str, Any]) -> int:
-    """Return how many answers a request asks for."""
-    answers = 1
-    for name in ("n", "n_cmpl", "best_of"):
-        answers = max(answers, _parse_count(body.get(name)) or 1)
-    prompt = body.get("prompt")
-    if _is_list_of_prompts(prompt):
-        answers *= max(1, len(prompt))  # type: ignore[arg-type]
-    return answers
-
-
-def _parse_count(value: Any) -> int | None:
-    """Return a count that an engine can use; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        return None
-    return int(value)

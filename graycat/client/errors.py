@@ -136,6 +136,18 @@ class PromptTooLarge(RequestError):
     type = "prompt_too_large"
 
 
+class GrammarTooLarge(RequestError):
+    """The request's grammar or JSON schemas are too large."""
+
+    type = "grammar_too_large"
+
+
+class TooComplex(RequestError):
+    """A grammar, a schema, a list or the nesting of the request would cost an engine too much."""
+
+    type = "too_complex"
+
+
 class InvalidImage(RequestError):
     """Raised when an image of the input is invalid, or of a format that the server does not accept."""
 

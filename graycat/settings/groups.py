@@ -15,9 +15,12 @@ from graycat.settings.rules import (
     secret_url,
     signed_urls,
     tcp_port,
+    up_to,
     url,
 )
 
+#: Deeper JSON than this could end what reads or writes it.
+MAX_JSON_DEPTH = 200
 #: The offsets and GPUs of the workers' metrics ports lie behind the first port, and must be ports as well.
 LAST_METRICS_PORT = 65456
 
@@ -109,7 +112,43 @@ class MonitoringSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitSettings:
+class TextLimitSettings:
+    """What one text request may ask of an engine; docs/decisions/0024-bounds.md has where the defaults come from."""
+
+    #: The JSON of any request may have this many levels of objects and arrays.
+    max_json_depth: int = up_to(MAX_JSON_DEPTH, 100)
+    #: Messages, parts of a message, prompts, inputs or documents of one request.
+    max_items: int = positive(4096)
+    #: Answers of one request: its prompts, times the answers to each.
+    max_answers: int = positive(256)
+    #: Probabilities that one token may be sent with.
+    max_probs: int = positive(128)
+    #: Words that end an answer, or in other lists of words, and the characters of each.
+    max_words: int = positive(128)
+    max_word_chars: int = positive(1000)
+    #: Tokens with a bias.
+    max_logit_bias: int = positive(10_000)
+    #: Samplers, one after the other.
+    max_samplers: int = positive(32)
+    #: Tools that a model may call.
+    max_tools: int = positive(256)
+    #: A grammar may have this many bytes and rules, and each of its groups, enums or unions this many alternatives.
+    max_grammar_bytes: int = positive(128 * 1024)
+    max_grammar_rules: int = positive(4000)
+    max_grammar_alternatives: int = positive(1000)
+    #: Anything in a grammar or schema may be repeated this many times, counting repetitions inside each other.
+    max_repetition: int = positive(100_000)
+    #: Elements of all grammars of a request, when their repetitions are spelled out.
+    max_grammar_size: int = positive(1_000_000)
+    #: A JSON schema, or the schemas of all tools together, may have this many bytes; all together this many values,
+    #: and each object this many properties.
+    max_schema_bytes: int = positive(1024 * 1024)
+    max_schema_nodes: int = positive(50_000)
+    max_schema_properties: int = positive(500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings(TextLimitSettings):
     """What one request may ask for, and how long tasks and their results live."""
 
     #: A request body may have this many bytes.

@@ -33,6 +33,17 @@ def positive(default: float, name: str = "") -> Any:
     return _field(default, name, check=_check_positive)
 
 
+def up_to(most: int, default: int) -> Any:
+    """Return a field for a whole number from 1 to ``most``."""
+
+    def check(value: int) -> str:
+        if 1 <= value <= most:
+            return ""
+        return f"must be from 1 to {most}"
+
+    return _field(default, "", check=check)
+
+
 def tcp_port(default: int, name: str = "") -> Any:
     """Return a field for a port; no two of them may be the same."""
     return _field(default, name, check=_check_port, is_port=True)

@@ -7,6 +7,7 @@ import pytest
 from graycat import params
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 
+MAX_DEPTH = 100
 #: Bodies that are no JSON object, and a word of the complaint.
 UNREADABLE = [
     (b"", "not JSON"),
@@ -20,8 +21,9 @@ UNREADABLE = [
     (b'{"temperature": -Infinity}', "-Infinity"),
     (b'{"temperature": 1e400}', "not JSON"),
     (b'{"seed": ' + b"9" * 5000 + b"}", "not JSON"),
-    (b"[" * 100_000, "not JSON"),
-    (b'{"a":' * 100_000, "not JSON"),
+    (b"[" * 100_000, "nested more than 100 levels"),
+    (b'{"a":' * 100_000, "nested more than 100 levels"),
+    (b"[" * 101 + b"]" * 101, "nested more than 100 levels"),
     (b"null", "object"),
     (b'"prompt"', "object"),
     (b"17", "object"),
@@ -32,13 +34,14 @@ UNREADABLE = [
 @pytest.mark.parametrize(("raw", "complaint"), UNREADABLE, ids=lambda value: str(value)[:30])
 def test_a_body_that_is_no_object_is_refused(raw: bytes, complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint) as caught:
-        params.read_object(raw)
+        params.read_object(raw, MAX_DEPTH)
     assert caught.value.status == 400
 
 
 def test_a_body_keeps_fields_that_graycat_does_not_know() -> None:
     raw = '{"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": null}'.encode()
-    assert params.read_object(raw) == {"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": None}
+    body = {"prompt": "Grüße", "tfs_z": 1.0, "logit_bias": {"15043": -1.5}, "stop": None}
+    assert params.read_object(raw, MAX_DEPTH) == body
 
 
 @pytest.mark.parametrize(

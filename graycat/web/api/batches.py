@@ -8,7 +8,7 @@ from functools import partial
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import families, params
+from graycat import families
 from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch, ItemNotFound
@@ -24,7 +24,7 @@ from graycat.queue.topology import SD_BATCH
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import read_object
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 
@@ -44,7 +44,7 @@ def submit() -> ResponseReturnValue:
     """Submit a batch: 201 with its address, 200 if its key is known. ``dry_run`` only shows what it would make."""
     require_scope(BATCH)
     require_scope(SD)
-    document = params.read_object(read_body())
+    document = read_object()
     settings = services().settings
     parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
     if parsed.prompt_request is not None:

@@ -77,7 +77,7 @@ def link(batch_id: str) -> ResponseReturnValue:
     raw = read_body()
     body: dict[str, Any] = {}
     if raw:
-        body = params.read_object(raw)
+        body = params.read_object(raw, services().settings.max_json_depth)
     params.refuse_unknown(body, ("ttl_s",))
     ttl_s = body.get("ttl_s", DEFAULT_TTL_S)
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int) or not MIN_TTL_S <= ttl_s <= MAX_TTL_S:

@@ -9,13 +9,12 @@ from uuid import uuid4
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params
 from graycat.auth.tokens import ADMIN, BATCH, LLM, SD
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import InvalidSchedule
 from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import read_object
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 
@@ -43,7 +42,7 @@ def _parse_schedule(**fields: str) -> Schedule:
     """Return the schedule that the request's body describes. Raises RequestError, Forbidden."""
     # The batches of a schedule make images.
     require_scope(SD)
-    body = params.read_object(read_body()) | fields
+    body = read_object() | fields
     settings = services().settings
     schedule = run_in_thread(partial(Schedule.read, body, _owner(), settings, pixel_limit()))
     if schedule.spec.get("prompts") is not None:

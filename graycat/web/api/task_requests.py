@@ -114,6 +114,13 @@ def _prepare(name: str, engine_body: dict[str, Any]) -> tuple[Kind, str, str, by
     return route.kind, queue, mode, raw
 
 
+def check_stored_body(kind: str, body: bytes) -> None:
+    """Check the body of a task that is to run again: the limits may have been lowered. Raises RequestError."""
+    if kind in ROUTES:
+        stored = params.read_object(body, services().settings.max_json_depth)
+        ROUTES[kind].check_limits(stored)
+
+
 def batch_queue(queue: str) -> str:
     """Return the batch queue beside an interactive queue; any other queue (quick calls) is returned unchanged."""
     name = QueueName.parse(queue)

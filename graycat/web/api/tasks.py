@@ -8,7 +8,6 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from graycat import params
 from graycat.errors import GraycatError, RequestError, TaskLost
 from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
@@ -17,10 +16,17 @@ from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
 from graycat.unexpected import guarded
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
-from graycat.web.api.task_requests import TaskRequest, digest, parse_task_request, require_scopes, scoped_ids
+from graycat.web.api.task_requests import (
+    TaskRequest,
+    check_stored_body,
+    digest,
+    parse_task_request,
+    require_scopes,
+    scoped_ids,
+)
 from graycat.web.auth import token_auth
 from graycat.web.compat.image_tasks import allow_large_body
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import read_object
 from graycat.web.limits import enforce_limits
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
@@ -48,14 +54,14 @@ MAX_SCANNED = 1000
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
     """Submit a task: 202 with its address, or 200 with its answer if it ends within ``Prefer: wait=N``."""
-    return _submit(parse_task_request(params.read_object(read_body())), _ids_of_key(), alias="")
+    return _submit(parse_task_request(read_object()), _ids_of_key(), alias="")
 
 
 @bp.put("/tasks/<chosen_id>")
 @token_auth.login_required
 def put(chosen_id: str) -> ResponseReturnValue:
     """Submit a task under an id that the caller chooses. Repeating it returns the same task; another is refused."""
-    task_request = parse_task_request(params.read_object(read_body()))
+    task_request = parse_task_request(read_object())
     return _submit(task_request, scoped_ids(g.owner, chosen_id), alias=chosen_id)
 
 
@@ -243,6 +249,7 @@ def retry(task_id: str) -> ResponseReturnValue:
     if record["state"] not in UNSUCCESSFUL_STATES or body is None:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
+    check_stored_body(record["kind"], body)
     fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}
     fields["retry_of"] = record.get("alias") or task_id
     submission = Submission(

@@ -7,11 +7,10 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify
 from flask.typing import ResponseReturnValue
 
-from graycat import params
 from graycat.auth.minted import Grant
 from graycat.auth.tokens import ADMIN
 from graycat.web.auth import scope_required, token_auth
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import read_object
 from graycat.web.services import services
 
 bp = Blueprint("tokens", __name__)
@@ -30,7 +29,7 @@ def _secret_response(secret: str, view: dict[str, Any]) -> Response:
 @scope_required(ADMIN)
 def mint() -> ResponseReturnValue:
     """Mint an API token; only this answer ever contains its secret."""
-    secret, minted = services().authenticator.mint(Grant.read(params.read_object(read_body())))
+    secret, minted = services().authenticator.mint(Grant.read(read_object()))
     return _secret_response(secret, minted.to_dict())
 
 
@@ -55,5 +54,5 @@ def revoke(prefix: str) -> ResponseReturnValue:
 @token_auth.login_required
 def mint_player() -> ResponseReturnValue:
     """Mint a short-lived API token for one player, with no more rights than the caller's own."""
-    secret, claims = services().authenticator.mint_player(g.token, params.read_object(read_body()))
+    secret, claims = services().authenticator.mint_player(g.token, read_object())
     return _secret_response(secret, claims.to_dict())

@@ -12,7 +12,6 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
-from graycat import params
 from graycat.auth.tokens import SD
 from graycat.errors import EngineProtocolError, RequestError, TaskCancelled
 from graycat.images import openai_requests, webui_requests
@@ -20,7 +19,7 @@ from graycat.queue.kinds import IMG2IMG, TXT2IMG, Kind
 from graycat.settings import Settings
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.image_tasks import Body, allow_large_body, run_image_task, run_in_thread
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import read_object
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 
@@ -50,7 +49,7 @@ def _run_generation(kind: Kind, body: Body) -> tuple[Response, dict[str, Any]]:
 @scope_required(SD)
 def generate_image() -> ResponseReturnValue:
     """Make one image: ``{"prompt": ..., ...}`` with any field of txt2img, answered by the image and its info."""
-    body = params.read_object(read_body())
+    body = read_object()
     if not isinstance(body.get("prompt"), str):
         raise RequestError("'prompt' is required: a string")
     generation = {"steps": DEFAULT_STEPS} | body | {"batch_size": 1, "n_iter": 1, "send_images": True}
@@ -78,7 +77,7 @@ def _parse_info(info: Any) -> dict[str, Any]:
 @scope_required(SD)
 def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
-    body = params.read_object(read_body())
+    body = read_object()
     generation = openai_requests.to_txt2img(body, DEFAULT_STEPS)
     return _openai_response(TXT2IMG, generation, str(body.get("response_format") or "b64_json"))
 

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, request
 
 from graycat import params
 from graycat.auth.tokens import ADMIN
+from graycat.bounds.body import check_bounds
 from graycat.errors import BodyTooLarge, ModelNotFound
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
@@ -56,7 +57,10 @@ class Route:
             return respond(self.kind, self.kind.queue, PLAIN, b"{}", self.stream_format)
 
         raw = read_body()
-        body = params.read_json(raw) if self.admin else params.read_object(raw)
+        read = params.read_object
+        if self.admin:
+            read = params.read_json
+        body = read(raw, services().settings.max_json_depth)
         queue, mode, raw = self.prepare(body, raw)
         response = respond(self.kind, queue, mode, raw, self.stream_format)
         if self.reshape is not None and mode != STREAM and response.status_code == 200:
@@ -66,12 +70,19 @@ class Route:
     def prepare(self, body: Any, raw: bytes) -> tuple[str, str, bytes]:
         """Return the queue, the mode and the engine's body for a request's body. Raises RequestError."""
         if isinstance(body, dict):
-            params.check_size(body, services().settings.max_prompt_chars)
+            self.check_limits(body)
             if self.check is not None:
                 self.check(body)
         body, raw = self._limit_length(body, raw)
         mode, raw = self._choose_mode(body, raw)
         return self._choose_queue(body), mode, raw
+
+    @staticmethod
+    def check_limits(body: dict[str, Any]) -> None:
+        """Check a body against the limits of any text request. Raises PromptTooLarge, TooComplex, RequestError."""
+        settings = services().settings
+        params.check_size(body, settings.max_prompt_chars)
+        check_bounds(body, settings)
 
     def _limit_length(self, body: Any, raw: bytes) -> tuple[Any, bytes]:
         """Return the body with the length that the caller's API token allows; the caller's own bytes if that fits."""
@@ -117,6 +128,11 @@ def read_body() -> bytes:
     if request.content_length is None and len(raw) >= (request.max_content_length or 0):
         raise BodyTooLarge("the request body is larger than this server takes")
     return raw
+
+
+def read_object() -> dict[str, Any]:
+    """Return the JSON object of the request's body. Raises RequestError, TooComplex, BodyTooLarge."""
+    return params.read_object(read_body(), services().settings.max_json_depth)
 
 
 def add_routes(bp: Blueprint, routes: Sequence[Route]) -> None:

@@ -36,7 +36,7 @@ from graycat.queue.topology import SD, worker_queue
 from graycat.settings import Settings
 from graycat.web.auth import any_auth, scope_required
 from graycat.web.compat.image_tasks import Body, allow_large_body, run_image_task, run_in_thread
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import read_body, read_object
 from graycat.web.compat.webui_lists import LISTS, merge_lists
 from graycat.web.compat.webui_progress import progress_view, running_task_ids
 from graycat.web.limits import pixel_limit
@@ -81,7 +81,7 @@ ADMIN_CALLS = {
 
 def _run_image_call(path: str) -> ResponseReturnValue:
     kind, check, _ = IMAGE_CALLS[path]
-    body = params.read_object(read_body())
+    body = read_object()
     return run_image_task(kind, body, partial(check, services().settings, pixel_limit()))
 
 
@@ -89,7 +89,7 @@ def _run_admin_call(path: str) -> Response:
     """Run a call on every image engine, each when it is free. If any fails, the first error is the answer."""
     kind, _ = ADMIN_CALLS[path]
     raw = read_body() or b"{}"
-    params.read_object(raw)
+    params.read_object(raw, services().settings.max_json_depth)
     workers = services().select_serving(SD)
     if not workers:
         services().require_engine(families.SD)
@@ -157,7 +157,7 @@ _add_routes()
 @scope_required(SD_SCOPE)
 def png_info() -> ResponseReturnValue:
     """Read the generation data that a PNG, JPEG or WebP file holds; needs no engine."""
-    body = params.read_object(read_body())
+    body = read_object()
     return jsonify(run_in_thread(partial(webui_requests.read_png_info, body, services().settings)))
 
 

@@ -115,6 +115,16 @@ def keys(client: BrokerClient) -> set[str]:
     return {name for name in names if not name.startswith(COUNTERS)}
 
 
+def deep_bodies() -> Iterator[bytes]:
+    """Yield JSON that is nested deeper than any setting allows, in the places where routes look."""
+    for levels in (250, 700, 5000):
+        deep = b"[" * levels + b"]" * levels
+        yield deep
+        for field in (b"prompt", b"messages", b"metadata", b"spec", b"items", b"init_images", b"override_settings"):
+            yield b'{"kind": "llm.completion", "%b": %b}' % (field, deep)
+        yield b'{"kind": "llm.completion", "input": {"prompt": %b}}' % deep
+
+
 def refused_bodies() -> Iterator[dict[str, Any]]:
     """Yield the parts of requests with a body that may be refused."""
     for raw in RAW_BODIES:
@@ -209,3 +219,17 @@ def test_refusals_about_existing_things_change_nothing(impatient, client: Broker
         for request in requests:
             count += 400 <= assert_nothing_left(client, web, method, fill(path, names), request) < 500
     assert count > 100
+
+
+def test_deep_json_is_refused_by_every_route_that_reads_json(impatient) -> None:
+    refused = 0
+    for method, path in operations(impatient):
+        if method == "GET":
+            continue
+        for raw in deep_bodies():
+            response = impatient.open(fill(path, {}), method=method, data=raw, content_type="application/json")
+            text = response.get_data(as_text=True)
+            # Routes that read no body may answer as always, and those that need an engine have none.
+            assert response.status_code < 500 or response.status_code == 503, (method, path, raw[:60], text)
+            refused += "GRAYCAT_MAX_JSON_DEPTH" in text
+    assert refused > 500

@@ -76,3 +76,14 @@ def test_a_task_without_a_stored_body_is_not_retried(web, records) -> None:
     task_id = accepted(records)
     records.finish_cancelled(claimed(records, task_id))
     assert web.post(f"/tasks/{task_id}/retry").json["error"]["type"] == "not_retryable"
+
+
+def test_a_retry_is_checked_against_the_limits_of_today(web, web_with, submit, take, records, client) -> None:
+    task_id = submit(input={"prompt": "Hi", "stop": ["a", "b", "c"]})
+    records.finish_cancelled(take())
+    keys = set(client.keys())
+    refused = web_with(max_words=2).post(f"/tasks/{task_id}/retry")
+    assert (refused.status_code, refused.json["error"]["type"]) == (400, "too_complex")
+    assert "stop has 3 entries; this server takes 2 (GRAYCAT_MAX_WORDS)" in refused.json["error"]["message"]
+    assert set(client.keys()) == keys
+    assert web.post(f"/tasks/{task_id}/retry").status_code == 202

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import GraycatError, PromptTooLarge, RequestError
+from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooComplex
 from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
@@ -81,6 +81,8 @@ def test_a_body_that_cannot_be_used_is_refused_with_its_reason(body: dict[str, A
     [
         ({"kind": "llm.completion", "input": {"prompt": "x" * 400_001}}, PromptTooLarge),
         ({"kind": "sd.txt2img", "input": {"prompt": "x" * 400_001}}, PromptTooLarge),
+        ({"kind": "llm.chat", "input": {"messages": [], "tools": [{}] * 257}}, TooComplex),
+        ({"kind": "llm.tokenize", "input": {"content": ["x"] * 4097}}, TooComplex),
         ({"kind": "sd.txt2img", "input": {"prompt": "x", "width": 8192, "height": 8192}}, TooMuchWork),
     ],
 )

@@ -120,3 +120,25 @@ def test_an_admin_s_route_is_open_to_admins(web_with, take, records) -> None:
     attempt = take("llm.quick")
     records.succeed(attempt, 200, b'{"success":true}')
     assert (response().status_code, attempt.body) == (200, b'[{"id":0,"scale":0.5}]')
+
+
+@pytest.mark.parametrize("path", [path for path, _ in POSTS])
+def test_what_would_cost_an_engine_too_much_is_refused_before_it_is_queued(web_with, broker, path: str) -> None:
+    web = web_with(max_tools=1, max_repetition=10, max_words=2, max_json_depth=8)
+    tools = [{"name": "f", "input_schema": {"properties": {"x": {"maxLength": 11}}}}]
+    deep: object = 1
+    for _ in range(8):
+        deep = [deep]
+    bodies: list[tuple[dict[str, object], str]] = [
+        ({"tools": tools}, "tools[0].input_schema.properties.x.maxLength has 11"),
+        ({"tools": [{}, {}]}, "tools has 2 tools; this server takes 1 (GRAYCAT_MAX_TOOLS)"),
+        ({"response_format": {"json_schema": {"schema": {"minItems": 11}}}}, "json_schema.schema.minItems has 11"),
+        ({"grammar": "root ::= [a]{11}"}, "grammar has 11"),
+        ({"stop": ["a", "b", "c"]}, "stop has 3"),
+        ({"unknown": deep}, "nested more than 8 levels"),
+    ]
+    for body, message in bodies:
+        response = web.post(path, json={"prompt": "Hi", **body})
+        assert (response.status_code, response.json["error"]["type"]) == (400, "too_complex")
+        assert message in response.json["error"]["message"]
+    assert broker.client.keys("graycat:task:*") == []
