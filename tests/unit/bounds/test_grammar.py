@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -45,11 +46,11 @@ REAL_PATTERNS = [
 ]
 
 
-def grammar(text: str, **limits: int) -> None:
+def grammar(text: str, **limits: Any) -> None:
     check_grammar(text, Budget(Settings(**limits)), (None, "grammar"))
 
 
-def pattern(text: str, **limits: int) -> None:
+def pattern(text: str, **limits: Any) -> None:
     check_pattern(text, Budget(Settings(**limits)), (None, "pattern"))
 
 

@@ -21,7 +21,7 @@ SMALL = {
 }
 
 
-def check(schema: Any, **limits: int) -> None:
+def check(schema: Any, **limits: Any) -> None:
     check_schema(schema, Budget(Settings(**limits)), (None, "json_schema"))
 
 
