@@ -39,6 +39,8 @@ class Health(StrEnum):
     UNAUTHORIZED = "unauthorized"
 
 
+#: Seconds that a health check waits for an answer.
+PROBE_TIMEOUT_S = 2.0
 #: The statuses with which an engine refuses an API key or password.
 UNAUTHORIZED_STATUSES = (401, 403)
 
@@ -86,10 +88,10 @@ class Engine(Protocol):
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it; None for one that runs already."""
 
-    def health(self) -> Health:
+    def health(self, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
         """Check whether it runs and its model is loaded.
 
-        Returns within two seconds, or four if nothing listens at its address.
+        Returns within ``timeout_s``, or twice that if nothing listens at its address.
         """
 
     def describe(self) -> EngineInfo:

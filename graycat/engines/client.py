@@ -97,6 +97,8 @@ class EngineClient:
         self._prefix = address.path.rstrip("/")
         #: Idle connections, each with the time since when it is idle; the most recent one is the last.
         self._idle: list[tuple[float, HTTPConnection]] = []
+        #: When the engine last began an answer, to any request (monotonic clock).
+        self.heard_at = 0.0
 
     @contextmanager
     def open(
@@ -167,7 +169,9 @@ class EngineClient:
             if body is not None:
                 headers["Content-Type"] = "application/json"
             connection.request(method, path, body, headers)
-            return connection.getresponse()
+            response = connection.getresponse()
+            self.heard_at = time.monotonic()
+            return response
         except (OSError, HTTPException):
             connection.close()
             raise

@@ -37,9 +37,10 @@ def build_engine(settings: Settings, family: EngineFamily, gpu: int | None, *, o
     """
     placement = gpus.find_placement(settings, family, gpu)
     engine = describe_engine(settings, family, placement, own=own)
+    kill_after_s = settings.engine_kill_after_s
     command = engine.command()
     if command is None:
-        return SupervisedEngine(engine, Supervisor(engine, None, None), None, placement.gpu)
+        return SupervisedEngine(engine, Supervisor(engine, None, None, kill_after_s), None, placement.gpu)
 
     environment = engine_environment()
     if settings.engine_api_key:
@@ -48,7 +49,7 @@ def build_engine(settings: Settings, family: EngineFamily, gpu: int | None, *, o
     output = settings.home / "log" / f"{family.name}-engine{placement.suffix}.log"
     child = ShimmedProcess(engine.command, output, environment)
     download = BackgroundDownload(settings, family.name)
-    return SupervisedEngine(engine, Supervisor(engine, child, download), child, placement.gpu)
+    return SupervisedEngine(engine, Supervisor(engine, child, download, kill_after_s), child, placement.gpu)
 
 
 def describe_engine(

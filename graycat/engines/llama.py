@@ -14,14 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
+from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.errors import EngineLost, EngineUnauthorized
 from graycat.settings import Settings
 
-PROBE_TIMEOUT_S = 2.0
 #: More layers than any model has.
 ALL_LAYERS = 999
 #: Statuses of a route that does not exist, or not with this method.
@@ -55,10 +54,10 @@ class LlamaEngine:
         """Return the command that starts it; None for one that runs already."""
         return resolve_command(self.start)
 
-    def health(self) -> Health:
+    def health(self, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
         """Check whether its model is loaded: until then ``/health`` answers 503."""
         try:
-            status, _ = self._request("/health")
+            status, _ = self._request("/health", timeout_s=timeout_s)
         except EngineLost as error:
             return health_from_error(error)
         if status == 200:
@@ -91,14 +90,16 @@ class LlamaEngine:
             raise EngineLost
         return reply
 
-    def _request(self, path: str, methods: Methods = GET_OR_POST) -> tuple[int, bytes]:
+    def _request(
+        self, path: str, methods: Methods = GET_OR_POST, timeout_s: float = PROBE_TIMEOUT_S
+    ) -> tuple[int, bytes]:
         """Return status and body of the reply to the first method that the route has.
 
         Raises EngineLost and EngineUnauthorized.
         """
         status, reply = 0, b""
         for method, body in methods:
-            with self.client.open(method, path, body, timeout_s=PROBE_TIMEOUT_S) as response:
+            with self.client.open(method, path, body, timeout_s=timeout_s) as response:
                 reply = response.read()
             status = response.status
             if status in UNAUTHORIZED_STATUSES:

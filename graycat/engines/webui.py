@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from graycat.engines.base import UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
+from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.errors import EngineLost
 from graycat.settings import Settings
 
-PROBE_TIMEOUT_S = 2.0
 #: Lists may be long, and some engines scan folders for them.
 LIST_TIMEOUT_S = 15.0
 
@@ -87,12 +86,12 @@ class WebuiEngine:
         """Return the command that starts it; None for one that runs already."""
         return resolve_command(self.start)
 
-    def health(self) -> Health:
+    def health(self, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
         """Check whether it answers. No WebUI tells whether its model is loaded."""
         try:
-            status, reply = self._get(PROBE, PROBE_TIMEOUT_S)
+            status, reply = self._get(PROBE, timeout_s)
             if status in NO_ROUTE_STATUSES:
-                status, reply = self._get(API + "options", PROBE_TIMEOUT_S)
+                status, reply = self._get(API + "options", timeout_s)
         except EngineLost as error:
             return health_from_error(error)
         if status in UNAUTHORIZED_STATUSES:

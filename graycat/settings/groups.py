@@ -79,6 +79,9 @@ class EngineSettings(TextEngineSettings, ImageEngineSettings):
     #: The key that engines ask of their callers. Empty: none, as only this machine reaches them.
     engine_api_key: str = secret(min_chars=MIN_KEY_CHARS)
 
+    #: An engine that has sent nothing for this many seconds, neither an answer nor a byte of any call, is started anew.
+    engine_kill_after_s: float = positive(60.0)
+
     #: Whether checkpoints may be pickled (.ckpt .pt .pth .bin): the author of such a file can run code on this machine.
     allow_pickle: bool = False
     # Hugging Face's own names.

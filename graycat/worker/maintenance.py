@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -42,6 +43,8 @@ class WorkerMaintenance:
         self._kind = app.kind
         self._sweeper = Sweeper(runtime.client, runtime.settings, app)
         self._abandoned = AbandonedTasks(runtime)
+        #: Held from what is read to what is written: an older view never overwrites a newer one.
+        self._report_lock = threading.Lock()
         runtime.report = self._report
         lease_s = runtime.settings.lease_s
         duties = [
@@ -102,7 +105,11 @@ class WorkerMaintenance:
             self._runtime.gpu_state = None if state is None else asdict(state)
 
     def _report(self) -> None:
-        """Report to the fleet, and read which queues are paused."""
+        """Report to the fleet, and read which queues are paused. The gate does so, too, when it opens."""
+        with self._report_lock:
+            self._report_state()
+
+    def _report_state(self) -> None:
         runtime = self._runtime
         supervisor = runtime.supervisor
         runtime.paused_queues = runtime.fleet.paused_queues()

@@ -139,6 +139,7 @@ class EngineRuntime:
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = WorkerRegistry(self.client)
         self.stream_relay = StreamRelay(Publisher(self.client, self.records))
+        self.supervisor.heard_at = lambda: max(self.engine.client.heard_at, self.stream_relay.heard_at)
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)
 
     def rotate_output(self) -> None:

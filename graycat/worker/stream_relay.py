@@ -130,6 +130,8 @@ class StreamRelay:
         self._streams: dict[AttemptKey, RelayedStream] = {}
         #: The same by the file descriptors that are polled.
         self._by_descriptor: dict[int, RelayedStream] = {}
+        #: When the engine last sent a part of any stream (monotonic clock).
+        self.heard_at = 0.0
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -211,8 +213,7 @@ class StreamRelay:
             registered.append(stream)
         return registered
 
-    @staticmethod
-    def _read_batches(ready: list[RelayedStream]) -> list[ChunkBatch]:
+    def _read_batches(self, ready: list[RelayedStream]) -> list[ChunkBatch]:
         """Read the streams; note an error of one with it."""
         batches = []
         for stream in ready:
@@ -221,6 +222,7 @@ class StreamRelay:
             except GraycatError as error:
                 stream.error = error
                 continue
+            self.heard_at = time.monotonic()
             if batch is not None:
                 batches.append(batch)
         return batches

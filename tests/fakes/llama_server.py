@@ -75,6 +75,9 @@ class Connection(asyncio.Protocol):
             self.reply(200, {"seen": self.seen, "running": len(self.running), "prompts": self.prompts})
             return
         self.seen[path] += 1
+        if path == "/health" and self.options.mute_if and self.options.mute_if.exists():
+            # Slow under load: it generates, and answers nothing else.
+            return
         if path == "/health" and self.options.loads_until and not self.options.loads_until.exists():
             self.reply(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
             return
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between two tokens")
     parser.add_argument("--loads-until", type=Path, help="its model is loaded once this file exists")
     parser.add_argument("--fails-if", type=Path, help="it ends at once while this file exists")
+    parser.add_argument("--mute-if", type=Path, help="it does not answer health checks while this file exists")
     parser.add_argument("--tells", default="", help="print these variables, parted by commas")
     parser.add_argument("--post-only", action="store_true", help="no GET route, as undreamai_server")
     options = parser.parse_args()

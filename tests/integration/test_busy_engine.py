@@ -12,20 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from graycat.engines.process.supervisor import HEALTH_INTERVAL_S, MAX_FAILED_PROBES
-from graycat.engines.webui import PROBE_TIMEOUT_S
+from graycat.engines.base import PROBE_TIMEOUT_S
+from graycat.engines.process.supervisor import HEALTH_INTERVAL_S
 from tests.support.images import ANNA, QUICK, ImageStack
 from tests.support.processes import eventually
 from tests.support.stack import START_S, running
 
 #: Steps of a render, at a fiftieth of a second each, that lasts for longer than a silent engine would be left alone.
-SILENT_S = MAX_FAILED_PROBES * (HEALTH_INTERVAL_S + PROBE_TIMEOUT_S)
+KILL_AFTER_S = 6.0
+SILENT_S = KILL_AFTER_S + KILL_AFTER_S / 2 + HEALTH_INTERVAL_S + PROBE_TIMEOUT_S
 LONG = {"width": 64, "height": 64, "steps": 130, "n_iter": 6, "prompt": "a long one"}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStack]:
-    with running(ImageStack(tmp_path_factory.mktemp("busy") / "home", single="")) as started:
+    home = tmp_path_factory.mktemp("busy") / "home"
+    with running(ImageStack(home, single="", env={"GRAYCAT_ENGINE_KILL_AFTER_S": str(KILL_AFTER_S)})) as started:
         yield started
 
 

@@ -19,6 +19,8 @@ from tests.support.stack import START_S, STOP_S
 from tests.support.supervised import TOLD_S, WORKER, Supervised
 
 CONTENT = gguf(40 * BLOCK)
+#: Seconds of silence after which an engine is started anew; it gets half as long again for its last answer.
+KILL_AFTER_S = 6.0
 
 
 class Origin:
@@ -45,8 +47,10 @@ def origin() -> Iterator[tuple[Origin, Seen]]:
 def celery_stack(tmp_path_factory: pytest.TempPathFactory, origin: tuple[Origin, Seen]) -> Iterator[Supervised]:
     """Yield a stack whose worker downloads its model."""
     home = tmp_path_factory.mktemp("states") / "home"
-    options = f"--model {{model}} --loads-until {home / 'loads'} --fails-if {home / 'fails'} --interval 0.02"
-    started = Supervised(home, options, MODEL_URL=f"{origin[1].url}/m.gguf")
+    options = f"--model {{model}} --loads-until {home / 'loads'} --fails-if {home / 'fails'} --mute-if {home / 'mute'}"
+    options += " --interval 0.02"
+    env = {"MODEL_URL": f"{origin[1].url}/m.gguf", "GRAYCAT_ENGINE_KILL_AFTER_S": str(KILL_AFTER_S)}
+    started = Supervised(home, options, **env)
     try:
         yield started
     finally:
@@ -142,9 +146,13 @@ def dead(stack: Supervised) -> Iterator[None]:
 
 @contextmanager
 def stuck(stack: Supervised) -> Iterator[None]:
+    body = {"kind": "llm.completion", "input": {"prompt": "goes on", "n_predict": 100}}
+    task = stack.client().post("/tasks", body).json()["id"]
+    eventually(lambda: stack.client().get(f"/tasks/{task}").json()["state"] == "running", TOLD_S)
     stack.signal_engine(signal.SIGSTOP)
     yield
-    # It is not continued: the worker starts another one.
+    # It is not continued: the worker starts another one, which does what this one could not.
+    eventually(lambda: stack.client().get(f"/tasks/{task}").json()["state"] == "succeeded", START_S)
 
 
 @contextmanager
@@ -194,6 +202,29 @@ def test_every_probe_tells_the_truth(well: Supervised, state: State, word: str, 
     with state(well):
         assert_told(well, word, reason, ping)
     assert_well(well)
+
+
+def test_an_engine_that_is_slow_under_load_takes_nothing_new_and_ends_its_streams(well: Supervised) -> None:
+    """Its health checks fail for longer than a silent engine is left alone, and its streams go on."""
+    mute, engine = well.home / "mute", well.engine_pid()
+    tokens = int(1.5 * (KILL_AFTER_S + KILL_AFTER_S / 2) / 0.02)
+    seen_states = set()
+    body = {"prompt": "long", "n_predict": tokens, "stream": True}
+    with well.client().post("/completion", body, stream=True) as response:
+        mute.touch()
+        events = filter(None, response.iter_lines(chunk_size=1))
+        for number, _ in enumerate(events):
+            if number % 50 == 0:
+                row = well.row()
+                seen_states.add((row.get("state"), row.get("consuming")))
+            if number == tokens * 9 // 10:
+                mute.unlink()
+    # The last event has no token.
+    assert number == tokens
+    assert ("stuck", False) in seen_states
+    assert {state for state, _ in seen_states} == {"ready", "stuck"}
+    assert_well(well)
+    assert well.engine_pid() == engine
 
 
 def test_without_a_broker_no_probe_says_that_all_is_well(well: Supervised, celery_broker: RedisTestBroker) -> None:

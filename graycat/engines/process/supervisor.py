@@ -23,8 +23,13 @@ RESET_FAILURES_AFTER_S = 60.0
 HEALTH_INTERVAL_S = 2.0
 #: Seconds between two calls of ``describe``: models and settings may change while an engine runs.
 DESCRIBE_INTERVAL_S = 30.0
-#: Failed health checks in a row, after which an engine has failed although its process runs.
-MAX_FAILED_PROBES = 3
+#: After so many seconds in which an engine that answered before refuses every connection, it has failed although its
+#: process runs: it has closed its port, and will not open it again.
+REFUSED_KILL_AFTER_S = 10.0
+#: After so many seconds in which an engine without work answers every health check, but is not ready, it has failed.
+UNHEALTHY_KILL_AFTER_S = 600.0
+#: Seconds that a silent engine gets for its last answer before it is stopped: slow is not dead.
+LAST_PROBE_TIMEOUT_S = 10.0
 #: Failures in a row that are called a crash loop. One may happen to any engine, and two to one that is killed while it
 #: starts again. The loop is over when the engine has been ready for RESET_FAILURES_AFTER_S.
 CRASH_LOOP_FAILURES = 3
@@ -53,9 +58,19 @@ class Child(Protocol):
 class Supervisor:
     """Moves one engine through its states. ``step`` never sleeps; its caller passes the time in seconds."""
 
-    def __init__(self, engine: Engine, child: Child | None, download: BackgroundDownload | None = None) -> None:
-        """``child``: None for an engine that runs already. ``download``: must be ready before the first start."""
+    def __init__(
+        self,
+        engine: Engine,
+        child: Child | None,
+        download: BackgroundDownload | None = None,
+        kill_after_s: float = 60.0,
+    ) -> None:
+        """``child``: None for an engine that runs already. ``download``: must be ready before the first start.
+
+        ``kill_after_s``: seconds without a sign of life after which an engine that runs is started anew.
+        """
         self.engine = engine
+        self.kill_after_s = kill_after_s
         self.download = download
         #: Set while the engine takes work, for threads that wait for it.
         self.ready = threading.Event()
@@ -72,6 +87,8 @@ class Supervisor:
         self.last_failure = ""
         #: Returns whether a task of ours runs on the engine, so that a health check may have to wait behind it.
         self.busy: Callable[[], bool] = lambda: True
+        #: Returns when the engine last sent anything in any call, on the clock of ``step``.
+        self.heard_at: Callable[[], float] = lambda: 0.0
 
         self._child = child
         self._failures = 0
@@ -79,10 +96,11 @@ class Supervisor:
         #: The time before which it is not started again.
         self._start_at = 0.0
         self._ready_at = 0.0
+        #: When it last answered a health check, and when it last was healthy.
+        self._answered_at = 0.0
         self._healthy_at = 0.0
         self._next_probe_at = 0.0
         self._next_describe_at = 0.0
-        self._failed_probes = 0
         self._suspected = False
         self._restart_requested = False
 
@@ -214,8 +232,8 @@ class Supervisor:
         self._suspected = False
         self.trouble = ""
         self._ready_at = now
+        self._answered_at = now
         self._healthy_at = now
-        self._failed_probes = 0
         self._next_probe_at = now + HEALTH_INTERVAL_S
         self._next_describe_at = now + DESCRIBE_INTERVAL_S
         logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
@@ -224,26 +242,52 @@ class Supervisor:
         """Check an engine that is ready, stuck or suspected."""
         self._next_probe_at = now + HEALTH_INTERVAL_S
         health = self.engine.health()
-        if health is Health.HEALTHY:
-            self._failed_probes = 0
-            self._healthy_at = now
-            if self.state is State.READY:
-                self._refresh(now)
-            else:
-                self._mark_ready(now)
+        if health in (Health.UNRESPONSIVE, Health.UNREACHABLE):
+            self._judge_silence(now, health)
             return
+        self._answered_at = now
+        if health is Health.HEALTHY and self.state is State.READY:
+            self._healthy_at = now
+            self._refresh(now)
+        elif health is Health.HEALTHY:
+            self._mark_ready(now)
+        else:
+            self._judge_answer(now, health)
 
-        waited_s = now - self._healthy_at
-        if health is Health.UNRESPONSIVE and waited_s < self.engine.busy_timeout_s and self.busy():
+    def _judge_answer(self, now: float, health: Health) -> None:
+        """Take an engine off its work that answers, but is not ready: it loads its model again, or refuses our key."""
+        if now - self._healthy_at >= UNHEALTHY_KILL_AFTER_S and not self.busy():
+            self._mark_failed(now, TROUBLES.get(health, "engine says that it is not ready"))
+            return
+        self._suspected = True
+        self.state = State.LOADING
+        self._set_trouble(TROUBLES.get(health, ""))
+
+    def _judge_silence(self, now: float, health: Health) -> None:
+        """Take an engine off its work that did not answer a health check; stop it only after a long silence."""
+        unresponsive = health is Health.UNRESPONSIVE
+        if unresponsive and now - self._answered_at < self.engine.busy_timeout_s and self.busy():
             # The engine answers nothing while it works.
             return
-        self._failed_probes += 1
-        trouble = TROUBLES.get(health, TROUBLES[Health.UNRESPONSIVE])
-        if self._failed_probes >= MAX_FAILED_PROBES:
-            self._mark_failed(now, trouble)
-        elif health is Health.UNRESPONSIVE:
+        kill_after_s = self.kill_after_s
+        if unresponsive:
             self.state = State.STUCK
-            self._set_trouble(trouble)
+        else:
+            self._suspected = True
+            self.state = State.LOADING
+            kill_after_s = min(kill_after_s, REFUSED_KILL_AFTER_S)
+        self._set_trouble(TROUBLES[health])
+        if now - max(self._answered_at, self.heard_at()) < kill_after_s:
+            return
+        if unresponsive and self._answers_at_last():
+            self._answered_at = now
+        else:
+            self._mark_failed(now, TROUBLES[health])
+
+    def _answers_at_last(self) -> bool:
+        """Ask a silent engine once more, and wait longer: slow is not dead. Return whether anything came."""
+        last_probe_s = min(LAST_PROBE_TIMEOUT_S, self.kill_after_s / 2)
+        return self.engine.health(last_probe_s) not in (Health.UNRESPONSIVE, Health.UNREACHABLE)
 
     def _refresh(self, now: float) -> None:
         """Forget the failures of an engine that has been ready for long, and describe it again if that is due."""
@@ -262,7 +306,6 @@ class Supervisor:
         backoff_s = min(FIRST_BACKOFF_S * 2**self._failures, MAX_BACKOFF_S)
         self._failures += 1
         self._start_at = now + backoff_s
-        self._failed_probes = 0
         self._suspected = False
         self.last_failure = reason
         if detail:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -185,3 +186,12 @@ def test_an_error_of_the_caller_is_not_the_engine_s_and_closes_the_connection(se
     with pytest.raises(StaleAttempt), client.open("POST", "/completion", b"{}"):
         raise StaleAttempt
     assert seen.hung_up.wait(PATIENCE_S)
+
+
+def test_the_beginning_of_each_answer_is_a_sign_of_life(serve) -> None:
+    client, _ = serve(completion=stream(b"data: 1\n\n", then=hold))
+    assert client.heard_at == 0.0
+    before = time.monotonic()
+    with client.open("POST", "/completion", b"{}") as response:
+        assert before <= client.heard_at <= time.monotonic()
+        assert response.status == 200

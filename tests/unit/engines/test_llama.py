@@ -11,7 +11,7 @@ from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
 from graycat.errors import EngineLost, SettingsError
 from graycat.settings import Settings
-from tests.support.helpers import free_port
+from tests.support.helpers import Stopwatch, free_port
 from tests.support.servers import Answer, drop, hold, http_server, reply
 
 KEY = "a-key-of-the-engines"
@@ -76,10 +76,11 @@ def test_an_unreachable_engine_is_not_healthy() -> None:
     assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.HEALTHY
 
 
-def test_an_engine_that_never_answers_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "PROBE_TIMEOUT_S", 0.1)
+def test_an_engine_that_never_answers_is_not_healthy() -> None:
     with http_server({"GET /health": hold}) as seen:
-        assert engine_at(seen.url).health() is not Health.HEALTHY
+        watch = Stopwatch()
+        assert engine_at(seen.url).health(0.1) is Health.UNRESPONSIVE
+        assert watch.seconds < 1
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ READ = [
     ("llm_gpus", "LLM_GPUS", "0,1", "0,1"),
     ("sd_gpus", "SD_GPUS", "auto", "auto"),
     ("engine_api_key", "GRAYCAT_ENGINE_API_KEY", "sixteen-letters!", "sixteen-letters!"),
+    ("engine_kill_after_s", "GRAYCAT_ENGINE_KILL_AFTER_S", "5", 5.0),
     ("a1111_url", "A1111_URL", "http://box:7860", "http://box:7860"),
     ("sd_startup_command", "SD_STARTUP_COMMAND", "webui.sh --port {port}", "webui.sh --port {port}"),
     ("sd_queue_ttl_s", "GRAYCAT_SD_QUEUE_TTL_S", "300", 300.0),

@@ -235,3 +235,31 @@ def test_a_driver_that_hangs_keeps_nothing_from_being_done(broker: Valkey, monke
         watch = Stopwatch()
     assert watch.seconds < 2
     hangs.set()
+
+
+def test_an_older_report_never_overwrites_a_newer_one(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    with worker_on(broker, {}) as worker:
+        runtime = worker.runtime
+        WorkerMaintenance(runtime, worker.app)
+        write, begun, go_on = runtime.fleet.report, threading.Event(), threading.Event()
+
+        def write_late(*args: Any) -> None:
+            begun.set()
+            go_on.wait(PATIENCE_S)
+            write(*args)
+
+        monkeypatch.setattr(runtime.fleet, "report", write_late)
+        older = threading.Thread(target=runtime.report)
+        older.start()
+        begun.wait(PATIENCE_S)
+        # The gate opens while a report of the time before is on its way.
+        monkeypatch.setattr(runtime.fleet, "report", write)
+        runtime.gate_open = True
+        process.heartbeat.beat()
+        newer = threading.Thread(target=runtime.report)
+        newer.start()
+        newer.join(0.2)
+        go_on.set()
+        for thread in (older, newer):
+            thread.join(PATIENCE_S)
+        assert [status.consuming for status in WorkerRegistry(broker.client).workers()] == [True]

@@ -54,6 +54,16 @@ def test_an_answer_without_events_is_over_at_its_end(begin, watched: WatchedReco
     assert (streaming.over().events, watched.rounds) == ([], [])
 
 
+def test_every_byte_of_a_stream_is_a_sign_of_life(begin, relay: StreamRelay) -> None:
+    first, second = begin(), begin()
+    heard_at = eventually(lambda: relay.heard_at)
+    # Also a part of an event, which is published to nobody.
+    first.wire.engine.sendall(b"2\r\nda")
+    heard_again_at = eventually(lambda: relay.heard_at > heard_at and relay.heard_at)
+    second.wire.say(b"data: 1\n\n")
+    eventually(lambda: relay.heard_at > heard_again_at)
+
+
 def test_one_relay_runs_one_stream_after_the_other(begin, watched: WatchedRecords) -> None:
     for _ in range(20):
         streaming = begin()

@@ -9,9 +9,10 @@ from graycat.engines.process.supervisor import (
     CRASH_LOOP_FAILURES,
     FIRST_BACKOFF_S,
     HEALTH_INTERVAL_S,
-    MAX_FAILED_PROBES,
+    REFUSED_KILL_AFTER_S,
     RESET_FAILURES_AFTER_S,
     TROUBLES,
+    UNHEALTHY_KILL_AFTER_S,
 )
 from graycat.errors import EngineUnauthorized
 from tests.unit.engines.process.test_supervisor import Scene
@@ -40,12 +41,74 @@ def test_an_unresponsive_engine_is_stuck_and_takes_no_work(scene: Scene) -> None
     assert (scene.supervisor.trouble, scene.child.starts, scene.supervisor.failures) == ("", 1, 0)
 
 
-def test_an_engine_that_stays_stuck_is_started_anew(scene: Scene) -> None:
+def silence(scene: Scene) -> None:
+    """Let a ready engine answer nothing any more."""
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
-    states = [scene.step(LATER_S) for _ in range(MAX_FAILED_PROBES)]
-    assert states == [State.STUCK] * (MAX_FAILED_PROBES - 1) + [State.STOPPED]
-    assert (scene.child.stops, scene.supervisor.last_failure) == (1, TROUBLES[Health.UNRESPONSIVE])
+
+
+def test_an_engine_that_stays_silent_is_started_anew_after_a_long_time(scene: Scene) -> None:
+    silence(scene)
+    silent_since = scene.now
+    while scene.step(LATER_S) is State.STUCK:
+        assert scene.child.stops == 0
+    assert scene.now - silent_since == pytest.approx(scene.supervisor.kill_after_s, abs=LATER_S)
+    assert (scene.supervisor.state, scene.child.stops) == (State.STOPPED, 1)
+    assert scene.supervisor.last_failure == TROUBLES[Health.UNRESPONSIVE]
+
+
+@pytest.mark.parametrize("ill", [Health.UNRESPONSIVE, Health.UNREACHABLE])
+def test_an_engine_that_sends_anything_in_any_call_is_never_stopped(scene: Scene, ill: Health) -> None:
+    silence(scene)
+    scene.engine.ill = ill
+    scene.supervisor.heard_at = lambda: scene.now - 5
+    states = {scene.step(LATER_S) for _ in range(200)}
+    assert not states & {State.READY, State.STOPPED}
+    assert scene.child.stops == 0
+    scene.engine.well = True
+    assert scene.step() is State.READY
+    # When the last call has ended, silence counts from there.
+    silent_since = scene.now
+    scene.supervisor.heard_at = lambda: silent_since
+    scene.engine.well = False
+    while scene.step(LATER_S) is not State.STOPPED:
+        assert scene.now - silent_since < scene.supervisor.kill_after_s + LATER_S
+    assert scene.child.stops == 1
+
+
+def test_an_engine_that_answers_slowly_is_stuck_and_not_stopped(scene: Scene) -> None:
+    silence(scene)
+    scene.engine.slow = True
+    assert {scene.step(LATER_S) for _ in range(200)} == {State.STUCK}
+    scene.engine.slow = False
+    while scene.step(LATER_S) is State.STUCK:
+        assert scene.now < 5000
+    assert scene.supervisor.state is State.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("ill", "trouble"), [(Health.LOADING, ""), (Health.UNAUTHORIZED, TROUBLES[Health.UNAUTHORIZED])]
+)
+def test_an_engine_that_answers_but_is_not_ready_takes_no_work_and_gets_long_to_come_back(
+    scene: Scene, ill: Health, trouble: str
+) -> None:
+    scene.raise_up()
+    scene.engine.well, scene.engine.ill = False, ill
+    scene.supervisor.busy = lambda: False
+    assert (scene.step(LATER_S), scene.supervisor.trouble) == (State.LOADING, trouble)
+    assert scene.step(UNHEALTHY_KILL_AFTER_S - 2 * LATER_S) is State.LOADING
+    scene.supervisor.busy = lambda: True
+    assert scene.step(UNHEALTHY_KILL_AFTER_S) is State.LOADING
+    scene.supervisor.busy = lambda: False
+    assert scene.step() is State.STOPPED
+    assert scene.child.stops == 1
+
+
+def test_a_process_that_ends_is_noticed_at_once_however_patient_the_probes_are(scene: Scene) -> None:
+    silence(scene)
+    assert scene.step(LATER_S) is State.STUCK
+    fail(scene)
+    assert scene.supervisor.last_failure == "engine process died (killed by SIGKILL)"
 
 
 @pytest.mark.parametrize(
@@ -63,23 +126,27 @@ def test_a_question_that_waits_behind_a_render_is_no_outage(
     scene.supervisor.busy = lambda: busy
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
-    assert {scene.step(LATER_S) for _ in range(20)} == states
+    assert {scene.step(LATER_S) for _ in range(60)} == states
 
 
 def test_patience_with_a_render_has_an_end(scene: Scene) -> None:
     scene.engine.busy_timeout_s = 60.0
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNRESPONSIVE
+    began = scene.now
     while scene.step(LATER_S) is State.READY:
         assert scene.now < 2000
-    assert scene.supervisor.state is State.STUCK
+    assert scene.now - began == pytest.approx(60.0, abs=LATER_S)
+    # It was silent for long enough already.
+    assert scene.supervisor.state is State.STOPPED
 
 
 def test_an_engine_that_is_unreachable_while_it_renders_has_failed(scene: Scene) -> None:
     scene.engine.busy_timeout_s = 900.0
     scene.raise_up()
     scene.engine.well, scene.engine.ill = False, Health.UNREACHABLE
-    assert [scene.step(LATER_S) for _ in range(MAX_FAILED_PROBES)][-1] is State.STOPPED
+    assert scene.step(LATER_S) is State.LOADING
+    assert scene.step(REFUSED_KILL_AFTER_S) is State.STOPPED
 
 
 @pytest.mark.parametrize("adopted", [False, True])
