@@ -26,7 +26,8 @@ from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
-from graycat.broker.protocol import Broker
+from graycat.broker.protocol import Broker, WatchingPipeline
+from graycat.broker.watching import change_watched
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 
 #: Seconds for which a process caches a token; a revoked one may still call for so long.
@@ -132,7 +133,7 @@ class MintedTokens:
         token = ApiToken(grant.name, self._digest(secret), grant.scopes, grant.limits, expires_at, prefix)
         minted = Minted(token, created_at)
 
-        def add(pipe: Any) -> None:
+        def add(pipe: WatchingPipeline) -> None:
             for other in self._read_all(pipe.hgetall(keys.API_TOKENS)):
                 if not other.token.digest:
                     raise SettingsError("GRAYCAT_TOKEN_KEY is not the key of the API tokens that exist; revoke those")
@@ -142,7 +143,7 @@ class MintedTokens:
             pipe.hset(keys.API_TOKENS, prefix, self._seal(minted))
 
         with broker_errors():
-            self._client.transaction(add, keys.API_TOKENS)
+            change_watched(self._client, keys.API_TOKENS, add)
         return secret, minted
 
     def all(self) -> list[Minted]:

@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import ClusterDownError, MasterDownError, TryAgainError
+from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
+from redis.exceptions import (
+    AskError,
+    AuthorizationError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings, variable
 
+T = TypeVar("T")
 
-def connect(settings: Settings, *, patient: bool = False, timeout_s: float = 2.0) -> Broker:
+#: Seconds that a connection may take, and that a reply may take. A caller waits for both at most once, so that an HTTP
+#: request gets its 503 within two seconds.
+CONNECT_TIMEOUT_S = 0.7
+TIMEOUT_S = 1.2
+#: The same for workers, which wait for a slow broker rather than begin again.
+PATIENT_CONNECT_TIMEOUT_S = 1.0
+PATIENT_TIMEOUT_S = 2.0
+#: For so long a failed command is sent again: at once over a new connection, or by a worker until the broker is back.
+RETRY_S = 0.2
+PATIENT_RETRY_S = 10.0
+
+
+def connect(settings: Settings, *, patient: bool = False, timeout_s: float = TIMEOUT_S) -> Broker:
     """Return a client of the broker; replies are bytes.
 
     ``patient``: retry a command for about ten seconds. Workers do, since they hold the work of minutes. A web process
-    retries once, and then asks its own client to come back. ``timeout_s``: how long one attempt may take.
+    retries once, if that costs its own client no time, and then asks it to come back. ``timeout_s``: how long one
+    attempt may take, of a client that is not patient.
     """
-    retry = Retry(NoBackoff(), 1)
+    retry = BoundedRetry(NoBackoff(), 1, RETRY_S)
+    connect_timeout_s = CONNECT_TIMEOUT_S
     if patient:
-        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 14)
+        retry = BoundedRetry(ExponentialBackoff(cap=1.0, base=0.05), 14, PATIENT_RETRY_S)
+        connect_timeout_s, timeout_s = PATIENT_CONNECT_TIMEOUT_S, PATIENT_TIMEOUT_S
     pool = UncheckedConnectionPool.from_url(
         settings.broker_url,
         retry=retry,
-        socket_connect_timeout=1.0,
+        socket_connect_timeout=connect_timeout_s,
         socket_timeout=timeout_s,
         # One ping finds a dead connection before a request does.
         health_check_interval=30,
@@ -49,6 +74,10 @@ def check(settings: Settings) -> None:
     client = connect(settings)
     try:
         client.ping()
+        if client.info("cluster").get("cluster_enabled"):
+            raise SettingsError(
+                "the broker in REDIS_URL or REDIS_HOST is a node of a cluster; graycat needs one server"
+            )
     except redis.AuthenticationError:
         raise SettingsError("the broker does not take the user and password in REDIS_URL or REDIS_PASS") from None
     except redis.ConnectionError as error:
@@ -60,6 +89,36 @@ def check(settings: Settings) -> None:
         pass
     finally:
         client.close()
+
+
+class BoundedRetry(Retry):
+    """A retry policy that begins no new attempt after ``within_s`` seconds.
+
+    redis-py counts attempts only, and counts them for the connection and for the command by turns: against a broker
+    that takes connections and never answers, two attempts of two seconds take eight.
+    """
+
+    def __init__(self, backoff: AbstractBackoff, retries: int, within_s: float) -> None:
+        super().__init__(backoff, retries)
+        self._within_s = within_s
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        """Call ``do`` until it succeeds, and ``fail`` after each failure. Raises the last failure."""
+        give_up_at = time.monotonic() + self._within_s
+
+        def fail_in_time(error: Exception, *count: int) -> None:
+            # This closes the connection: a late reply must not be read as that of the next command.
+            fail(error, *count)
+            if time.monotonic() > give_up_at:
+                raise error
+
+        return super().call_with_retry(do, fail_in_time, is_retryable, with_failure_count)
 
 
 class UncheckedConnectionPool(redis.ConnectionPool):
@@ -82,9 +141,15 @@ class UncheckedConnectionPool(redis.ConnectionPool):
         try:
             connection.connect()
         except BaseException:
-            self.release(connection)
+            super().release(connection)
             raise
         return connection
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back. If it broke, the idle ones are closed: they may be as dead, and silent about it."""
+        if not connection.is_connected:
+            self.disconnect(inuse_connections=False)
+        super().release(connection)
 
 
 def now_ms(client: Broker) -> int:
@@ -111,6 +176,15 @@ UNAVAILABLE_REPLIES: Mapping[str, type[redis.RedisError]] = {
     "NOREPLICAS": redis.ConnectionError,
     "CLUSTERDOWN": redis.ConnectionError,
     "TRYAGAIN": redis.ConnectionError,
+    # It is a node of a cluster, which graycat cannot use.
+    "MOVED": ClusterDownError,
+    "ASK": ClusterDownError,
+    "CROSSSLOT": ClusterCrossSlotError,
+    # Its users, their passwords or their permissions have changed.
+    "NOAUTH": redis.AuthenticationError,
+    "WRONGPASS": redis.AuthenticationError,
+    "DENIED": AuthorizationError,
+    "NOPERM": NoPermissionError,
 }
 
 #: What redis-py raises for them, and while the broker is away. It has no classes for some of the replies.
@@ -122,6 +196,9 @@ _UNAVAILABLE_ERRORS = (
     ClusterDownError,
     MasterDownError,
     TryAgainError,
+    AskError,
+    ClusterCrossSlotError,
+    NoPermissionError,
 )
 
 
@@ -149,7 +226,7 @@ def is_unusable_key(reply: object) -> bool:
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """Raise BrokerUnavailable for what redis-py raises when the broker is down, starting, stuck, full or read-only."""
+    """Raise BrokerUnavailable for what redis-py raises while the broker cannot be used (see docs/broker.md)."""
     try:
         yield
     except _UNAVAILABLE_ERRORS as error:
@@ -158,3 +235,11 @@ def broker_errors() -> Iterator[None]:
         if unavailable_reply(str(error)) is None:
             raise
         raise BrokerUnavailable from error
+
+
+def unavailable_reason(error: BrokerUnavailable) -> str:
+    """Return why the broker cannot be used: the first word of its reply, or the class of redis-py's error."""
+    word = str(error.__cause__).partition(" ")[0]
+    if word in UNAVAILABLE_REPLIES:
+        return word
+    return type(error.__cause__).__name__

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import kombu.exceptions
 import redis
 from celery import Celery
 
 logger = logging.getLogger(__name__)
+
+#: Transport options for one try. Sending takes several replies of the broker, and an HTTP request waits for it.
+ONCE: dict[str, Any] = {
+    "max_retries": 0,
+    "retry_on_timeout": False,
+    "socket_timeout": 0.5,
+    "socket_connect_timeout": 0.5,
+}
 
 
 def broadcast_stop(app: Celery, task_id: str, worker: str, how: str) -> None:
@@ -19,8 +28,27 @@ def broadcast_stop(app: Celery, task_id: str, worker: str, how: str) -> None:
     """
     arguments = {"task_id": task_id, "how": str(how)}
     try:
-        app.control.broadcast("stop_task", arguments=arguments, destination=[worker])
-    except (kombu.exceptions.OperationalError, redis.ResponseError):
-        # OperationalError: the broker is away. ResponseError: this process has a broker user of its own, and the
-        # broker's access control list does not let it publish to workers on other machines.
+        _publish_once(app, "stop_task", arguments, worker)
+    except (kombu.exceptions.OperationalError, redis.RedisError, OSError):
+        # Among others NoPermissionError: this process may have a broker user of its own, and the broker's access
+        # control list does not let it publish to workers on other machines.
         logger.warning("cancel not delivered", extra={"task_id": task_id})
+
+
+def _publish_once(app: Celery, command: str, arguments: dict[str, Any], worker: str) -> None:
+    """Send a remote-control command, as ``app.control.broadcast`` does. That one tries for ever (kombu 5.7).
+
+    Raises what kombu and redis-py raise.
+    """
+    with app.connection_for_write() as connection:
+        connection.transport_options = (connection.transport_options or {}) | ONCE
+        # celery-types does not know it.
+        mailbox: Any = app.control.mailbox(connection)  # type: ignore[attr-defined]
+        message = {"method": command, "arguments": arguments, "destination": [worker], "pattern": None, "matcher": None}
+        connection.Producer(auto_declare=False).publish(
+            message,
+            exchange=mailbox.exchange.name,
+            declare=[mailbox.exchange],
+            headers={"clock": mailbox.clock.forward(), "expires": 0},
+            serializer=mailbox.serializer,
+        )

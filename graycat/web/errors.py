@@ -8,7 +8,8 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from graycat.errors import BodyTooLarge, GraycatError, LimitExceeded, RequestError
+from graycat.broker.client import unavailable_reason
+from graycat.errors import BodyTooLarge, BrokerUnavailable, GraycatError, LimitExceeded, RequestError
 from graycat.web.streaming.requests import ClientDisconnected
 
 logger = logging.getLogger(__name__)
@@ -61,10 +62,17 @@ def to_webui_error(body: bytes) -> bytes:
 def init_app(app: Flask) -> None:
     """Register the error handlers of an application."""
     app.register_error_handler(GraycatError, error_response)
+    app.register_error_handler(BrokerUnavailable, _broker_unavailable)
     app.register_error_handler(ClientDisconnected, _client_disconnected)
     app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
+
+
+def _broker_unavailable(error: BrokerUnavailable) -> Response:
+    """Answer that the broker cannot be used. Only the log says why: that is the operator's business."""
+    logger.warning("broker unavailable", extra={"reason": unavailable_reason(error), "route": request.url_rule})
+    return error_response(error)
 
 
 def _client_disconnected(_: ClientDisconnected) -> Response:

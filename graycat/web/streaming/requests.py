@@ -108,20 +108,22 @@ class TaskGateway:
         return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL, kind: str = "") -> None:
-        """Ask an unfinished task to stop, and tell the worker that runs it. Never raises.
+        """Ask an unfinished task to stop, and tell the worker that runs it. Raises BrokerUnavailable.
 
         ``kind``: the task's kind, if a task that was still queued is to be counted as cancelled in the metrics.
         """
-        try:
-            state, worker = self.records.cancel(task_id, how)
-        except BrokerUnavailable:
-            # The task ends at its deadline.
-            logger.warning("cancel not delivered", extra={"task_id": task_id})
-            return
+        state, worker = self.records.cancel(task_id, how)
         if state == "running":
             broadcast_stop(self._app, task_id, worker, how)
         elif state == "cancelled" and not worker and kind:
             metrics.count_task(kind, state)
+
+    def abandon(self, task_id: str, kind: str) -> None:
+        """Cancel a task that nobody waits for any more. Never raises: without the broker it ends at its deadline."""
+        try:
+            self.cancel(task_id, kind=kind)
+        except BrokerUnavailable:
+            logger.warning("cancel not delivered", extra={"task_id": task_id})
 
     def skip(self, task_id: str) -> None:
         """Make a running task's engine leave out the rest of its current batch of images."""
@@ -236,4 +238,4 @@ class PendingTask:
         self._gateway.hub.unsubscribe(self._subscription)
         if not self._ended:
             self._ended = True
-            self._gateway.cancel(self.task_id, kind=self._kind)
+            self._gateway.abandon(self.task_id, self._kind)

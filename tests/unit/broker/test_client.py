@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 
-from graycat.broker.client import broker_errors, check, connect, now_ms
+from graycat.broker.client import BoundedRetry, broker_errors, check, connect, now_ms
 from graycat.broker.keys import FLEET, LIVE_TASKS, artifact_key, artifacts_key, events_key, record_key, worker_key
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, SettingsError
@@ -17,6 +18,7 @@ from graycat.settings import Settings
 from tests.support.broker import BrokerClient, connect_client
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
 from tests.support.servers import LOADING
+from tests.support.troubles import FrailValkey, cluster_node
 
 
 def test_replies_are_bytes(client: BrokerClient) -> None:
@@ -125,6 +127,47 @@ def test_a_broker_that_is_stuck_is_unavailable(mortal_broker: Valkey, connected:
     finally:
         os.kill(pid, signal.SIGCONT)
     client.close()
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_silent_broker_costs_one_timeout_not_one_for_each_layer(mortal_broker: Valkey, connected: bool) -> None:
+    client = connect(mortal_broker.settings, timeout_s=0.3)
+    if connected:
+        client.ping()
+    pid = mortal_broker.client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        watch = Stopwatch()
+        with pytest.raises(redis.TimeoutError):
+            client.get("key")
+        assert 0.3 <= watch.seconds < 0.6
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert client.get("key") is None
+    client.close()
+
+
+def test_a_patient_client_gives_up_in_time_although_each_try_takes_long() -> None:
+    tries: list[Exception] = []
+
+    def fail() -> None:
+        threading.Event().wait(0.06)
+        raise redis.TimeoutError
+
+    with pytest.raises(redis.TimeoutError):
+        BoundedRetry(NoBackoff(), 100, within_s=0.1).call_with_retry(fail, tries.append)
+    # Each failure has closed its connection, the last one too.
+    assert len(tries) == 2
+
+
+def test_a_node_of_a_cluster_is_an_error_of_the_settings(tmp_path: Path) -> None:
+    frail = FrailValkey(tmp_path)
+    frail.begin()
+    try:
+        with cluster_node(frail), pytest.raises(SettingsError, match="node of a cluster"):
+            check(Settings(redis_url=f"unix://{frail.settings.broker_socket}"))
+    finally:
+        frail.end()
 
 
 def test_a_broker_that_reads_its_data_is_unavailable(scripted_broker) -> None:

@@ -38,6 +38,13 @@ REPLIES = {
     "without replicas": b"-NOREPLICAS Not enough good replicas to write.",
     "cluster down": b"-CLUSTERDOWN The cluster is down",
     "cluster moving": b"-TRYAGAIN Multiple keys request during rehashing of slot",
+    "another node's key": b"-MOVED 3999 127.0.0.1:6381",
+    "asks another node": b"-ASK 3999 127.0.0.1:6381",
+    "two slots": b"-CROSSSLOT Keys in request don't hash to the same slot",
+    "no permission": b"-NOPERM User box has no permissions to run the 'evalsha' command",
+    "login needed": b"-NOAUTH Authentication required.",
+    "another password": b"-WRONGPASS invalid username-password pair or user is disabled.",
+    "protected": b"-DENIED Valkey is running in protected mode because protected mode is enabled",
 }
 
 Call = Callable[[Broker, Settings], Any]

@@ -195,7 +195,7 @@ def test_closing_a_pending_task_that_has_ended_cancels_nothing(gateway, records)
 def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     clock = Stopwatch()
-    open_gateway(no_broker).cancel("a-task")
+    open_gateway(no_broker).abandon("a-task", "llm.completion")
     assert clock.seconds < AT_ONCE_S
     assert [vars(r)["task_id"] for r in caplog.records if r.message == "cancel not delivered"] == ["a-task"]
 

@@ -1,0 +1,184 @@
+"""Every route in every trouble of docs/broker.md: 503 with the same code within two seconds, and no more than that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.queue.records import TaskRecords
+from graycat.web import create_app
+from tests.support.good_requests import SCHEDULE, SPEC, TASK, fill, parts
+from tests.support.helpers import changed, claimed
+from tests.support.troubles import UNUSABLE, UNWRITABLE, FrailValkey, Trouble, cluster_node, silent
+from tests.unit.web.conftest import client_of
+from tests.unit.web.openapi.test_document import operations
+
+#: Seconds that a request may take.
+ANSWERED_S = 2.0
+#: Requests at the same time: few enough that this process is not what they wait for.
+TOGETHER = 24
+#: Operations that ask the broker for nothing, or say by their body that it is away.
+NEED_NO_BROKER = {
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/health"),
+    ("GET", "/v1/health"),
+    ("GET", "/metrics"),
+    ("GET", "/status"),
+    ("GET", "/webhooks/secret"),
+    ("POST", "/sdapi/v1/png-info"),
+    ("POST", "/tokens/player"),
+}
+#: Operations that only read, though their method is not GET.
+READ = {
+    ("POST", "/batches/{batch_id}/gallery/link"),
+    ("POST", "/health"),
+    ("POST", "/v1/health"),
+    ("POST", "/props"),
+    ("POST", "/template"),
+    # Sends a message that is not kept.
+    ("POST", "/sdapi/v1/skip"),
+}
+#: Operations that end a task that has not ended yet.
+CANCEL = {("DELETE", "/tasks/{task_id}"), ("POST", "/tasks/{task_id}/cancel")}
+#: GET operations that write: they run a task.
+WRITE = {("GET", "/slots"), ("GET", "/lora-adapters")}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an operation answered."""
+
+    operation: tuple[str, str]
+    status: int
+    text: str
+    seconds: float
+
+    @property
+    def unavailable(self) -> bool:
+        """Return whether it says that the broker cannot be used."""
+        said = '"type": "broker_unavailable"' in self.text or self.operation == ("GET", "/ready")
+        return self.status == 503 and said
+
+
+@pytest.fixture
+def frail(tmp_path: Path) -> Iterator[FrailValkey]:
+    """Yield a Valkey that may be brought into trouble."""
+    valkey = FrailValkey(tmp_path)
+    valkey.begin()
+    yield valkey
+    valkey.end()
+
+
+@pytest.fixture
+def web(frail: FrailValkey, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    """Return a client of an application on that broker; its API token is an admin's."""
+    monkeypatch.setattr("graycat.web.services.WORKERS_CACHE_S", 0.0)
+    monkeypatch.setattr("graycat.status.snapshot.MAX_AGE_S", 0.0)
+    return client_of(create_app(changed(frail.settings, admins="tests")))
+
+
+@pytest.fixture
+def names(frail: FrailValkey, web: FlaskClient) -> dict[str, str]:
+    """Create what the variables of paths name, and workers that serve; return their names."""
+    registry = WorkerRegistry(frail.client)
+    for queue in ("llm", "sd"):
+        serving: dict[str, Any] = {"engine_state": "ready", "consuming": True, "slots": 1, "busy": 0, "props": "{}"}
+        registry.report(WorkerStatus(name=f"{queue}@box", queues=(queue,), engine="fake", **serving), {})
+    web.post("/schedules", json=SCHEDULE | {"name": "nightly"})
+    batch = web.post("/batches", json=SPEC).get_json()
+    web.post(f"/batches/{batch['id']}/pause")
+    task = web.post("/tasks", json=TASK).get_json()
+    records = TaskRecords(frail.client, frail.settings)
+    records.finish_cancelled(claimed(records, task["id"]))
+    image = web.post("/tasks", json={"kind": "sd.txt2img", "input": {"prompt": "a fox"}}).get_json()
+    claimed(records, image["id"], "sd@box")
+    token = web.post("/tokens", json={"name": "old", "scopes": ["llm"]}).get_json()
+    return {
+        "task_id": task["id"],
+        "queued_id": web.post("/tasks", json=TASK).get_json()["id"],
+        "chosen_id": "mine",
+        "batch_id": batch["id"],
+        "name": "nightly",
+        "number": "0",
+        "prefix": token["prefix"],
+    }
+
+
+def ask(web: FlaskClient, operation: tuple[str, str], names: dict[str, str]) -> Answer:
+    """Send an operation's request."""
+    method, path = operation
+    request = parts(method, path)
+    if operation in CANCEL:
+        names = names | {"task_id": names["queued_id"]}
+    client = client_of(web.application)
+    started = time.monotonic()
+    response = client.open(fill(path, names), method=method, **request)
+    text = response.get_data().decode(errors="replace")
+    return Answer(operation, response.status_code, text, time.monotonic() - started)
+
+
+def ask_all(web: FlaskClient, names: dict[str, str], trouble: Trouble, frail: FrailValkey) -> list[Answer]:
+    """Send every operation's request during a trouble, those that remove something last."""
+    documented = sorted(operations(web), key=lambda operation: operation[0] == "DELETE")
+    with trouble(frail), ThreadPoolExecutor(TOGETHER) as pool:
+        return list(pool.map(lambda operation: ask(web, operation, names), documented))
+
+
+@pytest.mark.parametrize("trouble", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_broker_that_cannot_be_used(web, names, frail: FrailValkey, trouble: Trouble) -> None:
+    answers = ask_all(web, names, trouble, frail)
+    for answer in answers:
+        if answer.operation in NEED_NO_BROKER:
+            assert answer.status in (200, 201), answer
+        else:
+            assert answer.unavailable, answer
+        assert answer.seconds < ANSWERED_S, answer
+    assert len(answers) > 100
+
+
+@pytest.mark.parametrize("trouble", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_a_broker_that_cannot_be_written(web, names, frail: FrailValkey, trouble: Trouble) -> None:
+    answers = ask_all(web, names, trouble, frail)
+    for answer in answers:
+        method, _ = answer.operation
+        reads = method == "GET" or answer.operation in READ | NEED_NO_BROKER
+        # What is removed needs no memory.
+        may_succeed = method == "DELETE" and trouble is UNWRITABLE["full"]
+        if answer.operation in WRITE or (not reads and not may_succeed):
+            assert answer.unavailable, answer
+        assert answer.status != 500, answer
+        assert answer.seconds < ANSWERED_S, answer
+
+
+def test_a_node_of_a_cluster_is_no_internal_error(web, names, frail: FrailValkey) -> None:
+    answers = ask_all(web, names, cluster_node, frail)
+    assert [answer for answer in answers if answer.status == 500] == []
+    assert {answer.status for answer in answers if answer.operation == ("POST", "/tasks")} == {503}
+
+
+def test_the_log_says_what_is_wrong_with_the_broker(web, frail, caplog: pytest.LogCaptureFixture) -> None:
+    frail.admin.config_set("min-replicas-to-write", 1)
+    assert web.post("/tasks", json=TASK).status_code == 503
+    (record,) = [record for record in caplog.records if record.name == "graycat.web.errors"]
+    assert (record.getMessage(), vars(record)["reason"]) == ("broker unavailable", "NOREPLICAS")
+
+
+def test_connections_that_went_silent_cost_one_request(web, frail: FrailValkey) -> None:
+    pool = web.application.extensions["graycat"].broker.connection_pool
+    held = [pool.get_connection() for _ in range(3)]
+    for connection in held:
+        pool.release(connection)
+    with silent(frail):
+        assert ask(web, ("GET", "/tasks"), {}).status == 503
+    # Now as if the broker's answers were lost for good on the connections that were open then.
+    assert [connection for connection in held if connection.is_connected] == []
+    assert ask(web, ("GET", "/tasks"), {}).status == 200
