@@ -76,13 +76,12 @@ for _kind in WORKER_KINDS.values():
 def _send_command(name: str, command: str, **arguments: Any) -> None:
     """Send a control command to a worker and print its reply. Exits with 3 if no worker of that name answers."""
     from graycat.celeryapp import create_celery
+    from graycat.queue.control import ask_worker
 
-    app = create_celery(Settings.from_env())
-    replies = app.control.broadcast(command, arguments, destination=[name], reply=True, timeout=REPLY_TIMEOUT_S)
-    if not replies:
+    reply = ask_worker(create_celery(Settings.from_env()), command, arguments, name, REPLY_TIMEOUT_S)
+    if reply is None:
         click.echo(f"graycat: no worker {name!r} answers; GET /ready lists those that run", err=True)
         sys.exit(3)
-    reply = next(iter(replies[0].values()))
     if "ok" not in reply:
         click.echo(f"graycat: {name} {reply.get('error', 'does not know this command')}", err=True)
         sys.exit(1)

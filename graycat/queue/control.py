@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import kombu
 import kombu.exceptions
 import redis
 from celery import Celery
+
+from graycat.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,33 @@ ONCE: dict[str, Any] = {
     "socket_connect_timeout": 0.5,
 }
 
+#: What sending a command raises while the broker cannot be used.
+SEND_ERRORS = (kombu.exceptions.OperationalError, redis.RedisError, OSError)
+
+
+class OneTryConnection(kombu.Connection):
+    """A connection of which nothing is tried again: kombu's remote control would try for ever (kombu 5.7)."""
+
+    def ensure(self, obj: Any, fun: Any, *_: Any, **__: Any) -> Any:
+        """Return the function itself, in place of one that retries."""
+        return fun
+
+
+def ask_worker(app: Celery, command: str, arguments: dict[str, Any], worker: str, timeout_s: float) -> Any:
+    """Send a remote-control command to a worker and return its reply; None if it sends none in time.
+
+    Raises BrokerUnavailable. The application sends nothing else after that, so it belongs to a command that ends.
+    """
+    app.amqp.Connection = OneTryConnection
+    app.conf.broker_transport_options = app.conf.broker_transport_options | ONCE
+    try:
+        replies = app.control.broadcast(command, arguments, destination=[worker], reply=True, timeout=timeout_s)
+    except SEND_ERRORS as error:
+        raise BrokerUnavailable from error
+    if not replies:
+        return None
+    return next(iter(replies[0].values()))
+
 
 def broadcast_stop(app: Celery, task_id: str, worker: str, how: str) -> None:
     """Send ``stop_task`` to the worker that runs a task. Never raises.
@@ -29,7 +59,7 @@ def broadcast_stop(app: Celery, task_id: str, worker: str, how: str) -> None:
     arguments = {"task_id": task_id, "how": str(how)}
     try:
         _publish_once(app, "stop_task", arguments, worker)
-    except (kombu.exceptions.OperationalError, redis.RedisError, OSError):
+    except SEND_ERRORS:
         # Among others NoPermissionError: this process may have a broker user of its own, and the broker's access
         # control list does not let it publish to workers on other machines.
         logger.warning("cancel not delivered", extra={"task_id": task_id})
