@@ -12,10 +12,19 @@ from typing import Any
 
 from graycat.broker.client import broker_errors
 from graycat.broker.connections import Command
-from graycat.broker.keys import LIVE_TASKS, events_key, preview_key, record_key
+from graycat.broker.keys import FAILURES, LIVE_TASKS, events_key, preview_key, record_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
-from graycat.errors import EngineKilled, GraycatError, KindUnknown, QueueFull, StaleAttempt, TaskExpired, TaskLost
+from graycat.errors import (
+    BrokerDataLost,
+    EngineKilled,
+    GraycatError,
+    KindUnknown,
+    QueueFull,
+    StaleAttempt,
+    TaskExpired,
+    TaskLost,
+)
 from graycat.queue import events, ids
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
@@ -27,6 +36,8 @@ SCRIPTS = (
 )
 #: A task stays on its owner's list this long, which is longer than its record is kept.
 LISTED_MS = 7 * 24 * 3600 * 1000
+#: How many failures are listed, and for how long (as in conclude.lua).
+MAX_FAILURES, FAILURES_MS = 100, 7 * 24 * 3600 * 1000
 #: A task that has ended so many engines alone, or was there when so many died, is not tried again.
 MAX_DEATHS_ALONE, MAX_DEATHS = 2, 6
 #: A task whose kind was unknown to workers so many times is not enqueued again.
@@ -56,6 +67,22 @@ class TaskRecords(RecordReader):
         if queue:
             keys.append(queue)
         return self._scripts.command(name, keys, args)
+
+    def note_lost(self, task_id: str) -> None:
+        """List a task among the newest failures whose record the broker has lost. Raises BrokerUnavailable."""
+        lost = BrokerDataLost
+        values: dict[str, str | int] = {
+            "task": task_id,
+            "kind": "",
+            "worker": "",
+            "state": "lost",
+            "status": lost.status,
+            "type": lost.type,
+        }
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.xadd(FAILURES, values, maxlen=MAX_FAILURES)
+            pipe.pexpire(FAILURES, FAILURES_MS)
+            pipe.execute()
 
     def create(self, task: NewTask, message: bytes) -> bool:
         """Write a task's record and put its Celery message on its queue; False if the id is taken.

@@ -306,7 +306,12 @@ class EventHub:
         self._fail_lost_tasks()
 
     def _fail_lost_tasks(self) -> None:
-        """Make requests fail if the broker no longer has their task's record: it has lost its data."""
+        """Make requests fail if the broker no longer has their task's record: it has lost its data.
+
+        The task is listed as lost. Nobody else can: what was not waited for is gone without a trace.
+        """
         for subscription in self._all_subscriptions():
             if subscription.created and not self._records.exists(subscription.task_id):
+                subscription.created = False
                 subscription.fail(BrokerDataLost())
+                self._records.note_lost(subscription.task_id)

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from graycat.queue.records import TaskRecords
+from graycat.status.snapshot import SnapshotReader
 from graycat.unexpected import UNEXPECTED
 from graycat.web.streaming import hub as hub_module
 from graycat.web.streaming.hub import EventHub, Subscription
@@ -122,6 +123,8 @@ def test_who_waits_for_a_task_that_the_broker_has_lost_is_told(mortal_broker: Va
     status, body = event.answer()
     assert (status, json.loads(body)["error"]["type"]) == (503, "broker_data_lost")
     assert new.empty
+    (failure,) = eventually(lambda: SnapshotReader(mortal_broker.settings).read().failures)
+    assert (failure.task_id, failure.state, failure.type) == ("a", "lost", "broker_data_lost")
 
 
 def test_a_hub_without_a_broker_is_stuck_after_a_while(no_broker, monkeypatch) -> None:
