@@ -141,8 +141,9 @@ _FIELDS = tuple(f.name for f in fields(TaskView) if f.name != "raw")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a task: ``started``, ``chunk``, ``progress``, ``result``, ``error`` or ``cancelled``.
+    """One event of a task: ``started``, ``chunk``, ``restarted``, ``progress``, ``result``, ``error``, ``cancelled``.
 
+    ``restarted``: the answer begins anew, and the chunks before it are void.
     ``id``: give it as ``after`` to get the events behind this one; '' if the event is the server's and not the task's.
     ``data``: for a chunk what the engine sent, else what the event says about the task.
     """

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-#: Kinds of events. ``chunk`` is one event of the engine, its bytes unchanged; ``progress`` says how far a render is.
-#: The last three end a task.
+#: Kinds of events. ``chunk`` is one event of the engine, its bytes unchanged; ``progress`` says how far a render is;
+#: ``restarted`` makes the chunks before it void. The last three end a task. Readers ignore kinds that they do not know.
 STARTED: Final = "started"
+RESTARTED: Final = "restarted"
 CHUNK: Final = "chunk"
 PROGRESS: Final = "progress"
 RESULT: Final = "result"
@@ -20,8 +21,9 @@ TERMINAL: Final = frozenset({RESULT, ERROR, CANCELLED})
 class TaskEvent:
     """One event of a task.
 
-    ``id`` is the stream's own (``milliseconds-number``). ``data`` is the attempt's number for ``started``, the
-    engine's bytes for ``chunk``, ``STATUS BODY`` for ``result`` and ``error`` (see ``answer``), else empty.
+    ``id`` is the stream's own (``milliseconds-number``). ``data`` is the attempt's number for ``started`` and
+    ``restarted``, the engine's bytes for ``chunk``, ``STATUS BODY`` for ``result`` and ``error`` (see ``answer``), else
+    empty.
     """
 
     id: str

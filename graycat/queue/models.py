@@ -47,8 +47,8 @@ class Attempt:
     """A worker's hold on a task.
 
     ``resumed``: an earlier attempt has published a part of its answer, which a client may have seen. ``started_id``:
-    the id of its ``started`` event. The ids of its chunks follow from it and from their numbers, so that a chunk which
-    is sent twice is written once.
+    the id of its ``started`` event, or of ``restarted`` if it begins the answer anew. The ids of its chunks follow from
+    it and from their numbers, so that a chunk which is sent twice is written once.
     """
 
     task_id: str

@@ -7,6 +7,7 @@ its number fences off older ones, which can neither publish nor finish.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from graycat.queue.reader import RecordReader
 from graycat.settings import Settings
 
 SCRIPTS = (
-    *("create", "claim", "publish", "finish", "release", "cancel", "expire"),
+    *("create", "claim", "publish", "finish", "release", "restart", "cancel", "expire"),
     *("renew", "progress", "position", "subscribe", "repair_turns", "cancel_queued", "refuse"),
 )
 #: A task stays on its owner's list this long, which is longer than its record is kept.
@@ -229,6 +230,17 @@ class TaskRecords(RecordReader):
         if released == 2:
             raise EngineKilled
         return bool(released == 1)
+
+    def restart(self, attempt: Attempt) -> Attempt:
+        """Begin the answer anew; return the attempt that publishes it. Chunks of earlier attempts are removed.
+
+        Only for a task that is looked at by its id (``Attempt.kept``): who follows its events is told. Raises
+        StaleAttempt.
+        """
+        restarted_id = self._run("restart", attempt.task_id, attempt.number, attempt.started_id).decode()
+        if not restarted_id:
+            raise StaleAttempt
+        return replace(attempt, started_id=restarted_id, resumed=False)
 
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> tuple[str, str]:
         """Ask a task to stop; return its state now and the worker that runs it ('' if it does not run)."""

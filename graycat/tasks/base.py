@@ -44,6 +44,10 @@ class Interrupted(Exception):
         self.answer = answer
 
 
+class LostChunks(Exception):
+    """Raised if an earlier attempt has published a part of its answer that no engine can continue."""
+
+
 class RecordTask(Task[..., None]):
     """A Celery task of which Celery's own commands and a message's headers decide nothing."""
 
@@ -69,6 +73,10 @@ class EngineTask(RecordTask):
 
     def resume(self, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
         """Return an attempt that continues after the chunks of earlier attempts; None if that is impossible."""
+        return None
+
+    def whole_answer(self, attempt: Attempt, chunks: Sequence[bytes]) -> tuple[int, bytes] | None:
+        """Return HTTP status and body of an answer whose last chunk is published; None if more chunks were to come."""
         return None
 
     def new_call(self) -> Call:
@@ -149,29 +157,43 @@ class EngineTask(RecordTask):
         records = runtime.records
         starts = runtime.supervisor.starts
         try:
-            resumed = self._resume_published(runtime, attempt)
-            if resumed is None:
-                # A client may have read the beginning of an answer. A new answer would repeat the beginning.
-                return _outcome("failed", records.fail(attempt, EngineLost()))
-            status, body = self.perform(runtime, resumed, call)
+            status, body = self._answer(runtime, attempt, call)
         except StaleAttempt:
             return "stale"
         except Interrupted as interrupted:
             return _outcome("cancelled", records.finish_cancelled(attempt, interrupted.answer))
+        except LostChunks:
+            return _outcome("failed", records.fail(attempt, EngineLost()))
         except EngineLost as error:
             return self._end_broken_call(runtime, attempt, call, error, starts)
         except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
             return _outcome("failed", records.fail(attempt, error))
         return _outcome("succeeded", records.succeed(attempt, status, body))
 
-    def _resume_published(self, runtime: EngineRuntime, attempt: Attempt) -> Attempt | None:
-        """Return the attempt, continued if earlier attempts have published chunks; None if that is impossible."""
-        if not attempt.resumed:
-            return attempt
-        chunks = _read_chunks(runtime, attempt)
+    def _answer(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
+        """Get the answer: from what earlier attempts have published of it if it is whole, else from the engine.
+
+        Raises what ``perform`` raises, and LostChunks.
+        """
+        chunks = _read_chunks(runtime, attempt) if attempt.resumed else []
         if not chunks:
-            return attempt
-        return self.resume(attempt, chunks)
+            return self.perform(runtime, attempt, call)
+        answer = self.whole_answer(attempt, chunks)
+        if answer is not None:
+            # Its worker died between the last event and the terminal state.
+            return answer
+        return self.perform(runtime, self._resume_published(runtime, attempt, chunks), call)
+
+    def _resume_published(self, runtime: EngineRuntime, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt:
+        """Return an attempt that continues what earlier ones have published, or begins anew. Raises LostChunks."""
+        resumed = self.resume(attempt, chunks)
+        if resumed is not None:
+            return resumed
+        if attempt.kept:
+            # Who reads a task's events is told to drop the chunks so far.
+            return runtime.records.restart(attempt)
+        # A client may have read the beginning of an answer. A new answer would repeat the beginning.
+        raise LostChunks
 
     def _end_broken_call(
         self, runtime: EngineRuntime, attempt: Attempt, call: Call, error: GraycatError, starts: int
@@ -193,9 +215,18 @@ class EngineTask(RecordTask):
         if stopped != StopReason.SHUTDOWN:
             runtime.supervisor.suspect()
             reason = _blame(died=runtime.engine_died_since(starts), alone=was_alone)
+        return self._end_lost_call(runtime, attempt, error, reason)
 
+    def _end_lost_call(
+        self, runtime: EngineRuntime, attempt: Attempt, error: GraycatError, reason: ReleaseReason
+    ) -> str:
+        """End an attempt that nobody has stopped and whose call broke off; return its outcome."""
+        records = runtime.records
         chunks = _read_chunks(runtime, attempt)
-        if chunks and self.resume(attempt, chunks) is None:
+        answer = self.whole_answer(attempt, chunks)
+        if answer is not None:
+            return _outcome("succeeded", records.succeed(attempt, *answer))
+        if chunks and not attempt.kept and self.resume(attempt, chunks) is None:
             return _outcome("failed", records.fail(attempt, error))
         try:
             return _outcome("handed back", records.release(attempt, reason))

@@ -17,7 +17,7 @@ from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.tasks.base import EngineTask
-from graycat.tasks.llm_resume import continue_attempt, merge_final_event
+from graycat.tasks.llm_resume import ContinuedStream, continue_attempt, is_whole
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import RelayedStream
 
@@ -35,6 +35,17 @@ class LlmTask(EngineTask):
     def resume(self, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | None:
         """Return an attempt that continues after the tokens of earlier attempts; None if the engine cannot do that."""
         return continue_attempt(attempt, chunks)
+
+    def whole_answer(self, attempt: Attempt, chunks: Sequence[bytes]) -> tuple[int, bytes] | None:
+        """Return the answer of a stream that was published to its last event; None if more were to come."""
+        if not is_whole(attempt, chunks):
+            return None
+        if attempt.mode == STREAM:
+            return 200, b""
+        try:
+            return 200, gather(chunks)
+        except (EngineLost, EngineProtocolError):
+            return None
 
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine, and return its answer: whole, gathered from its stream, or empty if it was streamed."""
@@ -74,10 +85,7 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
     Raises also what ends a stream early: StaleAttempt, BrokerUnavailable.
     """
     started_at = time.monotonic()
-
-    def merge(event: bytes) -> bytes:
-        return merge_final_event(event, attempt.earlier)
-
+    edit = ContinuedStream(attempt).edit if attempt.earlier else None
     with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
@@ -87,7 +95,7 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
             EventStream(call.sock, response),
             publish=attempt.mode != GATHER,
             keep=attempt.mode != STREAM,
-            edit=merge if attempt.earlier else None,
+            edit=edit,
         )
         try:
             runtime.stream_relay.run(stream)

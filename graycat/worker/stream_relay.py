@@ -49,7 +49,7 @@ class RelayedStream:
     """One stream of events that the relay passes on.
 
     ``publish``: publish each event. ``keep``: keep all events for the task that waits; a stream that is not published
-    keeps them always. ``edit`` changes an event before it is published or kept.
+    keeps them always. ``edit`` changes an event before it is published or kept; b"" drops it.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class RelayedStream:
                 self.error = parse_error_event(event)
                 events = events[:index]
                 break
+        if self._edit is not None:
+            events = [edited for event in events if (edited := self._edit(event))]
         if not events:
             return None
 
@@ -93,8 +95,6 @@ class RelayedStream:
         if first_number == 1:
             self.first_at = time.monotonic()
         self.count += len(events)
-        if self._edit is not None:
-            events = [self._edit(event) for event in events]
         if self.keep:
             self.events += events
         else:

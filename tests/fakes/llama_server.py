@@ -23,6 +23,8 @@ NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_fo
 REFUSED_ONCE = "refuse"
 #: A prompt that begins so ends the server's process.
 DEADLY = "deadly"
+#: The first time, a prompt that begins so gets all its tokens and no final event; or that too, and the body has no end.
+UNFINISHED, UNCLOSED = "unfinished", "unclosed"
 #: Routes that need no slot, with their answers.
 QUICK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "/health": lambda _: {"status": "ok"},
@@ -47,6 +49,8 @@ class Connection(asyncio.Protocol):
         self.transport: Any = transport
         self.buffer = b""
         self.streaming: asyncio.Task[None] | None = None
+        #: The prompt that is answered, if it is asked for the first time.
+        self.held = ""
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Stop generating: the client hung up."""
@@ -106,13 +110,15 @@ class Connection(asyncio.Protocol):
     def complete(self, path: str, body: dict[str, Any]) -> None:
         """Begin to generate, unless the prompt is one of the special ones."""
         tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
-        prompt = str(body.get("prompt", ""))
+        messages = body.get("messages") or [{"content": body.get("prompt", "")}]
+        prompt = str(messages[-1]["content"])
         self.prompts[prompt] += 1
         if prompt.startswith(DEADLY):
             os._exit(1)
         if prompt.startswith(REFUSED_ONCE) and self.prompts[prompt] == 1:
             self.reply(400, {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}})
             return
+        self.held = prompt if self.prompts[prompt] == 1 else ""
         self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream"))))
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
@@ -140,13 +146,20 @@ class Connection(asyncio.Protocol):
         finally:
             self.running.discard(self)
         if stream:
+            await self.hold(UNFINISHED)
             write("", tokens, last=True)
+            await self.hold(UNCLOSED)
             self.transport.write(b"0\r\n\r\n")
         elif path == "/completion":
             self.reply(200, {"index": 0, "content": text, "tokens": [], "stop": True, "tokens_predicted": tokens})
         else:
             self.reply(200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
         self.streaming = None
+
+    async def hold(self, beginning: str) -> None:
+        """Wait until the caller is gone, if the prompt is one that is held here."""
+        if self.held.startswith(beginning):
+            await asyncio.Event().wait()
 
     def nothing(self, piece: str, number: int, *, last: bool = False) -> None:
         """Send nothing yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from graycat.queue.models import Attempt, ChunkBatch
 from graycat.queue.records import TaskRecords
@@ -46,11 +47,12 @@ class WatchedPublisher(Publisher):
 class Streaming:
     """A task whose stream is relayed, from an engine that is the test."""
 
-    def __init__(self, relay: StreamRelay, attempt: Attempt, *, publish: bool = True, early: bytes = b"") -> None:
+    def __init__(self, relay: StreamRelay, attempt: Attempt, *, early: bytes = b"", **options: Any) -> None:
         self.wire = Wire(early=early)
         self.attempt = attempt
         self.id = attempt.task_id
-        self.stream = RelayedStream(attempt, self.wire.call, self.wire.stream, publish=publish)
+        options = {"publish": True} | options
+        self.stream = RelayedStream(attempt, self.wire.call, self.wire.stream, **options)
         self._over = outcome_of(lambda: relay.run(self.stream))
 
     def over(self) -> RelayedStream:

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import RequestError
-from graycat.queue.events import CHUNK, PROGRESS, STARTED, TaskEvent
+from graycat.queue.events import CHUNK, PROGRESS, RESTARTED, STARTED, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
@@ -100,7 +100,7 @@ def encode_ndjson(event: TaskEvent, name: str) -> bytes:
 
 def event_data(event: TaskEvent, name: str) -> Any:
     """Return an event's data: for a chunk what the engine sent, else what the event says of the task ``name``."""
-    if event.kind == STARTED:
+    if event.kind in (STARTED, RESTARTED):
         return {"attempt": int(event.data)}
     if event.kind == PROGRESS:
         progress = json.loads(event.data)

@@ -14,7 +14,7 @@ from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCan
 from graycat.metrics import web as metrics
 from graycat.queue import ids
 from graycat.queue.control import broadcast_stop
-from graycat.queue.events import CANCELLED, ERROR, PROGRESS, STARTED, TaskEvent
+from graycat.queue.events import CANCELLED, CHUNK, ERROR, TaskEvent
 from graycat.queue.kinds import SKIP, Kind
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask, Verdict
@@ -181,7 +181,8 @@ class PendingTask:
             event = self._subscription.get(self._seconds_until_deadline(wait_until))
             if self._disconnected:
                 raise ClientDisconnected
-            if event is not None and event.kind not in (STARTED, PROGRESS):
+            # Others tell how far it is, or are of a version that this one does not know.
+            if event is not None and (event.kind == CHUNK or event.terminal):
                 return self._accept(event)
             if writer is not None and writer.unsent:
                 return None

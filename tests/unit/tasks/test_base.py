@@ -18,6 +18,11 @@ HELLO = sse("Hel", "lo", "")
 COMPLETION = "POST /completion"
 
 
+def sse_with_settings(text: str) -> list[bytes]:
+    """Return a stream of one token whose final event can be gathered."""
+    return [*sse(text, stop=False), b'data: {"content":"","stop":true,"generation_settings":{}}\n\n']
+
+
 def test_a_task_s_answer_is_its_last_event(broker: Valkey) -> None:
     with worker_on(broker, {"POST /tokenize": reply(200, b'{"tokens": [1]}')}) as worker:
         task_id = worker.accept(kind="llm.tokenize", mode="plain", body=b'{"content": "Hi"}')
@@ -152,6 +157,66 @@ def test_what_a_client_has_read_is_never_sent_again(broker: Valkey) -> None:
         worker.run(first.task_id)
         assert chunks(worker.records, first.task_id).count(HELLO[0]) == 1
         assert worker.records.events(first.task_id)[-1].terminal
+
+
+def killed_after(worker: Worker, published: list[bytes], **changes: Any) -> str:
+    """Return a task whose worker was killed when it had published some chunks; it may be claimed again."""
+    first = worker.claim(**changes)
+    worker.records.publish(first, 1, published)
+    eventually(lambda: int(worker.records.get(first.task_id)["lease_ms"]) < clock_ms(worker))
+    return first.task_id
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "published", "answer"),
+    [
+        ("llm.completion", "stream", HELLO, b""),
+        ("llm.chat", "stream", [HELLO[0], DONE], b""),
+        ("llm.completion", "live", sse_with_settings("Hello"), b'"content":"Hello"'),
+    ],
+)
+def test_an_answer_whose_last_event_is_published_needs_no_engine(
+    broker: Valkey, kind: str, mode: str, published: list[bytes], answer: bytes
+) -> None:
+    with worker_on(broker, {}, lease_s=0.02) as worker:
+        task_id = killed_after(worker, published, kind=kind, mode=mode)
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+        assert worker.seen.requests == []
+        assert chunks(worker.records, task_id) == published
+        assert answer in worker.records.events(task_id)[-1].data
+
+
+def test_a_call_that_breaks_behind_its_last_event_has_succeeded(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: stream(*HELLO, then=drop)}) as worker:
+        task_id = worker.accept()
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+
+
+def test_a_task_that_is_looked_at_by_its_id_begins_anew(broker: Valkey) -> None:
+    with worker_on(broker, {"POST /v1/chat/completions": stream(HELLO[1], DONE)}, lease_s=0.02) as worker:
+        task_id = killed_after(worker, HELLO[:1], kind="llm.chat", shown={})
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+        assert kinds(worker.records, task_id) == ["started", "restarted", "chunk", "chunk", "result"]
+        assert chunks(worker.records, task_id) == [HELLO[1], DONE]
+
+
+def test_a_task_whose_engine_goes_away_in_the_middle_begins_anew(broker: Valkey) -> None:
+    chat = "POST /v1/chat/completions"
+    with worker_on(broker, {chat: stream(HELLO[0], then=drop)}) as worker:
+        task_id = worker.accept(kind="llm.chat", shown={})
+        with pytest.raises(Reject):
+            worker.run(task_id)
+        assert worker.ended(task_id) == ("queued", "")
+        worker.seen.answers[chat] = stream(HELLO[1], DONE)
+        worker.raise_engine()
+        worker.run(task_id)
+        assert chunks(worker.records, task_id) == [HELLO[1], DONE]
 
 
 def clock_ms(worker: Worker) -> float:

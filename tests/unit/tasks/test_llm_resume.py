@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from graycat.queue.models import Attempt
-from graycat.tasks.llm_resume import continue_attempt, merge_final_event
+from graycat.tasks.llm_resume import ContinuedStream, continue_attempt, is_whole
 
 
 def attempt(kind: str = "llm.completion", **body: Any) -> Attempt:
@@ -54,7 +54,7 @@ def test_what_is_left_to_predict_is_less_by_what_was_predicted() -> None:
         {"stop": ["\n"]},
         {"prompt": ["one", "two"]},
         {"prompt": [[1, 2]]},
-        {"n_predict": 3},
+        {"n_cmpl": 2},
         {"n_predict": "many"},
         {"response_fields": ["content"]},
     ],
@@ -71,6 +71,8 @@ def test_an_answer_that_depends_on_more_than_its_tokens_is_not_continued(body: d
         event("x", [1], stop=True),
         b'data: {"content":"x"}\n\n',
         b"data: []\n\n",
+        # The fourth token: the third was the beginning of a character.
+        event("\u00fc", [9], tokens_predicted=5),
     ],
 )
 def test_chunks_that_do_not_tell_their_tokens_are_not_continued(chunk: bytes) -> None:
@@ -82,8 +84,71 @@ def test_other_kinds_and_answers_without_a_token_are_not_continued() -> None:
     assert continue_attempt(attempt(), [event("", [])]) is None
 
 
+def test_the_counts_of_each_attempt_begin_anew() -> None:
+    counted = [event("a", [1], tokens_predicted=1), event("b", [2], tokens_predicted=2)]
+    assert body_of(continue_attempt(attempt(), [*counted, *counted]))["prompt"] == ["Once", 1, 2, 1, 2]
+
+
+def test_a_last_token_without_a_text_may_have_been_the_end_and_is_chosen_again() -> None:
+    found = body_of(continue_attempt(attempt(n_predict=9), [*CHUNKS, event("", [106])]))
+    assert (found["prompt"], found["n_predict"]) == (["Once", 7, 8, 9], 5)
+    assert body_of(continue_attempt(attempt(), [event("", [106])]))["prompt"] == "Once"
+
+
+def continued(**body: Any) -> ContinuedStream:
+    found = continue_attempt(attempt(**body), CHUNKS)
+    assert found is not None
+    return ContinuedStream(found)
+
+
 def test_the_end_of_a_continued_stream_tells_of_the_whole() -> None:
+    settings = {"n_predict": 4, "max_tokens": 4}
     final = event("", [], stop=True, tokens_predicted=4, tokens_evaluated=5, prompt="<bos>Once upon a")
-    ended = json.loads(merge_final_event(final, CHUNKS).removeprefix(b"data: "))
+    stream = continued(n_predict=7)
+    ended = json.loads(stream.edit(final).removeprefix(b"data: "))
     assert (ended["tokens_predicted"], ended["tokens_evaluated"], ended["prompt"]) == (7, 2, "<bos>Once")
-    assert merge_final_event(CHUNKS[0], CHUNKS) == CHUNKS[0]
+    assert stream.edit(CHUNKS[0]) == CHUNKS[0]
+    final = event("", [], stop=True, generation_settings=settings, has_new_line=False)
+    ended = json.loads(stream.edit(final).removeprefix(b"data: "))
+    assert (ended["generation_settings"], ended["has_new_line"]) == ({"n_predict": 7, "max_tokens": 7}, False)
+    unlimited = event("", [], stop=True, generation_settings={"n_predict": -1})
+    assert json.loads(stream.edit(unlimited).removeprefix(b"data: "))["generation_settings"] == {"n_predict": -1}
+
+
+@pytest.mark.parametrize("limit", [3, 2])
+def test_a_stream_that_has_all_its_tokens_gets_its_final_event_and_no_further_token(limit: int) -> None:
+    found = continue_attempt(attempt(n_predict=limit), CHUNKS)
+    assert body_of(found)["n_predict"] == 0
+    stream = continued(n_predict=limit)
+    # llama.cpp predicts one token even then, which may be one that ends a text.
+    assert stream.edit(event("x", [5], tokens_predicted=1)) == b""
+    final = event("", [], stop=True, tokens_predicted=1, stop_type="eos", stopping_word="")
+    ended = json.loads(stream.edit(final).removeprefix(b"data: "))
+    assert (ended["tokens_predicted"], ended["stop_type"], ended["content"]) == (3, "limit", "")
+
+
+FINAL = event("", [], stop=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "chunk", "body", "whole"),
+    [
+        ("llm.completion", FINAL, {}, True),
+        ("llm.completion", FINAL, {"prompt": [1, 2], "n": 1}, True),
+        ("llm.completion", FINAL, {"prompt": ["one", "two"]}, False),
+        ("llm.completion", FINAL, {"n_cmpl": 2}, False),
+        ("llm.completion", event('"stop":true', [1]), {}, False),
+        ("llm.chat", b"data: [DONE]\n\n", {}, True),
+        ("llm.chat", b'data: {"choices":[{"delta":{"content":"[DONE]"}}]}\n\n', {}, False),
+        ("llm.responses", b'event: response.completed\ndata: {"type":"response.completed"}\n\n', {}, True),
+        ("llm.responses", b'event: response.output_text.done\ndata: {"text":"response.completed"}\n\n', {}, False),
+        ("llm.messages", b'event: message_stop\ndata: {"type":"message_stop"}\n\n', {}, True),
+        ("llm.embeddings", FINAL, {}, False),
+    ],
+)
+def test_an_answer_is_whole_with_the_last_event_of_its_stream(
+    kind: str, chunk: bytes, body: dict[str, Any], whole: bool
+) -> None:
+    asked = attempt(kind, **body)
+    assert is_whole(asked, [*CHUNKS, chunk]) is whole
+    assert not is_whole(asked, [])

@@ -48,6 +48,15 @@ def test_a_whole_answer_that_came_with_the_headers_is_one(begin, watched: Watche
     assert streaming.over().events == [b"data: 1\n\n"]
 
 
+def test_an_event_that_is_edited_away_is_not_counted(begin, watched: WatchedRecords) -> None:
+    streaming = begin(edit=lambda event: b"" if b"drop" in event else event)
+    streaming.wire.say(b"data: drop\n\n", b"data: 1\n\n", b"data: drop\n\n")
+    streaming.wire.say(b"data: drop\n\n")
+    streaming.wire.say(b"data: 2\n\n")
+    streaming.wire.end()
+    assert (streaming.over().count, chunks(watched, streaming.id)) == (2, [b"data: 1\n\n", b"data: 2\n\n"])
+
+
 def test_an_answer_without_events_is_over_at_its_end(begin, watched: WatchedRecords) -> None:
     streaming = begin()
     streaming.wire.end()

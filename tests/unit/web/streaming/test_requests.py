@@ -54,6 +54,15 @@ def rest_of(pending: PendingTask) -> list[tuple[str, bytes]]:
     return found
 
 
+def test_events_that_this_version_does_not_know_are_passed_over(gateway, records, client) -> None:
+    with submit(gateway) as pending:
+        attempt = claimed(records, pending.task_id)
+        client.publish(gateway.hub.channel, f"{pending.task_id} 99999999999999-0 from_the_future 7 8")
+        assert pending.next_event(AT_ONCE_S) is None
+        records.publish(attempt, 1, [b"data: 1\n\n"])
+        records.succeed(attempt, 200, b"")
+
+
 def test_a_request_becomes_a_task(gateway, records, client) -> None:
     pending = gateway.submit(Submission(TOKENIZE, "llm.quick", "plain", b'{"content":"Hi"}', "game", "r-7"))
     record = records.get(pending.task_id)
