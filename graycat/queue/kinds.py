@@ -81,6 +81,9 @@ KINDS = {kind.name: kind for kind in globals().values() if isinstance(kind, Kind
 LLM_KINDS = kinds_of(families.LLM)
 SD_KINDS = kinds_of(families.SD)
 
+#: What metrics call a kind that this release does not know.
+UNKNOWN_KIND = "unknown"
+
 #: The delivery of a webhook; its argument is ``TASK_ID EVENT``. It is not in KINDS: it has no record and no engine.
 DELIVER = Kind("control.deliver", CONTROL, "")
 #: Starts the batches whose schedules are due; sent by beat (``celeryconfig``).

@@ -12,6 +12,7 @@ from celery import Celery
 from kombu import Connection
 
 from graycat.queue.kinds import KINDS, Kind
+from graycat.queue.names import base_queue
 
 _ID = "00000000-task-id-goes-here"
 
@@ -25,14 +26,21 @@ class MessageFactory:
     """
 
     def __init__(self, app: Celery, kinds: Iterable[Kind] = KINDS.values()) -> None:
+        self._app = app
         self._queues: dict[str, str] = {}
         self._templates: dict[str, tuple[str, str]] = {}
         for kind in kinds:
-            self._queues[kind.name] = kind.queue
-            self._templates[kind.name] = _make_template(app, kind)
+            self._add_template(kind)
+
+    def _add_template(self, kind: Kind) -> None:
+        self._queues[kind.name] = kind.queue
+        self._templates[kind.name] = _make_template(self._app, kind)
 
     def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
-        """Return the message of a task in ``queue``; by default the queue of its kind."""
+        """Return the message of a task in ``queue``; by default the queue of its kind, if that is a kind known here."""
+        if kind not in self._templates:
+            # A task of a newer release, which its workers know.
+            self._add_template(Kind(kind, base_queue(queue), ""))
         envelope, body = self._templates[kind]
         payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
         text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))

@@ -112,3 +112,8 @@ class Verdict(StrEnum):
     INTERRUPT = "interrupt"
     #: Another attempt owns the task.
     STALE = "stale"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> Verdict:
+        # A newer release may ask a task to stop in a way that is not known here. An error would end all streams.
+        return cls.CANCEL

@@ -144,7 +144,7 @@ class MaintenanceStep(bootsteps.StartStopStep):
 
 
 @control_command(args=[("task_id", str), ("how", str)], signature="TASK_ID cancel|interrupt|skip")
-def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL) -> dict[str, bool]:
+def stop_task(_state: Any, task_id: str, how: str = Verdict.CANCEL, **_: Any) -> dict[str, bool]:
     """Stop a running task's call to the engine. The sender has marked the task's record before."""
     running = engine_runtime().running
     if how == SKIP:

@@ -1,6 +1,7 @@
 """Remote control of workers: the commands of ``graycat worker`` and of ``celery -A graycat control``.
 
-``celery -A graycat control --list`` lists them without a worker, so heavy modules are imported only in a call.
+``celery -A graycat control --list`` lists them without a worker, so heavy modules are imported only in a call. A newer
+release may send arguments that a command does not know: it passes over them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _runtime() -> EngineRuntime | None:
 
 
 @inspect_command(default_timeout=0.2)
-def ping(_state: Any) -> dict[str, str]:
+def ping(_state: Any, **_: Any) -> dict[str, str]:
     """Replace Celery's ``ping``: only a worker that takes tasks replies a plain ``pong``."""
     runtime = _runtime()
     if runtime is not None and runtime.idle_reason:
@@ -38,7 +39,7 @@ NO_ENGINE = {"error": "has no engine, and so nothing to pause"}
 
 
 @control_command()
-def pause_worker(_state: Any) -> dict[str, str]:
+def pause_worker(_state: Any, **_: Any) -> dict[str, str]:
     """Take no tasks until the worker is resumed; running tasks go on."""
     runtime = _runtime()
     if runtime is None:
@@ -49,7 +50,7 @@ def pause_worker(_state: Any) -> dict[str, str]:
 
 
 @control_command()
-def resume_worker(_state: Any) -> dict[str, str]:
+def resume_worker(_state: Any, **_: Any) -> dict[str, str]:
     """Take tasks again after a pause."""
     runtime = _runtime()
     if runtime is None:
@@ -60,7 +61,7 @@ def resume_worker(_state: Any) -> dict[str, str]:
 
 
 @control_command(args=[("limit_s", float)], signature="[SECONDS]")
-def drain_worker(_state: Any, limit_s: float | None = None) -> dict[str, str]:
+def drain_worker(_state: Any, limit_s: float | None = None, **_: Any) -> dict[str, str]:
     """Take no more tasks, finish the running ones within a limit, hand the others back, and end."""
     return _drain(limit_s)
 

@@ -15,6 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -25,7 +26,7 @@ from graycat.celeryapp import GraycatCelery
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
 from graycat.queue import ids, topology
-from graycat.queue.kinds import KINDS
+from graycat.queue.kinds import KINDS, UNKNOWN_KIND
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.redelivery import unacked_keys
@@ -41,6 +42,7 @@ LOCKS = {kind: keys.sweeper_lock_key(kind) for kind in topology.WORKER_KINDS}
 FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
 #: A message whose lease is over is back in its queue within so many seconds, if any worker restores it.
 RESTORE_TIMEOUT_S = 2.0
+REQUIRED_FIELDS = frozenset({"state", "queue", "kind", "enqueued_ms"})
 #: The most tasks that one sweep looks at.
 MAX_TASKS = 1000
 
@@ -74,10 +76,9 @@ class Sweeper:
 
             enqueued = 0
             for task_id, record in records.items():
-                # One record that makes no sense must not keep the others from being looked at.
-                with guarded("sweeper", let_through=(BrokerUnavailable, RedisError)):
-                    if self._handle(task_id, record, held, broker_ms):
-                        enqueued += 1
+                # One task that cannot be handled must not keep the others from being found.
+                with guarded("sweeper", let_through=(BrokerUnavailable,)), broker_errors():
+                    enqueued += self._handle(task_id, record, held, broker_ms)
             own_queues: list[str] = []
             for kind in kinds:
                 own_queues += topology.WORKER_KINDS[kind].queues
@@ -98,7 +99,11 @@ class Sweeper:
         else:
             self._offset = 0
 
-        task_ids = list(map(bytes.decode, names))
+        # An id is ASCII. Another program's entry that is not would never be removed by its decoded name.
+        foreign = [name for name in names if not name.isascii()]
+        if foreign:
+            self._client.zrem(keys.LIVE_TASKS, *foreign)
+        task_ids = [name.decode() for name in names if name.isascii()]
         if len(self._kinds) == 1:
             # The broker does not let a worker of one kind read other records.
             queue = topology.WORKER_KINDS[kinds[0]].queues[0]
@@ -110,13 +115,12 @@ class Sweeper:
 
         records = {}
         for task_id, row in zip(task_ids, rows, strict=True):
-            if is_unusable_key(row):
+            record = _parse_record(row)
+            if record is None:
                 # Another program wrote it. It must not keep the others from being looked at.
-                note("sweeper", row)
+                note("sweeper", ValueError("no record"))
                 self._client.zrem(keys.LIVE_TASKS, task_id)
-                continue
-            record = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None}
-            if not record or topology.worker_kind_of(record["queue"]) in kinds:
+            elif not record or topology.worker_kind_of(record["queue"]) in kinds:
                 records[task_id] = record
         return records
 
@@ -126,7 +130,9 @@ class Sweeper:
             return set()
         messages: list[bytes] = []
         for queue in queues:
-            messages += self._client.lrange(queue, 0, -1)
+            # A key of another type, which a worker that takes from it moves aside.
+            with guarded("sweeper", let_through=(BrokerUnavailable,)), broker_errors():
+                messages += self._client.lrange(queue, 0, -1)
         for kind in kinds:
             messages += self._list_unacked(kind)
         if self._for_all_kinds:
@@ -155,7 +161,7 @@ class Sweeper:
             self._client.zrem(keys.LIVE_TASKS, task_id)
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
-            worker.count_refusal(record["kind"], "expired")
+            worker.count_refusal(_kind_label(record), "expired")
             return False
         if "message" in record:
             # It is parked until it is its owner's turn.
@@ -166,14 +172,30 @@ class Sweeper:
             lost_since_ms = float(record["enqueued_ms"]) + self._lease_ms
         if task_id in held or broker_ms < lost_since_ms:
             return False
-        if record["kind"] not in KINDS:
-            # A worker of a newer release may enqueue it; that is not waited for long.
-            self._records.refuse(task_id, record["kind"])
-            return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
-        worker.SWEPT.labels(record["kind"]).inc()
+        worker.SWEPT.labels(_kind_label(record)).inc()
         logger.warning("lost task enqueued again", extra={"task_id": task_id, "kind": record["kind"]})
         return True
+
+
+def _parse_record(row: Any) -> Record | None:
+    """Return the fields of a record, none if it is gone; None for an error, or for a key that is no record."""
+    if isinstance(row, Exception):
+        if not is_unusable_key(row):
+            raise row
+        return None
+    fields = zip(FIELDS, row, strict=True)
+    record = {name: value.decode(errors="replace") for name, value in fields if value is not None}
+    if record and not record.keys() >= REQUIRED_FIELDS:
+        return None
+    return record
+
+
+def _kind_label(record: Record) -> str:
+    """Return a task's kind as metrics show it: what newer releases call theirs would be too many labels."""
+    if record["kind"] in KINDS:
+        return record["kind"]
+    return UNKNOWN_KIND
 
 
 def _parse_task_id(message: bytes) -> str:

@@ -246,7 +246,8 @@ def retry(task_id: str) -> ResponseReturnValue:
     """Submit a task that failed, was cancelled or expired again, as a new one."""
     task_id, record = task_views.find_task(task_id)
     body = services().gateway.records.body(task_id)
-    if record["state"] not in UNSUCCESSFUL_STATES or body is None:
+    # Only a newer release can submit one of a kind that is not known here.
+    if record["state"] not in UNSUCCESSFUL_STATES or body is None or record["kind"] not in KINDS:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
     check_stored_body(record["kind"], body)

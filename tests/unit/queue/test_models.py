@@ -6,7 +6,7 @@ import pytest
 
 from graycat.broker.scripts import Scripts
 from graycat.client import views
-from graycat.queue.models import STATES, TERMINAL_STATES, UNSUCCESSFUL_STATES
+from graycat.queue.models import STATES, TERMINAL_STATES, UNSUCCESSFUL_STATES, Verdict
 from graycat.webhooks.webhook import EVENTS
 from tests.support.broker import BrokerClient
 
@@ -33,3 +33,8 @@ def test_every_state_but_waiting_is_an_event_of_webhooks() -> None:
 def test_a_task_ends_well_in_one_way() -> None:
     assert set(TERMINAL_STATES) - set(UNSUCCESSFUL_STATES) == {"succeeded"}
     assert len(set(STATES)) == len(STATES)
+
+
+def test_a_way_to_stop_that_is_not_known_is_a_cancel() -> None:
+    assert Verdict("as the next release does") is Verdict.CANCEL
+    assert Verdict("stale") is Verdict.STALE

@@ -51,6 +51,8 @@ def running(broker: Valkey, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> I
     """Return how to start a control worker's step; it is shut down behind the test."""
     before = signals.worker_shutdown.receivers
     signals.worker_shutdown.receivers = []
+    # It is one for the process, and other modules' tests leave it beating.
+    process.heartbeat.stop()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(control, "DISPATCH_INTERVAL_S", 0.01)
     monkeypatch.setattr(control, "REPORT_INTERVAL_S", 0.02)

@@ -68,6 +68,37 @@ def test_a_queued_task_whose_message_is_lost_is_enqueued_again(sweeper, records,
     assert claimed(records, task_id).number == 1
 
 
+def test_a_lost_task_of_a_kind_that_is_not_known_is_enqueued_again(sweeper, records, client) -> None:
+    task_id = accepted(records, kind="llm.ponder")
+    client.delete("llm")
+    assert sweep(sweeper, client) == 1
+    headers = json.loads(client.lindex("llm", 0))["headers"]
+    assert (headers["task"], headers["id"]) == ("llm.ponder", task_id)
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        {"state": "queued", "queue": "llm", "kind": "llm.completion", "enqueued_ms": "soon"},
+        {"state": "queued", "queue": "llm", "kind": "llm.completion", "enqueued_ms": "1", "lease_ms": "x"},
+        {"state": "queued", "queue": "llm", "kind": "", "enqueued_ms": "1"},
+        {"queue": "llm"},
+        {"state": "queued", "queue": "llm:no-list", "kind": "llm.completion", "enqueued_ms": "1"},
+        {"state": b"\xff", "queue": b"\xff", "kind": b"\xff", "enqueued_ms": b"\xff"},
+    ],
+    ids=str,
+)
+def test_a_record_that_makes_no_sense_keeps_no_other_from_being_found(sweeper, records, client, app, rubbish) -> None:
+    client.zadd(keys.LIVE_TASKS, {"a" * 32: 1, b"\xff": 2})
+    client.hset(keys.record_key("a" * 32), mapping=rubbish)
+    client.set("llm:no-list", "x")
+    task_id = enqueued(records, app, kind="llm.tokenize", queue="llm.quick")
+    client.delete("llm.quick")
+    sweep(sweeper, client)
+    assert ids_in(client, "llm.quick") == [task_id]
+    assert client.zscore(keys.LIVE_TASKS, b"\xff") is None
+
+
 def test_what_was_enqueued_again_is_not_enqueued_once_more(sweeper, records, client, app) -> None:
     enqueued(records, app)
     client.delete("llm")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_task_that_no_worker_knows_fails_after_some_tries(worker: Worker) -> N
     assert worker.ended(task_id) == ("failed", "501")
     (event,) = worker.records.events(task_id)
     assert b"of an older release" in event.data
+
+
+def test_the_next_task_of_its_owner_takes_the_turn(worker: Worker, broker: Valkey) -> None:
+    unknown = worker.accept(kind=NEWER)
+    behind = worker.accept()
+    # A worker has taken the only message in the queue, and Celery has dropped it.
+    broker.client.delete("llm")
+    refuse(NEWER, unknown)
+    assert [json.loads(message)["headers"]["id"] for message in broker.client.lrange("llm", 0, -1)] == [behind]
+    assert worker.ended(unknown) == ("queued", "")
 
 
 def test_another_program_s_message_does_not_count(worker: Worker) -> None:

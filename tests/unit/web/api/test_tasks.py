@@ -201,6 +201,14 @@ def test_nothing_can_be_done_with_another_caller_s_task(web, records, method: st
     assert records.get(task_id)["state"] == "queued"
 
 
+def test_a_task_of_a_kind_of_a_newer_release_is_shown_and_not_retried(web, records) -> None:
+    task_id = accepted(records, kind="llm.ponder", shown={})
+    records.cancel(task_id)
+    assert web.get(f"/tasks/{task_id}").json["kind"] == "llm.ponder"
+    response = web.post(f"/tasks/{task_id}/retry")
+    assert (response.status_code, response.json["error"]["type"]) == (409, "not_retryable")
+
+
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
 def test_a_poller_with_the_current_tag_gets_304(web, submit, form: str) -> None:
     address = f"/tasks/{submit()}"
