@@ -28,7 +28,7 @@ WITH_DOUBLES = frozenset(
         *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "celery_commands", "celery_setup", "exporter"),
         *("gallery", "modes", "schedules"),
         *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
-        *("deadly_requests", "rubbish", "worker_ends", "worker_states"),
+        *("deadly_requests", "last_events", "rubbish", "supervision", "versions", "worker_ends", "worker_states"),
     )
 )
 

@@ -74,6 +74,7 @@ def up(procfile: Path | None) -> None:
     if settings.remote is None:
         reporter = ProcessReporter(settings)
         supervisor.report = reporter.update
+        supervisor.before_stop = reporter.stop
         threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()
     else:
         click.echo(modes.greeting(processes, settings))

@@ -22,7 +22,8 @@ class ProcessReporter:
 
     def __init__(self, settings: Settings) -> None:
         self._machine = settings.box
-        self._reports = ProcessReports(connect(settings))
+        self._client = connect(settings)
+        self._reports = ProcessReports(self._client)
         self._latest: list[ProcessStatus] = []
         self._changed = threading.Event()
         self._stopping = False
@@ -49,6 +50,8 @@ class ProcessReporter:
         # Last, so that no report comes after it.
         with guarded("process reporter", let_through=()):
             self._remove()
+        # The broker does not end while somebody is connected.
+        self._client.close()
 
     def _write(self) -> None:
         # If the broker is away, the states are reported again in a moment; the supervisor's output has them too.

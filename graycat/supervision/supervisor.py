@@ -38,6 +38,8 @@ class ProcessSupervisor:
         """``kill_after_s``: how long a process gets to stop before it is killed."""
         #: Gets all states after each change, and every second.
         self.report: Callable[[list[ProcessStatus]], None] = lambda _: None
+        #: Called when everything is about to stop: the broker waits for who is connected to it.
+        self.before_stop: Callable[[], None] = lambda: None
         self._printer = OutputPrinter([NAME, *(spec.name for spec in specs)])
         self._processes = [SupervisedProcess(spec, environment, self._printer.add) for spec in specs]
         self._kill_after_s = kill_after_s
@@ -84,6 +86,7 @@ class ProcessSupervisor:
 
     def _stop_all(self) -> None:
         self._printer.say(NAME, "stopping everything")
+        self.before_stop()
         deadline = time.monotonic() + self._kill_after_s
         for process in self._processes:
             process.stop()

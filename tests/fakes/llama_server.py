@@ -25,6 +25,8 @@ REFUSED_ONCE = "refuse"
 DEADLY = "deadly"
 #: The first time, a prompt that begins so gets all its tokens and no final event; or that too, and the body has no end.
 UNFINISHED, UNCLOSED = "unfinished", "unclosed"
+#: What a line begins with that tells a prompt.
+ASKED = "asked for:"
 #: Routes that need no slot, with their answers.
 QUICK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "/health": lambda _: {"status": "ok"},
@@ -113,6 +115,8 @@ class Connection(asyncio.Protocol):
         messages = body.get("messages") or [{"content": body.get("prompt", "")}]
         prompt = str(messages[-1]["content"])
         self.prompts[prompt] += 1
+        if self.options.tells_prompts:
+            print(ASKED, prompt, flush=True)  # noqa: T201 (whoever counts calls reads the log)
         if prompt.startswith(DEADLY):
             os._exit(1)
         if prompt.startswith(REFUSED_ONCE) and self.prompts[prompt] == 1:
@@ -209,6 +213,7 @@ def main() -> None:
     parser.add_argument("--fails-if", type=Path, help="it ends at once while this file exists")
     parser.add_argument("--mute-if", type=Path, help="it does not answer health checks while this file exists")
     parser.add_argument("--tells", default="", help="print these variables, parted by commas")
+    parser.add_argument("--tells-prompts", action="store_true", help="print each prompt")
     parser.add_argument("--post-only", action="store_true", help="no GET route, as undreamai_server")
     options = parser.parse_args()
     for name in filter(None, options.tells.split(",")):

@@ -23,8 +23,11 @@ def test_the_newest_states_are_told_and_taken_back_at_the_end(broker: Valkey) ->
     eventually(lambda: reports.read() == {"here": [WEB]})
     told.update([GONE])
     eventually(lambda: reports.read() == {"here": [GONE]})
+    connected = broker.client.info("clients")["connected_clients"]
     told.stop()
     eventually(lambda: reports.read() == {})
+    # The broker waits for its clients at the end.
+    eventually(lambda: broker.client.info("clients")["connected_clients"] == connected - 1)
 
 
 def test_a_broker_that_comes_back_is_told_again(mortal_broker: Valkey) -> None:

@@ -17,7 +17,9 @@ from graycat.supervision.specs import ProcessSpec
 from graycat.supervision.supervisor import ProcessSupervisor
 specs = [ProcessSpec(name, command, drainable=name.startswith("worker"))
          for name, _, command in (line.partition(": ") for line in sys.argv[2:])]
-ProcessSupervisor(specs, os.environ, float(sys.argv[1])).run()
+supervisor = ProcessSupervisor(specs, os.environ, float(sys.argv[1]))
+supervisor.before_stop = lambda: print("about to stop", flush=True)
+supervisor.run()
 """
 #: Says its process id and waits; with DEAF it heeds no SIGTERM.
 WAITS = f"{sys.executable} -uc 'import os, time; print(\"pid\", os.getpid()); time.sleep(600)'"
@@ -101,6 +103,7 @@ def test_sigterm_stops_everything(supervise) -> None:
     supervised = supervise(f"one: {WAITS}")
     pid = supervised.pid_of("one")
     supervised.popen.send_signal(signal.SIGTERM)
+    supervised.wait_for("about to stop")
     assert supervised.popen.wait(PATIENCE_S) == 0
     assert not alive(pid)
 
