@@ -72,14 +72,24 @@ def up(procfile: Path | None) -> None:
         kill_after_s=settings.stop_grace_s + 5,
     )
     if settings.remote is None:
-        reporter = ProcessReporter(settings)
-        supervisor.report = reporter.update
-        supervisor.before_stop = reporter.stop
         threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()
+        run_and_report(supervisor, settings)
     else:
         click.echo(modes.greeting(processes, settings))
-    supervisor.run()
+        supervisor.run()
     lock.close()
+
+
+def run_and_report(supervisor: ProcessSupervisor, settings: Settings) -> None:
+    """Run the processes, and report them until all have stopped. A broker elsewhere then forgets them at once."""
+    reporter = ProcessReporter(settings)
+    supervisor.report = reporter.update
+    # Before the broker stops, if it is one of the processes.
+    supervisor.before_stop = reporter.stop
+    try:
+        supervisor.run()
+    finally:
+        reporter.stop()
 
 
 def _first_api_token(settings: Settings) -> str:

@@ -15,6 +15,8 @@ from graycat.unexpected import guarded
 
 #: Seconds between two reports if nothing changes.
 REPORT_INTERVAL_S = 3.0
+#: Seconds that the last report may take at the end. A broker that does not answer forgets the machine by itself.
+STOP_TIMEOUT_S = 3.0
 
 
 class ProcessReporter:
@@ -36,9 +38,10 @@ class ProcessReporter:
         self._changed.set()
 
     def stop(self) -> None:
-        """Stop reporting; returns at once."""
+        """Take this machine's report back. Returns when that is done, or after STOP_TIMEOUT_S."""
         self._stopping = True
         self._changed.set()
+        self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._stopping:

@@ -11,8 +11,9 @@ import pytest
 
 from graycat.cli import up
 from graycat.errors import SettingsError
+from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.settings import Settings
-from tests.support.helpers import free_port
+from tests.support.helpers import Valkey, changed, eventually, free_port
 from tests.support.servers import http_server, reply
 
 EVERYTHING = {name: f"graycat {name}" for name in ("broker", "web")}
@@ -127,3 +128,21 @@ def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, caps
     assert f"ready at http://127.0.0.1:{port}\n" in printed
     assert "API token: the-secret\n" in printed
     assert f"curl http://127.0.0.1:{port}/completion -H 'Authorization: Bearer the-secret'" in printed
+
+
+def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, monkeypatch, tmp_path: Path) -> None:
+    """Where the broker is elsewhere, it outlives the machine."""
+    reports = ProcessReports(broker.client)
+    seen: list[list[str]] = []
+
+    class EndsWhenReported(up.ProcessSupervisor):
+        def run(self) -> None:
+            self.report([ProcessStatus("idle", "running", 17)])
+            seen.append(list(eventually(reports.read)))
+
+    monkeypatch.setattr(up, "ProcessSupervisor", EndsWhenReported)
+    monkeypatch.setattr(up, "announce", lambda *_: None)
+    monkeypatch.setattr(Settings, "from_env", lambda: changed(broker.settings, box="here"))
+    (tmp_path / "Procfile").write_text("idle: sleep 60\n")
+    up.up.callback(tmp_path / "Procfile")
+    assert (seen, reports.read()) == ([["here"]], {})
