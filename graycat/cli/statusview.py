@@ -97,6 +97,8 @@ def _worker_notes(worker: dict[str, Any]) -> list[str]:
         notes.append("takes no tasks")
     if worker["left"]:
         notes.append(f"has left {', '.join(worker['left'])}")
+    if worker.get("stuck"):
+        notes.append(f"STUCK: {', '.join(worker['stuck'])}")
     if worker["crash_loop"]:
         notes.append("CRASH LOOP")
     error = worker["trouble"]

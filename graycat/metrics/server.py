@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
-import threading
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -17,9 +17,11 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from graycat.errors import SettingsError
+from graycat.loops import GuardedThread
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.settings.secretfiles import load_or_create
+from graycat.unexpected import note
 
 #: Ports that a kind of worker has behind its offset: one for each GPU that it may have on one machine.
 PORTS_PER_KIND = 20
@@ -85,7 +87,8 @@ class MetricsServer:
         """Bind the port. ``token``: what a scraper must send, '' for an open endpoint. Raises OSError."""
         self._server = _server_class(host)((host, port), _Handler)
         self._server.set_app(require_token(make_wsgi_app(registry), token))
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._loop = GuardedThread("metrics server", self._server.serve_forever)
+        self._server.service_actions = self._loop.beat  # type: ignore[method-assign]
 
     @property
     def port(self) -> int:
@@ -94,12 +97,13 @@ class MetricsServer:
 
     def start(self) -> None:
         """Start serving."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self, **_: Any) -> None:
         """Stop serving (also a receiver of Celery's ``worker_shutdown``)."""
+        self._loop.request_stop()
         self._server.shutdown()
-        self._thread.join()
+        self._loop.join()
         self._server.server_close()
 
 
@@ -116,7 +120,12 @@ def require_token(app: WsgiApp, token: str) -> WsgiApp:
         if token and not has_bearer_token(environ.get("HTTP_AUTHORIZATION", ""), token):
             start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
             return [b"send GRAYCAT_METRICS_TOKEN as your bearer token\n"]
-        return app(environ, start_response)
+        try:
+            return app(environ, start_response)
+        except Exception as error:  # noqa: BLE001 (the next scrape may succeed)
+            note("metrics server", error)
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            return [b"a metric could not be read, see the log\n"]
 
     return answer
 
@@ -124,6 +133,12 @@ def require_token(app: WsgiApp, token: str) -> WsgiApp:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+
+    def handle_error(self, _request: Any, _address: Any) -> None:
+        """Note what a request has raised. The base class prints it, with what the scraper sent."""
+        error = sys.exception()
+        if error is not None:
+            note("metrics server", error)
 
     def server_bind(self) -> None:
         """Bind without asking the DNS what this machine is called, as the base class does."""

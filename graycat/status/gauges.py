@@ -27,6 +27,7 @@ WORKERS = {
     "graycat_worker_up": "1 for a worker that reports; 0 for one that fell silent in the last minutes.",
     "graycat_worker_consuming": "1 where a worker's main loop runs and takes tasks.",
     "graycat_worker_paused": "1 where an operator has paused the worker.",
+    "graycat_worker_stuck_loops": "Loops of a worker that are stuck or gone.",
 }
 ENGINES = {
     "graycat_engine_failures": "How often a worker's engine has failed in a row; a number that grows is a crash loop.",
@@ -110,7 +111,7 @@ def _worker_gauges(snapshot: Snapshot) -> Iterable[Metric]:
     states = GaugeMetricFamily(*ENGINE_STATE, labels=("worker", "engine", "state"))
     for worker in snapshot.workers:
         labels = (worker.name,)
-        workers.append((labels, (1, worker.consuming, worker.paused)))
+        workers.append((labels, (1, worker.consuming, worker.paused, len(worker.stuck))))
         if not worker.engine:
             continue
         failures.append((labels, (worker.failures,)))

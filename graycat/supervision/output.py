@@ -9,6 +9,9 @@ import threading
 import time
 from typing import IO
 
+from graycat.loops import GuardedThread
+from graycat.unexpected import guarded
+
 #: Colours of the names on a terminal, in turn (ANSI).
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93", "92", "95")
 READ_BYTES = 65536
@@ -30,8 +33,8 @@ class OutputPrinter:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._added: list[tuple[str, IO[bytes]]] = []
         self._rests: dict[int, bytes] = {}
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
-        self._thread.start()
+        self._loop = GuardedThread("output", self._run)
+        self._loop.start()
 
     def add(self, name: str, pipe: IO[bytes]) -> None:
         """Print what comes out of a pipe until its other end is closed."""
@@ -55,12 +58,18 @@ class OutputPrinter:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            self._loop.rest()
+            ready = self._selector.select()
+            self._loop.beat()
+            for key, _ in ready:
                 if key.fd == self._wake_read:
                     os.read(self._wake_read, READ_BYTES)
                     self._register_added()
-                else:
-                    self._read(key.data, key.fileobj)  # type: ignore[arg-type]
+                    continue
+                pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
+                # A pipe that cannot be read would be ready for ever.
+                with guarded("output", set_aside=lambda _, pipe=pipe: self._drop(pipe)):  # type: ignore[misc]
+                    self._read(key.data, pipe)
 
     def _register_added(self) -> None:
         with self._lock:
@@ -81,6 +90,10 @@ class OutputPrinter:
         for line in lines:
             self.say(name, line.decode(errors="replace").rstrip("\r"))
         if not data:
-            self._selector.unregister(pipe)
-            del self._rests[number]
-            pipe.close()
+            self._drop(pipe)
+
+    def _drop(self, pipe: IO[bytes]) -> None:
+        """Read no more from a pipe."""
+        self._selector.unregister(pipe)
+        del self._rests[pipe.fileno()]
+        pipe.close()

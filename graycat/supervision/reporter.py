@@ -10,6 +10,7 @@ import redis
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.processes import ProcessReports, ProcessStatus
+from graycat.loops import GuardedThread
 from graycat.settings import Settings
 from graycat.unexpected import guarded
 
@@ -28,9 +29,8 @@ class ProcessReporter:
         self._reports = ProcessReports(self._client)
         self._latest: list[ProcessStatus] = []
         self._changed = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="process-reporter", daemon=True)
-        self._thread.start()
+        self._loop = GuardedThread("process reporter", self._run)
+        self._loop.start()
 
     def update(self, processes: list[ProcessStatus]) -> None:
         """Take the states that are reported from now on."""
@@ -39,15 +39,17 @@ class ProcessReporter:
 
     def stop(self) -> None:
         """Take this machine's report back. Returns when that is done, or after STOP_TIMEOUT_S."""
-        self._stopping = True
+        self._loop.request_stop()
         self._changed.set()
-        self._thread.join(STOP_TIMEOUT_S)
+        self._loop.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._loop.stop_requested:
+            self._loop.rest()
             self._changed.wait(REPORT_INTERVAL_S)
             self._changed.clear()
-            if not self._stopping:
+            self._loop.beat()
+            if not self._loop.stop_requested:
                 with guarded("process reporter", let_through=()):
                     self._write()
         # Last, so that no report comes after it.

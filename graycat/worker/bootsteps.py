@@ -19,9 +19,11 @@ from graycat.celeryapp import GraycatCelery
 from graycat.engines import factory as engines
 from graycat.engines.client import StopReason
 from graycat.gctuning import settle_memory
+from graycat.loops import GuardedThread
 from graycat.queue.kinds import SKIP
 from graycat.queue.models import Verdict
 from graycat.settings import Settings
+from graycat.unexpected import guarded
 from graycat.worker import tracing as task_tracing
 from graycat.worker import unknown_kinds
 from graycat.worker.maintenance import WorkerMaintenance
@@ -93,19 +95,22 @@ class EngineStep(bootsteps.StartStopStep):
         if app.settings.traces_url:
             task_tracing.install(self.runtime, tracing.start(app.settings, "worker", worker.hostname))
         process.engine, process.records = self.runtime, self.runtime.records
-        self._stopping = threading.Event()
         # The engine dies with the thread that forks it, so one thread forks always, and lives as long as the worker.
-        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
-        self._thread.start()
+        self._loop = GuardedThread("supervisor", self._supervise)
+        self._loop.start()
         signals.task_unknown.connect(unknown_kinds.refuse, weak=False)
         # Not in stop(): that runs before the pool has finished its tasks.
         signals.worker_shutdown.connect(self._shut_down, weak=False)
 
     def _supervise(self) -> None:
         supervisor = self.runtime.supervisor
-        while not self._stopping.wait(SUPERVISE_INTERVAL_S):
-            supervisor.step(time.monotonic())
-            self.runtime.rotate_output()
+        while not self._loop.wait_for_stop(SUPERVISE_INTERVAL_S):
+            self._loop.beat()
+            with guarded("supervisor"):
+                supervisor.step(time.monotonic())
+            with guarded("supervisor"):
+                self.runtime.rotate_output()
+            self._loop.rest()
         supervisor.stop()
 
     def close(self, _worker: CeleryWorker) -> None:
@@ -123,8 +128,8 @@ class EngineStep(bootsteps.StartStopStep):
         timer.start()
 
     def _shut_down(self, **_: Any) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._loop.request_stop()
+        self._loop.join()
 
 
 class MaintenanceStep(bootsteps.StartStopStep):

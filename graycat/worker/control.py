@@ -8,6 +8,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
+from graycat import loops
 from graycat.batches.runner.runner import STEP_INTERVAL_S, BatchRunner
 from graycat.broker.client import connect
 from graycat.egress import allowlist
@@ -108,11 +109,12 @@ class ControlDuties:
                 queues=self._queues,
                 engine="",
                 engine_state="ready",
-                consuming=bool(consumed) and process.heartbeat.alive,
+                consuming=bool(consumed) and process.serves,
                 left=tuple(queue for queue in self._queues if queue not in consumed),
                 slots=self._worker.concurrency,
                 busy=len(state.active_requests),
                 props="",
+                stuck=tuple(loops.stuck_loops()),
             )
         )
 

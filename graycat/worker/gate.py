@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import redis
 from celery import bootsteps
+from kombu.exceptions import OperationalError
 
+from graycat import loops
 from graycat.errors import BrokerUnavailable
 from graycat.queue.topology import QUICK_QUEUES, engine_queues
+from graycat.unexpected import guarded
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.protocols import CeleryConsumer, TimerEntry
 from graycat.worker.runtime import engine_runtime, process
@@ -16,6 +20,8 @@ from graycat.worker.runtime import engine_runtime, process
 POLL_INTERVAL_S = 0.1
 #: The most calls without a slot that one worker makes at once. Each takes milliseconds.
 MAX_QUICK_CALLS = 4
+#: What Celery handles by connecting to the broker again.
+CONNECTION_ERRORS = (redis.RedisError, OperationalError, OSError)
 
 
 class GateStep(bootsteps.StartStopStep):
@@ -50,11 +56,12 @@ class GateStep(bootsteps.StartStopStep):
 
     def _poll(self, consumer: CeleryConsumer) -> None:
         process.heartbeat.beat()
-        self._notice_remote_control(consumer)
-        wanted = self._list_wanted_queues()
-        if wanted != self._consumed:
-            self._close(consumer)
-            self._open(consumer, wanted)
+        with guarded("gate", let_through=CONNECTION_ERRORS):
+            self._notice_remote_control(consumer)
+            wanted = self._list_wanted_queues()
+            if wanted != self._consumed:
+                self._close(consumer)
+                self._open(consumer, wanted)
 
     def _notice_remote_control(self, consumer: CeleryConsumer) -> None:
         """Notice which queues Celery's remote control had the consumer leave, or join again, since the last check."""
@@ -93,7 +100,7 @@ class GateStep(bootsteps.StartStopStep):
     def _list_wanted_queues(self) -> list[str]:
         """Return the queues to consume now: each queue that any engine may serve, and then those for this engine."""
         runtime = self._runtime
-        if runtime.paused or not runtime.supervisor.ready.is_set():
+        if runtime.paused or not runtime.supervisor.ready.is_set() or loops.is_held_up():
             return []
         info = runtime.supervisor.info
         models = () if info is None else info.models

@@ -8,15 +8,17 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+from graycat import loops
 from graycat.celeryapp import GraycatCelery
 from graycat.engines import gpus
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
 from graycat.storage.errors import ArtifactsUnavailable
+from graycat.unexpected import guarded
 from graycat.worker import web_disconnects
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
-from graycat.worker.runtime import EngineRuntime, process
+from graycat.worker.runtime import EngineRuntime, Running, process
 from graycat.worker.stream_relay import STOP_REASONS
 from graycat.worker.sweeper import Sweeper
 from graycat.worker.web_disconnects import AbandonedTasks
@@ -31,6 +33,8 @@ REPORT_INTERVAL_S = 1.0
 GPU_POLL_INTERVAL_S = 5.0
 #: Seconds that the driver may take for the last reading at the end.
 GPU_STOP_TIMEOUT_S = 1.0
+#: Seconds that a search for expired images may take at the end. The next one goes on where it was cut short.
+ARTIFACT_STOP_TIMEOUT_S = 1.0
 #: Seconds between two searches for expired images.
 ARTIFACT_SWEEP_INTERVAL_S = 60.0
 
@@ -53,21 +57,25 @@ class WorkerMaintenance:
             Duty(web_disconnects.CHECK_INTERVAL_S, self._abandoned.cancel_abandoned),
             Duty(REPORT_INTERVAL_S, self._report),
             Duty(lease_s, self._sweeper.sweep),
-            Duty(ARTIFACT_SWEEP_INTERVAL_S, self._sweep_artifacts),
         ]
         self._duties = PeriodicThread("maintenance", TICK_INTERVAL_S, duties)
-        # In a thread of its own: a driver that hangs must not keep leases from being renewed.
+        # In threads of their own: a slow bucket or a driver that hangs must not keep leases from being renewed.
+        self._artifact_thread = PeriodicThread(
+            "artifacts", TICK_INTERVAL_S, [Duty(ARTIFACT_SWEEP_INTERVAL_S, self._sweep_artifacts)]
+        )
         self._gpu_thread = PeriodicThread("gpu", TICK_INTERVAL_S, [Duty(GPU_POLL_INTERVAL_S, self._read_gpu)])
 
     def start(self) -> None:
         """Start the threads."""
         if self._runtime.gpu is not None:
             self._gpu_thread.start()
+        self._artifact_thread.start()
         self._duties.start()
 
     def stop(self, **_: Any) -> None:
         """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
         self._gpu_thread.stop(GPU_STOP_TIMEOUT_S)
+        self._artifact_thread.stop(ARTIFACT_STOP_TIMEOUT_S)
         self._duties.stop()
         self._abandoned.close()
         try:
@@ -80,17 +88,23 @@ class WorkerMaintenance:
         now = time.monotonic()
         for running in self._runtime.running.all():
             if now > running.deadline:
-                running.call.stop(StopReason.TIMED_OUT)
+                with guarded("maintenance"):
+                    running.call.stop(StopReason.TIMED_OUT)
 
     def _renew(self) -> None:
         """Renew the messages and records of running tasks; stop those that were cancelled or taken over meanwhile."""
-        renew_messages(self._runtime.client, self._kind)
+        with guarded("maintenance", let_through=(BrokerUnavailable,)):
+            renew_messages(self._runtime.client, self._kind)
         for running in self._runtime.running.all():
-            verdict = self._runtime.records.renew(running.attempt.task_id, running.attempt.number)
-            # An attempt that has just ended is stale, too; then there is no call to stop any more.
-            reason = STOP_REASONS.get(verdict)
-            if reason is not None:
-                running.call.stop(reason)
+            with guarded("maintenance", let_through=(BrokerUnavailable,)):
+                self._renew_lease(running)
+
+    def _renew_lease(self, running: Running) -> None:
+        verdict = self._runtime.records.renew(running.attempt.task_id, running.attempt.number)
+        # An attempt that has just ended is stale, too; then there is no call to stop any more.
+        reason = STOP_REASONS.get(verdict)
+        if reason is not None:
+            running.call.stop(reason)
 
     def _sweep_artifacts(self) -> None:
         """Delete expired images, if the store does not do that by itself."""
@@ -119,7 +133,7 @@ class WorkerMaintenance:
             queues=runtime.queues,
             engine=runtime.engine.name,
             engine_state=supervisor.state.value,
-            consuming=runtime.gate_open and process.heartbeat.alive,
+            consuming=runtime.gate_open and process.serves,
             slots=runtime.slots,
             busy=len(runtime.running.all()),
             props="",
@@ -132,6 +146,7 @@ class WorkerMaintenance:
             crash_loop=supervisor.crash_loop,
             last_failure=supervisor.last_failure,
             retry_in_s=round(supervisor.retry_in_s, 1),
+            stuck=tuple(loops.stuck_loops()),
         )
         info = supervisor.info
         if info is None:

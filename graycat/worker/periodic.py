@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -14,7 +13,9 @@ from celery.worker.request import Request
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
+from graycat.loops import GuardedThread
 from graycat.queue.redelivery import unacked_keys
+from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -30,40 +31,40 @@ class PeriodicThread:
     """A thread that calls functions when they are due by the clock. A slow broker delays it, and nothing else."""
 
     def __init__(self, name: str, tick_s: float, duties: Sequence[Duty]) -> None:
-        """``tick_s``: seconds between two checks for due calls."""
+        """``name``: one of ``loops.THREADS``. ``tick_s``: seconds between two checks for due calls."""
+        self._name = name
         self._duties = duties
         self._tick_s = tick_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._due_at = [0.0] * len(duties)
+        self.loop = GuardedThread(name, self._run)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self.loop.start()
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Stop the thread if it was started. Returns when it has ended, or after ``timeout_s``."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        self.loop.request_stop()
+        self.loop.join(timeout_s)
 
     def _run(self) -> None:
-        due_at = [0.0] * len(self._duties)
-        while not self._stopping.wait(self._tick_s):
+        self.loop.rest()
+        while not self.loop.wait_for_stop(self._tick_s):
             for index, duty in enumerate(self._duties):
                 now = time.monotonic()
-                if now >= due_at[index]:
-                    due_at[index] = now + duty.interval_s
-                    _call(duty.function)
+                if now >= self._due_at[index]:
+                    self._due_at[index] = now + duty.interval_s
+                    self.loop.beat()
+                    self._call(duty.function)
+                    self.loop.rest()
 
-
-def _call(function: Callable[[], object]) -> None:
-    try:
-        function()
-    except BrokerUnavailable:
-        logger.warning("broker unavailable", extra={"duty": function.__name__})
-    except Exception:
+    def _call(self, function: Callable[[], object]) -> None:
         # This thread renews leases: a defect in one duty must not end the others.
-        logger.exception("duty failed", extra={"duty": function.__name__})
+        with guarded(self._name):
+            try:
+                function()
+            except BrokerUnavailable:
+                logger.warning("broker unavailable", extra={"duty": function.__name__})
 
 
 def renew_messages(client: Broker, kind: str) -> None:

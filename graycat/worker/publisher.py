@@ -17,6 +17,7 @@ from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
 from graycat.queue.models import ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
+from graycat.unexpected import note
 
 #: Replies that may lie unread in the connection. Read together, they cost as much as one.
 MAX_UNREAD_REPLIES = 8
@@ -40,6 +41,8 @@ class Publisher:
         self._pending: deque[ChunkBatch] = deque()
         #: Verdicts that were read and not returned yet.
         self._verdicts: BatchVerdicts = []
+        #: Batches that the broker refuses, and why.
+        self._refused: list[tuple[ChunkBatch, Exception]] = []
 
     @property
     def has_pending(self) -> bool:
@@ -77,6 +80,12 @@ class Publisher:
         self._disconnect()
         return discarded
 
+    def pop_refused(self) -> list[tuple[ChunkBatch, Exception]]:
+        """Return the batches that the broker has refused since the last call, because another program wrote there."""
+        refused = self._refused
+        self._refused = []
+        return refused
+
     def _connect(self) -> RawConnection:
         """Return the connection; open it if there is none."""
         if self._connection is None:
@@ -99,11 +108,27 @@ class Publisher:
     def _resend_pending(self) -> None:
         """Publish the pending batches again, with the retries of the records' client.
 
-        The broker does not write a batch twice that arrived the first time.
+        The broker does not write a batch twice that arrived the first time. Raises BrokerUnavailable.
         """
         self._disconnect()
-        verdicts = self._records.publish_all(tuple(self._pending))
+        try:
+            verdicts = self._records.publish_all(tuple(self._pending))
+        except redis.ResponseError:
+            self._resend_one_by_one()
+            return
         self._verdicts += zip(self.discard_pending(), verdicts, strict=True)
+
+    def _resend_one_by_one(self) -> None:
+        """Publish the pending batches again, so that one that is refused does not take the others with it."""
+        while self._pending:
+            batch = self._pending[0]
+            try:
+                (verdict,) = self._records.publish_all((batch,))
+                self._verdicts.append((batch, verdict))
+            except redis.ResponseError as error:
+                note("publisher", error)
+                self._refused.append((batch, error))
+            self._pending.popleft()
 
     def _pop_verdicts(self) -> BatchVerdicts:
         verdicts = self._verdicts

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from graycat import loops
 from graycat.broker.protocol import Broker
 from graycat.engines.base import Engine, State
 from graycat.engines.client import Call, StopReason
@@ -176,6 +177,8 @@ class EngineRuntime:
             return reason
         if self.paused:
             return "it is paused"
+        if loops.is_held_up():
+            return f"stuck or gone: {', '.join(loops.stuck_loops())}"
         return "its queues are paused or left"
 
     @property
@@ -203,6 +206,11 @@ class WorkerProcess:
     schedule_runner: ScheduleRunner | None = None
     #: The heartbeat of the consumer's main loop.
     heartbeat: LoopHeartbeat = field(default_factory=LoopHeartbeat)
+
+    @property
+    def serves(self) -> bool:
+        """Return whether the loops run that tasks depend on: the main loop, and the vital ones of ``graycat.loops``."""
+        return self.heartbeat.alive and not loops.is_held_up()
 
     def served_queues(self) -> list[str]:
         """Return all queues that this worker may take from: a task of another queue would fail here."""

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from graycat.engines.client import Call, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineProtocolError, GraycatError, StaleAttempt
+from graycat.loops import GuardedThread
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
+from graycat.unexpected import note
 from graycat.worker.publisher import BatchVerdicts, Publisher
 
 logger = logging.getLogger(__name__)
@@ -133,7 +135,8 @@ class StreamRelay:
         #: When the engine last sent a part of any stream (monotonic clock).
         self.heard_at = 0.0
         self._start_lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._loop = GuardedThread("stream relay", self._run_loop)
+        self._started = False
 
     def run(self, stream: RelayedStream) -> None:
         """Pass a stream on, and return at its end.
@@ -141,8 +144,9 @@ class StreamRelay:
         Raises EngineError, EngineLost, EngineProtocolError, StaleAttempt, BrokerUnavailable.
         """
         with self._start_lock:
-            if self._thread is None:
+            if not self._started:
                 self._start_thread()
+                self._started = True
         self._new.append(stream)
         os.write(self._wakeup_sender, b"!")
         stream.wait()
@@ -152,15 +156,14 @@ class StreamRelay:
         self._poll = select.poll()
         self._wakeup_receiver, self._wakeup_sender = os.pipe()
         self._poll.register(self._wakeup_receiver, select.POLLIN)
-        self._thread = threading.Thread(target=self._loop, name="stream-relay", daemon=True)
-        self._thread.start()
+        self._loop.start()
 
-    def _loop(self) -> None:
+    def _run_loop(self) -> None:
         while True:
             try:
                 self._step()
-            except Exception as error:
-                logger.exception("stream relay failed")
+            except Exception as error:  # noqa: BLE001 (all streams of this worker depend on this loop)
+                note("stream relay", error)
                 self._fail_all(error)
 
     def _fail_all(self, error: Exception) -> None:
@@ -175,7 +178,9 @@ class StreamRelay:
     def _step(self) -> None:
         """Wait for events, and publish all that have come."""
         timeout_s = IDLE_FLUSH_S if self._publisher.has_pending else None
+        self._loop.rest()
         ready = self._wait_for_streams(timeout_s)
+        self._loop.beat()
         batches = self._read_batches(ready)
         if batches and len(ready) < len(self._streams):
             self._coalesce(ready, batches)
@@ -207,8 +212,13 @@ class StreamRelay:
         while self._new:
             stream = self._new.popleft()
             self._streams[stream.key] = stream
-            descriptor = stream.source.fileno()
-            self._poll.register(descriptor, select.POLLIN)
+            try:
+                descriptor = stream.source.fileno()
+                self._poll.register(descriptor, select.POLLIN)
+            except (ValueError, OSError) as error:
+                # Its task has closed the connection meanwhile.
+                self._finish(stream, error)
+                continue
             self._by_descriptor[descriptor] = stream
             registered.append(stream)
         return registered
@@ -220,6 +230,10 @@ class StreamRelay:
             try:
                 batch = stream.read_batch()
             except GraycatError as error:
+                stream.error = error
+                continue
+            except Exception as error:  # noqa: BLE001 (an engine may send anything; the other streams go on)
+                note("stream relay", error)
                 stream.error = error
                 continue
             self.heard_at = time.monotonic()
@@ -255,17 +269,22 @@ class StreamRelay:
                     self._finish(stream)
             return
 
-        for batch, verdict in verdicts:
-            if verdict is Verdict.GO_ON:
-                continue
+        for batch, reason in self._publisher.pop_refused():
             stream = self._streams.get(attempt_key(batch.attempt))
-            if stream is None:
-                continue
-            if verdict is Verdict.STALE:
-                stream.error = StaleAttempt()
-                self._finish(stream)
-            else:
-                stream.call.stop(STOP_REASONS[verdict])
+            if stream is not None:
+                self._finish(stream, reason)
+        for batch, verdict in verdicts:
+            if verdict is not Verdict.GO_ON:
+                self._stop(attempt_key(batch.attempt), verdict)
+
+    def _stop(self, key: AttemptKey, verdict: Verdict) -> None:
+        stream = self._streams.get(key)
+        if stream is None:
+            return
+        if verdict is Verdict.STALE:
+            self._finish(stream, StaleAttempt())
+        else:
+            stream.call.stop(STOP_REASONS[verdict])
 
     def _finish(self, stream: RelayedStream, error: Exception | None = None) -> None:
         """Forget a stream and let its task go on; ``error`` ends it unless it has an error already."""
@@ -275,11 +294,13 @@ class StreamRelay:
         if stream.error is None:
             stream.error = error
         # Before the task goes on: it closes the socket, and another socket may get the same descriptor then.
-        descriptors = [number for number, polled in self._by_descriptor.items() if polled is stream]
-        for descriptor in descriptors:
-            del self._by_descriptor[descriptor]
-            self._poll.unregister(descriptor)
-        stream.release_waiter()
+        try:
+            descriptors = [number for number, polled in self._by_descriptor.items() if polled is stream]
+            for descriptor in descriptors:
+                del self._by_descriptor[descriptor]
+                self._poll.unregister(descriptor)
+        finally:
+            stream.release_waiter()
 
 
 def parse_error_event(event: bytes) -> GraycatError:

@@ -12,7 +12,7 @@ from graycat.status.snapshot import QueueSnapshot, Snapshot
 
 WORKER = WorkerStatus(
     name="llm@box-gpu1", queues=("llm",), engine="llama-server", engine_state="loading", consuming=False, slots=4,
-    busy=2, props="", gpu=1, failures=3, paused=True,
+    busy=2, props="", gpu=1, failures=3, paused=True, stuck=("stream relay", "supervisor"),
     gpu_state={"utilization": 42, "memory_used": 3000, "memory_total": 8000, "temperature": 61},
 )  # fmt: skip
 CONTROL = replace(WORKER, name="control@box", engine="", engine_state="ready", busy=5, gpu=None, gpu_state=None)

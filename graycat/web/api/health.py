@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from graycat import families
+from graycat import families, loops
 from graycat.errors import BrokerUnavailable, EngineNotReady
 from graycat.fleet.workers import WorkerStatus, select_serving
 from graycat.queue.topology import CONTROL, LLM
@@ -34,11 +34,12 @@ WORKER_FIELDS = (
     "crash_loop",
     "last_failure",
     "retry_in_s",
+    "stuck",
 )
 
 PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A1111_URL or SD_STARTUP_COMMAND"
 #: Why a web process that gets no events is not ready: its requests would wait for ever.
-HUB_STUCK = "this web process gets no events from the broker; it connects again by itself"
+HUB_STUCK = "this web process gets no events from the broker (hub); it connects again by itself"
 CONTROL_NOTE = "webhooks wait, no worker consumes control: start graycat worker control"
 
 
@@ -80,9 +81,25 @@ def _crash_loops(workers: list[WorkerStatus]) -> list[str]:
     return [f"{w.name}: crash loop: {w.last_failure}{_failure_count(w)}" for w in workers if w.crash_loop]
 
 
+def _stuck_loops(workers: list[WorkerStatus]) -> list[str]:
+    """Return a note for each worker with loops that are stuck or gone, also if its queues are served."""
+    return [f"{w.name}: stuck or gone: {', '.join(w.stuck)}" for w in workers if w.stuck]
+
+
+def _stuck_here() -> str:
+    """Return which loops of this web process are stuck or gone; '' if none is. Its requests would wait for ever."""
+    stuck = loops.stuck_loops()
+    if stuck == ["hub"]:
+        return HUB_STUCK
+    if stuck:
+        return f"this web process: stuck or gone: {', '.join(stuck)}"
+    return ""
+
+
 def _troubles(workers: list[WorkerStatus]) -> list[str]:
     """Return what keeps workers from consuming, as far as they report it."""
     troubles = [f"{w.name}: {w.trouble}{_failure_count(w)}" for w in workers if w.trouble]
+    troubles += _stuck_loops(workers)
     troubles += [f"{w.name} is paused" for w in workers if w.paused]
     troubles += [f"{w.name} does not take {', '.join(w.left)}: paused, or told to leave" for w in workers if w.left]
     return troubles
@@ -115,18 +132,19 @@ def ready() -> ResponseReturnValue:
     reason = ""
     status = 200
     missing = services().missing_queues(workers)
-    stuck = services().gateway.hub.stuck
+    stuck = _stuck_here()
     if missing:
         reason = "; ".join([unserved_reason(missing), *_troubles(workers)])
         status = 503
     elif stuck:
-        reason = HUB_STUCK
+        reason = stuck
         status = 503
 
     notes = []
     if any(worker.engine == "placeholder" for worker in workers):
         notes.append(PLACEHOLDER_NOTE)
     notes += _crash_loops(workers)
+    notes += _stuck_loops(workers)
     notes += _process_notes()
     if not select_serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.

@@ -47,6 +47,7 @@ WORKER_FIELDS = (
     "last_failure",
     "retry_in_s",
     "trouble",
+    "stuck",
 )
 
 

@@ -26,6 +26,7 @@ from graycat.broker import keys
 from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerDataLost, BrokerUnavailable, GraycatError
+from graycat.loops import GuardedThread
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.queue.records import TaskRecords
 from graycat.unexpected import guarded, note
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 #: A connection that was silent for this many seconds is dead: the hub pings the broker more often than that.
 SILENCE_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.2
-#: Without anything from the broker for this many seconds, the process is not ready.
-STUCK_AFTER_S = 8.0
 #: Seconds between two checks for tasks that the broker has lost.
 LOST_TASKS_INTERVAL_S = 5.0
 #: What redis-py raises while the broker cannot be used.
@@ -136,17 +135,15 @@ class EventHub:
         self._subscriptions: dict[str, list[Subscription]] = {}
         # A task's list is dropped with its last subscription, which must not happen while another one is added.
         self._lock = threading.Lock()
-        self._received_at = 0.0
-        self._started = False
-        self._stopping = False
+        #: Its item is to hear from the broker: ``busy_since`` is when it last did.
+        self.loop = GuardedThread("hub", self._run)
         self._connection: RawConnection | None = None
         self._checked_at = 0.0
 
     def start(self) -> None:
         """Start listening, in a thread (a greenlet under gevent)."""
-        self._received_at = time.monotonic()
-        self._started = True
-        threading.Thread(target=self._run, name="hub", daemon=True).start()
+        self.loop.beat()
+        self.loop.start()
 
     def subscribe_new(self, task_id: str) -> Subscription:
         """Return a subscription to a task that is about to be created, with this hub's channel in its record."""
@@ -197,19 +194,14 @@ class EventHub:
 
     def stop(self) -> None:
         """Stop listening; returns at once."""
-        self._stopping = True
+        self.loop.request_stop()
         connection = self._connection
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
 
-    @property
-    def stuck(self) -> bool:
-        """Return whether nothing has come from the broker for so long that waiting requests get no events."""
-        return self._started and time.monotonic() - self._received_at > STUCK_AFTER_S
-
     def _run(self) -> None:
-        while not self._stopping:
+        while not self.loop.stop_requested:
             try:
                 self._listen()
             except (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable) as error:
@@ -229,7 +221,7 @@ class EventHub:
             # comes after a newer one.
             self._catch_up()
             self._handle_messages(first)
-            self._received_at = time.monotonic()
+            self.loop.beat()
             threading.Thread(target=self._ping, args=(connection,), name="hub-ping", daemon=True).start()
             self._relay(connection)
         except OSError as error:
@@ -255,7 +247,11 @@ class EventHub:
 
         watcher.start(on_readable)
         try:
-            failure.get()
+            while self._silence_s < SILENCE_TIMEOUT_S:
+                # What only times out here has raised nothing. The pings keep a connection that works from being silent.
+                with contextlib.suppress(gevent.Timeout):
+                    failure.get(timeout=SILENCE_TIMEOUT_S)
+            raise redis.TimeoutError("the broker is silent")
         finally:
             watcher.stop()
             watcher.close()
@@ -264,12 +260,17 @@ class EventHub:
         """Make the broker send something now and then; shut the connection down if it no longer does."""
         with contextlib.suppress(OSError):
             try:
-                while time.monotonic() - self._received_at < SILENCE_TIMEOUT_S:
+                while self._silence_s < SILENCE_TIMEOUT_S:
                     connection.send([("PING",)])
                     time.sleep(SILENCE_TIMEOUT_S / 3)
                     self._check_for_lost_tasks()
             finally:
                 connection.socket.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def _silence_s(self) -> float:
+        """Return the seconds since anything came from the broker."""
+        return time.monotonic() - self.loop.busy_since
 
     def _check_for_lost_tasks(self) -> None:
         now = time.monotonic()
@@ -280,7 +281,7 @@ class EventHub:
             self._fail_lost_tasks()
 
     def _handle_messages(self, messages: Sequence[Any]) -> None:
-        self._received_at = time.monotonic()
+        self.loop.busy_since = time.monotonic()
         for message in messages:
             if isinstance(message, hiredis.ReplyError):
                 raise redis.ConnectionError(str(message))

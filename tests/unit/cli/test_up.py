@@ -13,6 +13,7 @@ from graycat.cli import up
 from graycat.errors import SettingsError
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.settings import Settings
+from graycat.supervision.supervisor import ProcessSupervisor
 from tests.support.helpers import Valkey, changed, eventually, free_port
 from tests.support.servers import http_server, reply
 
@@ -135,7 +136,7 @@ def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, mon
     reports = ProcessReports(broker.client)
     seen: list[list[str]] = []
 
-    class EndsWhenReported(up.ProcessSupervisor):
+    class EndsWhenReported(ProcessSupervisor):
         def run(self) -> None:
             self.report([ProcessStatus("idle", "running", 17)])
             seen.append(list(eventually(reports.read)))
@@ -144,5 +145,6 @@ def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, mon
     monkeypatch.setattr(up, "announce", lambda *_: None)
     monkeypatch.setattr(Settings, "from_env", lambda: changed(broker.settings, box="here"))
     (tmp_path / "Procfile").write_text("idle: sleep 60\n")
-    up.up.callback(tmp_path / "Procfile")
+    start: Any = up.up.callback
+    start(tmp_path / "Procfile")
     assert (seen, reports.read()) == ([["here"]], {})

@@ -24,6 +24,7 @@ def test_workers_show_how_they_are() -> None:
     value = gauges().get_sample_value
     names = ("worker_up", "worker_consuming", "worker_paused", "engine_slots", "engine_slots_busy", "engine_failures")
     assert [value(f"graycat_{name}", {"worker": WORKER.name}) for name in names] == [1, 0, 1, 4, 2, 3]
+    assert value("graycat_worker_stuck_loops", {"worker": WORKER.name}) == 2
 
 
 @pytest.mark.parametrize("name", ["control@box", "quick@box"])

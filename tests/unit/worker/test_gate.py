@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from graycat import loops
 from graycat.celeryapp import create_celery
+from graycat.loops import GuardedThread
+from graycat.unexpected import UNEXPECTED
 from graycat.worker.gate import MAX_QUICK_CALLS, POLL_INTERVAL_S, GateStep
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey
@@ -120,6 +125,40 @@ def test_while_the_engine_is_away_nothing_is_taken(worker: Worker) -> None:
     worker.supervisor.step(10.0)
     consumer.timer.tick()
     assert (consumer.taking, worker.runtime.gate_open) == (["llm", "llm.batch"], True)
+
+
+def test_while_a_loop_that_tasks_need_is_stuck_nothing_is_taken(worker: Worker) -> None:
+    _, consumer = opened(worker)
+    consumer.timer.tick()
+    loop = GuardedThread("stream relay", lambda: None)
+    loop.stuck_after_s = 0.0
+    loop._thread = threading.current_thread()
+    loops._started[0] = loop
+    try:
+        loop.beat()
+        consumer.timer.tick()
+        assert (consumer.taking, worker.runtime.gate_open) == ([], False)
+        assert worker.runtime.idle_reason == "stuck or gone: stream relay"
+        assert not process.serves
+        loop.rest()
+        consumer.timer.tick()
+        assert (consumer.taking, worker.runtime.gate_open) == (["llm", "llm.batch"], True)
+        assert process.serves
+    finally:
+        del loops._started[0]
+
+
+def test_a_check_that_fails_is_noted_and_the_next_one_counts(worker: Worker) -> None:
+    _, consumer = opened(worker)
+    before: float = UNEXPECTED.labels("gate")._value.get()
+    info = worker.supervisor.info
+    odd: Any = SimpleNamespace(models=7, slots=2)
+    worker.supervisor.info = odd
+    consumer.timer.tick()
+    assert UNEXPECTED.labels("gate")._value.get() == before + 1
+    worker.supervisor.info = info
+    consumer.timer.tick()
+    assert consumer.taking == ["llm", "llm.batch"]
 
 
 def test_an_engine_that_came_back_with_fewer_slots_gets_fewer_tasks(worker: Worker) -> None:

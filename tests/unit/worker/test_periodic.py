@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 from celery.worker import state
 
 from graycat.errors import BrokerUnavailable
+from graycat.loops import stuck_loops
 from graycat.worker import periodic
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from tests.support.helpers import Valkey, eventually
@@ -16,7 +18,7 @@ TICK_S = 0.005
 def test_each_duty_is_done_when_it_is_due() -> None:
     done: list[str] = []
     duties = PeriodicThread(
-        "tests", TICK_S, [Duty(0.01, lambda: done.append("often")), Duty(60, lambda: done.append("once"))]
+        "control", TICK_S, [Duty(0.01, lambda: done.append("often")), Duty(60, lambda: done.append("once"))]
     )
     duties.start()
     eventually(lambda: done.count("often") > 3)
@@ -34,7 +36,7 @@ def test_a_broker_that_is_away_ends_nothing(caplog: Any) -> None:
         done.append(1)
         raise BrokerUnavailable
 
-    duties = PeriodicThread("tests", TICK_S, [Duty(0, failing)])
+    duties = PeriodicThread("control", TICK_S, [Duty(0, failing)])
     duties.start()
     eventually(lambda: len(done) > 2)
     duties.stop()
@@ -47,14 +49,26 @@ def test_a_duty_with_a_defect_keeps_no_other_from_being_done(caplog: Any) -> Non
     done: list[int] = []
 
     def broken() -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("a secret")
 
-    duties = PeriodicThread("tests", TICK_S, [Duty(0, broken), Duty(0, lambda: done.append(1))])
+    duties = PeriodicThread("control", TICK_S, [Duty(0, broken), Duty(0, lambda: done.append(1))])
     duties.start()
     eventually(lambda: len(done) > 2)
     duties.stop()
-    record = next(record for record in caplog.records if record.name == periodic.__name__)
-    assert (record.getMessage(), record.levelname, record.duty) == ("duty failed", "ERROR", "broken")
+    record = next(record for record in caplog.records if record.levelname == "ERROR")
+    assert (record.where, record.error) == ("control", "ZeroDivisionError")
+    assert "secret" not in caplog.text
+
+
+def test_a_duty_that_does_not_end_is_told_until_it_does() -> None:
+    hangs = threading.Event()
+    duties = PeriodicThread("control", TICK_S, [Duty(0, hangs.wait)])
+    duties.loop.stuck_after_s = 0.05
+    duties.start()
+    eventually(lambda: "control" in stuck_loops())
+    hangs.set()
+    eventually(lambda: "control" not in stuck_loops())
+    duties.stop()
 
 
 class FakeRequest:

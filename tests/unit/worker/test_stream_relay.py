@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineProtocolError, StaleAttempt
+from graycat.loops import stuck_loops
 from graycat.queue.records import TaskRecords
 from graycat.worker.stream_relay import StreamRelay
 from tests.support.helpers import Valkey, chunks, eventually, sse, started
@@ -185,6 +187,38 @@ def test_without_a_broker_a_stream_ends_and_the_relay_goes_on(mortal_broker: Val
     finishes(Streaming(relay, started(records)), records)
 
 
+def test_an_event_that_cannot_be_edited_ends_only_its_own_stream(begin, watched: WatchedRecords) -> None:
+    streaming, other = begin(), begin()
+
+    def fail(_event: bytes) -> bytes:
+        raise KeyError("content")
+
+    streaming.stream._edit = fail
+    streaming.wire.say(b"data: 1\n\n")
+    with pytest.raises(KeyError):
+        streaming.over()
+    finishes(other, watched)
+
+
+def test_a_stream_that_another_program_has_replaced_ends_alone(begin, watched: WatchedRecords, client) -> None:
+    streaming, other = begin(), begin()
+    client.set(f"graycat:events:{streaming.id}", "no stream")
+    streaming.wire.say(b"data: 1\n\n")
+    with pytest.raises(redis.ResponseError):
+        streaming.over()
+    finishes(other, watched)
+
+
+def test_a_relay_that_hangs_is_told_until_it_goes_on(begin, relay, watched: WatchedRecords) -> None:
+    relay._loop.stuck_after_s = 0.05
+    streaming = begin()
+    held(watched, streaming)
+    eventually(lambda: "stream relay" in stuck_loops())
+    watched.open.set()
+    eventually(lambda: "stream relay" not in stuck_loops())
+    finishes(streaming, watched)
+
+
 def test_a_defect_of_the_relay_leaves_no_stream_waiting(begin, watched: WatchedRecords) -> None:
     streaming, silent = begin(), begin()
     held(watched, streaming)
@@ -209,7 +243,6 @@ def test_streams_that_come_with_one_that_cannot_be_watched_do_not_wait(begin, re
     # Both are to be registered by the same step, which fails at the one without a socket.
     eventually(lambda: len(relay._new) == 2)
     watched.open.set()
-    for each in (closed, beside):
-        with pytest.raises(ValueError, match="file descriptor"):
-            each.over()
-    finishes(begin(), watched)
+    with pytest.raises(ValueError, match="file descriptor"):
+        closed.over()
+    finishes(beside, watched)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from graycat.loops import GuardedThread
+from graycat.web.api.health import HUB_STUCK
 from tests.support.helpers import AT_ONCE_S, Stopwatch, eventually
 
 
@@ -49,6 +53,7 @@ def test_with_a_worker_on_each_queue_everything_is_ready(web, report) -> None:
         "crash_loop": False,
         "last_failure": "",
         "retry_in_s": 0.0,
+        "stuck": [],
     }
     assert web.post("/health", data=b"").status_code == 200
 
@@ -91,6 +96,44 @@ def test_a_queue_that_its_worker_does_not_take_from_is_not_served(web, report) -
     reply = web.get("/ready").json
     assert reply["reason"] == "no worker consumes llm; llm@box does not take llm: paused, or told to leave"
     assert web.post("/health", data=b"").status_code == 503
+
+
+def test_a_worker_whose_loop_is_stuck_is_named_and_others_serve_instead(web, report) -> None:
+    report("llm", consuming=False, stuck=("stream relay",))
+    report("llm.quick")
+    report("sd")
+    reply = web.get("/ready")
+    note = "llm@box: stuck or gone: stream relay"
+    assert (reply.status_code, reply.json["reason"]) == (503, f"no worker consumes llm; {note}")
+    report("llm", name="llm@other")
+    reply = web.get("/ready")
+    assert (reply.status_code, reply.json["reason"]) == (200, "")
+    assert note in reply.json["notes"]
+
+
+@pytest.mark.parametrize("name", ["hub", "output"])
+def test_a_web_process_whose_loop_is_stuck_is_not_ready_and_alive(web, report, name: str) -> None:
+    reason = {"hub": HUB_STUCK}.get(name, f"this web process: stuck or gone: {name}")
+    for queue in ("llm", "llm.quick", "sd"):
+        report(queue)
+    assert web.get("/ready").status_code == 200
+    hangs = threading.Event()
+
+    def hang() -> None:
+        loop.beat()
+        hangs.wait()
+
+    loop = GuardedThread(name, hang)
+    loop.stuck_after_s = 0.0
+    loop.start()
+    eventually(lambda: not web.get("/ready").json["ready"])
+    reply = web.get("/ready")
+    assert (reply.status_code, reply.json["reason"]) == (503, reason)
+    assert web.get("/health").status_code == 200
+    loop.request_stop()
+    hangs.set()
+    loop.join()
+    assert web.get("/ready").status_code == 200
 
 
 CRASHES = {"crash_loop": True, "failures": 5, "last_failure": "engine process died (killed by SIGSEGV)"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from graycat.loops import stuck_loops
 from graycat.queue.records import TaskRecords
 from graycat.status.snapshot import SnapshotReader
 from graycat.unexpected import UNEXPECTED
@@ -127,12 +128,34 @@ def test_who_waits_for_a_task_that_the_broker_has_lost_is_told(mortal_broker: Va
     assert (failure.task_id, failure.state, failure.type) == ("a", "lost", "broker_data_lost")
 
 
-def test_a_hub_without_a_broker_is_stuck_after_a_while(no_broker, monkeypatch) -> None:
-    monkeypatch.setattr(hub_module, "STUCK_AFTER_S", 0.1)
+def test_a_hub_without_a_broker_is_stuck_after_a_while(no_broker) -> None:
     from graycat.broker.client import connect
 
     client = connect(no_broker)
     hub = EventHub(client, TaskRecords(client, no_broker))
-    assert not hub.stuck
+    hub.loop.stuck_after_s = 0.1
     hub.start()
-    eventually(lambda: hub.stuck)
+    assert "hub" not in stuck_loops()
+    eventually(lambda: "hub" in stuck_loops())
+    hub.stop()
+
+
+def test_a_hub_whose_pings_have_ended_connects_again_when_it_hears_nothing(hub, broker: Valkey, monkeypatch) -> None:
+    pings: list[int] = []
+    monkeypatch.setattr(hub, "_ping", lambda _: pings.append(1))
+    monkeypatch.setattr(hub_module, "SILENCE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(hub_module, "RECONNECT_DELAY_S", 0.0)
+    broker.client.client_kill_filter(_type="pubsub")
+    eventually(lambda: len(pings) > 2)
+
+
+def test_a_hub_whose_thread_ends_runs_again(hub, records, broker: Valkey) -> None:
+    def end(_: object) -> None:
+        del hub._handle_messages
+        raise SystemExit
+
+    hub._handle_messages = end
+    subscription = hub.subscribe_new("a")
+    accepted(records, id="a", channel=hub.channel)
+    records.publish(claimed(records, "a"), 1, [b"after"])
+    assert next_chunk(subscription) == b"after"
