@@ -42,7 +42,7 @@ THREADS: Mapping[str, LoopKind] = {
     "supervisor": LoopKind(30.0, vital=True),
     "control": LoopKind(vital=True),
     # A disk or a bucket may be slow.
-    "batches": LoopKind(60.0),
+    "batch steps": LoopKind(60.0),
     "artifacts": LoopKind(300.0),
     "gpu": LoopKind(),
     "metrics server": LoopKind(),
@@ -64,11 +64,13 @@ PLACES = frozenset(
         "dispatcher",
         "fleet",
         "flower events",
+        "gallery",
         "gate",
         "live batches",
         "models",
         "publisher",
         "queue",
+        "records",
         "render watcher",
         "schedules",
         "snapshot",
@@ -76,9 +78,12 @@ PLACES = frozenset(
         "tasks",
         "unacknowledged messages",
         "web disconnects",
+        "webhook sender",
     }
 )
-NAMES = frozenset(THREADS) | PLACES
+#: The loops of Celery, which survive by themselves what they cannot use.
+CELERY = frozenset({"consumer", "remote control"})
+NAMES = frozenset(THREADS) | PLACES | CELERY
 
 
 class LoopEndedError(Exception):

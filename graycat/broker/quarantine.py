@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 from graycat.broker.client import broker_errors, now_ms
-from graycat.broker.keys import QUARANTINE
+from graycat.broker.keys import QUARANTINE, wrong_type_key
 from graycat.broker.protocol import Broker
+from graycat.unexpected import UNEXPECTED
+
+logger = logging.getLogger(__name__)
 
 #: The newest items are kept, each with its first bytes, for this long.
 MAX_ITEMS = 100
 MAX_DATA_BYTES = 4096
 TTL_S = 7 * 24 * 3600
+
+
+def set_aside_key(client: Any, where: str, key: str, wanted: str) -> None:
+    """Rename a key of another type than wanted, which another program has written: each command on it would fail.
+
+    ``wanted``: the type, in the words of the command TYPE. Raises what redis-py raises.
+    """
+    if client.type(key) in (wanted.encode(), b"none"):
+        return
+    logger.error("key of the wrong type set aside", extra={"key": key})
+    UNEXPECTED.labels(where).inc()
+    client.rename(key, wrong_type_key(key))
+    client.pexpire(wrong_type_key(key), TTL_S * 1000)
 
 
 @dataclass(frozen=True, slots=True)

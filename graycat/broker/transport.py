@@ -22,10 +22,9 @@ from kombu.utils.json import loads
 from redis.exceptions import RedisError, ResponseError
 
 from graycat.broker.client import UncheckedConnectionPool
-from graycat.broker.keys import wrong_type_key
-from graycat.broker.quarantine import TTL_S, Quarantine
+from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import UNEXPECTED, guarded, note
+from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 
@@ -129,12 +128,7 @@ class Channel(redis.Channel):
     def _set_aside_wrong_key(self, key: str, wanted: str) -> None:
         """Rename a key of another type than wanted: each command on it would fail, for ever and for all queues."""
         with self.conn_or_acquire() as client:
-            if client.type(key) in (wanted.encode(), b"none"):
-                return
-            logger.error("key of the wrong type set aside", extra={"key": key})
-            UNEXPECTED.labels("queue").inc()
-            client.rename(key, wrong_type_key(key))
-            client.pexpire(wrong_type_key(key), TTL_S * 1000)
+            set_aside_key(client, "queue", key, wanted)
 
     def _deliver_item(self, queue: str, item: bytes) -> None:
         try:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.unexpected import guarded
 
 #: Fields of an entry of ``/sd-models`` by which a request may name a checkpoint; also by a part of its title or file.
 ALIASES = ("title", "model_name", "hash", "sha256", "filename")
@@ -27,10 +29,11 @@ class Catalogs:
             if worker.catalog:
                 wanted.add((worker.name, worker.catalog))
         for key in wanted - self._cached.keys():
-            catalog = self._read(key[0])
-            # It is empty if its worker has just left, which may come back with the same version.
-            if catalog:
-                self._cached[key] = catalog
+            with guarded("catalogs", let_through=(BrokerUnavailable,)):
+                catalog = self._read(key[0])
+                # It is empty if its worker has just left, which may come back with the same version.
+                if catalog:
+                    self._cached[key] = catalog
         for key in self._cached.keys() - wanted:
             del self._cached[key]
 
@@ -42,7 +45,10 @@ class Catalogs:
     def _read(self, worker: str) -> dict[str, Any]:
         catalog = {}
         for path, reply in self._registry.catalog(worker).items():
-            catalog[path] = json.loads(reply)
+            with guarded("catalogs"):
+                value = json.loads(reply)
+                if isinstance(value, list | dict):
+                    catalog[path] = value
         return catalog
 
 

@@ -105,7 +105,7 @@ class WorkerRegistry:
             replies = self._client.hgetall(keys.catalog_key(name))
         catalog = {}
         for path, reply in replies.items():
-            catalog[path.decode()] = reply
+            catalog[path.decode(errors="replace")] = reply
         return catalog
 
     def paused_queues(self) -> frozenset[str]:

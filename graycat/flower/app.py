@@ -16,6 +16,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.events import EventReceiver
 from flower.api.control import ControlHandler
@@ -23,11 +24,13 @@ from flower.app import Flower
 from flower.events import Events
 from flower.options import options
 from flower.urls import settings as flower_settings
+from kombu.exceptions import OperationalError
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, OutputTransform, RequestHandler, StaticFileHandler, authenticated
 
 from graycat.settings import Settings
+from graycat.unexpected import note
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +116,10 @@ class ReconnectingEvents(Events):
                 with self.capp.connection() as connection:
                     receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
                     receiver.capture(limit=None, timeout=None, wakeup=True)
-            # kombu raises the errors of the transport's library.
-            except Exception as error:  # noqa: BLE001
+            except (redis.RedisError, OperationalError, OSError) as error:
                 logger.warning("flower receives no events", extra={"reason": type(error).__name__})
+            except Exception as error:  # noqa: BLE001 (any client of the broker may publish on the channel)
+                note("flower events", error)
             time.sleep(RECONNECT_INTERVAL_S)
 
 

@@ -32,7 +32,7 @@ class RecordReader:
                 note("records", error)
             return {}
         fields.pop(b"body", None)
-        return {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
 
     def fields(self, task_id: str, *names: str) -> list[str]:
         """Return some fields of a task's record, '' for each that it lacks."""

@@ -20,6 +20,7 @@ from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE,
 from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_progress import ProgressReporter
+from graycat.unexpected import guarded
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import STOP_REASONS
 
@@ -104,7 +105,10 @@ class RenderWatcher:
             with self._lock:
                 if self._over:
                     return
-                pause_s = self._step()
+                pause_s = self._reporter.INTERVAL_S
+                # Without this thread, nobody would interrupt the render.
+                with guarded("render watcher"):
+                    pause_s = self._step()
 
     def _step(self) -> float:
         """Send what was requested, or report progress; return the seconds until the next step."""

@@ -12,14 +12,20 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graycat.broker.client import broker_errors, now_ms
+import redis
+
+from graycat.broker.client import broker_errors, is_unusable_key, now_ms
 from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_key
 from graycat.broker.protocol import Broker
+from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.broker.scripts import Scripts
+from graycat.errors import BrokerUnavailable
+from graycat.unexpected import guarded
 from graycat.webhooks.webhook import EVENTS, Webhook
 
 #: A delivery that was enqueued and not begun within this many milliseconds is enqueued again.
@@ -98,19 +104,43 @@ class Deliveries:
         A delivery whose hash is gone needs no slots. ``enqueue`` removes it from the list.
         """
         with broker_errors():
-            found = self._client.zrange(DELIVERIES, "-inf", now_ms, byscore=True, offset=0, num=limit)
-            members = list(map(bytes.decode, found))
+            members = self._read_due(now_ms, limit)
             with self._client.pipeline(transaction=False) as pipe:
                 for member in members:
-                    pipe.hmget(_member_key(member), ("webhook", "owner"))
-                rows = pipe.execute()
+                    pipe.hmget(_member_key(member.decode(errors="replace")), ("webhook", "owner"))
+                rows = pipe.execute(raise_on_error=False)
 
         slots: dict[str, list[str]] = {}
-        for member, (webhook, owner) in zip(members, rows, strict=True):
-            slots[member] = []
-            if webhook:
-                slots[member] = _slot_keys(Webhook.from_json(webhook), owner.decode())
+        for member, row in zip(members, rows, strict=True):
+            with self.guard("dispatcher", member), broker_errors():
+                slots[member.decode()] = _parse_slots(row)
         return slots
+
+    def _read_due(self, now_ms: int, limit: int) -> list[bytes]:
+        try:
+            return self._client.zrange(DELIVERIES, "-inf", now_ms, byscore=True, offset=0, num=limit)
+        except redis.ResponseError as error:
+            if is_unusable_key(error):
+                # Otherwise no task with a webhook could end.
+                set_aside_key(self._client, "dispatcher", DELIVERIES, "zset")
+            return []
+
+    def guard(self, where: str, member: str | bytes) -> AbstractContextManager[None]:
+        """Run a block that works on one delivery; if it raises, the delivery is set aside and the others go on.
+
+        ``where``: the loop. BrokerUnavailable is let through.
+        """
+        return guarded(
+            where, let_through=(BrokerUnavailable,), set_aside=lambda reason: self._set_aside(where, member, reason)
+        )
+
+    def _set_aside(self, where: str, member: str | bytes, reason: str) -> None:
+        """Take a delivery that cannot be used off the list; its name goes into the quarantine."""
+        if isinstance(member, str):
+            member = member.encode()
+        with broker_errors():
+            self._client.zrem(DELIVERIES, member)
+        Quarantine(self._client).put(where, member, reason)
 
     def enqueue(self, member: str, slots: Iterable[str], now_ms: int, queue: str, message: bytes) -> bool:
         """Put a due delivery on a queue, and take its slots.
@@ -179,8 +209,18 @@ class Deliveries:
 
 def _member_key(member: str) -> str:
     """Return the key of a delivery that is listed as ``TASK_ID EVENT``."""
-    task_id, event = member.split(" ")
+    task_id, _, event = member.partition(" ")
     return delivery_key(task_id, event)
+
+
+def _parse_slots(row: list[bytes | None] | Exception) -> list[str]:
+    """Return the keys of the slots that a delivery needs; none if its hash is gone. Raises an error of any type."""
+    if isinstance(row, Exception):
+        raise row
+    webhook, owner = row
+    if webhook is None or owner is None:
+        return []
+    return _slot_keys(Webhook.from_json(webhook), owner.decode())
 
 
 def _slot_keys(webhook: Webhook, owner: str) -> list[str]:

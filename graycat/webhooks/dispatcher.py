@@ -33,9 +33,10 @@ class Dispatcher:
             return 0
         enqueued = 0
         for member, slots in self._deliveries.list_due(now_ms, MAX_CHECKED).items():
-            message = self._messages.make(DELIVER.name, member)
-            if self._deliveries.enqueue(member, slots, now_ms, CONTROL, message):
-                enqueued += 1
+            with self._deliveries.guard("dispatcher", member):
+                message = self._messages.make(DELIVER.name, member)
+                if self._deliveries.enqueue(member, slots, now_ms, CONTROL, message):
+                    enqueued += 1
             if enqueued == room:
                 break
         return enqueued

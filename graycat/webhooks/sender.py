@@ -24,7 +24,14 @@ class WebhookSender:
         self._settings = settings
 
     def deliver(self, task_id: str, event: str, now_ms: int | None = None) -> None:
-        """Attempt a delivery once, unless another attempt has it. ``now_ms``: the broker's time."""
+        """Attempt a delivery once, unless another attempt has it. ``now_ms``: the broker's time.
+
+        One that cannot be used is set aside. Raises BrokerUnavailable.
+        """
+        with self._deliveries.guard("webhook sender", f"{task_id} {event}"):
+            self._deliver(task_id, event, now_ms)
+
+    def _deliver(self, task_id: str, event: str, now_ms: int | None) -> None:
         started_at = time.monotonic()
         if now_ms is None:
             now_ms = self._deliveries.now_ms()

@@ -75,7 +75,7 @@ class ControlDuties:
         # In a thread of its own: a disk or a bucket may be slow, and webhooks must not wait for it.
         self._batch_runner = BatchRunner(self._client, settings, app)
         self._batch_thread = PeriodicThread(
-            "batches", STEP_INTERVAL_S, [Duty(STEP_INTERVAL_S, self._batch_runner.step)]
+            "batch steps", STEP_INTERVAL_S, [Duty(STEP_INTERVAL_S, self._batch_runner.step)]
         )
 
     def start(self) -> None:

@@ -15,13 +15,13 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from graycat.broker import keys
-from graycat.broker.client import broker_errors, is_unusable_key, now_ms
+from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
+from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import GraycatCelery
 from graycat.errors import BrokerUnavailable
 from graycat.metrics import worker
@@ -32,7 +32,7 @@ from graycat.queue.records import TaskRecords
 from graycat.queue.redelivery import unacked_keys
 from graycat.queue.topology import CONTROL
 from graycat.settings import Settings
-from graycat.unexpected import guarded, note
+from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,9 @@ class Sweeper:
 
             enqueued = 0
             for task_id, record in records.items():
-                # One task that cannot be handled must not keep the others from being found.
-                with guarded("sweeper", let_through=(BrokerUnavailable,)), broker_errors():
-                    enqueued += self._handle(task_id, record, held, broker_ms)
+                with self._guard(task_id), broker_errors():
+                    if self._handle(task_id, record, held, broker_ms):
+                        enqueued += 1
             own_queues: list[str] = []
             for kind in kinds:
                 own_queues += topology.WORKER_KINDS[kind].queues
@@ -99,11 +99,10 @@ class Sweeper:
         else:
             self._offset = 0
 
-        # An id is ASCII. Another program's entry that is not would never be removed by its decoded name.
-        foreign = [name for name in names if not name.isascii()]
-        if foreign:
-            self._client.zrem(keys.LIVE_TASKS, *foreign)
-        task_ids = [name.decode() for name in names if name.isascii()]
+        task_ids: list[str] = []
+        for name in names:
+            with self._guard(name):
+                task_ids.append(name.decode())
         if len(self._kinds) == 1:
             # The broker does not let a worker of one kind read other records.
             queue = topology.WORKER_KINDS[kinds[0]].queues[0]
@@ -115,14 +114,26 @@ class Sweeper:
 
         records = {}
         for task_id, row in zip(task_ids, rows, strict=True):
-            record = _parse_record(row)
-            if record is None:
-                # Another program wrote it. It must not keep the others from being looked at.
-                note("sweeper", ValueError("no record"))
-                self._client.zrem(keys.LIVE_TASKS, task_id)
-            elif not record or topology.worker_kind_of(record["queue"]) in kinds:
-                records[task_id] = record
+            # Another program may have written it. It must not keep the others from being looked at.
+            with self._guard(task_id), broker_errors():
+                record = _parse_record(row)
+                if not record or topology.worker_kind_of(record["queue"]) in kinds:
+                    records[task_id] = record
         return records
+
+    def _guard(self, task_id: str | bytes) -> AbstractContextManager[None]:
+        """Run a block that works on one task; if it raises, the task is set aside and the others go on."""
+        return guarded(
+            "sweeper", let_through=(BrokerUnavailable,), set_aside=lambda reason: self._set_aside(task_id, reason)
+        )
+
+    def _set_aside(self, task_id: str | bytes, reason: str) -> None:
+        """Take a task that cannot be used off the unfinished ones; its id goes into the quarantine."""
+        if isinstance(task_id, str):
+            task_id = task_id.encode()
+        with broker_errors():
+            self._client.zrem(keys.LIVE_TASKS, task_id)
+        Quarantine(self._client).put("sweeper", task_id, reason)
 
     def _list_held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
         """Return the ids of the tasks whose message is in one of the queues, or held by a worker."""
@@ -178,16 +189,13 @@ class Sweeper:
         return True
 
 
-def _parse_record(row: Any) -> Record | None:
-    """Return the fields of a record, none if it is gone; None for an error, or for a key that is no record."""
+def _parse_record(row: Any) -> Record:
+    """Return the fields of a record, none if it is gone. Raises what the broker answered, or ValueError if it is none."""
     if isinstance(row, Exception):
-        if not is_unusable_key(row):
-            raise row
-        return None
-    fields = zip(FIELDS, row, strict=True)
-    record = {name: value.decode(errors="replace") for name, value in fields if value is not None}
+        raise row
+    record = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None}
     if record and not record.keys() >= REQUIRED_FIELDS:
-        return None
+        raise ValueError("no record")
     return record
 
 

@@ -19,6 +19,7 @@ from graycat.broker.connections import RawConnection
 from graycat.broker.keys import LIVE_TASKS
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
+from graycat.unexpected import guarded
 from graycat.worker.runtime import EngineRuntime, Running
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class AbandonedTasks:
         self._note_subscribers(self._count_subscribers(sorted(channels)))
         for running in waited_for:
             if self._all_left(running.attempt.channels):
-                self._cancel(running)
+                with guarded("web disconnects", let_through=(BrokerUnavailable,)):
+                    self._cancel(running)
 
     def close(self) -> None:
         """Close the connection."""

@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from graycat.unexpected import UNEXPECTED
 from graycat.web.streaming.disconnect import POLL_INTERVAL_S, on_disconnect
 
 
@@ -100,6 +101,19 @@ def bytes_left_for_the_server() -> str:
         return server.recv(100).decode()
 
 
+def is_noticed_beside_a_callback_that_raises() -> bool:
+    """Return whether one client's end is noticed and another's error counted."""
+
+    def fail() -> None:
+        raise KeyError("task")
+
+    server, client = socket.socketpair()
+    with server, client, on_disconnect({"gunicorn.socket": server}, fail):
+        client.close()
+        noticed = is_noticed(lambda other: other.close())
+    return noticed and UNEXPECTED.labels("disconnect watcher")._value.get() == 1
+
+
 def reset(client: socket.socket) -> None:
     """Close as a client does that leaves bytes unread."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -124,6 +138,7 @@ def main() -> None:
         "without a socket": is_noticed_without_a_socket(),
         "closed by us": block_ends_after_our_close(),
         "reads of a pipelined byte": reads_of_a_pipelined_byte(),
+        "beside a callback that raises": is_noticed_beside_a_callback_that_raises(),
     }
     print(json.dumps(seen))  # noqa: T201 (its output is its result)
 

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from graycat import loops
+from graycat.fleet.workers import SILENT_AFTER_S
 from graycat.loops import GuardedThread, is_held_up, stuck_loops
 from graycat.unexpected import UNEXPECTED
+from graycat.web.services import WORKERS_CACHE_S
+from graycat.worker.maintenance import REPORT_INTERVAL_S
 from tests.support.helpers import PATIENCE_S, eventually
 
 
@@ -87,6 +90,15 @@ def test_a_loop_that_is_vital_holds_its_process_up(start) -> None:
     assert not is_held_up()
     loop.beat()
     eventually(is_held_up)
+
+
+@pytest.mark.parametrize("name", ["hub", "stream relay", "maintenance", "control"])
+def test_ready_says_so_within_ten_seconds(name: str) -> None:
+    """A worker whose reports stop counts as missing; else its next report names the loop."""
+    noticed_s = loops.THREADS[name].stuck_after_s
+    if name != "hub":
+        noticed_s = max(noticed_s + REPORT_INTERVAL_S, SILENT_AFTER_S)
+    assert noticed_s + WORKERS_CACHE_S < 10
 
 
 def test_a_loop_that_ends_again_and_again_is_told(start, monkeypatch: pytest.MonkeyPatch) -> None:

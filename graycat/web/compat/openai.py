@@ -82,7 +82,7 @@ def models() -> ResponseReturnValue:
     lists: list[dict[str, Any]] = []
     for worker in workers:
         with guarded("models"):
-            lists.append(dict(json.loads(worker.model_list)))
+            lists.append(_parse_model_list(worker.model_list))
     if not lists:
         services().require_engine(families.LLM)
         raise EngineNotReady
@@ -95,6 +95,15 @@ def models() -> ResponseReturnValue:
     return response
 
 
+def _parse_model_list(text: str) -> dict[str, Any]:
+    """Return an engine's list of models. Raises an error of any type if it is none."""
+    model_list = dict(json.loads(text))
+    for field in ("data", "models"):
+        if not isinstance(model_list.get(field, []), list):
+            raise TypeError(f"{field} is no list")
+    return model_list
+
+
 def _is_object(entry: Any) -> bool:
     return isinstance(entry, dict)
 
@@ -104,5 +113,5 @@ def _merge_entries(lists: list[dict[str, Any]], field: str, key: str) -> list[An
     entries: dict[Any, Any] = {}
     for engine_list in reversed(lists):
         for entry in filter(_is_object, engine_list.get(field, [])):
-            entries[entry.get(key)] = entry
+            entries[str(entry.get(key))] = entry
     return list(entries.values())

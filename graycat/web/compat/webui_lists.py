@@ -37,6 +37,9 @@ def merge_lists(name: str, lists: list[Any]) -> Any:
 
     ``options`` are the first engine's, without secrets: all engines are expected to have the same settings.
     """
+    if name == "options":
+        # A worker may report anything.
+        lists = [values for values in lists if isinstance(values, dict)]
     if not lists:
         if name in _OBJECTS:
             return {}

@@ -11,6 +11,8 @@ from typing import Any
 import gevent
 from gevent.monkey import get_original
 
+from graycat.unexpected import guarded
+
 #: libev's flag: call back when the socket is readable, which it also is at the end of the stream.
 READABLE = 1
 #: Seconds between two checks of a connection whose client has sent more than its request.
@@ -42,15 +44,18 @@ def on_disconnect(environ: dict[str, Any], callback: Callable[[], None]) -> Iter
         # Once only: the bytes of a pipelined request keep the socket readable, and the event loop would spin. They stay
         # in the socket, for the server to read after this request.
         watcher.stop()
-        if _is_closed(connection):
-            callback()
-        else:
-            timer.start(on_timer)
+        # gevent would only print what a callback raises.
+        with guarded("disconnect watcher"):
+            if _is_closed(connection):
+                callback()
+            else:
+                timer.start(on_timer)
 
     def on_timer() -> None:
-        if _is_shut_down(connection):
-            timer.stop()
-            callback()
+        with guarded("disconnect watcher"):
+            if _is_shut_down(connection):
+                timer.stop()
+                callback()
 
     watcher.start(on_readable)
     try:

@@ -133,3 +133,13 @@ def test_a_record_of_another_type_among_the_unfinished(fresh: FlaskClient, clien
     assert_served(fresh)
     assert [row["id"] for row in body_of(fresh, "/tasks")["tasks"]] == [task_id]
     assert fresh.get("/sdapi/v1/progress").status_code == 200
+
+
+@pytest.mark.parametrize("model_list", ["{half", "7", "[7]", '{"data": 7}', '{"data": [], "models": {}}'])
+def test_a_list_of_models_that_is_none_hides_no_other(
+    fresh: FlaskClient, report: Callable[..., None], model_list: str
+) -> None:
+    report("llm", name="a@box", models=["odd"], model_list=model_list)
+    report("llm", name="b@box", models=["two"], model_list='{"data": [{"id": []}, {"id": "two"}]}')
+    names = [entry["id"] for entry in body_of(fresh, "/v1/models")["data"]]
+    assert {"one", "two"} <= {name for name in names if isinstance(name, str)}

@@ -15,6 +15,7 @@ from graycat.engines import gpus
 from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.loops import GuardedThread
 from graycat.queue.models import Attempt
 from graycat.worker import maintenance
 from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S
@@ -81,6 +82,29 @@ def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None
         reported(broker, lambda status: status.consuming)
         process.heartbeat.seen_at -= LOOP_STUCK_AFTER_S
         reported(broker, lambda status: not status.consuming)
+
+
+@pytest.mark.parametrize(("name", "consuming"), [("stream relay", False), ("artifacts", True)])
+def test_a_worker_names_a_loop_that_is_stuck_and_consumes_only_without_need_of_it(
+    broker: Valkey, name: str, consuming: bool
+) -> None:
+    hangs = threading.Event()
+
+    def hang() -> None:
+        loop.beat()
+        hangs.wait()
+
+    loop = GuardedThread(name, hang)
+    loop.stuck_after_s = 0.0
+    with maintained(broker) as worker:
+        worker.runtime.gate_open = True
+        process.heartbeat.beat()
+        loop.start()
+        assert reported(broker, lambda status: status.stuck == (name,)).consuming is consuming
+        loop.request_stop()
+        hangs.set()
+        loop.join()
+        reported(broker, lambda status: status.stuck == ())
 
 
 def test_a_task_past_its_deadline_is_stopped(broker: Valkey) -> None:

@@ -59,3 +59,7 @@ def test_the_block_ends_if_the_server_closes_the_socket_itself(seen: dict[str, A
 
 def test_a_pipelined_byte_does_not_spin_the_event_loop(seen: dict[str, Any]) -> None:
     assert seen["reads of a pipelined byte"] == 1
+
+
+def test_a_callback_that_raises_ends_no_other_watch(seen: dict[str, Any]) -> None:
+    assert seen["beside a callback that raises"]
