@@ -149,9 +149,13 @@ def test_rubbish_is_counted_and_the_next_item_is_served(name: str, request: pyte
         return
     assert name in CASES, f"{name} has no case: feed it rubbish, and see that the next item is served"
     bench = Bench(*map(request.getfixturevalue, ("broker", "monkeypatch", "tmp_path")))
+    ended: list[str] = []
+    # What a thread's guard says of a loop that has ended. No item may come so far.
+    bench.monkeypatch.setattr(loops, "note", lambda ended_name, _: ended.append(ended_name))
     before = count(name)
     CASES[name](bench)
     assert count(name) > before
+    assert ended == []
     assert name not in loops.stuck_loops()
 
 
