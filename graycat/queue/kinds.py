@@ -8,9 +8,10 @@ from graycat import families
 from graycat.families import EngineFamily
 from graycat.queue.topology import CONTROL, LLM, LLM_QUICK, SD
 
-#: How a worker calls its engine. STREAM: every event is passed on. PLAIN: one request, one reply. GATHER: a stream
-#: whose events are put together to the answer of a plain call, because only a streamed call stops when its connection
-#: is closed. LIVE: like GATHER, and every event is passed on too.
+#: How a worker calls its engine. STREAM: every event is passed on. PLAIN: one request, one reply; the worker makes it
+#: GATHER if it can (graycat/tasks/llm_gather.py). GATHER: a stream whose events are put together to the answer of a
+#: plain call, because only a streamed call stops when its connection is closed. LIVE: like GATHER, and every event is
+#: passed on too.
 STREAM, GATHER, PLAIN, LIVE = "stream", "gather", "plain", "live"
 
 #: Sent to a worker like a Verdict: its engine must leave out the rest of a batch of images.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from http.client import HTTPResponse
 
 from celery import shared_task
 
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
-from graycat.errors import EngineError, EngineLost, EngineProtocolError
+from graycat.errors import EngineError, EngineLost
 from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.tasks.base import EngineTask
+from graycat.tasks.llm_answers import NotRebuildableError
+from graycat.tasks.llm_gather import as_stream, gather
+from graycat.tasks.llm_progress import ask_for_progress
 from graycat.tasks.llm_resume import ContinuedStream, continue_attempt, is_whole
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import RelayedStream
@@ -25,6 +28,8 @@ from graycat.worker.stream_relay import RelayedStream
 _TOKEN_COUNT = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
 #: The number of events that begin or end a stream and carry no token; for other kinds it is one.
 _EVENTS_WITHOUT_TOKEN = {CHAT.name: 3, OPENAI_COMPLETION.name: 2, MESSAGES.name: 5}
+#: The number of events at the end of a stream, one of which tells the number of tokens if the engine tells it.
+_CLOSING_EVENTS = 2
 
 
 class LlmTask(EngineTask):
@@ -51,20 +56,41 @@ class LlmTask(EngineTask):
         """Call the engine, and return its answer: whole, gathered from its stream, or empty if it was streamed."""
         kind = LLM_KINDS[attempt.kind]
         if attempt.mode == PLAIN:
+            streamed = as_stream(attempt)
+            if streamed is not None:
+                with contextlib.suppress(NotRebuildableError):
+                    return self.perform(runtime, streamed, call)
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
-            tokens = _find_token_count(body) if kind.ending else None
-            if tokens is not None:
-                worker.TOKENS.labels(kind.name).inc(tokens)
+            _count_whole(kind, body)
             return status, body
 
-        stream = _stream(runtime, kind, attempt, call)
+        try:
+            stream = _stream(runtime, kind, attempt, call)
+        except NoStream as answer:
+            _count_whole(kind, answer.body)
+            return answer.status, answer.body
         if attempt.mode in (GATHER, LIVE):
-            return 200, gather([*attempt.earlier, *stream.events])
+            return 200, gather(attempt, [*attempt.earlier, *stream.events], runtime.engine.client)
         # A caller that selects the fields may have left out the one that shows the end.
         shows_end = b'"response_fields"' not in attempt.body
         if shows_end and not (stream.events and kind.ending in stream.events[-1]):
             raise EngineLost
         return 200, b""
+
+
+class NoStream(Exception):
+    """Raised if an engine answers whole although it was asked to stream: it does not stream this route."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__("not a stream")
+        self.status, self.body = status, body
+
+
+def _count_whole(kind: Kind, body: bytes) -> None:
+    """Count the tokens that a whole answer tells."""
+    tokens = _find_token_count(body) if kind.ending else None
+    if tokens is not None:
+        worker.TOKENS.labels(kind.name).inc(tokens)
 
 
 def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tuple[int, bytes]:
@@ -82,13 +108,17 @@ def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tu
 def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
     """Relay the engine's events, and return the stream at its end. Raises EngineError, EngineLost, EngineProtocolError.
 
-    Raises also what ends a stream early: StaleAttempt, BrokerUnavailable.
+    Raises also what ends a stream early, StaleAttempt and BrokerUnavailable, and NoStream for a caller that waits for
+    the whole.
     """
     started_at = time.monotonic()
     edit = ContinuedStream(attempt).edit if attempt.earlier else None
-    with runtime.engine.client.open("POST", kind.path, attempt.body, call=call, timeout_s=None) as response:
+    body = ask_for_progress(attempt)
+    with runtime.engine.client.open("POST", kind.path, body, call=call, timeout_s=None) as response:
         if response.status >= 400:
             raise EngineError(response.status, response.read())
+        if attempt.mode == GATHER and not _is_stream(response):
+            raise NoStream(response.status, response.read())
         stream = RelayedStream(
             attempt,
             call,
@@ -96,6 +126,7 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
             publish=attempt.mode != GATHER,
             keep=attempt.mode != STREAM,
             edit=edit,
+            skip_progress=body is not attempt.body,
         )
         try:
             runtime.stream_relay.run(stream)
@@ -106,12 +137,17 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
         return stream
 
 
+def _is_stream(response: HTTPResponse) -> bool:
+    return (response.getheader("Content-Type") or "").startswith("text/event-stream")
+
+
 def _count_tokens(kind: Kind, stream: RelayedStream) -> int:
-    """Return how many tokens a stream had: by its last event, or estimated by the number of its events."""
-    if stream.events and not stream.attempt.earlier:
-        tokens = _find_token_count(stream.events[-1])
-        if tokens is not None:
-            return tokens
+    """Return how many tokens a stream had: by one of its last events, or estimated by the number of its events."""
+    if not stream.attempt.earlier:
+        for event in reversed(stream.events[-_CLOSING_EVENTS:]):
+            tokens = _find_token_count(event)
+            if tokens is not None:
+                return tokens
     return max(stream.count - _EVENTS_WITHOUT_TOKEN.get(kind.name, 1), 0)
 
 
@@ -120,31 +156,6 @@ def _find_token_count(reply: bytes) -> int | None:
     if found is None:
         return None
     return int(found[1])
-
-
-def gather(events: Iterable[bytes]) -> bytes:
-    """Return the answer that ``/completion`` gives without streaming, from the events of its stream.
-
-    The final event is that answer without the text and the tokens' probabilities, which the events before it carry in
-    parts. Raises EngineLost if the final event is missing, EngineProtocolError if an event is not llama.cpp's.
-    """
-    content: list[str] = []
-    probabilities: list[Any] = []
-    final: dict[str, Any] = {}
-    try:
-        for event in events:
-            final = json.loads(event.removeprefix(b"data: "))
-            content.append(final["content"])
-            probabilities += final.get("completion_probabilities", [])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise EngineProtocolError from None
-    if not final.get("stop"):
-        raise EngineLost
-    final["content"] = "".join(content)
-    final["generation_settings"]["stream"] = False
-    if "completion_probabilities" in final or probabilities:
-        final["completion_probabilities"] = probabilities
-    return json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _run(self: LlmTask, task_id: str) -> None:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: The beginning of an error that the engine sends after its stream has begun.
 ERROR_EVENT_PREFIX = b'data: {"error"'
+#: In each event that only tells how far the engine is with the prompt. In a text, the quotes would be escaped.
+PROGRESS_MARK = b'"prompt_progress":'
 #: Seconds of silence until the relay asks for the verdicts on the last chunks. Otherwise it reads them with later ones.
 IDLE_FLUSH_S = 0.1
 #: Seconds that the token of one stream waits for the tokens of the others.
@@ -51,7 +53,8 @@ class RelayedStream:
     """One stream of events that the relay passes on.
 
     ``publish``: publish each event. ``keep``: keep all events for the task that waits; a stream that is not published
-    keeps them always. ``edit`` changes an event before it is published or kept; b"" drops it.
+    keeps them always. ``edit`` changes an event before it is published or kept; b"" drops it. ``skip_progress``: leave
+    out the events that tell how far the engine is with the prompt, because the caller has not asked for them.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class RelayedStream:
         publish: bool,
         keep: bool = False,
         edit: Callable[[bytes], bytes] | None = None,
+        skip_progress: bool = False,
     ) -> None:
         self.attempt = attempt
         self.key = attempt_key(attempt)
@@ -71,6 +75,7 @@ class RelayedStream:
         self.publish = publish
         self.keep = keep or not publish
         self._edit = edit
+        self._skip_progress = skip_progress
         #: All events, or only the newest one if not all are kept.
         self.events: list[bytes] = []
         #: What ended the stream early.
@@ -82,12 +87,9 @@ class RelayedStream:
 
     def read_batch(self) -> ChunkBatch | None:
         """Read the events that have arrived; return those that are to be published. Raises GraycatError."""
-        events = self.source.read()
-        for index, event in enumerate(events):
-            if event.startswith(ERROR_EVENT_PREFIX):
-                self.error = parse_error_event(event)
-                events = events[:index]
-                break
+        events = self._read_until_error()
+        if self._skip_progress:
+            events = [event for event in events if PROGRESS_MARK not in event]
         if self._edit is not None:
             events = [edited for event in events if (edited := self._edit(event))]
         if not events:
@@ -104,6 +106,15 @@ class RelayedStream:
         if not self.publish:
             return None
         return ChunkBatch(self.attempt, first_number, events)
+
+    def _read_until_error(self) -> list[bytes]:
+        """Return the events that have arrived; note an error among them, and leave out what follows it."""
+        events = self.source.read()
+        for index, event in enumerate(events):
+            if event.startswith(ERROR_EVENT_PREFIX):
+                self.error = parse_error_event(event)
+                return events[:index]
+        return events
 
     @property
     def ended(self) -> bool:

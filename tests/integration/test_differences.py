@@ -65,7 +65,33 @@ BOTH: dict[str, tuple[str, dict[str, Any]]] = {
     "infill": ("/infill", {"input_prefix": "def f(", "input_suffix": "return", "n_predict": 3}),
 }  # fmt: skip
 
+WORDS = 'root ::= "one two END off"'
+
 WHOLE: dict[str, Ask] = {
+    "several answers to several prompts": Ask("/v1/completions", {"prompt": ["1, 2,", "a b"], "max_tokens": 2, "n": 2}),
+    "token ids too": Ask(
+        "/completion", {"prompt": "x", "grammar": 'root ::= "𓀀"', "n_predict": 9, "return_tokens": True}
+    ),
+    "fields of an answer": Ask("/completion", {"prompt": "x", "n_predict": 2, "response_fields": ["content"]}),
+    "a stop word": Ask("/completion", {"prompt": "x", "grammar": WORDS, "n_predict": 9, "stop": ["END"]}),
+    "a stop word's probabilities": Ask(
+        "/completion", {"prompt": "x", "grammar": WORDS, "n_predict": 9, "stop": ["END"], "n_probs": 1}
+    ),
+    "half a stop word": Ask("/completion", {"prompt": "x", "grammar": WORDS, "n_predict": 6, "stop": ["ENDX"]}),
+    "openai: half a stop word": Ask(
+        "/v1/completions", {"prompt": "x", "grammar": WORDS, "max_tokens": 6, "stop": "ENDX"}
+    ),
+    "a chat with half a stop word": Ask(
+        "/v1/chat/completions", SAID | {"grammar": WORDS, "max_tokens": 6, "stop": "ENDX"}
+    ),
+    "a chat with a stop word": Ask("/v1/chat/completions", SAID | {"grammar": WORDS, "max_tokens": 9, "stop": "END"}),
+    "a chat's last probability": Ask("/v1/chat/completions", SAID | {"grammar": 'root ::= "1"', "logprobs": True}),
+    "a chat that goes on": Ask(
+        "/v1/chat/completions", SAID | {"messages": [*CHAT, {"role": "assistant", "content": "4, 5,"}]}
+    ),
+    "a chat of an empty answer": Ask("/v1/chat/completions", SAID | {"grammar": 'root ::= ""'}),
+    "a message with a stop word": Ask("/v1/messages", SAID | {"stop_sequences": ["6"]}),
+    "several responses": Ask("/v1/responses", {"input": "1, 2, 3,", "max_output_tokens": 2, "n": 2}),
     "several answers": Ask("/completion", {"prompt": "1, 2,", "n_predict": 2, "n": 2}),
     "several choices": Ask("/v1/chat/completions", SAID | {"n": 2}),
     "several prompts of openai": Ask("/v1/completions", {"prompt": ["1, 2,", "a b"], "max_tokens": 2}),
@@ -115,13 +141,26 @@ def loses_the_prompt(bare: Wire, given: Wire) -> None:
 
 def loses_the_half_character(bare: Wire, given: Wire) -> None:
     """Check that half a character is not there, and the rest is equal."""
-    assert (bare.content.pop("content"), given.content.pop("content")) == ("\ufffd", "")
+    bare_parts, given_parts = bare.content, given.content
+    if "choices" in bare.content:
+        bare_parts, given_parts = (wire.content["choices"][0] for wire in (bare, given))
+        bare_parts, given_parts = (choice.get("message", choice) for choice in (bare_parts, given_parts))
+    field = "text" if "text" in bare_parts else "content"
+    assert (bare_parts.pop(field), given_parts.pop(field)) == ("\ufffd", "")
+    assert given == bare
+
+
+def loses_the_half_item(bare: Wire, given: Wire) -> None:
+    """Check that an item of half a character is not there, and the rest is equal."""
+    assert bare.content.pop("output")[0]["content"][0]["text"] == "\ufffd"
+    assert given.content.pop("output") == []
     assert given == bare
 
 
 INVALID, UNKNOWN = "invalid_request_error", "not_found_error"
 LAST_EVENT = "streamed `/completion`, last event over 3,000 bytes"
-HALF = "whole `/completion` cut in the middle of a character"
+HALF = "whole answers cut in the middle of a character"
+HALF_CUT: dict[str, Any] = {"grammar": 'root ::= "𓀀𓀀𓀀𓀀"', "n_predict": 2, "max_tokens": 2, "max_output_tokens": 2}
 HEALTH, PROPS = "`GET /health`", "`POST /props`"
 TEMPLATE = "`/props`, `/template`, `/v1/models`"
 BODY = "a body that is no JSON object, no `prompt`, a `stream` that is no bool"
@@ -135,10 +174,10 @@ OWN = "routes of graycat's own: `/ready`, `/docs`, `/openapi.json`, `/tasks/{id}
 
 DIFFERENT: list[tuple[Ask, Differs]] = [
     (Ask("/completion", {"prompt": LONG, "n_predict": 1, "stream": True}, row=LAST_EVENT), loses_the_prompt),
-    (
-        Ask("/completion", {"prompt": "x", "grammar": 'root ::= "𓀀𓀀𓀀𓀀"', "n_predict": 2}, row=HALF),
-        loses_the_half_character,
-    ),
+    (Ask("/completion", {"prompt": "x"} | HALF_CUT, row=HALF), loses_the_half_character),
+    (Ask("/v1/completions", {"prompt": "x"} | HALF_CUT, row=HALF), loses_the_half_character),
+    (Ask("/v1/chat/completions", {"messages": CHAT} | HALF_CUT, row=HALF), loses_the_half_character),
+    (Ask("/v1/responses", {"input": "x"} | HALF_CUT, row=HALF), loses_the_half_item),
     (Ask("/health", row=HEALTH), becomes(200)),
     (Ask("/v1/health", row=HEALTH), becomes(200)),
     (Ask("/props", {"stream": False}, row=PROPS), becomes(200)),

@@ -10,7 +10,6 @@ from graycat.engines.client import Call
 from graycat.errors import EngineError, EngineLost
 from graycat.params import gatherable
 from graycat.queue.kinds import LLM_KINDS, Kind
-from graycat.tasks import llm
 from graycat.tasks.llm import LlmTask
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, sse
 from tests.support.servers import drop, hold, reply, stream
@@ -48,9 +47,9 @@ def test_a_gathered_answer_publishes_nothing_on_its_way(broker: Valkey) -> None:
 
 
 @pytest.mark.parametrize("events", [[], sse("Hel", "lo", stop=False)])
-def test_events_without_the_final_one_are_no_answer(events: list[bytes]) -> None:
-    with pytest.raises(EngineLost):
-        llm.gather(iter(events))
+def test_events_without_the_final_one_are_no_answer(broker: Valkey, events: list[bytes]) -> None:
+    with worker_on(broker, {COMPLETION: stream(*events)}) as worker, pytest.raises(EngineLost):
+        perform(worker, mode="gather")
 
 
 def test_a_stream_is_published_as_it_came(broker: Valkey) -> None:
@@ -94,7 +93,7 @@ def test_an_error_before_the_answer_keeps_status_and_bytes(broker: Valkey, mode:
 
 def test_a_plain_answer_is_passed_on_byte_for_byte(broker: Valkey) -> None:
     answer = b'[ {"content" : "one"},\n{"content" : "two"} ]'
-    body = b'{"prompt": ["one", "two"]}'
+    body = b'{"prompt": ["one", "two"], "return_tokens": true}'
     with worker_on(broker, {COMPLETION: reply(200, answer)}) as worker:
         assert perform(worker, mode="plain", body=body) == (200, answer)
         assert worker.seen.requests == [("POST", "/completion", body)]

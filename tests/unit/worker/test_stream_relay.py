@@ -93,6 +93,32 @@ def test_a_stream_that_is_gathered_is_kept_and_not_published(begin, watched: Wat
     assert (watched.rounds, chunks(watched, streaming.id)) == ([], [])
 
 
+def progress(done: int) -> bytes:
+    """Return an event that tells how far a prompt is."""
+    return b'data: {"content":"","stop":false,"prompt_progress":{"total":300,"processed":%d}}\n\n' % done
+
+
+@pytest.mark.parametrize("publish", [True, False])
+def test_progress_that_nobody_asked_for_is_left_out(begin, watched: WatchedRecords, publish: bool) -> None:
+    streaming = begin(publish=publish, keep=True, skip_progress=True)
+    saying = b'data: {"content":"\\"prompt_progress\\":"}\n\n'
+    streaming.wire.say(progress(0) + progress(128))
+    streaming.wire.say(progress(300) + saying)
+    streaming.wire.say(progress(300))
+    streaming.wire.end()
+    assert streaming.over().events == [saying]
+    assert (streaming.stream.count, streaming.stream.first_at > 0) == (1, True)
+    assert chunks(watched, streaming.id) == [saying] * publish
+
+
+def test_progress_that_was_asked_for_is_passed_on(begin, watched: WatchedRecords) -> None:
+    streaming = begin()
+    streaming.wire.say(progress(128))
+    streaming.wire.end()
+    streaming.over()
+    assert chunks(watched, streaming.id) == [progress(128)]
+
+
 def test_a_task_that_was_cancelled_stops_its_engine(begin, watched: WatchedRecords) -> None:
     streaming, other = begin(), begin()
     watched.cancel(streaming.id)
