@@ -45,6 +45,8 @@ THREADS: Mapping[str, LoopKind] = {
     "batch steps": LoopKind(60.0),
     "artifacts": LoopKind(300.0),
     "gpu": LoopKind(),
+    # The engine answers between two batches of a prompt.
+    "slots": LoopKind(60.0),
     "metrics server": LoopKind(),
     "process reporter": LoopKind(15.0),
     # A terminal that is halted (Ctrl-S) takes no line.

@@ -52,6 +52,8 @@ class WorkerStatus:
     retry_in_s: float = 0.0
     #: The version of the engine's catalog, which ``WorkerRegistry.catalog`` returns; '' if it has none.
     catalog: str = ""
+    #: How old the answer of ``/slots`` in that catalog is.
+    slots_age_s: float = 0.0
     #: The names of its loops (``graycat.loops``) that are stuck or gone.
     stuck: tuple[str, ...] = ()
 

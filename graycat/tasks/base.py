@@ -75,9 +75,14 @@ class EngineTask(RecordTask):
         """Return an attempt that continues after the chunks of earlier attempts; None if that is impossible."""
         return None
 
-    def whole_answer(self, attempt: Attempt, chunks: Sequence[bytes]) -> tuple[int, bytes] | None:
+    def whole_answer(
+        self, runtime: EngineRuntime, attempt: Attempt, chunks: Sequence[bytes]
+    ) -> tuple[int, bytes] | None:
         """Return HTTP status and body of an answer whose last chunk is published; None if more chunks were to come."""
         return None
+
+    def settle(self, runtime: EngineRuntime, attempt: Attempt) -> None:
+        """Return when the engine is done with an attempt whose call was stopped: until then no other task is taken."""
 
     def new_call(self) -> Call:
         """Return the call of an attempt."""
@@ -110,6 +115,8 @@ class EngineTask(RecordTask):
             else:
                 outcome = self._end_broken_call(runtime, attempt, call, EngineLost(), runtime.supervisor.starts)
         worker.count_attempt(attempt.kind, outcome, call.stopped_at)
+        if call.stopped not in (None, StopReason.SHUTDOWN):
+            self.settle(runtime, attempt)
 
         level = logging.INFO
         if outcome == "succeeded" and QUICK_QUEUES.issuperset(runtime.queues):
@@ -178,7 +185,7 @@ class EngineTask(RecordTask):
         chunks = _read_chunks(runtime, attempt) if attempt.resumed else []
         if not chunks:
             return self.perform(runtime, attempt, call)
-        answer = self.whole_answer(attempt, chunks)
+        answer = self.whole_answer(runtime, attempt, chunks)
         if answer is not None:
             # Its worker died between the last event and the terminal state.
             return answer
@@ -223,7 +230,7 @@ class EngineTask(RecordTask):
         """End an attempt that nobody has stopped and whose call broke off; return its outcome."""
         records = runtime.records
         chunks = _read_chunks(runtime, attempt)
-        answer = self.whole_answer(attempt, chunks)
+        answer = self.whole_answer(runtime, attempt, chunks)
         if answer is not None:
             return _outcome("succeeded", records.succeed(attempt, *answer))
         if chunks and not attempt.kept and self.resume(attempt, chunks) is None:

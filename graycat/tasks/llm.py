@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -10,12 +12,14 @@ from http.client import HTTPResponse
 
 from celery import shared_task
 
+from graycat import params
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost
 from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
+from graycat.queue.topology import LLM
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_answers import NotRebuildableError
 from graycat.tasks.llm_gather import as_stream, gather
@@ -23,6 +27,8 @@ from graycat.tasks.llm_progress import ask_for_progress
 from graycat.tasks.llm_resume import ContinuedStream, continue_attempt, is_whole
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import RelayedStream
+
+logger = logging.getLogger(__name__)
 
 #: Where an engine's last event (or its whole answer) tells the number of tokens. In a text the quotes would be escaped.
 _TOKEN_COUNT = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
@@ -41,16 +47,25 @@ class LlmTask(EngineTask):
         """Return an attempt that continues after the tokens of earlier attempts; None if the engine cannot do that."""
         return continue_attempt(attempt, chunks)
 
-    def whole_answer(self, attempt: Attempt, chunks: Sequence[bytes]) -> tuple[int, bytes] | None:
+    def whole_answer(
+        self, runtime: EngineRuntime, attempt: Attempt, chunks: Sequence[bytes]
+    ) -> tuple[int, bytes] | None:
         """Return the answer of a stream that was published to its last event; None if more were to come."""
         if not is_whole(attempt, chunks):
             return None
         if attempt.mode == STREAM:
             return 200, b""
         try:
-            return 200, gather(chunks)
-        except (EngineLost, EngineProtocolError):
+            return 200, gather(attempt, chunks, runtime.engine.client)
+        except (EngineError, EngineLost, EngineProtocolError, NotRebuildableError):
             return None
+
+    def settle(self, runtime: EngineRuntime, attempt: Attempt) -> None:
+        """Return when the engine's slot is free, or after a deadline: the next caller is not to wait behind a ghost."""
+        if LLM_KINDS[attempt.kind].queue == LLM and not runtime.engine_slots.wait_until_free(
+            lambda: _count_slots(runtime)
+        ):
+            logger.warning("slot still busy after its call was stopped", extra={"task_id": attempt.task_id})
 
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine, and return its answer: whole, gathered from its stream, or empty if it was streamed."""
@@ -84,6 +99,16 @@ class NoStream(Exception):
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__("not a stream")
         self.status, self.body = status, body
+
+
+def _count_slots(runtime: EngineRuntime) -> int:
+    """Return how many slots the attempts that run may take."""
+    slots = 0
+    for running in runtime.running.all():
+        slots += 1
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            slots += params.count_answers(json.loads(running.attempt.body)) - 1
+    return slots
 
 
 def _count_whole(kind: Kind, body: bytes) -> None:

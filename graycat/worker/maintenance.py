@@ -14,9 +14,11 @@ from graycat.engines import gpus
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
+from graycat.queue.kinds import SLOTS
+from graycat.queue.topology import LLM
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.unexpected import guarded
-from graycat.worker import web_disconnects
+from graycat.worker import engine_slots, web_disconnects
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.runtime import EngineRuntime, Running, process
 from graycat.worker.stream_relay import STOP_REASONS
@@ -64,18 +66,25 @@ class WorkerMaintenance:
             "artifacts", TICK_INTERVAL_S, [Duty(ARTIFACT_SWEEP_INTERVAL_S, self._sweep_artifacts)]
         )
         self._gpu_thread = PeriodicThread("gpu", TICK_INTERVAL_S, [Duty(GPU_POLL_INTERVAL_S, self._read_gpu)])
+        # Likewise: the engine may be amid a batch of tokens.
+        self._slots_thread = PeriodicThread(
+            "slots", TICK_INTERVAL_S, [Duty(engine_slots.REFRESH_INTERVAL_S, self._read_slots)]
+        )
 
     def start(self) -> None:
         """Start the threads."""
         if self._runtime.gpu is not None:
             self._gpu_thread.start()
         self._artifact_thread.start()
+        if LLM in self._runtime.queues:
+            self._slots_thread.start()
         self._duties.start()
 
     def stop(self, **_: Any) -> None:
         """Stop the threads and leave the fleet (also a receiver of Celery's ``worker_shutdown``)."""
         self._gpu_thread.stop(GPU_STOP_TIMEOUT_S)
         self._artifact_thread.stop(ARTIFACT_STOP_TIMEOUT_S)
+        self._slots_thread.stop(engine_slots.LOOK_TIMEOUT_S)
         self._duties.stop()
         self._abandoned.close()
         try:
@@ -118,6 +127,10 @@ class WorkerMaintenance:
             state = gpus.read_gpu_state(self._runtime.gpu)
             self._runtime.gpu_state = None if state is None else asdict(state)
 
+    def _read_slots(self) -> None:
+        if self._runtime.ready:
+            self._runtime.engine_slots.refresh()
+
     def _report(self) -> None:
         """Report to the fleet, and read which queues are paused. The gate does so, too, when it opens."""
         with self._report_lock:
@@ -152,8 +165,12 @@ class WorkerMaintenance:
         if info is None:
             runtime.fleet.report(status)
             return
+        slots = runtime.engine_slots
+        if slots.reply:
+            info = replace(info, catalog={**info.catalog, SLOTS.path: slots.reply})
         status = replace(
             status,
+            slots_age_s=round(slots.age_s, 1),
             props=info.props.decode(),
             models=info.models,
             model_list=info.model_list.decode(),

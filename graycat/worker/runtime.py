@@ -24,6 +24,7 @@ from graycat.settings import Settings
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
 from graycat.webhooks.sender import WebhookSender
+from graycat.worker.engine_slots import EngineSlots
 from graycat.worker.heartbeat import LoopHeartbeat
 from graycat.worker.isolation import EngineAccess
 from graycat.worker.publisher import Publisher
@@ -139,6 +140,7 @@ class EngineRuntime:
         self.grace_s = self.settings.stop_grace_s
         self.records = TaskRecords(self.client, self.settings)
         self.fleet = WorkerRegistry(self.client)
+        self.engine_slots = EngineSlots(self.engine.client)
         self.stream_relay = StreamRelay(Publisher(self.client, self.records))
         self.supervisor.heard_at = lambda: max(self.engine.client.heard_at, self.stream_relay.heard_at)
         self.artifacts: ArtifactStore = open_artifacts(self.settings, self.client)

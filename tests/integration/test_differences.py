@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from graycat.worker.engine_slots import REFRESH_INTERVAL_S
+from graycat.worker.maintenance import REPORT_INTERVAL_S
 from tests.support.llama_wire import SETTLED, Ask, Wire, read
 from tests.support.processes import eventually
 from tests.support.stack import ROOT, Client, Stack
@@ -115,7 +117,7 @@ WHOLE: dict[str, Ask] = {
     "a message's tokens": Ask("/v1/messages/count_tokens", {"messages": CHAT}),
     "the tokens of nothing": Ask("/v1/messages/count_tokens", {}),
     **{f"get {path}": Ask(path, method="GET") for path in ("/health", "/v1/health", "/props", "/models", "/v1/models")},
-    **{f"get {path}": Ask(path, method="GET") for path in ("/slots", "/lora-adapters")},
+    "get /lora-adapters": Ask("/lora-adapters", method="GET"),
 }  # fmt: skip
 
 #: How an answer differs, by the row of the document that says so.
@@ -214,6 +216,7 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
 #: Rows that one request and its answer cannot show, and the test that shows them.
 ELSEWHERE = {
     "streamed native routes, `data: ` inside a text": "test_differences.py::test_data_inside_a_text_",
+    "`GET /slots`": "test_differences.py::test_the_slots_are_",
     "streams that wait": "test_quick_lane.py::test_streams_that_wait_",
     "`/embeddings` for `UnityPlayer/` agents": "test_openai_client.py::test_embeddings_",
     "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",
@@ -283,6 +286,12 @@ def test_data_inside_a_text_is_written_so_that_unity_does_not_split_there(api: C
     assert rb"Say data\u003a 1" in given.content
     last = (answer.text.split("\n\n")[-2].removeprefix("data: ") for answer in (bare, given))
     assert len({re.search(r'"prompt":"(.*?)"', text.replace(r"\u003a", ":"))[1] for text in last}) == 1  # type: ignore[index]
+
+
+def test_the_slots_are_the_engine_s_own_as_they_were_a_few_seconds_ago(api: Client, engine: Client) -> None:
+    ask = Ask("/slots", method="GET")
+    eventually(lambda: read(ask.send(api)) == read(ask.send(engine)), 2 * REFRESH_INTERVAL_S)
+    assert 0 <= int(ask.send(api).headers["Graycat-Answer-Age"]) <= REFRESH_INTERVAL_S + REPORT_INTERVAL_S
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/completion"), ("GET", "/props"), ("GET", "/v1/models")])

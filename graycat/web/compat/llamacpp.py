@@ -26,7 +26,7 @@ from graycat.queue.kinds import (
 from graycat.queue.topology import LLM
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
-from graycat.web.services import services
+from graycat.web.services import AGE_HEADER, services
 
 bp = Blueprint("llamacpp", __name__)
 
@@ -50,6 +50,20 @@ def reshape_embedding(reply: bytes) -> bytes:
     if embedding and isinstance(embedding[0], list):
         embedding = embedding[0]
     return json.dumps({"embedding": embedding}).encode()
+
+
+def last_slots() -> Response | None:
+    """Return what an engine's slots did when its worker last looked, a few seconds ago; None if no worker tells.
+
+    Asking the engine would keep it from noticing hang-ups (graycat/worker/engine_slots.py).
+    """
+    workers, headers = services().select_answering(LLM)
+    for worker in workers:
+        reply = services().worker_registry.catalog(worker.name).get(SLOTS.path)
+        if reply is not None:
+            age_s = int(headers.get(AGE_HEADER, 0)) + int(worker.slots_age_s)
+            return Response(reply, content_type="application/json; charset=utf-8", headers={AGE_HEADER: str(age_s)})
+    return None
 
 
 ROUTES = (
@@ -103,7 +117,7 @@ ROUTES = (
         "Write chat messages as the model's prompt.",
         fields=("messages",),
     ),
-    Route(SLOTS, ("/slots",), "Show what an engine's slots are doing."),
+    Route(SLOTS, ("/slots",), "Show what an engine's slots are doing.", last_answer=last_slots),
     Route(LORA_ADAPTERS, ("/lora-adapters",), "List an engine's LoRA adapters."),
     Route(SET_LORA_ADAPTERS, ("/lora-adapters",), "Scale an engine's LoRA adapters.", admin=True),
 )

@@ -31,6 +31,7 @@ class Route:
 
     ``check`` raises RequestError for a body that graycat itself refuses. ``gatherable`` returns whether the whole
     answer to a body can be built from its stream. ``reshape`` changes a whole answer for a client that needs it.
+    ``last_answer`` returns what an engine last answered to a GET, None if that is not known: then the engine is asked.
     ``length_field`` names the field in which every engine reads the most tokens of an answer on this route.
     ``by_model``: the body's ``model`` chooses among the workers. ``fields``, ``required`` and ``tag`` are for the
     OpenAPI document.
@@ -47,6 +48,7 @@ class Route:
     check: Callable[[dict[str, Any]], None] | None = None
     gatherable: Callable[[dict[str, Any]], bool] | None = None
     reshape: Callable[[bytes], bytes] | None = None
+    last_answer: Callable[[], Response | None] | None = None
     fields: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     tag: str = "llama.cpp"
@@ -54,7 +56,8 @@ class Route:
     def answer(self) -> Response:
         """Answer the current request: refuse it, or run its task."""
         if self.kind.method == "GET":
-            return respond(self.kind, self.kind.queue, PLAIN, b"{}", self.stream_format)
+            last = None if self.last_answer is None else self.last_answer()
+            return last or respond(self.kind, self.kind.queue, PLAIN, b"{}", self.stream_format)
 
         raw = read_body()
         read = params.read_object

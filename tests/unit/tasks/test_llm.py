@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from graycat.engines.client import Call
+from graycat.engines.client import Call, StopReason
 from graycat.errors import EngineError, EngineLost
 from graycat.params import gatherable
 from graycat.queue.kinds import LLM_KINDS, Kind
 from graycat.tasks.llm import LlmTask
-from tests.support.helpers import PATIENCE_S, Valkey, chunks, sse
-from tests.support.servers import drop, hold, reply, stream
+from tests.support.helpers import PATIENCE_S, Valkey, chunks, eventually, sse
+from tests.support.servers import Answer, drop, hold, reply, stream
 from tests.support.workers import Worker, worker_on
 
 #: What a real engine answered, streamed and whole, to the same requests.
@@ -120,6 +121,49 @@ def test_a_stream_is_stopped_on_request(broker: Valkey) -> None:
             worker.task().perform(worker.runtime, attempt, call)
         assert call.stopped == "cancelled"
         assert worker.seen.hung_up.wait(PATIENCE_S)
+
+
+def slots(*busy: bool) -> Answer:
+    """Return the engine's answer while some of its slots work."""
+    return reply(200, [{"id": number, "is_processing": working} for number, working in enumerate(busy)])
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
+def test_a_worker_takes_no_other_task_until_the_slot_of_a_cut_call_is_free(broker: Valkey, mode: str) -> None:
+    with worker_on(broker, {COMPLETION: hold, "GET /slots": slots(True, True, False)}) as worker:
+        # One slot is another task's.
+        other = worker.claim()
+        with worker.runtime.running.track(other):
+            task_id = worker.accept(mode=mode)
+            end = worker.begin(task_id)
+            worker.runtime.running.stop(task_id, StopReason.CANCELLED)
+            eventually(lambda: worker.ended(task_id) == ("cancelled", "499"))
+            eventually(lambda: worker.seen.requests.count(("GET", "/slots", b"")) > 1)
+            assert task_id not in worker.runtime.running
+            worker.seen.answers["GET /slots"] = slots(True, False, False)
+            end()
+
+
+def test_a_call_of_several_answers_may_have_as_many_slots(broker: Valkey) -> None:
+    with worker_on(broker, {COMPLETION: hold, "GET /slots": slots(True, True, True)}) as worker:
+        bodies = (b'{"prompt": ["a", "b"]}', b'{"prompt": "a"}', b"no JSON")
+        with ExitStack() as running:
+            for body in bodies[:1] + bodies[2:]:
+                running.enter_context(worker.runtime.running.track(worker.claim(body=body)))
+            task_id = worker.accept(body=bodies[1])
+            end = worker.begin(task_id)
+            worker.runtime.running.stop(task_id, StopReason.TIMED_OUT)
+            end()
+        assert worker.seen.requests.count(("GET", "/slots", b"")) == 1
+
+
+def test_a_call_that_takes_no_slot_is_not_waited_for(broker: Valkey) -> None:
+    with worker_on(broker, {"POST /tokenize": hold, "GET /slots": slots(True)}, queues=("llm.quick",)) as worker:
+        task_id = worker.accept(kind="llm.tokenize", queue="llm.quick", mode="plain")
+        end = worker.begin(task_id)
+        worker.runtime.running.stop(task_id, StopReason.CANCELLED)
+        end()
+        assert ("GET", "/slots", b"") not in worker.seen.requests
 
 
 def test_a_task_runs_by_its_id_alone(broker: Valkey) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -17,11 +17,12 @@ from graycat.engines.gpus import GpuState
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.loops import GuardedThread
 from graycat.queue.models import Attempt
-from graycat.worker import maintenance
+from graycat.worker import engine_slots, maintenance
 from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S
 from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.runtime import process
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
+from tests.support.servers import hold, reply
 from tests.support.workers import Worker, worker_on
 
 
@@ -67,6 +68,28 @@ def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
             "llm@here", ("llm", "llm.batch"), "scripted", "ready", True, 2, 1, props, **models
         )
         reported(broker, lambda status: status.busy == 0)
+
+
+def test_a_worker_tells_what_its_engine_s_slots_do(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_slots, "REFRESH_INTERVAL_S", 0.02)
+    slots = b'[{"id": 0, "is_processing": false}]'
+    with maintained(broker) as worker:
+        worker.seen.answers["GET /slots"] = reply(200, slots)
+        reported(broker, lambda status: bool(status.catalog))
+        assert WorkerRegistry(broker.client).catalog("llm@here") == {"/slots": slots}
+        monkeypatch.setattr(engine_slots, "LOOK_TIMEOUT_S", 0.01)
+        worker.seen.answers["GET /slots"] = hold
+        assert reported(broker, lambda status: status.slots_age_s > 0.1).catalog
+
+
+def test_the_quick_lane_does_not_look_at_the_slots(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_slots, "REFRESH_INTERVAL_S", 0.02)
+    with maintained(broker, queues=("llm.quick",)) as worker:
+        worker.seen.answers["GET /slots"] = reply(200, b"[]")
+        for busy in (1, 0):
+            with worker.runtime.running.track(worker.claim()) if busy else nullcontext():
+                reported(broker, lambda status, busy=busy: status.busy == busy)  # type: ignore[misc]
+        assert "/slots" not in [path for _, path, _ in worker.seen.requests]
 
 
 def test_a_worker_whose_engine_is_away_says_so(broker: Valkey) -> None:

@@ -41,6 +41,23 @@ def test_an_engine_s_state_may_be_read(web, take, records, path: str) -> None:
     assert (response().status_code, response().json) == (200, [])
 
 
+def test_the_slots_are_those_that_the_worker_saw_last_with_their_age(web, report, client) -> None:
+    seen = [{"id": 0, "is_processing": True}]
+    report("llm.quick")
+    report("llm", lists={"/slots": seen}, slots_age_s=3.7)
+    answer = web.get("/slots")
+    assert (answer.status_code, answer.json, answer.content_type) == (200, seen, "application/json; charset=utf-8")
+    assert answer.headers["Graycat-Answer-Age"] == "3"
+    assert client.keys("graycat:task:*") == []
+
+
+def test_the_slots_of_a_worker_that_does_not_tell_are_asked_of_the_engine(web, report, take, records) -> None:
+    report("llm", lists={"/other": []})
+    response = outcome_of(lambda: web.get("/slots"))
+    records.succeed(take("llm.quick"), 200, b"[]")
+    assert (response().status_code, response().json) == (200, [])
+
+
 @pytest.mark.parametrize("method", ["put", "delete", "patch"])
 @pytest.mark.parametrize(
     "path", ["/slots", "/slots/0?action=save", "/props", "/models/load", "/v1/stream/x", "/metrics"]
