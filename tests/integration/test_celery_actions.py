@@ -322,7 +322,9 @@ def test_inspections_change_nothing(setup: GraycatSetup) -> None:
 def test_each_command_of_celery_s_is_in_the_document() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     told = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]*)`", page))))
-    assert (set(Panel.meta) | set(celery_program.commands)) - told == {"stop_task"}
+    # Workers and web processes send it to each other.
+    internal = {"stop_task"}
+    assert (set(Panel.meta) | set(celery_program.commands)) - told <= internal
 
 
 def test_each_row_of_the_document_has_its_test_and_no_test_is_without_its_row() -> None:
