@@ -115,24 +115,27 @@ class EngineTask(RecordTask):
             else:
                 outcome = self._end_broken_call(runtime, attempt, call, EngineLost(), runtime.supervisor.starts)
         worker.count_attempt(attempt.kind, outcome, call.stopped_at)
+        self._log_end(runtime, attempt, outcome, time.monotonic() - started_at)
         if call.stopped not in (None, StopReason.SHUTDOWN):
             self.settle(runtime, attempt)
+        if outcome == "handed back":
+            raise Reject("the engine went away", requeue=True)
 
+    @staticmethod
+    def _log_end(runtime: EngineRuntime, attempt: Attempt, outcome: str, seconds: float) -> None:
         level = logging.INFO
         if outcome == "succeeded" and QUICK_QUEUES.issuperset(runtime.queues):
             # There are very many of these.
             level = logging.DEBUG
         extra = {
-            "task_id": task_id,
+            "task_id": attempt.task_id,
             "kind": attempt.kind,
             "attempt": attempt.number,
             "outcome": outcome,
-            "ms": round((time.monotonic() - started_at) * 1000),
+            "ms": round(seconds * 1000),
             "request_id": attempt.request_id,
         }
         logger.log(level, "task ended", extra=extra)
-        if outcome == "handed back":
-            raise Reject("the engine went away", requeue=True)
 
     def _belongs_here(self, task_id: object) -> bool:
         """Return whether this worker's engine runs such tasks: a message of another program may lie in any queue."""

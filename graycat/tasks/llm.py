@@ -12,10 +12,10 @@ from http.client import HTTPResponse
 
 from celery import shared_task
 
-from graycat import params
+from graycat.bounds.body import count_answers
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
-from graycat.errors import EngineError, EngineLost
+from graycat.errors import EngineError, EngineLost, EngineProtocolError
 from graycat.metrics import worker
 from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
@@ -107,7 +107,7 @@ def _count_slots(runtime: EngineRuntime) -> int:
     for running in runtime.running.all():
         slots += 1
         with contextlib.suppress(ValueError, TypeError, AttributeError):
-            slots += params.count_answers(json.loads(running.attempt.body)) - 1
+            slots += count_answers(json.loads(running.attempt.body)) - 1
     return slots
 
 

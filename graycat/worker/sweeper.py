@@ -190,7 +190,7 @@ class Sweeper:
 
 
 def _parse_record(row: Any) -> Record:
-    """Return the fields of a record, none if it is gone. Raises what the broker answered, or ValueError if it is none."""
+    """Return the fields of a record, none if it is gone. Raises the broker's error, ValueError if it is none."""
     if isinstance(row, Exception):
         raise row
     record = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None}

@@ -44,7 +44,7 @@ from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.sender import WebhookSender
 from graycat.webhooks.webhook import Webhook
-from graycat.worker import bootsteps, control, maintenance
+from graycat.worker import bootsteps, control, engine_slots, maintenance
 from graycat.worker.control import ControlDuties
 from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.sweeper import LOCKS, Sweeper
@@ -204,6 +204,19 @@ def _(bench: Bench) -> None:
         duties = WorkerMaintenance(worker.runtime, worker.app)
         duties.start()
         eventually(lambda: worker.runtime.gpu_state)
+        duties.stop()
+
+
+@feeds("slots")
+def _(bench: Bench) -> None:
+    bench.monkeypatch.setattr(maintenance, "TICK_INTERVAL_S", 0.01)
+    bench.monkeypatch.setattr(engine_slots, "REFRESH_INTERVAL_S", 0.01)
+    looked = threading.Event()
+    with worker_on(bench.broker, {}) as worker:
+        bench.monkeypatch.setattr(worker.runtime.engine_slots, "refresh", once(KeyError("id"), looked.set))
+        duties = WorkerMaintenance(worker.runtime, worker.app)
+        duties.start()
+        assert looked.wait(PATIENCE_S)
         duties.stop()
 
 
