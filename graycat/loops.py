@@ -79,6 +79,7 @@ PLACES = frozenset(
         "sweeper",
         "tasks",
         "unacknowledged messages",
+        "unknown kinds",
         "web disconnects",
         "webhook sender",
     }

@@ -18,10 +18,6 @@ A type that is not in this file, such as an engine's own, is raised as the base 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 
 class ClientError(Exception):
     """Base of all errors that a client raises."""
@@ -366,41 +362,3 @@ class ArtifactBroken(ServerError):
     """Raised when a stored image is damaged."""
 
     type = "artifact_broken"
-
-
-def _with_subclasses(cls: type[ApiError]) -> Iterator[type[ApiError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _with_subclasses(child)
-
-
-#: The class of each type.
-BY_TYPE = {cls.type: cls for cls in _with_subclasses(ApiError) if cls.type}
-
-
-def parse_error(status: int, body: bytes, retry_after_s: float | None = None) -> ApiError:
-    """Return the error that an answer with an error status describes. Any body is accepted."""
-    try:
-        fields = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        fields = None
-    return build_error(status, fields, retry_after_s)
-
-
-def build_error(status: int, fields: Any, retry_after_s: float | None = None) -> ApiError:
-    """Return the error of a status and of an answer's ``error`` object; a value of another type is the message."""
-    if not isinstance(fields, dict):
-        fields = {"message": fields}
-    message = str(fields.get("message") or f"the server answered {status}")
-    name = str(fields.get("type") or "")
-    base = _base_class(status)
-    error_class = BY_TYPE.get(name, base)
-    return error_class(status, name or base.type, message, retry_after_s)
-
-
-def _base_class(status: int) -> type[ApiError]:
-    if status == 503:
-        return Unavailable
-    if status < 500:
-        return RequestError
-    return ServerError

@@ -17,7 +17,8 @@ import requests
 from requests.auth import AuthBase
 
 from graycat import __version__
-from graycat.client.errors import ApiError, InvalidArgument, UnexpectedReply, Unreachable, parse_error
+from graycat.client.error_parsing import parse_error
+from graycat.client.errors import ApiError, InvalidArgument, UnexpectedReply, Unreachable
 
 #: Seconds in which a server accepts a connection.
 CONNECT_TIMEOUT_S = 10.0

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from graycat.client.errors import ApiError, InvalidArgument, TaskCancelled, UnexpectedReply, build_error
+from graycat.client.error_parsing import build_error
+from graycat.client.errors import ApiError, InvalidArgument, TaskCancelled, UnexpectedReply
 from graycat.client.texts import answer_text, chunk_text
 
 #: States that a task does not leave.

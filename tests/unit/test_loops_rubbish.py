@@ -63,6 +63,9 @@ ELSEWHERE = {
         "unit/broker/test_transport.py"
         "::test_a_spoiled_entry_among_the_unacknowledged_is_set_aside_and_the_others_come_back"
     ),
+    "unknown kinds": (
+        "unit/worker/test_unknown_kinds.py::test_an_error_with_one_message_is_counted_and_the_next_one_is_handled"
+    ),
     "consumer": "integration/test_rubbish.py::test_a_good_envelope_with_something_else_in_it",
     "remote control": "integration/test_rubbish.py::test_rubbish_on_the_channels_of_celery_s_control",
     "disconnect watcher": "unit/web/streaming/test_disconnect.py::test_a_callback_that_raises_ends_no_other_watch",

@@ -5,16 +5,8 @@ from pathlib import Path
 import pytest
 
 import graycat.client.errors
-from graycat.client.errors import (
-    BY_TYPE,
-    ApiError,
-    QueueFull,
-    RequestError,
-    ServerError,
-    Unavailable,
-    build_error,
-    parse_error,
-)
+from graycat.client.error_parsing import BY_TYPE, build_error
+from graycat.client.errors import ApiError
 from graycat.errors import GraycatError
 from tests.support.errortree import all_errors
 
@@ -51,23 +43,3 @@ def test_every_class_has_a_type_of_its_own() -> None:
     values = vars(graycat.client.errors).values()
     classes = [value for value in values if isinstance(value, type) and issubclass(value, ApiError)]
     assert len(BY_TYPE) == len([cls for cls in classes if cls.type])
-
-
-def test_an_answer_says_what_went_wrong() -> None:
-    error = parse_error(503, b'{"error": {"code": 503, "type": "queue_full", "message": "full"}}', 5.0)
-    assert type(error) is QueueFull
-    assert (error.status, error.type, error.message, error.retry_after_s) == (503, "queue_full", "full", 5.0)
-
-
-def test_an_unknown_type_keeps_its_name_and_gets_the_base_of_its_status() -> None:
-    statuses = (400, 418, 500, 502, 503)
-    errors = [parse_error(status, b'{"error": {"type": "newer", "message": "no"}}') for status in statuses]
-    assert [type(error) for error in errors] == [RequestError, RequestError, ServerError, ServerError, Unavailable]
-    assert {error.type for error in errors} == {"newer"}
-
-
-@pytest.mark.parametrize("body", [b"<h1>Bad Gateway</h1>", b"", b"[]", b'{"error": null}', b'{"detail": "x"}'])
-def test_an_error_that_is_not_graycat_s_is_raised_by_its_status(body: bytes) -> None:
-    error = parse_error(502, body)
-    assert (type(error), error.type) == (ServerError, "server_error")
-    assert "502" in str(error)

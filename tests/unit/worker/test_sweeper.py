@@ -13,7 +13,7 @@ from graycat.broker.client import connect
 from graycat.celeryapp import GraycatCelery, create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.queue.messages import MessageFactory
-from graycat.queue.records import MAX_REFUSALS, TaskRecords
+from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.worker.sweeper import LOCKS, Sweeper
 from tests.support.broker import BrokerClient
@@ -290,17 +290,3 @@ def test_purged_tasks_come_back_in_their_order(sweeper, records, client, app) ->
         client.rpop("llm")
         claimed(records, task_id)
     assert ids_in(client, "llm") == [parked]
-
-
-def test_a_task_of_an_unknown_kind_fails_after_some_rounds(sweeper, records, client, app) -> None:
-    task_id = enqueued(records, app)
-    second = enqueued(records, app)
-    client.hset(keys.record_key(task_id), "kind", "llm.of_next_year")
-    client.delete("llm")
-    for _ in range(MAX_REFUSALS):
-        assert records.get(task_id)["state"] == "queued"
-        sweep(sweeper, client)
-    assert records.get(task_id)["state"] == "failed"
-    assert b"kind_unknown" in records.events(task_id)[-1].data
-    # Its owner's next task has the turn.
-    assert ids_in(client, "llm") == [second]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from graycat.queue.records import MAX_REFUSALS
+from graycat.unexpected import UNEXPECTED
 from graycat.worker.runtime import process
 from graycat.worker.unknown_kinds import refuse
 from tests.support.helpers import Valkey, accepted, changed, eventually
@@ -47,6 +48,19 @@ def test_the_next_task_of_its_owner_takes_the_turn(worker: Worker, broker: Valke
     refuse(NEWER, unknown)
     assert [json.loads(message)["headers"]["id"] for message in broker.client.lrange("llm", 0, -1)] == [behind]
     assert worker.ended(unknown) == ("queued", "")
+
+
+def test_an_error_with_one_message_is_counted_and_the_next_one_is_handled(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = worker.accept(kind=NEWER)
+    with monkeypatch.context() as broken:
+        broken.setattr(worker.records, "refuse", lambda *_: 1 / 0)
+        before = UNEXPECTED.labels("unknown kinds")._value.get()
+        refuse_often(NEWER, task_id)
+        assert UNEXPECTED.labels("unknown kinds")._value.get() > before
+    refuse_often(NEWER, task_id)
+    assert worker.ended(task_id) == ("failed", "501")
 
 
 def test_another_program_s_message_does_not_count(worker: Worker) -> None:
