@@ -39,10 +39,12 @@ logger = logging.getLogger(__name__)
 #: The key of the lock for each kind of worker.
 LOCKS = {kind: keys.sweeper_lock_key(kind) for kind in topology.WORKER_KINDS}
 #: The fields of a record that the sweeper reads. A record has ``message`` only while the task is parked.
-FIELDS = ("state", "queue", "kind", "lease_ms", "enqueued_ms", "message")
+FIELDS = ("state", "queue", "kind", "mode", "lease_ms", "enqueued_ms", "queue_deadline_ms", "message")
+#: What every unfinished task has, and what of it is a number.
+REQUIRED_FIELDS = frozenset({"state", "queue", "kind", "mode", "enqueued_ms", "queue_deadline_ms"})
+NUMBER_FIELDS = ("lease_ms", "enqueued_ms", "queue_deadline_ms")
 #: A message whose lease is over is back in its queue within so many seconds, if any worker restores it.
 RESTORE_TIMEOUT_S = 2.0
-REQUIRED_FIELDS = frozenset({"state", "queue", "kind", "enqueued_ms"})
 #: The most tasks that one sweep looks at.
 MAX_TASKS = 1000
 
@@ -194,9 +196,12 @@ def _parse_record(row: Any) -> Record:
     if isinstance(row, Exception):
         raise row
     record = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value is not None}
-    if record and not record.keys() >= REQUIRED_FIELDS:
-        raise ValueError("no record")
-    return record
+    if not record:
+        return record
+    numbers = [record[name] for name in NUMBER_FIELDS if name in record]
+    if record.keys() >= REQUIRED_FIELDS and all(map(str.isdecimal, numbers)):
+        return record
+    raise ValueError("no record")
 
 
 def _kind_label(record: Record) -> str:

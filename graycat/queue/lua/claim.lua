@@ -7,10 +7,14 @@ local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadl
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
   'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body', 'message')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
-if not state then return {'gone'} end
+if not (state and r[14]) then return {'gone'} end
 if is_terminal(state) then
   if attempt == 0 and tonumber(redis.call('GET', dead_key(r[14])) or 0) > 0 then redis.call('DECR', dead_key(r[14])) end
   return {'finished'}
+end
+-- Without one of these it is no record of ours: another program has written it.
+if not (attempt and tonumber(r[4]) and r[6] and r[7] and r[8] and tonumber(r[9]) and tonumber(r[11])) then
+  return {'gone'}
 end
 -- Its message was delivered twice, and the first attempt still renews its lease.
 if state == 'running' and tonumber(r[5] or 0) > now then return {'leased'} end

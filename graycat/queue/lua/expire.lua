@@ -1,7 +1,7 @@
 -- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- End a task that did not start in time. ARGV: event data. Returns 1, or 0 if it has started or is not due.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue_deadline_ms', 'queue')
-if r[1] ~= 'queued' or r[2] ~= '0' or now_ms() < tonumber(r[3]) then return 0 end
+if r[1] ~= 'queued' or r[2] ~= '0' or now_ms() < (tonumber(r[3]) or math.huge) then return 0 end
 leave_message(r[4])
 conclude('expired', 503, 'error', ARGV[1])
 return 1

@@ -101,6 +101,25 @@ def test_a_claim_brings_what_the_engine_needs(records: TaskRecords) -> None:
     assert [(event.kind, event.data) for event in records.events(task_id)] == [("started", b"1")]
 
 
+NUMBERS = ("queue_deadline_ms", "exec_timeout_ms", "keep_record_ms")
+
+
+@pytest.mark.parametrize("field", ["kind", "mode", "body", "queue", *NUMBERS])
+def test_a_record_that_lacks_a_field_is_not_run(records: TaskRecords, client: BrokerClient, field: str) -> None:
+    task_id = accepted(records)
+    client.hdel(keys.record_key(task_id), field)
+    assert records.claim(task_id, "worker") == "gone"
+    assert not records.expire(task_id)
+
+
+@pytest.mark.parametrize("field", [*NUMBERS, "attempt"])
+def test_a_record_with_a_number_that_is_none_is_not_run(records: TaskRecords, client: BrokerClient, field: str) -> None:
+    task_id = accepted(records)
+    client.hset(keys.record_key(task_id), field, "soon")
+    assert records.claim(task_id, "worker") == "gone"
+    assert not records.expire(task_id)
+
+
 def test_a_claim_finds_an_unknown_task_gone(records: TaskRecords) -> None:
     assert records.claim("nobody", "llm@here") == "gone"
 

@@ -8,6 +8,7 @@ import pytest
 from celery import Celery
 
 from graycat.broker.client import connect
+from graycat.broker.keys import DELIVERIES
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -109,3 +110,20 @@ def test_without_a_broker_nothing_is_enqueued(no_broker: Settings) -> None:
     client = connect(no_broker)
     with pytest.raises(BrokerUnavailable):
         Dispatcher(client, Deliveries(client), celery_app(no_broker.home)).step(0)
+
+
+@pytest.mark.parametrize("member", [b"\xff", b"no-event", b"a b c", b"", b"good succeeded"])
+@pytest.mark.parametrize("content", [{"webhook": "{half"}, {"webhook": "7"}, {"webhook": "{}", "owner": b"\xff"}, None])
+def test_a_delivery_that_makes_no_sense_keeps_no_other_from_being_sent(
+    records, client, deliveries, dispatcher, member: bytes, content: dict[str, Any] | None
+) -> None:
+    task_id = ended(records)
+    client.zadd(DELIVERIES, {member: 1})
+    if content is None:
+        client.set("graycat:delivery:good:succeeded", "no hash")
+    else:
+        client.hset("graycat:delivery:good:succeeded", mapping={"state": "pending", **content})
+    assert dispatcher.step(deliveries.now_ms()) >= 1
+    assert f"{task_id} succeeded" in [message["headers"]["id"] for message in messages(client)]
+    dispatcher.step(deliveries.now_ms())
+    assert client.zscore(DELIVERIES, member) is None

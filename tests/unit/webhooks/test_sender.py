@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from graycat.broker.keys import DELIVERIES, QUARANTINE
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
 from graycat.webhooks.deliveries import HOLD_MS, Deliveries
@@ -82,6 +83,14 @@ def test_a_receiver_gets_a_signed_event(post: Post) -> None:
     assert post.summary(task_id)["state"] == "delivered"
     post.now_ms += DAY_S * 1000
     assert post.work() == 0
+
+
+def test_a_delivery_that_makes_no_sense_is_tried_once_and_set_aside(post: Post) -> None:
+    post.client.hset("graycat:delivery:good:succeeded", mapping={"state": "pending", "next_ms": "soon"})
+    post.client.zadd(DELIVERIES, {"good succeeded": 1})
+    assert (post.work(), post.work()) == (1, 0)
+    assert post.client.zscore(DELIVERIES, "good succeeded") is None
+    assert post.client.llen(QUARANTINE) == 1
 
 
 def test_without_a_secret_of_its_own_the_owner_s_signs(post: Post, broker: Valkey) -> None:

@@ -97,6 +97,7 @@ def test_a_record_that_makes_no_sense_keeps_no_other_from_being_found(sweeper, r
     sweep(sweeper, client)
     assert ids_in(client, "llm.quick") == [task_id]
     assert client.zscore(keys.LIVE_TASKS, b"\xff") is None
+    assert client.zscore(keys.LIVE_TASKS, "a" * 32) is None
 
 
 def test_what_was_enqueued_again_is_not_enqueued_once_more(sweeper, records, client, app) -> None:
