@@ -29,11 +29,14 @@ from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.runtime import process
 from graycat.worker.sweeper import Sweeper
+from graycat.worker.wrong_keys import move_wrong_keys
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two checks for due deliveries: the most that a delivery waits if nothing is wrong.
 DISPATCH_INTERVAL_S = 0.2
+#: Seconds between two looks for keys of another type than ours: while there is one, nobody's tasks may be accepted.
+WRONG_KEYS_INTERVAL_S = 1.0
 #: Seconds that the batch runner's last step may take at the end. A step that is cut short is repeated later.
 BATCH_STOP_TIMEOUT_S = 5.0
 #: Seconds between two heartbeats of the main loop.
@@ -62,7 +65,7 @@ class ControlDuties:
         # This client may access the tasks of all families.
         process.records = TaskRecords(self._client, settings)
 
-        duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch)]
+        duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch), Duty(WRONG_KEYS_INTERVAL_S, self._move_wrong_keys)]
         if alone:
             sweeper = Sweeper(self._client, settings, app)
             duties += [
@@ -96,6 +99,9 @@ class ControlDuties:
 
     def _dispatch(self) -> None:
         self._dispatcher.step(self._deliveries.now_ms())
+
+    def _move_wrong_keys(self) -> None:
+        move_wrong_keys(self._client)
 
     def _renew(self) -> None:
         renew_messages(self._client, self._worker.app.kind)

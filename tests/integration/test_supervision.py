@@ -79,6 +79,13 @@ def test_all_accepted_work_has_ended_once(load: MixedLoad) -> None:
     assert load.streams.keys() <= {"refused", "502", "503", "504"}
 
 
+@pytest.mark.parametrize("key", ["live", "turns", "fleet", "deliveries"])
+def test_a_key_of_another_type_stops_nobody_for_long(supervised: Stack, key: str) -> None:
+    supervised.redis().set(f"graycat:{key}", "another program's")
+    eventually(lambda: supervised.redis().exists(f"graycat:wrong-type:graycat:{key}"), BACK_S)
+    eventually(lambda: answers(supervised) and supervised.ready(), BACK_S)
+
+
 def test_a_worker_that_is_drained_stays_away_until_everything_starts_anew(supervised: Stack) -> None:
     eventually(supervised.ready, START_S)
     pid = supervised.processes()["quick"]
