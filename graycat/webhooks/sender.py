@@ -35,9 +35,7 @@ class WebhookSender:
         started_at = time.monotonic()
         if now_ms is None:
             now_ms = self._deliveries.now_ms()
-        delivery = None
-        with self._deliveries.guard(f"{task_id} {event}".encode()):
-            delivery = self._deliveries.begin(task_id, event, now_ms)
+        delivery = self._deliveries.begin(task_id, event, now_ms)
         if delivery is None:
             logger.info("delivery skipped", extra={"task_id": task_id, "event": event})
             return
