@@ -60,7 +60,6 @@ BAD_BODIES = [
     b'{"prompt": "Hi"',
     b'{"prompt": "\xff"}',
     b'{"prompt": "Hi", "temperature": NaN}',
-    b"[" * 100_000,
     b"null",
     b"[]",
     b'"Hi"',
