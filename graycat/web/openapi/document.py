@@ -31,6 +31,8 @@ bp = Blueprint("openapi", __name__)
 PARTS = (images, tasks, batches, gallery, schedules)
 #: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
+#: What views answer besides VIEW_ERRORS.
+MORE_ERRORS = {"tokens.mint": (400, 409, 413), "tokens.mint_player": (400, 413)}
 #: The content types of views that do not answer JSON.
 CONTENT_TYPES = {"openapi.page": "text/html", "metrics.scrape": "text/plain"}
 #: A variable part of a path, as Flask writes it.
@@ -114,7 +116,8 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
-    return summary | {"tags": ["graycat"], "responses": {**success, **errors(VIEW_ERRORS)}}
+    statuses = (*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)
+    return summary | {"tags": ["graycat"], "responses": {**success, **errors(statuses)}}
 
 
 def _schemas() -> dict[str, Any]:

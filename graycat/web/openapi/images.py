@@ -48,7 +48,7 @@ def operation(endpoint: str) -> dict[str, Any]:
         return {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
     if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The image that If-None-Match names is still current."}}
-        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((400, 410, *VIEW_ERRORS))}}
+        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((410, *VIEW_ERRORS))}}
     if endpoint == "task_images.preview":
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors((410, *VIEW_ERRORS))}}
     return {}

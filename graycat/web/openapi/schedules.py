@@ -64,7 +64,7 @@ def _read_operation(
 ) -> dict[str, Any]:
     return {
         "parameters": [_OWNER, *parameters],
-        "responses": {"200": _response(description, schema)} | errors((*also, *VIEW_ERRORS)),
+        "responses": {"200": _response(description, schema)} | errors((400, *also, *VIEW_ERRORS)),
     }
 
 
@@ -77,11 +77,11 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
         "The schedules.", schema=_object_schema(schedules={"type": "array", "items": _SCHEDULE})
     ),
     "schedules.show": _read_operation("The schedule."),
-    "schedules.next_times": _read_operation("The next times.", _COUNT, schema=_TIMES, also=(400,)),
+    "schedules.next_times": _read_operation("The next times.", _COUNT, schema=_TIMES),
     "schedules.pause": _read_operation("The schedule, paused."),
     "schedules.resume": _read_operation("The schedule, resumed."),
     "schedules.run": _read_operation(
-        "The batch's id; Location has its address.", _RUN_HEADER, schema=_object_schema(batch=_TEXT), also=(400, 409)
+        "The batch's id; Location has its address.", _RUN_HEADER, schema=_object_schema(batch=_TEXT), also=(409,)
     ),
     "schedules.remove": _read_operation(
         "The name of the removed schedule.", schema=_object_schema(removed=_TEXT), also=(409,)
