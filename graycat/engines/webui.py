@@ -20,6 +20,7 @@ from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.errors import EngineLost
+from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.settings import Settings
 
 #: Lists may be long, and some engines scan folders for them.
@@ -33,27 +34,6 @@ PROGRESS = API + "progress"
 PROBE = PROGRESS + "?skip_current_image=true"
 #: Statuses of a route that an engine does not have.
 NO_ROUTE_STATUSES = (404, 405, 501)
-#: Routes that an engine answers without work and that every caller may read. Callers get the reply that the worker has
-#: reported to the fleet.
-CATALOG = (
-    "samplers",
-    "schedulers",
-    "upscalers",
-    "latent-upscale-modes",
-    "sd-models",
-    "sd-vae",
-    "sd-modules",
-    "hypernetworks",
-    "face-restorers",
-    "realesrgan-models",
-    "prompt-styles",
-    "embeddings",
-    "loras",
-    "scripts",
-    "script-info",
-    "options",
-)
-
 #: The name of the embedded engine.
 PLACEHOLDER = "placeholder"
 
@@ -103,7 +83,7 @@ class WebuiEngine:
     def describe(self) -> EngineInfo:
         """Return those of the catalog's lists that it has. Raises EngineLost."""
         catalog = {}
-        for name in CATALOG:
+        for name in WEBUI_LISTS:
             status, reply = self._get(API + name, LIST_TIMEOUT_S)
             # An engine renders even if one of its lists fails (`options` does while a setting has a wrong type).
             if status == 200 and _is_json(reply):

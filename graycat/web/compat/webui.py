@@ -15,6 +15,7 @@ from graycat.auth.tokens import ADMIN
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
 from graycat.images import webui_requests
+from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.queue.kinds import (
     EXTRA_BATCH,
     EXTRA_SINGLE,
@@ -37,7 +38,7 @@ from graycat.settings import Settings
 from graycat.web.auth import any_auth, scope_required
 from graycat.web.compat.image_tasks import Body, allow_large_body, run_image_task, run_in_thread
 from graycat.web.compat.route import read_body, read_object
-from graycat.web.compat.webui_lists import LISTS, merge_lists
+from graycat.web.compat.webui_lists import merge_lists
 from graycat.web.compat.webui_progress import progress_view, running_task_ids
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
@@ -144,7 +145,7 @@ def _add_routes() -> None:
         _add_route(path, kind.name.removeprefix("sd."), SD_SCOPE, summary, "POST", partial(_run_image_call, path))
     for path, (kind, summary) in ADMIN_CALLS.items():
         _add_route(path, kind.name.removeprefix("sd."), ADMIN, summary, "POST", partial(_run_admin_call, path))
-    for name in LISTS:
+    for name in WEBUI_LISTS:
         summary = f"List the engines' {name}, each once."
         _add_route(f"/{name}", f"list_{name}", SD_SCOPE, summary, "GET", partial(_list, name))
 

@@ -5,25 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: The read-only lists that WebUI clients ask for; workers report them.
-LISTS = (
-    "samplers",
-    "schedulers",
-    "upscalers",
-    "latent-upscale-modes",
-    "sd-models",
-    "sd-vae",
-    "sd-modules",
-    "hypernetworks",
-    "face-restorers",
-    "realesrgan-models",
-    "prompt-styles",
-    "embeddings",
-    "loras",
-    "scripts",
-    "script-info",
-    "options",
-)
 #: Fields that may hold an entry's name; the first one that is set counts.
 _NAME_FIELDS = ("title", "name", "model_name", "label")
 #: The lists that are JSON objects, not arrays.

@@ -12,6 +12,7 @@ from graycat.engines import webui
 from graycat.engines.base import EngineInfo, Health
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineLost, SettingsError
+from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.settings import Settings
 from tests.support.helpers import Stopwatch, eventually, free_port
 from tests.support.servers import Answer, drop, hold, http_server, reply
@@ -61,7 +62,7 @@ def test_every_family_s_lists_come_as_the_engine_wrote_them(engine_at, family: t
     catalog = engine_at(started.url).describe().catalog
     for entry, raw in catalog.items():
         assert json.loads(raw) == started.get(entry)
-    assert {"samplers", "sd-models", "options"} <= set(catalog) <= set(webui.CATALOG)
+    assert {"samplers", "sd-models", "options"} <= set(catalog) <= set(WEBUI_LISTS)
     assert ("sd-modules" in catalog, "sd-vae" in catalog) == (name == "forge", name in ("a1111", "sdnext"))
 
 

@@ -10,9 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from graycat.errors import EngineError
 from graycat.images import infotext
+from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.queue.models import Verdict
 from graycat.web.compat import webui
-from graycat.web.compat.webui_lists import LISTS
 from graycat.web.services import services_of
 from tests.support.helpers import Valkey, accepted, eventually, outcome_of, started
 from tests.support.webuis import encoded, picture
@@ -76,7 +76,7 @@ def test_a_cancelled_render_is_an_error(web, take, records) -> None:
     assert (response().status_code, response().json["type"]) == (499, "task_cancelled")
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", WEBUI_LISTS)
 def test_a_list_comes_from_the_workers_reports(web, report, client, name: str) -> None:
     value = {"a": ["b"]} if name in ("scripts", "options", "embeddings") else [{"name": "b"}]
     report("sd", lists={name: value})

@@ -5,22 +5,18 @@ from typing import Any
 import pytest
 
 from graycat.engines.placeholder import catalog
-from graycat.engines.webui import CATALOG
-from graycat.web.compat.webui_lists import LISTS, merge_lists
+from graycat.images.webui_lists import WEBUI_LISTS
+from graycat.web.compat.webui_lists import merge_lists
 
 ONE, TWO = {"title": "one [01]", "model_name": "one"}, {"title": "two [02]", "model_name": "two"}
 
 
-def test_what_is_listed_is_what_workers_report() -> None:
-    assert LISTS == CATALOG
-
-
-@pytest.mark.parametrize("name", [name for name in LISTS if name in catalog.LISTS])
+@pytest.mark.parametrize("name", [name for name in WEBUI_LISTS if name in catalog.LISTS])
 def test_one_engine_s_list_is_unchanged(name: str) -> None:
     assert merge_lists(name, [catalog.LISTS[name]]) == catalog.LISTS[name]
 
 
-@pytest.mark.parametrize("name", [name for name in LISTS if name in catalog.LISTS])
+@pytest.mark.parametrize("name", [name for name in WEBUI_LISTS if name in catalog.LISTS])
 def test_engines_that_are_alike_list_everything_once(name: str) -> None:
     assert merge_lists(name, [catalog.LISTS[name]] * 3) == catalog.LISTS[name]
 
