@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.llama_server import DEADLY
 from tests.support.processes import eventually
-from tests.support.supervised import Supervised
+from tests.support.supervised import Supervised, supervised
 
 #: Seconds until everything has ended, on a machine that is busy.
 ENDED_S = 60.0
@@ -18,14 +18,8 @@ ENDED_S = 60.0
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
     """Yield a stack whose fake engine takes a tenth of a second for each token."""
-    started = Supervised(tmp_path_factory.mktemp("deadly"), "--interval 0.1")
-    try:
-        started.begin()
-        started.start_worker()
+    with supervised(tmp_path_factory.mktemp("deadly"), "--interval 0.1") as started:
         yield started
-        started.stop()
-    finally:
-        started.kill_all()
 
 
 def submit(stack: Supervised, name: str, prompt: str, tokens: int = 5) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import eventually
-from tests.support.supervised import WORKER, Supervised
+from tests.support.supervised import WORKER, Supervised, supervised
 
 #: Seconds in which the next request is served.
 SERVED_S = 10.0
@@ -20,14 +20,8 @@ HELLO = {"prompt": "hello", "n_predict": 2}
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
     """Yield a broker, a web server and a worker, whose processes nobody restarts."""
-    started = Supervised(tmp_path_factory.mktemp("rubbish"))
-    try:
-        started.begin()
-        started.start_worker()
+    with supervised(tmp_path_factory.mktemp("rubbish")) as started:
         yield started
-        started.stop()
-    finally:
-        started.kill_all()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import requests
 from graycat.worker.web_disconnects import BROKER_GRACE_S
 from tests.support.processes import assert_stays, eventually
 from tests.support.stack import START_S
-from tests.support.supervised import Supervised
+from tests.support.supervised import Supervised, supervised
 from tests.support.unity import ReadBuffer, read_head, send_post
 
 #: Seconds in which an engine is free after its web process was killed.
@@ -39,14 +39,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
     """Yield a stack for tests that kill nothing."""
-    started = Supervised(tmp_path_factory.mktemp("patient"), "--interval 0.05")
-    try:
-        started.begin()
-        started.start_worker()
+    with supervised(tmp_path_factory.mktemp("patient"), "--interval 0.05") as started:
         yield started
-        started.stop()
-    finally:
-        started.kill_all()
 
 
 def running(stack: Supervised) -> int:

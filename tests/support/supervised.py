@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,16 @@ class Supervised(Stack):
         return subprocess.run(
             words, cwd=ROOT, env=self.env, check=False, capture_output=True, text=True, timeout=START_S
         )
+
+
+@contextlib.contextmanager
+def supervised(home: Path, options: str = "") -> Iterator[Supervised]:
+    """Run a broker, a web server and a worker for the block; nobody restarts what it kills."""
+    started = Supervised(home, options)
+    try:
+        started.begin()
+        started.start_worker()
+        yield started
+        started.stop()
+    finally:
+        started.kill_all()
