@@ -82,6 +82,7 @@ PLACES = frozenset(
         "unknown kinds",
         "web disconnects",
         "webhook sender",
+        "wrong keys",
     }
 )
 #: The loops of Celery, which survive by themselves what they cannot use.

@@ -218,9 +218,9 @@ def _parse_slots(row: list[bytes | None] | Exception) -> list[str]:
     if isinstance(row, Exception):
         raise row
     webhook, owner = row
-    if webhook is None or owner is None:
+    if webhook is None:
         return []
-    return _slot_keys(Webhook.from_json(webhook), owner.decode())
+    return _slot_keys(Webhook.from_json(webhook), (owner or b"").decode())
 
 
 def _slot_keys(webhook: Webhook, owner: str) -> list[str]:

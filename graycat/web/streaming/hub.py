@@ -263,6 +263,8 @@ class EventHub:
                 while self._silence_s < SILENCE_TIMEOUT_S:
                     connection.send([("PING",)])
                     time.sleep(SILENCE_TIMEOUT_S / 3)
+                    if self.loop.stop_requested:
+                        return
                     self._check_for_lost_tasks()
             finally:
                 connection.socket.shutdown(socket.SHUT_RDWR)
