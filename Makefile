@@ -1,6 +1,8 @@
 # ARGS goes to graycat or pytest: make test ARGS="-k stream"
 PYTHON ?= python3
 ARGS ?=
+# So many tests run at a time: more than there are cores, because many of them wait.
+PROCESSES ?= 3
 
 # Tests start hundreds of processes: without Python's cache each of them would compile graycat anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +22,7 @@ run: $(RUN_READY) ## Run everything on this machine: broker, web, worker, engine
 	@exec $(BIN)/graycat up $(ARGS)
 
 test: $(DEV_READY) ## Run the whole test suite
-	@exec $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder $(ARGS)
 
 coverage: ## Run the whole test suite; fail if the unit tests cover less of graycat/ than setup.cfg asks for
 	@$(MAKE) --no-print-directory test ARGS="$(ARGS) --cov"
