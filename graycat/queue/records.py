@@ -41,7 +41,7 @@ LISTED_MS = 7 * 24 * 3600 * 1000
 MAX_FAILURES, FAILURES_MS = 100, 7 * 24 * 3600 * 1000
 #: A task that has ended so many engines alone, or was there when so many died, is not tried again.
 MAX_DEATHS_ALONE, MAX_DEATHS = 2, 6
-#: A task whose kind was unknown to workers so many times has failed; it is tried once a lease, so for two minutes. A
+#: A task whose kind was unknown to workers so many times has failed; it is tried once a lease, so for a minute. A
 #: fleet in which one worker of four has been upgraded takes it before that, 97 times of 100.
 MAX_REFUSALS = 12
 #: A preview outlives its last refresh by this long.
