@@ -74,7 +74,8 @@ def check(settings: Settings) -> None:
     client = connect(settings)
     try:
         client.ping()
-        if client.info("cluster").get("cluster_enabled"):
+        # Each user may send this command; INFO is not for those of boxes.
+        if b"cluster" in _flatten(client.execute_command("HELLO")):
             raise SettingsError(
                 "the broker in REDIS_URL or REDIS_HOST is a node of a cluster; graycat needs one server"
             )
@@ -89,6 +90,13 @@ def check(settings: Settings) -> None:
         pass
     finally:
         client.close()
+
+
+def _flatten(reply: Any) -> list[Any]:
+    """Return the names and values of a reply that is a map, or in RESP2 a list of both."""
+    if isinstance(reply, dict):
+        return [*reply.keys(), *reply.values()]
+    return list(reply)
 
 
 class BoundedRetry(Retry):

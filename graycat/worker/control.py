@@ -29,7 +29,7 @@ from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.runtime import process
 from graycat.worker.sweeper import Sweeper
-from graycat.worker.wrong_keys import move_wrong_keys
+from graycat.worker.wrong_keys import may_move, move_wrong_keys
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ class ControlDuties:
         # This client may access the tasks of all families.
         process.records = TaskRecords(self._client, settings)
 
-        duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch), Duty(WRONG_KEYS_INTERVAL_S, self._move_wrong_keys)]
+        duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch)]
+        if may_move(settings):
+            duties.append(Duty(WRONG_KEYS_INTERVAL_S, self._move_wrong_keys))
         if alone:
             sweeper = Sweeper(self._client, settings, app)
             duties += [

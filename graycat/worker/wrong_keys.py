@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import redis
 
@@ -16,6 +17,7 @@ from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import TTL_S
+from graycat.settings import Settings
 from graycat.unexpected import UNEXPECTED
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,14 @@ TYPES = {
     keys.FAILURES: b"stream",
     keys.QUARANTINE: b"list",
 }
+
+
+def may_move(settings: Settings) -> bool:
+    """Return whether this process is to look for such keys: it uses the broker as its default user.
+
+    A user with a name is one of a box, who may not rename keys. Each refusal would be an entry in the broker's ACL log.
+    """
+    return urlsplit(settings.broker_url).username in (None, "", "default")
 
 
 def move_wrong_keys(client: Broker) -> list[str]:

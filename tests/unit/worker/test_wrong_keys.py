@@ -7,9 +7,9 @@ import redis
 
 from graycat.broker import keys
 from graycat.queue.records import TaskRecords
-from graycat.worker.wrong_keys import TYPES, move_wrong_keys
+from graycat.worker.wrong_keys import TYPES, may_move, move_wrong_keys
 from tests.support.broker import BrokerClient
-from tests.support.helpers import Valkey, accepted, claimed, started
+from tests.support.helpers import Valkey, accepted, changed, claimed, started
 
 
 @pytest.mark.parametrize("key", TYPES)
@@ -49,3 +49,17 @@ def test_a_user_who_may_not_moves_nothing(broker: Valkey, client: BrokerClient) 
     finally:
         client.execute_command("ACL", "DELUSER", "box")
     assert client.type(keys.TURNS) == b"string"
+
+
+@pytest.mark.parametrize(
+    ("url", "looks"),
+    [
+        ("redis://broker:6379/0", True),
+        ("redis://:secret@broker:6379/0", True),
+        ("redis://default:secret@broker:6379/0", True),
+        ("rediss://desk:secret@broker:6379/0", False),
+    ],
+)
+def test_a_box_does_not_look_for_them(broker: Valkey, url: str, looks: bool) -> None:
+    assert may_move(changed(broker.settings, redis_url=url)) is looks
+    assert may_move(broker.settings)
