@@ -1,8 +1,8 @@
 # ARGS goes to graycat or pytest: make test ARGS="-k stream"
 PYTHON ?= python3
 ARGS ?=
-# So many tests run at a time: more than there are cores, because many of them wait.
-PROCESSES ?= 3
+# So many tests run at a time. Engines with a model want a core of their own.
+PROCESSES ?= 2
 
 # Tests start hundreds of processes: without Python's cache each of them would compile graycat anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -25,10 +25,12 @@ NewStack = Callable[..., Stack]
 WITH_DOUBLES = frozenset(
     f"tests/integration/test_{name}.py"
     for name in (
-        *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "celery_commands", "celery_setup", "exporter"),
+        *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "exporter"),
+        *("celery_actions", "celery_commands", "celery_setup"),
         *("gallery", "modes", "schedules"),
         *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
-        *("deadly_requests", "last_events", "rubbish", "supervision", "versions", "worker_ends", "worker_states"),
+        *("deadly_requests", "last_events", "rubbish", "supervision", "versions", "web_loss", "worker_ends"),
+        "worker_states",
     )
 )
 

@@ -22,6 +22,8 @@ from tests.support.unity import ReadBuffer, V3Reader, read_head, send_post
 
 #: Seconds from a hang-up until the engine is idle, the median of many mid-stream.
 FREE_AFTER_S = 1.0
+#: The same for one alone.
+ONE_FREE_AFTER_S = 2.0
 #: A prompt is computed in batches, and the engine looks once a second whether anybody still waits.
 FREE_AFTER_PROMPT_S = 5.0
 
@@ -117,7 +119,7 @@ def test_a_hang_up_in_a_whole_answer_frees_the_engine(stack: Stack) -> None:
         eventually(lambda: stack.busy() == 1, 20)
     left = time.monotonic()
     eventually(lambda: stack.busy() == 0, 20)
-    assert time.monotonic() - left < FREE_AFTER_S
+    assert time.monotonic() - left < ONE_FREE_AFTER_S
     game.wait_for("cancelled")
 
 
@@ -128,7 +130,7 @@ def test_a_connection_that_is_reset_counts_as_a_hang_up(stack: Stack) -> None:
         game.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     left = time.monotonic()
     eventually(lambda: stack.busy() == 0, 20)
-    assert time.monotonic() - left < FREE_AFTER_S
+    assert time.monotonic() - left < ONE_FREE_AFTER_S
     game.wait_for("cancelled")
 
 
