@@ -21,9 +21,9 @@ REFRESH_INTERVAL_S = 5.0
 QUIET_AFTER_CUT_S = 5.0
 #: Seconds that one look may take: the engine answers between two batches of tokens.
 LOOK_TIMEOUT_S = 2.0
-#: Seconds before each look after a cut; the last is repeated. A stream ends at its next token. A plain call ends when
-#: the engine has had no result for a second.
-LOOK_DELAYS_S = (0.1, 0.2, 1.5)
+#: Seconds before each look after a cut; the last is repeated. A stream ends at its next token, a prompt at its next
+#: batch. A plain call ends when the engine has had no result for a second; on a busy machine that takes longer.
+LOOK_DELAYS_S = (0.1, 0.2, 0.4, 2.5)
 #: The number of busy slots of an engine that does not answer in time.
 UNKNOWN = sys.maxsize
 #: Seconds after which the next task is taken although the slot was not seen free.

@@ -91,7 +91,7 @@ def rows(stack: Stack) -> list[dict[str, Any]]:
     """Return what /ready says of the workers; nothing while nobody answers."""
     try:
         found: list[dict[str, Any]] = requests.get(f"{stack.url}/ready", timeout=5).json()["workers"]
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return []
     return found
 
