@@ -21,17 +21,18 @@ MAX_DATA_BYTES = 4096
 TTL_S = 7 * 24 * 3600
 
 
-def set_aside_key(client: Any, where: str, key: str, wanted: str) -> None:
+def set_aside_key(client: Any, where: str, key: str, wanted: str) -> bool:
     """Rename a key of another type than wanted, which another program has written: each command on it would fail.
 
-    ``wanted``: the type, in the words of the command TYPE. Raises what redis-py raises.
+    Returns whether it was renamed. ``wanted``: the type, in the words of the command TYPE. Raises what redis-py raises.
     """
     if client.type(key) in (wanted.encode(), b"none"):
-        return
+        return False
     logger.error("key of the wrong type set aside", extra={"key": key})
     UNEXPECTED.labels(where).inc()
     client.rename(key, wrong_type_key(key))
     client.pexpire(wrong_type_key(key), TTL_S * 1000)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

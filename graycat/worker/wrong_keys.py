@@ -7,7 +7,6 @@ week.
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -16,30 +15,27 @@ import redis
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
-from graycat.broker.quarantine import TTL_S
+from graycat.broker.quarantine import set_aside_key
 from graycat.settings import Settings
-from graycat.unexpected import UNEXPECTED
-
-logger = logging.getLogger(__name__)
 
 #: The keys that all share, and their types.
 TYPES = {
-    keys.LIVE_TASKS: b"zset",
-    keys.FLEET: b"zset",
-    keys.DELIVERIES: b"zset",
-    keys.LIVE_BATCHES: b"zset",
-    keys.BATCHES: b"zset",
-    keys.TURNS: b"set",
-    keys.PAUSED_QUEUES: b"set",
-    keys.SCHEDULES: b"set",
-    keys.MEANS: b"hash",
-    keys.PROCESSES: b"hash",
-    keys.API_TOKENS: b"hash",
-    keys.API_TOKENS_USED: b"hash",
-    keys.BATCH_FOLDERS: b"hash",
-    keys.BATCH_THROUGHPUT: b"hash",
-    keys.FAILURES: b"stream",
-    keys.QUARANTINE: b"list",
+    keys.LIVE_TASKS: "zset",
+    keys.FLEET: "zset",
+    keys.DELIVERIES: "zset",
+    keys.LIVE_BATCHES: "zset",
+    keys.BATCHES: "zset",
+    keys.TURNS: "set",
+    keys.PAUSED_QUEUES: "set",
+    keys.SCHEDULES: "set",
+    keys.MEANS: "hash",
+    keys.PROCESSES: "hash",
+    keys.API_TOKENS: "hash",
+    keys.API_TOKENS_USED: "hash",
+    keys.BATCH_FOLDERS: "hash",
+    keys.BATCH_THROUGHPUT: "hash",
+    keys.FAILURES: "stream",
+    keys.QUARANTINE: "list",
 }
 
 
@@ -63,11 +59,7 @@ def move_wrong_keys(client: Broker) -> list[str]:
                 pipe.type(key)
             found = pipe.execute()
         for (key, wanted), actual in zip(TYPES.items(), found, strict=True):
-            if actual in (wanted, b"none"):
-                continue
-            client.rename(key, keys.wrong_type_key(key))
-            client.pexpire(keys.wrong_type_key(key), TTL_S * 1000)
-            moved.append(key)
-            UNEXPECTED.labels("wrong keys").inc()
-            logger.error("key of the wrong type moved aside", extra={"key": key, "type": actual.decode()})
+            # All types are read at once; one that is right costs no further command.
+            if actual.decode() not in (wanted, "none") and set_aside_key(client, "wrong keys", key, wanted):
+                moved.append(key)
     return moved
