@@ -18,7 +18,7 @@ from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_k
 from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import TTL_S, Quarantine
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import guarded
+from graycat.loops.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 
 #: Numeric fields of a record that its owner sees.
 NUMBER_FIELDS = ("total", "submitted_ms", "started_ms", "finished_ms", "deadline_ms")

@@ -11,7 +11,7 @@ from typing import Any
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import QUARANTINE, wrong_type_key
 from graycat.broker.protocol import Broker
-from graycat.unexpected import UNEXPECTED
+from graycat.loops.unexpected import UNEXPECTED
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from graycat.broker.client import UncheckedConnectionPool
 from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import guarded, note
+from graycat.loops.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from graycat import log
 from graycat.broker.client import check, connect
 from graycat.celeryapp import create_celery
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded, note
 from graycat.schedules import file
 from graycat.schedules.definition import Schedule
 from graycat.schedules.records import ScheduleRecords
 from graycat.schedules.ticker import RETRY_INTERVAL_S
 from graycat.settings import Settings
-from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
-from graycat.unexpected import guarded
+from graycat.loops.unexpected import guarded
 
 #: Fields of an entry of ``/sd-models`` by which a request may name a checkpoint; also by a part of its title or file.
 ALIASES = ("title", "model_name", "hash", "sha256", "filename")

@@ -13,7 +13,7 @@ import redis
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key
 from graycat.broker.protocol import Broker
-from graycat.unexpected import note
+from graycat.loops.unexpected import note
 
 #: A worker that has not reported for this many seconds does not count as alive.
 SILENT_AFTER_S = 6.0

@@ -29,8 +29,8 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, OutputTransform, RequestHandler, StaticFileHandler, authenticated
 
+from graycat.loops.unexpected import note
 from graycat.settings import Settings
-from graycat.unexpected import note
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from graycat.errors import SettingsError
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import note
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.settings.secretfiles import load_or_create
-from graycat.unexpected import note
 
 #: Ports that a kind of worker has behind its offset: one for each GPU that it may have on one machine.
 PORTS_PER_KIND = 20

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from graycat.unexpected import UNEXPECTED
+from graycat.loops.unexpected import UNEXPECTED
 
 registry = CollectorRegistry()
 registry.register(UNEXPECTED)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.queue.models import Attempt
 from graycat.queue.names import base_queue
-from graycat.unexpected import UNEXPECTED
 
 registry = CollectorRegistry()
 registry.register(UNEXPECTED)

@@ -9,8 +9,8 @@ import redis
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key
 from graycat.broker.protocol import Broker
+from graycat.loops.unexpected import note
 from graycat.queue.events import TaskEvent
-from graycat.unexpected import note
 
 #: Fields of a record that ``unfinished`` returns.
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")

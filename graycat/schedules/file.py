@@ -15,11 +15,11 @@ from typing import Any
 from graycat.auth import tokens
 from graycat.batches import spec as batch_spec
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
+from graycat.loops.unexpected import guarded
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import ScheduleExists
 from graycat.schedules.records import SOURCE_FILE, ScheduleRecords
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from graycat.broker.keys import SCHEDULES, schedule_keys
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded
 from graycat.schedules.definition import Schedule
 from graycat.schedules.due import Due, next_times
 from graycat.schedules.errors import ScheduleExists, ScheduleNotFound, TooManySchedules
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 
 #: How a schedule was created: over REST, or by the operator's file.
 SOURCE_API, SOURCE_FILE = "api", "file"

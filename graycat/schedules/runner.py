@@ -21,11 +21,11 @@ from graycat.broker import keys
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded
 from graycat.schedules.definition import OVERLAP_ALLOW, OVERLAP_CANCEL, OVERLAP_QUEUE
 from graycat.schedules.due import find_due
 from graycat.schedules.records import FIRED, MISSED, REFUSED, SKIPPED, ScheduleRecords, ScheduleState
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from redis.exceptions import LockError, LockNotOwnedError
 
 from graycat.broker.client import broker_errors
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import guarded, note
+from graycat.loops.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 

@@ -31,13 +31,13 @@ from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
+from graycat.loops.unexpected import guarded, note
 from graycat.queue import topology
 from graycat.queue.names import base_queue
 from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, read_batches
 from graycat.status.memory_scan import MemoryScan, MemoryUse
-from graycat.unexpected import guarded, note
 
 T = TypeVar("T")
 

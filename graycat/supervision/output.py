@@ -9,8 +9,8 @@ import threading
 import time
 from typing import IO
 
-from graycat.loops import GuardedThread
-from graycat.unexpected import guarded
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import guarded
 
 #: Colours of the names on a terminal, in turn (ANSI).
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93", "92", "95")

@@ -10,9 +10,9 @@ import redis
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.processes import ProcessReports, ProcessStatus
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import guarded
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 
 #: Seconds between two reports if nothing changes.
 REPORT_INTERVAL_S = 3.0

@@ -15,12 +15,12 @@ from graycat.engines.client import Call, StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
 from graycat.images.replies import content_type, extract_images
+from graycat.loops.unexpected import guarded
 from graycat.metrics import worker
 from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
 from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_progress import ProgressReporter
-from graycat.unexpected import guarded
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import STOP_REASONS
 

@@ -25,7 +25,7 @@ from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import guarded
+from graycat.loops.unexpected import guarded
 from graycat.webhooks.webhook import EVENTS, Webhook
 
 #: A delivery that was enqueued and not begun within this many milliseconds is enqueued again.

@@ -19,11 +19,11 @@ from graycat.celeryapp import GraycatCelery
 from graycat.engines import factory as engines
 from graycat.engines.client import StopReason
 from graycat.gctuning import settle_memory
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import guarded
 from graycat.queue.kinds import SKIP
 from graycat.queue.models import Verdict
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 from graycat.worker import tracing as task_tracing
 from graycat.worker import unknown_kinds
 from graycat.worker.maintenance import WorkerMaintenance

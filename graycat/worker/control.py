@@ -8,12 +8,12 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from graycat import loops
 from graycat.batches.runner.runner import STEP_INTERVAL_S, BatchRunner
 from graycat.broker.client import connect
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.loops.threads import stuck_loops
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import CONTROL
 from graycat.schedules.runner import ScheduleRunner
@@ -122,7 +122,7 @@ class ControlDuties:
                 slots=self._worker.concurrency,
                 busy=len(state.active_requests),
                 props="",
-                stuck=tuple(loops.stuck_loops()),
+                stuck=tuple(stuck_loops()),
             )
         )
 

@@ -8,10 +8,10 @@ import redis
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
-from graycat import loops
 from graycat.errors import BrokerUnavailable
+from graycat.loops.threads import is_held_up
+from graycat.loops.unexpected import guarded
 from graycat.queue.topology import QUICK_QUEUES, engine_queues
-from graycat.unexpected import guarded
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.protocols import CeleryConsumer, TimerEntry
 from graycat.worker.runtime import engine_runtime, process
@@ -100,7 +100,7 @@ class GateStep(bootsteps.StartStopStep):
     def _list_wanted_queues(self) -> list[str]:
         """Return the queues to consume now: each queue that any engine may serve, and then those for this engine."""
         runtime = self._runtime
-        if runtime.paused or not runtime.supervisor.ready.is_set() or loops.is_held_up():
+        if runtime.paused or not runtime.supervisor.ready.is_set() or is_held_up():
             return []
         info = runtime.supervisor.info
         models = () if info is None else info.models

@@ -8,16 +8,16 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from graycat import loops
 from graycat.celeryapp import GraycatCelery
 from graycat.engines import gpus
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerStatus
+from graycat.loops.threads import stuck_loops
+from graycat.loops.unexpected import guarded
 from graycat.queue.kinds import SLOTS
 from graycat.queue.topology import LLM
 from graycat.storage.errors import ArtifactsUnavailable
-from graycat.unexpected import guarded
 from graycat.worker import engine_slots, web_disconnects
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.runtime import EngineRuntime, Running, process
@@ -159,7 +159,7 @@ class WorkerMaintenance:
             crash_loop=supervisor.crash_loop,
             last_failure=supervisor.last_failure,
             retry_in_s=round(supervisor.retry_in_s, 1),
-            stuck=tuple(loops.stuck_loops()),
+            stuck=tuple(stuck_loops()),
         )
         info = supervisor.info
         if info is None:

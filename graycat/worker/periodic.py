@@ -13,9 +13,9 @@ from celery.worker.request import Request
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import guarded
 from graycat.queue.redelivery import unacked_keys
-from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class PeriodicThread:
     """A thread that calls functions when they are due by the clock. A slow broker delays it, and nothing else."""
 
     def __init__(self, name: str, tick_s: float, duties: Sequence[Duty]) -> None:
-        """``name``: one of ``loops.THREADS``. ``tick_s``: seconds between two checks for due calls."""
+        """``name``: one of ``graycat.loops.names.THREADS``. ``tick_s``: seconds between two checks for due calls."""
         self._name = name
         self._duties = duties
         self._tick_s = tick_s

@@ -15,9 +15,9 @@ import redis
 
 from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
+from graycat.loops.unexpected import note
 from graycat.queue.models import ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
-from graycat.unexpected import note
 
 #: Replies that may lie unread in the connection. Read together, they cost as much as one.
 MAX_UNREAD_REPLIES = 8

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from graycat import loops
 from graycat.broker.protocol import Broker
 from graycat.engines.base import Engine, State
 from graycat.engines.client import Call, StopReason
 from graycat.engines.process.child import ChildProcess
 from graycat.engines.process.supervisor import Supervisor
 from graycat.fleet.workers import WorkerRegistry
+from graycat.loops.threads import is_held_up, stuck_loops
 from graycat.queue import ids, topology
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
@@ -179,8 +179,8 @@ class EngineRuntime:
             return reason
         if self.paused:
             return "it is paused"
-        if loops.is_held_up():
-            return f"stuck or gone: {', '.join(loops.stuck_loops())}"
+        if is_held_up():
+            return f"stuck or gone: {', '.join(stuck_loops())}"
         return "its queues are paused or left"
 
     @property
@@ -212,7 +212,7 @@ class WorkerProcess:
     @property
     def serves(self) -> bool:
         """Return whether the loops run that tasks depend on: the main loop, and the vital ones of ``graycat.loops``."""
-        return self.heartbeat.alive and not loops.is_held_up()
+        return self.heartbeat.alive and not is_held_up()
 
     def served_queues(self) -> list[str]:
         """Return all queues that this worker may take from: a task of another queue would fail here."""

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from graycat.engines.client import Call, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineProtocolError, GraycatError, StaleAttempt
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import note
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
-from graycat.unexpected import note
 from graycat.worker.publisher import BatchVerdicts, Publisher
 
 logger = logging.getLogger(__name__)

@@ -24,6 +24,7 @@ from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import GraycatCelery
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded
 from graycat.metrics import worker
 from graycat.queue import ids, topology
 from graycat.queue.kinds import KINDS, UNKNOWN_KIND
@@ -32,7 +33,6 @@ from graycat.queue.records import TaskRecords
 from graycat.queue.redelivery import unacked_keys
 from graycat.queue.topology import CONTROL
 from graycat.settings import Settings
-from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 

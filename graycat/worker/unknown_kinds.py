@@ -10,8 +10,8 @@ import logging
 from typing import Any
 
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded
 from graycat.queue.ids import TASK_ID
-from graycat.unexpected import guarded
 from graycat.worker.runtime import process
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from graycat.broker.connections import RawConnection
 from graycat.broker.keys import LIVE_TASKS
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import guarded
+from graycat.loops.unexpected import guarded
 from graycat.worker.runtime import EngineRuntime, Running
 
 logger = logging.getLogger(__name__)

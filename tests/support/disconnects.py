@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from graycat.unexpected import UNEXPECTED
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.web.streaming.disconnect import POLL_INTERVAL_S, on_disconnect
 
 

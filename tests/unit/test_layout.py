@@ -28,6 +28,8 @@ FAKES = ROOT / "tests" / "fakes"
 
 #: Complexity is ruff's to limit (pyproject.toml). This is a ceiling for a file that has taken up a second subject.
 MAX_FILE_LINES = 400
+#: Modules beside the packages: a reader should see at once what each of them is.
+MAX_ROOT_MODULES = 10
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 
@@ -76,6 +78,11 @@ def find_tests_of(module: Path) -> list[Path]:
 def test_a_file_is_at_most_400_lines(path: Path) -> None:
     lines = lines_without_header(path)
     assert lines <= MAX_FILE_LINES, f"{name_of(path)} has {lines} lines: move one of its subjects to a file of its own"
+
+
+def test_the_package_root_has_at_most_10_modules() -> None:
+    modules = sorted(path.name for path in (ROOT / "graycat").glob("*.py") if path.name != "__init__.py")
+    assert len(modules) <= MAX_ROOT_MODULES, f"give one of these a package: {modules}"
 
 
 def test_expressions_are_not_dense() -> None:

@@ -19,9 +19,9 @@ from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import note
 from graycat.settings import Settings
 from graycat.storage.filesystems import StorageRoot
-from graycat.unexpected import note
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import guarded
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
 from graycat.storage.artifacts import ArtifactStore
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
-from graycat.unexpected import guarded
 
 logger = logging.getLogger(__name__)
 

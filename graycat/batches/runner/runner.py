@@ -37,12 +37,12 @@ from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.workers import WorkerRegistry, select_serving
+from graycat.loops.unexpected import guarded, note
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import SD_BATCH
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
-from graycat.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from graycat import families, loops
+from graycat import families
 from graycat.errors import BrokerUnavailable, EngineNotReady
 from graycat.fleet.workers import WorkerStatus, select_serving
+from graycat.loops.threads import stuck_loops
 from graycat.queue.topology import CONTROL, LLM
 from graycat.web.auth import token_auth
 from graycat.web.services import services
@@ -88,7 +89,7 @@ def _stuck_loops(workers: list[WorkerStatus]) -> list[str]:
 
 def _stuck_here() -> str:
     """Return which loops of this web process are stuck or gone; '' if none is. Its requests would wait for ever."""
-    stuck = loops.stuck_loops()
+    stuck = stuck_loops()
     if stuck == ["hub"]:
         return HUB_STUCK
     if stuck:

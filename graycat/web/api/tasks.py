@@ -9,11 +9,11 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat.errors import GraycatError, RequestError, TaskLost
+from graycat.loops.unexpected import guarded
 from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
 from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
-from graycat.unexpected import guarded
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.task_requests import (

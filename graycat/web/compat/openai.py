@@ -12,9 +12,9 @@ from flask.typing import ResponseReturnValue
 from graycat import families
 from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.errors import EngineNotReady
+from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
-from graycat.unexpected import guarded
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import services

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 from gevent.monkey import get_original
 
-from graycat.unexpected import guarded
+from graycat.loops.unexpected import guarded
 
 #: libev's flag: call back when the socket is readable, which it also is at the end of the stream.
 READABLE = 1

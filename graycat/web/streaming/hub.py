@@ -26,10 +26,10 @@ from graycat.broker import keys
 from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerDataLost, BrokerUnavailable, GraycatError
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import guarded, note
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.queue.records import TaskRecords
-from graycat.unexpected import guarded, note
 from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.disconnect import READABLE
 

@@ -11,9 +11,9 @@ from graycat.batches.records import BatchRecords, batch_id_for_key
 from graycat.batches.states import part_keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.settings import Settings
 from graycat.status.batches import read_batches
-from graycat.unexpected import UNEXPECTED
 from tests.support.batching import TWO, Batching
 from tests.support.helpers import Valkey, changed
 

@@ -11,11 +11,11 @@ import pytest
 
 from graycat.batches.records import BatchRecords
 from graycat.errors import SettingsError
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.schedules import file
 from graycat.schedules.definition import Schedule
 from graycat.schedules.records import SOURCE_FILE, ScheduleRecords
 from graycat.schedules.runner import ScheduleRunner
-from graycat.unexpected import UNEXPECTED
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, changed
 from tests.unit.schedules.conftest import SPEC

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from graycat import loops
 from graycat.celeryapp import create_celery
-from graycat.loops import GuardedThread
-from graycat.unexpected import UNEXPECTED
+from graycat.loops import threads
+from graycat.loops.threads import GuardedThread
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.worker.gate import MAX_QUICK_CALLS, POLL_INTERVAL_S, GateStep
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey
@@ -133,7 +133,7 @@ def test_while_a_loop_that_tasks_need_is_stuck_nothing_is_taken(worker: Worker) 
     loop = GuardedThread("stream relay", lambda: None)
     loop.stuck_after_s = 0.0
     loop._thread = threading.current_thread()
-    loops._started[0] = loop
+    threads._started[0] = loop
     try:
         loop.beat()
         consumer.timer.tick()
@@ -145,7 +145,7 @@ def test_while_a_loop_that_tasks_need_is_stuck_nothing_is_taken(worker: Worker) 
         assert (consumer.taking, worker.runtime.gate_open) == (["llm", "llm.batch"], True)
         assert process.serves
     finally:
-        del loops._started[0]
+        del threads._started[0]
 
 
 def test_a_check_that_fails_is_noted_and_the_next_one_counts(worker: Worker) -> None:

@@ -15,7 +15,7 @@ from graycat.engines import gpus
 from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
 from graycat.queue.models import Attempt
 from graycat.worker import engine_slots, maintenance
 from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S

@@ -7,7 +7,7 @@ from typing import Any
 from celery.worker import state
 
 from graycat.errors import BrokerUnavailable
-from graycat.loops import stuck_loops
+from graycat.loops.threads import stuck_loops
 from graycat.worker import periodic
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from tests.support.helpers import Valkey, eventually

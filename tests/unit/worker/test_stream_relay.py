@@ -5,7 +5,7 @@ import redis
 
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable, EngineError, EngineLost, EngineProtocolError, StaleAttempt
-from graycat.loops import stuck_loops
+from graycat.loops.threads import stuck_loops
 from graycat.queue.records import TaskRecords
 from graycat.worker.stream_relay import StreamRelay
 from tests.support.helpers import Valkey, chunks, eventually, sse, started

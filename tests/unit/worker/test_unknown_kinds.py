@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.queue.records import MAX_REFUSALS
-from graycat.unexpected import UNEXPECTED
 from graycat.worker.runtime import process
 from graycat.worker.unknown_kinds import refuse
 from tests.support.helpers import Valkey, accepted, changed, eventually

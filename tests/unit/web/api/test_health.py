@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from graycat.loops import GuardedThread
+from graycat.loops.threads import GuardedThread
 from graycat.web.api.health import HUB_STUCK
 from tests.support.helpers import AT_ONCE_S, Stopwatch, eventually
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from graycat.loops import stuck_loops
+from graycat.loops.threads import stuck_loops
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.queue.records import TaskRecords
 from graycat.status.snapshot import SnapshotReader
-from graycat.unexpected import UNEXPECTED
 from graycat.web.streaming import hub as hub_module
 from graycat.web.streaming.hub import EventHub, Subscription
 from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, eventually

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from graycat import loops
 from graycat.fleet.workers import SILENT_AFTER_S
-from graycat.loops import GuardedThread, is_held_up, stuck_loops
-from graycat.unexpected import UNEXPECTED
+from graycat.loops import threads
+from graycat.loops.names import THREADS
+from graycat.loops.threads import GuardedThread, is_held_up, stuck_loops
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.web.services import WORKERS_CACHE_S
 from graycat.worker.maintenance import REPORT_INTERVAL_S
 from tests.support.helpers import PATIENCE_S, eventually
@@ -95,14 +96,14 @@ def test_a_loop_that_is_vital_holds_its_process_up(start) -> None:
 @pytest.mark.parametrize("name", ["hub", "stream relay", "maintenance", "control"])
 def test_ready_says_so_within_ten_seconds(name: str) -> None:
     """A worker whose reports stop counts as missing; else its next report names the loop."""
-    noticed_s = loops.THREADS[name].stuck_after_s
+    noticed_s = THREADS[name].stuck_after_s
     if name != "hub":
         noticed_s = max(noticed_s + REPORT_INTERVAL_S, SILENT_AFTER_S)
     assert noticed_s + WORKERS_CACHE_S < 10
 
 
 def test_a_loop_that_ends_again_and_again_is_told(start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(threads, "FIRST_PAUSE_S", 0.001)
     broken = [True]
 
     def run(loop: GuardedThread) -> None:
@@ -113,7 +114,7 @@ def test_a_loop_that_ends_again_and_again_is_told(start, monkeypatch: pytest.Mon
     loop = start(run)
     eventually(lambda: "gpu" in stuck_loops())
     broken.clear()
-    monkeypatch.setattr(loops, "STEADY_AFTER_S", 0.01)
+    monkeypatch.setattr(threads, "STEADY_AFTER_S", 0.01)
     eventually(lambda: not loop.stuck)
 
 
@@ -122,7 +123,7 @@ def test_a_thread_that_is_gone_is_told(start, monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     # The guard itself fails.
-    monkeypatch.setattr(loops, "note", fail)
+    monkeypatch.setattr(threads, "note", fail)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     loop = start(lambda _: None)
     eventually(lambda: "gpu" in stuck_loops())

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from graycat.errors import BrokerUnavailable
-from graycat.unexpected import UNEXPECTED, guarded
+from graycat.loops.unexpected import UNEXPECTED, guarded
 
 
 def count(where: str) -> float:

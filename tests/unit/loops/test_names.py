@@ -1,4 +1,4 @@
-"""The names of loops in ``graycat.loops``, in the code and in docs/loops.md are the same."""
+"""The names of loops in ``graycat.loops.names``, in the code and in docs/loops.md are the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from graycat import loops
+from graycat.loops import names
 from tests.support.helpers import ROOT
 
 SOURCES = sorted((ROOT / "graycat").glob("**/*.py"))
@@ -33,7 +33,7 @@ SERVE_ONE = {
     ("cli/web.py", "shutdown-answer"),
     ("cli/up.py", ""),
     # The guard's own.
-    ("loops.py", ""),
+    ("loops/threads.py", ""),
 }
 
 
@@ -74,8 +74,8 @@ def find_uses() -> Iterator[Use]:
 def find_threads() -> Iterator[tuple[str, str]]:
     for node, file in find_calls():
         if called(node) == "Thread":
-            names = {keyword.arg: keyword.value for keyword in node.keywords}
-            yield file, text_of(names.get("name"))
+            arguments = {keyword.arg: keyword.value for keyword in node.keywords}
+            yield file, text_of(arguments.get("name"))
 
 
 def rows() -> dict[str, tuple[str, ...]]:
@@ -87,13 +87,13 @@ USES = list(find_uses())
 
 
 def test_every_name_in_the_code_is_registered() -> None:
-    assert {use for use in USES if use.name and use.name not in loops.NAMES} == set()
-    assert {use for use in USES if use.function in THREADS and use.name not in {"", *loops.THREADS}} == set()
+    assert {use for use in USES if use.name and use.name not in names.NAMES} == set()
+    assert {use for use in USES if use.function in THREADS and use.name not in {"", *names.THREADS}} == set()
 
 
 def test_every_registered_name_is_in_the_code() -> None:
-    assert {use.name for use in USES if use.function in THREADS} - {""} == set(loops.THREADS)
-    assert {use.name for use in USES if use.function in PLACES} >= loops.PLACES
+    assert {use.name for use in USES if use.function in THREADS} - {""} == set(names.THREADS)
+    assert {use.name for use in USES if use.function in PLACES} >= names.PLACES
 
 
 def test_every_other_thread_serves_one() -> None:
@@ -101,18 +101,18 @@ def test_every_other_thread_serves_one() -> None:
 
 
 def test_the_table_has_a_row_for_each_loop_and_no_other() -> None:
-    assert rows().keys() == loops.NAMES
+    assert rows().keys() == names.NAMES
 
 
-@pytest.mark.parametrize("name", sorted(loops.NAMES))
+@pytest.mark.parametrize("name", sorted(names.NAMES))
 def test_a_row_names_the_file_of_its_loop(name: str) -> None:
     file = Path(rows()[name][0])
     assert (ROOT / file).is_file()
     files = {f"graycat/{use.file}" for use in USES if use.name == name}
-    if name not in loops.CELERY:
+    if name not in names.CELERY:
         assert file.as_posix() in files
 
 
-@pytest.mark.parametrize("name", sorted(loops.THREADS))
+@pytest.mark.parametrize("name", sorted(names.THREADS))
 def test_a_row_says_when_a_thread_is_stuck(name: str) -> None:
-    assert f"{loops.THREADS[name].stuck_after_s:g} s" in rows()[name][4]
+    assert f"{names.THREADS[name].stuck_after_s:g} s" in rows()[name][4]
