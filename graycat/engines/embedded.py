@@ -69,6 +69,7 @@ def decoding_threads(cores: int) -> int:
 @click.option("--api-key", default="", envvar="LLAMA_API_KEY", help="What callers must send as their bearer token.")
 @click.option("--slots", type=int, required=True)
 @click.option("--context", type=int, required=True, help="Tokens a slot.")
+@click.option("--prompt-cache-mib", type=int, default=512, help="Memory for prompts that slots held before.")
 @click.option("--gpu-layers", type=int, default=0)
 @click.option("--embeddings", is_flag=True, help="Serve embeddings too; completions get slower.")
 @click.option("--models", type=click.Path(path_type=Path), required=True, help="Folder of the packaged model.")
@@ -79,6 +80,7 @@ def main(
     api_key: str,
     slots: int,
     context: int,
+    prompt_cache_mib: int,
     gpu_layers: int,
     embeddings: bool,
     models: Path,
@@ -99,6 +101,8 @@ def main(
     params.n_ctx = slots * context
     params.n_batch = BATCH_TOKENS
     params.n_ubatch = BATCH_TOKENS
+    # llama.cpp itself would fill up to 8 GiB, while the players' prompts change.
+    params.cache_ram_mib = prompt_cache_mib
     params.n_gpu_layers = gpu_layers
 
     cores = os.cpu_count() or 1

@@ -9,6 +9,7 @@ from graycat.settings.rules import (
     MIN_KEY_CHARS,
     base_port,
     named_urls,
+    not_negative,
     plain,
     positive,
     secret,
@@ -47,6 +48,8 @@ class TextEngineSettings:
     llm_embeddings: bool = False
     #: Context of one slot, in tokens.
     llm_context: int = positive(8192)
+    #: Memory (MiB) in which the embedded engine keeps the prompts that slots held before; 0: it keeps none.
+    llm_prompt_cache_mib: int = not_negative(512)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,11 @@ def positive(default: float, name: str = "") -> Any:
     return _field(default, name, check=_check_positive)
 
 
+def not_negative(default: float, name: str = "") -> Any:
+    """Return a field for a number that may be zero, which turns something off."""
+    return _field(default, name, check=_check_not_negative)
+
+
 def up_to(most: int, default: int) -> Any:
     """Return a field for a whole number from 1 to ``most``."""
 
@@ -162,6 +167,12 @@ def _check_positive(value: float) -> str:
     if 0 < value < math.inf:
         return ""
     return "must be a number above zero"
+
+
+def _check_not_negative(value: float) -> str:
+    if 0 <= value < math.inf:
+        return ""
+    return "must be a number of zero or more"
 
 
 def _check_port(value: int) -> str:
