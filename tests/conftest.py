@@ -49,9 +49,12 @@ def as_nice_as_engines() -> Callable[[], None]:
     """Have this session's processes share the processor evenly with engines; return a function that undoes it.
 
     An engine has a session of its own, and niceness 10. Where Linux schedules by session (autogroup), it would get a
-    tenth of a core beside tests that keep both cores busy, and would load its model for minutes.
+    tenth of a core beside tests that keep both cores busy, and would load its model for minutes. What descends from the
+    system's first process without a session of its own, as in some containers, is in no such group: it starts one.
     """
     try:
+        if not AUTOGROUP.read_text():
+            os.setsid()
         before = AUTOGROUP.read_text().rpartition(" ")[2]
         AUTOGROUP.write_text(str(NICENESS))
     except OSError:
@@ -120,14 +123,14 @@ def stack(new_home: NewHome) -> Iterator[Stack]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedding(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack whose engine serves embeddings."""
     with running(Stack(new_home(), env={"GRAYCAT_LLM_EMBEDDINGS": "true", "GRAYCAT_LLM_SLOTS": "2"})) as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def frail(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack for tests that kill its engine; it logs all it can, and its streams are never silent for long."""
     with running(Stack(new_home(), env={"GRAYCAT_KEEPALIVE_S": "0.5", "GRAYCAT_LOG_LEVEL": "DEBUG"})) as started:

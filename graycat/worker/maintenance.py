@@ -146,7 +146,8 @@ class WorkerMaintenance:
             queues=runtime.queues,
             engine=runtime.engine.name,
             engine_state=supervisor.state.value,
-            consuming=runtime.gate_open and process.serves,
+            # The gate closes at its next look; an engine that is gone takes nothing from now on.
+            consuming=runtime.gate_open and supervisor.ready.is_set() and process.serves,
             slots=runtime.slots,
             busy=len(runtime.running.all()),
             props="",

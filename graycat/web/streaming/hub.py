@@ -315,6 +315,9 @@ class EventHub:
         """
         for subscription in self._all_subscriptions():
             if subscription.created and not self._records.exists(subscription.task_id):
+                # Whoever stopped this hub may have emptied the broker: nothing was lost.
+                if self.loop.stop_requested:
+                    return
                 subscription.created = False
                 subscription.fail(BrokerDataLost())
                 self._records.note_lost(subscription.task_id)

@@ -87,11 +87,13 @@ def niceness(child: ShimmedProcess) -> int:
 
 
 def session_niceness(pid: int) -> int | None:
-    """Return the niceness of a process's session; None if the kernel does not schedule by session."""
-    autogroup = Path(f"/proc/{pid}/autogroup")
-    if not autogroup.exists():
+    """Return the niceness of a process's session; None if the kernel does not schedule by session, or not this one."""
+    try:
+        text = Path(f"/proc/{pid}/autogroup").read_text()
+    except FileNotFoundError:
         return None
-    return int(autogroup.read_text().split()[-1])
+    _, _, value = text.rpartition(" ")
+    return int(value) if value.strip() else None
 
 
 def test_tests_do_not_go_before_the_engines_that_they_start() -> None:

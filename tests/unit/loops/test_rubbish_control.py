@@ -9,6 +9,7 @@ from typing import Any
 
 from graycat.broker import keys
 from graycat.broker.quarantine import Quarantine
+from graycat.celeryapp import create_celery
 from graycat.fleet.workers import WorkerRegistry
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
@@ -25,8 +26,10 @@ def control_duties(bench: Bench) -> ControlDuties:
     bench.monkeypatch.setattr(control, "DISPATCH_INTERVAL_S", 0.01)
     bench.monkeypatch.setattr(control, "STEP_INTERVAL_S", 0.01)
     bench.monkeypatch.setattr(control, "REPORT_INTERVAL_S", 0.02)
-    parent: Any = SimpleNamespace(app=bench.app, hostname="control@here", concurrency=1)
-    bench.app.amqp.queues.select(["control"])
+    # An application of its own: the others share one, which has all queues.
+    app = create_celery(bench.broker.settings)
+    app.amqp.queues.select(["control"])
+    parent: Any = SimpleNamespace(app=app, hostname="control@here", concurrency=1)
     return ControlDuties(parent, alone=True)
 
 

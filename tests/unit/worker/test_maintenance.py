@@ -98,6 +98,17 @@ def test_a_worker_whose_engine_is_away_says_so(broker: Valkey) -> None:
         reported(broker, lambda status: status.engine_state == "loading")
 
 
+def test_a_worker_whose_engine_is_away_does_not_say_that_it_consumes(broker: Valkey) -> None:
+    """The gate, which closes at its next look, may still be open."""
+    with maintained(broker) as worker:
+        worker.runtime.gate_open = True
+        process.heartbeat.beat()
+        reported(broker, lambda status: status.consuming)
+        worker.supervisor.suspect()
+        status = reported(broker, lambda status: status.engine_state == "loading")
+        assert (worker.runtime.gate_open, status.consuming) == (True, False)
+
+
 def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None:
     with maintained(broker) as worker:
         worker.runtime.gate_open = True
