@@ -36,14 +36,12 @@ def bare(engine: Client, prompt: Any, **fields: Any) -> dict[str, Any]:
 
 
 @READERS
-def test_a_hundred_short_prompts_have_the_full_answer_four_at_a_time(
-    stack: Stack, engine: Client, reader: Reader
-) -> None:
+def test_forty_short_prompts_have_the_full_answer_four_at_a_time(stack: Stack, engine: Client, reader: Reader) -> None:
     expected = {prompt: bare(engine, prompt, n_predict=2)["content"] for prompt in COUNTS}
     assert all(expected.values())
     with ThreadPoolExecutor(4) as games:
-        answers = list(games.map(lambda prompt: ask(stack, reader, prompt, n_predict=2), COUNTS * 25))
-    assert [answer.content for answer in answers] == list(expected.values()) * 25
+        answers = list(games.map(lambda prompt: ask(stack, reader, prompt, n_predict=2), COUNTS * 10))
+    assert [answer.content for answer in answers] == list(expected.values()) * 10
     assert {len(answer.events) for answer in answers} == {3}
     assert {answer.events[-1]["tokens_predicted"] for answer in answers} == {2}
 

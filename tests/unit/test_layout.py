@@ -26,6 +26,9 @@ TESTS = sorted(ROOT.glob("tests/**/*.py"))
 #: Stand-ins for engines may take their time: they are what a test waits for.
 FAKES = ROOT / "tests" / "fakes"
 
+#: No line of graycat runs here.
+pytestmark = pytest.mark.no_cover
+
 #: Complexity is ruff's to limit (pyproject.toml). This is a ceiling for a file that has taken up a second subject.
 MAX_FILE_LINES = 400
 #: Modules beside the packages: a reader should see at once what each of them is.
