@@ -36,6 +36,13 @@ SAMPLE_S = 5.0
 GROWTH_MB, GROWTH_RATIO = 8.0, 0.1
 #: Seconds that anything gets to end.
 END_S = 120.0
+#: What graycat keeps on purpose is full after a tenth of an hour, so that growth after that is a leak.
+ENV = {
+    "RUN_SD": "true",
+    "GRAYCAT_LLM_PROMPT_CACHE_MIB": "64",
+    "GRAYCAT_RECORD_TTL_S": "240",
+    "GRAYCAT_ARTIFACT_TTL_S": "240",
+}
 #: What the processes are called here, by a part of their command lines.
 LABELS = {
     "valkey-server": "broker's server",
@@ -214,7 +221,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, help="write what the processes print to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="graycat-rubbish-") as folder:
-        with running(Stack(Path(folder), env={"RUN_SD": "true"})) as stack:
+        with running(Stack(Path(folder), env=ENV)) as stack:
             run = Run(stack, options.seed, options.rate)
             with run.going_on():
                 threading.Event().wait(options.minutes * 60)

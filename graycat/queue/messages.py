@@ -12,50 +12,42 @@ from celery import Celery
 from kombu import Connection
 
 from graycat.queue.kinds import KINDS, Kind
-from graycat.queue.names import base_queue
 
+#: What stands in the template for a task's id, and for the name of its kind.
 _ID = "00000000-task-id-goes-here"
+_KIND = "00000000.kind-goes-here"
 
 
 class MessageFactory:
     """Makes the Celery messages of tasks, without a broker round trip and without Celery's cost a call.
 
-    Celery itself publishes one message per kind into kombu's in-memory transport; that message is the template.
-    So the format is that of the installed Celery, and making a message takes a few string operations. The script that
-    writes the record also puts the message on its queue: a task is accepted completely or not at all.
+    Celery itself publishes one message into kombu's in-memory transport; that message is the template. So the format is
+    that of the installed Celery, and making a message takes a few string operations. The script that writes the record
+    also puts the message on its queue: a task is accepted completely or not at all.
     """
 
     def __init__(self, app: Celery, kinds: Iterable[Kind] = KINDS.values()) -> None:
-        self._app = app
-        self._queues: dict[str, str] = {}
-        self._templates: dict[str, tuple[str, str]] = {}
-        for kind in kinds:
-            self._add_template(kind)
-
-    def _add_template(self, kind: Kind) -> None:
-        self._queues[kind.name] = kind.queue
-        self._templates[kind.name] = _make_template(self._app, kind)
+        self._queues = {kind.name: kind.queue for kind in kinds}
+        # Messages of different kinds differ in the kind and the queue only.
+        self._envelope, self._body = _make_template(app, next(iter(self._queues.values())))
 
     def make(self, kind: str, task_id: str, queue: str = "") -> bytes:
         """Return the message of a task in ``queue``; by default the queue of its kind, if that is a kind known here."""
-        if kind not in self._templates:
-            # A task of a newer release, which its workers know.
-            self._add_template(Kind(kind, base_queue(queue), ""))
-        envelope, body = self._templates[kind]
-        payload = base64.b64encode(body.replace(_ID, task_id).encode()).decode()
-        text = envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
-        return text.replace('"@QUEUE@"', json.dumps(queue or self._queues[kind])).encode()
+        payload = base64.b64encode(self._body.replace(_ID, task_id).encode()).decode()
+        text = self._envelope.replace(_ID, task_id).replace("@BODY@", payload).replace("@TAG@", str(uuid4()))
+        text = text.replace('"@QUEUE@"', json.dumps(queue or self._queues[kind]))
+        return text.replace(f'"{_KIND}"', json.dumps(kind)).encode()
 
 
-def _make_template(app: Celery, kind: Kind) -> tuple[str, str]:
-    """Return envelope and body of the message that Celery publishes for a kind."""
+def _make_template(app: Celery, queue: str) -> tuple[str, str]:
+    """Return envelope and body of the message that Celery publishes; ``queue``: any queue that it knows."""
     with Connection("memory://") as connection:
         channel: Any = connection.channel()
         producer = app.amqp.Producer(channel)
-        app.send_task(kind.name, args=[_ID], task_id=_ID, queue=kind.queue, producer=producer, ignore_result=True)
+        app.send_task(_KIND, args=[_ID], task_id=_ID, queue=queue, producer=producer, ignore_result=True)
         # kombu has no public way to read a message as it lies in the queue.
-        message = channel._get(kind.queue)
-        channel.queue_delete(kind.queue)
+        message = channel._get(queue)
+        channel.queue_delete(queue)
     body = base64.b64decode(message["body"]).decode()
     message["body"] = "@BODY@"
     message["properties"]["delivery_tag"] = "@TAG@"

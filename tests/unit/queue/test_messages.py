@@ -10,11 +10,12 @@ from celery import Celery
 from kombu import Consumer, Queue
 
 from graycat.celeryapp import create_celery
-from graycat.queue.kinds import LLM_KINDS, Kind
+from graycat.queue import kinds
+from graycat.queue.kinds import DELIVER, Kind
 from graycat.queue.messages import MessageFactory
 from tests.support.helpers import PATIENCE_S, Valkey
 
-KINDS = pytest.mark.parametrize("kind", LLM_KINDS.values(), ids=lambda kind: kind.name)
+KINDS = pytest.mark.parametrize("kind", [*kinds.KINDS.values(), DELIVER], ids=lambda kind: kind.name)
 
 
 @pytest.fixture
@@ -35,10 +36,19 @@ def celery_s_own(app: Celery, broker: Valkey, kind: Kind, task_id: str) -> dict[
 def test_a_message_is_what_celery_itself_would_publish(app: Celery, broker: Valkey, kind: Kind) -> None:
     task_id = uuid4().hex
     theirs = celery_s_own(app, broker, kind, task_id)
-    ours = json.loads(MessageFactory(app).make(kind.name, task_id))
+    ours = json.loads(MessageFactory(app, [kind]).make(kind.name, task_id))
     assert base64.b64decode(ours.pop("body")) == base64.b64decode(theirs.pop("body"))
     assert ours["properties"].pop("delivery_tag") != theirs["properties"].pop("delivery_tag")
     assert ours == theirs
+
+
+def test_a_message_of_a_kind_that_a_newer_version_has_is_celery_s_own_too(app: Celery, broker: Valkey) -> None:
+    task_id = uuid4().hex
+    kind = Kind('llm."new"', "llm", "")
+    theirs = celery_s_own(app, broker, kind, task_id)
+    ours = json.loads(MessageFactory(app).make(kind.name, task_id, kind.queue))
+    assert ours["headers"] == theirs["headers"]
+    assert ours["properties"]["delivery_info"] == theirs["properties"]["delivery_info"]
 
 
 def test_every_message_has_a_delivery_tag_of_its_own(app: Celery) -> None:
@@ -51,7 +61,7 @@ def test_every_message_has_a_delivery_tag_of_its_own(app: Celery) -> None:
 @KINDS
 def test_kombu_reads_a_message_from_the_kind_s_queue(app: Celery, broker: Valkey, kind: Kind) -> None:
     task_id = uuid4().hex
-    broker.client.lpush(kind.queue, MessageFactory(app).make(kind.name, task_id))
+    broker.client.lpush(kind.queue, MessageFactory(app, [kind]).make(kind.name, task_id))
     received: list[Any] = []
 
     def take(body: Any, message: Any) -> None:
