@@ -49,13 +49,13 @@ def test_forty_short_prompts_have_the_full_answer_four_at_a_time(stack: Stack, e
 @READERS
 def test_prompts_of_8000_characters_have_the_full_answer(stack: Stack, engine: Client, reader: Reader) -> None:
     expected = bare(engine, LONG, n_predict=4)
-    for _ in range(5):
+    for _ in range(2):
         answer = ask(stack, reader, LONG, n_predict=4)
         assert (answer.content, answer.events[-1]["tokens_predicted"]) == (expected["content"], 4)
         assert answer.events[-1]["tokens_evaluated"] == expected["tokens_evaluated"]
 
 
-@pytest.mark.parametrize("characters", [900, 1000, 1100, 1200, 1500, 2000, 2500, 3000, 4000, 6000])
+@pytest.mark.parametrize("characters", [900, 1000, 1100, 1500, 2500, 6000])
 def test_a_final_event_fits_v3_whatever_the_prompt_makes_of_it(stack: Stack, characters: int) -> None:
     assert ask(stack, V3Reader(), LONG[:characters], n_predict=1).events[-1]["stop_type"] == "limit"
 

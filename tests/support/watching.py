@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ METRIC = re.compile(r"\b(?:graycat|redis|celery|node|nvidia_smi|probe)_[a-z0-9_A
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 
+@cache
 def read(path: Path) -> Any:
-    """Return a YAML file's content."""
+    """Return a YAML file's content, which nobody changes."""
     return yaml.safe_load(path.read_text())
 
 
