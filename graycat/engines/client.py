@@ -10,6 +10,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -96,7 +97,8 @@ class EngineClient:
         self._port = address.port or 80
         self._prefix = address.path.rstrip("/")
         #: Idle connections, each with the time since when it is idle; the most recent one is the last.
-        self._idle: list[tuple[float, HTTPConnection]] = []
+        self._idle: deque[tuple[float, HTTPConnection]] = deque()
+        self._lock = threading.Lock()
         #: When the engine last began an answer, to any request (monotonic clock).
         self.heard_at = 0.0
 
@@ -126,7 +128,7 @@ class EngineClient:
                 call.attach(None)
                 # After a complete read the connection is kept. Otherwise it is closed, which tells the engine to stop.
                 if response.isclosed() and connection.sock is not None:
-                    self._idle.append((time.monotonic(), connection))
+                    self._keep(connection)
                 else:
                     response.close()
                     connection.close()
@@ -176,17 +178,31 @@ class EngineClient:
             connection.close()
             raise
 
+    def _keep(self, connection: HTTPConnection) -> None:
+        """Keep a connection for the next request; close those that are idle for too long.
+
+        The most recent one is used first, so nothing else would ever close the others: each call with ``once`` leaves
+        one more.
+        """
+        now = time.monotonic()
+        old = []
+        with self._lock:
+            self._idle.append((now, connection))
+            while now - self._idle[0][0] >= KEEP_IDLE_S:
+                old.append(self._idle.popleft())
+        for _, unused in old:
+            unused.close()
+
     def _take_idle(self) -> HTTPConnection | None:
         """Return an idle connection that can be used again; close those that are too old."""
-        while self._idle:
-            try:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
                 idle_since, connection = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
             if time.monotonic() - idle_since < KEEP_IDLE_S:
                 return connection
             connection.close()
-        return None
 
 
 def _shut_down(sock: socket.socket) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from types import SimpleNamespace
@@ -64,6 +65,30 @@ def test_a_connection_that_was_idle_for_too_long_is_not_used_again(serve, monkey
         now[0] += idle_s
         ask(client, "/health")
         assert seen.connections == connections
+
+
+def test_calls_that_are_sent_once_leave_no_connections_behind(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image each half second, for a while: the engine holds as many connections as seconds pass, not as images."""
+    now = [1000.0]
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    client, seen = serve(completion=reply(200, {}, keep=True), health=reply(200, {}, keep=True))
+    before = open_files()
+    for _ in range(100):
+        now[0] += 0.5
+        with client.open("POST", "/completion", b"{}", timeout_s=PATIENCE_S, once=True) as response:
+            response.read()
+    assert seen.connections == 100
+    assert len(client._idle) <= 2 * KEEP_IDLE_S
+    # Both ends are in this process.
+    assert open_files() - before < 50
+    now[0] += KEEP_IDLE_S
+    ask(client, "/health")
+    assert len(client._idle) == 1
+
+
+def open_files() -> int:
+    """Count the files and sockets that this process has open."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 def test_threads_have_connections_of_their_own(serve) -> None:
