@@ -1,7 +1,7 @@
 """``python -m bench.rubbish --minutes 60``: rubbish in the broker beside streams and batches, for a long time.
 
 It starts ``graycat up`` with a real text engine and the placeholder for images, and ends with status 1 if a stream
-broke, an image failed, a process ended, or the memory of one grew.
+broke, an image failed, a process ended, or the memory or the open files of one grew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +36,8 @@ SAMPLE_S = 5.0
 GROWTH_MB, GROWTH_RATIO = 8.0, 0.1
 #: Seconds that anything gets to end.
 END_S = 120.0
+#: So many more files and connections it may have open.
+GROWTH_FILES = 20
 #: What graycat keeps on purpose is full after a tenth of an hour, so that growth after that is a leak.
 ENV = {
     "RUN_SD": "true",
@@ -53,6 +55,9 @@ LABELS = {
 _UNEXPECTED = re.compile(r'unexpected error.* where=("[^"]*"|\S+) ')
 
 
+Look = tuple[float, dict[str, float]]
+
+
 @dataclass
 class Seen:
     """What happened."""
@@ -60,8 +65,9 @@ class Seen:
     streams: Counter[str] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)
     pieces: Counter[str] = field(default_factory=Counter)
-    #: For each look: seconds since the beginning, and megabytes by process.
-    memory: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    #: For each look: seconds since the beginning, and megabytes or open files by process.
+    memory: list[Look] = field(default_factory=list)
+    files: list[Look] = field(default_factory=list)
     #: Processes that were there at the beginning and have ended.
     ended: set[str] = field(default_factory=set)
 
@@ -144,12 +150,16 @@ class Run:
     def _look(self) -> None:
         while not self._over.wait(SAMPLE_S):
             lines = self._stack.command_lines()
-            sizes: dict[str, float] = {}
+            sizes: dict[str, float] = defaultdict(float)
+            files: dict[str, float] = defaultdict(float)
             for pid, line in lines.items():
                 label = _label(line)
                 if label:
-                    sizes[label] = sizes.get(label, 0.0) + _pss_mb(pid)
-            self.seen.memory.append((time.monotonic() - self._began, sizes))
+                    sizes[label] += _pss_mb(pid)
+                    files[label] += _open_files(pid)
+            now = time.monotonic() - self._began
+            self.seen.memory.append((now, dict(sizes)))
+            self.seen.files.append((now, dict(files)))
             self.seen.ended |= {_label(line) for pid, line in self._first.items() if pid not in lines}
 
 
@@ -171,6 +181,14 @@ def _pss_mb(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
+def _open_files(pid: int) -> int:
+    """Return how many files and connections a process has open; 0 if it is gone."""
+    try:
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except OSError:
+        return 0
+
+
 def report(seen: Seen, output: str, stats: str) -> list[str]:
     """Print what happened; return the bars that were missed."""
     missed = []
@@ -186,24 +204,27 @@ def report(seen: Seen, output: str, stats: str) -> list[str]:
     _say(f"ended processes: {sorted(seen.ended) or 0}")
     if seen.ended:
         missed.append("processes")
-    _say(f"{'process':24} {'at 10 %':>9} {'at end':>9} {'MB an hour':>11}")
+    _say(f"{'process':24} {'at 10 %':>9} {'at end':>9} {'MB an hour':>11} {'files':>7} {'at end':>7}")
     for label in sorted({label for _, sizes in seen.memory for label in sizes}):
-        early, late, slope = _growth(seen, label)
-        _say(f"{label:24} {early:9.1f} {late:9.1f} {slope:11.1f}")
+        early, late, slope = _growth(seen.memory, label)
+        files, files_late, _ = _growth(seen.files, label)
+        _say(f"{label:24} {early:9.1f} {late:9.1f} {slope:11.1f} {files:7.0f} {files_late:7.0f}")
         if late - early > max(GROWTH_MB, GROWTH_RATIO * early):
             missed.append(f"memory of {label}")
+        if files_late - files > GROWTH_FILES:
+            missed.append(f"files of {label}")
     return missed
 
 
-def _growth(seen: Seen, label: str) -> tuple[float, float, float]:
-    """Return the megabytes after a tenth of the time and at the end, and the slope between (MB an hour)."""
-    samples = [(at, sizes.get(label, 0.0)) for at, sizes in seen.memory]
+def _growth(looks: list[Look], label: str) -> tuple[float, float, float]:
+    """Return the amount after a tenth of the time and at the end, and the slope between (an hour)."""
+    samples = [(at, amounts.get(label, 0.0)) for at, amounts in looks]
     tenth = len(samples) // 10
     later = samples[tenth:]
     window = max(len(samples) // 20, 2)
-    early = statistics.median(size for _, size in later[:window])
-    late = statistics.median(size for _, size in later[-window:])
-    slope, _ = statistics.linear_regression([at for at, _ in later], [size for _, size in later])
+    early = statistics.median(amount for _, amount in later[:window])
+    late = statistics.median(amount for _, amount in later[-window:])
+    slope, _ = statistics.linear_regression([at for at, _ in later], [amount for _, amount in later])
     return early, late, slope * 3600
 
 
