@@ -54,6 +54,17 @@ def lower_priority() -> None:
             Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use: a container or ``taskset`` may leave it less than the machine has.
+
+    With more threads than cores each step would wait for those that have none.
+    """
+    # Not on macOS.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def decoding_threads(cores: int) -> int:
     """Return how many threads decode a single stream; prompts and batches of streams use all cores.
 
@@ -69,6 +80,7 @@ def decoding_threads(cores: int) -> int:
 @click.option("--api-key", default="", envvar="LLAMA_API_KEY", help="What callers must send as their bearer token.")
 @click.option("--slots", type=int, required=True)
 @click.option("--context", type=int, required=True, help="Tokens a slot.")
+@click.option("--threads", type=int, default=0, help="Cores to compute with; 0: all.")
 @click.option("--prompt-cache-mib", type=int, default=512, help="Memory for prompts that slots held before.")
 @click.option("--gpu-layers", type=int, default=0)
 @click.option("--embeddings", is_flag=True, help="Serve embeddings too; completions get slower.")
@@ -80,6 +92,7 @@ def main(
     api_key: str,
     slots: int,
     context: int,
+    threads: int,
     prompt_cache_mib: int,
     gpu_layers: int,
     embeddings: bool,
@@ -105,9 +118,9 @@ def main(
     params.cache_ram_mib = prompt_cache_mib
     params.n_gpu_layers = gpu_layers
 
-    cores = os.cpu_count() or 1
-    params.cpuparams.n_threads = decoding_threads(cores)
-    params.cpuparams_batch.n_threads = cores
+    cores = available_cores()
+    params.cpuparams_batch.n_threads = min(threads or cores, cores)
+    params.cpuparams.n_threads = min(threads or cores, decoding_threads(cores))
     # Threads that wait for the next token sleep, because the processes that deliver the last one need their core. A
     # second thread pool whose number is set needs the setting too.
     params.cpuparams.poll = 0

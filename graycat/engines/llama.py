@@ -144,6 +144,7 @@ def _embedded_command(settings: Settings, gpu: int | None) -> list[str]:
     command = [sys.executable, "-m", "graycat.engines.embedded", "--port", str(settings.llm_port)]
     command += ["--host", settings.engine_host]
     command += ["--slots", str(settings.llm_slots), "--context", str(settings.llm_context)]
+    command += ["--threads", str(settings.llm_threads)]
     command += ["--prompt-cache-mib", str(settings.llm_prompt_cache_mib)]
     command += ["--gpu-layers", str(count_gpu_layers(settings, gpu))]
     command += ["--models", str(settings.home / "models" / "text")]

@@ -48,6 +48,8 @@ class TextEngineSettings:
     llm_embeddings: bool = False
     #: Context of one slot, in tokens.
     llm_context: int = positive(8192)
+    #: Cores that the embedded engine computes with, if not on a GPU; 0: all that it may use.
+    llm_threads: int = not_negative(0)
     #: Memory (MiB) in which the embedded engine keeps the prompts that slots held before; 0: it keeps none.
     llm_prompt_cache_mib: int = not_negative(512)
 

@@ -83,6 +83,9 @@ class Client:
 class Stack:
     """A running graycat. ``separately``: each command of the Procfile by itself, so that one can be killed."""
 
+    #: Cores that an engine with a model computes with; 0: all.
+    engine_threads = 0
+
     def __init__(self, home: Path, *, separately: bool = False, env: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.token = "it-" + os.urandom(12).hex()
@@ -95,7 +98,8 @@ class Stack:
         #: A command that runs its commands: with other rights, or in another network.
         self.prefix: list[str] = []
         # Images cost a stack two processes, Flower one, so only the tests of these turn them on.
-        self._own_env = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false"} | dict(env or {})
+        self._own_env = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false", "GRAYCAT_LLM_THREADS": str(self.engine_threads)}
+        self._own_env |= env or {}
         if self._own_env.get("GRAYCAT_EXPORTER") != "true":
             self.commands.pop("exporter")
         for flag, names in (("RUN_SD", ("sd",)), ("RUN_LLM", ("llm", "quick")), ("GRAYCAT_FLOWER", ("flower",))):

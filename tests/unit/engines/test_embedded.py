@@ -65,7 +65,7 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
         assert niceness(child) == min(os.nice(0) + embedded.NICENESS, MAX_NICENESS)
         assert session_niceness(engine_pid(child)) in (embedded.NICENESS, None)
         log = (home / "engine.log").read_text()
-        assert f"n_threads = {embedded.decoding_threads(os.cpu_count() or 1)}\n" in log
+        assert f"n_threads = {embedded.decoding_threads(embedded.available_cores())}\n" in log
         assert "assembling" not in log
         watch = Stopwatch()
     finally:
@@ -98,6 +98,16 @@ def session_niceness(pid: int) -> int | None:
 
 def test_tests_do_not_go_before_the_engines_that_they_start() -> None:
     assert session_niceness(os.getpid()) in (None, embedded.NICENESS)
+
+
+def test_cores_that_the_process_may_not_use_do_not_count() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert embedded.available_cores() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert embedded.available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 7)])

@@ -108,6 +108,7 @@ def test_the_default_is_the_embedded_engine() -> None:
         "--port": "1338",
         "--slots": "2",
         "--context": "512",
+        "--threads": "0",
         "--prompt-cache-mib": "512",
         "--gpu-layers": "0",
         "--models": "/srv/models/text",

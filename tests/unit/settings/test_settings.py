@@ -86,6 +86,7 @@ READ = [
     ("llm_slots", "GRAYCAT_LLM_SLOTS", "8", 8),
     ("llm_embeddings", "GRAYCAT_LLM_EMBEDDINGS", "true", True),
     ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
+    ("llm_threads", "GRAYCAT_LLM_THREADS", "2", 2),
     ("llm_prompt_cache_mib", "GRAYCAT_LLM_PROMPT_CACHE_MIB", "0", 0),
     ("sd_model_url", "SD_MODEL_URL", "hf://o/r/a.safetensors", "hf://o/r/a.safetensors"),
     ("lora_url", "LORA_URL", "https://a/b.safetensors c", "https://a/b.safetensors c"),
