@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import suppress
 
@@ -24,7 +25,8 @@ class ProcessReporter:
     """Writes the newest states to the broker, in a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._machine = settings.box
+        # As in the names of its workers.
+        self._machine = settings.box or socket.gethostname()
         self._client = connect(settings)
         self._reports = ProcessReports(self._client)
         self._latest: list[ProcessStatus] = []

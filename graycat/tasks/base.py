@@ -89,7 +89,10 @@ class EngineTask(RecordTask):
         return Call()
 
     def execute(self, task_id: str) -> None:
-        """Claim the task, run an attempt at it, and write its outcome. Raises Reject to give the message back."""
+        """Claim the task, run an attempt at it, and write its outcome. Raises Reject to give the message back.
+
+        What is no id of such a task is dropped.
+        """
         if not self._belongs_here(task_id):
             # The task has a message of its own, in its own queue.
             logger.warning("message dropped: sent to a worker that cannot run it", extra={"kind": self.name})

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 from http.client import HTTPResponse
+from typing import Any
 
 from celery import shared_task
 
@@ -183,7 +184,8 @@ def _find_token_count(reply: bytes) -> int | None:
     return int(found[1])
 
 
-def _run(self: LlmTask, task_id: str) -> None:
+def _run(self: LlmTask, task_id: Any = "", *_others: Any, **_named: Any) -> None:
+    # Another program may send any arguments.
     self.execute(task_id)
 
 

@@ -252,7 +252,8 @@ def _mark_partial(info: Any) -> str:
         return json.dumps({"partial": True})
 
 
-def _run(self: SdTask, task_id: str) -> None:
+def _run(self: SdTask, task_id: Any = "", *_others: Any, **_named: Any) -> None:
+    # Another program may send any arguments.
     self.execute(task_id)
 
 

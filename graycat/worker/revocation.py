@@ -16,13 +16,18 @@ from graycat.worker.runtime import WorkerProcess, process
 
 logger = logging.getLogger(__name__)
 
+#: The reply to any other name. An id that a client chose may be several owners'; Celery knows the task by another one.
+NO_ID = "no id of a task: those are 32 hexadecimal digits, as in Flower and the logs"
+
 
 def revoke(task_ids: list[str], *, terminate: bool) -> dict[str, str]:
     """Cancel tasks that are queued, and with ``terminate`` those that run; reply how each of them is now."""
     outcomes = []
     try:
         for task_id in task_ids:
-            outcome = _revoke(process, task_id, terminate=terminate)
+            outcome = NO_ID
+            if " " in task_id or TASK_ID.fullmatch(task_id):
+                outcome = _revoke(process, task_id, terminate=terminate)
             logger.warning("task revoked", extra={"task_id": task_id, "terminate": terminate, "outcome": outcome})
             outcomes.append(f"{task_id}: {outcome}")
     except BrokerUnavailable:
@@ -36,7 +41,7 @@ def _revoke(holder: WorkerProcess, task_id: str, *, terminate: bool) -> str:
     if event and holder.webhook_sender is not None:
         return "failed" if holder.webhook_sender.give_up(parent, event) else "no delivery that waits"
     records = holder.records
-    if records is None or not TASK_ID.fullmatch(task_id) or not holder.may_access(task_id):
+    if records is None or event or not holder.may_access(task_id):
         return "no task of this worker"
 
     if records.cancel_queued(task_id):

@@ -213,7 +213,7 @@ def test_a_text_in_a_queue_is_no_trouble(setup: GraycatSetup, celery_stack: Supe
 
 
 @row(
-    "`call NAME --args '[\"ID\"]'` of a queued task",
+    "`call NAME --args '[\"ID\"]' --queue QUEUE` of a queued task",
     "`call --expires`, `--eta`, `--countdown`, time limits of a message",
 )
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_task_that_is_called_by_its_id_runs_once(
 
 
 @row(
-    "`call NAME` with an unknown id, no id, or in a queue of other tasks",
+    "`call NAME` with an unknown id, no id, or in a queue of other tasks (without `--queue`: the control worker's)",
     "`control revoke ID`, a tick of the schedules",
 )
 def test_messages_that_nobody_can_use_are_dropped(setup: GraycatSetup, celery_stack: Supervised) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from graycat.fleet.processes import ProcessReports, ProcessStatus
@@ -28,6 +30,14 @@ def test_the_newest_states_are_told_and_taken_back_at_the_end(broker: Valkey) ->
     eventually(lambda: reports.read() == {})
     # The broker waits for its clients at the end.
     eventually(lambda: broker.client.info("clients")["connected_clients"] == connected - 1)
+
+
+def test_a_machine_without_a_name_is_told_by_its_host_name(broker: Valkey) -> None:
+    """Two of them would write over each other's report."""
+    told = ProcessReporter(changed(broker.settings, box=""))
+    told.update([WEB])
+    eventually(lambda: ProcessReports(broker.client).read() == {socket.gethostname(): [WEB]})
+    told.stop()
 
 
 def test_a_broker_that_comes_back_is_told_again(mortal_broker: Valkey) -> None:

@@ -88,6 +88,18 @@ def test_a_task_without_a_record_is_dropped(broker: Valkey) -> None:
         assert worker.seen.requests == []
 
 
+@pytest.mark.parametrize("arguments", [(), ("nobody",), (None,), ({}, 7)])
+@pytest.mark.parametrize("kind", ["llm.completion", "sd.txt2img"])
+def test_a_message_without_a_task_s_id_is_dropped(
+    broker: Valkey, caplog: pytest.LogCaptureFixture, kind: str, arguments: tuple[Any, ...]
+) -> None:
+    """Another program may have called it so."""
+    with worker_on(broker, {}) as worker, caplog.at_level(logging.INFO):
+        worker.task(kind).run(*arguments)
+        assert worker.seen.requests == []
+    assert [record.message for record in caplog.records if "dropped" in record.message] != []
+
+
 def test_a_task_that_was_cancelled_while_it_waited_never_reaches_the_engine(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker:
         task_id = worker.accept()

@@ -9,6 +9,7 @@ from celery.worker.control import Panel
 
 from graycat.worker import celery_commands
 from graycat.worker.celery_commands import MAX_IDS, NO_IDS, NO_STAMPS, REFUSED
+from graycat.worker.revocation import NO_ID
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey
 from tests.support.workers import Worker, worker_on
@@ -70,7 +71,7 @@ def test_a_revoke_is_not_remembered(worker: Worker) -> None:
 def test_ids_are_revoked_in_turn_and_once_each(worker: Worker) -> None:
     first, second = worker.accept(), worker.accept()
     reply = call("revoke", task_id=[first, second, first, 7])
-    assert reply == {"ok": f"{first}: cancelled; {second}: cancelled; 7: no task of this worker"}
+    assert reply == {"ok": f"{first}: cancelled; {second}: cancelled; 7: {NO_ID}"}
 
 
 def test_terminate_is_a_revoke_of_running_tasks_too(worker: Worker) -> None:
