@@ -108,7 +108,7 @@ class BoundedRetry(Retry):
 
     def __init__(self, backoff: AbstractBackoff, retries: int, within_s: float) -> None:
         super().__init__(backoff, retries)
-        self._within_s = within_s
+        self.within_s = within_s
 
     def call_with_retry(
         self,
@@ -118,7 +118,7 @@ class BoundedRetry(Retry):
         with_failure_count: bool = False,
     ) -> T:
         """Call ``do`` until it succeeds, and ``fail`` after each failure. Raises the last failure."""
-        give_up_at = time.monotonic() + self._within_s
+        give_up_at = time.monotonic() + self.within_s
 
         def fail_in_time(error: Exception, *count: int) -> None:
             # This closes the connection: a late reply must not be read as that of the next command.

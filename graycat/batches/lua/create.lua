@@ -1,4 +1,4 @@
--- requires: broker/prelude
+-- requires: broker/prelude broker/deadline
 -- Create a batch: its record and its entries in the sets, together or not at all.
 -- KEYS: the record (hash), the live batches (by turn), all batches and the owner's (sorted sets by submit time).
 -- ARGV: id, how many live batches the owner may have, then field, value, ... of the record.

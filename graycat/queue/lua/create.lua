@@ -1,4 +1,4 @@
--- requires: broker/prelude queue/task queue/queue_names queue/turns
+-- requires: broker/prelude broker/deadline queue/task queue/queue_names queue/turns
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, how long it stays on the
 -- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), then field, value, ...

@@ -1,3 +1,4 @@
+-- requires: broker/prelude broker/deadline
 -- Store a schedule. If its times change, it begins anew: times that still wait are dropped.
 -- KEYS: the schedule (hash), all schedules (set), its waiting times (sorted set).
 -- ARGV: id, definition, times (cron and time zone), source, 1 to replace another definition, how many schedules an
