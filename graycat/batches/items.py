@@ -11,6 +11,7 @@ from typing import Any
 from graycat.batches.output import ManifestEntry
 from graycat.batches.plan import Item
 from graycat.batches.states import ITEM_STATES, QUEUED, RUNNING, WAITING
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key, batch_part_key
 from graycat.broker.protocol import Broker
@@ -58,7 +59,7 @@ class ItemRecord:
         """Return the record that the broker holds; None stands for an item that was never moved."""
         if text is None:
             return cls()
-        fields: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = parse_json(text)
         return cls(
             state=fields["state"],
             tries=fields["tries"],

@@ -13,6 +13,7 @@ import redis
 from graycat.batches.errors import BatchNotFound
 from graycat.batches.spec.options import BatchOptions
 from graycat.batches.states import ENDED, STATES, part_keys
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
 from graycat.broker.protocol import Broker
@@ -144,7 +145,7 @@ class LiveBatches:
             text = self._client.hget(batch_key(batch_id), "document")
         if text is None:
             raise BatchNotFound
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = parse_json(text)
         return document
 
     def update_fields(self, batch_id: str, fields: Mapping[str, str | int | float]) -> None:
@@ -206,7 +207,7 @@ def _parse_batch(batch_id: str, fields: Mapping[str, bytes | None]) -> LiveBatch
     if text("state") not in STATES:
         # Nothing would be done with it, and it would be live for ever.
         raise ValueError("the batch has no state")
-    prompts = json.loads(text("prompts") or "[]")
+    prompts = parse_json(text("prompts") or "[]")
     if not isinstance(prompts, list):
         raise TypeError("the batch's prompts are no list")
     options = BatchOptions.from_json(text("terms"))

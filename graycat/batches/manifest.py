@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 from graycat.batches.output import ManifestEntry
 from graycat.batches.plan import Item
+from graycat.bounds.stored import parse_json
 from graycat.images.replies import content_type
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -57,7 +57,7 @@ def build_entry(item: Item, data: bytes, record: Mapping[str, str], answer: byte
 def _read_info(answer: bytes) -> dict[str, Any]:
     """Return the ``info`` in an engine's answer; empty if it has none."""
     try:
-        info = json.loads(json.loads(answer)["info"])
+        info = parse_json(parse_json(answer)["info"])
     except (ValueError, TypeError, KeyError):
         return {}
     if not isinstance(info, dict):

@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from graycat.batches.errors import OutputUnavailable
 from graycat.batches.spec import filenames, options
+from graycat.bounds.stored import parse_json
 from graycat.errors import SettingsError
 from graycat.settings import Settings, variable
 from graycat.storage import filesystems
@@ -111,7 +112,7 @@ class Output:
     def read_info(self) -> dict[str, Any]:
         """Return the content of ``batch.json``; empty if there is no such file."""
         try:
-            info = json.loads(self.read(BATCH_INFO) or b"{}")
+            info = parse_json(self.read(BATCH_INFO) or b"{}")
         except ValueError:
             raise OutputUnavailable(f"its {BATCH_INFO} is damaged") from None
         if not isinstance(info, dict):
@@ -221,7 +222,7 @@ def _parse_manifest(text: bytes) -> dict[int, ManifestEntry]:
     entries = {}
     for line in text.splitlines():
         with suppress(ValueError):
-            entry = json.loads(line)
+            entry = parse_json(line)
             if _is_entry(entry):
                 entries[entry["item"]] = entry
     return entries

@@ -10,6 +10,7 @@ from typing import Any
 
 from graycat.batches.spec import Spec, filenames
 from graycat.batches.spec.images import MAX_SEED, Body, Seeds
+from graycat.bounds.stored import parse_json
 
 #: The engine's defaults for requests that leave these fields out.
 DEFAULT_WIDTH, DEFAULT_HEIGHT, DEFAULT_STEPS = 512, 512, 50
@@ -58,7 +59,7 @@ class Item:
     @classmethod
     def from_json(cls, text: bytes | str) -> Item:
         """Return the item that a plan holds."""
-        values = json.loads(text)
+        values = parse_json(text)
         return cls(int(values["number"]), str(values["file"]), dict(values["request"]))
 
 

@@ -26,6 +26,7 @@ from graycat.batches.states import (
     part_keys,
 )
 from graycat.batches.throughput import ThroughputStats
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, batch_key, batch_part_key, owner_batches_key
 from graycat.broker.protocol import Broker
@@ -126,7 +127,7 @@ class BatchRecords:
 
     def load_document(self, batch_id: str, owner: str | None = None) -> Row:
         """Return the spec of a batch as its caller wrote it."""
-        document: Row = json.loads(self._read_fields(batch_id, ("document",), owner)["document"])
+        document: Row = parse_json(self._read_fields(batch_id, ("document",), owner)["document"])
         return document
 
     def list_items(
@@ -294,7 +295,7 @@ class BatchRecords:
             counts[WAITING] = view["total"]
         view["progress"] = counts
 
-        options = json.loads(fields["terms"] or b"{}")
+        options = parse_json(fields["terms"] or b"{}")
         for name in OPTION_FIELDS:
             view[name] = options.get(name)
         view["gpu_s"] = round(int(fields["gpu_ms"] or 0) / 1000, 3)

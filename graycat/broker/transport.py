@@ -19,7 +19,7 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 
 from graycat.broker.client import UncheckedConnectionPool
 from graycat.broker.quarantine import Quarantine, set_aside_key
@@ -39,9 +39,10 @@ class QoS(redis.QoS):
         """
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
-        except RedisError:
-            raise
-        except Exception as error:  # noqa: BLE001 (an entry may hold anything; the others must be restored)
+        except Exception as error:
+            # DataError: a part of the entry has a type that redis-py cannot send. Its other errors are the broker's.
+            if isinstance(error, RedisError) and not isinstance(error, DataError):
+                raise
             note("unacknowledged messages", error)
             self._set_aside(tag, error)
 
@@ -125,6 +126,13 @@ class Channel(redis.Channel):
             self._set_aside_wrong_key(self.keyprefix_queue % exchange, "set")
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
 
+    def _do_restore_message(self, payload: Any, exchange: Any, routing_key: Any, *arguments: Any) -> None:
+        """Put an unacknowledged message back on its queue. Raises ValueError for what is none: kombu would drop it."""
+        check_form(payload)
+        if not isinstance(exchange, str) or not isinstance(routing_key, str):
+            raise ValueError("a message has an exchange and a routing key")
+        super()._do_restore_message(payload, exchange, routing_key, *arguments)  # type: ignore[misc]
+
     def _set_aside_wrong_key(self, key: str, wanted: str) -> None:
         """Rename a key of another type than wanted: each command on it would fail, for ever and for all queues."""
         with self.conn_or_acquire() as client:
@@ -133,11 +141,25 @@ class Channel(redis.Channel):
     def _deliver_item(self, queue: str, item: bytes) -> None:
         try:
             message = loads(bytes_to_str(item))
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 (deep JSON raises RecursionError, kombu's own types raise anything)
             note("queue", error)
             self.set_aside(f"queue {queue}", item, type(error).__name__)
             return
-        self.connection._deliver(message, queue)
+        transport: Any = self.connection
+        transport._deliver(message, queue, item)
+
+    def _receive_one(self, connection: Any) -> Any:
+        """Take one message of remote control from its channel. One that cannot be read is passed over.
+
+        kombu itself does so for what is not JSON, and raises the same.
+        """
+        try:
+            return super()._receive_one(connection)  # type: ignore[misc]
+        except (Empty, RedisError, *self.connection_errors):  # type: ignore[attr-defined]
+            raise
+        except Exception as error:
+            note("remote control", error)
+            raise Empty from error
 
     def _get_pool(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -162,19 +184,24 @@ class Transport(redis.Transport):
 
     Channel = Channel
 
-    def _deliver(self, message: Any, queue: str | None) -> None:
-        """Hand a message to its consumer. An unusable message is set aside and acknowledged."""
+    def _deliver(self, message: Any, queue: str | None, item: bytes | None = None) -> None:
+        """Hand a message to its consumer. An unusable message is set aside and acknowledged.
+
+        ``item``: the message as the queue held it.
+        """
         with guarded(
             "queue",
             let_through=(*self.connection_errors, *self.channel_errors),
-            set_aside=lambda reason: self._set_aside(message, queue, reason),
+            set_aside=lambda reason: self._set_aside(message, queue, item, reason),
         ):
             check_form(message)
             super()._deliver(message, queue)
 
-    def _set_aside(self, message: Any, queue: str | None, reason: str) -> None:
+    def _set_aside(self, message: Any, queue: str | None, item: bytes | None, reason: str) -> None:
         channel: Any = next(iter(self.channels or ()))
-        channel.set_aside(f"queue {queue}", json.dumps(message), reason)
+        if item is None:
+            item = json.dumps(message, default=repr).encode()
+        channel.set_aside(f"queue {queue}", item, reason)
         if isinstance(message, dict) and isinstance(message.get("properties"), dict):
             # Otherwise it would be delivered again each time that its lease ends.
             channel.qos.ack(str(message["properties"].get("delivery_tag")))

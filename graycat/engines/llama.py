@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
@@ -72,13 +73,13 @@ class LlamaEngine:
         """
         raw_props = self._read("/props", GET_OR_POST)
         try:
-            props = json.loads(raw_props)
+            props = parse_json(raw_props)
             slots = int(props.get("total_slots", 1))
             try:
                 model_list = self._read("/v1/models", GET_ONLY)
             except EngineLost:
                 model_list = json.dumps(_build_model_list(props)).encode()
-            models = tuple(str(model["id"]) for model in json.loads(model_list)["data"])
+            models = tuple(str(model["id"]) for model in parse_json(model_list)["data"])
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise EngineLost from error
         return EngineInfo(max(slots, 1), raw_props, models, model_list)

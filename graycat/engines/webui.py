@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
@@ -107,7 +108,7 @@ class WebuiEngine:
 
 def _is_json(reply: bytes) -> bool:
     try:
-        json.loads(reply)
+        parse_json(reply)
     except ValueError:
         return False
     return True

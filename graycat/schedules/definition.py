@@ -10,6 +10,7 @@ from typing import Any
 
 from graycat.batches import spec as batch_spec
 from graycat.batches.errors import InvalidBatch
+from graycat.bounds.stored import parse_json
 from graycat.schedules.due import MAX_JITTER_S, MISSED_POLICIES, MISSED_RUN_ONCE, Cron, Timing
 from graycat.schedules.errors import InvalidSchedule
 from graycat.settings import Settings
@@ -106,7 +107,7 @@ class Schedule:
     @classmethod
     def from_json(cls, text: str | bytes) -> Schedule:
         """Return the schedule that a record holds."""
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
             raise TypeError("the schedule is no object with a spec")
         # Fields of a newer version are left out.

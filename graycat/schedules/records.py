@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graycat.batches.records import BatchRecords
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import SCHEDULES, schedule_keys
 from graycat.broker.protocol import Broker
@@ -122,7 +123,7 @@ class ScheduleRecords:
         rows = []
         for text in texts:
             with guarded("schedules"):
-                row = json.loads(text)
+                row = parse_json(text)
                 if not isinstance(row, dict):
                     raise TypeError("an outcome is an object")
                 rows.append(row)

@@ -7,11 +7,11 @@ returns half an image: an image's description is written only after all of its b
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
+from graycat.bounds.stored import parse_json
 from graycat.errors import RequestError
 from graycat.storage.errors import ArtifactBroken
 
@@ -35,7 +35,7 @@ class Artifact:
     @classmethod
     def from_json(cls, text: bytes) -> Artifact:
         """Return the artifact that a JSON object describes; fields that graycat does not know are ignored."""
-        values = json.loads(text)
+        values = parse_json(text)
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 

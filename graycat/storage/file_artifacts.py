@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
+from graycat.bounds.stored import parse_json
 from graycat.settings import variable
 from graycat.storage import filesystems
 from graycat.storage.artifacts import Artifact, ArtifactStore, check_task_id
@@ -123,7 +124,7 @@ class FileArtifacts(ArtifactStore):
             return None
 
         try:
-            expires_at = float(json.loads(text)["expires_at"])
+            expires_at = float(parse_json(text)["expires_at"])
             artifact = Artifact.from_json(text)
         except (ValueError, TypeError, KeyError) as error:
             raise ArtifactBroken from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import time
@@ -14,6 +13,7 @@ from typing import Any
 from celery import shared_task
 
 from graycat.bounds.body import count_answers
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineProtocolError
@@ -108,7 +108,7 @@ def _count_slots(runtime: EngineRuntime) -> int:
     for running in runtime.running.all():
         slots += 1
         with contextlib.suppress(ValueError, TypeError, AttributeError):
-            slots += count_answers(json.loads(running.attempt.body)) - 1
+            slots += count_answers(parse_json(running.attempt.body)) - 1
     return slots
 
 

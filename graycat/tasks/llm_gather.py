@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import EngineClient
 from graycat.errors import EngineError, EngineProtocolError
 from graycat.queue.kinds import CHAT, COMPLETION, GATHER, INFILL, MESSAGES, OPENAI_COMPLETION, PLAIN, RESPONSES
@@ -122,7 +123,7 @@ def as_stream(attempt: Attempt) -> Attempt | None:
     if gathering is None or attempt.mode != PLAIN:
         return None
     try:
-        body = json.loads(attempt.body)
+        body = parse_json(attempt.body)
     except ValueError:
         return None
     if not isinstance(body, dict) or not gathering.possible(body):
@@ -142,7 +143,7 @@ def gather(attempt: Attempt, events: Iterable[bytes], client: EngineClient) -> b
         return _detokenize(client, tokens)
 
     try:
-        request = Request(json.loads(attempt.body), detokenize)
+        request = Request(parse_json(attempt.body), detokenize)
         answer = GATHERINGS[attempt.kind].rebuild(map(_parse_event, events), request)
         return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -154,7 +155,7 @@ def _parse_event(event: bytes) -> Any:
     _, _, data = event.partition(b"data: ")
     if data.startswith(b"[DONE]"):
         return None
-    return json.loads(data)
+    return parse_json(data)
 
 
 def _detokenize(client: EngineClient, tokens: Sequence[int]) -> str:
@@ -164,4 +165,4 @@ def _detokenize(client: EngineClient, tokens: Sequence[int]) -> str:
         reply = response.read()
     if response.status != 200:
         raise EngineError(response.status, reply)
-    return str(json.loads(reply)["content"])
+    return str(parse_json(reply)["content"])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.queue.kinds import COMPLETION, LLM_KINDS
 from graycat.queue.models import Attempt
 
@@ -36,7 +37,7 @@ def is_whole(attempt: Attempt, chunks: Sequence[bytes]) -> bool:
     if ending != COMPLETION.ending:
         # A whole line: in a text, these words are a part of one.
         return any(line.partition(b": ")[2] == ending for line in chunks[-1].split(b"\n"))
-    return ending in chunks[-1] and _asks_for_one_answer(json.loads(attempt.body))
+    return ending in chunks[-1] and _asks_for_one_answer(parse_json(attempt.body))
 
 
 def _asks_for_one_answer(body: dict[str, Any]) -> bool:
@@ -51,7 +52,7 @@ def continue_attempt(attempt: Attempt, chunks: Sequence[bytes]) -> Attempt | Non
     if attempt.kind != COMPLETION.name:
         return None
     try:
-        body = json.loads(attempt.body)
+        body = parse_json(attempt.body)
         tokens = _read_token_ids(chunks)
     except (ValueError, KeyError, TypeError):
         return None
@@ -137,7 +138,7 @@ class ContinuedStream:
         self._count = sum(len(event["tokens"]) for event in events)
         self._text = "".join(event["content"] for event in events)
         #: Whether no tokens were left to predict. llama.cpp predicts one all the same, and then has its final event.
-        self._spent = json.loads(attempt.body).get("n_predict") == 0
+        self._spent = parse_json(attempt.body).get("n_predict") == 0
 
     def edit(self, event: bytes) -> bytes:
         """Return an event as the client gets it: the final one with the counts of the whole stream; b"" for none."""
@@ -166,5 +167,5 @@ def _add_to_counts(fields: dict[str, Any], differences: dict[str, int]) -> None:
 
 
 def _parse_event(event: bytes) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(event.removeprefix(b"data: "))
+    parsed: dict[str, Any] = parse_json(event.removeprefix(b"data: "))
     return parsed

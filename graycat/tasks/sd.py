@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import shared_task
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
@@ -194,7 +195,7 @@ def _render(runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt, call:
 def _is_interruptible(runtime: EngineRuntime) -> bool:
     """Return whether the engine can be interrupted. Otherwise its render must be waited for: it is not free before."""
     info = runtime.supervisor.info
-    return info is None or bool(json.loads(info.props).get("interruptible", True))
+    return info is None or bool(parse_json(info.props).get("interruptible", True))
 
 
 def _check_still_owned(runtime: EngineRuntime, attempt: Attempt, call: RenderCall) -> None:
@@ -221,7 +222,7 @@ def _store_images(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s
         # SD.Next answers control calls with 204 and no body.
         return b"null"
     try:
-        parsed: Any = json.loads(reply)
+        parsed: Any = parse_json(reply)
     except ValueError:
         raise EngineProtocolError from None
     if not isinstance(parsed, dict):
@@ -247,7 +248,7 @@ def _read_steps(reply: dict[str, Any]) -> int:
 def _mark_partial(info: Any) -> str:
     """Return an ``info`` that tells what the engine does not: these images are not finished."""
     try:
-        return json.dumps(json.loads(info) | {"partial": True})
+        return json.dumps(parse_json(info) | {"partial": True})
     except (ValueError, TypeError):
         return json.dumps({"partial": True})
 

@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call
 from graycat.engines.webui import PROGRESS, WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
@@ -67,7 +68,7 @@ class ProgressReporter:
             self._supported = False
             return None
         try:
-            return _parse_progress(json.loads(reply))
+            return _parse_progress(parse_json(reply))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise EngineLost from error
 

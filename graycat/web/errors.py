@@ -8,6 +8,7 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import unavailable_reason
 from graycat.errors import BodyTooLarge, BrokerUnavailable, GraycatError, LimitExceeded, RequestError
 from graycat.web.streaming.requests import ClientDisconnected
@@ -46,7 +47,7 @@ def to_webui_error(body: bytes) -> bytes:
     The body of an engine's own error has that form already and is returned unchanged.
     """
     try:
-        inner = json.loads(body)["error"]
+        inner = parse_json(body)["error"]
         webui_error = {
             "error": "HTTPException",
             "detail": inner["message"],

@@ -19,6 +19,7 @@ from typing import Any
 
 import redis
 
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, is_unusable_key, now_ms
 from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_key
 from graycat.broker.protocol import Broker
@@ -234,7 +235,7 @@ def _summarize(event: str, row: dict[bytes, bytes]) -> dict[str, Any]:
     for number in range(1, attempts + 1):
         # An attempt whose worker died has written nothing.
         if f"try:{number}" in fields:
-            settled.append(json.loads(fields[f"try:{number}"]))
+            settled.append(parse_json(fields[f"try:{number}"]))
     last = settled[-1] if settled else {}
     return {
         "event": event,

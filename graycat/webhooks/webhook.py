@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.egress import Target, allowlist
 from graycat.errors import RequestError
 from graycat.queue.models import TERMINAL_STATES
@@ -58,7 +59,7 @@ class Webhook:
     @classmethod
     def from_json(cls, text: str | bytes) -> Webhook:
         """Return the webhook that a record stores."""
-        values = json.loads(text)
+        values = parse_json(text)
         return cls(values["url"], tuple(values["events"]), values["secret"])
 
 
@@ -157,10 +158,10 @@ def build_payload(task_id: str, event: str, fields: Mapping[str, str]) -> bytes:
             data[name] = int(fields[name])
     data["metadata"] = None
     if fields.get("metadata"):
-        data["metadata"] = json.loads(fields["metadata"])
+        data["metadata"] = parse_json(fields["metadata"])
     if is_batch:
         data["name"] = fields["name"]
-        data["progress"] = json.loads(fields["progress"])
+        data["progress"] = parse_json(fields["progress"])
         data["links"] = {"batch": f"/batches/{task_id}"}
     else:
         data["links"] = {"task": f"/tasks/{task_id}"}

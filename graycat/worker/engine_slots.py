@@ -6,11 +6,11 @@ after a second without any result. So callers get what the worker last saw, and 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import EngineClient
 from graycat.errors import EngineLost
 from graycat.queue.kinds import SLOTS
@@ -73,7 +73,7 @@ class EngineSlots:
         try:
             with self._client.open(SLOTS.method, SLOTS.path, timeout_s=LOOK_TIMEOUT_S) as response:
                 reply = response.read()
-            busy = sum(bool(slot["is_processing"]) for slot in json.loads(reply))
+            busy = sum(bool(slot["is_processing"]) for slot in parse_json(reply))
         except EngineLost as lost:
             return UNKNOWN if isinstance(lost.__cause__, TimeoutError) else None
         except (ValueError, TypeError, LookupError):

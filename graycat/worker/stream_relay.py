@@ -7,7 +7,6 @@ together. With a thread for each stream, each would wake, wait for the interpret
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
@@ -16,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
 from graycat.engines.sse import EventStream
 from graycat.errors import BrokerUnavailable, EngineError, EngineProtocolError, GraycatError, StaleAttempt
@@ -318,6 +318,6 @@ def parse_error_event(event: bytes) -> GraycatError:
     """Return the error that an engine sent after its stream had begun."""
     reply = event.removeprefix(b"data: ").strip()
     try:
-        return EngineError(int(json.loads(reply)["error"].get("code", 500)), reply)
+        return EngineError(int(parse_json(reply)["error"].get("code", 500)), reply)
     except (ValueError, KeyError, TypeError, AttributeError):
         return EngineProtocolError()

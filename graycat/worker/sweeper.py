@@ -11,13 +11,13 @@ for its kind, and the control worker for all kinds. A lock for each kind lets on
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
@@ -217,7 +217,7 @@ def _parse_task_id(message: bytes) -> str:
     An unacknowledged entry is a list of the message and its route.
     """
     try:
-        parsed = json.loads(message)
+        parsed = parse_json(message)
         if isinstance(parsed, list):
             parsed = parsed[0]
         return str(parsed["headers"]["id"])

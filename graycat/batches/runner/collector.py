@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from graycat.batches.output import ManifestEntry, Output
 from graycat.batches.plan import Item
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.throughput import ThroughputStats
+from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
@@ -252,7 +252,7 @@ class Collector:
         answer = self._load_answer(task_id)
         if answer:
             try:
-                body = json.loads(answer)
+                body = parse_json(answer)
             except ValueError:
                 body = {}
         error = body.get("error") if isinstance(body, dict) else None

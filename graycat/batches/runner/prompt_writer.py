@@ -9,6 +9,7 @@ from typing import Any
 
 from graycat.batches.live import LiveBatch
 from graycat.batches.spec.images import PromptRequest
+from graycat.bounds.stored import parse_json
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
@@ -126,8 +127,8 @@ def build_chat_request(request: PromptRequest, prompts: Sequence[str], useless_a
 def parse_prompts(answer: bytes) -> list[str]:
     """Return the prompts in an engine's answer, each on one line; none if the answer has another form."""
     try:
-        text = json.loads(answer)["choices"][0]["message"]["content"]
-        found = json.loads(text)["prompts"]
+        text = parse_json(answer)["choices"][0]["message"]["content"]
+        found = parse_json(text)["prompts"]
     except (ValueError, TypeError, KeyError, IndexError):
         return []
     if not isinstance(found, list):

@@ -9,6 +9,7 @@ from typing import Any
 from graycat.batches.spec import filenames
 from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.batches.spec.windows import Window, load_timezone
+from graycat.bounds.stored import parse_json
 from graycat.images.webui_requests import split_names
 from graycat.settings import Settings
 from graycat.webhooks import webhook as webhooks
@@ -46,7 +47,7 @@ class BatchOptions:
     @classmethod
     def from_json(cls, text: str) -> BatchOptions:
         """Return the options that a record holds."""
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, dict):
             raise TypeError("the options are no object")
         # Those of a newer version are left out.

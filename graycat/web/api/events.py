@@ -11,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
+from graycat.bounds.stored import parse_json
 from graycat.errors import RequestError
 from graycat.queue.events import CHUNK, PROGRESS, RESTARTED, STARTED, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
@@ -103,7 +104,7 @@ def event_data(event: TaskEvent, name: str) -> Any:
     if event.kind in (STARTED, RESTARTED):
         return {"attempt": int(event.data)}
     if event.kind == PROGRESS:
-        progress = json.loads(event.data)
+        progress = parse_json(event.data)
         preview = None
         if progress.get("preview"):
             preview = f"/tasks/{name}/preview"
@@ -130,7 +131,7 @@ def _parse_chunk(raw: bytes) -> Any:
             name = line.removeprefix("event:").strip()
     text = "\n".join(texts)
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError:
         data = text
     if name is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from hashlib import sha256
@@ -10,6 +9,7 @@ from typing import Any
 
 from flask import g
 
+from graycat.bounds.stored import parse_json
 from graycat.metrics import web as metrics
 from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
@@ -87,7 +87,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
     """Return the fields of a record that are shown, without those that are not set."""
     fields: dict[str, Any] = {name: record[name] for name in _TEXT_FIELDS if record.get(name)}
     fields.update({name: int(record[name]) for name in _NUMBER_FIELDS if record.get(name)})
-    fields.update({name: json.loads(record[name]) for name in _JSON_FIELDS if record.get(name)})
+    fields.update({name: parse_json(record[name]) for name in _JSON_FIELDS if record.get(name)})
     return fields
 
 
@@ -173,7 +173,7 @@ def answer_fields(name: str, events: list[TaskEvent]) -> dict[str, Any]:
 def _parse_body(body: bytes) -> Any:
     """Return an answer's JSON; or its text, if an engine failed with something else."""
     try:
-        return json.loads(body)
+        return parse_json(body)
     except ValueError:
         return body.decode(errors="replace")
 

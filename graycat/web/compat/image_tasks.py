@@ -12,6 +12,7 @@ from flask import Response, g, request
 from gevent.util import wrap_errors
 
 from graycat import params
+from graycat.bounds.stored import parse_json
 from graycat.errors import ModelNotFound
 from graycat.fleet.catalogs import requested_checkpoint, workers_with
 from graycat.images.replies import embed_images
@@ -60,7 +61,7 @@ def run_image_task(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Res
 
 def embed_artifacts(reply: bytes, task_id: str) -> bytes:
     """Return a task's answer with its images in base64, as the engine wrote them. Raises ArtifactsUnavailable."""
-    value = json.loads(reply)
+    value = parse_json(reply)
     if not isinstance(value, dict):
         return reply
 

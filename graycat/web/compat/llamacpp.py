@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat import families, params
 from graycat.auth.tokens import LLM as LLM_SCOPE
+from graycat.bounds.stored import parse_json
 from graycat.errors import EngineNotReady
 from graycat.queue.kinds import (
     APPLY_TEMPLATE,
@@ -46,7 +47,7 @@ def reshape_embedding(reply: bytes) -> bytes:
     """
     if not request.headers.get("User-Agent", "").startswith(OLD_UNITY_AGENT):
         return reply
-    embedding = json.loads(reply)[0]["embedding"]
+    embedding = parse_json(reply)[0]["embedding"]
     if embedding and isinstance(embedding[0], list):
         embedding = embedding[0]
     return json.dumps({"embedding": embedding}).encode()
@@ -142,7 +143,7 @@ def props() -> ResponseReturnValue:
 def template() -> ResponseReturnValue:
     """Show the model's chat template, for Unity's clients before version 3."""
     properties, headers = _props()
-    response = jsonify(template=json.loads(properties).get("chat_template", ""))
+    response = jsonify(template=parse_json(properties).get("chat_template", ""))
     response.headers.update(headers)
     return response
 

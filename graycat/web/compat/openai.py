@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat import families
 from graycat.auth.tokens import LLM as LLM_SCOPE
+from graycat.bounds.stored import parse_json
 from graycat.errors import EngineNotReady
 from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
@@ -97,7 +97,7 @@ def models() -> ResponseReturnValue:
 
 def _parse_model_list(text: str) -> dict[str, Any]:
     """Return an engine's list of models. Raises an error of any type if it is none."""
-    model_list = dict(json.loads(text))
+    model_list = dict(parse_json(text))
     for field in ("data", "models"):
         if not isinstance(model_list.get(field, []), list):
             raise TypeError(f"{field} is no list")

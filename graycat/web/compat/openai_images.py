@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from base64 import b64encode
 from functools import partial
@@ -13,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import FileStorage
 
 from graycat.auth.tokens import SD
+from graycat.bounds.stored import parse_json
 from graycat.errors import EngineProtocolError, RequestError, TaskCancelled
 from graycat.images import openai_requests, webui_requests
 from graycat.queue.kinds import IMG2IMG, TXT2IMG, Kind
@@ -41,7 +41,7 @@ def _run_generation(kind: Kind, body: Body) -> tuple[Response, dict[str, Any]]:
     response = run_image_task(kind, body, check)
     if response.status_code != 200:
         return response, {}
-    return response, json.loads(response.get_data())
+    return response, parse_json(response.get_data())
 
 
 @bp.post("/generate-image")
@@ -67,7 +67,7 @@ def generate_image() -> ResponseReturnValue:
 
 def _parse_info(info: Any) -> dict[str, Any]:
     try:
-        return dict(json.loads(info))
+        return dict(parse_json(info))
     except (ValueError, TypeError):
         return {}
 

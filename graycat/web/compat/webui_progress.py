@@ -5,11 +5,11 @@ A WebUI shows whatever image it renders. graycat shows only the caller's own ima
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from datetime import datetime
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.queue.records import TaskRecords
 
 _IDLE: dict[str, Any] = {
@@ -63,7 +63,7 @@ def progress_view(records: TaskRecords, owner: str, *, with_image: bool) -> dict
     record = tasks[task_id]
     progress: dict[str, Any] = {}
     if record["progress"]:
-        progress = json.loads(record["progress"])
+        progress = parse_json(record["progress"])
     preview = None
     if with_image and progress.get("preview"):
         preview = records.preview(task_id)

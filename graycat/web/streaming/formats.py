@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graycat.bounds.stored import parse_json
 from graycat.errors import GraycatError
 
 #: Unity's v3 client reads its socket in pieces of 4,096 bytes and takes each piece for a whole event.
@@ -52,8 +53,8 @@ def _without_echoed_fields(event: bytes) -> bytes:
     requests of this process, so nothing that an engine may send raises one.
     """
     try:
-        final = json.loads(event.removeprefix(b"data: "))
-    except (ValueError, RecursionError):
+        final = parse_json(event.removeprefix(b"data: "))
+    except ValueError:
         return event
     if not isinstance(final, dict):
         return event
@@ -76,7 +77,7 @@ def _encode_data_error(error: GraycatError) -> bytes:
 def _encode_anthropic_error(error: GraycatError) -> bytes:
     # An error out of a task's events is an EngineError: the original type and message are in its body.
     try:
-        original = json.loads(error.encoded())["error"]
+        original = parse_json(error.encoded())["error"]
         error_type, message = original["type"], original["message"]
     except (ValueError, KeyError, TypeError):
         error_type, message = error.type, str(error)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, outcome_of
+
+#: JSON that is nested more deeply than Python reads.
+DEEP = b"[" * (sys.getrecursionlimit() + 10)
 
 
 @pytest.fixture
@@ -109,6 +113,11 @@ def without(message: dict[str, Any], part: str) -> str:
 RUBBISH = {
     "no json": lambda good: "{half",
     "no text": lambda good: b"\xff\xfe",
+    "deep": lambda good: DEEP,
+    "a type that kombu cannot make": lambda good: json.dumps({"__type__": [], "__value__": 1}),
+    "headers that can be read but not written": lambda good: json.dumps(
+        good | {"properties": {}, "headers": {"at": {"__type__": "uuid", "__value__": {"hex": "0" * 32}}}}
+    ),
     "a number": lambda good: "7",
     "a list": lambda good: "[]",
     "null": lambda good: "null",
@@ -168,7 +177,25 @@ def test_a_consumer_s_own_fault_does_not_deliver_a_message_for_ever(app: Celery,
     assert [item.reason for item in Quarantine(broker.client).items()] == ["TypeError"]
 
 
-@pytest.mark.parametrize("entry", ["{half", "7", "[]", "null", b"\xff"])
+#: What a message has that kombu puts back.
+FORM: dict[str, Any] = {
+    "headers": {},
+    "properties": {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": "llm"}},
+}
+SPOILED = {
+    "no json": "{half",
+    "a number": "7",
+    "empty": "[]",
+    "null": "null",
+    "no text": b"\xff",
+    "deep": DEEP,
+    "a message that is none": json.dumps([{"headers": 7}, "", "llm"]),
+    "an exchange that is none": json.dumps([FORM, {}, "llm"]),
+    "a queue that is none": json.dumps([FORM, "", ["llm"]]),
+}
+
+
+@pytest.mark.parametrize("entry", SPOILED.values(), ids=SPOILED)
 def test_a_spoiled_entry_among_the_unacknowledged_is_set_aside_and_the_others_come_back(
     app: Celery, broker: Valkey, entry: str | bytes
 ) -> None:
