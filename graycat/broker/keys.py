@@ -6,6 +6,8 @@ from __future__ import annotations
 PREFIX = "graycat:"
 #: The prefix of the keys of beat: its lock, and the time of its last tick.
 BEAT = PREFIX + "beat:"
+#: The lock that lets one beat tick, as RedBeat calls it behind that prefix.
+BEAT_LOCK = BEAT + ":lock"
 #: Ids of the schedules.
 SCHEDULES = PREFIX + "schedules"
 #: The lock of the control worker that runs the due schedules.

@@ -16,7 +16,7 @@ from tests.support.helpers import ROOT
 SOURCES = sorted((ROOT / "graycat").glob("**/*.py"))
 #: What takes the name of a loop as its first argument. A thread's guard takes only those of THREADS.
 THREADS = {"GuardedThread", "PeriodicThread"}
-PLACES = {"guarded", "note", "guard", "set_aside_key", "labels"}
+PLACES = {"guarded", "note", "guard", "set_aside_key", "set_aside_lock", "labels"}
 ROW = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 
 #: Threads that serve one caller or one moment, by their file and name: they end with it, so nothing restarts them.
@@ -65,8 +65,8 @@ def find_uses() -> Iterator[Use]:
     for node, file in find_calls():
         function = called(node)
         if function in THREADS | PLACES and node.args:
-            # The name is the first argument but for set_aside_key, whose first one is a client.
-            name = text_of(node.args[function == "set_aside_key"])
+            # The name is the first argument but for these two, whose first one is a client.
+            name = text_of(node.args[function in ("set_aside_key", "set_aside_lock")])
             if function != "labels" or "UNEXPECTED" in ast.dump(node.func):
                 yield Use(function, name, file)
 
