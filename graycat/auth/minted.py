@@ -217,12 +217,14 @@ class MintedTokens:
     def _read_all(self, found: dict[bytes, bytes], used: dict[bytes, bytes] | None = None) -> list[Minted]:
         entries = []
         for field, sealed in found.items():
-            prefix = field.decode()
+            # Whatever another program has written there is shown as a token that nobody can use.
+            prefix = field.decode(errors="backslashreplace")
             minted = self._unseal(prefix, sealed)
             if minted is None:
                 minted = Minted(ApiToken("?", b"", frozenset(), prefix=prefix), 0)
             if used and field in used:
-                minted = replace(minted, last_used_at=int(used[field]))
+                with suppress(ValueError):
+                    minted = replace(minted, last_used_at=int(used[field]))
             entries.append(minted)
         return entries
 

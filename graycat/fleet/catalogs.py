@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.loops.unexpected import guarded
@@ -46,7 +46,7 @@ class Catalogs:
         catalog = {}
         for path, reply in self._registry.catalog(worker).items():
             with guarded("catalogs"):
-                value = json.loads(reply)
+                value = parse_json(reply)
                 if isinstance(value, list | dict):
                     catalog[path] = value
         return catalog

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.keys import PROCESSES
 from graycat.broker.protocol import Broker
@@ -85,10 +86,10 @@ class ProcessReports:
 def _parse_report(row: bytes) -> tuple[int, list[ProcessStatus]]:
     """Return when a report was written, and the processes in it; (0, []) if it cannot be read."""
     try:
-        report = json.loads(row)
+        report = parse_json(row)
         at_ms = int(report["at_ms"])
         rows = list(report["processes"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return 0, []
     statuses = []
     for values in rows:

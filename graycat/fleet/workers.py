@@ -10,10 +10,11 @@ from typing import Any
 
 import redis
 
+from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key
 from graycat.broker.protocol import Broker
-from graycat.loops.unexpected import note
+from graycat.loops.unexpected import guarded, note
 
 #: A worker that has not reported for this many seconds does not count as alive.
 SILENT_AFTER_S = 6.0
@@ -113,7 +114,13 @@ class WorkerRegistry:
     def paused_queues(self) -> frozenset[str]:
         """Return the queues that an operator has paused: no worker takes from them. Raises BrokerUnavailable."""
         with broker_errors():
-            return frozenset(map(bytes.decode, self._client.smembers(keys.PAUSED_QUEUES)))
+            members = self._client.smembers(keys.PAUSED_QUEUES)
+        queues = set()
+        for member in members:
+            # One that is no text names no queue. Each report of each worker reads them.
+            with guarded("fleet"):
+                queues.add(member.decode())
+        return frozenset(queues)
 
     def pause_queue(self, queue: str) -> None:
         """Make all workers stop taking from a queue. Tasks are still accepted into it."""
@@ -184,13 +191,13 @@ def split_reports(
 def _parse_report(name: str, report: bytes) -> WorkerStatus | None:
     """Return the status in a report; None if it cannot be used. Fields of a newer version are ignored."""
     try:
-        values = json.loads(report)
+        values = parse_json(report)
         known = dict(_DEFAULTS, name=name)
         for field_name, default in _DEFAULTS.items():
             if field_name in values:
                 known[field_name] = _check_type(values[field_name], default)
         return WorkerStatus(**known, gpu=_parse_gpu(values.get("gpu")), gpu_state=_parse_gpu_state(values))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 (another program may have written anything)
         note("fleet", error)
         return None
 

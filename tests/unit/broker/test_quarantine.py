@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from graycat.broker.keys import QUARANTINE
 from graycat.broker.quarantine import MAX_DATA_BYTES, MAX_ITEMS, Quarantine
@@ -33,6 +34,14 @@ def test_it_holds_so_many_items_and_so_much_of_each_for_a_while(client: BrokerCl
 def test_rows_of_another_kind_are_passed_over(client: BrokerClient) -> None:
     quarantine = Quarantine(client)
     quarantine.put("hub", b"", "ValueError")
-    for row in (b"{half", b"[]", b"7", json.dumps({"at_ms": "x"}).encode(), b"\xff"):
+    for row in (
+        b"[" * (sys.getrecursionlimit() + 10),
+        b'{"at_ms": Infinity}',
+        b"{half",
+        b"[]",
+        b"7",
+        json.dumps({"at_ms": "x"}).encode(),
+        b"\xff",
+    ):
         client.lpush(QUARANTINE, row)
     assert [item.where for item in quarantine.items()] == ["hub"]

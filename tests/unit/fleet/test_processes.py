@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -38,7 +39,17 @@ def test_a_report_of_a_newer_version_is_read(client: BrokerClient) -> None:
     assert ProcessReports(client).read() == {"a": [WEB]}
 
 
-RUBBISH = ["{half", "[]", "7", "null", '{"at_ms": "x"}', '{"at_ms": 1, "processes": 7}', b"\xff"]
+RUBBISH = [
+    "[" * (sys.getrecursionlimit() + 10),
+    '{"at_ms": Infinity, "processes": []}',
+    "{half",
+    "[]",
+    "7",
+    "null",
+    '{"at_ms": "x"}',
+    '{"at_ms": 1, "processes": 7}',
+    b"\xff",
+]
 
 
 @pytest.mark.parametrize("row", RUBBISH)

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, select_serving
+from graycat.fleet.workers import GPU_FIELDS, MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, select_serving
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient
 from tests.support.helpers import eventually
@@ -159,3 +160,23 @@ def test_a_field_of_a_newer_version_is_ignored(fleet: WorkerRegistry, client: Br
     key = keys.worker_key(READY.name)
     client.set(key, json.dumps(json.loads(client.get(key) or b"") | {"of_the_next_release": 1}))
     assert fleet.workers() == [READY]
+
+
+def test_a_paused_queue_whose_name_is_no_text_hides_no_other(fleet: WorkerRegistry, client: BrokerClient) -> None:
+    before = UNEXPECTED.labels("fleet")._value.get()
+    fleet.pause_queue("llm")
+    client.sadd(keys.PAUSED_QUEUES, b"\xff")
+    assert fleet.paused_queues() == {"llm"}
+    assert UNEXPECTED.labels("fleet")._value.get() == before + 1
+
+
+@pytest.mark.parametrize(
+    "field", [{"gpu_state": dict.fromkeys(GPU_FIELDS, float("inf"))}, {"retry_in_s": 10**400}], ids=["inf", "huge"]
+)
+def test_a_number_that_is_too_large_hides_no_other_worker(
+    fleet: WorkerRegistry, client: BrokerClient, field: dict[str, object]
+) -> None:
+    fleet.report(replace(READY, name="good"))
+    fleet.report(replace(READY, name="odd"))
+    client.set(keys.worker_key("odd"), json.dumps(asdict(replace(READY, name="odd")) | field))
+    assert [worker.name for worker in fleet.workers()] == ["good"]

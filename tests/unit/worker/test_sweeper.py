@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from graycat.celeryapp import GraycatCelery, create_celery
 from graycat.errors import BrokerUnavailable
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
+from graycat.queue.redelivery import unacked_keys
 from graycat.settings import Settings
 from graycat.worker.sweeper import LOCKS, Sweeper
 from tests.support.broker import BrokerClient
@@ -291,3 +293,19 @@ def test_purged_tasks_come_back_in_their_order(sweeper, records, client, app) ->
         client.rpop("llm")
         claimed(records, task_id)
     assert ids_in(client, "llm") == [parked]
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_a_message_that_is_nested_too_deeply_keeps_no_other_from_being_found(
+    sweeper, records, client, app, queued: bool
+) -> None:
+    task_id = enqueued(records, app)
+    client.delete("llm")
+    deep = b"[" * (sys.getrecursionlimit() + 10)
+    if queued:
+        client.lpush("llm", deep)
+    else:
+        client.hset(unacked_keys("llm")["unacked_key"], "tag", deep)
+    assert sweep(sweeper, client) == 1
+    client.lrem("llm", 1, deep)
+    assert ids_in(client, "llm") == [task_id]
