@@ -25,7 +25,21 @@ class RecordRequest(Request):
         if any(headers.get(name) for name in CLOCK_HEADERS):
             headers = headers | dict.fromkeys(CLOCK_HEADERS)
         super().__init__(message, headers=headers, **options)
+        body = options.get("body")
+        if not options.get("decoded"):
+            body = message.payload
+        check_body(body)
 
     def revoked(self) -> bool:
         """Return False. A task that is revoked has ended, by its record (``worker/celery_commands.py``)."""
         return False
+
+
+def check_body(body: Any) -> None:
+    """Raise ValueError if the body of a message is not arguments, named arguments and options.
+
+    Celery would find that out in the task's thread and never hear of the task again: its slot would be taken for ever.
+    """
+    _, _, options = body
+    if options is not None and not isinstance(options, dict):
+        raise ValueError("the options of a message are an object")

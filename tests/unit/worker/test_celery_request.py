@@ -58,3 +58,14 @@ def test_what_a_worker_remembers_of_revokes_discards_nothing(app: GraycatCelery)
         assert not request.revoked()
     finally:
         state.revoked.discard(request.id)
+
+
+@pytest.mark.parametrize("options", [7, "x", [1]])
+def test_a_body_that_would_end_in_the_task_s_thread_is_refused_before(app: GraycatCelery, options: Any) -> None:
+    message = request_for(app).message
+    body = [["an-id"], {}, options]
+    with pytest.raises(ValueError, match="options of a message"):
+        RecordRequest(message, app=app, task=app.tasks["llm.completion"], body=body, decoded=True)
+    message._decoded_cache = body
+    with pytest.raises(ValueError, match="options of a message"):
+        RecordRequest(message, app=app, task=app.tasks["llm.completion"])
