@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from celery import Celery
 from graycat.broker import transport
 from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import create_celery
+from graycat.loops.unexpected import UNEXPECTED
 from graycat.settings import Settings
 from tests.support.helpers import Valkey, outcome_of
 
@@ -241,3 +243,22 @@ def test_a_binding_of_another_type_is_set_aside(app: Celery, broker: Valkey) -> 
     with app.connection_for_read() as connection:
         app.amqp.queues["llm"](connection.default_channel).declare()
     assert broker.client.type("_kombu.binding.llm") == b"set"
+
+
+@pytest.mark.parametrize("rubbish", [DEEP, b'{"__type__": "decimal", "__value__": "x"}'], ids=["deep", "no number"])
+def test_a_remote_control_message_that_cannot_be_read_is_passed_over(
+    app: Celery, broker: Valkey, rubbish: bytes
+) -> None:
+    replies: list[Any] = [
+        [b"message", b"/0.celery.pidbox", rubbish],
+        [b"message", b"/0.celery.pidbox", b"{half"],
+    ]
+    connection: Any = type("Subscription", (), {"parse_response": lambda self: replies.pop(0)})()
+    before = UNEXPECTED.labels("remote control")._value.get()
+    with app.connection_for_read() as opened:
+        channel: Any = opened.default_channel
+        for _ in range(2):
+            # kombu's event loop goes on behind this error.
+            with pytest.raises(Empty):
+                channel._receive_one(connection)
+    assert UNEXPECTED.labels("remote control")._value.get() == before + 1
