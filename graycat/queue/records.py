@@ -6,6 +6,7 @@ its number fences off older ones, which can neither publish nor finish.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from graycat.queue import events, ids
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
 from graycat.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 SCRIPTS = (
     *("create", "claim", "publish", "finish", "release", "restart", "cancel", "expire"),
@@ -269,10 +272,16 @@ class TaskRecords(RecordReader):
         return int(self._run("position", task_id))
 
     def repair_turns(self, queues: Iterable[str]) -> int:
-        """Pass on each turn whose task is gone; return how many parked tasks entered one of the queues."""
+        """Pass on each turn whose task is gone; return how many parked tasks entered one of the queues.
+
+        Counts the parked tasks anew, too.
+        """
         names = list(queues)
         # It is about no task, but the broker checks the keys of a script before it runs.
-        return int(self._run("repair_turns", ids.unused_task_id(names[0]), *names))
+        entered, unusable = self._run("repair_turns", ids.unused_task_id(names[0]), *names)
+        if unusable:
+            logger.error("turns that cannot be used: keys of another type", extra={"count": unusable})
+        return int(entered)
 
     def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""

@@ -1,9 +1,10 @@
--- requires: broker/prelude broker/deadline
+-- requires: broker/prelude broker/deadline broker/types
 -- Create a batch: its record and its entries in the sets, together or not at all.
 -- KEYS: the record (hash), the live batches (by turn), all batches and the owner's (sorted sets by submit time).
 -- ARGV: id, how many live batches the owner may have, then field, value, ... of the record.
 -- Returns 1, 0 if there is a batch with the id already, or -1 if the owner has too many live batches.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+check_types('zset', {KEYS[2], KEYS[3], KEYS[4]})
 local now = now_ms()
 local records = string.sub(KEYS[1], 1, -#ARGV[1] - 1)
 local live = 0

@@ -1,3 +1,4 @@
+-- requires: broker/types
 -- Move an item of a batch from one state to another. KEYS: the batch's record (hash).
 -- ARGV: item number, states that it may be in (separated by blanks), the number of tries that its record must have,
 --       the new state, the new record.
@@ -10,6 +11,7 @@ end
 if not from then return 0 end
 local record = redis.call('HGET', parts .. 'items', ARGV[1])
 if (record and cjson.decode(record).tries or 0) ~= tonumber(ARGV[3]) then return 0 end
+check_type('zset', parts .. ARGV[4])
 redis.call('ZREM', parts .. from, ARGV[1])
 redis.call('ZADD', parts .. ARGV[4], ARGV[1], ARGV[1])
 redis.call('HSET', parts .. 'items', ARGV[1], ARGV[5])

@@ -1,4 +1,4 @@
--- requires: broker/prelude
+-- requires: broker/prelude broker/types
 -- Change a batch's state. KEYS: the record (hash), the live batches (sorted set), the batch's other keys.
 -- ARGV: id, states that it may be in (separated by blanks), the new state, then field, value, ... of the record.
 --       The value '' deletes a field; NOW stands for the broker's time (ms).
@@ -6,6 +6,7 @@
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return '' end
 if not string.find(' ' .. ARGV[2] .. ' ', ' ' .. state .. ' ', 1, true) then return state end
+check_type('zset', KEYS[2])
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', ARGV[3])
 for index = 4, #ARGV, 2 do

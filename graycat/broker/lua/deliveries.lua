@@ -4,7 +4,9 @@ local DELIVERY_TTL_S = 25 * 3600
 -- Return whether a webhook (JSON) asks for an event.
 local function wants(webhook, event)
   if not webhook then return false end
-  for _, name in ipairs(cjson.decode(webhook).events) do
+  local ok, decoded = pcall(cjson.decode, webhook)
+  if not ok or type(decoded) ~= 'table' or type(decoded.events) ~= 'table' then return false end
+  for _, name in ipairs(decoded.events) do
     if name == event then return true end
   end
   return false
@@ -16,6 +18,7 @@ local function enqueue_delivery(id, event, webhook, fields)
   local delivery = 'graycat:delivery:' .. id .. ':' .. event
   if redis.call('EXISTS', delivery) == 1 then return end
   local now = now_ms()
+  check_type('zset', 'graycat:deliveries')
   redis.call('HSET', delivery, 'state', 'pending', 'attempts', 0, 'event_ms', now, 'next_ms', now, 'webhook', webhook,
     unpack(fields))
   redis.call('EXPIRE', delivery, DELIVERY_TTL_S)

@@ -1,12 +1,11 @@
--- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Ask a task to stop. ARGV: 'cancel', or 'interrupt' to let it end with the part of its answer that exists.
 -- A queued task ends here unless it is interrupted; a running one is marked, and ends when its engine is free.
 -- Returns {state, worker}; the state is '' if there is no such task.
-local r = redis.call('HMGET', record, 'state', 'worker', 'cancel', 'queue')
+local r = redis.call('HMGET', record, 'state', 'worker', 'cancel')
 if not r[1] then return {'', ''} end
 if r[1] == 'queued' and ARGV[1] == 'cancel' then
-  leave_message(r[4])
-  conclude('cancelled', 499, 'cancelled', '')
+  conclude('cancelled', 499, 'cancelled', '', true)
   return {'cancelled', ''}
 end
 -- The first request counts.

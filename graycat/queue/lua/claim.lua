@@ -1,15 +1,17 @@
--- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there,
 -- channels of the web processes that wait for it, whether it is looked at by its id (0, 1)}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body', 'message')
+  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not (state and r[14]) then return {'gone'} end
 if is_terminal(state) then
-  if attempt == 0 and tonumber(redis.call('GET', dead_key(r[14])) or 0) > 0 then redis.call('DECR', dead_key(r[14])) end
+  if attempt == 0 and (parse_count(redis.pcall('GET', dead_key(r[14]))) or 0) > 0 then
+    redis.call('DECR', dead_key(r[14]))
+  end
   return {'finished'}
 end
 -- Without one of these it is no record of ours: another program has written it.
@@ -40,9 +42,10 @@ end
 local family, lane, target = parse_queue(r[14])
 if lane == 'batch' then
   for _, queue in ipairs({family, family .. target}) do
-    if tonumber(redis.call('GET', parked_count_key(queue)) or 0) > 0 then return {'yield'} end
+    if count_parked(queue) > 0 then return {'yield'} end
   end
 end
+check_type('stream', stream)
 attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)
@@ -55,8 +58,7 @@ redis.call('PEXPIRE', record, lifetime)
 local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
 notify(r[15], 'started')
--- A message of another program may start a task before its turn.
-if r[23] then unpark(r[14], r[12]) end
-pass_turn(r[14], r[12])
+-- A message of another program may start a task before its turn: then it is parked still.
+leave_queue(r[14], r[12])
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or '', r[14],
   now - (attempt == 1 and r[18] or r[19] or now), tonumber(r[21] or 0), r[16] or '', r[22] and 1 or 0}

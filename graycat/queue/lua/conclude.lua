@@ -1,4 +1,5 @@
 -- The end of a task.
+local DAY_MS = 24 * 3600 * 1000
 
 -- Enqueue the delivery of an event of this task to its webhook, if the webhook asks for that event.
 local function notify(webhook, event)
@@ -11,7 +12,7 @@ local function notify(webhook, event)
       fields[#fields + 1] = value
     end
   end
-  enqueue_delivery(task_id, event, webhook, fields)
+  try(function() enqueue_delivery(task_id, event, webhook, fields) end)
 end
 
 -- Note a failure for operators, who see the newest ones. Nothing of the request or the answer is in it.
@@ -20,26 +21,32 @@ local function note_failure(state, status, data)
   local r = redis.call('HMGET', record, 'kind', 'worker')
   -- Only the JSON's own quotes match: inside of a string they are escaped.
   local kind_of_error = string.match(data, '"type"%s*:%s*"([%w_]+)"') or ''
-  redis.call('XADD', failures, 'MAXLEN', '~', 100, '*', 'task', task_id, 'kind', r[1] or '', 'worker', r[2] or '',
-    'state', state, 'status', status, 'type', string.sub(kind_of_error, 1, 64))
-  redis.call('PEXPIRE', failures, 7 * 24 * 3600 * 1000)
+  try(function()
+    redis.call('XADD', failures, 'MAXLEN', '~', 100, '*', 'task', task_id, 'kind', r[1] or '', 'worker', r[2] or '',
+      'state', state, 'status', status, 'type', string.sub(kind_of_error, 1, 64))
+    redis.call('PEXPIRE', failures, 7 * 24 * 3600 * 1000)
+  end)
 end
 
--- Write the terminal state. Callers have checked that there is none yet.
-local function conclude(state, status, kind, data)
+-- Write the terminal state. Callers have checked that there is none yet, and have written nothing that must not stay if this
+-- fails. leaves_message: the task's message is in its queue, unless it was parked. An end, with its answer, waits for no key
+-- that only helps to find tasks: if another program has written over that, the task is not in it any more.
+local function conclude(state, status, kind, data, leaves_message)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
     'webhook')
+  check_type('stream', stream)
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
-  unpark(keep[5], keep[4])
+  leave_queue(keep[5], keep[4], leaves_message)
   -- The body may have megabytes. If the task cannot be retried, it is not needed any more.
   if not keep[6] then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
   if state == 'failed' or state == 'expired' then note_failure(state, status, data) end
   notify(keep[7], state)
-  redis.call('ZREM', live, task_id)
-  for _, key in ipairs(owned_by(keep[4])) do redis.call('ZREM', key, task_id) end
-  redis.call('PEXPIRE', record, keep[1])
-  redis.call('PEXPIRE', stream, keep[2])
-  pass_turn(keep[5], keep[4])
+  for _, key in ipairs({live, unpack(owned_by(keep[4]))}) do
+    try(function() redis.call('ZREM', key, task_id) end)
+  end
+  -- Another program may have taken the fields out of the record.
+  redis.call('PEXPIRE', record, tonumber(keep[1]) or DAY_MS)
+  redis.call('PEXPIRE', stream, tonumber(keep[2]) or DAY_MS)
 end

@@ -1,18 +1,28 @@
--- requires: broker/prelude broker/deadline queue/task queue/queue_names queue/turns
+-- requires: broker/prelude broker/deadline broker/types queue/task queue/queue_names queue/turns
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, how long it stays on the
 -- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), then field, value, ...
 -- Returns 1, 0 if the id is taken, or -1 if the queue is full.
 if redis.call('EXISTS', record) == 1 then return 0 end
 local queue, owner = KEYS[4], ARGV[5]
-local length = redis.call('LLEN', queue)
-local dead = tonumber(redis.call('GET', dead_key(queue)) or 0)
+local listed = prefix .. 'listed:' .. owner
+local length = check_type('list', queue)
+check_type('stream', stream)
+check_types('zset', {live, unpack(owned_by(owner))})
+-- A user of a box may use no such list.
+if tonumber(ARGV[6]) > 0 then check_type('zset', listed) end
+check_turns(queue, owner)
+local dead = parse_count(redis.call('GET', dead_key(queue))) or 0
 if dead > length then
   redis.call('SET', dead_key(queue), length)
   dead = length
 end
-local waiting = length - dead + tonumber(redis.call('GET', parked_count_key(queue)) or 0)
-if waiting >= tonumber(ARGV[4]) then return -1 end
+local cap = tonumber(ARGV[4])
+if length - dead + count_parked(queue) >= cap then
+  -- Nobody is refused for a counter alone: another program may have written over it.
+  recount_parked(queue)
+  if length - dead + count_parked(queue) >= cap then return -1 end
+end
 local now = now_ms()
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
   'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 7))
@@ -22,7 +32,6 @@ if ARGV[6] ~= '-1' then
   for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
 end
 if tonumber(ARGV[6]) > 0 then
-  local listed = prefix .. 'listed:' .. owner
   redis.call('ZADD', listed, now, task_id)
   redis.call('ZREMRANGEBYSCORE', listed, '-inf', now - ARGV[6])
   redis.call('PEXPIRE', listed, ARGV[6])

@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data.
 -- Returns 1, or 0 if another attempt owns the task or it has ended.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue', 'kind', 'claimed_ms')
@@ -7,7 +7,9 @@ conclude(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 -- Update the moving average of the duration of such tasks, from which waiting times are estimated.
 if ARGV[2] == 'succeeded' and r[3] and is_fair(r[3]) and r[5] then
   local means = prefix .. 'means'
-  local took, mean = now_ms() - r[5], tonumber(redis.call('HGET', means, r[4]) or '')
-  redis.call('HSET', means, r[4], string.format('%.0f', mean and mean * 0.8 + took * 0.2 or took))
+  try(function()
+    local took, mean = now_ms() - r[5], tonumber(redis.call('HGET', means, r[4]) or '')
+    redis.call('HSET', means, r[4], string.format('%.0f', mean and mean * 0.8 + took * 0.2 or took))
+  end)
 end
 return 1

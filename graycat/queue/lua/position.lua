@@ -1,4 +1,4 @@
--- requires: broker/prelude queue/task queue/queue_names queue/turns
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns
 -- Return a queued task's 1-based position under round-robin; 0 if it is not queued.
 local r = redis.call('HMGET', record, 'state', 'queue', 'owner')
 if r[1] ~= 'queued' then return 0 end

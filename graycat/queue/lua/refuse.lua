@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
 -- Note that a worker could not run a task because it does not know its kind; the worker has dropped the message.
 -- The sweeper enqueues the task again. Until then the next task of its owner has the turn.
 -- ARGV: the kind's name in the message, how often until the task fails, event data.
@@ -7,7 +7,10 @@ local r = redis.call('HMGET', record, 'state', 'kind', 'lease_ms', 'queue', 'own
 if not r[1] or is_terminal(r[1]) or r[2] ~= ARGV[1] then return 0 end
 if r[1] == 'running' and tonumber(r[3] or 0) > now_ms() then return 0 end
 if redis.call('HINCRBY', record, 'refusals', 1) < tonumber(ARGV[2]) then
-  pass_turn(r[4], r[5])
+  try(function()
+    check_turns(r[4], r[5] or '')
+    pass_turn(r[4], r[5])
+  end)
   return 0
 end
 conclude('failed', 501, 'error', ARGV[3])

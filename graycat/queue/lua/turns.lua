@@ -11,6 +11,48 @@ local turns_key = prefix .. 'turns'
 local function parked_count_key(queue) return prefix .. 'asides:' .. queue end
 -- How many messages in a queue belong to ended tasks: they do not count as waiting.
 local function dead_key(queue) return prefix .. 'dead:' .. queue end
+
+-- A counter's value; nil if it cannot be one: INCR fails on what is no number, and nobody can wait below zero times.
+local function parse_count(text)
+  local count = type(text) == 'string' and #text <= 15 and string.match(text, '^%d+$') and tonumber(text)
+  return count or nil
+end
+
+-- How many tasks are parked before a queue. Each of them has an owner with a turn, so without one there is none.
+local function count_parked(queue)
+  local count = parse_count(redis.pcall('GET', parked_count_key(queue))) or 0
+  if count > 0 and redis.call('EXISTS', owners_key(queue)) == 0 then return 0 end
+  return count
+end
+
+-- Count the parked tasks anew: another program may have written over the counter.
+local function recount_parked(queue)
+  local count, written = 0, redis.call('GET', parked_count_key(queue))
+  for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, -1)) do
+    local length = redis.pcall('LLEN', parked_key(queue, owner))
+    if type(length) == 'number' then count = count + length end
+  end
+  if written and written ~= tostring(count) or not written and count > 0 then
+    redis.call('SET', parked_count_key(queue), count)
+  end
+end
+
+-- Before a script's first write: the keys that turns may need have their types, and counters hold numbers.
+local function check_turns(queue, owner)
+  if not queue then return end
+  if is_fair(queue) then
+    check_type('string', turn_key(queue, owner))
+    check_type('list', parked_key(queue, owner))
+    check_type('zset', owners_key(queue))
+    check_type('set', turns_key)
+    check_type('list', queue)
+    local parked = check_type('string', parked_count_key(queue))
+    if parked and not parse_count(parked) then recount_parked(queue) end
+  end
+  local dead = check_type('string', dead_key(queue))
+  if dead and not parse_count(dead) then redis.call('SET', dead_key(queue), 0) end
+end
+
 local function leave_message(queue)
   if queue and not redis.call('HGET', record, 'message') then redis.call('INCR', dead_key(queue)) end
 end
@@ -61,4 +103,15 @@ local function pass_turn(queue, owner)
   if queue and is_fair(queue) and redis.call('GET', turn_key(queue, owner or '')) == task_id then
     next_turn(queue, owner or '')
   end
+end
+
+-- This task is not queued any more. leaves_message: its message is still in the queue, unless it was parked. Neither its
+-- start nor its end waits for turns that another program has written over: the sweeper passes them on later.
+local function leave_queue(queue, owner, leaves_message)
+  try(function()
+    check_turns(queue, owner or '')
+    if leaves_message then leave_message(queue) end
+    unpark(queue, owner or '')
+    pass_turn(queue, owner)
+  end)
 end

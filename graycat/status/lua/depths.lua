@@ -1,4 +1,4 @@
--- requires: broker/prelude queue/task queue/queue_names queue/turns
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns
 -- Return how full queues are. ARGV: their names. Returns two numbers for each: how many tasks wait for it, parked ones
 -- among them, and for how many ms the oldest has waited (-1 if no task is known to wait).
 -- The oldest is the first in the queue, or the first parked one of an owner. Only LOOK_AT messages from a queue's head are
@@ -26,8 +26,8 @@ end
 local reply = {}
 for _, queue in ipairs(ARGV) do
   local length = redis.call('LLEN', queue)
-  local parked = tonumber(redis.call('GET', parked_count_key(queue)) or 0)
-  local dead = math.min(tonumber(redis.call('GET', dead_key(queue)) or 0), length)
+  local parked = count_parked(queue)
+  local dead = math.min(parse_count(redis.call('GET', dead_key(queue))) or 0, length)
   local oldest = length - dead > 0 and first_waited_ms(queue) or -1
   if parked > 0 then
     for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, LOOK_AT - 1)) do

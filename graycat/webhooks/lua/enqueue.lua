@@ -1,3 +1,4 @@
+-- requires: broker/types
 -- Put a due delivery on the control queue and take its slots. KEYS: the due deliveries, the delivery, the queue, then the
 -- slots (sorted sets, by when each is free again): its receiver's, its owner's.
 -- ARGV: member, now (ms), lease (ms), how long it waits if no slot is free (ms), Celery message, then the number of slots
@@ -11,6 +12,8 @@ if redis.call('HGET', delivery, 'state') ~= 'pending' then
   redis.call('ZREM', due, member)
   return 0
 end
+check_type('list', queue)
+check_types('zset', {unpack(KEYS, 4)})
 for i = 4, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
   -- Its own slot, if an attempt died and left it taken.

@@ -1,7 +1,9 @@
+-- requires: broker/types
 -- End a pending delivery without another attempt. KEYS: the due deliveries, the delivery, then the slots that an attempt
 -- takes. ARGV: member, state now, how it ended, as the JSON of an attempt.
 -- Returns 1, or 0 if the delivery is over.
 if redis.call('HGET', KEYS[2], 'state') ~= 'pending' then return 0 end
+check_types('zset', {KEYS[1], unpack(KEYS, 3)})
 for i = 3, #KEYS do redis.call('ZREM', KEYS[i], ARGV[1]) end
 -- With a number of its own, so that an attempt which is under way cannot settle the delivery any more.
 local number = redis.call('HINCRBY', KEYS[2], 'attempts', 1)

@@ -63,3 +63,55 @@ def test_a_script_that_requires_nothing_stands_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "graycat").glob("*/lua/*.lua")), ids=lambda path: path.stem)
 def test_the_broker_takes_every_script(client: BrokerClient, path: Path) -> None:
     assert client.script_load(load(path))
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "given", "wrong", "arguments"),
+    [
+        ("batches", "create", "-", "live", ("id", 5, "name", "x")),
+        ("batches", "create", "- live", "all", ("id", 5, "name", "x")),
+        ("batches", "create", "- live all", "of", ("id", 5, "name", "x")),
+        ("batches", "set_state", "record", "live", ("id", "queued", "paused")),
+        ("batches", "end", "record", "live", ("id", 1000, "queued")),
+        ("webhooks", "begin", "", "due", ("member", 5, 5)),
+        ("webhooks", "give_up", "", "due", ("member", "failed", "{}")),
+        ("webhooks", "settle", "", "due", ("member", "0", "failed", "", "{}")),
+        ("webhooks", "give_up", "due delivery", "slot", ("member", "failed", "{}")),
+        ("webhooks", "settle", "due delivery", "slot", ("member", "0", "failed", "", "{}")),
+        ("webhooks", "enqueue", "due delivery", "control", ("member", 5, 5, 5, "message", 3)),
+        ("webhooks", "enqueue", "due delivery control", "slot", ("member", 5, 5, 5, "message", 3)),
+        ("schedules", "advance", "record", "waiting", ("1", "2", "missed", 5, 7)),
+        ("schedules", "advance", "record waiting", "fires", ("1", "2", "missed", 5, 7)),
+        ("schedules", "settle", "record waiting", "fires", ("7", "", "done", 5)),
+    ],
+)
+def test_a_script_that_fails_by_a_key_of_another_type_has_written_nothing(
+    client: BrokerClient, room: str, name: str, given: str, wrong: str, arguments: tuple[str | int, ...]
+) -> None:
+    """``given``: the keys before the wrong one, of which those that are there hold what the script looks for."""
+    client.hset("record", mapping={"state": "queued", "mark": "1"})
+    client.hset("delivery", mapping={"state": "pending", "attempts": 0, "next_ms": 0})
+    client.zadd("due", {"member": 1})
+    client.zadd("waiting", {"7": 7})
+    client.zadd("slot", {"member": 1})
+    client.delete(wrong)
+    client.set(wrong, "another program's")
+    script_keys = [*given.split(), wrong]
+    if wrong == "due":
+        script_keys += ["delivery", "slot"]
+    elif room != "batches" or name == "create":
+        script_keys += ["other", "another"][: 4 - len(script_keys)]
+    scripts = Scripts(client, ROOT / "graycat" / room / "lua", (name,))
+    before = {key: client.dump(key) for key in client.keys("*")}
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        scripts.run(name, script_keys, arguments)
+    assert {key: client.dump(key) for key in client.keys("*")} == before
+
+
+def test_an_item_of_a_batch_is_not_lost_between_two_states(client: BrokerClient) -> None:
+    scripts = Scripts(client, ROOT / "graycat" / "batches" / "lua", ("move_item",))
+    client.zadd("batch:waiting", {"1": 1})
+    client.set("batch:queued", "another program's")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE zset batch:queued"):
+        scripts.run("move_item", ["batch"], ["1", "waiting", 0, "queued", "{}"])
+    assert client.zscore("batch:waiting", "1") == 1
