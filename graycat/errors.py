@@ -37,6 +37,7 @@ GraycatError
 ├── LimitExceeded       429  the API token is over one of its limits
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
+│   └── BrokerKeyUnusable 503 another program has written over a key; it is moved aside
 ├── BrokerDataLost      503  the broker came back without the task
 ├── ShuttingDown        503  this process stops before the answer is there
 ├── TaskExpired         503  no worker started the task in time
@@ -164,6 +165,15 @@ class BrokerUnavailable(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the broker does not answer, nothing was queued; try again in a moment")
+
+
+class BrokerKeyUnusable(BrokerUnavailable):
+    """Raised in a request that needs a key over which another program has written; the key is moved aside."""
+
+    def __init__(self) -> None:
+        GraycatError.__init__(
+            self, "another program has written over a key in the broker, nothing was queued; try again in a moment"
+        )
 
 
 class BrokerDataLost(GraycatError):

@@ -23,6 +23,7 @@ from redis.exceptions import DataError, RedisError, ResponseError
 
 from graycat.broker.client import UncheckedConnectionPool
 from graycat.broker.quarantine import Quarantine, set_aside_key
+from graycat.broker.wrong_types import is_wrong_type
 from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded, note
 
@@ -205,11 +206,6 @@ class Transport(redis.Transport):
         if isinstance(message, dict) and isinstance(message.get("properties"), dict):
             # Otherwise it would be delivered again each time that its lease ends.
             channel.qos.ack(str(message["properties"].get("delivery_tag")))
-
-
-def is_wrong_type(error: Exception) -> bool:
-    """Return whether an error says that a key is of another type than its command needs."""
-    return "WRONGTYPE" in str(error)
 
 
 def check_form(message: Any) -> None:

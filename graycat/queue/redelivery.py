@@ -43,3 +43,13 @@ def unacked_keys(kind: str) -> dict[str, str]:
         "unacked_index_key": f"unacked_index{suffix}",
         "unacked_mutex_key": f"unacked_mutex{suffix}",
     }
+
+
+def unacked_types(kind: str) -> dict[str, str]:
+    """Return the same keys with their types."""
+    names = unacked_keys(kind)
+    return {
+        names["unacked_key"]: "hash",
+        names["unacked_index_key"]: "zset",
+        names["unacked_mutex_key"]: "string",
+    }

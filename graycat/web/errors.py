@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 import logging
 
-from flask import Flask, Response, request
+import redis
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from graycat.bounds.stored import parse_json
 from graycat.broker.client import unavailable_reason
-from graycat.errors import BodyTooLarge, BrokerUnavailable, GraycatError, LimitExceeded, RequestError
+from graycat.broker.wrong_types import is_wrong_type, may_move, move_aside, named_key
+from graycat.errors import (
+    BodyTooLarge,
+    BrokerKeyUnusable,
+    BrokerUnavailable,
+    GraycatError,
+    LimitExceeded,
+    RequestError,
+)
+from graycat.loops.unexpected import guarded
+from graycat.queue.key_types import owner_types
+from graycat.web.services import services
 from graycat.web.streaming.requests import ClientDisconnected
 
 logger = logging.getLogger(__name__)
@@ -64,6 +76,7 @@ def init_app(app: Flask) -> None:
     """Register the error handlers of an application."""
     app.register_error_handler(GraycatError, error_response)
     app.register_error_handler(BrokerUnavailable, _broker_unavailable)
+    app.register_error_handler(redis.ResponseError, _error_reply)
     app.register_error_handler(ClientDisconnected, _client_disconnected)
     app.register_error_handler(RequestEntityTooLarge, _too_large)
     app.register_error_handler(HTTPException, _http_error)
@@ -74,6 +87,21 @@ def _broker_unavailable(error: BrokerUnavailable) -> Response:
     """Answer that the broker cannot be used. Only the log says why: that is the operator's business."""
     logger.warning("broker unavailable", extra={"reason": unavailable_reason(error), "route": request.url_rule})
     return error_response(error)
+
+
+def _error_reply(error: redis.ResponseError) -> Response:
+    """Answer a request that met a key of another type than graycat's, and move that key aside for the next one."""
+    if not is_wrong_type(error):
+        return _unexpected(error)
+    logger.warning("key of the wrong type", extra={"route": request.url_rule})
+    types = named_key(error)
+    if "owner" in g:
+        # Who reads a list of an owner's own gets no name.
+        types |= owner_types(g.owner)
+    with guarded("wrong keys"):
+        if may_move(services().settings):
+            move_aside(services().broker, types)
+    return error_response(BrokerKeyUnusable())
 
 
 def _client_disconnected(_: ClientDisconnected) -> Response:

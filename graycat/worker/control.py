@@ -10,6 +10,7 @@ from celery.worker import state
 
 from graycat.batches.runner.runner import STEP_INTERVAL_S, BatchRunner
 from graycat.broker.client import connect
+from graycat.broker.wrong_types import may_move
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
@@ -29,7 +30,7 @@ from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.runtime import process
 from graycat.worker.sweeper import Sweeper
-from graycat.worker.wrong_keys import may_move, move_wrong_keys
+from graycat.worker.wrong_keys import move_wrong_keys
 
 logger = logging.getLogger(__name__)
 

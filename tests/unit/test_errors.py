@@ -11,6 +11,7 @@ from graycat.engines.models.errors import DownloadFailed
 from graycat.errors import (
     BodyTooLarge,
     BrokerDataLost,
+    BrokerKeyUnusable,
     BrokerUnavailable,
     EngineError,
     EngineKilled,
@@ -54,6 +55,7 @@ KNOWN = [
     (Unauthorized("no"), 401, "authentication_error", None),
     (BodyTooLarge("no"), 413, "body_too_large", None),
     (BrokerUnavailable(), 503, "broker_unavailable", 2),
+    (BrokerKeyUnusable(), 503, "broker_unavailable", 2),
     (TaskExpired(), 503, "task_expired", 5),
     (TaskLost(), 502, "task_lost", None),
     (TaskTimeout(), 504, "task_timeout", None),
