@@ -15,7 +15,7 @@ import string
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker, WatchingPipeline
 from graycat.broker.watching import change_watched
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
+from graycat.loops.unexpected import guarded
 
 #: Seconds for which a process caches a token; a revoked one may still call for so long.
 FRESH_S = 2.0
@@ -44,6 +45,11 @@ _SECRET = re.compile(r"(gc_[a-z0-9]{8})_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{8})", 
 #: Without the mark of players' tokens, and not like a prefix.
 _NAME = re.compile(r"(?!g[cp]_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _SEAL_CHARS = 64
+_PREFIX = re.compile(r"gc_[a-z0-9]{8}", re.ASCII)
+#: The seal and the beginning of a record.
+_SEALED = re.compile(rb"[0-9a-f]{64}\{")
+#: A time in seconds. Longer numbers are none.
+_SECONDS = re.compile(rb"[0-9]{1,11}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +140,10 @@ class MintedTokens:
         minted = Minted(token, created_at)
 
         def add(pipe: WatchingPipeline) -> None:
-            for other in self._read_all(pipe.hgetall(keys.API_TOKENS)):
-                if not other.token.digest:
-                    raise SettingsError("GRAYCAT_TOKEN_KEY is not the key of the API tokens that exist; revoke those")
-                if other.token.name == grant.name:
+            found = pipe.hgetall(keys.API_TOKENS)
+            self._check_key(found)
+            for other in self._read_all(found):
+                if other.token.prefix == prefix or (other.token.digest and other.token.name == grant.name):
                     raise TokenNameTaken(f"{other.token.prefix} has the name {grant.name!r}; revoke that first")
             pipe.multi()
             pipe.hset(keys.API_TOKENS, prefix, self._seal(minted))
@@ -149,16 +155,18 @@ class MintedTokens:
     def all(self) -> list[Minted]:
         """Return all that have not been revoked, the oldest first; one that another key has sealed has no scopes."""
         with broker_errors():
-            found = self._read_all(self._client.hgetall(keys.API_TOKENS), self._client.hgetall(keys.API_TOKENS_USED))
+            found = self._read_all(self._client.hgetall(keys.API_TOKENS), self._read_used())
         return sorted(found, key=lambda minted: (minted.created_at, minted.token.prefix))
 
     def revoke(self, name_or_prefix: str) -> Minted:
         """Revoke a token; processes that have it cached follow within ``FRESH_S``. Raises TokenNotFound."""
         for minted in self.all():
             prefix = minted.token.prefix
-            if name_or_prefix in (prefix, minted.token.name):
+            # One that cannot be read has no name.
+            if name_or_prefix == prefix or (minted.token.digest and name_or_prefix == minted.token.name):
                 with broker_errors():
                     self._client.hdel(keys.API_TOKENS, prefix)
+                with _guarded(), broker_errors():
                     self._client.hdel(keys.API_TOKENS_USED, prefix)
                 self._cached.pop(prefix, None)
                 return minted
@@ -201,7 +209,7 @@ class MintedTokens:
             return
         self._noted[token.prefix] = now
         # A request must not fail for it.
-        with suppress(BrokerUnavailable), broker_errors():
+        with suppress(BrokerUnavailable), _guarded(), broker_errors():
             self._client.hset(keys.API_TOKENS_USED, token.prefix, int(now))
 
     def _fetch(self, prefix: str) -> ApiToken | None:
@@ -215,18 +223,38 @@ class MintedTokens:
         return minted.token
 
     def _read_all(self, found: dict[bytes, bytes], used: dict[bytes, bytes] | None = None) -> list[Minted]:
+        """Return the tokens; one that cannot be read has no scopes, and a field that is no text is left out."""
         entries = []
         for field, sealed in found.items():
-            # Whatever another program has written there is shown as a token that nobody can use.
-            prefix = field.decode(errors="backslashreplace")
-            minted = self._unseal(prefix, sealed)
-            if minted is None:
-                minted = Minted(ApiToken("?", b"", frozenset(), prefix=prefix), 0)
-            if used and field in used:
-                with suppress(ValueError):
-                    minted = replace(minted, last_used_at=int(used[field]))
-            entries.append(minted)
+            with _guarded():
+                prefix = field.decode()
+                minted = self._unseal(prefix, sealed)
+                if minted is None:
+                    minted = Minted(ApiToken("?", b"", frozenset(), prefix=prefix), 0)
+                if used and field in used:
+                    minted = replace(minted, last_used_at=_parse_seconds(used[field]))
+                entries.append(minted)
         return entries
+
+    def _read_used(self) -> dict[bytes, bytes]:
+        """Return when tokens were last used; nothing if another program has written over that."""
+        with _guarded(), broker_errors():
+            return self._client.hgetall(keys.API_TOKENS_USED)
+        return {}
+
+    def _check_key(self, found: dict[bytes, bytes]) -> None:
+        """Raise SettingsError if other tokens exist, and all of them were sealed with another key.
+
+        What has not the form of a token does not count: another program may have written it.
+        """
+        foreign = False
+        for field, sealed in found.items():
+            prefix = field.decode(errors="replace")
+            if self._unseal(prefix, sealed) is not None:
+                return
+            foreign = foreign or (_PREFIX.fullmatch(prefix) is not None and _SEALED.match(sealed) is not None)
+        if foreign:
+            raise SettingsError("GRAYCAT_TOKEN_KEY is not the key of the API tokens that exist; revoke those")
 
     def _seal(self, minted: Minted) -> bytes:
         text = json.dumps(minted.to_dict() | {"digest": minted.token.digest.hex()})
@@ -238,16 +266,33 @@ class MintedTokens:
         seal, text = text[:_SEAL_CHARS], text[_SEAL_CHARS:]
         if not hmac.compare_digest(self._key.mac("record", text).hex().encode(), seal.encode()):
             return None
-        record = json.loads(text)
-        if record["prefix"] != prefix:
-            return None
-        scopes, limits = frozenset(record["scopes"]), Limits(**record["limits"])
-        digest = bytes.fromhex(record["digest"])
-        token = ApiToken(record["name"], digest, scopes, limits, record["expires_at"], prefix)
-        return Minted(token, record["created_at"])
+        # A newer release may seal what this one does not know.
+        with _guarded():
+            record = json.loads(text)
+            if record["prefix"] != prefix:
+                return None
+            scopes, limits = frozenset(record["scopes"]), Limits(**record["limits"])
+            digest = bytes.fromhex(record["digest"])
+            token = ApiToken(record["name"], digest, scopes, limits, record["expires_at"], prefix)
+            return Minted(token, record["created_at"])
+        return None
 
     def _digest(self, secret: str) -> bytes:
         return self._key.mac("secret", secret)
 
     def _tag(self, prefix: str, rest: str) -> str:
         return urlsafe_b64encode(self._key.mac("tag", prefix + rest)[:6]).decode()
+
+
+def _guarded() -> AbstractContextManager[None]:
+    """Run a block for one token; what another program has written there hides no other token."""
+    return guarded("api tokens", let_through=(BrokerUnavailable,))
+
+
+def _parse_seconds(text: bytes) -> int | None:
+    """Return a time of the epoch; None if it is none."""
+    with _guarded():
+        if not _SECONDS.fullmatch(text):
+            raise ValueError("no time")
+        return int(text)
+    return None

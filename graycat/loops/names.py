@@ -45,6 +45,7 @@ THREADS: Mapping[str, LoopKind] = {
 #: The loops that run in a thread of the ones above, in a request, or in a library.
 PLACES = frozenset(
     {
+        "api tokens",
         "batch items",
         "batch runner",
         "batch throughput",
