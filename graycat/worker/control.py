@@ -30,7 +30,7 @@ from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.runtime import process
 from graycat.worker.sweeper import Sweeper
-from graycat.worker.wrong_keys import move_wrong_keys
+from graycat.worker.wrong_keys import mend_batch_turn, move_foreign_locks, move_wrong_keys
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,8 @@ class ControlDuties:
 
     def _move_wrong_keys(self) -> None:
         move_wrong_keys(self._client)
+        move_foreign_locks(self._client)
+        mend_batch_turn(self._client)
 
     def _renew(self) -> None:
         renew_messages(self._client, self._worker.app.kind)

@@ -6,6 +6,8 @@ A web process moves those that a request meets (``web/errors.py``).
 
 from __future__ import annotations
 
+import re
+
 import redis
 
 from graycat.broker import keys
@@ -14,7 +16,7 @@ from graycat.broker.protocol import Broker
 from graycat.broker.wrong_types import is_wrong_type, move_aside
 from graycat.loops.unexpected import guarded
 from graycat.queue.key_types import queue_types
-from graycat.queue.redelivery import unacked_types
+from graycat.queue.redelivery import unacked_keys, unacked_types
 from graycat.queue.topology import QUEUES, WORKER_KINDS
 
 #: The keys that all share, and their types.
@@ -38,19 +40,19 @@ TYPES: dict[str, str] = {
 }
 
 
-#: Counters and locks that all share.
-_STRINGS = (
-    keys.BATCH_TURN,
+#: Locks that all share. Each of ours expires.
+LOCKS = (
     keys.BATCH_RUNNER_LOCK,
     keys.FIRING,
-    keys.FIRED_AT,
     *(keys.sweeper_lock_key(kind) for kind in WORKER_KINDS),
+    *(unacked_keys(kind)["unacked_mutex_key"] for kind in ("", *WORKER_KINDS)),
 )
-TYPES |= dict.fromkeys(_STRINGS, "string")
+TYPES |= dict.fromkeys((*LOCKS, keys.BATCH_TURN, keys.FIRED_AT), "string")
 for _queue in QUEUES:
     TYPES |= queue_types(_queue)
 for _kind in ("", *WORKER_KINDS):
     TYPES |= unacked_types(_kind)
+_NUMBER = re.compile(rb"[0-9]{1,15}")
 
 
 def move_wrong_keys(client: Broker) -> list[str]:
@@ -79,3 +81,33 @@ def _read_turns(client: Broker) -> list[str]:
         with guarded("wrong keys"):
             queues.append(name.decode())
     return queues
+
+
+def move_foreign_locks(client: Broker) -> list[str]:
+    """Rename the locks that never expire; return their names. Raises BrokerUnavailable.
+
+    Another program has written them: what such a lock guards would never be done again.
+    """
+    with broker_errors(), client.pipeline(transaction=False) as pipe:
+        for key in LOCKS:
+            pipe.pttl(key)
+        found = pipe.execute()
+    foreign = [key for key, left_ms in zip(LOCKS, found, strict=True) if left_ms == -1]
+    # Of whatever type they are.
+    return move_aside(client, dict.fromkeys(foreign, "none"))
+
+
+def mend_batch_turn(client: Broker) -> None:
+    """Set the number of the batches' last turn anew if it is none, or gone. Raises BrokerUnavailable.
+
+    No batch could end its turn without it, and one with a low number would come before all others.
+    """
+    with broker_errors():
+        text = client.get(keys.BATCH_TURN)
+        if text is not None and _NUMBER.fullmatch(text):
+            return
+        last = 0
+        for _, turn in client.zrange(keys.LIVE_BATCHES, -1, -1, withscores=True):
+            last = int(turn)
+        # If it is gone, another process may begin it meanwhile.
+        client.set(keys.BATCH_TURN, last, nx=text is None)

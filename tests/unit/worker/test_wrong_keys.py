@@ -8,7 +8,7 @@ import redis
 from graycat.broker import keys
 from graycat.queue.key_types import queue_types
 from graycat.queue.records import TaskRecords
-from graycat.worker.wrong_keys import TYPES, move_wrong_keys
+from graycat.worker.wrong_keys import LOCKS, TYPES, mend_batch_turn, move_foreign_locks, move_wrong_keys
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, claimed, started
 
@@ -67,3 +67,28 @@ def test_a_user_who_may_not_moves_nothing(broker: Valkey, client: BrokerClient) 
     finally:
         client.execute_command("ACL", "DELUSER", "box")
     assert client.type(keys.TURNS) == b"string"
+
+
+@pytest.mark.parametrize("key", LOCKS)
+def test_a_lock_that_never_expires_is_moved_aside(client: BrokerClient, key: str) -> None:
+    client.set(key, "another program's")
+    assert move_foreign_locks(client) == [key]
+    assert client.get(keys.wrong_type_key(key)) == b"another program's"
+    client.set(key, "ours", px=60_000)
+    assert (move_foreign_locks(client), client.get(key)) == ([], b"ours")
+
+
+@pytest.mark.parametrize("turn", ["abc", "", "-5", "1.5", "9" * 19, None])
+def test_turns_of_batches_go_on_behind_the_last_one(client: BrokerClient, turn: str | None) -> None:
+    client.zadd(keys.LIVE_BATCHES, {"a": 41, "b": 7})
+    if turn is not None:
+        client.set(keys.BATCH_TURN, turn)
+    mend_batch_turn(client)
+    assert client.incr(keys.BATCH_TURN) == 42
+
+
+def test_a_number_of_turns_stays(client: BrokerClient) -> None:
+    client.zadd(keys.LIVE_BATCHES, {"a": 41})
+    client.set(keys.BATCH_TURN, 50)
+    mend_batch_turn(client)
+    assert client.get(keys.BATCH_TURN) == b"50"
