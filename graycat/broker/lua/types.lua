@@ -1,19 +1,19 @@
 -- Scripts are not rolled back: a command that fails in the middle leaves what was written before it. So a script checks
 -- the types of the keys that it may write before its first write.
 
--- For each type a command that fails on a key of another one, and changes nothing. TYPE would do for all, but users of
--- boxes may not use it.
+-- For each type a command that reads, and fails on a key of another one. TYPE would do for all, but users of boxes may
+-- not use it. None may be a command that can write: behind such a one, a full broker refuses nothing more of the script.
 local PROBES = {
   zset = function(key) return redis.pcall('ZCARD', key) end,
   list = function(key) return redis.pcall('LLEN', key) end,
   string = function(key) return redis.pcall('GET', key) end,
   hash = function(key) return redis.pcall('HEXISTS', key, '') end,
-  set = function(key) return redis.pcall('SREM', key, '') end,
+  set = function(key) return redis.pcall('SMEMBERS', key) end,
   stream = function(key) return redis.pcall('XRANGE', key, '-', '+', 'COUNT', 1) end,
 }
 
--- Raise WRONGTYPE, with the key's name and the wanted type, if a key has another type (graycat/broker/wrong_type.py reads
--- it). Returns the probe's reply. A reply has no zero bytes and no line breaks, so the name is quoted as in a URL.
+-- Raise WRONGTYPE, with the key's name and the wanted type, if a key has another type; graycat/broker/wrong_types.py reads
+-- it. Returns the probe's reply. An error has no zero bytes and no line breaks, so the name is quoted as in a URL.
 local function check_type(wanted, key)
   local reply = PROBES[wanted](key)
   if type(reply) == 'table' and reply.err then
