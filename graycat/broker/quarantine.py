@@ -20,9 +20,6 @@ logger = logging.getLogger(__name__)
 MAX_ITEMS = 100
 MAX_DATA_BYTES = 4096
 TTL_S = 7 * 24 * 3600
-#: What PTTL replies for a key that never expires, and the most for a lock whose owner is alive: graycat's take seconds.
-NO_EXPIRY = -1
-LONGEST_LOCK_MS = 3600 * 1000
 
 
 def set_aside_key(client: Any, where: str, key: str, wanted: str) -> bool:
@@ -33,31 +30,10 @@ def set_aside_key(client: Any, where: str, key: str, wanted: str) -> bool:
     if client.type(key) in (wanted.encode(), b"none"):
         return False
     logger.error("key of the wrong type set aside", extra={"key": key})
-    _rename(client, where, key)
-    return True
-
-
-def may_expire(ttl_ms: int) -> bool:
-    """Return whether a lock is gone, or will be soon: graycat's locks are. ``ttl_ms``: as the command PTTL replies."""
-    return ttl_ms != NO_EXPIRY and ttl_ms <= LONGEST_LOCK_MS
-
-
-def set_aside_lock(client: Any, where: str, key: str) -> bool:
-    """Rename a lock that another program has written: the duty behind it would not be done until it expires.
-
-    Returns whether it was renamed. Raises what redis-py raises.
-    """
-    if may_expire(client.pttl(key)):
-        return False
-    logger.error("lock that never ends set aside", extra={"key": key})
-    _rename(client, where, key)
-    return True
-
-
-def _rename(client: Any, where: str, key: str) -> None:
     UNEXPECTED.labels(where).inc()
     client.rename(key, wrong_type_key(key))
     client.pexpire(wrong_type_key(key), TTL_S * 1000)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

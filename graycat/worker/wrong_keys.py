@@ -40,10 +40,11 @@ TYPES: dict[str, str] = {
 }
 
 
-#: Locks that all share. Each of ours expires.
+#: Locks that all share. Each of ours expires, within seconds.
 LOCKS = (
     keys.BATCH_RUNNER_LOCK,
     keys.FIRING,
+    keys.BEAT_LOCK,
     *(keys.sweeper_lock_key(kind) for kind in WORKER_KINDS),
     *(unacked_keys(kind)["unacked_mutex_key"] for kind in ("", *WORKER_KINDS)),
 )
@@ -52,6 +53,13 @@ for _queue in QUEUES:
     TYPES |= queue_types(_queue)
 for _kind in ("", *WORKER_KINDS):
     TYPES |= unacked_types(_kind)
+#: What kombu writes for each exchange.
+TYPES["_kombu.binding_deadlines"] = "zset"
+for _exchange in (*QUEUES, "celery.pidbox", "reply.celery.pidbox"):
+    TYPES[f"_kombu.binding.{_exchange}"] = "set"
+    TYPES[f"_kombu.binding_permanent.{_exchange}"] = "set"
+#: What PTTL replies for a key that never expires, and the most for a lock whose owner is alive.
+NO_EXPIRY, LONGEST_LOCK_MS = -1, 3600 * 1000
 _NUMBER = re.compile(rb"[0-9]{1,15}")
 
 
@@ -84,7 +92,7 @@ def _read_turns(client: Broker) -> list[str]:
 
 
 def move_foreign_locks(client: Broker) -> list[str]:
-    """Rename the locks that never expire; return their names. Raises BrokerUnavailable.
+    """Rename the locks that never expire, or much later than ours; return their names. Raises BrokerUnavailable.
 
     Another program has written them: what such a lock guards would never be done again.
     """
@@ -92,7 +100,10 @@ def move_foreign_locks(client: Broker) -> list[str]:
         for key in LOCKS:
             pipe.pttl(key)
         found = pipe.execute()
-    foreign = [key for key, left_ms in zip(LOCKS, found, strict=True) if left_ms == -1]
+    foreign = []
+    for key, left_ms in zip(LOCKS, found, strict=True):
+        if left_ms == NO_EXPIRY or left_ms > LONGEST_LOCK_MS:
+            foreign.append(key)
     # Of whatever type they are.
     return move_aside(client, dict.fromkeys(foreign, "none"))
 

@@ -291,11 +291,3 @@ def test_a_grant_is_read_from_json() -> None:
 def test_a_grant_that_says_something_else_is_refused(change: dict[str, Any], word: str) -> None:
     with pytest.raises(RequestError, match=word):
         Grant.read({"name": "game"} | change)
-
-
-def test_what_another_program_has_written_hides_no_token(tokens: MintedTokens, client: BrokerClient) -> None:
-    _, minted = tokens.mint(LIMITED)
-    client.hset(keys.API_TOKENS, b"\xff", b"nonsense")
-    client.hset(keys.API_TOKENS_USED, minted.token.prefix, "yesterday")
-    assert [found.token.name for found in tokens.all()] == ["?", LIMITED.name]
-    assert [found.last_used_at for found in tokens.all()] == [None, None]

@@ -4,11 +4,24 @@ from typing import cast
 
 import pytest
 import redis
+from redbeat.schedulers import RedBeatConfig
 
 from graycat.broker import keys
+from graycat.celeryapp import create_celery
 from graycat.queue.key_types import queue_types
 from graycat.queue.records import TaskRecords
-from graycat.worker.wrong_keys import LOCKS, TYPES, mend_batch_turn, move_foreign_locks, move_wrong_keys
+from graycat.queue.redelivery import unacked_keys
+from graycat.queue.topology import LLM_QUICK
+from graycat.worker import sweeper
+from graycat.worker.sweeper import Sweeper
+from graycat.worker.wrong_keys import (
+    LOCKS,
+    LONGEST_LOCK_MS,
+    TYPES,
+    mend_batch_turn,
+    move_foreign_locks,
+    move_wrong_keys,
+)
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, claimed, started
 
@@ -69,13 +82,47 @@ def test_a_user_who_may_not_moves_nothing(broker: Valkey, client: BrokerClient) 
     assert client.type(keys.TURNS) == b"string"
 
 
+def test_the_locks_are_those_that_are_taken(broker: Valkey) -> None:
+    app = create_celery(broker.settings, kind="beat")
+    assert {RedBeatConfig(app).lock_key, *sweeper.LOCKS.values()} <= set(LOCKS)
+
+
 @pytest.mark.parametrize("key", LOCKS)
-def test_a_lock_that_never_expires_is_moved_aside(client: BrokerClient, key: str) -> None:
-    client.set(key, "another program's")
+@pytest.mark.parametrize("ttl_ms", [None, LONGEST_LOCK_MS + 60_000])
+def test_a_lock_that_never_expires_is_moved_aside(client: BrokerClient, key: str, ttl_ms: int | None) -> None:
+    client.set(key, "another program's", px=ttl_ms)
     assert move_foreign_locks(client) == [key]
     assert client.get(keys.wrong_type_key(key)) == b"another program's"
     client.set(key, "ours", px=60_000)
     assert (move_foreign_locks(client), client.get(key)) == ([], b"ours")
+
+
+def test_a_sweep_is_made_again_behind_a_lock_that_never_ends(broker: Valkey, client: BrokerClient) -> None:
+    client.set(sweeper.LOCKS["llm"], "1")
+    lost = Sweeper(client, broker.settings, create_celery(broker.settings, kind="llm"))
+    assert lost._lock_kinds() == []
+    move_foreign_locks(client)
+    assert lost._lock_kinds() == ["llm"]
+
+
+@pytest.mark.parametrize("name", ["unacked_key", "unacked_index_key"])
+def test_a_message_is_taken_again_behind_a_wrong_key_of_the_unacknowledged(
+    broker: Valkey, client: BrokerClient, name: str
+) -> None:
+    client.set(unacked_keys("quick")[name], "another program's")
+    move_wrong_keys(client)
+    app = create_celery(broker.settings, kind="quick")
+    app.send_task("llm.tokenize", args=["an-id"], task_id="an-id", queue=LLM_QUICK)
+    received: list[str] = []
+    with (
+        app.connection_for_read() as connection,
+        connection.Consumer(
+            [app.amqp.queues[LLM_QUICK]], on_message=lambda message: received.append(message.headers["id"])
+        ),
+    ):
+        connection.drain_events(timeout=5)
+    assert received == ["an-id"]
+    assert client.hlen(unacked_keys("quick")["unacked_key"]) == 1
 
 
 @pytest.mark.parametrize("turn", ["abc", "", "-5", "1.5", "9" * 19, None])
