@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from graycat.bounds.body import count_answers, is_list_of_prompts, parse_count
@@ -22,10 +23,11 @@ TEXT_FIELDS = (
 TOKEN_FIELDS = ("n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-def read_json(raw: bytes, max_depth: int) -> Any:
-    """Return a request's JSON. Raises RequestError for anything else, NaN and infinities included.
+def read_json(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -> Any:
+    """Return a request's JSON. Raises RequestError for anything else, NaN, infinities and half characters included.
 
-    Raises TooComplex for more than ``max_depth`` levels of objects and arrays.
+    Raises TooComplex for more than ``max_depth`` levels of objects and arrays. ``allow_surrogates``: half characters
+    are left to the caller, whose own check of a document names each.
     """
     try:
         value = json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
@@ -34,12 +36,61 @@ def read_json(raw: bytes, max_depth: int) -> Any:
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
     check_depth(value, raw, max_depth)
+    if not allow_surrogates and _may_hold_surrogates(raw):
+        for path in find_unpaired_surrogates(value):
+            where = repr(path[:100]) if path else "the body"
+            raise RequestError(f"{where} holds half a character (an unpaired surrogate), which UTF-8 cannot write")
     return value
 
 
-def read_object(raw: bytes, max_depth: int) -> dict[str, Any]:
+def _may_hold_surrogates(raw: bytes) -> bool:
+    """Return whether JSON must be searched for half characters: it has escapes, or is no plain UTF-8."""
+    if b"\\u" in raw or b"\0" in raw:
+        return True
+    if raw.isascii():
+        return False
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        # Python's reader of JSON takes a surrogate's own three bytes, too.
+        return True
+    return False
+
+
+def find_unpaired_surrogates(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of texts that UTF-8 cannot encode; for a field with such a name, that of the field.
+
+    JSON can write half a character, like ``"\\ud83d"``. What encodes such a text fails: a store, an engine, a file.
+    """
+    pending = [(value, path)]
+    while pending:
+        item, where = pending.pop()
+        if isinstance(item, str) and not _is_encodable(item):
+            yield where
+        elif isinstance(item, dict):
+            for name, part in item.items():
+                readable_name = str(name).encode(errors="backslashreplace").decode()[:60]
+                part_path = f"{where}.{readable_name}" if where else readable_name
+                if not _is_encodable(str(name)):
+                    yield part_path
+                pending.append((part, part_path))
+        elif isinstance(item, list):
+            pending.extend((part, f"{where}[{index}]") for index, part in enumerate(item))
+
+
+def _is_encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_object(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -> dict[str, Any]:
     """Return a request's JSON object. Raises RequestError for anything else, TooComplex as ``read_json`` does."""
-    value = read_json(raw, max_depth)
+    value = read_json(raw, max_depth, allow_surrogates=allow_surrogates)
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object")
     return value

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from graycat import params
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch
-from graycat.batches.spec.reader import find_unpaired_surrogates
 from graycat.cli.text import parse_assignment, parse_value
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
@@ -84,7 +84,7 @@ def load_items(path: Path) -> list[Any]:
 
 def _parse_line(line: str) -> Any:
     item = json.loads(line)
-    for field in find_unpaired_surrogates(item, "item"):
+    for field in params.find_unpaired_surrogates(item, "item"):
         raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line[:100]}")
     return item
 

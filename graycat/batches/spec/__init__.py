@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
+from graycat import params
 from graycat.batches.errors import InvalidBatch
 from graycat.batches.spec.images import IMAGE_FIELDS, Images, PromptRequest, read_images
 from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_options
-from graycat.batches.spec.reader import FieldReader, Problems, find_unpaired_surrogates
+from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.settings import Settings
 
 #: The fields of a document.
@@ -58,7 +59,7 @@ def parse(document: Mapping[str, Any], settings: Settings, token_max_pixels: int
     problems = Problems()
     copy = problems.attempt("", lambda: _copy_as_json(document)) or {}
 
-    for path in problems.attempt("", lambda: list(find_unpaired_surrogates(copy))) or ():
+    for path in problems.attempt("", lambda: list(params.find_unpaired_surrogates(copy))) or ():
         problems.add(path, "holds half a character (an unpaired surrogate), which no file and no engine can have")
     if problems.found:
         raise InvalidBatch(problems.found)

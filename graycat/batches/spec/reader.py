@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from graycat.errors import GraycatError
@@ -104,33 +104,3 @@ class FieldReader:
         """Add a problem for every field that was not taken. ``known``: the valid fields, for the message."""
         for name in self._remaining:
             self.add_problem(str(name)[:60], f"is not a known field; known fields: {', '.join(known)}")
-
-
-def find_unpaired_surrogates(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the paths of texts that UTF-8 cannot encode; for a field with such a name, that of the field.
-
-    JSON can write half a character, like ``"\\ud83d"``.
-    """
-    if isinstance(value, str):
-        if not _is_encodable(value):
-            yield path
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            readable_name = str(name).encode(errors="backslashreplace").decode()[:60]
-            part_path = f"{path}.{readable_name}" if path else readable_name
-            if not _is_encodable(str(name)):
-                yield part_path
-            yield from find_unpaired_surrogates(part, part_path)
-    elif isinstance(value, list):
-        for index, part in enumerate(value):
-            yield from find_unpaired_surrogates(part, f"{path}[{index}]")
-
-
-def _is_encodable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -44,14 +44,14 @@ def submit() -> ResponseReturnValue:
     """Submit a batch: 201 with its address, 200 if its key is known. ``dry_run`` only shows what it would make."""
     require_scope(BATCH)
     require_scope(SD)
-    document = read_object()
+    document = read_object(allow_surrogates=True)
     settings = services().settings
     parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
     if parsed.prompt_request is not None:
         require_scope(LLM)
     _check_models(parsed)
-    key = request.headers.get("Idempotency-Key", "")
-    if key and not CHOSEN_ID.fullmatch(key):
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not CHOSEN_ID.fullmatch(key):
         raise RequestError("an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
     if request.args.get("dry_run", "").lower() in ("1", "true", "yes"):
         items = run_in_thread(partial(_expand_items, parsed))
@@ -60,7 +60,7 @@ def submit() -> ResponseReturnValue:
     services().require_engine(families.SD)
     if parsed.prompt_request is not None:
         services().require_engine(families.LLM)
-    batch_id, is_new = services().batches.submit(parsed, g.owner, key)
+    batch_id, is_new = services().batches.submit(parsed, g.owner, key or "")
     response = jsonify(_add_links(services().batches.get(batch_id, g.owner)))
     if is_new:
         response.status_code = 201
