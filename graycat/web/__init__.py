@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from functools import partial
 from typing import Any
@@ -20,13 +19,11 @@ from graycat.web.api import images as task_images
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
 from graycat.web.middleware import tracing as request_tracing
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
+from graycat.web.middleware.request import REQUEST_ID, CheckedRequest
 from graycat.web.openapi import document
 from graycat.web.services import Services, install
 
 logger = logging.getLogger(__name__)
-
-#: The form of a request id that a caller may send; any other is replaced.
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 #: Endpoints whose successful requests are logged at DEBUG only: probes and progress bars ask every second, and games
 #: tokenize at every key.
@@ -67,6 +64,7 @@ ROUTE_MODULES = (
 def create_app(settings: Settings) -> Flask:
     """Return the application, with its hub already listening."""
     app = Flask(__name__)
+    app.request_class = CheckedRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Keep JSON objects in the order in which engines wrote them.
     app.json.sort_keys = False  # type: ignore[attr-defined]

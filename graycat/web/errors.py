@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 
 import redis
 from flask import Flask, Response, g, request
@@ -112,8 +113,10 @@ def _too_large(_: RequestEntityTooLarge) -> Response:
     length = request.content_length
     if length is not None and length <= MAX_DRAINED_BYTES:
         stream = request.environ["wsgi.input"]
-        while stream.read(65536):
-            pass
+        # The client may hang up meanwhile.
+        with suppress(OSError):
+            while stream.read(65536):
+                pass
     return error_response(BodyTooLarge("the request body is larger than this server takes"))
 
 

@@ -1,1 +1,1 @@
-"""What runs around the views: quick 304 answers for polled tasks, and request spans for tracing."""
+"""What runs around the views: quick 304 answers for polled tasks, request spans for tracing, and broken requests."""

@@ -21,6 +21,7 @@ from graycat.queue.ids import TASK_ID
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.web.api.task_views import etag, is_overdue
+from graycat.web.middleware.request import REQUEST_ID
 
 _PATH = re.compile(rf"/tasks/({CHOSEN_ID.pattern})")
 _FIELDS = ("owner", "state", "attempt", "progress", "queue_deadline_ms")
@@ -60,8 +61,8 @@ class NotModifiedMiddleware:
         headers = [("ETag", known_tag), ("Cache-Control", "private, no-cache")]
         if not known_tag.startswith(_TERMINAL_TAGS):
             headers.append(("Retry-After", "1"))
-        request_id = environ.get("HTTP_X_REQUEST_ID")
-        if request_id:
+        request_id = environ.get("HTTP_X_REQUEST_ID", "")
+        if REQUEST_ID.fullmatch(request_id):
             headers.append(("X-Request-ID", request_id))
         start_response("304 NOT MODIFIED", headers)
         return []
