@@ -37,6 +37,8 @@ class NewTask:
     shown: Mapping[str, str] | None = None
     #: Whether it counts as its owner's: in the list of tasks, in the limits, among the renders.
     counted: bool = True
+    #: The ids that its name stands for in other families of engines: while one is taken, it is not created.
+    rivals: Sequence[str] = ()
     #: Its webhook (``Webhook.encoded``), and the caller's own notes (JSON); '' for none.
     webhook: str = ""
     metadata: str = ""

@@ -28,6 +28,7 @@ from graycat.errors import (
     TaskLost,
 )
 from graycat.queue import events, ids
+from graycat.queue.errors import IdempotencyConflict
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
 from graycat.settings import Settings
@@ -63,14 +64,12 @@ class TaskRecords(RecordReader):
         #: replaces it.
         self.traceparent: Callable[[], str] = str
 
-    def _run(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Any:
+    def _run(self, name: str, task_id: str, *args: str | int | bytes, more_keys: Sequence[str] = ()) -> Any:
         with broker_errors():
-            return self._scripts.run_commands([self._call(name, task_id, *args, queue=queue)])[0]
+            return self._scripts.run_commands([self._call(name, task_id, *args, more_keys=more_keys)])[0]
 
-    def _call(self, name: str, task_id: str, *args: str | int | bytes, queue: str = "") -> Command:
-        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS]
-        if queue:
-            keys.append(queue)
+    def _call(self, name: str, task_id: str, *args: str | int | bytes, more_keys: Sequence[str] = ()) -> Command:
+        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS, *more_keys]
         return self._scripts.command(name, keys, args)
 
     def note_lost(self, task_id: str) -> None:
@@ -92,7 +91,7 @@ class TaskRecords(RecordReader):
     def create(self, task: NewTask, message: bytes) -> bool:
         """Write a task's record and put its Celery message on its queue; False if the id is taken.
 
-        Raises QueueFull, BrokerUnavailable: then neither was written.
+        Raises QueueFull, BrokerUnavailable, IdempotencyConflict (one of its rivals exists): then neither was written.
         """
         if not ids.is_id_for(task.id, task.kind):
             # A worker whose broker user is limited to its family could not access it.
@@ -130,9 +129,9 @@ class TaskRecords(RecordReader):
         arguments += [task.owner, _listed_ms(task)]
         for name, value in fields.items():
             arguments += [name, value]
-        created = self._run("create", task.id, *arguments, queue=task.queue)
-        if created == -1:
-            raise QueueFull(task.queue)
+        created = self._run("create", task.id, *arguments, more_keys=(task.queue, *map(record_key, task.rivals)))
+        if created < 0:
+            raise _refusal(created, task)
         return bool(created)
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
@@ -286,6 +285,13 @@ class TaskRecords(RecordReader):
     def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""
         return str(self._run("subscribe", task_id, channel).decode())
+
+
+def _refusal(reply: int, task: NewTask) -> GraycatError:
+    """Return the error for a task that create.lua has refused."""
+    if reply == -1:
+        return QueueFull(task.queue)
+    return IdempotencyConflict()
 
 
 def _listed_ms(task: NewTask) -> int:

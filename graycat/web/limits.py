@@ -9,6 +9,7 @@ from flask import Response, g
 
 from graycat.auth.limits import Holders, least
 from graycat.errors import BrokerUnavailable, QueueFull
+from graycat.queue.errors import IdempotencyConflict
 from graycat.web.services import services
 
 
@@ -36,7 +37,7 @@ def enforce_limits(task_id: str) -> Iterator[None]:
     g.allowance = limiter.admit(task_id, holders)
     try:
         yield
-    except QueueFull:
+    except (QueueFull, IdempotencyConflict):
         with suppress(BrokerUnavailable):
             limiter.refund(task_id, holders)
         raise

@@ -1,9 +1,13 @@
 -- requires: broker/prelude broker/deadline broker/types queue/task queue/queue_names queue/turns
--- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue.
+-- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue; KEYS[5], ...: the records that
+-- tasks of other families have under the same name of the caller's.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, how long it stays on the
 -- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), then field, value, ...
--- Returns 1, 0 if the id is taken, or -1 if the queue is full.
+-- Returns 1, 0 if the id is taken, -1 if the queue is full, or -2 if a task of another family has the name.
 if redis.call('EXISTS', record) == 1 then return 0 end
+for number = 5, #KEYS do
+  if redis.call('EXISTS', KEYS[number]) == 1 then return -2 end
+end
 local queue, owner = KEYS[4], ARGV[5]
 local listed = prefix .. 'listed:' .. owner
 local length = check_type('list', queue)

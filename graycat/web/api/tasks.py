@@ -74,37 +74,51 @@ def _ids_of_key() -> dict[str, str]:
 
 
 def _submit(task_request: TaskRequest, ids: dict[str, str], alias: str) -> ResponseReturnValue:
-    """Submit a task under one of ``ids`` (by family of kinds), or under a new id if there are none."""
+    """Submit a task under one of ``ids`` (by family of kinds), or under a new id if there are none.
+
+    Raises IdempotencyConflict if another task has the key or the name.
+    """
     # Before anything is written: a request that is refused leaves no task behind.
     wait_s = _preferred_wait_s()
     services().require_engine(task_request.submission.kind.family)
+    task_id, is_new = _create(task_request, ids, alias)
+    g.task_id = task_id
+    record = services().gateway.records.get(task_id)
+    if not is_new and record.get("digest") != task_request.digest:
+        raise IdempotencyConflict
+    if wait_s:
+        record = _wait_until_terminal(task_id, record, wait_s)
+    # Of a new task only a caller that waited for it reads 200: without that, 200 says that the task was known.
+    answered = wait_s and record.get("state") in TERMINAL_STATES
+    return _task_response(task_id, record, accepted=is_new and not answered)
+
+
+def _create(task_request: TaskRequest, ids: dict[str, str], alias: str) -> tuple[str, bool]:
+    """Create a task, unless its key or name has one; return the id, and whether it is new.
+
+    Raises IdempotencyConflict if a task of another family has the key or the name.
+    """
+    gateway = services().gateway
+    # The caller's task that has the name as its id is found first under that: another one could not be reached.
+    if alias and gateway.records.get(alias).get("owner") == g.owner:
+        return alias, False
     fields = dict(task_request.submission.shown or {})
     fields["digest"] = task_request.digest
     if alias:
         fields["alias"] = alias
     kind = task_request.submission.kind.name
     task_id = ids.get(KINDS[kind].family.name) or taskids.new_task_id(kind)
-    gateway = services().gateway
     # The same key or chosen id with a kind of another family is a different request, too.
-    if any(gateway.records.exists(other) for other in ids.values() if other != task_id):
-        raise IdempotencyConflict
-
+    rivals = tuple(other for other in ids.values() if other != task_id)
     with enforce_limits(task_id):
-        _, is_new = gateway.enqueue(replace(task_request.submission, shown=fields), task_id)
-    g.task_id = task_id
-    record = gateway.records.get(task_id)
-    if not is_new and record.get("digest") != task_request.digest:
-        raise IdempotencyConflict
-    if wait_s:
-        record = _wait_until_terminal(task_id, record, wait_s)
-    return _task_response(task_id, record, created=is_new)
+        return gateway.enqueue(replace(task_request.submission, shown=fields, rivals=rivals), task_id)
 
 
-def _task_response(task_id: str, record: task_views.Record, *, created: bool) -> Response:
+def _task_response(task_id: str, record: task_views.Record, *, accepted: bool) -> Response:
     if not record:
         raise TaskLost
     response = jsonify(task_views.task_view(task_id, record))
-    if created and record["state"] not in TERMINAL_STATES:
+    if accepted:
         response.status_code = 202
     response.headers["Location"] = task_views.links(record.get("alias") or task_id, record)["self"]
     return _add_polling_headers(response, record)
@@ -151,7 +165,7 @@ def show(task_id: str) -> ResponseReturnValue:
     """Show a task, with its answer if it has ended. ``wait=N`` delays the reply until then, N seconds at most."""
     wait_s = 0.0
     wait = request.args.get("wait")
-    if wait:
+    if wait is not None:
         wait_s = _parse_wait_s(wait)
     task_id, record = task_views.find_task(task_id)
     if wait_s:

@@ -53,6 +53,8 @@ class Submission:
     exec_timeout_s: float | None = None
     #: More fields of the record, for a task that its owner looks at by its id; None for any other task.
     shown: Mapping[str, str] | None = None
+    #: The ids that the task's name stands for in other families: while one is taken, there is no such task.
+    rivals: tuple[str, ...] = ()
 
 
 class TaskGateway:
@@ -85,7 +87,10 @@ class TaskGateway:
         return submission.queue_ttl_s or queue_ttl_s, submission.exec_timeout_s or exec_timeout_s
 
     def enqueue(self, submission: Submission, task_id: str = "") -> tuple[str, bool]:
-        """Submit a task without waiting for it; return its id, and whether it is new. Raises what ``submit`` raises."""
+        """Submit a task without waiting for it; return its id, and whether it is new.
+
+        Raises what ``submit`` raises, and IdempotencyConflict if one of its rivals exists.
+        """
         task_id = task_id or ids.new_task_id(submission.kind.name)
         is_new = self._create(task_id, submission, channel="")
         return task_id, is_new
@@ -104,6 +109,7 @@ class TaskGateway:
             queue_ttl_s=queue_ttl_s,
             exec_timeout_s=exec_timeout_s,
             shown=submission.shown,
+            rivals=submission.rivals,
         )
         return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 

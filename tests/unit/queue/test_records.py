@@ -5,6 +5,7 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable, EngineError, StaleAttempt
+from graycat.queue.errors import IdempotencyConflict
 from graycat.queue.models import TERMINAL_STATES, Attempt, Verdict
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -54,6 +55,15 @@ def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: Broke
     assert not records.create(new_task(id=task_id, body=b"second", owner="somebody else"), b"second message")
     assert client.hgetall(keys.record_key(task_id)) == before
     assert client.lrange("llm", 0, -1) == [message_of(task_id)]
+
+
+def test_a_task_is_not_made_while_a_rival_for_its_name_exists(records: TaskRecords, client: BrokerClient) -> None:
+    taken = accepted(records)
+    before = sorted(client.keys("*"))
+    with pytest.raises(IdempotencyConflict):
+        records.create(new_task(rivals=("0" * 32, taken)), b"second message")
+    assert (sorted(client.keys("*")), client.llen("llm")) == (before, 1)
+    assert records.create(new_task(rivals=("0" * 32,)), b"second message")
 
 
 def test_without_a_broker_nothing_is_accepted(no_broker: Settings) -> None:

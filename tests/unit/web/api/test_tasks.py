@@ -258,7 +258,7 @@ def test_a_long_poll_ends_when_its_time_is_up(web, submit, shared_app) -> None:
     assert task_id not in services_of(shared_app).gateway.hub._subscriptions
 
 
-@pytest.mark.parametrize("wait", ["soon", "-1", "301", "nan", "inf"])
+@pytest.mark.parametrize("wait", ["", "soon", "-1", "301", "nan", "inf"])
 def test_a_wait_that_cannot_be_is_refused(web, submit, wait: str) -> None:
     assert web.get(f"/tasks/{submit()}?wait={wait}").status_code == 400
     assert web.post("/tasks", json=COMPLETION, headers={"Prefer": f"wait={wait}"}).status_code == 400
