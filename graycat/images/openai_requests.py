@@ -26,8 +26,11 @@ def to_txt2img(body: Mapping[str, Any], steps: int) -> dict[str, Any]:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise RequestError("'prompt' is required: a string")
+    stream = body.get("stream")
     # A form sends booleans as text.
-    if str(body.get("stream") or "false").lower() != "false":
+    if isinstance(stream, str):
+        stream = stream.lower() not in ("", "false")
+    if stream is not None and stream is not False:
         raise RequestError("'stream' is not supported for images; follow the task's events instead")
 
     width, height = parse_size(body.get("size"), DEFAULT_SIZE)

@@ -148,7 +148,7 @@ def check_scripts(body: Body, allowed: frozenset[str]) -> Body:
         raise RequestError("'alwayson_scripts' must be an object")
 
     requested = list(always_on)
-    if selected:
+    if selected is not None and selected != "":
         requested.append(selected)
     allowed_titles = {title.lower() for title in allowed}
     for title in requested:
@@ -223,7 +223,8 @@ def _second_pass_size(body: Body, width: int, height: int, settings: Settings) -
     width = max(width, _read_number(body, "firstphase_width", 0, 0, settings.max_side))
     height = max(height, _read_number(body, "firstphase_height", 0, 0, settings.max_side))
     for field in ("hr_second_pass_steps", "hr_steps"):
-        _read_number({field: body.get(field) or 0}, field, 0, 0, settings.max_steps)
+        if body.get(field) is not None:
+            _read_number(body, field, 0, 0, settings.max_steps)
 
     # A target of other proportions is covered first, and the result is cropped to it.
     target_width = _read_number(body, "hr_resize_x", 0, 0, settings.max_side)

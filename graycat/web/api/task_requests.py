@@ -61,9 +61,7 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
     engine_body = body.get("input")
     if not isinstance(engine_body, dict):
         raise RequestError("'input' is required: the JSON object that the engine's route takes")
-    priority = str(body.get("priority") or PRIORITIES[0])
-    if priority not in PRIORITIES:
-        raise RequestError(f"'priority' must be one of {', '.join(PRIORITIES)}")
+    priority = _parse_priority(body)
     require_scopes(str(kind_name), priority)
 
     kind, queue, mode, raw = _prepare(str(kind_name), engine_body)
@@ -142,6 +140,15 @@ def scoped_ids(owner: str, chosen_id: str, *, space: str = "") -> dict[str, str]
     if not CHOSEN_ID.fullmatch(chosen_id):
         raise RequestError("a chosen id or an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
     return ids.task_ids_by_family(sha256(f"{owner}\0{space}\0{chosen_id}".encode()).hexdigest()[:32])
+
+
+def _parse_priority(body: dict[str, Any]) -> str:
+    value = body.get("priority")
+    if value is None:
+        return PRIORITIES[0]
+    if value not in PRIORITIES:
+        raise RequestError(f"'priority' must be one of {', '.join(PRIORITIES)}")
+    return str(value)
 
 
 def _parse_seconds(body: dict[str, Any], field: str) -> float | None:

@@ -79,7 +79,10 @@ def generations() -> ResponseReturnValue:
     """Make images in OpenAI's form."""
     body = read_object()
     generation = openai_requests.to_txt2img(body, DEFAULT_STEPS)
-    return _openai_response(TXT2IMG, generation, str(body.get("response_format") or "b64_json"))
+    response_format = body.get("response_format")
+    if response_format is None:
+        response_format = "b64_json"
+    return _openai_response(TXT2IMG, generation, response_format)
 
 
 @bp.post("/v1/images/edits")
@@ -105,7 +108,7 @@ def _read_base64(file: FileStorage, settings: Settings) -> str:
     return b64encode(file.stream.read(settings.max_image_bytes + 1)).decode()
 
 
-def _openai_response(kind: Kind, body: Body, response_format: str) -> ResponseReturnValue:
+def _openai_response(kind: Kind, body: Body, response_format: object) -> ResponseReturnValue:
     if response_format not in ("b64_json", "url"):
         raise RequestError("'response_format' must be 'b64_json' or 'url'")
     response, reply = _run_generation(kind, body)

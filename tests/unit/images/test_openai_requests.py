@@ -47,7 +47,7 @@ def test_a_prompt_is_required(body: dict[str, Any]) -> None:
         to_txt2img(body, steps=20)
 
 
-@pytest.mark.parametrize("stream", [True, "true", 1])
+@pytest.mark.parametrize("stream", [True, "true", 1, 0, [], {}])
 def test_a_stream_is_not_offered(stream: object) -> None:
     with pytest.raises(RequestError, match="'stream' is not supported"):
         to_txt2img({"prompt": "a fox", "stream": stream}, steps=20)

@@ -62,6 +62,13 @@ def test_a_number_that_the_engine_would_choke_on_names_its_field(field: str, val
     assert caught.value.status == 400
 
 
+@pytest.mark.parametrize("field", ["hr_second_pass_steps", "hr_steps"])
+@pytest.mark.parametrize("value", [[], {}, "", False])
+def test_the_steps_of_an_enlargement_are_a_number(field: str, value: Any) -> None:
+    with pytest.raises(RequestError, match=field):
+        check_fields({"enable_hr": True, field: value}, SETTINGS)
+
+
 @pytest.mark.parametrize("field", ["hr_scale", "hr_resize_x", "hr_resize_y"])
 @pytest.mark.parametrize("value", [None, [], "big", -1, "nan"])
 def test_an_enlargement_needs_its_numbers(field: str, value: Any) -> None:

@@ -84,7 +84,7 @@ def test_scripts_on_the_list_may_be_named_in_any_case(body: dict[str, Any]) -> N
         check_scripts(body, frozenset())
 
 
-@pytest.mark.parametrize("name", ["prompts from file or textbox", 7, ["ADetailer"], {"a": 1}, " "])
+@pytest.mark.parametrize("name", ["prompts from file or textbox", 7, ["ADetailer"], {"a": 1}, " ", [], {}, 0, False])
 def test_other_scripts_may_not(name: Any) -> None:
     with pytest.raises(ScriptNotAllowed, match="ADetailer"):
         check_scripts({"script_name": name}, frozenset({"ADetailer"}))

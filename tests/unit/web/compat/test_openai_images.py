@@ -90,7 +90,16 @@ def test_images_may_be_answered_as_urls(web, render) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"prompt": ""}, {"size": "large"}, {"n": 0}, {"n": 100}, {"response_format": "png"}, {"stream": True}]
+    "change",
+    [
+        {"prompt": ""},
+        {"size": "large"},
+        {"n": 0},
+        {"n": 100},
+        {"response_format": "png"},
+        {"stream": True},
+        *({"response_format": value} for value in ([], {}, 0, False, "")),
+    ],
 )
 def test_what_openai_would_refuse_is_refused(web, client, change: dict[str, Any]) -> None:
     response = web.post("/v1/images/generations", json=FOX | change)
