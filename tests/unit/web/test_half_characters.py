@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from tests.support.broker import BrokerClient
 
@@ -49,7 +48,7 @@ BODIES: tuple[tuple[str, dict[str, Any], str], ...] = (
 def test_half_a_character_is_refused_before_anything_is_made(
     web_with, client: BrokerClient, path: str, body: dict[str, Any], place: str
 ) -> None:
-    web: FlaskClient = web_with(admins="tests")
+    web = web_with(admins="tests")
     before = sorted(client.keys("*"))
     # As an escape, as the three bytes of a surrogate, and in UTF-16, which Python's reader of JSON takes as well.
     for raw in (
@@ -68,13 +67,13 @@ def test_half_a_character_is_refused_before_anything_is_made(
 
 @pytest.mark.parametrize("text", ["😀", "Zoë", "\0", "\\ud83d", "\\u0041"])
 @pytest.mark.parametrize("escaped", [True, False])
-def test_a_whole_character_is_taken(web: FlaskClient, text: str, *, escaped: bool) -> None:
+def test_a_whole_character_is_taken(web, text: str, *, escaped: bool) -> None:
     raw = json.dumps({"prompt": text}, ensure_ascii=escaped).encode()
     assert web.post("/generate-image", data=raw, headers={"Prefer": "respond-async"}).status_code == 202
 
 
 @pytest.mark.parametrize("path", ["cron", "timezone", "window", "name", "missed"])
-def test_half_a_character_in_a_schedule_s_own_fields_is_refused(web: FlaskClient, client: BrokerClient, path) -> None:
+def test_half_a_character_in_a_schedule_s_own_fields_is_refused(web, client: BrokerClient, path) -> None:
     nightly = {"name": "nightly", "cron": "0 1 * * *", "spec": {"items": ["a fox"]}, path: HALF}
     assert web.post("/schedules", data=json.dumps(nightly)).status_code == 400
     assert client.keys("graycat:schedule*") == []

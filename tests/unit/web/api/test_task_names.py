@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant
@@ -25,9 +24,7 @@ ROUNDS = 60
 
 
 @pytest.mark.parametrize("way", ["key", "name"])
-def test_of_two_families_at_once_one_task_is_made(
-    web: FlaskClient, shared_app: Flask, client: BrokerClient, way: str
-) -> None:
+def test_of_two_families_at_once_one_task_is_made(web, shared_app: Flask, client: BrokerClient, way: str) -> None:
     start = threading.Barrier(2)
 
     def sender(body: dict[str, Any]) -> Callable[[], list[int]]:
@@ -54,7 +51,7 @@ def test_of_two_families_at_once_one_task_is_made(
     assert client.llen("llm.quick") == texts().count(202)
 
 
-def test_a_conflict_is_not_counted_against_the_rate(web: FlaskClient, client: BrokerClient) -> None:
+def test_a_conflict_is_not_counted_against_the_rate(web, client: BrokerClient) -> None:
     grant = Grant("game", frozenset({"llm", "sd"}), Limits(rate=5))
     secret, _ = services_of(web.application).authenticator.mint(grant)
     headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": "k"}
@@ -62,7 +59,7 @@ def test_a_conflict_is_not_counted_against_the_rate(web: FlaskClient, client: Br
     assert (statuses, client.zcard(rate_key("game"))) == ([202, 409, 409], 1)
 
 
-def test_the_id_of_an_own_task_names_no_other(web: FlaskClient, client: BrokerClient) -> None:
+def test_the_id_of_an_own_task_names_no_other(web, client: BrokerClient) -> None:
     for body, other in ((COMPLETION, TOKENIZE), (COMPLETION, IMAGE), (IMAGE, COMPLETION)):
         task_id = web.post("/tasks", json=body).json["id"]
         before = sorted(client.keys("*"))
@@ -73,13 +70,13 @@ def test_the_id_of_an_own_task_names_no_other(web: FlaskClient, client: BrokerCl
         assert sorted(client.keys("*")) == before
 
 
-def test_the_id_of_a_task_of_an_engine_s_own_route_names_no_other(web: FlaskClient, client: BrokerClient) -> None:
+def test_the_id_of_a_task_of_an_engine_s_own_route_names_no_other(web, client: BrokerClient) -> None:
     task_id = web.post("/completion", json={"prompt": "Hi"}, headers={"Prefer": "respond-async"}).json["id"]
     assert web.put(f"/tasks/{task_id}", json=COMPLETION).status_code == 409
     assert len(client.keys("graycat:task:*")) == 1
 
 
-def test_the_id_of_another_caller_s_task_is_a_name_like_any(web: FlaskClient, records) -> None:
+def test_the_id_of_another_caller_s_task_is_a_name_like_any(web, records) -> None:
     grant = Grant("game", frozenset({"llm"}))
     secret, _ = services_of(web.application).authenticator.mint(grant)
     task_id = web.post("/tasks", json=COMPLETION).json["id"]
@@ -90,9 +87,7 @@ def test_the_id_of_another_caller_s_task_is_a_name_like_any(web: FlaskClient, re
 
 
 @pytest.mark.parametrize("way", ["none", "key", "name"])
-def test_a_new_task_that_has_ended_already_is_accepted(
-    web: FlaskClient, records, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_a_new_task_that_has_ended_already_is_accepted(web, records, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     gateway = services_of(web.application).gateway
     enqueue = gateway.enqueue
 

@@ -13,6 +13,7 @@ from graycat.web.api.task_requests import KINDS, batch_queue, parse_task_request
 
 pytestmark = pytest.mark.usefixtures("as_caller")
 
+NO_PRIORITIES: tuple[Any, ...] = ([], {}, 0, False, "", ["batch"], 1, "Batch")
 COMPLETION: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
 
 
@@ -56,10 +57,7 @@ def test_every_kind_that_runs_without_the_admin_scope_can_be_submitted() -> None
         ({"kind": "llm.nothing", "input": {}}, "'kind' must be one of"),
         ({"kind": ["llm.completion"], "input": {}}, "'kind' must be one of"),
         ({"kind": "sd.set_options", "input": {}}, "'kind' must be one of"),
-        *(
-            ({**COMPLETION, "priority": priority}, "'priority' must be one of")
-            for priority in ([], {}, 0, False, "", ["batch"], 1, "Batch")
-        ),
+        *(({**COMPLETION, "priority": priority}, "'priority' must be one of") for priority in NO_PRIORITIES),
         ({"kind": "llm.completion"}, "'input' is required"),
         ({"kind": "llm.completion", "input": "Hi"}, "'input' is required"),
         ({"kind": "llm.completion", "input": {}}, "'prompt' is required"),

@@ -15,6 +15,9 @@ PHOTO = picture("green", "JPEG", (24, 16))
 FOX = {"prompt": "a fox"}
 ASYNC = {"Prefer": "respond-async"}
 
+#: What no response format is.
+NO_FORMATS: tuple[Any, ...] = ([], {}, 0, False, "")
+
 
 def form(**fields: Any) -> dict[str, Any]:
     """Return the parts of a form; bytes are files."""
@@ -98,7 +101,7 @@ def test_images_may_be_answered_as_urls(web, render) -> None:
         {"n": 100},
         {"response_format": "png"},
         {"stream": True},
-        *({"response_format": value} for value in ([], {}, 0, False, "")),
+        *({"response_format": value} for value in NO_FORMATS),
     ],
 )
 def test_what_openai_would_refuse_is_refused(web, client, change: dict[str, Any]) -> None:
