@@ -25,6 +25,7 @@ from graycat.broker.keys import DELIVERIES, delivery_key, receiver_key, sender_k
 from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.broker.scripts import Scripts
+from graycat.broker.wrong_types import move_aside, named_key
 from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded
 from graycat.webhooks.webhook import EVENTS, Webhook
@@ -205,7 +206,13 @@ class Deliveries:
 
     def _run(self, name: str, keys: list[str], arguments: tuple[str | int | bytes, ...]) -> Any:
         with broker_errors():
-            return self._scripts.run(name, keys, arguments)
+            try:
+                return self._scripts.run(name, keys, arguments)
+            except redis.ResponseError as error:
+                # Another program has written over the slots of a receiver or an owner: no delivery is lost by that.
+                if not move_aside(self._client, named_key(error)):
+                    raise
+                return self._scripts.run(name, keys, arguments)
 
 
 def _member_key(member: str) -> str:

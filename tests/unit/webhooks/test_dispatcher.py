@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from graycat.broker.client import connect
-from graycat.broker.keys import DELIVERIES
+from graycat.broker.keys import DELIVERIES, receiver_key, sender_key, wrong_type_key
 from graycat.errors import BrokerUnavailable
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
@@ -104,6 +104,17 @@ def test_a_receiver_with_many_does_not_hold_up_the_others(records, client, deliv
     other = ended(records, 2)
     assert dispatcher.step(deliveries.now_ms()) == MAX_PER_HOST + 1
     assert f"{other} succeeded" in {message["headers"]["id"] for message in messages(client)}
+
+
+@pytest.mark.parametrize("key", [receiver_key("n1.example"), sender_key("tests")])
+def test_a_delivery_is_not_lost_by_what_another_program_has_written_over(
+    records, client, deliveries, dispatcher, key: str
+) -> None:
+    task_id = ended(records, 1)
+    client.set(key, "another program's")
+    assert dispatcher.step(deliveries.now_ms()) == 1
+    assert [message["headers"]["id"] for message in messages(client)] == [f"{task_id} succeeded"]
+    assert client.get(wrong_type_key(key)) == b"another program's"
 
 
 def test_without_a_broker_nothing_is_enqueued(no_broker: Settings) -> None:
