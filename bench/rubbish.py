@@ -44,6 +44,7 @@ ENV = {
     "GRAYCAT_LLM_PROMPT_CACHE_MIB": "64",
     "GRAYCAT_RECORD_TTL_S": "240",
     "GRAYCAT_ARTIFACT_TTL_S": "240",
+    "GRAYCAT_BATCH_TTL_S": "240",
 }
 #: What the processes are called here, by a part of their command lines.
 LABELS = {
