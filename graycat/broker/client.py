@@ -110,14 +110,11 @@ class BoundedRetry(Retry):
         super().__init__(backoff, retries)
         self.within_s = within_s
 
-    def call_with_retry(
-        self,
-        do: Callable[[], T],
-        fail: Callable[..., Any],
-        is_retryable: Callable[[Exception], bool] | None = None,
-        with_failure_count: bool = False,
-    ) -> T:
-        """Call ``do`` until it succeeds, and ``fail`` after each failure. Raises the last failure."""
+    def call_with_retry(self, do: Callable[[], T], fail: Callable[..., Any], *options: Any, **named: Any) -> T:
+        """Call ``do`` until it succeeds, and ``fail`` after each failure. Raises the last failure.
+
+        The options are those of redis-py, which has more of them in newer releases.
+        """
         give_up_at = time.monotonic() + self.within_s
 
         def fail_in_time(error: Exception, *count: int) -> None:
@@ -126,7 +123,8 @@ class BoundedRetry(Retry):
             if time.monotonic() > give_up_at:
                 raise error
 
-        return super().call_with_retry(do, fail_in_time, is_retryable, with_failure_count)
+        result: T = super().call_with_retry(do, fail_in_time, *options, **named)
+        return result
 
 
 class UncheckedConnectionPool(redis.ConnectionPool):
