@@ -153,7 +153,8 @@ class UncheckedConnectionPool(redis.ConnectionPool):
 
     def release(self, connection: Any) -> None:
         """Take a connection back. If it broke, the idle ones are closed: they may be as dead, and silent about it."""
-        if not connection.is_connected:
+        # Newer releases of redis-py have a public name for it.
+        if connection._sock is None:
             self.disconnect(inuse_connections=False)
         super().release(connection)
 
