@@ -51,4 +51,6 @@ def test_a_broker_that_reads_its_data_is_not_asked_for_ever(frail: FrailValkey) 
         watch = Stopwatch()
         with pytest.raises(redis.BusyLoadingError):
             change_watched(connect(frail.settings), "key", change)
-        assert (len(tries), watch.seconds < 2) == (1, True)
+        # Older releases of redis-py raise before the key is read.
+        assert len(tries) <= 1
+        assert watch.seconds < 2
