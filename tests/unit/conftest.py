@@ -18,6 +18,7 @@ from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings, variable
 from graycat.web import create_app
+from graycat.web.services import services_of
 from graycat.web.streaming.hub import EventHub
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, claimed, eventually
@@ -59,6 +60,12 @@ def end_hubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def broker(valkey: Valkey) -> Valkey:
     """Return the shared Valkey, empty."""
+    # Tests do not close each response, as a web server does. The hub would note the tasks of those as lost, some time
+    # later, in the broker of another test.
+    for app in KEPT:
+        hub = services_of(app).gateway.hub
+        for subscription in hub._all_subscriptions():
+            hub.unsubscribe(subscription)
     valkey.client.flushall()
     return valkey
 

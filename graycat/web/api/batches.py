@@ -53,7 +53,7 @@ def submit() -> ResponseReturnValue:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not CHOSEN_ID.fullmatch(key):
         raise RequestError("an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
-    if request.args.get("dry_run", "").lower() in ("1", "true", "yes"):
+    if _is_dry_run():
         items = run_in_thread(partial(_expand_items, parsed))
         return jsonify(_forecast(parsed, items))
 
@@ -85,6 +85,16 @@ def _check_models(parsed: Spec) -> None:
             problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
         raise InvalidBatch(problems)
+
+
+def _is_dry_run() -> bool:
+    """Return whether nothing is to be made. Raises RequestError for another word: it would be taken for no."""
+    word = request.args.get("dry_run", "false").lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise RequestError("'dry_run' must be true or false")
 
 
 def _expand_items(parsed: Spec) -> list[Item]:

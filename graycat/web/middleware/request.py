@@ -38,7 +38,8 @@ class CheckedRequest(Request):
 class WholeBody:
     """A body's stream that does not end before the length that its request has announced.
 
-    gunicorn ends it silently where the client has stopped sending: half a body may be a whole JSON object.
+    gunicorn ends it silently where the client has stopped sending: half a body may be a whole JSON object. graycat and
+    Werkzeug read bodies with ``read`` alone.
     """
 
     def __init__(self, stream: IO[bytes], length: int | None) -> None:
@@ -59,7 +60,3 @@ class WholeBody:
         if is_at_end and self._length is not None and self._received < self._length:
             raise RequestError(f"the request body has {self._received} of the {self._length} bytes that it announces")
         return data
-
-    def readline(self, size: int | None = -1) -> bytes:
-        """Refuse: graycat and Werkzeug read bodies with ``read`` alone, which is checked."""
-        raise NotImplementedError

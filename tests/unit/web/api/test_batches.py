@@ -56,6 +56,13 @@ def test_the_same_key_is_the_same_batch(web) -> None:
     assert bad.status_code == 400
 
 
+@pytest.mark.parametrize("word", ["", "please", "2", "tru"])
+def test_a_dry_run_that_is_neither_true_nor_false_makes_nothing_either(web, broker: Valkey, word: str) -> None:
+    response = web.post(f"/batches?dry_run={word}", json=TWO)
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert web.get("/batches").json["batches"] == []
+
+
 def test_a_dry_run_makes_nothing(web, broker: Valkey) -> None:
     forecast = web.post("/batches?dry_run=true", json=TWO | {"count": 30}).json
     assert (forecast["total"], forecast["gpu_s"], len(forecast["items"])) == (60, None, 20)
