@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import xllamacpp
+from click.testing import CliRunner
 
 from graycat.engines import embedded, llama
 from graycat.engines.base import Health
@@ -73,6 +77,27 @@ def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> 
     # It ends at the first signal; the second would come after three seconds.
     assert watch.seconds < 2
     assert engine.health() is not Health.HEALTHY
+
+
+@pytest.mark.parametrize(("threads", "batch", "single"), [(0, 8, 7), (3, 3, 3), (8, 8, 7), (99, 8, 7)])
+def test_its_threads_and_its_memory_for_prompts_are_as_its_owner_says(
+    model: Path, monkeypatch: pytest.MonkeyPatch, threads: int, batch: int, single: int
+) -> None:
+    started: list[Any] = []
+
+    def start(params: Any) -> None:
+        started.append(params)
+        raise SystemExit
+
+    monkeypatch.setattr(xllamacpp, "Server", start)
+    monkeypatch.setattr(embedded, "lower_priority", lambda: None)
+    monkeypatch.setattr(embedded, "available_cores", lambda: 8)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    options = f"--port 1 --slots 1 --context 256 --threads {threads} --prompt-cache-mib 64 --models {model.parent}"
+    CliRunner().invoke(embedded.main, options.split())
+    (params,) = started
+    assert (params.cpuparams_batch.n_threads, params.cpuparams.n_threads) == (batch, single)
+    assert params.cache_ram_mib == 64
 
 
 def engine_pid(child: ShimmedProcess) -> int:
