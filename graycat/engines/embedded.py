@@ -55,9 +55,10 @@ def lower_priority() -> None:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: a container or ``taskset`` may leave it less than the machine has.
+    """Return how many cores this process may use: a container's CPU set or ``taskset`` may leave it fewer.
 
-    With more threads than cores each step would wait for those that have none.
+    With more threads than cores each step would wait for those that have none. A quota of CPU time (``docker --cpus``)
+    does not show here; ``GRAYCAT_LLM_THREADS`` is for that.
     """
     # Not on macOS.
     if hasattr(os, "sched_getaffinity"):
