@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, current_app, jsonify, render_template
+from flask import Blueprint, current_app, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
@@ -23,6 +24,7 @@ from graycat.web.openapi.components import (
     errors,
     schemas,
 )
+from graycat.web.openapi.prebuilt import PrebuiltAnswer
 from graycat.web.openapi.text_fields import FIELDS
 
 bp = Blueprint("openapi", __name__)
@@ -42,13 +44,24 @@ _VARIABLE = re.compile(r"<(?:(\w+):)?(\w+)>")
 @bp.get("/openapi.json")
 def document() -> ResponseReturnValue:
     """Return the OpenAPI 3.1 document."""
-    return jsonify(openapi())
+    return _prebuilt("document", JSON, lambda: current_app.json.dumps(openapi())).response()
 
 
 @bp.get("/docs")
 def page() -> ResponseReturnValue:
     """Show the document on a page that loads nothing from other sites."""
-    return render_template("docs.html", document=openapi())
+    html = "text/html; charset=utf-8"
+    return _prebuilt("page", html, lambda: render_template("docs.html", document=openapi())).response()
+
+
+def _prebuilt(name: str, content_type: str, build: Callable[[], str]) -> PrebuiltAnswer:
+    """Return an answer of this process, built at the first call: the routes do not change after the start."""
+    answers: dict[str, PrebuiltAnswer] = current_app.extensions.setdefault("graycat.prebuilt", {})
+    found = answers.get(name)
+    if found is None:
+        found = PrebuiltAnswer(build().encode(), content_type)
+        answers[name] = found
+    return found
 
 
 def openapi() -> dict[str, Any]:
