@@ -39,5 +39,6 @@ class NotRetryable(RequestError):
 
     def __init__(self, state: str) -> None:
         super().__init__(
-            f"only what failed, was cancelled or expired is tried again, while its input is kept; this one is {state}"
+            "only what failed, was cancelled or expired is tried again, if its input was small enough to be kept; "
+            f"this one is {state}: submit it anew"
         )

@@ -33,7 +33,8 @@ class NewTask:
     #: Seconds; None: as in the settings.
     queue_ttl_s: float | None = None
     exec_timeout_s: float | None = None
-    #: Further fields, if its caller polls it by its id. Such a task is on its owner's list and keeps its body.
+    #: Further fields, if its caller polls it by its id. Such a task is on its owner's list, and keeps its body for a
+    #: retry if that is small.
     shown: Mapping[str, str] | None = None
     #: Whether it counts as its owner's: in the list of tasks, in the limits, among the renders.
     counted: bool = True

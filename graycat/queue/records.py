@@ -117,7 +117,8 @@ class TaskRecords(RecordReader):
             "body": task.body,
         }
         if task.shown is not None:
-            fields["keep_body"] = 1
+            # 1: for a retry; 0: not, as it is too large.
+            fields["keep_body"] = int(len(task.body) <= settings.retry_body_bytes)
             fields.update(task.shown)
         # Most tasks have none of these; an empty one is not written.
         for name, text in (("webhook", task.webhook), ("metadata", task.metadata), ("traceparent", self.traceparent())):

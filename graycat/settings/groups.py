@@ -197,6 +197,8 @@ class LimitSettings(TextLimitSettings):
     #: A finished task's record and answer are kept this many seconds, its events ``events_ttl_s``.
     record_ttl_s: float = positive(3600.0)
     events_ttl_s: float = positive(300.0)
+    #: A task that has not succeeded keeps its input for a retry if that has at most this many bytes; 0: never.
+    retry_body_bytes: int = not_negative(64 * 1024)
     #: The store of finished images: empty for the broker, or an fsspec address (``file:///srv/images``,
     #: ``s3://bucket/prefix``).
     artifacts_url: str = secret_url()

@@ -38,8 +38,8 @@ local function conclude(state, status, kind, data, leaves_message)
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
   leave_queue(keep[5], keep[4], leaves_message)
-  -- The body may have megabytes. If the task cannot be retried, it is not needed any more.
-  if not keep[6] then redis.call('HDEL', record, 'body') end
+  -- The body may have megabytes, and only a retry needs it: it stays if it is small and the task has not succeeded.
+  if keep[6] ~= '1' or state == 'succeeded' then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
   if state == 'failed' or state == 'expired' then note_failure(state, status, data) end
   notify(keep[7], state)

@@ -13,14 +13,17 @@ from flask import g
 
 from graycat import params
 from graycat.auth.tokens import BATCH
-from graycat.errors import RequestError
+from graycat.errors import BodyTooLarge, RequestError
+from graycat.families import SD
 from graycat.queue import ids, kinds
 from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
 from graycat.queue.names import Lane, QueueName
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
+from graycat.settings import variable
 from graycat.web.auth import require_scope
 from graycat.web.compat import webui
-from graycat.web.compat.image_tasks import choose_queue, run_in_thread
+from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
+from graycat.web.compat.route import read_body
 from graycat.web.compat.text_routes import TEXT_ROUTES
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
@@ -112,9 +115,33 @@ def _prepare(name: str, engine_body: dict[str, Any]) -> tuple[Kind, str, str, by
     return route.kind, queue, mode, raw
 
 
+def read_task_object() -> dict[str, Any]:
+    """Return the JSON object of the body of a request for a task. Raises BodyTooLarge, RequestError, TooComplex.
+
+    A task of a text kind may have the bytes that the kind's own route takes, one for images those of image routes. Who
+    may not make images needs not send more than the first.
+    """
+    if SD.scope in g.token.scopes:
+        allow_large_body()
+    raw = read_body()
+    body = params.read_object(raw, services().settings.max_json_depth)
+    if body.get("kind") in IMAGE_CHECKS:
+        return body
+    _check_text_size(raw)
+    return body
+
+
+def _check_text_size(raw: bytes) -> None:
+    """Raise BodyTooLarge if a text request has more bytes than its own route takes."""
+    largest = services().settings.max_body_bytes
+    if len(raw) > largest:
+        raise BodyTooLarge(f"the body of a request for text may have {largest} bytes, {variable('max_body_bytes')}")
+
+
 def check_stored_body(kind: str, body: bytes) -> None:
     """Check the body of a task that is to run again: the limits may have been lowered. Raises RequestError."""
     if kind in ROUTES:
+        _check_text_size(body)
         stored = params.read_object(body, services().settings.max_json_depth)
         ROUTES[kind].check_limits(stored)
 

@@ -21,19 +21,17 @@ from graycat.web.api.task_requests import (
     check_stored_body,
     digest,
     parse_task_request,
+    read_task_object,
     require_scopes,
     scoped_ids,
 )
 from graycat.web.auth import token_auth
-from graycat.web.compat.image_tasks import allow_large_body
-from graycat.web.compat.route import read_object
 from graycat.web.limits import enforce_limits
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
 from graycat.web.streaming.responses import preferences
 
 bp = Blueprint("tasks", __name__)
-bp.before_request(allow_large_body)
 
 #: A long poll waits this many seconds at most.
 MAX_WAIT_S = 300.0
@@ -54,14 +52,14 @@ MAX_SCANNED = 1000
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
     """Submit a task: 202 with its address, or 200 with its answer if it ends within ``Prefer: wait=N``."""
-    return _submit(parse_task_request(read_object()), _ids_of_key(), alias="")
+    return _submit(parse_task_request(read_task_object()), _ids_of_key(), alias="")
 
 
 @bp.put("/tasks/<chosen_id>")
 @token_auth.login_required
 def put(chosen_id: str) -> ResponseReturnValue:
     """Submit a task under an id that the caller chooses. Repeating it returns the same task; another is refused."""
-    task_request = parse_task_request(read_object())
+    task_request = parse_task_request(read_task_object())
     return _submit(task_request, scoped_ids(g.owner, chosen_id), alias=chosen_id)
 
 

@@ -66,6 +66,7 @@ READ = [
     ("max_attempts", "GRAYCAT_MAX_ATTEMPTS", "5", 5),
     ("record_ttl_s", "GRAYCAT_RECORD_TTL_S", "60", 60.0),
     ("events_ttl_s", "GRAYCAT_EVENTS_TTL_S", "20", 20.0),
+    ("retry_body_bytes", "GRAYCAT_RETRY_BODY_BYTES", "1000", 1000),
     ("artifacts_url", "GRAYCAT_ARTIFACTS_URL", "s3://bucket/images", "s3://bucket/images"),
     ("artifact_ttl_s", "GRAYCAT_ARTIFACT_TTL_S", "60", 60.0),
     ("webhook_key", "GRAYCAT_WEBHOOK_KEY", "sixteen-letters!", "sixteen-letters!"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from graycat.broker.keys import record_key
 from graycat.errors import EngineError
 from graycat.web.api import tasks
 from tests.support.helpers import accepted, claimed, eventually, outcome_of
@@ -87,3 +88,31 @@ def test_a_retry_is_checked_against_the_limits_of_today(web, web_with, submit, t
     assert "stop has 3 entries; this server takes 2 (GRAYCAT_MAX_WORDS)" in refused.json["error"]["message"]
     assert set(client.keys()) == keys
     assert web.post(f"/tasks/{task_id}/retry").status_code == 202
+
+
+def test_a_large_input_goes_with_its_task_and_is_not_retried(web_with, client) -> None:
+    web = web_with(retry_body_bytes=100)
+    body = {"kind": "llm.completion", "input": {"prompt": "Hi", "unknown": "x" * 100}}
+    task_id = web.post("/tasks", json=body).json["id"]
+    assert client.hexists(record_key(task_id), "body")
+    assert web.delete(f"/tasks/{task_id}").json["state"] == "cancelled"
+    assert not client.hexists(record_key(task_id), "body")
+    refused = web.post(f"/tasks/{task_id}/retry")
+    assert (refused.status_code, refused.json["error"]["type"]) == (409, "not_retryable")
+    assert "submit it anew" in refused.json["error"]["message"]
+
+
+def test_what_has_succeeded_keeps_no_input(submit, take, records, client) -> None:
+    task_id = submit()
+    records.succeed(take(), 200, b"{}")
+    assert not client.hexists(record_key(task_id), "body")
+
+
+def test_a_flood_of_large_cancelled_tasks_leaves_nothing_behind(web, client) -> None:
+    before = client.info("memory")["used_memory"]
+    body = {"kind": "llm.completion", "input": {"prompt": "Hi", "unknown": "x" * 3_900_000}}
+    for _ in range(10):
+        task_id = web.post("/tasks", json=body).json["id"]
+        assert web.delete(f"/tasks/{task_id}").json["state"] == "cancelled"
+    # A client's buffer may still hold the last one.
+    eventually(lambda: client.info("memory")["used_memory"] - before < 2 * 3_900_000)

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from graycat.auth.minted import Grant
 from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooComplex
 from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.web.api.task_requests import KINDS, batch_queue, parse_task_request, scoped_ids
+from graycat.web.services import services_of
+from tests.support.helpers import BEARER
 
 pytestmark = pytest.mark.usefixtures("as_caller")
 
@@ -137,3 +143,28 @@ def test_a_chosen_id_is_its_owner_s_own() -> None:
 def test_an_id_that_cannot_be_in_an_address_is_refused(chosen: str) -> None:
     with pytest.raises(RequestError, match="1 to 64"):
         scoped_ids("tests", chosen)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_text_kind_may_have_the_bytes_of_its_own_route(web_with, method: str) -> None:
+    web = web_with(max_body_bytes=1000, max_image_body_bytes=10_000)
+    path = "/tasks"
+    if method == "PUT":
+        path = "/tasks/mine"
+    text = {"kind": "llm.completion", "input": {"prompt": "Hi", "unknown": "x" * 1000}}
+    refused = web.open(path, method=method, json=text)
+    assert (refused.status_code, refused.json["error"]["type"]) == (413, "body_too_large")
+    assert "may have 1000 bytes, GRAYCAT_MAX_BODY_BYTES" in refused.json["error"]["message"]
+    image = {"kind": "sd.txt2img", "input": {"prompt": "a fox", "negative_prompt": "x" * 1000}}
+    assert web.open(path, method=method, json=image).status_code == 202
+
+
+def test_a_caller_who_may_not_make_images_sends_no_more_than_a_text(web_with) -> None:
+    web = web_with(max_body_bytes=1000)
+    secret, _ = services_of(web.application).authenticator.mint(Grant("texts", frozenset({"llm"})))
+    caller = {"Authorization": f"Bearer {secret}"}
+    for headers, code in ((caller, "413"), (BEARER, "400")):
+        # Its length is announced; what there is of it says nothing.
+        builder = EnvironBuilder("/tasks", method="POST", input_stream=io.BytesIO(b"{}"), headers=Headers(headers))
+        _, status, _ = run_wsgi_app(web.application, builder.get_environ() | {"CONTENT_LENGTH": "10000"})
+        assert status.startswith(code)
