@@ -52,6 +52,14 @@ BATCH_FOLDERS = PREFIX + "batches:folders"
 BATCH_TURN = PREFIX + "batches:turn"
 
 
+def web_channel(family: str, process: str) -> str:
+    """Return the channel over which workers push the events of a family's tasks to one web process.
+
+    Each family has its own, so that a worker of one cannot push to who waits for the other's tasks.
+    """
+    return f"{PREFIX}web:{family}:{process}"
+
+
 def listed_key(owner: str) -> str:
     """Return the key of the ids of the tasks that one API token may list, by the time when they were submitted."""
     return f"{PREFIX}listed:{owner}"

@@ -54,6 +54,14 @@ TASKS = Counter(
     registry=registry,
 )
 
+PUSHES_DROPPED = Counter(
+    "graycat_pushes_dropped_total",
+    "Events that were pushed here and dropped: nobody waits for them any more (unwaited), or their task is of another "
+    "family (forged).",
+    ["reason"],
+    registry=registry,
+)
+
 _tokens: set[str] = set()
 
 

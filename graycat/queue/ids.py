@@ -10,7 +10,7 @@ import re
 from uuid import uuid4
 
 from graycat import families
-from graycat.families import FAMILIES
+from graycat.families import FAMILIES, EngineFamily
 
 CHARS = 32
 #: The form of an id that graycat made. An id that a caller chose is mapped to one of these.
@@ -46,6 +46,14 @@ def unused_task_id(kind: str) -> str:
 def task_ids_by_family(digest: str) -> dict[str, str]:
     """Return the id that a digest stands for in each family."""
     return {family.name: task_id_for(family.name, digest) for family in FAMILIES}
+
+
+def family_of(task_id: str) -> EngineFamily:
+    """Return the family of the task with an id; one that was not made here may be of the first."""
+    for family in FAMILIES:
+        if task_id[:1] in family.id_digits:
+            return family
+    return FAMILIES[0]
 
 
 def is_id_for(task_id: str, kind: str) -> bool:

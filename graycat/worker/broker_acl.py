@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from graycat.broker.keys import PREFIX, sweeper_lock_key
+from graycat.broker.keys import PREFIX, sweeper_lock_key, web_channel
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES, EngineFamily
 from graycat.queue import topology
@@ -135,7 +135,8 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
         if rule not in rules:
             rules.append(rule)
     # Events and replies to web processes. The worker may publish to these channels, but not subscribe to them.
-    rules += [f"&{PREFIX}web:*", f"&/{db}.celeryev", f"&/{db}.celeryev/*"]
+    rules += [f"&{channel}" for channel in _list_web_channels(kinds)]
+    rules += [f"&/{db}.celeryev", f"&/{db}.celeryev/*"]
     # Remote control comes over a channel that the worker may only subscribe to.
     subscribe = "+subscribe +unsubscribe +psubscribe +punsubscribe"
     rules.append(f"(-@all {subscribe} resetchannels &/{db}.celery.pidbox)")
@@ -173,6 +174,12 @@ def _list_keys(box: str, kinds: Sequence[str]) -> list[str]:
         keys += CONTROL_KEYS
         keys += _list_swept_keys()
     return keys
+
+
+def _list_web_channels(kinds: Sequence[str]) -> list[str]:
+    """Return the patterns of the channels to web processes; the control worker ends tasks of all families."""
+    families: Sequence[EngineFamily] = FAMILIES if CONTROL in kinds else _list_families(kinds)
+    return [web_channel(family.name, "*") for family in families]
 
 
 def _list_families(kinds: Sequence[str]) -> list[EngineFamily]:

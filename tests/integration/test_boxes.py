@@ -135,6 +135,7 @@ FORBIDDEN = [
     *(("HGETALL", keys.record_key("8" * 32)), ("HGET", keys.record_key("f" * 32), "body")),
     *(("XRANGE", keys.events_key("a" * 32), "-", "+"), ("HSET", keys.record_key("9" * 32), "state", "failed")),
     # Telling workers what to do, and listening to answers that are not its own.
+    ("PUBLISH", keys.web_channel("sd", "x"), "x"),
     *(("PUBLISH", "/0.celery.pidbox", "x"), ("SUBSCRIBE", f"{keys.PREFIX}web:x"), ("PSUBSCRIBE", "*")),
     # The broker itself.
     *(

@@ -11,7 +11,7 @@ for i = 6, #ARGV do
   local id = prefix .. string.format('%d', first + i)
   local done = redis.pcall('XADD', events, 'MAXLEN', '~', 20000, id, 'kind', 'chunk', 'data', ARGV[i])
   if type(done) ~= 'table' then
-    for channel in string.gmatch(r[4], '%S+') do
+    for channel in string.gmatch(r[4], 'graycat:web:%S+') do
       call('PUBLISH', channel, head .. id .. ' chunk ' .. ARGV[i])
     end
   -- A chunk that exists already was sent again because the reply was lost. Any other error, such as a full memory, ends

@@ -7,7 +7,7 @@ if r[1] ~= 'running' or r[2] ~= ARGV[1] then return '' end
 -- One command: users of boxes may use XADD, and not XTRIM.
 local id = redis.call('XADD', stream, 'MINID', '=', ARGV[2], '*', 'kind', 'restarted', 'data', ARGV[1])
 if r[3] then
-  for channel in string.gmatch(r[4] or '', '%S+') do
+  for channel in string.gmatch(r[4] or '', 'graycat:web:%S+') do
     redis.call('PUBLISH', channel, task_id .. ' ' .. id .. ' restarted ' .. ARGV[1])
   end
 end

@@ -13,7 +13,8 @@ local function emit(channels, kind, data, wanted)
     if wanted and string.find(id.err, 'equal or smaller', 1, true) then return nil end
     error(id)
   end
-  for channel in string.gmatch(channels or '', '%S+') do
+  -- A worker may have written anything there; nothing is ever pushed to channels of others, such as remote control.
+  for channel in string.gmatch(channels or '', 'graycat:web:%S+') do
     redis.call('PUBLISH', channel, task_id .. ' ' .. id .. ' ' .. kind .. ' ' .. data)
   end
   return id

@@ -1,8 +1,10 @@
 """The event hub: over one broker connection, a web process receives the events of all tasks that it waits for.
 
-A task's record names the pub/sub channels of the web processes that wait for it. The script that appends an event to
-the task's stream also publishes it on these channels. Pub/sub may lose messages, the stream does not: after a lost
-connection the hub reads from the streams what it missed.
+A task's record names the pub/sub channels of the web processes that wait for it; a process has one for each family of
+engines. The script that appends an event to the task's stream also publishes it on these channels. What comes over a
+family's channel about a task of another family is forged: workers may publish only to their own.
+
+Pub/sub may lose messages, the stream does not: after a lost connection the hub reads from the streams what it missed.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ from graycat.broker import keys
 from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerDataLost, BrokerUnavailable, GraycatError
+from graycat.families import FAMILIES
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded, note
+from graycat.metrics import web as metrics
+from graycat.queue import ids
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming.direct import DirectWriter
@@ -129,10 +134,16 @@ class EventHub:
     """Passes the events that the broker pushes to the subscriptions of this process."""
 
     def __init__(self, client: Broker, records: TaskRecords) -> None:
-        self.channel = f"{keys.PREFIX}web:{uuid4().hex}"
+        process = uuid4().hex
+        #: Its channels, by the names of the families.
+        self.channels = {family.name: keys.web_channel(family.name, process) for family in FAMILIES}
         self._client = client
         self._records = records
-        self._subscriptions: dict[str, list[Subscription]] = {}
+        #: Of each channel, the subscriptions by the ids of their tasks.
+        self._subscriptions: dict[bytes, dict[str, list[Subscription]]] = {}
+        for channel in self.channels.values():
+            self._subscriptions[channel.encode()] = {}
+        self._warned = False
         # A task's list is dropped with its last subscription, which must not happen while another one is added.
         self._lock = threading.Lock()
         #: Its item is to hear from the broker: ``busy_since`` is when it last did.
@@ -144,6 +155,10 @@ class EventHub:
         """Start listening, in a thread (a greenlet under gevent)."""
         self.loop.beat()
         self.loop.start()
+
+    def channel_of(self, task_id: str) -> str:
+        """Return the channel for the events of a task: that of its family."""
+        return self.channels[ids.family_of(task_id).name]
 
     def subscribe_new(self, task_id: str) -> Subscription:
         """Return a subscription to a task that is about to be created, with this hub's channel in its record."""
@@ -158,7 +173,7 @@ class EventHub:
         subscription.hold()
         self._add(subscription)
         try:
-            self._records.subscribe(task_id, self.channel)
+            self._records.subscribe(task_id, self.channel_of(task_id))
             subscription.resume(self._records.events(task_id, after=after))
             subscription.created = True
         except BaseException:
@@ -168,17 +183,22 @@ class EventHub:
 
     def _add(self, subscription: Subscription) -> Subscription:
         with self._lock:
-            self._subscriptions.setdefault(subscription.task_id, []).append(subscription)
+            self._subscriptions_of(subscription.task_id).setdefault(subscription.task_id, []).append(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription."""
         with self._lock:
-            subscriptions = self._subscriptions.get(subscription.task_id, [])
+            by_task = self._subscriptions_of(subscription.task_id)
+            subscriptions = by_task.get(subscription.task_id, [])
             if subscription in subscriptions:
                 subscriptions.remove(subscription)
             if not subscriptions:
-                self._subscriptions.pop(subscription.task_id, None)
+                by_task.pop(subscription.task_id, None)
+
+    def _subscriptions_of(self, task_id: str) -> dict[str, list[Subscription]]:
+        """Return all subscriptions of a task's channel."""
+        return self._subscriptions[self.channel_of(task_id).encode()]
 
     def fail_all(self, error: GraycatError) -> None:
         """Make every waiting request fail with an error."""
@@ -187,9 +207,10 @@ class EventHub:
 
     def _all_subscriptions(self) -> list[Subscription]:
         found: list[Subscription] = []
-        # A copy of the values: other greenlets add and remove subscriptions meanwhile.
-        for subscriptions in list(self._subscriptions.values()):
-            found.extend(subscriptions)
+        for by_task in self._subscriptions.values():
+            # A copy of the values: other greenlets add and remove subscriptions meanwhile.
+            for subscriptions in list(by_task.values()):
+                found.extend(subscriptions)
         return found
 
     def stop(self) -> None:
@@ -215,8 +236,8 @@ class EventHub:
         connection = RawConnection(self._client)
         self._connection = connection
         try:
-            connection.send([("SUBSCRIBE", self.channel)])
-            first = connection.read(1)
+            connection.send([("SUBSCRIBE", *self.channels.values())])
+            first = connection.read(len(self.channels))
             # After the SUBSCRIBE, and before the messages that it brought: a subscription ignores an older event that
             # comes after a newer one.
             self._catch_up()
@@ -290,15 +311,30 @@ class EventHub:
             if message[0] == b"message":
                 # Not ``guarded``: each token passes here, and a context manager costs a microsecond.
                 try:
-                    self._pass_on(message[2])
+                    self._pass_on(message[1], message[2])
                 except Exception as error:  # noqa: BLE001 (any client of the broker may publish on the channel)
                     note("hub", error)
 
-    def _pass_on(self, message: bytes) -> None:
+    def _pass_on(self, channel: bytes, message: bytes) -> None:
         task_id, event = TaskEvent.from_push(message)
+        subscriptions = self._subscriptions[channel].get(task_id)
+        if subscriptions is None:
+            self._drop(channel, task_id)
+            return
         # A copy: if a subscription leaves meanwhile, the next one must not be skipped.
-        for subscription in tuple(self._subscriptions.get(task_id, ())):
+        for subscription in tuple(subscriptions):
             subscription.put(event)
+
+    def _drop(self, channel: bytes, task_id: str) -> None:
+        """Count a push that nobody waits for. One about a task of another family is forged."""
+        if channel == self.channel_of(task_id).encode():
+            # Its client has disconnected.
+            metrics.PUSHES_DROPPED.labels("unwaited").inc()
+            return
+        metrics.PUSHES_DROPPED.labels("forged").inc()
+        if not self._warned:
+            self._warned = True
+            logger.warning("events of other families' tasks are pushed here, and dropped", extra={"task_id": task_id})
 
     def _catch_up(self) -> None:
         """Read from the streams what the subscriptions missed while there was no connection."""

@@ -74,7 +74,7 @@ class TaskGateway:
         """
         subscription = self.hub.subscribe_new(task_id or ids.new_task_id(submission.kind.name))
         try:
-            self._create(subscription.task_id, submission, self.hub.channel)
+            self._create(subscription.task_id, submission, self.hub.channel_of(subscription.task_id))
         except GraycatError:
             self.hub.unsubscribe(subscription)
             raise

@@ -12,15 +12,16 @@ from graycat.broker import keys
 from tests.support.helpers import ROOT
 
 SCRIPTS = sorted((ROOT / "graycat").glob("*/lua/*.lua"))
-#: How a script writes the name of a key; ``prefix`` and ``live`` are those of ``queue/lua/task.lua``.
-IN_LUA = re.compile(r"\b(prefix|live) \.\. '([^']+)'|'graycat:([^']*)'")
+#: How a script writes the name of a key or channel; ``prefix`` and ``live`` are those of ``queue/lua/task.lua``. Of
+#: channels it has a pattern.
+IN_LUA = re.compile(r"\b(prefix|live) \.\. '([^']+)'|'graycat:([^'%]*)(?:%S\+)?'")
 
 
 def names_in_python() -> set[str]:
     """Return what follows the prefix in each key, up to the first argument of a function."""
     found = {value for value in vars(keys).values() if isinstance(value, str) and value.startswith(keys.PREFIX)}
     for name, function in inspect.getmembers(keys, inspect.isfunction):
-        if name.endswith("_key"):
+        if name.endswith(("_key", "_channel")):
             made = function(*["?" for _ in inspect.signature(function).parameters])
             found.add(made.partition("?")[0])
     return {name.removeprefix(keys.PREFIX) for name in found}

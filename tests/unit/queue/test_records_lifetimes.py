@@ -169,11 +169,11 @@ def test_pushes_reach_the_channel_in_the_record_and_nothing_else(records: TaskRe
 
 def test_every_process_that_waits_is_told(records: TaskRecords, client: BrokerClient) -> None:
     with eavesdropping(client) as heard:
-        task = new_task(channel="here there")
+        task = new_task(channel="graycat:web:here graycat:web:there")
         records.create(task, b"the message")
         records.cancel(task.id)
         said = heard()
-    assert sorted(channel for channel, _ in said) == [b"here", b"there"]
+    assert sorted(channel for channel, _ in said) == [b"graycat:web:here", b"graycat:web:there"]
 
 
 def test_where_nobody_waits_nothing_is_pushed(broker: Valkey, client: BrokerClient) -> None:
@@ -183,7 +183,7 @@ def test_where_nobody_waits_nothing_is_pushed(broker: Valkey, client: BrokerClie
 
 
 def test_a_batch_that_is_sent_twice_is_pushed_once(records: TaskRecords, client: BrokerClient) -> None:
-    attempt = started(records, channel="here")
+    attempt = started(records, channel="graycat:web:here")
     with eavesdropping(client) as heard:
         for _ in range(2):
             records.publish(attempt, 1, [b"a"])

@@ -76,7 +76,9 @@ def test_no_worker_sees_what_opens_doors(broker: Valkey, add, kind: str) -> None
 def test_a_worker_hears_commands_and_gives_none(broker: Valkey, add) -> None:
     add(worker_rules("box", ["llm"], db=3))
     assert allowed(broker, "PSUBSCRIBE", "/3.celery.pidbox")
-    assert allowed(broker, "PUBLISH", f"{keys.PREFIX}web:x", "event")
+    assert allowed(broker, "PUBLISH", keys.web_channel("llm", "x"), "event")
+    assert not allowed(broker, "PUBLISH", keys.web_channel("sd", "x"), "event")
+    assert not allowed(broker, "PUBLISH", f"{keys.PREFIX}web:x", "event")
     assert allowed(broker, "PUBLISH", "/3.celeryev/worker.heartbeat", "event")
     assert not allowed(broker, "PUBLISH", "/3.celery.pidbox", "shutdown")
     assert not allowed(broker, "PSUBSCRIBE", "/0.celery.pidbox")

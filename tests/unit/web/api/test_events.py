@@ -197,7 +197,7 @@ def test_a_stream_leaves_no_subscription_behind(web, records, shared_app) -> Non
     task_id = finished(records)
     with web.get(f"/tasks/{task_id}/events") as response:
         assert response.data
-    eventually(lambda: task_id not in services_of(shared_app).gateway.hub._subscriptions)
+    eventually(lambda: task_id not in services_of(shared_app).gateway.hub._subscriptions_of(task_id))
 
 
 def test_an_event_of_this_process_has_no_id_line() -> None:

@@ -56,7 +56,7 @@ def test_closing_a_follower_does_not_cancel_the_task_and_unsubscribes(records, s
     with TaskFollower(attempt.task_id):
         pass
     assert (records.get(attempt.task_id)["state"], "cancel" in records.get(attempt.task_id)) == ("running", False)
-    assert attempt.task_id not in services_of(shared_app).gateway.hub._subscriptions
+    assert attempt.task_id not in services_of(shared_app).gateway.hub._subscriptions_of(attempt.task_id)
 
 
 def test_a_disconnect_ends_the_wait(records) -> None:

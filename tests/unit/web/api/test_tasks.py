@@ -255,7 +255,7 @@ def test_a_long_poll_ends_when_its_time_is_up(web, submit, shared_app) -> None:
     response = web.get(f"/tasks/{task_id}?wait=0.1", headers={"If-None-Match": '"queued-0"'})
     assert (response.status_code, response.headers["ETag"]) == (304, '"queued-0"')
     assert 0.09 < clock.seconds < AT_ONCE_S
-    assert task_id not in services_of(shared_app).gateway.hub._subscriptions
+    assert task_id not in services_of(shared_app).gateway.hub._subscriptions_of(task_id)
 
 
 @pytest.mark.parametrize("wait", ["", "soon", "-1", "301", "nan", "inf"])

@@ -24,7 +24,7 @@ def listening(broker: Valkey) -> EventHub:
     """Return a hub that has subscribed to its channel."""
     hub = EventHub(broker.client, TaskRecords(broker.client, broker.settings))
     hub.start()
-    eventually(lambda: broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
+    eventually(lambda: broker.client.pubsub_numsub(hub.channels["llm"])[0][1] == 1)
     return hub
 
 
@@ -36,7 +36,7 @@ def hub(broker: Valkey) -> EventHub:
 def begin(hub: EventHub, records: TaskRecords, task_id: str) -> tuple[Subscription, Attempt]:
     """Subscribe to a task, create it as a request would, and claim it as a worker would."""
     subscription = hub.subscribe_new(task_id)
-    accepted(records, id=task_id, channel=hub.channel)
+    accepted(records, id=task_id, channel=hub.channel_of(task_id))
     return subscription, claimed(records, task_id)
 
 
@@ -127,7 +127,7 @@ def test_a_broker_that_is_killed_and_restarted_loses_and_repeats_no_event(mortal
     # Nobody listens yet: the hub comes back a moment later.
     records.publish(attempt, 2, [b"meanwhile"])
     assert data_of(subscription, 1) == [b"meanwhile"]
-    eventually(lambda: mortal_broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
+    eventually(lambda: mortal_broker.client.pubsub_numsub(hub.channels["llm"])[0][1] == 1)
     records.publish(attempt, 3, [b"after"])
     assert data_of(subscription, 1) == [b"after"]
     assert silent(subscription)
@@ -220,7 +220,7 @@ def test_events_that_come_with_the_subscribe_reply_follow_the_missed_ones(
         """Reads the subscription's reply and a chunk in one piece."""
 
         def read(self, count: int) -> list[Any]:
-            eventually(lambda: broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
+            eventually(lambda: broker.client.pubsub_numsub(hub.channels["llm"])[0][1] == 1)
             records.publish(attempt, 3, [b"3"])
             return super().read(count + 1)
 
@@ -236,4 +236,4 @@ def test_events_that_come_with_the_subscribe_reply_follow_the_missed_ones(
 
 
 def test_two_processes_have_two_channels(client, records) -> None:
-    assert EventHub(client, records).channel != EventHub(client, records).channel
+    assert EventHub(client, records).channels != EventHub(client, records).channels

@@ -109,12 +109,12 @@ def test_concurrent_subscriptions_leave_nothing_behind(hub, records) -> None:
     def come_and_go() -> None:
         for _ in range(50):
             subscription = hub.subscribe("a")
-            assert subscription in hub._subscriptions["a"]
+            assert subscription in hub._subscriptions_of("a")["a"]
             hub.unsubscribe(subscription)
 
     for wait in [outcome_of(come_and_go) for _ in range(4)]:
         wait()
-    assert "a" not in hub._subscriptions
+    assert "a" not in hub._subscriptions_of("a")
 
 
 def test_without_a_broker_subscribing_fails(no_broker) -> None:
@@ -122,4 +122,4 @@ def test_without_a_broker_subscribing_fails(no_broker) -> None:
     hub = EventHub(client, TaskRecords(client, no_broker))
     with pytest.raises(BrokerUnavailable):
         hub.subscribe("a")
-    assert not hub._subscriptions
+    assert not hub._all_subscriptions()

@@ -22,7 +22,7 @@ def hub(broker: Valkey) -> EventHub:
     """Return a hub that hears what is pushed."""
     hub = EventHub(broker.client, TaskRecords(broker.client, broker.settings))
     hub.start()
-    eventually(lambda: broker.client.pubsub_numsub(hub.channel)[0][1] == 1)
+    eventually(lambda: broker.client.pubsub_numsub(hub.channels["llm"])[0][1] == 1)
     return hub
 
 
@@ -55,10 +55,10 @@ def count() -> float:
 )
 def test_a_push_that_is_no_event_is_counted_and_the_next_one_comes(hub, records, broker: Valkey, rubbish) -> None:
     subscription = hub.subscribe_new("a")
-    accepted(records, id="a", channel=hub.channel)
+    accepted(records, id="a", channel=hub.channel_of("a"))
     attempt = claimed(records, "a")
     before = count()
-    broker.client.publish(hub.channel, rubbish)
+    broker.client.publish(hub.channel_of("a"), rubbish)
     eventually(lambda: count() > before)
     records.publish(attempt, 1, [b"after"])
     assert next_chunk(subscription) == b"after"
@@ -74,7 +74,7 @@ def test_an_error_while_it_catches_up_costs_no_other_request_its_events(
 ) -> None:
     hub = EventHub(broker.client, TaskRecords(broker.client, broker.settings))
     spoiled, good = hub.subscribe_new("spoiled"), hub.subscribe_new("good")
-    accepted(records, id="good", channel=hub.channel)
+    accepted(records, id="good", channel=hub.channel_of("good"))
     records.publish(claimed(records, "good"), 1, [b"missed"])
     fails = [True]
     read = hub._records.events
@@ -97,7 +97,7 @@ def test_a_stream_with_an_entry_that_is_no_event_stops_no_other(records, broker:
     broker.client.xadd("graycat:events:spoiled", {"no": "event"})
     broker.client.set("graycat:events:other", "no stream")
     other = hub.subscribe_new("other")
-    accepted(records, id="good", channel=hub.channel)
+    accepted(records, id="good", channel=hub.channel_of("good"))
     records.publish(claimed(records, "good"), 1, [b"missed"])
     hub.start()
     assert next_chunk(good) == b"missed"
@@ -110,7 +110,7 @@ def test_who_waits_for_a_task_that_the_broker_has_lost_is_told(mortal_broker: Va
     hub = EventHub(mortal_broker.client, records)
     hub.start()
     subscription = hub.subscribe_new("a")
-    accepted(records, id="a", channel=hub.channel)
+    accepted(records, id="a", channel=hub.channel_of("a"))
     subscription.created = True
     # One that is about to be created is not lost.
     new = hub.subscribe_new("new")
@@ -156,6 +156,6 @@ def test_a_hub_whose_thread_ends_runs_again(hub, records, broker: Valkey) -> Non
 
     hub._handle_messages = end
     subscription = hub.subscribe_new("a")
-    accepted(records, id="a", channel=hub.channel)
+    accepted(records, id="a", channel=hub.channel_of("a"))
     records.publish(claimed(records, "a"), 1, [b"after"])
     assert next_chunk(subscription) == b"after"

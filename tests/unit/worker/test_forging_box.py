@@ -1,0 +1,96 @@
+"""A box that lies: as the user that ``graycat acl worker`` makes it reaches for home and the other family's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+import redis
+
+from graycat.broker import keys
+from graycat.broker.protocol import Broker
+from graycat.metrics import web as metrics
+from graycat.queue import ids
+from graycat.queue.records import TaskRecords
+from graycat.web.streaming.hub import EventHub
+from graycat.worker.broker_acl import setuser, worker_rules
+from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, eventually
+
+PASSWORD = "a-password-of-the-tests"
+#: Of each family, the kinds of workers on a box of its own.
+KINDS = {"llm": ["llm", "quick"], "sd": ["sd"]}
+OTHER = {"llm": "sd", "sd": "llm"}
+
+
+@pytest.fixture
+def box(broker: Valkey) -> Iterator[Callable[[str], Broker]]:
+    """Return how to get the client of a box of a family."""
+    users = []
+
+    def connect(family: str) -> Broker:
+        user = f"box-{family}"
+        users.append(user)
+        broker.client.execute_command(*setuser(user, PASSWORD, worker_rules(user, KINDS[family])).split())
+        path = str(broker.settings.broker_socket)
+        return cast(Broker, redis.Redis(unix_socket_path=path, username=user, password=PASSWORD))
+
+    yield connect
+    for user in users:
+        broker.client.acl_deluser(user)
+
+
+@pytest.fixture
+def hub(broker: Valkey) -> EventHub:
+    """Return a hub that hears what is pushed."""
+    hub = EventHub(broker.client, TaskRecords(broker.client, broker.settings))
+    hub.start()
+    eventually(lambda: broker.client.pubsub_numsub(hub.channels["sd"])[0][1] == 1)
+    return hub
+
+
+def dropped(reason: str) -> float:
+    value: float = metrics.PUSHES_DROPPED.labels(reason)._value.get()
+    return value
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_a_forged_result_of_the_other_family_s_task_reaches_nobody(
+    broker: Valkey, box: Callable[[str], Broker], hub: EventHub, records: TaskRecords, family: str
+) -> None:
+    victim = OTHER[family]
+    kind = {"llm": "llm.completion", "sd": "sd.txt2img"}[victim]
+    task_id = ids.new_task_id(kind)
+    subscription = hub.subscribe_new(task_id)
+    accepted(records, id=task_id, kind=kind, queue=victim, channel=hub.channel_of(task_id))
+    forged = f"{task_id} 99999999999999-0 result 200 forged"
+
+    liar: Any = box(family)
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        liar.publish(hub.channel_of(task_id), forged)
+    before = dropped("forged")
+    assert liar.publish(hub.channels[family], forged) == 1
+    eventually(lambda: dropped("forged") == before + 1)
+
+    records.succeed(claimed(records, task_id), 200, b"true")
+    event = subscription.get(PATIENCE_S)
+    while event is not None and not event.terminal:
+        event = subscription.get(PATIENCE_S)
+    assert event is not None
+    assert event.answer() == (200, b"true")
+
+
+def test_an_event_of_its_own_task_goes_to_web_processes_alone(
+    broker: Valkey, box: Callable[[str], Broker], records: TaskRecords
+) -> None:
+    task_id = accepted(records)
+    with broker.client.pubsub() as listener:
+        listener.psubscribe("*")
+        assert listener.get_message(timeout=PATIENCE_S)["type"] == "psubscribe"
+        channels = f"/0.celery.pidbox {keys.web_channel('llm', 'x')} somewhere"
+        box("llm").hset(keys.record_key(task_id), "channels", channels)
+        # Home ends the task, with the rights that it has.
+        records.cancel(task_id)
+        message = listener.get_message(timeout=PATIENCE_S)
+        assert message["channel"] == keys.web_channel("llm", "x").encode()
+        assert listener.get_message(timeout=0.05) is None
