@@ -10,6 +10,7 @@ import celeryconfig
 from graycat import log
 from graycat.broker import transport
 from graycat.families import FAMILIES
+from graycat.queue.topology import CONTROL, WORKER_KINDS
 from graycat.settings import Settings
 
 #: Workers load these when they start; a web process never imports them.
@@ -23,10 +24,14 @@ TASK_MODULES = (
 WORKER_STEPS = (
     "graycat.worker.bootsteps:EngineStep",
     "graycat.worker.bootsteps:MaintenanceStep",
-    "graycat.worker.control:ControlStep",
     "graycat.worker.metrics_server:MetricsStep",
 )
-CONSUMER_STEPS = ("graycat.worker.gate:GateStep", "graycat.worker.control:HeartbeatStep")
+CONSUMER_STEPS = ("graycat.worker.gate:GateStep",)
+#: What a worker that takes the control queue loads beside these: schedules, batches and their galleries.
+CONTROL_STEP, HEARTBEAT_STEP = (
+    "graycat.worker.control:ControlStep",
+    "graycat.worker.control:HeartbeatStep",
+)
 
 
 class GraycatCelery(Celery):
@@ -44,6 +49,9 @@ class GraycatCelery(Celery):
         self.conf.update(celeryconfig.from_settings(settings, kind))
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
+        if kind not in WORKER_KINDS or CONTROL in WORKER_KINDS[kind].queues:
+            self.steps["worker"].add(CONTROL_STEP)
+            self.steps["consumer"].add(HEARTBEAT_STEP)
 
 
 def create_celery(settings: Settings, gpu: int | None = None, kind: str = "") -> GraycatCelery:

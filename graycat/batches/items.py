@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from graycat.batches.output import ManifestEntry
 from graycat.batches.plan import Item
 from graycat.batches.states import ITEM_STATES, QUEUED, RUNNING, WAITING
 from graycat.bounds.stored import parse_json
@@ -16,6 +15,9 @@ from graycat.broker.client import broker_errors
 from graycat.broker.keys import batch_key, batch_part_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
+
+if TYPE_CHECKING:
+    from graycat.batches.output import ManifestEntry
 
 #: How many items are read or written with one command.
 CHUNK_ITEMS = 500

@@ -9,8 +9,6 @@ import logging
 import socket
 from dataclasses import dataclass
 
-import pynvml
-
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES, EngineFamily
 from graycat.settings import Settings, variable
@@ -62,6 +60,9 @@ class Placement:
 
 def list_gpus() -> tuple[int, ...]:
     """Return the indexes of this machine's GPUs; empty if NVML finds none."""
+    # Imported where it is used: it takes 20 ms, and most processes never ask.
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         try:
@@ -74,6 +75,8 @@ def list_gpus() -> tuple[int, ...]:
 
 def read_gpu_state(gpu: int) -> GpuState | None:
     """Return the load of a GPU; None if NVML cannot read it."""
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         try:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import fsspec
-import gevent
-from gevent import monkey
 
 from graycat.errors import GraycatError, SettingsError
 
@@ -71,6 +69,10 @@ def _loop_for_greenlets() -> asyncio.AbstractEventLoop | None:
 
     Under gevent, fsspec's own loop would run in a greenlet of the same thread that waits for it; asyncio refuses that.
     """
+    # Workers have no gevent, and need none for a folder on a disk.
+    import gevent
+    from gevent import monkey
+
     if not monkey.is_module_patched("threading"):
         return None
     loops: list[asyncio.AbstractEventLoop] = []

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from graycat.broker.protocol import Broker
 from graycat.engines.base import Engine, State
@@ -19,16 +19,19 @@ from graycat.loops.threads import is_held_up, stuck_loops
 from graycat.queue import ids, topology
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
-from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import Settings
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
-from graycat.webhooks.sender import WebhookSender
 from graycat.worker.engine_slots import EngineSlots
 from graycat.worker.heartbeat import LoopHeartbeat
 from graycat.worker.isolation import EngineAccess
 from graycat.worker.publisher import Publisher
 from graycat.worker.stream_relay import StreamRelay
+
+if TYPE_CHECKING:
+    # Only the control worker has these: a worker with an engine does not load what they need.
+    from graycat.schedules.runner import ScheduleRunner
+    from graycat.webhooks.sender import WebhookSender
 
 Part = TypeVar("Part")
 

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery, signals
 from celery.exceptions import QueueNotFound
 
-from graycat.celeryapp import CONSUMER_STEPS, TASK_MODULES, WORKER_STEPS, create_celery
+from graycat.celeryapp import CONSUMER_STEPS, CONTROL_STEP, HEARTBEAT_STEP, TASK_MODULES, WORKER_STEPS, create_celery
 from graycat.queue import topology
 from graycat.settings import Settings
 from tests.support.helpers import Valkey
@@ -66,7 +66,7 @@ def test_a_misspelt_queue_is_an_error_not_a_queue(app: Celery) -> None:
 
 
 def test_what_is_named_exists() -> None:
-    for name in (*WORKER_STEPS, *CONSUMER_STEPS):
+    for name in (*WORKER_STEPS, *CONSUMER_STEPS, CONTROL_STEP, HEARTBEAT_STEP):
         module, _, step = name.partition(":")
         assert callable(getattr(import_module(module), step))
     assert [import_module(name).__name__ for name in TASK_MODULES] == list(TASK_MODULES)
@@ -75,6 +75,13 @@ def test_what_is_named_exists() -> None:
 def test_steps_are_registered(app: Celery) -> None:
     assert set(WORKER_STEPS) <= app.steps["worker"]
     assert set(CONSUMER_STEPS) <= app.steps["consumer"]
+
+
+@pytest.mark.parametrize(("kind", "takes_control"), [("", True), ("control", True), ("llm", False), ("quick", False)])
+def test_only_a_worker_that_may_take_the_control_queue_has_its_steps(kind: str, *, takes_control: bool) -> None:
+    app = create_celery(Settings(), kind=kind)
+    assert (CONTROL_STEP in app.steps["worker"]) is takes_control
+    assert (HEARTBEAT_STEP in app.steps["consumer"]) is takes_control
 
 
 @pytest.mark.usefixtures("app")

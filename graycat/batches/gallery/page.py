@@ -9,12 +9,15 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 #: Characters of an image's alternative text.
 MAX_ALT_CHARS = 300
@@ -25,7 +28,6 @@ _TEMPLATES = Path(__file__).parent / "templates"
 # Neither holds the closing tag of its own element.
 _STYLE = (_TEMPLATES / "gallery.css").read_text(encoding="utf-8")
 _SCRIPT = (_TEMPLATES / "gallery.js").read_text(encoding="utf-8")
-_ENVIRONMENT = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True)
 
 
 def _csp_hash(text: str) -> str:
@@ -37,6 +39,14 @@ _SOURCES = f"script-src {_csp_hash(_SCRIPT)}; style-src {_csp_hash(_STYLE)}; bas
 POLICY = f"default-src 'none'; img-src 'self' data:; connect-src 'self'; {_SOURCES}; frame-ancestors 'none'"
 #: The policy of the page in a folder, which may be opened as a file.
 FOLDER_POLICY = f"default-src 'none'; img-src 'self' file: data:; {_SOURCES}"
+
+
+@cache
+def _load_template() -> Template:
+    # The control worker loads Jinja when it writes its first gallery.
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True).get_template("gallery.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,7 @@ def _format_duration(seconds: float) -> str:
 
 def render(page: Page) -> str:
     """Return the page as HTML."""
-    template = _ENVIRONMENT.get_template("gallery.html")
+    template = _load_template()
     # The style and the script are graycat's own files, so they need no escaping.
     style, script = Markup(_STYLE), Markup(_SCRIPT)  # noqa: S704
     return template.render(page=page, style=style, script=script, folder_policy=FOLDER_POLICY)

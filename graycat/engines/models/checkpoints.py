@@ -6,14 +6,17 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graycat import families
-from graycat.engines.models import downloads, formats, metadata
-from graycat.engines.models.downloads import ProgressCallback
+from graycat.engines.models import formats, metadata
 from graycat.engines.models.errors import DownloadFailed
 from graycat.engines.models.sources import CheckpointSource, parse_source
 from graycat.errors import SettingsError
 from graycat.settings import Settings, variable
+
+if TYPE_CHECKING:
+    from graycat.engines.models.downloads import ProgressCallback
 
 TEXT, IMAGE = families.LLM.name, families.SD.name
 #: For each family of engines: its settings, the one of its main checkpoint first, and their folders in GRAYCAT_HOME.
@@ -99,6 +102,9 @@ def ensure(settings: Settings, kind: str, report: ProgressCallback, stop: thread
     ``report`` is called with the name of the current file and the progress over all files in percent. Raises
     DownloadFailed, also if ``stop`` is set meanwhile, and SettingsError.
     """
+    # Imported here because it takes an HTTP client, which a worker whose checkpoints are on disk never uses.
+    from graycat.engines.models import downloads
+
     required = list_required(settings, kind)
     paths = []
     for index, checkpoint in enumerate(required):
