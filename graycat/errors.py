@@ -6,7 +6,9 @@ llama.cpp's servers use, ``{"error": {"code": status, "message": ..., "type": ..
 GraycatError
 ├── SettingsError            only at start-up
 ├── RequestError        400  the caller's body cannot be used
-│   ├── Unauthorized    401  no API token, or an unknown one
+│   ├── Unauthorized    401  no API token
+│   │   └── InvalidToken     one that may not call: TokenUnknown, TokenRevoked, TokenExpired (graycat.auth.errors)
+│   ├── ConflictingCredentials 400  two API tokens in one request (graycat.auth.errors)
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── TaskNotFound    404  no task of the caller's has this id (graycat.queue.errors)
@@ -93,7 +95,7 @@ class RequestError(GraycatError):
 
 
 class Unauthorized(RequestError):
-    """Raised when the API token is missing or unknown."""
+    """Raised when the API token is missing; ``graycat.auth.errors`` has those for one that may not call."""
 
     status, type = 401, "authentication_error"
 

@@ -7,13 +7,16 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
-from graycat.auth.errors import TokenNameTaken
-from graycat.auth.minted import Grant, Minted, MintedTokens
+from graycat.auth.errors import InvalidToken, TokenExpired, TokenNameTaken, TokenRevoked
+from graycat.auth.minted import Grant, Minted, MintedTokens, is_prefix
 from graycat.auth.players import Claims, PlayerTokens
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken, ApiTokens
 from graycat.broker.protocol import Broker
 from graycat.settings import Settings
+
+#: How a player is told what became of the token with which its own was made.
+PARENT = "the API token with which this player's token was made"
 
 
 class Authenticator:
@@ -49,6 +52,17 @@ class Authenticator:
             if origin.prefix:
                 self.minted.note_use(origin)
         return token
+
+    def explain(self, secret: str) -> InvalidToken:
+        """Return why a secret that ``find`` has not found may not call. Raises BrokerUnavailable."""
+        claims = self._players.read_signed(secret)
+        if claims is None:
+            return self.minted.explain(secret)
+        if self._players.read(secret) is None:
+            return TokenExpired("this player's API token")
+        if is_prefix(claims.parent):
+            return self.minted.explain_prefix(claims.parent, PARENT)
+        return TokenRevoked(f"{PARENT} is not configured any more; get a new one")
 
     def mint(self, grant: Grant) -> tuple[str, Minted]:
         """Make an API token; return its secret. Raises TokenNameTaken, BrokerUnavailable, SettingsError."""

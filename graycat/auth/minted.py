@@ -20,10 +20,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graycat import params
-from graycat.auth.errors import TokenNameTaken, TokenNotFound
+from graycat.auth.errors import (
+    InvalidToken,
+    TokenExpired,
+    TokenNameTaken,
+    TokenNotFound,
+    TokenRevoked,
+    TokenUnknown,
+)
 from graycat.auth.limits import UNLIMITED, Limits
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
+from graycat.auth.tombstones import Tombstones
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker, WatchingPipeline
@@ -118,6 +126,7 @@ class MintedTokens:
         self._key = key
         self._now = now
         self._clock = clock
+        self._tombstones = Tombstones(client, now, clock)
         #: By prefix: when a token was read (``clock``), and the token.
         self._cached: dict[str, tuple[float, ApiToken | None]] = {}
         #: By prefix: when its use was written last (``now``).
@@ -164,6 +173,9 @@ class MintedTokens:
             prefix = minted.token.prefix
             # One that cannot be read has no name.
             if name_or_prefix == prefix or (minted.token.digest and name_or_prefix == minted.token.name):
+                with _guarded():
+                    # First: a caller must not be told that the token is unknown.
+                    self._tombstones.put(prefix)
                 with broker_errors():
                     self._client.hdel(keys.API_TOKENS, prefix)
                 with _guarded(), broker_errors():
@@ -196,11 +208,33 @@ class MintedTokens:
                 self._cached.clear()
                 self._noted.clear()
             self._cached[prefix] = asked_at, token
-        if token is None:
-            return None
-        if token.expires_at is not None and self._now() >= token.expires_at:
+        if token is None or self._is_over(token):
             return None
         return token
+
+    def explain(self, secret: str) -> InvalidToken:
+        """Return why a secret that ``find`` has not found may not call. Raises BrokerUnavailable."""
+        parts = _SECRET.fullmatch(secret)
+        if parts is None:
+            return TokenUnknown()
+        prefix, rest, tag = parts.groups()
+        # Who could not have been given this secret is not told what became of a token.
+        if not hmac.compare_digest(self._tag(prefix, rest), tag):
+            return TokenUnknown()
+        return self.explain_prefix(prefix)
+
+    def explain_prefix(self, prefix: str, subject: str = "this API token") -> InvalidToken:
+        """Return why the token with a prefix, which was minted once, may not call. Raises BrokerUnavailable."""
+        _, token = self._cached.get(prefix, (0.0, None))
+        if token is not None and self._is_over(token):
+            return TokenExpired(subject)
+        with _guarded():
+            if self._tombstones.has(prefix):
+                return TokenRevoked(f"{subject} was revoked; ask whoever made it for a new one")
+        return TokenUnknown()
+
+    def _is_over(self, token: ApiToken) -> bool:
+        return token.expires_at is not None and self._now() >= token.expires_at
 
     def note_use(self, token: ApiToken) -> None:
         """Write that a token was used, at most once in ``USE_INTERVAL_S``."""
@@ -282,6 +316,11 @@ class MintedTokens:
 
     def _tag(self, prefix: str, rest: str) -> str:
         return urlsafe_b64encode(self._key.mac("tag", prefix + rest)[:6]).decode()
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether a text has the form of a minted token's prefix."""
+    return _PREFIX.fullmatch(text) is not None
 
 
 def _guarded() -> AbstractContextManager[None]:

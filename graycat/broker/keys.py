@@ -38,6 +38,8 @@ FLEET = PREFIX + "fleet"
 API_TOKENS = PREFIX + "tokens"
 #: When each of them was last used.
 API_TOKENS_USED = PREFIX + "tokens:used"
+#: Prefixes of those that were revoked, by the time of it (seconds).
+REVOKED_TOKENS = PREFIX + "tokens:revoked"
 #: Batches that the batch runner works on, in the order of their turns.
 LIVE_BATCHES = PREFIX + "batches:live"
 #: All batches, by the time when they were submitted.

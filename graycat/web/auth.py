@@ -1,4 +1,8 @@
-"""Bearer authentication: the callbacks of Flask-HTTPAuth, and nothing else."""
+"""Authentication: what Flask-HTTPAuth needs of graycat, and nothing else.
+
+An API token comes as ``Authorization: Bearer TOKEN`` (RFC 6750), as ``X-Api-Key: TOKEN`` (clients of llama.cpp and
+Anthropic), or on some routes as the password of HTTP Basic.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,23 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol, TypeVar
 
-from flask import Response, g
+from flask import Response, g, request
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
+from werkzeug.datastructures import Authorization
 
+from graycat.auth.errors import ConflictingCredentials, InvalidToken
 from graycat.auth.tokens import ADMIN, BATCH, METRICS, ApiToken
-from graycat.errors import Forbidden, Unauthorized
+from graycat.errors import Forbidden, RequestError, Unauthorized
 from graycat.families import FAMILIES
-from graycat.web.errors import error_response
+from graycat.web.errors import WEBUI_PATHS, error_response
 from graycat.web.services import services
 
 View = Callable[..., Any]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Another header for an API token.
+API_KEY = "X-Api-Key"
 
 
 class HttpAuth(Protocol):
@@ -30,7 +39,25 @@ class HttpAuth(Protocol):
     def authenticate_header(self) -> str: ...
 
 
-token_auth: HttpAuth = HTTPTokenAuth(scheme="Bearer")
+class TokenAuth(HTTPTokenAuth):
+    """A bearer token, or the API token of the header ``X-Api-Key``."""
+
+    def is_compatible_auth(self, headers: Any) -> bool:
+        """Return whether the request sends such a token, rather than a password."""
+        if "Authorization" not in headers:
+            return API_KEY in headers
+        return bool(super().is_compatible_auth(headers))
+
+    def get_auth(self) -> Authorization | None:
+        """Return the token of the request, None if it sends none."""
+        found: Authorization | None = super().get_auth()
+        key = request.headers.get(API_KEY)
+        if found is None and key:
+            found = Authorization(self.scheme, token=key)
+        return found
+
+
+token_auth: HttpAuth = TokenAuth(scheme="Bearer")
 basic_auth: HttpAuth = HTTPBasicAuth()
 #: Bearer or HTTP Basic. WebUI clients can send only the latter: any user name, with the API token as the password.
 any_auth: HttpAuth = MultiAuth(token_auth, basic_auth)
@@ -38,11 +65,19 @@ any_auth: HttpAuth = MultiAuth(token_auth, basic_auth)
 
 @token_auth.verify_token
 def verify_token(secret: str) -> ApiToken | None:
-    """Return the API token that the request sends, or None if graycat does not know it."""
-    token = services().authenticator.find(secret)
-    if token is not None:
-        g.token = token
-        g.owner = token.name
+    """Return the API token that the request sends; None if it may not call, and ``unauthorized`` says why."""
+    key = request.headers.get(API_KEY)
+    if key and key != secret:
+        g.refusal = ConflictingCredentials()
+        return None
+    authenticator = services().authenticator
+    token = authenticator.find(secret)
+    if token is None:
+        if secret:
+            g.refusal = authenticator.explain(secret)
+        return None
+    g.token = token
+    g.owner = token.name
     return token
 
 
@@ -83,5 +118,16 @@ _PURPOSES = {
 @basic_auth.error_handler
 @token_auth.error_handler
 def unauthorized(_status: int) -> Response:
-    """Answer a request without a valid API token."""
-    return error_response(Unauthorized("send your API token as 'Authorization: Bearer TOKEN'"))
+    """Answer a request without a valid API token, and say how to send one (RFC 6750)."""
+    refusal: RequestError = g.get("refusal") or Unauthorized("send your API token as 'Authorization: Bearer TOKEN'")
+    response = error_response(refusal)
+    challenge = token_auth.authenticate_header()
+    # A request without any token gets no code of an error.
+    if isinstance(refusal, InvalidToken):
+        challenge += f', error="invalid_token", error_description="{refusal}"'
+    elif isinstance(refusal, ConflictingCredentials):
+        challenge += f', error="invalid_request", error_description="{refusal}"'
+    response.headers.add("WWW-Authenticate", challenge)
+    if request.path.startswith(WEBUI_PATHS):
+        response.headers.add("WWW-Authenticate", basic_auth.authenticate_header())
+    return response

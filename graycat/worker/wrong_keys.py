@@ -33,6 +33,7 @@ TYPES: dict[str, str] = {
     keys.PROCESSES: "hash",
     keys.API_TOKENS: "hash",
     keys.API_TOKENS_USED: "hash",
+    keys.REVOKED_TOKENS: "zset",
     keys.BATCH_FOLDERS: "hash",
     keys.BATCH_THROUGHPUT: "hash",
     keys.FAILURES: "stream",

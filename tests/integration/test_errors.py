@@ -31,9 +31,9 @@ class Bad:
 
 REQUESTS = {
     "no token": Bad(401, "authentication_error", authorization=""),
-    "an unknown token": Bad(401, "authentication_error", authorization="Bearer not-a-token-of-ours"),
+    "an unknown token": Bad(401, "token_unknown", authorization="Bearer not-a-token-of-ours"),
     "an empty token": Bad(401, "authentication_error", authorization="Bearer "),
-    "a token that is not ascii": Bad(401, "authentication_error", authorization="Bearer \xfc\xfc\xfc"),
+    "a token that is not ascii": Bad(401, "token_unknown", authorization="Bearer \xfc\xfc\xfc"),
     "another scheme": Bad(401, "authentication_error", authorization="Basic dXNlcjpwYXNz"),
     "no scheme": Bad(401, "authentication_error", authorization="TOKEN"),
     "no token for props": Bad(401, "authentication_error", path="/props", method="GET", authorization=""),

@@ -210,11 +210,11 @@ def kind_of(error: openai.APIStatusError) -> Any:
     return error.body["type"]
 
 
-def test_an_unknown_api_key_is_an_authentication_error(stack: Stack) -> None:
+def test_an_unknown_api_key_is_said_to_be_one(stack: Stack) -> None:
     with client(stack.url, "unknown") as c:
         error = raised(lambda: c.chat.completions.create(**SAID))
         assert isinstance(error, openai.AuthenticationError)
-        assert kind_of(error) == "authentication_error"
+        assert kind_of(error) == "token_unknown"
         assert isinstance(raised(c.models.list), openai.AuthenticationError)
 
 

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from graycat.auth.errors import TokenNameTaken, TokenNotFound
+from graycat.auth.errors import (
+    ConflictingCredentials,
+    InvalidToken,
+    TokenExpired,
+    TokenNameTaken,
+    TokenNotFound,
+    TokenRevoked,
+    TokenUnknown,
+)
 from graycat.batches import errors as batcherrors
 from graycat.batches.errors import InvalidBatch, OutputUnavailable
 from graycat.engines.models.errors import DownloadFailed
@@ -53,6 +61,11 @@ from tests.support.errortree import all_errors
 KNOWN = [
     (RequestError("no"), 400, "invalid_request_error", None),
     (Unauthorized("no"), 401, "authentication_error", None),
+    (InvalidToken("no"), 401, "authentication_error", None),
+    (TokenUnknown(), 401, "token_unknown", None),
+    (TokenRevoked("no"), 401, "token_revoked", None),
+    (TokenExpired(), 401, "token_expired", None),
+    (ConflictingCredentials(), 400, "conflicting_credentials", None),
     (BodyTooLarge("no"), 413, "body_too_large", None),
     (BrokerUnavailable(), 503, "broker_unavailable", 2),
     (BrokerKeyUnusable(), 503, "broker_unavailable", 2),

@@ -55,7 +55,8 @@ def gallery_access_required(view: Callable[..., ResponseReturnValue]) -> View:
             response = current_app.make_response(call_with_token(batch_id, **path_values))
             if response.status_code == 401:
                 # Makes a browser ask for a password.
-                response.headers["WWW-Authenticate"] = basic_auth.authenticate_header()
+                challenges = response.headers.getlist("WWW-Authenticate")
+                response.headers.setlist("WWW-Authenticate", [basic_auth.authenticate_header(), *challenges])
             return response
         expires = request.args.get("expires", "")
         services().gallery_links.check(batch_id, expires, signature)

@@ -19,7 +19,7 @@ from graycat.metrics.server import has_bearer_token, join_collectors
 from graycat.status.gauges import FleetGauges
 from graycat.status.snapshot import Snapshot
 from graycat.web.api.health import unserved_reason
-from graycat.web.auth import require_scope, token_auth
+from graycat.web.auth import API_KEY, require_scope, token_auth
 from graycat.web.services import services
 from graycat.web.streaming.requests import PendingTask
 
@@ -64,7 +64,12 @@ def status() -> ResponseReturnValue:
 
 
 def _operators_only(view: Callable[[], Response]) -> ResponseReturnValue:
-    if has_bearer_token(request.headers.get("Authorization", ""), services().metrics_token):
+    sent = request.headers.get("Authorization", "")
+    key = request.headers.get(API_KEY, "")
+    if not sent:
+        sent, key = f"Bearer {key}", ""
+    # With another header there may be two tokens.
+    if not key and has_bearer_token(sent, services().metrics_token):
         return view()
     return _api_tokens_only(view)
 

@@ -12,7 +12,7 @@ WEBUI_ERROR = {"$ref": "#/components/schemas/WebuiError"}
 #: What each error status means to a caller; docs/errors.md has the details.
 ERRORS = {
     400: "The request cannot be used; the message says why.",
-    401: "The API token is missing or unknown.",
+    401: "The API token is missing, unknown, revoked or expired; the message says which.",
     403: "The API token lacks the scope that the route needs.",
     404: "The route, the task, or the model that the request names does not exist.",
     405: "The route does not accept this method.",

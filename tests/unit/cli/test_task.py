@@ -212,7 +212,7 @@ def test_an_unreachable_server_is_exit_code_3(graycat: Graycat) -> None:
     ("words", "kind"),
     [
         (("show", "0" * 32), "task_not_found"),
-        (("list", "--token", "nobody-s"), "authentication_error"),
+        (("list", "--token", "nobody-s"), "token_unknown"),
         (("submit", "llm.nonsense"), "invalid_request_error"),
     ],
 )

@@ -37,7 +37,9 @@ STRANGERS = [
     {"Authorization": "Bearer \xfc\xff"},
     {"Authorization": f"Basic {SECRET}"},
     {"Authorization": SECRET},
-    {"X-Api-Key": SECRET},
+    {"X-Api-Key": ""},
+    {"X-Api-Key": f"{SECRET}x"},
+    {"X-Api-Key": "\xfc\xff"},
     {"Cookie": f"token={SECRET}"},
 ]
 
@@ -55,7 +57,8 @@ def test_a_request_without_a_token_is_refused(stranger, headers: dict[str, str])
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
     error = response.get_json()["error"]
-    assert (error["code"], error["type"]) == (401, "authentication_error")
+    assert error["code"] == 401
+    assert error["type"] in ("authentication_error", "token_unknown")
     assert "Authorization: Bearer" in error["message"]
 
 
