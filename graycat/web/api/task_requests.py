@@ -12,7 +12,7 @@ from typing import Any
 from flask import g
 
 from graycat import params
-from graycat.auth.tokens import BATCH
+from graycat.auth.tokens import ADMIN, BATCH
 from graycat.errors import BodyTooLarge, RequestError
 from graycat.families import SD
 from graycat.queue import ids, kinds
@@ -39,6 +39,8 @@ CHOSEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: The text routes whose kinds may be submitted by name.
 ROUTES = {route.kind.name: route for route in TEXT_ROUTES if route.kind.method == "POST" and not route.admin}
+#: The text kinds that change what all callers share.
+ADMIN_KINDS = frozenset(route.kind.name for route in TEXT_ROUTES if route.admin)
 #: The image kinds that may be submitted by name, with the checks of their bodies.
 IMAGE_CHECKS = {kind.name: (kind, check) for kind, check, _ in webui.IMAGE_CALLS.values()}
 #: The names of all kinds that may be submitted.
@@ -94,6 +96,8 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
 def require_scopes(kind: str, priority: str) -> None:
     """Raise Forbidden if the request's API token may not submit a task of that kind and priority."""
     require_scope(kinds.KINDS[kind].family.scope)
+    if kind in ADMIN_KINDS:
+        require_scope(ADMIN)
     if priority == "batch":
         require_scope(BATCH)
 
@@ -138,12 +142,20 @@ def _check_text_size(raw: bytes) -> None:
         raise BodyTooLarge(f"the body of a request for text may have {largest} bytes, {variable('max_body_bytes')}")
 
 
-def check_stored_body(kind: str, body: bytes) -> None:
-    """Check the body of a task that is to run again: the limits may have been lowered. Raises RequestError."""
+def fit_stored_body(kind: str, body: bytes) -> bytes:
+    """Return the body of a task that is to run again, within the limits that hold now as at a submit.
+
+    The settings' limits or those of the API token may have become narrower. Raises RequestError, LimitExceeded.
+    """
+    settings = services().settings
+    if kind in IMAGE_CHECKS:
+        stored = params.read_object(body, settings.max_json_depth)
+        _, check = IMAGE_CHECKS[kind]
+        return json.dumps(run_in_thread(partial(check, settings, pixel_limit(), stored))).encode()
     if kind in ROUTES:
         _check_text_size(body)
-        stored = params.read_object(body, services().settings.max_json_depth)
-        ROUTES[kind].check_limits(stored)
+        return ROUTES[kind].fit_stored(params.read_object(body, settings.max_json_depth), body)
+    return body
 
 
 def batch_queue(queue: str) -> str:

@@ -18,8 +18,8 @@ from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.task_requests import (
     TaskRequest,
-    check_stored_body,
     digest,
+    fit_stored_body,
     parse_task_request,
     read_task_object,
     require_scopes,
@@ -262,7 +262,7 @@ def retry(task_id: str) -> ResponseReturnValue:
     if record["state"] not in UNSUCCESSFUL_STATES or body is None or record["kind"] not in KINDS:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
-    check_stored_body(record["kind"], body)
+    body = fit_stored_body(record["kind"], body)
     fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}
     fields["retry_of"] = record.get("alias") or task_id
     submission = Submission(

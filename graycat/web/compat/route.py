@@ -87,6 +87,11 @@ class Route:
         params.check_size(body, settings.max_prompt_chars)
         check_bounds(body, settings)
 
+    def fit_stored(self, body: dict[str, Any], raw: bytes) -> bytes:
+        """Return the engine's body of a task that is to run again, within today's limits. Raises what a submit does."""
+        self.check_limits(body)
+        return self._limit_length(body, raw)[1]
+
     def _limit_length(self, body: Any, raw: bytes) -> tuple[Any, bytes]:
         """Return the body with the length that the caller's API token allows; the caller's own bytes if that fits."""
         if not self.length_field:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import pytest
 
+from graycat.auth.errors import TokenNotFound
+from graycat.auth.limits import Limits
+from graycat.auth.minted import Grant
 from graycat.broker.keys import record_key
 from graycat.errors import EngineError
 from graycat.web.api import tasks
+from graycat.web.services import services_of
 from tests.support.helpers import accepted, claimed, eventually, outcome_of
 
 
@@ -88,6 +95,52 @@ def test_a_retry_is_checked_against_the_limits_of_today(web, web_with, submit, t
     assert "stop has 3 entries; this server takes 2 (GRAYCAT_MAX_WORDS)" in refused.json["error"]["message"]
     assert set(client.keys()) == keys
     assert web.post(f"/tasks/{task_id}/retry").status_code == 202
+
+
+def minted(web, name: str, **limits: int) -> dict[str, str]:
+    """Return the headers of a new API token of a name, in place of the one that has it."""
+    tokens = services_of(web.application).authenticator
+    with suppress(TokenNotFound):
+        tokens.minted.revoke(name)
+    secret, _ = tokens.mint(Grant(name, limits=Limits(**limits)))
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_a_retry_is_checked_against_the_api_token_s_limits_of_today(web, take, records, client) -> None:
+    body = {"kind": "llm.completion", "input": {"prompt": "Hi", "n_predict": 500}}
+    before = minted(web, "game", max_tokens=500)
+    address = web.post("/tasks", json=body, headers=before).headers["Location"]
+    records.finish_cancelled(take())
+    refused = web.post(f"{address}/retry", headers=minted(web, "game", max_tokens=100))
+    assert (refused.status_code, refused.json["error"]["type"]) == (429, "limit_exceeded")
+    assert client.llen("llm") == 0
+    assert web.post(f"{address}/retry", headers=minted(web, "game", max_tokens=500)).status_code == 202
+
+
+def test_a_retry_without_a_length_gets_the_api_token_s_own(web, take, records) -> None:
+    body = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
+    address = web.post("/tasks", json=body, headers=minted(web, "game")).headers["Location"]
+    records.finish_cancelled(take())
+    assert web.post(f"{address}/retry", headers=minted(web, "game", max_tokens=100)).status_code == 202
+    assert json.loads(take().body)["n_predict"] == 100
+
+
+def test_a_retry_of_images_is_checked_against_the_api_token_s_pixels(web, take, records) -> None:
+    body = {"kind": "sd.txt2img", "input": {"prompt": "a cat", "width": 256, "height": 256}}
+    address = web.post("/tasks", json=body, headers=minted(web, "game")).headers["Location"]
+    first = take("sd")
+    records.finish_cancelled(first)
+    refused = web.post(f"{address}/retry", headers=minted(web, "game", max_pixels=1000))
+    assert (refused.status_code, refused.json["error"]["type"]) == (429, "limit_exceeded")
+    assert web.post(f"{address}/retry", headers=minted(web, "game")).status_code == 202
+    assert take("sd").body == first.body
+
+
+def test_a_retry_of_what_only_admins_may_do_is_theirs(web_with, take, records) -> None:
+    admin = web_with(admins="tests")
+    path = admin.post("/lora-adapters", json=[], headers={"Prefer": "respond-async"}).headers["Location"]
+    records.finish_cancelled(take("llm.quick"))
+    assert web_with().post(f"{path}/retry").status_code == 403
 
 
 def test_a_large_input_goes_with_its_task_and_is_not_retried(web_with, client) -> None:
