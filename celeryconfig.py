@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from graycat.broker import keys
-from graycat.queue.redelivery import redelivery_options
+from graycat.queue.redelivery import redelivery_options, restored_queues
 from graycat.queue.topology import QUEUES
 from graycat.settings import Settings
 
@@ -46,6 +46,7 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
             "priority_steps": [0],
             # Only the control worker, or one without a kind, sweeps what dead workers of all kinds have left.
             "sweeps": kind in ("", "control"),
+            "restores_to": restored_queues(kind),
             # Notices a broker that accepts connections and never replies; longer than BRPOP's one second.
             "socket_timeout": 5,
             "socket_connect_timeout": 1,

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import redis
@@ -39,6 +40,20 @@ RETRY_S = 0.2
 PATIENT_RETRY_S = 10.0
 
 
+def _no_introduction() -> dict[str, None]:
+    """Return the options of a connection that does not tell the broker the client library's name and version.
+
+    That command (``CLIENT SETINFO``) is unknown to Redis 7.0, where no rule for a box's user can allow it.
+    """
+    if find_spec("redis.driver_info"):
+        return {"driver_info": None}
+    return {"lib_name": None, "lib_version": None}
+
+
+#: For each connection of ours, and of kombu's.
+NO_INTRODUCTION = _no_introduction()
+
+
 def connect(settings: Settings, *, patient: bool = False, timeout_s: float = TIMEOUT_S) -> Broker:
     """Return a client of the broker; replies are bytes.
 
@@ -59,6 +74,7 @@ def connect(settings: Settings, *, patient: bool = False, timeout_s: float = TIM
         # One ping finds a dead connection before a request does.
         health_check_interval=30,
         max_connections=10_000,
+        **NO_INTRODUCTION,
     )
     # redis-py's annotations do not know that this client decodes nothing.
     return cast(Broker, redis.Redis.from_pool(pool))

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
+from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
 from redis.exceptions import DataError, RedisError, ResponseError
 
-from graycat.broker.client import UncheckedConnectionPool
+from graycat.broker.client import NO_INTRODUCTION, UncheckedConnectionPool
 from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.broker.wrong_types import is_wrong_type
 from graycat.errors import BrokerUnavailable
@@ -32,6 +36,40 @@ logger = logging.getLogger(__name__)
 
 class QoS(redis.QoS):
     """The unacknowledged messages. An entry that cannot be read goes into the quarantine."""
+
+    _looks = 0
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Put messages back whose workers have not renewed them; one worker of a kind at a time.
+
+        kombu's own lock is released by a script, and a box may bring none.
+        """
+        self._looks += 1
+        if (self._looks - 1) % (interval or 1):
+            return
+        channel: Any = self.channel
+        with channel.conn_or_acquire() as client, self._lock(client) as is_mine:
+            if not is_mine:
+                return
+            before = time.time() - self.visibility_timeout
+            tags = client.zrange(
+                self.unacked_index_key, before, 0, desc=True, byscore=True, offset=num and start, num=num
+            )
+            for tag in tags:
+                self.restore_by_tag(tag, client)
+
+    @contextmanager
+    def _lock(self, client: Any) -> Iterator[bool]:
+        """Yield whether this worker has the lock of those that put messages back."""
+        name, token = self.unacked_mutex_key, uuid4().hex.encode()
+        is_mine = bool(client.set(name, token, nx=True, ex=int(self.unacked_mutex_expire)))
+        try:
+            yield is_mine
+        finally:
+            # If it is over meanwhile, the next one's is deleted in between once in a long while: then two put back, and
+            # each message is put back by one of them.
+            if is_mine and client.get(name) == token:
+                client.delete(name)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put a message back on its queue.
@@ -61,9 +99,13 @@ class Channel(redis.Channel):
     QoS = QoS
     #: A channel that closes must not put the messages of running tasks back. Leases bring back what is lost.
     do_restore = False
-    from_transport_options = (*redis.Channel.from_transport_options, "sweeps")
-    #: Whether it deletes bindings of clients that are gone. The broker does not let every worker do that.
+    from_transport_options = (*redis.Channel.from_transport_options, "sweeps", "restores_to")
+    #: Whether it writes bindings, and deletes those of clients that are gone. A worker with an engine needs none of its
+    #: own: remote control comes over a channel, and tasks are pushed onto their queues by graycat's own scripts.
     sweeps = True
+    #: The queues, with those of their models and workers, that unacknowledged messages may be put back on. Boxes write
+    #: these entries: none may bring a message into a queue that a box does not take from.
+    restores_to: tuple[str, ...] = ()
     _kept_client: Any = None
 
     def sweep_bindings(self, limit: int = 100) -> int:
@@ -117,8 +159,26 @@ class Channel(redis.Channel):
             self._set_aside_wrong_key(queue, "list")
             return 0
 
+    def _refresh_bindings(self, queues: Any) -> None:
+        if self.sweeps:
+            super()._refresh_bindings(queues)  # type: ignore[misc]
+
+    def _delete(self, queue: str, exchange: str, routing_key: str, pattern: str, *args: Any, **options: Any) -> None:
+        """Delete a queue, and its bindings if this worker writes any."""
+        if self.sweeps:
+            super()._delete(queue, exchange, routing_key, pattern, *args, **options)
+            return
+        self.auto_delete_queues.discard(queue)
+        with self.conn_or_acquire(client=options.get("client")) as client:
+            client.delete(queue)
+
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """Note which queue an exchange leads to."""
+        if not self.sweeps:
+            if self.typeof(exchange).type == "fanout":
+                fanout: dict[str, tuple[str, str]] = self._fanout_queues  # type: ignore[attr-defined]
+                fanout[queue] = (exchange, routing_key.replace("#", "*"))
+            return
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
         except ResponseError as error:
@@ -127,12 +187,21 @@ class Channel(redis.Channel):
             self._set_aside_wrong_key(self.keyprefix_queue % exchange, "set")
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
 
-    def _do_restore_message(self, payload: Any, exchange: Any, routing_key: Any, *arguments: Any) -> None:
+    def _do_restore_message(
+        self, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
+    ) -> None:
         """Put an unacknowledged message back on its queue. Raises ValueError for what is none: kombu would drop it."""
         check_form(payload)
         if not isinstance(exchange, str) or not isinstance(routing_key, str):
             raise ValueError("a message has an exchange and a routing key")
-        super()._do_restore_message(payload, exchange, routing_key, *arguments)  # type: ignore[misc]
+        if routing_key.partition(":")[0] not in self.restores_to:
+            raise ValueError("a message of another kind of workers")
+        # Not kombu's bindings: each queue has an exchange of its own name.
+        payload["properties"]["delivery_info"]["redelivered"] = True
+        if isinstance(payload.get("headers"), dict):
+            payload["headers"]["redelivered"] = True
+        push = pipe.lpush if leftmost else pipe.rpush
+        push(routing_key, dumps(payload))
 
     def _set_aside_wrong_key(self, key: str, wanted: str) -> None:
         """Rename a key of another type than wanted: each command on it would fail, for ever and for all queues."""
@@ -162,10 +231,14 @@ class Channel(redis.Channel):
             note("remote control", error)
             raise Empty from error
 
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+        return params | NO_INTRODUCTION
+
     def _get_pool(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._get_pool(asynchronous=True)  # type: ignore[misc]
-        params = self._connparams()  # type: ignore[attr-defined]
+        params = self._connparams()
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=params["db"])
         return UncheckedConnectionPool(**params)
 

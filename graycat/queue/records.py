@@ -72,6 +72,11 @@ class TaskRecords(RecordReader):
         keys = [record_key(task_id), events_key(task_id), LIVE_TASKS, *more_keys]
         return self._scripts.command(name, keys, args)
 
+    def are_scripts_loaded(self) -> bool:
+        """Return whether the broker has the scripts of this version; home loads them. Raises BrokerUnavailable."""
+        with broker_errors():
+            return self._scripts.are_loaded()
+
     def note_lost(self, task_id: str) -> None:
         """List a task among the newest failures whose record the broker has lost. Raises BrokerUnavailable."""
         lost = BrokerDataLost

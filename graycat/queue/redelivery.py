@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graycat.queue.topology import QUEUES, WORKER_KINDS
 from graycat.settings import Settings
 
 
@@ -27,6 +28,13 @@ def redelivery_options(settings: Settings, kind: str) -> dict[str, Any]:
         # A worker that is killed while it restores must not keep others from it for five minutes.
         "unacked_mutex_expire": 10,
     }
+
+
+def restored_queues(kind: str) -> tuple[str, ...]:
+    """Return the shared queues that unacknowledged messages of a kind of workers ('' for all) are put back on."""
+    if kind in WORKER_KINDS:
+        return WORKER_KINDS[kind].queues
+    return QUEUES
 
 
 def unacked_keys(kind: str) -> dict[str, str]:

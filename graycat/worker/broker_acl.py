@@ -20,9 +20,10 @@ from graycat.queue.topology import CONTROL
 #: A box's name becomes a part of patterns and addresses.
 _BOX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
-_CONNECTION_COMMANDS = ("ping", "hello", "select", "client|setinfo", "client|setname", "time")
+_CONNECTION_COMMANDS = ("ping", "hello", "select", "client|setname", "time")
 _TRANSACTION_COMMANDS = ("multi", "exec", "discard", "watch", "unwatch")
-_SCRIPT_COMMANDS = ("evalsha", "script|load", "script|exists")
+#: Scripts are loaded at home. A box asks whether those of its version are there.
+_SCRIPT_COMMANDS = ("evalsha", "script|exists")
 _STRING_COMMANDS = ("get", "mget", "set", "setrange", "incr", "incrby", "decr")
 _KEY_COMMANDS = ("exists", "del", "expire", "pexpire", "persist")
 _HASH_COMMANDS = ("hget", "hmget", "hgetall", "hkeys", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel")
@@ -141,7 +142,8 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
     subscribe = "+subscribe +unsubscribe +psubscribe +punsubscribe"
     rules.append(f"(-@all {subscribe} resetchannels &/{db}.celery.pidbox)")
     if CONTROL in kinds:
-        rules.append(_sweep_rule())
+        # No box: a machine of the operator's, which loads scripts as web processes do.
+        rules += ["+script|load", _sweep_rule()]
     return rules
 
 

@@ -9,7 +9,9 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from graycat.batches.runner.runner import STEP_INTERVAL_S, BatchRunner
-from graycat.broker.client import connect
+from graycat.broker.client import broker_errors, connect
+from graycat.broker.connections import RawConnectionPool
+from graycat.broker.scripts import ScriptLoader
 from graycat.broker.wrong_types import may_move
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
@@ -25,7 +27,7 @@ from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker import unknown_kinds
 from graycat.worker.bootsteps import consumed_queues, has_engine
-from graycat.worker.maintenance import REPORT_INTERVAL_S
+from graycat.worker.maintenance import REPORT_INTERVAL_S, SCRIPTS_INTERVAL_S
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
 from graycat.worker.runtime import process
@@ -69,6 +71,9 @@ class ControlDuties:
         duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch)]
         if may_move(settings):
             duties.append(Duty(WRONG_KEYS_INTERVAL_S, self._move_wrong_keys))
+        # Boxes wait for a script that a broker without its data, or SCRIPT FLUSH, has lost.
+        self._scripts = ScriptLoader(RawConnectionPool(self._client))
+        duties.append(Duty(SCRIPTS_INTERVAL_S, self._load_scripts))
         if alone:
             sweeper = Sweeper(self._client, settings, app)
             duties += [
@@ -107,6 +112,10 @@ class ControlDuties:
         move_wrong_keys(self._client)
         move_foreign_locks(self._client)
         mend_batch_turn(self._client)
+
+    def _load_scripts(self) -> None:
+        with broker_errors():
+            self._scripts.load_missing()
 
     def _renew(self) -> None:
         renew_messages(self._client, self._worker.app.kind)

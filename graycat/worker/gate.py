@@ -100,7 +100,7 @@ class GateStep(bootsteps.StartStopStep):
     def _list_wanted_queues(self) -> list[str]:
         """Return the queues to consume now: each queue that any engine may serve, and then those for this engine."""
         runtime = self._runtime
-        if runtime.paused or not runtime.supervisor.ready.is_set() or is_held_up():
+        if runtime.paused or not runtime.supervisor.ready.is_set() or not runtime.scripts_loaded or is_held_up():
             return []
         info = runtime.supervisor.info
         models = () if info is None else info.models

@@ -20,7 +20,7 @@ from graycat.queue.topology import LLM
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker import engine_slots, web_disconnects
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
-from graycat.worker.runtime import EngineRuntime, Running, process
+from graycat.worker.runtime import SCRIPTS_MISSING, EngineRuntime, Running, process
 from graycat.worker.stream_relay import STOP_REASONS
 from graycat.worker.sweeper import Sweeper
 from graycat.worker.web_disconnects import AbandonedTasks
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 TICK_INTERVAL_S = 0.25
 #: Seconds between two reports to the fleet.
 REPORT_INTERVAL_S = 1.0
+#: Seconds between two looks whether the broker has this version's scripts.
+SCRIPTS_INTERVAL_S = 1.0
 #: Seconds between two readings of the GPU's state.
 GPU_POLL_INTERVAL_S = 5.0
 #: Seconds that the driver may take for the last reading at the end.
@@ -57,6 +59,7 @@ class WorkerMaintenance:
             Duty(TICK_INTERVAL_S, self._stop_overdue),
             Duty(lease_s / 3, self._renew),
             Duty(web_disconnects.CHECK_INTERVAL_S, self._abandoned.cancel_abandoned),
+            Duty(SCRIPTS_INTERVAL_S, self._look_for_scripts),
             Duty(REPORT_INTERVAL_S, self._report),
             Duty(lease_s, self._sweeper.sweep),
         ]
@@ -131,6 +134,16 @@ class WorkerMaintenance:
         if self._runtime.ready:
             self._runtime.engine_slots.refresh()
 
+    def _look_for_scripts(self) -> None:
+        """Note whether this version's scripts are in the broker; the gate is closed without them."""
+        runtime = self._runtime
+        was_loaded = runtime.scripts_loaded
+        runtime.scripts_loaded = runtime.records.are_scripts_loaded()
+        if was_loaded and not runtime.scripts_loaded:
+            logger.error(SCRIPTS_MISSING)
+        elif runtime.scripts_loaded and not was_loaded:
+            logger.info("home has the scripts of this version of graycat")
+
     def _report(self) -> None:
         """Report to the fleet, and read which queues are paused. The gate does so, too, when it opens."""
         with self._report_lock:
@@ -156,7 +169,7 @@ class WorkerMaintenance:
             paused=runtime.paused,
             left=tuple(queue for queue in runtime.queues if queue in not_consumed),
             failures=supervisor.failures,
-            trouble=supervisor.trouble,
+            trouble=supervisor.trouble or ("" if runtime.scripts_loaded else SCRIPTS_MISSING),
             crash_loop=supervisor.crash_loop,
             last_failure=supervisor.last_failure,
             retry_in_s=round(supervisor.retry_in_s, 1),

@@ -37,6 +37,8 @@ Part = TypeVar("Part")
 
 #: Seconds in which an engine that dies is seen to be gone after a call to it broke off, and between two looks.
 ENGINE_DEATH_TIMEOUT_S, ENGINE_DEATH_CHECK_INTERVAL_S = 1.0, 0.02
+#: Why a worker of a box takes nothing while home has not loaded the scripts of its version.
+SCRIPTS_MISSING = "home does not have the scripts of this version of graycat: upgrade home first"
 #: Seconds between two checks of the length of the engine's output.
 ROTATE_INTERVAL_S = 10.0
 
@@ -129,6 +131,8 @@ class EngineRuntime:
     paused_queues: frozenset[str] = frozenset()
     #: Queues that an operator has made this worker leave (Celery's ``cancel_consumer``).
     left_queues: set[str] = field(default_factory=set)
+    #: Whether the broker has the scripts of this version. A box waits until home has loaded them.
+    scripts_loaded: bool = True
     #: Whether the consumer takes tasks; the gate writes it.
     gate_open: bool = False
 
@@ -180,6 +184,8 @@ class EngineRuntime:
             if self.supervisor.trouble:
                 reason += f" ({self.supervisor.trouble})"
             return reason
+        if not self.scripts_loaded:
+            return SCRIPTS_MISSING
         if self.paused:
             return "it is paused"
         if is_held_up():

@@ -147,7 +147,15 @@ FORBIDDEN = [
         ("DEBUG", "SLEEP", 0),
         ("MONITOR",),
     ),
-    *(("ACL", "LIST"), ("ACL", "WHOAMI"), ("SCRIPT", "FLUSH"), ("SCRIPT", "KILL"), ("FUNCTION", "LIST"), ("SHUTDOWN",)),
+    *(
+        ("ACL", "LIST"),
+        ("ACL", "WHOAMI"),
+        ("SCRIPT", "FLUSH"),
+        ("SCRIPT", "LOAD", "return 1"),
+        ("SCRIPT", "KILL"),
+        ("FUNCTION", "LIST"),
+        ("SHUTDOWN",),
+    ),
     *(
         ("EVAL", "return 1", 0),
         ("CLIENT", "LIST"),
@@ -172,11 +180,25 @@ def test_a_box_s_user_can_do_nothing_else(url: str, command: tuple[str | int, ..
     assert refused(url, *command)
 
 
-def test_a_script_can_do_no_more_than_its_caller(url: str, home: Home) -> None:
+def test_a_box_runs_no_script_of_its_own(url: str, home: Home) -> None:
+    text = "return redis.call('HGETALL', 'graycat:tokens')"
+    assert refused(url, "SCRIPT", "LOAD", text)
     with redis.Redis.from_url(url) as client:
-        script = client.script_load("return redis.call('HGETALL', 'graycat:tokens')")
+        assert client.script_exists(home.broker.client.script_load(text)) == [True]
+        # What home has loaded does no more than its caller may.
         with pytest.raises(redis.ResponseError, match="ACL"):
-            client.evalsha(script, 0)
+            client.evalsha(home.broker.client.script_load(text), 0)
+
+
+def test_a_box_goes_on_when_home_has_loaded_lost_scripts_again(home: Home, box: Stack) -> None:
+    client = home.client()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, "/completion", BODY | {"n_predict": 100})
+        eventually(lambda: home.row("llm@box7").get("busy") == 1, 10)
+        home.broker.client.script_flush()
+        # Any request of home's that needs a script brings all of them back.
+        assert client.post("/tokenize", {"content": "Hi"}).json() == {"tokens": [72, 105]}
+        assert answer.result(BACK_S).json()["tokens_predicted"] == 100
 
 
 def test_an_image_box_renders_and_its_user_knows_no_text(home: Home) -> None:

@@ -25,8 +25,9 @@ import redis
 from gevent.event import AsyncResult
 
 from graycat.broker import keys
-from graycat.broker.connections import RawConnection
+from graycat.broker.connections import RawConnection, RawConnectionPool
 from graycat.broker.protocol import Broker
+from graycat.broker.scripts import ScriptLoader
 from graycat.errors import BrokerDataLost, BrokerUnavailable, GraycatError
 from graycat.families import FAMILIES
 from graycat.loops.threads import GuardedThread
@@ -139,6 +140,7 @@ class EventHub:
         self.channels = {family.name: keys.web_channel(family.name, process) for family in FAMILIES}
         self._client = client
         self._records = records
+        self._scripts = ScriptLoader(RawConnectionPool(client))
         #: Of each channel, the subscriptions by the ids of their tasks.
         self._subscriptions: dict[bytes, dict[str, list[Subscription]]] = {}
         for channel in self.channels.values():
@@ -242,6 +244,8 @@ class EventHub:
             # comes after a newer one.
             self._catch_up()
             self._handle_messages(first)
+            # A broker that has come back without its data has no scripts, and boxes bring none.
+            self._scripts.load_missing()
             self.loop.beat()
             threading.Thread(target=self._ping, args=(connection,), name="hub-ping", daemon=True).start()
             self._relay(connection)

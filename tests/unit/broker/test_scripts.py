@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
 from graycat.broker.client import broker_errors
-from graycat.broker.connections import Command
-from graycat.broker.scripts import Scripts, load
-from tests.support.broker import BrokerClient
-from tests.support.helpers import ROOT
+from graycat.broker.connections import Command, RawConnectionPool
+from graycat.broker.scripts import ScriptLoader, Scripts, digest, list_texts, load
+from graycat.errors import BrokerUnavailable
+from tests.support.broker import BrokerClient, connect_client
+from tests.support.helpers import ROOT, Valkey, changed, outcome_of
 
 #: A script that shows how often it ran, and in which order.
 NOTE = "return redis.call('RPUSH', KEYS[1], ARGV[1])"
@@ -45,6 +47,65 @@ def test_scripts_that_are_forgotten_in_the_middle_run_once_each(scripts: Scripts
     replies = scripts.run_commands([*noting(scripts, "b"), ("SCRIPT", "FLUSH"), *noting(scripts, "c", "d")])
     assert replies == [2, b"OK", 3, 4]
     assert client.lrange("notes", 0, -1) == [b"a", b"b", b"c", b"d"]
+
+
+@pytest.fixture
+def box(broker: Valkey) -> Iterator[BrokerClient]:
+    """Return a client of a user that may run scripts and load none."""
+    rules = "on >box resetchannels ~* +@all -eval -script|load"
+    broker.client.execute_command("ACL", "SETUSER", "box", "reset", *rules.split())
+    address = f"unix://box:box@{broker.settings.broker_socket}"
+    client = connect_client(changed(broker.settings, redis_url=address))
+    yield client
+    client.close()
+    broker.client.acl_deluser("box")
+
+
+def test_a_box_waits_until_home_has_loaded_a_script(box: BrokerClient, scripts: Scripts, tmp_path: Path) -> None:
+    of_box = Scripts(box, tmp_path, ("note",))
+    box.script_flush()
+    assert not of_box.are_loaded()
+    wait = outcome_of(lambda: of_box.run("note", ["notes"], ["a"]))
+    assert {scripts.run("note", ["notes"], ["b"]), wait()} == {1, 2}
+    assert of_box.are_loaded()
+
+
+def test_a_script_that_home_does_not_have_is_given_up(
+    box: BrokerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graycat.broker.scripts.HOME_LOADS_WITHIN_S", 0.3)
+    (tmp_path / "new.lua").write_text("return 'of another version'")
+    with pytest.raises(BrokerUnavailable), broker_errors():
+        Scripts(box, tmp_path, ("new",)).run("new", [])
+
+
+def test_home_loads_the_scripts_of_all_rooms(client: BrokerClient) -> None:
+    client.script_flush()
+    loader = ScriptLoader(RawConnectionPool(client))
+    assert loader.load_missing()
+    rooms = {path.parts[-3] for path in (ROOT / "graycat").glob("*/lua/*.lua")}
+    for room in rooms:
+        for path in (ROOT / "graycat" / room / "lua").glob("*.lua"):
+            is_library = path.stem in {
+                "prelude",
+                "types",
+                "deliveries",
+                "deadline",
+                "task",
+                "queue_names",
+                "turns",
+                "conclude",
+            }
+            assert loader.has([digest(load(path))]) is not is_library, path
+
+
+def test_a_lost_script_is_loaded_at_the_next_look(client: BrokerClient) -> None:
+    loader = ScriptLoader(RawConnectionPool(client))
+    assert loader.load_missing()
+    client.script_flush()
+    assert not loader.has([digest(list_texts()[0])])
+    assert loader.load_missing()
+    assert loader.has(map(digest, list_texts()))
 
 
 def test_a_script_comes_behind_what_it_requires_in_that_order(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from graycat.broker import transport
+from graycat.broker.client import connect
 from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import create_celery
 from graycat.loops.unexpected import UNEXPECTED
@@ -212,6 +213,55 @@ def test_a_spoiled_entry_among_the_unacknowledged_is_set_aside_and_the_others_co
     assert (broker.client.hlen("unacked"), broker.client.zcard("unacked_index")) == (0, 0)
     (item,) = Quarantine(broker.client).items()
     assert item.where == "unacknowledged messages"
+
+
+@pytest.mark.parametrize("queue", ["control", "sd", "sd:@sd@home", "llm.quick", "anything"])
+def test_an_entry_among_the_unacknowledged_brings_nothing_into_queues_of_others(broker: Valkey, queue: str) -> None:
+    broker.client.hset("unacked:llm", "forged", json.dumps([FORM, "", queue]))
+    broker.client.zadd("unacked_index:llm", {"forged": 1})
+    broker.client.sadd("_kombu.binding.llm", f"llm\x06\x16\x06\x16{queue}")
+    broker.client.hset("unacked:llm", "bound", json.dumps([FORM, "llm", "llm"]))
+    broker.client.zadd("unacked_index:llm", {"bound": 2})
+    with create_celery(broker.settings, kind="llm").connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        channel.qos.restore_visible(num=10, interval=1)
+    assert (broker.client.exists(queue), broker.client.llen("llm")) == (0, 1)
+    assert len(Quarantine(broker.client).items()) == 1
+
+
+def test_one_worker_of_a_kind_puts_back_at_a_time(broker: Valkey) -> None:
+    broker.client.hset("unacked:llm", "tag", json.dumps([FORM, "", "llm:a-model"]))
+    broker.client.zadd("unacked_index:llm", {"tag": 1})
+    broker.client.set("unacked_mutex:llm", "another's", px=10_000)
+    with create_celery(broker.settings, kind="llm").connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        channel.qos.restore_visible(num=10, interval=1)
+        assert broker.client.llen("llm:a-model") == 0
+        assert broker.client.get("unacked_mutex:llm") == b"another's"
+        broker.client.delete("unacked_mutex:llm")
+        channel.qos.restore_visible(num=10, interval=1)
+    assert json.loads(broker.client.lindex("llm:a-model", 0))["headers"] == {"redelivered": True}
+    assert not broker.client.exists("unacked_mutex:llm")
+
+
+def test_a_worker_with_an_engine_writes_no_bindings(broker: Valkey) -> None:
+    app = create_celery(broker.settings, kind="llm")
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        app.amqp.queues["llm"](channel).declare()
+        control: Any = app.control
+        control.mailbox(connection).Node("llm@box", channel=channel).listen()
+    assert broker.client.keys("_kombu*") == []
+
+
+def test_no_connection_says_what_redis_7_0_does_not_know(app: Celery, broker: Valkey) -> None:
+    broker.client.config_resetstat()
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        channel._create_client().ping()
+        channel._create_client(asynchronous=True).ping()
+    connect(broker.settings).ping()
+    assert "cmdstat_client|setinfo" not in broker.client.info("commandstats")
 
 
 def test_a_key_with_a_queue_s_name_that_is_no_list_is_renamed_and_the_queue_is_taken_from(

@@ -11,6 +11,7 @@ import pytest
 from celery import signals
 from celery.worker import state
 
+from graycat.broker.scripts import digest, list_texts
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
@@ -171,3 +172,11 @@ def test_a_control_worker_that_left_its_queue_says_so(broker: Valkey, running) -
     worker.app.amqp.queues.deselect("control")
     status = report_of(broker, lambda status: not status.consuming)
     assert (status.left, status.queues, process.heartbeat.alive) == (("control",), ("control",), True)
+
+
+def test_scripts_that_the_broker_has_lost_are_loaded_again(running: Any, broker: Valkey) -> None:
+    running()
+    names = [digest(text) for text in list_texts()]
+    eventually(lambda: all(broker.client.script_exists(*names)))
+    broker.client.script_flush()
+    eventually(lambda: all(broker.client.script_exists(*names)))

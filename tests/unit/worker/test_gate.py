@@ -13,7 +13,7 @@ from graycat.loops import threads
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import UNEXPECTED
 from graycat.worker.gate import MAX_QUICK_CALLS, POLL_INTERVAL_S, GateStep
-from graycat.worker.runtime import process
+from graycat.worker.runtime import SCRIPTS_MISSING, process
 from tests.support.helpers import Valkey
 from tests.support.servers import reply
 from tests.support.webuis import image_worker_on
@@ -258,3 +258,14 @@ def test_a_worker_reports_that_it_consumes_before_it_takes_a_task(broker: Valkey
         assert reports == [True]
         consumer.timer.tick()
         assert reports == [True]
+
+
+def test_nothing_is_taken_while_home_lacks_this_version_s_scripts(worker: Worker) -> None:
+    worker.runtime.scripts_loaded = False
+    step, consumer = opened(worker)
+    consumer.timer.tick()
+    assert (consumer.taking, worker.runtime.idle_reason) == ([], SCRIPTS_MISSING)
+    worker.runtime.scripts_loaded = True
+    consumer.timer.tick()
+    assert consumer.taking == ["llm", "llm.batch"]
+    step.stop(consumer)

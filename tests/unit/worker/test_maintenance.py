@@ -17,10 +17,11 @@ from graycat.engines.gpus import GpuState
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.loops.threads import GuardedThread
 from graycat.queue.models import Attempt
+from graycat.queue.records import TaskRecords
 from graycat.worker import engine_slots, maintenance
 from graycat.worker.heartbeat import LOOP_STUCK_AFTER_S
 from graycat.worker.maintenance import WorkerMaintenance
-from graycat.worker.runtime import process
+from graycat.worker.runtime import SCRIPTS_MISSING, process
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, claimed, eventually
 from tests.support.servers import hold, reply
 from tests.support.workers import Worker, worker_on
@@ -321,3 +322,17 @@ def test_an_older_report_never_overwrites_a_newer_one(broker: Valkey, monkeypatc
         for thread in (older, newer):
             thread.join(PATIENCE_S)
         assert [status.consuming for status in WorkerRegistry(broker.client).workers()] == [True]
+
+
+def test_a_worker_says_that_home_does_not_have_its_scripts(
+    broker: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance, "SCRIPTS_INTERVAL_S", 0.02)
+    known = [False]
+    monkeypatch.setattr(TaskRecords, "are_scripts_loaded", lambda _: known[0])
+    with maintained(broker) as worker:
+        reported(broker, lambda status: status.trouble == SCRIPTS_MISSING)
+        known[0] = True
+        reported(broker, lambda status: not status.trouble)
+        assert worker.runtime.scripts_loaded
+    assert [record.getMessage() for record in caplog.records].count(SCRIPTS_MISSING) == 1
