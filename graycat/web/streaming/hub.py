@@ -244,8 +244,6 @@ class EventHub:
             # comes after a newer one.
             self._catch_up()
             self._handle_messages(first)
-            # A broker that has come back without its data has no scripts, and boxes bring none.
-            self._scripts.load_missing()
             self.loop.beat()
             threading.Thread(target=self._ping, args=(connection,), name="hub-ping", daemon=True).start()
             self._relay(connection)
@@ -283,6 +281,9 @@ class EventHub:
 
     def _ping(self, connection: RawConnection) -> None:
         """Make the broker send something now and then; shut the connection down if it no longer does."""
+        # A broker that has come back without its data has no scripts, and boxes bring none.
+        with guarded("hub", let_through=()), contextlib.suppress(*BROKER_LOST):
+            self._scripts.load_missing()
         with contextlib.suppress(OSError):
             try:
                 while self._silence_s < SILENCE_TIMEOUT_S:
