@@ -37,8 +37,10 @@ GraycatError
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits
+│   └── StoredBytesExceeded 429 its tasks hold as many bytes as they may
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
+│   ├── BrokerFull      503  the broker has no room for more tasks
 │   └── BrokerKeyUnusable 503 another program has written over a key; it is moved aside
 ├── BrokerDataLost      503  the broker came back without the task
 ├── ShuttingDown        503  this process stops before the answer is there
@@ -151,6 +153,19 @@ class LimitExceeded(GraycatError):
         self.headers = headers or {}
 
 
+class StoredBytesExceeded(LimitExceeded):
+    """Raised when the tasks of an API token or a player hold as many bytes as they may: nothing was accepted."""
+
+    type = "stored_bytes_exceeded"
+
+    def __init__(self, whose: str, limit: int) -> None:
+        super().__init__(
+            f"the inputs of the tasks of {whose} may have {limit} bytes together, nothing was queued; "
+            "wait until some have ended, or send less",
+            retry_after_s=5,
+        )
+
+
 class QueueFull(GraycatError):
     """Raised when a queue holds as many tasks as it may: nothing was accepted."""
 
@@ -167,6 +182,17 @@ class BrokerUnavailable(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("the broker does not answer, nothing was queued; try again in a moment")
+
+
+class BrokerFull(BrokerUnavailable):
+    """Raised when the broker has no room for more: what runs goes on, and nothing new is accepted."""
+
+    type, retry_after_s = "broker_full", 5
+
+    def __init__(self) -> None:
+        GraycatError.__init__(
+            self, "the broker has no room for more tasks, nothing was queued; try again when some have ended"
+        )
 
 
 class BrokerKeyUnusable(BrokerUnavailable):

@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from graycat.broker.protocol import Broker
-from graycat.errors import BrokerUnavailable, SettingsError
+from graycat.errors import BrokerFull, BrokerUnavailable, SettingsError
 from graycat.settings import Settings, variable
 
 T = TypeVar("T")
@@ -249,19 +249,29 @@ def is_unusable_key(reply: object) -> bool:
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """Raise BrokerUnavailable for what redis-py raises while the broker cannot be used (see docs/broker.md)."""
+    """Raise BrokerUnavailable for what redis-py raises while the broker cannot be used (see docs/broker.md).
+
+    BrokerFull, if its memory is full.
+    """
     try:
         yield
+    except redis.OutOfMemoryError as error:
+        raise BrokerFull from error
     except _UNAVAILABLE_ERRORS as error:
         raise BrokerUnavailable from error
     except redis.ResponseError as error:
-        if unavailable_reply(str(error)) is None:
+        reason = unavailable_reply(str(error))
+        if reason is None:
             raise
+        if reason is redis.OutOfMemoryError:
+            raise BrokerFull from error
         raise BrokerUnavailable from error
 
 
 def unavailable_reason(error: BrokerUnavailable) -> str:
     """Return why the broker cannot be used: the first word of its reply, or the class of redis-py's error."""
+    if error.__cause__ is None:
+        return error.type
     word = str(error.__cause__).partition(" ")[0]
     if word in UNAVAILABLE_REPLIES:
         return word

@@ -282,6 +282,12 @@ class LimitExceeded(RequestError):
     type = "limit_exceeded"
 
 
+class StoredBytesExceeded(LimitExceeded):
+    """Raised when the inputs of the API token's tasks hold as many bytes as they may: nothing was queued."""
+
+    type = "stored_bytes_exceeded"
+
+
 class TaskCancelled(RequestError):
     """Raised for the answer of a task that was cancelled."""
 
@@ -302,6 +308,12 @@ class BrokerUnavailable(Unavailable):
     """Raised when the server's broker does not answer: nothing was queued."""
 
     type = "broker_unavailable"
+
+
+class BrokerFull(BrokerUnavailable):
+    """Raised when the server's broker has no room for more tasks: nothing was queued."""
+
+    type = "broker_full"
 
 
 class BrokerDataLost(Unavailable):

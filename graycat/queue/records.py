@@ -19,11 +19,13 @@ from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import (
     BrokerDataLost,
+    BrokerFull,
     EngineKilled,
     GraycatError,
     KindUnknown,
     QueueFull,
     StaleAttempt,
+    StoredBytesExceeded,
     TaskExpired,
     TaskLost,
 )
@@ -31,6 +33,7 @@ from graycat.queue import events, ids
 from graycat.queue.errors import IdempotencyConflict
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
+from graycat.queue.stored import OVERHEAD_BYTES
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -96,7 +99,8 @@ class TaskRecords(RecordReader):
     def create(self, task: NewTask, message: bytes) -> bool:
         """Write a task's record and put its Celery message on its queue; False if the id is taken.
 
-        Raises QueueFull, BrokerUnavailable, IdempotencyConflict (one of its rivals exists): then neither was written.
+        Raises QueueFull, StoredBytesExceeded, BrokerFull, BrokerUnavailable, IdempotencyConflict (one of its rivals
+        exists): then neither was written.
         """
         if not ids.is_id_for(task.id, task.kind):
             # A worker whose broker user is limited to its family could not access it.
@@ -132,12 +136,13 @@ class TaskRecords(RecordReader):
 
         lifetime_ms = int((queue_ttl_s + exec_timeout_s + settings.record_ttl_s) * 1000)
         arguments: list[str | int | bytes] = [lifetime_ms, int(queue_ttl_s * 1000), message, settings.queue_cap]
-        arguments += [task.owner, _listed_ms(task)]
+        arguments += [task.owner, _listed_ms(task), len(task.body) + OVERHEAD_BYTES]
+        arguments += [settings.stored_bytes_per_player, settings.stored_bytes_per_token, settings.stored_bytes]
         for name, value in fields.items():
             arguments += [name, value]
         created = self._run("create", task.id, *arguments, more_keys=(task.queue, *map(record_key, task.rivals)))
-        if created < 0:
-            raise _refusal(created, task)
+        if created not in (0, 1):
+            raise _refusal(created, task, settings)
         return bool(created)
 
     def claim(self, task_id: str, worker: str) -> Attempt | str:
@@ -293,11 +298,20 @@ class TaskRecords(RecordReader):
         return str(self._run("subscribe", task_id, channel).decode())
 
 
-def _refusal(reply: int, task: NewTask) -> GraycatError:
+def _refusal(reply: int | bytes, task: NewTask, settings: Settings) -> GraycatError:
     """Return the error for a task that create.lua has refused."""
     if reply == -1:
         return QueueFull(task.queue)
-    return IdempotencyConflict()
+    if reply == -2:
+        return IdempotencyConflict()
+    if reply == b"player":
+        return StoredBytesExceeded("this player", settings.stored_bytes_per_player)
+    if reply != b"token":
+        return BrokerFull()
+    whose = "this API token"
+    if "/" in task.owner:
+        whose = "all players of this API token"
+    return StoredBytesExceeded(whose, settings.stored_bytes_per_token)
 
 
 def _listed_ms(task: NewTask) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from flask import Response, g
 
 from graycat.auth.limits import Holders, least
-from graycat.errors import BrokerUnavailable, QueueFull
+from graycat.errors import BrokerFull, BrokerUnavailable, QueueFull, StoredBytesExceeded
 from graycat.queue.errors import IdempotencyConflict
 from graycat.web.services import services
 
@@ -37,7 +37,7 @@ def enforce_limits(task_id: str) -> Iterator[None]:
     g.allowance = limiter.admit(task_id, holders)
     try:
         yield
-    except (QueueFull, IdempotencyConflict):
+    except (QueueFull, StoredBytesExceeded, BrokerFull, IdempotencyConflict):
         with suppress(BrokerUnavailable):
             limiter.refund(task_id, holders)
         raise

@@ -112,6 +112,8 @@ CONTROL_KEYS = (
     "%R~{p}catalog:*",
     "~{p}artifacts:*",
     "~{p}artifact:*",
+    "~{p}stored",
+    "~{p}stored:tasks",
     "~{p}schedule:*",
     "~{p}schedules",
     "~{p}schedules:*",
@@ -142,8 +144,9 @@ def worker_rules(box: str, kinds: Sequence[str], db: int = 0) -> list[str]:
     subscribe = "+subscribe +unsubscribe +psubscribe +punsubscribe"
     rules.append(f"(-@all {subscribe} resetchannels &/{db}.celery.pidbox)")
     if CONTROL in kinds:
-        # No box: a machine of the operator's, which loads scripts as web processes do.
-        rules += ["+script|load", _sweep_rule()]
+        # No box: a machine of the operator's, which loads scripts as web processes do. It creates the tasks of batches,
+        # and so asks whether the broker is full.
+        rules += ["+script|load", "+info", _sweep_rule()]
     return rules
 
 

@@ -18,6 +18,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.loops.threads import stuck_loops
 from graycat.queue.records import TaskRecords
+from graycat.queue.stored import StoredBytes
 from graycat.queue.topology import CONTROL
 from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import variable
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 DISPATCH_INTERVAL_S = 0.2
 #: Seconds between two looks for keys of another type than ours: while there is one, nobody's tasks may be accepted.
 WRONG_KEYS_INTERVAL_S = 1.0
+#: Seconds between two looks for what tasks do not hold in the broker any more, and between two counts of it all.
+SETTLE_INTERVAL_S = 1.0
+RECOUNT_INTERVAL_S = 60.0
 #: Seconds that the batch runner's last step may take at the end. A step that is cut short is repeated later.
 BATCH_STOP_TIMEOUT_S = 5.0
 #: Seconds between two heartbeats of the main loop.
@@ -68,7 +72,13 @@ class ControlDuties:
         # This client may access the tasks of all families.
         process.records = TaskRecords(self._client, settings)
 
-        duties = [Duty(DISPATCH_INTERVAL_S, self._dispatch)]
+        self._stored = StoredBytes(self._client)
+
+        duties = [
+            Duty(DISPATCH_INTERVAL_S, self._dispatch),
+            Duty(SETTLE_INTERVAL_S, self._stored.settle),
+            Duty(RECOUNT_INTERVAL_S, self._recount_stored),
+        ]
         if may_move(settings):
             duties.append(Duty(WRONG_KEYS_INTERVAL_S, self._move_wrong_keys))
         # Boxes wait for a script that a broker without its data, or SCRIPT FLUSH, has lost.
@@ -116,6 +126,11 @@ class ControlDuties:
     def _load_scripts(self) -> None:
         with broker_errors():
             self._scripts.load_missing()
+
+    def _recount_stored(self) -> None:
+        wrong = self._stored.recount()
+        if wrong > 0:
+            logger.warning("accounts of stored bytes were wrong", extra={"count": wrong})
 
     def _renew(self) -> None:
         renew_messages(self._client, self._worker.app.kind)

@@ -30,6 +30,8 @@ TYPES: dict[str, str] = {
     keys.PAUSED_QUEUES: "set",
     keys.SCHEDULES: "set",
     keys.MEANS: "hash",
+    keys.STORED: "hash",
+    keys.STORED_TASKS: "zset",
     keys.PROCESSES: "hash",
     keys.API_TOKENS: "hash",
     keys.API_TOKENS_USED: "hash",

@@ -1,9 +1,11 @@
--- requires: broker/prelude broker/deadline broker/types queue/task queue/queue_names queue/turns
+-- requires: broker/prelude broker/deadline broker/types queue/task queue/queue_names queue/turns queue/stored
 -- Accept a task: its record and its message, together or not at all. KEYS[4]: the queue; KEYS[5], ...: the records that
 -- tasks of other families have under the same name of the caller's.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, how long it stays on the
--- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), then field, value, ...
--- Returns 1, 0 if the id is taken, -1 if the queue is full, or -2 if a task of another family has the name.
+-- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), the bytes that it is
+-- charged with, the most bytes of a player, of an API token and of all, then field, value, ...
+-- Returns 1, 0 if the id is taken, -1 if the queue is full, -2 if a task of another family has the name; or why there is no
+-- room for it: 'player', 'token', 'all' (stored.lua) or 'broker'.
 if redis.call('EXISTS', record) == 1 then return 0 end
 for number = 5, #KEYS do
   if redis.call('EXISTS', KEYS[number]) == 1 then return -2 end
@@ -28,8 +30,11 @@ if length - dead + count_parked(queue) >= cap then
   if length - dead + count_parked(queue) >= cap then return -1 end
 end
 local now = now_ms()
+local limits = {player = tonumber(ARGV[8]), token = tonumber(ARGV[9]), all = tonumber(ARGV[10])}
+local no_room = charge(owner, tonumber(ARGV[7]), limits, now)
+if no_room then return no_room end
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
-  'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 7))
+  'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 11))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
 if ARGV[6] ~= '-1' then

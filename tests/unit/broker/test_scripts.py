@@ -94,6 +94,7 @@ def test_home_loads_the_scripts_of_all_rooms(client: BrokerClient) -> None:
                 "task",
                 "queue_names",
                 "turns",
+                "stored",
                 "conclude",
             }
             assert loader.has([digest(load(path))]) is not is_library, path

@@ -12,6 +12,7 @@ from graycat.broker import keys
 from graycat.errors import TaskTimeout
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
+from graycat.queue.stored import StoredBytes
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, kinds, new_task, started
 
@@ -114,7 +115,10 @@ def test_what_is_over_is_forgotten_by_itself(broker: Valkey) -> None:
     eventually(lambda: not records.events(task_id))
     eventually(lambda: not records.get(task_id))
     broker.client.delete("llm")
-    assert broker.client.keys("*") == [keys.MEANS.encode()]
+    StoredBytes(broker.client).settle()
+    assert set(broker.client.keys("*")) == {keys.MEANS.encode(), keys.STORED.encode()}
+    # When the broker's memory was looked at; no account.
+    assert set(broker.client.hkeys(keys.STORED)) == {b"*looked_ms", b"*full"}
 
 
 def test_the_times_of_a_task_come_in_order(broker: Valkey, records: TaskRecords) -> None:

@@ -66,7 +66,8 @@ class Answer:
     @property
     def unavailable(self) -> bool:
         """Return whether it says that the broker cannot be used."""
-        said = '"type": "broker_unavailable"' in self.text or self.operation == ("GET", "/ready")
+        types = ('"type": "broker_unavailable"', '"type": "broker_full"')
+        said = any(found in self.text for found in types) or self.operation == ("GET", "/ready")
         return self.status == 503 and said
 
 

@@ -13,8 +13,8 @@ from graycat.queue import ids, topology
 from graycat.worker.broker_acl import COMMANDS, setuser, worker_rules
 from tests.support.helpers import ROOT, Valkey
 
-#: What only web processes run, with all the rights there are.
-WEB_SCRIPTS = {"admit", "create", "cancel", "subscribe", "position", "depths"}
+#: What only processes at home run.
+WEB_SCRIPTS = {"admit", "create", "cancel", "subscribe", "position", "depths", "stored", "settle", "recount"}
 PASSWORD = "a-password-of-the-tests"
 
 

@@ -1,0 +1,6 @@
+-- requires: broker/prelude broker/types queue/task queue/stored
+-- Take back the charges of tasks that hold nothing any more. ARGV: how many charges to look at. Returns how many are left.
+check_type('hash', accounts)
+check_type('zset', charges)
+settle(tonumber(ARGV[1]), now_ms())
+return redis.call('ZCARD', charges)
