@@ -64,6 +64,14 @@ class EngineInfo:
     model_list: bytes = b""
     #: Its other lists, which it answers without work: path to JSON reply, unchanged.
     catalog: Mapping[str, bytes] = field(default_factory=dict)
+    #: JSON strings in its answers that name its model by a file path, with the names that callers read instead.
+    names: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    def hide_model_paths(self, answer: bytes) -> bytes:
+        """Return an answer, or an event of it, with its model's name in place of the path."""
+        for path, name in self.names.items():
+            answer = answer.replace(path, name)
+        return answer
 
     @cached_property
     def version(self) -> str:

@@ -20,6 +20,7 @@ from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.errors import EngineLost, EngineUnauthorized
+from graycat.redaction.paths import is_path, short_name
 from graycat.settings import Settings
 
 #: More layers than any model has.
@@ -79,10 +80,11 @@ class LlamaEngine:
                 model_list = self._read("/v1/models", GET_ONLY)
             except EngineLost:
                 model_list = json.dumps(_build_model_list(props)).encode()
-            models = tuple(str(model["id"]) for model in parse_json(model_list)["data"])
+            ids = tuple(str(model["id"]) for model in parse_json(model_list)["data"])
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise EngineLost from error
-        return EngineInfo(max(slots, 1), raw_props, models, model_list)
+        models = tuple(map(short_name, ids))
+        return EngineInfo(max(slots, 1), raw_props, models, model_list, names=_names_of_paths(ids, props))
 
     def _read(self, path: str, methods: Methods) -> bytes:
         """Return the reply of a route. Raises EngineLost if its status is not 200."""
@@ -110,9 +112,19 @@ class LlamaEngine:
         return status, reply
 
 
+def _names_of_paths(ids: Sequence[str], props: dict[str, Any]) -> dict[bytes, bytes]:
+    """Return the names of a model whose engine calls it by its path, by that path; both as JSON strings."""
+    paths = filter(is_path, (*ids, str(props.get("model_alias") or "")))
+    return {_encode_text(path): _encode_text(short_name(path)) for path in paths}
+
+
+def _encode_text(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
 def _build_model_list(props: dict[str, Any]) -> dict[str, Any]:
     """Return a list of models in OpenAI's format, with the one model that the properties name."""
-    name = props.get("model_alias") or Path(props.get("model_path") or "").stem
+    name = short_name(props.get("model_alias") or "") or Path(props.get("model_path") or "").stem
     models = []
     if name:
         models.append({"id": name, "object": "model", "owned_by": "llamacpp"})

@@ -25,6 +25,7 @@ from graycat.metrics import worker
 from graycat.queue import events, ids
 from graycat.queue.models import Attempt, ReleaseReason
 from graycat.queue.topology import QUICK_QUEUES
+from graycat.redaction.paths import hide_paths_in_error
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker.runtime import EngineRuntime, engine_runtime, process
 
@@ -180,7 +181,7 @@ class EngineTask(RecordTask):
         except EngineLost as error:
             return self._end_broken_call(runtime, attempt, call, error, starts)
         except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
-            return _outcome("failed", records.fail(attempt, error))
+            return _outcome("failed", records.fail(attempt, _without_paths(error, attempt)))
         return _outcome("succeeded", records.succeed(attempt, status, body))
 
     def _answer(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
@@ -247,6 +248,13 @@ class EngineTask(RecordTask):
             # The engine is not at fault, so its next start need not wait for the back-off.
             runtime.supervisor.excuse_failures()
             return _outcome("failed", records.fail(attempt, killed))
+
+
+def _without_paths(error: GraycatError, attempt: Attempt) -> GraycatError:
+    """Return an error as the caller may read it: an engine's own without the paths of its box."""
+    if not isinstance(error, EngineError):
+        return error
+    return EngineError(error.status, hide_paths_in_error(error.reply, attempt.body))
 
 
 def _blame(*, died: bool, alone: bool) -> ReleaseReason:

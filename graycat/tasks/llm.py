@@ -6,7 +6,8 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from http.client import HTTPResponse
 from typing import Any
 
@@ -18,9 +19,22 @@ from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineProtocolError
 from graycat.metrics import worker
-from graycat.queue.kinds import CHAT, GATHER, LIVE, LLM_KINDS, MESSAGES, OPENAI_COMPLETION, PLAIN, STREAM, Kind
+from graycat.queue.kinds import (
+    CHAT,
+    GATHER,
+    LIVE,
+    LLM_KINDS,
+    MESSAGES,
+    OPENAI_COMPLETION,
+    PLAIN,
+    RESPONSES,
+    STREAM,
+    Kind,
+)
 from graycat.queue.models import Attempt
 from graycat.queue.topology import LLM
+from graycat.redaction.answers import hide_in_reply
+from graycat.redaction.paths import hide_paths_in_error
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_answers import NotRebuildableError
 from graycat.tasks.llm_gather import as_stream, gather
@@ -35,6 +49,9 @@ logger = logging.getLogger(__name__)
 _TOKEN_COUNT = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
 #: The number of events that begin or end a stream and carry no token; for other kinds it is one.
 _EVENTS_WITHOUT_TOKEN = {CHAT.name: 3, OPENAI_COMPLETION.name: 2, MESSAGES.name: 5}
+#: Kinds whose events have names; an error among them is an event like the others.
+_NAMED_EVENTS = (MESSAGES, RESPONSES)
+_ERROR_EVENT = b"event: error"
 #: The number of events at the end of a stream, one of which tells the number of tokens if the engine tells it.
 _CLOSING_EVENTS = 2
 
@@ -78,13 +95,13 @@ class LlmTask(EngineTask):
                     return self.perform(runtime, streamed, call)
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
             _count_whole(kind, body)
-            return status, body
+            return status, _hide(runtime, kind, body)
 
         try:
             stream = _stream(runtime, kind, attempt, call)
         except NoStream as answer:
             _count_whole(kind, answer.body)
-            return answer.status, answer.body
+            return answer.status, _hide(runtime, kind, answer.body)
         if attempt.mode in (GATHER, LIVE):
             return 200, gather(attempt, [*attempt.earlier, *stream.events], runtime.engine.client)
         # A caller that selects the fields may have left out the one that shows the end.
@@ -138,7 +155,7 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
     the whole.
     """
     started_at = time.monotonic()
-    edit = ContinuedStream(attempt).edit if attempt.earlier else None
+    edit = _choose_edit(runtime, kind, attempt)
     body = ask_for_progress(attempt)
     with runtime.engine.client.open("POST", kind.path, body, call=call, timeout_s=None) as response:
         if response.status >= 400:
@@ -161,6 +178,40 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
         # It was read to its end, but not by http.client: the connection can be used again.
         response.close()
         return stream
+
+
+def _hide(runtime: EngineRuntime, kind: Kind, reply: bytes) -> bytes:
+    """Return a whole answer as every caller may read it."""
+    if kind.method == "GET":
+        # What an engine tells about itself.
+        return hide_in_reply(kind.path, reply)
+    info = runtime.supervisor.info
+    if info is None:
+        return reply
+    return info.hide_model_paths(reply)
+
+
+def _choose_edit(runtime: EngineRuntime, kind: Kind, attempt: Attempt) -> Callable[[bytes], bytes] | None:
+    """Return what changes the events of a stream; None if they pass as they came, as those of most engines do."""
+    edits: list[Callable[[bytes], bytes]] = []
+    if attempt.earlier:
+        edits.append(ContinuedStream(attempt).edit)
+    info = runtime.supervisor.info
+    if info is not None and info.names:
+        edits.append(info.hide_model_paths)
+    if kind in _NAMED_EVENTS:
+        edits.append(partial(_hide_in_error_event, attempt.body))
+    if not edits:
+        return None
+    return lambda event: reduce(lambda edited, edit: edit(edited), edits, event)
+
+
+def _hide_in_error_event(request: bytes, event: bytes) -> bytes:
+    """Return an event; one that is an error without the paths of the engine's box."""
+    if not event.startswith(_ERROR_EVENT):
+        return event
+    head, mark, data = event.partition(b"data: ")
+    return head + mark + hide_paths_in_error(data.rstrip(b"\n"), request) + b"\n\n"
 
 
 def _is_stream(response: HTTPResponse) -> bool:

@@ -107,6 +107,11 @@ def require_scope(scope: str) -> None:
         raise Forbidden(f"this route {_PURPOSES[scope]} and needs an API token with the scope {scope!r}")
 
 
+def is_admin() -> bool:
+    """Return whether the request's API token has the scope ``admin``."""
+    return ADMIN in g.token.scopes
+
+
 _PURPOSES = {
     **{family.scope: family.purpose for family in FAMILIES},
     BATCH: "takes bulk work",

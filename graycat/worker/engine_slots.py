@@ -6,6 +6,7 @@ after a second without any result. So callers get what the worker last saw, and 
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from graycat.bounds.stored import parse_json
 from graycat.engines.client import EngineClient
 from graycat.errors import EngineLost
 from graycat.queue.kinds import SLOTS
+from graycat.redaction.answers import hide_slot_texts
 
 #: Seconds between two looks for those who ask for ``/slots``.
 REFRESH_INTERVAL_S = 5.0
@@ -35,7 +37,7 @@ class EngineSlots:
 
     def __init__(self, client: EngineClient) -> None:
         self._client = client
-        #: The engine's last answer, unchanged; empty if it has none.
+        #: The engine's last answer without prompts and answers; empty if it has none.
         self.reply = b""
         self._read_at = 0.0
         self._cut_at = -QUIET_AFTER_CUT_S
@@ -73,13 +75,15 @@ class EngineSlots:
         try:
             with self._client.open(SLOTS.method, SLOTS.path, timeout_s=LOOK_TIMEOUT_S) as response:
                 reply = response.read()
-            busy = sum(bool(slot["is_processing"]) for slot in parse_json(reply))
+            slots = parse_json(reply)
+            busy = sum(bool(slot["is_processing"]) for slot in slots)
+            shown = hide_slot_texts(slots)
         except EngineLost as lost:
             return UNKNOWN if isinstance(lost.__cause__, TimeoutError) else None
         except (ValueError, TypeError, LookupError):
             # An error, or the slots of another version.
             self.reply = b""
             return None
-        self.reply = reply
+        self.reply = reply if shown == slots else json.dumps(shown).encode()
         self._read_at = time.monotonic()
         return busy

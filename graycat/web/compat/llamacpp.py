@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -25,7 +26,8 @@ from graycat.queue.kinds import (
     TOKENIZE,
 )
 from graycat.queue.topology import LLM
-from graycat.web.auth import scope_required, token_auth
+from graycat.redaction.answers import hide_in_reply
+from graycat.web.auth import is_admin, scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import AGE_HEADER, services
 
@@ -56,12 +58,16 @@ def reshape_embedding(reply: bytes) -> bytes:
 def last_slots() -> Response | None:
     """Return what an engine's slots did when its worker last looked, a few seconds ago; None if no worker tells.
 
+    Who has no scope ``admin`` reads only whether they work.
+
     Asking the engine would keep it from noticing hang-ups (graycat/worker/engine_slots.py).
     """
     workers, headers = services().select_answering(LLM)
     for worker in workers:
         reply = services().worker_registry.catalog(worker.name).get(SLOTS.path)
         if reply is not None:
+            if not is_admin():
+                reply = hide_in_reply(SLOTS.path, reply)
             age_s = int(headers.get(AGE_HEADER, 0)) + int(worker.slots_age_s)
             return Response(reply, content_type="application/json; charset=utf-8", headers={AGE_HEADER: str(age_s)})
     return None
@@ -134,6 +140,8 @@ def props() -> ResponseReturnValue:
     Unity asks with POST and a body, which is ignored. llama.cpp's server would take that for a change of its settings.
     """
     properties, headers = _props()
+    if not is_admin():
+        properties = _hide_in_props(properties)
     return Response(properties, content_type="application/json; charset=utf-8", headers=headers)
 
 
@@ -146,6 +154,11 @@ def template() -> ResponseReturnValue:
     response = jsonify(template=parse_json(properties).get("chat_template", ""))
     response.headers.update(headers)
     return response
+
+
+@lru_cache(maxsize=16)
+def _hide_in_props(properties: str) -> str:
+    return hide_in_reply("/props", properties.encode()).decode()
 
 
 def _props() -> tuple[str, dict[str, str]]:

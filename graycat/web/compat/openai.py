@@ -15,7 +15,8 @@ from graycat.errors import EngineNotReady
 from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
-from graycat.web.auth import scope_required, token_auth
+from graycat.redaction.answers import hide
+from graycat.web.auth import is_admin, scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import services
 from graycat.web.streaming.formats import OPENAI
@@ -82,7 +83,7 @@ def models() -> ResponseReturnValue:
     lists: list[dict[str, Any]] = []
     for worker in workers:
         with guarded("models"):
-            lists.append(_parse_model_list(worker.model_list))
+            lists.append(_parse_model_list(worker.model_list, hidden=not is_admin()))
     if not lists:
         services().require_engine(families.LLM)
         raise EngineNotReady
@@ -95,9 +96,11 @@ def models() -> ResponseReturnValue:
     return response
 
 
-def _parse_model_list(text: str) -> dict[str, Any]:
-    """Return an engine's list of models. Raises an error of any type if it is none."""
+def _parse_model_list(text: str, *, hidden: bool) -> dict[str, Any]:
+    """Return an engine's list of models, ``hidden`` without paths. Raises an error of any type if it is none."""
     model_list = dict(parse_json(text))
+    if hidden:
+        model_list = dict(hide("/v1/models", model_list))
     for field in ("data", "models"):
         if not isinstance(model_list.get(field, []), list):
             raise TypeError(f"{field} is no list")

@@ -18,6 +18,7 @@ from graycat.bounds.body import check_bounds
 from graycat.errors import BodyTooLarge, ModelNotFound
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
+from graycat.redaction.paths import short_name
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.limits import token_limit
 from graycat.web.services import services
@@ -121,6 +122,8 @@ class Route:
         if not model or not isinstance(model, str):
             return self.kind.queue
 
+        # Engines without a name for their model call it by its path; its name here is the last part of that.
+        model = short_name(model)
         workers = [w for w in services().workers() if self.kind.queue in w.queues and w.models]
         candidates = [w for w in workers if model in w.models]
         if workers and not candidates:

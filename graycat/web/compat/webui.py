@@ -34,8 +34,9 @@ from graycat.queue.kinds import (
 )
 from graycat.queue.models import Verdict
 from graycat.queue.topology import SD, worker_queue
+from graycat.redaction.answers import hide
 from graycat.settings import Settings
-from graycat.web.auth import any_auth, scope_required
+from graycat.web.auth import any_auth, is_admin, scope_required
 from graycat.web.compat.image_tasks import Body, allow_large_body, run_image_task, run_in_thread
 from graycat.web.compat.route import read_body, read_object
 from graycat.web.compat.webui_lists import merge_lists
@@ -130,7 +131,8 @@ def _list(name: str) -> ResponseReturnValue:
     if not catalogs:
         services().require_engine(families.SD)
         raise EngineNotReady
-    return jsonify(merge_lists(name, [catalog[name] for catalog in catalogs if name in catalog]))
+    merged = merge_lists(name, [catalog[name] for catalog in catalogs if name in catalog])
+    return jsonify(merged if is_admin() else hide(name, merged))
 
 
 def _add_route(path: str, endpoint: str, scope: str, summary: str, method: str, view: Any) -> None:

@@ -47,6 +47,14 @@ def test_properties_come_as_the_engine_wrote_them() -> None:
         assert engine_at(seen.url).describe().props == raw
 
 
+def test_a_model_without_a_name_is_called_by_the_last_part_of_its_path() -> None:
+    models = {"data": [{"id": "/srv/m/süß.gguf"}, {"id": "ggml-org/gemma:Q4"}]}
+    with http_server({**STOCK, "GET /v1/models": reply(200, models)}) as seen:
+        info = engine_at(seen.url).describe()
+    assert info.models == ("süß.gguf", "ggml-org/gemma:Q4")
+    assert info.hide_model_paths('{"model":"/srv/m/süß.gguf"}'.encode()) == '{"model":"süß.gguf"}'.encode()
+
+
 def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:
     with http_server(STOCK) as seen:
         engine = engine_at(seen.url)

@@ -43,6 +43,20 @@ def test_an_engine_s_error_is_the_answer(broker: Valkey, mode: str) -> None:
         assert worker.runtime.ready
 
 
+@pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
+def test_an_engine_s_error_names_no_path_of_its_box(broker: Valkey, mode: str) -> None:
+    error = b'{"error": {"code": 500, "message": "cannot open /srv/secret/x.gguf for /my/own", "type": "x"}}'
+    for answer in (reply(500, error), stream(b"data: " + error.replace(b": {", b":{").replace(b" ", b"", 1) + b"\n\n")):
+        with worker_on(broker, {COMPLETION: answer}) as worker:
+            task_id = worker.accept(mode=mode, body=b'{"prompt": "/my/own", "n_probs": 1, "stop": ["x"]}')
+            worker.run(task_id)
+            _, shown = worker.records.events(task_id)[-1].answer()
+        assert json.loads(shown)["error"]["message"] == "cannot open x.gguf for /my/own"
+        if mode == "plain":
+            # Only a stream has an error in its middle.
+            break
+
+
 @pytest.mark.parametrize(
     ("mode", "nonsense"),
     [

@@ -102,9 +102,9 @@ def test_a_plain_answer_is_passed_on_byte_for_byte(broker: Valkey) -> None:
 
 @pytest.mark.parametrize("kind", LLM_KINDS.values(), ids=lambda kind: kind.name)
 def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: Kind) -> None:
-    with worker_on(broker, {f"{kind.method} {kind.path}": reply(200, b"yes")}) as worker:
+    with worker_on(broker, {f"{kind.method} {kind.path}": reply(200, b'[{"id":1}]')}) as worker:
         assert isinstance(worker.task(kind.name), LlmTask)
-        assert perform(worker, kind.name, mode="plain", body=b"{}") == (200, b"yes")
+        assert perform(worker, kind.name, mode="plain", body=b"{}") == (200, b'[{"id":1}]')
 
 
 @pytest.mark.parametrize("mode", ["stream", "gather", "plain"])
@@ -171,3 +171,40 @@ def test_a_task_runs_by_its_id_alone(broker: Valkey) -> None:
         task_id = worker.accept(mode="plain")
         worker.task()(task_id)
         assert worker.ended(task_id) == ("succeeded", "200")
+
+
+def test_a_model_that_has_no_name_is_called_by_the_last_part_of_its_path(broker: Valkey) -> None:
+    events = [b'data: {"content":"a","model":"/srv/m/x.gguf"}\n\n', b'data: {"stop":true,"model":"/srv/m/x.gguf"}\n\n']
+    answers = {
+        COMPLETION: stream(*events),
+        "POST /tokenize": reply(200, b'{"model":"/srv/m/x.gguf"}'),
+        "GET /health": reply(200, {}),
+        "GET /props": reply(200, {"model_alias": "/srv/m/x.gguf", "model_path": "/srv/m/x.gguf"}),
+    }
+    with worker_on(broker, answers) as worker:
+        worker.runtime.supervisor.describe()
+        attempt = worker.claim()
+        worker.task().perform(worker.runtime, attempt, Call())
+        assert chunks(worker.records, attempt.task_id) == [event.replace(b"/srv/m/", b"") for event in events]
+        assert perform(worker, "llm.tokenize", mode="plain", body=b"{}") == (200, b'{"model":"x.gguf"}')
+
+
+def test_an_error_among_named_events_names_no_path(broker: Valkey) -> None:
+    event = b'event: error\ndata: {"type": "error", "error": {"message": "no /srv/m/x.gguf"}}\n\n'
+    end = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    with worker_on(broker, {"POST /v1/messages": stream(event, end)}) as worker:
+        attempt = worker.claim(kind="llm.messages")
+        worker.task("llm.messages").perform(worker.runtime, attempt, Call())
+        assert chunks(worker.records, attempt.task_id) == [event.replace(b"/srv/m/", b""), end]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "shown"),
+    [
+        ("llm.slots", {"id": 0, "is_processing": True, "prompt": "p", "params": {}}, {"id": 0, "is_processing": True}),
+        ("llm.lora_adapters", {"id": 0, "path": "/srv/l.gguf", "scale": 1}, {"id": 0, "path": "l.gguf", "scale": 1}),
+    ],
+)
+def test_what_an_engine_tells_of_itself_is_answered_without_secrets(broker: Valkey, kind: str, told, shown) -> None:
+    with worker_on(broker, {f"GET {LLM_KINDS[kind].path}": reply(200, [told])}) as worker:
+        assert json.loads(perform(worker, kind, mode="plain", body=b"{}")[1]) == [shown]

@@ -56,6 +56,12 @@ def test_what_was_seen_is_kept_as_it_came_with_its_age(engine: Seen) -> None:
     assert 0.0 < slots.age_s < 5.0
 
 
+def test_prompts_and_answers_stay_on_the_box(engine: Seen) -> None:
+    slots = slots_of(engine, reply(200, [{"id": 0, "is_processing": True, "prompt": "secret", "generated": "secret"}]))
+    slots.refresh()
+    assert json.loads(slots.reply) == [{"id": 0, "is_processing": True}]
+
+
 def test_a_slot_is_waited_for_until_only_the_others_work(engine: Seen) -> None:
     ghosts = [reply(200, working(True, True, True, False))] * 3
     slots = slots_of(engine, *ghosts, reply(200, working(True, True, False, False)))

@@ -51,6 +51,17 @@ def test_the_slots_are_those_that_the_worker_saw_last_with_their_age(web, report
     assert client.keys("graycat:task:*") == []
 
 
+def test_other_callers_parameters_and_the_model_s_path_are_for_admins(web, web_with, report) -> None:
+    slot = {"id": 0, "is_processing": True, "params": {"grammar": "secret"}, "next_token": [{"n_decoded": 1}]}
+    props = {"model_path": "/srv/models/x.gguf", "total_slots": 1}
+    report("llm", lists={"/slots": [slot]}, props=json.dumps(props))
+    admin = web_with(admins="tests")
+    assert web.get("/slots").json == [{"id": 0, "is_processing": True}]
+    assert admin.get("/slots").json == [slot]
+    assert web.post("/props").json == {"model_path": "x.gguf", "total_slots": 1}
+    assert admin.get("/props").json == props
+
+
 def test_the_slots_of_a_worker_that_does_not_tell_are_asked_of_the_engine(web, report, take, records) -> None:
     report("llm", lists={"/other": []})
     response = outcome_of(lambda: web.get("/slots"))

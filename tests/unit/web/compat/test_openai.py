@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from graycat.queue.topology import model_queue
+
 
 def model_list(*names: str, **fields: Any) -> str:
     return json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in names], **fields})
@@ -22,6 +24,24 @@ def test_one_engine_s_list_is_unchanged(web, report) -> None:
     own = model_list("one", models=[{"model": "one", "name": "one"}])
     report("llm", models=["one"], model_list=own)
     assert web.get("/v1/models").json == json.loads(own)
+
+
+def test_the_models_name_no_paths_but_for_admins(web, web_with, report) -> None:
+    own = model_list("/srv/m/x.gguf", models=[{"model": "/srv/m/x.gguf", "status": {"args": ["-m", "/srv/m/x.gguf"]}}])
+    report("llm", models=["x.gguf"], model_list=own)
+    assert "/srv" not in web.get("/v1/models").text
+    assert [entry["id"] for entry in web.get("/v1/models").json["data"]] == ["x.gguf"]
+    assert web_with(admins="tests").get("/v1/models").json == json.loads(own)
+
+
+def test_a_model_may_be_named_by_its_path_or_its_name(web, report, take) -> None:
+    report("llm", name="a@box", models=["x.gguf"])
+    report("llm", name="b@box", models=["y.gguf"])
+    headers = {"Prefer": "respond-async"}
+    for model in ("x.gguf", "/srv/m/x.gguf"):
+        body: dict[str, Any] = {"model": model, "messages": []}
+        assert web.post("/v1/chat/completions", json=body, headers=headers).status_code == 202
+        assert take(model_queue("llm", "x.gguf")) is not None
 
 
 def test_engines_that_are_not_ready_list_nothing(web, report) -> None:

@@ -215,3 +215,22 @@ def test_the_worker_gets_the_command_at_once(
 def test_an_interrupt_without_a_running_task_does_nothing(web, path: str, answer: Any) -> None:
     response = web.post(PREFIX + path)
     assert (response.status_code, response.json) == (200, answer)
+
+
+def test_the_engines_lists_name_no_paths_but_for_admins(web, admin, report) -> None:
+    lists = {
+        "sd-models": [{"title": "sub/x.safetensors [ab]", "filename": "/srv/models/sub/x.safetensors"}],
+        "loras": [{"name": "l", "path": r"C:\\loras\\l.safetensors", "metadata": {"ss_dir": "/home/jane"}}],
+        "options": {"outdir_samples": "/srv/out", "samples_format": "png"},
+        "prompt-styles": [{"name": "s", "prompt": "/imagine a/b", "negative_prompt": ""}],
+    }
+    report("sd", lists=lists)
+    shown = {name: web.get(f"{PREFIX}/{name}").json for name in lists}
+    assert shown == {
+        "sd-models": [{"title": "sub/x.safetensors [ab]", "filename": "x.safetensors"}],
+        "loras": [{"name": "l", "path": "l.safetensors"}],
+        "options": {"outdir_samples": "out", "samples_format": "png"},
+        "prompt-styles": lists["prompt-styles"],
+    }
+    for name, own in lists.items():
+        assert admin.get(f"{PREFIX}/{name}").json == own
