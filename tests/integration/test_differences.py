@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from graycat.redaction.answers import hide
 from graycat.worker.engine_slots import REFRESH_INTERVAL_S
 from graycat.worker.maintenance import REPORT_INTERVAL_S
 from tests.support.llama_wire import SETTLED, Ask, Wire, read
@@ -116,7 +118,7 @@ WHOLE: dict[str, Ask] = {
     "a response's tokens": Ask("/v1/responses/input_tokens", {"input": "1, 2,"}),
     "a message's tokens": Ask("/v1/messages/count_tokens", {"messages": CHAT}),
     "the tokens of nothing": Ask("/v1/messages/count_tokens", {}),
-    **{f"get {path}": Ask(path, method="GET") for path in ("/health", "/v1/health", "/props", "/models", "/v1/models")},
+    **{f"get {path}": Ask(path, method="GET") for path in ("/health", "/v1/health", "/models", "/v1/models")},
     "get /lora-adapters": Ask("/lora-adapters", method="GET"),
 }  # fmt: skip
 
@@ -217,6 +219,11 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
 ELSEWHERE = {
     "streamed native routes, `data: ` inside a text": "test_differences.py::test_data_inside_a_text_",
     "`GET /slots`": "test_differences.py::test_the_slots_are_",
+    "file paths of the box, in `/props`, `/v1/models`, `/lora-adapters`, lists and `options` of `/sdapi`, and wherever an "
+    "answer names its model": "test_differences.py::test_the_properties_are_the_engine_s_own_but_for_the_path",
+    "file paths of the box in an engine's error": "../unit/tasks/test_base.py::test_an_engine_s_error_names_no_path",
+    "`/slots`, `/props`: what others ask": "test_differences.py::test_the_slots_are_",
+    "`/v1/models` of a router, `/sdapi/v1/loras`": "../unit/redaction/test_answers.py::test_a_list_of_models_has_no_",
     "streams that wait": "test_quick_lane.py::test_streams_that_wait_",
     "`/embeddings` for `UnityPlayer/` agents": "test_openai_client.py::test_embeddings_",
     "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",
@@ -288,9 +295,16 @@ def test_data_inside_a_text_is_written_so_that_unity_does_not_split_there(api: C
     assert len({re.search(r'"prompt":"(.*?)"', text.replace(r"\u003a", ":"))[1] for text in last}) == 1  # type: ignore[index]
 
 
+def test_the_properties_are_the_engine_s_own_but_for_the_path(api: Client, engine: Client) -> None:
+    ask = Ask("/props", method="GET")
+    bare, given = ask.send(engine).json(), ask.send(api).json()
+    assert bare["model_path"] != given["model_path"] == Path(bare["model_path"]).name
+    assert given == bare | {"model_path": given["model_path"]}
+
+
 def test_the_slots_are_the_engine_s_own_as_they_were_a_few_seconds_ago(api: Client, engine: Client) -> None:
     ask = Ask("/slots", method="GET")
-    eventually(lambda: read(ask.send(api)) == read(ask.send(engine)), 2 * REFRESH_INTERVAL_S)
+    eventually(lambda: ask.send(api).json() == hide("/slots", ask.send(engine).json()), 2 * REFRESH_INTERVAL_S)
     assert 0 <= int(ask.send(api).headers["Graycat-Answer-Age"]) <= REFRESH_INTERVAL_S + REPORT_INTERVAL_S
 
 
