@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
+from graycat.cli.credentials import Credential
 from graycat.metrics.server import metrics_port
 from graycat.settings import Settings, variable
 from graycat.settings.secretfiles import load_or_create
@@ -45,17 +47,21 @@ def _worker_metrics_port(settings: Settings, words: list[str]) -> int:
 
 
 def greeting(settings: Settings) -> str:
-    """Return the line about Flower that is printed when everything is up, with the password if it was generated."""
+    """Return the line about Flower that is printed when everything is up, with its login."""
     if not settings.flower:
         return ""
-    password = f"that of {variable('flower_password')}"
+    made = ""
     if not settings.flower_password:
-        password = flower_password(settings)
+        made = flower_password(settings)
+    password = Credential(variable("flower_password"), password_file(settings).resolve(), made).describe()
     return f"Flower: http://{settings.flower_host}:{settings.flower_port}, user graycat, password {password}\n\n"
 
 
 def flower_password(settings: Settings) -> str:
     """Return Flower's password. If the settings have none, it is generated at the first call and stored."""
-    return settings.flower_password or load_or_create(
-        settings.home / "flower-password", lambda: secrets.token_urlsafe(24)
-    )
+    return settings.flower_password or load_or_create(password_file(settings), lambda: secrets.token_urlsafe(24))
+
+
+def password_file(settings: Settings) -> Path:
+    """Return the file of Flower's generated password."""
+    return settings.home / "flower-password"

@@ -18,6 +18,7 @@ import requests
 from graycat.auth import tokens
 from graycat.broker.client import check
 from graycat.cli import modes, monitoring
+from graycat.cli.credentials import Credential
 from graycat.cli.server import server_url
 from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
@@ -92,12 +93,12 @@ def run_and_report(supervisor: ProcessSupervisor, settings: Settings) -> None:
         reporter.stop()
 
 
-def _first_api_token(settings: Settings) -> str:
+def _first_api_token(settings: Settings) -> Credential:
     """Return the first token of API_TOKENS; without any, the token that this installation generates."""
-    configured = tokens.parse_api_tokens(settings)
-    if configured:
-        return next(iter(configured.values()))
-    return tokens.load_generated_token(settings)
+    made = ""
+    if not tokens.parse_api_tokens(settings):
+        made = tokens.load_generated_token(settings)
+    return Credential("API_TOKENS", tokens.token_file(settings).resolve(), made)
 
 
 def lock_home(home: Path) -> IO[str]:
@@ -184,7 +185,7 @@ def check_port(name: str, port: int, host: str) -> None:
             raise SettingsError(f"{host_variable}={host} is not an address of this machine ({reason})") from None
 
 
-def announce(settings: Settings, secret: str) -> None:
+def announce(settings: Settings, token: Credential) -> None:
     """Wait until an engine can answer, and print how to call it. Meanwhile, print what is not up yet."""
     address = server_url(settings)
     wait_until_ready(address)
@@ -193,9 +194,9 @@ def announce(settings: Settings, secret: str) -> None:
         path, body = "/completion", COMPLETION_BODY
     click.echo(
         f"\ngraycat is ready at {address}\n"
-        f"API token: {secret}\n\n"
+        f"API token: {token.describe()}\n\n"
         f"Try it:\n"
-        f"  curl {address}{path} -H 'Authorization: Bearer {secret}' \\\n"
+        f"  curl {address}{path} -H {token.header()} \\\n"
         f"    -d '{body}'\n\n"
         f"{monitoring.greeting(settings)}"
         f"Ctrl-C stops everything.\n"

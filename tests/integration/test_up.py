@@ -72,11 +72,18 @@ def fresh(new_home: NewHome) -> Iterator[Stack]:
         yield started
 
 
-def test_without_api_tokens_one_is_made_printed_and_kept_from_others(fresh: Stack) -> None:
+def test_without_api_tokens_one_is_made_and_kept_from_others(fresh: Stack) -> None:
     assert len(fresh.token) > 40
-    assert f"API token: {fresh.token}\n" in fresh.output
+    # The output of a service is kept somewhere; it is no terminal.
+    assert f"API token: in {fresh.home / 'api-token'}\n" in fresh.output
+    assert fresh.token not in fresh.output
     assert stat.S_IMODE((fresh.home / "api-token").stat().st_mode) == 0o600
     assert fresh.client().post("/tokenize", {"content": "Hi"}).status_code == 200
+
+
+def test_a_configured_token_is_never_printed(stack: Stack) -> None:
+    assert "API token: that of API_TOKENS\n" in stack.output
+    assert stack.token not in stack.output
 
 
 def test_a_fresh_stack_is_not_open(fresh: Stack) -> None:

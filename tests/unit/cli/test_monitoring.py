@@ -39,14 +39,17 @@ def test_without_metrics_ports_workers_do_not_listen() -> None:
     assert monitoring.list_ports(Settings(), {"llm": "graycat worker llm", "web": "graycat web"}) == []
 
 
-def test_a_password_is_generated_once_and_printed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_password_is_generated_once_and_printed_to_a_terminal(tmp_path: Path, monkeypatch, terminal: bool) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     settings = Settings(home=tmp_path)
     made = monitoring.flower_password(settings)
     assert len(made) >= 32
     assert monitoring.flower_password(settings) == made
     assert (tmp_path / "flower-password").stat().st_mode & 0o077 == 0
     greeting = monitoring.greeting(settings)
-    assert made in greeting
+    assert (made in greeting) == terminal
+    assert (f"in {tmp_path / 'flower-password'}" in greeting) != terminal
     assert "http://127.0.0.1:5555" in greeting
 
 

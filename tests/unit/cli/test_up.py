@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from graycat.cli import up
+from graycat.cli.credentials import Credential
 from graycat.errors import SettingsError
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.settings import Settings
@@ -123,12 +124,16 @@ def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, caps
             seen.answers["GET /ready"] = reply(200, {"ready": True})
 
         seen.answers["GET /ready"] = ready_soon
-        up.announce(Settings(host=host, port=port), "the-secret")
+        token = Credential("API_TOKENS", Path("/home/me/api-token"), "the-secret")
+        up.announce(Settings(host=host, port=port, flower=False), token)
     printed = capsys.readouterr().out
     assert "starting ... nobody consumes llm" in printed
     assert f"ready at http://127.0.0.1:{port}\n" in printed
-    assert "API token: the-secret\n" in printed
-    assert f"curl http://127.0.0.1:{port}/completion -H 'Authorization: Bearer the-secret'" in printed
+    # What is captured is no terminal.
+    assert "API token: in /home/me/api-token\n" in printed
+    header = "Authorization: Bearer $(cat /home/me/api-token)"
+    assert f'curl http://127.0.0.1:{port}/completion -H "{header}"' in printed
+    assert "the-secret" not in printed
 
 
 def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, monkeypatch, tmp_path: Path) -> None:
