@@ -24,6 +24,8 @@ STORED_TASKS = PREFIX + "stored:tasks"
 MEANS = PREFIX + "means"
 #: Deliveries to webhooks that are pending, as ``TASK_ID EVENT``, by the time when they are due.
 DELIVERIES = PREFIX + "deliveries"
+#: Ids of the tasks with a webhook that have not ended, as far as home has looked, by when it looks again (ms).
+HOOKS = PREFIX + "hooks"
 #: How long a delivery is kept: a day of attempts, and an hour to read how they ended.
 DELIVERY_TTL_S = 25 * 3600
 #: Paused queues: no worker takes from them.
@@ -124,6 +126,19 @@ def worker_key(name: str) -> str:
 def delivery_key(task_id: str, event: str) -> str:
     """Return the key of one delivery to a webhook: its content, and how its attempts ended."""
     return f"{PREFIX}delivery:{task_id}:{event}"
+
+
+def hook_key(task_id: str) -> str:
+    """Return the key of what is to be told of a task: its webhook, and what home knew of it when it was created.
+
+    Only home may touch it, so that no worker can have anything else signed and sent.
+    """
+    return f"{PREFIX}hook:{task_id}"
+
+
+def changed_key(family: str) -> str:
+    """Return the key of the ids (sorted set) of a family's tasks of which a webhook may have to be told something."""
+    return f"{PREFIX}changed:{family}"
 
 
 def receiver_key(host: str) -> str:

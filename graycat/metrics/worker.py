@@ -121,6 +121,14 @@ FIRES = Counter(
     registry=registry,
 )
 
+FORGED = Counter(
+    "graycat_forged_total",
+    "What a worker of a box cannot have written honestly, and was dropped: notes for webhooks (note).",
+    ["what"],
+    registry=registry,
+)
+
+FORGED.labels("note")
 for _outcome in ("delivered", "failed", "pending", "stale"):
     # The series begin at zero, so that the first event shows as an increase.
     DELIVERIES.labels(_outcome)

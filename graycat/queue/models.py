@@ -40,7 +40,7 @@ class NewTask:
     counted: bool = True
     #: The ids that its name stands for in other families of engines: while one is taken, it is not created.
     rivals: Sequence[str] = ()
-    #: Its webhook (``Webhook.encoded``), and the caller's own notes (JSON); '' for none.
+    #: Its webhook (``Webhook.to_json``), and the caller's own notes (JSON); '' for none.
     webhook: str = ""
     metadata: str = ""
 

@@ -6,6 +6,7 @@ its number fences off older ones, which can neither publish nor finish.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -130,7 +131,8 @@ class TaskRecords(RecordReader):
             fields["keep_body"] = int(len(task.body) <= settings.retry_body_bytes)
             fields.update(task.shown)
         # Most tasks have none of these; an empty one is not written.
-        for name, text in (("webhook", task.webhook), ("metadata", task.metadata), ("traceparent", self.traceparent())):
+        rare = {"metadata": task.metadata, "traceparent": self.traceparent(), "hook": _list_events(task.webhook)}
+        for name, text in rare.items():
             if text:
                 fields[name] = text
 
@@ -138,6 +140,7 @@ class TaskRecords(RecordReader):
         arguments: list[str | int | bytes] = [lifetime_ms, int(queue_ttl_s * 1000), message, settings.queue_cap]
         arguments += [task.owner, _listed_ms(task), len(task.body) + OVERHEAD_BYTES]
         arguments += [settings.stored_bytes_per_player, settings.stored_bytes_per_token, settings.stored_bytes]
+        arguments.append(task.webhook)
         for name, value in fields.items():
             arguments += [name, value]
         created = self._run("create", task.id, *arguments, more_keys=(task.queue, *map(record_key, task.rivals)))
@@ -296,6 +299,13 @@ class TaskRecords(RecordReader):
     def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""
         return str(self._run("subscribe", task_id, channel).decode())
+
+
+def _list_events(webhook: str) -> str:
+    """Return the events that a webhook asks for: all that its record, and so a worker, has of it. '' without one."""
+    if not webhook:
+        return ""
+    return " ".join(json.loads(webhook)["events"])
 
 
 def _refusal(reply: int | bytes, task: NewTask, settings: Settings) -> GraycatError:

@@ -22,6 +22,7 @@ from graycat.broker.keys import (
     PROCESSES,
     QUARANTINE,
     TURNS,
+    changed_key,
     events_key,
     record_key,
     worker_key,
@@ -29,6 +30,7 @@ from graycat.broker.keys import (
 from graycat.broker.quarantine import Quarantine, QuarantinedItem
 from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
+from graycat.families import FAMILIES
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
 from graycat.loops.unexpected import guarded, note
@@ -47,6 +49,8 @@ TIMEOUT_S = 1.0
 MAX_AGE_S = 0.5
 #: Failures that are shown.
 MAX_FAILURES = 10
+#: Where what webhooks are to be told waits: deliveries, and notes of which the control worker will make some.
+UNTOLD = (DELIVERIES, *(changed_key(family.name) for family in FAMILIES))
 #: Items of the quarantine that are shown.
 MAX_QUARANTINED = 10
 
@@ -129,9 +133,10 @@ class SnapshotReader:
             pipe.zrange(FLEET, 0, -1, withscores=True)
             pipe.smembers(PAUSED_QUEUES)
             pipe.smembers(TURNS)
-            pipe.zcard(DELIVERIES)
-            pipe.zrange(DELIVERIES, 0, 0, withscores=True)
             pipe.xrevrange(FAILURES, count=MAX_FAILURES)
+            for key in UNTOLD:
+                pipe.zcard(key)
+                pipe.zrange(key, 0, 0, withscores=True)
             self._memory.request_keys(pipe)
             clock, *replies, keys = pipe.execute(raise_on_error=False)
             for reply in (clock, keys):
@@ -140,9 +145,8 @@ class SnapshotReader:
             fleet = parts.take(FLEET, replies[0], [])
             paused = parts.take(PAUSED_QUEUES, replies[1], set())
             turns = parts.take(TURNS, replies[2], set())
-            deliveries = parts.take(DELIVERIES, replies[3], 0)
-            next_delivery = parts.take(DELIVERIES, replies[4], [])
-            failures = parts.take(FAILURES, replies[5], [])
+            failures = parts.take(FAILURES, replies[3], [])
+            deliveries, due_ms = _count_deliveries(replies[4:], parts)
             seen_at = {_decode(name): seconds for name, seconds in fleet}
             for name in seen_at:
                 pipe.get(worker_key(name))
@@ -160,10 +164,7 @@ class SnapshotReader:
         sizes = [parts.take("memory", reply, None) for reply in replies[len(seen_at) :]]
         memory = self._memory.add_sizes(sizes)
         depths = self._read_depths(_list_queues(workers, map(_decode, turns)), parts)
-        overdue_s = 0.0
-        if next_delivery:
-            due_s = next_delivery[0][1] / 1000
-            overdue_s = max(clock[0] + clock[1] / 1e6 - due_s, 0.0)
+        overdue_s = max(clock[0] + clock[1] / 1e6 - due_ms / 1000, 0.0)
         batches = parts.read("batches", lambda: read_batches(self._batches, clock[0] * 1000), BatchSnapshot())
         return Snapshot(
             queues=_summarize_queues(workers, depths, set(map(_decode, paused)), overdue_s),
@@ -232,6 +233,17 @@ class _Parts:
 
 def _decode(name: bytes) -> str:
     return name.decode(errors="replace")
+
+
+def _count_deliveries(replies: Sequence[Any], parts: _Parts) -> tuple[int, float]:
+    """Return how many deliveries wait, made already or not, and when the first is due (ms)."""
+    count = 0
+    due_ms = float("inf")
+    for key, waiting, first in zip(UNTOLD, replies[::2], replies[1::2], strict=True):
+        count += parts.take(key, waiting, 0)
+        for _, score in parts.take(key, first, []):
+            due_ms = min(due_ms, score)
+    return count, due_ms
 
 
 def _summarize_queues(

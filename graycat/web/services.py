@@ -32,6 +32,7 @@ from graycat.storage.artifacts import ArtifactStore
 from graycat.web.streaming.hub import EventHub
 from graycat.web.streaming.requests import TaskGateway
 from graycat.webhooks.deliveries import Deliveries
+from graycat.webhooks.hooks import Hooks
 
 #: Seconds for which the list of workers is reused: /props and /health are asked often.
 WORKERS_CACHE_S = 0.5
@@ -54,6 +55,7 @@ class Services:
     gateway: TaskGateway
     artifacts: ArtifactStore
     deliveries: Deliveries
+    hooks: Hooks
     limiter: Limiter
     batches: BatchRecords
     outputs: Outputs
@@ -161,6 +163,7 @@ class Services:
             gateway=TaskGateway(settings, records, hub, create_celery(settings)),
             artifacts=open_artifacts(settings, broker),
             deliveries=Deliveries(broker),
+            hooks=Hooks(broker),
             limiter=Limiter(broker),
             batches=BatchRecords(broker, settings),
             outputs=Outputs(settings),

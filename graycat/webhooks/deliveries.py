@@ -1,10 +1,10 @@
 """Deliveries to webhooks in the broker: which are due, which attempt has one now, and how each attempt ended.
 
-The scripts that write a task's start or end write its deliveries, too (``queue/lua/conclude.lua``). From then on
-a delivery does not need its record: it is a hash with what the receiver gets, and an entry in the list of due
-deliveries. A delivery is *enqueued* when it is due, *begun* by an attempt that holds it for a while, and *settled* by
-that attempt. If the attempt's worker dies in between, the delivery is due again, so a receiver may get it twice, with
-the same id.
+Only home makes them: of a task when it has looked at its record (``hooks.py``), of a batch with its end
+(``batches/lua/end.lua``). From then on a delivery needs no record: it is a hash with what the receiver gets, and an
+entry in the list of due deliveries. A delivery is *enqueued* when it is due, *begun* by an attempt that holds it for a
+while, and *settled* by that attempt. If the attempt's worker dies in between, the delivery is due again, so a receiver
+may get it twice, with the same id.
 """
 
 from __future__ import annotations

@@ -60,7 +60,6 @@ SHARED_KEYS = (
     "~{p}means",
     "%R~{p}paused",
     "%W~{p}fleet",
-    "%W~{p}deliveries",
     # Written for operators if a task fails.
     "%W~{p}failures",
     # Written for operators if an item cannot be read.
@@ -76,9 +75,9 @@ SHARED_KEYS = (
 TASK_KEYS = (
     "~{p}task:{ids}",
     "~{p}events:{ids}",
-    # The end of a task writes its delivery. Only the control worker reads it.
-    "%W~{p}delivery:{ids}",
 )
+#: Keys of one family: its workers note there which tasks home is to look at for webhooks.
+FAMILY_KEYS = ("%W~{p}changed:{family}",)
 #: Keys of one kind of worker.
 KIND_KEYS = ("~unacked:{kind}", "~unacked_index:{kind}", "~unacked_mutex:{kind}", "~{p}sweeping:{kind}")
 #: Keys of the round robin of a queue.
@@ -102,6 +101,9 @@ WORKER_KEYS = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox
 ARTIFACT_KEYS = ("%W~{p}preview:{ids}", "~{p}artifacts:{ids}", "%W~{p}artifact:{ids}")
 #: Keys that only the control worker uses, for deliveries, batches (with what engines have and do), and schedules.
 CONTROL_KEYS = (
+    "~{p}hooks",
+    "~{p}hook:*",
+    "~{p}changed:*",
     "~{p}deliveries",
     "~{p}delivery:*",
     "~{p}receiver:*",
@@ -165,6 +167,7 @@ def _list_keys(box: str, kinds: Sequence[str]) -> list[str]:
     ids = ["*"] if CONTROL in kinds else [family.id_pattern for family in families]
     keys = _fill(TASK_KEYS, "ids", ids)
     keys += SHARED_KEYS
+    keys += _fill(FAMILY_KEYS, "family", [family.name for family in families])
     keys += _fill(KIND_KEYS, "kind", kinds)
     for kind in kinds:
         keys += _fill_queues(QUEUE_KEYS, kind)

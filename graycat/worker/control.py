@@ -24,6 +24,7 @@ from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import variable
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
+from graycat.webhooks.hooks import Hooks
 from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker import unknown_kinds
@@ -65,6 +66,7 @@ class ControlDuties:
         self._client = connect(settings, patient=True)
         self._fleet = WorkerRegistry(self._client)
         self._deliveries = Deliveries(self._client)
+        self._hooks = Hooks(self._client)
         self._dispatcher = Dispatcher(self._client, self._deliveries, app)
         http = PublicHttpClient(allowlist(settings.webhook_allow))
         process.webhook_sender = WebhookSender(self._deliveries, http, settings)
@@ -116,6 +118,7 @@ class ControlDuties:
                 logger.warning("broker gone before the worker could leave the fleet")
 
     def _dispatch(self) -> None:
+        self._hooks.observe(self._deliveries.now_ms())
         self._dispatcher.step(self._deliveries.now_ms())
 
     def _move_wrong_keys(self) -> None:

@@ -14,6 +14,7 @@ from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.broker.wrong_types import is_wrong_type, move_aside
+from graycat.families import FAMILIES
 from graycat.loops.unexpected import guarded
 from graycat.queue.key_types import queue_types
 from graycat.queue.redelivery import unacked_keys, unacked_types
@@ -24,6 +25,7 @@ TYPES: dict[str, str] = {
     keys.LIVE_TASKS: "zset",
     keys.FLEET: "zset",
     keys.DELIVERIES: "zset",
+    keys.HOOKS: "zset",
     keys.LIVE_BATCHES: "zset",
     keys.BATCHES: "zset",
     keys.TURNS: "set",
@@ -54,6 +56,8 @@ LOCKS = (
 TYPES |= dict.fromkeys((*LOCKS, keys.BATCH_TURN, keys.FIRED_AT), "string")
 for _queue in QUEUES:
     TYPES |= queue_types(_queue)
+for _family in FAMILIES:
+    TYPES[keys.changed_key(_family.name)] = "zset"
 for _kind in ("", *WORKER_KINDS):
     TYPES |= unacked_types(_kind)
 #: What kombu writes for each exchange.

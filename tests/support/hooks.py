@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graycat.broker.client import now_ms
 from graycat.egress import Target, allowlist
+from graycat.queue.records import TaskRecords
+from graycat.webhooks.hooks import Hooks
 from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.webhook import Webhook
 from tests.support.servers import Seen
@@ -91,6 +94,12 @@ def webhook_for(seen: Seen, *events: str, **changes: Any) -> str:
     """Return what the record of a task holds that a receiver is told of."""
     url = f"{seen.url}/hook"
     return Webhook(**{"url": url, "events": events or ("succeeded",), "secret": SECRET, **changes}).to_json()
+
+
+def look(records: TaskRecords) -> None:
+    """Make the deliveries of what has happened to tasks, as the control worker does."""
+    client = records._client
+    Hooks(client).observe(now_ms(client))
 
 
 def verified(seen: Seen, number: int = -1, secret: str = SECRET) -> dict[str, Any]:

@@ -1,11 +1,11 @@
--- requires: broker/prelude broker/types broker/deliveries queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there,
 -- channels of the web processes that wait for it, whether it is looked at by its id (0, 1)}.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadline_ms', 'lease_ms',
   'kind', 'mode', 'body', 'exec_timeout_ms', 'request_id', 'keep_record_ms', 'owner', 'first_event_ms', 'queue',
-  'webhook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body')
+  'hook', 'channels', 'followed', 'submitted_ms', 'enqueued_ms', 'charged', 'deaths', 'keep_body')
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not (state and r[14]) then return {'gone'} end
 if is_terminal(state) then
@@ -57,7 +57,7 @@ redis.call('PEXPIRE', record, lifetime)
 -- It is not pushed to a request that waits for its answer: waking that process costs as much as a token.
 local started = emit(r[17] and r[16] or nil, 'started', tostring(attempt))
 redis.call('PEXPIRE', stream, lifetime)
-notify(r[15], 'started')
+note_change(r[15], r[14], 'started')
 -- A message of another program may start a task before its turn: then it is parked still.
 leave_queue(r[14], r[12])
 return {'run', attempt, r[6], r[7], r[8], r[9], r[10] or '', r[13] and 1 or 0, started, r[12] or '', r[14],

@@ -1,18 +1,17 @@
 -- The end of a task.
 local DAY_MS = 24 * 3600 * 1000
 
--- Enqueue the delivery of an event of this task to its webhook, if the webhook asks for that event.
-local function notify(webhook, event)
-  if not wants(webhook, event) then return end
-  local fields = {'task_state', redis.call('HGET', record, 'state')}
-  for _, field in ipairs({'owner', 'kind', 'status', 'submitted_ms', 'started_ms', 'finished_ms', 'metadata'}) do
-    local value = redis.call('HGET', record, field)
-    if value then
-      fields[#fields + 1] = field
-      fields[#fields + 1] = value
-    end
-  end
-  try(function() enqueue_delivery(task_id, event, webhook, fields) end)
+-- Note that something has happened to this task which its webhook may be told (hook: the events that it asks for). Home
+-- finds the note, looks at the record, and makes the delivery from what only home has written (webhooks/lua/observe.lua).
+-- A note that is lost is made up for by a look that home takes now and then.
+local function note_change(hook, queue, event)
+  if not hook or not string.find(hook, event, 1, true) then return end
+  try(function()
+    local changed = prefix .. 'changed:' .. string.match(queue or '', '^%w*')
+    check_type('zset', changed)
+    redis.call('ZADD', changed, now_ms(), task_id)
+    redis.call('PEXPIRE', changed, DAY_MS)
+  end)
 end
 
 -- Note a failure for operators, who see the newest ones. Nothing of the request or the answer is in it.
@@ -33,7 +32,7 @@ end
 -- that only helps to find tasks: if another program has written over that, the task is not in it any more.
 local function conclude(state, status, kind, data, leaves_message)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
-    'webhook')
+    'hook')
   check_type('stream', stream)
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
@@ -42,11 +41,12 @@ local function conclude(state, status, kind, data, leaves_message)
   if keep[6] ~= '1' or state == 'succeeded' then redis.call('HDEL', record, 'body') end
   emit(keep[3], kind, data)
   if state == 'failed' or state == 'expired' then note_failure(state, status, data) end
-  notify(keep[7], state)
+  note_change(keep[7], keep[5], state)
   for _, key in ipairs({live, unpack(owned_by(keep[4]))}) do
     try(function() redis.call('ZREM', key, task_id) end)
   end
   -- Another program may have taken the fields out of the record.
-  redis.call('PEXPIRE', record, tonumber(keep[1]) or DAY_MS)
+  -- What a webhook is told is read from the record, and home may be away for a while. It shortens the time when it has looked.
+  redis.call('PEXPIRE', record, (tonumber(keep[1]) or DAY_MS) + (keep[7] and DAY_MS or 0))
   redis.call('PEXPIRE', stream, tonumber(keep[2]) or DAY_MS)
 end

@@ -3,7 +3,7 @@
 -- tasks of other families have under the same name of the caller's.
 -- ARGV: lifetime while unfinished (ms), queue_ttl (ms), Celery message, queue cap, owner, how long it stays on the
 -- owner's list (ms; 0: it is not on the list; -1: it is also not among the owner's unfinished tasks), the bytes that it is
--- charged with, the most bytes of a player, of an API token and of all, then field, value, ...
+-- charged with, the most bytes of a player, of an API token and of all, its webhook (JSON; '' for none), then field, value, ...
 -- Returns 1, 0 if the id is taken, -1 if the queue is full, -2 if a task of another family has the name; or why there is no
 -- room for it: 'player', 'token', 'all' (stored.lua) or 'broker'.
 if redis.call('EXISTS', record) == 1 then return 0 end
@@ -17,6 +17,7 @@ check_type('stream', stream)
 check_types('zset', {live, unpack(owned_by(owner))})
 -- A user of a box may use no such list.
 if tonumber(ARGV[6]) > 0 then check_type('zset', listed) end
+if ARGV[11] ~= '' then check_type('zset', prefix .. 'hooks') end
 check_turns(queue, owner)
 local dead = parse_count(redis.call('GET', dead_key(queue))) or 0
 if dead > length then
@@ -34,7 +35,7 @@ local limits = {player = tonumber(ARGV[8]), token = tonumber(ARGV[9]), all = ton
 local no_room = charge(owner, tonumber(ARGV[7]), limits, now)
 if no_room then return no_room end
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
-  'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 11))
+  'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 12))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
 if ARGV[6] ~= '-1' then
@@ -44,6 +45,15 @@ if tonumber(ARGV[6]) > 0 then
   redis.call('ZADD', listed, now, task_id)
   redis.call('ZREMRANGEBYSCORE', listed, '-inf', now - ARGV[6])
   redis.call('PEXPIRE', listed, ARGV[6])
+end
+if ARGV[11] ~= '' then
+  -- What home tells of the task is made from this, which no worker may touch, not from the record.
+  local hook, r = prefix .. 'hook:' .. task_id, redis.call('HMGET', record, 'kind', 'metadata', 'keep_record_ms')
+  redis.call('DEL', hook)
+  redis.call('HSET', hook, 'webhook', ARGV[11], 'owner', owner, 'kind', r[1], 'metadata', r[2] or '', 'submitted_ms', now,
+    'keep_ms', r[3], 'lifetime_ms', ARGV[1])
+  redis.call('PEXPIRE', hook, ARGV[1] + 24 * 3600 * 1000)
+  redis.call('ZADD', prefix .. 'hooks', now + 30000, task_id)
 end
 if is_fair(queue) then
   if is_queued(redis.call('GET', turn_key(queue, owner))) then

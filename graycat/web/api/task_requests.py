@@ -77,8 +77,9 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
     fields = {"priority": priority}
     if body.get("metadata") is not None:
         fields["metadata"] = webhook.parse_metadata(body["metadata"])
+    hook = ""
     if body.get("webhook") is not None:
-        fields["webhook"] = webhook.parse(body["webhook"], services().settings).to_json()
+        hook = webhook.parse(body["webhook"], services().settings).to_json()
     submission = Submission(
         kind=kind,
         queue=queue,
@@ -89,6 +90,7 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
         queue_ttl_s=queue_ttl_s,
         exec_timeout_s=_parse_seconds(body, "exec_timeout_s"),
         shown=fields,
+        webhook=hook,
     )
     return TaskRequest(submission, digest(body))
 

@@ -73,14 +73,22 @@ def task_view(task_id: str, record: Record, *, whole: bool = True) -> dict[str, 
     if not whole:
         return view
 
-    if record.get("webhook"):
-        deliveries = services().deliveries.summarize(task_id)
-        view["webhook"] = Webhook.from_json(record["webhook"]).to_view() | {"deliveries": deliveries}
+    if record.get("hook"):
+        view.update(_webhook_field(task_id))
     if record["state"] == "queued":
         view.update(_queue_fields(task_id, record))
     elif record["state"] in TERMINAL_STATES:
         view.update(answer_fields(name, services().gateway.records.events(task_id)))
     return view
+
+
+def _webhook_field(task_id: str) -> dict[str, Any]:
+    """Return a task's webhook with its deliveries; empty if it has none."""
+    hook = services().hooks.read(task_id)
+    if not hook:
+        return {}
+    deliveries = services().deliveries.summarize(task_id)
+    return {"webhook": Webhook.from_json(hook).to_view() | {"deliveries": deliveries}}
 
 
 def _record_fields(record: Record) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def retry(task_id: str) -> ResponseReturnValue:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
     body = fit_stored_body(record["kind"], body)
-    fields = {name: record[name] for name in ("priority", "metadata", "webhook") if record.get(name)}
+    fields = {name: record[name] for name in ("priority", "metadata") if record.get(name)}
     fields["retry_of"] = record.get("alias") or task_id
     submission = Submission(
         kind=KINDS[record["kind"]],
@@ -275,5 +275,6 @@ def retry(task_id: str) -> ResponseReturnValue:
         queue_ttl_s=int(record["queue_ttl_ms"]) / 1000,
         exec_timeout_s=int(record["exec_timeout_ms"]) / 1000,
         shown=fields,
+        webhook=services().hooks.read(task_id),
     )
     return _submit(TaskRequest(submission, digest({"retry_of": task_id})), _ids_of_key(), alias="")

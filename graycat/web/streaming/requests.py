@@ -55,6 +55,8 @@ class Submission:
     shown: Mapping[str, str] | None = None
     #: The ids that the task's name stands for in other families: while one is taken, there is no such task.
     rivals: tuple[str, ...] = ()
+    #: Its webhook (``Webhook.to_json``); '' for none.
+    webhook: str = ""
 
 
 class TaskGateway:
@@ -110,6 +112,7 @@ class TaskGateway:
             exec_timeout_s=exec_timeout_s,
             shown=submission.shown,
             rivals=submission.rivals,
+            webhook=submission.webhook,
         )
         return self.records.create(task, self._messages.make(task.kind, task_id, task.queue))
 

@@ -18,6 +18,7 @@ from graycat.webhooks.webhook import Webhook
 from graycat.worker import control
 from graycat.worker.control import ControlDuties
 from tests.support.helpers import PATIENCE_S, eventually, started
+from tests.support.hooks import look
 from tests.support.loop_cases import Bench, feeds, once
 
 
@@ -77,6 +78,7 @@ def add_deliveries(bench: Bench) -> str:
     hook = Webhook("https://receiver.example/", ("succeeded",)).to_json()
     attempt = started(bench.records, webhook=hook)
     bench.records.succeed(attempt, 200, b"")
+    look(bench.records)
     return f"{attempt.task_id} succeeded"
 
 

@@ -24,7 +24,7 @@ from graycat.webhooks.deliveries import (
 from graycat.webhooks.webhook import EVENTS, Webhook
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, accepted, changed, claimed, eventually, started
-from tests.support.hooks import SECRET
+from tests.support.hooks import SECRET, look
 
 URL = "https://hooks.example/path"
 
@@ -42,6 +42,7 @@ def ended(records: TaskRecords, **changes: Any) -> str:
     """Return the id of a task that has succeeded."""
     attempt = started(records, **{"webhook": webhook(), **changes})
     assert records.succeed(attempt, 200, b'{"content":"zebra"}')
+    look(records)
     return attempt.task_id
 
 
@@ -79,6 +80,7 @@ WAYS: dict[str, Callable[[TaskRecords, str], str]] = {
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_event_that_is_wanted_is_due_at_once(records, client, deliveries, event: str) -> None:
     task_id = WAYS[event](records, webhook(event))
+    look(records)
     assert listed(client) == {f"{task_id} {event}"}
     assert list(deliveries.list_due(deliveries.now_ms(), 10)) == [f"{task_id} {event}"]
     state = {"started": "running"}.get(event, event)
@@ -92,6 +94,7 @@ def test_an_event_that_is_wanted_is_due_at_once(records, client, deliveries, eve
 def test_an_event_that_was_not_asked_for_is_not_delivered(records, client, event: str) -> None:
     others = tuple(name for name in EVENTS if name not in (event, "started" if event != "expired" else ""))
     WAYS[event](records, webhook(*others))
+    look(records)
     assert listed(client) == set()
 
 
@@ -104,9 +107,11 @@ def test_a_task_without_a_webhook_has_no_deliveries_and_no_cost(records, client)
 
 def test_a_start_is_delivered_once(records, client, deliveries) -> None:
     attempt = started(records, webhook=webhook("started"))
+    look(records)
     assert deliveries.begin(attempt.task_id, "started", deliveries.now_ms())
     records.release(attempt)
     assert claimed(records, attempt.task_id).number == 2
+    look(records)
     assert len(listed(client)) == 1
     assert deliveries.summarize(attempt.task_id)[0]["attempts"] == 1
 

@@ -17,6 +17,7 @@ from graycat.webhooks.dispatcher import MAX_QUEUED, Dispatcher
 from graycat.webhooks.webhook import Webhook
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, outcome_of, started
+from tests.support.hooks import look
 from tests.support.workers import celery_app
 
 
@@ -40,6 +41,7 @@ def ended(records: TaskRecords, number: int = 0, owner: str = "tests") -> str:
     hook = Webhook(f"https://n{number}.example/", ("failed", "succeeded")).to_json()
     attempt = started(records, webhook=hook, owner=owner)
     records.succeed(attempt, 200, b"")
+    look(records)
     return attempt.task_id
 
 

@@ -19,7 +19,7 @@ from graycat.webhooks.sender import WebhookSender
 from graycat.webhooks.webhook import Webhook, owner_secret
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Stopwatch, Valkey, free_port, outcome_of, started
-from tests.support.hooks import SECRET, in_turn, verified, webhook_client, webhook_for
+from tests.support.hooks import SECRET, in_turn, look, verified, webhook_client, webhook_for
 from tests.support.metered import value
 from tests.support.servers import Seen, after, drop, hold, http_server, reply
 from tests.support.workers import celery_app
@@ -43,6 +43,7 @@ class Post:
         """End a task whose end is to be told."""
         attempt = started(self.records, webhook=webhook or webhook_for(seen), **changes)
         self.records.succeed(attempt, 200, b'{"content":"zebra"}')
+        look(self.records)
         self.now_ms = max(self.now_ms, self.deliveries.now_ms())
         return attempt.task_id
 

@@ -118,4 +118,8 @@ def test_a_worker_sees_the_tasks_of_its_own_family_alone(
             task_id = ids.new_task_id(family)
             assert allowed(broker, "HGETALL", keys.record_key(task_id)) is may
             assert allowed(broker, "XADD", keys.events_key(task_id), "*", "a", "b") is may
-            assert allowed(broker, "HSET", keys.delivery_key(task_id, "started"), "a", "b") is may
+            assert allowed(broker, "ZADD", keys.changed_key(family), "1", task_id) is may
+            # The deliveries of webhooks are made at home.
+            at_home = kind == "control"
+            assert allowed(broker, "HSET", keys.delivery_key(task_id, "started"), "a", "b") is at_home
+            assert allowed(broker, "HGET", keys.hook_key(task_id), "webhook") is at_home

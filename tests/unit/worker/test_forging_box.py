@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import redis
 
 from graycat.broker import keys
+from graycat.broker.client import connect
 from graycat.broker.protocol import Broker
 from graycat.metrics import web as metrics
 from graycat.queue import ids
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming.hub import EventHub
+from graycat.webhooks.deliveries import Deliveries
+from graycat.webhooks.webhook import Webhook
 from graycat.worker.broker_acl import setuser, worker_rules
-from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, eventually
+from tests.support.helpers import PATIENCE_S, Valkey, accepted, changed, claimed, eventually
+from tests.support.hooks import SECRET, look
 
 PASSWORD = "a-password-of-the-tests"
 #: Of each family, the kinds of workers on a box of its own.
@@ -27,15 +31,15 @@ OTHER = {"llm": "sd", "sd": "llm"}
 def box(broker: Valkey) -> Iterator[Callable[[str], Broker]]:
     """Return how to get the client of a box of a family."""
     users = []
+    broker.client.acl_log_reset()
 
-    def connect(family: str) -> Broker:
+    def as_box(family: str) -> Broker:
         user = f"box-{family}"
         users.append(user)
         broker.client.execute_command(*setuser(user, PASSWORD, worker_rules(user, KINDS[family])).split())
-        path = str(broker.settings.broker_socket)
-        return cast(Broker, redis.Redis(unix_socket_path=path, username=user, password=PASSWORD))
+        return connect(changed(broker.settings, redis_url=f"unix://{user}:{PASSWORD}@{broker.settings.broker_socket}"))
 
-    yield connect
+    yield as_box
     for user in users:
         broker.client.acl_deluser(user)
 
@@ -94,3 +98,62 @@ def test_an_event_of_its_own_task_goes_to_web_processes_alone(
         message = listener.get_message(timeout=PATIENCE_S)
         assert message["channel"] == keys.web_channel("llm", "x").encode()
         assert listener.get_message(timeout=0.05) is None
+
+
+def test_nothing_is_signed_and_sent_that_a_box_has_made(
+    broker: Valkey, box: Callable[[str], Broker], records: TaskRecords
+) -> None:
+    hook = Webhook("https://victim.example/", ("succeeded", "failed"), SECRET).to_json()
+    theirs = accepted(records, id=ids.new_task_id("sd"), kind="sd.txt2img", queue="sd", webhook=hook)
+    liar: Any = box("llm")
+    for command in (
+        ("ZADD", keys.DELIVERIES, "1", f"{theirs} succeeded"),
+        ("HSET", keys.delivery_key(theirs, "succeeded"), "state", "pending"),
+        ("HSET", keys.delivery_key("0" * 32, "succeeded"), "state", "pending"),
+        ("HSET", keys.hook_key("0" * 32), "webhook", hook),
+        ("HGET", keys.hook_key("0" * 32), "webhook"),
+        ("ZADD", keys.HOOKS, "1", "0" * 32),
+        ("ZADD", keys.changed_key("sd"), "1", theirs),
+    ):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            liar.execute_command(*command)
+    # It notes the other family's task, and one that never was.
+    liar.zadd(keys.changed_key("llm"), {theirs: 1, "0" * 32: 1})
+    look(records)
+    assert not broker.client.exists(keys.DELIVERIES)
+
+
+def test_of_its_own_task_a_box_can_have_told_only_that_it_has_ended(
+    broker: Valkey, box: Callable[[str], Broker], records: TaskRecords
+) -> None:
+    hook = Webhook("https://caller.example/", ("succeeded",), SECRET).to_json()
+    task_id = accepted(records, webhook=hook, metadata='{"order":7}')
+    false = Webhook("https://elsewhere.example/", ("succeeded",)).to_json()
+    lies = {"webhook": false, "metadata": '{"order":8}', "kind": "sd.txt2img", "submitted_ms": "1"}
+    lies |= {"state": "succeeded", "status": "200", "started_ms": "2"}
+    liar: Any = box("llm")
+    liar.hset(keys.record_key(task_id), mapping=lies)
+    liar.zadd(keys.changed_key("llm"), {task_id: 1})
+    look(records)
+    deliveries = Deliveries(broker.client)
+    delivery = deliveries.begin(task_id, "succeeded", deliveries.now_ms())
+    assert delivery is not None
+    assert delivery.webhook.to_json() == hook
+    assert (delivery.fields["metadata"], delivery.fields["kind"], delivery.owner) == (
+        '{"order":7}',
+        "llm.completion",
+        "tests",
+    )
+    assert delivery.fields["submitted_ms"] != "1"
+
+
+def test_an_honest_box_has_its_task_s_end_told(
+    broker: Valkey, box: Callable[[str], Broker], records: TaskRecords
+) -> None:
+    hook = Webhook("https://caller.example/", ("started", "succeeded"), SECRET).to_json()
+    task_id = accepted(records, webhook=hook)
+    elsewhere = TaskRecords(box("llm"), broker.settings)
+    elsewhere.succeed(claimed(elsewhere, task_id), 200, b"{}")
+    look(records)
+    assert broker.client.zcard(keys.DELIVERIES) == 2
+    assert broker.client.acl_log() == []
