@@ -25,36 +25,45 @@ from graycat.broker.protocol import Broker
 HOME_LOADS_WITHIN_S, ASK_INTERVAL_S = 8.0, 0.2
 
 _PACKAGE = Path(__file__).parents[1]
-_REQUIRES = "-- requires:"
+_REQUIRES, _FLAGS = "-- requires:", "-- flags:"
 #: What scripts that create something require (lua/deadline.lua).
 _DEADLINE = (_PACKAGE / "broker" / "lua" / "deadline.lua").read_text(encoding="utf-8")
 
 
 def load(path: Path) -> str:
-    """Return a script's text, after the texts of the libraries that its first line requires.
+    """Return a script's text, after the texts of the libraries that its header requires.
 
-    That line is ``-- requires: broker/prelude queue/task``: files in the ``lua`` folders of packages, in this order.
+    The header is its first lines: ``-- requires: broker/prelude queue/task``, files in the ``lua`` folders of packages,
+    in this order; and ``-- flags: allow-oom`` for a script that runs on a full broker, too: it ends what is there.
     """
     text = path.read_text(encoding="utf-8")
-    first_line = text.partition("\n")[0]
-    if not first_line.startswith(_REQUIRES):
-        return text
     libraries = []
-    for name in first_line.removeprefix(_REQUIRES).split():
+    for name in _read_header(text, _REQUIRES):
         room, _, library = name.partition("/")
         libraries.append((_PACKAGE / room / "lua" / f"{library}.lua").read_text(encoding="utf-8"))
-    return "".join(libraries) + text
+    shebang = ""
+    flags = _read_header(text, _FLAGS)
+    if flags:
+        # The broker reads it in the very first line alone.
+        shebang = f"#!lua flags={','.join(flags)}\n"
+    return "".join((shebang, *libraries, text))
+
+
+def _read_header(text: str, field: str) -> list[str]:
+    """Return the words of a field of a script's header; none if it has no such field."""
+    for line in text.split("\n", 2)[:2]:
+        if line.startswith(field):
+            return line.removeprefix(field).split()
+    return []
 
 
 @cache
 def list_texts() -> tuple[str, ...]:
     """Return the texts of all scripts of all rooms; those that only others require are no scripts."""
     paths = sorted(_PACKAGE.glob("*/lua/*.lua"))
-    libraries = set()
+    libraries: set[str] = set()
     for path in paths:
-        first_line = path.read_text(encoding="utf-8").partition("\n")[0]
-        if first_line.startswith(_REQUIRES):
-            libraries.update(first_line.removeprefix(_REQUIRES).split())
+        libraries.update(_read_header(path.read_text(encoding="utf-8"), _REQUIRES))
     texts = []
     for path in paths:
         if f"{path.parts[-3]}/{path.stem}" not in libraries:

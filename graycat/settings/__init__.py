@@ -22,6 +22,7 @@ from graycat.settings.rules import (
     is_port,
     is_secret,
     named_secrets,
+    not_negative,
     password,
     plain,
     positive,
@@ -62,6 +63,8 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings,
     redis_url: str = secret_url("REDIS_URL")
     redis_host: str = plain("", "REDIS_HOST")
     redis_pass: str = password("REDIS_PASS")
+    #: Memory (MiB) that the embedded broker may take; 0: a quarter of this machine's.
+    broker_max_memory_mib: int = not_negative(0)
     #: The CA that signed the certificate of a ``rediss://`` broker (PEM); empty: those that this machine trusts.
     redis_ca_file: str = ""
 

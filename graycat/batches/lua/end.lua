@@ -1,4 +1,5 @@
 -- requires: broker/prelude broker/types broker/deliveries
+-- flags: allow-oom
 -- End a batch's life: remove it from the live batches, let its keys expire, and enqueue its webhook's delivery.
 -- KEYS: the record (hash), the live batches (sorted set), the batch's other keys.
 -- ARGV: id, time to live of the keys (ms), state in which it has ended, then field, value, ... of the delivery.

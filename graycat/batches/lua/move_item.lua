@@ -1,4 +1,5 @@
 -- requires: broker/types
+-- flags: allow-oom
 -- Move an item of a batch from one state to another. KEYS: the batch's record (hash).
 -- ARGV: item number, states that it may be in (separated by blanks), the number of tries that its record must have,
 --       the new state, the new record.

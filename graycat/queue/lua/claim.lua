@@ -1,4 +1,5 @@
 -- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- flags: allow-oom
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there,

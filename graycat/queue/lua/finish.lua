@@ -1,4 +1,5 @@
 -- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- flags: allow-oom
 -- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data.
 -- Returns 1, or 0 if another attempt owns the task or it has ended.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue', 'kind', 'claimed_ms')

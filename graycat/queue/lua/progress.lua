@@ -1,4 +1,5 @@
 -- requires: queue/task
+-- flags: allow-oom
 -- Write how far a running attempt is. ARGV: attempt, event data. Returns the same as publish.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end

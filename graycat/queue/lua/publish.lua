@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Append chunks of a running attempt, and push them to the web processes that wait for the task. Every token passes
 -- here, so this script does not use the shared libraries. KEYS: the record (hash), its events (stream).
 -- ARGV: attempt, task id, the prefix of the ids of its chunks ("milliseconds-"), the number of the first one after that

@@ -1,4 +1,5 @@
 -- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- flags: allow-oom
 -- Note that a worker could not run a task because it does not know its kind; the worker has dropped the message.
 -- The sweeper enqueues the task again. Until then the next task of its owner has the turn.
 -- ARGV: the kind's name in the message, how often until the task fails, event data.

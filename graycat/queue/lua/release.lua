@@ -1,4 +1,5 @@
 -- requires: broker/prelude queue/task
+-- flags: allow-oom
 -- Hand a running attempt back to the queue. ARGV: attempt, and why: 'charged' if it may be the task's own fault; 'free' if
 -- it is not; 'engine died' if it shared an engine that died, so that the fault cannot be told; 'engine died alone' if it had
 -- the engine to itself. Then two bounds: deaths alone, and deaths in all, with which a task is not tried again.

@@ -1,4 +1,5 @@
 -- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns
+-- flags: allow-oom
 -- Pass on each turn whose task is no longer queued, and count the parked tasks anew. ARGV: the shared queues to look at,
 -- with those of their models and workers.
 -- Returns how many tasks entered a queue, and how many turns or queues could not be used: a key has another type.

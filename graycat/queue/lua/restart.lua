@@ -1,4 +1,5 @@
 -- requires: broker/prelude queue/task
+-- flags: allow-oom
 -- Begin the answer of a running attempt anew: remove what earlier attempts have published of it, and tell who reads along.
 -- ARGV: attempt, the id of its `started` event. Returns the id of the `restarted` event, which chunks are to be counted
 -- from; '' if another attempt owns the task.

@@ -1,4 +1,5 @@
 -- requires: broker/prelude broker/types queue/task queue/stored
+-- flags: allow-oom
 -- Take back the charges of tasks that hold nothing any more. ARGV: how many charges to look at. Returns how many are left.
 check_type('hash', accounts)
 check_type('zset', charges)

@@ -1,4 +1,5 @@
 -- requires: broker/prelude queue/task
+-- flags: allow-oom
 -- Push all events of a task to one more web process. ARGV: its channel. Returns the state; '' if there is no such task.
 local r = redis.call('HMGET', record, 'state', 'channels')
 if r[1] and not is_terminal(r[1]) then

@@ -1,4 +1,5 @@
 -- requires: broker/types
+-- flags: allow-oom
 -- End a pending delivery without another attempt. KEYS: the due deliveries, the delivery, then the slots that an attempt
 -- takes. ARGV: member, state now, how it ended, as the JSON of an attempt.
 -- Returns 1, or 0 if the delivery is over.

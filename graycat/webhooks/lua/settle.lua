@@ -1,4 +1,5 @@
 -- requires: broker/types
+-- flags: allow-oom
 -- Write how an attempt ended. KEYS: the due deliveries, the delivery, then the slots that it took.
 -- ARGV: member, attempt, state now, when it is due again (ms; '' for never), the attempt as JSON.
 -- Returns 1, or 0 if another attempt has taken over.

@@ -12,12 +12,28 @@ import pytest
 
 from graycat.broker.client import connect
 from graycat.cli import broker as command
-from graycat.cli.broker import build_server_command, create_private_folder, wait_for_disconnects, watch_server
+from graycat.cli.broker import (
+    build_server_command,
+    choose_max_memory,
+    create_private_folder,
+    wait_for_disconnects,
+    watch_server,
+)
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient, connect_client
-from tests.support.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, Valkey, eventually, in_background, outcome_of
+from tests.support.helpers import (
+    AT_ONCE_S,
+    PATIENCE_S,
+    ROOT,
+    Stopwatch,
+    Valkey,
+    changed,
+    eventually,
+    in_background,
+    outcome_of,
+)
 
 GRAYCAT = Path(sys.executable).parent / "graycat"
 
@@ -159,12 +175,13 @@ def test_the_broker_does_not_wait_for_ever(mortal_broker: Valkey) -> None:
 
 def test_graycat_broker_runs_until_sigterm(bare_environment: dict[str, str], tmp_path: Path) -> None:
     env = bare_environment | {"GRAYCAT_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    env["GRAYCAT_BROKER_MAX_MEMORY_MIB"] = "100"
     settings = Settings(home=tmp_path)
     with subprocess.Popen([GRAYCAT, "broker"], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"broker: ready at {settings.broker_url}\n"
         client = connect_client(settings)
-        assert client.ping()
+        assert client.config_get("maxmemory") == {"maxmemory": str(100 * 2**20)}
         client.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
@@ -186,3 +203,22 @@ def test_a_server_that_is_not_up_has_no_clients_to_wait_for(no_broker: Settings)
     watch = Stopwatch()
     wait_for_disconnects(connect(no_broker), 30)
     assert watch.seconds < AT_ONCE_S
+
+
+def test_the_embedded_broker_has_a_share_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(command, "CGROUP_LIMIT", limit)
+    # No container, one without a limit, one with a limit, and a tiny one.
+    assert choose_max_memory(settings) == machine // 4
+    for text, expected in (("max\n", machine // 4), (f"{2**31}\n", 2**29), ("1000000\n", 2**28)):
+        limit.write_text(text)
+        assert choose_max_memory(settings) == min(expected, machine // 4)
+    assert choose_max_memory(changed(settings, broker_max_memory_mib=100)) == 100 * 2**20
+
+
+def test_the_embedded_broker_evicts_nothing(tmp_path: Path) -> None:
+    words = build_server_command(tmp_path, tmp_path / "v.sock", 100 * 2**20)
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert (options["--maxmemory"], options["--maxmemory-policy"]) == (str(100 * 2**20), "noeviction")

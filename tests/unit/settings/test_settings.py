@@ -108,6 +108,7 @@ READ = [
     ("redis_host", "REDIS_HOST", "broker.lan", "broker.lan"),
     ("redis_pass", "REDIS_PASS", "pass word", "pass word"),
     ("redis_ca_file", "GRAYCAT_REDIS_CA_FILE", "", ""),
+    ("broker_max_memory_mib", "GRAYCAT_BROKER_MAX_MEMORY_MIB", "500", 500),
     ("host", "HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
     ("port", "PORT", "8080", 8080),
     ("llm_port", "LLM_PORT", "1338", 1338),
