@@ -26,10 +26,13 @@ GraycatError
 │   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.schedules.errors)
 │   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.schedules.errors)
 │   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.schedules.errors)
+│   ├── RequestTimeout  408  the request came too slowly (graycat.front.errors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
 │   ├── GrammarTooLarge 413
 │   ├── TooComplex      400  grammars, schemas, lists or nesting that would cost an engine too much
+│   ├── MalformedRequest, UriTooLong, UnsupportedEncoding, ExpectationFailed, HeadersTooLarge,
+│   │   UnsupportedTransferEncoding  400, 414, 415, 417, 431, 501 (graycat.front.errors)
 │   ├── InvalidImage    400  no image that an engine should see (graycat.images.errors)
 │   ├── ImageTooLarge   413 (graycat.images.errors)
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
@@ -38,6 +41,8 @@ GraycatError
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits
 │   └── StoredBytesExceeded 429 its tasks hold as many bytes as they may
+├── TooManyConnections  429  the client's address has too many (graycat.front.errors)
+├── ServerBusy          503  the web process has too many connections, or bytes of bodies (graycat.front.errors)
 ├── QueueFull           503  nothing was queued
 ├── BrokerUnavailable   503  nothing can be accepted just now
 │   ├── BrokerFull      503  the broker has no room for more tasks

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import resource
 import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +28,14 @@ from graycat.errors import SettingsError, ShuttingDown
 from graycat.gctuning import settle_memory
 from graycat.settings import Settings
 
-#: Connections of one process. Each costs a greenlet, not a thread.
-MAX_CONNECTIONS = 4000
+logger = logging.getLogger(__name__)
+
+#: Connections beside those that the settings allow: that send a head while all are busy, or were cut and end just now.
+MORE_CONNECTIONS = 1000
+#: Files and connections of a process beside those of its clients.
+OTHER_FILES = 250
 #: How many seconds before the end of ``stop_grace_s`` the requests that still wait are answered.
 SHUTDOWN_ANSWER_S = 0.5
-#: Seconds that an idle connection is kept open for the next request.
-KEEPALIVE_S = 30
 #: Seconds between two checks whether a process has begun its shutdown.
 POLL_INTERVAL_S = 0.1
 
@@ -50,20 +55,22 @@ class WebServer(BaseApplication):
     """gunicorn, configured from graycat's settings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         super().__init__()
 
     def load_config(self) -> None:
         """Set gunicorn's options."""
-        settings = self._settings
+        settings = self.settings
         options = {
             "bind": f"{settings.host}:{settings.port}",
             "workers": settings.web_workers,
-            # One greenlet for each client: streams wait most of the time.
-            "worker_class": "gevent",
-            "worker_connections": MAX_CONNECTIONS,
-            # Games and scripts send the next request within seconds. An idle connection costs a greenlet, 17 kB.
-            "keepalive": KEEPALIVE_S,
+            # One greenlet for each client: streams wait most of the time. By its name, because it imports gevent.
+            "worker_class": "graycat.front.worker.GuardedWorker",
+            "worker_connections": settings.max_connections + MORE_CONNECTIONS,
+            # Only whether there is one: the guard of graycat.front has all time-outs.
+            "keepalive": 1,
+            # It would send a file past the guard's deadlines.
+            "sendfile": False,
             "graceful_timeout": int(settings.stop_grace_s),
             "logger_class": PropagatingLogger,
             "post_fork": reset_sigterm,
@@ -85,14 +92,30 @@ class WebServer(BaseApplication):
         from graycat.broker.client import check
         from graycat.web import create_app
 
-        log.setup(self._settings)
+        log.setup(self.settings)
         try:
-            check(self._settings)
+            check(self.settings)
         except SettingsError as error:
             click.echo(f"graycat: {error}", err=True)
             # With this status, gunicorn does not start another process in its place.
             sys.exit(Arbiter.APP_LOAD_ERROR)
-        return create_app(self._settings)
+        return create_app(self.settings)
+
+
+def fit_to_file_limit(settings: Settings) -> Settings:
+    """Raise this process's limit of open files as far as it may; return the settings with the connections that fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.max_connections + MORE_CONNECTIONS + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    fitting = max(soft - OTHER_FILES, 1)
+    if soft == resource.RLIM_INFINITY or fitting >= settings.max_connections:
+        return settings
+    logger.warning("fewer connections than the settings say", extra={"connections": fitting, "open_files": soft})
+    return replace(settings, max_connections=fitting)
 
 
 def metrics_folder(settings: Settings) -> Path:
@@ -161,4 +184,4 @@ def web() -> None:
     """Serve the API on HOST:PORT."""
     settings = Settings.from_env()
     log.setup(settings)
-    WebServer(settings).run()
+    WebServer(fit_to_file_limit(settings)).run()

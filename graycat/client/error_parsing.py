@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from graycat.client import connection_errors, errors
 from graycat.client.errors import ApiError, RequestError, ServerError, Unavailable
 
 
@@ -15,6 +16,8 @@ def _with_subclasses(cls: type[ApiError]) -> Iterator[type[ApiError]]:
         yield from _with_subclasses(child)
 
 
+#: The modules whose classes are among the subclasses below.
+MODULES = (errors, connection_errors)
 #: The class of each type.
 BY_TYPE = {cls.type: cls for cls in _with_subclasses(ApiError) if cls.type}
 

@@ -56,6 +56,7 @@ PLACES = frozenset(
         "dispatcher",
         "fleet",
         "flower events",
+        "front",
         "gallery",
         "gate",
         "live batches",

@@ -47,6 +47,31 @@ STREAMS_OPEN = Gauge(
     registry=registry,
     multiprocess_mode="livesum",
 )
+CONNECTIONS_OPEN = Gauge(
+    "graycat_http_connections",
+    "Connections of clients that are open now, by what they wait for.",
+    ["state"],
+    registry=registry,
+    multiprocess_mode="livesum",
+)
+CONNECTIONS_REFUSED = Counter(
+    "graycat_http_connections_refused_total",
+    "Connections that were closed at once because their address, or all together, have as many as they may.",
+    ["limit"],
+    registry=registry,
+)
+CONNECTIONS_CUT = Counter(
+    "graycat_http_connections_cut_total",
+    "Connections that were ended because they waited for too long, or had to make room for others.",
+    ["reason"],
+    registry=registry,
+)
+REQUESTS_REJECTED = Counter(
+    "graycat_http_requests_rejected_total",
+    "Requests that were refused before any route because they are not HTTP, by the type of the answer.",
+    ["type"],
+    registry=registry,
+)
 TASKS = Counter(
     "graycat_tasks_total",
     "Tasks that ended before a worker had begun them (expired, cancelled), as far as a web process ended them.",

@@ -14,7 +14,14 @@ import honcho.environ
 
 from graycat.errors import SettingsError
 from graycat.settings import broker
-from graycat.settings.groups import BatchSettings, EngineSettings, LimitSettings, MonitoringSettings, ScheduleSettings
+from graycat.settings.groups import (
+    BatchSettings,
+    EngineSettings,
+    FrontSettings,
+    LimitSettings,
+    MonitoringSettings,
+    ScheduleSettings,
+)
 from graycat.settings.rules import (
     MIN_TOKEN_KEY_CHARS,
     choice,
@@ -40,7 +47,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings, MonitoringSettings, BatchSettings, ScheduleSettings):
+class Settings(EngineSettings, LimitSettings, MonitoringSettings, FrontSettings, BatchSettings, ScheduleSettings):
     """What an operator can set; each group of settings is a class of ``graycat.settings.groups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is generated and stored in ``home``.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graycat.settings.rules import (
     MIN_KEY_CHARS,
+    addresses,
     base_port,
     named_urls,
     not_negative,
@@ -216,6 +217,31 @@ class LimitSettings(TextLimitSettings):
     webhook_allow: str = ""
     #: A worker that has not renewed a task's lease for this many seconds counts as dead.
     lease_s: float = positive(6.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontSettings:
+    """What one web process takes from the connections of strangers; docs/front.md."""
+
+    #: Connections that are open at a time: in all, and from one address.
+    max_connections: int = positive(4000)
+    max_connections_per_address: int = positive(500)
+    #: Of these, connections whose request has not come as far as the end of its head.
+    max_half_open: int = positive(1000)
+    max_half_open_per_address: int = positive(100)
+    #: Addresses and networks, parted by commas, whose connections are those of many clients: proxies.
+    trusted_addresses: str = addresses("127.0.0.1,::1")
+    #: A request's head must be there after this many seconds.
+    head_timeout_s: float = positive(10.0)
+    #: A body may fall behind ``body_min_rate`` (bytes a second) by this many seconds, and pause no longer.
+    body_timeout_s: float = positive(20.0)
+    body_min_rate: int = positive(1000)
+    #: A client that takes nothing of its answer for this many seconds is disconnected.
+    write_timeout_s: float = positive(30.0)
+    #: A connection without a request is kept open this many seconds.
+    idle_timeout_s: float = positive(30.0)
+    #: The bodies of all unfinished requests together may have this many bytes.
+    max_bodies_bytes: int = positive(512 * 1024 * 1024)
 
 
 @dataclass(frozen=True, kw_only=True)

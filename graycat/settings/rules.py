@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import Field, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -74,6 +75,24 @@ def choice(default: str, allowed: Sequence[str], name: str = "") -> Any:
         return f"must be one of {', '.join(allowed)}"
 
     return _field(default, name, check=check)
+
+
+def addresses(default: str, name: str = "") -> Any:
+    """Return a field for IP addresses and networks (``10.0.0.0/8``), parted by commas."""
+
+    def check(value: str) -> str:
+        try:
+            networks(value)
+        except ValueError as error:
+            return f"must be addresses or networks, parted by commas: {error}"
+        return ""
+
+    return _field(default, name, check=check)
+
+
+def networks(text: str) -> list[IPv4Network | IPv6Network]:
+    """Return the networks in such a field. Raises ValueError."""
+    return [ip_network(item.strip()) for item in text.split(",") if item.strip()]
 
 
 def secret(name: str = "", min_chars: int = 0) -> Any:

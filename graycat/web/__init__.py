@@ -19,7 +19,7 @@ from graycat.web.api import images as task_images
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
 from graycat.web.middleware import tracing as request_tracing
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
-from graycat.web.middleware.request import REQUEST_ID, CheckedRequest
+from graycat.web.middleware.request import REQUEST_ID, CheckedRequest, check_encodings
 from graycat.web.openapi import document
 from graycat.web.services import Services, install
 
@@ -78,6 +78,7 @@ def create_app(settings: Settings) -> Flask:
     app.after_request(limits.add_limit_headers)
     if settings.traces_url:
         request_tracing.init_app(app, tracing.start(settings, "web"), built.gateway.records)
+    app.before_request(check_encodings)
     errors.init_app(app)
 
     for module in ROUTE_MODULES:

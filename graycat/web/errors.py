@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
 
 import redis
 from flask import Flask, Response, g, request
@@ -28,9 +27,6 @@ from graycat.web.streaming.requests import ClientDisconnected
 
 logger = logging.getLogger(__name__)
 
-#: Up to this size (bytes) a refused body is read and thrown away: its client then reads the answer, and does not meet a
-#: broken pipe.
-MAX_DRAINED_BYTES = 64 * 1024 * 1024
 #: nginx's status for a client that has gone; it appears in logs and metrics only.
 CLIENT_CLOSED_REQUEST = 499
 
@@ -110,13 +106,6 @@ def _client_disconnected(_: ClientDisconnected) -> Response:
 
 
 def _too_large(_: RequestEntityTooLarge) -> Response:
-    length = request.content_length
-    if length is not None and length <= MAX_DRAINED_BYTES:
-        stream = request.environ["wsgi.input"]
-        # The client may hang up meanwhile.
-        with suppress(OSError):
-            while stream.read(65536):
-                pass
     return error_response(BodyTooLarge("the request body is larger than this server takes"))
 
 

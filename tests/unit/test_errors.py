@@ -50,6 +50,7 @@ from graycat.errors import (
     Unauthorized,
     __doc__,
 )
+from graycat.front import errors as fronterrors
 from graycat.images.errors import ImageTooLarge, InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
 from graycat.queue import errors as taskerrors
 from graycat.queue.errors import NotRetryable
@@ -117,6 +118,15 @@ KNOWN = [
     (scheduleerrors.TooManySchedules(200), 429, "too_many_schedules", None),
     (NoSuchEngine("makes text", "RUN_LLM"), 503, "unavailable_error", None),
     (QueueFull("llm"), 503, "queue_full", 5),
+    (fronterrors.TooManyConnections(), 429, "too_many_connections", 5),
+    (fronterrors.ServerBusy(), 503, "server_busy", 2),
+    (fronterrors.RequestTimeout(), 408, "request_timeout", None),
+    (fronterrors.MalformedRequest(), 400, "malformed_request", None),
+    (fronterrors.UriTooLong(), 414, "uri_too_long", None),
+    (fronterrors.UnsupportedEncoding(), 415, "unsupported_encoding", None),
+    (fronterrors.ExpectationFailed(), 417, "expectation_failed", None),
+    (fronterrors.HeadersTooLarge(), 431, "headers_too_large", None),
+    (fronterrors.UnsupportedTransferEncoding(), 501, "unsupported_transfer_encoding", None),
     (GraycatError("no"), 500, "server_error", None),
 ]
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
+from resource import RLIM_INFINITY
 from types import SimpleNamespace
 
 import pytest
 
 from graycat.cli import web
 from graycat.cli.web import PropagatingLogger, WebServer
+from graycat.front.guard import RESERVE
 from graycat.settings import Settings
 from tests.support.helpers import run
 
@@ -27,8 +30,28 @@ print(loaded)
 def test_the_server_is_what_the_settings_say() -> None:
     cfg = WebServer(Settings(host="127.0.0.2", port=8123, web_workers=3, stop_grace_s=7.5)).cfg
     assert (cfg.address, cfg.workers, cfg.graceful_timeout) == ([("127.0.0.2", 8123)], 3, 7)
-    assert (cfg.worker_class_str, cfg.logger_class) == ("gevent", PropagatingLogger)
-    assert cfg.worker_connections >= 1000
+    assert (cfg.worker_class_str, cfg.logger_class) == ("graycat.front.worker.GuardedWorker", PropagatingLogger)
+    assert cfg.worker_connections > Settings().max_connections + RESERVE
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised", "connections"),
+    [
+        ((1024, 100_000), (5250, 100_000), 4000),
+        ((1024, 2000), (2000, 2000), 1750),
+        ((100_000, 100_000), None, 4000),
+        ((RLIM_INFINITY, RLIM_INFINITY), None, 4000),
+        ((1024, RLIM_INFINITY), (5250, RLIM_INFINITY), 4000),
+    ],
+)
+def test_a_process_opens_as_many_files_as_its_connections_need_or_takes_fewer(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int] | None, connections: int
+) -> None:
+    set_to = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, value: set_to.append(value))
+    assert web.fit_to_file_limit(Settings(max_connections=4000)).max_connections == connections
+    assert set_to == [value for value in (raised,) if value]
 
 
 def test_several_processes_share_their_metrics(tmp_path: Path) -> None:

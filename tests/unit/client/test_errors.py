@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import graycat.client.errors
-from graycat.client.error_parsing import BY_TYPE, build_error
+from graycat.client.error_parsing import BY_TYPE, MODULES, build_error
 from graycat.client.errors import ApiError
 from graycat.errors import GraycatError
 from tests.support.errortree import all_errors
@@ -40,6 +39,6 @@ def test_the_document_lists_every_class() -> None:
 
 
 def test_every_class_has_a_type_of_its_own() -> None:
-    values = vars(graycat.client.errors).values()
-    classes = [value for value in values if isinstance(value, type) and issubclass(value, ApiError)]
+    values = {value for module in MODULES for value in vars(module).values() if isinstance(value, type)}
+    classes = [value for value in values if issubclass(value, ApiError)]
     assert len(BY_TYPE) == len([cls for cls in classes if cls.type])

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "wrong keys": "unit/worker/test_wrong_keys.py::test_a_key_of_another_type_is_moved_aside_for_a_week",
     "consumer": "integration/test_rubbish.py::test_a_good_envelope_with_something_else_in_it",
     "remote control": "integration/test_rubbish.py::test_rubbish_on_the_channels_of_celery_s_control",
+    "front": "unit/front/test_worker.py::test_a_look_that_fails_is_counted_and_the_next_one_comes",
     "disconnect watcher": "unit/web/streaming/test_disconnect.py::test_a_callback_that_raises_ends_no_other_watch",
     "schedules": "unit/schedules/test_damaged_schedules.py::test_it_keeps_no_other_from_firing",
     "beat": "unit/schedules/test_ticker.py::test_what_the_broker_holds_is_rebuilt_if_it_is_unusable",

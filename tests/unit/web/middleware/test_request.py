@@ -102,7 +102,7 @@ def server(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     env = {name: value for name, value in os.environ.items() if not name.startswith("GRAYCAT_")}
     env |= {variable(field.name): "" for field in fields(Settings)}
     env |= {"API_TOKENS": valkey.settings.api_tokens, "GRAYCAT_HOME": str(valkey.settings.home), "PORT": str(port)}
-    env |= {"GRAYCAT_ADMINS": "tests", "PYTHONUNBUFFERED": "1"}
+    env |= {"GRAYCAT_ADMINS": "tests", "PYTHONUNBUFFERED": "1", "GRAYCAT_BODY_TIMEOUT_S": "0.5"}
     with log.open("wb") as output, subprocess.Popen(WEB, env=env, stdout=output, stderr=output) as process:
         running = RealServer(port, log)
         try:
@@ -155,6 +155,37 @@ def test_wrong_chunks_are_the_caller_s_error(server: RealServer, client, broker,
         assert_refused(server.ask(route, body, TOKEN, "Transfer-Encoding: chunked"))
     assert keys(client) == before
     assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "kind"),
+    [
+        ("Content-Encoding: gzip", 415, "unsupported_encoding"),
+        ("Content-Encoding: identity, br", 415, "unsupported_encoding"),
+        ("Transfer-Encoding: gzip, chunked", 501, "unsupported_transfer_encoding"),
+        ("Transfer-Encoding: zstd", 501, "unsupported_transfer_encoding"),
+    ],
+)
+def test_a_body_in_an_encoding_that_no_view_reads_is_refused(
+    server: RealServer, broker, header: str, status: int, kind: str
+) -> None:
+    for route in ("POST /tasks", "POST /completion"):
+        found, body = server.ask(route, b"0\r\n\r\n", TOKEN, header, "Connection: close")
+        assert (found, json.loads(body)["error"]["type"]) == (status, kind)
+
+
+def test_a_body_that_is_not_encoded_may_say_so(server: RealServer, broker) -> None:
+    headers = (TOKEN, "Content-Encoding: identity", f"Content-Length: {len(TASK)}")
+    assert server.ask("POST /tasks", TASK, *headers)[0] == 202
+
+
+@pytest.mark.parametrize(("route", "kind"), [("POST /tasks", "request_timeout"), ("GET /tasks/mine", "")])
+def test_who_announces_a_body_and_sends_none_is_told_in_time(server: RealServer, broker, route: str, kind: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"{route} HTTP/1.1\r\nHost: x\r\n{TOKEN}\r\nContent-Length: 100\r\n\r\n{{".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert kind.encode() in answer
+    assert answer.startswith(b"HTTP/1.1 4")
 
 
 #: Credentials that nobody can read.

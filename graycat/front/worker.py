@@ -1,0 +1,141 @@
+"""gunicorn's gevent worker with a guard: it bounds connections and their silences, and answers errors as JSON.
+
+Nothing but gunicorn is imported before the worker has let gevent patch the standard library.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gunicorn.workers.ggevent import GeventWorker
+
+if TYPE_CHECKING:
+    from graycat.front.connection import Connection
+    from graycat.front.guard import Guard
+    from graycat.front.server import GuardedServer
+
+#: Seconds between two looks at what has waited for too long.
+SWEEP_S = 0.25
+#: Up to this size (bytes) the rest of a body that no view has read is thrown away: its client then reads the answer,
+#: and does not meet a broken pipe.
+MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+#: Bytes that are read at most after an error, so that the client can read its answer.
+MAX_LINGER_BYTES = 1024 * 1024
+#: What is answered while all places are taken.
+ALWAYS_ANSWERED = frozenset({"/health", "/v1/health", "/ready", "/metrics"})
+
+
+class GuardedWorker(GeventWorker):
+    """Serves the connections of one web process."""
+
+    guard: Guard
+
+    def run(self) -> None:
+        """Serve until the process is told to stop."""
+        from graycat.front.guard import Guard
+
+        self.guard = Guard(self.app.settings)
+        self.server_class = self._make_server
+        gevent.spawn(self._watch)
+        super().run()
+
+    def _make_server(self, listener: Any, *, spawn: Any, **_: Any) -> GuardedServer:
+        from graycat.front.server import GuardedServer
+
+        server = GuardedServer(listener, partial(self.handle, listener), spawn, self.guard)
+        if self.cfg.workers > 1:
+            # The next connection is another process's.
+            server.max_accept = 1
+        return server
+
+    def _watch(self) -> None:
+        from graycat.loops.unexpected import guarded
+
+        while True:
+            gevent.sleep(SWEEP_S)
+            with guarded("front"):
+                self.guard.is_closing = not self.alive
+                self.guard.sweep()
+
+    def timeout_ctx(self) -> AbstractContextManager[None]:
+        """Return no time-out of gunicorn's own: the guard has all of them."""
+        return nullcontext()
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Connection, addr: Any) -> None:
+        """Answer one request. Raises StopIteration if the connection is not to be used again."""
+        if sock.requests and not sock.has_waited:
+            # A client that sends requests without waiting for answers must not keep all others waiting.
+            gevent.sleep(0)
+        self.guard.begin_request(sock)
+        try:
+            if self.guard.is_full() and req.path not in ALWAYS_ANSWERED:
+                self._refuse_request(sock)
+            super().handle_request(listener_name, req, sock, addr)
+            self._discard_rest(req, sock)
+        finally:
+            self.guard.end_request(sock)
+
+    def _refuse_request(self, sock: Connection) -> None:
+        from graycat.front.errors import ServerBusy
+        from graycat.front.replies import error_reply
+
+        self.guard.tally.refuse("all")
+        sock.sendall(error_reply(ServerBusy()))
+        self._linger(sock)
+        raise StopIteration
+
+    def _discard_rest(self, req: Any, sock: Connection) -> None:
+        """Read the body to its end, where the next request begins. Raises StopIteration if that cannot be done."""
+        self.guard.discard_body(sock)
+        discarded = 0
+        while not sock.cut and discarded <= MAX_DISCARDED_BYTES:
+            try:
+                data = req.body.read(65536)
+            except Exception:  # noqa: BLE001 (gunicorn has several kinds of errors for a broken body)
+                break
+            if not data:
+                if not sock.cut:
+                    return
+                break
+            discarded += len(data)
+        raise StopIteration
+
+    def handle_error(self, req: Any, client: Connection, addr: Any, exc: BaseException) -> None:
+        """Answer a request that could not be read, or whose answer broke."""
+        from graycat.errors import GraycatError
+        from graycat.front.replies import error_of, error_reply
+        from graycat.loops.unexpected import note
+
+        if isinstance(exc, (gevent.GreenletExit, SystemExit)):
+            # The process stops.
+            return
+        error = error_of(exc)
+        if error is None:
+            # Without its message, which may quote what the client sent.
+            note("front", exc)
+            error = GraycatError("an unexpected error; the server's log has it")
+        else:
+            self.guard.tally.reject(error.type)
+        with suppress(OSError):
+            client.send_now(error_reply(error))
+            self._linger(client)
+
+    def _linger(self, client: Connection) -> None:
+        """Read for a moment what the client still sends: closing at once would take the answer away from it."""
+        import socket
+
+        from graycat.front.places import LINGER
+
+        self.guard.move(client, LINGER)
+        client.head_bytes = 0
+        with suppress(OSError):
+            client._sock.shutdown(socket.SHUT_WR)
+            received = 0
+            while received < MAX_LINGER_BYTES:
+                data = client.recv(65536)
+                if not data:
+                    return
+                received += len(data)
