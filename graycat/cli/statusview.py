@@ -9,6 +9,8 @@ from graycat.cli.text import Row, format_table
 
 #: Characters of a worker's error that are shown.
 MAX_ERROR_CHARS = 60
+#: A broker takes no new task above this share of its memory (``queue/lua/stored.lua``).
+FULL_SHARE = 0.85
 QUEUE_COLUMNS = ("QUEUE", "WAITING", "OLDEST", "WORKERS", "")
 WORKER_COLUMNS = ("WORKER", "ENGINE", "STATE", "BUSY", "GPU", "")
 PROCESS_COLUMNS = ("NOT RUNNING", "MACHINE", "STATE", "RESTARTS", "LAST END", "NEXT TRY")
@@ -44,7 +46,23 @@ def format_screen(status: dict[str, Any], url: str) -> str:
 def _broker_line(status: dict[str, Any]) -> str:
     held = status["held"]
     contents = f"events {format_size(held['events'])}, images {format_size(held['artifacts'])}"
-    return f"the broker holds {contents}; webhook deliveries that wait: {status['deliveries']}"
+    if "stored" in held:
+        contents += f", inputs of tasks {format_size(held['stored'])}"
+    line = f"the broker holds {contents}; webhook deliveries that wait: {status['deliveries']}"
+    if "used" in held:
+        line += f"\nits memory: {_format_memory(held)}"
+    return line
+
+
+def _format_memory(held: dict[str, Any]) -> str:
+    """Return how much memory the broker takes, and of how much."""
+    used = format_size(held["used"])
+    if not held["most"]:
+        return f"{used}, without a limit"
+    text = f"{used} of {format_size(held['most'])}"
+    if held["used"] >= FULL_SHARE * held["most"]:
+        text += ", FULL: no new task is accepted"
+    return text
 
 
 def _batches_line(batches: dict[str, Any]) -> str:

@@ -45,6 +45,9 @@ GPUS = {
 BROKER = {
     "graycat_broker_events_bytes": "Memory that the tasks' event streams take in the broker; counted bit by bit.",
     "graycat_broker_artifacts_bytes": "Memory that finished images take in the broker; counted bit by bit.",
+    "graycat_broker_memory_used_bytes": "Memory that the broker takes in all.",
+    "graycat_broker_memory_max_bytes": "Memory that the broker may take (maxmemory); 0 where it has no limit.",
+    "graycat_stored_bytes": "Bytes that the inputs of all tasks hold in the broker, of GRAYCAT_STORED_BYTES.",
     "graycat_webhook_deliveries_pending": "Deliveries to webhooks that are not settled.",
 }
 PROCESSES = {
@@ -82,7 +85,8 @@ class FleetGauges:
         yield from _worker_gauges(snapshot)
         yield from _gpu_gauges(snapshot)
         yield from _process_gauges(snapshot)
-        values = (snapshot.held.events, snapshot.held.artifacts, snapshot.deliveries)
+        held = snapshot.held
+        values = (held.events, held.artifacts, held.used, held.most, held.stored, snapshot.deliveries)
         for (name, text), value in zip(BROKER.items(), values, strict=True):
             yield GaugeMetricFamily(name, text, value=value)
         yield from _batch_gauges(snapshot.batches)

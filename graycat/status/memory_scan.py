@@ -18,10 +18,16 @@ EVENTS, ARTIFACTS = events_key("").encode(), artifact_key("", 0).partition("::")
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Bytes of the broker's memory that are taken by event streams and by finished images."""
+    """Bytes of the broker's memory that are taken by event streams and by finished images, and in all.
+
+    ``most``: what the broker may take; 0: any amount. ``stored``: what tasks are charged with (``queue/stored.py``).
+    """
 
     events: int = 0
     artifacts: int = 0
+    used: int = 0
+    most: int = 0
+    stored: int = 0
 
 
 class MemoryScan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from graycat.broker.keys import (
     PAUSED_QUEUES,
     PROCESSES,
     QUARANTINE,
+    STORED,
     TURNS,
     changed_key,
     events_key,
@@ -36,6 +37,7 @@ from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
 from graycat.loops.unexpected import guarded, note
 from graycat.queue import topology
 from graycat.queue.names import base_queue
+from graycat.queue.stored import ALL
 from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, read_batches
@@ -137,6 +139,8 @@ class SnapshotReader:
             for key in UNTOLD:
                 pipe.zcard(key)
                 pipe.zrange(key, 0, 0, withscores=True)
+            pipe.info("memory")
+            pipe.hget(STORED, ALL)
             self._memory.request_keys(pipe)
             clock, *replies, keys = pipe.execute(raise_on_error=False)
             for reply in (clock, keys):
@@ -146,7 +150,9 @@ class SnapshotReader:
             paused = parts.take(PAUSED_QUEUES, replies[1], set())
             turns = parts.take(TURNS, replies[2], set())
             failures = parts.take(FAILURES, replies[3], [])
-            deliveries, due_ms = _count_deliveries(replies[4:], parts)
+            deliveries, due_ms = _count_deliveries(replies[4:-2], parts)
+            info = parts.take("memory", replies[-2], {})
+            stored = parts.take(STORED, replies[-1], None)
             seen_at = {_decode(name): seconds for name, seconds in fleet}
             for name in seen_at:
                 pipe.get(worker_key(name))
@@ -162,7 +168,12 @@ class SnapshotReader:
             if report is not None and name not in alive:
                 parts.note(worker_key(name))
         sizes = [parts.take("memory", reply, None) for reply in replies[len(seen_at) :]]
-        memory = self._memory.add_sizes(sizes)
+        memory = replace(
+            self._memory.add_sizes(sizes),
+            used=info.get("used_memory", 0),
+            most=info.get("maxmemory", 0),
+            stored=_parse_count(stored),
+        )
         depths = self._read_depths(_list_queues(workers, map(_decode, turns)), parts)
         overdue_s = max(clock[0] + clock[1] / 1e6 - due_ms / 1000, 0.0)
         batches = parts.read("batches", lambda: read_batches(self._batches, clock[0] * 1000), BatchSnapshot())
@@ -233,6 +244,13 @@ class _Parts:
 
 def _decode(name: bytes) -> str:
     return name.decode(errors="replace")
+
+
+def _parse_count(text: bytes | None) -> int:
+    """Return a number; 0 for none, and for what another program has written in its place."""
+    if text is None or not text.isdigit():
+        return 0
+    return int(text)
 
 
 def _count_deliveries(replies: Sequence[Any], parts: _Parts) -> tuple[int, float]:

@@ -125,12 +125,19 @@ QUEUES = Dashboard(
         ),
         graph(
             "Held in the broker",
-            "Memory that event streams and finished images take.",
+            "Memory that event streams, finished images and the inputs of tasks take.",
             BYTES,
             ("max(graycat_broker_events_bytes)", "events"),
             ("max(graycat_broker_artifacts_bytes)", "images"),
+            ("max(graycat_stored_bytes)", "inputs"),
             stacked=True,
-            width=24,
+        ),
+        graph(
+            "The broker's memory",
+            "What it takes in all, and what it may take. Above 85 % no new task is accepted.",
+            BYTES,
+            ("max(graycat_broker_memory_used_bytes)", "used"),
+            ("max(graycat_broker_memory_max_bytes) > 0", "limit"),
         ),
     ],
 )

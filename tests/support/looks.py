@@ -21,7 +21,7 @@ LOOK = Snapshot(
     workers=[CONTROL, WORKER, replace(WORKER, name="quick@box", queues=("llm.quick",))],
     missed=["sd@box"],
     deliveries=3,
-    held=MemoryUse(1000, 2000),
+    held=MemoryUse(1000, 2000, used=5000, most=9000, stored=600),
     processes={
         "box": [ProcessStatus("web", "running", 17), ProcessStatus("sd", "crash loop", None, 4, "exit status 1", 8.0)]
     },

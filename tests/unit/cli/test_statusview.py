@@ -109,3 +109,15 @@ def test_processes_that_do_not_run_and_what_was_set_aside_are_shown() -> None:
     assert "in 8.0 s" in screen
     assert "queue llm" in screen
     assert "web" not in screen.partition("NOT RUNNING")[2].partition("SET ASIDE")[0]
+
+
+def test_the_broker_s_memory_is_told_with_its_limit() -> None:
+    held = HEALTHY["held"] | {"used": 500_000_000, "most": 1e9, "stored": 7_000_000}
+    text = format_screen(HEALTHY | {"held": held}, "http://box:8000")
+    assert "inputs of tasks 7.0 MB; webhook" in text
+    assert line_of(text, "its memory") == "its memory: 500 MB of 1.0 GB"
+    assert all(len(line) <= 120 for line in text.splitlines())
+    text = format_screen(HEALTHY | {"held": held | {"most": 0}}, "http://box:8000")
+    assert line_of(text, "its memory") == "its memory: 500 MB, without a limit"
+    text = format_screen(HEALTHY | {"held": held | {"used": 850_000_000}}, "http://box:8000")
+    assert line_of(text, "its memory") == "its memory: 850 MB of 1.0 GB, FULL: no new task is accepted"

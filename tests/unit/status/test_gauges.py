@@ -60,6 +60,8 @@ def test_the_broker_shows_what_it_holds() -> None:
     value = gauges().get_sample_value
     names = ("broker_up", "broker_events_bytes", "broker_artifacts_bytes", "webhook_deliveries_pending")
     assert [value(f"graycat_{name}") for name in names] == [1, 1000, 2000, 3]
+    memory = ("broker_memory_used_bytes", "broker_memory_max_bytes", "stored_bytes")
+    assert [value(f"graycat_{name}") for name in memory] == [5000, 9000, 600]
 
 
 def test_a_broker_that_is_away_is_the_only_news() -> None:

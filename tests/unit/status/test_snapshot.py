@@ -113,3 +113,16 @@ def test_a_look_is_good_for_a_moment(settings: Settings, client: BrokerClient, s
 def test_without_a_broker_nothing_is_seen(no_broker: Settings) -> None:
     with pytest.raises(BrokerUnavailable):
         SnapshotReader(no_broker).read()
+
+
+def test_the_broker_tells_its_memory_and_what_tasks_hold(observer: SnapshotReader, client, submitted) -> None:
+    client.config_set("maxmemory", 10**9)
+    try:
+        submitted(1)
+        held = observer.read().held
+        assert (held.most, held.stored) == (10**9, int(client.hget(keys.STORED, "*")))
+        assert 0 < held.used < 10**9
+        client.hset(keys.STORED, "*", "rubbish")
+        assert observer.read().held.stored == 0
+    finally:
+        client.config_set("maxmemory", 0)
