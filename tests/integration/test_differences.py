@@ -220,7 +220,7 @@ ELSEWHERE = {
     "streamed native routes, `data: ` inside a text": "test_differences.py::test_data_inside_a_text_",
     "`GET /slots`": "test_differences.py::test_the_slots_are_",
     "file paths of the box, in `/props`, `/v1/models`, `/lora-adapters`, lists and `options` of `/sdapi`, and "
-    "wherever an answer names its model": "test_differences.py::test_the_properties_are_the_engine_s_own_but_for_the_path",
+    "wherever an answer names its model": "test_differences.py::test_the_properties_are_the_engine_s_own_but_for_",
     "file paths of the box in an engine's error": "../unit/tasks/test_base.py::test_an_engine_s_error_names_no_path",
     "`/slots`, `/props`: what others ask": "test_differences.py::test_the_slots_are_",
     "`/v1/models` of a router, `/sdapi/v1/loras`": "../unit/redaction/test_answers.py::test_a_list_of_models_has_no_",
