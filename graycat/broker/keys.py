@@ -56,6 +56,8 @@ BATCH_RUNNER_LOCK = PREFIX + "batches:feeding"
 BATCH_THROUGHPUT = PREFIX + "batches:speeds"
 #: Which batch writes to a folder.
 BATCH_FOLDERS = PREFIX + "batches:folders"
+#: Accepted tasks whose usage is not counted yet, as ``TASK_ID OWNER``, by the time when they were submitted.
+UNCOUNTED = PREFIX + "usage:uncounted"
 #: The number of the last turn that a batch had: a counter for the order of the batches.
 BATCH_TURN = PREFIX + "batches:turn"
 
@@ -199,6 +201,11 @@ def owners_key(queue: str) -> str:
 def dead_messages_key(queue: str) -> str:
     """Return the key of how many messages in a queue belong to tasks that have ended."""
     return f"{PREFIX}dead:{queue}"
+
+
+def usage_key(day: str) -> str:
+    """Return the key of what API tokens used on a day (``2026-11-29``, UTC): amounts by ``OWNER FAMILY AMOUNT``."""
+    return f"{PREFIX}usage:day:{day}"
 
 
 def wrong_type_key(key: str) -> str:

@@ -1,4 +1,4 @@
-"""``graycat tokens``: create, list and revoke API tokens."""
+"""``graycat tokens``: create, list and revoke API tokens, and show what they have used."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from graycat.auth.minted import Grant, Minted
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES
 from graycat.broker.client import connect
 from graycat.cli.text import format_table
+from graycat.cli.usage import usage
 from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
 from graycat.settings import Settings
 
@@ -51,7 +52,10 @@ class Lifetime(click.ParamType):  # type: ignore[type-arg]  # older releases of 
 
 @click.group(cls=TokenCommands)
 def tokens() -> None:
-    """Create, list and revoke API tokens."""
+    """Create, list and revoke API tokens, and show what they have used."""
+
+
+tokens.add_command(usage)
 
 
 def _open_authenticator() -> Authenticator:

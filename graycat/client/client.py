@@ -117,6 +117,15 @@ class Client:
         """Return the state of the server and its workers. The API token needs the scope ``metrics`` or ``admin``."""
         return parse_object(self._transport.request("GET", "/status"))
 
+    def usage(self, first: str | None = None, last: str | None = None, owner: str | None = None) -> dict[str, Any]:
+        """Return what the API token has used by day, as ``GET /usage`` answers; an admin gets what all have used.
+
+        ``first``, ``last``: days such as ``2026-11-29`` (UTC); by default 30 days up to today. ``owner``: the name of
+        another API token, for an admin.
+        """
+        query = {"from": first, "to": last, "owner": owner}
+        return parse_object(self._transport.request("GET", "/usage", params=query))
+
 
 def _encode(fields: Mapping[str, Any]) -> bytes:
     """Return a task's JSON, without the fields that are None. Raises InvalidArgument."""

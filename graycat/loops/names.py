@@ -71,6 +71,7 @@ PLACES = frozenset(
         "tasks",
         "unacknowledged messages",
         "unknown kinds",
+        "usage",
         "web disconnects",
         "webhook sender",
         "wrong keys",

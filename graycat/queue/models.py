@@ -45,6 +45,20 @@ class NewTask:
     metadata: str = ""
 
 
+@dataclass(slots=True)
+class Made:
+    """What an attempt has had its engine make so far, by the engine's own count; written when the attempt ends."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    images: int = 0
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """Return the amounts in the order of ``queue/lua/usage.lua``."""
+        return self.prompt_tokens, self.completion_tokens, self.images
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A worker's hold on a task.
@@ -75,6 +89,8 @@ class Attempt:
     kept: bool = False
     #: Chunks of earlier attempts, which this one continues.
     earlier: tuple[bytes, ...] = ()
+    #: Shared with the attempts that are made of this one by ``dataclasses.replace``.
+    made: Made = field(default_factory=Made, compare=False)
 
     @cached_property
     def address(self) -> tuple[tuple[str, str], tuple[int, str, str], int]:

@@ -235,14 +235,15 @@ class TaskRecords(RecordReader):
         return self._finish(attempt, "cancelled", 499, events.CANCELLED, data)
 
     def _finish(self, attempt: Attempt, state: str, status: int, kind: str, data: bytes) -> bool:
-        return bool(self._run("finish", attempt.task_id, attempt.number, state, status, kind, data) == 1)
+        arguments = (attempt.number, state, status, kind, data, *attempt.made.amounts)
+        return bool(self._run("finish", attempt.task_id, *arguments) == 1)
 
     def release(self, attempt: Attempt, reason: ReleaseReason = ReleaseReason.CHARGED) -> bool:
         """Hand a running attempt back to the queue; False if the task is not ours any more.
 
         Raises EngineKilled if the task has ended too many engines: then it is still ours.
         """
-        arguments = (attempt.number, reason.value, MAX_DEATHS_ALONE, MAX_DEATHS)
+        arguments = (attempt.number, reason.value, MAX_DEATHS_ALONE, MAX_DEATHS, *attempt.made.amounts)
         released = self._run("release", attempt.task_id, *arguments)
         if released == 2:
             raise EngineKilled

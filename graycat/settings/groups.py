@@ -107,6 +107,9 @@ class MonitoringSettings:
     metrics_host: str = "127.0.0.1"
     #: The bearer token that a scraper sends to web and workers; web also accepts API tokens with the scope ``metrics``.
     metrics_token: str = secret(min_chars=MIN_KEY_CHARS)
+    #: What each API token has used is kept for this many days.
+    usage_days: int = up_to(3660, 92)
+
     #: The collector of traces, OTLP over HTTP (``http://collector:4318``); needs ``graycat[tracing]``. Empty: none.
     traces_url: str = url()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
@@ -19,18 +18,7 @@ from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineProtocolError
 from graycat.metrics import worker
-from graycat.queue.kinds import (
-    CHAT,
-    GATHER,
-    LIVE,
-    LLM_KINDS,
-    MESSAGES,
-    OPENAI_COMPLETION,
-    PLAIN,
-    RESPONSES,
-    STREAM,
-    Kind,
-)
+from graycat.queue.kinds import GATHER, LIVE, LLM_KINDS, MESSAGES, PLAIN, RESPONSES, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.queue.topology import LLM
 from graycat.redaction.answers import hide_in_reply
@@ -40,20 +28,15 @@ from graycat.tasks.llm_answers import NotRebuildableError
 from graycat.tasks.llm_gather import as_stream, gather
 from graycat.tasks.llm_progress import ask_for_progress
 from graycat.tasks.llm_resume import ContinuedStream, continue_attempt, is_whole
+from graycat.tasks.llm_usage import note_chunks, note_stream, note_whole
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import RelayedStream
 
 logger = logging.getLogger(__name__)
 
-#: Where an engine's last event (or its whole answer) tells the number of tokens. In a text the quotes would be escaped.
-_TOKEN_COUNT = re.compile(rb'"(?:tokens_predicted|completion_tokens|output_tokens)":\s*(\d+)')
-#: The number of events that begin or end a stream and carry no token; for other kinds it is one.
-_EVENTS_WITHOUT_TOKEN = {CHAT.name: 3, OPENAI_COMPLETION.name: 2, MESSAGES.name: 5}
 #: Kinds whose events have names; an error among them is an event like the others.
 _NAMED_EVENTS = (MESSAGES, RESPONSES)
 _ERROR_EVENT = b"event: error"
-#: The number of events at the end of a stream, one of which tells the number of tokens if the engine tells it.
-_CLOSING_EVENTS = 2
 
 
 class LlmTask(EngineTask):
@@ -71,6 +54,7 @@ class LlmTask(EngineTask):
         """Return the answer of a stream that was published to its last event; None if more were to come."""
         if not is_whole(attempt, chunks):
             return None
+        note_chunks(attempt, chunks)
         if attempt.mode == STREAM:
             return 200, b""
         try:
@@ -94,13 +78,13 @@ class LlmTask(EngineTask):
                 with contextlib.suppress(NotRebuildableError):
                     return self.perform(runtime, streamed, call)
             status, body = _fetch(runtime.engine.client, kind, attempt, call)
-            _count_whole(kind, body)
+            _count_whole(attempt, body)
             return status, _hide(runtime, kind, body)
 
         try:
             stream = _stream(runtime, kind, attempt, call)
         except NoStream as answer:
-            _count_whole(kind, answer.body)
+            _count_whole(attempt, answer.body)
             return answer.status, _hide(runtime, kind, answer.body)
         if attempt.mode in (GATHER, LIVE):
             return 200, gather(attempt, [*attempt.earlier, *stream.events], runtime.engine.client)
@@ -129,11 +113,11 @@ def _count_slots(runtime: EngineRuntime) -> int:
     return slots
 
 
-def _count_whole(kind: Kind, body: bytes) -> None:
+def _count_whole(attempt: Attempt, body: bytes) -> None:
     """Count the tokens that a whole answer tells."""
-    tokens = _find_token_count(body) if kind.ending else None
+    tokens = note_whole(attempt, body)
     if tokens is not None:
-        worker.TOKENS.labels(kind.name).inc(tokens)
+        worker.TOKENS.labels(attempt.kind).inc(tokens)
 
 
 def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tuple[int, bytes]:
@@ -174,7 +158,8 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
         try:
             runtime.stream_relay.run(stream)
         finally:
-            worker.observe_stream(kind.name, started_at, stream.first_at, _count_tokens(kind, stream))
+            tokens = note_stream(attempt, stream, runtime.settings.llm_context)
+            worker.observe_stream(kind.name, started_at, stream.first_at, tokens)
         # It was read to its end, but not by http.client: the connection can be used again.
         response.close()
         return stream
@@ -216,23 +201,6 @@ def _hide_in_error_event(request: bytes, event: bytes) -> bytes:
 
 def _is_stream(response: HTTPResponse) -> bool:
     return (response.getheader("Content-Type") or "").startswith("text/event-stream")
-
-
-def _count_tokens(kind: Kind, stream: RelayedStream) -> int:
-    """Return how many tokens a stream had: by one of its last events, or estimated by the number of its events."""
-    if not stream.attempt.earlier:
-        for event in reversed(stream.events[-_CLOSING_EVENTS:]):
-            tokens = _find_token_count(event)
-            if tokens is not None:
-                return tokens
-    return max(stream.count - _EVENTS_WITHOUT_TOKEN.get(kind.name, 1), 0)
-
-
-def _find_token_count(reply: bytes) -> int | None:
-    found = _TOKEN_COUNT.search(reply)
-    if found is None:
-        return None
-    return int(found[1])
 
 
 def _run(self: LlmTask, task_id: Any = "", *_others: Any, **_named: Any) -> None:

@@ -230,6 +230,7 @@ def _store_images(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s
     answer, images = extract_images(parsed)
     for number, image in enumerate(images):
         runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
+    attempt.made.images = len(images)
     if images:
         worker.observe_images(attempt.kind, took_s, len(images), _read_steps(parsed))
     if partial:

@@ -14,7 +14,7 @@ from graycat import tracing
 from graycat.egress import allowlist
 from graycat.settings import Settings
 from graycat.web import errors, limits
-from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, webhooks
+from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
 from graycat.web.middleware import tracing as request_tracing
@@ -51,6 +51,7 @@ ROUTE_MODULES = (
     metrics,
     tasks,
     tokens,
+    usage,
     events,
     webhooks,
     task_images,

@@ -99,7 +99,7 @@ QUEUE_KEYS = (
 WORKER_KEYS = ("~{p}worker:{name}", "~{p}catalog:{name}", "~{name}.celery.pidbox")
 #: Keys of the files that the engines of a family make, by the ids of its tasks.
 ARTIFACT_KEYS = ("%W~{p}preview:{ids}", "~{p}artifacts:{ids}", "%W~{p}artifact:{ids}")
-#: Keys that only the control worker uses, for deliveries, batches (with what engines have and do), and schedules.
+#: Keys that only the control worker uses, for deliveries, batches (with what engines have and do), schedules and usage.
 CONTROL_KEYS = (
     "~{p}hooks",
     "~{p}hook:*",
@@ -109,6 +109,7 @@ CONTROL_KEYS = (
     "~{p}receiver:*",
     "~{p}sender:*",
     "~{p}batch*",
+    "~{p}usage:*",
     "~{p}fleet",
     "%R~{p}worker:*",
     "%R~{p}catalog:*",

@@ -22,6 +22,7 @@ from graycat.queue.stored import StoredBytes
 from graycat.queue.topology import CONTROL
 from graycat.schedules.runner import ScheduleRunner
 from graycat.settings import variable
+from graycat.usage.counter import UsageCounter
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.dispatcher import Dispatcher
 from graycat.webhooks.hooks import Hooks
@@ -45,6 +46,8 @@ WRONG_KEYS_INTERVAL_S = 1.0
 #: Seconds between two looks for what tasks do not hold in the broker any more, and between two counts of it all.
 SETTLE_INTERVAL_S = 1.0
 RECOUNT_INTERVAL_S = 60.0
+#: Seconds between two looks for ended tasks whose usage is not counted yet.
+USAGE_INTERVAL_S = 1.0
 #: Seconds that the batch runner's last step may take at the end. A step that is cut short is repeated later.
 BATCH_STOP_TIMEOUT_S = 5.0
 #: Seconds between two heartbeats of the main loop.
@@ -75,9 +78,10 @@ class ControlDuties:
         process.records = TaskRecords(self._client, settings)
 
         self._stored = StoredBytes(self._client)
-
+        usage = UsageCounter(self._client, settings)
         duties = [
             Duty(DISPATCH_INTERVAL_S, self._dispatch),
+            Duty(USAGE_INTERVAL_S, usage.step),
             Duty(SETTLE_INTERVAL_S, self._stored.settle),
             Duty(RECOUNT_INTERVAL_S, self._recount_stored),
         ]

@@ -34,6 +34,8 @@ PROGRESS_MARK = b'"prompt_progress":'
 IDLE_FLUSH_S = 0.1
 #: Seconds that the token of one stream waits for the tokens of the others.
 COALESCE_S = 0.002
+#: Events at the end of a stream, one of which tells what it has used if the engine tells that.
+CLOSING_EVENTS = 3
 #: Why a call is stopped, for the verdicts that stop it.
 STOP_REASONS = {
     Verdict.CANCEL: StopReason.CANCELLED,
@@ -78,6 +80,11 @@ class RelayedStream:
         self._skip_progress = skip_progress
         #: All events, or only the newest one if not all are kept.
         self.events: list[bytes] = []
+        #: The first event, the last few, and the last one that told how far the engine was with the prompt, if these
+        #: are left out.
+        self.first = b""
+        self.closing: list[bytes] = []
+        self.progress = b""
         #: What ended the stream early.
         self.error: Exception | None = None
         #: The number of events so far, and when the first one came (monotonic clock).
@@ -89,7 +96,7 @@ class RelayedStream:
         """Read the events that have arrived; return those that are to be published. Raises GraycatError."""
         events = self._read_until_error()
         if self._skip_progress:
-            events = [event for event in events if PROGRESS_MARK not in event]
+            events = self._drop_progress(events)
         if self._edit is not None:
             events = [edited for event in events if (edited := self._edit(event))]
         if not events:
@@ -98,11 +105,13 @@ class RelayedStream:
         first_number = self.count + 1
         if first_number == 1:
             self.first_at = time.monotonic()
+            self.first = events[0]
         self.count += len(events)
         if self.keep:
             self.events += events
         else:
             self.events = events[-1:]
+        self.closing = [*self.closing, *events][-CLOSING_EVENTS:]
         if not self.publish:
             return None
         return ChunkBatch(self.attempt, first_number, events)
@@ -115,6 +124,16 @@ class RelayedStream:
                 self.error = parse_error_event(event)
                 return events[:index]
         return events
+
+    def _drop_progress(self, events: list[bytes]) -> list[bytes]:
+        """Return events without those that only tell how far the engine is with the prompt."""
+        kept = []
+        for event in events:
+            if PROGRESS_MARK in event:
+                self.progress = event
+            else:
+                kept.append(event)
+        return kept
 
     @property
     def ended(self) -> bool:

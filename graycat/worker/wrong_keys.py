@@ -27,6 +27,7 @@ TYPES: dict[str, str] = {
     keys.DELIVERIES: "zset",
     keys.HOOKS: "zset",
     keys.LIVE_BATCHES: "zset",
+    keys.UNCOUNTED: "zset",
     keys.BATCHES: "zset",
     keys.TURNS: "set",
     keys.PAUSED_QUEUES: "set",

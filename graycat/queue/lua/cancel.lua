@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/usage queue/conclude
 -- flags: allow-oom
 -- Ask a task to stop. ARGV: 'cancel', or 'interrupt' to let it end with the part of its answer that exists.
 -- A queued task ends here unless it is interrupted; a running one is marked, and ends when its engine is free.

@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/usage queue/conclude
 -- flags: allow-oom
 -- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
@@ -47,6 +47,7 @@ if lane == 'batch' then
   end
 end
 check_type('stream', stream)
+if state == 'running' then add_engine_time() end
 attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)

@@ -32,8 +32,9 @@ end
 -- that only helps to find tasks: if another program has written over that, the task is not in it any more.
 local function conclude(state, status, kind, data, leaves_message)
   local keep = redis.call('HMGET', record, 'keep_record_ms', 'keep_events_ms', 'channels', 'owner', 'queue', 'keep_body',
-    'hook')
+    'hook', 'state')
   check_type('stream', stream)
+  if keep[8] == 'running' then add_engine_time() end
   redis.call('HSET', record, 'state', state, 'status', status, 'finished_ms', now_ms(), 'size', #data)
   redis.call('HDEL', record, 'lease_ms')
   leave_queue(keep[5], keep[4], leaves_message)

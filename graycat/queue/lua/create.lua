@@ -10,6 +10,7 @@ if redis.call('EXISTS', record) == 1 then return 0 end
 for number = 5, #KEYS do
   if redis.call('EXISTS', KEYS[number]) == 1 then return -2 end
 end
+local MAX_UNCOUNTED, UNCOUNTED_MS = 100000, 7 * 24 * 3600 * 1000
 local queue, owner = KEYS[4], ARGV[5]
 local listed = prefix .. 'listed:' .. owner
 local length = check_type('list', queue)
@@ -38,6 +39,14 @@ redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now,
   'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 12))
 redis.call('PEXPIRE', record, ARGV[1])
 redis.call('ZADD', live, now, task_id)
+-- What the task uses is counted for this owner when it has ended (graycat/usage). Users of boxes cannot write this list, so
+-- whatever they write into a record, it is no other owner's.
+local uncounted = prefix .. 'usage:uncounted'
+try(function()
+  if check_type('zset', uncounted) >= MAX_UNCOUNTED then return end
+  redis.call('ZADD', uncounted, now, task_id .. ' ' .. owner)
+  redis.call('PEXPIRE', uncounted, UNCOUNTED_MS)
+end)
 if ARGV[6] ~= '-1' then
   for _, key in ipairs(owned_by(owner)) do redis.call('ZADD', key, now, task_id) end
 end

@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/usage queue/conclude
 -- flags: allow-oom
 -- End a task that did not start in time. ARGV: event data. Returns 1, or 0 if it has started or is not due.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue_deadline_ms')

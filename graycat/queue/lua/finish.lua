@@ -1,9 +1,10 @@
--- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/usage queue/conclude
 -- flags: allow-oom
--- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data.
+-- End a running attempt. ARGV: attempt, state, HTTP status, event kind, event data, then what it has made (usage.lua).
 -- Returns 1, or 0 if another attempt owns the task or it has ended.
 local r = redis.call('HMGET', record, 'state', 'attempt', 'queue', 'kind', 'claimed_ms')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 0 end
+add_output(6)
 conclude(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 -- Update the moving average of the duration of such tasks, from which waiting times are estimated.
 if ARGV[2] == 'succeeded' and r[3] and is_fair(r[3]) and r[5] then

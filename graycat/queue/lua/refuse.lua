@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/conclude
+-- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/usage queue/conclude
 -- flags: allow-oom
 -- Note that a worker could not run a task because it does not know its kind; the worker has dropped the message.
 -- The sweeper enqueues the task again. Until then the next task of its owner has the turn.

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from graycat import __version__
 from graycat.web.compat.route import Route
 from graycat.web.compat.text_routes import TEXT_ROUTES
-from graycat.web.openapi import batches, gallery, images, schedules, tasks
+from graycat.web.openapi import batches, gallery, images, schedules, tasks, usage
 from graycat.web.openapi.components import (
     ACCEPTED,
     JSON,
@@ -30,7 +30,7 @@ from graycat.web.openapi.text_fields import FIELDS
 bp = Blueprint("openapi", __name__)
 
 #: Modules with the operations of routes that are in no table.
-PARTS = (images, tasks, batches, gallery, schedules)
+PARTS = (images, tasks, batches, gallery, schedules, usage)
 #: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
 #: What views answer besides VIEW_ERRORS.
@@ -134,7 +134,7 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    return schemas() | tasks.schemas() | batches.schemas() | schedules.schemas()
+    return schemas() | tasks.schemas() | batches.schemas() | schedules.schemas() | usage.schemas()
 
 
 def _path_parameters(rule: str) -> list[dict[str, Any]]:

@@ -95,6 +95,7 @@ def test_home_loads_the_scripts_of_all_rooms(client: BrokerClient) -> None:
                 "queue_names",
                 "turns",
                 "stored",
+                "usage",
                 "conclude",
             }
             assert loader.has([digest(load(path))]) is not is_library, path

@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 
+from graycat.broker.keys import usage_key
 from graycat.client import Client, InvalidArgument, UnexpectedReply
 from graycat.client.errors import IdempotencyConflict, RequestError, TaskNotFound, Unauthorized
 from tests.support.helpers import run, started
@@ -129,3 +130,10 @@ def test_an_answer_of_another_server_is_unexpected() -> None:
         with pytest.raises(UnexpectedReply):
             list(client.tasks())
         assert client.url == server.url
+
+
+def test_the_usage_is_read(client, broker) -> None:
+    broker.client.hset(usage_key("2026-11-01"), "tests llm requests", 4)
+    shown = client.usage("2026-11-01", "2026-11-02")
+    assert [(row["day"], row["requests"]) for row in shown["rows"]] == [("2026-11-01", 4)]
+    assert client.usage(first="2026-11-02", last="2026-11-02", owner="tests")["rows"] == []

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "fleet": "unit/web/test_rubbish_in_the_broker.py::test_a_report_of_no_worker_hides_no_other",
     "tasks": "unit/web/test_rubbish_in_the_broker.py::test_a_record_of_another_type_among_the_unfinished",
     "records": "unit/web/test_rubbish_in_the_broker.py::test_a_record_of_another_type_among_the_unfinished",
+    "usage": "unit/usage/test_reader.py::test_a_day_that_another_program_has_written_over_hides_no_other",
     "gallery": "unit/batches/runner/test_damaged_batches.py::test_a_gallery_that_cannot_be_written_costs_nothing_else",
     "models": "unit/web/test_rubbish_in_the_broker.py::test_a_list_of_models_that_is_none_hides_no_other",
 }

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from graycat.metrics import web, worker
+from graycat.metrics import usage, web, worker
 from graycat.status import gauges
 from tests.support.helpers import ROOT
 from tests.support.looks import LOOK
@@ -44,7 +44,7 @@ def of_families(families: Iterable[Metric], where: str) -> Iterator[Listed]:
 
 
 def in_code() -> list[Listed]:
-    found = [*of_module(web, "web"), *of_module(worker, "worker")]
+    found = [*of_module(web, "web"), *of_module(worker, "worker"), *of_module(usage, "worker")]
     found += of_families(gauges.FleetGauges(lambda: LOOK).collect(), "web (broker)")
     found += of_families(worker.EngineCounts(lambda: 1, lambda: 1.0).collect(), "worker")
     return found

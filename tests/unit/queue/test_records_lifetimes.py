@@ -116,9 +116,11 @@ def test_what_is_over_is_forgotten_by_itself(broker: Valkey) -> None:
     eventually(lambda: not records.get(task_id))
     broker.client.delete("llm")
     StoredBytes(broker.client).settle()
-    assert set(broker.client.keys("*")) == {keys.MEANS.encode(), keys.STORED.encode()}
+    assert set(broker.client.keys("*")) == {keys.MEANS.encode(), keys.STORED.encode(), keys.UNCOUNTED.encode()}
     # When the broker's memory was looked at; no account.
     assert set(broker.client.hkeys(keys.STORED)) == {b"*looked_ms", b"*full"}
+    # Its usage is not counted yet.
+    assert seconds_left(broker.client, keys.UNCOUNTED) > 0
 
 
 def test_the_times_of_a_task_come_in_order(broker: Valkey, records: TaskRecords) -> None:

@@ -105,6 +105,7 @@ READ = [
     ("llm_prompt_cache_mib", "GRAYCAT_LLM_PROMPT_CACHE_MIB", "0", 0),
     ("sd_model_url", "SD_MODEL_URL", "hf://o/r/a.safetensors", "hf://o/r/a.safetensors"),
     ("lora_url", "LORA_URL", "https://a/b.safetensors c", "https://a/b.safetensors c"),
+    ("usage_days", "GRAYCAT_USAGE_DAYS", "31", 31),
     ("vae_url", "VAE_URL", "https://a/v.safetensors", "https://a/v.safetensors"),
     ("allow_pickle", "GRAYCAT_ALLOW_PICKLE", "true", True),
     ("hf_token", "HF_TOKEN", "hf_abc", "hf_abc"),

@@ -57,6 +57,7 @@ def test_images_are_stored_once_and_named_in_the_answer(broker: Valkey) -> None:
         assert stored(worker, task_id) == [RED, BLUE]
         known = worker.runtime.artifacts.describe(task_id)
         assert [(a.content_type, a.owner) for a in known] == [("image/png", "game"), ("image/jpeg", "game")]
+        assert worker.records.get(task_id)["images"] == "2"
 
 
 @pytest.mark.parametrize("kind", SD_KINDS.values(), ids=lambda kind: kind.name)

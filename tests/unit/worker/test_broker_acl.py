@@ -73,6 +73,16 @@ def test_no_worker_sees_what_opens_doors(broker: Valkey, add, kind: str) -> None
         assert not allowed(broker, "HSET", key, "a", "b")
 
 
+@pytest.mark.parametrize(("kind", "may"), [("llm", False), ("quick", False), ("sd", False), ("control", True)])
+def test_no_box_writes_what_was_used_or_by_whom(broker: Valkey, add, kind: str, may: bool) -> None:
+    add(worker_rules("box", [kind]))
+    day = keys.usage_key("2026-11-29")
+    assert allowed(broker, "ZADD", keys.UNCOUNTED, "1", "id victim") is may
+    assert allowed(broker, "ZREM", keys.UNCOUNTED, "id owner") is may
+    assert allowed(broker, "HSET", day, "victim llm requests", "9") is may
+    assert allowed(broker, "HGETALL", day) is may
+
+
 def test_a_worker_hears_commands_and_gives_none(broker: Valkey, add) -> None:
     add(worker_rules("box", ["llm"], db=3))
     assert allowed(broker, "PSUBSCRIBE", "/3.celery.pidbox")

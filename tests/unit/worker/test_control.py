@@ -11,12 +11,15 @@ import pytest
 from celery import signals
 from celery.worker import state
 
+from graycat.broker import keys
+from graycat.broker.client import now_ms
 from graycat.broker.scripts import digest, list_texts
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from graycat.usage.amounts import day_of
 from graycat.webhooks.webhook import Webhook
 from graycat.worker import control
 from graycat.worker.control import ControlStep, HeartbeatStep
@@ -121,6 +124,15 @@ def test_what_is_due_is_enqueued(broker: Valkey, records: TaskRecords, running) 
     running()
     records.succeed(attempt, 200, b"")
     eventually(lambda: broker.client.llen("control") == 1)
+
+
+def test_what_ended_tasks_have_used_is_counted(broker: Valkey, records: TaskRecords, running, monkeypatch) -> None:
+    monkeypatch.setattr(control, "USAGE_INTERVAL_S", 0.02)
+    attempt = started(records, owner="game")
+    running()
+    records.succeed(attempt, 200, b"")
+    day = keys.usage_key(day_of(now_ms(broker.client)).isoformat())
+    eventually(lambda: broker.client.hget(day, "game llm requests") == b"1")
 
 
 def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running, monkeypatch) -> None:
