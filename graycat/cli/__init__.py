@@ -9,6 +9,7 @@ import click
 
 from graycat import __version__
 from graycat.errors import BrokerUnavailable, SettingsError
+from graycat.gctuning import without_collections
 
 
 class LazyGroup(click.Group):
@@ -42,7 +43,8 @@ class LazyGroup(click.Group):
         """Return a command by its name."""
         if cmd_name not in self.NAMES:
             return None
-        module = import_module(f"graycat.cli.{cmd_name}")
+        with without_collections():
+            module = import_module(f"graycat.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -25,7 +25,7 @@ from gunicorn.workers.base import Worker
 
 from graycat import log
 from graycat.errors import SettingsError, ShuttingDown
-from graycat.gctuning import settle_memory
+from graycat.gctuning import settle_memory, without_collections
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,9 @@ class WebServer(BaseApplication):
 
     def load(self) -> Flask:
         """Return the application. gunicorn calls this in each worker process, after gevent has patched it."""
-        from graycat.broker.client import check
-        from graycat.web import create_app
+        with without_collections():
+            from graycat.broker.client import check
+            from graycat.web import create_app
 
         log.setup(self.settings)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from celery.exceptions import SecurityWarning
 
+from graycat.gctuning import without_collections
 from graycat.queue.topology import WORKER_KINDS, WorkerKind
 from graycat.settings import Settings
 
@@ -24,7 +25,8 @@ def worker() -> None:
     """Run a worker, or control a running one."""
 
 
-def _run_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> None:
+@without_collections()
+def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
     from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Placement
@@ -39,7 +41,7 @@ def _run_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> None:
     if kind.family is None:
         concurrency = THREADS
     # Not by Celery's command line: it loads a shell and Flower, a fifth of the time that a worker takes to start.
-    controller = app.Worker(
+    return app.Worker(
         hostname=name or Placement(gpu, 0).worker_name(kind.name, settings.box),
         queues=list(kind.queues),
         concurrency=concurrency,
@@ -49,6 +51,10 @@ def _run_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> None:
         without_gossip=True,
         without_mingle=True,
     )
+
+
+def _run_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> None:
+    controller = _create_worker(kind, name, gpu)
     controller.start()
     sys.exit(controller.exitcode)
 

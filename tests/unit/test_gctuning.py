@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graycat.gctuning import settle_memory
+from graycat.gctuning import settle_memory, without_collections
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +21,14 @@ def test_what_is_loaded_is_left_alone_and_what_comes_is_collected() -> None:
     assert not any(found is loaded for found in gc.get_objects())
     later: list[object] = [loaded]
     assert any(found is later for found in gc.get_objects())
+
+
+def test_nothing_is_collected_while_modules_are_loaded_however_that_ends() -> None:
+    @without_collections()
+    def load() -> None:
+        assert not gc.isenabled()
+        raise ImportError
+
+    with pytest.raises(ImportError):
+        load()
+    assert gc.isenabled()

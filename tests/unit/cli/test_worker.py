@@ -114,10 +114,11 @@ def test_every_kind_s_queues_exist_and_all_but_one_need_an_engine(started: Any, 
 def modules_of(kind: str) -> list[str]:
     """Return the modules that a worker of a kind has loaded when it starts."""
     script = (
-        "import sys\n"
+        "import gc, sys\n"
         "from importlib import import_module\n"
         "from graycat.celeryapp import GraycatCelery\n"
         "def start(app, **_):\n"
+        "    assert not gc.isenabled()\n"
         "    app.loader.import_default_modules()\n"
         "    for step in app.steps['worker'] | app.steps['consumer']:\n"
         "        import_module(step.partition(':')[0])\n"
