@@ -7,8 +7,10 @@ import logging
 import re
 import sys
 import time
+from textwrap import indent
 from typing import Any
 
+from graycat.redaction.terminal import one_line, printable
 from graycat.settings import Settings
 
 #: API tokens that graycat has made: minted ones after their public part, and players' tokens.
@@ -46,11 +48,15 @@ class EventFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; the traceback of an exception follows on lines of its own."""
-        return self._redact(super().format(record))
+        return printable(self._redact(super().format(record)))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name in logging.Formatter)
+        """Return a traceback, indented: a message with line feeds cannot look like a record."""
+        return indent(super().formatException(ei), "  ")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name in logging.Formatter)
         """Return the line without a traceback; nothing in it can begin another line or another field."""
-        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        record.message = one_line(record.message)
         line = super().formatMessage(record)
         for name, value in vars(record).items():
             if name not in _STANDARD and not name.startswith("_"):

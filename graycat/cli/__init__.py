@@ -8,8 +8,10 @@ from importlib import import_module
 import click
 
 from graycat import __version__
+from graycat.cli.text import say
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.gctuning import without_collections
+from graycat.settings.home import keep_private
 
 
 class LazyGroup(click.Group):
@@ -57,11 +59,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an invalid setting or an absent broker is printed as one line, without a traceback."""
+    keep_private()
     try:
         cli()
     except SettingsError as error:
-        click.echo(f"graycat: {error}", err=True)
+        say(f"graycat: {error}", err=True)
         sys.exit(2)
     except BrokerUnavailable:
-        click.echo("graycat: the broker cannot be used now, nothing was changed; try again in a moment", err=True)
+        say("graycat: the broker cannot be used now, nothing was changed; try again in a moment", err=True)
         sys.exit(1)

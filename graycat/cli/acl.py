@@ -7,6 +7,7 @@ import secrets
 import click
 import redis
 
+from graycat.cli.text import say
 from graycat.queue import topology
 from graycat.settings import Settings
 from graycat.worker.broker_acl import setuser, worker_rules
@@ -44,6 +45,6 @@ def worker(name: str, kinds: tuple[str, ...], hashed: bool) -> None:
     db = int(redis.connection.parse_url(Settings.from_env().broker_url).get("db", 0))
     password = secrets.token_urlsafe(32)
     unique_kinds = tuple(dict.fromkeys(kinds))
-    click.echo(setuser(name, password, worker_rules(name, unique_kinds, db), hashed=hashed))
+    say(setuser(name, password, worker_rules(name, unique_kinds, db), hashed=hashed))
     if hashed:
-        click.echo(f"password: {password}", err=True)
+        say(f"password: {password}", err=True)

@@ -16,6 +16,7 @@ from graycat.batches.gallery import export as exporting
 from graycat.batches.states import ITEM_STATES
 from graycat.cli import batchfile, batchview
 from graycat.cli.server import EXIT_FAILED, json_option, print_error, with_client
+from graycat.cli.text import say
 from graycat.cli.tokens import Lifetime
 from graycat.client import Batch, Client
 
@@ -73,9 +74,9 @@ def submit(
     if wait:
         _follow(submitted, quiet=quiet)
     if as_json:
-        click.echo(json.dumps(submitted.raw))
+        say(json.dumps(submitted.raw))
     elif not quiet:
-        click.echo(submitted.id)
+        say(submitted.id)
     if wait:
         _exit_by_state(submitted)
 
@@ -83,10 +84,10 @@ def submit(
 def _print_forecast(client: Client, spec: dict[str, Any], *, as_json: bool) -> None:
     forecast = client.batches.forecast(spec)
     if as_json:
-        click.echo(json.dumps(forecast))
+        say(json.dumps(forecast))
         return
     for line in batchview.format_forecast(forecast):
-        click.echo(line)
+        say(line)
 
 
 @batch.command("list")
@@ -101,9 +102,9 @@ def list_batches(client: Client, states: tuple[str, ...], limit: int, as_json: b
         if states and listed.state not in states:
             continue
         if as_json:
-            click.echo(json.dumps(listed.raw))
+            say(json.dumps(listed.raw))
         else:
-            click.echo(batchview.format_row(listed.raw))
+            say(batchview.format_row(listed.raw))
         printed += 1
         if printed == limit:
             break
@@ -124,13 +125,13 @@ def show(client: Client, batch_id: str, items: bool, state: str | None, as_json:
         rows = list(shown.items(state or ""))
 
     if not as_json:
-        click.echo(batchview.describe(shown.raw))
+        say(batchview.describe(shown.raw))
         for row in rows:
-            click.echo(batchview.format_item(row))
+            say(batchview.format_item(row))
     elif with_items:
-        click.echo(json.dumps(shown.raw | {"item_list": rows}))
+        say(json.dumps(shown.raw | {"item_list": rows}))
     else:
-        click.echo(json.dumps(shown.raw))
+        say(json.dumps(shown.raw))
 
 
 @batch.command()
@@ -143,9 +144,9 @@ def watch(client: Client, batch_id: str, quiet: bool, as_json: bool) -> None:
     watched = client.batches.get(batch_id)
     _follow(watched, quiet=quiet)
     if as_json:
-        click.echo(json.dumps(watched.raw))
+        say(json.dumps(watched.raw))
     elif not quiet:
-        click.echo(batchview.describe(watched.raw))
+        say(batchview.describe(watched.raw))
     _exit_by_state(watched)
 
 
@@ -188,9 +189,9 @@ def _add_verb(name: str, change: Callable[[Batch], Batch], help_text: str) -> No
     def command(client: Client, batch_id: str, quiet: bool, as_json: bool) -> None:
         changed = change(client.batches.get(batch_id))
         if as_json:
-            click.echo(json.dumps(changed.raw))
+            say(json.dumps(changed.raw))
         elif not quiet:
-            click.echo(f"{changed.id} {changed.state}: {batchview.format_counts(changed.raw)}")
+            say(f"{changed.id} {changed.state}: {batchview.format_counts(changed.raw)}")
 
 
 _add_verb("pause", Batch.pause, "Pause a batch: it starts no more items. The image that is rendered now is finished.")
@@ -213,7 +214,7 @@ def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
     except (OSError, OutputUnavailable) as error:
         raise click.UsageError(f"{folder}: {error}") from None
     if not quiet:
-        click.echo(f"{total} images in {folder}, {fetched} of them new")
+        say(f"{total} images in {folder}, {fetched} of them new")
 
 
 @batch.command()
@@ -223,4 +224,4 @@ def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
 @with_client
 def gallery(client: Client, batch_id: str, ttl_s: int) -> None:
     """Print a link to the page of a batch. Whoever has the link sees the images, without an API token."""
-    click.echo(client.batches.get(batch_id).gallery(ttl_s))
+    say(client.batches.get(batch_id).gallery(ttl_s))

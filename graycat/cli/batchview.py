@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-import click
-
-from graycat.cli.text import CLEAR_LINE, format_fields, format_time
+from graycat.cli.text import format_fields, format_time, say, say_over
 from graycat.client import Batch
+from graycat.redaction.terminal import one_line
 
 #: States of items in the order in which they are printed, after those that are done.
 UNFINISHED_STATES = ("running", "queued", "waiting", "failed", "cancelled")
@@ -31,7 +30,8 @@ def _done_of_total(raw: Mapping[str, Any]) -> str:
 def format_row(raw: Mapping[str, Any]) -> str:
     """Return a batch as a line of a list."""
     submitted = format_time(raw["submitted_ms"])
-    return f"{raw['id']:<16}  {raw['state']:<9}  {_done_of_total(raw):>11}  {submitted:<20}  {raw['name']}".rstrip()
+    row = f"{raw['id']:<16}  {raw['state']:<9}  {_done_of_total(raw):>11}  {submitted:<20}  {raw['name']}"
+    return one_line(row.rstrip())
 
 
 def describe(raw: Mapping[str, Any]) -> str:
@@ -65,7 +65,8 @@ def format_item(raw: Mapping[str, Any]) -> str:
     if not outcome:
         error = raw.get("error") or {}
         outcome = ": ".join(filter(None, (error.get("type"), error.get("message"))))
-    return f"{raw['number']:>6}  {raw['state']:<9}  {raw['attempts']:>2}  {raw['seed']:>10}  {outcome}".rstrip()
+    row = f"{raw['number']:>6}  {raw['state']:<9}  {raw['attempts']:>2}  {raw['seed']:>10}  {outcome}"
+    return one_line(row.rstrip())
 
 
 def format_forecast(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -105,15 +106,15 @@ class ProgressMeter:
             text += f", {format_duration(raw['eta_s'])} left"
         state = (raw["state"], raw["reason"])
         if self._on_terminal:
-            click.echo(CLEAR_LINE + text, file=self._out, nl=False)
+            say_over(text, self._out)
         elif state != self._state:
-            click.echo(text, file=self._out)
+            say(text, file=self._out)
         self._state = state
 
     def clear(self) -> None:
         """Remove the line from a terminal."""
         if self._on_terminal:
-            click.echo(CLEAR_LINE, file=self._out, nl=False)
+            say_over("", self._out)
 
 
 def format_duration(seconds: float) -> str:

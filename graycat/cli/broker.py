@@ -14,9 +14,11 @@ import click
 from graycat.broker.client import broker_errors, connect
 from graycat.broker.protocol import Broker
 from graycat.cli.signals import stop_event
+from graycat.cli.text import say
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings
+from graycat.settings.home import tighten_home
 
 #: Seconds after ``stop_grace_s`` in which workers write the outcomes of their tasks.
 DISCONNECT_TIMEOUT_S = 3.0
@@ -36,6 +38,7 @@ def broker() -> None:
     if not settings.embedded_broker:
         raise SettingsError("REDIS_URL or REDIS_HOST names another broker: unset it to run the embedded one")
     stopping = stop_event()
+    tighten_home(settings.home)
     folder = create_private_folder(settings.home.resolve() / "broker")
     create_private_folder(settings.broker_socket.parent)
     # The server has a session of its own: a signal to our process group leaves it running until its clients are gone.
@@ -93,7 +96,7 @@ def watch_server(server: ChildProcess, client: Broker, stopping: threading.Event
         if not server.alive():
             raise SystemExit("broker: the server died; see GRAYCAT_HOME/broker/valkey.log")
         if greeting and accepts_commands(client):
-            click.echo(greeting)
+            say(greeting)
             greeting = ""
 
 

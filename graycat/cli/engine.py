@@ -8,9 +8,11 @@ import click
 
 from graycat import families, log
 from graycat.cli.signals import stop_event
+from graycat.cli.text import say
 from graycat.engines import factory
 from graycat.engines.base import State
 from graycat.settings import Settings
+from graycat.settings.home import tighten_home
 
 #: Seconds between two steps of the engine's supervisor.
 POLL_INTERVAL_S = 0.1
@@ -25,6 +27,7 @@ def engine(kind: str, gpu: int | None) -> None:
     """Run the text engine (llm) or the image engine (sd) of this machine; restart it whenever it ends."""
     settings = Settings.from_env()
     log.setup(settings)
+    tighten_home(settings.home)
     built = factory.build_engine(settings, families.BY_NAME[kind], gpu)
     if built.child is None:
         raise click.UsageError("the settings name an engine that runs already: there is nothing to start")
@@ -37,7 +40,7 @@ def engine(kind: str, gpu: int | None) -> None:
         state = built.supervisor.step(now)
         if state is not printed_state:
             printed_state = state
-            click.echo(f"{kind} engine: {state.value} {built.supervisor.trouble}".rstrip())
+            say(f"{kind} engine: {state.value} {built.supervisor.trouble}".rstrip())
         if now >= rotate_at:
             rotate_at = now + ROTATE_INTERVAL_S
             built.child.rotate()

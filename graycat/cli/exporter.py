@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from graycat.cli.text import say
 from graycat.queue import topology
 from graycat.settings import Settings, engine_environment, variable
 
@@ -23,7 +24,7 @@ def exporter() -> None:
     python = settings.exporter_python
     if not python.is_file():
         name = variable("exporter_python")
-        click.echo(f"graycat: there is no {python}: run make exporter in the checkout, or set {name}", err=True)
+        say(f"graycat: there is no {python}: run make exporter in the checkout, or set {name}", err=True)
         sys.exit(2)
     env = {name: value for name, value in engine_environment().items() if not name.startswith("CE_")}
     os.execve(python, [str(python), "-c", START_CODE], env | exporter_options(settings))  # noqa: S606 (no shell)

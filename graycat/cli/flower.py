@@ -8,7 +8,9 @@ import click
 
 from graycat import log
 from graycat.cli.monitoring import flower_password
+from graycat.cli.text import say
 from graycat.settings import Settings, variable
+from graycat.settings.home import tighten_home
 
 
 @click.command()
@@ -20,15 +22,16 @@ def flower() -> None:
 
     settings = Settings.from_env()
     check(settings)
+    tighten_home(settings.home)
     app = create_celery(settings)
     app.set_default()
     password = flower_password(settings)
     log.setup(settings, password)
     server = flowerapp.create(app, settings, password)
-    click.echo(f"flower listens on http://{settings.flower_host}:{settings.flower_port}, user {flowerapp.USER}")
+    say(f"flower listens on http://{settings.flower_host}:{settings.flower_port}, user {flowerapp.USER}")
     try:
         flowerapp.serve(server)
     except OSError as error:
         name = variable("flower_port")
-        click.echo(f"graycat: flower cannot listen, choose another port with {name}=... ({error.strerror})", err=True)
+        say(f"graycat: flower cannot listen, choose another port with {name}=... ({error.strerror})", err=True)
         sys.exit(2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from graycat.cli.text import say
 from graycat.engines.process.child import rotated_path
 from graycat.settings import Settings
 
@@ -24,7 +25,7 @@ def logs(engine: str | None, lines: int, follow: bool) -> None:
     paths = sorted(folder.glob("*.log"))
     if engine is None:
         for path in paths:
-            click.echo(f"{path.stem}  {path.stat().st_size} bytes")
+            say(f"{path.stem}  {path.stat().st_size} bytes")
         return
 
     chosen = find_logs(paths, engine)
@@ -33,10 +34,10 @@ def logs(engine: str | None, lines: int, follow: bool) -> None:
     readers = [LogReader(path) for path in chosen]
     for reader in readers:
         for line in reader.read_last(lines):
-            click.echo(line)
+            say(line)
     while follow:
         time.sleep(POLL_INTERVAL_S)
-        click.echo(readers[0].read_new(), nl=False)
+        say(readers[0].read_new(), nl=False)
 
 
 def find_logs(paths: list[Path], name: str) -> list[Path]:

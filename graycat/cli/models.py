@@ -12,7 +12,7 @@ from types import TracebackType
 import click
 
 from graycat import log
-from graycat.cli.text import format_table
+from graycat.cli.text import format_table, say
 from graycat.engines.models import checkpoints, downloads, inventory
 from graycat.engines.models.checkpoints import IMAGE, TEXT, RequiredCheckpoint
 from graycat.engines.models.errors import DownloadFailed
@@ -56,16 +56,16 @@ def pull(target: str | None, urls: tuple[str, ...]) -> None:
     stop = threading.Event()
     for checkpoint in required:
         if checkpoint.source is None:
-            click.echo(f"models: {checkpoint.file} is a file of this machine")
+            say(f"models: {checkpoint.file} is a file of this machine")
             continue
         try:
             with ProgressDisplay() as progress:
                 path = downloads.fetch(checkpoint.source, checkpoint.folder, settings, progress, stop)
         except DownloadFailed as error:
-            click.echo(f"models: {checkpoint.source.display_url}: {error}", err=True)
+            say(f"models: {checkpoint.source.display_url}: {error}", err=True)
             failed = True
         else:
-            click.echo(f"models: {path} is here")
+            say(f"models: {path} is here")
     if failed:
         sys.exit(1)
 
@@ -97,7 +97,7 @@ def list_models() -> None:
         elif item.partial:
             source = "unfinished"
         rows.append((item.name, format_file_size(item.path), digest, source, ", ".join(item.used_by) or "-"))
-    click.echo(format_table(COLUMNS, rows))
+    say(format_table(COLUMNS, rows))
 
 
 @models.command()
@@ -121,7 +121,7 @@ def verify(names: tuple[str, ...]) -> None:
         else:
             verdict = "DAMAGED"
             damaged = True
-        click.echo(f"{item.name}  {verdict}")
+        say(f"{item.name}  {verdict}")
     if damaged:
         sys.exit(1)
 
@@ -132,9 +132,9 @@ def remove(name: str) -> None:
     """Delete a checkpoint."""
     item = inventory.find_by_name(Settings.from_env(), name)
     inventory.remove(item)
-    click.echo(f"models: {item.name} is removed")
+    say(f"models: {item.name} is removed")
     if item.used_by:
-        click.echo(f"models: {' and '.join(item.used_by)} still names it, so it will be downloaded again", err=True)
+        say(f"models: {' and '.join(item.used_by)} still names it, so it will be downloaded again", err=True)
 
 
 def format_file_size(path: Path) -> str:
@@ -166,7 +166,7 @@ class ProgressDisplay:
             self._bar.update(round(10 * percent) - self._bar.pos)
         elif self._clock() - self._printed_at >= PROGRESS_INTERVAL_S:
             self._printed_at = self._clock()
-            click.echo(f"models: {name} {percent:.0f} %", err=True)
+            say(f"models: {name} {percent:.0f} %", err=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

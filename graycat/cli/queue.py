@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from graycat.broker.client import connect
+from graycat.cli.text import say
 from graycat.fleet.workers import WorkerRegistry
 from graycat.queue import topology
 from graycat.settings import Settings
@@ -26,7 +27,7 @@ def _open_registry() -> WorkerRegistry:
 def pause(name: str) -> None:
     """Pause a queue: no worker takes tasks from it. It still accepts new tasks."""
     _open_registry().pause_queue(name)
-    click.echo(f"{name} is paused")
+    say(f"{name} is paused")
 
 
 @queue.command()
@@ -34,4 +35,4 @@ def pause(name: str) -> None:
 def resume(name: str) -> None:
     """Resume a paused queue."""
     _open_registry().resume_queue(name)
-    click.echo(f"{name} is resumed")
+    say(f"{name} is resumed")

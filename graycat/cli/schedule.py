@@ -9,7 +9,7 @@ import click
 
 from graycat.cli import batchfile
 from graycat.cli.server import json_option, with_client
-from graycat.cli.text import format_table, format_time
+from graycat.cli.text import format_table, format_time, say
 from graycat.client import Client
 from graycat.schedules.definition import OVERLAPS
 from graycat.schedules.due import MISSED_POLICIES
@@ -58,9 +58,9 @@ def add(client: Client, name: str, cron: str, spec_file: str, replace: bool, as_
     body["spec"] = batchfile.load_spec(spec_file)
     added = client.schedules.put(name, body, replace=replace)
     if as_json:
-        click.echo(_pretty_json(added))
+        say(_pretty_json(added))
     else:
-        click.echo(f"{added['name']}: next {added['next']}")
+        say(f"{added['name']}: next {added['next']}")
 
 
 @schedule.command("list")
@@ -71,9 +71,9 @@ def list_schedules(client: Client, as_json: bool) -> None:
     rows = client.schedules.all()
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            say(json.dumps(row))
         return
-    click.echo(format_table(COLUMNS, map(_format_cells, rows)))
+    say(format_table(COLUMNS, map(_format_cells, rows)))
 
 
 def _format_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -94,14 +94,14 @@ def show(client: Client, name: str, as_json: bool) -> None:
     """Show a schedule, and the outcomes of its last times."""
     view = client.schedules.get(name)
     if as_json:
-        click.echo(_pretty_json(view))
+        say(_pretty_json(view))
         return
     for field in SHOWN_FIELDS:
         if view.get(field) not in (None, ""):
-            click.echo(f"{field + ':':11}{view[field]}")
+            say(f"{field + ':':11}{view[field]}")
     for fire in view["fires"]:
         words = [format_time(fire["time"] * 1000), fire["outcome"], fire.get("batch"), fire.get("reason")]
-        click.echo(" ".join(filter(None, words)))
+        say(" ".join(filter(None, words)))
 
 
 @schedule.command("next")
@@ -113,11 +113,11 @@ def next_times(client: Client, name: str, count: int, as_json: bool) -> None:
     """Print the next times, in the schedule's time zone."""
     for row in client.schedules.next(name, count):
         if as_json:
-            click.echo(json.dumps(row))
+            say(json.dumps(row))
         elif row["starts"] == row["time"]:
-            click.echo(row["time"])
+            say(row["time"])
         else:
-            click.echo(f"{row['time']}  (starts {row['starts']})")
+            say(f"{row['time']}  (starts {row['starts']})")
 
 
 @schedule.command()
@@ -126,7 +126,7 @@ def next_times(client: Client, name: str, count: int, as_json: bool) -> None:
 def pause(client: Client, name: str) -> None:
     """Pause a schedule: it submits nothing until it is resumed. Its batches go on."""
     client.schedules.pause(name)
-    click.echo(f"{name}: paused")
+    say(f"{name}: paused")
 
 
 @schedule.command()
@@ -134,7 +134,7 @@ def pause(client: Client, name: str) -> None:
 @with_client
 def resume(client: Client, name: str) -> None:
     """Resume a paused schedule. The times that passed meanwhile are skipped."""
-    click.echo(f"{name}: next {client.schedules.resume(name)['next']}")
+    say(f"{name}: next {client.schedules.resume(name)['next']}")
 
 
 @schedule.command()
@@ -143,7 +143,7 @@ def resume(client: Client, name: str) -> None:
 def remove(client: Client, name: str) -> None:
     """Remove a schedule; its batches go on."""
     client.schedules.remove(name)
-    click.echo(f"{name}: removed")
+    say(f"{name}: removed")
 
 
 @schedule.command("run-now")
@@ -152,4 +152,4 @@ def remove(client: Client, name: str) -> None:
 @with_client
 def run_now(client: Client, name: str, key: str | None) -> None:
     """Submit a schedule's batch now; print the batch's id."""
-    click.echo(client.schedules.run_now(name, key))
+    say(client.schedules.run_now(name, key))

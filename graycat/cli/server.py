@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from graycat.auth import tokens
+from graycat.cli.text import say
 from graycat.client import ApiError, Client, ClientError, InvalidArgument, Unreachable
 from graycat.client.errors import LimitExceeded, Unavailable
 from graycat.settings import Settings
@@ -69,13 +70,13 @@ def exit_on_client_error() -> Iterator[None]:
         print_error(str(error))
         raise click.exceptions.Exit(EXIT_REFUSED) from None
     except KeyboardInterrupt:
-        click.echo(err=True)
+        say(err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 def print_error(message: str) -> None:
     """Print a line on stderr."""
-    click.echo(f"graycat: {message}", err=True)
+    say(f"graycat: {message}", err=True)
 
 
 def with_client(command: Callable[..., None]) -> Callable[..., None]:

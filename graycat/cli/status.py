@@ -10,6 +10,7 @@ import click
 
 from graycat.cli import statusview
 from graycat.cli.server import exit_on_client_error, find_api_token, is_this_machine, server_url
+from graycat.cli.text import say
 from graycat.client import Client, Unreachable
 from graycat.metrics.server import token_file
 from graycat.settings import Settings
@@ -50,7 +51,7 @@ def status(url: str | None, token: str | None, watch: bool, every: float, as_jso
                 _print_once(client, as_json=as_json)
                 time.sleep(every)
             answer = client.status()
-    click.echo(_format_status(answer, url, as_json=as_json))
+    say(_format_status(answer, url, as_json=as_json))
     if not answer.get("served"):
         raise click.exceptions.Exit(EXIT_NOT_SERVED)
 
@@ -78,7 +79,7 @@ def _print_once(client: Client, *, as_json: bool) -> None:
             text = json.dumps({"served": False, "reason": text})
     if not as_json:
         text = CLEAR_SCREEN + text
-    click.echo(text)
+    say(text)
 
 
 def _format_status(answer: dict[str, Any], url: str, *, as_json: bool) -> str:

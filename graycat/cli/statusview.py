@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graycat.cli.text import Row, format_table
+from graycat.redaction.terminal import one_line
 
 #: Characters of a worker's error that are shown.
 MAX_ERROR_CHARS = 60
@@ -23,13 +24,13 @@ def format_screen(status: dict[str, Any], url: str) -> str:
     verdict = f"NOT SERVED: {status['reason']}"
     if status["served"]:
         verdict = "games are served"
-    paragraphs = [f"{url}: {verdict}"]
+    paragraphs = [one_line(f"{url}: {verdict}")]
     if status.get("broker"):
         paragraphs.append(format_table(QUEUE_COLUMNS, map(_queue_row, status["queues"])))
         paragraphs.append(format_table(WORKER_COLUMNS, _worker_rows(status)))
         paragraphs.append(_broker_line(status))
         if status.get("unreadable"):
-            paragraphs.append(f"NOT READABLE in the broker, and left out: {', '.join(status['unreadable'])}")
+            paragraphs.append(f"NOT READABLE in the broker, and left out: {one_line(', '.join(status['unreadable']))}")
         batches = _batches_line(status["batches"])
         if batches:
             paragraphs.append(batches)

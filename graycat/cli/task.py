@@ -12,7 +12,7 @@ import click
 
 from graycat.cli import taskview
 from graycat.cli.server import EXIT_FAILED, json_option, print_error, with_client
-from graycat.cli.text import parse_assignment
+from graycat.cli.text import parse_assignment, say
 from graycat.client import Client, ClientError, Task, TaskView
 from graycat.client.views import ENDED
 
@@ -120,9 +120,9 @@ def submit(
     if wait or folder:
         follow_to_end(submitted, client.url, folder, as_json=as_json, json_events=False)
     elif as_json:
-        click.echo(taskview.as_json(submitted.view))
+        say(taskview.as_json(submitted.view))
     else:
-        click.echo(submitted.id)
+        say(submitted.id)
 
 
 @task.command()
@@ -133,9 +133,9 @@ def show(client: Client, task_id: str, as_json: bool) -> None:
     """Show a task's state, and its answer if it has ended."""
     view = client.task(task_id).view
     if as_json:
-        click.echo(taskview.as_json(view))
+        say(taskview.as_json(view))
     else:
-        click.echo(taskview.describe(view, client.url))
+        say(taskview.describe(view, client.url))
 
 
 @task.command()
@@ -174,7 +174,7 @@ def follow_to_end(task: Task, url: str, folder: Path | None, *, as_json: bool, j
     if not as_json:
         print_answer(view, url, files, text_printed=text_printed)
     elif not json_events:
-        click.echo(taskview.as_json(view))
+        say(taskview.as_json(view))
     if view.problem is not None:
         print_error(f"{view.problem} ({view.problem.type})")
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -183,23 +183,23 @@ def follow_to_end(task: Task, url: str, folder: Path | None, *, as_json: bool, j
 def print_events(task: Task) -> None:
     """Print a task's events as they come, each as JSON on one line."""
     for event in task.events():
-        click.echo(json.dumps({"id": event.id, "event": event.kind, "data": event.data}))
+        say(json.dumps({"id": event.id, "event": event.kind, "data": event.data}))
 
 
 def print_answer(view: TaskView, url: str, files: list[Path], *, text_printed: bool) -> None:
     """Print the files of a task's images, else their addresses, else the answer if no text was printed before."""
     if files:
         for file in files:
-            click.echo(file)
+            say(file)
         return
     addresses = taskview.image_urls(view, url)
     if addresses:
         for address in addresses:
-            click.echo(address)
+            say(address)
         return
     answer = taskview.format_answer(view)
     if answer and not text_printed:
-        click.echo(answer)
+        say(answer)
 
 
 def download_images(task: Task, folder: Path) -> list[Path]:
@@ -219,11 +219,11 @@ def cancel(client: Client, task_id: str, as_json: bool) -> None:
     cancelled = client.task(task_id)
     confirmed = cancelled.cancel()
     if as_json:
-        click.echo(taskview.as_json(cancelled.view))
+        say(taskview.as_json(cancelled.view))
     elif confirmed:
-        click.echo(cancelled.state)
+        say(cancelled.state)
     else:
-        click.echo(f"{cancelled.state}: the cancellation is sent, the engine has not stopped yet")
+        say(f"{cancelled.state}: the cancellation is sent, the engine has not stopped yet")
 
 
 @task.command("list")
@@ -238,6 +238,6 @@ def list_tasks(client: Client, states: tuple[str, ...], kinds: tuple[str, ...], 
     tasks = client.tasks(state=states, kind=kinds, page=min(limit, MAX_PAGE_SIZE))
     for listed in islice(tasks, limit):
         if as_json:
-            click.echo(taskview.as_json(listed.view))
+            say(taskview.as_json(listed.view))
         else:
-            click.echo(taskview.format_row(listed.view))
+            say(taskview.format_row(listed.view))

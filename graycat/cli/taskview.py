@@ -6,10 +6,9 @@ import json
 import sys
 from typing import TextIO
 
-import click
-
-from graycat.cli.text import CLEAR_LINE, format_fields, format_time
+from graycat.cli.text import format_fields, format_time, say, say_over
 from graycat.client import Progress, Task, TaskView
+from graycat.redaction.terminal import one_line
 
 #: Characters of a progress bar.
 BAR_WIDTH = 30
@@ -23,7 +22,8 @@ def as_json(view: TaskView) -> str:
 def format_row(view: TaskView) -> str:
     """Return a task as a line of a list."""
     submitted = format_time(view.submitted_ms)
-    return f"{view.id:<32}  {view.state:<9}  {view.kind:<14}  {view.priority:<11}  {submitted}".rstrip()
+    row = f"{view.id:<32}  {view.state:<9}  {view.kind:<14}  {view.priority:<11}  {submitted}"
+    return one_line(row.rstrip())
 
 
 def describe(view: TaskView, url: str) -> str:
@@ -103,12 +103,12 @@ def follow(task: Task, progress_to: TextIO | None = None) -> bool:
                 continue
             meter.clear()
             if event.text:
-                click.echo(event.text, nl=False)
+                say(event.text, nl=False)
                 text_printed = True
     finally:
         meter.clear()
         if text_printed:
-            click.echo()
+            say()
     return text_printed
 
 
@@ -137,7 +137,7 @@ class ProgressMeter:
             self._write(f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {text}")
         elif text != self._displayed:
             self._displayed = text
-            click.echo(text, file=self._out)
+            say(text, file=self._out)
 
     def clear(self) -> None:
         """Remove the bar from a terminal."""
@@ -146,4 +146,4 @@ class ProgressMeter:
 
     def _write(self, text: str) -> None:
         self._displayed = text
-        click.echo(CLEAR_LINE + text, file=self._out, nl=False)
+        say_over(text, self._out)

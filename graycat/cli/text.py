@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+from graycat.redaction.terminal import one_line, printable
 
 #: Terminal codes: go to the start of the line and clear it.
 CLEAR_LINE = "\r\x1b[K"
@@ -15,9 +17,24 @@ CLEAR_LINE = "\r\x1b[K"
 Row = Sequence[str]
 
 
+def say(text: object = "", *, nl: bool = True, err: bool = False, file: TextIO | None = None) -> None:
+    """Print a text. Every command prints with this: names and errors come from elsewhere, and a terminal obeys escapes.
+
+    ``nl``: end the line; ``err``: on standard error; ``file``: where else.
+    """
+    click.echo(printable(str(text)), nl=nl, err=err, file=file)
+
+
+def say_over(text: str, file: TextIO) -> None:
+    """Print a text in place of the terminal's current line."""
+    click.echo(CLEAR_LINE + one_line(text), nl=False, file=file)
+
+
 def format_table(header: Row, rows: Iterable[Row]) -> str:
     """Return rows under a header, in columns as wide as their longest cell."""
-    lines = [header, *rows]
+    lines = [header]
+    for row in rows:
+        lines.append(tuple(map(one_line, row)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = []
     for line in lines:
@@ -28,7 +45,7 @@ def format_table(header: Row, rows: Iterable[Row]) -> str:
 
 def format_fields(fields: dict[str, Any]) -> list[str]:
     """Return a line ``name: value`` for each field that has a value."""
-    return [f"{name + ':':<11}{value}" for name, value in fields.items() if value]
+    return [f"{name + ':':<11}{one_line(str(value))}" for name, value in fields.items() if value]
 
 
 def format_time(at_ms: int | None) -> str:

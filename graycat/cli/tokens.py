@@ -13,7 +13,7 @@ from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant, Minted
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES
 from graycat.broker.client import connect
-from graycat.cli.text import format_table
+from graycat.cli.text import format_table, say
 from graycat.cli.usage import usage
 from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
 from graycat.settings import Settings
@@ -83,8 +83,8 @@ def create(name: str, scopes: tuple[str, ...], expires: int | None, **limits: in
     chosen_limits = {limit: value for limit, value in limits.items() if value is not None}
     grant = Grant(name, frozenset(scopes) or USUAL_SCOPES, Limits.read(chosen_limits), expires)
     secret, minted = _open_authenticator().mint(grant)
-    click.echo(secret)
-    click.echo(f"{minted.token.prefix} is {name!r}. It is not shown again; revoke it with: "
+    say(secret)
+    say(f"{minted.token.prefix} is {name!r}. It is not shown again; revoke it with: "
                f"graycat tokens revoke {name}", err=True)  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def create(name: str, scopes: tuple[str, ...], expires: int | None, **limits: in
 def list_tokens() -> None:
     """List the API tokens that were created with 'create'."""
     rows = map(_format_row, _open_authenticator().minted.all())
-    click.echo(format_table(COLUMNS, rows))
+    say(format_table(COLUMNS, rows))
 
 
 @tokens.command()
@@ -100,7 +100,7 @@ def list_tokens() -> None:
 def revoke(name_or_prefix: str) -> None:
     """Revoke an API token, and the player tokens that it has issued."""
     token = _open_authenticator().minted.revoke(name_or_prefix).token
-    click.echo(f"{token.prefix} ({token.name}) is revoked; every process refuses it within two seconds")
+    say(f"{token.prefix} ({token.name}) is revoked; every process refuses it within two seconds")
 
 
 def _format_row(minted: Minted) -> tuple[str, ...]:

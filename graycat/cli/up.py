@@ -20,12 +20,14 @@ from graycat.broker.client import check
 from graycat.cli import modes, monitoring
 from graycat.cli.credentials import Credential
 from graycat.cli.server import server_url
+from graycat.cli.text import say
 from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES
 from graycat.queue.topology import WORKER_KINDS
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
+from graycat.settings.home import tighten_home
 from graycat.supervision.reporter import ProcessReporter
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
 from graycat.supervision.supervisor import ProcessSupervisor
@@ -76,7 +78,7 @@ def up(procfile: Path | None) -> None:
         threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()
         run_and_report(supervisor, settings)
     else:
-        click.echo(modes.greeting(processes, settings))
+        say(modes.greeting(processes, settings))
         supervisor.run()
     lock.close()
 
@@ -103,7 +105,7 @@ def _first_api_token(settings: Settings) -> Credential:
 
 def lock_home(home: Path) -> IO[str]:
     """Lock the home and return the lock, which is held until it is closed. Raises SettingsError if it is taken."""
-    home.mkdir(parents=True, exist_ok=True)
+    tighten_home(home)
     lock = (home / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -192,7 +194,7 @@ def announce(settings: Settings, token: Credential) -> None:
     path, body = "/generate-image", IMAGE_BODY
     if settings.run_llm:
         path, body = "/completion", COMPLETION_BODY
-    click.echo(
+    say(
         f"\ngraycat is ready at {address}\n"
         f"API token: {token.describe()}\n\n"
         f"Try it:\n"
@@ -212,7 +214,7 @@ def wait_until_ready(address: str) -> None:
             return
         if time.monotonic() - printed_at >= PROGRESS_INTERVAL_S:
             printed_at = time.monotonic()
-            click.echo(f"graycat: starting ... {reason}")
+            say(f"graycat: starting ... {reason}")
         time.sleep(POLL_INTERVAL_S)
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from graycat.broker.client import connect
-from graycat.cli.text import format_table
+from graycat.cli.text import format_table, say
 from graycat.settings import Settings
 from graycat.usage.amounts import Amounts, add_up
 from graycat.usage.reader import UsageReader
@@ -31,14 +31,14 @@ def usage(name: str | None, first: str | None, last: str | None, *, as_json: boo
     total = add_up(rows)
     if as_json:
         shown = {"from": first_day.isoformat(), "to": last_day.isoformat(), "rows": [row.to_dict() for row in rows]}
-        click.echo(json.dumps(shown | {"total": total.to_dict()}, indent=2))
+        say(json.dumps(shown | {"total": total.to_dict()}, indent=2))
         return
     if not rows:
-        click.echo(f"nothing was used from {first_day} to {last_day} (UTC)")
+        say(f"nothing was used from {first_day} to {last_day} (UTC)")
         return
     lines = [(row.day.isoformat(), row.owner, row.family, *_format(row.amounts)) for row in rows]
     lines.append(("total", "", "", *_format(total)))
-    click.echo(format_table(COLUMNS, lines))
+    say(format_table(COLUMNS, lines))
 
 
 def _format(amounts: Amounts) -> tuple[str, ...]:

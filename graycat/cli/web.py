@@ -24,9 +24,11 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from graycat import log
+from graycat.cli.text import say
 from graycat.errors import SettingsError, ShuttingDown
 from graycat.gctuning import settle_memory, without_collections
 from graycat.settings import Settings
+from graycat.settings.home import tighten_home
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class WebServer(BaseApplication):
         try:
             check(self.settings)
         except SettingsError as error:
-            click.echo(f"graycat: {error}", err=True)
+            say(f"graycat: {error}", err=True)
             # With this status, gunicorn does not start another process in its place.
             sys.exit(Arbiter.APP_LOAD_ERROR)
         return create_app(self.settings)
@@ -185,4 +187,5 @@ def web() -> None:
     """Serve the API on HOST:PORT."""
     settings = Settings.from_env()
     log.setup(settings)
+    tighten_home(settings.home)
     WebServer(fit_to_file_limit(settings)).run()

@@ -10,9 +10,11 @@ from typing import Any
 import click
 from celery.exceptions import SecurityWarning
 
+from graycat.cli.text import say
 from graycat.gctuning import without_collections
 from graycat.queue.topology import WORKER_KINDS, WorkerKind
 from graycat.settings import Settings
+from graycat.settings.home import tighten_home
 
 #: Threads of workers without an engine. A worker with an engine runs as many tasks at once as that has slots.
 THREADS = 16
@@ -33,6 +35,7 @@ def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
 
     settings = Settings.from_env()
     check(settings)
+    tighten_home(settings.home)
     app = create_celery(settings, gpu, kind.name)
     app.set_default()
     # Celery warns root users about pickled messages, but this application accepts JSON only.
@@ -86,12 +89,12 @@ def _send_command(name: str, command: str, **arguments: Any) -> None:
 
     reply = ask_worker(create_celery(Settings.from_env()), command, arguments, name, REPLY_TIMEOUT_S)
     if reply is None:
-        click.echo(f"graycat: no worker {name!r} answers; GET /ready lists those that run", err=True)
+        say(f"graycat: no worker {name!r} answers; GET /ready lists those that run", err=True)
         sys.exit(3)
     if "ok" not in reply:
-        click.echo(f"graycat: {name} {reply.get('error', 'does not know this command')}", err=True)
+        say(f"graycat: {name} {reply.get('error', 'does not know this command')}", err=True)
         sys.exit(1)
-    click.echo(f"{name} {reply['ok']}")
+    say(f"{name} {reply['ok']}")
 
 
 @worker.command()

@@ -30,14 +30,26 @@ def parse_manifest_path(file: str) -> PurePosixPath:
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file and return its path. The file appears under its name only when it is complete and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file and return its path. The file appears under its name only when it is complete and on disk.
+
+    It is for its owner alone, like each folder that did not exist before: it may hold prompts.
+    """
+    _create_folder(path.parent)
     draft = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        with draft.open("xb") as file:
+        with open(draft, "xb", opener=_open_private) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         return draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _create_folder(folder: Path) -> None:
+    for parent in [*reversed(folder.parents), folder]:
+        parent.mkdir(mode=0o700, exist_ok=True)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import stat
 import subprocess
@@ -79,6 +81,19 @@ def test_without_api_tokens_one_is_made_and_kept_from_others(fresh: Stack) -> No
     assert fresh.token not in fresh.output
     assert stat.S_IMODE((fresh.home / "api-token").stat().st_mode) == 0o600
     assert fresh.client().post("/tokenize", {"content": "Hi"}).status_code == 200
+
+
+def test_nothing_in_the_home_is_open_to_others(fresh: Stack) -> None:
+    loose = []
+    for folder, folders, files in os.walk(fresh.home):
+        for name in (".", *folders, *files):
+            # Files come and go.
+            with contextlib.suppress(FileNotFoundError):
+                status = (Path(folder) / name).lstat()
+                if stat.S_IMODE(status.st_mode) & 0o077 and not stat.S_ISLNK(status.st_mode):
+                    loose.append(f"{folder}/{name}")
+    # The tests' own home begins with a model.
+    assert [path for path in loose if not path.startswith(f"{fresh.home}/models")] == []
 
 
 def test_a_configured_token_is_never_printed(stack: Stack) -> None:

@@ -30,6 +30,14 @@ from tests.support.servers import broker_that_says
 KEPT: list[Flask] = []
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Have each test begin with the umask of most machines: whatever graycat keeps private, it does by itself."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """Return the Valkey that all tests share."""

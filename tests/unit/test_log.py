@@ -11,6 +11,7 @@ import pytest
 from graycat import log
 from graycat.log import MIN_LEVELS, PRIVATE, EventFormatter
 from graycat.settings import Settings
+from tests.support.escapes import EVIL, is_clean
 
 
 def line(message: str, *args: Any, secrets: Any = (), exc_info: Any = None, **extra: Any) -> str:
@@ -74,8 +75,8 @@ def test_a_traceback_follows_its_line_and_the_fields_stay_on_it() -> None:
     written = line("failed", exc_info=traceback_of(lambda: 1 / 0), task_id="abc")
     head, *rest = written.splitlines()
     assert head.endswith("failed task_id=abc")
-    assert rest[0] == "Traceback (most recent call last):"
-    assert rest[-1].startswith("ZeroDivisionError")
+    assert rest[0] == "  Traceback (most recent call last):"
+    assert rest[-1].startswith("  ZeroDivisionError")
 
 
 SECRETS = ["hush-hush", 'quo"ted', "back\\slash", "schlüssel", "two words"]
@@ -139,3 +140,11 @@ def test_every_logger_writes_to_standard_error_without_the_settings_secrets(caps
     assert captured.out == ""
     assert captured.err.endswith(" WARNING celery.worker foreign: [redacted] and [redacted]\n")
     assert len(captured.err.splitlines()) == 1
+
+
+def test_nothing_in_a_record_is_obeyed_by_a_terminal_or_looks_like_another_record() -> None:
+    def fail() -> None:
+        raise ValueError("x" + EVIL)
+
+    written = line("seen" + EVIL, exc_info=traceback_of(fail), name_of="x" + EVIL)
+    assert is_clean(written)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from graycat.cli import batchview
-from graycat.cli.text import CLEAR_LINE
+from graycat.cli.text import CLEAR_LINE, say
 from graycat.client.batches import Batch
 from graycat.client.http import HttpTransport
+from tests.support.escapes import EVIL, is_clean
 
 RAW: dict[str, Any] = {
     "id": "0123456789abcdef",
@@ -75,3 +76,13 @@ def test_progress_is_a_line_for_each_change_in_a_pipe_and_one_line_on_a_terminal
     assert len(pipe.getvalue().splitlines()) == 2
     assert terminal.getvalue().count(CLEAR_LINE) == 4
     assert "\n" not in terminal.getvalue()
+
+
+def test_nothing_of_a_batch_is_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = {field: str(RAW[field]) + EVIL for field in ("name", "reason", "folder", "store", "window")}
+    raw = RAW | evil
+    say(batchview.format_row(raw))
+    say(batchview.describe(raw))
+    item = {"number": 3, "state": "failed", "attempts": 2, "seed": 7, "file": "", "error": {"message": "no" + EVIL}}
+    say(batchview.format_item(item))
+    assert is_clean(capsys.readouterr().out)

@@ -6,6 +6,7 @@ import pytest
 
 from graycat.batches.states import ITEM_STATES, STATES
 from graycat.cli.statusview import format_age, format_screen, format_size
+from tests.support.escapes import EVIL, is_clean, poisoned
 
 QUEUE = {"name": "llm", "depth": 0, "oldest_s": 0.0, "consumers": 1, "paused": False}
 WORKER: dict[str, Any] = {
@@ -121,3 +122,17 @@ def test_the_broker_s_memory_is_told_with_its_limit() -> None:
     assert line_of(text, "its memory") == "its memory: 500 MB, without a limit"
     text = format_screen(HEALTHY | {"held": held | {"used": 850_000_000}}, "http://box:8000")
     assert line_of(text, "its memory") == "its memory: 850 MB of 1.0 GB, FULL: no new task is accepted"
+
+
+def test_nothing_on_the_screen_is_obeyed_by_a_terminal() -> None:
+    worker = {**WORKER, "stuck": ["relay"], "left": ["llm"], "last_failure": "died", "trouble": "why"}
+    status = HEALTHY | {
+        "served": False,
+        "reason": "x" + EVIL,
+        "queues": [QUEUE | {"name": "llm" + EVIL}],
+        "workers": [poisoned(worker)],
+        "failures": [poisoned(FAILURE)],
+        "unreadable": ["key" + EVIL],
+        "missed": ["sd@" + EVIL],
+    }
+    assert is_clean(format_screen(status, "http://box" + EVIL))

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from graycat.cli.taskview import ProgressMeter, describe, format_answer, format_progress, format_row
+from graycat.cli.text import say
 from graycat.client import Progress, TaskView
+from tests.support.escapes import EVIL, is_clean
 
 RAW = {"id": "a1", "kind": "sd.txt2img", "state": "queued", "priority": "batch", "submitted_ms": 1_000}
 
@@ -70,3 +72,12 @@ def test_a_description_has_the_known_fields() -> None:
 )
 def test_an_answer_is_its_text_or_its_json(result: Any, text: str) -> None:
     assert format_answer(view(state="succeeded", result=result)) == text
+
+
+def test_nothing_of_a_task_is_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"type": "x" + EVIL, "message": "no" + EVIL, "code": 500}
+    evil = {name: f"x{EVIL}" for name in ("kind", "queue", "worker", "engine", "retry_of", "priority")}
+    failed = view(**evil, state="failed", error=error, status=500)
+    say(format_row(failed))
+    say(describe(failed, "http://box"))
+    assert is_clean(capsys.readouterr().out)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None
     write_atomically(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_and_its_new_folders_are_for_their_owner_alone(tmp_path: Path) -> None:
+    path = write_atomically(tmp_path / "new" / "er" / "manifest.jsonl", b"prompts")
+    modes = [stat.S_IMODE(place.stat().st_mode) for place in (path, path.parent, path.parent.parent)]
+    assert modes == [0o600, 0o700, 0o700]
+
+
+def test_a_folder_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    write_atomically(tmp_path / "image.png", b"one")
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
