@@ -6,8 +6,6 @@ reads them (``"512"`` is 512). All other fields reach the engine unchanged.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -17,6 +15,7 @@ from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
 from graycat.images.decoding import CheckedImage, decode
 from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
+from graycat.images.places import holds_place
 from graycat.settings import Settings
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
@@ -35,7 +34,17 @@ REFUSED_FIELDS = {
 }
 #: Texts that every engine reads as false.
 _FALSE_WORDS = {"", "0", "0.0", "false", "off", "f", "n", "no", "none"}
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+#: Fields in which a text may look like a path: prompts, and those that have checks of their own.
+CHECKED_FIELDS = frozenset(
+    {
+        *PROMPTS,
+        *("init_images", "extra_images", "mask", "image", "imageList"),
+        *("alwayson_scripts", "script_args", "override_settings", "lora"),
+        # A checkpoint's name goes nowhere but into the choice of a worker; "model" is OpenAI's.
+        "model",
+    }
+)
 
 Body = dict[str, Any]
 N = TypeVar("N", int, float)
@@ -69,6 +78,7 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
         if body.get(field):
             raise RequestError(f"{field!r} is not accepted: {reason}")
     _check_lora(body.get("lora"))
+    check_places(body)
     _check_pixels(check_amount_of_work(body, settings), settings, token_max_pixels)
 
     # By default the engine would write each image to its own disk, and put a grid of all images before them.
@@ -92,6 +102,7 @@ def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = 
     if not entries and "image" not in body:
         raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP")
 
+    check_places(body)
     rewritten = dict(body)
     images = []
     if entries:
@@ -130,6 +141,10 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
             )
         if isinstance(value, (list, dict)):
             raise SettingNotAllowed(f"the setting {name!r} must be a single value")
+        if holds_place(value):
+            raise SettingNotAllowed(
+                f"the setting {name!r} must be a name that the engine lists, not a path or an address"
+            )
         if name == "samples_format" and str(value).lower() not in SAMPLES_FORMATS:
             raise SettingNotAllowed(f"'samples_format' must be one of {', '.join(SAMPLES_FORMATS)}")
 
@@ -157,10 +172,8 @@ def check_scripts(body: Body, allowed: frozenset[str]) -> Body:
                 f"the script {str(title)[:100]!r} is not allowed; allowed scripts: {_join_names(allowed)}"
             )
 
-    # The engine would fetch a URL among a script's arguments.
-    for text in _strings([always_on, body.get("script_args")]):
-        if _URL.match(text):
-            raise InvalidImage("a script's arguments may hold no URLs; send images as base64")
+    if holds_place([always_on, body.get("script_args")]):
+        raise InvalidImage("a script's arguments may hold no URLs and no file paths; send images as base64")
     return body
 
 
@@ -168,17 +181,14 @@ def _join_names(allowed: frozenset[str]) -> str:
     return ", ".join(sorted(allowed)) or "none"
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """Yield the strings in a JSON value, at any depth."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
+def check_places(body: Body) -> None:
+    """Raise RequestError if a field holds a path or an address at any depth; the engine might open it.
+
+    ``CHECKED_FIELDS`` are left out.
+    """
+    for field, value in body.items():
+        if field not in CHECKED_FIELDS and holds_place(value):
+            raise RequestError(f"{field[:100]!r} may hold no file paths and no addresses")
 
 
 def _check_lora(lora: Any) -> None:

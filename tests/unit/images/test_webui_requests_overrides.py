@@ -8,7 +8,7 @@ import pytest
 
 from graycat.errors import RequestError
 from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed
-from graycat.images.webui_requests import check_override_settings, check_scripts, split_names
+from graycat.images.webui_requests import check_override_settings, check_places, check_scripts, split_names
 from graycat.settings import Settings
 from tests.support.sdbodies import IMAGE, TYPICAL
 
@@ -45,6 +45,8 @@ def test_settings_on_the_list_may_be_overridden(overrides: Any) -> None:
         ({"sd_vae": ["x"]}, "single value"),
         ({"samples_format": "avif"}, "png, jpg, jpeg, webp"),
         ({"samples_format": None}, "png"),
+        ({"sd_vae": "/etc/passwd"}, "not a path"),
+        ({"sd_model_checkpoint": "../x.ckpt"}, "not a path"),
     ],
     ids=str,
 )
@@ -102,8 +104,19 @@ def nested(value: Any, depth: int) -> Any:
     return value
 
 
-@pytest.mark.parametrize("address", ["http://10.0.0.1/", " https://example.com/cat.png", "FILE:///etc/passwd"])
-def test_a_url_in_a_script_s_arguments_is_refused_at_any_depth(address: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://10.0.0.1/",
+        " https://example.com/cat.png",
+        "FILE:///etc/passwd",
+        "/etc/passwd",
+        "..\\..\\x.png",
+        "C:\\x.png",
+        "~/x.png",
+    ],
+)
+def test_a_url_or_path_in_a_script_s_arguments_is_refused_at_any_depth(address: str) -> None:
     allowed = frozenset({"ControlNet"})
     for args in ([{"image": {"image": address}}], nested(address, 5000)):
         for body in ({"alwayson_scripts": {"ControlNet": {"args": args}}}, {"script_args": args}):
@@ -114,3 +127,13 @@ def test_a_url_in_a_script_s_arguments_is_refused_at_any_depth(address: str) -> 
 def test_names_are_parted_by_commas() -> None:
     assert split_names(" a, b c,,") == {"a", "b c"}
     assert split_names("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "field", ["controlnet_units", "hr_checkpoint_name", "hr_additional_modules", "styles", "refiner_checkpoint", "x"]
+)
+def test_no_field_holds_a_path_at_any_depth(field: str) -> None:
+    for value in ("/etc/passwd", ["/etc/passwd"], nested({"image": "http://10.0.0.1/"}, 5000)):
+        with pytest.raises(RequestError, match=field):
+            check_places({field: value})
+    check_places({field: "sub/model.safetensors", "prompt": "/imagine/a/cat", "negative_prompt": "~/x"})
