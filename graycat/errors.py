@@ -165,7 +165,7 @@ class StoredBytesExceeded(LimitExceeded):
 
     def __init__(self, whose: str, limit: int) -> None:
         super().__init__(
-            f"the inputs of the tasks of {whose} may have {limit} bytes together, nothing was queued; "
+            f"the inputs of the tasks and batches of {whose} may have {limit} bytes together, nothing was queued; "
             "wait until some have ended, or send less",
             retry_after_s=5,
         )

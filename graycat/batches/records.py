@@ -33,6 +33,7 @@ from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded
+from graycat.queue.stored import OVERHEAD_BYTES, no_room, stored_limits
 from graycat.settings import Settings
 
 #: Numeric fields of a record that its owner sees.
@@ -70,8 +71,8 @@ class BatchRecords:
     ) -> tuple[str, bool]:
         """Accept a batch; return its id and whether it is new. The same owner and key mean the same batch.
 
-        ``document`` is checked here, unless it is a Spec already. Raises InvalidBatch, TooManyBatches, and
-        BatchConflict if the key belongs to a batch with another spec.
+        ``document`` is checked here, unless it is a Spec already. Raises InvalidBatch, TooManyBatches,
+        StoredBytesExceeded, BrokerFull, and BatchConflict if the key belongs to a batch with another spec.
         """
         batch_spec = document
         if not isinstance(batch_spec, Spec):
@@ -97,7 +98,10 @@ class BatchRecords:
             fields["webhook"] = options.webhook
 
         names = [batch_key(batch_id), LIVE_BATCHES, BATCHES, owner_batches_key(owner)]
-        result = self._run("create", names, (batch_id, self._settings.batch_max_live, *_flatten(fields)))
+        charged = (owner, len(fields["document"]) + _plan_bytes(batch_spec), *stored_limits(self._settings))
+        result = self._run("create", names, (batch_id, self._settings.batch_max_live, *charged, *_flatten(fields)))
+        if isinstance(result, bytes):
+            raise no_room(result, owner, self._settings)
         if result == -1:
             raise TooManyBatches(self._settings.batch_max_live)
         if result == 0 and self._read_fields(batch_id, ("digest",))["digest"] != digest:
@@ -322,6 +326,13 @@ class BatchRecords:
 def batch_id_for_key(owner: str, key: str) -> str:
     """Return the id of an owner's batch with a key. It is the same on a broker that has lost its data."""
     return sha256(f"batch\0{owner}\0{key}".encode()).hexdigest()[:16]
+
+
+def _plan_bytes(batch_spec: Spec) -> int:
+    """Return about how many bytes the plan of a batch will have: the request of each image, and what is noted of it."""
+    bodies = batch_spec.images.bodies
+    sizes = sum(len(json.dumps(body)) for body in bodies)
+    return batch_spec.total * (sizes // len(bodies) + OVERHEAD_BYTES)
 
 
 def _flatten(fields: Mapping[str, Any]) -> Sequence[Any]:

@@ -16,10 +16,10 @@ FIRING = PREFIX + "schedules:firing"
 FIRED_AT = PREFIX + "schedules:fired"
 #: Ids of unfinished tasks, by the time they were submitted.
 LIVE_TASKS = PREFIX + "live"
-#: What tasks hold in the broker (hash): bytes by owner, and of all; and whether it has room for new ones.
+#: What tasks and batches hold in the broker (hash): bytes by owner, and of all; and whether it has room for new ones.
 STORED = PREFIX + "stored"
-#: What each task is charged with, by the time when that was last looked at (sorted set).
-STORED_TASKS = PREFIX + "stored:tasks"
+#: What each of them is charged with, by the time when that was last looked at (sorted set).
+STORED_CHARGES = PREFIX + "stored:charges"
 #: The mean duration of tasks, by kind (ms).
 MEANS = PREFIX + "means"
 #: Deliveries to webhooks that are pending, as ``TASK_ID EVENT``, by the time when they are due.

@@ -20,13 +20,11 @@ from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import (
     BrokerDataLost,
-    BrokerFull,
     EngineKilled,
     GraycatError,
     KindUnknown,
     QueueFull,
     StaleAttempt,
-    StoredBytesExceeded,
     TaskExpired,
     TaskLost,
 )
@@ -34,7 +32,7 @@ from graycat.queue import events, ids
 from graycat.queue.errors import IdempotencyConflict
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
-from graycat.queue.stored import OVERHEAD_BYTES
+from graycat.queue.stored import OVERHEAD_BYTES, no_room, stored_limits
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -138,8 +136,7 @@ class TaskRecords(RecordReader):
 
         lifetime_ms = int((queue_ttl_s + exec_timeout_s + settings.record_ttl_s) * 1000)
         arguments: list[str | int | bytes] = [lifetime_ms, int(queue_ttl_s * 1000), message, settings.queue_cap]
-        arguments += [task.owner, _listed_ms(task), len(task.body) + OVERHEAD_BYTES]
-        arguments += [settings.stored_bytes_per_player, settings.stored_bytes_per_token, settings.stored_bytes]
+        arguments += [task.owner, _listed_ms(task), len(task.body) + OVERHEAD_BYTES, *stored_limits(settings)]
         arguments.append(task.webhook)
         for name, value in fields.items():
             arguments += [name, value]
@@ -309,20 +306,13 @@ def _list_events(webhook: str) -> str:
     return " ".join(json.loads(webhook)["events"])
 
 
-def _refusal(reply: int | bytes, task: NewTask, settings: Settings) -> GraycatError:
+def _refusal(reply: Any, task: NewTask, settings: Settings) -> GraycatError:
     """Return the error for a task that create.lua has refused."""
     if reply == -1:
         return QueueFull(task.queue)
     if reply == -2:
         return IdempotencyConflict()
-    if reply == b"player":
-        return StoredBytesExceeded("this player", settings.stored_bytes_per_player)
-    if reply != b"token":
-        return BrokerFull()
-    whose = "this API token"
-    if "/" in task.owner:
-        whose = "all players of this API token"
-    return StoredBytesExceeded(whose, settings.stored_bytes_per_token)
+    return no_room(bytes(reply), task.owner, settings)
 
 
 def _listed_ms(task: NewTask) -> int:

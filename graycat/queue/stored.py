@@ -1,7 +1,7 @@
-"""What tasks hold in the broker: who has stored how many bytes, and what is taken back.
+"""What tasks and batches hold in the broker: who has stored how many bytes, and what is taken back.
 
-``queue/lua/create.lua`` charges a task to its owner's accounts, and refuses one that does not fit. A charge lasts for
-as long as the task's record has its body.
+The scripts that create them charge them to their owner's accounts, and refuse what does not fit
+(``queue/lua/stored.lua``). A charge lasts for as long as the record has its input.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from graycat.broker.client import broker_errors
-from graycat.broker.keys import LIVE_TASKS, STORED, events_key, record_key
+from graycat.broker.keys import STORED
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
-from graycat.queue import ids
-from graycat.queue.topology import CONTROL
+from graycat.errors import BrokerFull, GraycatError, StoredBytesExceeded
+from graycat.settings import Settings
 
 #: What a task's record and its message take beside what its caller has sent, about.
 OVERHEAD_BYTES = 1024
@@ -29,14 +29,14 @@ MAX_RECOUNTED = 10_000
 
 
 class StoredBytes:
-    """The accounts of what callers' tasks hold in the broker."""
+    """The accounts of what callers' tasks and batches hold in the broker."""
 
     def __init__(self, client: Broker) -> None:
         self._client = client
         self._scripts = Scripts(client, Path(__file__).parent / "lua", ("settle", "recount"))
 
     def settle(self) -> None:
-        """Take back the charges of tasks that hold nothing any more; called about once a second.
+        """Take back the charges of what holds nothing any more; called about once a second.
 
         Raises BrokerUnavailable.
         """
@@ -52,12 +52,27 @@ class StoredBytes:
         return self._run("recount", MAX_RECOUNTED)
 
     def total(self) -> int:
-        """Return how many bytes all tasks hold. Raises BrokerUnavailable."""
+        """Return how many bytes all together hold. Raises BrokerUnavailable."""
         with broker_errors():
             return int(self._client.hget(STORED, ALL) or 0)
 
     def _run(self, name: str, number: int) -> int:
-        # It is about no task, but the scripts know the prefix of all keys by these.
-        unused = ids.unused_task_id(CONTROL)
         with broker_errors():
-            return int(self._scripts.run(name, [record_key(unused), events_key(unused), LIVE_TASKS], [number]))
+            return int(self._scripts.run(name, [], [number]))
+
+
+def stored_limits(settings: Settings) -> tuple[int, int, int]:
+    """Return the most bytes of a player, of an API token and of all, as the scripts take them."""
+    return settings.stored_bytes_per_player, settings.stored_bytes_per_token, settings.stored_bytes
+
+
+def no_room(reply: bytes, owner: str, settings: Settings) -> GraycatError:
+    """Return the error for what a script has refused because there is no room for it; ``reply``: why."""
+    if reply == b"player":
+        return StoredBytesExceeded("this player", settings.stored_bytes_per_player)
+    if reply != b"token":
+        return BrokerFull()
+    whose = "this API token"
+    if "/" in owner:
+        whose = "all players of this API token"
+    return StoredBytesExceeded(whose, settings.stored_bytes_per_token)

@@ -20,7 +20,7 @@ from graycat.batches.states import ENDED
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
-from graycat.errors import BrokerUnavailable
+from graycat.errors import BrokerFull, BrokerUnavailable, StoredBytesExceeded
 from graycat.loops.unexpected import guarded
 from graycat.schedules.definition import OVERLAP_ALLOW, OVERLAP_CANCEL, OVERLAP_QUEUE
 from graycat.schedules.due import find_due
@@ -115,7 +115,7 @@ class ScheduleRunner:
         except BatchConflict:
             # It was submitted but not settled, and the schedule's spec was changed since then.
             batch_id = batch_id_for_key(schedule.owner, key)
-        except TooManyBatches:
+        except (TooManyBatches, StoredBytesExceeded, BrokerFull):
             return None
         except InvalidBatch as error:
             # It was valid when the schedule was created; the server's limits have changed since then.

@@ -47,7 +47,7 @@ BROKER = {
     "graycat_broker_artifacts_bytes": "Memory that finished images take in the broker; counted bit by bit.",
     "graycat_broker_memory_used_bytes": "Memory that the broker takes in all.",
     "graycat_broker_memory_max_bytes": "Memory that the broker may take (maxmemory); 0 where it has no limit.",
-    "graycat_stored_bytes": "Bytes that the inputs of all tasks hold in the broker, of GRAYCAT_STORED_BYTES.",
+    "graycat_stored_bytes": "Bytes that inputs of tasks and batches hold in the broker, of GRAYCAT_STORED_BYTES.",
     "graycat_webhook_deliveries_pending": "Deliveries to webhooks that are not settled.",
 }
 PROCESSES = {

@@ -116,7 +116,7 @@ CONTROL_KEYS = (
     "~{p}artifacts:*",
     "~{p}artifact:*",
     "~{p}stored",
-    "~{p}stored:tasks",
+    "~{p}stored:charges",
     "~{p}schedule:*",
     "~{p}schedules",
     "~{p}schedules:*",

@@ -34,7 +34,7 @@ TYPES: dict[str, str] = {
     keys.SCHEDULES: "set",
     keys.MEANS: "hash",
     keys.STORED: "hash",
-    keys.STORED_TASKS: "zset",
+    keys.STORED_CHARGES: "zset",
     keys.PROCESSES: "hash",
     keys.API_TOKENS: "hash",
     keys.API_TOKENS_USED: "hash",

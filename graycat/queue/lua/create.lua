@@ -33,7 +33,7 @@ if length - dead + count_parked(queue) >= cap then
 end
 local now = now_ms()
 local limits = {player = tonumber(ARGV[8]), token = tonumber(ARGV[9]), all = tonumber(ARGV[10])}
-local no_room = charge(owner, tonumber(ARGV[7]), limits, now)
+local no_room = charge('task:' .. task_id, owner, tonumber(ARGV[7]), limits, now)
 if no_room then return no_room end
 redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'submitted_ms', now, 'enqueued_ms', now,
   'queue_deadline_ms', now + ARGV[2], 'owner', owner, unpack(ARGV, 12))

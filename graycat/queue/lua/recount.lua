@@ -1,4 +1,4 @@
--- requires: broker/prelude broker/types queue/task queue/stored
+-- requires: broker/prelude broker/types queue/stored
 -- Make the accounts what their charges are: another program may have written over them. ARGV: the most charges that are
 -- added up at once. Returns how many accounts were wrong, or -1 if there are more charges.
 check_type('hash', accounts)

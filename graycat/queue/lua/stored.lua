@@ -1,13 +1,16 @@
--- What callers' tasks hold in the broker, and how full it is. A task is charged to its owner, to the API token of that, and
--- to all together, from its creation until its record has no body any more. Those that end a task may write no accounts (a
--- box is one of them), so charges are settled later: by the control worker, and before a task is refused. Each task passes
--- here, so there are as few commands as possible.
+-- What callers' tasks and batches hold in the broker, and how full it is. They are charged to their owner, to the API token
+-- of that, and to all together, from their creation until their record has no input any more. Those that end a task may
+-- write no accounts (a box is one of them), so charges are settled later: by the control worker, and before anything is
+-- refused. Each task passes here, so there are as few commands as possible.
 
 -- Hash: bytes by owner; '*' is the sum of all. A player ("token/player") is charged to its token, too. And when the broker's
 -- memory was last looked at (ms), and whether it was full (1).
-local accounts, ALL, LOOKED, FULL = prefix .. 'stored', '*', '*looked_ms', '*full'
--- Sorted set of the charges, "bytes task owner", by the time when they were last looked at.
-local charges = prefix .. 'stored:tasks'
+local accounts, ALL, LOOKED, FULL = 'graycat:stored', '*', '*looked_ms', '*full'
+-- Sorted set of the charges, "bytes holder owner", by the time when they were last looked at. A holder is "task:ID" or
+-- "batch:ID", as its record is called.
+local charges = 'graycat:stored:charges'
+-- The field of a record that has the input.
+local INPUTS = {task = 'body', batch = 'document'}
 local LOOK_MS, FULL_PERCENT = 1000, 85
 
 -- Return the names of an owner's accounts: of all, of the owner, of its token.
@@ -53,15 +56,16 @@ local function change_accounts(names, held, bytes)
 end
 
 local function parse_charge(entry)
-  local bytes, id, owner = string.match(entry, '^(%d+) (%S+) (.*)$')
-  return tonumber(bytes or ''), id, owner
+  local bytes, holder, owner = string.match(entry, '^(%d+) (%S+) (.*)$')
+  return tonumber(bytes or ''), holder, owner
 end
 
--- Look at the charges that nobody has looked at for the longest time, and take back those of tasks without a body.
+-- Look at the charges that nobody has looked at for the longest time, and take back those without an input.
 local function settle(count, now)
   for _, entry in ipairs(redis.call('ZRANGE', charges, 0, count - 1)) do
-    local bytes, id, owner = parse_charge(entry)
-    if bytes and redis.pcall('HEXISTS', prefix .. 'task:' .. id, 'body') == 1 then
+    local bytes, holder, owner = parse_charge(entry)
+    local input = bytes and INPUTS[string.match(holder, '^%a*')]
+    if input and redis.pcall('HEXISTS', 'graycat:' .. holder, input) == 1 then
       redis.call('ZADD', charges, now, entry)
     else
       redis.call('ZREM', charges, entry)
@@ -92,9 +96,9 @@ local function find_overdrawn(held, bytes, limits)
   if is_over(1, limits.all) then return 'all' end
 end
 
--- Charge a new task; returns nil, or why there is no room for it: 'player', 'token', 'all' or 'broker'. To be called as the
+-- Charge a new holder; returns nil, or why there is no room for it: 'player', 'token', 'all' or 'broker'. To be called as the
 -- first that writes, when other keys have been checked.
-local function charge(owner, bytes, limits, now)
+local function charge(holder, owner, bytes, limits, now)
   local names = account_names(owner)
   local held, looked_ms, full = read_accounts(names)
   if is_full(now, looked_ms, full) then return 'broker' end
@@ -106,7 +110,7 @@ local function charge(owner, bytes, limits, now)
     local overdrawn = find_overdrawn(held, bytes, limits)
     if overdrawn then return overdrawn end
   end
-  local entry = string.format('%.0f %s %s', bytes, task_id, owner)
+  local entry = string.format('%.0f %s %s', bytes, holder, owner)
   check_reply(redis.pcall('ZADD', charges, now, entry), 'zset', charges)
   change_accounts(names, held, bytes)
 end

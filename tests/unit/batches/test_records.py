@@ -9,9 +9,12 @@ import pytest
 from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches, WrongBatchState
 from graycat.batches.records import BatchRecords, batch_id_for_key
 from graycat.batches.states import part_keys
+from graycat.broker import keys
 from graycat.broker.client import connect
-from graycat.errors import BrokerUnavailable
+from graycat.broker.keys import batch_key
+from graycat.errors import BrokerFull, BrokerUnavailable, StoredBytesExceeded
 from graycat.loops.unexpected import UNEXPECTED
+from graycat.queue.stored import OVERHEAD_BYTES, StoredBytes
 from graycat.settings import Settings
 from graycat.status.batches import read_batches
 from tests.support.batching import TWO, Batching
@@ -80,6 +83,45 @@ def test_an_owner_has_so_many_at_once(broker: Valkey) -> None:
     # What is there already is no other.
     assert batches.submit(TWO, "anna", "k") == (first, False)
     assert batches.submit(TWO, "bert")[1]
+
+
+def test_a_batch_is_charged_with_its_document_and_its_plan(broker: Valkey) -> None:
+    def charged(**changes: object) -> int:
+        broker.client.delete(keys.STORED, keys.STORED_CHARGES)
+        BatchRecords(broker.client, broker.settings).submit(TWO | changes, "anna/player")
+        accounts = broker.client.hmget(keys.STORED, ("*", "anna", "anna/player"))
+        assert len(set(accounts)) == 1
+        return int(accounts[0] or 0)
+
+    two, many = charged(), charged(count=500)
+    assert 2 * OVERHEAD_BYTES < two < 4 * OVERHEAD_BYTES
+    # Each of its images has its own request in the plan.
+    assert 450 * two < many < 550 * two
+
+
+def test_a_batch_that_has_no_room_is_refused_and_leaves_nothing(broker: Valkey) -> None:
+    batches = BatchRecords(broker.client, changed(broker.settings, stored_bytes_per_token=10_000))
+    batch_id = batches.submit(TWO, "anna", "k")[0]
+    before = set(broker.client.keys())
+    with pytest.raises(StoredBytesExceeded, match="this API token may have 10000 bytes"):
+        batches.submit(TWO | {"count": 10}, "anna")
+    assert set(broker.client.keys()) == before
+    assert batches.submit(TWO, "anna", "k") == (batch_id, False)
+    assert batches.submit(TWO, "bert")[1]
+    # What it held is free when its record is gone.
+    broker.client.delete(batch_key(batch_id))
+    StoredBytes(broker.client).settle()
+    assert broker.client.hget(keys.STORED, "anna") is None
+
+
+def test_a_broker_that_is_nearly_full_takes_no_batch(broker: Valkey, batches: BatchRecords) -> None:
+    broker.client.config_set("maxmemory", broker.client.info("memory")["used_memory"])
+    try:
+        with pytest.raises(BrokerFull):
+            batches.submit(TWO, "anna")
+        assert broker.client.keys("graycat:batch:*") == []
+    finally:
+        broker.client.config_set("maxmemory", 0)
 
 
 def test_states_and_what_may_be_asked_in_them(batches: BatchRecords) -> None:

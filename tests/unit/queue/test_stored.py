@@ -161,7 +161,7 @@ def test_too_many_charges_are_not_added_up_at_once(records, accounts, monkeypatc
 @pytest.mark.parametrize("rubbish", ["many", "-5", "1e3", "9" * 30, ""])
 def test_rubbish_in_an_account_refuses_nobody(records, client, accounts, rubbish: str) -> None:
     client.hset(keys.STORED, mapping={"game": rubbish, "*": rubbish, "*looked_ms": rubbish, "*full": rubbish})
-    client.zadd(keys.STORED_TASKS, {rubbish: 0, f"5 x {rubbish}": 0, "7": 1})
+    client.zadd(keys.STORED_CHARGES, {rubbish: 0, f"5 x {rubbish}": 0, "7": 1})
     submit(records)
     accounts.settle()
     accounts.recount()

@@ -200,6 +200,13 @@ def test_an_owner_with_too_many_batches_waits_for_one_to_end(add, broker, batche
     assert outcomes(schedules) == [("fired", NOON), ("fired", NOON + HOUR)]
 
 
+def test_an_owner_without_room_for_a_batch_waits_for_it(add, broker, schedules) -> None:
+    add(cron="0 * * * *", mark=NOON - 1, overlap="allow")
+    assert ScheduleRunner(broker.client, changed(broker.settings, stored_bytes_per_token=1)).step(NOON) == {}
+    assert ScheduleRunner(broker.client, broker.settings).step(NOON) == {"fired": 1}
+    assert outcomes(schedules) == [("fired", NOON)]
+
+
 def test_a_batch_that_is_no_longer_valid_is_refused_with_the_reason(add, broker, schedules) -> None:
     runner = ScheduleRunner(broker.client, changed(broker.settings, max_side=32))
     add(cron="0 * * * *", mark=NOON - 1)
