@@ -131,7 +131,7 @@ def test_a_broker_that_is_full_is_waited_for(stack: Supervised) -> None:
     try:
         started = time.monotonic()
         reply = stack.client().post("/completion", HELLO)
-        assert (reply.status_code, reply.json()["error"]["type"]) == (503, "broker_unavailable")
+        assert (reply.status_code, reply.json()["error"]["type"]) == (503, "broker_full")
         assert time.monotonic() - started < 5
         # Longer than a worker's restarts would take to show.
         eventually(lambda: time.monotonic() - started > 8, 20)

@@ -15,8 +15,8 @@ for i = 6, #ARGV do
     for channel in string.gmatch(r[4], 'graycat:web:%S+') do
       call('PUBLISH', channel, head .. id .. ' chunk ' .. ARGV[i])
     end
-  -- A chunk that exists already was sent again because the reply was lost. Any other error, such as a full memory, ends
-  -- the script: a chunk must not be lost silently.
+  -- A chunk that exists already was sent again because the reply was lost. Any other error ends the script: a chunk must
+  -- not be lost silently.
   elseif not string.find(done.err, 'equal or smaller', 1, true) then
     error(done)
   end

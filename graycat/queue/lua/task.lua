@@ -5,8 +5,8 @@ local task_id = string.match(record, '[^:]*$')
 local prefix = string.match(live, '^(.*:)live$')
 
 -- Append one event, and push it to the web processes that wait for this task. Returns its id; nil if an event with the
--- wanted id (the default is the next by the clock) exists already. Any other error, such as a full memory, ends the
--- script: an event must not be lost silently.
+-- wanted id (the default is the next by the clock) exists already. Any other error ends the script: an event must
+-- not be lost silently.
 local function emit(channels, kind, data, wanted)
   local id = redis.pcall('XADD', stream, 'MAXLEN', '~', 20000, wanted or '*', 'kind', kind, 'data', data)
   if type(id) == 'table' then

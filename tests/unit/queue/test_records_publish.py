@@ -81,13 +81,13 @@ def test_attempts_that_start_in_the_same_millisecond_lose_no_chunk(broker: Valke
     eventually(three_at_once)
 
 
-def test_a_chunk_for_which_there_is_no_memory_is_not_lost_without_a_word(mortal_broker: Valkey) -> None:
+def test_a_chunk_that_cannot_be_written_is_not_lost_without_a_word(mortal_broker: Valkey) -> None:
     records = TaskRecords(mortal_broker.client, mortal_broker.settings)
     attempt = started(records)
     records.publish(attempt, 1, [b"a"])
-    mortal_broker.client.config_set("maxmemory", 1)
+    mortal_broker.client.config_set("min-replicas-to-write", 1)
     with pytest.raises(BrokerUnavailable):
         records.publish(attempt, 2, [b"b"])
-    mortal_broker.client.config_set("maxmemory", 0)
+    mortal_broker.client.config_set("min-replicas-to-write", 0)
     records.publish(attempt, 2, [b"b"])
     assert chunks(records, attempt.task_id) == [b"a", b"b"]
