@@ -10,6 +10,7 @@ import celeryconfig
 from graycat import log
 from graycat.broker import transport
 from graycat.families import FAMILIES
+from graycat.queue.received import purify
 from graycat.queue.topology import CONTROL, WORKER_KINDS
 from graycat.settings import Settings
 
@@ -56,7 +57,7 @@ class GraycatCelery(Celery):
 
 def create_celery(settings: Settings, gpu: int | None = None, kind: str = "") -> GraycatCelery:
     """Return the application, bound to the settings' broker; ``gpu`` and ``kind`` as in GraycatCelery."""
-    transport.install()
+    transport.install(purify)
     app = GraycatCelery(settings, gpu, kind)
 
     # A receiver keeps Celery from setting up logging in its own way.

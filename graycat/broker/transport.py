@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
@@ -32,6 +32,9 @@ from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
+
+#: The longest message of a task that is read. Ours have about 1,100 bytes.
+MAX_MESSAGE_BYTES = 16 * 1024
 
 
 class QoS(redis.QoS):
@@ -210,6 +213,8 @@ class Channel(redis.Channel):
 
     def _deliver_item(self, queue: str, item: bytes) -> None:
         try:
+            if len(item) > MAX_MESSAGE_BYTES:
+                raise ValueError("longer than any message of a task")
             message = loads(bytes_to_str(item))
         except Exception as error:  # noqa: BLE001 (deep JSON raises RecursionError, kombu's own types raise anything)
             note("queue", error)
@@ -257,6 +262,8 @@ class Transport(redis.Transport):
     """The Redis transport with the channel above."""
 
     Channel = Channel
+    #: Makes of a message and the name of its queue the message that is delivered. Raises ValueError for what is none.
+    purify: ClassVar[Callable[[dict[str, Any], str], dict[str, Any]]]
 
     def _deliver(self, message: Any, queue: str | None, item: bytes | None = None) -> None:
         """Hand a message to its consumer. An unusable message is set aside and acknowledged.
@@ -269,7 +276,7 @@ class Transport(redis.Transport):
             set_aside=lambda reason: self._set_aside(message, queue, item, reason),
         ):
             check_form(message)
-            super()._deliver(message, queue)
+            super()._deliver(self.purify(message, queue or ""), queue)
 
     def _set_aside(self, message: Any, queue: str | None, item: bytes | None, reason: str) -> None:
         channel: Any = next(iter(self.channels or ()))
@@ -296,6 +303,7 @@ def check_form(message: Any) -> None:
         raise ValueError("a message has a route")
 
 
-def install() -> None:
-    """Use this transport for ``redis://``, ``rediss://`` and Redis on a Unix socket."""
+def install(purify: Callable[[dict[str, Any], str], dict[str, Any]]) -> None:
+    """Use this transport for ``redis://``, ``rediss://`` and Redis on a Unix socket; ``purify``: as of Transport."""
+    Transport.purify = staticmethod(purify)
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))

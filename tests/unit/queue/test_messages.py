@@ -10,7 +10,7 @@ from celery import Celery
 from kombu import Consumer, Queue
 
 from graycat.celeryapp import create_celery
-from graycat.queue import kinds
+from graycat.queue import ids, kinds
 from graycat.queue.kinds import DELIVER, Kind
 from graycat.queue.messages import MessageFactory
 from tests.support.helpers import PATIENCE_S, Valkey
@@ -60,7 +60,7 @@ def test_every_message_has_a_delivery_tag_of_its_own(app: Celery) -> None:
 
 @KINDS
 def test_kombu_reads_a_message_from_the_kind_s_queue(app: Celery, broker: Valkey, kind: Kind) -> None:
-    task_id = uuid4().hex
+    task_id = f"{uuid4().hex} succeeded" if kind is DELIVER else ids.new_task_id(kind.name)
     broker.client.lpush(kind.queue, MessageFactory(app, [kind]).make(kind.name, task_id))
     received: list[Any] = []
 

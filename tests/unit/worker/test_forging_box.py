@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +13,11 @@ import redis
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.broker.protocol import Broker
+from graycat.broker.quarantine import Quarantine
+from graycat.celeryapp import create_celery
 from graycat.metrics import web as metrics
 from graycat.queue import ids
+from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming.hub import EventHub
 from graycat.webhooks.deliveries import Deliveries
@@ -157,3 +162,85 @@ def test_an_honest_box_has_its_task_s_end_told(
     look(records)
     assert broker.client.zcard(keys.DELIVERIES) == 2
     assert broker.client.acl_log() == []
+
+
+def taken_at_home(broker: Valkey, count: int) -> list[Any]:
+    """Return the messages that a worker at home is given of its queue."""
+    received: list[Any] = []
+    app = create_celery(broker.settings, kind="llm")
+
+    def take(message: Any) -> None:
+        received.append(message)
+        message.ack()
+
+    with (
+        app.connection_for_read() as connection,
+        connection.Consumer([app.amqp.queues["llm"]], on_message=take, accept=["json"]),
+    ):
+        eventually(lambda: drained(connection, received, count))
+    return received
+
+
+def drained(connection: Any, received: list[Any], count: int) -> bool:
+    with contextlib.suppress(TimeoutError):
+        connection.drain_events(timeout=0.2)
+    return len(received) >= count
+
+
+FALSE_CALL = {"task": "control.fire_schedules", "args": [], "kwargs": {}, "options": {"queue": "control"}}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        *({"task": "control.fire_schedules"}, {"task": "control.deliver"}, {"task": "sd.txt2img"}),
+        *({"task": "no.such.task", "errbacks": [FALSE_CALL]}, {"task": "llm.x", "id": "x", "chord": FALSE_CALL}),
+        *({"id": "x", "callbacks": [FALSE_CALL]}, {"task": "celery.chain"}),
+    ],
+    ids=str,
+)
+def test_a_message_that_would_do_more_at_home_than_run_a_task_is_set_aside(
+    broker: Valkey, box: Callable[[str], Broker], lie: dict[str, Any]
+) -> None:
+    good = json.loads(MessageFactory(create_celery(broker.settings)).make("llm.completion", "0" * 32))
+    false = good | {"headers": good["headers"] | lie}
+    box("llm").lpush("llm", json.dumps(false), json.dumps(good))
+    (message,) = taken_at_home(broker, 1)
+    assert (message.headers["task"], message.headers["id"]) == ("llm.completion", "0" * 32)
+    assert [item.where for item in Quarantine(broker.client).items()] == ["queue llm"]
+    assert not broker.client.exists("control")
+
+
+def test_a_message_that_is_longer_than_any_is_set_aside_unread(broker: Valkey, box: Callable[[str], Broker]) -> None:
+    good = json.loads(MessageFactory(create_celery(broker.settings)).make("llm.completion", "0" * 32))
+    box("llm").lpush("llm", json.dumps(good | {"more": "x" * 20_000}), json.dumps(good))
+    assert len(taken_at_home(broker, 1)) == 1
+    (item,) = Quarantine(broker.client).items()
+    assert (item.reason, item.size > 20_000) == ("ValueError", True)
+
+
+def test_a_message_has_no_say_in_when_and_how_its_task_runs(broker: Valkey, box: Callable[[str], Broker]) -> None:
+    good = json.loads(MessageFactory(create_celery(broker.settings)).make("llm.completion", "0" * 32))
+    good["headers"] |= {"eta": "2099-01-01T00:00:00", "expires": "2020-01-01", "timelimit": [1, 1], "retries": 7}
+    good["headers"] |= {"shadow": "\x1b[2J", "argsrepr": "\x1b[2J", "stamps": {"a": "b"}, "origin": "\x1b[2J"}
+    good["properties"]["delivery_info"]["routing_key"] = "control"
+    box("llm").lpush("llm", json.dumps(good))
+    (message,) = taken_at_home(broker, 1)
+    assert message.delivery_info["routing_key"] == "llm"
+    assert "\x1b" not in str(message.headers)
+    assert [message.headers[name] for name in ("eta", "expires", "timelimit", "retries")] == [
+        None,
+        None,
+        [None, None],
+        0,
+    ]
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_a_box_writes_into_the_queues_of_its_family_alone(
+    broker: Valkey, box: Callable[[str], Broker], family: str
+) -> None:
+    liar: Any = box(family)
+    for queue in (OTHER[family], f"{OTHER[family]}.batch", "control", "control:x"):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            liar.lpush(queue, "x")

@@ -112,7 +112,7 @@ def test_a_message_is_taken_again_behind_a_wrong_key_of_the_unacknowledged(
     client.set(unacked_keys("quick")[name], "another program's")
     move_wrong_keys(client)
     app = create_celery(broker.settings, kind="quick")
-    app.send_task("llm.tokenize", args=["an-id"], task_id="an-id", queue=LLM_QUICK)
+    app.send_task("llm.tokenize", args=["0" * 32], task_id="0" * 32, queue=LLM_QUICK)
     received: list[str] = []
     with (
         app.connection_for_read() as connection,
@@ -121,7 +121,7 @@ def test_a_message_is_taken_again_behind_a_wrong_key_of_the_unacknowledged(
         ),
     ):
         connection.drain_events(timeout=5)
-    assert received == ["an-id"]
+    assert received == ["0" * 32]
     assert client.hlen(unacked_keys("quick")["unacked_key"]) == 1
 
 
