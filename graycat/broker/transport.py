@@ -263,7 +263,7 @@ class Transport(redis.Transport):
 
     Channel = Channel
     #: Makes of a message and the name of its queue the message that is delivered. Raises ValueError for what is none.
-    purify: ClassVar[Callable[[dict[str, Any], str], dict[str, Any]]]
+    purify: ClassVar[Any]
 
     def _deliver(self, message: Any, queue: str | None, item: bytes | None = None) -> None:
         """Hand a message to its consumer. An unusable message is set aside and acknowledged.

@@ -15,7 +15,9 @@ from typing import Any
 from graycat.errors import EngineProtocolError
 
 #: The first bytes of the formats that engines answer in.
-_MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
+_MAGIC = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+#: The content type of anything else.
+UNKNOWN = "application/octet-stream"
 
 #: Fields of the echoed request (``parameters``) that repeat the caller's images.
 _ECHOED = ("init_images", "extra_images", "mask")
@@ -71,7 +73,9 @@ def content_type(image: bytes) -> str:
     for magic, name in _MAGIC:
         if image.startswith(magic):
             return name
-    return "application/octet-stream"
+    if image.startswith(b"RIFF") and image[8:12] == b"WEBP":
+        return "image/webp"
+    return UNKNOWN
 
 
 def _decode_image(text: Any) -> bytes:

@@ -34,9 +34,19 @@ class Artifact:
 
     @classmethod
     def from_json(cls, text: bytes) -> Artifact:
-        """Return the artifact that a JSON object describes; fields that graycat does not know are ignored."""
-        values = parse_json(text)
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        """Return the artifact that a JSON object describes; fields that graycat does not know are ignored.
+
+        Raises ArtifactBroken if it describes none.
+        """
+        try:
+            values = parse_json(text)
+            known = {field.name: values[field.name] for field in fields(cls)}
+        except (ValueError, TypeError, KeyError, IndexError):
+            raise ArtifactBroken from None
+        for name, value in known.items():
+            if type(value) is not (int if name in ("number", "size") else str):
+                raise ArtifactBroken
+        return cls(**known)
 
 
 class ArtifactStore(ABC):

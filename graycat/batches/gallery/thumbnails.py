@@ -13,6 +13,8 @@ from graycat.batches.output import Output
 #: The longest side, in pixels. A browser shows it at half the size on a high-density screen.
 MAX_SIDE = 448
 CONTENT_TYPE = "image/webp"
+#: What engines make. Pillow reads much more, by programs of which some run what a file says.
+FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def thumbnail_file(sha256: str) -> str:
@@ -44,7 +46,7 @@ def load_or_create_thumbnail(output: Output, file: str, sha256: str) -> bytes | 
 def shrink(data: bytes) -> bytes | None:
     """Return an image as a small WebP; None if the data is not an image."""
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
             # Lets Pillow decode a JPEG at a lower resolution, which is faster.
             image.draft("RGB", (MAX_SIDE * 2, MAX_SIDE * 2))
             image.thumbnail((MAX_SIDE, MAX_SIDE))

@@ -19,6 +19,7 @@ from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable
+from graycat.images.replies import UNKNOWN, content_type
 from graycat.loops.unexpected import guarded
 from graycat.queue import events
 from graycat.queue.records import TaskRecords
@@ -148,7 +149,7 @@ class Collector:
             self._save(batch, images, output(), engine_name)
 
     def _load_image(self, item: Item, ended: EndedItem) -> FinishedImage | None:
-        """Return the image of a task that has succeeded; None if it is no longer stored, or damaged."""
+        """Return the image of a task that has succeeded; None if it is no longer stored, damaged, or none."""
         task_id = ended.record.task_id
         try:
             stored = self._artifacts.get(task_id, 0)
@@ -157,6 +158,9 @@ class Collector:
         if stored is None:
             return None
         _, data = stored
+        if content_type(data) == UNKNOWN:
+            # Batch folders hold images, and nothing else that a worker calls one.
+            return None
         return FinishedImage(item, ended.record, ended.task, data, self._load_answer(task_id, events.RESULT))
 
     def _load_answer(self, task_id: str, kind: str | None = None) -> bytes:

@@ -18,13 +18,13 @@ from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet.catalogs import requested_checkpoint
-from graycat.images.replies import content_type
 from graycat.queue.kinds import TXT2IMG
 from graycat.queue.topology import SD_BATCH
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
 from graycat.web.compat.route import read_object
+from graycat.web.image_files import image_response
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 
@@ -191,8 +191,7 @@ def image(batch_id: str, number: int) -> ResponseReturnValue:
     data = services().outputs.open(row["store"], row["folder"]).read(item["file"])
     if data is None:
         raise ItemNotFound
-    response = Response(data, content_type=content_type(data))
-    response.set_etag(item["sha256"])
+    response = image_response(data, item["sha256"])
     response.headers["Cache-Control"] = "private, no-cache"
     return response.make_conditional(request)
 

@@ -25,10 +25,10 @@ from graycat.batches.records import Row
 from graycat.batches.spec import filenames
 from graycat.batches.states import DONE, ENDED
 from graycat.errors import RequestError
-from graycat.images.replies import content_type
 from graycat.web.auth import HttpAuth, View, basic_auth, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_body
+from graycat.web.image_files import image_response
 from graycat.web.services import services
 
 bp = Blueprint("gallery", __name__)
@@ -148,7 +148,7 @@ def image(row: Row, signed: dict[str, str], number: int) -> ResponseReturnValue:
     data = output.read(item["file"])
     if data is None:
         raise ItemNotFound
-    return _cacheable_response(data, content_type(data), item["sha256"])
+    return _cacheable_response(data, item["sha256"])
 
 
 @bp.get("/batches/<batch_id>/gallery/thumbnails/<int:number>")
@@ -159,7 +159,7 @@ def thumbnail(row: Row, signed: dict[str, str], number: int) -> ResponseReturnVa
     data = run_in_thread(partial(thumbnails.load_or_create_thumbnail, output, item["file"], item["sha256"]))
     if data is None:
         raise ItemNotFound
-    return _cacheable_response(data, thumbnails.CONTENT_TYPE, item["sha256"])
+    return _cacheable_response(data, item["sha256"])
 
 
 @bp.get("/batches/<batch_id>/gallery/images.zip")
@@ -222,11 +222,9 @@ def _find_image(row: Row, number: int) -> tuple[Row, Output]:
     return item, services().outputs.open(row["store"], row["folder"])
 
 
-def _cacheable_response(data: bytes, media_type: str, sha256: str) -> Response:
-    response = Response(data, content_type=media_type)
-    response.set_etag(sha256)
+def _cacheable_response(data: bytes, sha256: str) -> Response:
+    response = image_response(data, sha256)
     response.headers["Cache-Control"] = "private, no-cache"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.make_conditional(request)
     return response
 

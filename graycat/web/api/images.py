@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from graycat.images.replies import content_type
 from graycat.queue.errors import TaskNotFound
 from graycat.web.api import task_views
 from graycat.web.auth import token_auth
+from graycat.web.image_files import image_response
 from graycat.web.services import services
 
 bp = Blueprint("task_images", __name__)
@@ -23,8 +23,7 @@ def image(task_id: str, number: int) -> ResponseReturnValue:
     if found is None:
         raise TaskNotFound
     artifact, data = found
-    response = Response(data, content_type=artifact.content_type)
-    response.set_etag(artifact.sha256)
+    response = image_response(data, artifact.sha256)
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     return response.make_conditional(request)
 
@@ -37,4 +36,6 @@ def preview(task_id: str) -> ResponseReturnValue:
     data = services().gateway.records.preview(task_id)
     if data is None:
         raise TaskNotFound
-    return Response(data, content_type=content_type(data), headers={"Cache-Control": "no-store"})
+    response = image_response(data)
+    response.headers["Cache-Control"] = "no-store"
+    return response

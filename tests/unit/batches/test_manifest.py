@@ -8,7 +8,7 @@ from graycat.batches.manifest import build_entry, file_name
 from graycat.batches.plan import Item
 
 ITEM = Item(3, "003-a", {"prompt": "a", "seed": 7, "width": 64, "height": 32, "steps": 5, "sampler_name": "Euler"})
-PNG, JPEG = b"\x89PNG...", b"\xff\xd8\xff..."
+PNG, JPEG = b"\x89PNG\r\n\x1a\n...", b"\xff\xd8\xff..."
 RECORD = {
     "claimed_ms": "1000",
     "finished_ms": "3500",
@@ -20,7 +20,7 @@ RECORD = {
 
 
 def test_a_file_has_the_end_that_its_bytes_ask_for() -> None:
-    assert [file_name(ITEM, data) for data in (PNG, JPEG, b"RIFF", b"?")] == [
+    assert [file_name(ITEM, data) for data in (PNG, JPEG, b"RIFF\0\0\0\0WEBP", b"?")] == [
         *("003-a.png", "003-a.jpg", "003-a.webp"),
         "003-a.bin",
     ]

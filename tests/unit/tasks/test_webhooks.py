@@ -12,7 +12,7 @@ from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker.runtime import process
 from tests.support.helpers import Valkey, started
-from tests.support.hooks import webhook_client, webhook_for
+from tests.support.hooks import look, webhook_client, webhook_for
 from tests.support.servers import http_server, reply
 from tests.support.workers import celery_app
 
@@ -23,6 +23,7 @@ def test_celery_s_task_delivers(broker: Valkey, records: TaskRecords, monkeypatc
     with http_server({"POST /hook": reply(200, {})}) as seen:
         attempt = started(records, webhook=webhook_for(seen))
         records.succeed(attempt, 200, b"")
+        look(records)
         celery_app(broker.settings.home).tasks["control.deliver"].run(f"{attempt.task_id} succeeded")
         assert len(seen.requests) == 1
 

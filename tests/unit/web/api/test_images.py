@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from graycat.broker.keys import artifacts_key
 from graycat.web.services import services_of
 from tests.support.helpers import accepted, started
 
@@ -82,3 +83,22 @@ def test_a_preview_has_the_kind_of_its_bytes(web, records) -> None:
     attempt = started(records)
     records.save_preview(attempt.task_id, JPEG)
     assert web.get(f"/tasks/{attempt.task_id}/preview").content_type == "image/jpeg"
+
+
+@pytest.mark.parametrize("page", [b"<html><script>alert(1)</script>", b"<svg/>"])
+def test_a_page_that_a_worker_calls_an_image_is_a_download(web, records, artifacts, page: bytes) -> None:
+    task_id = accepted(records)
+    artifacts.put(task_id, 0, page, "text/html", "tests")
+    records.save_preview(task_id, page)
+    for name in ("images/0", "preview"):
+        response = web.get(f"/tasks/{task_id}/{name}")
+        assert (response.status_code, response.content_type) == (200, "application/octet-stream")
+        assert response.headers["Content-Disposition"] == "attachment"
+
+
+@pytest.mark.parametrize("description", [b"{half", b"7", b"{}", b'{"task_id": 7}', b"[]"])
+def test_a_description_that_is_none_is_a_broken_image(web, records, client, artifacts, description: bytes) -> None:
+    task_id = accepted(records)
+    artifacts.put(task_id, 0, PNG, "image/png", "tests")
+    client.hset(artifacts_key(task_id), "0", description)
+    assert web.get(f"/tasks/{task_id}/images/0").json["error"]["type"] == "artifact_broken"
