@@ -22,6 +22,7 @@ GraycatError
 │   ├── TooManyBatches  429  the API token has too many that are not over (graycat.batches.errors)
 │   ├── TokenNotFound   404  no minted API token has this name or prefix (graycat.auth.errors)
 │   ├── TokenNameTaken  409  another API token has the name (graycat.auth.errors)
+│   ├── RotationUnderWay 409 the API token has two live secrets already (graycat.auth.errors)
 │   ├── InvalidSchedule 400  a schedule's times cannot be used (graycat.schedules.errors)
 │   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.schedules.errors)
 │   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.schedules.errors)

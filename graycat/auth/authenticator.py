@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from graycat.auth.errors import InvalidToken, TokenExpired, TokenNameTaken, TokenRevoked
-from graycat.auth.minted import Grant, Minted, MintedTokens, is_prefix
+from graycat.auth.minted import Grant, MintedTokens, is_prefix
 from graycat.auth.players import Claims, PlayerTokens
+from graycat.auth.sealed import Minted
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import ApiToken, ApiTokens
 from graycat.broker.protocol import Broker

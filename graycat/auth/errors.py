@@ -57,3 +57,14 @@ class TokenNameTaken(RequestError):
     """Raised if another API token has the name already: the two would share their tasks."""
 
     status, type = 409, "token_name_taken"
+
+
+class RotationUnderWay(RequestError):
+    """Raised if a token has two live secrets already: a third one would shut out who has the first."""
+
+    status, type = 409, "rotation_under_way"
+
+    def __init__(self, left_s: int) -> None:
+        super().__init__(
+            f"this API token has two live secrets for {left_s} s more; wait, or rotate without an overlap to end both"
+        )

@@ -8,20 +8,23 @@ call with a token, or to give it more scopes.
 from __future__ import annotations
 
 import hmac
-import json
+import math
 import re
 import secrets
 import string
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha1
+from pathlib import Path
 from typing import Any
 
 from graycat import params
 from graycat.auth.errors import (
     InvalidToken,
+    RotationUnderWay,
     TokenExpired,
     TokenNameTaken,
     TokenNotFound,
@@ -29,15 +32,15 @@ from graycat.auth.errors import (
     TokenUnknown,
 )
 from graycat.auth.limits import UNLIMITED, Limits
+from graycat.auth.sealed import PREFIX, Minted, Sealer, guarded_token
 from graycat.auth.signing import SigningKey
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES, ApiToken, read_scopes
 from graycat.auth.tombstones import Tombstones
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
-from graycat.broker.protocol import Broker, WatchingPipeline
-from graycat.broker.watching import change_watched
-from graycat.errors import BrokerUnavailable, RequestError, SettingsError
-from graycat.loops.unexpected import guarded
+from graycat.broker.protocol import Broker
+from graycat.broker.scripts import Scripts
+from graycat.errors import BrokerUnavailable, RequestError
 
 #: Seconds for which a process caches a token; a revoked one may still call for so long.
 FRESH_S = 2.0
@@ -47,17 +50,17 @@ USE_INTERVAL_S = 60.0
 MAX_CACHED = 10_000
 #: Seconds: ten years.
 MAX_TTL_S = 10 * 365 * 86400
+#: Seconds for which two secrets of a token may be accepted: thirty days.
+MAX_OVERLAP_S = 30 * 86400
+#: So long they are, if nobody says otherwise.
+DEFAULT_OVERLAP_S = 86400
+#: How often a token is written anew that others have changed meanwhile.
+MAX_TRIES = 20
 
 _PUBLIC = string.ascii_lowercase + string.digits
 _SECRET = re.compile(r"(gc_[a-z0-9]{8})_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{8})", re.ASCII)
 #: Without the mark of players' tokens, and not like a prefix.
 _NAME = re.compile(r"(?!g[cp]_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_SEAL_CHARS = 64
-_PREFIX = re.compile(r"gc_[a-z0-9]{8}", re.ASCII)
-#: The seal and the beginning of a record.
-_SEALED = re.compile(rb"[0-9a-f]{64}\{")
-#: A time in seconds. Longer numbers are none.
-_SECONDS = re.compile(rb"[0-9]{1,11}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +93,6 @@ class Grant:
         return cls(body.get("name", ""), scopes, Limits.read(body.get("limits")), ttl_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Minted:
-    """A minted token with its times, in seconds of the epoch."""
-
-    token: ApiToken
-    created_at: int
-    last_used_at: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON, without anything secret."""
-        token = self.token
-        return {
-            "prefix": token.prefix,
-            "name": token.name,
-            "scopes": sorted(token.scopes),
-            "limits": token.limits.to_dict(),
-            "created_at": self.created_at,
-            "expires_at": token.expires_at,
-            "last_used_at": self.last_used_at,
-        }
-
-
 class MintedTokens:
     """The minted tokens in the broker. ``now`` returns the time of day, ``clock`` a monotonic time."""
 
@@ -124,11 +105,15 @@ class MintedTokens:
     ) -> None:
         self._client = client
         self._key = key
+        self._sealer = Sealer(key)
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("put_token",))
         self._now = now
         self._clock = clock
         self._tombstones = Tombstones(client, now, clock)
         #: By prefix: when a token was read (``clock``), and the token.
         self._cached: dict[str, tuple[float, ApiToken | None]] = {}
+        #: By secret (hashed): when its token was read and had another one.
+        self._refused: dict[bytes, float] = {}
         #: By prefix: when its use was written last (``now``).
         self._noted: dict[str, float] = {}
 
@@ -139,8 +124,7 @@ class MintedTokens:
         one.
         """
         prefix = "gc_" + "".join(secrets.choice(_PUBLIC) for _ in range(8))
-        rest = secrets.token_urlsafe(32)
-        secret = f"{prefix}_{rest}{self._tag(prefix, rest)}"
+        secret = self._make_secret(prefix)
         created_at = int(self._now())
         expires_at = None
         if grant.ttl_s is not None:
@@ -148,41 +132,90 @@ class MintedTokens:
         token = ApiToken(grant.name, self._digest(secret), grant.scopes, grant.limits, expires_at, prefix)
         minted = Minted(token, created_at)
 
-        def add(pipe: WatchingPipeline) -> None:
-            found = pipe.hgetall(keys.API_TOKENS)
-            self._check_key(found)
-            for other in self._read_all(found):
+        def choose(found: dict[bytes, bytes]) -> Minted:
+            self._sealer.check_key(found)
+            for other in self._sealer.read_all(found):
                 if other.token.prefix == prefix or (other.token.digest and other.token.name == grant.name):
                     raise TokenNameTaken(f"{other.token.prefix} has the name {grant.name!r}; revoke that first")
-            pipe.multi()
-            pipe.hset(keys.API_TOKENS, prefix, self._seal(minted))
+            return minted
 
-        with broker_errors():
-            change_watched(self._client, keys.API_TOKENS, add)
+        return secret, self._put(choose)
+
+    def rotate(self, name_or_prefix: str, overlap_s: int) -> tuple[str, Minted]:
+        """Give a token another secret and return that; the one that it had is accepted for ``overlap_s`` more.
+
+        Prefix, name, limits and lifetime stay, and so its tasks and its players' tokens. Without an overlap every other
+        secret is refused from now on. Raises TokenNotFound, RotationUnderWay, RequestError, BrokerUnavailable.
+        """
+        if not 0 <= overlap_s <= MAX_OVERLAP_S:
+            raise RequestError(f"'overlap_s' must be a number of seconds, 0 to {MAX_OVERLAP_S}")
+        secret = ""
+
+        def choose(found: dict[bytes, bytes]) -> Minted:
+            nonlocal secret
+            minted = _select(self._sealer.read_all(found), name_or_prefix)
+            token, now = minted.token, math.ceil(self._now())
+            if not token.digest or self._is_over(token):
+                raise RequestError("this API token cannot be used any more; mint another")
+            if overlap_s and token.former_until is not None and now < token.former_until:
+                raise RotationUnderWay(token.former_until - now)
+            secret = self._make_secret(token.prefix)
+            former, former_until = b"", None
+            if overlap_s:
+                former, former_until = token.digest, now + overlap_s
+            changed = replace(token, digest=self._digest(secret), former_digest=former, former_until=former_until)
+            return replace(minted, token=changed)
+
+        minted = self._put(choose)
+        self._cached.pop(minted.token.prefix, None)
         return secret, minted
+
+    def _put(self, choose: Callable[[dict[bytes, bytes]], Minted]) -> Minted:
+        """Write the token that ``choose`` makes of all records, which nobody changes meanwhile; return it.
+
+        If this raises BrokerUnavailable, nothing was written, nor will be when the broker goes on.
+        """
+        for _ in range(MAX_TRIES):
+            with broker_errors():
+                found = self._client.hgetall(keys.API_TOKENS)
+            minted = choose(found)
+            seen = sha1(usedforsecurity=False)
+            for entry in found.items():
+                seen.update(b"%b\0%b\0" % entry)
+            token = minted.token
+            arguments = (seen.hexdigest(), token.prefix, self._sealer.seal(minted), token.name, token.expires_at or "")
+            with broker_errors():
+                if self._scripts.run("put_token", (keys.API_TOKENS, keys.TOKEN_ENDS), arguments):
+                    return minted
+        raise BrokerUnavailable
+
+    def _make_secret(self, prefix: str) -> str:
+        rest = secrets.token_urlsafe(32)
+        return f"{prefix}_{rest}{self._tag(prefix, rest)}"
 
     def all(self) -> list[Minted]:
         """Return all that have not been revoked, the oldest first; one that another key has sealed has no scopes."""
         with broker_errors():
-            found = self._read_all(self._client.hgetall(keys.API_TOKENS), self._read_used())
+            found = self._sealer.read_all(self._client.hgetall(keys.API_TOKENS), self._read_used())
         return sorted(found, key=lambda minted: (minted.created_at, minted.token.prefix))
 
     def revoke(self, name_or_prefix: str) -> Minted:
         """Revoke a token; processes that have it cached follow within ``FRESH_S``. Raises TokenNotFound."""
-        for minted in self.all():
-            prefix = minted.token.prefix
-            # One that cannot be read has no name.
-            if name_or_prefix == prefix or (minted.token.digest and name_or_prefix == minted.token.name):
-                with _guarded():
-                    # First: a caller must not be told that the token is unknown.
-                    self._tombstones.put(prefix)
-                with broker_errors():
-                    self._client.hdel(keys.API_TOKENS, prefix)
-                with _guarded(), broker_errors():
-                    self._client.hdel(keys.API_TOKENS_USED, prefix)
-                self._cached.pop(prefix, None)
-                return minted
-        raise TokenNotFound
+        minted = _select(self.all(), name_or_prefix)
+        token, now = minted.token, self._now()
+        # All or nothing: a caller must not be told that the token is unknown, and its tasks must not go on.
+        with broker_errors(), self._client.pipeline() as pipe:
+            pipe.hdel(keys.API_TOKENS, token.prefix)
+            self._tombstones.put(pipe, token.prefix)
+            if token.digest:
+                pipe.zadd(keys.TOKEN_ENDS, {token.name: now})
+            pipe.hdel(keys.API_TOKENS_USED, token.prefix)
+            removed, *_ = pipe.execute(raise_on_error=False)
+        # What another program has written over the other keys keeps no token alive.
+        if isinstance(removed, Exception):
+            raise removed
+        self._cached.pop(token.prefix, None)
+        return minted
 
     def find(self, secret: str) -> ApiToken | None:
         """Return the token with this secret. Raises BrokerUnavailable."""
@@ -191,12 +224,36 @@ class MintedTokens:
             return None
         prefix, rest, tag = parts.groups()
         # The tag shows that a secret was never minted, so a flood of guesses does not reach the broker.
-        if prefix not in self._cached and not hmac.compare_digest(self._tag(prefix, rest), tag):
+        if prefix not in self._cached and not self._is_tagged(prefix, rest, tag):
             return None
+        token, digest = self.get(prefix), self._digest(secret)
+        if token is None or self._is_secret_of(token, digest):
+            return token
+        if not self._is_tagged(prefix, rest, tag):
+            return None
+        return self._look_again(prefix, digest)
+
+    def _look_again(self, prefix: str, digest: bytes) -> ApiToken | None:
+        """Return the token if it was rotated since it was read, and this is its new secret, which works at once."""
+        now = self._clock()
+        if now - self._refused.get(digest, -FRESH_S) < FRESH_S:
+            return None
+        self._cached.pop(prefix, None)
         token = self.get(prefix)
-        if token is None or not hmac.compare_digest(token.digest, self._digest(secret)):
-            return None
-        return token
+        if token is not None and self._is_secret_of(token, digest):
+            return token
+        if len(self._refused) >= MAX_CACHED:
+            self._refused.clear()
+        self._refused[digest] = now
+        return None
+
+    def _is_secret_of(self, token: ApiToken, digest: bytes) -> bool:
+        """Return whether a token may be used with the secret that has this digest."""
+        if hmac.compare_digest(token.digest, digest):
+            return True
+        if token.former_until is None or self._now() >= token.former_until:
+            return False
+        return hmac.compare_digest(token.former_digest, digest)
 
     def get(self, prefix: str) -> ApiToken | None:
         """Return the token with this prefix, as it was at most ``FRESH_S`` ago. Raises BrokerUnavailable."""
@@ -219,8 +276,10 @@ class MintedTokens:
             return TokenUnknown()
         prefix, rest, tag = parts.groups()
         # Who could not have been given this secret is not told what became of a token.
-        if not hmac.compare_digest(self._tag(prefix, rest), tag):
+        if not self._is_tagged(prefix, rest, tag):
             return TokenUnknown()
+        if self.get(prefix) is not None:
+            return TokenRevoked("this secret of the API token was replaced by a newer one; use that")
         return self.explain_prefix(prefix)
 
     def explain_prefix(self, prefix: str, subject: str = "this API token") -> InvalidToken:
@@ -228,13 +287,26 @@ class MintedTokens:
         _, token = self._cached.get(prefix, (0.0, None))
         if token is not None and self._is_over(token):
             return TokenExpired(subject)
-        with _guarded():
+        with guarded_token():
             if self._tombstones.has(prefix):
                 return TokenRevoked(f"{subject} was revoked; ask whoever made it for a new one")
         return TokenUnknown()
 
     def _is_over(self, token: ApiToken) -> bool:
         return token.expires_at is not None and self._now() >= token.expires_at
+
+    def find_ended(self, tokens: Mapping[str, ApiToken]) -> dict[str, InvalidToken]:
+        """Return which of some tokens (by prefix) were revoked or have expired by now, and what to tell their callers.
+
+        Asks the broker once, whatever this process remembers; without tokens never. Raises BrokerUnavailable.
+        """
+        ended: dict[str, InvalidToken] = {}
+        for prefix, token in tokens.items():
+            if self._is_over(token):
+                ended[prefix] = TokenExpired()
+        for prefix in self._tombstones.among(tuple(tokens)):
+            ended[prefix] = TokenRevoked("this API token was revoked while the request was under way")
+        return ended
 
     def note_use(self, token: ApiToken) -> None:
         """Write that a token was used, at most once in ``USE_INTERVAL_S``."""
@@ -243,7 +315,7 @@ class MintedTokens:
             return
         self._noted[token.prefix] = now
         # A request must not fail for it.
-        with suppress(BrokerUnavailable), _guarded(), broker_errors():
+        with suppress(BrokerUnavailable), guarded_token(), broker_errors():
             self._client.hset(keys.API_TOKENS_USED, token.prefix, int(now))
 
     def _fetch(self, prefix: str) -> ApiToken | None:
@@ -251,87 +323,37 @@ class MintedTokens:
             sealed = self._client.hget(keys.API_TOKENS, prefix)
         if sealed is None:
             return None
-        minted = self._unseal(prefix, sealed)
+        minted = self._sealer.unseal(prefix, sealed)
         if minted is None:
             return None
         return minted.token
 
-    def _read_all(self, found: dict[bytes, bytes], used: dict[bytes, bytes] | None = None) -> list[Minted]:
-        """Return the tokens; one that cannot be read has no scopes, and a field that is no text is left out."""
-        entries = []
-        for field, sealed in found.items():
-            with _guarded():
-                prefix = field.decode()
-                minted = self._unseal(prefix, sealed)
-                if minted is None:
-                    minted = Minted(ApiToken("?", b"", frozenset(), prefix=prefix), 0)
-                if used and field in used:
-                    minted = replace(minted, last_used_at=_parse_seconds(used[field]))
-                entries.append(minted)
-        return entries
-
     def _read_used(self) -> dict[bytes, bytes]:
         """Return when tokens were last used; nothing if another program has written over that."""
-        with _guarded(), broker_errors():
+        with guarded_token(), broker_errors():
             return self._client.hgetall(keys.API_TOKENS_USED)
         return {}
 
-    def _check_key(self, found: dict[bytes, bytes]) -> None:
-        """Raise SettingsError if other tokens exist, and all of them were sealed with another key.
-
-        What has not the form of a token does not count: another program may have written it.
-        """
-        foreign = False
-        for field, sealed in found.items():
-            prefix = field.decode(errors="replace")
-            if self._unseal(prefix, sealed) is not None:
-                return
-            foreign = foreign or (_PREFIX.fullmatch(prefix) is not None and _SEALED.match(sealed) is not None)
-        if foreign:
-            raise SettingsError("GRAYCAT_TOKEN_KEY is not the key of the API tokens that exist; revoke those")
-
-    def _seal(self, minted: Minted) -> bytes:
-        text = json.dumps(minted.to_dict() | {"digest": minted.token.digest.hex()})
-        return (self._key.mac("record", text).hex() + text).encode()
-
-    def _unseal(self, prefix: str, sealed: bytes) -> Minted | None:
-        """Return the token in a record; None if its seal was made with another key, or for another token."""
-        text = sealed.decode(errors="replace")
-        seal, text = text[:_SEAL_CHARS], text[_SEAL_CHARS:]
-        if not hmac.compare_digest(self._key.mac("record", text).hex().encode(), seal.encode()):
-            return None
-        # A newer release may seal what this one does not know.
-        with _guarded():
-            record = json.loads(text)
-            if record["prefix"] != prefix:
-                return None
-            scopes, limits = frozenset(record["scopes"]), Limits(**record["limits"])
-            digest = bytes.fromhex(record["digest"])
-            token = ApiToken(record["name"], digest, scopes, limits, record["expires_at"], prefix)
-            return Minted(token, record["created_at"])
-        return None
-
     def _digest(self, secret: str) -> bytes:
         return self._key.mac("secret", secret)
+
+    def _is_tagged(self, prefix: str, rest: str, tag: str) -> bool:
+        """Return whether a secret was made here, whatever became of it."""
+        return hmac.compare_digest(self._tag(prefix, rest), tag)
 
     def _tag(self, prefix: str, rest: str) -> str:
         return urlsafe_b64encode(self._key.mac("tag", prefix + rest)[:6]).decode()
 
 
+def _select(entries: Iterable[Minted], name_or_prefix: str) -> Minted:
+    """Return the token with a name or prefix. Raises TokenNotFound."""
+    for minted in entries:
+        # One that cannot be read has no name.
+        if name_or_prefix == minted.token.prefix or (minted.token.digest and name_or_prefix == minted.token.name):
+            return minted
+    raise TokenNotFound
+
+
 def is_prefix(text: str) -> bool:
     """Return whether a text has the form of a minted token's prefix."""
-    return _PREFIX.fullmatch(text) is not None
-
-
-def _guarded() -> AbstractContextManager[None]:
-    """Run a block for one token; what another program has written there hides no other token."""
-    return guarded("api tokens", let_through=(BrokerUnavailable,))
-
-
-def _parse_seconds(text: bytes) -> int | None:
-    """Return a time of the epoch; None if it is none."""
-    with _guarded():
-        if not _SECONDS.fullmatch(text):
-            raise ValueError("no time")
-        return int(text)
-    return None
+    return PREFIX.fullmatch(text) is not None

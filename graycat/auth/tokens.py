@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from graycat import families
@@ -22,6 +23,8 @@ from graycat.settings.secretfiles import load_or_create
 
 #: Shorter secrets can be guessed.
 MIN_SECRET_CHARS = 8
+#: Secrets of one name in ``API_TOKENS``: while callers change from the old to the new one.
+MAX_SECRETS = 2
 #: The name of the generated token.
 GENERATED = "default"
 
@@ -51,6 +54,9 @@ class ApiToken:
     expires_at: float | None = None
     prefix: str = ""
     parent: ApiToken | None = None
+    #: The secret before the newest one, and until when that is accepted, too (seconds of the epoch).
+    former_digest: bytes = b""
+    former_until: int | None = None
 
     @property
     def admin(self) -> bool:
@@ -69,15 +75,22 @@ class ApiToken:
 class ApiTokens:
     """The configured API tokens."""
 
-    def __init__(self, named_secrets: dict[str, str], admins: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        named_secrets: Mapping[str, str],
+        admins: frozenset[str] = frozenset(),
+        former_secrets: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``former_secrets``: those of names whose secret is being changed; they are accepted as well."""
         self._tokens = []
-        for name, secret in named_secrets.items():
+        for name, secret in (*named_secrets.items(), *former_secrets.items()):
             scopes = USUAL_SCOPES
             if name in admins:
                 scopes |= {ADMIN}
             self._tokens.append(ApiToken(name, _digest(secret), scopes))
 
     def __iter__(self) -> Iterator[ApiToken]:
+        """Yield the tokens, one for each secret."""
         return iter(self._tokens)
 
     def find(self, secret: str) -> ApiToken | None:
@@ -97,7 +110,7 @@ class ApiTokens:
         unknown = admins - named_secrets.keys()
         if unknown:
             raise SettingsError(f"GRAYCAT_ADMINS names {', '.join(sorted(unknown))}, which API_TOKENS does not")
-        return cls(named_secrets, admins)
+        return cls(named_secrets, admins, parse_former_secrets(settings))
 
 
 def read_scopes(value: Any) -> frozenset[str]:
@@ -108,23 +121,44 @@ def read_scopes(value: Any) -> frozenset[str]:
 
 
 def parse_api_tokens(settings: Settings) -> dict[str, str]:
-    """Return the secrets of ``API_TOKENS`` by name. Raises SettingsError for one that is unusable."""
-    secrets_by_name: dict[str, str] = {}
+    """Return the secrets of ``API_TOKENS`` by name, the newest of each. Raises SettingsError if one is unusable."""
+    return {name: found[-1] for name, found in _parse_secrets(settings).items()}
+
+
+def parse_former_secrets(settings: Settings) -> dict[str, str]:
+    """Return the older secrets of ``API_TOKENS``, by name: of a name that is there twice, the first."""
+    former = {}
+    for name, found in _parse_secrets(settings).items():
+        if len(found) > 1:
+            former[name] = found[0]
+    return former
+
+
+def _parse_secrets(settings: Settings) -> dict[str, list[str]]:
+    """Return the one or two secrets of each name in ``API_TOKENS``. Raises SettingsError for what is unusable."""
+    secrets_by_name: dict[str, list[str]] = {}
+    all_secrets: set[str] = set()
+    unnamed: set[str] = set()
     for number, item in enumerate(filter(None, map(str.strip, settings.api_tokens.split(","))), start=1):
         name, colon, secret = item.partition(":")
         if not colon:
             name, secret = f"token{number}", item
+            unnamed.add(name)
         if len(secret) < MIN_SECRET_CHARS:
             raise SettingsError(f"API_TOKENS: the secret of {name!r} has fewer than {MIN_SECRET_CHARS} characters")
         if PLAYER_MARK in name:
             raise SettingsError(
                 f"API_TOKENS: the name {name!r} has a {PLAYER_MARK!r}, which only the names of players may have"
             )
-        if name in secrets_by_name:
-            raise SettingsError(f"API_TOKENS names {name!r} twice")
-        if secret in secrets_by_name.values():
+        found = secrets_by_name.setdefault(name, [])
+        if found and name in unnamed:
+            raise SettingsError(f"API_TOKENS names {name!r} twice: a secret without a name has that one")
+        if len(found) == MAX_SECRETS:
+            raise SettingsError(f"API_TOKENS has more than {MAX_SECRETS} secrets of {name!r}: the old and the new one")
+        if secret in all_secrets:
             raise SettingsError(f"API_TOKENS: {name!r} has the same secret as another: give each its own")
-        secrets_by_name[name] = secret
+        found.append(secret)
+        all_secrets.add(secret)
     return secrets_by_name
 
 

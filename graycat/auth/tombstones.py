@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
-from graycat.broker.protocol import Broker
+from graycat.broker.protocol import Broker, Pipeline
 
 #: Seconds for which it is remembered that a token was revoked: ninety days. After that it is unknown.
 KEPT_S = 90 * 86400
@@ -32,15 +32,21 @@ class Tombstones:
         #: By prefix: when it was looked up (``clock``), and whether it was revoked.
         self._cached: dict[str, tuple[float, bool]] = {}
 
-    def put(self, prefix: str) -> None:
-        """Remember that a token was revoked just now, and forget those of long ago. Raises BrokerUnavailable."""
+    def put(self, pipe: Pipeline, prefix: str) -> None:
+        """Have a pipeline remember that a token is revoked now, and forget those of long ago."""
         now = self._now()
-        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.zadd(keys.REVOKED_TOKENS, {prefix: now})
-            pipe.zremrangebyscore(keys.REVOKED_TOKENS, "-inf", now - KEPT_S)
-            pipe.pexpire(keys.REVOKED_TOKENS, KEPT_S * 1000)
-            pipe.execute()
-        self._cached[prefix] = self._clock(), True
+        pipe.zadd(keys.REVOKED_TOKENS, {prefix: now})
+        pipe.zremrangebyscore(keys.REVOKED_TOKENS, "-inf", now - KEPT_S)
+        pipe.pexpire(keys.REVOKED_TOKENS, KEPT_S * 1000)
+        self._cached.pop(prefix, None)
+
+    def among(self, prefixes: Sequence[str]) -> set[str]:
+        """Return which of these tokens are revoked by now. Raises BrokerUnavailable."""
+        if not prefixes:
+            return set()
+        with broker_errors():
+            scores = self._client.zmscore(keys.REVOKED_TOKENS, list(prefixes))
+        return {prefix for prefix, revoked_at in zip(prefixes, scores, strict=True) if revoked_at is not None}
 
     def has(self, prefix: str) -> bool:
         """Return whether a token with this prefix was revoked within ``KEPT_S``. Raises BrokerUnavailable."""

@@ -204,6 +204,12 @@ class BatchRecords:
         self.change_state(batch_id, "queued running paused", "cancelled", fields)
         return self.get(batch_id, owner)
 
+    def end(self, batch_id: str, reason: str) -> bool:
+        """Cancel a batch for a reason that its owner reads; False if it has ended. Raises BatchNotFound."""
+        fields = {"reason": reason, "finished_ms": "NOW", "paused_by": ""}
+        allowed = "queued running paused"
+        return self.change_state(batch_id, allowed, "cancelled", fields) in allowed.split()
+
     def _restart(
         self, action: str, batch_id: str, owner: str | None, states_to_retry: tuple[str, ...], also_allowed: str = ""
     ) -> Row:

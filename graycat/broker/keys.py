@@ -46,6 +46,8 @@ API_TOKENS = PREFIX + "tokens"
 API_TOKENS_USED = PREFIX + "tokens:used"
 #: Prefixes of those that were revoked, by the time of it (seconds).
 REVOKED_TOKENS = PREFIX + "tokens:revoked"
+#: Names of those whose tasks are to be ended, by when: they expire then, or were revoked then (seconds).
+TOKEN_ENDS = PREFIX + "tokens:ends"
 #: Batches that the batch runner works on, in the order of their turns.
 LIVE_BATCHES = PREFIX + "batches:live"
 #: All batches, by the time when they were submitted.

@@ -1,4 +1,4 @@
-"""``graycat tokens``: create, list and revoke API tokens, and show what they have used."""
+"""``graycat tokens``: create, list, rotate and revoke API tokens, and show what they have used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import click
 
 from graycat.auth.authenticator import Authenticator
 from graycat.auth.limits import Limits
-from graycat.auth.minted import Grant, Minted
+from graycat.auth.minted import Grant
+from graycat.auth.sealed import Minted
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES
 from graycat.broker.client import connect
 from graycat.cli.text import format_table, say
@@ -19,7 +20,7 @@ from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
 from graycat.settings import Settings
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-COLUMNS = ("PREFIX", "NAME", "SCOPES", "LIMITS", "CREATED", "EXPIRES", "LAST USED")
+COLUMNS = ("PREFIX", "NAME", "SCOPES", "LIMITS", "CREATED", "EXPIRES", "LAST USED", "OLD SECRET UNTIL")
 
 
 class TokenCommands(click.Group):
@@ -42,8 +43,14 @@ class Lifetime(click.ParamType):  # type: ignore[type-arg]  # older releases of 
 
     name = "lifetime"
 
+    def __init__(self, *, zero: bool = False) -> None:
+        """``zero``: whether none at all, 0, may be given."""
+        self._zero = zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the seconds."""
+        if self._zero and str(value) == "0":
+            return 0
         match = re.fullmatch(r"([1-9]\d{0,8})([smhdw])", str(value), re.ASCII)
         if match is None:
             self.fail(f"{value!r} is not a lifetime; write for example 12h, 30d or 2w", param, ctx)
@@ -52,7 +59,7 @@ class Lifetime(click.ParamType):  # type: ignore[type-arg]  # older releases of 
 
 @click.group(cls=TokenCommands)
 def tokens() -> None:
-    """Create, list and revoke API tokens, and show what they have used."""
+    """Create, list, rotate and revoke API tokens, and show what they have used."""
 
 
 tokens.add_command(usage)
@@ -103,12 +110,32 @@ def revoke(name_or_prefix: str) -> None:
     say(f"{token.prefix} ({token.name}) is revoked; every process refuses it within two seconds")
 
 
+@tokens.command()
+@click.argument("name_or_prefix")
+@click.option(
+    "--overlap",
+    type=Lifetime(zero=True),
+    default="24h",
+    show_default=True,
+    help="How long the secret that it has now is accepted, too; 0 to refuse it at once.",
+)
+def rotate(name_or_prefix: str, overlap: int) -> None:
+    """Give an API token a new secret and print it. Its tasks, limits and players' tokens stay."""
+    secret, minted = _open_authenticator().minted.rotate(name_or_prefix, overlap)
+    click.echo(secret)
+    token = minted.token
+    rest = "every other secret of it is refused within two seconds"
+    if token.former_until is not None:
+        rest = f"the one before is accepted until {_format_time(token.former_until)}"
+    click.echo(f"{token.prefix} ({token.name}) has this new secret; {rest}", err=True)
+
+
 def _format_row(minted: Minted) -> tuple[str, ...]:
     token = minted.token
     if not token.digest:
-        return token.prefix, "?", "made with another GRAYCAT_TOKEN_KEY, is refused", "", "", "", ""
+        return token.prefix, "?", "made with another GRAYCAT_TOKEN_KEY, is refused", "", "", "", "", ""
     limits = " ".join(f"{name}={value}" for name, value in token.limits.to_dict().items())
-    times = (minted.created_at, token.expires_at, minted.last_used_at)
+    times = (minted.created_at, token.expires_at, minted.last_used_at, token.former_until)
     return token.prefix, token.name, ",".join(sorted(token.scopes)), limits or "-", *map(_format_time, times)
 
 

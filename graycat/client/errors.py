@@ -72,30 +72,6 @@ class Unauthorized(RequestError):
     type = "authentication_error"
 
 
-class TokenUnknown(Unauthorized):
-    """Raised when the server knows no such API token."""
-
-    type = "token_unknown"
-
-
-class TokenRevoked(Unauthorized):
-    """Raised when the API token was revoked or replaced, also while one of its requests was under way."""
-
-    type = "token_revoked"
-
-
-class TokenExpired(Unauthorized):
-    """Raised when the API token has expired, also while one of its requests was under way."""
-
-    type = "token_expired"
-
-
-class ConflictingCredentials(RequestError):
-    """Raised when a request sends two different API tokens."""
-
-    type = "conflicting_credentials"
-
-
 class Forbidden(RequestError):
     """Raised when the API token may not do this."""
 

@@ -25,6 +25,7 @@ class LoopKind:
 THREADS: Mapping[str, LoopKind] = {
     # Longer than it takes to notice that the connection is dead, and to connect again.
     "hub": LoopKind(8.0, vital=True),
+    "token watch": LoopKind(),
     "stream relay": LoopKind(vital=True),
     "maintenance": LoopKind(vital=True),
     # A step may stop an engine (6 s), or wait for the lists of a slow one.
@@ -54,6 +55,7 @@ PLACES = frozenset(
         "catalogs",
         "disconnect watcher",
         "dispatcher",
+        "ended tokens",
         "fleet",
         "flower events",
         "front",

@@ -176,6 +176,11 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, FrontSettings,
         return not self.llama_server_url
 
     @property
+    def cancels_revoked_tasks(self) -> bool:
+        """Return whether the tasks of an API token end with it."""
+        return self.revoked_tasks.upper() == "CANCEL"
+
+    @property
     def llm_url(self) -> str:
         """Return the text engine's address."""
         return (self.llama_server_url or f"http://127.0.0.1:{self.llm_port}").rstrip("/")

@@ -9,6 +9,7 @@ from graycat.settings.rules import (
     MIN_KEY_CHARS,
     addresses,
     base_port,
+    choice,
     named_urls,
     not_negative,
     plain,
@@ -197,6 +198,8 @@ class LimitSettings(TextLimitSettings):
     queue_cap: int = positive(1000)
     #: Names of API tokens that may change the engines' state, parted by commas.
     admins: str = ""
+    #: What becomes of the streams and tasks of an API token that is revoked or expires: ``cancel`` or ``finish``.
+    revoked_tasks: str = choice("cancel", ("CANCEL", "FINISH"))
     #: A task that has not started after this many seconds is expired; the engine never sees it.
     queue_ttl_s: float = positive(60.0)
     #: A task that runs longer than this many seconds is stopped.

@@ -88,6 +88,8 @@ def create_app(settings: Settings) -> Flask:
         app.wsgi_app, built.broker, built.authenticator
     )
     built.gateway.hub.start()
+    if settings.cancels_revoked_tasks:
+        built.token_watch.start()
     return app
 
 

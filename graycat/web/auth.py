@@ -14,11 +14,11 @@ from flask import Response, g, request
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 from werkzeug.datastructures import Authorization
 
-from graycat.auth.errors import ConflictingCredentials, InvalidToken
+from graycat.auth.errors import ConflictingCredentials
 from graycat.auth.tokens import ADMIN, BATCH, METRICS, ApiToken
 from graycat.errors import Forbidden, RequestError, Unauthorized
 from graycat.families import FAMILIES
-from graycat.web.errors import WEBUI_PATHS, error_response
+from graycat.web.errors import error_response
 from graycat.web.services import services
 
 View = Callable[..., Any]
@@ -123,16 +123,6 @@ _PURPOSES = {
 @basic_auth.error_handler
 @token_auth.error_handler
 def unauthorized(_status: int) -> Response:
-    """Answer a request without a valid API token, and say how to send one (RFC 6750)."""
+    """Answer a request without a valid API token."""
     refusal: RequestError = g.get("refusal") or Unauthorized("send your API token as 'Authorization: Bearer TOKEN'")
-    response = error_response(refusal)
-    challenge = token_auth.authenticate_header()
-    # A request without any token gets no code of an error.
-    if isinstance(refusal, InvalidToken):
-        challenge += f', error="invalid_token", error_description="{refusal}"'
-    elif isinstance(refusal, ConflictingCredentials):
-        challenge += f', error="invalid_request", error_description="{refusal}"'
-    response.headers.add("WWW-Authenticate", challenge)
-    if request.path.startswith(WEBUI_PATHS):
-        response.headers.add("WWW-Authenticate", basic_auth.authenticate_header())
-    return response
+    return error_response(refusal)

@@ -9,6 +9,7 @@ import redis
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from graycat.auth.errors import ConflictingCredentials, InvalidToken
 from graycat.bounds.stored import parse_json
 from graycat.broker.client import unavailable_reason
 from graycat.broker.wrong_types import is_wrong_type, may_move, move_aside, named_key
@@ -19,6 +20,7 @@ from graycat.errors import (
     GraycatError,
     LimitExceeded,
     RequestError,
+    Unauthorized,
 )
 from graycat.loops.unexpected import guarded
 from graycat.queue.key_types import owner_types
@@ -47,7 +49,22 @@ def error_response(error: GraycatError) -> Response:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, LimitExceeded):
         response.headers.update(error.headers)
+    if isinstance(error, (Unauthorized, ConflictingCredentials)):
+        _add_challenges(response, error)
     return response
+
+
+def _add_challenges(response: Response, error: RequestError) -> None:
+    """Say how an API token is sent, and what is wrong with the one that was (RFC 6750)."""
+    challenge = 'Bearer realm="graycat"'
+    # A request without any token gets no code of an error.
+    if isinstance(error, InvalidToken):
+        challenge += f', error="invalid_token", error_description="{error}"'
+    elif isinstance(error, ConflictingCredentials):
+        challenge += f', error="invalid_request", error_description="{error}"'
+    response.headers.add("WWW-Authenticate", challenge)
+    if request.path.startswith(WEBUI_PATHS):
+        response.headers.add("WWW-Authenticate", 'Basic realm="graycat"')
 
 
 def to_webui_error(body: bytes) -> bytes:

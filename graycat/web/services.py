@@ -31,6 +31,7 @@ from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
 from graycat.web.streaming.hub import EventHub
 from graycat.web.streaming.requests import TaskGateway
+from graycat.web.streaming.token_watch import TokenWatch
 from graycat.webhooks.deliveries import Deliveries
 from graycat.webhooks.hooks import Hooks
 
@@ -62,6 +63,7 @@ class Services:
     snapshots: SnapshotReader
     schedules: ScheduleRecords
     gallery_links: SignedLinks
+    token_watch: TokenWatch
     metrics_token: str = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -155,10 +157,11 @@ class Services:
         broker = connect(settings)
         records = TaskRecords(broker, settings)
         hub = EventHub(broker, records)
+        authenticator = Authenticator.from_settings(settings, broker)
         return cls(
             settings=settings,
             broker=broker,
-            authenticator=Authenticator.from_settings(settings, broker),
+            authenticator=authenticator,
             worker_registry=WorkerRegistry(broker),
             gateway=TaskGateway(settings, records, hub, create_celery(settings)),
             artifacts=open_artifacts(settings, broker),
@@ -171,6 +174,7 @@ class Services:
             metrics_token=load_scrape_token(settings),
             schedules=ScheduleRecords(broker, settings),
             gallery_links=SignedLinks(SigningKey.from_settings(settings)),
+            token_watch=TokenWatch(hub, authenticator.minted),
         )
 
 

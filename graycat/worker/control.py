@@ -30,6 +30,7 @@ from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker import unknown_kinds
 from graycat.worker.bootsteps import consumed_queues, has_engine
+from graycat.worker.ended_tokens import INTERVAL_S, EndedTokens
 from graycat.worker.maintenance import REPORT_INTERVAL_S, SCRIPTS_INTERVAL_S
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
 from graycat.worker.protocols import CeleryConsumer, CeleryWorker
@@ -90,6 +91,7 @@ class ControlDuties:
         # Boxes wait for a script that a broker without its data, or SCRIPT FLUSH, has lost.
         self._scripts = ScriptLoader(RawConnectionPool(self._client))
         duties.append(Duty(SCRIPTS_INTERVAL_S, self._load_scripts))
+        duties.append(Duty(INTERVAL_S, EndedTokens(self._client, settings, app).step))
         if alone:
             sweeper = Sweeper(self._client, settings, app)
             duties += [

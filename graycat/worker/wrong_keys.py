@@ -39,6 +39,7 @@ TYPES: dict[str, str] = {
     keys.API_TOKENS: "hash",
     keys.API_TOKENS_USED: "hash",
     keys.REVOKED_TOKENS: "zset",
+    keys.TOKEN_ENDS: "zset",
     keys.BATCH_FOLDERS: "hash",
     keys.BATCH_THROUGHPUT: "hash",
     keys.FAILURES: "stream",

@@ -72,7 +72,7 @@ def broker(valkey: Valkey) -> Valkey:
     # later, in the broker of another test.
     for app in KEPT:
         hub = services_of(app).gateway.hub
-        for subscription in hub._all_subscriptions():
+        for subscription in hub.subscriptions():
             hub.unsubscribe(subscription)
     valkey.client.flushall()
     return valkey

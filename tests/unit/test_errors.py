@@ -7,6 +7,7 @@ import pytest
 from graycat.auth.errors import (
     ConflictingCredentials,
     InvalidToken,
+    RotationUnderWay,
     TokenExpired,
     TokenNameTaken,
     TokenNotFound,
@@ -104,6 +105,7 @@ KNOWN = [
     (ShuttingDown(), 503, "shutting_down", 5),
     (TokenNotFound(), 404, "token_not_found", None),
     (TokenNameTaken("no"), 409, "token_name_taken", None),
+    (RotationUnderWay(60), 409, "rotation_under_way", None),
     (LimitExceeded("no", 7), 429, "limit_exceeded", 7),
     (batcherrors.InvalidBatch([("name", "is required")]), 400, "invalid_batch", None),
     (batcherrors.BatchNotFound(), 404, "batch_not_found", None),

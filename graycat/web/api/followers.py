@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flask import request
+from flask import g, request
 
 from graycat.errors import BrokerUnavailable
 from graycat.queue.events import TaskEvent
@@ -23,6 +23,7 @@ class TaskFollower:
         self._hub = gateway.hub
         self._records = gateway.records
         self._subscription = self._hub.subscribe(task_id, after)
+        self._subscription.token = g.token
         self._disconnect_watch = on_disconnect(request.environ, self._client_disconnected)
         self._disconnected = False
 
@@ -64,12 +65,14 @@ class TaskFollower:
         return not state or state in TERMINAL_STATES
 
     def wait_for_end(self, timeout_s: float) -> bool:
-        """Return whether the task ended within the time. Raises ClientDisconnected."""
+        """Return whether the task ended within the time. Raises ClientDisconnected, InvalidToken."""
         deadline = time.monotonic() + timeout_s
         while True:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return False
             event = self.next_event(left_s)
+            if self._subscription.refusal is not None:
+                raise self._subscription.refusal
             if event is not None and event.terminal:
                 return True

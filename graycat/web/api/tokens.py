@@ -1,4 +1,4 @@
-"""API tokens over REST: admins mint, list and revoke them; a game's server mints those of its players."""
+"""API tokens over REST: admins mint, list, rotate and revoke them; a game's server mints those of its players."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify
 from flask.typing import ResponseReturnValue
 
-from graycat.auth.minted import Grant
+from graycat import params
+from graycat.auth.minted import DEFAULT_OVERLAP_S, Grant
 from graycat.auth.tokens import ADMIN
+from graycat.errors import RequestError
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import read_object
 from graycat.web.services import services
@@ -16,10 +18,10 @@ from graycat.web.services import services
 bp = Blueprint("tokens", __name__)
 
 
-def _secret_response(secret: str, view: dict[str, Any]) -> Response:
+def _secret_response(secret: str, view: dict[str, Any], status: int = 201) -> Response:
     """Return a new token with its secret, in a response that no cache may store."""
     response = jsonify({"token": secret} | view)
-    response.status_code = 201
+    response.status_code = status
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -39,6 +41,20 @@ def mint() -> ResponseReturnValue:
 def listing() -> ResponseReturnValue:
     """List the minted API tokens, without their secrets."""
     return jsonify(tokens=[minted.to_dict() for minted in services().authenticator.minted.all()])
+
+
+@bp.post("/tokens/<prefix>/rotate")
+@token_auth.login_required
+@scope_required(ADMIN)
+def rotate(prefix: str) -> ResponseReturnValue:
+    """Give a minted API token a new secret; the one before is accepted for ``overlap_s`` seconds more (a day)."""
+    body = read_object()
+    params.refuse_unknown(body, ("overlap_s",))
+    overlap_s = body.get("overlap_s", DEFAULT_OVERLAP_S)
+    if isinstance(overlap_s, bool) or not isinstance(overlap_s, int):
+        raise RequestError("'overlap_s' must be a number of seconds")
+    secret, minted = services().authenticator.minted.rotate(prefix, overlap_s)
+    return _secret_response(secret, minted.to_dict(), status=200)
 
 
 @bp.delete("/tokens/<prefix>")

@@ -101,7 +101,9 @@ def _run_admin_call(path: str) -> Response:
     with ExitStack() as stack:
         pending_tasks = []
         for worker in workers:
-            submission = Submission(kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id)
+            submission = Submission(
+                kind, worker_queue(SD, worker.name), PLAIN, raw, g.owner, g.request_id, token=g.token
+            )
             pending = stack.enter_context(gateway.submit(submission))
             stack.enter_context(on_disconnect(request.environ, pending.client_disconnected))
             pending_tasks.append(pending)

@@ -34,7 +34,7 @@ PARTS = (images, tasks, batches, gallery, schedules, usage)
 #: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
 #: What views answer besides VIEW_ERRORS.
-MORE_ERRORS = {"tokens.mint": (400, 409, 413), "tokens.mint_player": (400, 413)}
+MORE_ERRORS = {"tokens.mint": (400, 409, 413), "tokens.rotate": (400, 409, 413), "tokens.mint_player": (400, 413)}
 #: The content types of views that do not answer JSON.
 CONTENT_TYPES = {"openapi.page": "text/html", "metrics.scrape": "text/plain"}
 #: A variable part of a path, as Flask writes it.

@@ -24,6 +24,8 @@ import hiredis
 import redis
 from gevent.event import AsyncResult
 
+from graycat.auth.errors import InvalidToken
+from graycat.auth.tokens import ApiToken
 from graycat.broker import keys
 from graycat.broker.connections import RawConnection, RawConnectionPool
 from graycat.broker.protocol import Broker
@@ -65,6 +67,9 @@ class Subscription:
         self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
         #: Writes chunks to the client's socket. Set only while the request waits for the next event.
         self.writer: DirectWriter | None = None
+        #: The API token of the request, if that is known, and why it may not wait any longer.
+        self.token: ApiToken | None = None
+        self.refusal: InvalidToken | None = None
 
     @property
     def last_id(self) -> str:
@@ -118,6 +123,11 @@ class Subscription:
     def fail(self, error: GraycatError) -> None:
         """Make the waiting request fail with an error, whatever becomes of its task."""
         self._events.put(TaskEvent("", ERROR, answer(error.status, error.encoded())))
+
+    def refuse(self, refusal: InvalidToken) -> None:
+        """Make the waiting request fail, because its API token may not call any more."""
+        self.refusal = refusal
+        self.fail(refusal)
 
     def wake(self) -> None:
         """Make the waiting ``get`` return None. Safe from any thread or callback."""
@@ -204,10 +214,11 @@ class EventHub:
 
     def fail_all(self, error: GraycatError) -> None:
         """Make every waiting request fail with an error."""
-        for subscription in self._all_subscriptions():
+        for subscription in self.subscriptions():
             subscription.fail(error)
 
-    def _all_subscriptions(self) -> list[Subscription]:
+    def subscriptions(self) -> list[Subscription]:
+        """Return the subscriptions of all requests that wait now."""
         found: list[Subscription] = []
         for by_task in self._subscriptions.values():
             # A copy of the values: other greenlets add and remove subscriptions meanwhile.
@@ -343,7 +354,7 @@ class EventHub:
 
     def _catch_up(self) -> None:
         """Read from the streams what the subscriptions missed while there was no connection."""
-        for subscription in self._all_subscriptions():
+        for subscription in self.subscriptions():
             with guarded("hub", let_through=BROKER_LOST):
                 for event in self._records.events(subscription.task_id, after=subscription.last_id):
                     subscription.put(event)
@@ -354,7 +365,7 @@ class EventHub:
 
         The task is listed as lost. Nobody else can: what was not waited for is gone without a trace.
         """
-        for subscription in self._all_subscriptions():
+        for subscription in self.subscriptions():
             if subscription.created and not self._records.exists(subscription.task_id):
                 # Whoever stopped this hub may have emptied the broker: nothing was lost.
                 if self.loop.stop_requested:

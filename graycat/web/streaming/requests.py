@@ -10,6 +10,7 @@ from types import TracebackType
 
 from celery import Celery
 
+from graycat.auth.tokens import ApiToken
 from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCancelled, TaskTimeout
 from graycat.metrics import web as metrics
 from graycat.queue import ids
@@ -57,6 +58,8 @@ class Submission:
     rivals: tuple[str, ...] = ()
     #: Its webhook (``Webhook.to_json``); '' for none.
     webhook: str = ""
+    #: The API token of a request that waits for the task: it ends with the token.
+    token: ApiToken | None = None
 
 
 class TaskGateway:
@@ -75,6 +78,7 @@ class TaskGateway:
         Raises QueueFull or BrokerUnavailable; then nothing was queued.
         """
         subscription = self.hub.subscribe_new(task_id or ids.new_task_id(submission.kind.name))
+        subscription.token = submission.token
         try:
             self._create(subscription.task_id, submission, self.hub.channel_of(subscription.task_id))
         except GraycatError:
@@ -230,6 +234,8 @@ class PendingTask:
         self._ended = event.terminal and bool(event.id)
         if not self.first_event_at:
             self.first_event_at = time.monotonic()
+        if self._subscription.refusal is not None:
+            raise self._subscription.refusal
         if event.kind == ERROR:
             raise EngineError(*event.answer())
         # An image task that was interrupted ends with the images that it has.

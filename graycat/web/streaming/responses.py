@@ -29,7 +29,7 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, stream_format: Strea
     """
     services().require_engine(kind.family)
     gateway = services().gateway
-    submission = Submission(kind, queue, mode, body, g.owner, g.request_id)
+    submission = Submission(kind, queue, mode, body, g.owner, g.request_id, token=g.token)
     task_id = ids.new_task_id(kind.name)
 
     if "respond-async" in preferences():

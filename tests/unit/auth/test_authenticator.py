@@ -103,6 +103,24 @@ def test_with_a_configured_game_that_is_gone_or_another_its_players_are(
     assert Authenticator.from_settings(settings, broker.client, clock, clock).find(player) is None
 
 
+def test_a_player_keeps_its_token_while_its_configured_game_changes_its_secret(
+    broker: Valkey, credentials: Authenticator, clock: Clock
+) -> None:
+    player, _ = credentials.mint_player(found(credentials, "abcdefgh"), {"player": "42"})
+    both = credentials_of(broker.settings, broker.client, clock, "tools:abcdefgh,tools:another-secret")
+    assert found(both, player).name == "tools/42"
+    newer, _ = both.mint_player(found(both, "another-secret"), {"player": "42"})
+    after = credentials_of(broker.settings, broker.client, clock, "tools:another-secret")
+    assert [after.find(secret) is not None for secret in (newer, player)] == [True, False]
+
+
+def test_a_player_keeps_its_token_while_its_minted_game_does(credentials: Authenticator, clock: Clock) -> None:
+    _, minted = credentials.mint(Grant("game"))
+    player, _ = credentials.mint_player(minted.token, {"player": "42"})
+    credentials.minted.rotate("game", 0)
+    assert found(credentials, player).name == "game/42"
+
+
 def test_a_name_in_api_tokens_is_not_minted(credentials: Authenticator) -> None:
     with pytest.raises(TokenNameTaken, match="API_TOKENS"):
         credentials.mint(Grant("cron"))

@@ -187,6 +187,7 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
             "limits": {"rate": 60, "max_tokens": 200},
             "created_at": clock.now - 5,
             "expires_at": clock.now + 3595,
+            "former_until": None,
             "last_used_at": None,
         },
         {
@@ -196,6 +197,7 @@ def test_tokens_are_listed_without_their_secrets(tokens: MintedTokens, clock: Cl
             "limits": {},
             "created_at": clock.now,
             "expires_at": None,
+            "former_until": None,
             "last_used_at": None,
         },
     ]

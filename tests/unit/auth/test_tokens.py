@@ -44,7 +44,8 @@ def test_a_secret_may_hold_a_colon() -> None:
         ("short", "token1"),
         ("game:1234567", "game"),
         ("game:", "game"),
-        ("game:abcdefgh,game:12345678", "twice"),
+        ("game:abcdefgh,game:12345678,game:23456789", "more than 2"),
+        ("game:abcdefgh,game:abcdefgh", "same secret"),
         ("game/42:abcdefgh", "players"),
         ("abcdefgh,token1:12345678", "twice"),
     ],
@@ -76,6 +77,17 @@ def test_a_player_goes_on_its_own_account_and_on_its_game_s() -> None:
 def test_scopes_are_a_list_of_known_ones(value: Any) -> None:
     with pytest.raises(RequestError, match="scopes"):
         read_scopes(value)
+
+
+def test_a_name_may_have_two_secrets_while_its_callers_change() -> None:
+    settings = Settings(api_tokens="game:old-secret,cron:12345678,game:new-secret", admins="game")
+    assert apitokens.parse_api_tokens(settings) == {"game": "new-secret", "cron": "12345678"}
+    tokens = ApiTokens.from_settings(settings)
+    for secret in ("old-secret", "new-secret"):
+        found = tokens.find(secret)
+        assert found is not None
+        assert (found.name, found.admin) == ("game", True)
+    assert ApiTokens.from_settings(Settings(api_tokens="game:new-secret")).find("old-secret") is None
 
 
 def test_two_callers_cannot_share_a_secret() -> None:

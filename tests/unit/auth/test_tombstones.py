@@ -18,18 +18,26 @@ def tombstones(client: BrokerClient, clock: Clock) -> Tombstones:
     return Tombstones(client, clock, clock)
 
 
+def bury(tombstones: Tombstones, client: BrokerClient, prefix: str) -> None:
+    with client.pipeline() as pipe:
+        tombstones.put(pipe, prefix)
+        pipe.execute()
+
+
 def test_what_was_revoked_is_remembered_for_a_while(tombstones: Tombstones, client: BrokerClient, clock: Clock) -> None:
-    tombstones.put("gc_aaaaaaaa")
+    bury(tombstones, client, "gc_aaaaaaaa")
     elsewhere = Tombstones(client, clock, clock)
     assert [elsewhere.has(prefix) for prefix in ("gc_aaaaaaaa", "gc_bbbbbbbb")] == [True, False]
+    assert elsewhere.among(["gc_bbbbbbbb", "gc_aaaaaaaa"]) == {"gc_aaaaaaaa"}
+    assert elsewhere.among([]) == set()
     clock.forward(KEPT_S + 1)
     assert not elsewhere.has("gc_aaaaaaaa")
 
 
 def test_those_of_long_ago_are_removed(tombstones: Tombstones, client: BrokerClient, clock: Clock) -> None:
-    tombstones.put("gc_aaaaaaaa")
+    bury(tombstones, client, "gc_aaaaaaaa")
     clock.forward(KEPT_S + 1)
-    tombstones.put("gc_bbbbbbbb")
+    bury(tombstones, client, "gc_bbbbbbbb")
     assert client.zrange(keys.REVOKED_TOKENS, 0, -1) == [b"gc_bbbbbbbb"]
     assert 0 < client.pttl(keys.REVOKED_TOKENS) <= KEPT_S * 1000
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import redis
 
+from graycat.auth.minted import Grant, MintedTokens
+from graycat.auth.signing import SigningKey
 from graycat.batches.records import BatchRecords
 from graycat.broker.client import connect
 from graycat.broker.scripts import Scripts
@@ -50,7 +52,27 @@ def schedules(client: Any, valkey: Valkey) -> Create:
     return lambda: records.put(schedule)
 
 
-@pytest.mark.parametrize("creator", [tasks, batches, schedules])
+def tokens(client: Any, valkey: Valkey) -> Create:
+    """Return how to mint an API token in a broker that hangs, if it does, when it has told which there are."""
+    empty: Any = Empty(client)
+    minted = MintedTokens(empty, SigningKey("a key of the tests"))
+    return lambda: minted.mint(Grant("game"))
+
+
+class Empty:
+    """A broker that says without being asked that there are no API tokens."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def hgetall(self, _name: str) -> dict[bytes, bytes]:
+        return {}
+
+
+@pytest.mark.parametrize("creator", [tasks, batches, schedules, tokens])
 def test_what_a_silent_broker_did_not_confirm_is_not_created_when_it_goes_on(
     mortal_broker: Valkey, creator: Callable[[Any, Valkey], Create]
 ) -> None:

@@ -70,10 +70,26 @@ def test_tokens_are_listed_in_a_table(home: Settings) -> None:
     head, *rows = graycat("list").stdout.splitlines()
     # Made in the same second, they may come in any order.
     cron, game = sorted(rows, key=lambda row: row.split()[1])
-    assert head.split() == ["PREFIX", "NAME", "SCOPES", "LIMITS", "CREATED", "EXPIRES", "LAST", "USED"]
+    columns = ["PREFIX", "NAME", "SCOPES", "LIMITS", "CREATED", "EXPIRES", "LAST USED", "OLD SECRET UNTIL"]
+    assert re.split("  +", head) == columns
     day = r"\d{4}-\d\d-\d\d \d\d:\d\d"
-    assert re.fullmatch(rf"{secret[:11]}  game    llm +rate=60  {day}  {day}  {day}", game)
-    assert re.fullmatch(rf"gc_\w{{8}}  cron-7  batch,llm,sd  -        {day}  - +-", cron)
+    assert re.fullmatch(rf"{secret[:11]}  game    llm +rate=60  {day}  {day}  {day} +-", game)
+    assert re.fullmatch(rf"gc_\w{{8}}  cron-7  batch,llm,sd  -        {day}  - +- +-", cron)
+
+
+@pytest.mark.parametrize("by", ["name", "prefix"])
+def test_a_token_is_rotated_by_either(home: Settings, by: str) -> None:
+    old = graycat("create", "game").stdout.strip()
+    result = graycat("rotate", "game" if by == "name" else old[:11], "--overlap", "2h")
+    new = result.stdout.strip()
+    assert found(home, old) == found(home, new) is not None
+    assert "the one before is accepted until" in result.stderr
+    assert new not in result.stderr
+    assert "two live secrets" in graycat("rotate", "game").stderr
+    at_once = graycat("rotate", "game", "--overlap", "0")
+    assert (found(home, old), found(home, new)) == (None, None)
+    assert found(home, at_once.stdout.strip()) is not None
+    assert "refused within two seconds" in at_once.stderr
 
 
 @pytest.mark.parametrize("by", ["name", "prefix"])
@@ -88,6 +104,9 @@ def test_a_token_is_revoked_by_either(home: Settings, by: str) -> None:
     ("words", "complaint"),
     [
         ("revoke nobody", "no minted API token"),
+        ("rotate nobody", "no minted API token"),
+        ("rotate game --overlap soon", "soon"),
+        ("rotate game --overlap 9999w", "overlap_s"),
         ("create a/b", "name"),
         ("create tests", "API_TOKENS"),
         ("create game --rate 0", "rate"),

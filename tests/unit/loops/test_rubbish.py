@@ -28,6 +28,8 @@ ELSEWHERE = {
         "unit/worker/test_unknown_kinds.py::test_an_error_with_one_message_is_counted_and_the_next_one_is_handled"
     ),
     "api tokens": "unit/auth/test_damaged_tokens.py::test_listing_minting_and_revoking_go_on",
+    "token watch": "unit/web/streaming/test_token_watch.py::test_a_look_that_fails_is_counted_and_the_next_one_comes",
+    "ended tokens": "unit/worker/test_ended_tokens.py::test_rubbish_among_them_ends_nobody_s_and_hides_no_other",
     "wrong keys": "unit/worker/test_wrong_keys.py::test_a_key_of_another_type_is_moved_aside_for_a_week",
     "consumer": "integration/test_rubbish.py::test_a_good_envelope_with_something_else_in_it",
     "remote control": "integration/test_rubbish.py::test_rubbish_on_the_channels_of_celery_s_control",

@@ -75,6 +75,7 @@ READ = [
     ("stored_bytes", "GRAYCAT_STORED_BYTES", "1000", 1000),
     ("queue_cap", "GRAYCAT_QUEUE_CAP", "7", 7),
     ("admins", "GRAYCAT_ADMINS", "tools", "tools"),
+    ("revoked_tasks", "GRAYCAT_REVOKED_TASKS", "finish", "finish"),
     ("queue_ttl_s", "GRAYCAT_QUEUE_TTL_S", "1.5", 1.5),
     ("exec_timeout_s", "GRAYCAT_EXEC_TIMEOUT_S", "30", 30.0),
     ("max_attempts", "GRAYCAT_MAX_ATTEMPTS", "5", 5),

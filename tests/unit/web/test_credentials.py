@@ -144,7 +144,7 @@ def test_the_webui_s_routes_offer_a_password_too(stranger: FlaskClient) -> None:
     response = stranger.get("/sdapi/v1/progress", headers=bearer("nobody-has-this"))
     schemes = [challenge.partition(" ")[0] for challenge in response.headers.getlist("WWW-Authenticate")]
     assert (response.status_code, schemes) == (401, ["Bearer", "Basic"])
-    assert stranger.get("/tasks").headers.getlist("WWW-Authenticate") == ['Bearer realm="Authentication Required"']
+    assert stranger.get("/tasks").headers.getlist("WWW-Authenticate") == ['Bearer realm="graycat"']
 
 
 def test_the_scrapers_token_may_come_as_an_api_key(web_with) -> None:

@@ -26,6 +26,29 @@ def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
+def test_a_token_gets_a_new_secret_and_keeps_its_tasks(admin) -> None:
+    made = admin.post("/tokens", json=GAME).get_json()
+    body = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
+    task = admin.post("/tasks", json=body, headers=bearer(made["token"])).get_json()["id"]
+    rotated = admin.post(f"/tokens/{made['prefix']}/rotate", json={"overlap_s": 60})
+    assert (rotated.status_code, rotated.headers["Cache-Control"]) == (200, "no-store")
+    assert rotated.get_json()["former_until"] > 0
+    for secret in (made["token"], rotated.get_json()["token"]):
+        assert admin.get(f"/tasks/{task}", headers=bearer(secret)).status_code == 200
+    again = admin.post(f"/tokens/{made['prefix']}/rotate", json={})
+    assert (again.status_code, type_of(again)) == (409, "rotation_under_way")
+    assert admin.post(f"/tokens/{made['prefix']}/rotate", json={"overlap_s": 0}).get_json()["former_until"] is None
+    assert admin.get("/tasks", headers=bearer(made["token"])).status_code == 401
+
+
+@pytest.mark.parametrize("body", [{"overlap_s": "1h"}, {"overlap_s": True}, {"overlap_s": -1}, {"overlap": 1}, []])
+def test_a_rotation_that_says_something_else_is_refused(admin, body: Any) -> None:
+    made = admin.post("/tokens", json=GAME).get_json()
+    assert admin.post(f"/tokens/{made['prefix']}/rotate", json=body).status_code == 400
+    assert admin.post("/tokens/gc_12345678/rotate", json={}).status_code == 404
+    assert admin.post(f"/tokens/{made['prefix']}/rotate", json={}, headers=bearer(made["token"])).status_code == 403
+
+
 def type_of(response) -> str:
     return str(response.get_json()["error"]["type"])
 

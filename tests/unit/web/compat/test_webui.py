@@ -160,7 +160,7 @@ def test_a_change_that_fails_somewhere_is_still_made_everywhere(admin, report, t
     assert "cancel" not in records.get(second.task_id)
     records.succeed(second, 200, b"null")
     assert (response().status_code, response().data) == (500, b'{"error":"RuntimeError"}')
-    assert not services_of(admin.application).gateway.hub._all_subscriptions()
+    assert not services_of(admin.application).gateway.hub.subscriptions()
 
 
 def test_without_an_engine_there_is_nothing_to_change(admin) -> None:

@@ -18,7 +18,7 @@ def hub(broker: Valkey) -> EventHub:
     return listening(broker)
 
 
-def test_all_subscriptions_of_a_task_get_all_events(hub, records) -> None:
+def testsubscriptions_of_a_task_get_all_events(hub, records) -> None:
     first, attempt = begin(hub, records, "a")
     others = [hub.subscribe("a") for _ in range(3)]
     records.publish(attempt, 1, [b"1", b"2"])
@@ -122,4 +122,4 @@ def test_without_a_broker_subscribing_fails(no_broker) -> None:
     hub = EventHub(client, TaskRecords(client, no_broker))
     with pytest.raises(BrokerUnavailable):
         hub.subscribe("a")
-    assert not hub._all_subscriptions()
+    assert not hub.subscriptions()

@@ -116,7 +116,7 @@ def test_without_a_broker_nothing_is_accepted_and_nothing_kept(no_broker: Settin
     with pytest.raises(BrokerUnavailable):
         submit(gateway)
     assert clock.seconds < AT_ONCE_S
-    assert not gateway.hub._all_subscriptions()
+    assert not gateway.hub.subscriptions()
 
 
 def test_a_task_that_no_worker_takes_expires_at_its_deadline(gateway_with, records) -> None:
@@ -200,7 +200,7 @@ def test_closing_a_pending_task_that_has_ended_cancels_nothing(gateway, records)
     pending.close()
     record = records.get(pending.task_id)
     assert (record["state"], "cancel" in record) == ("succeeded", False)
-    assert not gateway.hub._all_subscriptions()
+    assert not gateway.hub.subscriptions()
 
 
 def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog: pytest.LogCaptureFixture) -> None:
