@@ -136,7 +136,7 @@ class TaskRecords(RecordReader):
 
         lifetime_ms = int((queue_ttl_s + exec_timeout_s + settings.record_ttl_s) * 1000)
         arguments: list[str | int | bytes] = [lifetime_ms, int(queue_ttl_s * 1000), message, settings.queue_cap]
-        arguments += [task.owner, _listed_ms(task), len(task.body) + OVERHEAD_BYTES, *stored_limits(settings)]
+        arguments += [task.owner, _listed_ms(task), _charged_bytes(task), *stored_limits(settings)]
         arguments.append(task.webhook)
         for name, value in fields.items():
             arguments += [name, value]
@@ -313,6 +313,13 @@ def _refusal(reply: Any, task: NewTask, settings: Settings) -> GraycatError:
     if reply == -2:
         return IdempotencyConflict()
     return no_room(bytes(reply), task.owner, settings)
+
+
+def _charged_bytes(task: NewTask) -> int:
+    """Return what a task is charged with. A batch is charged with its items when it is submitted."""
+    if not task.counted:
+        return 0
+    return len(task.body) + OVERHEAD_BYTES
 
 
 def _listed_ms(task: NewTask) -> int:

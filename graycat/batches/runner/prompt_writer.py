@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
 from graycat.batches.live import LiveBatch
 from graycat.batches.spec.images import PromptRequest
 from graycat.bounds.stored import parse_json
+from graycat.errors import BrokerFull, QueueFull
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
@@ -81,7 +83,9 @@ class PromptWriter:
             shown={"priority": "batch", "batch": batch.id},
             counted=False,
         )
-        self._records.create(task, self._messages.make(CHAT.name, task_id, queue))
+        # If there is no room for it now, the next step tries again.
+        with suppress(QueueFull, BrokerFull):
+            self._records.create(task, self._messages.make(CHAT.name, task_id, queue))
 
     def _load_answer(self, task_id: str) -> bytes:
         last = self._records.events(task_id)[-1:]

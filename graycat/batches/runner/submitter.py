@@ -12,7 +12,7 @@ from graycat.batches.items import BatchItems
 from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.plan import Item
 from graycat.batches.states import QUEUED, WAITING
-from graycat.errors import BrokerFull, QueueFull, StoredBytesExceeded
+from graycat.errors import BrokerFull, QueueFull
 from graycat.fleet.catalogs import requested_checkpoint, workers_with
 from graycat.queue import ids
 from graycat.queue.kinds import PLAIN
@@ -61,7 +61,7 @@ class BatchSubmitter:
             # If a runner was killed right after this, the task exists already; creating it again changes nothing.
             task = self._build_task(batch, item, task_id, queue)
             self._records.create(task, self._messages.make(item.kind, task_id, queue))
-        except (QueueFull, StoredBytesExceeded, BrokerFull):
+        except (QueueFull, BrokerFull):
             return False
 
         new = replace(old, state=QUEUED, tries=old.tries + 1, task_id=task_id, seen_attempts=0)

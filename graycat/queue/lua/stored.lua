@@ -102,6 +102,8 @@ local function charge(holder, owner, bytes, limits, now)
   local names = account_names(owner)
   local held, looked_ms, full = read_accounts(names)
   if is_full(now, looked_ms, full) then return 'broker' end
+  -- The items of a batch are paid for with its plan.
+  if bytes == 0 then return nil end
   if find_overdrawn(held, bytes, limits) then
     -- Nobody is refused for what has gone meanwhile.
     check_type('zset', charges)

@@ -15,7 +15,7 @@ from graycat.batches.runner.prompt_writer import (
 )
 from graycat.batches.spec.images import PromptRequest
 from tests.support.batching import Batching
-from tests.support.helpers import Valkey
+from tests.support.helpers import Valkey, claimed, message_of, new_task
 
 TAVERN: dict[str, Any] = {"name": "tavern", "prompts": {"ask": "portraits for a tavern", "count": 25}}
 
@@ -57,6 +57,20 @@ def test_prompts_are_written_in_portions_and_then_become_images(batching: Batchi
     assert batching.run_to_end(batch_id) == "succeeded"
     assert [line["prompt"] for line in batching.manifest(batch_id)][-1] == "more 4"
     assert len(batching.manifest(batch_id)) == 25
+
+
+def test_a_queue_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> None:
+    batching = Batching(broker, tmp_path / "out", queue_cap=1)
+    records, another = batching.records, new_task(queue="llm.batch")
+    records.create(another, message_of(another.id))
+    batch_id = batching.submit(TAVERN | {"prompts": {"ask": "portraits", "count": 2}})
+    batching.run_steps(10)
+    assert batching.batches.get(batch_id)["state"] in ("queued", "running")
+    assert records.succeed(claimed(records, another.id), 200, b"{}")
+    broker.client.delete("llm.batch")
+    batching.run_steps(3)
+    write(batching, answered(["one", "two"]))
+    assert batching.run_to_end(batch_id) == "succeeded"
 
 
 def test_what_was_written_is_asked_for_once(batching: Batching) -> None:

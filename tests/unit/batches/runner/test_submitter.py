@@ -8,6 +8,7 @@ import pytest
 
 from graycat.batches.plan import Item
 from graycat.batches.runner.submitter import item_task_id
+from graycat.broker import keys
 from graycat.fleet.workers import WorkerRegistry, WorkerStatus
 from graycat.queue import ids as taskids
 from tests.support.batching import Batching
@@ -78,3 +79,26 @@ def test_a_checkpoint_that_some_engines_have_is_asked_of_those(batching: Batchin
     assert batching.records.get(task_of(batching, found))["queue"] == "sd.batch:@sd0@here"
     assert batching.progress(nowhere) == {"waiting": 1}
     assert "no engine has the checkpoint" in batching.batches.get(nowhere)["reason"]
+
+
+def test_the_images_of_a_batch_are_paid_for_with_its_plan(broker: Valkey, tmp_path: Path) -> None:
+    batching = Batching(broker, tmp_path)
+    batch_id = batching.submit(ONE | {"count": 2})
+    (paid,) = {int(value or 0) for value in broker.client.hmget(keys.STORED, ("*", "tests"))}
+    batching = Batching(broker, tmp_path, stored_bytes_per_token=paid)
+    assert batching.run_to_end(batch_id) == "succeeded"
+    assert broker.client.hget(keys.STORED, "*") == str(paid).encode()
+
+
+def test_a_broker_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> None:
+    batching = Batching(broker, tmp_path)
+    batch_id = batching.submit(ONE | {"count": 2})
+    broker.client.config_set("maxmemory", int(broker.client.info("memory")["used_memory"] / 0.9))
+    broker.client.hdel(keys.STORED, "*looked_ms")
+    try:
+        batching.run_steps(3)
+        assert broker.client.llen("sd.batch") == 0
+    finally:
+        broker.client.config_set("maxmemory", 0)
+    broker.client.hdel(keys.STORED, "*looked_ms")
+    assert batching.run_to_end(batch_id) == "succeeded"
