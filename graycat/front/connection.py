@@ -36,11 +36,9 @@ class Connection(GeventSocket):
         "body_began_at",
         "cut",
         "guard",
-        "has_waited",
         "head_bytes",
         "held_bytes",
         "is_counted",
-        "requests",
         "since",
         "source",
         "state",
@@ -64,15 +62,12 @@ class Connection(GeventSocket):
         #: Why the guard has ended it, or ended the reading of its body; '' if it has not.
         self.cut = ""
         self.is_counted = False
-        self.requests = 0
         self.head_bytes = 0
         #: The bytes of the current request's body that have come, and when the first did (0: none yet).
         self.body_bytes = 0
         self.body_began_at = 0.0
         #: How many of them may be in memory; None: what comes is thrown away, the rest of a body that no view reads.
         self.held_bytes: int | None = 0
-        #: Whether it has waited for bytes of its client since its last request began.
-        self.has_waited = False
         #: What was unsent when it began to wait for its client to read.
         self.unsent_bytes = 0
 
@@ -101,7 +96,6 @@ class Connection(GeventSocket):
             self._wait_for_bytes()
 
     def _wait_for_bytes(self) -> None:
-        self.has_waited = True
         if self.state != RUN:
             self._wait(self._read_event)
             return

@@ -131,8 +131,6 @@ class Guard:
 
     def begin_request(self, connection: Connection) -> None:
         """Note that the head of a request is complete."""
-        connection.requests += 1
-        connection.has_waited = False
         connection.body_began_at = 0.0
         connection.body_bytes = 0
         connection.held_bytes = 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from graycat.front.connection import Connection
     from graycat.front.guard import Guard
     from graycat.front.server import GuardedServer
+    from graycat.front.turns import Turns
 
 #: Seconds between two looks at what has waited for too long.
 SWEEP_S = 0.25
@@ -24,7 +25,7 @@ SWEEP_S = 0.25
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 #: Bytes that are read at most after an error, so that the client can read its answer.
 MAX_LINGER_BYTES = 1024 * 1024
-#: What is answered while all places are taken.
+#: What is answered while all places are taken, and before all others.
 ALWAYS_ANSWERED = frozenset({"/health", "/v1/health", "/ready", "/metrics"})
 
 
@@ -32,12 +33,15 @@ class GuardedWorker(GeventWorker):
     """Serves the connections of one web process."""
 
     guard: Guard
+    turns: Turns
 
     def run(self) -> None:
         """Serve until the process is told to stop."""
         from graycat.front.guard import Guard
+        from graycat.front.turns import Turns
 
         self.guard = Guard(self.app.settings)
+        self.turns = Turns()
         self.server_class = self._make_server
         gevent.spawn(self._watch)
         super().run()
@@ -66,12 +70,11 @@ class GuardedWorker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: Connection, addr: Any) -> None:
         """Answer one request. Raises StopIteration if the connection is not to be used again."""
-        if sock.requests and not sock.has_waited:
-            # A client that sends requests without waiting for answers must not keep all others waiting.
-            gevent.sleep(0)
         self.guard.begin_request(sock)
+        is_urgent = req.path in ALWAYS_ANSWERED
         try:
-            if self.guard.is_full() and req.path not in ALWAYS_ANSWERED:
+            self.turns.wait(sock.source.name, is_urgent=is_urgent)
+            if self.guard.is_full() and not is_urgent:
                 self._refuse_request(sock)
             super().handle_request(listener_name, req, sock, addr)
             self._discard_rest(req, sock)

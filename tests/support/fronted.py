@@ -15,6 +15,7 @@ from graycat.cli.web import PropagatingLogger, WebServer
 from graycat.front import worker
 from graycat.front.guard import Guard
 from graycat.front.server import GuardedServer
+from graycat.front.turns import Turns
 from graycat.front.worker import GuardedWorker
 from graycat.settings import Settings
 
@@ -79,6 +80,7 @@ def front(app: App = hello, **changes: Any) -> Iterator[Front]:
     running = GuardedWorker(0, 0, [], SimpleNamespace(settings=settings), 30, cfg, PropagatingLogger(cfg))
     running.wsgi = app
     running.guard = Guard(settings)
+    running.turns = Turns()
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(512)
@@ -96,4 +98,5 @@ def front(app: App = hello, **changes: Any) -> Iterator[Front]:
         for client in found.clients:
             client.close()
         server.stop(timeout=PATIENCE_S)
+        running.turns.close()
         running.tmp.close()

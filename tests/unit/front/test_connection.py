@@ -34,15 +34,6 @@ def test_a_look_at_the_connection_is_no_reading(ends) -> None:
     assert connection.head_bytes == 3
 
 
-def test_only_who_had_to_wait_has_waited(ends) -> None:
-    connection, client = ends
-    client.send(b"abc")
-    connection.recv(10)
-    assert not connection.has_waited
-    gevent.spawn(client.send, b"def")
-    assert (connection.recv(10), connection.has_waited) == (b"def", True)
-
-
 def test_all_is_sent_however_the_client_reads(ends) -> None:
     connection, client = ends
     connection.guard.begin_request(connection)
