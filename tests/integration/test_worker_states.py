@@ -101,6 +101,7 @@ def test_two_workers_at_once_download_once_and_a_killed_one_goes_on(
     stack: Supervised, origin: tuple[Origin, Seen]
 ) -> None:
     server, seen = origin
+    eventually(lambda: "downloading 50 %" in stack.ready_body()["reason"], TOLD_S)
     assert_told(stack, "downloading", ": downloading 50 %", "its engine is downloading (downloading 50 %)")
     stack.launch("second", f"graycat worker llm --name {WORKER}2")
     eventually(lambda: stack.row(f"{WORKER}2").get("state") == "downloading", START_S)
@@ -178,12 +179,12 @@ def paused_over_a_broker_s_restart(stack: Supervised) -> Iterator[None]:
 def left(stack: Supervised) -> Iterator[None]:
     """Have Celery's own command take the worker off its queues."""
     for queue in ("llm", "llm.batch"):
-        assert stack.celery(f"control cancel_consumer {queue} -d {WORKER}").returncode == 0
+        stack.tell("cancel_consumer", queue=queue)
     try:
         yield
     finally:
         for queue in ("llm.batch", "llm"):
-            assert stack.celery(f"control add_consumer {queue} -d {WORKER}").returncode == 0
+            stack.tell("add_consumer", queue=queue)
 
 
 State = Callable[[Supervised], AbstractContextManager[None]]

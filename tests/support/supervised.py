@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -15,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from celery.app.control import Control
+from kombu import pools
+from kombu.exceptions import OperationalError
 
+from graycat.celeryapp import create_celery
+from graycat.settings import Settings
 from tests.support.boxes import FAKE
 from tests.support.processes import Output, eventually
 from tests.support.stack import BIN, ROOT, START_S, Stack
@@ -23,6 +27,8 @@ from tests.support.stack import BIN, ROOT, START_S, Stack
 WORKER = "llm@box"
 #: Seconds until a worker's report has arrived, on a busy machine.
 TOLD_S = 20.0
+#: Seconds in which a worker answers a command.
+PING_S = 5.0
 
 
 class Supervised(Stack):
@@ -94,12 +100,31 @@ class Supervised(Stack):
             words, cwd=ROOT, env=self.env | env, check=False, capture_output=True, text=True, timeout=START_S
         )
 
+    @contextlib.contextmanager
+    def control(self) -> Iterator[Control]:
+        """Yield what Celery's own commands use to talk to workers; each of these takes a second to start."""
+        app = create_celery(Settings.from_env(self.env))
+        try:
+            yield app.control
+        finally:
+            # kombu keeps connections beyond an application's end; a broker waits for its clients to leave.
+            pools.reset()
+            app.close()
+
     def ping(self) -> str:
         """Return what the worker answers to Celery's ping; '' where it does not."""
-        done = self.celery(f"inspect ping -d {WORKER} -t 5 --json")
-        if done.returncode:
-            return ""
-        return str(json.loads(done.stdout)[WORKER]["ok"])
+        with self.control() as control:
+            try:
+                replies = control.inspect([WORKER], timeout=PING_S).ping() or {}
+            except OperationalError:
+                replies = {}
+        return str(replies.get(WORKER, {}).get("ok", ""))
+
+    def tell(self, command: str, **arguments: str) -> None:
+        """Give the worker a command of Celery's, as ``celery control`` does; it must agree."""
+        with self.control() as control:
+            replies = control.broadcast(command, arguments, [WORKER], reply=True, timeout=PING_S)
+        assert [list(reply[WORKER]) for reply in replies] == [["ok"]], replies
 
     def graycat(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ours to its end."""
