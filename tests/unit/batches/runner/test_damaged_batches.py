@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-import redis
 
 from graycat.batches.errors import TooManyBatches
 from graycat.batches.gallery import export
 from graycat.batches.runner import runner
 from graycat.batches.runner.finisher import BatchFinisher
 from graycat.batches.runner.runner import BatchRunner
+from graycat.broker.client import connect
 from graycat.broker.keys import LIVE_BATCHES, batch_key, batch_part_key
 from graycat.broker.quarantine import Quarantine
 from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.batching import TWO, Batching
 from tests.support.broker import BrokerClient
-from tests.support.helpers import Valkey
+from tests.support.helpers import Valkey, changed
 from tests.support.workers import celery_app
 
 Damage = Callable[[BrokerClient, str], object]
@@ -212,7 +213,8 @@ def test_a_control_worker_on_another_machine_may_abandon_a_batch(batching: Batch
     batching.client.hset(batch_key(bad), "terms", "{half")
     try:
         path = str(batching.settings.broker_socket)
-        with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
+        # It does not introduce itself: the user may not send that.
+        with closing(connect(changed(batching.settings, redis_url=f"unix://desk:{password}@{path}"))) as client:
             BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home)).step()
         assert [(row["reason"], row["object"]) for row in batching.client.acl_log()] == []
     finally:

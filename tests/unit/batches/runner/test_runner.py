@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from graycat.batches.output import Output, Outputs
 from graycat.batches.runner import runner
 from graycat.batches.runner.runner import BatchRunner
 from graycat.batches.spec.windows import Window
+from graycat.broker.client import connect
 from graycat.broker.keys import BATCH_RUNNER_LOCK, LIVE_BATCHES
 from graycat.errors import EngineError, TaskLost
 from graycat.queue.records import TaskRecords
@@ -342,7 +344,8 @@ def test_a_control_worker_on_another_machine_may_run_batches(batching: Batching)
     batch_id = batching.submit(TWENTY | {"webhook": {"url": "https://a.example/"}})
     try:
         path = str(batching.settings.broker_socket)
-        with redis.Redis(unix_socket_path=path, username="desk", password=password) as client:
+        # It does not introduce itself: the user may not send that.
+        with closing(connect(changed(batching.settings, redis_url=f"unix://desk:{password}@{path}"))) as client:
             batching.runner = BatchRunner(client, batching.settings, celery_app(batching.broker.settings.home))
             batching.run_steps(3)
             batching.batches.pause(batch_id)
