@@ -52,6 +52,7 @@ def error_reply(error: GraycatError) -> bytes:
     lines = [
         f"HTTP/1.1 {error.status} {phrase}",
         "Content-Type: application/json; charset=utf-8",
+        "X-Content-Type-Options: nosniff",
         f"Content-Length: {len(body)}",
         "Connection: close",
     ]

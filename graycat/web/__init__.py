@@ -18,6 +18,7 @@ from graycat.web.api import batches, events, gallery, health, metrics, schedules
 from graycat.web.api import images as task_images
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
 from graycat.web.middleware import tracing as request_tracing
+from graycat.web.middleware.headers import add_security_headers
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
 from graycat.web.middleware.request import REQUEST_ID, CheckedRequest, check_encodings
 from graycat.web.openapi import document
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> Flask:
 
     app.before_request(_start_request)
     app.after_request(_finish_request)
+    app.after_request(add_security_headers)
     app.after_request(limits.add_limit_headers)
     if settings.traces_url:
         request_tracing.init_app(app, tracing.start(settings, "web"), built.gateway.records)

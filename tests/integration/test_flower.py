@@ -111,6 +111,8 @@ def test_an_operator_sees_workers_and_tasks_and_pauses_one(scene: Scene) -> None
         assert window.open(scene.url) == 200
         page = window.page
         page.wait_for_selector(f"text={name}")
+        # The pages' own script runs under their policy.
+        assert page.evaluate("typeof autorefresh") == "number"
         assert {"llm", "quick", "sd", "control"} == set(re.findall(r"\b(llm|quick|sd|control)@", page.content()))
         page.click("nav >> text=Tasks")
         page.wait_for_selector("text=sd.txt2img")

@@ -120,7 +120,6 @@ def gallery(row: Row, signed: dict[str, str]) -> ResponseReturnValue:
     response.headers.update(
         {
             "Content-Security-Policy": POLICY,
-            "X-Content-Type-Options": "nosniff",
             # The URL gives access, so it must not leak to other sites.
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "private, no-store",

@@ -155,3 +155,15 @@ def test_events_are_received_again_soon_after_an_outage(monkeypatch: pytest.Monk
     with pytest.raises(Enough):
         events.run()
     assert waited == [1.0] * 9
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_every_answer_has_security_headers(flower: str, path: str, password: str) -> None:
+    answer = requests.get(f"{flower}{path}", auth=(USER, password), timeout=PATIENCE_S)
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert (
+        "'unsafe-inline'" not in answer.headers["Content-Security-Policy"].partition("script-src")[2].partition(";")[0]
+    )
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"

@@ -15,6 +15,7 @@ def test_a_reply_is_a_whole_answer() -> None:
     assert head.splitlines() == [
         b"HTTP/1.1 503 Service Unavailable",
         b"Content-Type: application/json; charset=utf-8",
+        b"X-Content-Type-Options: nosniff",
         b"Content-Length: %d" % len(body),
         b"Connection: close",
         b"Retry-After: 2",
