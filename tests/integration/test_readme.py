@@ -18,7 +18,9 @@ SHELL = [block for language, block in BLOCKS if not language]
 #: A command is a line, and what follows a backslash at its end; what stands behind a `#` is for the reader.
 COMMANDS = [line.partition("  #")[0] for block in SHELL for line in block.replace("\\\n", "").splitlines()]
 CURLS = [line.strip() for line in COMMANDS if line.strip().startswith("curl ")]
-TASKS = [line.strip() for line in COMMANDS if line.startswith(("graycat task ", "graycat status"))]
+TASKS = [
+    line.strip() for line in COMMANDS if line.startswith(("graycat task ", "graycat tokens usage", "graycat status"))
+]
 BATCHES = [line.strip() for line in COMMANDS if line.startswith(("graycat batch ", "graycat schedule "))]
 TAVERN = next(block for language, block in BLOCKS if language == "toml")
 #: Run by .ci/run itself, by the tests of `graycat up`, or shown output.

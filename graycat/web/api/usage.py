@@ -9,7 +9,7 @@ from graycat.auth.tokens import ADMIN
 from graycat.errors import Forbidden
 from graycat.usage.amounts import add_up
 from graycat.usage.reader import UsageReader
-from graycat.web.auth import require_scope, token_auth
+from graycat.web.auth import token_auth
 from graycat.web.services import services
 
 bp = Blueprint("usage", __name__)
@@ -18,7 +18,7 @@ bp = Blueprint("usage", __name__)
 @bp.get("/usage")
 @token_auth.login_required
 def show() -> ResponseReturnValue:
-    """Show what the API token has used by day, with its players; an admin sees all, or the ``owner`` that it names."""
+    """Show what the API token and its players have used by day; an admin sees all, or the owner that it names."""
     owner = _choose_owner()
     reader = UsageReader(services().broker)
     first, last = reader.choose_days(request.args.get("from"), request.args.get("to"))
@@ -36,6 +36,6 @@ def _choose_owner() -> str | None:
         if g.token.admin:
             return None
         return str(g.owner)
-    if owner != g.owner:
-        require_scope(ADMIN)
+    if owner != g.owner and not g.token.admin:
+        raise Forbidden(f"the usage of other API tokens is shown to one with the scope {ADMIN!r}")
     return owner
