@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest check lint types imports bench exporter format lock clean
+.PHONY: help run test coverage test-lowest check lint types imports bench exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,14 +68,36 @@ lock: ## Pin the newest release of every dependency in constraints.txt
 	{ sed '/^[^#]/,$$d' constraints.txt && "$$tmp/bin/python" -m pip freeze --exclude-editable; } > "$$tmp/constraints" && \
 	cp "$$tmp/constraints" constraints.txt
 
+release: audit sbom ## Build the package into dist/, with its SBOM, after an audit
+	@exec .venv-release/bin/python -m build --outdir dist
+
+# A CycloneDX document of all that constraints.txt pins. The same pins make the same bytes.
+sbom: .venv-release/.ready ## Write dist/graycat.cdx.json: every pinned dependency, in CycloneDX' form
+	@mkdir -p dist
+	@root=$$(mktemp) && trap 'rm -f "$$root"' EXIT && \
+	.venv-release/bin/python -c 'import graycat; print(f"[project]\nname = \"graycat\"\nversion = \"{graycat.__version__}\"")' > "$$root" && \
+	.venv-release/bin/cyclonedx-py requirements --pyproject "$$root" --mc-type application --output-reproducible \
+		--of JSON --output-file dist/graycat.cdx.json constraints.txt
+	@echo "graycat: dist/graycat.cdx.json"
+
+# --strict: a dependency of which PyPI tells nothing is a failure, not a pass.
+audit: .venv-release/.ready ## Ask PyPI for known vulnerabilities of every pinned dependency (needs the network)
+	@exec .venv-release/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
+
 clean: ## Remove what make made; var/ stays
-	rm -rf $(VENV) .venv-exporter .venv-lowest build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-exporter .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find celeryconfig.py graycat tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv-exporter/.ready: monitoring/celery-exporter.txt
 	$(require_python)
 	@$(PYTHON) -m venv --clear .venv-exporter
 	@.venv-exporter/bin/python -m pip install -q --disable-pip-version-check -r monitoring/celery-exporter.txt
+	@touch $@
+
+.venv-release/.ready: release/tools.txt
+	$(require_python)
+	@$(PYTHON) -m venv --clear .venv-release
+	@.venv-release/bin/python -m pip install -q --disable-pip-version-check -r release/tools.txt
 	@touch $@
 
 # The dependencies at their lowest; pytest and the other tools come from $(VENV), behind them on the path.
