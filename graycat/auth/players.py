@@ -17,7 +17,7 @@ from typing import Any
 from graycat import params
 from graycat.auth.limits import Limits
 from graycat.auth.signing import SigningKey
-from graycat.auth.tokens import ADMIN, ENGINE_SCOPES, METRICS, PLAYER_MARK, ApiToken, read_scopes
+from graycat.auth.tokens import ADMIN, ENGINE_SCOPES, INSPECT, METRICS, PLAYER_MARK, ApiToken, read_scopes
 from graycat.errors import Forbidden, RequestError
 
 MARK = "gp_"
@@ -104,7 +104,7 @@ def _choose_scopes(parent: ApiToken, wanted: Any) -> frozenset[str]:
     """Return a player's scopes. Raises RequestError; Forbidden for one that its parent lacks or no player may have."""
     if parent.parent is not None:
         raise Forbidden("a player's API token makes no others")
-    allowed = parent.scopes - {ADMIN, METRICS}
+    allowed = parent.scopes - {ADMIN, METRICS, INSPECT}
     if wanted is None:
         scopes = allowed & PLAYERS_SCOPES
     else:

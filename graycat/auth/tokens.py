@@ -28,11 +28,12 @@ MAX_SECRETS = 2
 #: The name of the generated token.
 GENERATED = "default"
 
-#: Scopes: the work of a family of engines, batches and batch priority, changes of engines and tokens, monitoring.
+#: Scopes: the work of a family of engines, batches and batch priority, changes of engines and tokens, monitoring, what
+#: others ask and get.
 LLM, SD = families.LLM.scope, families.SD.scope
-BATCH, ADMIN, METRICS = "batch", "admin", "metrics"
+BATCH, ADMIN, METRICS, INSPECT = "batch", "admin", "metrics", "inspect"
 ENGINE_SCOPES = tuple(family.scope for family in families.FAMILIES)
-SCOPES = (*ENGINE_SCOPES, BATCH, ADMIN, METRICS)
+SCOPES = (*ENGINE_SCOPES, BATCH, ADMIN, METRICS, INSPECT)
 #: The scopes of an API token for which none are given.
 USUAL_SCOPES = frozenset({*ENGINE_SCOPES, BATCH})
 #: Separates the name of an API token from that of its player, in the name of a player's token.

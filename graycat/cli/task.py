@@ -231,11 +231,14 @@ def cancel(client: Client, task_id: str, as_json: bool) -> None:
               help="Only tasks in this state; may be repeated.")  # fmt: skip
 @click.option("--kind", "kinds", multiple=True, help="Only tasks of this kind; may be repeated.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--owner", help="With an admin's token: whose; NAME/* for its players, * for all that are not over.")
 @json_option
 @with_client
-def list_tasks(client: Client, states: tuple[str, ...], kinds: tuple[str, ...], limit: int, as_json: bool) -> None:
+def list_tasks(
+    client: Client, states: tuple[str, ...], kinds: tuple[str, ...], limit: int, owner: str | None, as_json: bool
+) -> None:
     """List your tasks, newest first; with --json, one task a line."""
-    tasks = client.tasks(state=states, kind=kinds, page=min(limit, MAX_PAGE_SIZE))
+    tasks = client.tasks(state=states, kind=kinds, page=min(limit, MAX_PAGE_SIZE), owner=owner)
     for listed in islice(tasks, limit):
         if as_json:
             say(taskview.as_json(listed.view))

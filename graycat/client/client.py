@@ -97,10 +97,19 @@ class Client:
         return Task.from_response(self._transport, self._transport.request("GET", task_path(task_id)))
 
     def tasks(
-        self, state: str | Iterable[str] = (), kind: str | Iterable[str] = (), page: int = PAGE_SIZE
+        self,
+        state: str | Iterable[str] = (),
+        kind: str | Iterable[str] = (),
+        page: int = PAGE_SIZE,
+        owner: str | None = None,
     ) -> Iterator[Task]:
-        """Yield your tasks, newest first: all, or those in some states or of some kinds; ``page`` at a time."""
+        """Yield your tasks, newest first: all, or those in some states or of some kinds; ``page`` at a time.
+
+        ``owner``: whose, for an API token with the scope ``admin``: a name, ``NAME/*`` (its players), ``*`` (all).
+        """
         query: dict[str, Any] = {"state": _as_list(state), "kind": _as_list(kind), "limit": page, "cursor": None}
+        if owner is not None:
+            query["owner"] = owner
         while True:
             answer = parse_object(self._transport.request("GET", "/tasks", params=query))
             rows = answer.get("tasks")

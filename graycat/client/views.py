@@ -59,6 +59,8 @@ class TaskView:
     request_id: str = ""
     #: The id of the failed task that this one repeats.
     retry_of: str = ""
+    #: Whose it is, if it is another caller's: admins see those.
+    owner: str = ""
     submitted_ms: int | None = None
     started_ms: int | None = None
     first_event_ms: int | None = None

@@ -74,14 +74,16 @@ class RecordReader:
 
     def list_tasks(self, owner: str, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
         """Return ids and submit times (ms) of an owner's tasks after the one ``before``, newest first."""
+        return self.list_ids(keys.listed_key(owner), before, count)
+
+    def list_ids(self, key: str, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
+        """Return ids and submit times (ms) of the tasks in one of the sorted sets of them, as ``list_tasks`` does."""
         before_ms, before_id = before
         tasks: list[tuple[str, int]] = []
         offset = 0
         while len(tasks) < count:
             with broker_errors():
-                rows = self._client.zrevrangebyscore(
-                    keys.listed_key(owner), before_ms, "-inf", start=offset, num=count, withscores=True
-                )
+                rows = self._client.zrevrangebyscore(key, before_ms, "-inf", start=offset, num=count, withscores=True)
             for name, score in rows:
                 task_id, submitted_ms = name.decode(errors="replace"), int(score)
                 # Tasks that were submitted in the same millisecond are in the order of their ids.

@@ -15,7 +15,7 @@ from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 from werkzeug.datastructures import Authorization
 
 from graycat.auth.errors import ConflictingCredentials
-from graycat.auth.tokens import ADMIN, BATCH, METRICS, ApiToken
+from graycat.auth.tokens import ADMIN, BATCH, INSPECT, METRICS, ApiToken
 from graycat.errors import Forbidden, RequestError, Unauthorized
 from graycat.families import FAMILIES
 from graycat.web.errors import error_response
@@ -117,6 +117,7 @@ _PURPOSES = {
     BATCH: "takes bulk work",
     ADMIN: "changes what all callers share",
     METRICS: "shows what all callers do",
+    INSPECT: "shows what others ask and get",
 }
 
 

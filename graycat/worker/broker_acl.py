@@ -109,6 +109,8 @@ CONTROL_KEYS = (
     "~{p}receiver:*",
     "~{p}sender:*",
     "~{p}batch*",
+    # It ends what revoked API tokens have left.
+    "~{p}tokens:ends",
     "~{p}usage:*",
     "~{p}fleet",
     "%R~{p}worker:*",

@@ -17,6 +17,7 @@ from graycat.queue.events import CHUNK, PROGRESS, RESTARTED, STARTED, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
+from graycat.web.api.foreign_tasks import find_readable_task
 from graycat.web.auth import token_auth
 from graycat.web.services import services
 from graycat.web.streaming.requests import ClientDisconnected
@@ -43,7 +44,7 @@ def events(task_id: str) -> ResponseReturnValue:
     if not EVENT_ID.fullmatch(after):
         raise RequestError("'Last-Event-ID' must be the id of an event of this task")
 
-    task_id, record = task_views.find_task(task_id)
+    task_id, record = find_readable_task(task_id)
     with ExitStack() as on_error:
         follower = on_error.enter_context(TaskFollower(task_id, after))
         cleanup = on_error.pop_all()

@@ -6,7 +6,7 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from graycat.queue.errors import TaskNotFound
-from graycat.web.api import task_views
+from graycat.web.api.foreign_tasks import find_readable_task
 from graycat.web.auth import token_auth
 from graycat.web.image_files import image_response
 from graycat.web.services import services
@@ -18,7 +18,7 @@ bp = Blueprint("task_images", __name__)
 @token_auth.login_required
 def image(task_id: str, number: int) -> ResponseReturnValue:
     """Return an image of a task, as the engine made it."""
-    task_id, _ = task_views.find_task(task_id)
+    task_id, _ = find_readable_task(task_id)
     found = services().artifacts.get(task_id, number)
     if found is None:
         raise TaskNotFound
@@ -32,7 +32,7 @@ def image(task_id: str, number: int) -> ResponseReturnValue:
 @token_auth.login_required
 def preview(task_id: str) -> ResponseReturnValue:
     """Return the newest preview of a running image task."""
-    task_id, _ = task_views.find_task(task_id)
+    task_id, _ = find_readable_task(task_id)
     data = services().gateway.records.preview(task_id)
     if data is None:
         raise TaskNotFound

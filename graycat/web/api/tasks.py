@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
 from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
-from graycat.web.api import task_views
+from graycat.web.api import foreign_tasks, task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.task_requests import (
     TaskRequest,
@@ -30,6 +31,8 @@ from graycat.web.limits import enforce_limits
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
 from graycat.web.streaming.responses import preferences
+
+logger = logging.getLogger(__name__)
 
 bp = Blueprint("tasks", __name__)
 
@@ -165,19 +168,23 @@ def show(task_id: str) -> ResponseReturnValue:
     wait = request.args.get("wait")
     if wait is not None:
         wait_s = _parse_wait_s(wait)
-    task_id, record = task_views.find_task(task_id)
+    task_id, record = foreign_tasks.find_visible_task(task_id)
     if wait_s:
         record = _wait_until_terminal(task_id, record, wait_s) or record
     # contains_weak: a proxy that compresses answers turns the tag into a weak one.
     if request.if_none_match.contains_weak(task_views.etag(record).strip('"')):
         return _add_polling_headers(Response(status=304), record)
-    return _add_polling_headers(jsonify(task_views.task_view(task_id, record)), record)
+    return _add_polling_headers(jsonify(foreign_tasks.view(task_id, record)), record)
 
 
 @bp.get("/tasks")
 @token_auth.login_required
 def listing() -> ResponseReturnValue:
-    """List the caller's tasks, newest first: by ``state`` and ``kind``, ``limit`` a page, the next by ``cursor``."""
+    """List the caller's tasks, newest first: by ``state`` and ``kind``, ``limit`` a page, the next by ``cursor``.
+
+    Admins also list those of another ``owner``.
+    """
+    tasks = foreign_tasks.TaskList(request.args.get("owner"))
     states = set(request.args.getlist("state"))
     kinds = set(request.args.getlist("kind"))
     limit = _parse_limit(request.args.get("limit"))
@@ -188,7 +195,7 @@ def listing() -> ResponseReturnValue:
     more = True
 
     while more and len(page) < limit and scanned < MAX_SCANNED:
-        rows = records.list_tasks(g.owner, position, MAX_PAGE_SIZE)
+        rows = tasks.read(position, MAX_PAGE_SIZE)
         more = len(rows) == MAX_PAGE_SIZE
         for task_id, submitted_ms in rows:
             position = (submitted_ms, task_id)
@@ -197,7 +204,7 @@ def listing() -> ResponseReturnValue:
             with guarded("tasks", let_through=(GraycatError,)):
                 record = records.get(task_id)
                 if _matches(record, states, kinds):
-                    page.append(task_views.task_view(task_id, record, whole=False))
+                    page.append(foreign_tasks.view(task_id, record, whole=False))
             if len(page) == limit:
                 more = True
                 break
@@ -239,15 +246,19 @@ def _parse_cursor(text: str | None) -> tuple[int, str]:
 @bp.post("/tasks/<task_id>/cancel", endpoint="cancel_post")
 @token_auth.login_required
 def cancel(task_id: str) -> ResponseReturnValue:
-    """Cancel a task; may be repeated. ``confirmed`` is whether its engine has stopped."""
-    task_id, record = task_views.find_task(task_id)
+    """Cancel a task; may be repeated. ``confirmed`` is whether its engine has stopped. Admins cancel anybody's."""
+    task_id, record = foreign_tasks.find_visible_task(task_id)
+    if foreign_tasks.is_foreign(record):
+        logger.warning(
+            "task cancelled by an admin", extra={"task_id": task_id, "owner": record["owner"], "by": g.owner}
+        )
     gateway = services().gateway
     if record["state"] not in TERMINAL_STATES:
         gateway.cancel(task_id, kind=record["kind"])
         with TaskFollower(task_id) as follower:
             follower.wait_for_end(CANCEL_TIMEOUT_S)
         record = gateway.records.get(task_id) or record
-    view = task_views.task_view(task_id, record, whole=False)
+    view = foreign_tasks.view(task_id, record, whole=False)
     view["confirmed"] = record["state"] in TERMINAL_STATES
     return _add_polling_headers(jsonify(view), record)
 

@@ -64,6 +64,7 @@ _LIST = [
         maximum=MAX_PAGE_SIZE,
         default=DEFAULT_PAGE_SIZE,
     ),
+    _parameter("owner", "query", "For admins: whose; NAME/* for the players of one, * for all."),
     _parameter("cursor", "query", "The 'next_cursor' of the page before."),
 ]
 _EVENT_ID = {"pattern": "^[0-9]{1,19}(-[0-9]{1,19})?$"}
@@ -132,7 +133,7 @@ def operation(endpoint: str) -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """Return the schemas that the task routes refer to."""
     numbers = ("attempt", "submitted_ms", "started_ms", "first_event_ms", "finished_ms", "size", "status")
-    texts = ("id", "kind", "queue", "priority", "worker", "engine", "request_id", "retry_of")
+    texts = ("id", "kind", "queue", "priority", "worker", "engine", "request_id", "retry_of", "owner")
     objects = ("metadata", "progress", "timings", "links", "webhook")
     properties: dict[str, Any] = {
         "state": {"type": "string", "enum": list(STATES)},
@@ -143,6 +144,7 @@ def schemas() -> dict[str, Any]:
         "eta_s": {"type": ["number", "null"]},
         "events": {"type": "array", "items": {"type": "string"}},
         "confirmed": {"type": "boolean"},
+        "input": {},
         "result": {},
         "partial_result": {},
         "error": {},

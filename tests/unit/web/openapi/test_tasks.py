@@ -43,7 +43,7 @@ def test_a_submit_takes_every_field_that_it_knows() -> None:
         ("tasks.submit", {"Idempotency-Key", "Prefer"}),
         ("tasks.put", {"Prefer"}),
         ("tasks.show", {"wait", "If-None-Match"}),
-        ("tasks.listing", {"state", "kind", "limit", "cursor"}),
+        ("tasks.listing", {"state", "kind", "limit", "cursor", "owner"}),
         ("tasks.cancel", set()),
         ("tasks.retry", {"Idempotency-Key"}),
         ("events.events", {"format", "Last-Event-ID", "after"}),
