@@ -115,15 +115,17 @@ class Supervised(Stack):
         """Return what the worker answers to Celery's ping; '' where it does not."""
         with self.control() as control:
             try:
-                replies = control.inspect([WORKER], timeout=PING_S).ping() or {}
+                replies: Any = control.inspect([WORKER], timeout=PING_S).ping()
             except OperationalError:
-                replies = {}
-        return str(replies.get(WORKER, {}).get("ok", ""))
+                return ""
+        if not replies:
+            return ""
+        return str(replies[WORKER]["ok"])
 
     def tell(self, command: str, **arguments: str) -> None:
         """Give the worker a command of Celery's, as ``celery control`` does; it must agree."""
         with self.control() as control:
-            replies = control.broadcast(command, arguments, [WORKER], reply=True, timeout=PING_S)
+            replies: Any = control.broadcast(command, arguments, [WORKER], reply=True, timeout=PING_S)
         assert [list(reply[WORKER]) for reply in replies] == [["ok"]], replies
 
     def graycat(self, command: str) -> subprocess.CompletedProcess[str]:
