@@ -3,6 +3,8 @@ PYTHON ?= python3
 ARGS ?=
 # So many tests run at a time. Engines with a model want a core of their own.
 PROCESSES ?= 2
+# The same for the tests on the oldest releases, when nothing runs beside them.
+LOWEST_PROCESSES ?= $(PROCESSES)
 
 # Tests start hundreds of processes: without Python's cache each of them would compile graycat anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,7 +39,7 @@ LOWEST_TESTS := $(addprefix tests/unit/,broker client flower images metrics stor
 	worker/test_bootsteps.py worker/test_control.py worker/test_gate.py)
 
 test-lowest: .venv-lowest/.ready ## Run tests on the oldest releases of the dependencies that setup.cfg allows
-	@exec .venv-lowest/bin/python -m pytest -q -n 2 --no-loadscope-reorder -p no:cacheprovider $(LOWEST_TESTS) $(ARGS)
+	@exec .venv-lowest/bin/python -m pytest -q -n $(LOWEST_PROCESSES) --no-loadscope-reorder -p no:cacheprovider $(LOWEST_TESTS) $(ARGS)
 
 check: lint types imports coverage test-lowest ## What CI runs
 
