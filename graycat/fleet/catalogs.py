@@ -7,7 +7,8 @@ from typing import Any
 
 from graycat.bounds.stored import parse_json
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.loops.unexpected import guarded
 
 #: Fields of an entry of ``/sd-models`` by which a request may name a checkpoint; also by a part of its title or file.

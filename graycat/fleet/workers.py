@@ -3,79 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict
 
 import redis
 
-from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key
-from graycat.broker.protocol import Broker
+from graycat.broker.protocol import Broker, Pipeline
+from graycat.fleet.reports import MAX_REPORT_BYTES, WorkerStatus, parse_report
 from graycat.loops.unexpected import guarded, note
 
 #: A worker that has not reported for this many seconds does not count as alive.
 SILENT_AFTER_S = 6.0
 #: A worker that is silent, and did not deregister, is shown as missing for this many seconds, then forgotten.
 MISSED_FOR_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """One worker's report. ``consuming``: its main loop runs and takes tasks; ``props``: its engine's JSON."""
-
-    name: str
-    queues: tuple[str, ...]
-    engine: str
-    engine_state: str
-    consuming: bool
-    slots: int
-    busy: int
-    props: str
-    #: Ids of the engine's models, and its own ``/v1/models`` answer.
-    models: tuple[str, ...] = ()
-    model_list: str = ""
-    #: Index of the GPU that the engine pins; None for the CPU.
-    gpu: int | None = None
-    #: The GPU's state: utilization (percent), memory_used and memory_total (bytes), temperature (degrees Celsius).
-    gpu_state: dict[str, int] | None = None
-    #: Whether it was asked to take nothing, how often its engine failed in a row, and what is wrong.
-    paused: bool = False
-    failures: int = 0
-    trouble: str = ""
-    #: Queues of its own that it does not take from, because they are paused or it was told to leave them.
-    left: tuple[str, ...] = ()
-    #: Whether those failures are a crash loop, what the last one was, and the seconds until the next start.
-    crash_loop: bool = False
-    last_failure: str = ""
-    retry_in_s: float = 0.0
-    #: The version of the engine's catalog, which ``WorkerRegistry.catalog`` returns; '' if it has none.
-    catalog: str = ""
-    #: How old the answer of ``/slots`` in that catalog is.
-    slots_age_s: float = 0.0
-    #: The names of its loops (``graycat.loops``) that are stuck or gone.
-    stuck: tuple[str, ...] = ()
-
-
-#: What a report of another version may lack; each also has the type of its field.
-_REQUIRED: dict[str, Any] = {
-    "name": "",
-    "queues": (),
-    "engine": "",
-    "engine_state": "",
-    "consuming": False,
-    "slots": 1,
-    "busy": 0,
-    "props": "",
-}
-_NULLABLE = ("gpu", "gpu_state")
-_DEFAULTS = dict(_REQUIRED)
-for _field in fields(WorkerStatus):
-    if _field.name not in _REQUIRED and _field.name not in _NULLABLE:
-        _DEFAULTS[_field.name] = _field.default
-GPU_FIELDS = ("utilization", "memory_used", "memory_total", "temperature")
+#: The most names of workers that are looked at, the newest ones, and the most of one box. Any box may write any names.
+MAX_NAMES, MAX_OF_BOX = 5000, 64
+#: The most lists that a catalog has, and the most bytes of all of them.
+MAX_LISTS, MAX_CATALOG_BYTES = 64, 8 * 1024 * 1024
+_NAME = re.compile(r"[!-~]{1,200}")
 
 
 class WorkerRegistry:
@@ -103,12 +53,25 @@ class WorkerRegistry:
             self._written_catalog = status.catalog
 
     def catalog(self, name: str) -> dict[str, bytes]:
-        """Return the catalog of a worker's engine: its replies, unchanged, by their paths."""
-        with broker_errors():
-            replies = self._client.hgetall(keys.catalog_key(name))
+        """Return the catalog of a worker's engine: its replies, unchanged, by their paths.
+
+        It is empty if it is larger than any: its worker may be anybody's.
+        """
+        key = keys.catalog_key(name)
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            if not 0 < self._client.hlen(key) <= MAX_LISTS:
+                return {}
+            paths = self._client.hkeys(key)
+            for path in paths:
+                pipe.hstrlen(key, path)
+            if sum(pipe.execute()) > MAX_CATALOG_BYTES:
+                return {}
+            replies = self._client.hmget(key, paths)
         catalog = {}
-        for path, reply in replies.items():
-            catalog[path.decode(errors="replace")] = reply
+        for path, reply in zip(paths, replies, strict=True):
+            # It may have gone meanwhile.
+            if reply is not None:
+                catalog[path.decode(errors="replace")] = reply
         return catalog
 
     def paused_queues(self) -> frozenset[str]:
@@ -147,7 +110,7 @@ class WorkerRegistry:
         """Return the workers that are alive, and the names of the missing ones. Raises BrokerUnavailable."""
         with broker_errors():
             try:
-                rows = self._client.zrange(keys.FLEET, 0, -1, withscores=True)
+                rows = self._client.zrange(keys.FLEET, -MAX_NAMES, -1, withscores=True)
             except redis.ResponseError as error:
                 if is_unusable_key(error):
                     note("fleet", error)
@@ -157,14 +120,22 @@ class WorkerRegistry:
                 seen_at[name.decode(errors="replace")] = seconds
             if not seen_at:
                 return [], []
-            # MGET returns None for a key of another type.
-            reports = self._client.mget(list(map(keys.worker_key, seen_at)))
+            with self._client.pipeline(transaction=False) as pipe:
+                for worker in seen_at:
+                    request_report(pipe, worker)
+                replies = pipe.execute(raise_on_error=False)
+            reports = [None if is_unusable_key(reply) else reply or None for reply in replies]
             alive, missing = split_reports(seen_at, reports)
             forgotten = seen_at.keys() - set(missing)
             forgotten -= {worker.name for worker in alive}
             if forgotten:
                 self._client.zrem(keys.FLEET, *forgotten)
         return alive, missing
+
+
+def request_report(pipe: Pipeline, name: str) -> None:
+    """Ask for a worker's report, and for no more bytes than one has. The reply is empty if there is none."""
+    pipe.getrange(keys.worker_key(name), 0, MAX_REPORT_BYTES)
 
 
 def split_reports(
@@ -177,53 +148,21 @@ def split_reports(
     """
     alive = []
     missing = []
+    of_box: Counter[str] = Counter()
     for name, report in zip(seen_at, reports, strict=True):
+        box = name.partition("@")[2].partition("-gpu")[0]
+        of_box[box] += 1
+        if not _NAME.fullmatch(name) or of_box[box] > MAX_OF_BOX:
+            continue
         if report is not None:
-            status = _parse_report(name, report)
+            status = parse_report(name, report)
             if status is not None:
                 alive.append(status)
-        elif time.time() - seen_at[name] <= MISSED_FOR_S:
+        # A box's clock may be wrong, but not by more.
+        elif abs(time.time() - seen_at[name]) <= MISSED_FOR_S:
             missing.append(name)
     alive.sort(key=lambda status: status.name)
     return alive, sorted(missing)
-
-
-def _parse_report(name: str, report: bytes) -> WorkerStatus | None:
-    """Return the status in a report; None if it cannot be used. Fields of a newer version are ignored."""
-    try:
-        values = parse_json(report)
-        known = dict(_DEFAULTS, name=name)
-        for field_name, default in _DEFAULTS.items():
-            if field_name in values:
-                known[field_name] = _check_type(values[field_name], default)
-        return WorkerStatus(**known, gpu=_parse_gpu(values.get("gpu")), gpu_state=_parse_gpu_state(values))
-    except Exception as error:  # noqa: BLE001 (another program may have written anything)
-        note("fleet", error)
-        return None
-
-
-def _check_type(value: Any, default: Any) -> Any:
-    """Return a field's value, which must be of its default's type. Raises TypeError."""
-    if isinstance(default, tuple):
-        return tuple(_check_type(item, "") for item in _check_type(value, []))
-    if isinstance(default, float):
-        return float(value)
-    if type(value) is not type(default):
-        raise TypeError
-    return value
-
-
-def _parse_gpu(value: Any) -> int | None:
-    if value is None:
-        return None
-    return int(_check_type(value, 0))
-
-
-def _parse_gpu_state(values: Mapping[str, Any]) -> dict[str, int] | None:
-    state = values.get("gpu_state")
-    if state is None:
-        return None
-    return {name: int(state[name]) for name in GPU_FIELDS}
 
 
 def select_serving(workers: list[WorkerStatus], queue: str) -> list[WorkerStatus]:

@@ -45,9 +45,11 @@ def ask_worker(app: Celery, command: str, arguments: dict[str, Any], worker: str
         replies = app.control.broadcast(command, arguments, destination=[worker], reply=True, timeout=timeout_s)
     except SEND_ERRORS as error:
         raise BrokerUnavailable from error
-    if not replies:
-        return None
-    return next(iter(replies[0].values()))
+    for reply in replies or ():
+        # Every worker hears every command, and may answer any.
+        if isinstance(reply, dict) and isinstance(reply.get(worker), dict):
+            return reply[worker]
+    return None
 
 
 def broadcast_stop(app: Celery, task_id: str, worker: str, how: str) -> None:

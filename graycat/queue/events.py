@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
+
+from graycat.errors import EngineProtocolError
 
 #: Kinds of events. ``chunk`` is one event of the engine, its bytes unchanged; ``progress`` says how far a render is;
 #: ``restarted`` makes the chunks before it void. The last three end a task. Readers ignore kinds that they do not know.
@@ -15,6 +18,9 @@ RESULT: Final = "result"
 ERROR: Final = "error"
 CANCELLED: Final = "cancelled"
 TERMINAL: Final = frozenset({RESULT, ERROR, CANCELLED})
+#: The longest answer that a request or a poll gets. Images are not in it.
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_STATUS = re.compile(rb"[2-5][0-9][0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,13 @@ class TaskEvent:
         return event_order(self.id)
 
     def answer(self) -> tuple[int, bytes]:
-        """Return HTTP status and body of a ``result`` or ``error``."""
+        """Return HTTP status and body of a ``result`` or ``error``.
+
+        Raises EngineProtocolError if it has none: workers of a box may write anything.
+        """
         status, _, body = self.data.partition(b" ")
+        if not _STATUS.fullmatch(status) or len(body) > MAX_ANSWER_BYTES:
+            raise EngineProtocolError
         return int(status), body
 
     @classmethod
@@ -54,7 +65,8 @@ class TaskEvent:
     @classmethod
     def from_stream(cls, event_id: bytes, entry: dict[bytes, bytes]) -> TaskEvent:
         """Return the event of a stream entry."""
-        return cls(event_id.decode(), entry[b"kind"].decode(), entry[b"data"])
+        # What lacks a part is of no kind that a reader knows.
+        return cls(event_id.decode(), entry.get(b"kind", b"").decode(errors="replace"), entry.get(b"data", b""))
 
 
 def answer(status: int, body: bytes) -> bytes:

@@ -16,6 +16,19 @@ from graycat.queue.events import TaskEvent
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
 
 
+#: Fields that are numbers, whoever has written the record.
+_NUMBERS = frozenset(
+    {
+        *(b"attempt", b"status", b"size", b"submitted_ms", b"enqueued_ms", b"claimed_ms", b"started_ms"),
+        *(b"first_event_ms", b"finished_ms", b"queue_deadline_ms", b"queue_ttl_ms", b"exec_timeout_ms", b"lease_ms"),
+    }
+)
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 15
+
+
 class RecordReader:
     """The tasks' records, event streams and lists in the broker."""
 
@@ -32,6 +45,9 @@ class RecordReader:
                 note("records", error)
             return {}
         fields.pop(b"body", None)
+        if any(not _is_number(fields[name]) for name in _NUMBERS & fields.keys()):
+            note("records", ValueError("no record of graycat's"))
+            return {}
         return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
 
     def fields(self, task_id: str, *names: str) -> list[str]:

@@ -33,7 +33,8 @@ from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
 from graycat.families import FAMILIES
 from graycat.fleet.processes import ProcessReports, ProcessStatus
-from graycat.fleet.workers import WorkerStatus, select_serving, split_reports
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import MAX_NAMES, request_report, select_serving, split_reports
 from graycat.loops.unexpected import guarded, note
 from graycat.queue import topology
 from graycat.queue.names import base_queue
@@ -132,7 +133,7 @@ class SnapshotReader:
         parts = _Parts()
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(FLEET, 0, -1, withscores=True)
+            pipe.zrange(FLEET, -MAX_NAMES, -1, withscores=True)
             pipe.smembers(PAUSED_QUEUES)
             pipe.smembers(TURNS)
             pipe.xrevrange(FAILURES, count=MAX_FAILURES)
@@ -155,13 +156,13 @@ class SnapshotReader:
             stored = parts.take(STORED, replies[-1], None)
             seen_at = {_decode(name): seconds for name, seconds in fleet}
             for name in seen_at:
-                pipe.get(worker_key(name))
+                request_report(pipe, name)
             self._memory.request_sizes(pipe, keys)
             replies = pipe.execute(raise_on_error=False)
 
         reports = []
         for name, reply in zip(seen_at, replies, strict=False):
-            reports.append(parts.take(worker_key(name), reply, None))
+            reports.append(parts.take(worker_key(name), reply, None) or None)
         workers, missing = split_reports(seen_at, reports)
         alive = {worker.name for worker in workers}
         for name, report in zip(seen_at, reports, strict=True):

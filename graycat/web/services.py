@@ -20,7 +20,8 @@ from graycat.celeryapp import create_celery
 from graycat.errors import NoSuchEngine
 from graycat.families import EngineFamily
 from graycat.fleet.catalogs import Catalogs
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, select_serving
 from graycat.metrics.server import load_scrape_token
 from graycat.queue.records import TaskRecords
 from graycat.queue.topology import LLM, SD, WORKER_KINDS

@@ -24,9 +24,22 @@ _CONNECTION_COMMANDS = ("ping", "hello", "select", "client|setname", "time")
 _TRANSACTION_COMMANDS = ("multi", "exec", "discard", "watch", "unwatch")
 #: Scripts are loaded at home. A box asks whether those of its version are there.
 _SCRIPT_COMMANDS = ("evalsha", "script|exists")
-_STRING_COMMANDS = ("get", "mget", "set", "setrange", "incr", "incrby", "decr")
+_STRING_COMMANDS = ("get", "mget", "set", "getrange", "setrange", "incr", "incrby", "decr")
 _KEY_COMMANDS = ("exists", "del", "expire", "pexpire", "persist")
-_HASH_COMMANDS = ("hget", "hmget", "hgetall", "hkeys", "hvals", "hexists", "hset", "hsetnx", "hincrby", "hdel")
+_HASH_COMMANDS = (
+    "hget",
+    "hmget",
+    "hgetall",
+    "hkeys",
+    "hvals",
+    "hlen",
+    "hstrlen",
+    "hexists",
+    "hset",
+    "hsetnx",
+    "hincrby",
+    "hdel",
+)
 _LIST_COMMANDS = ("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen", "ltrim")
 _SET_COMMANDS = ("sadd", "srem", "smembers")
 _SORTED_SET_COMMANDS = (

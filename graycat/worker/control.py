@@ -15,7 +15,8 @@ from graycat.broker.scripts import ScriptLoader
 from graycat.broker.wrong_types import may_move
 from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.loops.threads import stuck_loops
 from graycat.queue.records import TaskRecords
 from graycat.queue.stored import StoredBytes

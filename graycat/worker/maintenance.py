@@ -12,7 +12,7 @@ from graycat.celeryapp import GraycatCelery
 from graycat.engines import gpus
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import WorkerStatus
+from graycat.fleet.reports import WorkerStatus
 from graycat.loops.threads import stuck_loops
 from graycat.loops.unexpected import guarded
 from graycat.queue.kinds import SLOTS

@@ -12,7 +12,8 @@ from PIL import Image
 from graycat.batches.records import BatchRecords
 from graycat.batches.runner.runner import BatchRunner
 from graycat.errors import GraycatError
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graycat.broker.quarantine import QuarantinedItem
 from graycat.fleet.processes import ProcessStatus
-from graycat.fleet.workers import WorkerStatus
+from graycat.fleet.reports import WorkerStatus
 from graycat.status.memory_scan import MemoryUse
 from graycat.status.snapshot import QueueSnapshot, Snapshot
 

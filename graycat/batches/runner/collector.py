@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
-from graycat.errors import BrokerUnavailable
+from graycat.errors import BrokerUnavailable, EngineProtocolError
 from graycat.images.replies import UNKNOWN, content_type
 from graycat.loops.unexpected import guarded
 from graycat.queue import events
@@ -168,7 +169,9 @@ class Collector:
         last = self._records.events(task_id)[-1:]
         if not last or (kind is not None and last[0].kind != kind):
             return b""
-        return last[0].answer()[1]
+        with suppress(EngineProtocolError):
+            return last[0].answer()[1]
+        return b""
 
     def _save(
         self, batch: LiveBatch, images: Sequence[FinishedImage], output: Output, engine_name: Callable[[str], str]

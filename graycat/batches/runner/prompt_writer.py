@@ -11,7 +11,7 @@ from typing import Any
 from graycat.batches.live import LiveBatch
 from graycat.batches.spec.images import PromptRequest
 from graycat.bounds.stored import parse_json
-from graycat.errors import BrokerFull, QueueFull
+from graycat.errors import BrokerFull, EngineProtocolError, QueueFull
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
@@ -91,7 +91,9 @@ class PromptWriter:
         last = self._records.events(task_id)[-1:]
         if not last or last[0].kind != events.RESULT:
             return b""
-        return last[0].answer()[1]
+        with suppress(EngineProtocolError):
+            return last[0].answer()[1]
+        return b""
 
 
 def _task_id(batch: LiveBatch, prompts: Sequence[str], useless_answers: int) -> str:

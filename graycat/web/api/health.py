@@ -10,7 +10,8 @@ from flask.typing import ResponseReturnValue
 
 from graycat import families
 from graycat.errors import BrokerUnavailable, EngineNotReady
-from graycat.fleet.workers import WorkerStatus, select_serving
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import select_serving
 from graycat.loops.threads import stuck_loops
 from graycat.queue.topology import CONTROL, LLM
 from graycat.web.auth import token_auth

@@ -10,6 +10,7 @@ from typing import Any
 from flask import g
 
 from graycat.bounds.stored import parse_json
+from graycat.loops.unexpected import guarded
 from graycat.metrics import web as metrics
 from graycat.queue.errors import TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
@@ -95,7 +96,11 @@ def _record_fields(record: Record) -> dict[str, Any]:
     """Return the fields of a record that are shown, without those that are not set."""
     fields: dict[str, Any] = {name: record[name] for name in _TEXT_FIELDS if record.get(name)}
     fields.update({name: int(record[name]) for name in _NUMBER_FIELDS if record.get(name)})
-    fields.update({name: parse_json(record[name]) for name in _JSON_FIELDS if record.get(name)})
+    for name in _JSON_FIELDS:
+        # Its worker may have written anything.
+        with guarded("records"):
+            if record.get(name):
+                fields[name] = parse_json(record[name])
     return fields
 
 

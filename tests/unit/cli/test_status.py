@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from graycat.cli import cli
 from graycat.cli.status import find_status_token
 from graycat.errors import EngineLost
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.metrics.server import load_scrape_token, token_file
 from graycat.settings import Settings
 from tests.support.helpers import SECRET, changed, free_port, started

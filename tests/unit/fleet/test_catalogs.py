@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from graycat.fleet.catalogs import Catalogs, requested_checkpoint, workers_with
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from tests.support.helpers import Valkey
 
 STATUS = WorkerStatus("sd@a", ("sd",), "webui", "ready", True, 1, 0, "", catalog="v1")

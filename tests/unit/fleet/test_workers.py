@@ -8,7 +8,8 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import GPU_FIELDS, MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, WorkerStatus, select_serving
+from graycat.fleet.reports import GPU_FIELDS, WorkerStatus
+from graycat.fleet.workers import MISSED_FOR_S, SILENT_AFTER_S, WorkerRegistry, select_serving
 from graycat.loops.unexpected import UNEXPECTED
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient

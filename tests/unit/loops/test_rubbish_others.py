@@ -16,7 +16,8 @@ from celery.app.events import Events
 from graycat.broker import keys
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.processes import ProcessReports, ProcessStatus
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.flower import app as flower
 from graycat.supervision import reporter
 from graycat.supervision.output import OutputPrinter

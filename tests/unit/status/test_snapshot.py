@@ -6,7 +6,8 @@ import pytest
 
 from graycat.broker import keys
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.status import snapshot

@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from graycat.engines.base import EngineInfo
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.images.replies import content_type
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords

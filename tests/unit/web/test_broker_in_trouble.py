@@ -13,7 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from graycat.errors import BrokerUnavailable
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.queue.records import TaskRecords
 from graycat.web import create_app
 from tests.support.good_requests import SCHEDULE, SPEC, TASK, fill, parts

@@ -16,7 +16,8 @@ from graycat.broker.client import now_ms
 from graycat.broker.scripts import digest, list_texts
 from graycat.celeryapp import create_celery
 from graycat.errors import SettingsError
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus, select_serving
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry, select_serving
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.usage.amounts import day_of

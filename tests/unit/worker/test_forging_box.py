@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from graycat.broker.client import connect
 from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import create_celery
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.metrics import web as metrics
 from graycat.queue import ids
 from graycat.queue.messages import MessageFactory
@@ -244,3 +247,15 @@ def test_a_box_writes_into_the_queues_of_its_family_alone(
     for queue in (OTHER[family], f"{OTHER[family]}.batch", "control", "control:x"):
         with pytest.raises(redis.exceptions.NoPermissionError):
             liar.lpush(queue, "x")
+
+
+def test_a_box_reports_of_itself_alone(broker: Valkey, box: Callable[[str], Broker]) -> None:
+    liar, fleet = box("llm"), WorkerRegistry(broker.client)
+    report = WorkerStatus("llm@box-llm", ("llm",), "e", "ready", consuming=True, slots=1, busy=0, props="")
+    WorkerRegistry(liar).report(report)
+    false = asdict(report) | {"name": "control@home", "queues": ["llm", "sd", "control"]}
+    liar.set(keys.worker_key("llm@box-llm"), json.dumps(false), px=5000)
+    assert fleet.workers() == [report]
+    for name in ("llm@home", "sd@box-llm", "control@box-llm", "llm@box-sd"):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            liar.set(keys.worker_key(name), json.dumps(false))

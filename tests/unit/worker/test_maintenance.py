@@ -14,7 +14,8 @@ from graycat.broker import keys
 from graycat.engines import gpus
 from graycat.engines.client import Call
 from graycat.engines.gpus import GpuState
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.loops.threads import GuardedThread
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords

@@ -9,7 +9,8 @@ import pytest
 from graycat.batches.plan import Item
 from graycat.batches.runner.submitter import item_task_id
 from graycat.broker import keys
-from graycat.fleet.workers import WorkerRegistry, WorkerStatus
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.queue import ids as taskids
 from tests.support.batching import Batching
 from tests.support.helpers import Valkey

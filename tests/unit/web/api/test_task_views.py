@@ -190,3 +190,31 @@ def test_an_answer_whose_events_are_gone_leaves_the_state(records, client) -> No
     view = view_of(records, attempt.task_id)
     assert view["state"] == "succeeded"
     assert "result" not in view
+
+
+@pytest.mark.parametrize("name", ["attempt", "submitted_ms", "finished_ms", "queue_deadline_ms", "size"])
+@pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 16, ""])
+def test_a_record_whose_numbers_are_none_is_no_task(web, records, client, name: str, value: str) -> None:
+    attempt = started(records, shown={})
+    records.succeed(attempt, 200, b"{}")
+    client.hset(keys.record_key(attempt.task_id), name, value)
+    assert web.get(f"/tasks/{attempt.task_id}").status_code == 410
+
+
+def test_what_is_no_json_in_a_record_is_left_out(web, records, client) -> None:
+    attempt = started(records, shown={})
+    records.succeed(attempt, 200, b"{}")
+    client.hset(keys.record_key(attempt.task_id), mapping={"metadata": "{half", "progress": "\x1b"})
+    view = web.get(f"/tasks/{attempt.task_id}")
+    assert view.status_code == 200
+    assert not {"metadata", "progress"} & view.json.keys()
+
+
+def test_an_answer_that_makes_no_sense_is_said_to_be_so(web, records, client) -> None:
+    attempt = started(records, shown={})
+    records.succeed(attempt, 200, b"{}")
+    client.xadd(keys.events_key(attempt.task_id), {"kind": "result", "data": "garbage"})
+    answer = web.get(f"/tasks/{attempt.task_id}")
+    assert (answer.status_code, answer.json["error"]["type"]) == (502, "engine_nonsense")
+    client.xadd(keys.events_key(attempt.task_id), {"planet": "Mars"})
+    assert web.get(f"/tasks/{attempt.task_id}").status_code == 200
