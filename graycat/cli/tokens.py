@@ -122,12 +122,12 @@ def revoke(name_or_prefix: str) -> None:
 def rotate(name_or_prefix: str, overlap: int) -> None:
     """Give an API token a new secret and print it. Its tasks, limits and players' tokens stay."""
     secret, minted = _open_authenticator().minted.rotate(name_or_prefix, overlap)
-    click.echo(secret)
+    say(secret)
     token = minted.token
     rest = "every other secret of it is refused within two seconds"
     if token.former_until is not None:
         rest = f"the one before is accepted until {_format_time(token.former_until)}"
-    click.echo(f"{token.prefix} ({token.name}) has this new secret; {rest}", err=True)
+    say(f"{token.prefix} ({token.name}) has this new secret; {rest}", err=True)
 
 
 def _format_row(minted: Minted) -> tuple[str, ...]:

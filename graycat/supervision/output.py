@@ -11,7 +11,7 @@ from typing import IO
 
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded
-from graycat.redaction.terminal import one_line
+from graycat.redaction.terminal import printable
 
 #: Colours of the names on a terminal, in turn (ANSI).
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93", "92", "95")
@@ -49,7 +49,7 @@ class OutputPrinter:
         head = f"{clock} {name:{self._width}} | "
         if self._coloured:
             head = f"\033[0;{self._colours.get(name, '0')}m{head}\033[0m"
-        line = one_line(line)
+        line = printable(line)
         with self._lock:
             # A terminal that is gone must not end the supervisor.
             try:
