@@ -136,6 +136,19 @@ def test_what_ended_tasks_have_used_is_counted(broker: Valkey, records: TaskReco
     eventually(lambda: broker.client.hget(day, "game llm requests") == b"1")
 
 
+def test_what_ended_tasks_held_is_taken_back_and_accounts_are_healed(
+    broker: Valkey, records: TaskRecords, running, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "SETTLE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(control, "RECOUNT_INTERVAL_S", 0.02)
+    records.cancel(accepted(records, owner="gone"))
+    accepted(records, owner="stays")
+    broker.client.hset(keys.STORED, "nobody", 7)
+    running()
+    eventually(lambda: set(broker.client.hkeys(keys.STORED)) == {b"*", b"stays", b"*looked_ms", b"*full"})
+    assert "accounts of stored bytes were wrong" in caplog.text
+
+
 def test_messages_that_are_held_are_not_delivered_again(broker: Valkey, running, monkeypatch) -> None:
     request: Any = SimpleNamespace(acknowledged=False, message=SimpleNamespace(delivery_tag="held"))
     monkeypatch.setattr(state, "reserved_requests", [request])
