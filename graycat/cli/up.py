@@ -191,18 +191,23 @@ def announce(settings: Settings, token: Credential) -> None:
     """Wait until an engine can answer, and print how to call it. Meanwhile, print what is not up yet."""
     address = server_url(settings)
     wait_until_ready(address)
-    path, body = "/generate-image", IMAGE_BODY
-    if settings.run_llm:
-        path, body = "/completion", COMPLETION_BODY
     say(
         f"\ngraycat is ready at {address}\n"
         f"API token: {token.describe()}\n\n"
-        f"Try it:\n"
-        f"  curl {address}{path} -H {token.header()} \\\n"
-        f"    -d '{body}'\n\n"
+        f"{suggest(settings, address, token)}\n"
         f"{monitoring.greeting(settings)}"
         f"Ctrl-C stops everything.\n"
     )
+
+
+def suggest(settings: Settings, address: str, token: Credential) -> str:
+    """Return the lines that suggest a first request."""
+    if not settings.run_llm and not settings.run_sd:
+        return f"No engine runs here. Which boxes work for it:\n  curl {address}/ready\n"
+    path, body = "/generate-image", IMAGE_BODY
+    if settings.run_llm:
+        path, body = "/completion", COMPLETION_BODY
+    return f"Try it:\n  curl {address}{path} -H {token.header()} \\\n    -d '{body}'\n"
 
 
 def wait_until_ready(address: str) -> None:

@@ -136,6 +136,16 @@ def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, caps
     assert "the-secret" not in printed
 
 
+def test_the_first_request_is_one_that_this_server_s_engines_answer() -> None:
+    token = Credential("API_TOKENS", Path("/home/me/api-token"), "")
+    address = "http://127.0.0.1:8000"
+    assert f"curl {address}/completion " in up.suggest(Settings(), address, token)
+    assert f"curl {address}/generate-image " in up.suggest(Settings(run_llm=False), address, token)
+    # A server for boxes, none of which may be there yet.
+    alone = up.suggest(Settings(run_llm=False, run_sd=False), address, token)
+    assert alone == f"No engine runs here. Which boxes work for it:\n  curl {address}/ready\n"
+
+
 def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, monkeypatch, tmp_path: Path) -> None:
     """Where the broker is elsewhere, it outlives the machine."""
     reports = ProcessReports(broker.client)
