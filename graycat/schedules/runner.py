@@ -14,6 +14,7 @@ from contextlib import suppress
 from redis.exceptions import LockError
 from redis.lock import Lock
 
+from graycat.auth.tokens import PLAYER_MARK, parse_api_tokens
 from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
 from graycat.batches.records import BatchRecords, batch_id_for_key
 from graycat.batches.states import ENDED
@@ -42,6 +43,8 @@ class ScheduleRunner:
         self._client = client
         self._schedules = ScheduleRecords(client, settings)
         self._batches = BatchRecords(client, settings)
+        #: A configured token may have the name of one that was minted before.
+        self._configured = parse_api_tokens(settings).keys()
 
     def step(self, now: int | None = None) -> Counter[str]:
         """Fire what is due at ``now`` (seconds, by default the broker's time); return the number of each outcome.
@@ -102,6 +105,8 @@ class ScheduleRunner:
         ``waiting``: how many times wait, this one included.
         """
         schedule = state.schedule
+        if self._has_ended(schedule.owner):
+            return self._settle(state, time, SKIPPED, reason="its API token was revoked or has expired")
         if schedule.overlap != OVERLAP_ALLOW and self._is_live(state.last_batch_id):
             if schedule.overlap == OVERLAP_QUEUE and waiting <= MAX_WAITING:
                 return None
@@ -121,6 +126,14 @@ class ScheduleRunner:
             # It was valid when the schedule was created; the server's limits have changed since then.
             return self._settle(state, time, REFUSED, reason=str(error)[:500])
         return self._settle(state, time, FIRED, batch_id)
+
+    def _has_ended(self, owner: str) -> bool:
+        """Return whether the minted API token of an owner, or of a player's game, was revoked or has expired."""
+        name = owner.partition(PLAYER_MARK)[0]
+        if name in self._configured:
+            return False
+        ended_at = self._client.zscore(keys.TOKEN_ENDS, name)
+        return ended_at is not None and ended_at <= self._now_s()
 
     def _settle(self, state: ScheduleState, time: int, outcome: str, batch_id: str = "", reason: str = "") -> str:
         self._schedules.settle(state, time, outcome, batch_id, reason)

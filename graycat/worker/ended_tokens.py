@@ -34,6 +34,8 @@ INTERVAL_S = 0.5
 DELAY_S = 2.0
 #: Seconds for which they are ended again and again: a request that was let in before may submit one later.
 REPEAT_S = 120.0
+#: Seconds for which it is remembered that a token has ended, because its schedules submit nothing any more.
+KEPT_S = 400 * 86400.0
 #: Tasks that are ended in one look, so that other duties are not late.
 MAX_TASKS = 200
 
@@ -55,6 +57,8 @@ class EndedTokens:
         self._batches = BatchRecords(client, settings)
         self._live_batches = LiveBatches(client)
         self._cancels = settings.cancels_revoked_tasks
+        #: Ends before this were looked at long enough. At first all, since no control worker may have run for a while.
+        self._since: float | str = "-inf"
         #: A configured token may have the name of one that was minted before.
         self._configured = parse_api_tokens(settings).keys()
 
@@ -62,9 +66,7 @@ class EndedTokens:
         """End the tasks of the tokens that have ended; return how many. Raises BrokerUnavailable."""
         now = self._now()
         with broker_errors():
-            names = self._client.zrange(keys.TOKEN_ENDS, "-inf", now - DELAY_S, byscore=True)
-        if not names:
-            return 0
+            names = self._client.zrange(keys.TOKEN_ENDS, self._since, now - DELAY_S, byscore=True)
         ended = 0
         if self._cancels:
             owners = self._owners(names)
@@ -72,8 +74,10 @@ class EndedTokens:
                 with guarded("ended tokens", let_through=(BrokerUnavailable,)):
                     ended += self._end(owner, MAX_TASKS - ended)
             self._end_batches(owners)
+        if ended < MAX_TASKS:
+            self._since = now - DELAY_S - REPEAT_S
         with broker_errors():
-            self._client.zremrangebyscore(keys.TOKEN_ENDS, "-inf", now - DELAY_S - REPEAT_S)
+            self._client.zremrangebyscore(keys.TOKEN_ENDS, "-inf", now - KEPT_S)
         return ended
 
     def _owners(self, names: Iterable[bytes]) -> set[str]:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from graycat.batches.records import BatchRecords
+from graycat.broker import keys
 from graycat.broker.client import now_ms
 from graycat.schedules.records import ScheduleRecords
 from graycat.schedules.runner import ScheduleRunner
@@ -33,6 +34,29 @@ def keys_of(batches: BatchRecords) -> list[str]:
 def outcomes(schedules: ScheduleRecords, name: str = "nightly") -> list[tuple[str, int]]:
     """Return how the times of a schedule went, oldest first."""
     return [(fire["outcome"], fire["time"]) for fire in reversed(schedules.list_outcomes("tests", name))]
+
+
+@pytest.mark.parametrize("owner", ["game", "game/42"])
+def test_a_schedule_of_a_token_that_was_revoked_submits_nothing(
+    add, broker: Valkey, runner: ScheduleRunner, batches: BatchRecords, schedules: ScheduleRecords, owner: str
+) -> None:
+    add(cron="0 * * * *", mark=NOON - 5, owner=owner)
+    ends: dict[str, float] = {"game": 1.0}
+    broker.client.zadd(keys.TOKEN_ENDS, ends)
+    assert runner.step(NOON) == {"skipped": 1}
+    assert batches.list(owner) == []
+    assert "revoked" in schedules.list_outcomes(owner, "nightly")[0]["reason"]
+    # It expires later, or is minted again.
+    ends["game"] = 9e9
+    broker.client.zadd(keys.TOKEN_ENDS, ends)
+    assert runner.step(NOON + HOUR) == {"fired": 1}
+
+
+def test_a_configured_token_of_that_name_keeps_its_schedules(add, broker: Valkey) -> None:
+    add(cron="0 * * * *", mark=NOON - 5)
+    ends: dict[str, float] = {"tests": 1.0}
+    broker.client.zadd(keys.TOKEN_ENDS, ends)
+    assert ScheduleRunner(broker.client, broker.settings).step(NOON) == {"fired": 1}
 
 
 def test_a_nominal_time_becomes_a_batch(

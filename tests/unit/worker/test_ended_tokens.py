@@ -14,7 +14,7 @@ from graycat.auth.signing import SigningKey
 from graycat.batches.records import BatchRecords
 from graycat.broker import keys
 from graycat.queue.records import TaskRecords
-from graycat.worker.ended_tokens import DELAY_S, MAX_TASKS, REPEAT_S, EndedTokens
+from graycat.worker.ended_tokens import DELAY_S, KEPT_S, MAX_TASKS, REPEAT_S, EndedTokens
 from tests.support.broker import BrokerClient
 from tests.support.clocks import Clock
 from tests.support.helpers import Valkey, accepted, changed, claimed
@@ -74,7 +74,24 @@ def test_queued_and_running_tasks_of_a_revoked_token_and_its_players_end(
     assert state_of(records, late) == "cancelled"
     clock.forward(2)
     duty.step()
+    # Much later nobody looks for its tasks any more; its schedules still submit nothing.
+    accepted(records, owner="game", shown={})
+    assert duty.step() == 0
+    assert client.zcard(keys.TOKEN_ENDS) == 1
+    clock.forward(KEPT_S)
+    duty.step()
     assert client.zcard(keys.TOKEN_ENDS) == 0
+
+
+def test_what_ended_while_no_control_worker_ran_is_ended_by_the_next(
+    duty_with, tokens: MintedTokens, clock: Clock, records: TaskRecords
+) -> None:
+    tokens.mint(Grant("game"))
+    task_id = accepted(records, owner="game", shown={})
+    tokens.revoke("game")
+    clock.forward(10 * REPEAT_S)
+    assert duty_with().step() == 1
+    assert state_of(records, task_id) == "cancelled"
 
 
 def test_one_that_expires_is_ended_at_that_time(
