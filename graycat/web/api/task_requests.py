@@ -23,7 +23,7 @@ from graycat.settings import variable
 from graycat.web.auth import require_scope
 from graycat.web.compat import webui
 from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
-from graycat.web.compat.route import read_body
+from graycat.web.compat.route import let_others_run, read_body
 from graycat.web.compat.text_routes import TEXT_ROUTES
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
@@ -92,6 +92,7 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
         shown=fields,
         webhook=hook,
     )
+    let_others_run(raw)
     return TaskRequest(submission, digest(body))
 
 

@@ -6,6 +6,7 @@ The tables of routes are in llamacpp.py, openai.py and anthropic.py.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from graycat.web.limits import token_limit
 from graycat.web.services import services
 from graycat.web.streaming.formats import LLAMACPP, StreamFormat
 from graycat.web.streaming.responses import respond
+
+#: A body of so many bytes takes milliseconds at each step: reading it, checking it, writing it anew.
+BIG_BODY_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Route:
 
     def prepare(self, body: Any, raw: bytes) -> tuple[str, str, bytes]:
         """Return the queue, the mode and the engine's body for a request's body. Raises RequestError."""
+        let_others_run(raw)
         if isinstance(body, dict):
             self.check_limits(body)
             if self.check is not None:
@@ -111,6 +116,7 @@ class Route:
             return STREAM, raw
         if self.gatherable is not None and self.gatherable(body):
             # llama.cpp stops a stream at once when the client disconnects, but may run a plain call to its end.
+            let_others_run(raw)
             return GATHER, json.dumps(body | {"stream": True}).encode()
         return PLAIN, raw
 
@@ -138,7 +144,15 @@ def read_body() -> bytes:
     raw = request.get_data(cache=False)
     if request.content_length is None and len(raw) >= (request.max_content_length or 0):
         raise BodyTooLarge("the request body is larger than this server takes")
+    let_others_run(raw)
     return raw
+
+
+def let_others_run(body: bytes) -> None:
+    """Let tokens and other requests go on between two steps with a big body; a small one needs no pause."""
+    if len(body) >= BIG_BODY_BYTES:
+        # Under gevent this is a turn of its event loop.
+        time.sleep(0)
 
 
 def read_object(*, allow_surrogates: bool = False) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.web.api.task_requests import KINDS, batch_queue, parse_task_request, scoped_ids
+from graycat.web.compat import route
 from graycat.web.services import services_of
 from tests.support.helpers import BEARER
 
@@ -168,3 +170,13 @@ def test_a_caller_who_may_not_make_images_sends_no_more_than_a_text(web_with) ->
         builder = EnvironBuilder("/tasks", method="POST", input_stream=io.BytesIO(b"{}"), headers=Headers(headers))
         _, status, _ = run_wsgi_app(web.application, builder.get_environ() | {"CONTENT_LENGTH": "10000"})
         assert status.startswith(code)
+
+
+@pytest.mark.parametrize(("size", "least", "most"), [(300_000, 4, 10), (1000, 0, 0)])
+def test_others_run_between_the_steps_with_a_big_body(web, monkeypatch, size: int, least: int, most: int) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(route, "time", SimpleNamespace(sleep=pauses.append))
+    task = {"kind": "llm.completion", "input": {"prompt": "x", "junk": "x" * size}}
+    assert web.post("/tasks", json=task).status_code == 202
+    assert least <= len(pauses) <= most
+    assert set(pauses) <= {0}
