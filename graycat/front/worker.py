@@ -93,6 +93,9 @@ class GuardedWorker(GeventWorker):
     def _discard_rest(self, req: Any, sock: Connection) -> None:
         """Read the body to its end, where the next request begins. Raises StopIteration if that cannot be done."""
         self.guard.discard_body(sock)
+        if announced_bytes(req) > MAX_DISCARDED_BYTES:
+            self._linger(sock)
+            raise StopIteration
         discarded = 0
         while not sock.cut and discarded <= MAX_DISCARDED_BYTES:
             try:
@@ -142,3 +145,11 @@ class GuardedWorker(GeventWorker):
                 if not data:
                     return
                 received += len(data)
+
+
+def announced_bytes(req: Any) -> int:
+    """Return how long a request says that its body is; 0 if it does not say."""
+    for name, value in req.headers:
+        if name == "CONTENT-LENGTH":
+            return int(value)
+    return 0

@@ -161,6 +161,12 @@ def test_a_body_that_nobody_reads_is_thrown_away_before_the_next_request() -> No
         assert running.guard._held_bytes == 0
 
 
+def test_an_endless_body_that_nobody_reads_is_not_waited_for() -> None:
+    with front(body_timeout_s=60) as running:
+        client = running.connect(b"POST / HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n", BIG[:200_000])
+        assert running.ends(client).endswith(b"hello")
+
+
 def test_a_client_that_reads_nothing_is_cut() -> None:
     before = cuts("slow reader")
     with front(big, write_timeout_s=0.2) as running:
