@@ -48,6 +48,7 @@ ACCEPTED = {"202": {"description": "Accepted, with the task's id and address.", 
 
 SECURITY_SCHEMES = {
     "token": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The API token in another header."},
     "password": {"type": "http", "scheme": "basic", "description": "Any user name, the API token as the password."},
 }
 

@@ -82,7 +82,7 @@ def openapi() -> dict[str, Any]:
         "info": {"title": "graycat", "version": __version__, "description": "One address in front of a GPU fleet."},
         "paths": dict(sorted(paths.items())),
         "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"key": []}],
     }
 
 

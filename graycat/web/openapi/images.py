@@ -42,7 +42,10 @@ def operation(endpoint: str) -> dict[str, Any]:
     """Return the operation of an image route; empty for any other endpoint."""
     if endpoint.startswith("sdapi."):
         # WebUI clients send the API token as a password.
-        common: dict[str, Any] = {"tags": ["Stable Diffusion WebUI"], "security": [{"token": []}, {"password": []}]}
+        common: dict[str, Any] = {
+            "tags": ["Stable Diffusion WebUI"],
+            "security": [{"token": []}, {"key": []}, {"password": []}],
+        }
         return {**common, **_request_body(endpoint), **_webui_operation(endpoint)}
     if endpoint.startswith("images."):
         return {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
