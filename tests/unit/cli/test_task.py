@@ -39,7 +39,7 @@ def graycat(live, monkeypatch, tmp_path) -> Graycat:
 def rendered(broker, records) -> str:
     """Return the id of a task that has ended with an image."""
     attempt = started(records, kind="sd.txt2img", queue="sd", shown={})
-    BrokerArtifacts(broker.client, 60).put(attempt.task_id, 0, b"\x89PNG one", "image/png", "tests")
+    BrokerArtifacts(broker.client, 60).put(attempt.task_id, 0, b"\x89PNG\r\n\x1a\n one", "image/png", "tests")
     records.report_progress(attempt, b'{"progress": 0.5, "step": 10, "steps": 20, "eta_s": 2.0}')
     records.succeed(attempt, 200, b'{"images": [{"artifact": 0}]}')
     return attempt.task_id
@@ -160,7 +160,7 @@ def test_images_are_printed_as_addresses(graycat: Graycat, live, rendered) -> No
 def test_images_are_written_to_a_folder(graycat: Graycat, rendered, tmp_path) -> None:
     result = graycat("watch", rendered, "--download", "pictures")
     assert result.stdout == f"pictures/{rendered}-0.png\n"
-    assert (tmp_path / "pictures" / f"{rendered}-0.png").read_bytes() == b"\x89PNG one"
+    assert (tmp_path / "pictures" / f"{rendered}-0.png").read_bytes() == b"\x89PNG\r\n\x1a\n one"
 
 
 def test_a_folder_that_cannot_be_written_is_exit_code_2(graycat: Graycat, rendered, tmp_path) -> None:
