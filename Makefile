@@ -15,7 +15,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest check lint types imports bench exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker check lint types imports bench exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,16 @@ LOWEST_TESTS := $(addprefix tests/unit/,broker client flower images metrics stor
 
 test-lowest: .venv-lowest/.ready ## Run tests on the oldest releases of the dependencies that setup.cfg allows
 	@exec .venv-lowest/bin/python -m pytest -q -n $(LOWEST_PROCESSES) --no-loadscope-reorder -p no:cacheprovider $(LOWEST_TESTS) $(ARGS)
+
+# What depends on the broker's release: rules of users, scripts, the transport, records.
+BROKER ?= redis-server
+BROKER_TESTS := $(addprefix tests/unit/,broker/test_scripts.py broker/test_transport.py queue/test_migration.py \
+	queue/test_records.py queue/test_turns.py worker/test_box_keys.py worker/test_broker_acl.py worker/test_forging_box.py) \
+	tests/integration/test_hostile_box.py
+
+test-broker: $(DEV_READY) ## Run the broker's tests on another server: make test-broker BROKER=/usr/bin/redis-server
+	@$(BROKER) --version
+	@exec env TEST_BROKER="$$(command -v $(BROKER))" $(BIN)/python -m pytest -q -n $(PROCESSES) --no-loadscope-reorder $(BROKER_TESTS) $(ARGS)
 
 check: lint types imports coverage test-lowest ## What CI runs
 

@@ -47,6 +47,7 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
             # Only the control worker, or one without a kind, sweeps what dead workers of all kinds have left.
             "sweeps": kind in ("", "control"),
             "restores_to": restored_queues(kind),
+            "share": keys.share_of_worker(kind),
             # Notices a broker that accepts connections and never replies; longer than BRPOP's one second.
             "socket_timeout": 5,
             "socket_connect_timeout": 1,

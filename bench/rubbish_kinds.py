@@ -143,14 +143,14 @@ class Rubbish:
         name = self._name()
         report = {"name": name, "queues": 7, "engine_state": ["?"], "slots": "many", "planet": "Mars"}
         self._broker.set(f"graycat:worker:{name}", self._chance.choice((self._scrap(), json.dumps(report))), px=5000)
-        self._broker.zadd("graycat:fleet", {name: self._chance.choice((0, 1e12, -1, 4e9))})
+        self._broker.zadd("graycat:fleet.llm", {name: self._chance.choice((0, 1e12, -1, 4e9))})
 
     def half_record(self) -> None:
         """Write a record that lacks fields, or has others, among the live tasks."""
         task_id = self._task_id()
         self._broker.delete(f"graycat:task:{task_id}")
         self._broker.hset(f"graycat:task:{task_id}", mapping=self._chance.choice(HALF_RECORDS))
-        self._broker.zadd("graycat:live", {task_id: self._chance.choice((0, 1))})
+        self._broker.zadd("graycat:live.llm", {task_id: self._chance.choice((0, 1))})
 
     def record_of_another_type(self) -> None:
         """Write a key that is no record among the live tasks, and one that is no stream in place of its events."""
@@ -158,19 +158,19 @@ class Rubbish:
         self._broker.delete(f"graycat:task:{task_id}", f"graycat:events:{task_id}")
         self._broker.set(f"graycat:task:{task_id}", self._scrap())
         self._broker.lpush(f"graycat:events:{task_id}", self._scrap())
-        self._broker.zadd("graycat:live", {task_id: 1, b"\xff\x00": 2})
+        self._broker.zadd("graycat:live.llm", {task_id: 1, b"\xff\x00": 2})
 
     def foreign_row(self) -> None:
         """Write rows into hashes and lists that graycat shows."""
         name = self._name()
-        for key in ("graycat:processes", "graycat:means", "graycat:tokens", "graycat:tokens:used"):
+        for key in ("graycat:processes", "graycat:means.llm", "graycat:tokens", "graycat:tokens:used"):
             self._broker.hset(key, name, self._scrap())
         self._broker.sadd("graycat:paused", name)
-        self._broker.sadd("graycat:turns", name)
+        self._broker.sadd("graycat:turns.llm", name)
         self._broker.zadd("graycat:listed:tests", {name: 1})
-        self._broker.zadd("graycat:live:tests", {self._task_id(): 1})
-        self._broker.lpush("graycat:quarantine", self._scrap())
-        self._broker.ltrim("graycat:quarantine", 0, 99)
+        self._broker.zadd("graycat:live.llm:tests", {self._task_id(): 1})
+        self._broker.lpush("graycat:quarantine.home", self._scrap())
+        self._broker.ltrim("graycat:quarantine.home", 0, 99)
 
     def foreign_batch(self) -> None:
         """Write a batch that makes no sense among the live ones."""

@@ -72,6 +72,13 @@ class EngineFamily:
         return tuple(name for name in names if name)
 
     @property
+    def worker_kinds(self) -> tuple[str, ...]:
+        """Return its kinds of workers, as in their names: ``KIND@BOX``."""
+        if self.quick_worker:
+            return (self.name, self.quick_worker)
+        return (self.name,)
+
+    @property
     def id_pattern(self) -> str:
         """Return the pattern (of Redis) that the ids of its tasks match."""
         return f"[{self.id_digits}]*"
@@ -172,6 +179,14 @@ BY_NAME = {family.name: family for family in FAMILIES}
 def find_by_kind(kind: str) -> EngineFamily | None:
     """Return the family of a kind of task (``llm.completion``) or of a queue (``llm.quick``); None for control work."""
     return BY_NAME.get(kind.partition(".")[0])
+
+
+def find_by_id(task_id: str) -> EngineFamily:
+    """Return the family of the task with an id; one that was not made here may be of the first."""
+    for family in FAMILIES:
+        if task_id[:1] and task_id[0] in family.id_digits:
+            return family
+    return FAMILIES[0]
 
 
 def find_by_queues(queues: Iterable[str]) -> EngineFamily | None:

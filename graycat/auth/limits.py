@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from graycat import families
 from graycat.broker.client import broker_errors
-from graycat.broker.keys import LIVE_TASKS, events_key, owned_key, players_key, rate_key, record_key
+from graycat.broker.keys import events_key, live_key, owned_key, players_key, rate_key, record_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import LimitExceeded, RequestError
+from graycat.families import FAMILIES
 
 #: Seconds after which a client should try again if it is unknown when a task will end.
 RETRY_S = 2
@@ -130,10 +132,10 @@ class Limiter:
         Raises LimitExceeded, BrokerUnavailable: then it is not counted. A task that is not created in the end no longer
         counts as unfinished a few seconds later.
         """
-        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS]
+        keys = [record_key(task_id), events_key(task_id), live_key(_families_from(task_id)[0])]
         arguments = []
         for name, limits in holders:
-            keys += _keys(name)
+            keys += _keys(name, task_id)
             arguments += [limits.rate or 0, limits.concurrency or 0, limits.queued or 0]
         with broker_errors():
             verdict, *numbers = self._scripts.run("admit", keys, arguments)
@@ -148,13 +150,23 @@ class Limiter:
         """Uncount a task that was not created. Raises BrokerUnavailable."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             for name, _ in holders:
-                for key in _keys(name):
+                for key in _keys(name, task_id):
                     pipe.zrem(key, task_id)
             pipe.execute()
 
 
-def _keys(name: str) -> list[str]:
-    return [rate_key(name), owned_key(name), players_key(name)]
+def _families_from(task_id: str) -> list[str]:
+    """Return the names of all families, that of a task first."""
+    own = families.find_by_id(task_id).name
+    return [own, *(family.name for family in FAMILIES if family.name != own)]
+
+
+def _keys(name: str, task_id: str) -> list[str]:
+    """Return the keys in which the tasks of an API token are counted, in the order of admit.lua."""
+    keys = [rate_key(name)]
+    for family in _families_from(task_id):
+        keys += [owned_key(family, name), players_key(family, name)]
+    return keys
 
 
 def _exceeded(verdict: str, holder: int, limit: int, wait_ms: int) -> LimitExceeded:

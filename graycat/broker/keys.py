@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from graycat.families import FAMILIES
+
+#: What belongs to no family of engines: the control worker's, and what web processes write.
+HOME = "home"
+#: What workers write lies apart for each family, so that no box touches another family's or home's
+#: (docs/decisions/0027-boxes-touch-little.md).
+SHARES = (*(family.name for family in FAMILIES), HOME)
 #: The prefix of every key that is not Celery's.
 PREFIX = "graycat:"
 #: The prefix of the keys of beat: its lock, and the time of its last tick.
@@ -14,14 +21,10 @@ SCHEDULES = PREFIX + "schedules"
 FIRING = PREFIX + "schedules:firing"
 #: When due schedules were last run (seconds).
 FIRED_AT = PREFIX + "schedules:fired"
-#: Ids of unfinished tasks, by the time they were submitted.
-LIVE_TASKS = PREFIX + "live"
 #: What tasks and batches hold in the broker (hash): bytes by owner, and of all; and whether it has room for new ones.
 STORED = PREFIX + "stored"
 #: What each of them is charged with, by the time when that was last looked at (sorted set).
 STORED_CHARGES = PREFIX + "stored:charges"
-#: The mean duration of tasks, by kind (ms).
-MEANS = PREFIX + "means"
 #: Deliveries to webhooks that are pending, as ``TASK_ID EVENT``, by the time when they are due.
 DELIVERIES = PREFIX + "deliveries"
 #: Ids of the tasks with a webhook that have not ended, as far as home has looked, by when it looks again (ms).
@@ -30,16 +33,8 @@ HOOKS = PREFIX + "hooks"
 DELIVERY_TTL_S = 25 * 3600
 #: Paused queues: no worker takes from them.
 PAUSED_QUEUES = PREFIX + "paused"
-#: Queues with a round robin between the owners of tasks.
-TURNS = PREFIX + "turns"
-#: The newest failures of tasks (stream), kept for a week.
-FAILURES = PREFIX + "failures"
-#: Items that no loop could use (list), the newest first.
-QUARANTINE = PREFIX + "quarantine"
 #: What runs on each machine under ``graycat up`` (hash): a report by the machine's name.
 PROCESSES = PREFIX + "processes"
-#: Names of the workers, by the time of their last report.
-FLEET = PREFIX + "fleet"
 #: Minted API tokens, by their prefixes.
 API_TOKENS = PREFIX + "tokens"
 #: When each of them was last used.
@@ -64,6 +59,45 @@ UNCOUNTED = PREFIX + "usage:uncounted"
 BATCH_TURN = PREFIX + "batches:turn"
 
 
+def live_key(family: str) -> str:
+    """Return the key of the ids of a family's unfinished tasks, by the time when they were submitted."""
+    return f"{PREFIX}live.{family}"
+
+
+def means_key(family: str) -> str:
+    """Return the key of the mean duration of a family's tasks, by kind (ms)."""
+    return f"{PREFIX}means.{family}"
+
+
+def turns_key(family: str) -> str:
+    """Return the key of a family's queues with a round robin between the owners of tasks. Only home adds to it."""
+    return f"{PREFIX}turns.{family}"
+
+
+def failures_key(share: str) -> str:
+    """Return the key of the newest failures of tasks (stream), kept for a week; ``share``: one of SHARES."""
+    return f"{PREFIX}failures.{share}"
+
+
+def quarantine_key(share: str) -> str:
+    """Return the key of items that no loop could use (list), the newest first; ``share``: one of SHARES."""
+    return f"{PREFIX}quarantine.{share}"
+
+
+def fleet_key(share: str) -> str:
+    """Return the key of names of workers, by the time of their last report; ``share``: one of SHARES."""
+    return f"{PREFIX}fleet.{share}"
+
+
+def share_of_worker(name: str) -> str:
+    """Return which of SHARES a worker's reports lie in: that of the family whose kind of worker it is, else home's."""
+    kind = name.partition("@")[0]
+    for family in FAMILIES:
+        if kind in family.worker_kinds:
+            return family.name
+    return HOME
+
+
 def web_channel(family: str, process: str) -> str:
     """Return the channel over which workers push the events of a family's tasks to one web process.
 
@@ -77,14 +111,14 @@ def listed_key(owner: str) -> str:
     return f"{PREFIX}listed:{owner}"
 
 
-def owned_key(owner: str) -> str:
-    """Return the key of the ids of one API token's unfinished tasks, by the time when they were submitted."""
-    return f"{LIVE_TASKS}:{owner}"
+def owned_key(family: str, owner: str) -> str:
+    """Return the key of the ids of one API token's unfinished tasks of a family, by when they were submitted."""
+    return f"{live_key(family)}:{owner}"
 
 
-def players_key(owner: str) -> str:
-    """Return the key of the ids of the unfinished tasks of all players of one API token."""
-    return f"{LIVE_TASKS}-players:{owner}"
+def players_key(family: str, owner: str) -> str:
+    """Return the key of the ids of the unfinished tasks of a family that all players of one API token have."""
+    return f"{PREFIX}players.{family}:{owner}"
 
 
 def rate_key(owner: str) -> str:
@@ -182,12 +216,17 @@ def turn_key(queue: str, owner: str) -> str:
     Owners and queues may have colons in their names, so that two of each could meet in one key without the zero byte.
     Of these five, only ``queue/lua/turns.lua`` writes.
     """
-    return f"{PREFIX}turn:{owner}\0{queue}"
+    return f"{PREFIX}turn.{_family_of(queue)}:{owner}\0{queue}"
 
 
 def parked_key(queue: str, owner: str) -> str:
     """Return the key of the ids of an owner's tasks (list) that wait until it is their turn to enter a queue."""
-    return f"{PREFIX}aside:{owner}\0{queue}"
+    return f"{PREFIX}aside.{_family_of(queue)}:{owner}\0{queue}"
+
+
+def _family_of(queue: str) -> str:
+    """Return what the name of a queue begins with."""
+    return queue.partition(":")[0].partition(".")[0]
 
 
 def parked_count_key(queue: str) -> str:

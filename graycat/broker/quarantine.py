@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, now_ms
-from graycat.broker.keys import QUARANTINE, wrong_type_key
+from graycat.broker.keys import HOME, SHARES, quarantine_key, wrong_type_key
 from graycat.broker.protocol import Broker
 from graycat.loops.unexpected import UNEXPECTED
 
@@ -49,8 +50,10 @@ class QuarantinedItem:
 class Quarantine:
     """The quarantine in the broker."""
 
-    def __init__(self, client: Broker) -> None:
+    def __init__(self, client: Broker, share: str = HOME) -> None:
+        """``share``: where items are put, one of ``keys.SHARES``; a worker of a family may write its own alone."""
         self._client = client
+        self._key = quarantine_key(share)
 
     def put(self, where: str, data: bytes, reason: str) -> None:
         """Keep an item. Raises BrokerUnavailable."""
@@ -64,16 +67,20 @@ class Quarantine:
                 "data": base64.b64encode(data[:MAX_DATA_BYTES]).decode(),
             }
             with self._client.pipeline(transaction=True) as pipe:
-                pipe.lpush(QUARANTINE, json.dumps(item))
-                pipe.ltrim(QUARANTINE, 0, MAX_ITEMS - 1)
-                pipe.pexpire(QUARANTINE, TTL_S * 1000)
+                pipe.lpush(self._key, json.dumps(item))
+                pipe.ltrim(self._key, 0, MAX_ITEMS - 1)
+                pipe.pexpire(self._key, TTL_S * 1000)
                 pipe.execute()
 
-    def items(self, count: int = MAX_ITEMS) -> list[QuarantinedItem]:
+    def items(self, count: int = MAX_ITEMS, shares: Sequence[str] = SHARES) -> list[QuarantinedItem]:
         """Return what was set aside, the newest first, without its content. Raises BrokerUnavailable."""
+        items = []
         with broker_errors():
-            rows = self._client.lrange(QUARANTINE, 0, count - 1)
-        return [item for item in map(_read, rows) if item is not None]
+            for share in shares:
+                rows = self._client.lrange(quarantine_key(share), 0, count - 1)
+                items += [item for item in map(_read, rows) if item is not None]
+        items.sort(key=lambda item: item.at_ms, reverse=True)
+        return items[:count]
 
 
 def _read(row: bytes) -> QuarantinedItem | None:

@@ -26,6 +26,7 @@ from kombu.utils.json import dumps, loads
 from redis.exceptions import DataError, RedisError, ResponseError
 
 from graycat.broker.client import NO_INTRODUCTION, UncheckedConnectionPool
+from graycat.broker.keys import HOME
 from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.broker.wrong_types import is_wrong_type
 from graycat.errors import BrokerUnavailable
@@ -102,13 +103,15 @@ class Channel(redis.Channel):
     QoS = QoS
     #: A channel that closes must not put the messages of running tasks back. Leases bring back what is lost.
     do_restore = False
-    from_transport_options = (*redis.Channel.from_transport_options, "sweeps", "restores_to")
+    from_transport_options = (*redis.Channel.from_transport_options, "sweeps", "restores_to", "share")
     #: Whether it writes bindings, and deletes those of clients that are gone. A worker with an engine needs none of its
     #: own: remote control comes over a channel, and tasks are pushed onto their queues by graycat's own scripts.
     sweeps = True
     #: The queues, with those of their models and workers, that unacknowledged messages may be put back on. Boxes write
     #: these entries: none may bring a message into a queue that a box does not take from.
     restores_to: tuple[str, ...] = ()
+    #: Where items that cannot be used are put: one of ``keys.SHARES``.
+    share = HOME
     _kept_client: Any = None
 
     def sweep_bindings(self, limit: int = 100) -> int:
@@ -123,7 +126,7 @@ class Channel(redis.Channel):
             data = data.encode()
         try:
             with self.conn_or_acquire() as client:
-                Quarantine(client).put(where, data, reason)
+                Quarantine(client, self.share).put(where, data, reason)
         except (BrokerUnavailable, RedisError):
             logger.warning("item could not be set aside", extra={"where": where, "bytes": len(data)})
 

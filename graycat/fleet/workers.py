@@ -8,8 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-
-import redis
+from typing import Any
 
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key
@@ -42,7 +41,7 @@ class WorkerRegistry:
         key = keys.catalog_key(status.name)
         with broker_errors(), self._client.pipeline(transaction=True) as pipe:
             pipe.set(keys.worker_key(status.name), json.dumps(asdict(status)), px=ttl_ms)
-            pipe.zadd(keys.FLEET, {status.name: time.time()})
+            pipe.zadd(_fleet_key(status.name), {status.name: time.time()})
             if catalog and status.catalog != self._written_catalog:
                 pipe.delete(key)
                 pipe.hset(key, mapping=dict(catalog))
@@ -98,8 +97,10 @@ class WorkerRegistry:
     def leave(self, name: str) -> None:
         """Remove a worker that stops."""
         with broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.worker_key(name), keys.catalog_key(name))
-            pipe.zrem(keys.FLEET, name)
+            # The user of a box may delete each, by rules of their own: a command on both would fit none of these.
+            pipe.delete(keys.worker_key(name))
+            pipe.delete(keys.catalog_key(name))
+            pipe.zrem(_fleet_key(name), name)
             pipe.execute()
 
     def workers(self) -> list[WorkerStatus]:
@@ -109,15 +110,13 @@ class WorkerRegistry:
     def alive_and_missing(self) -> tuple[list[WorkerStatus], list[str]]:
         """Return the workers that are alive, and the names of the missing ones. Raises BrokerUnavailable."""
         with broker_errors():
-            try:
-                rows = self._client.zrange(keys.FLEET, -MAX_NAMES, -1, withscores=True)
-            except redis.ResponseError as error:
-                if is_unusable_key(error):
-                    note("fleet", error)
-                rows = []
-            seen_at = {}
-            for name, seconds in rows:
-                seen_at[name.decode(errors="replace")] = seconds
+            with self._client.pipeline(transaction=False) as pipe:
+                request_names(pipe)
+                replies = pipe.execute(raise_on_error=False)
+            for reply in replies:
+                if is_unusable_key(reply):
+                    note("fleet", reply)
+            seen_at = parse_names(replies)
             if not seen_at:
                 return [], []
             with self._client.pipeline(transaction=False) as pipe:
@@ -128,14 +127,37 @@ class WorkerRegistry:
             alive, missing = split_reports(seen_at, reports)
             forgotten = seen_at.keys() - set(missing)
             forgotten -= {worker.name for worker in alive}
-            if forgotten:
-                self._client.zrem(keys.FLEET, *forgotten)
+            for name in forgotten:
+                self._client.zrem(_fleet_key(name), name)
         return alive, missing
 
 
 def request_report(pipe: Pipeline, name: str) -> None:
     """Ask for a worker's report, and for no more bytes than one has. The reply is empty if there is none."""
     pipe.getrange(keys.worker_key(name), 0, MAX_REPORT_BYTES)
+
+
+def _fleet_key(name: str) -> str:
+    return keys.fleet_key(keys.share_of_worker(name))
+
+
+def request_names(pipe: Pipeline) -> None:
+    """Add the commands for the names of all workers to a pipeline; their replies are for ``parse_names``."""
+    for share in keys.SHARES:
+        pipe.zrange(keys.fleet_key(share), -MAX_NAMES, -1, withscores=True)
+
+
+def parse_names(replies: Sequence[Any]) -> dict[str, float]:
+    """Return when each worker last reported, by name. One that reports where others belong is left out."""
+    seen_at: dict[str, float] = {}
+    for share, reply in zip(keys.SHARES, replies, strict=True):
+        if isinstance(reply, Exception):
+            continue
+        for name, seconds in reply:
+            decoded = name.decode(errors="replace")
+            if keys.share_of_worker(decoded) == share:
+                seen_at[decoded] = seconds
+    return seen_at
 
 
 def split_reports(

@@ -50,10 +50,7 @@ def task_ids_by_family(digest: str) -> dict[str, str]:
 
 def family_of(task_id: str) -> EngineFamily:
     """Return the family of the task with an id; one that was not made here may be of the first."""
-    for family in FAMILIES:
-        if task_id[:1] in family.id_digits:
-            return family
-    return FAMILIES[0]
+    return families.find_by_id(task_id)
 
 
 def is_id_for(task_id: str, kind: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graycat.broker import keys
+from graycat.families import FAMILIES
 from graycat.queue.topology import QUEUES
 
 
@@ -24,8 +25,9 @@ def owner_types(owner: str) -> dict[str, str]:
     types: dict[str, str] = {}
     for name in {owner, owner.partition("/")[0]}:
         types[keys.listed_key(name)] = "zset"
-        types[keys.owned_key(name)] = "zset"
-        types[keys.players_key(name)] = "zset"
+        for family in FAMILIES:
+            types[keys.owned_key(family.name, name)] = "zset"
+            types[keys.players_key(family.name, name)] = "zset"
         types[keys.rate_key(name)] = "zset"
         types[keys.owner_batches_key(name)] = "zset"
     for queue in QUEUES:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import redis
 
+from graycat import families
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, is_unusable_key
 from graycat.broker.protocol import Broker
+from graycat.families import FAMILIES
 from graycat.loops.unexpected import note
+from graycat.queue import ids
 from graycat.queue.events import TaskEvent
 
 #: Fields of a record that ``unfinished`` returns.
@@ -72,18 +76,21 @@ class RecordReader:
 
     def unfinished(self, owner: str) -> dict[str, dict[str, str]]:
         """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""
-        with broker_errors():
-            ids = [name.decode(errors="replace") for name in self._client.zrange(keys.owned_key(owner), 0, -1)]
-            with self._client.pipeline(transaction=False) as pipe:
-                for task_id in ids:
-                    pipe.hmget(keys.record_key(task_id), LIVE_FIELDS)
-                rows = pipe.execute(raise_on_error=False)
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            for family in FAMILIES:
+                pipe.zrange(keys.owned_key(family.name, owner), 0, -1, withscores=True)
+            found = [entry for entries in pipe.execute() for entry in entries]
+            found.sort(key=lambda entry: entry[1])
+            task_ids = [name.decode(errors="replace") for name, _ in found]
+            for task_id in task_ids:
+                pipe.hmget(keys.record_key(task_id), LIVE_FIELDS)
+            rows = pipe.execute(raise_on_error=False)
 
         records = {}
-        for task_id, row in zip(ids, rows, strict=True):
+        for task_id, row in zip(task_ids, rows, strict=True):
             if is_unusable_key(row) or row[0] is None:
                 # Its record has expired, and with it the owner's name, so no script removes it from this list.
-                self._client.zrem(keys.owned_key(owner), task_id)
+                self._client.zrem(keys.owned_key(ids.family_of(task_id).name, owner), task_id)
             else:
                 records[task_id] = dict(zip(LIVE_FIELDS, _decode_values(row), strict=True))
         return records
@@ -122,9 +129,13 @@ class RecordReader:
 
     def mean_duration_ms(self, kind: str) -> int | None:
         """Return how long tasks of a kind take (ms), as a moving average; None if none has succeeded yet."""
+        family = families.find_by_kind(kind)
+        if family is None:
+            return None
         with broker_errors():
-            value = self._client.hget(keys.MEANS, kind)
-        if value is None:
+            value = self._client.hget(keys.means_key(family.name), kind)
+        # A box may have written anything there.
+        if value is None or not re.fullmatch(rb"[0-9]{1,12}", value):
             return None
         return int(value)
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graycat import families
 from graycat.broker.client import broker_errors
 from graycat.broker.connections import Command
-from graycat.broker.keys import FAILURES, LIVE_TASKS, events_key, preview_key, record_key
+from graycat.broker.keys import HOME, events_key, failures_key, live_key, preview_key, record_key
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import (
@@ -71,7 +72,7 @@ class TaskRecords(RecordReader):
             return self._scripts.run_commands([self._call(name, task_id, *args, more_keys=more_keys)])[0]
 
     def _call(self, name: str, task_id: str, *args: str | int | bytes, more_keys: Sequence[str] = ()) -> Command:
-        keys = [record_key(task_id), events_key(task_id), LIVE_TASKS, *more_keys]
+        keys = [record_key(task_id), events_key(task_id), live_key(ids.family_of(task_id).name), *more_keys]
         return self._scripts.command(name, keys, args)
 
     def are_scripts_loaded(self) -> bool:
@@ -91,8 +92,8 @@ class TaskRecords(RecordReader):
             "type": lost.type,
         }
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.xadd(FAILURES, values, maxlen=MAX_FAILURES)
-            pipe.pexpire(FAILURES, FAILURES_MS)
+            pipe.xadd(failures_key(HOME), values, maxlen=MAX_FAILURES)
+            pipe.pexpire(failures_key(HOME), FAILURES_MS)
             pipe.execute()
 
     def create(self, task: NewTask, message: bytes) -> bool:
@@ -287,12 +288,19 @@ class TaskRecords(RecordReader):
 
         Counts the parked tasks anew, too.
         """
-        names = list(queues)
-        # It is about no task, but the broker checks the keys of a script before it runs.
-        entered, unusable = self._run("repair_turns", ids.unused_task_id(names[0]), *names)
-        if unusable:
-            logger.error("turns that cannot be used: keys of another type", extra={"count": unusable})
-        return int(entered)
+        by_family: dict[str, list[str]] = {}
+        for queue in queues:
+            family = families.find_by_kind(queue)
+            if family is not None:
+                by_family.setdefault(family.name, []).append(queue)
+        entered = 0
+        for names in by_family.values():
+            # It is about no task, but the broker checks the keys of a script before it runs.
+            number, unusable = self._run("repair_turns", ids.unused_task_id(names[0]), *names)
+            entered += int(number)
+            if unusable:
+                logger.error("turns that cannot be used: keys of another type", extra={"count": unusable})
+        return entered
 
     def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,26 +16,28 @@ from graycat.batches.records import BatchRecords
 from graycat.broker.client import broker_errors, connect, is_unusable_key
 from graycat.broker.keys import (
     DELIVERIES,
-    FAILURES,
-    FLEET,
-    LIVE_TASKS,
     PAUSED_QUEUES,
     PROCESSES,
-    QUARANTINE,
+    SHARES,
     STORED,
-    TURNS,
     changed_key,
     events_key,
+    failures_key,
+    fleet_key,
+    live_key,
+    quarantine_key,
     record_key,
+    turns_key,
     worker_key,
 )
+from graycat.broker.protocol import Pipeline
 from graycat.broker.quarantine import Quarantine, QuarantinedItem
 from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
-from graycat.families import FAMILIES
+from graycat.families import FAMILIES, find_by_kind
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.fleet.reports import WorkerStatus
-from graycat.fleet.workers import MAX_NAMES, request_report, select_serving, split_reports
+from graycat.fleet.workers import parse_names, request_names, request_report, select_serving, split_reports
 from graycat.loops.unexpected import guarded, note
 from graycat.queue import topology
 from graycat.queue.names import base_queue
@@ -133,28 +136,24 @@ class SnapshotReader:
         parts = _Parts()
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(FLEET, -MAX_NAMES, -1, withscores=True)
             pipe.smembers(PAUSED_QUEUES)
-            pipe.smembers(TURNS)
-            pipe.xrevrange(FAILURES, count=MAX_FAILURES)
             for key in UNTOLD:
                 pipe.zcard(key)
                 pipe.zrange(key, 0, 0, withscores=True)
             pipe.info("memory")
             pipe.hget(STORED, ALL)
+            _request_shares(pipe)
             self._memory.request_keys(pipe)
             clock, *replies, keys = pipe.execute(raise_on_error=False)
             for reply in (clock, keys):
                 if isinstance(reply, Exception):
                     raise reply
-            fleet = parts.take(FLEET, replies[0], [])
-            paused = parts.take(PAUSED_QUEUES, replies[1], set())
-            turns = parts.take(TURNS, replies[2], set())
-            failures = parts.take(FAILURES, replies[3], [])
-            deliveries, due_ms = _count_deliveries(replies[4:-2], parts)
-            info = parts.take("memory", replies[-2], {})
-            stored = parts.take(STORED, replies[-1], None)
-            seen_at = {_decode(name): seconds for name, seconds in fleet}
+            paused = parts.take(PAUSED_QUEUES, replies[0], set())
+            untold, rest = replies[1 : 1 + 2 * len(UNTOLD)], replies[1 + 2 * len(UNTOLD) :]
+            deliveries, due_ms = _count_deliveries(untold, parts)
+            info = parts.take("memory", rest[0], {})
+            stored = parts.take(STORED, rest[1], None)
+            turns, failures, seen_at = _parse_shares(rest[2:], parts)
             for name in seen_at:
                 request_report(pipe, name)
             self._memory.request_sizes(pipe, keys)
@@ -175,7 +174,7 @@ class SnapshotReader:
             most=info.get("maxmemory", 0),
             stored=_parse_count(stored),
         )
-        depths = self._read_depths(_list_queues(workers, map(_decode, turns)), parts)
+        depths = self._read_depths(_list_queues(workers, turns), parts)
         overdue_s = max(clock[0] + clock[1] / 1e6 - due_ms / 1000, 0.0)
         batches = parts.read("batches", lambda: read_batches(self._batches, clock[0] * 1000), BatchSnapshot())
         return Snapshot(
@@ -184,10 +183,10 @@ class SnapshotReader:
             missed=missing,
             deliveries=deliveries,
             held=memory,
-            failures=_parse_failures(failures, parts),
+            failures=failures,
             batches=batches,
             processes=parts.read(PROCESSES, self._processes.read, {}),
-            quarantine=parts.read(QUARANTINE, lambda: self._quarantine.items(MAX_QUARANTINED), []),
+            quarantine=self._read_quarantine(parts),
             unreadable=parts.unreadable,
         )
 
@@ -205,8 +204,16 @@ class SnapshotReader:
                 parts.take(queue, error, None)
         return depths
 
+    def _read_quarantine(self, parts: _Parts) -> list[QuarantinedItem]:
+        items: list[QuarantinedItem] = []
+        for share in SHARES:
+            read = partial(self._quarantine.items, MAX_QUARANTINED, (share,))
+            items += parts.read(quarantine_key(share), read, [])
+        items.sort(key=lambda item: item.at_ms, reverse=True)
+        return items[:MAX_QUARANTINED]
+
     def _run_depths(self, queues: Sequence[str]) -> dict[str, tuple[int, float]]:
-        keys = (record_key(""), events_key(""), LIVE_TASKS)
+        keys = (record_key(""), events_key(""), live_key(FAMILIES[0].name))
         with broker_errors():
             reply = self._scripts.run("depths", keys, queues)
         depths = {}
@@ -241,6 +248,34 @@ class _Parts:
         with guarded("snapshot", let_through=(BrokerUnavailable,), set_aside=lambda _: self.note(part)):
             return read()
         return default
+
+
+def _request_shares(pipe: Pipeline) -> None:
+    """Add the commands for what each family and home has apart to a pipeline; replies are for ``_parse_shares``."""
+    for family in FAMILIES:
+        pipe.smembers(turns_key(family.name))
+    for share in SHARES:
+        pipe.xrevrange(failures_key(share), count=MAX_FAILURES)
+    request_names(pipe)
+
+
+def _parse_shares(replies: Sequence[Any], parts: _Parts) -> tuple[list[str], list[Failure], dict[str, float]]:
+    """Return the queues in which owners have turns, the newest failures, and when each worker last reported."""
+    turns: list[str] = []
+    failures: list[Failure] = []
+    rest = list(replies)
+    for family in FAMILIES:
+        for queue in map(_decode, parts.take(turns_key(family.name), rest.pop(0), set())):
+            # A family's own, whoever has written there.
+            if find_by_kind(base_queue(queue)) == family:
+                turns.append(queue)
+    for share in SHARES:
+        key = failures_key(share)
+        failures += _parse_failures(key, parts.take(key, rest.pop(0), []), parts)
+    failures.sort(key=lambda failure: failure.at_ms, reverse=True)
+    for share, reply in zip(SHARES, rest, strict=True):
+        parts.take(fleet_key(share), reply, None)
+    return turns, failures[:MAX_FAILURES], parse_names(rest)
 
 
 def _decode(name: bytes) -> str:
@@ -284,10 +319,10 @@ def _summarize_queues(
     return queues
 
 
-def _parse_failures(entries: Iterable[tuple[bytes, dict[bytes, bytes]]], parts: _Parts) -> list[Failure]:
+def _parse_failures(key: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]], parts: _Parts) -> list[Failure]:
     failures = []
     for entry in entries:
-        with guarded("snapshot", set_aside=lambda _: parts.note(FAILURES)):
+        with guarded("snapshot", set_aside=lambda _: parts.note(key)):
             failures.append(_parse_failure(entry))
     return failures
 

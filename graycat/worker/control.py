@@ -18,6 +18,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
 from graycat.loops.threads import stuck_loops
+from graycat.queue.migration import Migration
 from graycat.queue.records import TaskRecords
 from graycat.queue.stored import StoredBytes
 from graycat.queue.topology import CONTROL
@@ -31,6 +32,7 @@ from graycat.webhooks.http import PublicHttpClient
 from graycat.webhooks.sender import WebhookSender
 from graycat.worker import unknown_kinds
 from graycat.worker.bootsteps import consumed_queues, has_engine
+from graycat.worker.box_keys import BoxKeys
 from graycat.worker.ended_tokens import INTERVAL_S, EndedTokens
 from graycat.worker.maintenance import REPORT_INTERVAL_S, SCRIPTS_INTERVAL_S
 from graycat.worker.periodic import Duty, PeriodicThread, renew_messages
@@ -89,6 +91,10 @@ class ControlDuties:
         ]
         if may_move(settings):
             duties.append(Duty(WRONG_KEYS_INTERVAL_S, self._move_wrong_keys))
+            self._migration = Migration(self._client)
+            duties.append(Duty(WRONG_KEYS_INTERVAL_S, self._migration.step))
+            self._box_keys = BoxKeys(self._client)
+            duties.append(Duty(WRONG_KEYS_INTERVAL_S, self._box_keys.step))
         # Boxes wait for a script that a broker without its data, or SCRIPT FLUSH, has lost.
         self._scripts = ScriptLoader(RawConnectionPool(self._client))
         duties.append(Duty(SCRIPTS_INTERVAL_S, self._load_scripts))

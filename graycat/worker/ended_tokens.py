@@ -17,6 +17,7 @@ from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
 from graycat.celeryapp import GraycatCelery
 from graycat.errors import BrokerUnavailable
+from graycat.families import FAMILIES
 from graycat.loops.unexpected import guarded
 from graycat.metrics import worker
 from graycat.queue.control import broadcast_stop
@@ -100,11 +101,12 @@ class EndedTokens:
     def _end(self, owner: str, count: int) -> int:
         """End what an owner and its players have left, ``count`` tasks at most; return how many tasks."""
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            for key in (keys.owned_key(owner), keys.players_key(owner)):
-                pipe.zrange(key, 0, count)
-            own, players = pipe.execute()
+            for family in FAMILIES:
+                pipe.zrange(keys.owned_key(family.name, owner), 0, count)
+                pipe.zrange(keys.players_key(family.name, owner), 0, count)
+            names = [name for reply in pipe.execute() for name in reply]
         ended = 0
-        for task_id in (*own, *players)[: max(count, 0)]:
+        for task_id in names[: max(count, 0)]:
             with guarded("ended tokens", let_through=(BrokerUnavailable,)), broker_errors():
                 ended += self._cancel(task_id.decode())
         if ended:

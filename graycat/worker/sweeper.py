@@ -43,6 +43,7 @@ FIELDS = ("state", "queue", "kind", "mode", "lease_ms", "enqueued_ms", "queue_de
 #: What every unfinished task has, and what of it is a number.
 REQUIRED_FIELDS = frozenset({"state", "queue", "kind", "mode", "enqueued_ms", "queue_deadline_ms"})
 NUMBER_FIELDS = ("lease_ms", "enqueued_ms", "queue_deadline_ms")
+UNFINISHED_STATES = ("queued", "running")
 #: A message whose lease is over is back in its queue within so many seconds, if any worker restores it.
 RESTORE_TIMEOUT_S = 2.0
 #: The most tasks that one sweep looks at.
@@ -61,8 +62,13 @@ class Sweeper:
         self._messages = MessageFactory(app)
         self._for_all_kinds = app.kind in ("", CONTROL)
         self._kinds = tuple(LOCKS) if self._for_all_kinds else (app.kind,)
-        #: Where the next sweep begins among the unfinished tasks.
-        self._offset = 0
+        #: Where the next sweep begins among the unfinished tasks of each family.
+        self._offsets: dict[str, int] = {}
+        for kind in self._kinds:
+            family = topology.WORKER_KINDS[kind].family
+            if family is not None:
+                self._offsets[family.name] = 0
+        self._quarantine = Quarantine(client, keys.share_of_worker(app.kind))
 
     def sweep(self) -> int:
         """Enqueue lost tasks again, and expire those past their queue deadline; return how many were enqueued."""
@@ -93,22 +99,9 @@ class Sweeper:
 
     def _read_records(self, submitted_before_ms: float, kinds: Sequence[str]) -> dict[str, Record]:
         """Return the records of unfinished tasks, the next after those of the last sweep; a lost record is empty."""
-        names = self._client.zrange(
-            keys.LIVE_TASKS, 0, submitted_before_ms, byscore=True, offset=self._offset, num=MAX_TASKS
-        )
-        if len(names) == MAX_TASKS:
-            self._offset += MAX_TASKS
-        else:
-            self._offset = 0
-
         task_ids: list[str] = []
-        for name in names:
-            with self._guard(name):
-                task_ids.append(name.decode())
-        if len(self._kinds) == 1:
-            # The broker does not let a worker of one kind read other records.
-            queue = topology.WORKER_KINDS[kinds[0]].queues[0]
-            task_ids = [task_id for task_id in task_ids if ids.is_id_for(task_id, queue)]
+        for family in self._offsets:
+            task_ids += self._list_ids(family, submitted_before_ms)
         with self._client.pipeline(transaction=False) as pipe:
             for task_id in task_ids:
                 pipe.hmget(keys.record_key(task_id), FIELDS)
@@ -123,19 +116,39 @@ class Sweeper:
                     records[task_id] = record
         return records
 
-    def _guard(self, task_id: str | bytes) -> AbstractContextManager[None]:
+    def _list_ids(self, family: str, submitted_before_ms: float) -> list[str]:
+        """Return the next ids of a family's unfinished tasks."""
+        offset = self._offsets[family]
+        key = keys.live_key(family)
+        names = self._client.zrange(key, 0, submitted_before_ms, byscore=True, offset=offset, num=MAX_TASKS)
+        self._offsets[family] = 0
+        if len(names) == MAX_TASKS:
+            self._offsets[family] = offset + MAX_TASKS
+        task_ids: list[str] = []
+        for name in names:
+            with self._guard(name, family):
+                task_id = name.decode()
+                if ids.family_of(task_id).name != family:
+                    raise ValueError("a task of another family")
+                task_ids.append(task_id)
+        return task_ids
+
+    def _guard(self, task_id: str | bytes, family: str = "") -> AbstractContextManager[None]:
         """Run a block that works on one task; if it raises, the task is set aside and the others go on."""
         return guarded(
-            "sweeper", let_through=(BrokerUnavailable,), set_aside=lambda reason: self._set_aside(task_id, reason)
+            "sweeper",
+            let_through=(BrokerUnavailable,),
+            set_aside=lambda reason: self._set_aside(task_id, reason, family),
         )
 
-    def _set_aside(self, task_id: str | bytes, reason: str) -> None:
+    def _set_aside(self, task_id: str | bytes, reason: str, family: str) -> None:
         """Take a task that cannot be used off the unfinished ones; its id goes into the quarantine."""
         if isinstance(task_id, str):
+            family = family or ids.family_of(task_id).name
             task_id = task_id.encode()
         with broker_errors():
-            self._client.zrem(keys.LIVE_TASKS, task_id)
-        Quarantine(self._client).put("sweeper", task_id, reason)
+            self._client.zrem(keys.live_key(family), task_id)
+        self._quarantine.put("sweeper", task_id, reason)
 
     def _list_held(self, kinds: Sequence[str], queues: set[str]) -> set[str]:
         """Return the ids of the tasks whose message is in one of the queues, or held by a worker."""
@@ -170,8 +183,9 @@ class Sweeper:
 
     def _handle(self, task_id: str, record: Record, held: set[str], broker_ms: float) -> bool:
         """Expire a task or enqueue it again, if that is due; return whether it was enqueued."""
-        if not record:
-            self._client.zrem(keys.LIVE_TASKS, task_id)
+        if not record or record["state"] not in UNFINISHED_STATES:
+            # It has expired, or a process of an earlier release has ended it.
+            self._client.zrem(keys.live_key(ids.family_of(task_id).name), task_id)
             return False
         if record["state"] == "queued" and self._records.expire(task_id):
             worker.count_refusal(_kind_label(record), "expired")

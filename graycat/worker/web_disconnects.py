@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 import hiredis
 import redis
 
+from graycat import families
 from graycat.broker.connections import RawConnection
-from graycat.broker.keys import LIVE_TASKS
+from graycat.broker.keys import live_key
 from graycat.engines.client import StopReason
 from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded
@@ -44,6 +45,7 @@ class AbandonedTasks:
 
     def __init__(self, runtime: EngineRuntime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
+        self._live_key = live_key((families.find_by_queues(runtime.queues) or families.LLM).name)
         self._clock = clock
         self._connection: RawConnection | None = None
         self._connected_at = 0.0
@@ -111,7 +113,7 @@ class AbandonedTasks:
                 self._connection = RawConnection(self._runtime.client)
                 self._connected_at = self._clock()
             # EXISTS only fails while the broker loads its data; PUBSUB answers even then.
-            self._connection.send([("EXISTS", LIVE_TASKS), ("PUBSUB", "NUMSUB", *channels)])
+            self._connection.send([("EXISTS", self._live_key), ("PUBSUB", "NUMSUB", *channels)])
             exists, pairs = self._connection.read(2)
             for reply in (exists, pairs):
                 if isinstance(reply, hiredis.ReplyError):

@@ -1,6 +1,6 @@
 """Keys of graycat's that hold another type than graycat writes: moved aside, so that the service is whole again.
 
-Each command on such a key fails, for ever and for everybody: no task can be accepted if ``graycat:live`` is a string.
+Each command on such a key fails, for ever and for everybody: no text can be made if ``graycat:live.llm`` is a string.
 A web process moves those that a request meets (``web/errors.py``).
 """
 
@@ -22,17 +22,13 @@ from graycat.queue.topology import QUEUES, WORKER_KINDS
 
 #: The keys that all share, and their types.
 TYPES: dict[str, str] = {
-    keys.LIVE_TASKS: "zset",
-    keys.FLEET: "zset",
     keys.DELIVERIES: "zset",
     keys.HOOKS: "zset",
     keys.LIVE_BATCHES: "zset",
     keys.UNCOUNTED: "zset",
     keys.BATCHES: "zset",
-    keys.TURNS: "set",
     keys.PAUSED_QUEUES: "set",
     keys.SCHEDULES: "set",
-    keys.MEANS: "hash",
     keys.STORED: "hash",
     keys.STORED_CHARGES: "zset",
     keys.PROCESSES: "hash",
@@ -42,9 +38,15 @@ TYPES: dict[str, str] = {
     keys.TOKEN_ENDS: "zset",
     keys.BATCH_FOLDERS: "hash",
     keys.BATCH_THROUGHPUT: "hash",
-    keys.FAILURES: "stream",
-    keys.QUARANTINE: "list",
 }
+for _family in FAMILIES:
+    TYPES[keys.live_key(_family.name)] = "zset"
+    TYPES[keys.means_key(_family.name)] = "hash"
+    TYPES[keys.turns_key(_family.name)] = "set"
+for _share in keys.SHARES:
+    TYPES[keys.fleet_key(_share)] = "zset"
+    TYPES[keys.failures_key(_share)] = "stream"
+    TYPES[keys.quarantine_key(_share)] = "list"
 
 
 #: Locks that all share. Each of ours expires, within seconds.
@@ -86,17 +88,18 @@ def move_wrong_keys(client: Broker) -> list[str]:
 def _read_turns(client: Broker) -> list[str]:
     """Return the queues in which owners have turns, those of models and workers among them."""
     queues = []
-    try:
-        with broker_errors():
-            names = client.smembers(keys.TURNS)
-    except redis.ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-        # It is about to be moved.
-        return []
-    for name in names:
-        with guarded("wrong keys"):
-            queues.append(name.decode())
+    for family in FAMILIES:
+        try:
+            with broker_errors():
+                names = client.smembers(keys.turns_key(family.name))
+        except redis.ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            # It is about to be moved.
+            continue
+        for name in names:
+            with guarded("wrong keys"):
+                queues.append(name.decode())
     return queues
 
 

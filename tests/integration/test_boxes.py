@@ -123,7 +123,7 @@ FORBIDDEN = [
     *(
         ("SET", keys.worker_key("llm@box8"), "x"),
         ("GET", keys.worker_key("llm@home")),
-        ("ZRANGE", keys.FLEET, 0, -1),
+        ("ZRANGE", keys.fleet_key("llm"), 0, -1),
     ),
     *(
         ("GET", keys.preview_key("t")),

@@ -47,7 +47,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Supervise
 
 def all_tokens_are_out(stack: Supervised) -> bool:
     """Return whether every stream has published all that the engine lets out."""
-    counts = [stack.redis().xlen(f"graycat:events:{name}") for name in stack.redis().zrange("graycat:live", 0, -1)]
+    counts = [stack.redis().xlen(f"graycat:events:{name}") for name in stack.redis().zrange("graycat:live.llm", 0, -1)]
     # `started` is one; a chat ends in two events, and nothing is published of a whole answer.
     ends = [0, 0, 0, 0, 1, 1, 2, 2]
     return sorted(counts) == [1, *[1 + TOKENS + end for end in ends]]

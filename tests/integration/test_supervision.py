@@ -89,7 +89,7 @@ def test_a_key_of_another_type_stops_nobody_for_long(supervised: Stack, key: str
 def test_a_worker_that_is_drained_stays_away_until_everything_starts_anew(supervised: Stack) -> None:
     eventually(supervised.ready, START_S)
     pid = supervised.processes()["quick"]
-    reply = supervised.redis().zrange("graycat:fleet", 0, -1)
+    reply = supervised.redis().zrange("graycat:fleet.llm", 0, -1)
     (name,) = [worker for worker in reply if worker.startswith("quick@")]
     supervised.launch("drain", f"graycat worker drain {name}")
     eventually(lambda: pid not in supervised.command_lines(), BACK_S)

@@ -14,9 +14,10 @@ from uuid import uuid4
 import redis
 import requests
 
-from graycat.cli.broker import build_server_command, create_private_folder
+from graycat.cli.broker import create_private_folder
 from graycat.engines.process.child import ChildProcess
 from graycat.worker.broker_acl import setuser, worker_rules
+from tests.support.broker import server_command
 from tests.support.helpers import Valkey
 from tests.support.processes import eventually
 from tests.support.stack import ROOT, START_S, Client, Stack, free_ports
@@ -34,7 +35,7 @@ class OpenValkey(Valkey):
         (self.port,) = free_ports(1)
         self.users: dict[str, list[str]] = {}
         folder = create_private_folder(home / "broker")
-        command = build_server_command(folder, self.settings.broker_socket)
+        command = server_command(folder, self.settings.broker_socket)
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes"]
         self._process = ChildProcess(command, folder / "valkey.log")
 

@@ -15,14 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graycat.cli.broker import accepts_commands, build_server_command, create_private_folder
+from graycat.cli.broker import accepts_commands, create_private_folder
 from graycat.engines.process.child import ChildProcess
 from graycat.queue import ids
 from graycat.queue.events import CHUNK
 from graycat.queue.models import Attempt, NewTask
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from tests.support.broker import connect_client
+from tests.support.broker import connect_client, server_command
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ class Valkey:
         self.settings = Settings(home=home, api_tokens=f"tests:{SECRET}")
         folder = create_private_folder(home / "broker")
         create_private_folder(self.settings.broker_socket.parent)
-        self._process = ChildProcess(build_server_command(folder, self.settings.broker_socket), folder / "valkey.log")
+        self._process = ChildProcess(server_command(folder, self.settings.broker_socket), folder / "valkey.log")
         self.client = connect_client(self.settings)
 
     def start(self) -> None:

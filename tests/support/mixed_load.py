@@ -160,7 +160,7 @@ class MixedLoad:
     def _check_broker(self) -> None:
         """Check that every task that was ever begun has one end, and that no message or place is left of any."""
         broker = self._stack.redis()
-        eventually(lambda: broker.zcard("graycat:live") == 0, END_S)
+        eventually(lambda: broker.zcard("graycat:live.llm") + broker.zcard("graycat:live.sd") == 0, END_S)
         eventually(lambda: sum(broker.hlen(f"unacked:{kind}") for kind in ("llm", "quick", "sd", "control")) == 0, 20)
         assert [broker.llen(queue) for queue in ("llm", "llm.quick", "llm.batch", "sd", "sd.batch")] == [0] * 5
         for key in broker.scan_iter("graycat:task:*", count=1000):

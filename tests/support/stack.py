@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import redis
 import requests
 
+from graycat.families import BY_NAME
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
 from tests.support.processes import Output, eventually, parent_of
@@ -204,7 +205,11 @@ class Stack:
 
     def live(self) -> list[dict[str, str]]:
         """Return the records of the tasks that have not ended."""
-        return [self.redis().hgetall(f"graycat:task:{name}") for name in self.redis().zrange("graycat:live", 0, -1)]
+        found = []
+        for family in BY_NAME:
+            for name in self.redis().zrange(f"graycat:live.{family}", 0, -1):
+                found.append(self.redis().hgetall(f"graycat:task:{name}"))
+        return found
 
     def slots(self) -> list[dict[str, Any]]:
         """Return the engine's slots. Asked often, they keep a plain call from noticing a hang-up."""

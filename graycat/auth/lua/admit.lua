@@ -1,12 +1,14 @@
 -- requires: broker/prelude queue/task
 -- Count a task that is about to be created, or return the limit that it would exceed.
--- KEYS[4..]: three for each API token to which it is charged, its own first: the tasks submitted in the last minute, the
--- unfinished ones, and those of its players (sorted sets, by the time of their submission).
+-- KEYS[4..]: for each API token to which it is charged, its own first: the tasks submitted in the last minute; then for each
+-- family, the task's own first, the unfinished ones, and those of its players (sorted sets, by when they were submitted).
 -- ARGV: three for each of these tokens: tasks per minute, unfinished at once, queued at once; 0 for no such limit.
 -- Returns {'rate' | 'concurrency' | 'queued', number of the token (1: its own), the limit, ms until there is room or 0 if
 -- that is unknown}, or {'', the limit of tasks per minute that is nearest to its end (0: none), what is left, ms until one
 -- more}.
 local WINDOW_MS, CREATE_MS = 60000, 5000
+local stride = (#KEYS - 3) / (#ARGV / 3)
+if #ARGV > 6 or stride > 20 or stride % 2 ~= 1 then return redis.error_reply('ERR wrong number of keys') end
 -- The same task again, under an id that the caller has chosen, does not count.
 if redis.call('EXISTS', record) == 1 then return {'', 0, 0, 0} end
 local now = now_ms()
@@ -27,16 +29,22 @@ local function count_queued(key)
   return count
 end
 
+local function add_up(first, count)
+  local sum = 0
+  for key = first + 1, first + stride - 1 do sum = sum + count(KEYS[key]) end
+  return sum
+end
 local function count_unfinished(first)
-  return redis.call('ZCARD', KEYS[first + 1]) + redis.call('ZCARD', KEYS[first + 2])
+  return add_up(first, function(key) return redis.call('ZCARD', key) end)
 end
 
 local best = {'', 0, 0, 0}
-for first = 4, #KEYS, 3 do
-  local rate, concurrency, queued = tonumber(ARGV[first - 3]), tonumber(ARGV[first - 2]), tonumber(ARGV[first - 1])
+for first = 4, #KEYS, stride do
+  local holder = (first - 4) / stride + 1
+  local rate, concurrency, queued = unpack(ARGV, 3 * holder - 2, 3 * holder)
+  rate, concurrency, queued = tonumber(rate), tonumber(concurrency), tonumber(queued)
   -- If it was counted before, but the reply was lost, it must not count twice.
-  for key = first, first + 2 do redis.call('ZREM', KEYS[key], task_id) end
-  local holder = (first - 1) / 3
+  for key = first, first + stride - 1 do redis.call('ZREM', KEYS[key], task_id) end
   if rate > 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[first], '-inf', now - WINDOW_MS)
     local left = rate - redis.call('ZCARD', KEYS[first])
@@ -47,15 +55,15 @@ for first = 4, #KEYS, 3 do
   end
   local largest = math.min(concurrency > 0 and concurrency or math.huge, queued > 0 and queued or math.huge)
   if count_unfinished(first) >= largest then
-    local count = count_queued(KEYS[first + 1]) + count_queued(KEYS[first + 2])
+    local count = add_up(first, count_queued)
     if queued > 0 and count >= queued then return {'queued', holder, queued, 0} end
     if concurrency > 0 and count_unfinished(first) >= concurrency then return {'concurrency', holder, concurrency, 0} end
   end
 end
 
 -- No limit is exceeded. It counts from now on, so that of two simultaneous requests only one gets the last place.
-for first = 4, #KEYS, 3 do
-  if tonumber(ARGV[first - 3]) > 0 then
+for first = 4, #KEYS, stride do
+  if tonumber(ARGV[3 * (first - 4) / stride + 1]) > 0 then
     redis.call('ZADD', KEYS[first], now, task_id)
     redis.call('PEXPIRE', KEYS[first], WINDOW_MS)
   end

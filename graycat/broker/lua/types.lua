@@ -8,7 +8,7 @@ local PROBES = {
   list = function(key) return redis.pcall('LLEN', key) end,
   string = function(key) return redis.pcall('GET', key) end,
   hash = function(key) return redis.pcall('HEXISTS', key, '') end,
-  set = function(key) return redis.pcall('SMEMBERS', key) end,
+  set = function(key) return redis.pcall('SCARD', key) end,
   stream = function(key) return redis.pcall('XRANGE', key, '-', '+', 'COUNT', 1) end,
 }
 

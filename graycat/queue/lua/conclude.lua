@@ -16,10 +16,10 @@ end
 
 -- Note a failure for operators, who see the newest ones. Nothing of the request or the answer is in it.
 local function note_failure(state, status, data)
-  local failures = prefix .. 'failures'
+  local failures = prefix .. 'failures.' .. family
   local r = redis.call('HMGET', record, 'kind', 'worker')
   -- Only the JSON's own quotes match: inside of a string they are escaped.
-  local kind_of_error = string.match(data, '"type"%s*:%s*"([%w_]+)"') or ''
+  local kind_of_error = string.match(string.sub(data, 1, 4096), '"type"%s*:%s*"([%w_]+)"') or ''
   try(function()
     redis.call('XADD', failures, 'MAXLEN', '~', 100, '*', 'task', task_id, 'kind', r[1] or '', 'worker', r[2] or '',
       'state', state, 'status', status, 'type', string.sub(kind_of_error, 1, 64))

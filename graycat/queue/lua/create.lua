@@ -71,6 +71,7 @@ if is_fair(queue) then
     redis.call('INCR', parked_count_key(queue))
     return 1
   end
+  redis.call('SADD', turns_key, queue)
   take_turn(queue, owner, task_id, ARGV[3])
   return 1
 end

@@ -8,7 +8,7 @@ add_output(6)
 conclude(ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 -- Update the moving average of the duration of such tasks, from which waiting times are estimated.
 if ARGV[2] == 'succeeded' and r[3] and is_fair(r[3]) and r[5] then
-  local means = prefix .. 'means'
+  local means = prefix .. 'means.' .. family
   try(function()
     local took, mean = now_ms() - r[5], tonumber(redis.call('HGET', means, r[4]) or '')
     redis.call('HSET', means, r[4], string.format('%.0f', mean and mean * 0.8 + took * 0.2 or took))

@@ -6,7 +6,7 @@
 -- Returns 'ok', 'cancel' or 'interrupt' (written, but the task was asked to stop) or 'stale' (another attempt owns it).
 local call, events = redis.call, KEYS[2]
 local r = call('HMGET', KEYS[1], 'state', 'attempt', 'cancel', 'channels')
-if r[1] ~= 'running' or r[2] ~= ARGV[1] then return 'stale' end
+if r[1] ~= 'running' or r[2] ~= ARGV[1] or #r[4] > 8192 then return 'stale' end
 local head, prefix, first = ARGV[2] .. ' ', ARGV[3], ARGV[4] - 6
 for i = 6, #ARGV do
   local id = prefix .. string.format('%d', first + i)

@@ -20,7 +20,7 @@ end
 
 local function repair_queue(queue)
   if not is_fair(queue) then return end
-  for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, -1)) do
+  for _, owner in ipairs(list_owners(queue)) do
     if not try(function() repair(queue, owner) end) then unusable = unusable + 1 end
   end
   recount_parked(queue)

@@ -3,11 +3,11 @@
 -- delays another owner's task by one. Quick queues have no turns (see is_fair).
 
 -- Owners and queues may have colons in their names, so a colon between them would not keep two pairs apart.
-local function turn_key(queue, owner) return prefix .. 'turn:' .. owner .. '\0' .. queue end
-local function parked_key(queue, owner) return prefix .. 'aside:' .. owner .. '\0' .. queue end
+local function turn_key(queue, owner) return prefix .. 'turn.' .. (parse_queue(queue)) .. ':' .. owner .. '\0' .. queue end
+local function parked_key(queue, owner) return prefix .. 'aside.' .. (parse_queue(queue)) .. ':' .. owner .. '\0' .. queue end
 local function owners_key(queue) return prefix .. 'owners:' .. queue end
--- The queues in which owners have a turn, for the sweeper.
-local turns_key = prefix .. 'turns'
+-- The queues in which owners have a turn, for the sweeper. Only create.lua adds to it.
+local turns_key = prefix .. 'turns.' .. family
 local function parked_count_key(queue) return prefix .. 'asides:' .. queue end
 -- How many messages in a queue belong to ended tasks: they do not count as waiting.
 local function dead_key(queue) return prefix .. 'dead:' .. queue end
@@ -25,10 +25,21 @@ local function count_parked(queue)
   return count
 end
 
+-- How many owners one script looks at, and parked tasks it drops: a worker may have written anything there, and a long loop
+-- holds up everybody. The sweeper goes on later.
+local owners_left, drops_left = 10000, 1000
+
+local function list_owners(queue)
+  if owners_left <= 0 then return {} end
+  local owners = redis.call('ZRANGE', owners_key(queue), 0, owners_left - 1)
+  owners_left = owners_left - #owners
+  return owners
+end
+
 -- Count the parked tasks anew: another program may have written over the counter.
 local function recount_parked(queue)
   local count, written = 0, redis.call('GET', parked_count_key(queue))
-  for _, owner in ipairs(redis.call('ZRANGE', owners_key(queue), 0, -1)) do
+  for _, owner in ipairs(list_owners(queue)) do
     local length = redis.pcall('LLEN', parked_key(queue, owner))
     if type(length) == 'number' then count = count + length end
   end
@@ -65,13 +76,13 @@ local function take_turn(queue, owner, id, message)
   local t = redis.call('TIME')
   redis.call('SET', turn_key(queue, owner), id)
   redis.call('ZADD', owners_key(queue), t[1] * 1000000 + t[2], owner)
-  redis.call('SADD', turns_key, queue)
   redis.call('LPUSH', queue, message)
 end
 
 -- Give the turn to the owner's next task that is still queued; if there is none, the owner has no turn any more.
 local function next_turn(queue, owner)
-  while true do
+  while drops_left > 0 do
+    drops_left = drops_left - 1
     local id = redis.call('LPOP', parked_key(queue, owner))
     if not id then
       redis.call('DEL', turn_key(queue, owner))

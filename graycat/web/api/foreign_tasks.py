@@ -16,6 +16,7 @@ from graycat.auth.tokens import ADMIN, INSPECT, PLAYER_MARK
 from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.errors import RequestError
+from graycat.families import FAMILIES
 from graycat.queue.errors import TaskNotFound
 from graycat.queue.ids import TASK_ID
 from graycat.web.api import task_views
@@ -124,11 +125,12 @@ class TaskList:
             raise RequestError("'owner' must be the name of an API token, 'NAME/PLAYER', 'NAME/*' or '*'")
         name, mark, player = self._owner.partition(PLAYER_MARK)
         if self._owner == ANYBODY:
-            self._keys = (keys.LIVE_TASKS,)
+            self._keys = [keys.live_key(family.name) for family in FAMILIES]
         elif mark and player == ANYBODY:
-            self._keys = (keys.players_key(name),)
+            self._keys = [keys.players_key(family.name, name) for family in FAMILIES]
         else:
-            self._keys = (keys.listed_key(self._owner), keys.owned_key(self._owner))
+            self._keys = [keys.listed_key(self._owner)]
+            self._keys += [keys.owned_key(family.name, self._owner) for family in FAMILIES]
 
     def read(self, before: tuple[int, str], count: int) -> list[tuple[str, int]]:
         """Return ids and submit times (ms) of at most ``count`` tasks after the one ``before``."""

@@ -184,7 +184,7 @@ def test_a_player_s_tasks_are_off_the_game_s_account_when_they_end(limiter: Limi
 def test_a_game_s_own_list_has_no_players_tasks(records: TaskRecords, client: BrokerClient) -> None:
     task_id = accepted(records, owner="game/42")
     assert (records.unfinished("game"), list(records.unfinished("game/42"))) == ({}, [task_id])
-    assert client.zrange(keys.players_key("game"), 0, -1) == [task_id.encode()]
+    assert client.zrange(keys.players_key("llm", "game"), 0, -1) == [task_id.encode()]
 
 
 def test_the_rate_that_is_nearest_to_its_end_is_told(limiter: Limiter) -> None:

@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 
 from graycat.broker.client import BoundedRetry, broker_errors, check, connect, now_ms
-from graycat.broker.keys import FLEET, LIVE_TASKS, artifact_key, artifacts_key, events_key, record_key, worker_key
+from graycat.broker.keys import artifact_key, artifacts_key, events_key, fleet_key, live_key, record_key, worker_key
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.queue.records import TaskRecords
@@ -107,7 +107,7 @@ def test_a_mistake_of_ours_is_not_the_broker_s_absence(client: BrokerClient) -> 
 
 
 def test_every_key_is_graycat_s_own() -> None:
-    keys = [LIVE_TASKS, FLEET, record_key("x"), events_key("x"), worker_key("x")]
+    keys = [live_key("llm"), fleet_key("llm"), record_key("x"), events_key("x"), worker_key("x")]
     keys += [artifact_key("x", 0), artifacts_key("x")]
     assert all(key.startswith("graycat:") for key in keys)
     assert len(set(keys)) == len(keys)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 
-from graycat.broker.keys import QUARANTINE
+from graycat.broker.keys import HOME, quarantine_key
 from graycat.broker.quarantine import MAX_DATA_BYTES, MAX_ITEMS, Quarantine
 from tests.support.broker import BrokerClient
 
@@ -25,10 +25,10 @@ def test_it_holds_so_many_items_and_so_much_of_each_for_a_while(client: BrokerCl
     quarantine = Quarantine(client)
     for number in range(MAX_ITEMS + 5):
         quarantine.put("hub", b"x" * (2 * MAX_DATA_BYTES), str(number))
-    assert len(quarantine.items()) == client.llen(QUARANTINE) == MAX_ITEMS
+    assert len(quarantine.items()) == client.llen(quarantine_key(HOME)) == MAX_ITEMS
     assert quarantine.items(1)[0].size == 2 * MAX_DATA_BYTES
-    assert client.memory_usage(QUARANTINE) < MAX_ITEMS * MAX_DATA_BYTES * 2
-    assert client.ttl(QUARANTINE) > 0
+    assert client.memory_usage(quarantine_key(HOME)) < MAX_ITEMS * MAX_DATA_BYTES * 2
+    assert client.ttl(quarantine_key(HOME)) > 0
 
 
 def test_rows_of_another_kind_are_passed_over(client: BrokerClient) -> None:
@@ -43,5 +43,5 @@ def test_rows_of_another_kind_are_passed_over(client: BrokerClient) -> None:
         json.dumps({"at_ms": "x"}).encode(),
         b"\xff",
     ):
-        client.lpush(QUARANTINE, row)
+        client.lpush(quarantine_key(HOME), row)
     assert [item.where for item in quarantine.items()] == ["hub"]

@@ -110,25 +110,25 @@ def test_a_report_is_read_to_its_longest_and_no_further(client: BrokerClient) ->
 
 @pytest.mark.parametrize("name", ["", "a b", "\x1b[2J", "x" * 201, "süß"])
 def test_a_name_that_no_worker_has_is_forgotten(client: BrokerClient, name: str) -> None:
-    client.zadd(keys.FLEET, {name: time.time()})
+    client.zadd(keys.fleet_key("home"), {name: time.time()})
     assert WorkerRegistry(client).alive_and_missing() == ([], [])
-    assert not client.exists(keys.FLEET)
+    assert not client.exists(keys.fleet_key("home"))
 
 
 @pytest.mark.parametrize("seen_at", [float("inf"), 1e12, 0])
 def test_a_worker_that_reports_in_another_age_is_not_missed(client: BrokerClient, seen_at: float) -> None:
-    client.zadd(keys.FLEET, {"llm@nowhere": seen_at})
+    client.zadd(keys.fleet_key("llm"), {"llm@nowhere": seen_at})
     assert WorkerRegistry(client).alive_and_missing() == ([], [])
-    assert not client.exists(keys.FLEET)
+    assert not client.exists(keys.fleet_key("llm"))
 
 
 def test_one_box_has_so_many_workers_and_the_others_are_all_there(client: BrokerClient) -> None:
     fleet = WorkerRegistry(client)
     fleet.report(HONEST)
-    client.zadd(keys.FLEET, {f"llm@liar-gpu{number}": time.time() for number in range(MAX_OF_BOX + 50)})
+    client.zadd(keys.fleet_key("llm"), {f"llm@liar-gpu{number}": time.time() for number in range(MAX_OF_BOX + 50)})
     alive, missing = fleet.alive_and_missing()
     assert (alive, len(missing)) == ([HONEST], MAX_OF_BOX)
-    assert client.zcard(keys.FLEET) == MAX_OF_BOX + 1
+    assert client.zcard(keys.fleet_key("llm")) == MAX_OF_BOX + 1
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def test_a_silent_worker_is_not_counted_then_missed_and_then_forgotten(
     client.pexpire(keys.worker_key(READY.name), 1)
     eventually(lambda: [worker.name for worker in fleet.workers()] == ["quick@box"])
     assert fleet.alive_and_missing()[1] == [READY.name]
-    client.zincrby(keys.FLEET, -MISSED_FOR_S, READY.name)
+    client.zincrby(keys.fleet_key("llm"), -MISSED_FOR_S, READY.name)
     assert fleet.alive_and_missing()[1] == []
-    assert client.zrange(keys.FLEET, 0, -1) == [b"quick@box"]
+    assert client.zrange(keys.fleet_key("llm"), 0, -1) == [b"quick@box"]
 
 
 def test_a_worker_that_leaves_is_not_missed(fleet: WorkerRegistry) -> None:

@@ -108,8 +108,8 @@ def test_sweeper(bench: Bench) -> None:
     rubbish = ["of another type", "without a queue", "with a time that is none"]
     client = bench.client
     for task_id in rubbish:
-        client.zadd(keys.LIVE_TASKS, {task_id: 1})
-    client.zadd(keys.LIVE_TASKS, {b"\xff": 1})
+        client.zadd(keys.live_key("llm"), {task_id: 1})
+    client.zadd(keys.live_key("llm"), {b"\xff": 1})
     client.set(keys.record_key(rubbish[0]), "no record")
     client.hset(keys.record_key(rubbish[1]), mapping={"state": "queued", "kind": b"\xff"})
     client.hset(
@@ -128,7 +128,7 @@ def test_sweeper(bench: Bench) -> None:
     eventually(sweep)
     (message,) = client.lrange("llm", 0, -1)
     assert json.loads(message)["headers"]["id"] == lost
-    assert client.zrange(keys.LIVE_TASKS, 0, -1) == [lost.encode()]
+    assert client.zrange(keys.live_key("llm"), 0, -1) == [lost.encode()]
     assert {item.where for item in Quarantine(client).items()} == {"sweeper"}
 
 

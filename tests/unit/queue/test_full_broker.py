@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from graycat.broker import keys
 from graycat.broker.scripts import load
 from graycat.errors import BrokerFull, TaskTimeout
 from graycat.queue import records as module
@@ -90,7 +91,7 @@ def test_a_task_of_an_unknown_kind_fails(records: TaskRecords, fill, monkeypatch
 def test_turns_go_on(records: TaskRecords, client: BrokerClient, fill) -> None:
     accepted(records)
     second = accepted(records)
-    client.delete("graycat:turn:tests\0llm")
+    client.delete(keys.turn_key("llm", "tests"))
     client.delete("llm")
     fill()
     assert records.repair_turns(["llm"]) == 1

@@ -57,7 +57,7 @@ def test_a_task_whose_record_is_gone_is_taken_off_the_list(records: TaskRecords,
     task_id = accepted(records)
     client.delete(keys.record_key(task_id))
     assert records.unfinished("tests") == {}
-    assert client.zcard(keys.owned_key("tests")) == 0
+    assert client.zcard(keys.owned_key("llm", "tests")) == 0
 
 
 def test_who_has_no_tasks_has_none(reader: RecordReader) -> None:
@@ -143,7 +143,7 @@ def test_a_task_is_on_the_list_when_its_record_is_gone(reader, records, client) 
 
 def test_the_mean_follows_what_tasks_take(reader, records, client) -> None:
     assert reader.mean_duration_ms("llm.completion") is None
-    client.hset(keys.MEANS, "llm.completion", 1000)
+    client.hset(keys.means_key("llm"), "llm.completion", 1000)
     records.succeed(started(records), 200, b"{}")
     mean_ms = reader.mean_duration_ms("llm.completion")
     assert mean_ms is not None

@@ -46,7 +46,7 @@ def test_a_record_and_its_message_appear_together(records: TaskRecords, client: 
     assert (record["state"], record["attempt"], record["kind"], record["mode"]) == ("queued", "0", task.kind, task.mode)
     assert (record["owner"], record["queue"], record["request_id"]) == ("game", "llm.quick", "r-7")
     assert client.lrange("llm.quick", 0, -1) == [b"a Celery message"]
-    assert client.zscore(keys.LIVE_TASKS, task.id) == float(record["submitted_ms"])
+    assert client.zscore(keys.live_key("llm"), task.id) == float(record["submitted_ms"])
 
 
 def test_an_id_that_is_taken_changes_nothing(records: TaskRecords, client: BrokerClient) -> None:
@@ -266,7 +266,7 @@ def test_the_last_event_is_the_answer(
     assert (event.kind, event.terminal) == (kind, True)
     assert (event.answer() if answer else None) == answer
     assert "lease_ms" not in record
-    assert client.zscore(keys.LIVE_TASKS, attempt.task_id) is None
+    assert client.zscore(keys.live_key("llm"), attempt.task_id) is None
     assert state in TERMINAL_STATES
 
 

@@ -106,7 +106,7 @@ def test_an_ended_task_is_kept_for_the_stated_times(
     task_id = end(broker)
     assert RECORD_S - 10 < seconds_left(client, keys.record_key(task_id)) <= RECORD_S
     assert EVENTS_S - 10 < seconds_left(client, keys.events_key(task_id)) <= EVENTS_S
-    assert client.zscore(keys.LIVE_TASKS, task_id) is None
+    assert client.zscore(keys.live_key("llm"), task_id) is None
 
 
 def test_what_is_over_is_forgotten_by_itself(broker: Valkey) -> None:
@@ -116,7 +116,11 @@ def test_what_is_over_is_forgotten_by_itself(broker: Valkey) -> None:
     eventually(lambda: not records.get(task_id))
     broker.client.delete("llm")
     StoredBytes(broker.client).settle()
-    assert set(broker.client.keys("*")) == {keys.MEANS.encode(), keys.STORED.encode(), keys.UNCOUNTED.encode()}
+    assert set(broker.client.keys("*")) == {
+        keys.means_key("llm").encode(),
+        keys.STORED.encode(),
+        keys.UNCOUNTED.encode(),
+    }
     # When the broker's memory was looked at; no account.
     assert set(broker.client.hkeys(keys.STORED)) == {b"*looked_ms", b"*full"}
     # Its usage is not counted yet.

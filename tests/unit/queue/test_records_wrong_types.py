@@ -12,11 +12,11 @@ from tests.support.broker import BrokerClient
 from tests.support.helpers import accepted, claimed, new_task, started
 
 STRINGS = (keys.turn_key("llm", "tests"), keys.parked_count_key("llm"), keys.dead_messages_key("llm"))
-TURN_KEYS = (*STRINGS, keys.TURNS, keys.parked_key("llm", "tests"), keys.owners_key("llm"), "llm")
+TURN_KEYS = (*STRINGS, keys.turns_key("llm"), keys.parked_key("llm", "tests"), keys.owners_key("llm"), "llm")
 #: What the end of a task takes it out of, or notes it in.
 INDEX_KEYS = (
-    *(keys.LIVE_TASKS, keys.owned_key("tests"), keys.players_key("a")),
-    *(keys.DELIVERIES, keys.FAILURES, keys.MEANS),
+    *(keys.live_key("llm"), keys.owned_key("llm", "tests"), keys.players_key("llm", "a")),
+    *(keys.DELIVERIES, keys.failures_key("llm"), keys.means_key("llm")),
 )
 WEBHOOK = '{"url": "https://example.com", "secret": "", "events": ["started", "succeeded", "failed", "cancelled"]}'
 
@@ -38,9 +38,9 @@ def a_task(owner: str = "tests") -> NewTask:
     ("key", "owner"),
     [
         *((key, "tests") for key in TURN_KEYS),
-        (keys.LIVE_TASKS, "tests"),
-        (keys.owned_key("tests"), "tests"),
-        (keys.players_key("a"), "a/player"),
+        (keys.live_key("llm"), "tests"),
+        (keys.owned_key("llm", "tests"), "tests"),
+        (keys.players_key("llm", "a"), "a/player"),
         (keys.listed_key("tests"), "tests"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_task_whose_events_cannot_be_written_stays_as_it_is(records: TaskRecor
 
 def test_the_error_names_the_key_and_the_type(records: TaskRecords, client: BrokerClient) -> None:
     write_over(client, keys.parked_key("llm", "tests"))
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE list graycat:aside:tests%00llm"):
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE list graycat:aside.llm:tests%00llm"):
         accepted(records, owner="tests")
 
 

@@ -210,9 +210,9 @@ def test_the_sweeper_forgets_turns_of_which_nothing_is_left(records, client, swe
         client.delete(keys.record_key(tasks[name]))
     assert sweep() == 0
     assert client.get("graycat:asides:llm") == b"0"
-    assert client.keys("graycat:aside:*") == []
+    assert client.keys("graycat:aside.*") == []
     assert order(records, tasks) == "b1"
-    assert client.smembers("graycat:turns") == set()
+    assert client.smembers("graycat:turns.llm") == set()
 
 
 @pytest.mark.parametrize(("queue", "batch"), [("llm", "llm.batch"), ("llm:m", "llm.batch:m"), ("sd", "sd.batch:@a")])

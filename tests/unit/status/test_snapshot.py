@@ -59,7 +59,7 @@ def test_tasks_of_models_and_of_workers_count_for_their_queue(observer: Snapshot
     WorkerRegistry(client).report(LLM)
     submitted(9, queue="llm:gemma")
     submitted(3, queue="llm")
-    submitted(2, queue="sd:@sd@gone")
+    submitted(2, queue="sd:@sd@gone", kind="sd.txt2img")
     queues = observer.read().queues
     assert (queues["llm"].depth, queues["sd"].depth) == (2, 1)
     assert queues["llm"].oldest_s >= 9

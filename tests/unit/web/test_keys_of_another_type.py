@@ -12,9 +12,13 @@ from tests.support.helpers import Valkey
 
 TASK = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
 #: Only the tokens of players have these, and only those with limits the other.
-UNUSED = {keys.players_key("tests"), keys.rate_key("tests"), keys.owner_batches_key("tests")}
-KEYS = {key: wanted for key, wanted in owner_types("tests").items() if key not in UNUSED and "\0" not in key}
-KEYS |= {keys.turn_key("llm", "tests"): "string", keys.parked_key("llm", "tests"): "list", keys.LIVE_TASKS: "zset"}
+UNUSED = {keys.players_key("llm", "tests"), keys.rate_key("tests"), keys.owner_batches_key("tests")}
+KEYS = {
+    key: wanted
+    for key, wanted in owner_types("tests").items()
+    if key not in UNUSED and "\0" not in key and ".sd" not in key
+}
+KEYS |= {keys.turn_key("llm", "tests"): "string", keys.parked_key("llm", "tests"): "list", keys.live_key("llm"): "zset"}
 KEYS |= queue_types("llm")
 
 

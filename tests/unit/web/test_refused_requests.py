@@ -19,7 +19,7 @@ from tests.unit.web.openapi.test_document import operations
 
 #: Written by reads too: what counts requests, and what says when an API token was last used.
 RATES = "graycat:rate:"
-COUNTERS = (RATES, "graycat:means", "graycat:tokens:used", "_kombu.")
+COUNTERS = (RATES, "graycat:means.", "graycat:tokens:used", "_kombu.")
 TASK: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
 #: Bodies that are accepted, by path: each is sent with headers and query values that are refused.
 ACCEPTED_BODIES: dict[str, Any] = {

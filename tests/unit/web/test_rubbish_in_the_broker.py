@@ -17,14 +17,14 @@ from tests.support.broker import BrokerClient
 
 ROUTES = ("/ready", "/tasks", "/v1/models", "/metrics", "/status", "/props")
 SHARED_KEYS = (
-    keys.FLEET,
-    keys.TURNS,
+    keys.fleet_key("llm"),
+    keys.turns_key("llm"),
     keys.DELIVERIES,
     keys.PAUSED_QUEUES,
-    keys.FAILURES,
-    keys.LIVE_TASKS,
+    keys.failures_key("llm"),
+    keys.live_key("llm"),
     keys.PROCESSES,
-    keys.QUARANTINE,
+    keys.quarantine_key("home"),
 )
 REPORTS = (
     "{half",
@@ -86,9 +86,9 @@ def test_a_key_of_another_type(fresh: FlaskClient, client: BrokerClient, key: st
         client.set(key, "rubbish")
     else:
         client.hset(key, "rubbish", "rubbish")
-    assert_served(fresh, 200, 503 if key == keys.FLEET else 200)
+    assert_served(fresh, 200, 503 if key == keys.fleet_key("llm") else 200)
     # The fields of a hash of processes are looked at one by one, and no snapshot reads the unfinished tasks.
-    if key != keys.LIVE_TASKS and (key, kind) != (keys.PROCESSES, "hash"):
+    if key != keys.live_key("llm") and (key, kind) != (keys.PROCESSES, "hash"):
         assert any(key in note for note in body_of(fresh, "/ready")["notes"])
         status = body_of(fresh, "/status")
         assert status["unreadable"] == [key]
@@ -96,17 +96,17 @@ def test_a_key_of_another_type(fresh: FlaskClient, client: BrokerClient, key: st
 
 @pytest.mark.parametrize("report_text", REPORTS)
 def test_a_report_of_no_worker_hides_no_other(fresh: FlaskClient, client: BrokerClient, report_text: str) -> None:
-    client.zadd(keys.FLEET, {"bad@box": 1e12})
-    client.set(keys.worker_key("bad@box"), report_text)
+    client.zadd(keys.fleet_key("llm"), {"llm@bad": 1e12})
+    client.set(keys.worker_key("llm@bad"), report_text)
     assert_served(fresh)
     assert "llm@box" in [worker["name"] for worker in body_of(fresh, "/ready")["workers"]]
 
 
 def test_a_report_of_another_type_hides_no_other(fresh: FlaskClient, client: BrokerClient) -> None:
-    client.zadd(keys.FLEET, {"bad@box": time.time(), b"\xff\xfe": 1e12})
-    client.hset(keys.worker_key("bad@box"), "a", "b")
+    client.zadd(keys.fleet_key("llm"), {"llm@bad": time.time(), b"\xff\xfe": 1e12})
+    client.hset(keys.worker_key("llm@bad"), "a", "b")
     assert_served(fresh)
-    assert any("graycat:worker:bad@box" in note for note in body_of(fresh, "/ready")["notes"])
+    assert any("graycat:worker:llm@bad" in note for note in body_of(fresh, "/ready")["notes"])
 
 
 @pytest.mark.parametrize("queue", ["llm", "llm.batch", "control"])
@@ -124,13 +124,13 @@ def test_a_record_of_another_type_among_the_unfinished(fresh: FlaskClient, clien
     task_id = fresh.post("/tasks", json={"kind": "llm.completion", "input": {"prompt": "Hi"}}).get_json()["id"]
     for name in (keys.record_key("0bad"), keys.record_key("\udcff".encode(errors="surrogateescape").hex())):
         client.set(name, "no hash")
-        client.zadd(keys.LIVE_TASKS, {name.rpartition(":")[2]: 1})
-    client.zadd(keys.LIVE_TASKS, {b"\xff\xfe": 1})
-    client.zadd(keys.owned_key("tests"), {"0bad": 1})
+        client.zadd(keys.live_key("llm"), {name.rpartition(":")[2]: 1})
+    client.zadd(keys.live_key("llm"), {b"\xff\xfe": 1})
+    client.zadd(keys.owned_key("llm", "tests"), {"0bad": 1})
     client.zadd(keys.listed_key("tests"), {"0bad": 1e12})
     client.hset(keys.record_key("0half"), "kind", "llm.completion")
     client.zadd(keys.listed_key("tests"), {"0half": 1e12})
-    client.xadd(keys.FAILURES, {"task": "incomplete"})
+    client.xadd(keys.failures_key("llm"), {"task": "incomplete"})
     assert_served(fresh)
     assert [row["id"] for row in body_of(fresh, "/tasks")["tasks"]] == [task_id]
     assert fresh.get("/sdapi/v1/progress").status_code == 200

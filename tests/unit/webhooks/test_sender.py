@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graycat.broker.keys import DELIVERIES, QUARANTINE
+from graycat.broker.keys import DELIVERIES, HOME, quarantine_key
 from graycat.metrics import worker as work
 from graycat.queue.records import TaskRecords
 from graycat.webhooks.deliveries import HOLD_MS, Deliveries
@@ -91,7 +91,7 @@ def test_a_delivery_that_makes_no_sense_is_tried_once_and_set_aside(post: Post) 
     post.client.zadd(DELIVERIES, {"good succeeded": 1})
     assert (post.work(), post.work()) == (1, 0)
     assert post.client.zscore(DELIVERIES, "good succeeded") is None
-    assert post.client.llen(QUARANTINE) == 1
+    assert post.client.llen(quarantine_key(HOME)) == 1
 
 
 def test_without_a_secret_of_its_own_the_owner_s_signs(post: Post, broker: Valkey) -> None:

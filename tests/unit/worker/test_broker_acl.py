@@ -10,11 +10,20 @@ import pytest
 from graycat.broker import keys
 from graycat.errors import SettingsError
 from graycat.queue import ids, topology
-from graycat.worker.broker_acl import COMMANDS, setuser, worker_rules
+from graycat.worker.broker_acl import (
+    ARTIFACT_USES,
+    CONNECTION,
+    FAMILY_USES,
+    KIND_USES,
+    NAME_USES,
+    setuser,
+    worker_rules,
+)
+from graycat.worker.control_acl import COMMANDS
 from tests.support.helpers import ROOT, Valkey
 
 #: What only processes at home run.
-WEB_SCRIPTS = {"admit", "create", "cancel", "subscribe", "position", "depths", "stored", "settle", "recount"}
+WEB_SCRIPTS = {"admit", "create", "cancel", "subscribe", "position", "depths", "stored", "settle", "recount", "migrate"}
 PASSWORD = "a-password-of-the-tests"
 
 
@@ -29,10 +38,21 @@ def scripts() -> list[Path]:
     return [path for path in (ROOT / "graycat").glob("*/lua/*.lua") if path.stem not in WEB_SCRIPTS]
 
 
-@pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
+def sent_by(path: Path) -> set[str]:
+    return {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_control_worker_may_send_what_its_scripts_send(path: Path) -> None:
+    assert sent_by(path) <= {*COMMANDS, *CONNECTION.split()}
+
+
+@pytest.mark.parametrize("path", [path for path in scripts() if path.parts[-3] == "queue"], ids=lambda path: path.stem)
 def test_a_worker_may_send_what_its_scripts_send(path: Path) -> None:
-    sent = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
-    assert sent <= set(COMMANDS)
+    allowed = set(CONNECTION.split())
+    for use in (*FAMILY_USES, *KIND_USES, *NAME_USES, *ARTIFACT_USES):
+        allowed.update(use.commands.split())
+    assert sent_by(path) <= allowed
 
 
 @pytest.mark.parametrize("kind", topology.WORKER_KINDS)
@@ -99,14 +119,6 @@ def test_a_worker_reports_under_its_own_name(broker: Valkey, add) -> None:
     add(worker_rules("box", ["llm", "quick"]))
     names = ["llm@box", "quick@box", "llm@box-gpu0", "llm@box2", "sd@box", "llm@boxer-gpu0"]
     assert [name for name in names if allowed(broker, "SET", keys.worker_key(name), "x")] == names[:3]
-
-
-def test_a_sweeper_may_put_messages_back_and_take_none(broker: Valkey, add) -> None:
-    add(worker_rules("box", ["control"]))
-    for command in (("LPUSH", "llm", "x"), ("LRANGE", "sd:m", "0", "-1"), ("HVALS", "unacked:sd")):
-        assert allowed(broker, *command)
-    for command in (("RPOP", "llm"), ("DEL", "sd:m"), ("HDEL", "unacked:sd", "x"), ("LREM", "llm", "0", "x")):
-        assert not allowed(broker, *command)
 
 
 @pytest.mark.parametrize("name", ["", "default", "a b", "a*", "~*", "-x", "x" * 65, "nopass\n"])

@@ -186,7 +186,7 @@ def test_rubbish_among_them_ends_nobody_s_and_hides_no_other(
     tokens.revoke("game")
     client.zadd(keys.TOKEN_ENDS, {rubbish: 1.0})
     names: dict[Any, float] = {b"no task": 1.0, b"\xff": 2.0}
-    client.zadd(keys.owned_key("game"), names)
+    client.zadd(keys.owned_key("llm", "game"), names)
     clock.forward(DELAY_S)
     duty.step()
     assert [state_of(records, found) for found in (task_id, other)] == ["cancelled", "queued"]

@@ -91,15 +91,15 @@ def test_a_lost_task_of_a_kind_that_is_not_known_is_enqueued_again(sweeper, reco
     ids=str,
 )
 def test_a_record_that_makes_no_sense_keeps_no_other_from_being_found(sweeper, records, client, app, rubbish) -> None:
-    client.zadd(keys.LIVE_TASKS, {"a" * 32: 1, b"\xff": 2})
+    client.zadd(keys.live_key("llm"), {"a" * 32: 1, b"\xff": 2})
     client.hset(keys.record_key("a" * 32), mapping=rubbish)
     client.set("llm:no-list", "x")
     task_id = enqueued(records, app, kind="llm.tokenize", queue="llm.quick")
     client.delete("llm.quick")
     sweep(sweeper, client)
     assert ids_in(client, "llm.quick") == [task_id]
-    assert client.zscore(keys.LIVE_TASKS, b"\xff") is None
-    assert client.zscore(keys.LIVE_TASKS, "a" * 32) is None
+    assert client.zscore(keys.live_key("llm"), b"\xff") is None
+    assert client.zscore(keys.live_key("llm"), "a" * 32) is None
 
 
 def test_what_was_enqueued_again_is_not_enqueued_once_more(sweeper, records, client, app) -> None:
@@ -186,9 +186,9 @@ def test_a_task_that_has_ended_is_left_alone(sweeper, records, client, end: str)
 
 
 def test_an_id_whose_record_is_gone_is_forgotten(sweeper, client) -> None:
-    client.zadd(keys.LIVE_TASKS, {"nobody": 1})
+    client.zadd(keys.live_key("llm"), {"nobody": 1})
     assert sweep(sweeper, client) == 0
-    assert client.zcard(keys.LIVE_TASKS) == 0
+    assert client.zcard(keys.live_key("llm")) == 0
 
 
 def test_only_one_worker_sweeps_at_a_time(broker: Valkey, sweeper, records, client, app) -> None:

@@ -51,7 +51,7 @@ def test_a_key_of_another_type_is_moved_aside_for_a_week(client: BrokerClient, k
 def test_so_is_a_key_of_one_model_s_queue(records: TaskRecords, client: BrokerClient, key: str) -> None:
     accepted(records, queue="llm:a-model")
     write_over(client, key, queue_types("llm:a-model")[key])
-    client.sadd(keys.TURNS, b"\xff\xfe")
+    client.sadd(keys.turns_key("llm"), b"\xff\xfe")
     assert move_wrong_keys(client) == [key]
     accepted(records, queue="llm:a-model")
 
@@ -63,7 +63,7 @@ def test_what_graycat_writes_stays(records: TaskRecords, client: BrokerClient) -
     assert (move_wrong_keys(client), client.dbsize()) == ([], before)
 
 
-@pytest.mark.parametrize("key", [keys.LIVE_TASKS, keys.TURNS, *queue_types("llm")])
+@pytest.mark.parametrize("key", [keys.live_key("llm"), keys.turns_key("llm"), *queue_types("llm")])
 def test_tasks_are_accepted_and_run_again_behind_it(records: TaskRecords, client: BrokerClient, key: str) -> None:
     write_over(client, key)
     move_wrong_keys(client)
@@ -71,7 +71,7 @@ def test_tasks_are_accepted_and_run_again_behind_it(records: TaskRecords, client
 
 
 def test_a_user_who_may_not_moves_nothing(broker: Valkey, client: BrokerClient) -> None:
-    client.set(keys.TURNS, "another program's")
+    client.set(keys.turns_key("llm"), "another program's")
     client.execute_command("ACL", "SETUSER", "box", "on", "nopass", "~*", "+@all", "-rename", "-type")
     url = broker.settings.broker_url
     try:
@@ -79,7 +79,7 @@ def test_a_user_who_may_not_moves_nothing(broker: Valkey, client: BrokerClient) 
             assert move_wrong_keys(cast(BrokerClient, box)) == []
     finally:
         client.execute_command("ACL", "DELUSER", "box")
-    assert client.type(keys.TURNS) == b"string"
+    assert client.type(keys.turns_key("llm")) == b"string"
 
 
 def test_the_locks_are_those_that_are_taken(broker: Valkey) -> None:

@@ -49,24 +49,24 @@ def test_the_queue_holds_a_window_and_never_more(batching: Batching) -> None:
     batching.submit(TWENTY)
     for _ in range(8):
         batching.runner.step()
-        assert batching.client.zcard("graycat:live") <= 2
+        assert batching.client.zcard("graycat:live.sd") <= 2
     batching.report_engines(3)
     batching.run_steps(1)
-    assert batching.client.zcard("graycat:live") == 6
+    assert batching.client.zcard("graycat:live.sd") == 6
 
 
 def test_nothing_is_queued_if_no_engine_takes_batch_work(batching: Batching) -> None:
     batching.report_engines(1, engine_state="loading")
     batching.submit(TWENTY)
     batching.run_steps()
-    assert batching.client.zcard("graycat:live") == 0
+    assert batching.client.zcard("graycat:live.sd") == 0
 
 
 def test_quick_images_have_more_in_the_queue(batching: Batching) -> None:
-    batching.client.hset("graycat:means", "sd.txt2img", 200)
+    batching.client.hset("graycat:means.sd", "sd.txt2img", 200)
     batching.submit(TWENTY)
     batching.run_steps()
-    assert batching.client.zcard("graycat:live") == 6
+    assert batching.client.zcard("graycat:live.sd") == 6
 
 
 def test_batches_take_turns(batching: Batching) -> None:

@@ -163,7 +163,7 @@ def test_pages_follow_each_other_without_a_gap(web: FlaskClient, admin, records:
 
 def test_rubbish_among_the_unfinished_hides_no_other(web: FlaskClient, admin, records: TaskRecords, client) -> None:
     task_id = accepted(records, owner="game")
-    client.zadd(keys.LIVE_TASKS, {b"\xff\xfe": 1, b"rubbish": 2})
+    client.zadd(keys.live_key("llm"), {b"\xff\xfe": 1, b"rubbish": 2})
     client.set(keys.record_key("rubbish"), "no record")
     assert listed(web, admin, owner="*") == [task_id]
 

@@ -92,7 +92,7 @@ def test_links_lead_to_what_can_be_done_now(records) -> None:
 
 def test_a_queued_task_shows_its_position_and_estimated_wait(records, report, client) -> None:
     report("llm", slots=2)
-    client.hset(keys.MEANS, "llm.completion", 3000)
+    client.hset(keys.means_key("llm"), "llm.completion", 3000)
     ids = [accepted(records) for _ in range(3)]
     views = [view_of(records, task_id) for task_id in ids]
     assert [(view["queue_position"], view["eta_s"]) for view in views] == [(1, 3.0), (2, 3.0), (3, 6.0)]
