@@ -67,10 +67,12 @@ class UsageReader:
                 else:
                     pipe.hmget(usage_key(day.isoformat()), names)
             replies = pipe.execute(raise_on_error=False)
+            # Any other error than that of one key is the broker's.
+            unusable = [is_unusable_key(reply) for reply in replies]
 
         rows: list[Row] = []
-        for day, reply in zip(days, replies, strict=True):
-            if is_unusable_key(reply):
+        for day, reply, is_unusable in zip(days, replies, unusable, strict=True):
+            if is_unusable:
                 note("usage", reply)
                 continue
             hashed: Mapping[bytes, bytes] = reply

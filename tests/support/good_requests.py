@@ -24,6 +24,7 @@ BODIES: dict[str, Any] = {
     "/schedules/{name}": SCHEDULE | {"cron": "0 2 * * *"},
     "/tokens": {"name": "new", "scopes": ["llm"]},
     "/tokens/player": {"player": "ann"},
+    "/tokens/{prefix}/rotate": {},
     "/completion": {"prompt": "Hi"},
     "/completions": {"prompt": "Hi"},
     "/v1/completions": {"prompt": "Hi"},

@@ -93,6 +93,7 @@ QUERIES: tuple[dict[str, str], ...] = (
     {"state": "no-such"},
     {"owner": ""},
     {"owner": "a:b"},
+    {"from": "yesterday"},
     {"page": "x"},
     {"expires": "x", "signature": "x"},
 )
@@ -315,6 +316,9 @@ def about_existing_things(web: FlaskClient) -> Iterator[tuple[str, str, str, Any
     web.post("/schedules", json=NIGHTLY)
     yield "POST", "/schedules", "/schedules", {"json": NIGHTLY | {"cron": "0 2 * * *"}}, 409
     yield "POST", "/tokens", "/tokens", {"json": {"name": "narrow", "scopes": ["llm"]}}, 409
+    prefix = web.post("/tokens", json={"name": "rotated", "scopes": ["llm"]}).get_json()["prefix"]
+    web.post(f"/tokens/{prefix}/rotate", json={})
+    yield "POST", "/tokens/{prefix}/rotate", f"/tokens/{prefix}/rotate", {"json": {}}, 409
 
 
 @pytest.mark.parametrize("wait", WAITS)

@@ -101,6 +101,10 @@ def test_a_stream_with_an_entry_that_is_no_event_stops_no_other(records, broker:
     records.publish(claimed(records, "good"), 1, [b"missed"])
     hub.start()
     assert next_chunk(good) == b"missed"
+    # An event of no kind, which readers pass over.
+    ignored = spoiled.get(PATIENCE_S)
+    assert ignored is not None
+    assert ignored.kind == ""
     assert (spoiled.empty, other.empty) == (True, True)
 
 
