@@ -14,7 +14,7 @@ from tests.support.scripted import respond_in_turn, respond_with
 from tests.support.servers import http_server
 
 INPUT = {"prompt": "Hi"}
-PNGS = (b"\x89PNG one", b"\x89PNG two")
+PNGS = (b"\x89PNG\r\n\x1a\n one", b"\x89PNG\r\n\x1a\n two")
 
 
 @pytest.fixture
