@@ -16,8 +16,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: What engines strip from a path that somebody pasted.
-_AROUND = " \t\r\n\v\f\0\"'"
+#: What engines strip from a path that somebody pasted: quotes, the blanks of Python, marks without a width.
+_AROUND = (
+    " \t\r\n\v\f\0\"'\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
+)
 _SCHEME = r"[a-z][a-z0-9+.-]*:[\\/]|[a-z]:$|(?:file|data):\S"
 _VARIABLE = r"\$\{?\w+\}?[\\/]|%\w+%[\\/]"
 #: A backslash before a bracket is how prompts write one.

@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 ANYBODY = "*"
 #: The longest name of an owner: that of an API token, and that of its player.
 MAX_OWNER_CHARS = 150
-#: What of a task has nothing in it that its owner has written or got.
+#: What of a task has nothing in it that its owner has written or got; a request's id may be the owner's own text.
 SHOWN = (
-    *("id", "kind", "state", "queue", "priority", "worker", "engine", "request_id", "attempt", "size"),
+    *("id", "kind", "state", "queue", "priority", "worker", "engine", "attempt", "size"),
     *("submitted_ms", "started_ms", "first_event_ms", "finished_ms", "timings", "links"),
 )
 

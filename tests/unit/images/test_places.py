@@ -41,6 +41,10 @@ PLACES = [
     "s3://bucket/x",
     "data:text/html,x",
     "\n\t/etc",
+    "\xa0/etc/passwd",
+    "\u3000\u2003'file:///etc/passwd'\u2028",
+    "\ufeff\u200b~/x.png",
+    "\x1c../x.png\x1f",
     "gopher:/x",
 ]
 TEXTS = [
@@ -99,3 +103,9 @@ def test_base64_of_an_image_passes(begin: bytes) -> None:
 def test_what_only_begins_like_a_jpeg_is_a_path() -> None:
     assert is_place("/9j/../etc/passwd")
     assert is_place("/9j/x.png")
+
+
+def test_every_blank_of_python_is_one_around_a_path() -> None:
+    """An engine in Python strips them all."""
+    blanks = [character for character in map(chr, range(0x3001)) if character.isspace()]
+    assert [blank for blank in blanks if not is_place(f"{blank}/etc/passwd{blank}")] == []

@@ -48,7 +48,7 @@ def inspector(login) -> Headers:
 @pytest.fixture
 def done(web: FlaskClient, take, records: TaskRecords) -> str:
     """Return the path of a task of the token ``tests`` that has ended."""
-    path: str = web.put("/tasks/a-chosen-name", json=BODY).headers["Location"]
+    path: str = web.put("/tasks/a-chosen-name", json=BODY, headers={"X-Request-ID": NOTED}).headers["Location"]
     attempt = take()
     records.publish(attempt, 1, sse(GOT))
     records.succeed(attempt, 200, json.dumps({"content": GOT}).encode())
