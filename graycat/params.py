@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from graycat.bounds.body import count_answers, is_list_of_prompts, parse_count
 from graycat.bounds.nesting import check_depth, refuse_depth
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
+from graycat.gctuning import without_collections
 
 #: Fields of all APIs whose text a model reads.
 TEXT_FIELDS = (
@@ -30,7 +31,9 @@ def read_json(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -> 
     are left to the caller, whose own check of a document names each.
     """
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
+        # JSON has no cycles: the collector would search it for nothing, again and again while it grows.
+        with without_collections():
+            value = json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
     except RecursionError:
         raise refuse_depth(max_depth) from None
     except ValueError as error:

@@ -7,6 +7,9 @@ from typing import Any
 
 from graycat.errors import TooComplex
 
+#: Of JSON only its brackets, all in one form, and the quotes around strings.
+_ONE_FORM = bytes.maketrans(b"[]", b"{}")
+_REST = bytes(set(range(256)) - set(b'{}[]"'))
 #: A string, or a bracket outside of strings.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 
@@ -23,6 +26,10 @@ def check_depth(value: Any, raw: bytes, max_depth: int) -> None:
     """
     if raw.count(b"{") + raw.count(b"[") <= max_depth:
         return
+    brackets = _pick_brackets(raw)
+    if brackets is not None:
+        _check_brackets(brackets, max_depth)
+        return
     level = _list_containers([value])
     depth = 0
     while level:
@@ -36,6 +43,32 @@ def check_depth(value: Any, raw: bytes, max_depth: int) -> None:
             else:
                 inner.extend(container)
         level = _list_containers(inner)
+
+
+def _pick_brackets(raw: bytes) -> bytes | None:
+    """Return the brackets outside of strings, all in one form; None if strings have some, too, or in UTF-16.
+
+    Much faster than a walk through a hundred thousand parsed values. ``raw`` is known to be JSON.
+    """
+    if b"\0" in raw:
+        return None
+    # Escaped backslashes and quotes, in this order; what escapes are left say nothing.
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Quotes that touch go in pairs, whether they begin and end one string or end and begin two: a bracket between two
+    # strings stays so, and one in a string keeps a quote on each side.
+    picked = unescaped.translate(_ONE_FORM, _REST).replace(b'""', b"")
+    if b'"' in picked:
+        return None
+    return picked
+
+
+def _check_brackets(brackets: bytes, max_depth: int) -> None:
+    """Raise TooComplex if brackets are nested more deeply: each round takes out the innermost."""
+    for _ in range(max_depth):
+        brackets = brackets.replace(b"{}", b"")
+        if not brackets:
+            return
+    raise refuse_depth(max_depth)
 
 
 def _list_containers(values: list[Any]) -> list[Any]:

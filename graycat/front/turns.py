@@ -43,9 +43,13 @@ class Queue:
 
 
 class Turns:
-    """The turns of one web process. An idle process costs a request a timer, and no wait."""
+    """The turns of one web process. An idle process costs a request a timer, and no wait.
 
-    def __init__(self) -> None:
+    ``per_round``: how many begin between two looks at the sockets.
+    """
+
+    def __init__(self, per_round: int = PER_ROUND) -> None:
+        self._per_round = per_round
         self._urgent = Queue()
         self._usual = Queue()
         self._begun = 0
@@ -58,7 +62,7 @@ class Turns:
         queue = self._usual
         if is_urgent:
             queue = self._urgent
-        if self._begun < PER_ROUND and not queue:
+        if self._begun < self._per_round and not queue:
             self._begun += 1
             self._start_round()
             return
@@ -76,8 +80,8 @@ class Turns:
         self._is_round_due = False
         self._begun = 0
         # One at least of the usual ones, or a flood of urgent ones would hold them up for ever.
-        self._begin(self._urgent, PER_ROUND)
-        self._begin(self._usual, max(PER_ROUND - self._begun, 1))
+        self._begin(self._urgent, self._per_round)
+        self._begin(self._usual, max(self._per_round - self._begun, 1))
         if self._begun:
             self._start_round()
 

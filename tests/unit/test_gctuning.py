@@ -32,3 +32,11 @@ def test_nothing_is_collected_while_modules_are_loaded_however_that_ends() -> No
     with pytest.raises(ImportError):
         load()
     assert gc.isenabled()
+
+
+def test_a_block_inside_of_another_leaves_its_end_to_the_outer_one() -> None:
+    with without_collections():
+        with without_collections():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import json
 from typing import Any
 
 import pytest
@@ -163,3 +165,19 @@ def test_a_field_that_nobody_knows_is_refused() -> None:
     params.refuse_unknown({"name": "game"}, ("name", "limits"))
     with pytest.raises(RequestError, match="'limit'; there are name, limits"):
         params.refuse_unknown({"name": "game", "limit": 1}, ("name", "limits"))
+
+
+def test_no_garbage_is_looked_for_while_a_body_is_read() -> None:
+    begun: list[str] = []
+    raw = json.dumps([{"a": []}] * 20_000).encode()
+    note = lambda phase, _: begun.append(phase)  # noqa: E731
+    gc.callbacks.append(note)
+    try:
+        json.loads(raw)
+        assert begun
+        begun.clear()
+        params.read_json(raw, MAX_DEPTH)
+    finally:
+        gc.callbacks.remove(note)
+    assert len(begun) <= 2
+    assert gc.isenabled()

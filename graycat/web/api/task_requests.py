@@ -21,10 +21,12 @@ from graycat.queue.names import Lane, QueueName
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.settings import variable
 from graycat.web.auth import require_scope
+from graycat.web.big_bodies import wait_for_turn
 from graycat.web.compat import webui
 from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
-from graycat.web.compat.route import let_others_run, read_body
+from graycat.web.compat.route import read_body
 from graycat.web.compat.text_routes import TEXT_ROUTES
+from graycat.web.encoding import JsonWriter
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
@@ -55,8 +57,11 @@ class TaskRequest:
     digest: str
 
 
-def parse_task_request(body: dict[str, Any]) -> TaskRequest:
-    """Return what the body of ``POST /tasks`` asks for. Raises RequestError and what the kind's own checks raise."""
+def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
+    """Return what the body of ``POST /tasks`` asks for. Raises RequestError and what the kind's own checks raise.
+
+    ``raw``: the JSON that the body was read from, if it was.
+    """
     unknown = sorted(body.keys() - FIELDS)
     if unknown:
         raise RequestError(f"unknown field {unknown[0]!r}; a task has {', '.join(sorted(FIELDS))}")
@@ -69,7 +74,8 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
     priority = _parse_priority(body)
     require_scopes(str(kind_name), priority)
 
-    kind, queue, mode, raw = _prepare(str(kind_name), engine_body)
+    writer = JsonWriter(raw)
+    kind, queue, mode, sent = _prepare(str(kind_name), engine_body, writer)
     queue_ttl_s = _parse_seconds(body, "queue_ttl_s")
     if priority == "batch":
         queue = batch_queue(queue)
@@ -84,7 +90,7 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
         kind=kind,
         queue=queue,
         mode=mode,
-        body=raw,
+        body=sent,
         owner=g.owner,
         request_id=g.request_id,
         queue_ttl_s=queue_ttl_s,
@@ -92,8 +98,8 @@ def parse_task_request(body: dict[str, Any]) -> TaskRequest:
         shown=fields,
         webhook=hook,
     )
-    let_others_run(raw)
-    return TaskRequest(submission, digest(body))
+    wait_for_turn(len(raw))
+    return TaskRequest(submission, digest(body, writer))
 
 
 def require_scopes(kind: str, priority: str) -> None:
@@ -105,7 +111,7 @@ def require_scopes(kind: str, priority: str) -> None:
         require_scope(BATCH)
 
 
-def _prepare(name: str, engine_body: dict[str, Any]) -> tuple[Kind, str, str, bytes]:
+def _prepare(name: str, engine_body: dict[str, Any], writer: JsonWriter) -> tuple[Kind, str, str, bytes]:
     """Return kind, queue, mode and the engine's body, checked as on the kind's own route."""
     settings = services().settings
     if name in IMAGE_CHECKS:
@@ -115,15 +121,17 @@ def _prepare(name: str, engine_body: dict[str, Any]) -> tuple[Kind, str, str, by
         return kind, choose_queue(kind, checked), PLAIN, json.dumps(checked).encode()
 
     route = ROUTES[name]
-    queue, mode, raw = route.prepare(engine_body, json.dumps(engine_body).encode())
+    queue, mode, raw = route.prepare(engine_body, writer)
     if mode == GATHER:
         # A client may follow the events, and another may read the whole answer at the end: LIVE serves both.
         mode = LIVE
     return route.kind, queue, mode, raw
 
 
-def read_task_object() -> dict[str, Any]:
-    """Return the JSON object of the body of a request for a task. Raises BodyTooLarge, RequestError, TooComplex.
+def read_task_object() -> tuple[dict[str, Any], bytes]:
+    """Return the JSON object of the body of a request for a task, and its bytes.
+
+    Raises BodyTooLarge, RequestError, TooComplex.
 
     A task of a text kind may have the bytes that the kind's own route takes, one for images those of image routes. Who
     may not make images needs not send more than the first.
@@ -133,9 +141,9 @@ def read_task_object() -> dict[str, Any]:
     raw = read_body()
     body = params.read_object(raw, services().settings.max_json_depth)
     if body.get("kind") in IMAGE_CHECKS:
-        return body
+        return body, raw
     _check_text_size(raw)
-    return body
+    return body, raw
 
 
 def _check_text_size(raw: bytes) -> None:
@@ -169,9 +177,21 @@ def batch_queue(queue: str) -> str:
     return str(name.in_lane(Lane.BATCH))
 
 
-def digest(body: dict[str, Any]) -> str:
-    """Return a hash that identifies a request's content."""
-    return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+def digest(body: dict[str, Any], writer: JsonWriter) -> str:
+    """Return a hash that identifies a request's content: of its JSON, sorted. ``writer`` has written its input."""
+    found = sha256()
+    before = "{"
+    for name in sorted(body):
+        found.update(f"{before}{json.dumps(name)}: ".encode())
+        before = ", "
+        value = body[name]
+        if name == "input":
+            for piece in writer.pieces_sorted(value):
+                found.update(piece.encode())
+        else:
+            found.update(json.dumps(value, sort_keys=True).encode())
+    found.update(b"}")
+    return found.hexdigest()
 
 
 def scoped_ids(owner: str, chosen_id: str, *, space: str = "") -> dict[str, str]:

@@ -27,6 +27,7 @@ from graycat.web.api.task_requests import (
     scoped_ids,
 )
 from graycat.web.auth import token_auth
+from graycat.web.encoding import JsonWriter
 from graycat.web.limits import enforce_limits
 from graycat.web.services import services
 from graycat.web.streaming.requests import Submission
@@ -55,14 +56,14 @@ MAX_SCANNED = 1000
 @token_auth.login_required
 def submit() -> ResponseReturnValue:
     """Submit a task: 202 with its address, or 200 with its answer if it ends within ``Prefer: wait=N``."""
-    return _submit(parse_task_request(read_task_object()), _ids_of_key(), alias="")
+    return _submit(parse_task_request(*read_task_object()), _ids_of_key(), alias="")
 
 
 @bp.put("/tasks/<chosen_id>")
 @token_auth.login_required
 def put(chosen_id: str) -> ResponseReturnValue:
     """Submit a task under an id that the caller chooses. Repeating it returns the same task; another is refused."""
-    task_request = parse_task_request(read_task_object())
+    task_request = parse_task_request(*read_task_object())
     return _submit(task_request, scoped_ids(g.owner, chosen_id), alias=chosen_id)
 
 
@@ -288,4 +289,4 @@ def retry(task_id: str) -> ResponseReturnValue:
         shown=fields,
         webhook=services().hooks.read(task_id),
     )
-    return _submit(TaskRequest(submission, digest({"retry_of": task_id})), _ids_of_key(), alias="")
+    return _submit(TaskRequest(submission, digest({"retry_of": task_id}, JsonWriter())), _ids_of_key(), alias="")

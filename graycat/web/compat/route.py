@@ -6,7 +6,6 @@ The tables of routes are in llamacpp.py, openai.py and anthropic.py.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +20,12 @@ from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
 from graycat.redaction.paths import short_name
 from graycat.web.auth import scope_required, token_auth
+from graycat.web.big_bodies import wait_for_turn
+from graycat.web.encoding import JsonWriter
 from graycat.web.limits import token_limit
 from graycat.web.services import services
 from graycat.web.streaming.formats import LLAMACPP, StreamFormat
 from graycat.web.streaming.responses import respond
-
-#: A body of so many bytes takes milliseconds at each step: reading it, checking it, writing it anew.
-BIG_BODY_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -69,22 +67,30 @@ class Route:
         if self.admin:
             read = params.read_json
         body = read(raw, services().settings.max_json_depth)
-        queue, mode, raw = self.prepare(body, raw)
+        queue, mode, raw = self.prepare(body, JsonWriter(raw), raw)
         response = respond(self.kind, queue, mode, raw, self.stream_format)
         if self.reshape is not None and mode != STREAM and response.status_code == 200:
             response.set_data(self.reshape(response.get_data()))
         return response
 
-    def prepare(self, body: Any, raw: bytes) -> tuple[str, str, bytes]:
-        """Return the queue, the mode and the engine's body for a request's body. Raises RequestError."""
-        let_others_run(raw)
+    def prepare(self, body: Any, writer: JsonWriter, raw: bytes | None = None) -> tuple[str, str, bytes]:
+        """Return the queue, the mode and the engine's body for a request's body. Raises RequestError.
+
+        ``raw``: the caller's own bytes of the body, which the engine gets if nothing in it changes; None if it is a
+        part of what the caller sent.
+        """
+        wait_for_turn(writer.size)
         if isinstance(body, dict):
             self.check_limits(body)
             if self.check is not None:
                 self.check(body)
-        body, raw = self._limit_length(body, raw)
-        mode, raw = self._choose_mode(body, raw)
-        return self._choose_queue(body), mode, raw
+        limited = self._limit_length(body)
+        mode, sent = self._choose_mode(limited)
+        queue = self._choose_queue(limited)
+        if raw is None or sent is not body:
+            wait_for_turn(writer.size)
+            raw = writer.write(sent).encode()
+        return queue, mode, raw
 
     @staticmethod
     def check_limits(body: dict[str, Any]) -> None:
@@ -96,29 +102,28 @@ class Route:
     def fit_stored(self, body: dict[str, Any], raw: bytes) -> bytes:
         """Return the engine's body of a task that is to run again, within today's limits. Raises what a submit does."""
         self.check_limits(body)
-        return self._limit_length(body, raw)[1]
+        limited = self._limit_length(body)
+        if limited is body:
+            return raw
+        return json.dumps(limited).encode()
 
-    def _limit_length(self, body: Any, raw: bytes) -> tuple[Any, bytes]:
-        """Return the body with the length that the caller's API token allows; the caller's own bytes if that fits."""
+    def _limit_length(self, body: Any) -> Any:
+        """Return the body with the length that the caller's API token allows; the same object if that fits."""
         if not self.length_field:
-            return body, raw
+            return body
         limit = token_limit()
         if limit is None:
-            return body, raw
-        limited = params.cap_tokens(body, self.length_field, limit)
-        if limited is body:
-            return body, raw
-        return limited, json.dumps(limited).encode()
+            return body
+        return params.cap_tokens(body, self.length_field, limit)
 
-    def _choose_mode(self, body: Any, raw: bytes) -> tuple[str, bytes]:
-        """Return how the worker calls the engine, and the body that it sends: the caller's own bytes if possible."""
+    def _choose_mode(self, body: Any) -> tuple[str, Any]:
+        """Return how the worker calls the engine, and the body that it sends: the same object if possible."""
         if self.streams and params.streams(body):
-            return STREAM, raw
+            return STREAM, body
         if self.gatherable is not None and self.gatherable(body):
             # llama.cpp stops a stream at once when the client disconnects, but may run a plain call to its end.
-            let_others_run(raw)
-            return GATHER, json.dumps(body | {"stream": True}).encode()
-        return PLAIN, raw
+            return GATHER, body | {"stream": True}
+        return PLAIN, body
 
     def _choose_queue(self, body: Any) -> str:
         """Return the kind's queue, or the queue of the model that the body names. Raises ModelNotFound."""
@@ -144,15 +149,8 @@ def read_body() -> bytes:
     raw = request.get_data(cache=False)
     if request.content_length is None and len(raw) >= (request.max_content_length or 0):
         raise BodyTooLarge("the request body is larger than this server takes")
-    let_others_run(raw)
+    wait_for_turn(len(raw))
     return raw
-
-
-def let_others_run(body: bytes) -> None:
-    """Let tokens and other requests go on between two steps with a big body; a small one needs no pause."""
-    if len(body) >= BIG_BODY_BYTES:
-        # Under gevent this is a turn of its event loop.
-        time.sleep(0)
 
 
 def read_object(*, allow_surrogates: bool = False) -> dict[str, Any]:

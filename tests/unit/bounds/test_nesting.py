@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graycat.bounds.nesting import check_depth, check_text_depth
+from graycat.bounds.nesting import _pick_brackets, check_depth, check_text_depth
 from graycat.errors import TooComplex
 
 
@@ -37,6 +37,51 @@ def test_many_brackets_beside_each_other_are_no_depth() -> None:
 def test_a_deep_place_is_found_among_many_flat_ones() -> None:
     with pytest.raises(TooComplex):
         check([[]] * 50 + [nested(10)] + [{}] * 50, 10)
+
+
+#: Texts that could be taken for the end of a string, or for levels.
+TRAPS = (
+    "",
+    "\\",
+    '"',
+    '\\"',
+    "\\\\",
+    "\n",
+    "/",
+    "ü\U0001f600",
+    "x[",
+    "]}",
+    '"[',
+    "{\\",
+    '["',
+    '\\"]',
+    "\\n{",
+    ",",
+    ": ",
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-be"])
+@pytest.mark.parametrize("first", TRAPS)
+def test_what_strings_hold_is_no_level(first: str, encoding: str) -> None:
+    for second in TRAPS:
+        check_levels(first, second, encoding)
+
+
+def check_levels(first: str, second: str, encoding: str) -> None:
+    flat = [{first: second}, {second: [first, second, first]}, first, [], second]
+    for ensure_ascii in (True, False):
+        for value, levels in ((flat, 3), (nested(8, flat), 11)):
+            raw = json.dumps(value, ensure_ascii=ensure_ascii, separators=(",", ":")).encode(encoding)
+            check_depth(value, raw, levels)
+            with pytest.raises(TooComplex):
+                check_depth(value, raw, levels - 1)
+
+
+def test_a_body_whose_strings_hold_no_brackets_is_not_walked() -> None:
+    value = [{"a": 'say "x"\n', "b": ["\\", ""]}] * 100
+    assert _pick_brackets(json.dumps(value).encode()) == b"{" + b"{{}}" * 100 + b"}"
+    assert _pick_brackets(b'["["]') is None
 
 
 @pytest.mark.parametrize(

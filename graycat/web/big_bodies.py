@@ -1,0 +1,31 @@
+"""Requests with big bodies take turns: one step of one of them between two looks at the sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gevent
+from flask import g
+
+from graycat.front.turns import Turns
+
+#: A body of so many bytes takes milliseconds at each step: reading it, checking it, writing it anew.
+BIG_BODY_BYTES = 256 * 1024
+
+#: The turns of each event loop: a process has one, beside the threads that run without it.
+_turns: WeakKeyDictionary[Any, Turns] = WeakKeyDictionary()
+
+
+def wait_for_turn(size: int) -> None:
+    """Wait until the next step with a body of ``size`` bytes may begin; a small one needs no turn.
+
+    Each caller has its turn: who sends many bodies at once waits for its own.
+    """
+    if size < BIG_BODY_BYTES:
+        return
+    hub = gevent.get_hub()
+    turns = _turns.get(hub)
+    if turns is None:
+        turns = _turns[hub] = Turns(per_round=1)
+    turns.wait(g.get("owner", ""), is_urgent=False)
