@@ -12,45 +12,65 @@ for i = 3, #ARGV, 3 do
 end
 local moved = 0
 
-local function move_member(from, to, member, score)
-  if redis.call('ZREM', from, member) == 1 then redis.call('ZADD', to, score, member) end
+local function move_member(from, to, member, score, is_over)
+  if redis.call('ZREM', from, member) == 1 and not is_over then redis.call('ZADD', to, score, member) end
+end
+
+-- A worker of this release may have looked for turns before, found none under the new names, and taken the owner off.
+local function move_owner(queue, family, owner)
+  local rest = owner .. '\0' .. queue
+  local turn, parked = prefix .. 'turn.' .. family .. ':' .. rest, prefix .. 'aside.' .. family .. ':' .. rest
+  check_type('list', parked)
+  check_type('zset', prefix .. 'owners:' .. queue)
+  check_type('set', prefix .. 'turns.' .. family)
+  local id = redis.pcall('GET', prefix .. 'turn:' .. rest)
+  local has_turn = type(id) == 'string'
+  if has_turn then redis.call('SET', turn, id, 'NX') end
+  local waiting = redis.pcall('LRANGE', prefix .. 'aside:' .. rest, 0, -1)
+  if waiting.err then waiting = {} end
+  for _, task in ipairs(waiting) do redis.call('RPUSH', parked, task) end
+  if has_turn or #waiting > 0 then
+    local t = redis.call('TIME')
+    redis.call('ZADD', prefix .. 'owners:' .. queue, 'NX', t[1] * 1000000 + t[2], owner)
+    redis.call('SADD', prefix .. 'turns.' .. family, queue)
+  end
+  redis.call('DEL', prefix .. 'turn:' .. rest, prefix .. 'aside:' .. rest)
 end
 
 local function move_live()
+  local done = {}
   local entries = redis.call('ZRANGE', KEYS[1], 0, MOST - 1, 'WITHSCORES')
   for i = 1, #entries, 2 do
     local id, score = entries[i], entries[i + 1]
     local family = family_of_digit[string.sub(id, 1, 1)]
-    local owner = redis.pcall('HGET', prefix .. 'task:' .. id, 'owner')
-    if family and type(owner) == 'string' then
-      move_member(prefix .. 'live:' .. owner, prefix .. 'live.' .. family .. ':' .. owner, id, score)
+    local r = redis.pcall('HMGET', prefix .. 'task:' .. id, 'owner', 'queue', 'state')
+    local owner, queue = r[1], r[2]
+    -- A worker of this release has ended it, and knows the new keys alone.
+    local is_over = is_terminal(r[3])
+    if family and owner then
+      local pair = owner .. '\0' .. (queue or '')
+      if queue and not done[pair] and string.match(queue, '^[^.:]*') == family then
+        try(function() move_owner(queue, family, owner) end)
+      end
+      done[pair] = true
+      move_member(prefix .. 'live:' .. owner, prefix .. 'live.' .. family .. ':' .. owner, id, score, is_over)
       local parent = string.match(owner, '^([^/]+)/')
       if parent then
-        move_member(prefix .. 'live-players:' .. parent, prefix .. 'players.' .. family .. ':' .. parent, id, score)
+        move_member(prefix .. 'live-players:' .. parent, prefix .. 'players.' .. family .. ':' .. parent, id, score, is_over)
       end
     end
-    if family then redis.call('ZADD', prefix .. 'live.' .. family, score, id) end
+    if family and not is_over then redis.call('ZADD', prefix .. 'live.' .. family, score, id) end
     redis.call('ZREM', KEYS[1], id)
     moved = moved + 1
   end
 end
 
-local function move_owner(queue, family, owner)
-  local rest = owner .. '\0' .. queue
-  local turn, parked = prefix .. 'turn.' .. family .. ':' .. rest, prefix .. 'aside.' .. family .. ':' .. rest
-  local id = redis.pcall('GET', prefix .. 'turn:' .. rest)
-  if type(id) == 'string' then redis.call('SET', turn, id, 'NX') end
-  local waiting = redis.pcall('LRANGE', prefix .. 'aside:' .. rest, 0, -1)
-  if not waiting.err then
-    for _, task in ipairs(waiting) do redis.call('RPUSH', parked, task) end
-  end
-  redis.call('DEL', prefix .. 'turn:' .. rest, prefix .. 'aside:' .. rest)
-end
-
 local function move_turns()
   for _, queue in ipairs(redis.call('SMEMBERS', KEYS[2])) do
     local family = string.match(queue, '^[^.:]*')
-    for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'owners:' .. queue, 0, -1)) do move_owner(queue, family, owner) end
+    for _, owner in ipairs(redis.call('ZRANGE', prefix .. 'owners:' .. queue, 0, -1)) do
+      try(function() move_owner(queue, family, owner) end)
+    end
     redis.call('SADD', prefix .. 'turns.' .. family, queue)
     redis.call('SREM', KEYS[2], queue)
     moved = moved + 1

@@ -58,6 +58,33 @@ def test_tasks_that_wait_in_a_running_broker_are_not_lost(broker: Valkey, settin
     migration.step()
 
 
+def test_tasks_that_wait_are_not_lost_if_a_worker_looks_for_turns_first(broker: Valkey, settings: Settings) -> None:
+    client, records = broker.client, TaskRecords(broker.client, settings)
+    tasks = [accepted(records, owner="game/anna") for _ in range(3)]
+    make_old(client, "game/anna", "llm")
+    # What workers of this release do at their start: they take what is in the queue, and pass turns on.
+    assert json.loads(client.rpop("llm"))["headers"]["id"] == tasks[0]
+    assert records.succeed(claimed(records, tasks[0]), 200, b"{}")
+    records.repair_turns(["llm"])
+    Migration(client).step()
+    for task in tasks[1:]:
+        records.repair_turns(["llm"])
+        assert json.loads(client.rpop("llm"))["headers"]["id"] == task
+        assert records.succeed(claimed(records, task), 200, b"{}")
+    assert [key for key in client.keys("graycat:*") if b"turn" in key or b"live" in key or b"aside:" in key] == []
+
+
+def test_turns_that_another_program_has_written_over_keep_no_task_from_being_moved(
+    broker: Valkey, settings: Settings
+) -> None:
+    client, records = broker.client, TaskRecords(broker.client, settings)
+    task = accepted(records, owner="game")
+    make_old(client, "game", "llm")
+    client.set("graycat:owners:llm", "another program's")
+    Migration(client).step()
+    assert set(records.unfinished("game")) == {task}
+
+
 def test_what_operators_look_at_is_moved(broker: Valkey, settings: Settings) -> None:
     client = broker.client
     client.hset("graycat:means", mapping={"llm.completion": 1000, "sd.txt2img": 9000})
