@@ -217,6 +217,16 @@ class MintedTokens:
         self._cached.pop(token.prefix, None)
         return minted
 
+    def note_ends(self) -> None:
+        """Write when each token expires, if that is not written: earlier releases did not. Raises BrokerUnavailable."""
+        ends = {}
+        for minted in self.all():
+            if minted.token.digest and minted.token.expires_at is not None:
+                ends[minted.token.name] = minted.token.expires_at
+        if ends:
+            with broker_errors():
+                self._client.zadd(keys.TOKEN_ENDS, ends, nx=True)
+
     def find(self, secret: str) -> ApiToken | None:
         """Return the token with this secret. Raises BrokerUnavailable."""
         parts = _SECRET.fullmatch(secret)

@@ -29,6 +29,7 @@ class TokenWatch:
     def __init__(self, hub: EventHub, minted: MintedTokens) -> None:
         self._hub = hub
         self._minted = minted
+        self._has_noted_ends = False
         self.loop = GuardedThread("token watch", self._run)
 
     def start(self) -> None:
@@ -41,11 +42,21 @@ class TokenWatch:
             self.loop.beat()
             with guarded("token watch"):
                 try:
+                    self._note_ends()
                     self.step()
                 except BrokerUnavailable:
                     # Nor can anybody revoke a token.
                     logger.warning("broker unavailable", extra={"duty": "token watch"})
             self.loop.rest()
+
+    def _note_ends(self) -> None:
+        """See once that the tasks of tokens which an earlier release has minted end, too. Raises BrokerUnavailable."""
+        if self._has_noted_ends:
+            return
+        # Requests of other tokens are ended all the same.
+        with guarded("token watch", let_through=(BrokerUnavailable,)):
+            self._minted.note_ends()
+            self._has_noted_ends = True
 
     def step(self) -> int:
         """End the requests whose tokens may not call any more; return how many. Raises BrokerUnavailable."""

@@ -207,3 +207,18 @@ def test_a_worker_is_told_at_once(
         message = pubsub.get_message(timeout=5)
     assert message is not None
     assert json.loads(message["data"])
+
+
+def test_tasks_of_a_token_that_an_earlier_release_has_minted_end_when_it_expires(
+    duty: EndedTokens, tokens: MintedTokens, clock: Clock, records: TaskRecords, client: BrokerClient
+) -> None:
+    tokens.mint(Grant("old", ttl_s=60))
+    tokens.mint(Grant("new", ttl_s=600))
+    tokens.mint(Grant("always"))
+    client.zrem(keys.TOKEN_ENDS, "old")
+    tokens.note_ends()
+    tokens.note_ends()
+    assert client.zrange(keys.TOKEN_ENDS, 0, -1) == [b"old", b"new"]
+    task = accepted(records, owner="old", shown={})
+    clock.now += 60 + DELAY_S
+    assert (duty.step(), state_of(records, task)) == (1, "cancelled")

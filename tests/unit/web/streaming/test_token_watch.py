@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from graycat.auth.minted import Grant
+from graycat.broker import keys
 from graycat.queue.records import TaskRecords
 from graycat.web.services import Services, services_of
 from graycat.web.streaming.token_watch import INTERVAL_S, TokenWatch
@@ -175,6 +176,19 @@ def test_a_look_that_fails_is_counted_and_the_next_one_comes(
     watch.loop.request_stop()
     watch.loop.join(AT_ONCE_S)
     assert count("token watch") >= before + 2
+
+
+def test_at_its_start_it_notes_when_tokens_of_an_earlier_release_expire(
+    services: Services, minted, client: BrokerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graycat.web.streaming.token_watch.INTERVAL_S", 0.01)
+    minted("old", ttl_s=600)
+    client.delete(keys.TOKEN_ENDS)
+    watch = TokenWatch(services.gateway.hub, services.authenticator.minted)
+    watch.start()
+    eventually(lambda: client.zscore(keys.TOKEN_ENDS, "old"))
+    watch.loop.request_stop()
+    watch.loop.join(AT_ONCE_S)
 
 
 def test_a_request_is_refused_once(web: FlaskClient, services: Services, minted) -> None:
