@@ -79,7 +79,7 @@ def test_all_accepted_work_has_ended_once(load: MixedLoad) -> None:
     assert load.streams.keys() <= {"refused", "502", "503", "504"}
 
 
-@pytest.mark.parametrize("key", ["live", "turns", "fleet", "deliveries"])
+@pytest.mark.parametrize("key", ["live.llm", "turns.llm", "fleet.llm", "deliveries"])
 def test_a_key_of_another_type_stops_nobody_for_long(supervised: Stack, key: str) -> None:
     supervised.redis().set(f"graycat:{key}", "another program's")
     eventually(lambda: supervised.redis().exists(f"graycat:wrong-type:graycat:{key}"), BACK_S)

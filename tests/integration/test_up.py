@@ -54,7 +54,7 @@ def test_a_taken_port_is_one_line_that_names_its_variable(tmp_path: Path, name: 
         ("STARTUP_COMMAND", "server --port {prot}"),
         ("PORT", "web"),
         ("API_TOKENS", "short"),
-        ("API_TOKENS", "a:long-enough,a:long-enough-too"),
+        ("API_TOKENS", "a:long-enough,a:long-enough-too,a:long-enough-as-well"),
         ("GRAYCAT_LLM_SLOTS", "0"),
         ("GRAYCAT_LEASE_S", "soon"),
     ],
