@@ -6,6 +6,8 @@ reads them (``"512"`` is 512). All other fields reach the engine unchanged.
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -32,6 +34,13 @@ REFUSED_FIELDS = {
     "firstpass_image": "the engine cannot take it from a request",
     "latent_mask": "the engine cannot take it from a request",
 }
+#: Fields with fractions. Engines read "inf" and "nan" as numbers there, and fail when they write them into an answer.
+FLOAT_FIELDS = (
+    *("cfg_scale", "image_cfg_scale", "denoising_strength", "subseed_strength", "eta", "refiner_switch_at"),
+    *("s_min_uncond", "s_churn", "s_tmax", "s_tmin", "s_noise", "initial_noise_multiplier", "hr_scale"),
+    *("gfpgan_visibility", "codeformer_visibility", "codeformer_weight", "extras_upscaler_2_visibility"),
+    "upscaling_resize",
+)
 #: Texts that every engine reads as false.
 _FALSE_WORDS = {"", "0", "0.0", "false", "off", "f", "n", "no", "none"}
 
@@ -79,6 +88,7 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
             raise RequestError(f"{field!r} is not accepted: {reason}")
     _check_lora(body.get("lora"))
     check_places(body)
+    _check_finite(body)
     _check_pixels(check_amount_of_work(body, settings), settings, token_max_pixels)
 
     # By default the engine would write each image to its own disk, and put a grid of all images before them.
@@ -103,6 +113,7 @@ def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = 
         raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP")
 
     check_places(body)
+    _check_finite(body)
     rewritten = dict(body)
     images = []
     if entries:
@@ -189,6 +200,17 @@ def check_places(body: Body) -> None:
     for field, value in body.items():
         if field not in CHECKED_FIELDS and holds_place(value):
             raise RequestError(f"{field[:100]!r} may hold no file paths and no addresses")
+
+
+def _check_finite(body: Body) -> None:
+    """Raise RequestError if a field with a fraction is infinite or "nan". What is no number, engines refuse."""
+    for field in FLOAT_FIELDS:
+        value = body.get(field)
+        if isinstance(value, (str, float)):
+            with suppress(ValueError):
+                if math.isfinite(float(value)):
+                    continue
+                raise RequestError(f"{field!r} must be a finite number")
 
 
 def _check_lora(lora: Any) -> None:

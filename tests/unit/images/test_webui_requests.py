@@ -197,3 +197,15 @@ def test_the_token_s_pixel_limit_is_checked_before_any_image() -> None:
     with pytest.raises(LimitExceeded, match="262143 pixels"):
         check_generation({"init_images": ["no image"]}, Settings(), 512 * 512 - 1)
     assert check_generation({}, Settings(), 512 * 512)
+
+
+@pytest.mark.parametrize("field", ["cfg_scale", "denoising_strength", "eta", "s_tmax", "refiner_switch_at"])
+@pytest.mark.parametrize("value", ["inf", " -Infinity ", "nan", "1e999", float("inf")])
+def test_a_fraction_is_finite(field: str, value: Any) -> None:
+    with pytest.raises(RequestError, match=f"'{field}' must be a finite number"):
+        check_fields({field: value}, SETTINGS)
+
+
+@pytest.mark.parametrize("value", ["7.5", 7, 7.5, None, "Automatic"])
+def test_any_other_value_of_a_fraction_is_the_engine_s_to_judge(value: Any) -> None:
+    assert check_fields({"cfg_scale": value}, SETTINGS) == {"cfg_scale": value, "save_images": False}
