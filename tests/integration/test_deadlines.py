@@ -19,7 +19,7 @@ ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos"
 @pytest.fixture(scope="module")
 def hasty(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack with one slot and short deadlines."""
-    clocks = {"GRAYCAT_QUEUE_TTL_S": "1.5", "GRAYCAT_EXEC_TIMEOUT_S": "3", "GRAYCAT_KEEPALIVE_S": "0.5"}
+    clocks = {"GRAYCAT_QUEUE_TTL_S": "3", "GRAYCAT_EXEC_TIMEOUT_S": "6", "GRAYCAT_KEEPALIVE_S": "0.5"}
     with running(Stack(new_home(), env={**clocks, "GRAYCAT_LLM_SLOTS": "1"})) as started:
         yield started
 

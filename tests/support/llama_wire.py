@@ -75,7 +75,8 @@ def read(answer: requests.Response) -> Wire:
 
 def _event(text: str) -> tuple[str, Any]:
     """Return what stands before an event's data, and the data."""
-    head, found, data = text.partition("data: ")
+    # On a busy machine a stream may wait so long that it is kept alive, by blank lines (a row with a test of its own).
+    head, found, data = text.lstrip("\n").partition("data: ")
     return head + found, settled(json.loads(data)) if data and data != "[DONE]" else data
 
 
