@@ -19,8 +19,8 @@ from graycat.queue.redelivery import unacked_keys
 
 logger = logging.getLogger(__name__)
 
-#: Roughly how many keys one step looks at.
-KEYS_PER_STEP = 5000
+#: Roughly how many keys one step looks at: each thousand costs the control worker 14 ms a second, and the broker 5.
+KEYS_PER_STEP = 1000
 _KIB, _MIB = 1024, 1024 * 1024
 _SECOND, _HOUR, _DAY = 1000, 3600 * 1000, 24 * 3600 * 1000
 #: What PTTL replies for a key that never expires.
