@@ -15,7 +15,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker check lint types imports bench exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker check lint types imports bench chaos exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,9 @@ imports: $(DEV_READY) ## Check who imports whom
 bench: $(DEV_READY) ## Measure against the bare engine; writes docs/performance.md
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
+chaos: $(DEV_READY) ## Kill, starve and confuse everything under load, and audit: make chaos ARGS="--list"
+	@exec $(BIN)/python -m chaos $(ARGS)
+
 exporter: .venv-exporter/.ready ## Install the Celery exporter in an environment of its own
 
 format: $(DEV_READY) ## Repair style and format
@@ -98,7 +101,7 @@ audit: .venv-release/.ready ## Ask PyPI for known vulnerabilities of every pinne
 
 clean: ## Remove what make made; var/ stays
 	rm -rf $(VENV) .venv-exporter .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find celeryconfig.py graycat tests -name __pycache__ -prune -exec rm -rf {} +
+	find celeryconfig.py chaos graycat tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv-exporter/.ready: monitoring/celery-exporter.txt
 	$(require_python)

@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         """Begin to generate, unless the prompt is one of the special ones."""
         tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
         messages = body.get("messages") or [{"content": body.get("prompt", "")}]
-        prompt = str(messages[-1]["content"])
+        prompt, read = read_prompt(messages[-1]["content"])
         self.prompts[prompt] += 1
         if self.options.tells_prompts:
             print(ASKED, prompt, flush=True)  # noqa: T201 (whoever counts calls reads the log)
@@ -123,7 +123,10 @@ class Connection(asyncio.Protocol):
             self.reply(400, {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}})
             return
         self.held = prompt if self.prompts[prompt] == 1 else ""
-        self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream"))))
+        first = 0
+        if self.options.counts:
+            first = read
+        self.streaming = asyncio.create_task(self.generate(tokens, path, bool(body.get("stream")), first))
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
         """Send a whole answer."""
@@ -131,8 +134,8 @@ class Connection(asyncio.Protocol):
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
         self.transport.write(head.encode() + b"\r\n\r\n" + data)
 
-    async def generate(self, tokens: int, path: str, stream: bool) -> None:
-        """Generate tokens, ``interval`` seconds apart; send each at once, or all at the end."""
+    async def generate(self, tokens: int, path: str, stream: bool, first: int = 0) -> None:
+        """Generate tokens, ``interval`` seconds apart; send each at once, or all at the end. ``first``: its number."""
         write = (self.native if path == "/completion" else self.chat) if stream else self.nothing
         if stream:
             self.transport.write(
@@ -141,9 +144,11 @@ class Connection(asyncio.Protocol):
         self.running.add(self)
         text = ""
         try:
-            for number in range(tokens):
+            for number in range(first, first + tokens):
                 # The time of writing, so that whoever reads it knows how long it took.
                 piece = f"{time.time():.6f} "
+                if self.options.counts:
+                    piece = f"{number} "
                 text += piece
                 write(piece, number)
                 await asyncio.sleep(self.options.interval)
@@ -193,6 +198,14 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
+def read_prompt(prompt: Any) -> tuple[str, int]:
+    """Return the text of a prompt, and how many token ids follow it: those of an answer that is continued."""
+    if not isinstance(prompt, list):
+        return str(prompt), 0
+    ids = [part for part in prompt if isinstance(part, int)]
+    return "".join(part for part in prompt if isinstance(part, str)), len(ids)
+
+
 async def serve(options: argparse.Namespace) -> None:
     """Serve until killed."""
     Connection.options = options
@@ -213,6 +226,7 @@ def main() -> None:
     parser.add_argument("--fails-if", type=Path, help="it ends at once while this file exists")
     parser.add_argument("--mute-if", type=Path, help="it does not answer health checks while this file exists")
     parser.add_argument("--tells", default="", help="print these variables, parted by commas")
+    parser.add_argument("--counts", action="store_true", help="its tokens are numbers; it counts on where it resumes")
     parser.add_argument("--tells-prompts", action="store_true", help="print each prompt")
     parser.add_argument("--post-only", action="store_true", help="no GET route, as undreamai_server")
     options = parser.parse_args()

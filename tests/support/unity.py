@@ -76,7 +76,7 @@ class ReadBuffer:
 
 
 def send_post(
-    url: str, path: str, body: Any, token: str = "", headers: Mapping[str, str] | None = None
+    url: str, path: str, body: Any, token: str = "", headers: Mapping[str, str] | None = None, method: str = "POST"
 ) -> socket.socket:
     """Send a request as a game does, and return the connection with the answer unread."""
     address = urlsplit(url)
@@ -87,7 +87,7 @@ def send_post(
         given["Authorization"] = f"Bearer {token}"
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
     connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=SILENCE_S)
-    connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
+    connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
     return connection
 
 

@@ -1,0 +1,114 @@
+"""``make chaos``: ``python -m chaos [--list] [--faults NAME,...] [--group G] [--short] [--runs N]``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+
+from chaos.faults import Fault, all_faults
+from chaos.runner import Result, run_fault, warm_up
+from chaos.system import System
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="print the table of faults and end")
+    parser.add_argument("--faults", default="", help="names of faults, parted by commas")
+    parser.add_argument("--group", default="", help="only the faults of this group")
+    parser.add_argument("--short", action="store_true", help="only the most telling faults, as CI does")
+    parser.add_argument("--runs", type=int, default=1, help="how often all are done")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/reliability.md")
+    parser.add_argument("--keep", action="store_true", help="keep the homes of the systems, with their logs")
+    return parser.parse_args()
+
+
+def choose(options: argparse.Namespace) -> list[Fault]:
+    """Return the faults that were asked for. Raises SystemExit if one is not known."""
+    faults = all_faults()
+    names = [name.strip() for name in options.faults.split(",") if name.strip()]
+    unknown = set(names) - {fault.name for fault in faults}
+    if unknown:
+        raise SystemExit(f"there is no fault {', '.join(sorted(unknown))}: see --list")
+    if names:
+        faults = [fault for fault in faults if fault.name in names]
+    if options.group:
+        faults = [fault for fault in faults if fault.group == options.group]
+    if options.short:
+        faults = [fault for fault in faults if fault.short]
+    return faults
+
+
+@contextmanager
+def running(fault: Fault, *, keep: bool) -> Iterator[System]:
+    """Run a system with a fault's settings for the block."""
+    home = Path(tempfile.mkdtemp(prefix="chaos-"))
+    system = System(home, fault.env)
+    try:
+        yield system.start()
+        system.stop()
+    finally:
+        system.kill_all()
+        (home / "output.log").write_text(system.stack.output)
+        if keep:
+            say(f"kept {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def run_all(faults: list[Fault], *, keep: bool) -> list[Result]:
+    """Do the faults, those with the same settings on one system."""
+    results: list[Result] = []
+    ordered = sorted(faults, key=lambda fault: sorted(fault.env.items()))
+    for _, group in groupby(ordered, key=lambda fault: sorted(fault.env.items())):
+        same = list(group)
+        with running(same[0], keep=keep) as system:
+            base = warm_up(system)
+            for fault in same:
+                results.append(run_fault(system, fault, base))
+                tell(results[-1])
+    return results
+
+
+def tell(result: Result) -> None:
+    """Print how a fault went."""
+    times = result.recovery
+    shown = [("back", times.restart_s), ("request", times.request_s), ("work", times.work_s), ("gap", times.gap_s)]
+    told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in shown if seconds is not None)
+    verdict = "skipped" if result.skipped else "FAILED" if result.unforeseen else "ok"
+    say(f"{verdict:7} {result.fault.name:32} {result.seconds:5.1f} s  {sum(result.states.values())} tasks; {told}")
+    if result.skipped:
+        say(f"        {result.skipped}")
+    for violation in result.unforeseen[:20]:
+        say(f"        {violation}")
+
+
+def main() -> None:
+    """Do what the command line asks."""
+    options = read_options()
+    faults = choose(options)
+    if options.list:
+        for fault in faults:
+            say(f"{fault.group:10} {fault.name:32} {fault.what}")
+        return
+    failed = False
+    for _ in range(options.runs):
+        results = run_all(faults, keep=options.keep)
+        failed |= any(result.unforeseen for result in results)
+    raise SystemExit(int(failed))
+
+
+if __name__ == "__main__":
+    main()

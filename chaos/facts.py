@@ -1,0 +1,281 @@
+"""What is so after a fault, for the audit: read from the broker, the API, the engines' logs and /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from chaos.ledger import Accepted, AcceptedBatch, Call, Ledger
+from chaos.system import OWNERS, PARTS, System
+from graycat.broker.keys import PREFIX, SHARES, UNCOUNTED, live_key, turns_key
+from graycat.families import FAMILIES
+from graycat.queue.events import TERMINAL
+from graycat.queue.topology import QUEUES, WORKER_KINDS
+
+
+@dataclass(slots=True)
+class Task:
+    """A task as the broker has it, and what its engine was asked."""
+
+    task_id: str
+    name: str
+    state: str
+    kind: str = ""
+    attempt: int = 0
+    #: How often the engine was asked for it.
+    calls: int = 0
+    #: Terminal events in its stream, and whether the last event is one.
+    ends: int = 0
+    ends_last: bool = True
+    images: int = 0
+    submitted_ms: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    queue_ttl_ms: int = 0
+    exec_timeout_ms: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch as the API, its manifest and its folder have it."""
+
+    batch_id: str
+    state: str
+    #: Prompt and attempts of each line of the manifest.
+    lines: list[tuple[str, int]] = field(default_factory=list)
+    files: int = 0
+    #: Files whose hash is not the manifest's, or that are half written.
+    damaged: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Resources:
+    """What one process holds."""
+
+    threads: int = 0
+    descriptors: int = 0
+    memory_mb: float = 0.0
+
+
+@dataclass(slots=True)
+class Usage:
+    """What graycat has counted for the callers of the load so far."""
+
+    requests: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    images: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Facts:
+    """Everything that the audit looks at."""
+
+    calls: list[Call] = field(default_factory=list)
+    accepted: list[Accepted] = field(default_factory=list)
+    accepted_batches: list[AcceptedBatch] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    #: Calls that engines got by prompt, of this load.
+    asked: Counter[str] = field(default_factory=Counter)
+    #: What should be empty, and how much is in it.
+    left: dict[str, int] = field(default_factory=dict)
+    #: What each part holds now, and held before the fault.
+    resources: dict[str, Resources] = field(default_factory=dict)
+    base: dict[str, Resources] = field(default_factory=dict)
+    connections: int = 0
+    base_connections: int = 0
+    #: What graycat has counted since the load began; None if the audit is not to look.
+    usage: Usage | None = None
+    #: Gauges that tell of waiting work, by name.
+    gauges: dict[str, float] = field(default_factory=dict)
+    #: Parts that do not run, callers that hang, what the load's own threads raised.
+    missing_parts: list[str] = field(default_factory=list)
+    hanging: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def read_tasks(system: System, prefix: str, asked: Counter[str]) -> list[Task]:
+    """Return the tasks of a load from the broker."""
+    broker = system.redis()
+    keys = list(broker.scan_iter(f"{PREFIX}task:*", count=1000))
+    with broker.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hgetall(key)
+        records = dict(zip(keys, pipe.execute(raise_on_error=False), strict=True))
+    ours = {}
+    for key, record in records.items():
+        if isinstance(record, dict) and record.get("request_id", "").startswith(f"{prefix}-"):
+            ours[key.rpartition(":")[2]] = record
+    with broker.pipeline(transaction=False) as pipe:
+        for task_id in ours:
+            pipe.xrange(f"{PREFIX}events:{task_id}")
+            pipe.hlen(f"{PREFIX}artifacts:{task_id}")
+        replies = iter(pipe.execute(raise_on_error=False))
+    tasks = []
+    for task_id, record in ours.items():
+        events, images = next(replies), next(replies)
+        tasks.append(_task(task_id, record, events, images, asked))
+    return tasks
+
+
+def _task(task_id: str, record: dict[str, str], events: Any, images: Any, asked: Counter[str]) -> Task:
+    name = record["request_id"]
+    kinds = [str(fields.get("kind")) for _, fields in events] if isinstance(events, list) else []
+    ends = [kind for kind in kinds if kind in TERMINAL]
+    return Task(
+        task_id=task_id,
+        name=name,
+        state=record.get("state", ""),
+        kind=record.get("kind", ""),
+        attempt=_number(record, "attempt"),
+        calls=asked[name],
+        ends=len(ends),
+        ends_last=ends == kinds[-1:],
+        images=images if isinstance(images, int) else -1,
+        submitted_ms=_number(record, "submitted_ms"),
+        started_ms=_number(record, "started_ms"),
+        finished_ms=_number(record, "finished_ms"),
+        queue_ttl_ms=_number(record, "queue_ttl_ms"),
+        exec_timeout_ms=_number(record, "exec_timeout_ms"),
+    )
+
+
+def _number(record: dict[str, str], name: str) -> int:
+    text = record.get(name, "")
+    return int(text) if text.isdigit() else 0
+
+
+def read_batch(system: System, batch: AcceptedBatch) -> Batch:
+    """Return a batch as the API and its folder have it."""
+    answer = system.request("GET", f"/batches/{batch.batch_id}", "cron")
+    if not answer.ok:
+        return Batch(batch.batch_id, f"unknown ({answer.status_code})")
+    view = answer.json()
+    found = Batch(batch.batch_id, view["state"])
+    folder = system.home / "batches" / view["folder"]
+    manifest = folder / "manifest.jsonl"
+    if not manifest.exists():
+        return found
+    for line in map(json.loads, manifest.read_text().splitlines()):
+        found.lines.append((line["prompt"], line["attempts"]))
+        file = folder / line["file"]
+        if not file.exists() or sha256(file.read_bytes()).hexdigest() != line["sha256"]:
+            found.damaged.append(line["file"])
+    found.files = len(list(folder.glob("*.png")))
+    found.damaged += [path.name for path in folder.glob(".*") if path.is_file()]
+    return found
+
+
+def read_left(system: System) -> dict[str, int]:
+    """Return what is in each place that must be empty when all work has ended."""
+    broker = system.redis()
+    names: list[str] = []
+    with broker.pipeline(transaction=False) as pipe:
+        for queue in QUEUES:
+            names.append(f"queue {queue}")
+            pipe.llen(queue)
+        for kind in WORKER_KINDS:
+            names.append(f"unacknowledged {kind}")
+            pipe.hlen(f"unacked:{kind}")
+        for family in FAMILIES:
+            names.append(f"live tasks {family.name}")
+            pipe.zcard(live_key(family.name))
+            names.append(f"turns {family.name}")
+            pipe.scard(turns_key(family.name))
+        names.append("tasks not counted")
+        pipe.zcard(UNCOUNTED)
+        names.append("live batches")
+        pipe.zcard(f"{PREFIX}batches:live")
+        names.append("paused queues")
+        pipe.scard(f"{PREFIX}paused")
+        replies = pipe.execute(raise_on_error=False)
+    left = {}
+    for name, reply in zip(names, replies, strict=True):
+        left[name] = reply if isinstance(reply, int) else -1
+    for pattern in ("turn.*", "aside.*", "owners:*", "wrong-type:*"):
+        left[f"keys {pattern}"] = sum(1 for _ in broker.scan_iter(f"{PREFIX}{pattern}", count=1000))
+    for key in broker.scan_iter(f"{PREFIX}dead:*", count=1000):
+        # A count that is 0 stays for a while.
+        left[key] = int(broker.get(key) or 0)
+    for share in SHARES:
+        left[f"quarantine {share}"] = broker.llen(f"{PREFIX}quarantine.{share}")
+    return left
+
+
+def read_resources(system: System) -> dict[str, Resources]:
+    """Return what each part holds."""
+    found = {}
+    for name, pid in system.pids().items():
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            folder = Path("/proc") / str(pid)
+            status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+            descriptors = len(os.listdir(folder / "fd"))
+            found[name] = Resources(int(status["Threads"]), descriptors, int(status["VmRSS"].split()[0]) / 1024)
+    return found
+
+
+def read_connections(system: System) -> int:
+    """Return how many connections the broker has."""
+    return int(system.redis().info("clients")["connected_clients"])
+
+
+def read_usage(system: System) -> Usage:
+    """Return what graycat has counted for all callers so far."""
+    total = Usage()
+    answer = system.request("GET", "/usage", "operator").json()
+    for row in answer["rows"]:
+        if row["owner"] in OWNERS:
+            total.requests += row["requests"]
+            total.failed += row["failed"]
+            total.cancelled += row["cancelled"]
+            total.images += row["images"]
+            total.completion_tokens += row["completion_tokens"]
+    return total
+
+
+def read_gauges(system: System) -> dict[str, float]:
+    """Return the gauges of web and workers that tell of work under way."""
+    token = (system.home / "metrics-token").read_text().strip()
+    wanted = ("graycat_http_streams_open", "graycat_queue_depth", "graycat_engine_slots_busy", "graycat_stored_bytes")
+    text = requests.get(f"{system.url}/metrics", headers={"Authorization": f"Bearer {token}"}, timeout=20).text
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(wanted):
+            name, _, value = line.rpartition(" ")
+            found[name] = float(value)
+    return found
+
+
+def names_of_loads(prompts: Iterable[str], prefix: str) -> Counter[str]:
+    """Return how often each prompt of a load was asked for."""
+    return Counter(prompt for prompt in prompts if prompt.startswith(f"{prefix}-"))
+
+
+def collect(system: System, ledger: Ledger) -> Facts:
+    """Return what is so now, without the base, which the caller has."""
+    asked = names_of_loads(system.asked(), ledger.prefix)
+    pids = system.pids()
+    return Facts(
+        calls=ledger.calls(),
+        accepted=ledger.accepted(),
+        accepted_batches=ledger.batches(),
+        tasks=read_tasks(system, ledger.prefix, asked),
+        batches=[read_batch(system, batch) for batch in ledger.batches()],
+        asked=asked,
+        left=read_left(system),
+        resources=read_resources(system),
+        connections=read_connections(system),
+        gauges=read_gauges(system),
+        missing_parts=[part for part in PARTS if part not in pids],
+    )

@@ -1,0 +1,233 @@
+"""A whole graycat under ``graycat up``, with fake engines: its parts by name, and what can be done to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.fakes.llama_server import ASKED as TEXT_ASKED
+from tests.fakes.webui import ASKED as IMAGES_ASKED
+from tests.support.boxes import FAKE
+from tests.support.images import start_command
+from tests.support.processes import eventually, parent_of
+from tests.support.stack import BIN, ROOT, START_S, Stack
+
+#: Names of API tokens, by who calls.
+OWNERS = ("game", "rest", "webui", "cron", "operator")
+#: Seconds between two tokens, and of a sampling step.
+TOKEN_S, STEP_S = 0.04, 0.02
+#: Seconds that any request of the harness itself may take.
+REQUEST_S = 20.0
+#: Seconds that records and artifacts are kept after their end: longer than a fault's audit, shorter than a run.
+KEPT_S = 120.0
+#: Parts by the end of their command lines; the web process that serves is a child of the first.
+COMMANDS = {
+    "up": "graycat up",
+    "broker": "graycat broker",
+    "web": "graycat web",
+    "llm": "graycat worker llm",
+    "quick": "graycat worker quick",
+    "sd": "graycat worker sd",
+    "control": "graycat worker control",
+    "beat": "graycat beat",
+    "flower": "graycat flower",
+}
+#: Parts that are no command of graycat, by words of their command lines.
+WORDS = {
+    "valkey": "valkey-server",
+    "text engine": "fakes/llama_server.py",
+    "image engine": "tests.fakes.webui",
+}
+#: All of them but the supervisor, and the process of web that serves.
+PARTS = (*(name for name in COMMANDS if name != "up"), "web server", *WORDS)
+#: The offsets of the workers' metrics behind their first port (graycat/families.py).
+METRICS_OFFSETS = {"control": 0, "llm": 20, "quick": 40, "sd": 60}
+
+
+def metrics_port() -> int:
+    """Return a first port of the workers' metrics whose others are free too."""
+    while True:
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+            for offset in (20, 40, 60):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
+            return first
+
+
+class System:
+    """A running graycat, its processes supervised. ``env``: further settings."""
+
+    def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.tokens = {owner: f"{owner}-{os.urandom(12).hex()}" for owner in OWNERS}
+        self.metrics_port = metrics_port()
+        given = {
+            "RUN_SD": "true",
+            "GRAYCAT_FLOWER": "true",
+            "GRAYCAT_METRICS_PORT": str(self.metrics_port),
+            "GRAYCAT_ADMINS": "operator",
+            "GRAYCAT_RECORD_TTL_S": str(KEPT_S),
+            "GRAYCAT_ARTIFACT_TTL_S": str(KEPT_S),
+            "GRAYCAT_BATCH_TTL_S": str(KEPT_S),
+            "API_TOKENS": ",".join(f"{owner}:{secret}" for owner, secret in self.tokens.items()),
+            "STARTUP_COMMAND": f"{FAKE} --port {{port}} --interval {TOKEN_S} --counts --tells-prompts",
+            "SD_STARTUP_COMMAND": start_command(step_s=STEP_S),
+        }
+        self.stack = Stack(home, env=given | dict(env or {}))
+        self.env = dict(env or {})
+        #: When the harm of the present fault was done, or ended (monotonic, seconds): recovery is counted from here.
+        self.harmed_at = 0.0
+        #: What the names of the present load begin with; the harness' own requests have one too, to be counted.
+        self.prefix = "start"
+        #: Notes of the present fault for its row in the report.
+        self.notes: list[str] = []
+
+    @property
+    def url(self) -> str:
+        """Return the address of its web server."""
+        return self.stack.url
+
+    def start(self) -> System:
+        """Start it; returns when it would answer."""
+        self.stack.launch("up", "graycat up").wait_for("graycat is ready at", START_S)
+        self.wait_until_ready()
+        return self
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does; nothing is left of it in any case."""
+        try:
+            self.stack.stop()
+        finally:
+            self.stack.kill_all()
+
+    def kill_all(self) -> None:
+        """Kill all that is left of it."""
+        self.stack.kill_all()
+
+    def harm_done(self) -> None:
+        """Note that the harm of a fault was done just now, or has just ended: recovery begins."""
+        self.harmed_at = time.monotonic()
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each part that runs, by name."""
+        lines = self.stack.command_lines()
+        found: dict[str, int] = {}
+        for name, command in COMMANDS.items():
+            same = [pid for pid, line in lines.items() if line.endswith(f"/{command}")]
+            # Children that were forked look like their parent.
+            first = [pid for pid in same if parent_of(pid) not in same]
+            if first:
+                found[name] = max(first)
+                children = [pid for pid in same if parent_of(pid) == found[name]]
+                if name == "web" and children:
+                    found["web server"] = min(children)
+        for name, words in WORDS.items():
+            same = [pid for pid, line in lines.items() if words in line and "shim.py" not in line]
+            if same:
+                found[name] = min(same)
+        return found
+
+    def pid(self, part: str) -> int:
+        """Return a part's process id, as soon as it runs. Raises AssertionError if it does not."""
+        return eventually(lambda: self.pids().get(part), START_S)  # type: ignore[return-value]
+
+    def signal(self, part: str, number: int) -> int:
+        """Send a part a signal; returns its process id."""
+        pid = self.pid(part)
+        os.kill(pid, number)
+        return pid
+
+    def kill(self, part: str) -> None:
+        """Kill a part (SIGKILL); returns when it is gone."""
+        pid = self.signal(part, signal.SIGKILL)
+        self.harm_done()
+        eventually(lambda: self.pids().get(part) != pid, START_S)
+
+    def terminate(self, part: str) -> None:
+        """Ask a part to end (SIGTERM); returns when it has."""
+        pid = self.signal(part, signal.SIGTERM)
+        self.harm_done()
+        eventually(lambda: self.pids().get(part) != pid, START_S * 2)
+
+    def freeze(self, part: str, seconds: float) -> None:
+        """Stop a part (SIGSTOP) for some seconds, and let it go on."""
+        pid = self.signal(part, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            self.harm_done()
+
+    def is_whole(self) -> bool:
+        """Return whether every part runs, is a child of its supervisor, and would answer."""
+        pids = self.pids()
+        up = pids.get("up")
+        if any(part not in pids for part in PARTS):
+            return False
+        if any(parent_of(pids[part]) != up for part in COMMANDS if part != "up"):
+            return False
+        # What is left of a web process that was killed still listens.
+        return self.stack.ready() and self.quick_answers()
+
+    def quick_answers(self) -> bool:
+        """Return whether the quick lane answers."""
+        with contextlib.suppress(requests.RequestException):
+            headers = {"X-Request-ID": f"{self.prefix}-whole-{time.monotonic_ns()}"}
+            return self.request("POST", "/tokenize", "game", json={"content": "Hi"}, headers=headers, timeout=5).ok
+        return False
+
+    def wait_until_ready(self, timeout_s: float = START_S) -> None:
+        """Return when it is whole. Raises AssertionError."""
+        eventually(self.is_whole, timeout_s, 0.1)
+
+    def request(self, method: str, path: str, owner: str, **options: Any) -> requests.Response:
+        """Send a request with the API token of a caller; the options are those of requests."""
+        headers = {"Authorization": f"Bearer {self.tokens[owner]}", **options.pop("headers", {})}
+        given: dict[str, Any] = {"timeout": REQUEST_S, "headers": headers, **options}
+        return requests.request(method, self.url + path, **given)  # noqa: S113 (given has one)
+
+    def redis(self) -> Any:
+        """Return a client of its broker (a ``redis.Redis`` that decodes)."""
+        return self.stack.redis()
+
+    def graycat(self, *words: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Run a command of graycat's to its end."""
+        command = [sys.executable, str(BIN / "graycat"), *words]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.stack.env, check=False, capture_output=True, text=True, timeout=timeout_s
+        )
+
+    def engine_log(self, engine: str, mark: str, offset: int = 0) -> list[str]:
+        """Return the prompts that an engine (``llm``, ``sd``) was asked for, in order, from a place in its log on."""
+        path = self.home / "log" / f"{engine}-engine.log"
+        if not path.exists():
+            return []
+        with path.open(errors="replace") as log:
+            log.seek(offset)
+            return [line.removeprefix(mark).strip() for line in log if line.startswith(mark)]
+
+    def asked(self) -> list[str]:
+        """Return the prompts that both engines were asked for so far."""
+        return self.engine_log("llm", TEXT_ASKED) + self.engine_log("sd", IMAGES_ASKED)
+
+
+def wait_for(predicate: Callable[[], object], timeout_s: float, every_s: float = 0.1) -> bool:
+    """Return whether something became true in time."""
+    try:
+        eventually(predicate, timeout_s, every_s)
+    except AssertionError:
+        return False
+    return True
