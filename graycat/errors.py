@@ -13,6 +13,8 @@ GraycatError
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── TaskNotFound    404  no task of the caller's has this id (graycat.queue.errors)
 │   ├── TaskGone        410  the caller's task is over and forgotten (graycat.queue.errors)
+│   ├── EventsGone      410  events that a reader has not got are no longer kept (graycat.queue.errors)
+│   ├── EventUnknown    400  the task has no event of that id (graycat.queue.errors)
 │   ├── IdempotencyConflict 409  the id or key belongs to another request (graycat.queue.errors)
 │   ├── NotRetryable    409  the task has not failed, or its input is gone (graycat.queue.errors)
 │   ├── InvalidBatch    400  a batch's spec, with every problem of it (graycat.batches.errors)

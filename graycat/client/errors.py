@@ -108,6 +108,18 @@ class TaskGone(RequestError):
     type = "task_gone"
 
 
+class EventsGone(RequestError):
+    """Raised when the server no longer keeps events that the caller has not got."""
+
+    type = "events_gone"
+
+
+class EventUnknown(RequestError):
+    """Raised when the task has no event of the id after which the caller wants to read."""
+
+    type = "event_unknown"
+
+
 class IdempotencyConflict(RequestError):
     """Raised when the id or key belongs to a task with other content."""
 

@@ -23,6 +23,34 @@ class TaskGone(RequestError):
         super().__init__("this task is over and its result is no longer kept; submit it again if you need it")
 
 
+class EventsGone(RequestError):
+    """Raised if events that a reader has not got are no longer kept.
+
+    ``kept_after``: the position before the first event that is kept; '' if none is.
+    """
+
+    status, type = 410, "events_gone"
+
+    def __init__(self, kept_after: str = "") -> None:
+        message = "the events that you ask for are no longer kept; GET /tasks/{id} says how the task has ended"
+        if kept_after:
+            message = (
+                f"some of the events that you ask for are no longer kept; the others come with ?after={kept_after}"
+            )
+        super().__init__(message)
+
+
+class EventUnknown(RequestError):
+    """Raised if a reader wants to go on behind an event that its task does not have."""
+
+    type = "event_unknown"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this task has no event with that id; without 'Last-Event-ID' its events come from the first on"
+        )
+
+
 class IdempotencyConflict(RequestError):
     """Raised if an id or an ``Idempotency-Key`` was used for another request before."""
 

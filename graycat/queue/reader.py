@@ -15,6 +15,7 @@ from graycat.families import FAMILIES
 from graycat.loops.unexpected import note
 from graycat.queue import ids
 from graycat.queue.events import TaskEvent
+from graycat.queue.positions import Surroundings
 
 #: Fields of a record that ``unfinished`` returns.
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
@@ -73,6 +74,16 @@ class RecordReader:
         with broker_errors():
             entries = self._client.xrange(keys.events_key(task_id), min=first)
         return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
+
+    def around(self, task_id: str, position: str) -> Surroundings:
+        """Return what a task's stream has around a position in it."""
+        key = keys.events_key(task_id)
+        with broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.xrange(key, count=2)
+            pipe.xrevrange(key, max=position, count=1)
+            head, before = pipe.execute()
+        events = [TaskEvent.from_stream(event_id, entry) for event_id, entry in [*head, *before]]
+        return Surroundings(tuple(events[: len(head)]), next(iter(events[len(head) :]), None))
 
     def unfinished(self, owner: str) -> dict[str, dict[str, str]]:
         """Return the records of an API token's unfinished tasks by their ids, oldest first, without their bodies."""

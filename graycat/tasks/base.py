@@ -22,11 +22,13 @@ from graycat.errors import (
     TaskTimeout,
 )
 from graycat.metrics import worker
-from graycat.queue import events, ids
+from graycat.queue import ids
+from graycat.queue.kinds import STREAM
 from graycat.queue.models import Attempt, ReleaseReason
 from graycat.queue.topology import QUICK_QUEUES
 from graycat.redaction.paths import hide_paths_in_error
 from graycat.storage.errors import ArtifactsUnavailable
+from graycat.tasks.published import Published
 from graycat.worker.runtime import EngineRuntime, engine_runtime, process
 
 logger = logging.getLogger(__name__)
@@ -189,18 +191,31 @@ class EngineTask(RecordTask):
 
         Raises what ``perform`` raises, and LostChunks.
         """
-        chunks = _read_chunks(runtime, attempt) if attempt.resumed else []
-        if not chunks:
+        published = Published.read(runtime, attempt) if attempt.resumed else Published([])
+        if not published.chunks:
             return self.perform(runtime, attempt, call)
-        answer = self.whole_answer(runtime, attempt, chunks)
+        answer = self._rebuild(runtime, attempt, published)
         if answer is not None:
             # Its worker died between the last event and the terminal state.
             return answer
-        return self.perform(runtime, self._resume_published(runtime, attempt, chunks), call)
+        return self.perform(runtime, self._resume_published(runtime, attempt, published), call)
 
-    def _resume_published(self, runtime: EngineRuntime, attempt: Attempt, chunks: Sequence[bytes]) -> Attempt:
+    def _rebuild(self, runtime: EngineRuntime, attempt: Attempt, published: Published) -> tuple[int, bytes] | None:
+        """Return HTTP status and body of an answer that is published to its end; None if that is not known."""
+        # The body of a stream is empty, whatever came before its last chunk.
+        if published.is_cut and attempt.mode != STREAM:
+            return None
+        return self.whole_answer(runtime, attempt, published.chunks)
+
+    def _continue(self, attempt: Attempt, published: Published) -> Attempt | None:
+        """Return an attempt that continues what is published; None if that is impossible."""
+        if published.is_cut:
+            return None
+        return self.resume(attempt, published.chunks)
+
+    def _resume_published(self, runtime: EngineRuntime, attempt: Attempt, published: Published) -> Attempt:
         """Return an attempt that continues what earlier ones have published, or begins anew. Raises LostChunks."""
-        resumed = self.resume(attempt, chunks)
+        resumed = self._continue(attempt, published)
         if resumed is not None:
             return resumed
         if attempt.kept:
@@ -236,11 +251,11 @@ class EngineTask(RecordTask):
     ) -> str:
         """End an attempt that nobody has stopped and whose call broke off; return its outcome."""
         records = runtime.records
-        chunks = _read_chunks(runtime, attempt)
-        answer = self.whole_answer(runtime, attempt, chunks)
+        published = Published.read(runtime, attempt)
+        answer = self._rebuild(runtime, attempt, published)
         if answer is not None:
             return _outcome("succeeded", records.succeed(attempt, *answer))
-        if chunks and not attempt.kept and self.resume(attempt, chunks) is None:
+        if published.chunks and not attempt.kept and self._continue(attempt, published) is None:
             return _outcome("failed", records.fail(attempt, error))
         try:
             return _outcome("handed back", records.release(attempt, reason))
@@ -271,8 +286,3 @@ def _outcome(outcome: str, written: bool) -> str:
     if written:
         return outcome
     return "stale"
-
-
-def _read_chunks(runtime: EngineRuntime, attempt: Attempt) -> list[bytes]:
-    """Return the chunks that attempts at the task have published."""
-    return [event.data for event in runtime.records.events(attempt.task_id) if event.kind == events.CHUNK]

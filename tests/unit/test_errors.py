@@ -88,6 +88,8 @@ KNOWN = [
     (ModelNotFound("gpt"), 404, "model_not_found", None),
     (taskerrors.TaskNotFound(), 404, "task_not_found", None),
     (taskerrors.TaskGone(), 410, "task_gone", None),
+    (taskerrors.EventsGone(), 410, "events_gone", None),
+    (taskerrors.EventUnknown(), 400, "event_unknown", None),
     (taskerrors.IdempotencyConflict(), 409, "idempotency_conflict", None),
     (taskerrors.NotRetryable("running"), 409, "not_retryable", None),
     (PromptTooLarge("no"), 413, "prompt_too_large", None),

@@ -40,7 +40,8 @@ local function conclude(state, status, kind, data, leaves_message)
   leave_queue(keep[5], keep[4], leaves_message)
   -- The body may have megabytes, and only a retry needs it: it stays if it is small and the task has not succeeded.
   if keep[6] ~= '1' or state == 'succeeded' then redis.call('HDEL', record, 'body') end
-  emit(keep[3], kind, data)
+  -- Who reads the events when they are gone is told so, unless it has this one.
+  redis.call('HSET', record, 'last_event', emit(keep[3], kind, data))
   if state == 'failed' or state == 'expired' then note_failure(state, status, data) end
   note_change(keep[7], keep[5], state)
   for _, key in ipairs({live, unpack(owned_by(keep[4]))}) do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from graycat.bounds.stored import parse_json
 from graycat.errors import RequestError
 from graycat.queue.events import CHUNK, PROGRESS, RESTARTED, STARTED, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
+from graycat.queue.positions import check_position
 from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.foreign_tasks import find_readable_task
@@ -29,6 +31,8 @@ bp = Blueprint("events", __name__)
 EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 #: Seconds to wait for the last event of a task whose record says that it has ended.
 LAST_EVENT_TIMEOUT_S = 1.0
+#: After how many seconds a browser's EventSource comes back, at least and at most: all at once would be a storm.
+RECONNECT_S = (1.0, 3.0)
 #: Content type and keep-alive of each format.
 FORMATS = {"sse": ("text/event-stream", b": keep-alive\n\n"), "ndjson": ("application/x-ndjson", b"\n")}
 
@@ -36,7 +40,10 @@ FORMATS = {"sse": ("text/event-stream", b": keep-alive\n\n"), "ndjson": ("applic
 @bp.get("/tasks/<task_id>/events")
 @token_auth.login_required
 def events(task_id: str) -> ResponseReturnValue:
-    """Stream a task's events with their ids. ``Last-Event-ID`` resumes after an event, also when the task has ended."""
+    """Stream a task's events with their ids. ``Last-Event-ID`` resumes after an event, also when the task has ended.
+
+    Who would miss events gets 410, who goes on behind an event that the task does not have 400.
+    """
     form = request.args.get("format", "sse")
     if form not in FORMATS:
         raise RequestError(f"'format' must be one of {', '.join(FORMATS)}")
@@ -45,10 +52,12 @@ def events(task_id: str) -> ResponseReturnValue:
         raise RequestError("'Last-Event-ID' must be the id of an event of this task")
 
     task_id, record = find_readable_task(task_id)
+    is_over = record["state"] in TERMINAL_STATES
+    around = services().gateway.records.around(task_id, after)
+    check_position(after, around, is_over=is_over, last_id=record.get("last_event", ""))
     with ExitStack() as on_error:
         follower = on_error.enter_context(TaskFollower(task_id, after))
         cleanup = on_error.pop_all()
-    is_over = record["state"] in TERMINAL_STATES
     if is_over and follower.caught_up:
         cleanup.close()
         # An EventSource reconnects until it gets a 204.
@@ -67,6 +76,9 @@ def _stream_events(
     """Yield the events until the task's last. ``is_over``: the task has ended, so no more events will come."""
     encode = encode_sse if form == "sse" else encode_ndjson
     timeout_s = 0.001 if is_over else keepalive_s
+    if form == "sse":
+        # At once, so that a reader of a task that waits knows that it is connected.
+        yield b"retry: %d\n\n" % (random.uniform(*RECONNECT_S) * 1000)  # noqa: S311 (nobody gains by guessing it)
     try:
         while True:
             event = follower.next_event(timeout_s)

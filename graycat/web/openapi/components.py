@@ -18,7 +18,7 @@ ERRORS = {
     405: "The route does not accept this method.",
     408: "The request did not arrive in time.",
     409: "The request conflicts with what exists already; the message says why.",
-    410: "It has ended, and its result is no longer stored.",
+    410: "It has ended, and its result or events are no longer stored.",
     413: "The body, or a text or an image in it, is too large.",
     414: "The request's path is too long.",
     415: "The body has an encoding that is not supported: send it as it is.",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -23,7 +24,7 @@ def lines(response) -> list[dict[str, Any]]:
 
 def messages(response) -> list[dict[str, str]]:
     """Return the server-sent events of an answer, field by field."""
-    blocks = [block for block in response.text.split("\n\n") if block and not block.startswith(":")]
+    blocks = [block for block in response.text.split("\n\n") if block and not block.startswith((":", "retry:"))]
     return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
 
 
@@ -104,7 +105,9 @@ def test_several_readers_of_one_task_see_the_same(web, submit, take, records, sh
     address, headers = f"/tasks/{submit()}/events", {"Authorization": web.environ_base["HTTP_AUTHORIZATION"]}
 
     def read() -> str:
-        return shared_app.test_client().get(address, headers=headers).text
+        retry, _, rest = shared_app.test_client().get(address, headers=headers).text.partition("\n\n")
+        assert retry.startswith("retry: ")
+        return rest
 
     waits = [outcome_of(read) for _ in range(4)]
     attempt = take()
@@ -120,25 +123,27 @@ def test_a_reader_does_not_cancel_what_it_reads(web, submit, take, records) -> N
     task_id = submit()
     take()
     response = web.get(f"/tasks/{task_id}/events", buffered=False)
-    assert next(iter(response.response)).startswith(b"id: ")
+    retry, first = itertools.islice(response.response, 2)
+    assert (retry[:7], first[:4]) == (b"retry: ", b"id: ")
     response.close()
     assert "cancel" not in records.get(task_id)
 
 
-def test_a_silent_task_s_stream_is_kept_alive_in_its_form(web_with, records) -> None:
+def test_a_silent_task_s_stream_is_kept_alive_in_its_form(web_with, records, monkeypatch) -> None:
+    monkeypatch.setattr(events, "RECONNECT_S", (1.5, 1.5))
     web = web_with(keepalive_s=0.02)
-    for form, sign in (("sse", b": keep-alive\n\n"), ("ndjson", b"\n")):
+    for form, signs in (("sse", [b"retry: 1500\n\n", b": keep-alive\n\n"]), ("ndjson", [b"\n"])):
         response = web.get(f"/tasks/{accepted(records)}/events?format={form}")
-        assert next(iter(response.response)) == sign
+        assert list(itertools.islice(response.response, len(signs))) == signs
         response.close()
 
 
 def test_a_stream_ends_if_the_task_s_record_is_lost(web_with, records, client, monkeypatch) -> None:
     monkeypatch.setattr(events, "LAST_EVENT_TIMEOUT_S", 0.02)
     task_id = accepted(records)
-    response = web_with(keepalive_s=0.02).get(f"/tasks/{task_id}/events")
+    response = web_with(keepalive_s=0.02).get(f"/tasks/{task_id}/events?format=ndjson")
     client.delete(keys.record_key(task_id))
-    assert response.data.replace(b": keep-alive\n\n", b"") == b""
+    assert response.data.replace(b"\n", b"") == b""
 
 
 def test_a_stream_ends_with_an_error_if_the_task_expires(web_with) -> None:
@@ -204,3 +209,40 @@ def test_an_event_of_this_process_has_no_id_line() -> None:
     ours = TaskEvent("", "error", b'503 {"error": {"code": 503, "message": "stops", "type": "shutting_down"}}')
     assert not encode_sse(ours, "a-task").startswith(b"id:")
     assert encode_sse(TaskEvent("1-0", "started", b"1"), "a-task").startswith(b"id: 1-0\nevent: started\n")
+
+
+def refused(web, task_id: str, after: str) -> tuple[int, str]:
+    response = web.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": after})
+    return response.status_code, response.json["error"]["type"]
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "over"])
+def test_who_goes_on_behind_an_event_that_the_task_does_not_have_is_told(web, records, submit, state: str) -> None:
+    other = records.events(finished(records))[1].id
+    task_id = finished(records) if state == "over" else submit()
+    if state == "running":
+        records.publish(claimed(records, task_id), 1, CHUNKS)
+    for after in (other, "1-1", "9999999999999-0"):
+        assert refused(web, task_id, after) == (400, "event_unknown")
+
+
+def test_who_has_not_got_all_events_of_a_task_is_told_when_they_are_gone(web, records, client) -> None:
+    task_id = finished(records)
+    first, *_, last = [event.id for event in records.events(task_id)]
+    client.delete(keys.events_key(task_id))
+    assert refused(web, task_id, first) == (410, "events_gone")
+    assert web.get(f"/tasks/{task_id}/events").json["error"]["type"] == "events_gone"
+    assert web.get(f"/tasks/{task_id}/events", headers={"Last-Event-ID": last}).status_code == 204
+    assert web.get(f"/tasks/{task_id}").json["state"] == "succeeded"
+
+
+def test_who_reads_a_stream_whose_beginning_was_dropped_is_told_from_where_on_it_is_kept(web, records, client) -> None:
+    task_id = finished(records)
+    kept = records.events(task_id)[2:]
+    client.xtrim(keys.events_key(task_id), minid=kept[0].id, approximate=False)
+    response = web.get(f"/tasks/{task_id}/events?format=ndjson")
+    assert (response.status_code, response.json["error"]["type"]) == (410, "events_gone")
+    after = response.json["error"]["message"].rpartition("?after=")[2]
+    assert [line["id"] for line in lines(web.get(f"/tasks/{task_id}/events?format=ndjson&after={after}"))] == [
+        event.id for event in kept
+    ]
