@@ -163,7 +163,7 @@ def read_batch(system: System, batch: AcceptedBatch) -> Batch:
         return Batch(batch.batch_id, f"unknown ({answer.status_code})")
     view = answer.json()
     found = Batch(batch.batch_id, view["state"])
-    folder = system.home / "batches" / view["folder"]
+    folder = system.inside(system.home / "batches") / view["folder"]
     manifest = folder / "manifest.jsonl"
     if not manifest.exists():
         return found

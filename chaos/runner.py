@@ -9,11 +9,11 @@ from itertools import count
 
 from chaos import audit, facts
 from chaos.audit import Violation
-from chaos.faults import Fault, Skip
+from chaos.faults import Fault
 from chaos.ledger import Caller, Ledger, Outcome
 from chaos.load import Load
 from chaos.recovery import Recovery, check, measure, wait_until_back
-from chaos.system import System, wait_for
+from chaos.system import Skip, System, wait_for
 
 #: Seconds of load before a fault, and after everything is back.
 BEFORE_S, AFTER_S = 2.0, 1.0
@@ -59,8 +59,8 @@ class Base:
 
 def new_ledger(system: System) -> Ledger:
     """Return the ledger of a new load."""
-    system.prefix = f"c{next(_numbers)}"
-    return Ledger(system.prefix)
+    system.ledger = Ledger(f"c{next(_numbers)}")
+    return system.ledger
 
 
 def warm_up(system: System) -> Base:

@@ -9,18 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from chaos import clocks, disks
+from chaos.ledger import Ledger
+from graycat.queue.models import TERMINAL_STATES
 from tests.fakes.llama_server import ASKED as TEXT_ASKED
 from tests.fakes.webui import ASKED as IMAGES_ASKED
 from tests.support.boxes import FAKE
 from tests.support.images import start_command
 from tests.support.processes import eventually, parent_of
-from tests.support.stack import BIN, ROOT, START_S, Stack
+from tests.support.stack import BIN, ROOT, START_S, Stack, free_ports
 
 #: Names of API tokens, by who calls.
 OWNERS = ("game", "rest", "webui", "cron", "operator")
@@ -48,6 +51,8 @@ WORDS = {
     "text engine": "fakes/llama_server.py",
     "image engine": "tests.fakes.webui",
 }
+#: Which part is the parent of a part's parent, or the parent itself.
+OWNERS_OF = {"valkey": "broker", "text engine": "llm", "image engine": "sd"}
 #: All of them but the supervisor, and the process of web that serves.
 PARTS = (*(name for name in COMMANDS if name != "up"), "web server", *WORDS)
 #: The offsets of the workers' metrics behind their first port (graycat/families.py).
@@ -64,6 +69,10 @@ def metrics_port() -> int:
             for offset in (20, 40, 60):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
             return first
+
+
+class Skip(Exception):
+    """Raised if a fault cannot be done here; its text says what is missing."""
 
 
 class System:
@@ -85,12 +94,20 @@ class System:
             "STARTUP_COMMAND": f"{FAKE} --port {{port}} --interval {TOKEN_S} --counts --tells-prompts",
             "SD_STARTUP_COMMAND": start_command(step_s=STEP_S),
         }
-        self.stack = Stack(home, env=given | dict(env or {}))
-        self.env = dict(env or {})
+        wanted = dict(env or {})
+        own_disks, own_clocks = wanted.pop("CHAOS_DISKS", ""), wanted.pop("CHAOS_CLOCKS", "")
+        if own_disks:
+            given |= disks.settings(home)
+        self.stack = Stack(home, env=given | wanted)
+        self._up = "graycat up"
+        if own_disks:
+            self._mount()
+        if own_clocks:
+            self._give_clocks()
+        #: The book of the present load.
+        self.ledger = Ledger("start")
         #: When the harm of the present fault was done, or ended (monotonic, seconds): recovery is counted from here.
         self.harmed_at = 0.0
-        #: What the names of the present load begin with; the harness' own requests have one too, to be counted.
-        self.prefix = "start"
         #: Notes of the present fault for its row in the report.
         self.notes: list[str] = []
 
@@ -101,9 +118,22 @@ class System:
 
     def start(self) -> System:
         """Start it; returns when it would answer."""
-        self.stack.launch("up", "graycat up").wait_for("graycat is ready at", START_S)
+        self.stack.launch("up", self._up).wait_for("graycat is ready at", START_S)
         self.wait_until_ready()
         return self
+
+    def _mount(self) -> None:
+        """Give it small disks. Raises Skip."""
+        if not disks.may_mount(self.home):
+            raise Skip("this user may not mount a tmpfs in a namespace of its own (unshare -rm)")
+        self.stack.prefix = disks.prefix(self.home)
+
+    def _give_clocks(self) -> None:
+        """Give each process a clock. Raises Skip."""
+        faketime = clocks.library()
+        if faketime is None:
+            raise Skip(f"libfaketime is not installed: apt-get install libfaketime, or name it in {clocks.VARIABLE}")
+        self._up = f"graycat up --procfile {clocks.procfile(self.home, faketime)}"
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does; nothing is left of it in any case."""
@@ -121,22 +151,27 @@ class System:
         self.harmed_at = time.monotonic()
 
     def pids(self) -> dict[str, int]:
-        """Return the process id of each part that runs, by name."""
+        """Return the process id of each part that runs, by name; spare workers are none."""
         lines = self.stack.command_lines()
+        parents = {pid: parent_of(pid) for pid in lines}
         found: dict[str, int] = {}
         for name, command in COMMANDS.items():
-            same = [pid for pid, line in lines.items() if line.endswith(f"/{command}")]
+            # The supervisor's may have options behind it.
+            same = [pid for pid, line in lines.items() if f"/{command} " in f"{line} "]
             # Children that were forked look like their parent.
-            first = [pid for pid in same if parent_of(pid) not in same]
-            if first:
-                found[name] = max(first)
-                children = [pid for pid in same if parent_of(pid) == found[name]]
-                if name == "web" and children:
-                    found["web server"] = min(children)
+            first = [pid for pid in same if parents[pid] not in same]
+            ours = [pid for pid in first if parents[pid] == found.get("up")]
+            if ours or first:
+                found[name] = max(ours or first)
+        servers = [pid for pid, parent in parents.items() if parent == found.get("web")]
+        if servers:
+            found["web server"] = min(servers)
         for name, words in WORDS.items():
             same = [pid for pid, line in lines.items() if words in line and "shim.py" not in line]
-            if same:
-                found[name] = min(same)
+            # A part's engine is the child of its shim, and that is the worker's.
+            owned = [pid for pid in same if parents.get(parents[pid]) == found.get(OWNERS_OF[name])]
+            if owned or same:
+                found[name] = min(owned or same)
         return found
 
     def pid(self, part: str) -> int:
@@ -149,17 +184,13 @@ class System:
         os.kill(pid, number)
         return pid
 
-    def kill(self, part: str) -> None:
-        """Kill a part (SIGKILL); returns when it is gone."""
-        pid = self.signal(part, signal.SIGKILL)
+    def kill(self, *parts: str) -> None:
+        """Kill parts at once (SIGKILL); returns when they are gone."""
+        pids = [self.pid(part) for part in parts]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         self.harm_done()
-        eventually(lambda: self.pids().get(part) != pid, START_S)
-
-    def terminate(self, part: str) -> None:
-        """Ask a part to end (SIGTERM); returns when it has."""
-        pid = self.signal(part, signal.SIGTERM)
-        self.harm_done()
-        eventually(lambda: self.pids().get(part) != pid, START_S * 2)
+        eventually(lambda: not set(pids) & set(self.stack.command_lines()), START_S)
 
     def freeze(self, part: str, seconds: float) -> None:
         """Stop a part (SIGSTOP) for some seconds, and let it go on."""
@@ -185,7 +216,7 @@ class System:
     def quick_answers(self) -> bool:
         """Return whether the quick lane answers."""
         with contextlib.suppress(requests.RequestException):
-            headers = {"X-Request-ID": f"{self.prefix}-whole-{time.monotonic_ns()}"}
+            headers = {"X-Request-ID": f"{self.ledger.prefix}-whole-{time.monotonic_ns()}"}
             return self.request("POST", "/tokenize", "game", json={"content": "Hi"}, headers=headers, timeout=5).ok
         return False
 
@@ -210,9 +241,60 @@ class System:
             command, cwd=ROOT, env=self.stack.env, check=False, capture_output=True, text=True, timeout=timeout_s
         )
 
+    def command(self, *words: str) -> None:
+        """Run a command of graycat's that must succeed. Raises AssertionError."""
+        done = self.graycat(*words)
+        if done.returncode:
+            raise AssertionError(f"graycat {' '.join(words)} ends with {done.returncode}: {done.stderr}")
+
+    @contextlib.contextmanager
+    def spare_worker(self, kind: str, env: Mapping[str, str] | None = None) -> Iterator[None]:
+        """Run one more worker for the block, with an engine of its own; then have it end in order."""
+        (port,) = free_ports(1)
+        own = {"GRAYCAT_BOX": "spare", "GRAYCAT_METRICS_PORT": "0", f"{kind.upper()}_PORT": str(port)}
+        before, prefix = self.stack.env, self.stack.prefix
+        self.stack.set_env({**own, **(env or {})})
+        self.stack.prefix = []
+        try:
+            self.stack.launch("spare", f"graycat worker {kind}")
+        finally:
+            restored = {name: before.get(name, "") for name in (*own, *(env or {}))}
+            self.stack.set_env(restored)
+            self.stack.prefix = prefix
+        try:
+            eventually(lambda: self._consumes(f"{kind}@spare"), START_S)
+            yield
+        finally:
+            self.stack.send_signal("spare", signal.SIGTERM)
+            self.stack.wait("spare", START_S)
+
+    def _consumes(self, worker: str) -> bool:
+        """Return whether a worker takes tasks."""
+        with contextlib.suppress(requests.RequestException, ValueError):
+            rows = requests.get(f"{self.url}/ready", timeout=5).json()["workers"]
+            return any(row["name"] == worker and row["consuming"] for row in rows)
+        return False
+
+    def wait_for_end(self, name: str, timeout_s: float = 60.0) -> None:
+        """Return when a task has ended."""
+
+        def ended() -> bool:
+            with contextlib.suppress(requests.RequestException, ValueError):
+                answer = self.request("GET", f"/tasks/{name}?wait=5", "rest")
+                return answer.ok and answer.json()["state"] in TERMINAL_STATES
+            return False
+
+        eventually(ended, timeout_s)
+
+    def inside(self, path: Path) -> Path:
+        """Return a path of this system's as others reach it: it may have disks of its own."""
+        if not self.stack.prefix:
+            return path
+        return Path(f"/proc/{self.pid('up')}/root{path}")
+
     def engine_log(self, engine: str, mark: str, offset: int = 0) -> list[str]:
         """Return the prompts that an engine (``llm``, ``sd``) was asked for, in order, from a place in its log on."""
-        path = self.home / "log" / f"{engine}-engine.log"
+        path = self.inside(self.home / "log" / f"{engine}-engine.log")
         if not path.exists():
             return []
         with path.open(errors="replace") as log:

@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from chaos.system import System
 
 
-class Skip(Exception):
-    """Raised by a fault that cannot be done here; its text says what is missing."""
-
-
 @dataclass(frozen=True)
 class Fault:
     """One fault.
@@ -31,6 +27,8 @@ class Fault:
     short: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     permits: frozenset[str] = frozenset()
+    #: Whether it leaves things that are to be there, so that it has a system of its own.
+    alone: bool = False
 
 
 #: A stream's connection is one of the process that was killed; so are the others that it carried.

@@ -1,0 +1,138 @@
+"""Writes what a whole run has found into docs/reliability.md, between two marks: promises, faults, times."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chaos.ledger import Outcome
+from chaos.recovery import MAX_GAP_S, MAX_QUEUED_S, MAX_RESTART_S, Recovery
+from chaos.runner import Result
+
+REPORT = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
+BEGIN, END = "<!-- from here on: written by make chaos -->", "<!-- up to here: written by make chaos -->"
+#: Promises: what, which kinds of violations break it, and how it is measured.
+PROMISES = (
+    ("What was accepted is never lost", ("lost", "not ended"), "each accepted id has a record, which has ended"),
+    ("Nothing is done twice", ("twice", "ends"), "calls in the engines' logs against attempts; one end an answer"),
+    ("Nobody waits for ever", ("hung",), "each caller has an answer or an error"),
+    ("A stream is whole, or says that it is not", ("wrong answer",), "an engine that counts: each number once"),
+    ("Nothing begins or ends behind its deadline", ("late",), "times in the records against their deadlines"),
+    ("A batch has each image once", ("batch",), "manifest, files, hashes and the engine's log"),
+    ("Nothing is left behind", ("left", "grown", "down"), "queues, unacknowledged messages, live sets, turns; "
+     "connections, threads, descriptors, memory of each process against those before"),
+    ("What is counted is what happened", ("metrics",), "usage and gauges against the records"),
+)  # fmt: skip
+TIMES: tuple[tuple[str, float, Callable[[Recovery], float | None]], ...] = (
+    ("Everything that ended runs again", MAX_RESTART_S, lambda recovery: recovery.restart_s),
+    ("Queued work is done again", MAX_QUEUED_S, lambda recovery: recovery.work_s),
+    ("A stream has no longer gap", MAX_GAP_S, lambda recovery: recovery.gap_s),
+)
+
+
+def percentile(values: Iterable[float], part: float) -> float:
+    """Return the smallest value that is not below this part (0 to 1) of all. Raises ValueError if there is none."""
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("no values")
+    return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Return p50, p95 and the maximum of those that were measured; a dash for none."""
+    measured = [value for value in values if value is not None]
+    if not measured:
+        return "–"
+    return f"{percentile(measured, 0.5):.1f} · {percentile(measured, 0.95):.1f} · {max(measured):.1f}"
+
+
+def promise_rows(results: Sequence[Result]) -> list[str]:
+    """Return the rows of the promises."""
+    done = [result for result in results if not result.skipped]
+    rows = []
+    for promise, kinds, how in PROMISES:
+        broken = [
+            violation
+            for result in done
+            for violation in result.unforeseen
+            if violation.kind.startswith(kinds)
+        ]  # fmt: skip
+        found = "0 times broken"
+        if broken:
+            found = f"**broken {len(broken)} times**"
+        rows.append(f"| {promise} | all {count_faults(done)} | {how} | {found} |")
+    for promise, limit, read in TIMES:
+        values = [read(result.recovery) for result in done]
+        rows.append(
+            f"| {promise}: p95 under {limit:g} s | all {count_faults(done)} | p50 · p95 · max (s) | {spread(values)} |"
+        )
+    return rows
+
+
+def count_faults(results: Iterable[Result]) -> int:
+    """Return how many different faults there are results of."""
+    return len({result.fault.name for result in results})
+
+
+def fault_rows(results: Sequence[Result]) -> list[str]:
+    """Return a row for each fault, with all its runs."""
+    rows = []
+    for name in dict.fromkeys(result.fault.name for result in results):
+        runs = [result for result in results if result.fault.name == name]
+        fault, done = runs[0].fault, [run for run in runs if not run.skipped]
+        if not done:
+            rows.append(f"| {fault.group} | {name} | {fault.what} | not done: {runs[0].skipped} | | | | |")
+            continue
+        broken = sum(len(run.unforeseen) for run in done)
+        times = [
+            spread([run.recovery.restart_s for run in done]),
+            spread([run.recovery.request_s for run in done]),
+            spread([run.recovery.work_s for run in done]),
+            spread([run.recovery.gap_s for run in done]),
+        ]
+        found = f"{len(done)} runs, {broken} broken"
+        rows.append(f"| {fault.group} | {name} | {fault.what} | {found} | " + " | ".join(times) + " |")
+    return rows
+
+
+def summary(results: Sequence[Result], runs: int) -> str:
+    """Return what was run, in a sentence."""
+    states: Counter[str] = Counter()
+    outcomes: Counter[Outcome] = Counter()
+    for result in results:
+        states += result.states
+        for (_, outcome), number in result.outcomes.items():
+            outcomes[outcome] += number
+    done = [result for result in results if not result.skipped]
+    told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    minutes = sum(result.seconds for result in results) / 60
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores: {count_faults(done)} faults, {runs} runs of each, "
+        f"{minutes:.0f} minutes. {sum(states.values())} tasks: {told}. {sum(outcomes.values())} requests: "
+        f"{outcomes[Outcome.WHOLE]} answered, {outcomes[Outcome.REFUSED]} refused (503 or no connection: nothing was "
+        f"accepted), {outcomes[Outcome.BROKEN]} broken off with the process that carried them, "
+        f"{outcomes[Outcome.ERROR]} ended by an error, {outcomes[Outcome.OPEN]} without an end."
+    )
+
+
+def render(results: Sequence[Result], runs: int) -> str:
+    """Return the tables."""
+    lines = [summary(results, runs), "", "| promise | faults | measured by | found |", "| --- | --- | --- | --- |"]
+    lines += [*promise_rows(results), "", "Seconds as p50 · p95 · max of all runs.", ""]
+    head = ("", "fault", "what happens", "audits", "all is back", "first request", "first work", "gap in a stream")
+    lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|", *fault_rows(results)]
+    return "\n".join(lines)
+
+
+def write(results: Sequence[Result], runs: int, path: Path = REPORT) -> None:
+    """Put the tables between the marks of a file. Raises ValueError if it has none."""
+    text = path.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} has no marks: {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n\n{render(results, runs)}\n\n{END}{after}")

@@ -1,0 +1,80 @@
+"""The report: what a run has found, between two marks of a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from chaos.audit import Violation
+from chaos.faults import Fault
+from chaos.ledger import Caller, Outcome
+from chaos.recovery import Recovery
+from chaos.report import BEGIN, END, REPORT, percentile, render, spread, write
+from chaos.runner import Result
+
+pytestmark = pytest.mark.no_cover
+
+KILL = Fault("kill x", "processes", "`kill -9` of x", lambda _: None, permits=frozenset({"broken stream"}))
+OTHER = Fault("other", "disk", "a disk", lambda _: None)
+
+
+def result(fault: Fault = KILL, *kinds: str, **recovery: float) -> Result:
+    """Return a result with violations of these kinds."""
+    outcomes = Counter({(Caller.GAME, Outcome.WHOLE): 5, (Caller.GAME, Outcome.BROKEN): 1})
+    violations = [Violation(kind, "something") for kind in kinds]
+    return Result(fault, violations, Recovery(**recovery), outcomes, Counter(succeeded=6), 12.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "part", "expected"), [([3.0], 0.5, 3.0), ([1.0, 2.0, 3.0, 4.0], 0.5, 2.0), ([1.0, 2.0, 3.0], 0.95, 3.0)]
+)
+def test_percentiles_are_values_that_were_measured(values: list[float], part: float, expected: float) -> None:
+    assert percentile(values, part) == expected
+
+
+def test_nothing_measured_has_no_percentile() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+    assert spread([None, None]) == "–"
+    assert spread([None, 1.0, 3.0]) == "1.0 · 3.0 · 3.0"
+
+
+def test_what_a_fault_permits_breaks_no_promise() -> None:
+    text = render([result(KILL, "broken stream", restart_s=2.0)], 1)
+    assert "broken 1" not in text.replace("1 broken off", "")
+    assert "| processes | kill x | `kill -9` of x | 1 runs, 0 broken | 2.0 · 2.0 · 2.0 | – | – | – |" in text
+
+
+@pytest.mark.parametrize("kind", ["lost", "twice", "hung stream", "wrong answer stream", "late", "left", "metrics"])
+def test_each_broken_promise_is_told(kind: str) -> None:
+    text = render([result(KILL, kind), result(OTHER)], 1)
+    assert text.count("**broken 1 times**") == 1
+    assert "1 runs, 1 broken" in text
+
+
+def test_a_skipped_fault_is_no_pass() -> None:
+    skipped = Result(OTHER, skipped="no such program")
+    text = render([result(), skipped], 1)
+    assert "| disk | other | a disk | not done: no such program |" in text
+    assert "1 faults, 1 runs" in text
+
+
+def test_the_tables_go_between_the_marks(tmp_path: Path) -> None:
+    path = tmp_path / "report.md"
+    path.write_text(f"head\n{BEGIN}\nold\n{END}\ntail\n")
+    write([result()], 1, path)
+    text = path.read_text()
+    assert text.startswith(f"head\n{BEGIN}\n")
+    assert text.endswith(f"{END}\ntail\n")
+    assert "old" not in text
+    assert "kill x" in text
+    path.write_text("no marks")
+    with pytest.raises(ValueError, match="no marks"):
+        write([result()], 1, path)
+
+
+def test_the_document_has_the_marks() -> None:
+    text = REPORT.read_text()
+    assert (text.count(BEGIN), text.count(END)) == (1, 1)
