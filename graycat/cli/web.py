@@ -98,11 +98,11 @@ class WebServer(BaseApplication):
         log.setup(self.settings)
         try:
             check(self.settings)
+            return create_app(self.settings)
         except SettingsError as error:
             say(f"graycat: {error}", err=True)
             # With this status, gunicorn does not start another process in its place.
             sys.exit(Arbiter.APP_LOAD_ERROR)
-        return create_app(self.settings)
 
 
 def fit_to_file_limit(settings: Settings) -> Settings:

@@ -129,7 +129,13 @@ class Batch:
     def gallery(self, ttl_s: int) -> str:
         """Return a link to the batch's page. It needs no API token and works for ``ttl_s`` seconds."""
         response = self._transport.request("POST", f"{self._path()}/gallery/link", data=_encode({"ttl_s": ttl_s}))
-        return f"{self._transport.url}{parse_object(response).get('url')}"
+        link = parse_object(response).get("url")
+        if not isinstance(link, str):
+            raise unexpected_reply(self._transport.url)
+        if link.startswith("/"):
+            # A server without a public address gives the path alone.
+            link = self._transport.url + link
+        return link
 
     def _post_verb(self, verb: str) -> Batch:
         self.raw = parse_object(self._transport.request("POST", f"{self._path()}/{verb}"))

@@ -14,6 +14,7 @@ import honcho.environ
 
 from graycat.errors import SettingsError
 from graycat.settings import broker
+from graycat.settings.edge import EdgeSettings
 from graycat.settings.groups import (
     BatchSettings,
     EngineSettings,
@@ -47,7 +48,15 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EngineSettings, LimitSettings, MonitoringSettings, FrontSettings, BatchSettings, ScheduleSettings):
+class Settings(
+    EngineSettings,
+    LimitSettings,
+    MonitoringSettings,
+    FrontSettings,
+    EdgeSettings,
+    BatchSettings,
+    ScheduleSettings,
+):
     """What an operator can set; each group of settings is a class of ``graycat.settings.groups``."""
 
     #: ``name:secret`` pairs or bare secrets, parted by commas. Empty: one is generated and stored in ``home``.
@@ -104,6 +113,9 @@ class Settings(EngineSettings, LimitSettings, MonitoringSettings, FrontSettings,
             if not is_port(setting):
                 continue
             number = getattr(self, setting.name)
+            if number == 0:
+                # None is opened.
+                continue
             if number in names_by_port:
                 other = names_by_port[number]
                 raise SettingsError(f"{variable_of(setting)} and {variable(other)} are the same port")

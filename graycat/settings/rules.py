@@ -24,9 +24,9 @@ Check = Callable[[Any], str]
 SecretFinder = Callable[[str], list[str]]
 
 
-def plain(default: Any, name: str = "") -> Any:
-    """Return a field that takes any value of its type."""
-    return _field(default, name)
+def plain(default: Any, name: str = "", check: Check | None = None) -> Any:
+    """Return a field that takes any value of its type, unless ``check`` complains."""
+    return _field(default, name, check=check)
 
 
 def positive(default: float, name: str = "") -> Any:
@@ -64,6 +64,17 @@ def base_port(last: int, name: str = "") -> Any:
         return f"must be a port below {last}, or 0 for none"
 
     return _field(0, name, check=check)
+
+
+def optional_port(name: str = "") -> Any:
+    """Return a field for a port that no other setting has; 0, the default, means none."""
+
+    def check(value: int) -> str:
+        if 0 <= value < 65536:
+            return ""
+        return "must be a port, 1 to 65535, or 0 for none"
+
+    return _field(0, name, check=check, is_port=True)
 
 
 def choice(default: str, allowed: Sequence[str], name: str = "") -> Any:

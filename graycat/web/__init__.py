@@ -17,6 +17,8 @@ from graycat.web import errors, limits
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
+from graycat.web.links import make_public
+from graycat.web.middleware import prefix
 from graycat.web.middleware import tracing as request_tracing
 from graycat.web.middleware.headers import add_security_headers
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
@@ -89,6 +91,7 @@ def create_app(settings: Settings) -> Flask:
     app.wsgi_app = NotModifiedMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, built.broker, built.authenticator
     )
+    prefix.init_app(app, settings)
     built.gateway.hub.start()
     if settings.cancels_revoked_tasks:
         built.token_watch.start()
@@ -105,6 +108,7 @@ def _start_request() -> None:
 
 def _finish_request(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
+    make_public(response)
     fields = {
         "method": request.method,
         "route": request.url_rule or "-",

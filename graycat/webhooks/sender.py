@@ -66,7 +66,7 @@ class WebhookSender:
     def _send(self, delivery: Delivery, at_ms: int) -> tuple[int | None, str | None]:
         """Return the status that the receiver replies with, or the reason why there is none."""
         message_id = webhook.message_id(delivery.task_id, delivery.event)
-        body = webhook.build_payload(delivery.task_id, delivery.event, delivery.fields)
+        body = webhook.build_payload(delivery.task_id, delivery.event, delivery.fields, self._settings.public_base)
         secret = delivery.webhook.secret
         if not secret:
             secret = webhook.owner_secret(self._settings, delivery.owner)

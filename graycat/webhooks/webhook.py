@@ -146,8 +146,11 @@ def sign(message_id: str, at_s: int, body: bytes, secret: str) -> dict[str, str]
     return {"webhook-id": message_id, "webhook-timestamp": str(at_s), "webhook-signature": f"v1,{signature}"}
 
 
-def build_payload(task_id: str, event: str, fields: Mapping[str, str]) -> bytes:
-    """Return the body about a task or a batch, from the fields of a delivery. It has no prompts and no answers."""
+def build_payload(task_id: str, event: str, fields: Mapping[str, str], base_url: str = "") -> bytes:
+    """Return the body about a task or a batch, from the fields of a delivery. It has no prompts and no answers.
+
+    ``base_url``: what stands in front of the paths of its links.
+    """
     is_batch = fields["kind"] == "batch"
     subject = "batch" if is_batch else "task"
     data: dict[str, Any] = {"id": task_id, "kind": fields["kind"], "state": fields["task_state"], "status": None}
@@ -162,9 +165,9 @@ def build_payload(task_id: str, event: str, fields: Mapping[str, str]) -> bytes:
     if is_batch:
         data["name"] = fields["name"]
         data["progress"] = parse_json(fields["progress"])
-        data["links"] = {"batch": f"/batches/{task_id}"}
+        data["links"] = {"batch": f"{base_url}/batches/{task_id}"}
     else:
-        data["links"] = {"task": f"/tasks/{task_id}"}
+        data["links"] = {"task": f"{base_url}/tasks/{task_id}"}
 
     event_at = datetime.fromtimestamp(int(fields["event_ms"]) / 1000, UTC)
     payload = {

@@ -26,6 +26,7 @@ from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_i
 from graycat.web.compat.route import read_object
 from graycat.web.image_files import image_response
 from graycat.web.limits import pixel_limit
+from graycat.web.links import link
 from graycat.web.services import services
 
 bp = Blueprint("batches", __name__)
@@ -64,7 +65,7 @@ def submit() -> ResponseReturnValue:
     response = jsonify(_add_links(services().batches.get(batch_id, g.owner)))
     if is_new:
         response.status_code = 201
-    response.headers["Location"] = f"/batches/{batch_id}"
+    response.headers["Location"] = link(f"/batches/{batch_id}")
     return response
 
 
@@ -176,7 +177,7 @@ def items(batch_id: str) -> ResponseReturnValue:
     for row in rows:
         row["links"] = {}
         if row["file"]:
-            row["links"]["image"] = f"/batches/{batch_id}/items/{row['number']}/image"
+            row["links"]["image"] = link(f"/batches/{batch_id}/items/{row['number']}/image")
     return jsonify(items=rows, next_offset=_next_offset(offset, limit, rows))
 
 
@@ -239,8 +240,8 @@ def _change_batch(change: Callable[[str, str], Row], batch_id: str) -> Response:
 
 
 def _add_links(row: Row) -> Row:
-    path = f"/batches/{row['id']}"
-    return row | {"links": {"self": path, "items": f"{path}/items", "manifest": f"{path}/manifest"}}
+    own = link(f"/batches/{row['id']}")
+    return row | {"links": {"self": own, "items": f"{own}/items", "manifest": f"{own}/manifest"}}
 
 
 def _next_offset(offset: int, limit: int, rows: list[Row]) -> int | None:

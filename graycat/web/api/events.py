@@ -21,6 +21,7 @@ from graycat.web.api import task_views
 from graycat.web.api.followers import TaskFollower
 from graycat.web.api.foreign_tasks import find_readable_task
 from graycat.web.auth import token_auth
+from graycat.web.links import link
 from graycat.web.services import services
 from graycat.web.streaming.requests import ClientDisconnected
 from graycat.web.streaming.responses import STREAM_HEADERS
@@ -63,17 +64,18 @@ def events(task_id: str) -> ResponseReturnValue:
         # An EventSource reconnects until it gets a 204.
         return Response(status=204)
 
-    name = record.get("alias") or task_id
-    chunks = _stream_events(follower, form, name, services().gateway.settings.keepalive_s, is_over=is_over)
+    # Before the stream begins: outside of the request there is no application to ask for it.
+    own = link(f"/tasks/{record.get('alias') or task_id}")
+    chunks = _stream_events(follower, form, own, services().gateway.settings.keepalive_s, is_over=is_over)
     response = Response(chunks, content_type=FORMATS[form][0], headers=STREAM_HEADERS)
     response.call_on_close(cleanup.close)
     return response
 
 
 def _stream_events(
-    follower: TaskFollower, form: str, name: str, keepalive_s: float, *, is_over: bool
+    follower: TaskFollower, form: str, own: str, keepalive_s: float, *, is_over: bool
 ) -> Iterator[bytes]:
-    """Yield the events until the task's last. ``is_over``: the task has ended, so no more events will come."""
+    """Yield the events until the last of a task with the link ``own``. ``is_over``: it has ended, so no more come."""
     encode = encode_sse if form == "sse" else encode_ndjson
     timeout_s = 0.001 if is_over else keepalive_s
     if form == "sse":
@@ -83,7 +85,7 @@ def _stream_events(
         while True:
             event = follower.next_event(timeout_s)
             if event is not None:
-                yield encode(event, name)
+                yield encode(event, own)
                 if event.terminal:
                     return
                 continue
@@ -97,34 +99,34 @@ def _stream_events(
         return
 
 
-def encode_sse(event: TaskEvent, name: str) -> bytes:
+def encode_sse(event: TaskEvent, own: str) -> bytes:
     """Return a server-sent event."""
     # An event that this process made itself has no id. An empty id field would make a browser start again from the
     # first event.
     id_line = ""
     if event.id:
         id_line = f"id: {event.id}\n"
-    return f"{id_line}event: {event.kind}\ndata: {json.dumps(event_data(event, name))}\n\n".encode()
+    return f"{id_line}event: {event.kind}\ndata: {json.dumps(event_data(event, own))}\n\n".encode()
 
 
-def encode_ndjson(event: TaskEvent, name: str) -> bytes:
+def encode_ndjson(event: TaskEvent, own: str) -> bytes:
     """Return an event as one line of JSON."""
-    return json.dumps({"id": event.id, "event": event.kind, "data": event_data(event, name)}).encode() + b"\n"
+    return json.dumps({"id": event.id, "event": event.kind, "data": event_data(event, own)}).encode() + b"\n"
 
 
-def event_data(event: TaskEvent, name: str) -> Any:
-    """Return an event's data: for a chunk what the engine sent, else what the event says of the task ``name``."""
+def event_data(event: TaskEvent, own: str) -> Any:
+    """Return an event's data: for a chunk what the engine sent, else what it says of the task with the link ``own``."""
     if event.kind in (STARTED, RESTARTED):
         return {"attempt": int(event.data)}
     if event.kind == PROGRESS:
         progress = parse_json(event.data)
         preview = None
         if progress.get("preview"):
-            preview = f"/tasks/{name}/preview"
+            preview = f"{own}/preview"
         return progress | {"preview": preview}
     if event.kind == CHUNK:
         return _parse_chunk(event.data)
-    fields = task_views.answer_fields(name, [event])
+    fields = task_views.answer_fields(own, [event])
     # The events of a stream were sent before.
     fields.pop("events", None)
     return fields

@@ -29,6 +29,7 @@ from graycat.web.auth import HttpAuth, View, basic_auth, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_body
 from graycat.web.image_files import image_response
+from graycat.web.links import link
 from graycat.web.services import services
 
 bp = Blueprint("gallery", __name__)
@@ -73,7 +74,7 @@ def gallery_access_required(view: Callable[..., ResponseReturnValue]) -> View:
 
 @bp.post("/batches/<batch_id>/gallery/link")
 @token_auth.login_required
-def link(batch_id: str) -> ResponseReturnValue:
+def sign_link(batch_id: str) -> ResponseReturnValue:
     """Make a link that opens the gallery without an API token, for ``ttl_s`` seconds."""
     raw = read_body()
     body: dict[str, Any] = {}
@@ -86,7 +87,8 @@ def link(batch_id: str) -> ResponseReturnValue:
     # Raises an error unless the batch is the caller's.
     services().batches.get(batch_id, g.owner)
     signed = services().gallery_links.sign(batch_id, ttl_s)
-    response = jsonify(url=f"/batches/{batch_id}/gallery?{urlencode(signed)}", expires_at=int(signed["expires"]))
+    path = f"/batches/{batch_id}/gallery?{urlencode(signed)}"
+    response = jsonify(url=link(path), expires_at=int(signed["expires"]))
     response.headers["Cache-Control"] = "no-store"
     return response
 

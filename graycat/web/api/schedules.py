@@ -16,6 +16,7 @@ from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_object
 from graycat.web.limits import pixel_limit
+from graycat.web.links import link
 from graycat.web.services import services
 
 bp = Blueprint("schedules", __name__)
@@ -56,7 +57,7 @@ def _store(schedule: Schedule, *, replace: bool) -> Response:
     response = jsonify(services().schedules.get(schedule.owner, schedule.name))
     if outcome == "new":
         response.status_code = 201
-    response.headers["Location"] = f"/schedules/{schedule.name}"
+    response.headers["Location"] = link(f"/schedules/{schedule.name}")
     return response
 
 
@@ -134,7 +135,7 @@ def run(name: str) -> ResponseReturnValue:
         raise InvalidSchedule("'Idempotency-Key' must have 1 to 64 letters, digits, dots, dashes and underscores")
     batch_id = services().schedules.run_now(_owner(), name, f"run-{key or uuid4().hex}")
     response = jsonify(batch=batch_id)
-    response.headers["Location"] = f"/batches/{batch_id}"
+    response.headers["Location"] = link(f"/batches/{batch_id}")
     return response
 
 

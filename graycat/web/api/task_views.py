@@ -18,6 +18,7 @@ from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.names import base_queue
 from graycat.queue.records import TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
+from graycat.web.links import link
 from graycat.web.services import services
 from graycat.webhooks.webhook import Webhook
 
@@ -79,7 +80,7 @@ def task_view(task_id: str, record: Record, *, whole: bool = True) -> dict[str, 
     if record["state"] == "queued":
         view.update(_queue_fields(task_id, record))
     elif record["state"] in TERMINAL_STATES:
-        view.update(answer_fields(name, services().gateway.records.events(task_id)))
+        view.update(answer_fields(view["links"]["self"], services().gateway.records.events(task_id)))
     return view
 
 
@@ -130,13 +131,14 @@ def retry_after_s(record: Record) -> int:
 
 
 def links(name: str, record: Record) -> dict[str, str]:
-    """Return the paths of a task's other routes."""
-    paths = {"self": f"/tasks/{name}", "events": f"/tasks/{name}/events"}
+    """Return the links to a task and to its other routes."""
+    own = link(f"/tasks/{name}")
+    found = {"self": own, "events": f"{own}/events"}
     if record["state"] not in TERMINAL_STATES:
-        paths["cancel"] = f"/tasks/{name}/cancel"
+        found["cancel"] = f"{own}/cancel"
     elif record["state"] != "succeeded":
-        paths["retry"] = f"/tasks/{name}/retry"
-    return paths
+        found["retry"] = f"{own}/retry"
+    return found
 
 
 def _timings(record: Record) -> dict[str, int]:
@@ -163,8 +165,11 @@ def _queue_fields(task_id: str, record: Record) -> dict[str, Any]:
     return {"queue_position": position, "eta_s": eta_s}
 
 
-def answer_fields(name: str, events: list[TaskEvent]) -> dict[str, Any]:
-    """Return HTTP status and answer out of a finished task's events; empty if the events are gone."""
+def answer_fields(own: str, events: list[TaskEvent]) -> dict[str, Any]:
+    """Return HTTP status and answer out of a finished task's events; empty if the events are gone.
+
+    ``own``: the link to the task. Streams call this outside of their request.
+    """
     if not events or not events[-1].terminal:
         return {}
     last = events[-1]
@@ -179,8 +184,8 @@ def answer_fields(name: str, events: list[TaskEvent]) -> dict[str, Any]:
     if status >= 400:
         return {"status": status, "error": _unwrap_error(value)}
     if last.kind == "cancelled":
-        return {"status": status, "partial_result": link_images(name, value)}
-    return {"status": status, "result": link_images(name, value)}
+        return {"status": status, "partial_result": link_images(own, value)}
+    return {"status": status, "result": link_images(own, value)}
 
 
 def _parse_body(body: bytes) -> Any:
@@ -198,19 +203,19 @@ def _unwrap_error(value: Any) -> Any:
     return value
 
 
-def link_images(name: str, value: Any) -> Any:
-    """Return an answer in which the numbers of artifacts are replaced by the paths of the task's images."""
+def link_images(own: str, value: Any) -> Any:
+    """Return an answer with links to the task's images in place of their numbers. ``own``: the link to the task."""
     if not isinstance(value, dict):
         return value
 
-    def link(image: Any) -> Any:
+    def linked_image(image: Any) -> Any:
         if isinstance(image, dict) and "artifact" in image:
-            return {"url": f"/tasks/{name}/images/{image['artifact']}"}
+            return {"url": f"{own}/images/{image['artifact']}"}
         return image
 
     linked = dict(value)
     if isinstance(value.get("images"), list):
-        linked["images"] = [link(image) for image in value["images"]]
+        linked["images"] = [linked_image(image) for image in value["images"]]
     if "image" in value:
-        linked["image"] = link(value["image"])
+        linked["image"] = linked_image(value["image"])
     return linked

@@ -117,7 +117,7 @@ def _openai_response(kind: Kind, body: Body, response_format: object) -> Respons
 
     data = []
     # The URLs need the API token, as all other routes do.
-    base_url = request.host_url.removesuffix("/")
+    base_url = services().settings.public_base or request.host_url.removesuffix("/")
     for number, image in enumerate(reply.get("images", [])):
         if response_format == "url":
             data.append({"url": f"{base_url}/tasks/{g.task_id}/images/{number}"})

@@ -26,6 +26,7 @@ from graycat.web.openapi.components import (
 )
 from graycat.web.openapi.prebuilt import PrebuiltAnswer
 from graycat.web.openapi.text_fields import FIELDS
+from graycat.web.services import services
 
 bp = Blueprint("openapi", __name__)
 
@@ -80,10 +81,19 @@ def openapi() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "graycat", "version": __version__, "description": "One address in front of a GPU fleet."},
+        **_servers(),
         "paths": dict(sorted(paths.items())),
         "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
         "security": [{"token": []}, {"key": []}],
     }
+
+
+def _servers() -> dict[str, Any]:
+    """Return where the paths begin; nothing if that is where the document came from."""
+    base = services().settings.public_base
+    if not base:
+        return {}
+    return {"servers": [{"url": base}]}
 
 
 def _routes_by_method_and_path() -> dict[tuple[str, str], Route]:

@@ -40,7 +40,7 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
     "gallery.image": _read_operation(*_IMAGES),
     "gallery.thumbnail": _read_operation(CONTENT_TYPE),
     "gallery.all_images": _read_operation("application/zip"),
-    "gallery.link": {
+    "gallery.sign_link": {
         "requestBody": {"required": False, "content": {JSON: {"schema": _BODY}}},
         "responses": answer(JSON) | errors((400, 413, *VIEW_ERRORS)),
     },

@@ -13,6 +13,7 @@ from graycat.queue import ids
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.kinds import STREAM, Kind
 from graycat.web.limits import enforce_limits
+from graycat.web.links import link
 from graycat.web.services import services
 from graycat.web.streaming.direct import DirectWriter, direct_writer_for
 from graycat.web.streaming.disconnect import on_disconnect
@@ -56,9 +57,9 @@ def preferences() -> set[str]:
 
 def _accepted_response(task_id: str) -> Response:
     g.task_id = task_id
-    response = jsonify(id=task_id, state="queued", links={"self": f"/tasks/{task_id}"})
+    response = jsonify(id=task_id, state="queued", links={"self": link(f"/tasks/{task_id}")})
     response.status_code = 202
-    response.headers["Location"] = f"/tasks/{task_id}"
+    response.headers["Location"] = link(f"/tasks/{task_id}")
     response.headers["Preference-Applied"] = "respond-async"
     return response
 

@@ -18,7 +18,7 @@ from graycat.webhooks.retries import BACKOFF_S, JITTER
 from graycat.webhooks.sender import WebhookSender
 from graycat.webhooks.webhook import Webhook, owner_secret
 from tests.support.broker import BrokerClient
-from tests.support.helpers import Stopwatch, Valkey, free_port, outcome_of, started
+from tests.support.helpers import Stopwatch, Valkey, changed, free_port, outcome_of, started
 from tests.support.hooks import SECRET, in_turn, look, verified, webhook_client, webhook_for
 from tests.support.metered import value
 from tests.support.servers import Seen, after, drop, hold, http_server, reply
@@ -84,6 +84,16 @@ def test_a_receiver_gets_a_signed_event(post: Post) -> None:
     assert post.summary(task_id)["state"] == "delivered"
     post.now_ms += DAY_S * 1000
     assert post.work() == 0
+
+
+def test_an_event_s_link_begins_with_the_public_address(post: Post, broker: Valkey) -> None:
+    settings = changed(broker.settings, public_url="https://play.example/gpu/")
+    post.sender = WebhookSender(post.deliveries, webhook_client(timeout_s=0.3), settings)
+    with http_server({HOOK: reply(200, {})}) as seen:
+        task_id = post.end(seen, webhook_for(seen, secret=""))
+        post.work()
+        told = json.loads(seen.requests[0][2])
+    assert told["data"]["links"] == {"task": f"https://play.example/gpu/tasks/{task_id}"}
 
 
 def test_a_delivery_that_makes_no_sense_is_tried_once_and_set_aside(post: Post) -> None:

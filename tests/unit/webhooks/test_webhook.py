@@ -164,6 +164,15 @@ def test_the_payload_has_what_the_task_s_view_shows_and_no_answer() -> None:
     }
 
 
+def test_links_begin_with_the_public_address() -> None:
+    base = "https://play.example/gpu"
+    task = json.loads(build_payload("abc", "succeeded", FIELDS, base))
+    assert task["data"]["links"] == {"task": f"{base}/tasks/abc"}
+    fields = FIELDS | {"kind": "batch", "name": "portraits", "progress": "{}"}
+    batch = json.loads(build_payload("abc", "succeeded", fields, base))
+    assert batch["data"]["links"] == {"batch": f"{base}/batches/abc"}
+
+
 def test_of_a_task_that_has_just_started_less_is_known() -> None:
     fields = {"kind": "llm.chat", "task_state": "running", "submitted_ms": "1", "started_ms": "2", "event_ms": "2000"}
     told = json.loads(build_payload("abc", "started", fields))

@@ -172,7 +172,9 @@ def test_images_are_shown_as_urls(records) -> None:
 
 
 def test_a_single_image_is_shown_as_a_url() -> None:
-    assert task_views.link_images("mine", {"image": {"artifact": 0}}) == {"image": {"url": "/tasks/mine/images/0"}}
+    assert task_views.link_images("/tasks/mine", {"image": {"artifact": 0}}) == {
+        "image": {"url": "/tasks/mine/images/0"}
+    }
 
 
 def test_an_interrupted_task_shows_its_partial_result(records) -> None:
