@@ -107,7 +107,10 @@ def tell(result: Result) -> None:
     shown = [("back", times.restart_s), ("request", times.request_s), ("work", times.work_s), ("gap", times.gap_s)]
     told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in shown if seconds is not None)
     verdict = "skipped" if result.skipped else "FAILED" if result.unforeseen else "ok"
-    say(f"{verdict:7} {result.fault.name:32} {result.seconds:5.1f} s  {sum(result.states.values())} tasks; {told}")
+    say(
+        f"{verdict:7} {result.fault.name:32} {result.seconds:5.1f} s  {sum(result.states.values())} tasks; {told}, "
+        f"ended {result.ended_s:.1f}, base {result.base_s:.1f}"
+    )
     if result.skipped:
         say(f"        {result.skipped}")
     for violation in result.unforeseen[:20]:

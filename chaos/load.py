@@ -12,7 +12,7 @@ from chaos.ledger import Accepted, AcceptedBatch, Call, Caller, Ledger, Outcome
 from chaos.system import System
 
 #: Streams at a time, images over the WebUI's API at a time, tokens of a task, and images of a batch.
-STREAMS, RENDERS, TASK_TOKENS, BATCH_IMAGES = 3, 1, 12, 4
+STREAMS, RENDERS, TASK_TOKENS, BATCH_IMAGES = 3, 1, 12, 3
 #: Seconds between two requests of a caller, and after one that was refused.
 PROBE_PAUSE_S, TASK_PAUSE_S, IMAGE_PAUSE_S, REFUSED_PAUSE_S = 0.15, 0.25, 0.6, 0.25
 #: Seconds between two commands of the operator: each starts a Python.
@@ -113,21 +113,29 @@ class Load:
             self._submit(name, "sd.txt2img", {"prompt": name, **IMAGE}, images=1)
 
     def _submit(self, name: str, kind: str, body: dict[str, Any], images: int) -> bool:
-        """Submit a task under a name, again and again until it is accepted; return whether it was."""
+        """Submit a task under a name; return whether it was accepted, under one id."""
+        content = {"kind": kind, "input": body}
+        call, view = self._insist(name, Caller.REST, "PUT", f"/tasks/{name}", "rest", json=content)
+        if view is None:
+            return False
+        task_id = str(view.get("id", ""))
+        trouble = self.ledger.accept(Accepted(name, Caller.REST, task_id, images=images))
+        if trouble or not task_id:
+            self.ledger.end(call, Outcome.WRONG, trouble or "it has no id")
+        return call.outcome is Outcome.WHOLE
+
+    def _insist(
+        self, name: str, caller: Caller, method: str, path: str, owner: str, **options: Any
+    ) -> tuple[Call, dict[str, Any] | None]:
+        """Send a request again and again until it is known whether it was accepted; return its answer, or None."""
         while True:
-            call = self.ledger.begin(name, Caller.REST)
-            content = {"kind": kind, "input": body}
-            answer = send(self.system, self.ledger, call, "PUT", f"/tasks/{name}", "rest", json=content)
+            call = self.ledger.begin(name, caller)
+            answer = send(self.system, self.ledger, call, method, path, owner, **options)
             if answer is not None:
-                task_id = str((read_json(answer) or {}).get("id", ""))
-                trouble = self.ledger.accept(Accepted(name, Caller.REST, task_id, images=images))
-                outcome = Outcome.WHOLE
-                if trouble or not task_id:
-                    outcome = Outcome.WRONG
-                self.ledger.end(call, outcome, trouble)
-                return outcome is Outcome.WHOLE
+                self.ledger.end(call, Outcome.WHOLE)
+                return call, read_json(answer) or {}
             if not self._goes_on(call):
-                return False
+                return call, None
 
     def _cancel(self, name: str) -> None:
         self.ledger.permit(name, "cancelled")
@@ -137,20 +145,33 @@ class Load:
             self.ledger.end(call, Outcome.WHOLE)
 
     def _submit_batches(self) -> None:
-        """Cron jobs: a batch under a key, submitted again until it is known whether it was accepted."""
+        """Cron jobs: a batch under a key; and a schedule that is run under a key."""
         name = self.ledger.new_name("batch")
+        prompts, document = self._make_batch(name)
+        headers = {"Idempotency-Key": name}
+        _, view = self._insist(name, Caller.BATCH, "POST", "/batches", "cron", json=document, headers=headers)
+        if view is not None:
+            self.ledger.accept_batch(AcceptedBatch(str(view.get("id", "")), prompts))
+        self._run_schedule(self.ledger.new_name("schedule"))
+
+    def _run_schedule(self, name: str) -> None:
+        prompts, document = self._make_batch(name)
+        path = f"/schedules/{name}"
+        schedule = {"cron": "@yearly", "spec": document}
+        _, view = self._insist(f"{name}-put", Caller.BATCH, "PUT", path, "cron", json=schedule)
+        if view is None:
+            return
+        headers = {"Idempotency-Key": name}
+        _, view = self._insist(f"{name}-run", Caller.BATCH, "POST", f"{path}/run", "cron", headers=headers)
+        if view is not None:
+            self.ledger.accept_batch(AcceptedBatch(str(view.get("batch", "")), prompts))
+        self._insist(f"{name}-delete", Caller.BATCH, "DELETE", path, "cron")
+
+    @staticmethod
+    def _make_batch(name: str) -> tuple[list[str], dict[str, Any]]:
+        """Return the prompts and the document of a batch."""
         prompts = [f"{name}-{number}" for number in range(1, BATCH_IMAGES + 1)]
-        document = {"name": name, "items": prompts, "defaults": IMAGE}
-        while True:
-            call = self.ledger.begin(name, Caller.BATCH)
-            headers = {"Idempotency-Key": name}
-            answer = send(self.system, self.ledger, call, "POST", "/batches", "cron", json=document, headers=headers)
-            if answer is not None:
-                self.ledger.accept_batch(AcceptedBatch(str((read_json(answer) or {}).get("id", "")), prompts))
-                self.ledger.end(call, Outcome.WHOLE)
-                return
-            if not self._goes_on(call):
-                return
+        return prompts, {"name": name, "items": prompts, "defaults": IMAGE}
 
     def _goes_on(self, call: Call) -> bool:
         """Wait a moment after a call that got no answer; return whether its caller sends it again.

@@ -35,6 +35,9 @@ class Result:
     #: Tasks by state.
     states: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    #: Seconds until all accepted work had ended, and until nothing was left of it; both from the end of the load.
+    ended_s: float = 0.0
+    base_s: float = 0.0
     #: Why it was not done; '' if it was.
     skipped: str = ""
 
@@ -99,7 +102,11 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
     if not result.skipped:
         result.recovery = measure(ledger, hurt_at, system.harmed_at, restart_s)
         result.violations += check(result.recovery)
+    stopped_at = time.monotonic()
+    audit.settle(system, ledger)
+    result.ended_s = time.monotonic() - stopped_at
     found = collect(system, ledger, base, usage)
+    result.base_s = time.monotonic() - stopped_at
     found.hanging, found.troubles = hanging, load.troubles
     result.violations += audit.check(found)
     result.outcomes = ledger.outcomes()
@@ -109,8 +116,7 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
 
 
 def collect(system: System, ledger: Ledger, base: Base, usage: facts.Usage) -> facts.Facts:
-    """Return the facts when the accepted work has ended and processes have let go of what they held."""
-    audit.settle(system, ledger)
+    """Return the facts as soon as processes have let go of what they held."""
 
     def look() -> facts.Facts:
         found = facts.collect(system, ledger)

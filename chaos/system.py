@@ -85,6 +85,7 @@ class System:
         given = {
             "RUN_SD": "true",
             "GRAYCAT_FLOWER": "true",
+            "FLOWER_PORT": str(free_ports(1)[0]),
             "GRAYCAT_METRICS_PORT": str(self.metrics_port),
             "GRAYCAT_ADMINS": "operator",
             "GRAYCAT_RECORD_TTL_S": str(KEPT_S),
