@@ -1,0 +1,1 @@
+"""What the harness puts into graycat's processes; its folder is on their PYTHONPATH, beside that of the repository."""

@@ -1,0 +1,446 @@
+"""What a window is tried with: one piece of work of each kind, whose caller behaves as callers do, and what it expects.
+
+Each knows its marks before it is submitted: the ids that its tasks will have, and words that are in all its requests.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import requests
+
+from graycat.batches.records import batch_id_for_key
+from graycat.queue import ids
+from graycat.web.api.task_requests import scoped_ids
+from tests.support.stack import Stack
+
+OWNER = "tests"
+#: Tokens of a text, and of one that is cancelled long before its end.
+TOKENS, LONG_TOKENS = 6, 400
+IMAGE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
+ITEMS = 2
+#: Seconds that one request may take, that a caller goes on for, and between two of its tries.
+REQUEST_S, PATIENCE_S, RETRY_S = 15.0, 60.0, 0.1
+MINUTE_S = 60
+ENDED = ("succeeded", "failed", "cancelled", "expired")
+
+
+class NeverEnds(Exception):
+    """Raised if a caller does not get what it waits for."""
+
+
+class Subject(ABC):
+    """One piece of work. ``hook``: the address of a webhook's receiver."""
+
+    kind: ClassVar[str]
+    #: The kind of worker that runs its tasks.
+    worker: ClassVar[str] = "llm"
+    #: Prompts that engines may be asked for, and how often each attempt asks at most.
+    calls_engine: ClassVar[bool] = True
+    #: The events that its webhook asks for.
+    events: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, stack: Stack, name: str, hook: str, patience_s: float = PATIENCE_S) -> None:
+        self.stack = stack
+        self.name = name
+        self.hook = hook
+        self._pause = threading.Event()
+        self._until = time.monotonic() + patience_s
+
+    def marks(self) -> list[str]:
+        """Return what its requests and records have in them."""
+        return [self.name, *scoped_ids(OWNER, self.name).values(), *scoped_ids(OWNER, self.name, space="key").values()]
+
+    @abstractmethod
+    def run(self) -> None:
+        """Do all that its caller does; return at its end. Raises NeverEnds."""
+
+    @abstractmethod
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """Return the states that each of its tasks may have at its end, by id."""
+
+    def check(self) -> list[str]:
+        """Return what its caller has to complain of."""
+        return []
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+        """Send a request until it is answered: a connection that breaks tells a caller nothing."""
+        headers = {"Authorization": f"Bearer {self.stack.token}", "X-Request-ID": self.name, **headers}
+        while time.monotonic() < self._until:
+            try:
+                answer = requests.request(method, self.stack.url + path, json=body, headers=headers, timeout=REQUEST_S)
+                if answer.status_code not in (429, 503):
+                    return answer
+            except requests.RequestException:
+                pass
+            self._pause.wait(RETRY_S)
+        raise NeverEnds(f"{method} {path} is not answered")
+
+    def wait_until(self, predicate: Callable[[], object], what: str) -> None:
+        """Return when something is so. Raises NeverEnds."""
+        while not predicate():
+            if time.monotonic() > self._until:
+                raise NeverEnds(what)
+            self._pause.wait(RETRY_S)
+
+    def poll(self, path: str) -> dict[str, Any]:
+        """Look at a task until it has ended; return it. Raises NeverEnds."""
+        while True:
+            view: dict[str, Any] = self.send("GET", path).json()
+            if view.get("state") in ENDED:
+                return view
+            if time.monotonic() > self._until:
+                raise NeverEnds(f"{path} is {view.get('state')}")
+            self._pause.wait(RETRY_S)
+
+    def webhook(self) -> dict[str, Any]:
+        """Return the field of a task with its webhook."""
+        return {"webhook": {"url": f"{self.hook}/hook", "events": list(self.events)}}
+
+
+class Task(Subject):
+    """A task under a name of its caller's, polled to its end."""
+
+    task_kind: ClassVar[str]
+
+    def body(self) -> dict[str, Any]:
+        """Return what the engine is asked for."""
+        return {"prompt": self.name, "n_predict": TOKENS}
+
+    @property
+    def task_id(self) -> str:
+        """Return the task's id."""
+        return scoped_ids(OWNER, self.name)[self.task_kind.partition(".")[0]]
+
+    def submit(self) -> None:
+        """Submit it."""
+        content = {"kind": self.task_kind, "input": self.body()}
+        if self.events:
+            content |= self.webhook()
+        answer = self.send("PUT", f"/tasks/{self.name}", content)
+        if answer.status_code not in (200, 202):
+            raise NeverEnds(f"{answer.status_code} {answer.text[:200]}")
+
+    def run(self) -> None:
+        """Submit it and wait for its end."""
+        self.submit()
+        self.view = self.poll(f"/tasks/{self.name}")
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """It succeeds, whatever dies."""
+        return {self.task_id: ("succeeded",)}
+
+
+class Text(Task):
+    """A polled text."""
+
+    kind, task_kind, events = "text", "llm.completion", ("started", "succeeded")
+    tokens: ClassVar[int] = TOKENS
+
+    def body(self) -> dict[str, Any]:
+        """Return what the engine is asked for."""
+        return {"prompt": self.name, "n_predict": self.tokens}
+
+    def check(self) -> list[str]:
+        """The answer and the events are whole."""
+        told = self.stack.redis().xrange(f"graycat:events:{self.task_id}")
+        kinds = [fields["kind"] for _, fields in told]
+        begins = max((at for at, kind in enumerate(kinds) if kind == "restarted"), default=0)
+        chunks = kinds[begins:].count("chunk")
+        problems = []
+        # The engine's last event has no token.
+        if chunks != self.tokens + 1:
+            problems.append(f"{self.name}: its events have {chunks} chunks in place of {self.tokens + 1}")
+        if kinds.count("result") != 1 or kinds[-1] != "result":
+            problems.append(f"{self.name}: its events end with {kinds[-1]}, {kinds.count('result')} results")
+        return problems
+
+
+class LongText(Text):
+    """A text that takes longer than some leases."""
+
+    kind, tokens = "long text", 150
+
+
+class Crowd(Subject):
+    """Texts of one owner, all at once: most of them wait for their turn, and for a slot."""
+
+    kind = "crowd"
+    COUNT, TOKENS, SLOTS = 10, 20, 4
+
+    def _names(self) -> list[str]:
+        return [f"{self.name}-{number}" for number in range(self.COUNT)]
+
+    def run(self) -> None:
+        """Submit all, then wait for all."""
+        for name in self._names():
+            content = {"kind": "llm.completion", "input": {"prompt": name, "n_predict": self.TOKENS}}
+            self.send("PUT", f"/tasks/{name}", content)
+        for name in self._names():
+            self.poll(f"/tasks/{name}")
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """Each succeeds."""
+        return {scoped_ids(OWNER, name)["llm"]: ("succeeded",) for name in self._names()}
+
+    def check(self) -> list[str]:
+        """No more of them run at once than the engine has slots."""
+        changes = []
+        for task_id in self.expected():
+            record = self.stack.redis().hgetall(f"graycat:task:{task_id}")
+            if record.get("attempt") == "1" and "finished_ms" in record:
+                # One that ends in the millisecond in which another begins has left its slot.
+                changes += [(int(record["started_ms"]), 1), (int(record["finished_ms"]), -1)]
+        running, most = 0, 0
+        for _, change in sorted(changes):
+            running += change
+            most = max(most, running)
+        if most <= self.SLOTS:
+            return []
+        return [f"{self.name}: {most} texts ran at once on an engine with {self.SLOTS} slots"]
+
+
+class Quick(Task):
+    """A call that needs no slot."""
+
+    kind, task_kind, calls_engine, worker = "quick", "llm.tokenize", False, "quick"
+
+    def body(self) -> dict[str, Any]:
+        """Return the text whose tokens are asked for."""
+        return {"content": self.name}
+
+
+class Image(Task):
+    """A polled image."""
+
+    kind, task_kind, events, worker = "image", "sd.txt2img", ("succeeded",), "sd"
+
+    def body(self) -> dict[str, Any]:
+        """Return what is rendered."""
+        return {"prompt": self.name, **IMAGE}
+
+    def check(self) -> list[str]:
+        """There is one image, and it can be fetched."""
+        stored = self.stack.redis().hlen(f"graycat:artifacts:{self.task_id}")
+        links = self.view.get("images") or self.view.get("artifacts") or []
+        problems = []
+        if stored != 1:
+            problems.append(f"{self.name}: {stored} images are stored in place of one")
+        for link in links:
+            path = link if isinstance(link, str) else link.get("url", "")
+            if self.send("GET", path).status_code != 200:
+                problems.append(f"{self.name}: an image cannot be fetched")
+        return problems
+
+
+class Stream(Subject):
+    """A game's stream: if its connection breaks, the game asks again, and the first answer is wanted by nobody."""
+
+    kind = "stream"
+
+    def run(self) -> None:
+        """Read a stream to its end."""
+        self.tries = 0
+        self.chunks = 0
+        while not self._read():
+            if time.monotonic() > self._until:
+                raise NeverEnds("no stream is whole")
+
+    def _read(self) -> bool:
+        self.tries += 1
+        body = {"prompt": self.name, "n_predict": TOKENS, "stream": True}
+        headers = {"Authorization": f"Bearer {self.stack.token}", "X-Request-ID": f"{self.name}-{self.tries}"}
+        self.chunks, ended = 0, False
+        try:
+            with requests.post(
+                f"{self.stack.url}/completion", json=body, headers=headers, stream=True, timeout=REQUEST_S
+            ) as answer:
+                for line in answer.iter_lines():
+                    self.chunks += line.startswith(b"data: ")
+                    ended = ended or b'"stop":true' in line
+        except requests.RequestException:
+            ended = False
+        if not ended:
+            self._pause.wait(RETRY_S)
+        return ended
+
+    def _task_ids(self) -> list[str]:
+        found = [self.stack.task_id(f"{self.name}-{number}") for number in range(1, self.tries + 1)]
+        return [task_id for task_id in found if task_id]
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """Only the last try must succeed: nobody waits for the others."""
+        *others, last = self._task_ids()
+        return dict.fromkeys(others, ENDED) | {last: ("succeeded",)}
+
+    def check(self) -> list[str]:
+        """No token is missing and none is there twice."""
+        if self.chunks == TOKENS + 1:
+            return []
+        return [f"{self.name}: the stream has {self.chunks} events in place of {TOKENS + 1}"]
+
+
+class Cancelled(Task):
+    """A long text whose caller cancels it while it runs."""
+
+    kind, task_kind = "cancel", "llm.completion"
+    events: ClassVar[tuple[str, ...]] = ("cancelled",)
+
+    def body(self) -> dict[str, Any]:
+        """Return a text that takes much longer than its cancel."""
+        return {"prompt": self.name, "n_predict": LONG_TOKENS}
+
+    def run(self) -> None:
+        """Submit it, cancel it when it runs, and wait for its end."""
+        self.submit()
+        path = f"/tasks/{self.name}"
+        self.wait_until(lambda: self.send("GET", path).json().get("state") != "queued", "it never runs")
+        self.send("DELETE", path)
+        self.view = self.poll(path)
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """It ends cancelled."""
+        return {self.task_id: ("cancelled",)}
+
+
+class Retried(Cancelled):
+    """A cancelled text that its caller tries again, under a key: one retry, however often that is asked for."""
+
+    kind, events = "retry", ()
+
+    def run(self) -> None:
+        """Cancel it, and ask for the retry; the retry is as long, so it is cancelled, too."""
+        super().run()
+        key = {"Idempotency-Key": self.name}
+        self.retry_id = ""
+        answer = self.send("POST", f"/tasks/{self.name}/retry", **key)
+        if answer.status_code not in (200, 202):
+            raise NeverEnds(f"{answer.status_code} {answer.text[:200]}")
+        self.retry_id = answer.json()["id"]
+        self.send("DELETE", f"/tasks/{self.retry_id}")
+        self.poll(f"/tasks/{self.retry_id}")
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """Both end cancelled."""
+        return {self.task_id: ("cancelled",), self.retry_id: ("cancelled",)}
+
+
+class Batch(Subject):
+    """A batch of images under a key."""
+
+    kind, events, worker = "batch", ("succeeded",), "sd"
+
+    @property
+    def batch_id(self) -> str:
+        """Return the batch's id."""
+        return batch_id_for_key(OWNER, self.name)
+
+    def marks(self) -> list[str]:
+        """Return the batch's id too; its tasks are found by their records, which name it."""
+        return [*super().marks(), self.batch_id, *item_ids(self.batch_id)]
+
+    def run(self) -> None:
+        """Submit it and wait for its end."""
+        document = {
+            "name": self.name,
+            "items": [f"{self.name} item {number}" for number in range(ITEMS)],
+            "defaults": IMAGE,
+            **self.webhook(),
+        }
+        answer = self.send("POST", "/batches", document, **{"Idempotency-Key": self.name})
+        if answer.status_code not in (200, 201, 202):
+            raise NeverEnds(f"{answer.status_code} {answer.text[:200]}")
+        self.view = self.poll(f"/batches/{self.batch_id}")
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """Each item is one task."""
+        return dict.fromkeys(find_item_tasks(self.stack, self.batch_id), ("succeeded",))
+
+    def check(self) -> list[str]:
+        """Each item has one file and one line in the manifest."""
+        return check_batch(self, self.batch_id, ITEMS)
+
+
+class Schedule(Subject):
+    """A schedule with one time that is due: beat ticks, and the control worker makes a batch of it."""
+
+    kind, worker = "schedule", "sd"
+
+    def __init__(self, stack: Stack, name: str, hook: str, patience_s: float = PATIENCE_S) -> None:
+        super().__init__(stack, name, hook, patience_s)
+        self.nominal = int(time.time()) // MINUTE_S * MINUTE_S
+        told = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.nominal))
+        self.batch_id = batch_id_for_key(OWNER, f"schedule/{name}/{told}")
+
+    def marks(self) -> list[str]:
+        """Return the batch's id, and what each tick has in it."""
+        ticks = ["fire_schedules", "fire-schedules"]
+        return [self.name, self.batch_id, *item_ids(self.batch_id), *ticks]
+
+    def run(self) -> None:
+        """Make a schedule whose last minute was not fired, and wait for its batch."""
+        spec = {"name": self.name, "defaults": IMAGE, "items": [f"{self.name} item"]}
+        # Once a day: no other time becomes due meanwhile.
+        minute = time.gmtime(self.nominal)
+        cron = f"{minute.tm_min} {minute.tm_hour} * * *"
+        body = {"name": self.name, "cron": cron, "spec": spec, "missed": "all", "overlap": "allow"}
+        self.send("PUT", f"/schedules/{self.name}", body)
+        key = f"graycat:schedule:{OWNER}:{self.name}"
+        self.stack.redis().hset(key, "mark", self.nominal - MINUTE_S)
+        self.wait_until(lambda: self.stack.redis().exists(f"graycat:batch:{self.batch_id}"), "it never fires")
+        self.view = self.poll(f"/batches/{self.batch_id}")
+        self.send("DELETE", f"/schedules/{self.name}")
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """Its one image is one task."""
+        return dict.fromkeys(find_item_tasks(self.stack, self.batch_id), ("succeeded",))
+
+    def check(self) -> list[str]:
+        """The batch is whole, and the time has fired once."""
+        return check_batch(self, self.batch_id, 1)
+
+
+def item_ids(batch_id: str) -> Iterable[str]:
+    """Return the ids of the tasks that the first tries of a batch's items have."""
+    for number in range(ITEMS):
+        for tries in range(2):
+            digest = sha256(f"{batch_id}/{number}/{tries}".encode()).hexdigest()
+            yield ids.task_id_for("sd.txt2img", digest[: ids.CHARS])
+
+
+def find_item_tasks(stack: Stack, batch_id: str) -> list[str]:
+    """Return the ids of a batch's tasks."""
+    found = []
+    for key in stack.redis().scan_iter("graycat:task:*", count=1000):
+        if stack.redis().hget(key, "batch") == batch_id:
+            found.append(key.rpartition(":")[2])
+    return found
+
+
+def check_batch(subject: Subject, batch_id: str, items: int) -> list[str]:
+    """Return what is wrong with an ended batch: each item has one file and one line, and no part is left."""
+    view = subject.send("GET", f"/batches/{batch_id}").json()
+    folder = subject.stack.home / "batches" / str(view.get("folder"))
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    files = sorted(path.name for path in folder.rglob("*") if path.is_file())
+    images = [name for name in files if name.endswith(".png")]
+    parts = [name for name in files if name.startswith(".")]
+    problems = []
+    if view.get("state") != "succeeded":
+        problems.append(f"{subject.name}: the batch is {view.get('state')}: {view.get('reason')}")
+    if len(lines) != items or len(images) != items:
+        problems.append(f"{subject.name}: {len(images)} files and {len(lines)} lines for {items} items")
+    if parts:
+        problems.append(f"{subject.name}: parts of files are left: {parts}")
+    return problems
+
+
+#: What windows are looked for in.
+SUBJECTS: tuple[type[Subject], ...] = (Text, Stream, Quick, Image, Cancelled, Retried, Batch, Schedule)
+BY_KIND: dict[str, type[Subject]] = {"long text": LongText, "crowd": Crowd}
+BY_KIND |= {subject.kind: subject for subject in SUBJECTS}
