@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from chaos import report
+from chaos import mutants, report, windows_run
 from chaos.faults import Fault, all_faults
 from chaos.runner import Result, run_fault, warm_up
 from chaos.system import Skip, System
@@ -34,6 +34,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--mutants", action="store_true", help="break graycat in ten ways: each must be found")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/reliability.md")
     parser.add_argument("--keep", action="store_true", help="keep the homes of the systems, with their logs")
+    parser.add_argument("--windows", action="store_true", help="end a process at every step of a task, one at a time")
+    parser.add_argument("--mutants", action="store_true", help="break graycat in known ways: the audit must find each")
     return parser.parse_args()
 
 
@@ -120,6 +122,10 @@ def tell(result: Result) -> None:
 def main() -> None:
     """Do what the command line asks."""
     options = read_options()
+    if options.mutants:
+        raise SystemExit(min(mutants.main(), 1))
+    if options.windows:
+        raise SystemExit(min(windows_run.main(short=options.short, only_list=options.list), 1))
     faults = choose(options)
     if options.list:
         for fault in faults:

@@ -1,11 +1,7 @@
-"""``python -m chaos.windows_run``: every window of every kind of work, on a few stacks at a time; prints a table.
-
-Ends with the number of windows that went wrong. ``--only TEXT``: those whose description has the text.
-"""
+"""``python -m chaos --windows``: every window of every kind of work, on a few stacks at a time; prints a table."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -92,37 +88,23 @@ def describe(trials: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
-def read_options() -> argparse.Namespace:
-    """Return the options of the command line."""
-    parser = argparse.ArgumentParser(prog="chaos.windows_run", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="only find the windows and list them")
-    parser.add_argument("--short", action="store_true", help="only the most telling windows, as CI does")
-    parser.add_argument("--only", default="", help="only windows whose description has this text")
-    parser.add_argument("--stacks", type=int, default=STACKS, help="so many at a time")
-    return parser.parse_args()
+def main(*, short: bool = False, only_list: bool = False) -> int:
+    """Try all windows and print what came of them; return how many went wrong or were not reached.
 
-
-def main() -> int:
-    """Do what the command line asks; return the number of windows that went wrong or were not reached."""
-    options = read_options()
+    ``short``: only the most telling ones. ``only_list``: find and list them.
+    """
     began = time.monotonic()
-    windows, freezes = list(SHORT), list(FREEZES[:1])
-    if not options.short:
-        windows, freezes = record(), list(FREEZES)
-    windows = [window for window in windows if options.only in str(window)]
-    freezes = [window for window in freezes if options.only in str(window)]
-    say(f"{len(windows)} windows: {dict(count_by_process(windows))}, {len(freezes)} freezes")
-    if options.list:
+    windows, freezes, stacks = list(SHORT), list(FREEZES[:1]), 1
+    if not short:
+        windows, freezes, stacks = record(), list(FREEZES), STACKS
+    say(f"{len(windows)} windows: {dict(count_by_process(windows))}, {len(freezes)} where a worker stands still")
+    if only_list:
         say("\n".join(map(str, [*windows, *freezes])))
         return 0
     trials: list[Trial] = []
-    stacks = options.stacks
-    if options.short:
-        stacks = 1
     with ThreadPoolExecutor(stacks) as pool:
         runs = [pool.submit(try_windows, share) for share in divide(windows, stacks)]
-        if freezes:
-            runs.append(pool.submit(try_windows, [], freezes=freezes))
+        runs.append(pool.submit(try_windows, [], freezes=freezes))
         for run in runs:
             trials += run.result()
     wrong = [trial for trial in trials if trial.problems or not trial.sprung]
@@ -133,7 +115,3 @@ def main() -> int:
     say(describe(trials))
     say(f"{len(trials)} in {time.monotonic() - began:.0f} s")
     return len(wrong)
-
-
-if __name__ == "__main__":
-    raise SystemExit(min(main(), 1))

@@ -194,9 +194,10 @@ class Sweeper:
             # It is parked until it is its owner's turn.
             return False
 
-        lost_since_ms = float(record.get("lease_ms", 0))
-        if not lost_since_ms:
-            lost_since_ms = float(record["enqueued_ms"]) + self._lease_ms
+        lost_since_ms = float(record["enqueued_ms"]) + self._lease_ms
+        if "lease_ms" in record:
+            # Its message's lease has ended with its own: just now it may be on its way back to its queue.
+            lost_since_ms = float(record["lease_ms"]) + RESTORE_TIMEOUT_S * 1000
         if task_id in held or broker_ms < lost_since_ms:
             return False
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))

@@ -20,7 +20,7 @@ from chaos.mutants import MUTANTS, Verdict, describe, find_unused
 from chaos.windows import Window, choose
 from chaos.windows_run import divide
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TASK = "0123456789abcdef0123456789abcdef"
 #: No line of graycat runs here.
 pytestmark = pytest.mark.no_cover
