@@ -31,7 +31,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--group", default="", help="only the faults of this group")
     parser.add_argument("--short", action="store_true", help="only the most telling faults, as CI does")
     parser.add_argument("--runs", type=int, default=1, help="how often all are done")
-    parser.add_argument("--mutants", action="store_true", help="break graycat in ten ways: each must be found")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/reliability.md")
     parser.add_argument("--keep", action="store_true", help="keep the homes of the systems, with their logs")
     parser.add_argument("--windows", action="store_true", help="end a process at every step of a task, one at a time")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -13,13 +12,15 @@ from pathlib import Path
 
 import requests
 
+from chaos.hook.traps import Traps
 from tests.support.boxes import FAKE
 from tests.support.images import start_command
 from tests.support.processes import eventually
 from tests.support.servers import Seen, http_server, reply
 from tests.support.stack import ROOT, START_S, Stack, free_ports
 
-HOOKS = ROOT / "chaos" / "hook"
+#: What puts the hook into processes; their traps are in their home.
+HOOK_ENV = {"PYTHONPATH": f"{ROOT / 'chaos' / 'hook'}:{ROOT}", "CHAOS_TRAPS": "traps"}
 #: A dead worker's tasks come back after so many seconds; seconds between two tokens.
 LEASE_S, TOKEN_S = 1.0, 0.02
 #: Seconds between two looks at which processes have died.
@@ -36,8 +37,7 @@ class WindowStack(Stack):
     """A broker, and one process of each kind. ``mutant``: one of the known ways to break graycat; '' for none."""
 
     def __init__(self, home: Path, mutant: str = "", env: Mapping[str, str] | None = None) -> None:
-        self.traps = home / "traps"
-        self.traps.mkdir(parents=True)
+        self.traps = Traps(home / "traps")
         given = {
             "RUN_SD": "true",
             "STARTUP_COMMAND": f"{FAKE} --port {{port}} --interval {TOKEN_S} --tells-prompts",
@@ -47,9 +47,8 @@ class WindowStack(Stack):
             "GRAYCAT_BATCH_MAX_LIVE": "10000",
             "GRAYCAT_WEBHOOK_ALLOW": "127.0.0.1/32",
             "GRAYCAT_ADMINS": "tests",
-            "PYTHONPATH": f"{HOOKS}:{ROOT}",
-            "CHAOS_TRAPS": str(self.traps),
             "CHAOS_MUTANT": mutant,
+            **HOOK_ENV,
         }
         super().__init__(home, separately=True, env=given | dict(env or {}))
         self.commands = {name: line for name, line in self.commands.items() if name in (*PROCESSES, "broker")}
@@ -97,10 +96,6 @@ class WindowStack(Stack):
         """Let a process go on that was stopped at a step."""
         os.kill(self._popen[process].pid, signal.SIGCONT)
 
-    def has_sprung(self, process: str) -> bool:
-        """Return whether a process has come to the step of its trap."""
-        return (self.traps / f"{process}.sprung").exists()
-
     def _supervise(self) -> None:
         while not self._stopping.wait(LOOK_S):
             for name, process in list(self._popen.items()):
@@ -122,28 +117,6 @@ class WindowStack(Stack):
         self._stopping.set()
         if self._supervisor.is_alive():
             self._supervisor.join()
-
-    def arm(self, process: str, marks: Sequence[str], step: str = "", number: int = 0, side: str = "") -> None:
-        """Have a process die at a step of the work with these marks; without a step it writes its steps down."""
-        for suffix in ("sprung", "steps"):
-            (self.traps / f"{process}.{suffix}").unlink(missing_ok=True)
-        armed = {"marks": list(marks), "step": step, "number": number, "side": side}
-        new = self.traps / f"{process}.new"
-        new.write_text(json.dumps(armed))
-        new.rename(self.traps / f"{process}.armed")
-
-    def disarm(self, process: str) -> bool:
-        """Take a trap away; return whether the process has died by it."""
-        (self.traps / f"{process}.armed").unlink(missing_ok=True)
-        return (self.traps / f"{process}.sprung").exists()
-
-    def steps(self, process: str) -> list[tuple[str, int, str]]:
-        """Return the steps that a process has written down: name, number, side."""
-        path = self.traps / f"{process}.steps"
-        if not path.exists():
-            return []
-        rows = [line.split("\t") for line in path.read_text().splitlines()]
-        return [(step, int(number), side) for step, number, side in rows]
 
     def asked(self) -> list[str]:
         """Return the lines of what engines were asked for."""

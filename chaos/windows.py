@@ -84,13 +84,13 @@ class Runner:
         for kind in kinds:
             subject = self.new_subject(kind)
             for process in PROCESSES:
-                self.stack.arm(process, subject.marks())
+                self.stack.traps.arm(process, subject.marks())
             subject.run()
             pause = threading.Event()
             pause.wait(BEHIND_S)
             for process in PROCESSES:
-                self.stack.disarm(process)
-                windows += choose(process, kind, self.stack.steps(process), known)
+                self.stack.traps.disarm(process)
+                windows += choose(process, kind, self.stack.traps.steps(process), known)
         return windows
 
     def run(self, windows: Sequence[Window]) -> list[Trial]:
@@ -112,7 +112,7 @@ class Runner:
         for trial, subject in zip(trials, subjects, strict=True):
             window = trial.window
             if window.process:
-                self.stack.arm(window.process, subject.marks(), window.step, window.number, window.side)
+                self.stack.traps.arm(window.process, subject.marks(), window.step, window.number, window.side)
             threads.append(threading.Thread(target=self._run_subject, args=(trial, subject), daemon=True))
         for thread in threads:
             thread.start()
@@ -122,7 +122,7 @@ class Runner:
         deaths = Counter(self.stack.deaths)
         deaths.subtract(before)
         for trial, subject in zip(trials, subjects, strict=True):
-            trial.sprung = self.stack.disarm(trial.window.process)
+            trial.sprung = self.stack.traps.disarm(trial.window.process)
             if not trial.problems:
                 lost = trial.window.loses_a_message
                 for other in trials:
@@ -140,15 +140,15 @@ class Runner:
         trial, subject = Trial(window), self.new_subject(window.subject)
         workers = (window.process, f"{window.process}2")
         for worker in workers:
-            self.stack.arm(worker, subject.marks(), window.step, window.number, STOPPED)
+            self.stack.traps.arm(worker, subject.marks(), window.step, window.number, STOPPED)
         thread = threading.Thread(target=self._run_subject, args=(trial, subject), daemon=True)
         thread.start()
         try:
-            subject.wait_until(lambda: any(map(self.stack.has_sprung, workers)), f"nobody comes to {window}")
+            subject.wait_until(lambda: any(map(self.stack.traps.has_sprung, workers)), f"nobody comes to {window}")
             trial.sprung = True
             for worker in workers:
-                if not self.stack.has_sprung(worker):
-                    self.stack.disarm(worker)
+                if not self.stack.traps.has_sprung(worker):
+                    self.stack.traps.disarm(worker)
             # One that has not claimed the task has begun no attempt.
             attempt = 1 + (window.step != "queue.claim")
             subject.wait_until(

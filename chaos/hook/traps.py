@@ -103,6 +103,40 @@ def end_here(number: int) -> None:
     signal.pthread_kill(threading.get_ident(), number)
 
 
+class Traps:
+    """The folder of the traps, as the harness sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def arm(self, process: str, marks: Sequence[str], step: str = "", number: int = 0, side: str = "") -> None:
+        """Have a process die at a step of the work with these marks; without a step it writes its steps down."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("sprung", "steps"):
+            (self._folder / f"{process}.{suffix}").unlink(missing_ok=True)
+        armed = {"marks": list(marks), "step": step, "number": number, "side": side}
+        new = self._folder / f"{process}.new"
+        new.write_text(json.dumps(armed))
+        new.rename(self._folder / f"{process}.armed")
+
+    def disarm(self, process: str) -> bool:
+        """Take a trap away; return whether the process has come to its step."""
+        (self._folder / f"{process}.armed").unlink(missing_ok=True)
+        return self.has_sprung(process)
+
+    def has_sprung(self, process: str) -> bool:
+        """Return whether a process has come to the step of its trap."""
+        return (self._folder / f"{process}.sprung").exists()
+
+    def steps(self, process: str) -> list[tuple[str, int, str]]:
+        """Return the steps that a process has written down: name, number, side."""
+        path = self._folder / f"{process}.steps"
+        if not path.exists():
+            return []
+        rows = [line.split("\t") for line in path.read_text().splitlines()]
+        return [(step, int(number), side) for step, number, side in rows]
+
+
 def name_command(words: Sequence[bytes], scripts: dict[str, str]) -> str:
     """Return the name of the step that sends a command; '' for one that changes nothing."""
     command = words[0].decode(errors="replace").upper()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -231,9 +232,16 @@ WATCHERS: dict[str, Callable[[Any, Trap], None]] = {
 }
 
 
+def name_process() -> str:
+    """Return what this process is called: the last word of its command (``graycat worker llm``)."""
+    # The hook is loaded before the command's own words are there.
+    return os.environ.get("CHAOS_PROCESS") or sys.orig_argv[-1]
+
+
 def changes() -> dict[str, Callable[[Any], None]]:
     """Return what is changed in which module, for the process that the environment names."""
-    trap = Trap(Path(os.environ["CHAOS_TRAPS"]), os.environ.get("CHAOS_PROCESS", "process"))
+    folder = Path(os.environ.get("GRAYCAT_HOME", ".")) / os.environ["CHAOS_TRAPS"]
+    trap = Trap(folder, name_process().rpartition("/")[2])
 
     def bind(watch: Callable[[Any, Trap], None]) -> Callable[[Any], None]:
         return lambda module: watch(module, trap)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from chaos.hook import mutations, timeouts
 from chaos.hook.mutations import MUTATIONS, DoesNotApply
-from chaos.hook.traps import AFTER, BEFORE, Trap, name_command, name_pipeline, unpack
+from chaos.hook.traps import AFTER, BEFORE, Trap, Traps, name_command, name_pipeline, unpack
 from chaos.hook.watchers import WATCHERS
 from chaos.mutants import MUTANTS, Verdict, describe, find_unused
 from chaos.windows import Window, choose
@@ -54,6 +53,14 @@ def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 def test_every_mutant_changes_what_is_there() -> None:
     done = run_python(APPLY_ALL, PYTHONPATH=str(ROOT))
     assert done.stdout.splitlines() == list(MUTATIONS), done.stderr
+
+
+def test_the_command_line_has_windows_and_mutants() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", "--help"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert "--windows" in done.stdout
+    assert done.stdout.count("  --mutants") == 1
 
 
 def test_every_mutation_is_run_by_a_mutant_and_every_mutant_has_one() -> None:
@@ -101,7 +108,7 @@ def test_steps_are_named_by_what_they_change() -> None:
 
 
 def arm(folder: Path, **armed: Any) -> Trap:
-    (folder / "llm.armed").write_text(json.dumps({"marks": [TASK], "step": "", "number": 0, "side": ""} | armed))
+    Traps(folder).arm("llm", [TASK], **armed)
     return Trap(folder, "llm")
 
 
@@ -111,8 +118,8 @@ def test_a_trap_without_a_step_writes_the_steps_of_its_work_down(tmp_path: Path)
     assert not trap.concerns(b"graycat:task:" + b"f" * 32)
     for _ in range(2):
         trap.after("queue.publish", trap.before("queue.publish"))
-    lines = (tmp_path / "llm.steps").read_text().splitlines()
-    assert lines == [f"queue.publish\t{number}\t{side}" for number in (1, 2) for side in (BEFORE, AFTER)]
+    steps = [("queue.publish", number, side) for number in (1, 2) for side in (BEFORE, AFTER)]
+    assert Traps(tmp_path).steps("llm") == steps
 
 
 def test_a_trap_ends_the_process_at_its_step_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +134,7 @@ def test_a_trap_ends_the_process_at_its_step_alone(tmp_path: Path, monkeypatch: 
     trap.after("queue.publish", number)
     assert len(ended) == 1
     # The process in its place finds no trap.
-    assert (tmp_path / "llm.sprung").exists()
+    assert Traps(tmp_path).disarm("llm")
     assert not Trap(tmp_path, "llm").concerns(TASK.encode())
 
 
