@@ -30,7 +30,7 @@ WITH_DOUBLES = frozenset(
         *("gallery", "modes", "schedules"),
         *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
         *("deadly_requests", "last_events", "rubbish", "supervision", "versions", "web_loss", "worker_ends"),
-        *("token_ends", "windows", "worker_states"),
+        *("task_life", "token_ends", "windows", "worker_states"),
     )
 )
 

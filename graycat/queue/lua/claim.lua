@@ -10,7 +10,7 @@ local r = redis.call('HMGET', record, 'state', 'attempt', 'cancel', 'queue_deadl
 local state, attempt, now = r[1], tonumber(r[2] or 0), now_ms()
 if not (state and r[14]) then return {'gone'} end
 if is_terminal(state) then
-  if attempt == 0 and (parse_count(redis.pcall('GET', dead_key(r[14]))) or 0) > 0 then
+  if redis.call('HDEL', record, 'left_message') == 1 and (parse_count(redis.pcall('GET', dead_key(r[14]))) or 0) > 0 then
     redis.call('DECR', dead_key(r[14]))
   end
   return {'finished'}
@@ -31,10 +31,7 @@ if attempt == 0 and now > tonumber(r[4]) then
 end
 -- Only attempts that the task itself may have ended are charged (release.lua), and those that died with their worker.
 local charged = tonumber(r[20] or 0)
-if state == 'running' then
-  charged = charged + 1
-  redis.call('HSET', record, 'charged', charged)
-end
+if state == 'running' then charged = charged + 1 end
 if charged >= tonumber(ARGV[3]) then
   conclude('failed', 502, 'error', ARGV[5])
   return {'lost'}
@@ -47,7 +44,11 @@ if lane == 'batch' then
   end
 end
 check_type('stream', stream)
-if state == 'running' then add_engine_time() end
+if state == 'running' then
+  -- Not before: a batch task that yields is claimed again a moment later, and again.
+  redis.call('HSET', record, 'charged', charged)
+  add_engine_time()
+end
 attempt = attempt + 1
 redis.call('HSET', record, 'state', 'running', 'attempt', attempt, 'worker', ARGV[1], 'lease_ms', now + ARGV[2],
   'claimed_ms', now)

@@ -113,6 +113,6 @@ local function charge(holder, owner, bytes, limits, now)
     if overdrawn then return overdrawn end
   end
   local entry = string.format('%.0f %s %s', bytes, holder, owner)
-  check_reply(redis.pcall('ZADD', charges, now, entry), 'zset', charges)
-  change_accounts(names, held, bytes)
+  -- A name that is used anew, when the record of its last task is gone, may be charged still: the same is charged once.
+  if check_reply(redis.pcall('ZADD', charges, now, entry), 'zset', charges) == 1 then change_accounts(names, held, bytes) end
 end

@@ -64,8 +64,12 @@ local function check_turns(queue, owner)
   if dead and not parse_count(dead) then redis.call('SET', dead_key(queue), 0) end
 end
 
+-- The task has ended, and its message is still in the queue: claim.lua counts that message out.
 local function leave_message(queue)
-  if queue and not redis.call('HGET', record, 'message') then redis.call('INCR', dead_key(queue)) end
+  if queue and not redis.call('HGET', record, 'message') then
+    redis.call('INCR', dead_key(queue))
+    redis.call('HSET', record, 'left_message', 1)
+  end
 end
 local function is_queued(id)
   return id and redis.call('HGET', prefix .. 'task:' .. id, 'state') == 'queued'

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from graycat.broker import keys
 from graycat.errors import QueueFull
 from graycat.queue.models import NewTask
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
+from tests.support.helpers import claimed
 
 
 @pytest.fixture
@@ -60,3 +62,14 @@ def test_an_emptied_queue_forgets_its_dead(records: TaskRecords, client) -> None
         accept(records, name)
     with pytest.raises(QueueFull):
         accept(records, "g")
+
+
+def test_a_dead_message_of_a_task_that_was_handed_back_counts_no_more(records: TaskRecords, client) -> None:
+    for name in ("a", "b", "c"):
+        accept(records, name)
+    assert records.release(claimed(records, "a"))
+    records.cancel("a")
+    # Its message is taken.
+    assert records.claim("a", "llm@here") == "finished"
+    assert records.claim("a", "llm@here") == "finished"
+    assert client.get(keys.dead_messages_key("llm")) == b"0"

@@ -140,6 +140,14 @@ def test_a_task_that_exists_is_charged_once(records: TaskRecords, client: Broker
     assert held(client)["game"] == len(task.body) + OVERHEAD_BYTES
 
 
+def test_a_name_that_is_used_anew_before_its_last_task_is_settled_is_charged_once(records, client) -> None:
+    task = new_task(owner="game")
+    for _ in range(2):
+        assert records.create(task, message_of(task.id))
+        assert held(client)["game"] == held(client)["*"] == len(task.body) + OVERHEAD_BYTES
+        client.delete(keys.record_key(task.id))
+
+
 def test_a_recount_heals_what_another_program_has_written(records, client, accounts) -> None:
     submit(records, "game/alice")
     right = held(client)

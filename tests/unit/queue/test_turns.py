@@ -230,6 +230,17 @@ def test_bulk_work_yields_while_an_interactive_task_waits_aside(records, queue: 
     assert claimed(records, again).number == 1
 
 
+def test_bulk_work_whose_worker_died_is_charged_once_however_often_it_yields(records, client) -> None:
+    bulk = accepted(records, owner="a", queue="llm.batch")
+    claimed(records, bulk)
+    client.hset(keys.record_key(bulk), "lease_ms", 1)
+    tasks = submitted(records, "b1 b2")
+    assert [records.claim(bulk, "llm@here") for _ in range(20)] == ["yield"] * 20
+    for _ in tasks:
+        take(records)
+    assert claimed(records, bulk).number == 2
+
+
 def test_bulk_work_of_one_engine_does_not_yield_to_the_other_s(records) -> None:
     submitted(records, "a1 a2", queue="sd")
     assert claimed(records, accepted(records, queue="llm.batch")).number == 1
