@@ -1,10 +1,8 @@
 # ARGS goes to graycat or pytest: make test ARGS="-k stream"
 PYTHON ?= python3
 ARGS ?=
-# So many tests run at a time. Engines with a model want a core of their own.
-PROCESSES ?= 2
-# The same for the tests on the oldest releases, when nothing runs beside them.
-LOWEST_PROCESSES ?= $(PROCESSES)
+# So many tests run at a time: with one more than two cores, none is idle while tests wait for engines and deadlines.
+PROCESSES ?= 3
 
 # Tests start hundreds of processes: without Python's cache each of them would compile graycat anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,7 +37,7 @@ LOWEST_TESTS := $(addprefix tests/unit/,broker client flower images metrics stor
 	worker/test_bootsteps.py worker/test_control.py worker/test_gate.py)
 
 test-lowest: .venv-lowest/.ready ## Run tests on the oldest releases of the dependencies that setup.cfg allows
-	@exec .venv-lowest/bin/python -m pytest -q -n $(LOWEST_PROCESSES) --no-loadscope-reorder -p no:cacheprovider $(LOWEST_TESTS) $(ARGS)
+	@exec .venv-lowest/bin/python -m pytest -q -n $(PROCESSES) --no-loadscope-reorder -p no:cacheprovider $(LOWEST_TESTS) $(ARGS)
 
 # What depends on the broker's release: rules of users, scripts, the transport, records.
 BROKER ?= redis-server
@@ -106,7 +104,7 @@ clean: ## Remove what make made; var/ stays
 .venv-exporter/.ready: monitoring/celery-exporter.txt
 	$(require_python)
 	@$(PYTHON) -m venv --clear .venv-exporter
-	@.venv-exporter/bin/python -m pip install -q --disable-pip-version-check -r monitoring/celery-exporter.txt
+	@.venv-exporter/bin/python -m pip install -q --no-compile --disable-pip-version-check -r monitoring/celery-exporter.txt
 	@touch $@
 
 .venv-release/.ready: release/tools.txt
@@ -115,12 +113,20 @@ clean: ## Remove what make made; var/ stays
 	@.venv-release/bin/python -m pip install -q --disable-pip-version-check -r release/tools.txt
 	@touch $@
 
-# The dependencies at their lowest; pytest and the other tools come from $(VENV), behind them on the path.
-.venv-lowest/.ready: setup.cfg constraints.txt tests/support/lowest_versions.py $(DEV_READY)
+# The dependencies at their lowest; pytest and the other tools come from $(VENV), behind them on the path. Only the last
+# step needs $(VENV), so that both environments can be made at the same time; two pips must not build graycat at once.
+.venv-lowest/.dependencies: setup.cfg constraints.txt tests/support/lowest_versions.py
 	$(require_python)
 	@$(PYTHON) -m venv --clear .venv-lowest
 	@$(PYTHON) -m tests.support.lowest_versions > .venv-lowest/constraints.txt
-	@.venv-lowest/bin/python -m pip install -q --disable-pip-version-check -c .venv-lowest/constraints.txt -e '.[tracing]'
+	@$(PYTHON) -m tests.support.lowest_versions --required > .venv-lowest/requirements.txt
+	@.venv-lowest/bin/python -m pip install -q --no-compile --disable-pip-version-check \
+		-c .venv-lowest/constraints.txt -r .venv-lowest/requirements.txt
+	@touch $@
+
+.venv-lowest/.ready: .venv-lowest/.dependencies $(DEV_READY)
+	@.venv-lowest/bin/python -m pip install -q --no-compile --disable-pip-version-check --no-deps -e .
+	@.venv-lowest/bin/python -m pip check
 	@site='import site; print(site.getsitepackages()[0])' && \
 	$(BIN)/python -c "$$site" > "$$(.venv-lowest/bin/python -c "$$site")/tools.pth"
 	@touch $@
@@ -132,6 +138,8 @@ endef
 
 $(RUN_READY): EXTRAS = embedded
 $(DEV_READY): EXTRAS = embedded,dev
+# Tests import a third of what is installed: Python compiles that when it is imported, which halves the installation.
+$(DEV_READY): PIP_OPTIONS = --no-compile
 
 # The marks stand only while the venv is whole: they go before pip starts and come back when it has succeeded.
 # A venv without one was cut short, so it is made anew. Ctrl-C waits for venv, which would answer with a traceback.
@@ -141,5 +149,5 @@ $(RUN_READY) $(DEV_READY): setup.cfg pyproject.toml constraints.txt
 	@{ ls $(VENV)/.ready-* && $(BIN)/python -m pip --version; } >/dev/null 2>&1 || \
 	{ trap '' INT; $(PYTHON) -m venv --clear $(VENV); }
 	@rm -f $(RUN_READY) $(DEV_READY)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -q $(PIP_OPTIONS) --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $(RUN_READY) $@

@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from graycat.engines.embedded import NICENESS, packaged_model
 from tests.support.browser import Window, chromium
+from tests.support.coverage_scope import CoverageScope
 from tests.support.images import ImageStack
 from tests.support.stack import Client, Stack, running
 
@@ -21,18 +22,20 @@ NewHome = Callable[..., Path]
 NewStack = Callable[..., Stack]
 
 
-#: Integration tests whose engines are doubles: these may run beside a real one, which wants both cores.
-WITH_DOUBLES = frozenset(
-    f"tests/integration/test_{name}.py"
-    for name in (
-        *("batch_loss", "boxes", "broker_over_tls", "busy_engine", "exporter"),
-        *("celery_actions", "celery_commands", "celery_setup"),
-        *("gallery", "modes", "schedules"),
-        *("image_clients", "image_errors", "image_loss", "image_sharing", "topologies", "webhooks", "webuiapi"),
-        *("deadly_requests", "last_events", "rubbish", "supervision", "versions", "web_loss", "worker_ends"),
-        *("task_life", "token_ends", "windows", "worker_states"),
-    )
-)
+#: Integration tests that share what takes long to start, by the fixture that starts it: one process has them all.
+SHARING = {
+    "stack": frozenset(
+        f"tests/integration/test_{name}.py"
+        for name in (
+            *("completion", "differences", "errors", "hangups", "openai_client", "openapi_fuzz"),
+            *("readme", "streams", "unity_calls", "up"),
+        )
+    ),
+    "studio": frozenset(
+        f"tests/integration/test_{name}.py"
+        for name in ("gallery", "image_clients", "image_errors", "image_sharing", "webuiapi")
+    ),
+}
 
 
 #: The niceness of this process's session (Linux, if it schedules by session).
@@ -40,9 +43,26 @@ AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def group_of(node_id: str) -> str:
-    """Return what a test shares a process with: its file, or all that have a real engine; two of those would crawl."""
+    """Return what a test shares a process with: all that share a stack with it, otherwise its file."""
     path = node_id.partition("::")[0]
-    return "engines" if path.startswith("tests/integration/") and path not in WITH_DOUBLES else path
+    for shared, paths in SHARING.items():
+        if path in paths:
+            return shared
+    return path
+
+
+def place_of(item: pytest.Item) -> tuple[bool, bool]:
+    """Return what to order tests by: those of the shared stack take longest, then all that start processes."""
+    return group_of(item.nodeid) != "stack", not item.nodeid.startswith("tests/integration/")
+
+
+def shared_by(item: pytest.Item) -> list[str]:
+    """Return what a test shares with other files."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    if fixtures is None:
+        return []
+    used = fixtures.name2fixturedefs
+    return [name for name in SHARING if name in used and used[name][-1].scope == "session"]
 
 
 def as_nice_as_engines() -> Callable[[], None]:
@@ -80,8 +100,10 @@ def pytest_configure(config: pytest.Config) -> None:
     With a thread on each core it would wait, at each step, for the tests beside it: with one it is four times as fast.
     """
     Stack.engine_threads = 1
-    if not hasattr(config, "workerinput"):
+    is_worker = hasattr(config, "workerinput")
+    if not is_worker:
         config.add_cleanup(as_nice_as_engines())
+    config.pluginmanager.register(CoverageScope(runs_tests=is_worker or not config.getoption("numprocesses", None)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
@@ -90,14 +112,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the real engine's tests, which take longest. Coverage is that of the unit tests alone."""
-    items.sort(key=lambda item: group_of(item.nodeid) != "engines")
+    """Begin with what takes longest, so that all processes end at the same time."""
+    items.sort(key=place_of)
     for item in items:
-        if not item.nodeid.startswith("tests/unit/"):
-            item.add_marker(pytest.mark.no_cover)
-    real = (item.nodeid.partition("::")[0] for item in items if "model" in getattr(item, "fixturenames", ()))
-    wrong = WITH_DOUBLES.intersection(real)
-    assert not wrong, f"these have a real engine: {wrong}"
+        shared = shared_by(item)
+        assert not shared or group_of(item.nodeid) in SHARING, f"{item.nodeid} uses {shared}: add its file to SHARING"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,9 @@
 """Constraints for pip that install the oldest release of each dependency that setup.cfg allows.
 
     python -m tests.support.lowest_versions > constraints
+    python -m tests.support.lowest_versions --required > requirements
+
+The second prints what is installed. Neither installs graycat itself.
 
 What a dependency needs itself has the version of constraints.txt, so that only setup.cfg decides what is tested.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,16 +30,21 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def lower_bounds() -> dict[str, str]:
-    """Return the lower bound of each dependency in setup.cfg; without a bound any release will do, so the newest is."""
+def requirements() -> list[str]:
+    """Return what setup.cfg requires, a line each."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg")
     lines = config["options"]["install_requires"].split("\n")
     for extra in EXTRAS:
         lines += config["options.extras_require"][extra].split("\n")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def lower_bounds() -> dict[str, str]:
+    """Return the lower bound of each dependency in setup.cfg; without a bound any release will do, so the newest is."""
     bounds = {}
-    for line in lines:
-        requirement = _REQUIREMENT.fullmatch(line.strip())
+    for line in requirements():
+        requirement = _REQUIREMENT.fullmatch(line)
         if requirement is not None:
             bounds[canonical(requirement["name"])] = requirement["version"]
     return bounds
@@ -62,4 +71,5 @@ def constraints() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(constraints()))  # noqa: T201 (a command prints)
+    wanted = requirements() if sys.argv[1:] == ["--required"] else constraints()
+    print("\n".join(wanted))  # noqa: T201 (a command prints)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ TESTS = sorted(ROOT.glob("tests/**/*.py"))
 FAKES = ROOT / "tests" / "fakes"
 
 #: No line of graycat runs here.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 #: Complexity is ruff's to limit (pyproject.toml). This is a ceiling for a file that has taken up a second subject.
 MAX_FILE_LINES = 400
@@ -40,15 +39,6 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def each(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=name_of)
-
-
-@cache
-def syntax_tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
-
-
 def lines_without_header(path: Path) -> int:
     """Count the lines below the comment that a file may open with."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -56,8 +46,12 @@ def lines_without_header(path: Path) -> int:
     return len(lines) - header
 
 
-def uses_of(tree: ast.Module, module: str, members: set[str]) -> Iterator[int]:
-    """Yield the lines that reach ``members`` of ``module``, however they were imported."""
+def uses_of(path: Path, module: str, members: set[str]) -> Iterator[int]:
+    """Yield the lines of a file that reach ``members`` of ``module``, however they were imported."""
+    text = path.read_text(encoding="utf-8")
+    if not any(member in text for member in members):
+        return
+    tree = ast.parse(text, name_of(path))
     imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     aliases = {alias.asname or alias.name for alias in imports if alias.name == module}
     for node in ast.walk(tree):
@@ -77,10 +71,10 @@ def find_tests_of(module: Path) -> list[Path]:
     return [*folder.glob(f"test_{module.stem}.py"), *folder.glob(f"test_{module.stem}_*.py")]
 
 
-@each(FILES)
-def test_a_file_is_at_most_400_lines(path: Path) -> None:
-    lines = lines_without_header(path)
-    assert lines <= MAX_FILE_LINES, f"{name_of(path)} has {lines} lines: move one of its subjects to a file of its own"
+def test_a_file_is_at_most_400_lines() -> None:
+    counts = {name_of(path): lines_without_header(path) for path in FILES}
+    long = {name: count for name, count in counts.items() if count > MAX_FILE_LINES}
+    assert not long, f"move one of the subjects of each of these to a file of its own: {long}"
 
 
 def test_the_package_root_has_at_most_10_modules() -> None:
@@ -95,19 +89,18 @@ def test_expressions_are_not_dense() -> None:
     assert counts.per_1000_lines(counts.comprehensions) <= MAX_COMPREHENSIONS, f"{counts}; {print_them}"
 
 
-@each([path for path in FILES if path != ROOT / "graycat" / "settings" / "__init__.py"])
-def test_only_settings_reads_the_environment(path: Path) -> None:
-    lines = sorted(uses_of(syntax_tree(path), "os", ENVIRONMENT))
-    assert not lines, f"{name_of(path)} reads the environment on line {lines}: take it from graycat.settings"
+def test_only_settings_reads_the_environment() -> None:
+    others = (path for path in FILES if path != ROOT / "graycat" / "settings" / "__init__.py")
+    uses = [f"{name_of(path)}:{line}" for path in others for line in uses_of(path, "os", ENVIRONMENT)]
+    assert not uses, f"these lines read the environment, and should take it from graycat.settings: {uses}"
 
 
-@each(MODULES)
-def test_a_module_has_a_test_file(path: Path) -> None:
-    mirror = path.relative_to(ROOT / "graycat").with_name(f"test_{path.name}")
-    assert find_tests_of(path), f"{name_of(path)} has no test file: add tests/unit/{mirror.as_posix()}"
+def test_a_module_has_a_test_file() -> None:
+    untested = [name_of(path) for path in MODULES if not find_tests_of(path)]
+    assert not untested, f"these have no test file, tests/unit/.../test_NAME.py: {untested}"
 
 
-@each([path for path in TESTS if FAKES not in path.parents])
-def test_a_test_never_sleeps(path: Path) -> None:
-    lines = sorted(uses_of(syntax_tree(path), "time", {"sleep"}))
-    assert not lines, f"{name_of(path)} sleeps on line {lines}: wait for what the test wants to see, with a deadline"
+def test_a_test_never_sleeps() -> None:
+    files = (path for path in TESTS if FAKES not in path.parents)
+    uses = [f"{name_of(path)}:{line}" for path in files for line in uses_of(path, "time", {"sleep"})]
+    assert not uses, f"these lines sleep, and should wait for what the test wants to see, with a deadline: {uses}"

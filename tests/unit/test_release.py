@@ -17,7 +17,7 @@ TOOLS = ROOT / ".venv-release"
 PINS = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 #: No line of graycat runs here.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 
 def commands_of(*arguments: str) -> str:

@@ -52,7 +52,7 @@ def test_a_printed_document_is_still_one(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out) == {"name": EVIL + "\x7f"}
 
 
-@pytest.mark.no_cover
+@pytest.mark.not_covered
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
 def test_a_command_prints_with_nothing_else(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]

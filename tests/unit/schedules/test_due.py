@@ -84,7 +84,7 @@ def simulate(timing: Timing, begin: int, end: int, every_s: int) -> tuple[list[i
 
 
 # Simulations are many steps of the same lines: counting these each time would take longer than running them.
-@pytest.mark.no_cover
+@pytest.mark.not_covered
 @pytest.mark.parametrize(
     ("zone", "day", "missed"), [(*change, "once") for change in CHANGES] + [(*CHANGES[0], "skip"), (*CHANGES[5], "all")]
 )
@@ -97,7 +97,7 @@ def test_a_minute_wise_schedule_fires_each_minute_of_a_night_once_also_where_clo
     assert fired == list(range(begin, end, MINUTE))
 
 
-@pytest.mark.no_cover
+@pytest.mark.not_covered
 @pytest.mark.parametrize(("zone", "day"), CHANGES)
 @pytest.mark.parametrize("clock", ["00:30", "01:30", "02:00", "02:15", "02:30", "03:00", "12:00", "23:59"])
 def test_a_fixed_time_comes_once_on_a_day_on_which_clocks_change(zone, day, clock) -> None:
@@ -125,7 +125,7 @@ def test_a_time_in_the_gap_comes_right_behind_it_and_one_that_comes_twice_comes_
     assert cron.latest(second - 600) == cron.latest(second + 600) == first
 
 
-@pytest.mark.no_cover
+@pytest.mark.not_covered
 @pytest.mark.parametrize(("zone", "day"), [(zone, day) for zone, day in CHANGES if zone != "Australia/Lord_Howe"])
 @pytest.mark.parametrize(
     ("expression", "shows"),

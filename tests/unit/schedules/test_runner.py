@@ -74,7 +74,7 @@ def test_a_nominal_time_becomes_a_batch(
     assert schedules.get("tests", "hourly")["last_batch"] == view["id"]
 
 
-@pytest.mark.no_cover
+@pytest.mark.not_covered
 @pytest.mark.parametrize("zone_and_day", [("Europe/Berlin", "2027-03-28"), ("Europe/Berlin", "2027-10-31")])
 def test_a_night_in_which_clocks_change_with_two_that_fire_gives_a_batch_a_minute(
     add, broker: Valkey, batches: BatchRecords, schedules: ScheduleRecords, zone_and_day

@@ -239,7 +239,7 @@ def assert_documented(documented: dict[tuple[str, str], dict[str, Any]], seen: S
 
 
 # Thousands of requests on the same ways: counting their lines each time would double the time.
-@pytest.mark.no_cover
+@pytest.mark.not_covered
 def test_a_refused_request_leaves_nothing_behind(impatient, client: BrokerClient) -> None:
     documented = operations(impatient)
     seen: Seen = {operation: [] for operation in documented}
