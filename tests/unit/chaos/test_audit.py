@@ -14,7 +14,7 @@ from chaos.facts import Batch, Facts, Resources, Task, Usage
 from chaos.ledger import Accepted, AcceptedBatch, Call, Caller, Outcome
 
 #: No line of graycat runs here.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 BASE = Resources(threads=10, descriptors=30, memory_mb=80.0)
 

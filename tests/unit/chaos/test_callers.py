@@ -10,7 +10,7 @@ from chaos.callers import judge_tokens, understand
 from chaos.ledger import Outcome
 from tests.support.unity import Answer
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 
 def answer(tokens: list[int], told: int | None = None, content: str | None = None) -> Answer:

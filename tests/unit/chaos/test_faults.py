@@ -8,7 +8,7 @@ import pytest
 
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault, all_faults
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 GROUPS = {"processes", "network", "disk", "memory", "clock", "broker", "poison", "operators", "versions", "windows"}
 #: What a fault may permit: never that anything is lost, hangs, is late or wrong, or is done twice.

@@ -22,7 +22,7 @@ from chaos.windows_run import divide
 ROOT = Path(__file__).resolve().parents[3]
 TASK = "0123456789abcdef0123456789abcdef"
 #: No line of graycat runs here.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 #: Imports what the harness changes, with the change of one mutant after the other.
 APPLY_ALL = """
 import importlib

@@ -8,7 +8,7 @@ import pytest
 
 from chaos.ledger import Accepted, Call, Caller, Ledger, Outcome
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 
 def test_names_are_different_for_many_threads() -> None:

@@ -7,7 +7,7 @@ import pytest
 from chaos.ledger import Call, Caller, Ledger, Outcome
 from chaos.recovery import MAX_GAP_S, MAX_QUEUED_S, MAX_RESTART_S, Recovery, check, measure
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 
 def ledger(*calls: Call) -> Ledger:

@@ -14,7 +14,7 @@ from chaos.recovery import Recovery
 from chaos.report import BEGIN, END, REPORT, percentile, render, spread, write
 from chaos.runner import Result
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.not_covered
 
 KILL = Fault("kill x", "processes", "`kill -9` of x", lambda _: None, permits=frozenset({"broken stream"}))
 OTHER = Fault("other", "disk", "a disk", lambda _: None)
