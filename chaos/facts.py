@@ -120,16 +120,14 @@ def read_tasks(system: System, prefix: str, asked: Counter[str]) -> list[Task]:
     with broker.pipeline(transaction=False) as pipe:
         for task_id in ours:
             pipe.xrange(f"{PREFIX}events:{task_id}")
-            pipe.hlen(f"{PREFIX}artifacts:{task_id}")
-        replies = iter(pipe.execute(raise_on_error=False))
+        replies = pipe.execute(raise_on_error=False)
     tasks = []
-    for task_id, record in ours.items():
-        events, images = next(replies), next(replies)
-        tasks.append(_task(task_id, record, events, images, asked))
+    for (task_id, record), events in zip(ours.items(), replies, strict=True):
+        tasks.append(_task(task_id, record, events, asked))
     return tasks
 
 
-def _task(task_id: str, record: dict[str, str], events: Any, images: Any, asked: Counter[str]) -> Task:
+def _task(task_id: str, record: dict[str, str], events: Any, asked: Counter[str]) -> Task:
     name = record["request_id"]
     kinds = [str(fields.get("kind")) for _, fields in events] if isinstance(events, list) else []
     ends = [kind for kind in kinds if kind in TERMINAL]
@@ -142,7 +140,6 @@ def _task(task_id: str, record: dict[str, str], events: Any, images: Any, asked:
         calls=asked[name],
         ends=len(ends),
         ends_last=ends == kinds[-1:],
-        images=images if isinstance(images, int) else -1,
         submitted_ms=_number(record, "submitted_ms"),
         started_ms=_number(record, "started_ms"),
         finished_ms=_number(record, "finished_ms"),
@@ -154,6 +151,17 @@ def _task(task_id: str, record: dict[str, str], events: Any, images: Any, asked:
 def _number(record: dict[str, str], name: str) -> int:
     text = record.get(name, "")
     return int(text) if text.isdigit() else 0
+
+
+def count_images(system: System, tasks: list[Task], accepted: list[Accepted]) -> None:
+    """Note how many images of each accepted task can be fetched."""
+    wanted = {one.name: one.images for one in accepted if one.images}
+    for task in tasks:
+        if task.state != "succeeded" or task.name not in wanted:
+            continue
+        for number in range(wanted[task.name] + 1):
+            answer = system.request("GET", f"/tasks/{task.name}/images/{number}", "rest")
+            task.images += int(answer.ok and answer.content[:4] == b"\x89PNG")
 
 
 def read_batch(system: System, batch: AcceptedBatch) -> Batch:
@@ -265,12 +273,13 @@ def names_of_loads(prompts: Iterable[str], prefix: str) -> Counter[str]:
 def collect(system: System, ledger: Ledger) -> Facts:
     """Return what is so now, without the base, which the caller has."""
     asked = names_of_loads(system.asked(), ledger.prefix)
-    pids = system.pids()
+    pids, accepted, tasks = system.pids(), ledger.accepted(), read_tasks(system, ledger.prefix, asked)
+    count_images(system, tasks, accepted)
     return Facts(
         calls=ledger.calls(),
-        accepted=ledger.accepted(),
+        accepted=accepted,
         accepted_batches=ledger.batches(),
-        tasks=read_tasks(system, ledger.prefix, asked),
+        tasks=tasks,
         batches=[read_batch(system, batch) for batch in ledger.batches()],
         asked=asked,
         left=read_left(system),

@@ -97,6 +97,8 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
         time.sleep(AFTER_S)
     except Skip as reason:
         result.skipped = str(reason)
+    except Exception as error:  # noqa: BLE001 (a fault that cannot be done, or a graycat that is not back, is a finding)
+        result.violations.append(Violation("harness", fault.name, f"{type(error).__name__}: {error}"[-500:]))
     finally:
         hanging = load.stop()
     if not result.skipped:

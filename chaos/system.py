@@ -104,7 +104,7 @@ class System:
         if own_disks:
             self._mount()
         if own_clocks:
-            self._give_clocks()
+            self._up = f"graycat up --procfile {clocks.procfile(home)}"
         #: The book of the present load.
         self.ledger = Ledger("start")
         #: When the harm of the present fault was done, or ended (monotonic, seconds): recovery is counted from here.
@@ -128,13 +128,6 @@ class System:
         if not disks.may_mount(self.home):
             raise Skip("this user may not mount a tmpfs in a namespace of its own (unshare -rm)")
         self.stack.prefix = disks.prefix(self.home)
-
-    def _give_clocks(self) -> None:
-        """Give each process a clock. Raises Skip."""
-        faketime = clocks.library()
-        if faketime is None:
-            raise Skip(f"libfaketime is not installed: apt-get install libfaketime, or name it in {clocks.VARIABLE}")
-        self._up = f"graycat up --procfile {clocks.procfile(self.home, faketime)}"
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does; nothing is left of it in any case."""

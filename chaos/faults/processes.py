@@ -85,8 +85,9 @@ def kill_everything(system: System) -> None:
 def kill_supervisor(system: System) -> None:
     """Kill the supervisor alone: the kernel has its parts end. Start everything anew."""
     system.signal("up", signal.SIGKILL)
-    system.harm_done()
     eventually(lambda: not system.stack.command_lines(), ENDED_S)
+    # They end in order, and take the time that work under way takes.
+    system.harm_done()
     system.start()
 
 

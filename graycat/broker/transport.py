@@ -23,7 +23,7 @@ from uuid import uuid4
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
-from redis.exceptions import DataError, RedisError, ResponseError
+from redis.exceptions import DataError, OutOfMemoryError, RedisError, ResponseError
 
 from graycat.broker.client import NO_INTRODUCTION, UncheckedConnectionPool
 from graycat.broker.keys import HOME
@@ -66,7 +66,11 @@ class QoS(redis.QoS):
     def _lock(self, client: Any) -> Iterator[bool]:
         """Yield whether this worker has the lock of those that put messages back."""
         name, token = self.unacked_mutex_key, uuid4().hex.encode()
-        is_mine = bool(client.set(name, token, nx=True, ex=int(self.unacked_mutex_expire)))
+        try:
+            is_mine = bool(client.set(name, token, nx=True, ex=int(self.unacked_mutex_expire)))
+        except OutOfMemoryError:
+            # Nothing can be put back on a queue now. Everything else that a worker does works on a full broker.
+            is_mine = False
         try:
             yield is_mine
         finally:
@@ -267,6 +271,17 @@ class Transport(redis.Transport):
     Channel = Channel
     #: Makes of a message and the name of its queue the message that is delivered. Raises ValueError for what is none.
     purify: ClassVar[Any]
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Have the event loop read a new connection. If that fails, Celery forgets the connection: it is closed here.
+
+        Raises what redis-py raises.
+        """
+        try:
+            super().register_with_event_loop(connection, loop)
+        except Exception:
+            self.close_connection(connection)
+            raise
 
     def _deliver(self, message: Any, queue: str | None, item: bytes | None = None) -> None:
         """Hand a message to its consumer. An unusable message is set aside and acknowledged.

@@ -3,11 +3,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from queue import Empty
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
+from kombu.asynchronous import Hub
 
 from graycat.broker import transport
 from graycat.broker.client import connect
@@ -242,6 +245,39 @@ def test_one_worker_of_a_kind_puts_back_at_a_time(broker: Valkey) -> None:
         channel.qos.restore_visible(num=10, interval=1)
     assert json.loads(broker.client.lindex("llm:a-model", 0))["headers"] == {"redelivered": True}
     assert not broker.client.exists("unacked_mutex:llm")
+
+
+@contextlib.contextmanager
+def configured(broker: Valkey, name: str, value: int) -> Iterator[None]:
+    """Have the broker refuse writes for the block."""
+    broker.client.config_set(name, value)
+    try:
+        yield
+    finally:
+        broker.client.config_set(name, 0)
+
+
+def test_a_full_broker_is_no_reason_to_connect_again(broker: Valkey) -> None:
+    broker.client.hset("unacked:llm", "tag", json.dumps([FORM, "", "llm"]))
+    broker.client.zadd("unacked_index:llm", {"tag": 1})
+    with create_celery(broker.settings, kind="llm").connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        with configured(broker, "maxmemory", 1):
+            channel.qos.restore_visible(num=10, interval=1)
+        assert (broker.client.hlen("unacked:llm"), broker.client.llen("llm")) == (1, 0)
+        channel.qos.restore_visible(num=10, interval=1)
+        assert (broker.client.hlen("unacked:llm"), broker.client.llen("llm")) == (0, 1)
+
+
+def test_a_connection_that_the_event_loop_cannot_take_is_closed(app: Celery, broker: Valkey) -> None:
+    before = len(broker.client.client_list())
+    for _ in range(3):
+        connection: Any = app.connection_for_read()
+        connection.connect()
+        with configured(broker, "min-replicas-to-write", 1), pytest.raises(redis.ResponseError, match="NOREPLICAS"):
+            connection.transport.register_with_event_loop(connection.connection, Hub())
+        # Celery forgets it here: it has no name for a connection that its event loop does not read.
+    assert len(broker.client.client_list()) == before
 
 
 def test_a_worker_with_an_engine_writes_no_bindings(broker: Valkey) -> None:
