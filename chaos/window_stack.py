@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import requests
-
 from chaos.hook.traps import Traps
 from tests.support.boxes import FAKE
 from tests.support.images import start_command
@@ -71,10 +69,7 @@ class WindowStack(Stack):
         # A mutant that does not apply ends each process when it starts.
         if "DoesNotApply" in self.output:
             raise BrokenMutantError(self.output[-2000:])
-        # A port may be open before anybody answers there.
-        with contextlib.suppress(requests.RequestException):
-            return self.ready()
-        return False
+        return self.ready()
 
     def add_second(self, kind: str) -> str:
         """Have a second worker of a kind, with an engine of its own; return its name. To be called before ``start``."""

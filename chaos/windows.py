@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chaos.hook.traps import AFTER, BEFORE, STOPPED
@@ -93,15 +93,18 @@ class Runner:
                 windows += choose(process, kind, self.stack.traps.steps(process), known)
         return windows
 
-    def run(self, windows: Sequence[Window]) -> list[Trial]:
-        """Try windows, at the same time one in each process; return what came of them."""
+    def run(self, windows: Sequence[Window], tell: Callable[[Trial], None] = lambda _: None) -> list[Trial]:
+        """Try windows, at the same time one in each process; return what came of them. ``tell`` hears of each."""
         waiting: dict[str, list[Window]] = defaultdict(list)
         for window in windows:
             waiting[window.process].append(window)
         trials: list[Trial] = []
         while any(waiting.values()):
             together = [queue.pop(0) for queue in waiting.values() if queue]
-            trials += self._run_together(together)
+            tried = self._run_together(together)
+            for trial in tried:
+                tell(trial)
+            trials += tried
         return trials
 
     def _run_together(self, windows: Sequence[Window]) -> list[Trial]:

@@ -25,6 +25,16 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def tell(trial: Trial) -> None:
+    """Print what went wrong at a window, at once."""
+    if not trial.sprung:
+        say(f"not reached: {trial.window}")
+    elif trial.problems:
+        say(f"WRONG {trial.window}")
+    for problem in trial.problems[:10]:
+        say(f"    {problem}")
+
+
 def record() -> list[Window]:
     """Return all windows: what each kind of work does in each process."""
     with (
@@ -50,11 +60,13 @@ def try_windows(windows: Sequence[Window], *, freezes: Sequence[Window] = ()) ->
     ):
         checks = Checks(stack, receiver)
         runner = Runner(stack, checks)
-        trials = runner.run(windows)
+        trials = runner.run(windows, tell)
         missed = [trial.window for trial in trials if not trial.sprung and not trial.problems]
-        trials = [trial for trial in trials if trial.sprung or trial.problems] + runner.run(missed)
+        trials = [trial for trial in trials if trial.sprung or trial.problems] + runner.run(missed, tell)
         for window in freezes:
-            trials += [runner.freeze(window, until_ended=ended) for ended in (False, True)]
+            for until_ended in (False, True):
+                trials.append(runner.freeze(window, until_ended=until_ended))
+                tell(trials[-1])
         again = checks.check_calls_again(runner.subjects)
         checks.close()
     if again and trials:
@@ -108,10 +120,6 @@ def main(*, short: bool = False, only_list: bool = False) -> int:
         for run in runs:
             trials += run.result()
     wrong = [trial for trial in trials if trial.problems or not trial.sprung]
-    for trial in wrong:
-        say(f"{'WRONG' if trial.sprung else 'NOT REACHED'} {trial.window}")
-        for problem in trial.problems[:10]:
-            say(f"    {problem}")
     say(describe(trials))
     say(f"{len(trials)} in {time.monotonic() - began:.0f} s")
     return len(wrong)

@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 from chaos.faults import BREAKS, REFUSES, Fault
 from chaos.hook.traps import AFTER, BEFORE, Traps
+from chaos.ledger import AcceptedBatch
+from chaos.load import IMAGE
 from chaos.system import System
 from chaos.window_stack import HOOK_ENV
 from tests.support.processes import eventually
 
 #: Seconds in which the load has work that comes to any of the steps.
 REACHED_S = 40.0
+#: Images of a batch.
+IMAGES = 3
 
 
 class Step(NamedTuple):
@@ -42,11 +46,22 @@ STEPS = (
 )
 
 
+def submit_batch(system: System) -> None:
+    """Submit a batch: that of the load has ended before a fault begins."""
+    name = system.ledger.new_name("batch")
+    prompts = [f"{name}-{number}" for number in range(1, IMAGES + 1)]
+    document = {"name": name, "items": prompts, "defaults": IMAGE}
+    view = system.request("POST", "/batches", "cron", json=document).json()
+    system.ledger.accept_batch(AcceptedBatch(view["id"], prompts))
+
+
 def die_at(step: Step, system: System) -> None:
     """Have a process die at a step of the first work of a kind that comes there."""
     traps = Traps(system.home / HOOK_ENV["CHAOS_TRAPS"])
     traps.arm(step.process, [f"{system.ledger.prefix}-{step.work}"], step.step, 1, step.side)
     try:
+        if step.work == "batch":
+            submit_batch(system)
         eventually(lambda: traps.has_sprung(step.process), REACHED_S)
         system.harm_done()
     finally:

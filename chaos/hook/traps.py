@@ -19,6 +19,8 @@ from typing import Any
 
 #: Where at a step the process dies; or it is stopped there (SIGSTOP), and goes on when another has taken its work over.
 BEFORE, AFTER, STOPPED = "before", "after", "stopped before"
+#: The real one: gevent, which is loaded later, makes it tell greenlets apart.
+_thread_id = threading.get_ident
 #: What a step's name has in place of an id.
 _IDS = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16}")
 #: Commands that change nothing: a process that dies at one has done all that it had done at the step before.
@@ -100,7 +102,7 @@ class Trap:
 
 def end_here(number: int) -> None:
     """Send the whole process a signal, which this thread must not outrun: another one might take it first."""
-    signal.pthread_kill(threading.get_ident(), number)
+    signal.pthread_kill(_thread_id(), number)
 
 
 class Traps:

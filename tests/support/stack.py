@@ -164,7 +164,8 @@ class Stack:
         """Return whether /ready says that a model would answer."""
         try:
             return requests.get(f"{self.url}/ready", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
+            # While a process of gunicorn's is started anew, its port is open, and nobody answers.
             return False
 
     @property
