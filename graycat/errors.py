@@ -34,6 +34,7 @@ GraycatError
 │   ├── PromptTooLarge  413
 │   ├── GrammarTooLarge 413
 │   ├── TooComplex      400  grammars, schemas, lists or nesting that would cost an engine too much
+│   ├── ProxyHeaderInvalid 400 a proxy does not say whose its connection is (graycat.front.errors)
 │   ├── MalformedRequest, UriTooLong, UnsupportedEncoding, ExpectationFailed, HeadersTooLarge,
 │   │   UnsupportedTransferEncoding  400, 414, 415, 417, 431, 501 (graycat.front.errors)
 │   ├── InvalidImage    400  no image that an engine should see (graycat.images.errors)
@@ -44,6 +45,7 @@ GraycatError
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits
 │   └── StoredBytesExceeded 429 its tasks hold as many bytes as they may
+├── NotAProxy           403  the port is for proxies alone (graycat.front.errors)
 ├── TooManyConnections  429  the client's address has too many (graycat.front.errors)
 ├── ServerBusy          503  the web process has too many connections, or bytes of bodies (graycat.front.errors)
 ├── QueueFull           503  nothing was queued

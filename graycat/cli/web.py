@@ -64,7 +64,12 @@ class WebServer(BaseApplication):
         """Set gunicorn's options."""
         settings = self.settings
         options = {
-            "bind": f"{settings.host}:{settings.port}",
+            "bind": [f"{settings.host}:{port}" for port in (settings.port, settings.proxy_protocol_port) if port],
+            # Of these alone headers of proxies are believed; by default gunicorn believes this machine's.
+            "forwarded_allow_ips": settings.forwarded_from,
+            "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
+            # Headers that would change a request's path: nobody's.
+            "forwarder_headers": "",
             "workers": settings.web_workers,
             # One greenlet for each client: streams wait most of the time. By its name, because it imports gevent.
             "worker_class": "graycat.front.worker.GuardedWorker",

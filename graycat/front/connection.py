@@ -39,6 +39,7 @@ class Connection(GeventSocket):
         "head_bytes",
         "held_bytes",
         "is_counted",
+        "put_back_bytes",
         "since",
         "source",
         "state",
@@ -70,6 +71,12 @@ class Connection(GeventSocket):
         self.held_bytes: int | None = 0
         #: What was unsent when it began to wait for its client to read.
         self.unsent_bytes = 0
+        #: Bytes that were received and put back, to be received next.
+        self.put_back_bytes = b""
+
+    def put_back(self, data: bytes) -> None:
+        """Let bytes that were received be received again."""
+        self.put_back_bytes = data + self.put_back_bytes
 
     def recv(self, *args: Any) -> bytes:
         """Receive bytes of a request.
@@ -81,19 +88,34 @@ class Connection(GeventSocket):
             found: bytes = super().recv(*args)
             return found
         while True:
-            if self.cut:
-                raise ConnectionResetError(errno.ECONNRESET, self.cut)
-            try:
-                data: bytes = self._sock.recv(*args)
-            except BlockingIOError:
-                if self.timeout == 0.0:
-                    raise
-            else:
+            self._raise_if_cut()
+            if self.put_back_bytes:
+                return self._take_back(*args)
+            data = self._receive_now(*args)
+            if data is not None:
                 self._received(len(data))
-                if self.cut:
-                    raise ConnectionResetError(errno.ECONNRESET, self.cut)
+                self._raise_if_cut()
                 return data
             self._wait_for_bytes()
+
+    def _raise_if_cut(self) -> None:
+        if self.cut:
+            raise ConnectionResetError(errno.ECONNRESET, self.cut)
+
+    def _receive_now(self, *args: Any) -> bytes | None:
+        """Return what has come; None if there is nothing yet."""
+        try:
+            data: bytes = self._sock.recv(*args)
+        except BlockingIOError:
+            if self.timeout == 0.0:
+                raise
+            return None
+        return data
+
+    def _take_back(self, size: int = MAX_HEAD_BYTES) -> bytes:
+        data = self.put_back_bytes[:size]
+        self.put_back_bytes = self.put_back_bytes[size:]
+        return data
 
     def _wait_for_bytes(self) -> None:
         if self.state != RUN:

@@ -14,6 +14,24 @@ class TooManyConnections(GraycatError):
         super().__init__("your address has too many connections to this server; use each for more than one request")
 
 
+class NotAProxy(GraycatError):
+    """Raised when somebody else than a trusted proxy connects to the port for proxies."""
+
+    status, type = 403, "not_a_proxy"
+
+    def __init__(self) -> None:
+        super().__init__("this port is for the server's own proxies; call the server's public address")
+
+
+class ProxyHeaderInvalid(RequestError):
+    """Raised when a connection to the port for proxies does not begin with a header of the PROXY protocol."""
+
+    type = "proxy_header_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("a connection to this port must begin with a PROXY protocol header (v1 or v2): turn it on")
+
+
 class ServerBusy(GraycatError):
     """Raised when a web process has as many connections or bytes of bodies as it may."""
 

@@ -25,8 +25,8 @@ STALLED_LOOKS = 8
 #: Seconds that a client gets to read an error before its connection is closed.
 LINGER_S = 2.0
 
-#: Why a connection was refused (the first two) or cut; labels of metrics.
-ADDRESS_FULL, FULL = "address", "all"
+#: Why a connection was refused (the first three) or cut; labels of metrics.
+ADDRESS_FULL, FULL, NOT_A_PROXY = "address", "all", "not a proxy"
 MADE_ROOM, SLOW_HEAD, SLOW_READER, IDLE_TOO_LONG = "made room", "slow head", "slow reader", "idle"
 
 TIMEOUT_REPLY = error_reply(RequestTimeout())
@@ -82,11 +82,7 @@ class Guard:
 
     def enter(self, host: str, family: int, kind: int, proto: int, fileno: int) -> Connection:
         """Return the connection of a socket that was admitted."""
-        name = source_name(host)
-        source = self._sources.get(name)
-        if source is None:
-            source = Source(name, self._is_trusted(name))
-            self._sources[name] = source
+        source = self._source_of(host)
         connection = Connection(self, source, family, kind, proto, fileno)
         connection.since = self._clock()
         connection.is_counted = True
@@ -94,17 +90,51 @@ class Guard:
             places.add(connection, HEAD)
         return connection
 
+    def _source_of(self, host: str) -> Source:
+        name = source_name(host)
+        source = self._sources.get(name)
+        if source is None:
+            source = Source(name, self._is_trusted(name))
+            self._sources[name] = source
+        return source
+
+    def introduce(self, connection: Connection, host: str) -> str:
+        """Count a proxy's connection as that of its client from now on.
+
+        Return '' if the client may have one more, else the limit that it is over.
+        """
+        source = self._sources.get(source_name(host))
+        if source is not None and not source.is_trusted:
+            reason = self._admit_of(source)
+            if reason:
+                return reason
+        if connection.is_counted:
+            self._leave_source(connection)
+            connection.source = self._source_of(host)
+            connection.source.places.add(connection, connection.state)
+        return ""
+
+    def _leave_source(self, connection: Connection) -> None:
+        source = connection.source
+        source.places.remove(connection, connection.state)
+        if source.places.count == 0:
+            self._sources.pop(source.name, None)
+
     def leave(self, connection: Connection) -> None:
         """Stop counting a connection; one that was cut is not counted any more."""
         self.end_request(connection)
         if not connection.is_counted:
             return
         connection.is_counted = False
-        source = connection.source
-        for places in (self.places, source.places):
-            places.remove(connection, connection.state)
-        if source.places.count == 0:
-            self._sources.pop(source.name, None)
+        self.places.remove(connection, connection.state)
+        self._leave_source(connection)
+
+    def takes_proxy(self, host: str) -> bool:
+        """Return whether an address is a proxy's that may say whose its connections are; if not, count a refusal."""
+        if self._is_trusted(source_name(host)):
+            return True
+        self.tally.refuse(NOT_A_PROXY)
+        return False
 
     def free_file(self) -> bool:
         """Cut a connection for its file descriptor, which is free a moment later; return whether there was one."""

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from gunicorn.http import errors as gunicorn_errors
 
-from graycat.errors import GraycatError
+from graycat.errors import GraycatError, RequestError
 from graycat.front.errors import (
     ExpectationFailed,
     HeadersTooLarge,
@@ -28,6 +28,8 @@ _CHUNK_ERRORS = ("InvalidChunkSize", "ChunkMissingTerminator", "InvalidChunkExte
 
 def error_of(failure: BaseException) -> GraycatError | None:
     """Return what a client is told that sent something which is not HTTP; None for a failure that is not its own."""
+    if isinstance(failure, RequestError):
+        return failure
     name = type(failure).__name__
     if isinstance(failure, gunicorn_errors.ConfigurationProblem) or name.startswith("InvalidResponseHeader"):
         return None

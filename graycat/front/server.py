@@ -11,15 +11,19 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from graycat.front.connection import Connection
-from graycat.front.errors import ServerBusy, TooManyConnections
-from graycat.front.guard import ADDRESS_FULL, FULL, Guard
+from graycat.front.errors import NotAProxy, ServerBusy, TooManyConnections
+from graycat.front.guard import ADDRESS_FULL, FULL, NOT_A_PROXY, Guard
 from graycat.front.replies import error_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: What those are sent that have no place.
-REFUSALS = {ADDRESS_FULL: error_reply(TooManyConnections()), FULL: error_reply(ServerBusy())}
+REFUSALS = {
+    ADDRESS_FULL: error_reply(TooManyConnections()),
+    FULL: error_reply(ServerBusy()),
+    NOT_A_PROXY: error_reply(NotAProxy()),
+}
 #: Connections that may be refused before other greenlets have their turn.
 MAX_REFUSED = 100
 #: The process or the machine has no file descriptor left.
@@ -27,11 +31,14 @@ NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 class GuardedServer(StreamServer):
-    """gevent's server, with a guard at its door."""
+    """gevent's server, with a guard at its door. ``for_proxies``: it takes connections of trusted addresses alone."""
 
-    def __init__(self, listener: Any, handle: Callable[..., None], pool: Pool, guard: Guard) -> None:
+    def __init__(
+        self, listener: Any, handle: Callable[..., None], pool: Pool, guard: Guard, *, for_proxies: bool = False
+    ) -> None:
         super().__init__(listener, handle=handle, spawn=pool)
         self._guard = guard
+        self._for_proxies = for_proxies
 
     def do_read(self) -> tuple[Connection, Any] | None:  # type: ignore[override]
         """Return the next connection that has a place, with its address; None if there is none for now."""
@@ -46,7 +53,9 @@ class GuardedServer(StreamServer):
                     return None
                 raise
             host = host_of(address)
-            reason = self._guard.admit(host)
+            reason = NOT_A_PROXY
+            if not self._for_proxies or self._guard.takes_proxy(host):
+                reason = self._guard.admit(host)
             if not reason:
                 return self._guard.enter(host, listener.family, listener.type, listener.proto, fileno), address
             refuse(fileno, REFUSALS[reason])

@@ -14,6 +14,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 if TYPE_CHECKING:
     from graycat.front.connection import Connection
+    from graycat.front.forwarded import Forwarded
     from graycat.front.guard import Guard
     from graycat.front.server import GuardedServer
     from graycat.front.turns import Turns
@@ -34,22 +35,33 @@ class GuardedWorker(GeventWorker):
 
     guard: Guard
     turns: Turns
+    forwarded: Forwarded
 
     def run(self) -> None:
         """Serve until the process is told to stop."""
+        self.prepare()
+        self.server_class = self._make_server
+        gevent.spawn(self._watch)
+        super().run()
+
+    def prepare(self) -> None:
+        """Make what all connections share."""
+        from graycat.front.forwarded import Forwarded
         from graycat.front.guard import Guard
         from graycat.front.turns import Turns
 
         self.guard = Guard(self.app.settings)
         self.turns = Turns()
-        self.server_class = self._make_server
-        gevent.spawn(self._watch)
-        super().run()
+        self.forwarded = Forwarded(self.app.settings.forwarded_from)
 
     def _make_server(self, listener: Any, *, spawn: Any, **_: Any) -> GuardedServer:
         from graycat.front.server import GuardedServer
 
-        server = GuardedServer(listener, partial(self.handle, listener), spawn, self.guard)
+        for_proxies = listener.getsockname()[1] == self.app.settings.proxy_protocol_port
+        handle = self.handle
+        if for_proxies:
+            handle = self.handle_proxied
+        server = GuardedServer(listener, partial(handle, listener), spawn, self.guard, for_proxies=for_proxies)
         if self.cfg.workers > 1:
             # The next connection is another process's.
             server.max_accept = 1
@@ -68,18 +80,51 @@ class GuardedWorker(GeventWorker):
         """Return no time-out of gunicorn's own: the guard has all of them."""
         return nullcontext()
 
+    def handle_proxied(self, listener: Any, client: Connection, addr: Any) -> None:
+        """Serve a connection of a proxy, which says first whose it is."""
+        from graycat.front.errors import ProxyHeaderInvalid
+        from graycat.front.proxy_protocol import receive
+        from graycat.front.server import REFUSALS
+
+        try:
+            found = receive(client)
+        except ProxyHeaderInvalid as error:
+            self.handle_error(None, client, addr, error)
+            return
+        except OSError:
+            return
+        if found is not None:
+            addr = found
+            reason = self.guard.introduce(client, found[0])
+            if reason:
+                client.send_now(REFUSALS[reason])
+                self._linger(client)
+                return
+        self.handle(listener, client, addr)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Connection, addr: Any) -> None:
         """Answer one request. Raises StopIteration if the connection is not to be used again."""
         self.guard.begin_request(sock)
         is_urgent = req.path in ALWAYS_ANSWERED
         try:
-            self.turns.wait(sock.source.name, is_urgent=is_urgent)
+            self.turns.wait(self._client_name(req, sock, addr), is_urgent=is_urgent)
             if self.guard.is_full() and not is_urgent:
                 self._refuse_request(sock)
             super().handle_request(listener_name, req, sock, addr)
             self._discard_rest(req, sock)
         finally:
             self.guard.end_request(sock)
+
+    def _client_name(self, req: Any, sock: Connection, addr: Any) -> str:
+        """Return by which name a request has its turn: its connection's, or that of whom a trusted proxy speaks."""
+        from graycat.front.guard import source_name
+        from graycat.front.server import host_of
+
+        peer = host_of(addr)
+        client = self.forwarded.find_client(peer, req.headers)
+        if client == peer:
+            return sock.source.name
+        return source_name(client)
 
     def _refuse_request(self, sock: Connection) -> None:
         from graycat.front.errors import ServerBusy

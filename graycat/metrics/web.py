@@ -56,7 +56,8 @@ CONNECTIONS_OPEN = Gauge(
 )
 CONNECTIONS_REFUSED = Counter(
     "graycat_http_connections_refused_total",
-    "Connections that were closed at once because their address, or all together, have as many as they may.",
+    "Connections that were closed at once because their address, or all together, have as many as they may, or because "
+    "they are no proxy's.",
     ["limit"],
     registry=registry,
 )

@@ -13,9 +13,9 @@ from gevent.pool import Pool
 
 from graycat.cli.web import PropagatingLogger, WebServer
 from graycat.front import worker
+from graycat.front.connection import Connection
 from graycat.front.guard import Guard
 from graycat.front.server import GuardedServer
-from graycat.front.turns import Turns
 from graycat.front.worker import GuardedWorker
 from graycat.settings import Settings
 
@@ -55,6 +55,10 @@ class Front:
             client.sendall(piece)
         return client
 
+    def connections(self) -> list[Connection]:
+        """Return the connections that are open."""
+        return [place for members in self.guard.places._members.values() for place in members]
+
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Let everything run until a condition holds."""
         with gevent.Timeout(PATIENCE_S, AssertionError("it did not happen in time")):
@@ -73,17 +77,21 @@ class Front:
 
 
 @contextmanager
-def front(app: App = hello, **changes: Any) -> Iterator[Front]:
-    """Run a front for the block, with some settings changed; no address is a proxy's unless they say so."""
+def front(app: App = hello, *, for_proxies: bool = False, **changes: Any) -> Iterator[Front]:
+    """Run a front for the block, with some settings changed; no address is a proxy's unless they say so.
+
+    ``for_proxies``: its port is the one for the PROXY protocol.
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(512)
+    if for_proxies:
+        changes["proxy_protocol_port"] = listener.getsockname()[1]
     settings = Settings(**{"trusted_addresses": "", **changes})
     cfg = WebServer(settings).cfg
     running = GuardedWorker(0, 0, [], SimpleNamespace(settings=settings), 30, cfg, PropagatingLogger(cfg))
     running.wsgi = app
-    running.guard = Guard(settings)
-    running.turns = Turns()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(512)
+    running.prepare()
     pool = Pool(settings.max_connections + 1000)
     server = running._make_server(listener, spawn=pool)
     server.start()

@@ -123,6 +123,8 @@ KNOWN = [
     (NoSuchEngine("makes text", "RUN_LLM"), 503, "unavailable_error", None),
     (QueueFull("llm"), 503, "queue_full", 5),
     (fronterrors.TooManyConnections(), 429, "too_many_connections", 5),
+    (fronterrors.NotAProxy(), 403, "not_a_proxy", None),
+    (fronterrors.ProxyHeaderInvalid(), 400, "proxy_header_invalid", None),
     (fronterrors.ServerBusy(), 503, "server_busy", 2),
     (fronterrors.RequestTimeout(), 408, "request_timeout", None),
     (fronterrors.MalformedRequest(), 400, "malformed_request", None),

@@ -34,6 +34,15 @@ def test_the_server_is_what_the_settings_say() -> None:
     assert cfg.worker_connections > Settings().max_connections + RESERVE
 
 
+def test_proxies_have_a_port_and_no_more_belief_than_the_settings_say() -> None:
+    cfg = WebServer(Settings(port=8123)).cfg
+    assert (cfg.address, cfg.forwarded_allow_ips, cfg.forwarder_headers) == ([("127.0.0.1", 8123)], [], [])
+    cfg = WebServer(Settings(port=8123, proxy_protocol_port=8124, forwarded_from="10.0.0.1, 10.1.0.0/16")).cfg
+    assert cfg.address == [("127.0.0.1", 8123), ("127.0.0.1", 8124)]
+    assert cfg.forwarded_allow_ips == ["10.0.0.1", "10.1.0.0/16"]
+    assert not cfg.proxy_protocol or cfg.proxy_protocol == "off"
+
+
 @pytest.mark.parametrize(
     ("limits", "raised", "connections"),
     [
