@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gevent.socket import socket as GeventSocket  # noqa: N812 (gevent's own name for it elsewhere)
 from gunicorn.http.errors import LimitRequestHeaders
 
+from graycat.front.cors import OriginFinder
 from graycat.front.places import BODY, HEAD, IDLE, RUN, STALLED
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Connection(GeventSocket):
         "head_bytes",
         "held_bytes",
         "is_counted",
+        "origin",
         "put_back_bytes",
         "since",
         "source",
@@ -71,8 +73,18 @@ class Connection(GeventSocket):
         self.held_bytes: int | None = 0
         #: What was unsent when it began to wait for its client to read.
         self.unsent_bytes = 0
+        #: Finds the page that the current request comes from; None if no page may call.
+        self.origin = None
+        if guard.cors:
+            self.origin = OriginFinder()
         #: Bytes that were received and put back, to be received next.
         self.put_back_bytes = b""
+
+    def cors_headers(self) -> list[tuple[str, str]]:
+        """Return the headers of an answer that is no view's, for the page that the request comes from."""
+        if self.origin is None:
+            return []
+        return self.guard.cors.unread_headers(self.origin.found)
 
     def put_back(self, data: bytes) -> None:
         """Let bytes that were received be received again."""
@@ -93,7 +105,7 @@ class Connection(GeventSocket):
                 return self._take_back(*args)
             data = self._receive_now(*args)
             if data is not None:
-                self._received(len(data))
+                self._received(data)
                 self._raise_if_cut()
                 return data
             self._wait_for_bytes()
@@ -126,13 +138,16 @@ class Connection(GeventSocket):
         if self.state == BODY:
             self.guard.move(self, RUN)
 
-    def _received(self, count: int) -> None:
+    def _received(self, data: bytes) -> None:
+        count = len(data)
         if self.state == RUN:
             self.guard.received_body(self, count)
             return
         if self.state == IDLE and count:
             self.guard.move(self, HEAD)
         self.head_bytes += count
+        if self.origin is not None:
+            self.origin.look(data)
         if self.state == HEAD and self.head_bytes > MAX_HEAD_BYTES:
             raise LimitRequestHeaders("the head is too long")
 

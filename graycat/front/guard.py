@@ -8,11 +8,12 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from graycat.front.connection import TOO_MANY_BYTES, TOO_SLOW, Connection
+from graycat.front.cors import Cors
 from graycat.front.errors import RequestTimeout
 from graycat.front.places import BODY, HEAD, IDLE, LINGER, RUN, STALLED, WITHOUT_REQUEST, Places
 from graycat.front.replies import error_reply
 from graycat.front.tally import Tally
-from graycat.settings.groups import FrontSettings
+from graycat.settings import Settings
 from graycat.settings.rules import networks
 
 #: Connections beyond ``max_connections`` that may send a head, so that ``/health`` is answered while all are busy. They
@@ -29,8 +30,6 @@ LINGER_S = 2.0
 ADDRESS_FULL, FULL, NOT_A_PROXY = "address", "all", "not a proxy"
 MADE_ROOM, SLOW_HEAD, SLOW_READER, IDLE_TOO_LONG = "made room", "slow head", "slow reader", "idle"
 
-TIMEOUT_REPLY = error_reply(RequestTimeout())
-
 
 class Source:
     """The connections of one address. ``is_trusted``: it is a proxy's, so its clients are many."""
@@ -44,7 +43,7 @@ class Source:
 class Guard:
     """Counts the connections of one web process. All of it runs in gevent's thread and never waits."""
 
-    def __init__(self, settings: FrontSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
         self._trusted: list[IPv4Network | IPv6Network] = networks(settings.trusted_addresses)
@@ -52,6 +51,7 @@ class Guard:
         self._held_bytes = 0
         self.places = Places()
         self.tally = Tally()
+        self.cors = Cors(settings.allowed_origins)
         #: Whether connections without a request are ended at once, because the process stops.
         self.is_closing = False
 
@@ -170,6 +170,8 @@ class Guard:
         """Note that a request is answered, and its body no longer in memory."""
         self.discard_body(connection)
         connection.head_bytes = 0
+        if connection.origin is not None:
+            connection.origin.forget()
         if connection.state == RUN:
             self.move(connection, IDLE)
 
@@ -276,7 +278,7 @@ class Guard:
 
     def _end_head(self, connection: Connection) -> None:
         if connection.head_bytes:
-            connection.send_now(TIMEOUT_REPLY)
+            connection.send_now(error_reply(RequestTimeout(), connection.cors_headers()))
         self.cut(connection, SLOW_HEAD)
 
     def _end_waiting_body(self, connection: Connection) -> None:

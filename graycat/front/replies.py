@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from gunicorn.http import errors as gunicorn_errors
@@ -44,7 +45,7 @@ def _new(error_class: type[GraycatError]) -> GraycatError:
     return error_class()
 
 
-def error_reply(error: GraycatError) -> bytes:
+def error_reply(error: GraycatError, more_headers: Iterable[tuple[str, str]] = ()) -> bytes:
     """Return an error as a whole HTTP answer, after which the connection is closed."""
     body = error.encoded()
     try:
@@ -60,5 +61,6 @@ def error_reply(error: GraycatError) -> bytes:
     ]
     if error.retry_after_s is not None:
         lines.append(f"Retry-After: {error.retry_after_s}")
+    lines += [f"{name}: {value}" for name, value in more_headers]
     head = "\r\n".join(lines)
     return f"{head}\r\n\r\n".encode() + body

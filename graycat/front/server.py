@@ -18,12 +18,8 @@ from graycat.front.replies import error_reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What those are sent that have no place.
-REFUSALS = {
-    ADDRESS_FULL: error_reply(TooManyConnections()),
-    FULL: error_reply(ServerBusy()),
-    NOT_A_PROXY: error_reply(NotAProxy()),
-}
+#: What those are told that have no place.
+REFUSALS = {ADDRESS_FULL: TooManyConnections, FULL: ServerBusy, NOT_A_PROXY: NotAProxy}
 #: Connections that may be refused before other greenlets have their turn.
 MAX_REFUSED = 100
 #: The process or the machine has no file descriptor left.
@@ -39,6 +35,8 @@ class GuardedServer(StreamServer):
         super().__init__(listener, handle=handle, spawn=pool)
         self._guard = guard
         self._for_proxies = for_proxies
+        headers = guard.cors.unread_headers()
+        self._refusals = {reason: error_reply(error(), headers) for reason, error in REFUSALS.items()}
 
     def do_read(self) -> tuple[Connection, Any] | None:  # type: ignore[override]
         """Return the next connection that has a place, with its address; None if there is none for now."""
@@ -58,7 +56,7 @@ class GuardedServer(StreamServer):
                 reason = self._guard.admit(host)
             if not reason:
                 return self._guard.enter(host, listener.family, listener.type, listener.proto, fileno), address
-            refuse(fileno, REFUSALS[reason])
+            refuse(fileno, self._refusals[reason])
         return None
 
     def do_close(self, sock: Connection, *args: Any) -> None:  # type: ignore[override]

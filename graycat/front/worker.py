@@ -84,6 +84,7 @@ class GuardedWorker(GeventWorker):
         """Serve a connection of a proxy, which says first whose it is."""
         from graycat.front.errors import ProxyHeaderInvalid
         from graycat.front.proxy_protocol import receive
+        from graycat.front.replies import error_reply
         from graycat.front.server import REFUSALS
 
         try:
@@ -97,7 +98,7 @@ class GuardedWorker(GeventWorker):
             addr = found
             reason = self.guard.introduce(client, found[0])
             if reason:
-                client.send_now(REFUSALS[reason])
+                client.send_now(error_reply(REFUSALS[reason](), client.cors_headers()))
                 self._linger(client)
                 return
         self.handle(listener, client, addr)
@@ -131,7 +132,7 @@ class GuardedWorker(GeventWorker):
         from graycat.front.replies import error_reply
 
         self.guard.tally.refuse("all")
-        sock.sendall(error_reply(ServerBusy()))
+        sock.sendall(error_reply(ServerBusy(), sock.cors_headers()))
         self._linger(sock)
         raise StopIteration
 
@@ -171,7 +172,7 @@ class GuardedWorker(GeventWorker):
         else:
             self.guard.tally.reject(error.type)
         with suppress(OSError):
-            client.send_now(error_reply(error))
+            client.send_now(error_reply(error, client.cors_headers()))
             self._linger(client)
 
     def _linger(self, client: Connection) -> None:

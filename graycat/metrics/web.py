@@ -104,6 +104,11 @@ def count_not_modified(route: str, token: str) -> None:
     REQUESTS.labels(route, "GET", "304", _token_label(token)).inc()
 
 
+def count_preflight(route: str) -> None:
+    """Count a browser's question whether a page may send a request."""
+    REQUESTS.labels(route, "OPTIONS", "204", _token_label("-")).inc()
+
+
 def count_task(kind: str, outcome: str) -> None:
     """Count a task that ended before a worker started it."""
     TASKS.labels(kind, outcome).inc()

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 
 from graycat import tracing
 from graycat.egress import allowlist
+from graycat.front.cors import Cors
 from graycat.settings import Settings
 from graycat.web import errors, limits
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
@@ -20,6 +21,7 @@ from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
 from graycat.web.links import make_public
 from graycat.web.middleware import prefix
 from graycat.web.middleware import tracing as request_tracing
+from graycat.web.middleware.cors import CorsMiddleware
 from graycat.web.middleware.headers import add_security_headers
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
 from graycat.web.middleware.request import REQUEST_ID, CheckedRequest, check_encodings
@@ -91,6 +93,9 @@ def create_app(settings: Settings) -> Flask:
     app.wsgi_app = NotModifiedMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, built.broker, built.authenticator
     )
+    cors = Cors(settings.allowed_origins)
+    if cors:
+        app.wsgi_app = CorsMiddleware(app.wsgi_app, cors)  # type: ignore[method-assign]
     prefix.init_app(app, settings)
     built.gateway.hub.start()
     if settings.cancels_revoked_tasks:

@@ -76,9 +76,18 @@ class ReadBuffer:
 
 
 def send_post(
-    url: str, path: str, body: Any, token: str = "", headers: Mapping[str, str] | None = None, method: str = "POST"
+    url: str,
+    path: str,
+    body: Any,
+    token: str = "",
+    headers: Mapping[str, str] | None = None,
+    method: str = "POST",
+    connection: socket.socket | None = None,
 ) -> socket.socket:
-    """Send a request as a game does, and return the connection with the answer unread."""
+    """Send a request as a game does, and return the connection with the answer unread.
+
+    ``connection``: one that is open already, such as over TLS.
+    """
     address = urlsplit(url)
     content = json.dumps(body).encode()
     given = {"Content-Type": "application/json", "Accept": "text/event-stream", "Connection": "close"}
@@ -86,7 +95,8 @@ def send_post(
     if token:
         given["Authorization"] = f"Bearer {token}"
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=SILENCE_S)
+    if connection is None:
+        connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=SILENCE_S)
     connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
     return connection
 

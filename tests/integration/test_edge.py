@@ -1,0 +1,201 @@
+"""A graycat behind real proxies that end TLS, and before real browsers' pages of other sites."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.fake import fake_engine
+from tests.support.boxes import certificates
+from tests.support.browser import Window
+from tests.support.edges import KINDS, Edge, running_edge
+from tests.support.processes import eventually
+from tests.support.stack import Stack, free_ports, running
+from tests.support.unity import ErrorAnswer, V3Reader, send_post
+
+TOKENS = 60
+INTERVAL_S = 0.03
+#: Connections that one address may have.
+LIMIT = 3
+STORY = {"prompt": "x", "n_predict": TOKENS, "stream": True}
+PAGE = b"<!doctype html><title>a game</title><p id=text></p><img id=picture>"
+
+#: What a page of another site does with a player's token: streams, submits, polls, shows an image. Returns what it saw.
+PLAY = """async ([url, token]) => {
+  const headers = {Authorization: `Bearer ${token}`, "Content-Type": "application/json"};
+  const post = (path, body, more = {}) =>
+    fetch(url + path, {method: "POST", headers: {...headers, ...more}, body: JSON.stringify(body)});
+  const seen = {};
+  const stream = await post("/completion", {prompt: "x", n_predict: 5, stream: true});
+  let text = "", pieces = 0;
+  const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let next = await reader.read(); !next.done; next = await reader.read()) { text += next.value; pieces += 1; }
+  seen.stream = [stream.status, text.includes('"stop": true') || text.includes('"stop":true'), pieces > 1];
+  const refused = await post("/completion", {prompt: 5});
+  seen.error = [refused.status, (await refused.json()).error.type, Boolean(refused.headers.get("X-Request-ID"))];
+  const unknown = await fetch(url + "/tasks", {headers: {Authorization: "Bearer wrong"}});
+  seen.unauthorized = [unknown.status, (await unknown.json()).error.type];
+  const accepted = await post("/tasks", {kind: "sd.txt2img", input: {prompt: "a fox", width: 64, height: 64, steps: 1}},
+    {"Idempotency-Key": "page-1"});
+  const own = accepted.headers.get("Location");
+  seen.accepted = [accepted.status, own === (await accepted.json()).links.self];
+  let task = {};
+  while (!["succeeded", "failed"].includes(task.state)) {
+    const polled = await fetch(`${url}${own}?wait=5`, {headers});
+    task = await polled.json();
+  }
+  const events = await fetch(`${url}${own}/events`, {headers: {...headers, "Last-Event-ID": "0"}});
+  seen.events = [events.status, (await events.text()).includes("event: result")];
+  const image = await fetch(url + task.result.images[0].url, {headers});
+  const picture = document.getElementById("picture");
+  picture.src = URL.createObjectURL(await image.blob());
+  await picture.decode();
+  seen.picture = [image.status, picture.naturalWidth];
+  return seen;
+}"""
+#: What a page gets that asks with and without a token, and in a way that needs no preflight.
+TRY = """async ([url, token]) => {
+  const attempts = [
+    () => fetch(url + "/health"),
+    () => fetch(url + "/tasks", {headers: {Authorization: `Bearer ${token}`}}),
+    () => fetch(url + "/completion", {method: "POST", body: '{"prompt": "x"}', credentials: "include"}),
+  ];
+  const seen = [];
+  for (const attempt of attempts) {
+    try { seen.push((await attempt()).status); } catch (error) { seen.push(error.name); }
+  }
+  return seen;
+}"""
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """Serves one page at any path."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[int]:
+    """Yield the port of another web site."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ports() -> list[int]:
+    """Return the port for proxies, and that of the proxy."""
+    return free_ports(2)
+
+
+@pytest.fixture(scope="module")
+def edged(tmp_path_factory: pytest.TempPathFactory, site: int, ports: list[int]) -> Iterator[Stack]:
+    """Yield a stack with a port for proxies, that pages of the other site may call."""
+    env = {
+        "GRAYCAT_PROXY_PROTOCOL_PORT": str(ports[0]),
+        "GRAYCAT_CORS_ORIGINS": f"http://127.0.0.1:{site}",
+        "GRAYCAT_MAX_CONNECTIONS_PER_ADDRESS": str(LIMIT),
+        "RUN_SD": "true",
+    }
+    with fake_engine("--interval", str(INTERVAL_S), "--slots", "8") as engine:
+        env["LLAMA_SERVER_URL"] = engine
+        with running(Stack(tmp_path_factory.mktemp("edge"), env=env)) as stack:
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return certificates(tmp_path_factory.mktemp("certificates") / "edge")
+
+
+@pytest.fixture(params=KINDS)
+def edge(
+    request: pytest.FixtureRequest, edged: Stack, ports: list[int], certificate: tuple[Path, Path], tmp_path: Path
+) -> Iterator[Edge]:
+    """Yield a proxy in front of the stack."""
+    behind, port = ports
+    with running_edge(request.param, tmp_path / "edge", certificate, port, behind) as found:
+        yield found
+
+
+def test_a_stream_survives_a_proxy_that_stands_still_and_limits_are_each_player_s(edged: Stack, edge: Edge) -> None:
+    with ExitStack() as opened:
+
+        def play(host: str) -> Any:
+            connection = opened.enter_context(edge.connect(host))
+            return send_post(edged.url, "/completion", STORY, edged.token, connection=connection)
+
+        games = [play("127.0.0.2") for _ in range(LIMIT)]
+        first = [game.recv(1) for game in games]
+        assert first == [b"H"] * LIMIT
+        # Its address is full; another's is not, though all come from the same proxy.
+        with pytest.raises(ErrorAnswer) as refused:
+            V3Reader().read(play("127.0.0.2"))
+        assert (refused.value.status, refused.value.body["error"]["type"]) == (429, "too_many_connections")
+        other = play("127.0.0.3")
+        other.recv(1)
+        with edge.stopped():
+            threading.Event().wait(1.0)
+        answers = [V3Reader().read(Prefixed(b"H", game)) for game in [*games, other]]  # type: ignore[arg-type]
+    assert [len(answer.tokens) for answer in answers] == [TOKENS] * (LIMIT + 1)
+
+
+class Prefixed:
+    """A connection of which some bytes were read already."""
+
+    def __init__(self, begun: bytes, connection: Any) -> None:
+        self._begun = begun
+        self._connection = connection
+
+    def recv(self, size: int) -> bytes:
+        """Receive as a socket does."""
+        begun, self._begun = self._begun, b""
+        found: bytes = begun or self._connection.recv(size)
+        return found
+
+
+def player_token(stack: Stack) -> str:
+    """Return a token that a game's server has made for one player."""
+    minted = stack.client().post("/tokens/player", {"player": "p1"})
+    assert minted.status_code == 201, minted.text
+    return str(minted.json()["token"])
+
+
+def test_a_page_of_another_site_plays(edged: Stack, site: int, new_window: Callable[..., Window]) -> None:
+    window = new_window()
+    window.open(f"http://127.0.0.1:{site}/")
+    assert window.page.evaluate(PLAY, [edged.url, player_token(edged)]) == {
+        "stream": [200, True, True],
+        "error": [400, "invalid_request_error", True],
+        "unauthorized": [401, "token_unknown"],
+        "accepted": [202, True],
+        "events": [200, True],
+        "picture": [200, 64],
+    }
+
+
+def test_a_page_of_a_site_that_is_not_listed_gets_nothing(
+    edged: Stack, site: int, new_window: Callable[..., Window]
+) -> None:
+    window = new_window()
+    # The same site by another name is another origin.
+    window.open(f"http://localhost:{site}/")
+    before = len(edged.live())
+    assert window.page.evaluate(TRY, [edged.url, player_token(edged)]) == ["TypeError"] * 3
+    assert len(edged.live()) == before
+    eventually(lambda: any("blocked by CORS policy" in text for text in window.errors), 10)
