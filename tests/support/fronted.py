@@ -20,7 +20,7 @@ from graycat.front.worker import GuardedWorker
 from graycat.settings import Settings
 
 #: Far more than anything here takes, in seconds.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Any]

@@ -22,7 +22,7 @@ DOUBLE = "tests.fakes.webui"
 PREFIX = "/sdapi/v1"
 
 #: Seconds that anything gets which takes milliseconds on an idle machine.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class WebUI:

@@ -20,6 +20,7 @@ from graycat.settings import Settings, variable
 from graycat.web import create_app
 from graycat.web.services import services_of
 from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.token_watch import TokenWatch
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, claimed, eventually
 from tests.support.live import LiveServer, serving
@@ -50,18 +51,26 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture(autouse=True)
-def end_hubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """End the hubs that a test has started: otherwise they would try to reach its broker until the last test."""
-    started: list[EventHub] = []
-    start = EventHub.start
+def end_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the loops of applications that a test has made: otherwise they would ask its broker until the last test."""
+    hubs: list[EventHub] = []
+    watches: list[TokenWatch] = []
+    start_hub, start_watch = EventHub.start, TokenWatch.start
 
-    def start_and_note(hub: EventHub) -> None:
-        started.append(hub)
-        start(hub)
+    def start_hub_and_note(hub: EventHub) -> None:
+        hubs.append(hub)
+        start_hub(hub)
 
-    monkeypatch.setattr(EventHub, "start", start_and_note)
+    def start_watch_and_note(watch: TokenWatch) -> None:
+        watches.append(watch)
+        start_watch(watch)
+
+    monkeypatch.setattr(EventHub, "start", start_hub_and_note)
+    monkeypatch.setattr(TokenWatch, "start", start_watch_and_note)
     yield
-    for hub in started:
+    for watch in watches:
+        watch.loop.request_stop()
+    for hub in hubs:
         hub.stop()
 
 
