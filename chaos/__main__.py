@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from chaos import mutants, report, windows_run
+from chaos import day, life, mutants, report, soak, windows_run
 from chaos.faults import Fault, all_faults
 from chaos.runner import Result, run_fault, warm_up
 from chaos.system import Skip, System
+
+#: What is no fault under load has a command of its own, with options of its own.
+OTHERS = {"day": day.main, "life": life.main, "soak": soak.main}
 
 
 def say(text: str) -> None:
@@ -120,6 +123,8 @@ def tell(result: Result) -> None:
 
 def main() -> None:
     """Do what the command line asks."""
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        raise SystemExit(OTHERS[sys.argv[1]](sys.argv[2:]))
     options = read_options()
     if options.mutants:
         raise SystemExit(min(mutants.main(), 1))

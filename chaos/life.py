@@ -1,6 +1,6 @@
 """Hypothesis' state machine on the life of tasks: whatever is done in whatever order, the model is right.
 
-``python -m chaos.life`` looks for longer than the test in CI does.
+``python -m chaos life`` looks for longer than the test in CI does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -498,12 +499,12 @@ def search(valkey: Valkey, examples: int, steps: int, *, derandomize: bool) -> C
     return TaskLife.done
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Search with fresh randomness, and print what was done."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="chaos life", description=__doc__)
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--steps", type=int, default=60)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="graycat-life-") as folder:
         valkey = Valkey(Path(folder))
         valkey.start()

@@ -1,6 +1,6 @@
 """A task's life against its model: hypothesis' state machine on the real scripts, transport and web application.
 
-``python -m chaos.life`` looks for longer, with fresh randomness.
+``python -m chaos life`` looks for longer, with fresh randomness.
 """
 
 from __future__ import annotations
