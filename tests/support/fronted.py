@@ -83,6 +83,8 @@ def front(app: App = hello, *, for_proxies: bool = False, **changes: Any) -> Ite
     ``for_proxies``: its port is the one for the PROXY protocol.
     """
     listener = socket.socket()
+    # Less than a big answer, also if the kernel would rather keep all of it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
     listener.bind(("127.0.0.1", 0))
     listener.listen(512)
     if for_proxies:

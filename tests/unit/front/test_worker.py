@@ -14,6 +14,7 @@ from graycat.front.worker import GuardedWorker
 from graycat.metrics import web
 from graycat.settings import Settings
 from tests.support.fronted import GET, front, hello
+from tests.support.helpers import Stopwatch
 from tests.support.metered import value
 
 BIG = b"x" * 4_000_000
@@ -178,7 +179,8 @@ def test_a_client_that_reads_nothing_is_cut() -> None:
 
 
 def test_a_client_that_reads_slowly_is_spared() -> None:
-    with front(big, write_timeout_s=0.4) as running:
+    watch = Stopwatch()
+    with front(big, write_timeout_s=1.0) as running:
         client = running.connect(GET, receive=65536)
         received = stalls = 0
         while received < len(BIG):
@@ -188,6 +190,7 @@ def test_a_client_that_reads_slowly_is_spared() -> None:
             stalls += running.guard.places.number_of(STALLED)
             gevent.sleep(0.005)
         assert stalls > 20
+    assert watch.seconds > 1.0
 
 
 def test_requests_without_a_pause_do_not_keep_others_waiting() -> None:
