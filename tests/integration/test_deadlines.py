@@ -42,7 +42,7 @@ def assert_error(given: Answer | ErrorAnswer, status: int, kind: str) -> None:
 def test_both_deadlines_are_kept_and_told(hasty: Stack) -> None:
     with ThreadPoolExecutor(4) as games:
         late = games.submit(outcome, hasty, V3Reader(), ENDLESS | {"stream": True}, "late")
-        eventually(lambda: hasty.record("late").get("state") == "running", 20)
+        eventually(lambda: hasty.record("late").get("state") == "running", 60)
         calls: dict[str, tuple[V3Reader | V2Reader, bool]] = {}
         calls |= {"v3": (V3Reader(), True), "v2": (V2Reader(), True), "whole": (V3Reader(), False)}
         waiting = {
@@ -65,7 +65,7 @@ def test_a_whole_answer_that_takes_too_long_is_an_error_status(hasty: Stack) -> 
 
 def test_a_stream_that_waits_is_kept_alive_with_blank_lines_of_their_own(hasty: Stack) -> None:
     with send_post(hasty.url, "/completion", ENDLESS | {"stream": True}, hasty.token) as busy:
-        eventually(lambda: hasty.busy() == 1, 20)
+        eventually(lambda: hasty.busy() == 1, 60)
         body = {"prompt": "1, 2,", "n_predict": 2, "stream": True}
         with send_post(hasty.url, "/completion", body, hasty.token, {"X-Request-ID": "waits"}) as connection:
             # Committed to its status and kept alive once, then the slot is freed.

@@ -117,7 +117,7 @@ def test_a_hang_up_in_a_stream_frees_the_engine_within_a_second(stack: Stack) ->
 def test_a_hang_up_in_a_whole_answer_frees_the_engine(stack: Stack) -> None:
     with Game(stack, ENDLESS | {"stream": False}) as game:
         game.wait_for("running")
-        eventually(lambda: stack.busy() == 1, 20)
+        eventually(lambda: stack.busy() == 1, 60)
     left = time.monotonic()
     eventually(lambda: stack.busy() == 0, 20)
     assert time.monotonic() - left < ONE_FREE_AFTER_S
@@ -141,7 +141,7 @@ def test_a_hang_up_while_a_long_prompt_is_computed_frees_the_engine(stack: Stack
     tokens = [2, *(1000 + os.urandom(2)[0] * 200 + n % 200 for n in range(5000))]
     with Game(stack, {"prompt": tokens, "n_predict": 1, "stream": stream}) as game:
         game.wait_for("running")
-        eventually(lambda: stack.busy() == 1, 20)
+        eventually(lambda: stack.busy() == 1, 60)
     assert seconds_until_idle(stack, FREE_AFTER_PROMPT_S) < FREE_AFTER_PROMPT_S
     game.wait_for("cancelled")
     assert stack.busy() == 0
@@ -150,7 +150,7 @@ def test_a_hang_up_while_a_long_prompt_is_computed_frees_the_engine(stack: Stack
 def test_a_hang_up_in_an_answer_that_cannot_be_streamed_frees_the_engine(stack: Stack) -> None:
     with Game(stack, ENDLESS | {"return_tokens": True, "stream": False}) as game:
         game.wait_for("running")
-        eventually(lambda: stack.busy() == 1, 20)
+        eventually(lambda: stack.busy() == 1, 60)
     assert seconds_until_idle(stack, FREE_AFTER_PROMPT_S) < FREE_AFTER_PROMPT_S
     game.wait_for("cancelled")
 

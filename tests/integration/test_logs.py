@@ -41,9 +41,9 @@ def use(stack: Stack) -> None:
     endless = {"prompt": PROMPT, "n_predict": 2000, "ignore_eos": True, "stream": True}
     for end in (lambda _: None, lose_engine):
         with send_post(stack.url, "/completion", endless, stack.token):
-            eventually(lambda: stack.busy() == 1, 20)
+            eventually(lambda: stack.busy() == 1, 60)
             end(stack)
-        eventually(stack.ready, 40)
+        eventually(stack.ready, 90)
 
 
 def lose_engine(stack: Stack) -> None:
@@ -52,7 +52,7 @@ def lose_engine(stack: Stack) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: "engine process died" in stack.output, 10)
-    eventually(lambda: stack.engine_pid() not in (None, pid), 40)
+    eventually(lambda: stack.engine_pid() not in (None, pid), 90)
 
 
 def logs(stack: Stack) -> dict[str, str]:

@@ -63,7 +63,7 @@ def test_a_killed_workers_blocking_call_is_answered_by_the_next_worker(
     parts: Stack, callers: ThreadPoolExecutor, celery_worker: CeleryTestWorker
 ) -> None:
     answer = callers.submit(parts.client().post, "/completion", COUNT)
-    eventually(lambda: parts.busy() == 1, 20)
+    eventually(lambda: parts.busy() == 1, 60)
     celery_worker.kill()
     eventually(lambda: parts.engine_pid() is None, 2)
     assert not answer.done()
@@ -121,7 +121,7 @@ def test_work_under_way_outlives_a_broker_that_is_killed_and_restarted(
     expected = parts.client().post("/completion", COUNT).json()["content"]
     whole = callers.submit(parts.client().post, "/completion", COUNT)
     streamed = callers.submit(stream, parts, COUNT)
-    eventually(lambda: parts.busy() == 2, 20)
+    eventually(lambda: parts.busy() == 2, 60)
     celery_broker.kill()
     eventually(lambda: parts.server_pid() is None, 5)
     celery_broker.restart()

@@ -83,7 +83,7 @@ def busy_engine(stack: Stack) -> Any:
     with ExitStack() as streams:
         for _ in range(4):
             streams.enter_context(send_post(stack.url, "/completion", body, stack.token))
-        eventually(lambda: stack.busy() == 4, 20)
+        eventually(lambda: stack.busy() == 4, 60)
         yield
         assert stack.busy() == 4, "the slots were not busy all the time, so this has shown nothing"
     eventually(lambda: stack.busy() == 0, 20)

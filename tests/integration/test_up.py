@@ -187,7 +187,7 @@ def test_ctrl_c_ends_work_under_way_and_leaves_nothing_behind(own_stack: NewStac
     stack = own_stack(env={"GRAYCAT_STOP_GRACE_S": str(GRACE_S)})
     with ThreadPoolExecutor(2) as games:
         answers = [games.submit(play, stack, stream) for stream in (True, False)]
-        eventually(lambda: stack.busy() == 2, 20)
+        eventually(lambda: stack.busy() == 2, 60)
         started = time.monotonic()
         assert stack.interrupt() == 0
         eventually(lambda: not stack.command_lines(), STOP_S)

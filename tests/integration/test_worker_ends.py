@@ -110,7 +110,7 @@ def test_a_worker_that_ends_under_load_loses_nothing(
     first, ended = time.monotonic_ns(), threading.Event()
     with ThreadPoolExecutor(REQUESTS) as callers:
         asked = [callers.submit(keep_asking, stack, first + 1000 * number, ended) for number in range(REQUESTS)]
-        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 20)
+        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 60)
         end(stack, worker)
         assert stack.wait("llm", STOP_S) == 0
         assert of_worker(stack) == {}
@@ -134,7 +134,7 @@ def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker
     first = time.monotonic_ns()
     with ThreadPoolExecutor(4) as callers:
         answers = [callers.submit(ask, stack, first + number, 100) for number in range(4)]
-        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 20)
+        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 60)
         assert stack.graycat(f"worker drain {WORKER} --limit 0.5").returncode == 0
         assert stack.wait("llm", STOP_S) == 0
         assert not any(answer.done() for answer in answers)

@@ -62,5 +62,5 @@ def test_an_answer_on_a_kept_connection_does_not_wait_for_a_receipt(webui: WebUI
         webui.get("samplers")
         return time.monotonic() - started
 
-    # The kernel sends the receipt after 40 ms.
-    assert statistics.median(seconds() for _ in range(11)) < 0.03
+    # The kernel sends the receipt after 40 ms. Those who wait for it always do; a busy machine is not always slow.
+    eventually(lambda: statistics.median(seconds() for _ in range(11)) < 0.03, PATIENCE_S)

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from graycat.cli import cli
+from tests.support.helpers import PATIENCE_S
 from tests.support.programs import program
 from tests.support.stack import ROOT
 from tests.support.watching import FOLDER, RULES, alerts, named, queries, read
@@ -24,7 +25,7 @@ GUIDE = (ROOT / "docs" / "alerts.md").read_text()
 def promtool(*arguments: str | Path) -> str:
     """Run promtool and return what it says. Raises AssertionError where it does not like what it sees."""
     command = [program("promtool", "prometheus"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -59,7 +60,7 @@ def test_alertmanager_accepts_its_configuration(tmp_path: Path) -> None:
     config = tmp_path / "alertmanager.yml"
     config.write_text(text.replace("url_file: /run/secrets/alert-webhook", "url: http://127.0.0.1:1/"))
     command = [program("amtool", "prometheus-alertmanager"), "check-config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     known = {alert["alert"] for alert in alerts()}
     assert set(re.findall(r"Graycat\w+", text)) <= known
@@ -68,7 +69,7 @@ def test_alertmanager_accepts_its_configuration(tmp_path: Path) -> None:
 def test_the_prober_accepts_its_configuration() -> None:
     name = program("prometheus-blackbox-exporter", "prometheus-blackbox-exporter")
     command = [name, f"--config.file={FOLDER}/blackbox/blackbox.yml", "--config.check"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
 
 

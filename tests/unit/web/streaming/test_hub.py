@@ -160,7 +160,12 @@ def hub_losses(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_silent_connection_is_shut_down_while_the_broker_is_still_stuck(
     mortal_broker: Valkey, monkeypatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listening(mortal_broker)
+    hub, records = listening(mortal_broker), TaskRecords(mortal_broker.client, mortal_broker.settings)
+    subscription, attempt = begin(hub, records, "a")
+    # Behind the second event the hub waits for the third, with its usual patience: only its pinger will be impatient.
+    for number in (1, 2):
+        records.publish(attempt, number, [b"%d" % number])
+        assert data_of(subscription, 1) == [b"%d" % number]
     pid = mortal_broker.client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
