@@ -21,7 +21,7 @@ from tests.support.stack import Stack
 
 OWNER = "tests"
 #: Tokens of a text, and of one that is cancelled long before its end.
-TOKENS, LONG_TOKENS = 6, 400
+TOKENS, LONG_TOKENS = 6, 1500
 IMAGE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
 ITEMS = 2
 #: Seconds that one request may take, that a caller goes on for, and between two of its tries.

@@ -23,6 +23,8 @@ CLEAN_S, LOOK_S = 20.0, 0.1
 BEHIND_S = 2.0
 #: Steps of transport are the same for all work; of all others each kind of work has its own.
 TRANSPORT = ("BRPOP", "ZADD unacked", "ZREM unacked", "webhook", "usage.count", "ZREM graycat:changed")
+#: Steps that are taken by the clock: there is one for sure only in work that takes longer.
+TIMED, LONG = ("queue.renew", "ZADD unacked_index:llm"), "long text"
 #: Of a step that is taken again and again, these are tried, and the last.
 NUMBERS = (1, 2)
 
@@ -203,8 +205,9 @@ class Runner:
                 break
             pause.wait(LOOK_S)
         left += self.checks.find_troubles()
-        for trial in trials:
-            trial.problems += left
+        for trial, subject in zip(trials, subjects, strict=True):
+            others = tuple(f"{other.name}:" for other in subjects if other is not subject)
+            trial.problems += [problem for problem in left if not problem.startswith(others or "\0")]
 
 
 def choose(
@@ -235,7 +238,12 @@ def is_superfluous(process: str, kind: str, step: str, number: int, side: str) -
     if side == BEFORE and (step.startswith("BRPOP") or (process == "control" and kind in ("batch", "schedule"))):
         # What is taken is noted only then; and a runner takes its steps in turn: behind one is before the next.
         return True
-    return number > 1 and (process == "beat" or step.startswith(TRANSPORT))
+    is_timed = step in TIMED or (step.startswith("ZADD unacked_index:") and "HSET" not in step)
+    if kind == LONG or (process == "llm" and is_timed):
+        return not (process == "llm" and kind == LONG and step in TIMED and number == 1)
+    if is_timed and step.startswith("ZADD"):
+        return True
+    return number > 1 and (process == "beat" or is_timed or step.startswith(TRANSPORT))
 
 
 #: The most telling ones: CI tries them.

@@ -13,7 +13,7 @@ from statistics import quantiles
 from chaos.subjects import SUBJECTS
 from chaos.window_checks import Checks
 from chaos.window_stack import PROCESSES, window_stack
-from chaos.windows import FREEZES, SHORT, Runner, Trial, Window, count_by_process
+from chaos.windows import FREEZES, LONG, SHORT, Runner, Trial, Window, count_by_process
 
 #: So many stacks run at a time: they wait most of the time.
 STACKS = 2
@@ -43,7 +43,7 @@ def record() -> list[Window]:
     ):
         checks = Checks(stack, receiver)
         try:
-            return Runner(stack, checks).record([subject.kind for subject in SUBJECTS])
+            return Runner(stack, checks).record([*(subject.kind for subject in SUBJECTS), LONG])
         finally:
             checks.close()
 

@@ -38,7 +38,7 @@ class Hooks:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("observe",))
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("observe", "forget_notes"))
 
     def read(self, task_id: str) -> str:
         """Return a task's webhook (``Webhook.to_json``); '' if it has none."""
@@ -49,38 +49,49 @@ class Hooks:
     def observe(self, now_ms: int) -> None:
         """Make the deliveries of what was noted, and of what should have been. Raises BrokerUnavailable."""
         for family in FAMILIES:
-            for task_id in self._take_notes(family):
-                self._look(task_id, now_ms)
+            self._observe_notes(family, now_ms)
         due = self._range(keys.HOOKS, "-inf", now_ms, MAX_LOOKS)
         for member in due:
             self._look(member.decode(errors="replace"), now_ms)
 
-    def _take_notes(self, family: EngineFamily) -> list[str]:
-        """Return the ids that a family's workers have noted. What is no id of a task of the family is dropped."""
+    def _observe_notes(self, family: EngineFamily, now_ms: int) -> None:
+        """Look at the tasks that a family's workers have noted. What is no id of a task of the family is dropped."""
         key = keys.changed_key(family.name)
-        notes = self._range(key, "-inf", "+inf", MAX_NOTES)
+        notes = self._read_notes(key)
         if not notes:
-            return []
-        # Before the look: a note that is written behind it must stay.
-        with broker_errors():
-            self._client.zrem(key, *notes)
-        task_ids = []
-        for note in notes:
+            return
+        arguments: list[str | bytes] = []
+        for note, written in notes:
+            arguments += [note, str(written)]
             task_id = note.decode(errors="replace")
             if ids.TASK_ID.fullmatch(task_id) and ids.family_of(task_id) is family:
-                task_ids.append(task_id)
+                self._look(task_id, now_ms)
             else:
                 _count_forged(family.name)
-        return task_ids
+        # Only now: a process that dies before this has forgotten nothing.
+        with broker_errors():
+            self._scripts.run("forget_notes", [key], arguments)
+
+    def _read_notes(self, key: str) -> Sequence[tuple[bytes, float]]:
+        """Return the oldest notes, and when each was written."""
+        try:
+            with broker_errors():
+                return self._client.zrange(key, 0, MAX_NOTES - 1, withscores=True)
+        except redis.ResponseError as error:
+            self._set_aside_unusable(key, error)
+            return []
 
     def _range(self, key: str, first: str, last: str | int, count: int) -> Sequence[bytes]:
         try:
             with broker_errors():
                 return self._client.zrange(key, first, last, byscore=True, offset=0, num=count)
         except redis.ResponseError as error:
-            if is_unusable_key(error):
-                set_aside_key(self._client, "dispatcher", key, "zset")
+            self._set_aside_unusable(key, error)
             return []
+
+    def _set_aside_unusable(self, key: str, error: redis.ResponseError) -> None:
+        if is_unusable_key(error):
+            set_aside_key(self._client, "dispatcher", key, "zset")
 
     def _look(self, task_id: str, now_ms: int) -> None:
         with guarded("dispatcher", let_through=(BrokerUnavailable,)), broker_errors():

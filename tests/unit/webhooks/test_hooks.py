@@ -108,6 +108,52 @@ def test_any_number_of_control_workers_make_one_delivery(records, client, delive
     assert {int(client.hget(keys.delivery_key(task, "succeeded"), "attempts")) for task in tasks} == {0}
 
 
+class Killed(BaseException):
+    """Ends a control worker."""
+
+
+def test_a_control_worker_that_dies_when_it_has_read_the_notes_loses_none(
+    records, client, hooks, deliveries, monkeypatch
+) -> None:
+    tasks = [ended(records, webhook=Webhook("https://a.example/", ("succeeded",)).to_json()) for _ in range(3)]
+    looked: list[str] = []
+
+    def look_and_die(task_id: str, _now_ms: int) -> None:
+        looked.append(task_id)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hooks, "_look", look_and_die)
+        with pytest.raises(Killed):
+            hooks.observe(deliveries.now_ms())
+    assert len(looked) == 1
+    Hooks(client).observe(deliveries.now_ms())
+    assert made(client) == sorted(f"{task_id} succeeded" for task_id in tasks)
+    assert not client.exists(changed_key("llm"))
+
+
+def test_a_note_that_is_written_during_the_look_stays(records, client, hooks, deliveries, monkeypatch) -> None:
+    task_id = ended(records)
+    look = hooks._look
+
+    def look_and_note(noted: str, now_ms: int) -> None:
+        look(noted, now_ms)
+        client.zadd(changed_key("llm"), {noted: deliveries.now_ms() + 5})
+
+    monkeypatch.setattr(hooks, "_look", look_and_note)
+    hooks.observe(deliveries.now_ms())
+    assert client.zrange(changed_key("llm"), 0, -1) == [task_id.encode()]
+
+
+@pytest.mark.parametrize("written", [float("inf"), float("-inf"), 1e300, 0.1])
+def test_a_note_with_a_forged_time_is_looked_at_and_forgotten(records, client, hooks, deliveries, written) -> None:
+    task_id = ended(records)
+    client.zadd(changed_key("llm"), {task_id: written})
+    hooks.observe(deliveries.now_ms())
+    assert made(client) == [f"{task_id} started", f"{task_id} succeeded"]
+    assert not client.exists(changed_key("llm"))
+
+
 def test_a_note_that_was_lost_is_made_up_for(records, client, hooks, deliveries) -> None:
     task_id = ended(records)
     waiting = accepted(records, webhook=HOOK)
