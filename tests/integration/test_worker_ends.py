@@ -133,14 +133,15 @@ def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker
 ) -> None:
     first = time.monotonic_ns()
     with ThreadPoolExecutor(4) as callers:
-        answers = [callers.submit(ask, stack, first + number, 100) for number in range(4)]
+        # Ten seconds of work: the command that drains has to start meanwhile.
+        answers = [callers.submit(ask, stack, first + number, 200) for number in range(4)]
         eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 60)
         assert stack.graycat(f"worker drain {WORKER} --limit 0.5").returncode == 0
         assert stack.wait("llm", STOP_S) == 0
         assert not any(answer.done() for answer in answers)
         start(stack, worker)
         given = [answer.result(60) for answer in answers]
-    assert [(a.status_code, a.json().get("tokens_predicted")) for a in given] == [(200, 100)] * 4
+    assert [(a.status_code, a.json().get("tokens_predicted")) for a in given] == [(200, 200)] * 4
     assert {stack.record(f"ends-{first + number}")["attempt"] for number in range(4)} == {"2"}
 
 

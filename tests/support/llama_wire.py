@@ -29,6 +29,8 @@ FLEETING = {
 }
 #: Ids that the engine draws: of an answer, of a part of it, of a tool call.
 DRAWN = re.compile(r"((chatcmpl|resp|msg|rs|fc|call)[-_])?[A-Za-z0-9]{32}")
+#: What keeps a stream alive that waits long, as on a busy machine: blank lines, or comments. It has a test of its own.
+KEEPALIVES = re.compile(r"\A\n+|(?<=\n\n)\n+|^: keep-alive\n\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,14 @@ def read(answer: requests.Response) -> Wire:
     """Return an answer as it compares."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0]
     if kind == "text/event-stream":
-        return Wire(answer.status_code, kind, [_event(text) for text in answer.text.split("\n\n")])
+        return Wire(answer.status_code, kind, [_event(text) for text in KEEPALIVES.sub("", answer.text).split("\n\n")])
     content = settled(answer.json()) if kind == "application/json" and answer.content else answer.text
     return Wire(answer.status_code, kind, content)
 
 
 def _event(text: str) -> tuple[str, Any]:
     """Return what stands before an event's data, and the data."""
-    # On a busy machine a stream may wait so long that it is kept alive, by blank lines (a row with a test of its own).
-    head, found, data = text.lstrip("\n").partition("data: ")
+    head, found, data = text.partition("data: ")
     return head + found, settled(json.loads(data)) if data and data != "[DONE]" else data
 
 
