@@ -60,6 +60,8 @@ class AbandonedTasks:
         for running in waited_for:
             channels.update(running.attempt.channels)
         if not channels:
+            # Without a connection that is older than the grace, the first tasks after a start would go on for longer.
+            self._count_subscribers([])
             return
 
         self._note_subscribers(self._count_subscribers(sorted(channels)))
@@ -112,6 +114,8 @@ class AbandonedTasks:
             if self._connection is None:
                 self._connection = RawConnection(self._runtime.client)
                 self._connected_at = self._clock()
+            if not channels:
+                return {}
             # EXISTS only fails while the broker loads its data; PUBSUB answers even then.
             self._connection.send([("EXISTS", self._live_key), ("PUBSUB", "NUMSUB", *channels)])
             exists, pairs = self._connection.read(2)

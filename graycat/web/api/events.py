@@ -34,6 +34,9 @@ EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 LAST_EVENT_TIMEOUT_S = 1.0
 #: After how many seconds a browser's EventSource comes back, at least and at most: all at once would be a storm.
 RECONNECT_S = (1.0, 3.0)
+#: The kind of an event of this process itself, which ends the connection and not the task. It is no ``error``: in a
+#: browser, an event without an id has that of the event before.
+CLOSING = "closing"
 #: Content type and keep-alive of each format.
 FORMATS = {"sse": ("text/event-stream", b": keep-alive\n\n"), "ndjson": ("application/x-ndjson", b"\n")}
 
@@ -106,12 +109,16 @@ def encode_sse(event: TaskEvent, own: str) -> bytes:
     id_line = ""
     if event.id:
         id_line = f"id: {event.id}\n"
-    return f"{id_line}event: {event.kind}\ndata: {json.dumps(event_data(event, own))}\n\n".encode()
+    return f"{id_line}event: {_kind(event)}\ndata: {json.dumps(event_data(event, own))}\n\n".encode()
 
 
 def encode_ndjson(event: TaskEvent, own: str) -> bytes:
     """Return an event as one line of JSON."""
-    return json.dumps({"id": event.id, "event": event.kind, "data": event_data(event, own)}).encode() + b"\n"
+    return json.dumps({"id": event.id, "event": _kind(event), "data": event_data(event, own)}).encode() + b"\n"
+
+
+def _kind(event: TaskEvent) -> str:
+    return event.kind if event.id else CLOSING
 
 
 def event_data(event: TaskEvent, own: str) -> Any:

@@ -94,6 +94,12 @@ def test_a_task_whose_web_process_is_gone_is_cancelled(mortal_broker: Valkey, ch
     assert cancelled(check, attempt, 1)
 
 
+def test_the_first_task_after_a_start_is_cancelled_as_soon_as_any_other(mortal_broker: Valkey, check: Check) -> None:
+    check.run(int(web_disconnects.BROKER_GRACE_S) + 1)
+    attempt = check.worker.claim(channel=CHANNEL)
+    assert cancelled(check, attempt, int(web_disconnects.GONE_AFTER_S) + 1)
+
+
 def test_a_further_task_of_a_web_process_that_is_gone_is_cancelled_at_once(mortal_broker, check: Check, web) -> None:
     unsubscribe(mortal_broker, web)
     assert cancelled(check, check.worker.claim(channel=CHANNEL), 4)

@@ -10,7 +10,7 @@ from graycat.broker import keys
 from graycat.errors import EngineError
 from graycat.queue.events import TaskEvent
 from graycat.web.api import events
-from graycat.web.api.events import encode_sse
+from graycat.web.api.events import encode_ndjson, encode_sse
 from graycat.web.services import services_of
 from tests.support.helpers import accepted, claimed, eventually, outcome_of, started
 
@@ -207,7 +207,9 @@ def test_a_stream_leaves_no_subscription_behind(web, records, shared_app) -> Non
 
 def test_an_event_of_this_process_has_no_id_line() -> None:
     ours = TaskEvent("", "error", b'503 {"error": {"code": 503, "message": "stops", "type": "shutting_down"}}')
-    assert not encode_sse(ours, "a-task").startswith(b"id:")
+    # A browser would take an `error` for the task's: to it, an event without an id has that of the event before.
+    assert encode_sse(ours, "a-task").startswith(b"event: closing\ndata: ")
+    assert json.loads(encode_ndjson(ours, "a-task"))["event"] == "closing"
     assert encode_sse(TaskEvent("1-0", "started", b"1"), "a-task").startswith(b"id: 1-0\nevent: started\n")
 
 
