@@ -53,8 +53,17 @@ def _broker(settings: Settings, kind: str) -> dict[str, Any]:
             "socket_connect_timeout": 1,
             "retry_on_timeout": True,
             "health_check_interval": 10,
-        },
+        }
+        | _sentinel(settings),
     }
+
+
+def _sentinel(settings: Settings) -> dict[str, Any]:
+    """Return the options of a broker that sentinels watch."""
+    if settings.sentinel is None:
+        return {}
+    # The name is for Flower, which reads these options, too.
+    return {"sentinel": settings.sentinel, "master_name": settings.sentinel.master}
 
 
 def _tasks() -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _beat(settings: Settings) -> dict[str, Any]:
         },
         # The pause of the loop, and between two attempts of a waiting beat to get the lock.
         "beat_max_loop_interval": settings.schedule_tick_s,
-        # In redis-py's form: it does not know kombu's name for a Unix socket.
+        # In redis-py's form: it does not know kombu's name for a Unix socket. With sentinels, the ticker connects.
         "redbeat_redis_url": settings.broker_url,
         "redbeat_key_prefix": keys.BEAT,
         # A beat that was killed is replaced after this long (by default after 25 minutes).

@@ -6,7 +6,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import redis
@@ -21,10 +20,14 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
+from graycat.broker import sentinel
+from graycat.broker.introduction import NO_INTRODUCTION
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerFull, BrokerUnavailable, SettingsError
 from graycat.settings import Settings, variable
+from graycat.settings.sentinel import SentinelAddress
 
 T = TypeVar("T")
 
@@ -40,20 +43,6 @@ RETRY_S = 0.2
 PATIENT_RETRY_S = 10.0
 
 
-def _no_introduction() -> dict[str, None]:
-    """Return the options of a connection that does not tell the broker the client library's name and version.
-
-    That command (``CLIENT SETINFO``) is unknown to Redis 7.0, where no rule for a box's user can allow it.
-    """
-    if find_spec("redis.driver_info"):
-        return {"driver_info": None}
-    return {"lib_name": None, "lib_version": None}
-
-
-#: For each connection of ours, and of kombu's.
-NO_INTRODUCTION = _no_introduction()
-
-
 def connect(settings: Settings, *, patient: bool = False, timeout_s: float = TIMEOUT_S) -> Broker:
     """Return a client of the broker; replies are bytes.
 
@@ -66,18 +55,24 @@ def connect(settings: Settings, *, patient: bool = False, timeout_s: float = TIM
     if patient:
         retry = BoundedRetry(ExponentialBackoff(cap=1.0, base=0.05), 14, PATIENT_RETRY_S)
         connect_timeout_s, timeout_s = PATIENT_CONNECT_TIMEOUT_S, PATIENT_TIMEOUT_S
-    pool = UncheckedConnectionPool.from_url(
-        settings.broker_url,
-        retry=retry,
-        socket_connect_timeout=connect_timeout_s,
-        socket_timeout=timeout_s,
+    options: dict[str, Any] = {
+        "retry": retry,
+        "socket_connect_timeout": connect_timeout_s,
+        "socket_timeout": timeout_s,
         # One ping finds a dead connection before a request does.
-        health_check_interval=30,
-        max_connections=10_000,
+        "health_check_interval": 30,
+        "max_connections": 10_000,
         **NO_INTRODUCTION,
-    )
+    }
     # redis-py's annotations do not know that this client decodes nothing.
-    return cast(Broker, redis.Redis.from_pool(pool))
+    return cast(Broker, redis.Redis.from_pool(open_pool(settings, options)))
+
+
+def open_pool(settings: Settings, options: dict[str, Any]) -> redis.ConnectionPool:
+    """Return a pool of connections to the broker, not connected yet; ``options``: those of redis-py's connections."""
+    if settings.sentinel is None:
+        return UncheckedConnectionPool.from_url(settings.broker_url, **options)
+    return MasterPool.build(settings.sentinel, options)
 
 
 def check(settings: Settings) -> None:
@@ -87,6 +82,8 @@ def check(settings: Settings) -> None:
     """
     if settings.embedded_broker:
         return
+    if settings.sentinel is not None:
+        sentinel.Sentinels(settings.sentinel).check()
     client = connect(settings)
     try:
         client.ping()
@@ -173,6 +170,15 @@ class UncheckedConnectionPool(redis.ConnectionPool):
         if connection._sock is None:
             self.disconnect(inuse_connections=False)
         super().release(connection)
+
+
+class MasterPool(UncheckedConnectionPool, SentinelConnectionPool):
+    """The same for a broker that sentinels watch: each new connection is to the server that is the master then."""
+
+    @classmethod
+    def build(cls, address: SentinelAddress, options: dict[str, Any]) -> MasterPool:
+        """Return a pool; ``options``: more of redis-py's, which come first."""
+        return cls(**(sentinel.pool_options(address) | options))
 
 
 def now_ms(client: Broker) -> int:

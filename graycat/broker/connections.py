@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import ssl
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import hiredis
@@ -128,7 +129,9 @@ class RawConnectionPool:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
-        self._retry = client.get_retry()
+        self._retry = copy(client.get_retry())
+        # A server that takes no writes any more has a successor, to which a new connection may lead.
+        self._retry.update_supported_errors([redis.ReadOnlyError])
         self._idle: list[RawConnection] = []
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -151,7 +154,11 @@ class RawConnectionPool:
         replies = self._run_once(commands)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                _raise_if_unusable(str(reply))
+                kind = unavailable_reply(str(reply))
+                if kind is not None:
+                    # It may have become the replica of another server, to which new connections lead.
+                    self._close_idle()
+                    raise kind(str(reply))
         return replies
 
     def _run_once(self, commands: Sequence[Command]) -> list[Any]:
@@ -179,10 +186,3 @@ class RawConnectionPool:
         """Close the idle connections: if one is broken, the broker was away, and the others are as old."""
         while self._idle:
             self._idle.pop().close()
-
-
-def _raise_if_unusable(message: str) -> None:
-    """Raise redis-py's error for an error reply that says that the broker cannot be used now."""
-    kind = unavailable_reply(message)
-    if kind is not None:
-        raise kind(message)

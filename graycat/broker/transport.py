@@ -25,7 +25,8 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis.exceptions import DataError, OutOfMemoryError, RedisError, ResponseError
 
-from graycat.broker.client import NO_INTRODUCTION, UncheckedConnectionPool
+from graycat.broker.client import UncheckedConnectionPool
+from graycat.broker.introduction import NO_INTRODUCTION
 from graycat.broker.keys import HOME
 from graycat.broker.quarantine import Quarantine, set_aside_key
 from graycat.broker.wrong_types import is_wrong_type
@@ -322,6 +323,7 @@ def check_form(message: Any) -> None:
 
 
 def install(purify: Callable[[dict[str, Any], str], dict[str, Any]]) -> None:
-    """Use this transport for ``redis://``, ``rediss://`` and Redis on a Unix socket; ``purify``: as of Transport."""
+    """Use this transport for every address of Redis and of its sentinels; ``purify``: as of Transport."""
     Transport.purify = staticmethod(purify)
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
+    TRANSPORT_ALIASES["sentinel"] = "graycat.broker.sentinel_transport:SentinelTransport"

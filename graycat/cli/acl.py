@@ -42,9 +42,16 @@ def worker(name: str, kinds: tuple[str, ...], hashed: bool) -> None:
 
     The user's password is shown only once. To replace it, run this again: the old password is refused then.
     """
-    db = int(redis.connection.parse_url(Settings.from_env().broker_url).get("db", 0))
+    db = broker_db(Settings.from_env())
     password = secrets.token_urlsafe(32)
     unique_kinds = tuple(dict.fromkeys(kinds))
     say(setuser(name, password, worker_rules(name, unique_kinds, db), hashed=hashed))
     if hashed:
         say(f"password: {password}", err=True)
+
+
+def broker_db(settings: Settings) -> int:
+    """Return the number of the database that graycat uses."""
+    if settings.sentinel is not None:
+        return settings.sentinel.db
+    return int(redis.connection.parse_url(settings.broker_url).get("db", 0))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Any
 
 import click
 
 from graycat.cli.text import say
 from graycat.queue import topology
 from graycat.settings import Settings, engine_environment, variable
+from graycat.settings.sentinel import SentinelAddress
 
 #: The exporter's package has no command. Started so, it reads its options from variables, which other users cannot see.
 START_CODE = "from src.cli import cli; cli(auto_envvar_prefix='CE')"
@@ -33,7 +36,7 @@ def exporter() -> None:
 def exporter_options(settings: Settings) -> dict[str, str]:
     """Return the exporter's options, as environment variables."""
     return {
-        "CE_BROKER_URL": settings.broker_url.replace("unix://", "redis+socket://", 1),
+        **broker_options(settings),
         "CE_HOST": "127.0.0.1",
         "CE_PORT": str(settings.exporter_port),
         "CE_RETRY_INTERVAL": str(RETRY_INTERVAL_S),
@@ -45,3 +48,30 @@ def exporter_options(settings: Settings) -> dict[str, str]:
         "LOGURU_BACKTRACE": "0",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def broker_options(settings: Settings) -> dict[str, str]:
+    """Return the options that say where the broker is, in the form that kombu's own transports read."""
+    address = settings.sentinel
+    if address is None:
+        return {"CE_BROKER_URL": settings.broker_url.replace("unix://", "redis+socket://", 1)}
+    sentinel_login: dict[str, str] = {}
+    if address.sentinel_password:
+        sentinel_login["password"] = address.sentinel_password
+    if address.sentinel_username:
+        sentinel_login["username"] = address.sentinel_username
+    options = [f"master_name={address.master}"]
+    if sentinel_login or address.tls:
+        more = json.dumps(sentinel_login | _tls_of_sentinels(address), separators=(",", ":"))
+        # Options are parted by blanks.
+        options.append("sentinel_kwargs=" + more.replace(" ", r"\u0020"))
+    found = {"CE_BROKER_URL": ";".join(address.urls), "CE_BROKER_TRANSPORT_OPTION": " ".join(options)}
+    if address.tls:
+        found["CE_BROKER_SSL_OPTION"] = " ".join(f"{name}={value}" for name, value in address.tls_options.items())
+    return found
+
+
+def _tls_of_sentinels(address: SentinelAddress) -> dict[str, Any]:
+    if not address.tls:
+        return {}
+    return {"ssl": True, **address.tls_options}

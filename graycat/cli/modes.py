@@ -40,10 +40,9 @@ def select_processes(processes: Mapping[str, str], settings: Settings) -> dict[s
 def greeting(processes: Mapping[str, str], settings: Settings) -> str:
     """Return the text that a machine without a web server prints at its start."""
     if settings.remote:
-        address = urlsplit(settings.broker_url)
-        broker = f"{address.hostname}:{address.port or 6379}"
+        workers = gpus.Placement(None, 0).worker_name("*", settings.box)
         return (
-            f"\ngraycat works for the broker at {broker}, as {gpus.Placement(None, 0).worker_name('*', settings.box)}\n"
+            f"\ngraycat works for the broker at {_place_of_broker(settings)}, as {workers}\n"
             f"GET /ready of its web server says when these workers take tasks.\n\nCtrl-C stops everything.\n"
         )
     kinds = {command.split()[2] for command in processes.values()}
@@ -55,3 +54,11 @@ def greeting(processes: Mapping[str, str], settings: Settings) -> str:
         f"Clients send {variable('engine_api_key')} as their bearer token, or as the password of HTTP Basic.\n\n"
         "Ctrl-C stops everything.\n"
     )
+
+
+def _place_of_broker(settings: Settings) -> str:
+    """Return where the broker is, or which one its sentinels are asked for."""
+    if settings.sentinel is not None:
+        return str(settings.sentinel)
+    address = urlsplit(settings.broker_url)
+    return f"{address.hostname}:{address.port or 6379}"

@@ -7,10 +7,11 @@ from typing import Any
 
 import redis
 from redbeat import RedBeatScheduler
-from redbeat.schedulers import get_redis
+from redbeat.schedulers import REDBEAT_REDIS_KEY, get_redis
 from redis.exceptions import LockError, LockNotOwnedError
 
-from graycat.broker.client import broker_errors
+from graycat.broker.client import broker_errors, open_pool
+from graycat.broker.introduction import NO_INTRODUCTION
 from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded, note
 
@@ -26,6 +27,14 @@ class Ticker(RedBeatScheduler):
     """RedBeat with some of its faults corrected. Raises redis-py's errors; LockError if its lock is lost."""
 
     _ticked = False
+
+    def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        """``app``: a GraycatCelery."""
+        if app.settings.sentinel is not None and getattr(app, REDBEAT_REDIS_KEY, None) is None:
+            # RedBeat's own way to sentinels (2.4) has no deadline for connections, and keeps no password of theirs.
+            options = {**app.conf.redbeat_redis_options, **NO_INTRODUCTION, "decode_responses": True}
+            setattr(app, REDBEAT_REDIS_KEY, redis.Redis.from_pool(open_pool(app.settings, options)))
+        super().__init__(app, *args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """Send what is due; return the seconds until the next tick."""

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import honcho.environ
 
 from graycat.errors import SettingsError
-from graycat.settings import broker
+from graycat.settings import broker, sentinel
 from graycat.settings.edge import EdgeSettings
 from graycat.settings.groups import (
     BatchSettings,
@@ -83,6 +83,9 @@ class Settings(
     broker_max_memory_mib: int = not_negative(0)
     #: The CA that signed the certificate of a ``rediss://`` broker (PEM); empty: those that this machine trusts.
     redis_ca_file: str = ""
+    #: The user and the password that the sentinels of a ``sentinel://`` address themselves ask for.
+    sentinel_username: str = ""
+    sentinel_password: str = password()
 
     # Addresses.
     host: str = plain("127.0.0.1", "HOST")
@@ -104,6 +107,7 @@ class Settings(
             if wrong:
                 raise SettingsError(wrong)
         self._check_ports_differ()
+        self._check_broker()
         self._check_mode()
         self._check_monitoring()
 
@@ -134,8 +138,18 @@ class Settings(
             raise SettingsError("REMOTE=true needs REDIS_URL or REDIS_HOST: the broker that the workers here work for")
         if self.remote is False and not self.engine_api_key:
             raise SettingsError(f"REMOTE=false opens the engines to everybody: set {variable('engine_api_key')}")
+
+    def _check_broker(self) -> None:
+        if self.redis_url and not broker.is_known(self.redis_url):
+            raise SettingsError(f"REDIS_URL must begin with {', '.join(broker.SCHEMES)}")
+        # This also checks the form of the address.
+        has_sentinels = self.sentinel is not None
         if self.redis_ca_file and not broker.uses_tls(self.redis_url):
-            raise SettingsError(f"{variable('redis_ca_file')} is for a REDIS_URL that begins with rediss://")
+            schemes = "rediss:// or sentinels://"
+            raise SettingsError(f"{variable('redis_ca_file')} is for a REDIS_URL that begins with {schemes}")
+        if (self.sentinel_username or self.sentinel_password) and not has_sentinels:
+            names = f"{variable('sentinel_username')} and {variable('sentinel_password')}"
+            raise SettingsError(f"{names} are for a REDIS_URL that begins with sentinel://")
         if self.redis_ca_file and not os.access(self.redis_ca_file, os.R_OK):
             raise SettingsError(f"{variable('redis_ca_file')}: {self.redis_ca_file} cannot be read")
 
@@ -166,8 +180,21 @@ class Settings(
         return not (self.redis_url or self.redis_host)
 
     @property
+    def sentinel(self) -> sentinel.SentinelAddress | None:
+        """Return where the sentinels are that know the broker's address, None if the address itself is given."""
+        if not sentinel.is_sentinel(self.redis_url):
+            return None
+        login = {"username": self.sentinel_username, "password": self.sentinel_password}
+        return sentinel.parse(self.redis_url, ca_file=self.redis_ca_file, **login)
+
+    @property
     def broker_url(self) -> str:
-        """Return the broker's address as redis-py writes it (``unix://``, ``redis://`` or ``rediss://``)."""
+        """Return the broker's address as redis-py writes it (``unix://``, ``redis://`` or ``rediss://``).
+
+        With sentinels, it is that of the first of them, as kombu writes it (``sentinel://``).
+        """
+        if self.sentinel is not None:
+            return self.sentinel.urls[0]
         if self.redis_url:
             return broker.add_tls_options(self.redis_url, self.redis_ca_file)
         if self.redis_host:

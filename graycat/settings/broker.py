@@ -11,6 +11,14 @@ from urllib.parse import quote
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
 
+#: How an address may begin.
+SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://", "sentinels://")
+
+
+def is_known(url: str) -> bool:
+    """Return whether an address is of a kind that graycat can use."""
+    return url.startswith(SCHEMES)
+
 
 def embedded_socket(home: Path) -> Path:
     """Return the socket of the embedded Valkey: in ``home``, or in a private folder if that path is too long."""
@@ -52,4 +60,4 @@ def add_tls_options(url: str, ca_file: str) -> str:
 
 def uses_tls(url: str) -> bool:
     """Return whether an address is that of a broker behind TLS."""
-    return url.startswith("rediss://")
+    return url.startswith(("rediss://", "sentinels://"))

@@ -15,6 +15,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient, connect_client
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, in_background, outcome_of
+from tests.support.processes import eventually
 from tests.support.servers import HANG_UP, LOADING
 
 
@@ -210,3 +211,23 @@ def test_a_patient_client_waits_for_a_broker_that_reads_its_data(scripted_broker
 def test_a_reply_that_breaks_off_is_asked_for_again(scripted_broker, replies: tuple[bytes, ...]) -> None:
     pool = RawConnectionPool(connect(scripted_broker(*replies)))
     assert pool.run([("ECHO", "a"), ("ECHO", "b")]) == [b"PONG", b"PONG"]
+
+
+def test_who_is_refused_a_write_connects_again(mortal_broker: Valkey) -> None:
+    mortal_broker.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    pool = RawConnectionPool(connect(mortal_broker.settings))
+    (before,) = pool.run([("CLIENT", "ID")])
+    with pytest.raises(redis.ReadOnlyError):
+        pool.run([("SET", "key", "value")])
+    # The server that a name or a proxy leads to may be another one by now.
+    assert pool.run([("CLIENT", "ID")]) != [before]
+
+
+def test_a_patient_write_outlasts_a_server_that_takes_none(mortal_broker: Valkey) -> None:
+    admin = mortal_broker.client
+    admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+    pool = RawConnectionPool(connect(mortal_broker.settings, patient=True))
+    written = outcome_of(lambda: pool.run([("SET", "key", "value")]))
+    eventually(lambda: admin.info("errorstats").get("errorstat_READONLY"), PATIENCE_S)
+    admin.execute_command("REPLICAOF", "NO", "ONE")
+    assert written() == [b"OK"]

@@ -65,3 +65,16 @@ def test_the_exporter_survives_an_outage_and_logs_no_values() -> None:
     assert int(found["CE_RETRY_INTERVAL"]) > 0
     assert (found["LOGURU_DIAGNOSE"], found["LOGURU_BACKTRACE"]) == ("0", "0")
     assert found["CE_QUEUES"].split(",")[0] == "llm"
+
+
+def test_the_exporter_is_told_of_every_sentinel_and_its_password() -> None:
+    options = exporter_options(Settings(redis_url="sentinel://:pw@one,two:1/main/2", sentinel_password="their pw"))
+    assert options["CE_BROKER_URL"] == "sentinel://:pw@one:26379/2;sentinel://:pw@two:1/2"
+    # It parts options at blanks.
+    assert options["CE_BROKER_TRANSPORT_OPTION"].split(" ") == [
+        "master_name=main",
+        'sentinel_kwargs={"password":"their\\u0020pw"}',
+    ]
+    assert "CE_BROKER_SSL_OPTION" not in options
+    over_tls = exporter_options(Settings(redis_url="sentinels://one/main"))
+    assert over_tls["CE_BROKER_SSL_OPTION"] == "ssl_cert_reqs=required"
