@@ -140,7 +140,10 @@ def main() -> None:
         results += run_all(faults, keep=options.keep)
     if options.write:
         report.write(results, options.runs)
-    raise SystemExit(int(any(result.unforeseen for result in results)))
+    slow = report.too_slow(results)
+    for promise in slow:
+        say(promise)
+    raise SystemExit(int(bool(slow) or any(result.unforeseen for result in results)))
 
 
 if __name__ == "__main__":

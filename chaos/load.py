@@ -18,7 +18,7 @@ PROBE_PAUSE_S, TASK_PAUSE_S, IMAGE_PAUSE_S, REFUSED_PAUSE_S = 0.15, 0.25, 0.6, 0
 #: Seconds between two commands of the operator: each starts a Python.
 COMMAND_PAUSE_S = 2.0
 #: Seconds that a caller gets to finish what it waits for.
-END_S = 60.0
+END_S = 120.0
 IMAGE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
 
 

@@ -73,6 +73,16 @@ def promise_rows(results: Sequence[Result]) -> list[str]:
     return rows
 
 
+def too_slow(results: Sequence[Result]) -> list[str]:
+    """Return the promises about times whose p95 was not kept, in words."""
+    found = []
+    for promise, limit, read in TIMES:
+        values = [value for result in results if not result.skipped and (value := read(result.recovery)) is not None]
+        if values and percentile(values, 0.95) > limit:
+            found.append(f"{promise}: p95 is {percentile(values, 0.95):.1f} s, and {limit:g} s are promised")
+    return found
+
+
 def count_faults(results: Iterable[Result]) -> int:
     """Return how many different faults there are results of."""
     return len({result.fault.name for result in results})

@@ -31,8 +31,10 @@ OWNERS = ("game", "rest", "webui", "cron", "operator")
 TOKEN_S, STEP_S = 0.04, 0.02
 #: Seconds that any request of the harness itself may take.
 REQUEST_S = 20.0
+#: Seconds that a command may take: it starts a Python, on a machine that has much else to do.
+COMMAND_S = 90.0
 #: Seconds that records and artifacts are kept after their end: longer than a fault's audit, shorter than a run.
-KEPT_S = 120.0
+KEPT_S = 300.0
 #: Parts by the end of their command lines; the web process that serves is a child of the first.
 COMMANDS = {
     "up": "graycat up",
@@ -228,7 +230,7 @@ class System:
         """Return a client of its broker (a ``redis.Redis`` that decodes)."""
         return self.stack.redis()
 
-    def graycat(self, *words: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def graycat(self, *words: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
         """Run a command of graycat's to its end."""
         command = [sys.executable, str(BIN / "graycat"), *words]
         return subprocess.run(

@@ -18,7 +18,7 @@ from graycat.broker.quarantine import Quarantine
 from graycat.celeryapp import create_celery
 from graycat.loops.unexpected import UNEXPECTED
 from graycat.settings import Settings
-from tests.support.helpers import Valkey, outcome_of
+from tests.support.helpers import Valkey, eventually, outcome_of
 
 #: JSON that is nested more deeply than Python reads.
 DEEP = b"[" * (sys.getrecursionlimit() + 10)
@@ -348,3 +348,27 @@ def test_a_remote_control_message_that_cannot_be_read_is_passed_over(
             with pytest.raises(Empty):
                 channel._receive_one(connection)
     assert UNEXPECTED.labels("remote control")._value.get() == before + 1
+
+
+def test_the_event_loop_does_not_wait_for_a_subscription_that_is_lost(app: Celery, broker: Valkey) -> None:
+    hub = Hub()
+    connection: Any = app.connection_for_read()
+    connection.connect()
+    control: Any = app.control
+    control.mailbox(connection).Node("llm@box", channel=connection.default_channel).listen()
+    connection.transport.register_with_event_loop(connection.connection, hub)
+    # Else the loop would wait for what is to come in the time after the test.
+    hub.call_repeatedly(0.05, int)
+    turns = hub.create_loop()
+
+    def subscribed() -> bool:
+        next(turns)
+        return bool(broker.client.pubsub_numpat())
+
+    eventually(subscribed)
+    broker.client.client_kill_filter(_type="pubsub")
+    # Celery connects again after this.
+    with pytest.raises(redis.ConnectionError):
+        outcome_of(lambda: [next(turns) for _ in range(1000)])()
+    connection.release()
+    hub.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaos.ledger import Call, Caller, Ledger, Outcome
-from chaos.recovery import MAX_GAP_S, MAX_QUEUED_S, MAX_RESTART_S, Recovery, check, measure
+from chaos.recovery import FAR_TOO_LONG, MAX_GAP_S, MAX_QUEUED_S, MAX_RESTART_S, Recovery, check, measure
 
 pytestmark = pytest.mark.not_covered
 
@@ -56,10 +56,11 @@ def test_the_gap_is_that_of_streams_that_were_open() -> None:
     [
         (Recovery(1, 1, 1, 1), []),
         (Recovery(1, 1, None, None), []),
+        (Recovery(MAX_RESTART_S + 1, 1, MAX_QUEUED_S + 1, MAX_GAP_S + 1), []),
         (Recovery(None, 1, 1, 1), ["down"]),
-        (Recovery(MAX_RESTART_S + 1, 1, 1, 1), ["slow"]),
-        (Recovery(1, 1, MAX_QUEUED_S + 1, 1), ["slow"]),
-        (Recovery(1, 1, 1, MAX_GAP_S + 1), ["slow"]),
+        (Recovery(FAR_TOO_LONG * MAX_RESTART_S + 1, 1, 1, 1), ["slow"]),
+        (Recovery(1, 1, FAR_TOO_LONG * MAX_QUEUED_S + 1, 1), ["slow"]),
+        (Recovery(1, 1, 1, FAR_TOO_LONG * MAX_GAP_S + 1), ["slow"]),
     ],
 )
 def test_what_takes_too_long_is_a_violation(recovery: Recovery, kinds: list[str]) -> None:

@@ -11,7 +11,7 @@ from chaos.audit import Violation
 from chaos.faults import Fault
 from chaos.ledger import Caller, Outcome
 from chaos.recovery import Recovery
-from chaos.report import BEGIN, END, REPORT, percentile, render, spread, write
+from chaos.report import BEGIN, END, REPORT, percentile, render, spread, too_slow, write
 from chaos.runner import Result
 
 pytestmark = pytest.mark.not_covered
@@ -52,6 +52,15 @@ def test_each_broken_promise_is_told(kind: str) -> None:
     text = render([result(KILL, kind), result(OTHER)], 1)
     assert text.count("**broken 1 times**") == 1
     assert "1 runs, 1 broken" in text
+
+
+def test_the_promises_about_times_are_about_the_p95_of_all() -> None:
+    slow, quick = result(gap_s=11.0), result(gap_s=2.0)
+    assert too_slow([quick]) == []
+    assert too_slow([]) == []
+    (told,) = too_slow([slow, quick])
+    assert told == "A stream has no longer gap: p95 is 11.0 s, and 10 s are promised"
+    assert too_slow([slow, *[quick] * 19]) == []
 
 
 def test_a_skipped_fault_is_no_pass() -> None:
