@@ -25,8 +25,8 @@ BEHIND_S = 2.0
 TRANSPORT = ("BRPOP", "ZADD unacked", "ZREM unacked", "webhook", "usage.count", "ZREM graycat:changed")
 #: Steps that are taken by the clock: there is one for sure only in work that takes longer.
 TIMED, LONG = ("queue.renew", "ZADD unacked_index:llm"), "long text"
-#: Of a step that is taken again and again, these are tried, and the last.
-NUMBERS = (1, 2)
+#: Of a step that is taken again and again, these are tried, and the last one of work that comes to its end.
+NUMBERS, WHOLE = (1, 2), ("text", "stream", "image", "batch", "schedule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,9 @@ def choose(
         last[step] = max(number, last.get(step, 0))
     windows = []
     for step, number, side in steps:
-        if number not in (*NUMBERS, last[step]) or is_superfluous(process, kind, step, number, side):
+        # How far work comes that is cancelled is chance.
+        is_last = kind in WHOLE and number == last[step]
+        if not (number in NUMBERS or is_last) or is_superfluous(process, kind, step, number, side):
             continue
         owner = kind
         if step.startswith(TRANSPORT):

@@ -46,6 +46,8 @@ NUMBER_FIELDS = ("lease_ms", "enqueued_ms", "queue_deadline_ms")
 UNFINISHED_STATES = ("queued", "running")
 #: A message whose lease is over is back in its queue within so many seconds, if any worker restores it.
 RESTORE_TIMEOUT_S = 2.0
+#: Within so many seconds a worker has noted that it has taken a message. Until then it looks as if it were lost.
+IN_FLIGHT_S = 0.25
 #: The most tasks that one sweep looks at.
 MAX_TASKS = 1000
 
@@ -80,13 +82,12 @@ class Sweeper:
             broker_ms = now_ms(self._client)
             records = self._read_records(broker_ms - self._lease_ms, kinds)
             queues = {record["queue"] for record in records.values() if record}
-            held = self._list_held(kinds, queues)
-
+            lost = self._find_lost(records, self._list_held(kinds, queues), broker_ms)
             enqueued = 0
-            for task_id, record in records.items():
-                with self._guard(task_id), broker_errors():
-                    if self._handle(task_id, record, held, broker_ms):
-                        enqueued += 1
+            if lost:
+                # A worker may have taken a message and not noted that yet.
+                time.sleep(IN_FLIGHT_S)
+                enqueued = self._enqueue_lost(lost, self._list_held(kinds, queues), broker_ms)
             own_queues: list[str] = []
             for kind in kinds:
                 own_queues += topology.WORKER_KINDS[kind].queues
@@ -181,8 +182,28 @@ class Sweeper:
         tags = self._client.zrange(names["unacked_index_key"], since, "+inf", byscore=True)
         return [entries[tag] for tag in tags if tag in entries]
 
-    def _handle(self, task_id: str, record: Record, held: set[str], broker_ms: float) -> bool:
-        """Expire a task or enqueue it again, if that is due; return whether it was enqueued."""
+    def _find_lost(self, records: dict[str, Record], held: set[str], broker_ms: float) -> list[str]:
+        """Return the ids of the tasks whose message nobody has; expire the others if that is due."""
+        lost: list[str] = []
+        for task_id, record in records.items():
+            with self._guard(task_id), broker_errors():
+                if self._is_lost(task_id, record, held, broker_ms):
+                    lost.append(task_id)
+        return lost
+
+    def _enqueue_lost(self, task_ids: Sequence[str], held: set[str], broker_ms: float) -> int:
+        """Enqueue those tasks again that are lost still; return how many."""
+        enqueued = 0
+        for task_id in task_ids:
+            with self._guard(task_id), broker_errors():
+                record = _parse_record(self._client.hmget(keys.record_key(task_id), FIELDS))
+                if self._is_lost(task_id, record, held, broker_ms):
+                    self._enqueue(task_id, record)
+                    enqueued += 1
+        return enqueued
+
+    def _is_lost(self, task_id: str, record: Record, held: set[str], broker_ms: float) -> bool:
+        """Return whether nobody has a task's message. Expire the task if that is due; forget it if it has ended."""
         if not record or record["state"] not in UNFINISHED_STATES:
             # It has expired, or a process of an earlier release has ended it.
             self._client.zrem(keys.live_key(ids.family_of(task_id).name), task_id)
@@ -198,12 +219,13 @@ class Sweeper:
         if "lease_ms" in record:
             # Its message's lease has ended with its own: just now it may be on its way back to its queue.
             lost_since_ms = float(record["lease_ms"]) + RESTORE_TIMEOUT_S * 1000
-        if task_id in held or broker_ms < lost_since_ms:
-            return False
+        return task_id not in held and broker_ms >= lost_since_ms
+
+    def _enqueue(self, task_id: str, record: Record) -> None:
+        """Put a lost task's message on its queue again."""
         self._client.lpush(record["queue"], self._messages.make(record["kind"], task_id, record["queue"]))
         worker.SWEPT.labels(_kind_label(record)).inc()
         logger.warning("lost task enqueued again", extra={"task_id": task_id, "kind": record["kind"]})
-        return True
 
 
 def _parse_record(row: Any) -> Record:

@@ -132,6 +132,22 @@ def test_a_task_whose_message_a_worker_holds_is_left_alone(sweeper, records, cli
         assert client.llen("llm") == 0
 
 
+def test_a_task_whose_message_is_on_its_way_to_a_worker_is_left_alone(
+    sweeper, records, client, app, monkeypatch
+) -> None:
+    task_id = enqueued(records, app)
+    gone = enqueued(records, app, owner="somebody else")
+    message = next(text for text in client.lrange("llm", 0, -1) if task_id.encode() in text)
+    client.delete("llm")
+
+    def arrive(_seconds: float) -> None:
+        client.hset("unacked:llm", "tag", json.dumps([json.loads(message), "", "llm"]))
+
+    monkeypatch.setattr("graycat.worker.sweeper.time.sleep", arrive)
+    assert sweep(sweeper, client) == 1
+    assert ids_in(client, "llm") == [gone]
+
+
 def test_a_running_task_with_a_fresh_lease_is_left_alone(sweeper, records, client, app) -> None:
     claimed(records, enqueued(records, app))
     client.delete("llm")
