@@ -154,8 +154,10 @@ class Runner:
             for worker in workers:
                 if not self.stack.traps.has_sprung(worker):
                     self.stack.traps.disarm(worker)
-            # One that has not claimed the task has begun no attempt.
-            attempt = 1 + (window.step != "queue.claim")
+            # Before the claim nobody has begun an attempt, and behind the end nobody begins one more.
+            attempt = 2
+            if window.step == "queue.claim" or window.step.startswith("ZREM"):
+                attempt = 1
             subject.wait_until(
                 lambda: self._is_taken_over(subject, attempt, until_ended=until_ended), "nobody takes it over"
             )
@@ -264,7 +266,7 @@ SHORT = (
 FREEZES = (
     *(Window("llm", "text", step, 1, STOPPED) for step in ("queue.claim", "engine POST /completion", "queue.publish")),
     Window("llm", "text", "queue.finish", 1, STOPPED),
-    Window("llm", "text", "ZREM unacked_index:llm", 1, STOPPED),
+    Window("llm", "text", "ZREM unacked_index:llm + HDEL unacked:llm", 1, STOPPED),
     *(Window("sd", "image", step, 1, STOPPED) for step in ("queue.claim", "queue.renew", "queue.finish")),
     Window("sd", "image", "engine POST /sdapi/v1/txt2img", 1, STOPPED),
 )
