@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from graycat.queue.models import Attempt, NewTask
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.broker import connect_client, server_command
+from tests.support.ports import free_port as free_port
 
 T = TypeVar("T")
 
@@ -90,14 +90,6 @@ def outcome_of(action: Callable[[], T]) -> Callable[[], T]:
 def run(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command in the checkout to its end."""
     return subprocess.run(command, check=False, timeout=PATIENCE_S, cwd=ROOT, env=env, capture_output=True, text=True)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Valkey:

@@ -8,7 +8,6 @@ import gc
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,8 @@ import requests
 from graycat.families import BY_NAME
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
+from tests.support.ports import free_port_range as free_port_range
+from tests.support.ports import free_ports as free_ports
 from tests.support.processes import Output, eventually, parent_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,25 +39,6 @@ REQUEST_S = 60.0
 def end_with_tests() -> None:
     """Have the kernel stop this process when the tests end, however they end (Linux)."""
     _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free ports, all different."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def free_port_range(count: int) -> int:
-    """Return the first of ``count`` consecutive free ports."""
-    while True:
-        (first,) = free_ports(1)
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
 
 
 class Client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from tests.support.boxes import certificates
 from tests.support.collector import Collector, collecting
 from tests.support.programs import program
 from tests.support.prometheus import ALERTMANAGER, Programs, Prometheus
-from tests.support.stack import ROOT, Client, Stack, free_ports, running
+from tests.support.stack import ROOT, Client, Stack, free_port_range, free_ports, running
 from tests.support.tlsproxy import tls_proxy
 
 #: Where ``make exporter`` installs the Celery exporter.
@@ -80,15 +79,7 @@ def phone() -> Iterator[Phone]:
 
 def metrics_port() -> int:
     """Return a port behind which those of all workers are free."""
-
-    def free(port: int) -> bool:
-        with ExitStack() as probes:
-            return all(
-                probes.enter_context(socket.socket()).connect_ex(("127.0.0.1", port + kind.metrics_offset)) != 0
-                for kind in WORKER_KINDS.values()
-            )
-
-    return next(port for port in free_ports(20) if port < 65000 and free(port))
+    return free_port_range(max(kind.metrics_offset for kind in WORKER_KINDS.values()) + 1)
 
 
 def exporters(programs: Programs, stack: Stack, ca: Path) -> dict[str, list[str]]:
