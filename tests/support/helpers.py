@@ -32,8 +32,10 @@ BEARER = {"Authorization": f"Bearer {SECRET}"}
 
 #: Seconds that anything gets which takes milliseconds on an idle machine, and a process of ours a second or two.
 PATIENCE_S = 60.0
-#: Seconds that are well under one: what "at once" may take while the machine is busy.
-AT_ONCE_S = 0.8
+#: What "at once" may take while the machine is busy, of a wait that otherwise lasts ten seconds or more.
+AT_ONCE_S = 5.0
+#: The same of what would otherwise try again to reach a broker that is away.
+UNTRIED_S = 0.8
 
 
 def eventually(predicate: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:

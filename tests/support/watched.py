@@ -127,6 +127,8 @@ def watched(home: Path, folder: Path) -> Iterator[Watched]:
     with ExitStack() as all_of_it:
         collector, told = all_of_it.enter_context(collecting()), all_of_it.enter_context(phone())
         env = {"RUN_SD": "true", "LLM_GPUS": "0", "FAKE_GPUS": "1", "GRAYCAT_KEEPALIVE_S": "1"}
+        # A request waits until alerts have fired.
+        env |= {"GRAYCAT_QUEUE_TTL_S": "600"}
         env |= nvml.build(folder / "nvml")
         env |= {"GRAYCAT_METRICS_TOKEN": METRICS_TOKEN, "GRAYCAT_METRICS_PORT": str(metrics)}
         env |= {"GRAYCAT_TRACES_URL": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
