@@ -15,10 +15,9 @@ from gunicorn.http.errors import LimitRequestHeaders
 
 from graycat.front.cors import OriginFinder
 from graycat.front.places import BODY, HEAD, IDLE, RUN, STALLED
+from graycat.front.turns import WaiterInTurn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from graycat.front.guard import Guard, Source
 
 #: The bytes that a request's head may have, together with what comes in one piece with it.
@@ -46,13 +45,13 @@ class Connection(GeventSocket):
         "source",
         "state",
         "unsent_bytes",
+        "waiter",
     )
 
     # gevent's own, which its types leave out.
     _sock: socket.socket
     _read_event: object
     _write_event: object
-    _wait: Callable[[object], None]
 
     def __init__(self, guard: Guard, source: Source, family: int, kind: int, proto: int, fileno: int) -> None:
         super().__init__(family, kind, proto, fileno=fileno)
@@ -71,6 +70,8 @@ class Connection(GeventSocket):
         self.body_began_at = 0.0
         #: How many of them may be in memory; None: what comes is thrown away, the rest of a body that no view reads.
         self.held_bytes: int | None = 0
+        #: What its greenlet waits with for the client, if it does.
+        self.waiter: WaiterInTurn | None = None
         #: What was unsent when it began to wait for its client to read.
         self.unsent_bytes = 0
         #: Finds the page that the current request comes from; None if no page may call.
@@ -131,10 +132,10 @@ class Connection(GeventSocket):
 
     def _wait_for_bytes(self) -> None:
         if self.state != RUN:
-            self._wait(self._read_event)
+            self._wait_in_turn(self._read_event)
             return
         self.guard.move(self, BODY)
-        self._wait(self._read_event)
+        self._wait_in_turn(self._read_event)
         if self.state == BODY:
             self.guard.move(self, RUN)
 
@@ -174,9 +175,16 @@ class Connection(GeventSocket):
         before = self.state
         self.unsent_bytes = self.count_unsent()
         self.guard.move(self, STALLED)
-        self._wait(self._write_event)
+        self._wait_in_turn(self._write_event)
         if self.state == STALLED:
             self.guard.move(self, before)
+
+    def _wait_in_turn(self, watcher: object) -> None:
+        self.waiter = WaiterInTurn(watcher, self.guard.woken, self.source.name)
+        try:
+            self.waiter.wait()
+        finally:
+            self.waiter = None
 
     def count_unsent(self) -> int:
         """Return how many bytes the client has not received; 0 if it is gone."""
@@ -198,7 +206,9 @@ class Connection(GeventSocket):
             self._sock.shutdown(socket.SHUT_RD)
 
     def break_off(self) -> None:
-        """Wake up who reads or writes, and drop what is unsent once the socket is closed."""
+        """Wake up who reads or writes, without a turn, and drop what is unsent once the socket is closed."""
+        if self.waiter is not None:
+            self.waiter.hurry()
         # Not gevent's own shutdown, which raises in the waiting greenlet instead.
         with suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

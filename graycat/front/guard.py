@@ -13,6 +13,7 @@ from graycat.front.errors import RequestTimeout
 from graycat.front.places import BODY, HEAD, IDLE, LINGER, RUN, STALLED, WITHOUT_REQUEST, Places
 from graycat.front.replies import error_reply
 from graycat.front.tally import Tally
+from graycat.front.turns import WOKEN_PER_ROUND, Turns
 from graycat.settings import Settings
 from graycat.settings.rules import networks
 
@@ -23,6 +24,8 @@ RESERVE = 256
 STALLED_FOR_S = 1.0
 #: How many stalled connections are looked at to make room for one.
 STALLED_LOOKS = 8
+#: Connections of one state that are ended in one look, at most: it is some ten microseconds for each.
+MAX_ENDED = 100
 #: Seconds that a client gets to read an error before its connection is closed.
 LINGER_S = 2.0
 
@@ -52,6 +55,8 @@ class Guard:
         self.places = Places()
         self.tally = Tally()
         self.cors = Cors(settings.allowed_origins)
+        #: Whose turn it is, of the connections that have waited for their clients.
+        self.woken = Turns(WOKEN_PER_ROUND)
         #: Whether connections without a request are ended at once, because the process stops.
         self.is_closing = False
 
@@ -254,27 +259,37 @@ class Guard:
         self.move(connection, STALLED)
         return True
 
-    def sweep(self) -> None:
-        """End what has waited for too long."""
+    def sweep(self) -> bool:
+        """End what has waited for too long; return whether some is left for another look, which is due at once."""
         settings = self._settings
-        self._for_overdue(HEAD, settings.head_timeout_s, self._end_head)
-        self._for_overdue(BODY, settings.body_timeout_s, self._end_waiting_body)
-        self._for_overdue(STALLED, settings.write_timeout_s, self._end_reader)
-        self._for_overdue(LINGER, LINGER_S, partial(self.cut, reason="lingering"))
         idle_s = settings.idle_timeout_s
         if self.is_closing:
             idle_s = 0.0
-        self._for_overdue(IDLE, idle_s, partial(self.cut, reason=IDLE_TOO_LONG))
+        is_left = False
+        for state, limit_s, end in (
+            (HEAD, settings.head_timeout_s, self._end_head),
+            (BODY, settings.body_timeout_s, self._end_waiting_body),
+            (STALLED, settings.write_timeout_s, self._end_reader),
+            (LINGER, LINGER_S, partial(self.cut, reason="lingering")),
+            (IDLE, idle_s, partial(self.cut, reason=IDLE_TOO_LONG)),
+        ):
+            if not self._end_overdue(state, limit_s, end):
+                is_left = True
         self.tally.report(self.places)
+        return is_left
 
-    def _for_overdue(self, state: str, limit_s: float, end: Callable[[Connection], None]) -> None:
-        """Call ``end``, which takes a connection out of the state or to its end, for those that are in it too long."""
+    def _end_overdue(self, state: str, limit_s: float, end: Callable[[Connection], None]) -> bool:
+        """Call ``end``, which takes a connection out of the state or to its end, for those that are in it too long.
+
+        Return whether that were all: thousands may be overdue at the same moment.
+        """
         deadline = self._clock() - limit_s
-        while True:
+        for _ in range(MAX_ENDED):
             found = self.places.oldest(state)
             if found is None or found.since >= deadline:
-                return
+                return True
             end(found)
+        return False
 
     def _end_head(self, connection: Connection) -> None:
         if connection.head_bytes:

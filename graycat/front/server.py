@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 #: What those are told that have no place.
 REFUSALS = {ADDRESS_FULL: TooManyConnections, FULL: ServerBusy, NOT_A_PROXY: NotAProxy}
-#: Connections that may be refused before other greenlets have their turn.
+#: Connections that may be taken, or refused, before the event loop looks at its other sockets.
+MAX_ACCEPTED = 64
 MAX_REFUSED = 100
 #: The process or the machine has no file descriptor left.
 NO_FILES = (errno.EMFILE, errno.ENFILE)
@@ -33,6 +34,7 @@ class GuardedServer(StreamServer):
         self, listener: Any, handle: Callable[..., None], pool: Pool, guard: Guard, *, for_proxies: bool = False
     ) -> None:
         super().__init__(listener, handle=handle, spawn=pool)
+        self.max_accept = MAX_ACCEPTED
         self._guard = guard
         self._for_proxies = for_proxies
         headers = guard.cors.unread_headers()

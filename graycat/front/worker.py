@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from graycat.front.guard import Guard
     from graycat.front.server import GuardedServer
     from graycat.front.turns import Turns
+    from graycat.gctuning import FullCollections
 
-#: Seconds between two looks at what has waited for too long.
-SWEEP_S = 0.25
+#: Seconds between two looks at what has waited for too long, and when a look has left some of it.
+SWEEP_S, SWEEP_AGAIN_S = 0.25, 0.01
 #: Up to this size (bytes) the rest of a body that no view has read is thrown away: its client then reads the answer,
 #: and does not meet a broken pipe.
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
@@ -36,6 +37,7 @@ class GuardedWorker(GeventWorker):
     guard: Guard
     turns: Turns
     forwarded: Forwarded
+    collections: FullCollections
 
     def run(self) -> None:
         """Serve until the process is told to stop."""
@@ -49,10 +51,12 @@ class GuardedWorker(GeventWorker):
         from graycat.front.forwarded import Forwarded
         from graycat.front.guard import Guard
         from graycat.front.turns import Turns
+        from graycat.gctuning import FullCollections
 
         self.guard = Guard(self.app.settings)
         self.turns = Turns()
         self.forwarded = Forwarded(self.app.settings.forwarded_from)
+        self.collections = FullCollections()
 
     def _make_server(self, listener: Any, *, spawn: Any, **_: Any) -> GuardedServer:
         from graycat.front.server import GuardedServer
@@ -70,11 +74,16 @@ class GuardedWorker(GeventWorker):
     def _watch(self) -> None:
         from graycat.loops.unexpected import guarded
 
+        pause_s = SWEEP_S
         while True:
-            gevent.sleep(SWEEP_S)
+            gevent.sleep(pause_s)
+            pause_s = SWEEP_S
             with guarded("front"):
                 self.guard.is_closing = not self.alive
-                self.guard.sweep()
+                if self.guard.sweep():
+                    pause_s = SWEEP_AGAIN_S
+            with guarded("garbage"):
+                self.collections.look(is_idle=self.guard.places.busy == 0)
 
     def timeout_ctx(self) -> AbstractContextManager[None]:
         """Return no time-out of gunicorn's own: the guard has all of them."""

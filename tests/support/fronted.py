@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -93,6 +94,7 @@ def front(app: App = hello, *, for_proxies: bool = False, **changes: Any) -> Ite
     cfg = WebServer(settings).cfg
     running = GuardedWorker(0, 0, [], SimpleNamespace(settings=settings), 30, cfg, PropagatingLogger(cfg))
     running.wsgi = app
+    thresholds = gc.get_threshold()
     running.prepare()
     pool = Pool(settings.max_connections + 1000)
     server = running._make_server(listener, spawn=pool)
@@ -109,4 +111,6 @@ def front(app: App = hello, *, for_proxies: bool = False, **changes: Any) -> Ite
             client.close()
         server.stop(timeout=PATIENCE_S)
         running.turns.close()
+        running.guard.woken.close()
         running.tmp.close()
+        gc.set_threshold(*thresholds)

@@ -48,6 +48,8 @@ SILENCE_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.2
 #: Seconds between two checks for tasks that the broker has lost.
 LOST_TASKS_INTERVAL_S = 5.0
+#: The highest priority of a watcher (libev's EV_MAXPRI).
+FIRST = 2
 #: What redis-py raises while the broker cannot be used.
 BROKER_LOST = (redis.RedisError, BrokerUnavailable)
 
@@ -270,7 +272,8 @@ class EventHub:
         """
         failure: AsyncResult[None] = AsyncResult()
         connection.socket.setblocking(False)
-        watcher = gevent.get_hub().loop.io(connection.socket.fileno(), READABLE)
+        # Of all sockets that a look has found ready, this one comes first: beside it there may be a thousand clients.
+        watcher = gevent.get_hub().loop.io(connection.socket.fileno(), READABLE, priority=FIRST)
 
         def on_readable() -> None:
             try:

@@ -10,6 +10,7 @@ import pytest
 from graycat.front.connection import MAX_HEAD_BYTES, Connection
 from graycat.front.guard import Guard
 from graycat.front.places import HEAD, RUN, STALLED
+from graycat.front.turns import WOKEN_PER_ROUND
 from graycat.settings import Settings
 
 
@@ -86,3 +87,19 @@ def test_what_is_unsent_is_counted_and_nothing_of_who_is_gone(ends) -> None:
 
 def test_the_head_has_its_limit() -> None:
     assert 2 * 8190 < MAX_HEAD_BYTES <= 100 * 8190
+
+
+def test_who_is_cut_while_it_waits_for_its_turn_wakes_up_before_it(ends) -> None:
+    connection, client = ends
+    turns = connection.guard.woken
+    reader = gevent.spawn(connection.recv, 10)
+    gevent.idle()
+    begun = []
+    for _ in range(10 * WOKEN_PER_ROUND):
+        turns.call(connection.source.name, lambda: begun.append(1))
+    client.send(b"x")
+    connection.waiter._note_ready()
+    connection.guard.cut(connection, "made room")
+    with pytest.raises(ConnectionError):
+        reader.get(timeout=20)
+    assert len(begun) < 5 * WOKEN_PER_ROUND

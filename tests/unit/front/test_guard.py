@@ -153,6 +153,16 @@ def test_each_state_has_its_own_deadline(pairs) -> None:
     }
 
 
+def test_many_that_are_overdue_at_once_are_ended_in_several_looks(pairs) -> None:
+    house = House(pairs, max_half_open_per_address=1000)
+    found = [house.enter() for _ in range(guards.MAX_ENDED + 5)]
+    house.clock.now += 1000
+    assert house.guard.sweep()
+    assert sum(connection.cut != "" for connection in found) == guards.MAX_ENDED
+    assert not house.guard.sweep()
+    assert house.guard.places.count == 0
+
+
 def test_what_is_cut_is_not_counted_and_not_twice(pairs) -> None:
     house = House(pairs)
     connection = house.enter()

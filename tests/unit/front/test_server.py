@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from graycat.front.errors import TooManyConnections
 from graycat.front.places import HEAD
 from graycat.front.replies import error_reply
-from graycat.front.server import host_of, refuse
+from graycat.front.server import MAX_ACCEPTED, host_of, refuse
 from tests.support.fronted import GET, front
+from tests.support.rounds import each_look, largest_step
 
 
 class Exhausted:
@@ -38,6 +40,16 @@ def test_without_file_descriptors_a_half_open_connection_is_closed_for_the_next(
         server.socket = Exhausted(server.socket)
         assert running.connect(GET).recv(65536).endswith(b"hello")
         assert running.ends(half) == b""
+
+
+def test_many_that_connect_at_once_are_taken_a_few_between_two_looks() -> None:
+    with front(max_half_open_per_address=300) as running, ExitStack() as clients:
+        with each_look(lambda: running.guard.places.count) as seen:
+            for _ in range(200):
+                client = clients.enter_context(socket.socket())
+                client.connect(("127.0.0.1", running.port))
+            running.wait_until(lambda: running.guard.places.count == 200)
+        assert largest_step(seen) <= 2 * MAX_ACCEPTED
 
 
 def test_a_connection_that_is_refused_is_closed_whatever_its_client_does() -> None:

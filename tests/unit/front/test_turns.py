@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
+from gevent.event import Event
 
-from graycat.front.turns import PER_ROUND, Turns
+from graycat.front.turns import PER_ROUND, Turns, WaiterInTurn
 from tests.support.helpers import PATIENCE_S
+from tests.support.rounds import each_look, largest_step
 
 
 class Begun:
@@ -72,14 +77,31 @@ def test_what_is_urgent_does_not_wait_and_holds_nobody_up_for_ever(begun: Begun)
 
 
 def test_between_two_rounds_the_sockets_are_looked_at(begun: Begun) -> None:
-    """The event loop calls a check watcher each time that it has looked."""
-    seen_after: list[int] = []
-    check = gevent.get_hub().loop.check()
-    look: Callable[[], None] = lambda: seen_after.append(len(begun.order))  # noqa: E731
-    check.start(look)
-    begun.come("many", 100)
-    begun.all()
-    check.stop()
-    check.close()
-    steps = {later - earlier for earlier, later in zip(seen_after, seen_after[1:], strict=False)}
-    assert max(steps) <= 2 * PER_ROUND
+    with each_look(lambda: len(begun.order)) as seen:
+        begun.come("many", 100)
+        begun.all()
+    assert largest_step(seen) <= 2 * PER_ROUND
+
+
+def test_what_is_called_in_turn_is_called_at_once_or_a_few_between_two_looks(begun: Begun) -> None:
+    called: list[int] = []
+    last = Event()
+    with each_look(lambda: len(called)) as seen:
+        for number in range(50):
+            begun.turns.call("a", partial(called.append, number))
+        assert called == list(range(PER_ROUND))
+        begun.turns.call("a", last.set)
+        assert last.wait(20)
+    assert called == list(range(50))
+    assert largest_step(seen) <= 2 * PER_ROUND
+
+
+def test_who_waits_for_a_socket_and_a_turn_is_thrown_out_when_the_socket_is_closed(begun: Begun) -> None:
+    ours, theirs = gevent.socket.socketpair()
+    watcher: Any = ours._read_event  # type: ignore[attr-defined]  # its types leave it out
+    waiter = gevent.spawn(WaiterInTurn(watcher, begun.turns, "a").wait)
+    gevent.idle()
+    ours.close()
+    with pytest.raises(OSError, match="closed"):
+        waiter.get(timeout=20)
+    theirs.close()

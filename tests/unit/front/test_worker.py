@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -9,13 +10,16 @@ import pytest
 
 from graycat.cli.web import WebServer
 from graycat.front.guard import RESERVE
-from graycat.front.places import IDLE, RUN, STALLED
+from graycat.front.places import HEAD, IDLE, RUN, STALLED
+from graycat.front.turns import WOKEN_PER_ROUND
 from graycat.front.worker import GuardedWorker
+from graycat.gctuning import DUE_AFTER, NEVER
 from graycat.metrics import web
 from graycat.settings import Settings
 from tests.support.fronted import GET, front, hello
 from tests.support.helpers import Stopwatch
 from tests.support.metered import value
+from tests.support.rounds import each_look, largest_step
 
 BIG = b"x" * 4_000_000
 
@@ -63,6 +67,54 @@ def test_a_connection_serves_one_request_after_the_other() -> None:
         client.close()
         running.wait_until(lambda: running.guard.places.count == 0)
         assert running.guard._sources == {}
+
+
+@pytest.mark.parametrize(("data", "state"), [(b"", HEAD), (GET[:-4], HEAD), (GET, IDLE)])
+def test_many_that_close_at_once_end_a_few_between_two_looks(data: bytes, state: str) -> None:
+    with front(max_half_open_per_address=300) as running:
+        clients = [running.connect(data) for _ in range(200)]
+        running.wait_until(lambda: running.guard.places.number_of(state) == 200)
+        with each_look(lambda: running.guard.places.count) as seen:
+            for client in clients:
+                # The system's own, whose closing leaves nothing to the event loop.
+                client._sock.close()
+            running.wait_until(lambda: running.guard.places.count == 0)
+    assert largest_step(seen) <= 2 * WOKEN_PER_ROUND
+
+
+def test_no_full_collection_runs_while_somebody_waits() -> None:
+    going, found = gevent.event.Event(), []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            found.append(info)
+
+    def stream(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "10")])
+        yield b"hello"
+        going.wait(20)
+        yield b"hello"
+
+    def runs(environ: Any, start_response: Any) -> Any:
+        return {"/stream": stream}.get(environ["PATH_INFO"], hello)(environ, start_response)
+
+    with front(runs) as running:
+        assert gc.get_threshold()[2] == NEVER
+        streamed = running.connect(GET.replace(b"/", b"/stream", 1))
+        assert read_one(streamed)
+        gc.callbacks.append(note)
+        try:
+            for _ in range(3 * DUE_AFTER):
+                gc.collect(1)
+                assert running.connect(GET).recv(65536).endswith(b"hello")
+                gevent.sleep(0.02)
+            assert gc.get_count()[2] > DUE_AFTER
+            assert found == []
+            going.set()
+            assert streamed.recv(5) == b"hello"
+            running.wait_until(lambda: bool(found))
+        finally:
+            gc.callbacks.remove(note)
 
 
 def test_half_a_head_is_cut_at_its_deadline_and_told_why() -> None:

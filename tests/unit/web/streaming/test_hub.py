@@ -5,7 +5,10 @@ import signal
 import threading
 from typing import Any
 
+import gevent
+import gevent.socket
 import pytest
+import redis
 
 from graycat.broker.connections import RawConnection
 from graycat.broker.protocol import Broker
@@ -13,6 +16,7 @@ from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming import hub as hub_module
+from graycat.web.streaming.disconnect import READABLE
 from graycat.web.streaming.hub import EventHub, Subscription
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually
 
@@ -242,3 +246,41 @@ def test_events_that_come_with_the_subscribe_reply_follow_the_missed_ones(
 
 def test_two_processes_have_two_channels(client, records) -> None:
     assert EventHub(client, records).channels != EventHub(client, records).channels
+
+
+class Ready:
+    """A connection with something to read, which breaks when it is read."""
+
+    def __init__(self, socket: Any, order: list[str]) -> None:
+        self.socket = socket
+        self._order = order
+
+    def read_nowait(self) -> list[Any]:
+        self._order.append("hub")
+        raise redis.ConnectionError
+
+
+def test_of_many_sockets_that_are_ready_the_hub_s_is_read_first(client, records) -> None:
+    hub = EventHub(client, records)
+    hub.loop.beat()
+    order: list[str] = []
+    pairs = [gevent.socket.socketpair() for _ in range(41)]
+    watchers = [gevent.get_hub().loop.io(ours.fileno(), READABLE) for ours, _ in pairs[1:]]
+    for watcher in watchers[:20]:
+        watcher.start(order.append, "another")
+    connection: Any = Ready(pairs[0][0], order)
+    relaying = gevent.spawn(hub._relay, connection)
+    gevent.idle()
+    for watcher in watchers[20:]:
+        watcher.start(order.append, "another")
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    with pytest.raises(redis.ConnectionError):
+        relaying.get(timeout=PATIENCE_S)
+    assert order[0] == "hub"
+    assert "another" in order
+    for watcher in watchers:
+        watcher.close()
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
