@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,8 @@ from tests.support.unity import BrokenAnswer, ReadBuffer, read_head, read_pieces
 
 #: The last events of a task; only those that have an id are the task's own.
 ENDS = ("result", "error", "cancelled")
-#: Seconds between two attempts to connect.
-PAUSE_S = 0.05
+#: Seconds between two attempts to connect, as the Python client waits: half of it at least, doubled after each failure.
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.2, 2.0
 BUFFER_BYTES = 65536
 
 
@@ -81,16 +82,19 @@ class Follower:
 
     def read(self, within_s: float, until: Callable[[Following], bool] = lambda seen: seen.is_over) -> Following:
         """Read until a condition holds, by default to the task's end. Raises AssertionError if that takes too long."""
-        deadline = time.monotonic() + within_s
+        deadline, failures = time.monotonic() + within_s, 0
         while not until(self.seen):
             assert time.monotonic() < deadline, f"not so within {within_s:g} s: {self.seen.kinds} {self.seen.refused}"
+            connections = self.seen.connections
             try:
                 if not self._read_connection(until):
                     return self.seen
             except (OSError, BrokenAnswer, requests.RequestException):
                 # Lost: at the next address, behind the last event.
                 self._urls.append(self._urls.pop(0))
-            time.sleep(PAUSE_S)
+            failures = 0 if self.seen.connections > connections else failures + 1
+            pause_s = min(FIRST_PAUSE_S * 2**failures, MAX_PAUSE_S)
+            time.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (nobody gains by guessing it)
         return self.seen
 
     def _read_connection(self, until: Callable[[Following], bool]) -> bool:
