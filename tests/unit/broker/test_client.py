@@ -16,7 +16,17 @@ from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient, connect_client
-from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, changed, free_port, in_background, outcome_of
+from tests.support.helpers import (
+    PATIENCE_S,
+    UNTRIED_S,
+    Stopwatch,
+    Valkey,
+    accepted,
+    changed,
+    free_port,
+    in_background,
+    outcome_of,
+)
 from tests.support.servers import LOADING
 from tests.support.troubles import FrailValkey, cluster_node
 
@@ -46,7 +56,7 @@ def test_a_web_process_fails_at_once_if_the_broker_is_down(no_broker: Settings) 
     watch = Stopwatch()
     with pytest.raises(redis.ConnectionError):
         connect(no_broker).ping()
-    assert watch.seconds < 0.5
+    assert watch.seconds < UNTRIED_S
 
 
 def test_a_worker_s_command_outlasts_a_restart_of_the_broker(mortal_broker: Valkey) -> None:
@@ -131,7 +141,7 @@ def test_a_broker_that_is_stuck_is_unavailable(mortal_broker: Valkey, connected:
 
 @pytest.mark.parametrize("connected", [False, True])
 def test_a_silent_broker_costs_one_timeout_not_one_for_each_layer(mortal_broker: Valkey, connected: bool) -> None:
-    client = connect(mortal_broker.settings, timeout_s=0.3)
+    client = connect(mortal_broker.settings, timeout_s=1.0)
     if connected:
         client.ping()
     pid = mortal_broker.client.info("server")["process_id"]
@@ -140,7 +150,7 @@ def test_a_silent_broker_costs_one_timeout_not_one_for_each_layer(mortal_broker:
         watch = Stopwatch()
         with pytest.raises(redis.TimeoutError):
             client.get("key")
-        assert 0.3 <= watch.seconds < 0.6
+        assert 1.0 <= watch.seconds < 1.9
     finally:
         os.kill(pid, signal.SIGCONT)
     assert client.get("key") is None

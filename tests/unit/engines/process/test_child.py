@@ -12,7 +12,7 @@ import pytest
 
 from graycat.engines.process import child as process
 from graycat.engines.process.child import ChildProcess
-from tests.support.helpers import PATIENCE_S, ROOT, Stopwatch, eventually
+from tests.support.helpers import AT_ONCE_S, PATIENCE_S, ROOT, Stopwatch, eventually
 
 #: Starts a child that would live for an hour, tells its id, and waits to be killed.
 OWNER = """
@@ -97,7 +97,7 @@ def test_a_child_that_ignores_the_first_signal_gets_the_second(child_of, tmp_pat
     watch = Stopwatch()
     child.stop()
     assert gone(pid)
-    assert 0.1 <= watch.seconds < 1
+    assert 0.1 <= watch.seconds < AT_ONCE_S
 
 
 def test_a_command_that_cannot_be_run_is_an_error(child_of, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_an_event_is_there_at_once(hub, records) -> None:
     clock = Stopwatch()
     records.publish(attempt, 1, [b"a"])
     data_of(subscription, 1)
-    assert clock.seconds < 0.2
+    assert clock.seconds < 1.0
 
 
 def test_events_from_before_the_hub_listened_are_not_missed(broker: Valkey, records) -> None:
