@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class Follower:
                 self._urls.append(self._urls.pop(0))
             failures = 0 if self.seen.connections > connections else failures + 1
             pause_s = min(FIRST_PAUSE_S * 2**failures, MAX_PAUSE_S)
-            time.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (nobody gains by guessing it)
+            threading.Event().wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 (nobody gains by guessing it)
         return self.seen
 
     def _read_connection(self, until: Callable[[Following], bool]) -> bool:

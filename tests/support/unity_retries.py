@@ -6,6 +6,7 @@ before its five retries, also after an error; v2 for 200 ms times the number of 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Game:
         """Ask until there is an answer or no retry is left; each attempt has a request id of its own (NAME.NUMBER)."""
         for number in range(len(self.pauses_s) + 1):
             if number:
-                time.sleep(self.pauses_s[number - 1])
+                threading.Event().wait(self.pauses_s[number - 1])
             sent_at = time.monotonic()
             headers = {"X-Request-ID": f"{self.name}.{number}"}
             try:
