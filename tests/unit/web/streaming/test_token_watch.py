@@ -117,7 +117,7 @@ def test_players_and_followers_end_with_it_and_nobody_else(
     waiting(services, len(answers))
     services.authenticator.minted.revoke("game")
     assert [type_of(answers[name]().text) for name in ("own", "player")] == ["token_revoked"] * 2
-    assert "event: error" in answers["events"]()
+    assert "event: closing" in answers["events"]()
     assert "token_revoked" in answers["events"]()
     records.succeed(take("llm.quick"), 200, b"{}")
     assert answers["other"]().status_code == 200
