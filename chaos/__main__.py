@@ -121,15 +121,20 @@ def tell(result: Result) -> None:
         say(f"        {violation}")
 
 
+def run_apart(options: argparse.Namespace) -> int:
+    """Run the windows or the mutants, which have stacks of their own; return the exit status."""
+    if options.mutants:
+        return min(mutants.main(), 1)
+    return min(windows_run.main(short=options.short, only_list=options.list), 1)
+
+
 def main() -> None:
     """Do what the command line asks."""
     if sys.argv[1:2] and sys.argv[1] in OTHERS:
         raise SystemExit(OTHERS[sys.argv[1]](sys.argv[2:]))
     options = read_options()
-    if options.mutants:
-        raise SystemExit(min(mutants.main(), 1))
-    if options.windows:
-        raise SystemExit(min(windows_run.main(short=options.short, only_list=options.list), 1))
+    if options.mutants or options.windows:
+        raise SystemExit(run_apart(options))
     faults = choose(options)
     if options.list:
         for fault in faults:

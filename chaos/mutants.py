@@ -44,29 +44,35 @@ def stopped(process: str, kind: str, step: str, number: int = 1, *, until_ended:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A known way to break graycat, and the faults that show it. ``seconds``: kinds of which it takes two workers."""
+    """A known way to break graycat, and the faults that show it.
+
+    ``by``: words of the problem that is its own; others may come of a busy machine. ``seconds``: kinds of which it
+    takes two workers.
+    """
 
     name: str
     faults: Sequence[Fault]
+    by: str
     seconds: Sequence[str] = ()
 
 
+SWEPT = "only the sweeper has found"
 MUTANTS = (
-    Mutant("no fence in publish", [stopped("llm", "long text", "queue.publish", 5)], ("llm",)),
-    Mutant("no fence in finish", [stopped("llm", "text", "queue.finish", until_ended=True)], ("llm",)),
-    Mutant("no lease renewal", [calm("long text")]),
-    Mutant("ack before finish", [killed("llm", "text", "queue.publish", AFTER)]),
-    Mutant("no sweeper", [killed("llm", "text", "BRPOP llm", AFTER)]),
-    Mutant("lost turn", [calm("crowd")]),
-    Mutant("no takeover", [killed("llm", "text", "queue.claim", AFTER)]),
-    Mutant("budget not given back", [calm("text")]),
-    Mutant("result stored twice", [calm("text")]),
-    Mutant("cancel ignored", [calm("cancel")]),
-    Mutant("attempts not counted", [killed("llm", "text", "engine POST /completion", AFTER)]),
-    Mutant("webhook told twice", [calm("text")]),
-    Mutant("gate too wide", [calm("crowd")]),
-    Mutant("usage counted twice", [calm("text")]),
-    Mutant("a name makes two tasks", [killed("web", "text", "queue.create", AFTER)]),
+    Mutant("no fence in publish", [stopped("llm", "long text", "queue.publish", 5)], "chunks in place of", ("llm",)),
+    Mutant("no fence in finish", [stopped("llm", "text", "queue.finish", until_ended=True)], "2 ends", ("llm",)),
+    Mutant("no lease renewal", [calm("long text")], SWEPT),
+    Mutant("ack before finish", [killed("llm", "text", "queue.publish", AFTER)], SWEPT),
+    Mutant("no sweeper", [killed("llm", "text", "BRPOP llm", AFTER)], "is queued"),
+    Mutant("lost turn", [calm("crowd")], SWEPT),
+    Mutant("no takeover", [killed("llm", "text", "queue.claim", AFTER)], "is running"),
+    Mutant("budget not given back", [calm("text")], "still charged"),
+    Mutant("result stored twice", [calm("quick")], "2 ends"),
+    Mutant("cancel ignored", [calm("cancel")], "is running"),
+    Mutant("attempts not counted", [killed("llm", "text", "engine POST /completion", AFTER)], "2 times in 1 attempts"),
+    Mutant("webhook told twice", [calm("text")], "was told 2 times"),
+    Mutant("gate too wide", [calm("crowd")], "ran at once"),
+    Mutant("usage counted twice", [calm("text")], "usage: "),
+    Mutant("a name makes two tasks", [killed("web", "text", "queue.create", AFTER)], "usage: "),
 )
 
 
@@ -76,6 +82,8 @@ class Verdict:
 
     name: str
     found: list[str] = field(default_factory=list)
+    #: Words that one of them must have.
+    by: str = ""
     #: Whether each fault has happened: without that, nothing is proved.
     reached: bool = True
     seconds: float = 0.0
@@ -83,13 +91,18 @@ class Verdict:
     @property
     def killed(self) -> bool:
         """Return whether the audit has found the mutant."""
-        return self.reached and bool(self.found)
+        return self.reached and bool(self.proof)
+
+    @property
+    def proof(self) -> str:
+        """Return the problem that is the mutant's own; '' if there is none."""
+        return next((problem for problem in self.found if self.by in problem), "")
 
 
 def try_mutant(mutant: Mutant, *, broken: bool = True) -> Verdict:
     """Run a mutant's faults, on the mutant or on graycat as it is; return what the audit has found."""
     began = time.monotonic()
-    verdict = Verdict(mutant.name)
+    verdict = Verdict(mutant.name, by=mutant.by)
     name = mutant.name if broken else ""
     with (
         tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder,
@@ -120,7 +133,7 @@ def describe(verdicts: Iterable[Verdict]) -> str:
         if not verdict.reached:
             found = "**its fault did not happen**"
         elif verdict.killed:
-            found = verdict.found[0].replace("|", "\\|")[:120]
+            found = verdict.proof.replace("|", "\\|")[:120]
         lines.append(f"| {verdict.name} | {MUTATIONS[verdict.name].what} | {found} |")
     return "\n".join(lines)
 

@@ -164,14 +164,14 @@ class Text(Task):
 class LongText(Text):
     """A text that takes longer than some leases."""
 
-    kind, tokens = "long text", 150
+    kind, tokens = "long text", 300
 
 
 class Crowd(Subject):
     """Texts of one owner, all at once: most of them wait for their turn, and for a slot."""
 
     kind = "crowd"
-    COUNT, TOKENS, SLOTS = 10, 20, 4
+    COUNT, TOKENS, SLOTS = 10, 80, 4
 
     def _names(self) -> list[str]:
         return [f"{self.name}-{number}" for number in range(self.COUNT)]

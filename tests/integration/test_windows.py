@@ -21,4 +21,4 @@ def test_the_audit_finds_a_graycat_that_is_broken(name: str) -> None:
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
     verdict = try_mutant(mutant)
     assert verdict.reached
-    assert verdict.found
+    assert verdict.killed, verdict.found
