@@ -54,8 +54,8 @@ def new_plans() -> list[Plan]:
         Plan("skipping", "0 * * * *", "America/New_York", "skip"),
         Plan("nightly", "30 2 * * *", "Europe/Berlin", "all", images=5),
         Plan("wall", "*/20 2 * * *", "Europe/Berlin", "all"),
-        Plan("howe", "15 * * * *", "Australia/Lord_Howe", "once"),
-        Plan("jittery", "30 * * * *", "Asia/Kathmandu", "all", jitter_s=120),
+        Plan("howe", "0 * * * *", "Australia/Lord_Howe", "once"),
+        Plan("jittery", "45 * * * *", "Asia/Kathmandu", "all", jitter_s=120),
     ]
 
 

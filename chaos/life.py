@@ -11,13 +11,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -25,163 +22,20 @@ from hypothesis.stateful import (
 )
 
 from chaos.life_audit import check, check_usage
+from chaos.life_callers import PICKS, CallerRules
 from chaos.life_model import QUEUED, RUNNING, ModelTask
 from chaos.life_parts import LASTING, MAX_ATTEMPTS, QUEUES, Hands, Held, Parts
 from graycat.errors import EngineError, EngineKilled
-from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES, Attempt, ReleaseReason, Verdict
+from graycat.queue.models import TERMINAL_STATES, Attempt, ReleaseReason, Verdict
 from tests.support.helpers import Valkey
 
-#: Names that callers choose, and requests that they send under them; and which of so many tasks a rule is about.
-NAMES, CONTENTS, PICKS = st.sampled_from(("a", "b")), st.sampled_from(("one", "two")), st.integers(0, 9)
-OWNERS, LANES = st.sampled_from((LASTING, "")), st.sampled_from(("interactive", "interactive", "batch"))
 WORKERS = st.sampled_from((0, 1))
-#: A token is not revoked before there are so many tasks.
-BEFORE_REVOKED = 8
 #: Steps of the end: far more than the work that can be left.
 END_STEPS = 400
 
 
-class TaskLife(RuleBasedStateMachine):
+class TaskLife(CallerRules):
     """Two owners, two workers, and all that may happen. ``parts`` is set before it runs."""
-
-    parts: ClassVar[Parts]
-    #: How often each rule did something, over all examples.
-    done: ClassVar[Counter[str]] = Counter()
-
-    @initialize()
-    def begin(self) -> None:
-        """Begin with an empty broker."""
-        self.parts.empty()
-        self.tasks: dict[str, ModelTask] = {}
-        #: Tasks whose records are gone.
-        self.gone: list[ModelTask] = []
-        self.named: dict[tuple[str, str], str] = {}
-        self.workers = [self.parts.new_hands(f"llm@w{number}") for number in (0, 1)]
-        #: What was in the hands of workers that died, until it is restored.
-        self.orphans: list[Held] = []
-        self.mortal_lives = True
-        # So that there is something to do from the first step on.
-        for owner in (LASTING, LASTING, ""):
-            self.submit(owner, "batch", "first")
-            self.submit(owner, "interactive", "first")
-
-    # Callers.
-
-    def _owner(self, drawn: str) -> str:
-        return drawn if drawn or not self.mortal_lives else self.parts.mortal
-
-    def _is_callable(self, task: ModelTask) -> bool:
-        return task.owner == LASTING or self.mortal_lives
-
-    def _pick(self, pick: int, *states: str) -> ModelTask | None:
-        """Return one of the tasks in some states (none: in any) whose owner may call."""
-        found = [t for t in self.tasks.values() if (not states or t.state in states) and self._is_callable(t)]
-        return found[pick % len(found)] if found else None
-
-    def _accept(self, task: ModelTask, what: str) -> None:
-        self.tasks[task.id] = task
-        if task.name:
-            self.named[task.owner, task.name] = task.id
-        self.done[what] += 1
-
-    @rule(drawn=OWNERS, lane=LANES, content=CONTENTS)
-    def submit(self, drawn: str, lane: str, content: str) -> None:
-        """Submit a task under an id that graycat makes."""
-        owner = self._owner(drawn) or LASTING
-        answer = self.parts.web[owner].post("/tasks", json=body_of(content, lane))
-        assert answer.status_code == 202, answer.text
-        self._accept(ModelTask(answer.get_json()["id"], owner, lane, f"{content} {lane}"), "submit")
-
-    @rule(drawn=OWNERS, name=NAMES, content=CONTENTS, lane=LANES, by_key=st.booleans())
-    def put(self, drawn: str, name: str, content: str, lane: str, by_key: bool) -> None:
-        """Submit under a chosen id or with an idempotency key: the same again is the same task, another is refused."""
-        owner = self._owner(drawn) or LASTING
-        web, body = self.parts.web[owner], body_of(content, lane)
-        if by_key:
-            answer = web.post("/tasks", json=body, headers={"Idempotency-Key": name})
-            name = f"key {name}"
-        else:
-            answer = web.put(f"/tasks/{name}", json=body)
-        known = self.tasks.get(self.named.get((owner, name), ""))
-        if known is None:
-            assert answer.status_code == 202, answer.text
-            view = answer.get_json()
-            task_id = view["id"] if by_key else self.parts.named_id(owner, name)
-            self._accept(ModelTask(task_id, owner, lane, f"{content} {lane}", name), "put")
-        elif known.content == f"{content} {lane}":
-            assert (answer.status_code, answer.get_json()["state"]) == (200, known.state)
-            self.done["put again"] += 1
-        else:
-            assert answer.status_code == 409, answer.text
-            self.done["put refused"] += 1
-
-    @rule(pick=PICKS, wait=st.booleans())
-    def poll(self, pick: int, wait: bool) -> None:
-        """Look at a task; a caller that looks at an overdue one ends it."""
-        task = self._pick(pick)
-        if task is None:
-            return
-        path = f"/tasks/{self._address(task)}" + ("?wait=0.01" if wait else "")
-        view = self.parts.web[task.owner].get(path).get_json()
-        if task.state == QUEUED and task.overdue and task.attempts == 0:
-            self._end_queued(task, "expired")
-        assert (view["state"], view.get("attempt", 0)) == (task.state, task.attempts)
-        self.done[f"poll {task.state}"] += 1
-
-    def _address(self, task: ModelTask) -> str:
-        return task.name if task.name and not task.name.startswith("key ") else task.id
-
-    @rule(pick=PICKS)
-    def cancel(self, pick: int) -> None:
-        """Cancel a task: one that is queued ends at once, one that runs is asked to stop, one that ended stays."""
-        task = self._pick(pick)
-        if task is None:
-            return
-        before = task.state
-        view = self.parts.web[task.owner].delete(f"/tasks/{self._address(task)}").get_json()
-        self._stop(task)
-        assert (view["state"], view["confirmed"]) == (task.state, task.ended)
-        self.done[f"cancel {before}"] += 1
-
-    def _stop(self, task: ModelTask) -> None:
-        """Change a task as a request to stop does; what is overdue is found so first, by who looks at it."""
-        if task.state == QUEUED:
-            overdue = task.overdue and task.attempts == 0 and self._is_callable(task)
-            self._end_queued(task, "expired" if overdue else "cancelled")
-        elif task.state == RUNNING:
-            task.stopping = True
-
-    def _end_queued(self, task: ModelTask, state: str) -> None:
-        # It is counted as dead also if the broker has lost it.
-        task.left_message = task.unheld or self.parts.has_message(task.id)
-        task.move(state)
-
-    @rule(pick=PICKS)
-    def retry(self, pick: int) -> None:
-        """Submit a task again that did not succeed; any other is refused."""
-        task = self._pick(pick)
-        if task is None or task.overdue:
-            return
-        answer = self.parts.web[task.owner].post(f"/tasks/{self._address(task)}/retry")
-        if task.state in UNSUCCESSFUL_STATES:
-            assert answer.status_code == 202, answer.text
-            again = ModelTask(answer.get_json()["id"], task.owner, task.lane, f"retry {task.id}")
-            self._accept(again, "retry")
-        else:
-            assert answer.status_code == 409, answer.text
-            self.done["retry refused"] += 1
-
-    @precondition(lambda self: self.mortal_lives and len(self.tasks) > BEFORE_REVOKED)
-    @rule()
-    def revoke(self) -> None:
-        """Revoke the token of an owner: what it has left ends, and it may call no more."""
-        self.parts.end_mortal()
-        self.mortal_lives = False
-        for task in self.tasks.values():
-            if task.owner == self.parts.mortal:
-                self._stop(task)
-        assert self.parts.web[self.parts.mortal].get("/tasks").status_code == 401
-        self.done["revoke"] += 1
 
     # Workers. Each of their steps may be the last one.
 
@@ -239,14 +93,15 @@ class TaskLife(RuleBasedStateMachine):
     def publish(self, worker: int, pick: int) -> None:
         """Publish a chunk of an answer; an attempt that does not own its task is told so."""
         held = self._held(worker, pick, attempt=True)
-        if held is None or held.attempt is None:
-            return
+        if held is not None and held.attempt is not None:
+            self._publish(held, held.attempt)
+
+    def _publish(self, held: Held, attempt: Attempt) -> None:
         task = self.tasks.get(held.task_id)
         held.chunks += 1
-        number = held.attempt.number
-        verdict = self.parts.publish(held.attempt, held.chunks, f"{number}.{held.chunks}".encode())
+        verdict = self.parts.publish(attempt, held.chunks, f"{attempt.number}.{held.chunks}".encode())
         expected = Verdict.STALE
-        if task is not None and self._owns(task, held.attempt):
+        if task is not None and self._owns(task, attempt):
             expected = Verdict.CANCEL if task.stopping else Verdict.GO_ON
             task.chunks += 1
         assert verdict is expected
@@ -375,6 +230,21 @@ class TaskLife(RuleBasedStateMachine):
         self.done["stall"] += 1
         for _ in range(count):
             self.take(1 - worker, claims=True)
+        for held in self.workers[worker].held:
+            if held.attempt is not None and not held.done:
+                self._publish(held, held.attempt)
+
+    @rule()
+    def die_in_bulk_work(self) -> None:
+        """Kill a worker that has bulk work, and have interactive tasks wait when its message is delivered again."""
+        self.take(0, claims=True, bulk=True)
+        if self.workers[0].held:
+            self.kill(0, notice=True)
+        for _ in range(2):
+            self.submit(LASTING, "interactive", "first")
+        for _ in range(3):
+            self.take(1, claims=True, bulk=True)
+            self.settle_messages(1)
 
     def _end_lease(self, held: Held) -> None:
         self.parts.let_lease_end(held)
@@ -468,7 +338,11 @@ class TaskLife(RuleBasedStateMachine):
         self._claim(hands, held)
         if held.attempt is not None:
             self._end(held, "succeeded")
+        waits = held.done == "given back"
         self._settle(hands, held)
+        if waits:
+            # Bulk work waits for a task whose message is lost.
+            self.sweep()
         self.is_as_the_model_says()
 
     def _drain(self) -> None:
@@ -477,11 +351,6 @@ class TaskLife(RuleBasedStateMachine):
         while held := self.parts.take(hands):
             self._claim(hands, held)
             self._settle(hands, held)
-
-
-def body_of(content: str, lane: str) -> dict[str, Any]:
-    """Return the body of a request for a task."""
-    return {"kind": "llm.completion", "input": {"prompt": content}, "priority": lane}
 
 
 def search(valkey: Valkey, examples: int, steps: int, *, derandomize: bool) -> Counter[str]:
