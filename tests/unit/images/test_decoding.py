@@ -89,6 +89,8 @@ USABLE = {
     "webp, lossless, alpha": (encoded(picture("RGBA"), "WEBP", lossless=True), "webp"),
 }
 
+#: Text that is a thousand times as large as it comes.
+BOMB, SMALL_BOMB = zlib.compress(b"x" * 50_000_000), zlib.compress(b"x" * 1_000_000)
 #: Files that no engine should see, most of them made to keep a server busy.
 UNUSABLE = {
     "nothing much": b"GIF",
@@ -106,12 +108,10 @@ UNUSABLE = {
     "png without height": header(64, 0),
     "png of too few bytes": header(64, 64),
     "png of a wrong checksum": PNG[:40] + bytes([PNG[40] ^ 1]) + PNG[41:],
-    "png with a bomb of text": behind_header(chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 50_000_000))),
-    "png with a bomb of Unicode": behind_header(chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(b"x" * 50_000_000))),
-    "png with a bomb of a profile": behind_header(chunk(b"iCCP", b"k\0\0" + zlib.compress(b"x" * 50_000_000))),
-    "png with many bombs of text": behind_header(
-        *(chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(b"x" * 1_000_000)) for i in range(100))
-    ),
+    "png with a bomb of text": behind_header(chunk(b"zTXt", b"k\0\0" + BOMB)),
+    "png with a bomb of Unicode": behind_header(chunk(b"iTXt", b"k\0\1\0\0\0" + BOMB)),
+    "png with a bomb of a profile": behind_header(chunk(b"iCCP", b"k\0\0" + BOMB)),
+    "png with many bombs of text": behind_header(*(chunk(b"zTXt", b"k%d\0\0" % i + SMALL_BOMB) for i in range(100))),
     "png of a million chunks": behind_header(chunk(b"aaAa") * 1_000_000),
     "jpeg of a million segments": behind_start(segment(0xFE) * 1_000_000),
     "jpeg of a million Exifs": behind_start(segment(0xE1, b"Exif\0\0x") * 1_000_000),

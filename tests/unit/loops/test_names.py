@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,16 +54,18 @@ def text_of(node: ast.expr | None) -> str:
     return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-def find_calls() -> Iterator[tuple[ast.Call, str]]:
+@cache
+def calls() -> list[tuple[ast.Call, str]]:
+    found = []
     for path in SOURCES:
         file = path.relative_to(ROOT / "graycat").as_posix()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                yield node, file
+        nodes = ast.walk(ast.parse(path.read_text()))
+        found += [(node, file) for node in nodes if isinstance(node, ast.Call)]
+    return found
 
 
 def find_uses() -> Iterator[Use]:
-    for node, file in find_calls():
+    for node, file in calls():
         function = called(node)
         if function in THREADS | PLACES and node.args:
             # The name is the first argument but for these two, whose first one is a client.
@@ -72,7 +75,7 @@ def find_uses() -> Iterator[Use]:
 
 
 def find_threads() -> Iterator[tuple[str, str]]:
-    for node, file in find_calls():
+    for node, file in calls():
         if called(node) == "Thread":
             arguments = {keyword.arg: keyword.value for keyword in node.keywords}
             yield file, text_of(arguments.get("name"))
@@ -83,17 +86,19 @@ def rows() -> dict[str, tuple[str, ...]]:
     return {name: tuple(cells) for name, *cells in found}
 
 
-USES = list(find_uses())
+@cache
+def uses() -> list[Use]:
+    return list(find_uses())
 
 
 def test_every_name_in_the_code_is_registered() -> None:
-    assert {use for use in USES if use.name and use.name not in names.NAMES} == set()
-    assert {use for use in USES if use.function in THREADS and use.name not in {"", *names.THREADS}} == set()
+    assert {use for use in uses() if use.name and use.name not in names.NAMES} == set()
+    assert {use for use in uses() if use.function in THREADS and use.name not in {"", *names.THREADS}} == set()
 
 
 def test_every_registered_name_is_in_the_code() -> None:
-    assert {use.name for use in USES if use.function in THREADS} - {""} == set(names.THREADS)
-    assert {use.name for use in USES if use.function in PLACES} >= names.PLACES
+    assert {use.name for use in uses() if use.function in THREADS} - {""} == set(names.THREADS)
+    assert {use.name for use in uses() if use.function in PLACES} >= names.PLACES
 
 
 def test_every_other_thread_serves_one() -> None:
@@ -108,7 +113,7 @@ def test_the_table_has_a_row_for_each_loop_and_no_other() -> None:
 def test_a_row_names_the_file_of_its_loop(name: str) -> None:
     file = Path(rows()[name][0])
     assert (ROOT / file).is_file()
-    files = {f"graycat/{use.file}" for use in USES if use.name == name}
+    files = {f"graycat/{use.file}" for use in uses() if use.name == name}
     if name not in names.CELERY:
         assert file.as_posix() in files
 
