@@ -140,6 +140,11 @@ def main() -> None:
         for fault in faults:
             say(f"{fault.group:10} {fault.name:32} {fault.what}")
         return
+    raise SystemExit(run_and_judge(faults, options))
+
+
+def run_and_judge(faults: list[Fault], options: argparse.Namespace) -> int:
+    """Do the faults as often as asked; return the exit status."""
     results: list[Result] = []
     for _ in range(options.runs):
         results += run_all(faults, keep=options.keep)
@@ -148,7 +153,7 @@ def main() -> None:
     slow = report.too_slow(results)
     for promise in slow:
         say(promise)
-    raise SystemExit(int(bool(slow) or any(result.unforeseen for result in results)))
+    return int(bool(slow) or any(result.unforeseen for result in results))
 
 
 if __name__ == "__main__":

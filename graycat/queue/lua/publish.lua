@@ -8,6 +8,12 @@ local call, events = redis.call, KEYS[2]
 local r = call('HMGET', KEYS[1], 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] or #r[4] > 8192 then return 'stale' end
 local head, prefix, first = ARGV[2] .. ' ', ARGV[3], ARGV[4] - 6
+-- Chunks are sent before the replies to those before them are read. If those were refused (the script was missing for a
+-- moment), these must be refused as well: a chunk cannot be put in between later.
+local last = call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+if last and string.sub(last[1], 1, #prefix) == prefix and tonumber(string.sub(last[1], #prefix + 1)) < ARGV[4] - 1 then
+  return redis.error_reply('GAP chunks before these are missing')
+end
 for i = 6, #ARGV do
   local id = prefix .. string.format('%d', first + i)
   local done = redis.pcall('XADD', events, 'MAXLEN', '~', 20000, id, 'kind', 'chunk', 'data', ARGV[i])

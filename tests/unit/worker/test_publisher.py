@@ -105,6 +105,28 @@ def restart(broker: Valkey) -> None:
     broker.start()
 
 
+def refusals(client: BrokerClient) -> int:
+    """Return how many commands the broker has refused because it has no such script."""
+    errors: dict[str, dict[str, int]] = client.info("errorstats")
+    return errors.get("errorstat_NOSCRIPT", {}).get("count", 0)
+
+
+def test_chunks_behind_one_that_was_refused_are_not_written_before_it(publisher, records, client: BrokerClient) -> None:
+    attempt = started(records)
+    publisher.publish(list(each(attempt, 1, 1)))
+    publisher.flush()
+    client.script_flush()
+    before = refusals(client)
+    publisher.publish(list(each(attempt, 2, 2)))
+    eventually(lambda: refusals(client) > before)
+    # Home loads the scripts before the reply to the second chunk is read.
+    assert records.are_scripts_loaded()
+    verdicts = [verdict for batch in each(attempt, 3, 6) for verdict in publisher.publish([batch])]
+    verdicts += publisher.flush()
+    assert chunks(records, attempt.task_id) == [b"%d" % number for number in range(1, 7)]
+    assert by_number(verdicts) == [(number, Verdict.GO_ON) for number in range(2, 7)]
+
+
 @pytest.mark.parametrize("at", ["publish", "flush"])
 def test_what_a_broken_connection_may_have_lost_is_sent_again_and_written_once(mortal_broker: Valkey, at: str) -> None:
     client = connect(mortal_broker.settings, patient=True)
