@@ -29,6 +29,8 @@ class Fault:
     permits: frozenset[str] = frozenset()
     #: Whether it leaves things that are to be there, so that it has a system of its own.
     alone: bool = False
+    #: Whether all of graycat is started anew: no supervisor does that, so the times of supervised restarts are not its.
+    starts_anew: bool = False
 
 
 #: A stream's connection is one of the process that was killed; so are the others that it carried.

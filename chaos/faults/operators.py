@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault
 from chaos.system import System, wait_for
@@ -27,12 +28,12 @@ def pause(system: System) -> None:
 
 
 def drain(system: System) -> None:
-    """Drain every worker, one after the other, then restart everything: drained workers stay away until then."""
+    """Drain all workers at once, then restart everything: drained workers stay away until then."""
     box = next(iter(system.redis().hkeys(PROCESSES)))
-    for worker in WORKERS:
-        pid = system.pid(worker)
-        system.command("worker", "drain", f"{worker}@{box}")
-        eventually(lambda worker=worker, pid=pid: system.pids().get(worker) != pid, DRAINED_S)  # type: ignore[misc]
+    pids = {system.pid(worker) for worker in WORKERS}
+    with ThreadPoolExecutor(len(WORKERS)) as pool:
+        list(pool.map(lambda worker: system.command("worker", "drain", f"{worker}@{box}"), WORKERS))
+    eventually(lambda: not pids & set(system.stack.command_lines()), DRAINED_S)
     restart(system)
 
 
@@ -92,7 +93,8 @@ FAULTS = [
     Fault("purge", "operators", "the queues are deleted, as `celery purge` does, five times", purge),
     Fault("ask much", "operators", "status, tasks, usage and metrics without a pause", ask_status),
     Fault("restart engines", "operators", "SIGTERM to both engines", restart_engines),
-    Fault("restart", "operators", "Ctrl-C, and `graycat up` again", restart, permits=BREAKS | REFUSES | ENDS),
+    Fault("restart", "operators", "Ctrl-C, and `graycat up` again", restart,
+          permits=BREAKS | REFUSES | ENDS, starts_anew=True),
     Fault("drain", "operators", "`graycat worker drain` of each worker, then Ctrl-C and `graycat up` again", drain,
-          permits=BREAKS | REFUSES | ENDS),
+          permits=BREAKS | REFUSES | ENDS, starts_anew=True),
 ]  # fmt: skip

@@ -129,6 +129,7 @@ OTHERS = [
         "`kill -9` of `graycat up` alone, which is then started again",
         kill_supervisor,
         permits=ALL,
+        starts_anew=True,
     ),
     Fault(
         "power cut",
@@ -136,6 +137,7 @@ OTHERS = [
         "`kill -9` of `graycat up` and all parts, then a new start",
         kill_everything,
         permits=ALL,
+        starts_anew=True,
     ),
 ]
 FAULTS = [*KILLS, *STOPS, *ENDINGS, *PAIRS, *OTHERS]
