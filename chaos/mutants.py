@@ -6,6 +6,7 @@ audit, as much as a violation without a mutant is one of graycat.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +47,7 @@ def stopped(process: str, kind: str, step: str, number: int = 1, *, until_ended:
 class Mutant:
     """A known way to break graycat, and the faults that show it.
 
-    ``by``: words of the problem that is its own; others may come of a busy machine. ``seconds``: kinds of which it
+    ``by``: a pattern of the problem that is its own; others may come of a busy machine. ``seconds``: kinds of which it
     takes two workers.
     """
 
@@ -72,7 +73,7 @@ MUTANTS = (
     Mutant("webhook told twice", [calm("text")], "was told 2 times"),
     Mutant("gate too wide", [calm("crowd")], "ran at once"),
     Mutant("usage counted twice", [calm("text")], "usage: "),
-    Mutant("a name makes two tasks", [killed("web", "text", "queue.create", AFTER)], "usage: "),
+    Mutant("a name makes two tasks", [killed("web", "text", "queue.create", AFTER)], "2 ends|usage: "),
 )
 
 
@@ -82,7 +83,7 @@ class Verdict:
 
     name: str
     found: list[str] = field(default_factory=list)
-    #: Words that one of them must have.
+    #: What one of them must be (a regular expression).
     by: str = ""
     #: Whether each fault has happened: without that, nothing is proved.
     reached: bool = True
@@ -96,7 +97,7 @@ class Verdict:
     @property
     def proof(self) -> str:
         """Return the problem that is the mutant's own; '' if there is none."""
-        return next((problem for problem in self.found if self.by in problem), "")
+        return next((problem for problem in self.found if re.search(self.by, problem)), "")
 
 
 def try_mutant(mutant: Mutant, *, broken: bool = True) -> Verdict:

@@ -12,6 +12,8 @@ from typing import Any
 
 Change = Callable[[Any], None]
 SCRIPTS_MODULE = "graycat.broker.scripts"
+#: The line of conclude.lua that writes how a task has ended.
+LAST_EVENT = "redis.call('HSET', record, 'last_event', emit(keep[3], kind, data))"
 
 
 class DoesNotApply(Exception):
@@ -156,7 +158,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "result stored twice": Mutation(
         "an answer is two events",
-        edit("queue/conclude", "emit(keep[3], kind, data)", "emit(keep[3], kind, data) emit(keep[3], kind, data)"),
+        edit("queue/conclude", LAST_EVENT, f"{LAST_EVENT}\n  {LAST_EVENT}"),
     ),
     "cancel ignored": Mutation(
         "a worker goes on with what was cancelled", replace("graycat.engines.client", "Call.stop", ignore_cancels)

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from chaos.hook import mutations, timeouts
-from chaos.hook.mutations import MUTATIONS, DoesNotApply
+from chaos.hook.mutations import MUTATIONS, SCRIPTS_MODULE, DoesNotApply
 from chaos.hook.traps import AFTER, BEFORE, Trap, Traps, name_command, name_pipeline, unpack
 from chaos.hook.watchers import WATCHERS
 from chaos.mutants import MUTANTS, Verdict, describe, find_unused
 from chaos.windows import Window, choose
 from chaos.windows_run import divide
+from graycat.broker import scripts
+from tests.support.broker import BrokerClient
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = "0123456789abcdef0123456789abcdef"
@@ -66,6 +68,25 @@ def test_the_command_line_has_windows_and_mutants() -> None:
 def test_every_mutation_is_run_by_a_mutant_and_every_mutant_has_one() -> None:
     assert find_unused() == []
     assert len(MUTANTS) >= 10
+
+
+EDITED = [name for name, mutation in MUTATIONS.items() if SCRIPTS_MODULE in mutation.changes]
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_an_edited_script_is_one_that_the_broker_takes(client: BrokerClient, name: str) -> None:
+    module = ModuleType(SCRIPTS_MODULE)
+    module.__dict__.update(__file__=scripts.__file__, load=scripts.load)
+    for change in MUTATIONS[name].changes[SCRIPTS_MODULE]:
+        change(module)
+    edited = []
+    for path in sorted(ROOT.glob("graycat/*/lua/*.lua")):
+        text = module.load(path)
+        if text != scripts.load(path):
+            edited.append(path.stem)
+            # It is compiled, and not run.
+            client.script_load(text)
+    assert edited
 
 
 def test_a_mutant_that_does_not_apply_any_more_ends_the_process() -> None:
