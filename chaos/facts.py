@@ -15,7 +15,7 @@ from typing import Any
 import requests
 
 from chaos.ledger import Accepted, AcceptedBatch, Call, Ledger
-from chaos.system import OWNERS, PARTS, System
+from chaos.system import OWNERS, System
 from graycat.broker.keys import PREFIX, SHARES, UNCOUNTED, live_key, turns_key
 from graycat.families import FAMILIES
 from graycat.queue.events import TERMINAL
@@ -286,5 +286,5 @@ def collect(system: System, ledger: Ledger) -> Facts:
         resources=read_resources(system),
         connections=read_connections(system),
         gauges=read_gauges(system),
-        missing_parts=[part for part in PARTS if part not in pids],
+        missing_parts=[part for part in system.parts if part not in pids],
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from chaos import clocks, disks
+from chaos import brokers, clocks, disks
 from chaos.ledger import Ledger
 from graycat.queue.models import TERMINAL_STATES
 from tests.fakes.llama_server import ASKED as TEXT_ASKED
@@ -99,6 +99,13 @@ class System:
         }
         wanted = dict(env or {})
         own_disks, own_clocks = wanted.pop("CHAOS_DISKS", ""), wanted.pop("CHAOS_CLOCKS", "")
+        #: A broker of the harness, if the fault needs one that is no part of graycat.
+        self.outside = brokers.open_broker(wanted.pop(brokers.SETTING, ""))
+        #: The parts that are to run.
+        self.parts = PARTS
+        if self.outside is not None:
+            given |= self.outside.env
+            self.parts = tuple(part for part in PARTS if part not in ("broker", "valkey"))
         if own_disks:
             given |= disks.settings(home)
         self.stack = Stack(home, env=given | wanted)
@@ -121,6 +128,8 @@ class System:
 
     def start(self) -> System:
         """Start it; returns when it would answer."""
+        if self.outside is not None:
+            self.outside.start()
         self.stack.launch("up", self._up).wait_for("graycat is ready at", START_S)
         self.wait_until_ready()
         return self
@@ -141,6 +150,9 @@ class System:
     def kill_all(self) -> None:
         """Kill all that is left of it."""
         self.stack.kill_all()
+        if self.outside is not None:
+            self.outside.stop()
+            self.outside = None
 
     def harm_done(self) -> None:
         """Note that the harm of a fault was done just now, or has just ended: recovery begins."""
@@ -202,9 +214,9 @@ class System:
         """Return whether every part runs, is a child of its supervisor, and would answer."""
         pids = self.pids()
         up = pids.get("up")
-        if any(part not in pids for part in PARTS):
+        if any(part not in pids for part in self.parts):
             return False
-        if any(parent_of(pids[part]) != up for part in COMMANDS if part != "up"):
+        if any(parent_of(pids[part]) != up for part in COMMANDS if part in self.parts):
             return False
         # What is left of a web process that was killed still listens.
         return self.stack.ready() and self.quick_answers()
@@ -228,6 +240,8 @@ class System:
 
     def redis(self) -> Any:
         """Return a client of its broker (a ``redis.Redis`` that decodes)."""
+        if self.outside is not None:
+            return self.outside.client()
         return self.stack.redis()
 
     def graycat(self, *words: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:

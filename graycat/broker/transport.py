@@ -259,6 +259,10 @@ class Channel(redis.Channel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+        if asynchronous:
+            # redis-py would open a lost subscription again by itself and wait for its next message, without a deadline,
+            # in the thread of the event loop: the worker would take no task until somebody sends it a command.
+            params["retry"] = Retry(NoBackoff(), 0)
         return params | NO_INTRODUCTION
 
     def _get_pool(self, asynchronous: bool = False) -> Any:

@@ -77,6 +77,12 @@ class Trio:
         self._run(port, [binary, str(config), *without_port], folder / "log")
         eventually(lambda: self._pings(self.client(port)), START_S)
 
+    def start_dead(self) -> None:
+        """Start each server again that was killed: it becomes a replica of the master that there is now."""
+        for port in self.ports:
+            if not self._processes[port].alive():
+                self.start_server(port)
+
     def _start_sentinel(self, port: int) -> None:
         folder = self._folder / str(port)
         folder.mkdir(parents=True)

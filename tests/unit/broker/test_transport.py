@@ -372,3 +372,15 @@ def test_the_event_loop_does_not_wait_for_a_subscription_that_is_lost(app: Celer
         outcome_of(lambda: [next(turns) for _ in range(1000)])()
     connection.release()
     hub.close()
+
+
+def test_a_lost_subscription_is_an_error_and_not_a_wait_without_end(app: Celery, broker: Valkey) -> None:
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        subclient = channel.subclient
+        subclient.psubscribe("commands")
+        assert subclient.parse_response()[0] == b"psubscribe"
+        # The broker itself is well, so that redis-py could subscribe again, and wait.
+        assert broker.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 1
+        with pytest.raises(redis.ConnectionError):
+            outcome_of(subclient.parse_response)()
