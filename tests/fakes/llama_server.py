@@ -114,15 +114,19 @@ class Connection(asyncio.Protocol):
         tokens = int(body.get("n_predict", body.get("max_tokens", 8)))
         messages = body.get("messages") or [{"content": body.get("prompt", "")}]
         prompt, read = read_prompt(messages[-1]["content"])
-        self.prompts[prompt] += 1
+        is_first = False
+        if not read:
+            # What continues an answer is no call from its beginning.
+            self.prompts[prompt] += 1
+            is_first = self.prompts[prompt] == 1
         if self.options.tells_prompts:
             print(ASKED, prompt, flush=True)  # noqa: T201 (whoever counts calls reads the log)
         if prompt.startswith(DEADLY):
             os._exit(1)
-        if prompt.startswith(REFUSED_ONCE) and self.prompts[prompt] == 1:
+        if prompt.startswith(REFUSED_ONCE) and is_first:
             self.reply(400, {"error": {"code": 400, "message": "no", "type": "invalid_request_error"}})
             return
-        self.held = prompt if self.prompts[prompt] == 1 else ""
+        self.held = prompt if is_first else ""
         first = 0
         if self.options.counts:
             first = read
