@@ -60,7 +60,7 @@ def take_descriptors(part: str, system: System) -> None:
 
 
 FAULTS = [
-    Fault("broker full", "memory", f"the broker has no memory left for {LIMITED_S:g} s", fill_broker, short=True,
+    Fault("broker full", "memory", f"the broker has no memory left for {LIMITED_S:g} s", fill_broker,
           permits=REFUSES | ENDS),
     Fault("broker crowded", "memory", f"the broker takes no more connections for {LIMITED_S:g} s", crowd_broker,
           permits=REFUSES | ENDS),

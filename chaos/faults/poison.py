@@ -80,7 +80,7 @@ def send_wrong_bodies(system: System) -> None:
 
 FAULTS = [
     Fault("deadly request", "poison", "a request that ends its engine's process each time", send_deadly,
-          short=True, permits=ENDS),
+          permits=ENDS),
     *[Fault(f"foreign key {key}", "poison", f"another program's key in the place of {key}", partial(change_type, key),
             permits=REFUSES) for key in KEYS],
     Fault("broken requests", "poison", "a hundred connections that send no HTTP, or half of it", send_bad_heads),

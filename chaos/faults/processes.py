@@ -29,7 +29,7 @@ KILLED += ("web server", "flower", "broker")
 TERMINATED = ("text engine", "web", "beat", "image engine", "flower", "web server", "valkey")
 FROZEN = ("llm", "web server", "sd", "valkey", "quick", "text engine", "control", "image engine", "up")
 TOGETHER = (("llm", "control"), ("web", "sd"), ("valkey", "llm"), ("text engine", "quick"))
-SHORT = ("kill llm", "kill web", "kill valkey", "kill sd", "freeze llm")
+SHORT = ("kill llm", "kill web", "kill valkey", "kill sd")
 
 
 def kill(parts: tuple[str, ...], system: System) -> None:

@@ -30,7 +30,7 @@ def upgrade(system: System) -> None:
 
 FAULTS = [
     Fault("next version's text worker", "versions", "a text worker of the next version beside today's",
-          partial(run_next, "llm"), short=True),
+          partial(run_next, "llm")),
     Fault("next version's control worker", "versions", "a control worker of the next version beside today's",
           partial(run_next, "control")),
     Fault("upgrade under kill", "versions", "today's text worker is killed beside one of the next version", upgrade,
