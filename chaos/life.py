@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from chaos import life_stack
 from chaos.life_audit import check, check_usage
 from chaos.life_callers import PICKS, CallerRules
 from chaos.life_model import QUEUED, RUNNING, ModelTask
@@ -368,19 +369,28 @@ def search(valkey: Valkey, examples: int, steps: int, *, derandomize: bool) -> C
     return TaskLife.done
 
 
+def search_alone(examples: int, steps: int) -> Counter[str]:
+    """Search with fresh randomness on a broker of its own."""
+    with tempfile.TemporaryDirectory(prefix="graycat-life-") as folder:
+        valkey = Valkey(Path(folder))
+        valkey.start()
+        try:
+            return search(valkey, examples, steps, derandomize=False)
+        finally:
+            valkey.stop()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Search with fresh randomness, and print what was done."""
     parser = argparse.ArgumentParser(prog="chaos life", description=__doc__)
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--stack", type=int, default=0, help="so many examples on a whole graycat instead")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="graycat-life-") as folder:
-        valkey = Valkey(Path(folder))
-        valkey.start()
-        try:
-            done = search(valkey, options.examples, options.steps, derandomize=False)
-        finally:
-            valkey.stop()
+    if options.stack:
+        done = life_stack.search(options.stack)
+    else:
+        done = search_alone(options.examples, options.steps)
     for what, times in sorted(done.items()):
         sys.stdout.write(f"{what:28} {times:8}\n")
     return 0
