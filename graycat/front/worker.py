@@ -82,7 +82,7 @@ class GuardedWorker(GeventWorker):
                 self.guard.is_closing = not self.alive
                 if self.guard.sweep():
                     pause_s = SWEEP_AGAIN_S
-            with guarded("garbage"):
+            with guarded("front"):
                 self.collections.look(is_idle=self.guard.places.busy == 0)
 
     def timeout_ctx(self) -> AbstractContextManager[None]:
