@@ -71,15 +71,17 @@ class Subject(ABC):
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
         """Send a request until it is answered: a connection that breaks tells a caller nothing."""
         headers = {"Authorization": f"Bearer {self.stack.token}", "X-Request-ID": self.name, **headers}
-        while time.monotonic() < self._until:
+        while True:
             try:
                 answer = requests.request(method, self.stack.url + path, json=body, headers=headers, timeout=REQUEST_S)
                 if answer.status_code not in (429, 503):
                     return answer
             except requests.RequestException:
                 pass
+            # Asked once at least: who has waited for long wants to know for what.
+            if time.monotonic() > self._until:
+                raise NeverEnds(f"{method} {path} is not answered")
             self._pause.wait(RETRY_S)
-        raise NeverEnds(f"{method} {path} is not answered")
 
     def wait_until(self, predicate: Callable[[], object], what: str) -> None:
         """Return when something is so. Raises NeverEnds."""
