@@ -69,7 +69,7 @@ def send_bad_heads(system: System) -> None:
 def send_wrong_bodies(system: System) -> None:
     """Send bodies that no route takes: each is refused with a code, and costs nobody anything."""
     deep = "[" * 5000
-    bodies = (b"", b"{", b"null", b"[]", b'"x"', deep.encode(), b'{"prompt": 7}')
+    bodies = (b"", b"{", b"null", b"[]", b'"x"', deep.encode())
     for path in ("/completion", "/sdapi/v1/txt2img", "/tasks", "/batches", "/v1/chat/completions"):
         for body in bodies:
             headers = {"Content-Type": "application/json", "X-Request-ID": system.ledger.new_name("bad")}
