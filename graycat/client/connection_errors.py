@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from graycat.client.errors import RequestError, ServerError, Unavailable
+from graycat.client.errors import Forbidden, RequestError, ServerError, Unavailable
 
 
 class TooManyConnections(RequestError):
     """Raised when the client's address has too many connections to the server."""
 
     type = "too_many_connections"
+
+
+class NotAProxy(Forbidden):
+    """Raised when the client calls the port that is for the server's own proxies."""
+
+    type = "not_a_proxy"
+
+
+class ProxyHeaderInvalid(RequestError):
+    """Raised when a proxy in front of the server does not say who its client is."""
+
+    type = "proxy_header_invalid"
 
 
 class ServerBusy(Unavailable):
