@@ -37,7 +37,6 @@ from graycat.loops.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
 
-NO_RETRY = Retry(NoBackoff(), 0)
 #: The longest message of a task that is read. Ours have about 1,100 bytes.
 MAX_MESSAGE_BYTES = 16 * 1024
 
@@ -233,16 +232,6 @@ class Channel(redis.Channel):
             return
         transport: Any = self.connection
         transport._deliver(message, queue, item)
-
-    def _subscribe(self) -> None:
-        """Subscribe to the channels of remote control. The connection's loss is an error at once.
-
-        redis-py would connect again, without the subscription, and wait for ever in the worker's event loop.
-        """
-        subscription: Any = self.subclient
-        if subscription.connection is not None:
-            subscription.connection.retry = NO_RETRY
-        super()._subscribe()  # type: ignore[misc]
 
     def _receive_one(self, connection: Any) -> Any:
         """Take one message of remote control from its channel. One that cannot be read is passed over.
