@@ -65,7 +65,7 @@ FAMILY_USES = (
         "hmget hget hgetall hexists exists hset hsetnx hincrby hdel pexpire",
         ("~{p}task:{ids}",),
     ),
-    Use("events of tasks", "xadd xrange pexpire", ("~{p}events:{ids}",)),
+    Use("events of tasks", "xadd xrange xrevrange pexpire", ("~{p}events:{ids}",)),
     Use(
         "events to web processes, and Celery's own",
         "publish",

@@ -18,6 +18,7 @@ from graycat.cli.broker import build_server_command
 from graycat.engines.process.child import ChildProcess
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey, eventually
+from tests.support.ports import free_port
 
 #: Valkey waits this long for a script before it answers BUSY (ms); its default is 5,000.
 BUSY_AFTER_MS = 10
@@ -240,7 +241,9 @@ def cluster_node(valkey: FrailValkey) -> Iterator[None]:
 def start_node(valkey: FrailValkey) -> None:
     """Start it as a node of a cluster, without data."""
     valkey.admin.flushall()
-    valkey.start_with("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
+    # Without a port of its own for the cluster it would take 10000, which another test may have.
+    cluster = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(free_port()))
+    valkey.start_with(*cluster)
     eventually(lambda: pings(new_admin(valkey)))
 
 
