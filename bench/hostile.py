@@ -58,6 +58,8 @@ class Seen:
     problems: Counter[str] = field(default_factory=Counter)
     web_mb: list[float] = field(default_factory=list)
     broker_mb: list[float] = field(default_factory=list)
+    #: When the latest token came, in seconds since the beginning.
+    latest_s: float = 0.0
     whole_streams: int = 0
 
 
@@ -69,12 +71,13 @@ class Part:
         body: dict[str, object] = {"prompt": "x", "n_predict": TOKENS, "stream": True}
         self._stream = load.request(stack.url, stack.token, "/completion", body)
         self._health = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        self._end = 0.0
+        self._began = self._end = self._latest_ms = 0.0
         self.seen = Seen()
 
     async def run(self, seconds: float) -> None:
         """Measure for so long; streams that have begun are read to their end."""
-        self._end = time.monotonic() + seconds
+        self._began = time.monotonic()
+        self._end = self._began + seconds
         await asyncio.gather(self._probe(), self._look(), *(self._play(number) for number in range(STREAMS)))
 
     async def _probe(self) -> None:
@@ -115,7 +118,11 @@ class Part:
                 raise ValueError(event["error"]["type"])
             if event["stop"]:
                 return
-            self.seen.late_ms.append((arrived - float(event["content"])) * 1000)
+            late_ms = (arrived - float(event["content"])) * 1000
+            if late_ms > self._latest_ms:
+                self._latest_ms = late_ms
+                self.seen.latest_s = time.monotonic() - self._began
+            self.seen.late_ms.append(late_ms)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -176,6 +183,7 @@ def report(name: str, seen: Seen, alone: Seen) -> list[str]:
     if percentile(seen.health_ms, 99) >= HEALTH_MS:
         missed.append(f"/health, {name}")
     say(f"tokens late:   {summary(seen.late_ms)} of {len(seen.late_ms)}, {seen.whole_streams} streams whole")
+    say(f"the latest:    {seen.latest_s:.1f} s after the beginning")
     if max(seen.late_ms, default=0.0) - max(alone.late_ms) > LATE_MS:
         missed.append(f"tokens, {name}")
     say(f"problems:      {dict(seen.problems) or 0}")
