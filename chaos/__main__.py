@@ -12,18 +12,13 @@ from itertools import groupby
 from pathlib import Path
 
 from chaos import day, life, mutants, report, soak, windows_run
+from chaos.console import say
 from chaos.faults import Fault, all_faults
 from chaos.runner import Result, run_fault, warm_up
 from chaos.system import Skip, System
 
 #: What is no fault under load has a command of its own, with options of its own.
 OTHERS = {"day": day.main, "life": life.main, "soak": soak.main}
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def read_options() -> argparse.Namespace:

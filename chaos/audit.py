@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from chaos import facts as facts_
 from chaos.facts import Facts, Resources, Task
@@ -63,7 +63,7 @@ def _short(call: Call) -> str:
     return names.get(call.caller, "request")
 
 
-def _check_books(facts: Facts) -> Iterator[Violation]:
+def _check_accepted(facts: Facts) -> Iterator[Violation]:
     """Submitted = succeeded + failed + cancelled + expired: every accepted task is there once, and has ended."""
     by_name = {task.name: task for task in facts.tasks}
     for accepted in facts.accepted:
@@ -182,25 +182,18 @@ def _check_process(part: str, before: Resources, now: Resources) -> Iterator[Vio
 
 
 def _check_usage(facts: Facts) -> Iterator[Violation]:
-    """Metrics agree with the ledger: what was counted for the callers is what has ended for them."""
+    """The counted usage of the callers is what the records of their tasks say: tasks, tokens and images."""
     if facts.usage is None:
         return
-    counted = facts.usage
-    # Images of batches are tasks too; their records carry no name of the load.
-    items = sum(len(batch.lines) for batch in facts.batches)
-    ended = {state: 0 for state in TERMINAL_STATES}
-    for task in facts.tasks:
-        if task.state in ended:
-            ended[task.state] += 1
-    expected = (sum(ended.values()) + items, ended["cancelled"])
-    told = (counted.requests, counted.cancelled)
-    if told != expected:
-        yield Violation("metrics", "usage", f"(ended, cancelled) is {told} in the usage and {expected} in the records")
+    recorded = asdict(facts.recorded)
+    for name, counted in asdict(facts.usage).items():
+        if counted != recorded[name]:
+            yield Violation("metrics", f"usage of {name}", f"{counted} counted, and the records say {recorded[name]}")
 
 
 RULES = (
     _check_calls,
-    _check_books,
+    _check_accepted,
     _check_attempts,
     _check_deadlines,
     _check_batches,
@@ -220,9 +213,3 @@ def settle(system: System, ledger: Ledger, timeout_s: float = END_S) -> bool:
         return all(batch.state in TERMINAL_STATES for batch in batches)
 
     return wait_for(ended, timeout_s, 0.25)
-
-
-def audit(system: System, ledger: Ledger, timeout_s: float = END_S) -> list[Violation]:
-    """Return all that is wrong when accepted work has had ``timeout_s`` to end; resources are not compared."""
-    settle(system, ledger, timeout_s)
-    return check(facts_.collect(system, ledger))

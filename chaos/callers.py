@@ -37,7 +37,7 @@ def play(system: System, ledger: Ledger, call: Call, tokens: int = STREAM_TOKENS
     try:
         connection = send_post(system.url, "/completion", body, system.tokens["game"], headers)
     except OSError as error:
-        ledger.end(call, Outcome.REFUSED, type(error).__name__)
+        ledger.end(call, judge_failure(error), type(error).__name__)
         return
     try:
         with connection:
@@ -45,9 +45,20 @@ def play(system: System, ledger: Ledger, call: Call, tokens: int = STREAM_TOKENS
     except ErrorAnswer as error:
         ledger.end(call, *understand(error.status, error.body, begun=bool(call.arrivals)))
     except (BrokenAnswer, OSError) as error:
-        ledger.end(call, Outcome.BROKEN, f"{type(error).__name__}: {error}"[:200])
+        ledger.end(call, judge_failure(error), f"{type(error).__name__}: {error}"[:200])
     else:
         ledger.end(call, *judge_tokens(answer, tokens))
+
+
+def judge_failure(error: Exception) -> Outcome:
+    """Return what it means that a request failed without an answer: silence is a hung caller, not a broken one."""
+    text = str(error).lower()
+    # requests raises ConnectionError if the head of an answer has come and its body does not: only the text tells.
+    if isinstance(error, (TimeoutError, requests.Timeout)) or "timed out" in text:
+        return Outcome.OPEN
+    if isinstance(error, ConnectionRefusedError) or "connection refused" in text:
+        return Outcome.REFUSED
+    return Outcome.BROKEN
 
 
 def judge_tokens(answer: Answer, tokens: int) -> tuple[Outcome, str]:
@@ -95,19 +106,8 @@ def send(
     headers = {"X-Request-ID": call.name, **options.pop("headers", {})}
     try:
         answer = system.request(method, path, owner, headers=headers, **options)
-    except requests.ConnectionError as error:
-        refused = isinstance(error, requests.ConnectionError) and "refused" in str(error).lower()
-        outcome = Outcome.BROKEN
-        if refused:
-            outcome = Outcome.REFUSED
-        ledger.end(call, outcome, str(error)[:200])
-        return None
-    except requests.Timeout as error:
-        ledger.end(call, Outcome.OPEN, f"no answer: {error}"[:200])
-        return None
     except requests.RequestException as error:
-        # The connection ended in the middle of the answer.
-        ledger.end(call, Outcome.BROKEN, str(error)[:200])
+        ledger.end(call, judge_failure(error), f"{type(error).__name__}: {error}"[:200])
         return None
     if answer.ok:
         return answer

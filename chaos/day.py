@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from chaos.console import say
 from chaos.day_clock import DayClock, library
 from chaos.day_times import Plan, key_time, show
 from chaos.system import wait_for
@@ -38,12 +39,6 @@ FIRE_S, BATCH_S = 40.0, 60.0
 #: Of so many stops, one in this many has a fault; the most stops that an outage lasts.
 FAULT_EVERY, MOST_STOPS = 3, 4
 COMMANDS = ("broker", "web", "control", "sd", "beat")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def new_plans() -> list[Plan]:

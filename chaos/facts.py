@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from chaos.system import OWNERS, System
 from graycat.broker.keys import PREFIX, SHARES, UNCOUNTED, live_key, turns_key
 from graycat.families import FAMILIES
 from graycat.queue.events import TERMINAL
+from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.topology import QUEUES, WORKER_KINDS
 
 
@@ -68,13 +69,18 @@ class Resources:
 
 @dataclass(slots=True)
 class Usage:
-    """What graycat has counted for the callers of the load so far."""
+    """What the callers of the load have used: by graycat's counters, or by the records of their tasks."""
 
     requests: int = 0
     failed: int = 0
     cancelled: int = 0
     images: int = 0
+    prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def since(self, before: Usage) -> Usage:
+        """Return what was used after an earlier look."""
+        return Usage(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
 
 @dataclass(slots=True)
@@ -97,6 +103,8 @@ class Facts:
     base_connections: int = 0
     #: What graycat has counted since the load began; None if the audit is not to look.
     usage: Usage | None = None
+    #: What the records of the load's tasks say, those of the images of its batches among them.
+    recorded: Usage = field(default_factory=Usage)
     #: Gauges that tell of waiting work, by name.
     gauges: dict[str, float] = field(default_factory=dict)
     #: Parts that do not run, callers that hang, what the load's own threads raised.
@@ -105,19 +113,25 @@ class Facts:
     troubles: list[str] = field(default_factory=list)
 
 
-def read_tasks(system: System, prefix: str, asked: Counter[str]) -> list[Task]:
-    """Return the tasks of a load from the broker."""
+def read_records(system: System) -> dict[str, dict[str, str]]:
+    """Return the records of all tasks from the broker, by task id."""
     broker = system.redis()
     keys = list(broker.scan_iter(f"{PREFIX}task:*", count=1000))
     with broker.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hgetall(key)
         records = dict(zip(keys, pipe.execute(raise_on_error=False), strict=True))
+    # A key of another type has an error in place of its fields.
+    return {key.rpartition(":")[2]: record for key, record in records.items() if isinstance(record, dict)}
+
+
+def read_tasks(system: System, records: Mapping[str, dict[str, str]], prefix: str, asked: Counter[str]) -> list[Task]:
+    """Return the tasks of a load. The images of batches are none of them: their records carry no name of the load."""
     ours = {}
-    for key, record in records.items():
-        if isinstance(record, dict) and record.get("request_id", "").startswith(f"{prefix}-"):
-            ours[key.rpartition(":")[2]] = record
-    with broker.pipeline(transaction=False) as pipe:
+    for task_id, record in records.items():
+        if record.get("request_id", "").startswith(f"{prefix}-"):
+            ours[task_id] = record
+    with system.redis().pipeline(transaction=False) as pipe:
         for task_id in ours:
             pipe.xrange(f"{PREFIX}events:{task_id}")
         replies = pipe.execute(raise_on_error=False)
@@ -148,7 +162,24 @@ def _task(task_id: str, record: dict[str, str], events: Any, asked: Counter[str]
     )
 
 
-def _number(record: dict[str, str], name: str) -> int:
+def add_up(records: Iterable[Mapping[str, str]], prefix: str, batch_ids: Iterable[str]) -> Usage:
+    """Return what ended tasks of a load and of its batches have used, by their records."""
+    used, known = Usage(), set(batch_ids)
+    for record in records:
+        ours = record.get("request_id", "").startswith(f"{prefix}-") or record.get("batch") in known
+        state = record.get("state", "")
+        if not ours or state not in TERMINAL_STATES:
+            continue
+        used.requests += 1
+        used.failed += int(state in ("failed", "expired"))
+        used.cancelled += int(state == "cancelled")
+        used.images += _number(record, "images")
+        used.prompt_tokens += _number(record, "prompt_tokens")
+        used.completion_tokens += _number(record, "completion_tokens")
+    return used
+
+
+def _number(record: Mapping[str, str], name: str) -> int:
     text = record.get(name, "")
     return int(text) if text.isdigit() else 0
 
@@ -248,6 +279,7 @@ def read_usage(system: System) -> Usage:
             total.failed += row["failed"]
             total.cancelled += row["cancelled"]
             total.images += row["images"]
+            total.prompt_tokens += row["prompt_tokens"]
             total.completion_tokens += row["completion_tokens"]
     return total
 
@@ -273,14 +305,17 @@ def names_of_loads(prompts: Iterable[str], prefix: str) -> Counter[str]:
 def collect(system: System, ledger: Ledger) -> Facts:
     """Return what is so now, without the base, which the caller has."""
     asked = names_of_loads(system.asked(), ledger.prefix)
-    pids, accepted, tasks = system.pids(), ledger.accepted(), read_tasks(system, ledger.prefix, asked)
+    pids, accepted, batches = system.pids(), ledger.accepted(), ledger.batches()
+    records = read_records(system)
+    tasks = read_tasks(system, records, ledger.prefix, asked)
     count_images(system, tasks, accepted)
     return Facts(
         calls=ledger.calls(),
         accepted=accepted,
-        accepted_batches=ledger.batches(),
+        accepted_batches=batches,
         tasks=tasks,
-        batches=[read_batch(system, batch) for batch in ledger.batches()],
+        recorded=add_up(records.values(), ledger.prefix, [batch.batch_id for batch in batches]),
+        batches=[read_batch(system, batch) for batch in batches],
         asked=asked,
         left=read_left(system),
         resources=read_resources(system),

@@ -67,10 +67,6 @@ class Accepted:
     name: str
     caller: Caller
     task_id: str
-    accepted_at: float = field(default_factory=time.monotonic)
-    #: How long it may wait and run (seconds).
-    queue_ttl_s: float = 60.0
-    exec_timeout_s: float = 600.0
     #: How it may end.
     may_end: tuple[str, ...] = ("succeeded",)
     #: Images that it makes.

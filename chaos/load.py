@@ -37,8 +37,9 @@ class Load:
         """Let the callers begin."""
         callers: list[Callable[[], None]] = [self._play] * STREAMS + [self._render] * RENDERS
         callers += [self._submit_texts, self._submit_images, self._submit_batches, self._probe, self._operate]
-        self._threads = [threading.Thread(target=self._run, args=(caller,), daemon=True) for caller in callers]
-        for thread in self._threads:
+        for caller in callers:
+            thread = threading.Thread(target=self._run, args=(caller,), name=caller.__name__.strip("_"), daemon=True)
+            self._threads.append(thread)
             thread.start()
 
     def stop(self) -> list[str]:
@@ -203,8 +204,8 @@ class Load:
 
     def _judge_command(self, call: Call, status: int, errors: str) -> None:
         """A command succeeds, or fails with a sentence; a traceback is wrong."""
-        if "Traceback" in errors:
-            self.ledger.end(call, Outcome.WRONG, errors[-300:])
+        if "Traceback" in errors or (status and not errors.strip()):
+            self.ledger.end(call, Outcome.WRONG, f"status {status}: {errors[-300:]}")
         elif status:
             self.ledger.end(call, Outcome.REFUSED, errors.strip()[-200:])
         else:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos.console import say
 from chaos.hook.mutations import MUTATIONS
 from chaos.hook.traps import AFTER, STOPPED
 from chaos.window_checks import Checks
@@ -143,5 +144,5 @@ def main(mutants: Sequence[Mutant] = MUTANTS) -> int:
     """Try all mutants and print what finds each; return the number of those that survive."""
     with ThreadPoolExecutor(STACKS) as pool:
         verdicts = list(pool.map(try_mutant, mutants))
-    print(describe(verdicts))  # noqa: T201 (it is for who runs it)
+    say(describe(verdicts))
     return sum(not verdict.killed for verdict in verdicts)

@@ -27,7 +27,7 @@ class Recovery:
     restart_s: float | None = None
     #: Until a request that was sent after the harm was answered.
     request_s: float | None = None
-    #: Until queued work that was sent after the harm had been done: text, images.
+    #: Until queued work that was sent after the harm had been done: text and images. None: it never was.
     work_s: float | None = None
     #: The longest time without a token in a stream that was open at the fault and has its whole answer.
     gap_s: float | None = None
@@ -80,6 +80,8 @@ def check(recovery: Recovery) -> list[Violation]:
     found = []
     if recovery.restart_s is None:
         found.append(Violation("down", "not all parts were back", f"within {BACK_S:g} s"))
+    if recovery.work_s is None:
+        found.append(Violation("down", "queued work", "text and images were not both made again"))
     limits = (
         ("restart", recovery.restart_s, MAX_RESTART_S),
         ("queued work", recovery.work_s, MAX_QUEUED_S),

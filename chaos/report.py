@@ -26,6 +26,8 @@ PROMISES = (
     ("Nothing is left behind", ("left", "grown", "down"), "queues, unacknowledged messages, live sets, turns; "
      "connections, threads, descriptors, memory of each process against those before"),
     ("What is counted is what happened", ("metrics",), "usage and gauges against the records"),
+    ("Nothing goes wrong that the fault does not permit", ("broken", "refused", "error", "task", "wrong images",
+     "slow", "harness"), "what each caller got, and the state of each task"),
 )  # fmt: skip
 TIMES: tuple[tuple[str, float, Callable[[Recovery], float | None]], ...] = (
     ("Everything that ended runs again", MAX_RESTART_S, lambda recovery: recovery.restart_s),

@@ -44,7 +44,8 @@ class Result:
     @property
     def unforeseen(self) -> list[Violation]:
         """Return the violations that the fault does not permit."""
-        return [violation for violation in self.violations if violation.kind not in self.fault.permits]
+        permits = self.fault.permits
+        return [found for found in self.violations if not {found.kind, f"{found.kind} {found.subject}"} & permits]
 
 
 @dataclass(slots=True)
@@ -123,14 +124,7 @@ def collect(system: System, ledger: Ledger, base: Base, usage: facts.Usage) -> f
     def look() -> facts.Facts:
         found = facts.collect(system, ledger)
         found.base, found.base_connections = base.resources, base.connections
-        now = facts.read_usage(system)
-        found.usage = facts.Usage(
-            now.requests - usage.requests,
-            now.failed - usage.failed,
-            now.cancelled - usage.cancelled,
-            now.images - usage.images,
-            now.completion_tokens - usage.completion_tokens,
-        )
+        found.usage = facts.read_usage(system).since(usage)
         return found
 
     def is_at_base() -> bool:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from chaos.console import say
 from chaos.flatness import Growth, measure
 from chaos.soak_books import Books, compare, read_counts
 from chaos.soak_callers import CALLERS, Run
@@ -45,12 +46,6 @@ ENV = {
     "STARTUP_COMMAND": f"{FAKE} --port {{port}}",
     "SD_STARTUP_COMMAND": start_command(step_s=0),
 }
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def soak(system: System, hook_url: str, tasks: int) -> list[str]:

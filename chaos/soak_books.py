@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaos.system import METRICS_OFFSETS, OWNERS, System
+from chaos.system import OWNERS, System
+from graycat.queue.topology import WORKER_KINDS
 
 #: Amounts of the usage that are compared.
 AMOUNTS = ("requests", "failed", "cancelled", "images", "completion_tokens")
@@ -77,7 +78,7 @@ def read_counts(system: System) -> Counts:
         if name == "graycat_http_requests_total" and labels["token"] in OWNERS:
             http[labels["token"]] += int(value)
     metrics: Counter[str] = Counter()
-    port = system.metrics_port + METRICS_OFFSETS["control"]
+    port = system.metrics_port + WORKER_KINDS["control"].metrics_offset
     for name, labels, value in _scrape(system, f"http://127.0.0.1:{port}/metrics"):
         amount = METRICS.get(name)
         if amount and labels.get("type", "completion") == "completion":

@@ -229,13 +229,12 @@ class Image(Task):
     def check(self) -> list[str]:
         """There is one image, and it can be fetched."""
         stored = self.stack.redis().hlen(f"graycat:artifacts:{self.task_id}")
-        links = self.view.get("images") or self.view.get("artifacts") or []
+        links = self.view["result"]["images"]
         problems = []
-        if stored != 1:
-            problems.append(f"{self.name}: {stored} images are stored in place of one")
+        if (stored, len(links)) != (1, 1):
+            problems.append(f"{self.name}: {stored} images are stored and {len(links)} are told, in place of one")
         for link in links:
-            path = link if isinstance(link, str) else link.get("url", "")
-            if self.send("GET", path).status_code != 200:
+            if self.send("GET", link["url"]).status_code != 200:
                 problems.append(f"{self.name}: an image cannot be fetched")
         return problems
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from tests.fakes.webui import ASKED as IMAGES_ASKED
 from tests.support.boxes import FAKE
 from tests.support.images import start_command
 from tests.support.processes import eventually, parent_of
-from tests.support.stack import BIN, ROOT, START_S, Stack, free_ports
+from tests.support.stack import BIN, ROOT, START_S, Stack, free_metrics_port, free_ports
 
 #: Names of API tokens, by who calls.
 OWNERS = ("game", "rest", "webui", "cron", "operator")
@@ -53,24 +52,10 @@ WORDS = {
     "text engine": "fakes/llama_server.py",
     "image engine": "tests.fakes.webui",
 }
-#: Which part is the parent of a part's parent, or the parent itself.
-OWNERS_OF = {"valkey": "broker", "text engine": "llm", "image engine": "sd"}
+#: Which part starts them: the parent of their shim (graycat/engines/process/shim.py), which is their own parent.
+STARTED_BY = {"valkey": "broker", "text engine": "llm", "image engine": "sd"}
 #: All of them but the supervisor, and the process of web that serves.
 PARTS = (*(name for name in COMMANDS if name != "up"), "web server", *WORDS)
-#: The offsets of the workers' metrics behind their first port (graycat/families.py).
-METRICS_OFFSETS = {"control": 0, "llm": 20, "quick": 40, "sd": 60}
-
-
-def metrics_port() -> int:
-    """Return a first port of the workers' metrics whose others are free too."""
-    while True:
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-            for offset in (20, 40, 60):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
-            return first
 
 
 class Skip(Exception):
@@ -83,7 +68,7 @@ class System:
     def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.tokens = {owner: f"{owner}-{os.urandom(12).hex()}" for owner in OWNERS}
-        self.metrics_port = metrics_port()
+        self.metrics_port = free_metrics_port()
         given = {
             "RUN_SD": "true",
             "GRAYCAT_FLOWER": "true",
@@ -177,7 +162,7 @@ class System:
         for name, words in WORDS.items():
             same = [pid for pid, line in lines.items() if words in line and "shim.py" not in line]
             # A part's engine is the child of its shim, and that is the worker's.
-            owned = [pid for pid in same if parents.get(parents[pid]) == found.get(OWNERS_OF[name])]
+            owned = [pid for pid in same if parents.get(parents[pid]) == found.get(STARTED_BY[name])]
             if owned or same:
                 found[name] = min(owned or same)
         return found

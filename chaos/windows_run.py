@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import quantiles
 
+from chaos.console import say
 from chaos.subjects import SUBJECTS
 from chaos.window_checks import Checks
 from chaos.window_stack import PROCESSES, window_stack
@@ -17,12 +17,6 @@ from chaos.windows import FREEZES, LONG, SHORT, Runner, Trial, Window, count_by_
 
 #: So many stacks run at a time: they wait most of the time.
 STACKS = 2
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def tell(trial: Trial) -> None:

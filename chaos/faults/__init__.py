@@ -17,7 +17,8 @@ class Fault:
     ``apply`` does it and returns when it is over: the fault itself or the supervisor has undone the harm. It calls
     ``system.harm_done()`` at the moment from which recovery is counted; without that, the moment is when it began.
     ``short``: it is part of the short form. ``env``: settings of a system of its own. ``permits``: kinds of violations
-    that are promised to happen, such as streams that break because the process that carried them was killed.
+    that are promised to happen, such as streams that break because the process that carried them was killed; or a
+    kind and its subject, such as ``left paused queues``.
     """
 
     name: str

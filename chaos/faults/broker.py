@@ -9,7 +9,7 @@ from functools import partial
 
 from chaos.brokers import PROXY, SENTINELS, SETTING, ProxiedBroker, WatchedBroker
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault
-from chaos.system import Skip, System
+from chaos.system import System
 
 WATCHED, OUTSIDE = {SETTING: SENTINELS}, {SETTING: PROXY}
 #: Seconds for which a replica lags, that a backup is old, and that a broker is away while others die.
@@ -17,22 +17,22 @@ LAG_S, AGE_S, AWAY_S = 1.0, 3.0, 3.0
 #: Seconds that each command takes to a slow broker, and for how long it is slow.
 SLOW_S, SLOWLY_S = 0.2, 12.0
 #: What a broker that has lost what it had accepted permits: it is gone, was done again, or ends with an error.
-LOSES = frozenset({"lost", "twice", "attempts", "batch", "metrics", "left"})
+LOSES = frozenset({"lost", "twice", "batch", "metrics", "left"})
 #: Which parts die while the broker is away.
 DYING = ("llm", "sd", "quick", "control", "web", "beat")
 
 
 def watched(system: System) -> WatchedBroker:
-    """Return the system's broker with sentinels."""
+    """Return the system's broker with sentinels. Raises TypeError if it has another."""
     if not isinstance(system.outside, WatchedBroker):
-        raise Skip("the system has another broker")
+        raise TypeError(f"a fault without {WATCHED} in its env")
     return system.outside
 
 
 def proxied(system: System) -> ProxiedBroker:
-    """Return the system's broker behind proxies."""
+    """Return the system's broker behind proxies. Raises TypeError if it has another."""
     if not isinstance(system.outside, ProxiedBroker):
-        raise Skip("the system has another broker")
+        raise TypeError(f"a fault without {OUTSIDE} in its env")
     return system.outside
 
 

@@ -19,6 +19,7 @@ import redis
 import requests
 
 from graycat.families import BY_NAME
+from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
 from tests.support.ports import free_port_range as free_port_range
@@ -34,6 +35,11 @@ _prctl = ctypes.CDLL(None).prctl
 START_S, STOP_S = 60.0, 30.0
 #: Seconds that any one request may take.
 REQUEST_S = 60.0
+
+
+def free_metrics_port() -> int:
+    """Return a port behind which those of the metrics of all workers are free."""
+    return free_port_range(max(kind.metrics_offset for kind in WORKER_KINDS.values()) + 1)
 
 
 def end_with_tests() -> None:

@@ -19,7 +19,7 @@ from tests.support.boxes import certificates
 from tests.support.collector import Collector, collecting
 from tests.support.programs import program
 from tests.support.prometheus import ALERTMANAGER, Programs, Prometheus
-from tests.support.stack import ROOT, Client, Stack, free_port_range, free_ports, running
+from tests.support.stack import ROOT, Client, Stack, free_metrics_port, free_ports, running
 from tests.support.tlsproxy import tls_proxy
 
 #: Where ``make exporter`` installs the Celery exporter.
@@ -77,11 +77,6 @@ def phone() -> Iterator[Phone]:
             thread.join()
 
 
-def metrics_port() -> int:
-    """Return a port behind which those of all workers are free."""
-    return free_port_range(max(kind.metrics_offset for kind in WORKER_KINDS.values()) + 1)
-
-
 def exporters(programs: Programs, stack: Stack, ca: Path) -> dict[str, list[str]]:
     """Start the exporters that can run here; return their jobs' targets."""
     redis, node, prober = (f"127.0.0.1:{port}" for port in free_ports(3))
@@ -120,7 +115,7 @@ def alertmanager(programs: Programs, folder: Path, told: Phone) -> str:
 @contextmanager
 def watched(home: Path, folder: Path) -> Iterator[Watched]:
     """Run a stack with text, images, Flower and a GPU that pretends to be one, and all that watches it."""
-    metrics, (celery, flower) = metrics_port(), free_ports(2)
+    metrics, (celery, flower) = free_metrics_port(), free_ports(2)
     (folder / "nvml").mkdir()
     ca, certificate = certificates(folder / "tls")
     programs = Programs()

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from chaos.audit import MORE_CONNECTIONS, MORE_DESCRIPTORS, MORE_MEMORY_MB, MORE_THREADS, check
-from chaos.facts import Batch, Facts, Resources, Task, Usage
+from chaos.facts import Batch, Facts, Resources, Task, Usage, add_up
 from chaos.ledger import Accepted, AcceptedBatch, Call, Caller, Outcome
 
 #: No line of graycat runs here.
 pytestmark = pytest.mark.not_covered
 
 BASE = Resources(threads=10, descriptors=30, memory_mb=80.0)
+USED = Usage(requests=4, images=3, prompt_tokens=2, completion_tokens=40)
 
 
 def task(name: str, **changes: Any) -> Task:
@@ -44,7 +45,8 @@ def good() -> Facts:
         base={"web": replace(BASE)},
         connections=20,
         base_connections=20,
-        usage=Usage(requests=4),
+        usage=replace(USED),
+        recorded=replace(USED),
         gauges={"graycat_queue_depth": 0.0, "graycat_stored_bytes": 7.0},
     )
 
@@ -115,12 +117,10 @@ def set_fact(**changes: Any) -> Callable[[Facts], None]:
 
 def lose_record(facts: Facts) -> None:
     facts.tasks = [found for found in facts.tasks if found.name != "i"]
-    facts.usage = Usage(requests=3)
 
 
 def make_two(facts: Facts) -> None:
     facts.tasks.append(task("i", task_id="another", kind="sd.txt2img", images=1))
-    facts.usage = Usage(requests=5)
 
 
 def ask_for_nobody(facts: Facts) -> None:
@@ -135,12 +135,12 @@ def ask_batch_again(facts: Facts) -> None:
     ("change", "expected"),
     [
         (lose_record, ["lost"]),
-        (set_task("i", state="running"), ["metrics", "not ended"]),
+        (set_task("i", state="running"), ["not ended"]),
         (set_task("i", state="failed"), ["task failed"]),
         (set_task("i", images=0), ["wrong images"]),
         (set_task("i", images=2), ["wrong images"]),
         (set_task("s", state="failed"), ["lost"]),
-        (set_task("s", state="queued"), ["lost", "metrics", "not ended"]),
+        (set_task("s", state="queued"), ["lost", "not ended"]),
         (make_two, ["twice"]),
         (ask_for_nobody, ["lost"]),
         (ask_batch_again, ["twice"]),
@@ -152,8 +152,8 @@ def ask_batch_again(facts: Facts) -> None:
         (set_task("s", started_ms=90_000, finished_ms=91_000), ["late"]),
         (set_task("s", finished_ms=800_000), ["late"]),
         (set_batch(state="running"), ["batch"]),
-        (set_batch(lines=[("b-1", 1)]), ["batch", "metrics"]),
-        (set_batch(lines=[("b-1", 1), ("b-1", 1), ("b-2", 2)]), ["batch", "metrics"]),
+        (set_batch(lines=[("b-1", 1)]), ["batch"]),
+        (set_batch(lines=[("b-1", 1), ("b-1", 1), ("b-2", 2)]), ["batch"]),
         (set_batch(files=3), ["batch"]),
         (set_batch(damaged=["b-1.png"]), ["batch"]),
         (set_fact(left={"queue llm": 1}), ["left"]),
@@ -162,8 +162,12 @@ def ask_batch_again(facts: Facts) -> None:
         (set_fact(missing_parts=["beat"]), ["down"]),
         (set_fact(hanging=["a thread"]), ["hung caller"]),
         (set_fact(troubles=["KeyError"]), ["harness"]),
-        (set_fact(usage=Usage(requests=5)), ["metrics"]),
-        (set_fact(usage=Usage(requests=4, cancelled=1)), ["metrics"]),
+        (set_fact(usage=replace(USED, requests=5)), ["metrics"]),
+        (set_fact(usage=replace(USED, failed=1)), ["metrics"]),
+        (set_fact(usage=replace(USED, cancelled=1)), ["metrics"]),
+        (set_fact(usage=replace(USED, images=4)), ["metrics"]),
+        (set_fact(usage=replace(USED, prompt_tokens=4)), ["metrics"]),
+        (set_fact(recorded=replace(USED, completion_tokens=80)), ["metrics"]),
         (set_fact(connections=20 + MORE_CONNECTIONS + 1), ["grown"]),
         (set_web(threads=10 + MORE_THREADS + 1), ["grown"]),
         (set_web(descriptors=30 + MORE_DESCRIPTORS + 1), ["grown"]),
@@ -180,5 +184,19 @@ def test_a_task_that_its_caller_has_cancelled_may_be_cancelled() -> None:
     facts = good()
     facts.accepted = [Accepted("i", Caller.REST, "i", images=1, may_end=("succeeded", "cancelled"))]
     set_task("i", state="cancelled", images=0)(facts)
-    facts.usage = Usage(requests=4, cancelled=1)
     assert check(facts) == []
+
+
+def test_the_usage_of_a_load_is_that_of_its_own_tasks_and_batches_that_have_ended() -> None:
+    records = [
+        {"request_id": "c1-text-1", "state": "succeeded", "prompt_tokens": "3", "completion_tokens": "12"},
+        {"request_id": "c1-text-2", "state": "cancelled", "completion_tokens": "5"},
+        {"request_id": "c1-text-3", "state": "expired"},
+        {"request_id": "c1-text-4", "state": "running", "completion_tokens": "9"},
+        {"request_id": "c11-text-1", "state": "succeeded", "completion_tokens": "12"},
+        {"batch": "b", "state": "succeeded", "images": "1"},
+        {"batch": "another", "state": "succeeded", "images": "1"},
+    ]
+    used = Usage(requests=4, failed=1, cancelled=1, images=1, prompt_tokens=3, completion_tokens=17)
+    assert add_up(records, "c1", ["b"]) == used
+    assert used.since(Usage(requests=1, images=1)) == replace(used, requests=3, images=0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 
-from chaos.callers import judge_tokens, understand
+from chaos.callers import judge_failure, judge_tokens, understand
 from chaos.ledger import Outcome
-from tests.support.unity import Answer
+from tests.support.unity import Answer, BrokenAnswer
 
 pytestmark = pytest.mark.not_covered
 
@@ -64,3 +65,23 @@ GOOD = {"error": {"code": 503, "message": "the broker does not answer", "type": 
 )
 def test_an_error_has_a_code_and_a_sentence(status: int, body: Any, begun: bool, outcome: Outcome) -> None:
     assert understand(status, body, begun=begun)[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (TimeoutError("timed out"), Outcome.OPEN),
+        (requests.ReadTimeout("Read timed out."), Outcome.OPEN),
+        (requests.ConnectTimeout("Connection to 127.0.0.1 timed out."), Outcome.OPEN),
+        # What requests raises if the body of an answer does not come.
+        (requests.ConnectionError("HTTPConnectionPool(host='127.0.0.1', port=8000): Read timed out."), Outcome.OPEN),
+        (ConnectionRefusedError(111, "Connection refused"), Outcome.REFUSED),
+        (requests.ConnectionError("[Errno 111] Connection refused"), Outcome.REFUSED),
+        (ConnectionResetError(104, "Connection reset by peer"), Outcome.BROKEN),
+        (requests.ConnectionError("Connection aborted."), Outcome.BROKEN),
+        (requests.exceptions.ChunkedEncodingError("Connection broken"), Outcome.BROKEN),
+        (BrokenAnswer("the connection ends in the line b''"), Outcome.BROKEN),
+    ],
+)
+def test_silence_is_a_caller_that_hangs_and_no_broken_connection(error: Exception, outcome: Outcome) -> None:
+    assert judge_failure(error) is outcome

@@ -55,7 +55,8 @@ def test_the_gap_is_that_of_streams_that_were_open() -> None:
     ("recovery", "kinds"),
     [
         (Recovery(1, 1, 1, 1), []),
-        (Recovery(1, 1, None, None), []),
+        (Recovery(1, 1, 1, None), []),
+        (Recovery(1, 1, None, 1), ["down"]),
         (Recovery(MAX_RESTART_S + 1, 1, MAX_QUEUED_S + 1, MAX_GAP_S + 1), []),
         (Recovery(None, 1, 1, 1), ["down"]),
         (Recovery(FAR_TOO_LONG * MAX_RESTART_S + 1, 1, 1, 1), ["slow"]),

@@ -41,13 +41,27 @@ def test_nothing_measured_has_no_percentile() -> None:
     assert spread([None, 1.0, 3.0]) == "1.0 · 3.0 · 3.0"
 
 
+def test_a_fault_may_permit_a_kind_or_what_it_is_about() -> None:
+    permits = frozenset({"left paused queues", "broken stream"})
+    fault = Fault("x", "poison", "x", lambda _: None, permits=permits)
+    found = [Violation("left", "paused queues"), Violation("left", "queue llm"), Violation("broken stream", "c1-1")]
+    assert Result(fault, found).unforeseen == [found[1]]
+
+
 def test_what_a_fault_permits_breaks_no_promise() -> None:
     text = render([result(KILL, "broken stream", restart_s=2.0)], 1)
     assert "broken 1" not in text.replace("1 broken off", "")
     assert "| processes | kill x | `kill -9` of x | 1 runs, 0 broken | 2.0 · 2.0 · 2.0 | – | – | – |" in text
 
 
-@pytest.mark.parametrize("kind", ["lost", "twice", "hung stream", "wrong answer stream", "late", "left", "metrics"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("lost", "not ended", "twice", "ends", "hung stream", "hung caller", "wrong answer stream", "late", "batch"),
+        *("left", "grown", "down", "metrics", "broken request", "refused image", "error stream", "refused command"),
+        *("task failed", "wrong images", "slow", "harness"),
+    ],
+)
 def test_each_broken_promise_is_told(kind: str) -> None:
     text = render([result(KILL, kind), result(OTHER)], 1)
     assert text.count("**broken 1 times**") == 1
