@@ -110,8 +110,9 @@ def tell(result: Result) -> None:
         f"{verdict:7} {result.fault.name:32} {result.seconds:5.1f} s  {sum(result.states.values())} tasks; {told}, "
         f"ended {result.ended_s:.1f}, base {result.base_s:.1f}"
     )
-    if result.skipped:
-        say(f"        {result.skipped}")
+    for note in [result.skipped, *result.notes]:
+        if note:
+            say(f"        {note}")
     for violation in result.unforeseen[:20]:
         say(f"        {violation}")
 

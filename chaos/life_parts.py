@@ -189,10 +189,6 @@ class Parts:
         """Return whether a message of a task is in a queue or with a worker."""
         return task_id in [*self.unacked_ids(), *(name for queue in QUEUES for name in self.queued_ids(queue))]
 
-    def is_parked_id(self, task_id: str) -> bool:
-        """Return whether a task waits for its turn; then its message is in its record."""
-        return bool(self.client.hexists(keys.record_key(task_id), "message"))
-
     def count_parked(self, queue: str) -> int:
         """Return how many tasks wait for their turn to enter a queue."""
         return sum(self.client.llen(keys.parked_key(queue, owner)) for owner in self.web)

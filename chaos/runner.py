@@ -38,6 +38,8 @@ class Result:
     #: Seconds until all accepted work had ended, and until nothing was left of it; both from the end of the load.
     ended_s: float = 0.0
     base_s: float = 0.0
+    #: What the fault itself has measured.
+    notes: list[str] = field(default_factory=list)
     #: Why it was not done; '' if it was.
     skipped: str = ""
 
@@ -112,7 +114,7 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
     result.base_s = time.monotonic() - stopped_at
     found.hanging, found.troubles = hanging, load.troubles
     result.violations += audit.check(found)
-    result.outcomes = ledger.outcomes()
+    result.outcomes, result.notes = ledger.outcomes(), list(system.notes)
     result.states = Counter(task.state for task in found.tasks)
     result.seconds = time.monotonic() - began
     return result

@@ -103,7 +103,7 @@ class System:
         self.ledger = Ledger("start")
         #: When the harm of the present fault was done, or ended (monotonic, seconds): recovery is counted from here.
         self.harmed_at = 0.0
-        #: Notes of the present fault for its row in the report.
+        #: What the present fault has measured itself.
         self.notes: list[str] = []
 
     @property
@@ -265,10 +265,19 @@ class System:
 
     def _consumes(self, worker: str) -> bool:
         """Return whether a worker takes tasks."""
+        return bool(self._find_worker(worker).get("consuming"))
+
+    def is_busy(self, worker: str) -> bool:
+        """Return whether a worker (``llm@spare``) has tasks in its engine's slots."""
+        return bool(self._find_worker(worker).get("busy"))
+
+    def _find_worker(self, name: str) -> dict[str, Any]:
+        """Return what the web server knows of a worker; nothing if it knows none of this name."""
         with contextlib.suppress(requests.RequestException, ValueError):
-            rows = requests.get(f"{self.url}/ready", timeout=5).json()["workers"]
-            return any(row["name"] == worker and row["consuming"] for row in rows)
-        return False
+            for row in requests.get(f"{self.url}/ready", timeout=5).json()["workers"]:
+                if row["name"] == name:
+                    return dict(row)
+        return {}
 
     def wait_for_end(self, name: str, timeout_s: float = 60.0) -> None:
         """Return when a task has ended."""
