@@ -19,8 +19,8 @@ ALLOWED: Mapping[str, tuple[float, float]] = {
     "keys": (0.1, 20.0),
 }
 
-#: A look: seconds, and what was measured by name.
-Look = tuple[float, Mapping[str, float]]
+#: A sample: seconds, and what was measured by name.
+Sample = tuple[float, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Growth:
         return self.grown <= max(self.noise, self.allowed)
 
 
-def measure(looks: Sequence[Look], warm_up: float) -> list[Growth]:
+def measure(samples: Sequence[Sample], warm_up: float) -> list[Growth]:
     """Return how each thing has grown after the warm-up, which is a part of the whole time."""
-    if not looks:
+    if not samples:
         return []
-    begin, end = looks[0][0], looks[-1][0]
-    later = [look for look in looks if look[0] >= begin + (end - begin) * warm_up]
+    begin, end = samples[0][0], samples[-1][0]
+    later = [sample for sample in samples if sample[0] >= begin + (end - begin) * warm_up]
     growths = []
     for name in sorted({name for _, amounts in later for name in amounts}):
         points = [(at, amounts.get(name, 0.0)) for at, amounts in later]

@@ -83,7 +83,7 @@ class AcceptedBatch:
 
 
 class Ledger:
-    """The book of one load. All methods may be called by any thread."""
+    """What the callers of one load have done. All methods may be called by any thread."""
 
     def __init__(self, prefix: str) -> None:
         #: What the names of everything in it begin with.

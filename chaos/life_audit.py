@@ -16,7 +16,7 @@ from graycat.queue.events import TERMINAL
 FINAL = ("state", "status", "attempt", "finished_ms", "size", "owner", "queue", "submitted_ms")
 
 
-class Look:
+class Snapshot:
     """All that the broker has, read in one round trip."""
 
     def __init__(self, parts: Parts, task_ids: Collection[str]) -> None:
@@ -77,31 +77,31 @@ def _texts(names: Any) -> set[str]:
 
 def check(parts: Parts, tasks: Mapping[str, ModelTask], gone: Sequence[ModelTask]) -> None:
     """Compare the broker with the model; ``gone``: tasks whose records are. Raises AssertionError."""
-    look = Look(parts, tasks.keys())
+    snapshot = Snapshot(parts, tasks.keys())
     for task in tasks.values():
-        _check_task(look, task)
+        _check_task(snapshot, task)
     unfinished = {task.id for task in tasks.values() if not task.ended}
-    assert look.live == unfinished
-    for owner, owned in look.owned.items():
+    assert snapshot.live == unfinished
+    for owner, owned in snapshot.owned.items():
         assert owned == {task_id for task_id in unfinished if tasks[task_id].owner == owner}
-    places = Counter(look.unacked)
+    places = Counter(snapshot.unacked)
     for queue in QUEUES:
-        places.update(look.queues[queue])
-        places.update(_check_turns(look, queue, tasks))
+        places.update(snapshot.queues[queue])
+        places.update(_check_turns(snapshot, queue, tasks))
         # As many messages do not count as waiting: with more, a full queue would accept tasks.
         left = sum(task.left_message for task in (*tasks.values(), *gone) if task.queue == queue)
-        assert look.dead[queue] <= left, f"{look.dead[queue]} messages are called dead, and {left} are"
+        assert snapshot.dead[queue] <= left, f"{snapshot.dead[queue]} messages are called dead, and {left} are"
     # A name that is used anew, when the record is gone, stands for the same id.
     earlier = Counter(task.id for task in gone if task.left_message)
     for task_id in unfinished:
         least, most = 0 if tasks[task_id].unheld else 1, 1 + earlier[task_id]
         assert least <= places[task_id] <= most, f"{task_id} has {places[task_id]} messages: {tasks[task_id]}"
-    _check_charges(look, unfinished, {task.id for task in gone})
+    _check_charges(snapshot, unfinished, {task.id for task in gone})
 
 
-def _check_task(look: Look, task: ModelTask) -> None:
+def _check_task(snapshot: Snapshot, task: ModelTask) -> None:
     """Check the record and the events of one task."""
-    record, events = look.records[task.id], look.events[task.id]
+    record, events = snapshot.records[task.id], snapshot.events[task.id]
     found = (record.get("state"), int(record.get("attempt", -1)), int(record.get("charged", 0)))
     assert found == (task.state, task.attempts, task.charged), f"{task.id}: {found}, and should be {task}"
     assert ("lease_ms" in record) == (task.state == RUNNING)
@@ -117,34 +117,38 @@ def _check_task(look: Look, task: ModelTask) -> None:
     assert final == task.final, f"{task.id} has changed after its end"
 
 
-def _check_turns(look: Look, queue: str, tasks: Mapping[str, ModelTask]) -> list[str]:
+def _check_turns(snapshot: Snapshot, queue: str, tasks: Mapping[str, ModelTask]) -> list[str]:
     """Check the turns in one queue; return the ids of the tasks that are parked."""
     parked = []
-    for owner in look.owned:
-        turn, waiting = look.turn[queue, owner], look.parked[queue, owner]
-        assert (owner in look.owners[queue]) == bool(turn), f"{owner}: {look.owners}, but the turn is {turn!r}'s"
+    for owner in snapshot.owned:
+        turn, waiting = snapshot.turn[queue, owner], snapshot.parked[queue, owner]
+        assert (owner in snapshot.owners[queue]) == bool(turn), (
+            f"{owner}: {snapshot.owners}, but the turn is {turn!r}'s"
+        )
         assert turn or not waiting, f"nobody has the turn before {waiting}"
         if turn:
             assert tasks[turn].state == QUEUED, f"the turn is {tasks[turn]}'s"
             assert turn not in waiting
         for task_id in waiting:
             assert tasks[task_id].state == QUEUED, f"parked: {tasks[task_id]}"
-            assert "message" in look.records[task_id]
+            assert "message" in snapshot.records[task_id]
         parked += waiting
-    assert look.parked_counts[queue] == len(parked)
-    assert (queue in look.turns) == bool(look.owners[queue])
+    assert snapshot.parked_counts[queue] == len(parked)
+    assert (queue in snapshot.turns) == bool(snapshot.owners[queue])
     return parked
 
 
-def _check_charges(look: Look, unfinished: set[str], reused: Collection[str]) -> None:
+def _check_charges(snapshot: Snapshot, unfinished: set[str], reused: Collection[str]) -> None:
     """Check that accounts are the sums of their charges, and that each unfinished task is charged once."""
     sums: Counter[str] = Counter()
     charged: Counter[str] = Counter()
-    for entry in look.charges:
+    for entry in snapshot.charges:
         size, holder, owner = entry.split(" ")
         charged[holder.removeprefix("task:")] += 1
         sums.update({owner: int(size), "*": int(size)})
-    accounts = {name: int(value) for name, value in look.accounts.items() if not name.startswith("*") or name == "*"}
+    accounts = {
+        name: int(value) for name, value in snapshot.accounts.items() if not name.startswith("*") or name == "*"
+    }
     assert accounts == dict(sums)
     twice = {holder for holder, times in charged.items() if times > 1}
     assert twice <= set(reused), f"charged twice: {twice}"

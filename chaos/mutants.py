@@ -116,7 +116,7 @@ def try_mutant(mutant: Mutant, *, broken: bool = True) -> Verdict:
             trial = fault(runner)
             verdict.reached = verdict.reached and (trial.sprung or not trial.window.process)
             verdict.found += trial.problems
-        verdict.found += checks.check_calls_again(runner.subjects)
+        verdict.found += checks.check_calls_again(runner.works)
         checks.close()
     verdict.seconds = time.monotonic() - began
     return verdict

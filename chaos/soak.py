@@ -1,7 +1,7 @@
 """``python -m chaos soak --tasks 100000``: a day's work in minutes. Nothing may grow, and all must be counted once.
 
 Records, artifacts and batches live for seconds, so that each of them goes through its whole life during the run. It
-ends by itself, with status 1 if something has grown or the counters differ from the book that the callers keep.
+ends by itself, with status 1 if something has grown or the counters differ from what the callers have counted.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from chaos.console import say
 from chaos.flatness import Growth, measure
-from chaos.soak_books import Books, compare, read_counts
 from chaos.soak_callers import CALLERS, Run
-from chaos.soak_looks import Looker
+from chaos.soak_counts import CallerCounts, compare, read_counts
+from chaos.soak_samples import ResourceSampler
 from chaos.system import System, wait_for
 from graycat.broker.keys import UNCOUNTED
 from graycat.flower.app import MAX_TASKS
@@ -31,8 +31,8 @@ from tests.support.servers import http_server, reply
 KEPT_S = 15
 #: Of the run, so much is warm-up: pools, caches and lists that have a bound fill up.
 WARM_UP = 0.3
-#: Seconds between two looks, and until all that was accepted has ended and is counted.
-LOOK_S, END_S = 2.0, 180.0
+#: Seconds between two samples, and until all that was accepted has ended and is counted.
+SAMPLE_S, END_S = 2.0, 180.0
 #: With so many tasks Flower has had all that it keeps before the warm-up is over.
 FLOWER_FULL = int(MAX_TASKS * 1.2 / WARM_UP)
 #: Seconds between two lines that tell how far it is.
@@ -52,27 +52,27 @@ def soak(system: System, hook_url: str, tasks: int) -> list[str]:
     """Run so many tasks through a system; return what is wrong."""
     eventually(lambda: not system.redis().zcard(UNCOUNTED), END_S)
     before = read_counts(system)
-    books = Books()
-    run = Run(system, books, hook_url, tasks)
-    looker = Looker(system, books, LOOK_S)
+    expected = CallerCounts()
+    run = Run(system, expected, hook_url, tasks)
+    sampler = ResourceSampler(system, SAMPLE_S)
     began = time.monotonic()
     threads = [threading.Thread(target=run.call, args=(caller,), daemon=True) for caller in CALLERS]
-    for thread in [*threads, looker.thread]:
+    for thread in [*threads, sampler.thread]:
         thread.start()
     pause, told = threading.Event(), began
     while any(thread.is_alive() for thread in threads):
         pause.wait(1.0)
         if time.monotonic() > told + TELL_S:
             told = time.monotonic()
-            say(f"{books.begun:8} of {tasks} tasks after {time.monotonic() - began:.0f} s")
-    looker.stop()
+            say(f"{expected.begun:8} of {tasks} tasks after {time.monotonic() - began:.0f} s")
+    sampler.stop()
     run.finish()
-    wrong = [*run.troubles, *looker.troubles]
-    if not wait_for(lambda: not compare(read_counts(system), before, books), END_S, 1.0):
-        wrong += compare(read_counts(system), before, books)
-    say(f"{sum(books.ended.values())} tasks in {time.monotonic() - began:.0f} s: {dict(books.kinds)}")
-    growths = measure(looker.looks, WARM_UP)
-    if books.begun < FLOWER_FULL:
+    wrong = [*run.troubles, *sampler.troubles]
+    if not wait_for(lambda: not compare(read_counts(system), before, expected), END_S, 1.0):
+        wrong += compare(read_counts(system), before, expected)
+    say(f"{sum(expected.ended.values())} tasks in {time.monotonic() - began:.0f} s: {dict(expected.kinds)}")
+    growths = measure(sampler.samples, WARM_UP)
+    if expected.begun < FLOWER_FULL:
         say(f"not told for less than {FLOWER_FULL} tasks: Flower's memory, which fills with the newest tasks")
         growths = [growth for growth in growths if growth.name != "memory of flower (MB)"]
     return wrong + judge(growths) + find_left(system)

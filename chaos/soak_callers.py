@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from chaos.soak_books import Books
+from chaos.soak_counts import CallerCounts
 from chaos.system import REQUEST_S, System
 from graycat.queue.models import TERMINAL_STATES
 
@@ -31,9 +31,9 @@ class Unexpected(Exception):
 class Run:
     """All callers of a run; they stop when so many tasks were begun."""
 
-    def __init__(self, system: System, books: Books, hook_url: str, tasks: int) -> None:
+    def __init__(self, system: System, counts: CallerCounts, hook_url: str, tasks: int) -> None:
         self._system = system
-        self.books = books
+        self.counts = counts
         self.hook_url = hook_url
         self._tasks = tasks
         self._numbers = count(1)
@@ -42,9 +42,9 @@ class Run:
     def call(self, caller: Callable[[Caller], None]) -> None:
         """Have a caller work until there are enough tasks."""
         with requests.Session() as session:
-            own = Caller(self._system, self.books, session, self.hook_url)
+            own = Caller(self._system, self.counts, session, self.hook_url)
             try:
-                while self.books.begin(self._tasks, BATCH_IMAGES if caller is batch else 1):
+                while self.counts.begin(self._tasks, BATCH_IMAGES if caller is batch else 1):
                     own.number = next(self._numbers)
                     caller(own)
             except Exception as error:  # noqa: BLE001 (whatever it is, the verdict tells of it)
@@ -53,15 +53,17 @@ class Run:
     def finish(self) -> None:
         """Take the schedule away."""
         with requests.Session() as session:
-            Caller(self._system, self.books, session, "").send("cron", "DELETE", "/schedules/soak", may=(200, 204, 404))
+            Caller(self._system, self.counts, session, "").send(
+                "cron", "DELETE", "/schedules/soak", may=(200, 204, 404)
+            )
 
 
 class Caller:
     """One kept connection, and what was last asked over it."""
 
-    def __init__(self, system: System, books: Books, session: requests.Session, hook_url: str) -> None:
+    def __init__(self, system: System, counts: CallerCounts, session: requests.Session, hook_url: str) -> None:
         self._system = system
-        self.books = books
+        self.counts = counts
         self._session = session
         self.hook_url = hook_url
         self.number = 0
@@ -72,7 +74,7 @@ class Caller:
         pause = threading.Event()
         while True:
             headers = {"Authorization": f"Bearer {self._system.tokens[owner]}"}
-            self.books.send(owner)
+            self.counts.send(owner)
             answer = self._session.request(
                 method, self._system.url + path, json=body, headers=headers, timeout=REQUEST_S
             )
@@ -103,19 +105,19 @@ def stream(caller: Caller) -> None:
     text = caller.send("game", "POST", "/completion", body).text
     if text.count("data: ") < TOKENS:
         raise Unexpected(f"a stream without its tokens: {text[:200]}")
-    caller.books.end("game", "stream", "succeeded", tokens=TOKENS)
+    caller.counts.end("game", "stream", "succeeded", tokens=TOKENS)
 
 
 def whole(caller: Caller) -> None:
     """A text at once."""
     answer = caller.send("game", "POST", "/completion", {"prompt": "Once", "n_predict": TOKENS}).json()
-    caller.books.end("game", "whole text", "succeeded", tokens=answer["tokens_predicted"])
+    caller.counts.end("game", "whole text", "succeeded", tokens=answer["tokens_predicted"])
 
 
 def quick(caller: Caller) -> None:
     """A call that needs no slot."""
     caller.send("game", "POST", "/tokenize", {"content": "Hi"})
-    caller.books.end("game", "tokenize", "succeeded")
+    caller.counts.end("game", "tokenize", "succeeded")
 
 
 def named(caller: Caller) -> None:
@@ -125,7 +127,7 @@ def named(caller: Caller) -> None:
         body["webhook"] = {"url": caller.hook_url}
     for _ in range(2):
         caller.send("rest", "PUT", path, body)
-    caller.books.end("rest", "task", caller.follow(path), tokens=TOKENS)
+    caller.counts.end("rest", "task", caller.follow(path), tokens=TOKENS)
 
 
 def cancelled(caller: Caller) -> None:
@@ -133,16 +135,16 @@ def cancelled(caller: Caller) -> None:
     path = "/tasks/" + caller.send("rest", "POST", "/tasks", completion("cancelled")).json()["id"]
     caller.send("rest", "DELETE", path)
     state = caller.follow(path)
-    caller.books.end("rest", "cancelled task", state)
+    caller.counts.end("rest", "cancelled task", state)
     if state == "cancelled":
         again = "/tasks/" + caller.send("rest", "POST", f"{path}/retry").json()["id"]
-        caller.books.end("rest", "retried task", caller.follow(again))
+        caller.counts.end("rest", "retried task", caller.follow(again))
 
 
 def image(caller: Caller) -> None:
     """An image of a WebUI client."""
     answer = caller.send("webui", "POST", "/sdapi/v1/txt2img", {"prompt": "a cat", **IMAGE})
-    caller.books.end("webui", "image", "succeeded", images=len(answer.json()["images"]))
+    caller.counts.end("webui", "image", "succeeded", images=len(answer.json()["images"]))
 
 
 def batch(caller: Caller) -> None:
@@ -160,7 +162,7 @@ def batch(caller: Caller) -> None:
         view = caller.send("cron", "GET", f"/batches/{view['id']}").json()
     if (view["state"], view["progress"]["done"]) != ("succeeded", BATCH_IMAGES):
         raise Unexpected(f"a batch lacks images: {view}"[:300])
-    caller.books.end("cron", "batch image", "succeeded", images=BATCH_IMAGES, number=BATCH_IMAGES)
+    caller.counts.end("cron", "batch image", "succeeded", images=BATCH_IMAGES, number=BATCH_IMAGES)
 
 
 #: Callers at a time.

@@ -99,7 +99,7 @@ class System:
             self._mount()
         if own_clocks:
             self._up = f"graycat up --procfile {clocks.procfile(home)}"
-        #: The book of the present load.
+        #: The ledger of the present load.
         self.ledger = Ledger("start")
         #: When the harm of the present fault was done, or ended (monotonic, seconds): recovery is counted from here.
         self.harmed_at = 0.0

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chaos.subjects import Subject
 from chaos.window_stack import WindowStack, read_webhooks
+from chaos.work import Work
 from graycat.broker.client import connect
 from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.stored import StoredBytes
@@ -49,7 +49,7 @@ class Checks:
         self.stack = stack
         self.receiver = receiver
         self._client = connect(stack.settings)
-        #: How often engines were asked for the work of each subject, when that had ended.
+        #: How often engines were asked for each piece of work, when that had ended, by its name.
         self._calls: dict[str, int] = {}
         self._troubles = 0
 
@@ -121,70 +121,70 @@ class Checks:
             rows: list[dict[str, str]] = pipe.execute()
         return rows
 
-    def check_subject(self, subject: Subject, deaths: Mapping[str, int], *, may_be_swept: bool = False) -> list[str]:
-        """Return what is wrong with the work of a subject that has ended; ``deaths``: of processes meanwhile."""
-        expected = subject.expected()
-        problems = list(subject.check())
+    def check_work(self, work: Work, deaths: Mapping[str, int], *, may_be_swept: bool = False) -> list[str]:
+        """Return what is wrong with work that has ended; ``deaths``: of processes meanwhile, by name."""
+        expected = work.expected()
+        problems = list(work.check())
         attempts = 0
         for task_id, states in expected.items():
             record = self.stack.redis().hgetall(f"graycat:task:{task_id}")
-            problems += check_record(subject, task_id, record, states)
+            problems += check_record(work, task_id, record, states)
             attempts += int(record.get("attempt", 0))
-        problems += self._check_calls(subject, attempts, len(expected), deaths)
-        problems += self._check_webhooks(subject, list(expected), deaths)
+        problems += self._check_calls(work, attempts, len(expected), deaths)
+        problems += self._check_webhooks(work, list(expected), deaths)
         if not may_be_swept and any(SWEPT in line and has_any(line, expected) for line in self._log()):
-            problems.append(f"{subject.name}: its message was lost, and only the sweeper has found that")
+            problems.append(f"{work.name}: its message was lost, and only the sweeper has found that")
         return problems
 
-    def _check_calls(self, subject: Subject, attempts: int, tasks: int, deaths: Mapping[str, int]) -> list[str]:
-        calls = self._count_calls(subject)
-        self._calls[subject.name] = calls
+    def _check_calls(self, work: Work, attempts: int, tasks: int, deaths: Mapping[str, int]) -> list[str]:
+        calls = self._count_calls(work)
+        self._calls[work.name] = calls
         problems = []
         if calls > attempts:
-            problems.append(f"{subject.name}: its engine was asked {calls} times in {attempts} attempts")
+            problems.append(f"{work.name}: its engine was asked {calls} times in {attempts} attempts")
         if attempts > tasks and not any(deaths[name] for name in ("llm", "llm2", "quick", "sd", "sd2")):
-            problems.append(f"{subject.name}: {tasks} tasks took {attempts} attempts, and no worker has died")
+            problems.append(f"{work.name}: {tasks} tasks took {attempts} attempts, and no worker has died")
         return problems
 
-    def _count_calls(self, subject: Subject) -> int:
-        if not subject.calls_engine:
+    def _count_calls(self, work: Work) -> int:
+        if not work.calls_engine:
             return 0
-        return sum(subject.name in line for line in self.stack.asked())
+        return sum(work.name in line for line in self.stack.asked())
 
-    def check_calls_again(self, subjects: Iterable[Subject]) -> list[str]:
+    def check_calls_again(self, works: Iterable[Work]) -> list[str]:
         """Return what an engine was asked for after the work had ended."""
         problems = []
-        for subject in subjects:
-            calls = self._count_calls(subject)
-            if calls != self._calls.get(subject.name, calls):
-                problems.append(f"{subject.name}: its engine was asked again after it had ended")
+        for work in works:
+            calls = self._count_calls(work)
+            if calls != self._calls.get(work.name, calls):
+                problems.append(f"{work.name}: its engine was asked again after it had ended")
         return problems
 
-    def _check_webhooks(self, subject: Subject, task_ids: list[str], deaths: Mapping[str, int]) -> list[str]:
-        if not subject.events:
+    def _check_webhooks(self, work: Work, task_ids: list[str], deaths: Mapping[str, int]) -> list[str]:
+        if not work.events:
             return []
         holders = task_ids
-        batch_id = getattr(subject, "batch_id", "")
+        batch_id = getattr(work, "batch_id", "")
         if batch_id:
             holders = [batch_id]
         told = read_webhooks(self.receiver)
         problems = []
         for holder in holders:
-            expected = {f"msg_{holder}_{event}" for event in subject.events}
+            expected = {f"msg_{holder}_{event}" for event in work.events}
             got = {name: count for name, count in told.items() if holder in name}
             for name in sorted(expected - got.keys()):
-                problems.append(f"{subject.name}: {name} was never told")
+                problems.append(f"{work.name}: {name} was never told")
             for name in sorted(got.keys() - expected):
-                problems.append(f"{subject.name}: {name} was told, and nobody has asked for it")
+                problems.append(f"{work.name}: {name} was told, and nobody has asked for it")
             for name, count in got.items():
                 if count > 1 + deaths["control"]:
                     died = deaths["control"]
-                    problems.append(f"{subject.name}: {name} was told {count} times, and control died {died} times")
+                    problems.append(f"{work.name}: {name} was told {count} times, and control died {died} times")
         return problems
 
-    def told_all(self, subject: Subject) -> bool:
-        """Return whether the webhook of a subject was told of everything."""
-        problems = self._check_webhooks(subject, list(subject.expected()), Counter())
+    def told_all(self, work: Work) -> bool:
+        """Return whether the webhook of some work was told of everything."""
+        problems = self._check_webhooks(work, list(work.expected()), Counter())
         return not any("never told" in problem for problem in problems)
 
     def _log(self) -> list[str]:
@@ -198,24 +198,24 @@ class Checks:
         return [f"log: {line[:300]}" for line in new]
 
 
-def check_record(subject: Subject, task_id: str, record: Mapping[str, str], states: tuple[str, ...]) -> list[str]:
+def check_record(work: Work, task_id: str, record: Mapping[str, str], states: tuple[str, ...]) -> list[str]:
     """Return what is wrong with the record of a task that has ended."""
     if not record:
-        return [f"{subject.name}: the task {task_id} is lost"]
+        return [f"{work.name}: the task {task_id} is lost"]
     problems = []
     if record["state"] not in states:
         ended = f"{record['state']} ({record.get('status')})"
-        problems.append(f"{subject.name}: {task_id} is {ended}, not {' or '.join(states)}")
+        problems.append(f"{work.name}: {task_id} is {ended}, not {' or '.join(states)}")
     if record["state"] in TERMINAL_STATES:
         deadline_ms = int(record["queue_deadline_ms"]) + int(record["exec_timeout_ms"])
         if int(record["finished_ms"]) > deadline_ms:
-            problems.append(f"{subject.name}: {task_id} has ended after its deadline")
+            problems.append(f"{work.name}: {task_id} has ended after its deadline")
     if "lease_ms" in record or "message" in record:
-        problems.append(f"{subject.name}: the record of {task_id} has a lease or a message still")
-    ends = [fields["kind"] for _, fields in subject.stack.redis().xrange(f"graycat:events:{task_id}")]
+        problems.append(f"{work.name}: the record of {task_id} has a lease or a message still")
+    ends = [fields["kind"] for _, fields in work.stack.redis().xrange(f"graycat:events:{task_id}")]
     terminal = [kind for kind in ends if kind in ("result", "error", "cancelled")]
     if len(terminal) != 1 or ends[-1] != terminal[0]:
-        problems.append(f"{subject.name}: the events of {task_id} have {len(terminal)} ends, the last is {ends[-1:]}")
+        problems.append(f"{work.name}: the events of {task_id} have {len(terminal)} ends, the last is {ends[-1:]}")
     return problems
 
 

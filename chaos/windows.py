@@ -13,10 +13,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chaos.hook.traps import AFTER, BEFORE, STOPPED
-from chaos.subjects import BY_KIND, ENDED, PATIENCE_S, NeverEnds, Subject
 from chaos.window_checks import Checks
 from chaos.window_stack import PROCESSES, WindowStack
+from chaos.work import (
+    ENDED,
+    PATIENCE_S,
+    Cancelled,
+    Crowd,
+    Image,
+    LongText,
+    NeverEnds,
+    Quick,
+    Retried,
+    Stream,
+    Text,
+    Work,
+)  # fmt: skip
+from chaos.work_batches import Batch, Schedule
 
+#: The kinds of work whose steps are windows; two more are for single windows.
+KINDS: tuple[type[Work], ...] = (Text, Stream, Quick, Image, Cancelled, Retried, Batch, Schedule)
+BY_KIND: dict[str, type[Work]] = {kind.kind: kind for kind in (*KINDS, LongText, Crowd)}
 #: Seconds until all that is left of ended work is gone: leases, sweeps, and what looks once a second.
 CLEAN_S, LOOK_S = 20.0, 0.1
 #: Seconds that a recording waits for the steps behind the end of the work.
@@ -34,13 +51,13 @@ class Window:
     """Where a process dies."""
 
     process: str
-    subject: str
+    work: str
     step: str
     number: int
     side: str
 
     def __str__(self) -> str:
-        return f"{self.process}, {self.subject}: {self.side} {self.step} #{self.number}"
+        return f"{self.process}, {self.work}: {self.side} {self.step} #{self.number}"
 
     @property
     def loses_a_message(self) -> bool:
@@ -69,25 +86,25 @@ class Runner:
         self._patience_s = patience_s
         self._clean_s = clean_s
         self._count = 0
-        self.subjects: list[Subject] = []
+        self.works: list[Work] = []
 
-    def new_subject(self, kind: str) -> Subject:
+    def new_work(self, kind: str) -> Work:
         """Return new work of a kind."""
         self._count += 1
         name = f"w{self._count:03d}-{kind.replace(' ', '-')}"
-        subject = BY_KIND[kind](self.stack, name, self.checks.receiver.url, self._patience_s)
-        self.subjects.append(subject)
-        return subject
+        work = BY_KIND[kind](self.stack, name, self.checks.receiver.url, self._patience_s)
+        self.works.append(work)
+        return work
 
     def record(self, kinds: Iterable[str]) -> list[Window]:
         """Return the windows of each kind of work in each process; those of transport only once a process."""
         windows: list[Window] = []
         known: set[tuple[str, str, int, str]] = set()
         for kind in kinds:
-            subject = self.new_subject(kind)
+            work = self.new_work(kind)
             for process in PROCESSES:
-                self.stack.traps.arm(process, subject.marks())
-            subject.run()
+                self.stack.traps.arm(process, work.marks())
+            work.run()
             pause = threading.Event()
             pause.wait(BEHIND_S)
             for process in PROCESSES:
@@ -112,28 +129,28 @@ class Runner:
     def _run_together(self, windows: Sequence[Window]) -> list[Trial]:
         before = Counter(self.stack.deaths)
         trials = [Trial(window) for window in windows]
-        subjects = [self.new_subject(window.subject) for window in windows]
+        works = [self.new_work(window.work) for window in windows]
         threads = []
-        for trial, subject in zip(trials, subjects, strict=True):
+        for trial, work in zip(trials, works, strict=True):
             window = trial.window
             if window.process:
-                self.stack.traps.arm(window.process, subject.marks(), window.step, window.number, window.side)
-            threads.append(threading.Thread(target=self._run_subject, args=(trial, subject), daemon=True))
+                self.stack.traps.arm(window.process, work.marks(), window.step, window.number, window.side)
+            threads.append(threading.Thread(target=self._run_work, args=(trial, work), daemon=True))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        self._settle(trials, subjects)
+        self._settle(trials, works)
         deaths = Counter(self.stack.deaths)
         deaths.subtract(before)
-        for trial, subject in zip(trials, subjects, strict=True):
+        for trial, work in zip(trials, works, strict=True):
             trial.sprung = self.stack.traps.disarm(trial.window.process)
             if not trial.problems:
                 lost = trial.window.loses_a_message
                 for other in trials:
                     # It may have died when it was about to take this message, too.
-                    lost = lost or (other is not trial and other.window.process == subject.worker)
-                trial.problems += self.checks.check_subject(subject, deaths, may_be_swept=lost)
+                    lost = lost or (other is not trial and other.window.process == work.worker)
+                trial.problems += self.checks.check_work(work, deaths, may_be_swept=lost)
         return trials
 
     def run_calmly(self, kind: str) -> Trial:
@@ -142,14 +159,14 @@ class Runner:
 
     def freeze(self, window: Window, *, until_ended: bool) -> Trial:
         """Stop one of two workers at a window, until the other has taken its task over, or even ended it."""
-        trial, subject = Trial(window), self.new_subject(window.subject)
+        trial, work = Trial(window), self.new_work(window.work)
         workers = (window.process, f"{window.process}2")
         for worker in workers:
-            self.stack.traps.arm(worker, subject.marks(), window.step, window.number, STOPPED)
-        thread = threading.Thread(target=self._run_subject, args=(trial, subject), daemon=True)
+            self.stack.traps.arm(worker, work.marks(), window.step, window.number, STOPPED)
+        thread = threading.Thread(target=self._run_work, args=(trial, work), daemon=True)
         thread.start()
         try:
-            subject.wait_until(lambda: any(map(self.stack.traps.has_sprung, workers)), f"nobody comes to {window}")
+            work.wait_until(lambda: any(map(self.stack.traps.has_sprung, workers)), f"nobody comes to {window}")
             trial.sprung = True
             for worker in workers:
                 if not self.stack.traps.has_sprung(worker):
@@ -158,57 +175,55 @@ class Runner:
             attempt = 2
             if window.step == "queue.claim" or window.step.startswith("ZREM"):
                 attempt = 1
-            subject.wait_until(
-                lambda: self._is_taken_over(subject, attempt, until_ended=until_ended), "nobody takes it over"
-            )
+            work.wait_until(lambda: self._is_taken_over(work, attempt, until_ended=until_ended), "nobody takes it over")
         except NeverEnds as error:
-            trial.problems.append(f"{subject.name}: {error}")
+            trial.problems.append(f"{work.name}: {error}")
         finally:
             for worker in workers:
                 self.stack.resume(worker)
         thread.join()
-        self._settle([trial], [subject])
+        self._settle([trial], [work])
         if not trial.problems:
             # The worker that was stopped may have been about to take a message.
             deaths = Counter({window.process: 1})
-            trial.problems += self.checks.check_subject(subject, deaths, may_be_swept=True)
+            trial.problems += self.checks.check_work(work, deaths, may_be_swept=True)
         return trial
 
-    def _is_taken_over(self, subject: Subject, attempt: int, *, until_ended: bool) -> bool:
-        for task_id in subject.expected():
+    def _is_taken_over(self, work: Work, attempt: int, *, until_ended: bool) -> bool:
+        for task_id in work.expected():
             record = self.stack.redis().hgetall(f"graycat:task:{task_id}")
             begun = int(record.get("attempt", 0))
             if begun >= attempt and (record["state"] in ENDED or not until_ended):
                 return True
         return False
 
-    def _run_subject(self, trial: Trial, subject: Subject) -> None:
+    def _run_work(self, trial: Trial, work: Work) -> None:
         began = time.monotonic()
         try:
-            subject.run()
+            work.run()
         except NeverEnds as error:
-            trial.problems.append(f"{subject.name}: {error}")
+            trial.problems.append(f"{work.name}: {error}")
         except Exception as error:  # noqa: BLE001 (whatever it is, the trial has failed)
-            trial.problems.append(f"{subject.name}: {type(error).__name__}: {error}"[:300])
+            trial.problems.append(f"{work.name}: {type(error).__name__}: {error}"[:300])
         trial.seconds = time.monotonic() - began
 
-    def _settle(self, trials: Sequence[Trial], subjects: Sequence[Subject]) -> None:
+    def _settle(self, trials: Sequence[Trial], works: Sequence[Work]) -> None:
         """Wait until nothing is left of the work; what does not go is a problem of all that was tried."""
         pause = threading.Event()
         until = time.monotonic() + self._clean_s
         while True:
             left = self.checks.find_leftovers()
-            for trial, subject in zip(trials, subjects, strict=True):
-                if not trial.problems and not self.checks.told_all(subject):
-                    left.append(f"{subject.name}: its webhook was not told of everything")
+            for trial, work in zip(trials, works, strict=True):
+                if not trial.problems and not self.checks.told_all(work):
+                    left.append(f"{work.name}: its webhook was not told of everything")
             if not left:
                 left = self.checks.check_usage()
             if not left or time.monotonic() > until:
                 break
             pause.wait(LOOK_S)
         left += self.checks.find_troubles()
-        for trial, subject in zip(trials, subjects, strict=True):
-            others = tuple(f"{other.name}:" for other in subjects if other is not subject)
+        for trial, work in zip(trials, works, strict=True):
+            others = tuple(f"{other.name}:" for other in works if other is not work)
             trial.problems += [problem for problem in left if not problem.startswith(others or "\0")]
 
 

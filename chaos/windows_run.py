@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import quantiles
 
 from chaos.console import say
-from chaos.subjects import SUBJECTS
 from chaos.window_checks import Checks
 from chaos.window_stack import PROCESSES, window_stack
-from chaos.windows import FREEZES, LONG, SHORT, Runner, Trial, Window, count_by_process
+from chaos.windows import FREEZES, KINDS, LONG, SHORT, Runner, Trial, Window, count_by_process
 
 #: So many stacks run at a time: they wait most of the time.
 STACKS = 2
@@ -37,7 +36,7 @@ def record() -> list[Window]:
     ):
         checks = Checks(stack, receiver)
         try:
-            return Runner(stack, checks).record([*(subject.kind for subject in SUBJECTS), LONG])
+            return Runner(stack, checks).record([*(work.kind for work in KINDS), LONG])
         finally:
             checks.close()
 
@@ -61,7 +60,7 @@ def try_windows(windows: Sequence[Window], *, freezes: Sequence[Window] = ()) ->
             for until_ended in (False, True):
                 trials.append(runner.freeze(window, until_ended=until_ended))
                 tell(trials[-1])
-        again = checks.check_calls_again(runner.subjects)
+        again = checks.check_calls_again(runner.works)
         checks.close()
     if again and trials:
         trials[-1].problems += again

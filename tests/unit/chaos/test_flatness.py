@@ -12,12 +12,12 @@ from chaos.flatness import Growth, measure, slope_of
 pytestmark = pytest.mark.not_covered
 
 
-def looks_at(name: str, amounts: list[float]) -> list[tuple[float, dict[str, float]]]:
+def samples_of(name: str, amounts: list[float]) -> list[tuple[float, dict[str, float]]]:
     return [(float(second), {name: amount}) for second, amount in enumerate(amounts)]
 
 
 def grown(name: str, amounts: list[float]) -> Growth:
-    (growth,) = measure(looks_at(name, amounts), warm_up=0.3)
+    (growth,) = measure(samples_of(name, amounts), warm_up=0.3)
     return growth
 
 

@@ -26,7 +26,7 @@ def call(caller: Caller, sent_at: float, ended_at: float, outcome: Outcome = Out
 
 
 def test_only_what_was_sent_after_the_harm_counts() -> None:
-    books = ledger(
+    made = ledger(
         call(Caller.PROBE, 9, 9.5),
         call(Caller.PROBE, 10.5, 11, Outcome.REFUSED),
         call(Caller.PROBE, 12, 12.5),
@@ -34,7 +34,7 @@ def test_only_what_was_sent_after_the_harm_counts() -> None:
         call(Caller.GAME, 11, 15),
         call(Caller.WEBUI, 11, 13),
     )
-    recovery = measure(books, began_at=10, harmed_at=10, restart_s=2.0)
+    recovery = measure(made, began_at=10, harmed_at=10, restart_s=2.0)
     assert (recovery.request_s, recovery.work_s, recovery.restart_s) == (2.5, 5, 2.0)
 
 

@@ -1,4 +1,4 @@
-"""The book that the callers of a soak keep, and the counters of graycat that must agree with it."""
+"""What the callers of a soak have counted, and the counters of graycat that must agree with it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ METRICS = {
 
 
 @dataclass
-class Books:
-    """What the callers know. All methods may be called by any thread."""
+class CallerCounts:
+    """What the callers have counted. All methods may be called by any thread."""
 
     #: Tasks by their end, and what each owner has used, by ``OWNER AMOUNT``; HTTP requests by owner.
     ended: Counter[str] = field(default_factory=Counter)
@@ -98,10 +98,10 @@ def _scrape(system: System, url: str) -> Iterator[tuple[str, dict[str, str], flo
             yield sample.name, sample.labels, sample.value
 
 
-def compare(now: Counts, before: Counts, books: Books) -> list[str]:
-    """Return where graycat's counters differ from the book."""
+def compare(now: Counts, before: Counts, expected: CallerCounts) -> list[str]:
+    """Return where graycat's counters differ from what the callers have counted."""
     wrong = []
-    for name, known in sorted(books.used.items()):
+    for name, known in sorted(expected.used.items()):
         owner, _, amount = name.partition(" ")
         if owner == "cron" or (amount == "completion_tokens" and owner != "game"):
             # Schedules submit by themselves; what a cancelled task has made before it stopped, nobody knows.
@@ -109,10 +109,11 @@ def compare(now: Counts, before: Counts, books: Books) -> list[str]:
         counted = now.usage[name] - before.usage[name]
         if counted != known:
             wrong.append(f"usage of {name}: {counted}, and the callers know {known}")
-    for name, counted in sorted(now.metrics.items()):
-        if counted - before.metrics[name] != now.usage[name] - before.usage[name]:
-            wrong.append(f"metrics of {name}: {counted - before.metrics[name]}, and the usage is another")
-    for owner, known in sorted(books.sent.items()):
+    for name in sorted(now.usage):
+        counted, used = now.metrics[name] - before.metrics[name], now.usage[name] - before.usage[name]
+        if name.partition(" ")[2] in METRICS.values() and counted != used:
+            wrong.append(f"metrics of {name}: {counted}, and the usage is {used}")
+    for owner, known in sorted(expected.sent.items()):
         counted = now.http[owner] - before.http[owner]
         if counted != known:
             wrong.append(f"HTTP requests of {owner}: {counted}, and it has sent {known}")

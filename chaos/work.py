@@ -1,6 +1,7 @@
-"""What a window is tried with: one piece of work of each kind, whose caller behaves as callers do, and what it expects.
+"""What windows are tried with: work of each kind, whose caller behaves as callers do, and what must come of it.
 
 Each knows its marks before it is submitted: the ids that its tasks will have, and words that are in all its requests.
+Batches and schedules are in ``work_batches.py``.
 """
 
 from __future__ import annotations
@@ -8,14 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from hashlib import sha256
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import requests
 
-from graycat.batches.records import batch_id_for_key
-from graycat.queue import ids
 from graycat.web.api.task_requests import scoped_ids
 from tests.support.stack import Stack
 
@@ -23,10 +21,8 @@ OWNER = "tests"
 #: Tokens of a text, and of one that is cancelled long before its end.
 TOKENS, LONG_TOKENS = 6, 1500
 IMAGE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
-ITEMS = 2
 #: Seconds that one request may take, that a caller goes on for, and between two of its tries.
 REQUEST_S, PATIENCE_S, RETRY_S = 15.0, 60.0, 0.1
-MINUTE_S = 60
 ENDED = ("succeeded", "failed", "cancelled", "expired")
 
 
@@ -34,13 +30,13 @@ class NeverEnds(Exception):
     """Raised if a caller does not get what it waits for."""
 
 
-class Subject(ABC):
+class Work(ABC):
     """One piece of work. ``hook``: the address of a webhook's receiver."""
 
     kind: ClassVar[str]
     #: The kind of worker that runs its tasks.
     worker: ClassVar[str] = "llm"
-    #: Prompts that engines may be asked for, and how often each attempt asks at most.
+    #: Whether an engine is asked for it, by a prompt with its name, once an attempt at most.
     calls_engine: ClassVar[bool] = True
     #: The events that its webhook asks for.
     events: ClassVar[tuple[str, ...]] = ()
@@ -105,7 +101,7 @@ class Subject(ABC):
         return {"webhook": {"url": f"{self.hook}/hook", "events": list(self.events)}}
 
 
-class Task(Subject):
+class Task(Work):
     """A task under a name of its caller's, polled to its end."""
 
     task_kind: ClassVar[str]
@@ -169,7 +165,7 @@ class LongText(Text):
     kind, tokens = "long text", 300
 
 
-class Crowd(Subject):
+class Crowd(Work):
     """Texts of one owner, all at once: most of them wait for their turn, and for a slot."""
 
     kind = "crowd"
@@ -239,7 +235,7 @@ class Image(Task):
         return problems
 
 
-class Stream(Subject):
+class Stream(Work):
     """A game's stream: if its connection breaks, the game asks again, and the first answer is wanted by nobody."""
 
     kind = "stream"
@@ -329,119 +325,3 @@ class Retried(Cancelled):
     def expected(self) -> dict[str, tuple[str, ...]]:
         """Both end cancelled."""
         return {self.task_id: ("cancelled",), self.retry_id: ("cancelled",)}
-
-
-class Batch(Subject):
-    """A batch of images under a key."""
-
-    kind, events, worker = "batch", ("succeeded",), "sd"
-
-    @property
-    def batch_id(self) -> str:
-        """Return the batch's id."""
-        return batch_id_for_key(OWNER, self.name)
-
-    def marks(self) -> list[str]:
-        """Return the batch's id too; its tasks are found by their records, which name it."""
-        return [*super().marks(), self.batch_id, *item_ids(self.batch_id)]
-
-    def run(self) -> None:
-        """Submit it and wait for its end."""
-        document = {
-            "name": self.name,
-            "items": [f"{self.name} item {number}" for number in range(ITEMS)],
-            "defaults": IMAGE,
-            **self.webhook(),
-        }
-        answer = self.send("POST", "/batches", document, **{"Idempotency-Key": self.name})
-        if answer.status_code not in (200, 201, 202):
-            raise NeverEnds(f"{answer.status_code} {answer.text[:200]}")
-        self.view = self.poll(f"/batches/{self.batch_id}")
-
-    def expected(self) -> dict[str, tuple[str, ...]]:
-        """Each item is one task."""
-        return dict.fromkeys(find_item_tasks(self.stack, self.batch_id), ("succeeded",))
-
-    def check(self) -> list[str]:
-        """Each item has one file and one line in the manifest."""
-        return check_batch(self, self.batch_id, ITEMS)
-
-
-class Schedule(Subject):
-    """A schedule with one time that is due: beat ticks, and the control worker makes a batch of it."""
-
-    kind, worker = "schedule", "sd"
-
-    def __init__(self, stack: Stack, name: str, hook: str, patience_s: float = PATIENCE_S) -> None:
-        super().__init__(stack, name, hook, patience_s)
-        self.nominal = int(time.time()) // MINUTE_S * MINUTE_S
-        told = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.nominal))
-        self.batch_id = batch_id_for_key(OWNER, f"schedule/{name}/{told}")
-
-    def marks(self) -> list[str]:
-        """Return the batch's id, and what each tick has in it."""
-        ticks = ["fire_schedules", "fire-schedules"]
-        return [self.name, self.batch_id, *item_ids(self.batch_id), *ticks]
-
-    def run(self) -> None:
-        """Make a schedule whose last minute was not fired, and wait for its batch."""
-        spec = {"name": self.name, "defaults": IMAGE, "items": [f"{self.name} item"]}
-        # Once a day: no other time becomes due meanwhile.
-        minute = time.gmtime(self.nominal)
-        cron = f"{minute.tm_min} {minute.tm_hour} * * *"
-        body = {"name": self.name, "cron": cron, "spec": spec, "missed": "all", "overlap": "allow"}
-        self.send("PUT", f"/schedules/{self.name}", body)
-        key = f"graycat:schedule:{OWNER}:{self.name}"
-        self.stack.redis().hset(key, "mark", self.nominal - MINUTE_S)
-        self.wait_until(lambda: self.stack.redis().exists(f"graycat:batch:{self.batch_id}"), "it never fires")
-        self.view = self.poll(f"/batches/{self.batch_id}")
-        self.send("DELETE", f"/schedules/{self.name}")
-
-    def expected(self) -> dict[str, tuple[str, ...]]:
-        """Its one image is one task."""
-        return dict.fromkeys(find_item_tasks(self.stack, self.batch_id), ("succeeded",))
-
-    def check(self) -> list[str]:
-        """The batch is whole, and the time has fired once."""
-        return check_batch(self, self.batch_id, 1)
-
-
-def item_ids(batch_id: str) -> Iterable[str]:
-    """Return the ids of the tasks that the first tries of a batch's items have."""
-    for number in range(ITEMS):
-        for tries in range(2):
-            digest = sha256(f"{batch_id}/{number}/{tries}".encode()).hexdigest()
-            yield ids.task_id_for("sd.txt2img", digest[: ids.CHARS])
-
-
-def find_item_tasks(stack: Stack, batch_id: str) -> list[str]:
-    """Return the ids of a batch's tasks."""
-    found = []
-    for key in stack.redis().scan_iter("graycat:task:*", count=1000):
-        if stack.redis().hget(key, "batch") == batch_id:
-            found.append(key.rpartition(":")[2])
-    return found
-
-
-def check_batch(subject: Subject, batch_id: str, items: int) -> list[str]:
-    """Return what is wrong with an ended batch: each item has one file and one line, and no part is left."""
-    view = subject.send("GET", f"/batches/{batch_id}").json()
-    folder = subject.stack.home / "batches" / str(view.get("folder"))
-    lines = (folder / "manifest.jsonl").read_text().splitlines()
-    files = sorted(path.name for path in folder.rglob("*") if path.is_file())
-    images = [name for name in files if name.endswith(".png")]
-    parts = [name for name in files if name.startswith(".")]
-    problems = []
-    if view.get("state") != "succeeded":
-        problems.append(f"{subject.name}: the batch is {view.get('state')}: {view.get('reason')}")
-    if len(lines) != items or len(images) != items:
-        problems.append(f"{subject.name}: {len(images)} files and {len(lines)} lines for {items} items")
-    if parts:
-        problems.append(f"{subject.name}: parts of files are left: {parts}")
-    return problems
-
-
-#: What windows are looked for in.
-SUBJECTS: tuple[type[Subject], ...] = (Text, Stream, Quick, Image, Cancelled, Retried, Batch, Schedule)
-BY_KIND: dict[str, type[Subject]] = {"long text": LongText, "crowd": Crowd}
-BY_KIND |= {subject.kind: subject for subject in SUBJECTS}

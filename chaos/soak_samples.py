@@ -1,4 +1,4 @@
-"""Looks at what a soak must not have grow: memory, threads and files of each process, and the broker's keys."""
+"""Samples of what must not grow in a soak: memory, threads and files of each process, and the broker's keys."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from chaos.flatness import Look
-from chaos.soak_books import Books
+from chaos.flatness import Sample
 from chaos.system import System
 
 #: What is kept for longer than any run, because it is promised for so long: how deliveries went (an hour), and the ids
@@ -21,21 +20,20 @@ KEPT_LISTS = "graycat:listed:*"
 PRODUCTS = ("batches", "log")
 
 
-class Looker:
-    """Looks again and again until it is stopped."""
+class ResourceSampler:
+    """Takes a sample every few seconds until it is stopped."""
 
-    def __init__(self, system: System, books: Books, every_s: float) -> None:
+    def __init__(self, system: System, every_s: float) -> None:
         self._system = system
-        self._books = books
         self._every_s = every_s
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
-        self.looks: list[Look] = []
+        self.samples: list[Sample] = []
         self.troubles: list[str] = []
         self._pids = system.pids()
 
     def stop(self) -> None:
-        """Stop looking. A process that has ended meanwhile is a trouble."""
+        """Stop. A process that has ended meanwhile is a trouble."""
         self._stopping.set()
         self.thread.join(60.0)
         for name, pid in self._system.pids().items():
@@ -45,20 +43,20 @@ class Looker:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self._every_s):
-                self.looks.append((time.monotonic(), self._look()))
+                self.samples.append((time.monotonic(), self._sample()))
         except Exception as error:  # noqa: BLE001 (whatever it is, the verdict tells of it)
-            self.troubles.append(f"looks end: {type(error).__name__}: {error}")
+            self.troubles.append(f"no more samples: {type(error).__name__}: {error}")
 
-    def _look(self) -> dict[str, float]:
+    def _sample(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, pid in self._pids.items():
-            found |= look_at_process(name, pid)
-        found |= look_at_broker(self._system.redis())
+            found |= sample_process(name, pid)
+        found |= sample_broker(self._system.redis())
         found["files of the home"] = float(count_files(self._system.home))
         return found
 
 
-def look_at_process(name: str, pid: int) -> dict[str, float]:
+def sample_process(name: str, pid: int) -> dict[str, float]:
     """Return what a process holds. Raises OSError if it has ended."""
     folder = Path("/proc") / str(pid)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
@@ -71,7 +69,7 @@ def look_at_process(name: str, pid: int) -> dict[str, float]:
     }
 
 
-def look_at_broker(broker: Any) -> dict[str, float]:
+def sample_broker(broker: Any) -> dict[str, float]:
     """Return how many keys the broker has, by their first word, and its memory without what is kept on purpose."""
     counts: Counter[str] = Counter()
     for key in broker.scan_iter(count=5000):
@@ -79,7 +77,6 @@ def look_at_broker(broker: Any) -> dict[str, float]:
         if word not in KEPT_KEYS:
             counts[word] += 1
     kept = sum(broker.memory_usage(key, samples=0) or 0 for key in broker.scan_iter(KEPT_LISTS, count=5000))
-    # Its memory goes up and down with what lives: so it is told for each key of a task.
     used = broker.info("memory")["used_memory"] - kept
     found = {f"keys {word}": float(number) for word, number in counts.items() if number > 1}
     return found | {"memory of the broker's data (MB)": used / 2**20, "keys": float(sum(counts.values()))}
