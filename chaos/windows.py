@@ -28,7 +28,7 @@ from chaos.work import (
     Stream,
     Text,
     Work,
-)  # fmt: skip
+)
 from chaos.work_batches import Batch, Schedule
 
 #: The kinds of work whose steps are windows; two more are for single windows.
