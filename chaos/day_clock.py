@@ -14,8 +14,8 @@ from tests.support.stack import ROOT
 #: Where Debian's package ``libfaketime`` has it, and a variable that names it elsewhere.
 PLACES = ("/usr/lib", "/usr/local/lib", "/lib")
 VARIABLE = "CHAOS_LIBFAKETIME"
-#: What has ``time.sleep`` work beside it.
-STEADY = Path(__file__).with_name("steady")
+#: Has ``time.sleep`` work under it.
+SLEEP_FIX = Path(__file__).with_name("faketime_sleep")
 
 
 def library() -> Path | None:
@@ -45,7 +45,7 @@ class DayClock:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
-            "PYTHONPATH": f"{STEADY}:{ROOT}",
+            "PYTHONPATH": f"{SLEEP_FIX}:{ROOT}",
         }
         #: What a command begins with that is to have this clock.
         self.prefix = ["env", *(f"{name}={value}" for name, value in words.items())]
