@@ -46,7 +46,10 @@ def throw_rubbish(system: System) -> None:
     for _ in range(RUBBISH):
         rubbish.send()
         time.sleep(RUBBISH_S)
-    system.redis().delete("llm.batch", "sd:@nobody", "llm:no-model")
+    for key in ("llm.batch", "sd:@nobody", "llm:no-model"):
+        # The queue of bulk work may be one by now.
+        if system.redis().type(key) == "string":
+            system.redis().delete(key)
 
 
 def change_type(key: str, system: System) -> None:

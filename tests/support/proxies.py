@@ -17,7 +17,7 @@ CALL_S = 10.0
 class Proxy:
     """Hands connections to its port on to another port of this machine.
 
-    ``there``: from the client to the server; ``back``: its answers. What is held in a direction is carried once that
+    ``there``: from the client to the server; ``back``: its answers. What is held in a direction is carried when that
     direction is open again, as TCP does behind a network that was away: neither side learns of it meanwhile.
     """
 
