@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from chaos import day, life, mutants, report, soak, windows_run
+from chaos.audit import Violation
 from chaos.console import say
 from chaos.faults import Fault, all_faults
 from chaos.runner import Result, run_fault, warm_up
@@ -81,18 +82,29 @@ def run_all(faults: list[Fault], *, keep: bool) -> list[Result]:
     results: list[Result] = []
     ordered = sorted(faults, key=_system_of)
     for _, group in groupby(ordered, key=_system_of):
-        same = list(group)
-        try:
-            with running(same[0], keep=keep) as system:
-                base = warm_up(system)
-                for fault in same:
-                    results.append(run_fault(system, fault, base))
-                    tell(results[-1])
-        except Skip as reason:
-            for fault in same:
-                results.append(Result(fault, skipped=str(reason)))
-                tell(results[-1])
+        for result in run_group(list(group), keep=keep):
+            tell(result)
+            results.append(result)
     return results
+
+
+def run_group(faults: list[Fault], *, keep: bool) -> Iterator[Result]:
+    """Yield how each fault went. If a system cannot be started, audited or stopped, the others get a new one."""
+    waiting = list(faults)
+    while waiting:
+        try:
+            with running(waiting[0], keep=keep) as system:
+                base = warm_up(system)
+                while waiting:
+                    yield run_fault(system, waiting[0], base)
+                    waiting.pop(0)
+        except Skip as reason:
+            for fault in waiting:
+                yield Result(fault, skipped=str(reason))
+            return
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is a finding, and the other faults are to be done)
+            fault = (waiting or faults[-1:]).pop(0)
+            yield Result(fault, [Violation("harness", "its system", f"{type(error).__name__}: {error}"[-500:])])
 
 
 def _system_of(fault: Fault) -> tuple[list[tuple[str, str]], str]:
