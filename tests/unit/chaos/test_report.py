@@ -68,6 +68,15 @@ def test_each_broken_promise_is_told(kind: str) -> None:
     assert "1 runs, 1 broken" in text
 
 
+def test_a_promise_says_how_many_faults_it_is_not_kept_under() -> None:
+    lossy = Fault("restore", "broker", "older files", lambda _: None, permits=frozenset({"lost", "left a queue"}))
+    text = render([result(lossy, "lost"), result(OTHER)], 1)
+    assert "| What was accepted is never lost | 1 of 2; the others permit it |" in text
+    assert "| Nothing is left behind | 1 of 2; the others permit it |" in text
+    assert "| Nobody waits for ever | all 2 |" in text
+    assert "**broken" not in text
+
+
 def test_the_promises_about_times_are_about_the_p95_of_all() -> None:
     slow, quick = result(gap_s=11.0), result(gap_s=2.0)
     assert too_slow([quick]) == []
