@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from chaos.callers import TRY_AGAIN
 from chaos.facts import read_left
 from chaos.system import System
 from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
@@ -28,8 +29,6 @@ VICTIMS = ("llm", "web", "control", "text engine")
 PICKS = st.integers(0, 9)
 #: Seconds until all of an example must have ended.
 END_S = 120.0
-#: Answers with which nothing was accepted.
-REFUSED = (429, 502, 503)
 
 
 class StackLife(RuleBasedStateMachine):
@@ -58,8 +57,8 @@ class StackLife(RuleBasedStateMachine):
         except requests.RequestException:
             assert self.killed, "a request broke, and nothing was killed"
             return None
-        assert answer.status_code < 500 or answer.status_code in REFUSED, answer.text
-        return None if answer.status_code in REFUSED else answer
+        assert answer.status_code < 500 or answer.status_code in TRY_AGAIN, answer.text
+        return None if answer.status_code in TRY_AGAIN else answer
 
     def _see(self, name: str, view: dict[str, Any]) -> None:
         state, attempt = view["state"], view.get("attempt", 0)

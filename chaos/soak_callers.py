@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 
+from chaos.callers import TRY_AGAIN
 from chaos.soak_counts import CallerCounts
 from chaos.system import REQUEST_S, System
 from graycat.queue.models import TERMINAL_STATES
@@ -21,7 +22,6 @@ IMAGE: dict[str, Any] = {"width": 8, "height": 8, "steps": 1}
 HOOKED = 50
 #: Seconds until a caller gives up; seconds behind a refusal.
 PATIENCE_S, PAUSE_S = 120.0, 0.05
-TRY_AGAIN = (429, 503)
 
 
 class Unexpected(Exception):
