@@ -34,6 +34,8 @@ REQUEST_S = 80.0
 COMMAND_S = 90.0
 #: Seconds that records and artifacts are kept after their end: longer than a fault's audit, shorter than a run.
 KEPT_S = 300.0
+#: The box of a worker beside those of ``graycat up``; seconds in which the load has work for each of two workers.
+SPARE, BUSY_S = "spare", 30.0
 #: Parts by the end of their command lines; the web process that serves is a child of the first.
 COMMANDS = {
     "up": "graycat up",
@@ -246,7 +248,7 @@ class System:
     def spare_worker(self, kind: str, env: Mapping[str, str] | None = None) -> Iterator[None]:
         """Run one more worker for the block, with an engine of its own; then have it end in order."""
         (port,) = free_ports(1)
-        own = {"GRAYCAT_BOX": "spare", "GRAYCAT_METRICS_PORT": "0", f"{kind.upper()}_PORT": str(port)}
+        own = {"GRAYCAT_BOX": SPARE, "GRAYCAT_METRICS_PORT": "0", f"{kind.upper()}_PORT": str(port)}
         before, prefix = self.stack.env, self.stack.prefix
         self.stack.set_env({**own, **(env or {})})
         self.stack.prefix = []
@@ -257,25 +259,25 @@ class System:
             self.stack.set_env(restored)
             self.stack.prefix = prefix
         try:
-            eventually(lambda: self._consumes(f"{kind}@spare"), START_S)
+            eventually(lambda: self._read_worker(kind, SPARE).get("consuming"), START_S)
             yield
         finally:
             self.stack.send_signal("spare", signal.SIGTERM)
             self.stack.wait("spare", START_S)
 
-    def _consumes(self, worker: str) -> bool:
-        """Return whether a worker takes tasks."""
-        return bool(self._find_worker(worker).get("consuming"))
+    def wait_until_busy(self, kind: str, box: str = "") -> None:
+        """Return when a worker has tasks in its engine's slots; ``box``: of the spare one (``SPARE``).
 
-    def is_busy(self, worker: str) -> bool:
-        """Return whether a worker (``llm@spare``) has tasks in its engine's slots."""
-        return bool(self._find_worker(worker).get("busy"))
+        Raises AssertionError if the load has no work for it.
+        """
+        eventually(lambda: self._read_worker(kind, box).get("busy"), BUSY_S)
 
-    def _find_worker(self, name: str) -> dict[str, Any]:
-        """Return what the web server knows of a worker; nothing if it knows none of this name."""
+    def _read_worker(self, kind: str, box: str) -> dict[str, Any]:
+        """Return what the web server knows of a worker; nothing if it knows none."""
         with contextlib.suppress(requests.RequestException, ValueError):
             for row in requests.get(f"{self.url}/ready", timeout=5).json()["workers"]:
-                if row["name"] == name:
+                name, _, its_box = row["name"].partition("@")
+                if name == kind and (its_box == SPARE) == (box == SPARE):
                     return dict(row)
         return {}
 

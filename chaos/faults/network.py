@@ -8,15 +8,12 @@ from functools import partial
 from chaos.brokers import PROXY, SETTING
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault
 from chaos.faults.broker import proxied
-from chaos.system import System
-from tests.support.processes import eventually
+from chaos.system import SPARE, System
 from tests.support.proxies import Direction
 
 OUTSIDE = {SETTING: PROXY}
 #: Seconds without a network for all, and for one box: many leases.
 SILENT_S, CUT_S = 8.0, 30.0
-#: Seconds in which the load has work for each of two workers.
-BUSY_S = 30.0
 
 
 def hold(directions: tuple[Direction, ...], system: System) -> None:
@@ -40,7 +37,7 @@ def cut_one_box(directions: tuple[Direction, ...], system: System) -> None:
     """Cut one of two text workers off from the broker until its tasks are done by the other one; then it comes back."""
     broker = proxied(system)
     with system.spare_worker("llm", {"REDIS_URL": broker.url_by(broker.box)}):
-        eventually(lambda: system.is_busy("llm@spare"), BUSY_S)
+        system.wait_until_busy("llm", SPARE)
         broker.box.hold(*directions)
         try:
             time.sleep(CUT_S)

@@ -60,6 +60,7 @@ def roll(system: System) -> None:
 def freeze_past_lease(system: System) -> None:
     """Have a worker stand still until another one has taken its tasks; then it goes on, and must not write any more."""
     with system.spare_worker("llm"):
+        system.wait_until_busy("llm")
         system.freeze("llm", PAST_LEASE_S)
         # What the frozen worker had is done by the other one now; let it try to go on.
         time.sleep(2)
@@ -68,6 +69,7 @@ def freeze_past_lease(system: System) -> None:
 def kill_beside_another(system: System) -> None:
     """Kill a worker; another one is there."""
     with system.spare_worker("llm"):
+        system.wait_until_busy("llm")
         system.kill("llm")
         wait_for(system.is_whole, ENDED_S)
 

@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 from chaos.faults import ENDS, Fault
-from chaos.system import System
+from chaos.system import SPARE, System
 from tests.support.stack import ROOT
 
 #: Seconds for which both versions work.
@@ -18,12 +18,15 @@ NEXT = {"PYTHONPATH": str(ROOT / "tests" / "support" / "next_version")}
 def run_next(kind: str, system: System) -> None:
     """Run a worker of the next version beside today's."""
     with system.spare_worker(kind, NEXT):
+        if kind == "llm":
+            system.wait_until_busy(kind, SPARE)
         time.sleep(TOGETHER_S)
 
 
 def upgrade(system: System) -> None:
     """Start a worker of the next version, then kill today's: the next one has its tasks."""
     with system.spare_worker("llm", NEXT):
+        system.wait_until_busy("llm")
         system.kill("llm")
         time.sleep(TOGETHER_S)
 
