@@ -33,7 +33,7 @@ from chaos.work_batches import Batch, Schedule
 
 #: The kinds of work whose steps are windows; two more are for single windows.
 KINDS: tuple[type[Work], ...] = (Text, Stream, Quick, Image, Cancelled, Retried, Batch, Schedule)
-BY_KIND: dict[str, type[Work]] = {kind.kind: kind for kind in (*KINDS, LongText, Crowd)}
+BY_KIND: dict[str, type[Work]] = {"long text": LongText, "crowd": Crowd} | {work.kind: work for work in KINDS}
 #: Seconds until all that is left of ended work is gone: leases, sweeps, and what looks once a second.
 CLEAN_S, LOOK_S = 20.0, 0.1
 #: Seconds that a recording waits for the steps behind the end of the work.
