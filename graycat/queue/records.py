@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,20 +186,28 @@ class TaskRecords(RecordReader):
             raise StaleAttempt
         return verdict is not Verdict.GO_ON
 
-    def publish_all(self, batches: Sequence[ChunkBatch]) -> list[Verdict]:
+    def publish_all(self, batches: Sequence[ChunkBatch], behind_written: Container[int] = ()) -> list[Verdict]:
         """Append chunks of several attempts in one round trip; return what each attempt must do.
 
+        ``behind_written``: the indexes of batches whose attempts' earlier chunks were written, as replies have said.
         Raises BrokerUnavailable.
         """
+        commands = []
+        for index, batch in enumerate(batches):
+            commands.append(self.publish_command(batch, is_behind_written=index in behind_written))
         with broker_errors():
-            replies = self._scripts.run_commands([self.publish_command(batch) for batch in batches])
+            replies = self._scripts.run_commands(commands)
         return [Verdict(reply.decode()) for reply in replies]
 
-    def publish_command(self, batch: ChunkBatch) -> Command:
+    def publish_command(self, batch: ChunkBatch, *, is_behind_written: bool = False) -> Command:
         """Return the command that appends chunks; its reply is a Verdict, or an error (a script that is not loaded)."""
         keys, fence, base_number = batch.attempt.address
-        is_first = int(batch.number == 1)
-        return self._scripts.command("publish", keys, (*fence, base_number + batch.number, is_first, *batch.chunks))
+        place = 0
+        if batch.number == 1:
+            place = 1
+        elif is_behind_written:
+            place = 2
+        return self._scripts.command("publish", keys, (*fence, base_number + batch.number, place, *batch.chunks))
 
     def report_progress(self, attempt: Attempt, data: bytes) -> Verdict:
         """Write how far an attempt is (JSON); return what it must do. Raises BrokerUnavailable."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hiredis
@@ -111,8 +111,9 @@ class Publisher:
         The broker does not write a batch twice that arrived the first time. Raises BrokerUnavailable.
         """
         self._disconnect()
+        batches = tuple(self._pending)
         try:
-            verdicts = self._records.publish_all(tuple(self._pending))
+            verdicts = self._records.publish_all(batches, _list_oldest(batches))
         except redis.ResponseError:
             self._resend_one_by_one()
             return
@@ -120,13 +121,16 @@ class Publisher:
 
     def _resend_one_by_one(self) -> None:
         """Publish the pending batches again, so that one that is refused does not take the others with it."""
+        refused: set[tuple[str, int]] = set()
         while self._pending:
             batch = self._pending[0]
+            key = _key_of(batch)
             try:
-                (verdict,) = self._records.publish_all((batch,))
+                (verdict,) = self._records.publish_all((batch,), _list_oldest((batch,), refused))
                 self._verdicts.append((batch, verdict))
             except redis.ResponseError as error:
                 note("publisher", error)
+                refused.add(key)
                 self._refused.append((batch, error))
             self._pending.popleft()
 
@@ -134,3 +138,23 @@ class Publisher:
         verdicts = self._verdicts
         self._verdicts = []
         return verdicts
+
+
+def _list_oldest(batches: Sequence[ChunkBatch], refused: Iterable[tuple[str, int]] = ()) -> set[int]:
+    """Return the indexes of those batches that are the oldest of their attempts, of which none was refused.
+
+    If they are all that has no verdict, what came before the oldest of an attempt was written.
+    """
+    seen = set(refused)
+    oldest: set[int] = set()
+    for index, batch in enumerate(batches):
+        key = _key_of(batch)
+        if key not in seen:
+            seen.add(key)
+            oldest.add(index)
+    return oldest
+
+
+def _key_of(batch: ChunkBatch) -> tuple[str, int]:
+    """Return what tells a batch's attempt from all others."""
+    return batch.attempt.task_id, batch.attempt.number

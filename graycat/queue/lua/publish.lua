@@ -2,15 +2,17 @@
 -- Append chunks of a running attempt, and push them to the web processes that wait for the task. Every token passes
 -- here, so this script does not use the shared libraries. KEYS: the record (hash), its events (stream).
 -- ARGV: attempt, task id, the prefix of the ids of its chunks ("milliseconds-"), the number of the first one after that
--- prefix, 1 if these are the attempt's first chunks, then the chunks.
+-- prefix, 1 if these are the attempt's first chunks, 2 if those before them were written (their replies were read), else
+-- 0, then the chunks.
 -- Returns 'ok', 'cancel' or 'interrupt' (written, but the task was asked to stop) or 'stale' (another attempt owns it).
 local call, events = redis.call, KEYS[2]
 local r = call('HMGET', KEYS[1], 'state', 'attempt', 'cancel', 'channels')
 if r[1] ~= 'running' or r[2] ~= ARGV[1] or #r[4] > 8192 then return 'stale' end
 local head, prefix, first = ARGV[2] .. ' ', ARGV[3], ARGV[4] - 6
 -- Chunks are sent before the replies to those before them are read. If those were refused (the script was missing for a
--- moment), these must be refused as well: a chunk cannot be put in between later.
-local last = call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+-- moment), these must be refused as well: a chunk cannot be put in between later. What was written and is gone was lost by
+-- the broker (a crash, a replica that lagged): readers have it, nobody sends it again, and the stream goes on behind it.
+local last = ARGV[5] ~= '2' and call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
 if last and string.sub(last[1], 1, #prefix) == prefix and tonumber(string.sub(last[1], #prefix + 1)) < ARGV[4] - 1 then
   return redis.error_reply('GAP chunks before these are missing')
 end

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+import redis
 
 from graycat.broker.client import connect
+from graycat.broker.keys import events_key
 from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt, ChunkBatch, Verdict
 from graycat.queue.records import TaskRecords
@@ -125,6 +127,48 @@ def test_chunks_behind_one_that_was_refused_are_not_written_before_it(publisher,
     verdicts += publisher.flush()
     assert chunks(records, attempt.task_id) == [b"%d" % number for number in range(1, 7)]
     assert by_number(verdicts) == [(number, Verdict.GO_ON) for number in range(2, 7)]
+
+
+def test_a_stream_goes_on_behind_chunks_that_were_written_and_that_the_broker_has_lost(
+    publisher, records, client: BrokerClient
+) -> None:
+    attempt, other = started(records), started(records)
+    publisher.publish([*each(attempt, 1, 3), *each(other, 1, 2)])
+    publisher.flush()
+    # As a crash does, or a failover to a replica that has lagged.
+    key = events_key(attempt.task_id)
+    for event_id, _ in client.xrevrange(key, count=2):
+        client.xdel(key, event_id)
+    verdicts = publisher.publish([*each(attempt, 4, 5), *each(other, 3, 3)]) + publisher.flush()
+    verdicts += publisher.publish(list(each(attempt, 6, 6))) + publisher.flush()
+    assert verdicts == [(batch, Verdict.GO_ON) for batch, _ in verdicts]
+    assert (len(verdicts), publisher.pop_refused()) == (4, [])
+    assert chunks(records, attempt.task_id) == [b"1", b"4", b"5", b"6"]
+    assert chunks(records, other.task_id) == [b"1", b"2", b"3"]
+
+
+def test_what_comes_behind_a_batch_that_the_broker_refuses_is_refused_as_well(
+    publisher, records, client: BrokerClient, monkeypatch
+) -> None:
+    attempt = started(records)
+    publisher.publish(list(each(attempt, 1, 1)))
+    publisher.flush()
+    publish_all = records.publish_all
+
+    def refuse_the_second(batches: Sequence[ChunkBatch], *more: object) -> list[Verdict]:
+        if any(batch.number == 2 for batch in batches):
+            raise redis.ResponseError("ERR refused")
+        return publish_all(batches, *more)
+
+    monkeypatch.setattr(records, "publish_all", refuse_the_second)
+    client.script_flush()
+    before = refusals(client)
+    publisher.publish(list(each(attempt, 2, 2)))
+    eventually(lambda: refusals(client) > before)
+    assert records.are_scripts_loaded()
+    assert publisher.publish(list(each(attempt, 3, 4))) + publisher.flush() == []
+    assert [batch.number for batch, _ in publisher.pop_refused()] == [2, 3, 4]
+    assert chunks(records, attempt.task_id) == [b"1"]
 
 
 @pytest.mark.parametrize("at", ["publish", "flush"])
