@@ -45,7 +45,7 @@ def without_collections() -> Iterator[None]:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process has now; 0 on systems that do not tell (other than Linux)."""
+    """Return the memory that this process has now; 0 if the system does not tell: no Linux, or no file is left."""
     try:
         pages = Path("/proc/self/statm").read_bytes().split()[1]
     except OSError:
@@ -64,14 +64,17 @@ class FullCollections:
     def __init__(self, resident: Callable[[], int] = resident_bytes) -> None:
         self._resident = resident
         self._least_bytes = resident()
-        young, middle, _ = gc.get_threshold()
-        gc.set_threshold(young, middle, NEVER)
+        if self._least_bytes:
+            # Else nothing but Python's own threshold would bound the garbage of a process that is never idle.
+            young, middle, _ = gc.get_threshold()
+            gc.set_threshold(young, middle, NEVER)
 
     def look(self, *, is_idle: bool) -> None:
         """Collect if it is time to; ``is_idle``: nobody waits for anything."""
-        now_bytes = self._resident()
+        # What is not known is no growth, and no least.
+        now_bytes = self._resident() or self._least_bytes
         self._least_bytes = min(self._least_bytes, now_bytes)
         is_due = gc.get_count()[2] >= DUE_AFTER
         if (is_idle and is_due) or now_bytes - self._least_bytes > MAX_GROWTH_BYTES:
             gc.collect()
-            self._least_bytes = self._resident()
+            self._least_bytes = self._resident() or now_bytes

@@ -83,7 +83,7 @@ def test_no_full_collection_begins_by_itself() -> None:
 
 
 def test_garbage_is_collected_when_nobody_waits_and_then_not_again_at_once() -> None:
-    collections = FullCollections(lambda: 0)
+    collections = FullCollections(lambda: MIB)
     gc.collect()
     garbage = old_garbage()
     collections.look(is_idle=True)
@@ -113,6 +113,23 @@ def test_a_busy_process_is_collected_if_it_has_grown_since_it_was_smallest() -> 
     garbage = old_garbage()
     collections.look(is_idle=False)
     assert garbage() is not None
+
+
+def test_a_process_that_cannot_tell_its_memory_for_a_moment_is_not_collected_for_that() -> None:
+    now = [500 * MIB]
+    collections = FullCollections(lambda: now[0])
+    garbage = old_garbage()
+    for now_bytes in (0, 500 * MIB, 0, 500 * MIB):
+        # No descriptor is left: the process is attacked, and a full collection is what it needs least.
+        now[0] = now_bytes
+        collections.look(is_idle=False)
+    assert garbage() is not None
+
+
+def test_python_itself_collects_where_the_memory_is_not_known() -> None:
+    gc.set_threshold(700, 10, 10)
+    FullCollections(lambda: 0)
+    assert gc.get_threshold() == (700, 10, 10)
 
 
 def test_garbage_of_a_busy_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
