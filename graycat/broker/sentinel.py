@@ -53,8 +53,8 @@ class Sentinels(Sentinel):
         super().__init__(address.sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
         self._address = address
         self._lock = threading.Lock()
-        #: Which sentinel is asked first.
-        self._first = 0
+        #: Which sentinel is asked first, and which one if the server that was found last cannot be reached.
+        self._first, self._another = 0, 1
         #: When the last search ended, and what it found.
         self._searched_at = 0.0
         self._found: Address | MasterNotFoundError = MasterNotFoundError("not searched yet")
@@ -73,8 +73,11 @@ class Sentinels(Sentinel):
         return found
 
     def ask_another(self) -> None:
-        """Begin the next search with another sentinel: the server that this one has named cannot be reached."""
-        self._first += 1
+        """Begin the next search with another sentinel: the server that this one has named cannot be reached.
+
+        Many connections may fail for the same answer. As many steps as sentinels would lead to this one again.
+        """
+        self._first = self._another
 
     def _search(self, service_name: str) -> Address | MasterNotFoundError:
         give_up_at = time.monotonic() + SEARCH_S
@@ -88,7 +91,7 @@ class Sentinels(Sentinel):
                 continue
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                self._first = number
+                self._first, self._another = number, number + 1
                 return state["ip"], state["port"]
         return MasterNotFoundError("no sentinel names a master that is up")
 

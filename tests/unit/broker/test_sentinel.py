@@ -12,6 +12,7 @@ import pytest
 import redis
 from redis.sentinel import MasterNotFoundError
 
+from graycat.broker import sentinel as sentinel_module
 from graycat.broker.client import check, connect
 from graycat.broker.connections import RawConnectionPool
 from graycat.broker.sentinel import Sentinels
@@ -158,6 +159,24 @@ def test_a_sentinel_whose_server_cannot_be_reached_is_not_asked_first_again(watc
         watched.sentinel(stale).execute_command("SENTINEL", "REMOVE", MASTER)
         watched.sentinel(stale).execute_command("SENTINEL", "MONITOR", MASTER, "127.0.0.1", watched.ports[0], 2)
         watched.sentinel(stale).execute_command("SENTINEL", "SET", MASTER, "auth-pass", PASSWORD)
+
+
+def test_however_many_connections_fail_the_next_sentinel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentinels = sentinels_of(1, 2)
+    asked = []
+
+    def masters(sentinel: redis.Redis) -> dict[str, dict[str, object]]:
+        port = sentinel.connection_pool.connection_kwargs["port"]
+        asked.append(port)
+        state = {"ip": "127.0.0.1", "port": port, "is_master": True, "num-other-sentinels": 1}
+        return {MASTER: {**state, "is_sdown": False, "is_odown": False}}
+
+    monkeypatch.setattr(sentinel_module, "_masters", masters)
+    for failures in (0, 2, 3, 4):
+        for _ in range(failures):
+            sentinels.ask_another()
+        assert sentinels.discover_master(MASTER) == ("127.0.0.1", asked[-1])
+    assert asked == [1, 2, 1, 2]
 
 
 def test_a_master_that_no_sentinel_names_is_unavailable() -> None:
