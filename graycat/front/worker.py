@@ -38,6 +38,8 @@ class GuardedWorker(GeventWorker):
     turns: Turns
     forwarded: Forwarded
     collections: FullCollections
+    #: Paths that are answered before all others.
+    urgent_paths: frozenset[str]
 
     def run(self) -> None:
         """Serve until the process is told to stop."""
@@ -57,6 +59,9 @@ class GuardedWorker(GeventWorker):
         self.turns = Turns()
         self.forwarded = Forwarded(self.app.settings.forwarded_from)
         self.collections = FullCollections()
+        # A proxy may leave the prefix of the public address in front of them.
+        prefix = self.app.settings.public_prefix
+        self.urgent_paths = ALWAYS_ANSWERED.union(prefix + path for path in ALWAYS_ANSWERED)
 
     def _make_server(self, listener: Any, *, spawn: Any, **_: Any) -> GuardedServer:
         from graycat.front.server import GuardedServer
@@ -115,7 +120,7 @@ class GuardedWorker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Connection, addr: Any) -> None:
         """Answer one request. Raises StopIteration if the connection is not to be used again."""
         self.guard.begin_request(sock)
-        is_urgent = req.path in ALWAYS_ANSWERED
+        is_urgent = req.path in self.urgent_paths
         try:
             self.turns.wait(self._client_name(req, sock, addr), is_urgent=is_urgent)
             if self.guard.is_full() and not is_urgent:

@@ -269,15 +269,19 @@ def blocker(go_on: gevent.event.Event) -> Any:
     return waits
 
 
-def test_health_is_answered_while_every_place_has_a_request() -> None:
+@pytest.mark.parametrize(
+    ("public_url", "path"),
+    [("", b"/health"), ("https://play.example/gpu", b"/health"), ("https://play.example/gpu", b"/gpu/health")],
+)
+def test_health_is_answered_while_every_place_has_a_request(public_url: str, path: bytes) -> None:
     go_on = gevent.event.Event()
-    with front(blocker(go_on), max_connections=3) as running:
+    with front(blocker(go_on), max_connections=3, public_url=public_url) as running:
         waiting = [running.connect(b"GET /wait HTTP/1.1\r\n\r\n") for _ in range(3)]
         running.wait_until(lambda: running.guard.places.number_of(RUN) == 3)
         refused = running.ends(running.connect(b"GET /other HTTP/1.1\r\n\r\n"))
         assert (refused[:12], body_of(refused)["error"]["type"]) == (b"HTTP/1.1 503", "server_busy")
         assert b"Retry-After: 2\r\n" in refused
-        assert read_one(running.connect(b"GET /health HTTP/1.1\r\n\r\n"))
+        assert read_one(running.connect(b"GET " + path + b" HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200")
         go_on.set()
         assert all(read_one(client) for client in waiting)
 
