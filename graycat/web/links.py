@@ -16,6 +16,8 @@ def make_public(response: Response) -> None:
     """Put the public address into a redirection, which Flask builds out of what the client calls this server."""
     base = services().settings.public_base
     location = response.headers.get("Location", "")
+    if not base or not location:
+        return
     called = request.root_url.removesuffix("/")
-    if base and location.startswith(called + "/"):
+    if location.startswith(called + "/"):
         response.headers["Location"] = base + location.removeprefix(called)
