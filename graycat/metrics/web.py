@@ -82,8 +82,8 @@ TASKS = Counter(
 
 PUSHES_DROPPED = Counter(
     "graycat_pushes_dropped_total",
-    "Events that were pushed here and dropped: nobody waits for them any more (unwaited), or their task is of another "
-    "family (forged).",
+    "Events that were pushed here and dropped: nobody waits for them any more (unwaited), their task is of another "
+    "family (forged), or they are more than any engine makes (flood).",
     ["reason"],
     registry=registry,
 )

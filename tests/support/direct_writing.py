@@ -15,9 +15,9 @@ from graycat.errors import EngineLost, GraycatError
 from graycat.queue.events import CHUNK, ERROR, RESULT, TaskEvent, answer
 from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.formats import LLAMACPP
-from graycat.web.streaming.hub import Subscription
 from graycat.web.streaming.requests import PendingTask
 from graycat.web.streaming.responses import _stream_chunks
+from graycat.web.streaming.subscription import Subscription
 
 #: Far more than both ends of a connection hold together.
 MANY = [b"data: %d %b\n\n" % (number, b"x" * (number * 37 % 2900)) for number in range(1000)]

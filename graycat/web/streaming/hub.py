@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -24,8 +23,6 @@ import hiredis
 import redis
 from gevent.event import AsyncResult
 
-from graycat.auth.errors import InvalidToken
-from graycat.auth.tokens import ApiToken
 from graycat.broker import keys
 from graycat.broker.connections import RawConnection, RawConnectionPool
 from graycat.broker.protocol import Broker
@@ -36,10 +33,11 @@ from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded, note
 from graycat.metrics import web as metrics
 from graycat.queue import ids
-from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
+from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
-from graycat.web.streaming.direct import DirectWriter
+from graycat.web.streaming.backlog import MAX_PUSH_BYTES, FamilyBacklog
 from graycat.web.streaming.disconnect import READABLE
+from graycat.web.streaming.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -54,95 +52,6 @@ FIRST = 2
 BROKER_LOST = (redis.RedisError, BrokerUnavailable)
 
 
-class Subscription:
-    """The queue of one task's events for one request: in order, each event once."""
-
-    def __init__(self, task_id: str, after: str = "0") -> None:
-        self.task_id = task_id
-        #: Whether the task's record was written. If it is gone after that, the task is lost.
-        self.created = False
-        self._last_order = event_order(after)
-        self._last_id = after
-        #: New events, while older ones are still being read from the stream; None at all other times.
-        self._held: list[TaskEvent] | None = None
-        self._lock = threading.Lock()
-        self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
-        #: Writes chunks to the client's socket. Set only while the request waits for the next event.
-        self.writer: DirectWriter | None = None
-        #: The API token of the request, if that is known, and why it may not wait any longer.
-        self.token: ApiToken | None = None
-        self.refusal: InvalidToken | None = None
-
-    @property
-    def last_id(self) -> str:
-        """Return the id of the newest event that was received."""
-        return self._last_id
-
-    @property
-    def empty(self) -> bool:
-        """Return whether ``get`` would have to wait."""
-        return self._events.empty()
-
-    def hold(self) -> None:
-        """Hold new events back until ``resume``, because older ones are still being read."""
-        self._held = []
-
-    def resume(self, earlier: Iterable[TaskEvent]) -> None:
-        """Deliver the earlier events, then those that were held back."""
-        with self._lock:
-            for event in earlier:
-                self._deliver(event)
-            for event in self._held or ():
-                self._deliver(event)
-            self._held = None
-
-    def put(self, event: TaskEvent) -> None:
-        """Take an event from the hub; ignore it if it was received before."""
-        if self._held is not None:
-            with self._lock:
-                if self._held is not None:
-                    self._held.append(event)
-                    return
-        self._deliver(event)
-
-    def _deliver(self, event: TaskEvent) -> None:
-        if event.order > self._last_order:
-            self._last_order = event.order
-            self._last_id = event.id
-            if not self._write_to_socket(event):
-                self._events.put(event)
-
-    def _write_to_socket(self, event: TaskEvent) -> bool:
-        """Write a chunk straight to the client's socket if the queue is empty; return False if it must be queued."""
-        writer = self.writer
-        if writer is None or event.kind != CHUNK or not self.empty or not writer.write(event.data):
-            return False
-        if writer.unsent:
-            # The request flushes the rest.
-            self.wake()
-        return True
-
-    def fail(self, error: GraycatError) -> None:
-        """Make the waiting request fail with an error, whatever becomes of its task."""
-        self._events.put(TaskEvent("", ERROR, answer(error.status, error.encoded())))
-
-    def refuse(self, refusal: InvalidToken) -> None:
-        """Make the waiting request fail, because its API token may not call any more."""
-        self.refusal = refusal
-        self.fail(refusal)
-
-    def wake(self) -> None:
-        """Make the waiting ``get`` return None. Safe from any thread or callback."""
-        self._events.put(None)
-
-    def get(self, timeout_s: float) -> TaskEvent | None:
-        """Return the next event; None if ``wake`` was called or the time is up."""
-        try:
-            return self._events.get(timeout=max(timeout_s, 0.001))
-        except queue.Empty:
-            return None
-
-
 class EventHub:
     """Passes the events that the broker pushes to the subscriptions of this process."""
 
@@ -155,8 +64,10 @@ class EventHub:
         self._scripts = ScriptLoader(RawConnectionPool(client))
         #: Of each channel, the subscriptions by the ids of their tasks.
         self._subscriptions: dict[bytes, dict[str, list[Subscription]]] = {}
+        self._backlogs: dict[str, FamilyBacklog] = {}
         for channel in self.channels.values():
             self._subscriptions[channel.encode()] = {}
+            self._backlogs[channel] = FamilyBacklog()
         self._warned = False
         # A task's list is dropped with its last subscription, which must not happen while another one is added.
         self._lock = threading.Lock()
@@ -176,14 +87,14 @@ class EventHub:
 
     def subscribe_new(self, task_id: str) -> Subscription:
         """Return a subscription to a task that is about to be created, with this hub's channel in its record."""
-        return self._add(Subscription(task_id))
+        return self._add(Subscription(task_id, family=self._backlogs[self.channel_of(task_id)]))
 
     def subscribe(self, task_id: str, after: str = "0") -> Subscription:
         """Return a subscription to an existing task, from the event after the id ``after`` on.
 
         Raises BrokerUnavailable.
         """
-        subscription = Subscription(task_id, after)
+        subscription = Subscription(task_id, after, self._backlogs[self.channel_of(task_id)])
         subscription.hold()
         self._add(subscription)
         try:
@@ -202,6 +113,7 @@ class EventHub:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription."""
+        subscription.close()
         with self._lock:
             by_task = self._subscriptions_of(subscription.task_id)
             subscriptions = by_task.get(subscription.task_id, [])
@@ -335,6 +247,9 @@ class EventHub:
                     note("hub", error)
 
     def _pass_on(self, channel: bytes, message: bytes) -> None:
+        if len(message) > MAX_PUSH_BYTES:
+            metrics.PUSHES_DROPPED.labels("flood").inc()
+            return
         task_id, event = TaskEvent.from_push(message)
         subscriptions = self._subscriptions[channel].get(task_id)
         if subscriptions is None:

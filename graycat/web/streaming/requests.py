@@ -22,7 +22,8 @@ from graycat.queue.models import NewTask, Verdict
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from graycat.web.streaming.direct import DirectWriter
-from graycat.web.streaming.hub import EventHub, Subscription
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 

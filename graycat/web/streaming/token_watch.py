@@ -12,7 +12,8 @@ from graycat.auth.tokens import ApiToken
 from graycat.errors import BrokerUnavailable
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded
-from graycat.web.streaming.hub import EventHub, Subscription
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming import hub as hub_module
 from graycat.web.streaming.disconnect import READABLE
-from graycat.web.streaming.hub import EventHub, Subscription
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.subscription import Subscription
 from tests.support.helpers import PATIENCE_S, Stopwatch, Valkey, accepted, claimed, eventually
 
 #: Seconds in which an event that must not come would have come.

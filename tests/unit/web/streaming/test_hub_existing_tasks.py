@@ -8,7 +8,8 @@ from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
-from graycat.web.streaming.hub import EventHub, Subscription
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.subscription import Subscription
 from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, outcome_of
 from tests.unit.web.streaming.test_hub import begin, data_of, listening, silent
 

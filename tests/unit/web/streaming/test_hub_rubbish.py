@@ -13,7 +13,8 @@ from graycat.loops.unexpected import UNEXPECTED
 from graycat.queue.records import TaskRecords
 from graycat.status.snapshot import SnapshotReader
 from graycat.web.streaming import hub as hub_module
-from graycat.web.streaming.hub import EventHub, Subscription
+from graycat.web.streaming.hub import EventHub
+from graycat.web.streaming.subscription import Subscription
 from tests.support.helpers import PATIENCE_S, Valkey, accepted, claimed, eventually
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graycat.queue.events import TaskEvent
-from graycat.web.streaming.hub import Subscription
+from graycat.web.streaming.subscription import Subscription
 from tests.support.helpers import AT_ONCE_S, PATIENCE_S, Stopwatch, outcome_of
 
 

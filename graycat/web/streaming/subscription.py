@@ -1,0 +1,138 @@
+"""A subscription: what one request takes of the events of its task, in order and each once."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable
+
+from graycat.auth.errors import InvalidToken
+from graycat.auth.tokens import ApiToken
+from graycat.errors import EngineProtocolError, GraycatError
+from graycat.metrics import web as metrics
+from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
+from graycat.web.streaming.backlog import Backlog, FamilyBacklog
+from graycat.web.streaming.direct import DirectWriter
+
+
+class Subscription:
+    """The queue of one task's events for one request: in order, each event once."""
+
+    def __init__(self, task_id: str, after: str = "0", family: FamilyBacklog | None = None) -> None:
+        self.task_id = task_id
+        #: Whether the task's record was written. If it is gone after that, the task is lost.
+        self.created = False
+        self._last_order = event_order(after)
+        self._last_id = after
+        #: New events, while older ones are still being read from the stream; None at all other times.
+        self._held: list[TaskEvent] | None = None
+        self._lock = threading.Lock()
+        self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
+        self._backlog = Backlog(family or FamilyBacklog())
+        #: How many of the events in front were read from the stream: nobody has pushed them.
+        self._read_events = 0
+        self._is_closed = False
+        #: Writes chunks to the client's socket. Set only while the request waits for the next event.
+        self.writer: DirectWriter | None = None
+        #: The API token of the request, if that is known, and why it may not wait any longer.
+        self.token: ApiToken | None = None
+        self.refusal: InvalidToken | None = None
+
+    @property
+    def last_id(self) -> str:
+        """Return the id of the newest event that was received."""
+        return self._last_id
+
+    @property
+    def empty(self) -> bool:
+        """Return whether ``get`` would have to wait."""
+        return self._events.empty()
+
+    def hold(self) -> None:
+        """Hold new events back until ``resume``, because older ones are still being read."""
+        self._held = []
+
+    def resume(self, earlier: Iterable[TaskEvent]) -> None:
+        """Deliver the earlier events, then those that were held back."""
+        with self._lock:
+            for event in earlier:
+                self._deliver(event, is_read=True)
+            for event in self._held or ():
+                self._backlog.remove(event)
+                self._deliver(event)
+            self._held = None
+
+    def put(self, event: TaskEvent) -> None:
+        """Take an event from the hub; ignore it if it was received before."""
+        if self._held is not None:
+            with self._lock:
+                if self._held is not None:
+                    if self._takes(event):
+                        self._held.append(event)
+                    return
+        self._deliver(event)
+
+    def _deliver(self, event: TaskEvent, *, is_read: bool = False) -> None:
+        if event.order > self._last_order and not self._is_closed:
+            self._last_order = event.order
+            self._last_id = event.id
+            if is_read:
+                self._read_events += 1
+                self._events.put(event)
+            elif not self._write_to_socket(event) and self._takes(event):
+                self._events.put(event)
+
+    def _takes(self, event: TaskEvent) -> bool:
+        """Return whether an event may wait here. If not, the request fails: no engine makes so much."""
+        if self._backlog.add(event):
+            return True
+        if not self._is_closed:
+            self.close()
+            metrics.PUSHES_DROPPED.labels("flood").inc()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._events.get_nowait()
+            self.fail(EngineProtocolError())
+        return False
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        self._is_closed = True
+        self._backlog.close()
+
+    def _write_to_socket(self, event: TaskEvent) -> bool:
+        """Write a chunk straight to the client's socket if the queue is empty; return False if it must be queued."""
+        writer = self.writer
+        if writer is None or event.kind != CHUNK or not self.empty or not writer.write(event.data):
+            return False
+        if writer.unsent:
+            # The request flushes the rest.
+            self.wake()
+        return True
+
+    def fail(self, error: GraycatError) -> None:
+        """Make the waiting request fail with an error, whatever becomes of its task."""
+        self._events.put(TaskEvent("", ERROR, answer(error.status, error.encoded())))
+
+    def refuse(self, refusal: InvalidToken) -> None:
+        """Make the waiting request fail, because its API token may not call any more."""
+        self.refusal = refusal
+        self.fail(refusal)
+
+    def wake(self) -> None:
+        """Make the waiting ``get`` return None. Safe from any thread or callback."""
+        self._events.put(None)
+
+    def get(self, timeout_s: float) -> TaskEvent | None:
+        """Return the next event; None if ``wake`` was called or the time is up."""
+        try:
+            event = self._events.get(timeout=max(timeout_s, 0.001))
+        except queue.Empty:
+            return None
+        if event is not None and event.id:
+            if self._read_events:
+                self._read_events -= 1
+            else:
+                self._backlog.remove(event)
+        return event
