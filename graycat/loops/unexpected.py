@@ -6,13 +6,20 @@ A loop that serves many callers must not end by one item. It runs each item in `
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from prometheus_client import Counter
 
 logger = logging.getLogger(__name__)
+
+#: Lines of the log in a second about the same error at the same place: boxes may push what cannot be read as fast as
+#: their lines carry.
+MAX_LINES_PER_S = 10
+
+#: When the second of such an error began, and how often the error came in it.
+_seconds: dict[tuple[str, str, str], tuple[float, int]] = {}
 
 UNEXPECTED = Counter(
     "graycat_unexpected_total",
@@ -48,10 +55,30 @@ def guarded(
 
 
 def note(where: str, error: BaseException) -> None:
-    """Count an error, and log its type and place. Its message stays out: it may quote what a caller sent."""
+    """Count an error, and log its type and place. Its message stays out: it may quote what a caller sent.
+
+    Of a flood of the same error all are counted, and some are logged.
+    """
     UNEXPECTED.labels(where).inc()
-    place = "-"
-    frames = traceback.extract_tb(error.__traceback__)
-    if frames:
-        place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"
-    logger.error("unexpected error", extra={"where": where, "error": type(error).__name__, "at": place})
+    kind, place = type(error).__name__, _place_of(error)
+    if _may_log((where, kind, place)):
+        logger.error("unexpected error", extra={"where": where, "error": kind, "at": place})
+
+
+def _place_of(error: BaseException) -> str:
+    """Return file and line where an error was raised; '-' if it was not."""
+    raised = error.__traceback__
+    if raised is None:
+        return "-"
+    while raised.tb_next is not None:
+        raised = raised.tb_next
+    return f"{raised.tb_frame.f_code.co_filename.rpartition('/')[2]}:{raised.tb_lineno}"
+
+
+def _may_log(key: tuple[str, str, str]) -> bool:
+    now = monotonic()
+    began, count = _seconds.get(key, (now, 0))
+    if now - began >= 1.0:
+        began, count = now, 0
+    _seconds[key] = began, count + 1
+    return count < MAX_LINES_PER_S

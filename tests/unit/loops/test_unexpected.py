@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import pytest
 
 from graycat.errors import BrokerUnavailable
-from graycat.loops.unexpected import UNEXPECTED, guarded
+from graycat.loops import unexpected
+from graycat.loops.unexpected import MAX_LINES_PER_S, UNEXPECTED, guarded
 
 
 def count(where: str) -> float:
@@ -30,6 +32,24 @@ def test_the_log_has_the_type_and_the_place_and_no_word_of_the_item(caplog: pyte
     assert (record.where, record.error) == ("a loop", "ValueError")
     assert record.at.startswith("test_unexpected.py:")
     assert "secret" not in caplog.text
+
+
+def test_a_flood_of_the_same_error_is_counted_and_some_of_it_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic() + 10.0]
+    monkeypatch.setattr(unexpected, "monotonic", lambda: now[0])
+    before = count("a flooded loop")
+    for _ in range(3):
+        caplog.clear()
+        now[0] += 1.0
+        for _ in range(1000):
+            with guarded("a flooded loop"):
+                raise ValueError
+        with guarded("a flooded loop"):
+            raise KeyError
+        assert [record.error for record in caplog.records] == ["ValueError"] * MAX_LINES_PER_S + ["KeyError"]
+    assert count("a flooded loop") == before + 3003
 
 
 def test_what_the_loop_itself_handles_is_let_through() -> None:
