@@ -33,6 +33,8 @@ KEPT_S = 15
 WARM_UP = 0.3
 #: Seconds between two samples, and until all that was accepted has ended and is counted.
 SAMPLE_S, END_S = 2.0, 180.0
+#: With fewer samples, growth cannot be told from noise.
+LEAST_SAMPLES = 20
 #: With so many tasks Flower has had all that it keeps before the warm-up is over.
 FLOWER_FULL = int(MAX_TASKS * 1.2 / WARM_UP)
 #: Seconds between two lines that tell how far it is.
@@ -71,6 +73,8 @@ def soak(system: System, hook_url: str, tasks: int) -> list[str]:
     if not wait_for(lambda: not compare(read_counts(system), before, expected), END_S, 1.0):
         wrong += compare(read_counts(system), before, expected)
     say(f"{sum(expected.ended.values())} tasks in {time.monotonic() - began:.0f} s: {dict(expected.kinds)}")
+    if len(sampler.samples) < LEAST_SAMPLES:
+        wrong.append(f"{len(sampler.samples)} samples are too few to tell growth: have it run more tasks")
     growths = measure(sampler.samples, WARM_UP)
     if expected.begun < FLOWER_FULL:
         say(f"not told for less than {FLOWER_FULL} tasks: Flower's memory, which fills with the newest tasks")
@@ -103,8 +107,7 @@ def find_left(system: System) -> list[str]:
                 found[pattern] = number
         return found
 
-    # The schedule goes on, and its newest batch with it.
-    if wait_for(lambda: sum(left().values()) <= 20, KEPT_S * 6 + 60.0, 1.0):
+    if wait_for(lambda: not left(), KEPT_S * 6 + 60.0, 1.0):
         return []
     return [f"{number} keys {pattern} outlive their time" for pattern, number in left().items()]
 

@@ -19,6 +19,10 @@ RUBBISH_S, RUBBISH = 0.03, 140
 #: Seconds until graycat has moved another program's key aside.
 ASIDE_S = 20.0
 KEYS = ("live.llm", "turns.llm", "fleet.llm", "batches:live")
+#: What rubbish leaves: items and keys that graycat has set aside, and names in two sets that are no queue's: nobody looks
+#: for these. Nothing may be left in queues, among unacknowledged messages or among live tasks.
+SET_ASIDE = frozenset({"left quarantine llm", "left quarantine sd", "left quarantine home", "left keys wrong-type:*"})
+FOREIGN_NAMES = frozenset({"left paused queues", "left turns llm"})
 BAD_HEADS = (
     b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     b"POST /completion HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
@@ -89,5 +93,5 @@ FAULTS = [
     Fault("broken requests", "poison", "a hundred connections that send no HTTP, or half of it", send_bad_heads),
     Fault("wrong bodies", "poison", "bodies that no route takes", send_wrong_bodies),
     Fault("rubbish", "poison", f"{RUBBISH} pieces of rubbish of 14 kinds in the broker", throw_rubbish, alone=True,
-          permits=REFUSES | {"left"}),
+          permits=REFUSES | SET_ASIDE | FOREIGN_NAMES),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault, all_faults
 from chaos.faults.broker import LOSES
+from chaos.faults.poison import FOREIGN_NAMES, SET_ASIDE
 
 pytestmark = pytest.mark.not_covered
 
@@ -16,7 +17,7 @@ GROUPS |= {"streams"}
 #: These take accepted work out of the broker: docs/broker.md promises it to nobody then.
 TAKES_WORK_AWAY = {"failover to a replica that lags", "broker restored"}
 #: What a fault may permit: never that anything is lost, hangs, is late or wrong, or is done twice.
-PERMITTED = BREAKS | REFUSES | ENDS | {"left", "task failed"}
+PERMITTED = BREAKS | REFUSES | ENDS | SET_ASIDE | FOREIGN_NAMES | {"task failed"}
 
 
 def test_there_are_at_least_forty_each_with_a_name_of_its_own() -> None:
