@@ -19,8 +19,8 @@ RUBBISH_S, RUBBISH = 0.03, 140
 #: Seconds until graycat has moved another program's key aside.
 ASIDE_S = 20.0
 KEYS = ("live.llm", "turns.llm", "fleet.llm", "batches:live")
-#: What rubbish leaves: items and keys that graycat has set aside, and names in two sets that are no queue's: nobody looks
-#: for these. Nothing may be left in queues, among unacknowledged messages or among live tasks.
+#: What rubbish leaves: items and keys that graycat has set aside, and names in two sets that are nobody's.
+#: Nothing may be left in queues, among unacknowledged messages or among live tasks.
 SET_ASIDE = frozenset({"left quarantine llm", "left quarantine sd", "left quarantine home", "left keys wrong-type:*"})
 FOREIGN_NAMES = frozenset({"left paused queues", "left turns llm"})
 BAD_HEADS = (
