@@ -204,7 +204,8 @@ class Load:
 
     def _judge_command(self, call: Call, status: int, errors: str) -> None:
         """A command succeeds, or fails with a sentence; a traceback is wrong."""
-        if "Traceback" in errors or (status and not errors.strip()):
+        # One that a fault has killed (a negative status) could say nothing.
+        if "Traceback" in errors or (status > 0 and not errors.strip()):
             self.ledger.end(call, Outcome.WRONG, f"status {status}: {errors[-300:]}")
         elif status:
             self.ledger.end(call, Outcome.REFUSED, errors.strip()[-200:])
