@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-import redis
 
-from graycat.broker.connections import RawConnection
 from graycat.metrics import web as metrics
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
@@ -143,15 +141,3 @@ def test_a_push_longer_than_any_answer_is_dropped_and_the_next_one_comes(
         event = subscription.get(PATIENCE_S)
     assert event is not None
     assert (event.data, floods()) == (b"after", before + 1)
-
-
-def test_the_broker_itself_ends_a_subscription_to_which_it_would_have_to_send_too_much(broker: Valkey) -> None:
-    # This bounds what is parsed in one piece: docs/boxes.md tells operators to leave that limit as it is.
-    connection = RawConnection(broker.client)
-    connection.send([("SUBSCRIBE", "graycat:web:llm:x")])
-    connection.read(1)
-    # Twice the limit: a message that is hardly above it may be half sent when the broker looks.
-    broker.client.publish("graycat:web:llm:x", b"x" * 64 * KIB * KIB)
-    with pytest.raises((redis.ConnectionError, ConnectionError)):
-        connection.read(1)
-    connection.close()
