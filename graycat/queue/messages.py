@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,8 @@ from graycat.queue.kinds import KINDS, Kind
 #: What stands in the template for a task's id, and for the name of its kind.
 _ID = "00000000-task-id-goes-here"
 _KIND = "00000000.kind-goes-here"
+#: kombu's in-memory transport has the same queues in all threads of a process.
+_TEMPLATE_LOCK = threading.Lock()
 
 
 class MessageFactory:
@@ -41,7 +44,7 @@ class MessageFactory:
 
 def _make_template(app: Celery, queue: str) -> tuple[str, str]:
     """Return envelope and body of the message that Celery publishes; ``queue``: any queue that it knows."""
-    with Connection("memory://") as connection:
+    with _TEMPLATE_LOCK, Connection("memory://") as connection:
         channel: Any = connection.channel()
         producer = app.amqp.Producer(channel)
         app.send_task(_KIND, args=[_ID], task_id=_ID, queue=queue, producer=producer, ignore_result=True)

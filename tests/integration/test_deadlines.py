@@ -19,7 +19,7 @@ ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos"
 @pytest.fixture(scope="module")
 def hasty(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack with one slot and short deadlines."""
-    clocks = {"GRAYCAT_QUEUE_TTL_S": "3", "GRAYCAT_EXEC_TIMEOUT_S": "6", "GRAYCAT_KEEPALIVE_S": "0.5"}
+    clocks = {"GRAYCAT_QUEUE_TTL_S": "6", "GRAYCAT_EXEC_TIMEOUT_S": "12", "GRAYCAT_KEEPALIVE_S": "0.5"}
     with running(Stack(new_home(), env={**clocks, "GRAYCAT_LLM_SLOTS": "1"})) as started:
         yield started
 
@@ -50,9 +50,9 @@ def test_both_deadlines_are_kept_and_told(hasty: Stack) -> None:
             for name, (reader, stream) in calls.items()
         }
         for answer in waiting.values():
-            assert_error(answer.result(10), 503, "task_expired")
+            assert_error(answer.result(60), 503, "task_expired")
         assert not late.done()
-        assert_error(late.result(10), 504, "task_timeout")
+        assert_error(late.result(60), 504, "task_timeout")
     assert {hasty.record(name)["state"] for name in waiting} == {"expired"}
     assert {hasty.record(name)["attempt"] for name in waiting} == {"0"}
     assert (hasty.record("late")["state"], hasty.record("late")["status"]) == ("failed", "504")
@@ -72,7 +72,8 @@ def test_a_stream_that_waits_is_kept_alive_with_blank_lines_of_their_own(hasty: 
             assert connection.recv(1, 2) == b"H"
             busy.close()
             chunks = read_chunks(connection)
-    blank = [chunk for chunk in chunks if chunk == b"\n"]
-    assert blank == chunks[: len(blank)]
-    assert len(blank) >= 1
-    assert len(chunks) == len(blank) + 3
+    assert chunks[0] == b"\n"
+    # An engine that has much to do may let more of them come between its tokens.
+    events = [chunk for chunk in chunks if chunk != b"\n"]
+    assert len(events) == 3, events
+    assert all(event.startswith(b"data: ") for event in events)

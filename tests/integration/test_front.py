@@ -104,6 +104,8 @@ def test_an_honest_stream_and_health_do_not_notice(attacked: Stack, kind: str, a
     cut = metric(attacked, "graycat_http_connections_cut_total")
     game = threading.Thread(target=play)
     game.start()
+    # Until its head has come, it is one of the half-open connections, of which the oldest go.
+    eventually(lambda: attacked.live() != [], 60)
     with Hostiles(attacked.port) as hostiles:
         hostiles.send(data, COUNT, addresses)
         times = [health_s(attacked) for _ in range(20)]

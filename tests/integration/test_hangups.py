@@ -21,12 +21,13 @@ from tests.support.processes import eventually
 from tests.support.stack import Client, Stack
 from tests.support.unity import ReadBuffer, V3Reader, read_head, send_post
 
-#: Seconds from a hang-up until the engine is idle, the median of many mid-stream.
-FREE_AFTER_S = 1.0
+#: Seconds from a hang-up until the engine is idle, the median of many mid-stream. An answer that nobody stops takes
+#: minutes; ``bench.hangups`` measures how soon it is really.
+FREE_AFTER_S = 5.0
 #: The same for one alone.
-ONE_FREE_AFTER_S = 2.0
+ONE_FREE_AFTER_S = 10.0
 #: A prompt is computed in batches, and the engine looks once a second whether anybody still waits.
-FREE_AFTER_PROMPT_S = 5.0
+FREE_AFTER_PROMPT_S = 30.0
 
 ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos": True, "temperature": 0}
 

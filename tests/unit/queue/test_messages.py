@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from graycat.celeryapp import create_celery
 from graycat.queue import ids, kinds
 from graycat.queue.kinds import DELIVER, Kind
 from graycat.queue.messages import MessageFactory
-from tests.support.helpers import PATIENCE_S, Valkey
+from tests.support.helpers import PATIENCE_S, Valkey, outcome_of
 
 KINDS = pytest.mark.parametrize("kind", [*kinds.KINDS.values(), DELIVER], ids=lambda kind: kind.name)
 
@@ -86,3 +87,25 @@ def test_a_message_carries_nothing_but_the_task_s_id(app: Celery) -> None:
 
 def test_making_messages_needs_no_broker(no_broker) -> None:
     assert MessageFactory(create_celery(no_broker)).make("llm.tokenize", "x")
+
+
+def test_factories_that_are_made_at_once_do_not_disturb_each_other(app: Celery, monkeypatch) -> None:
+    published, may_go_on = threading.Event(), threading.Event()
+    send_task = app.send_task
+
+    def send_and_stop(*args: Any, **options: Any) -> None:
+        send_task(*args, **options)
+        if not published.is_set():
+            published.set()
+            assert may_go_on.wait(PATIENCE_S)
+
+    monkeypatch.setattr(app, "send_task", send_and_stop)
+    first = outcome_of(lambda: MessageFactory(app, [DELIVER]))
+    assert published.wait(PATIENCE_S)
+    is_done = threading.Event()
+    second = outcome_of(lambda: (MessageFactory(app, [DELIVER]), is_done.set()))
+    # It waits for the first one. If it did not, it would be done long before this.
+    assert not is_done.wait(1)
+    may_go_on.set()
+    for wait in (first, second):
+        assert wait()
