@@ -103,7 +103,13 @@ def test_factories_that_are_made_at_once_do_not_disturb_each_other(app: Celery, 
     first = outcome_of(lambda: MessageFactory(app, [DELIVER]))
     assert published.wait(PATIENCE_S)
     is_done = threading.Event()
-    second = outcome_of(lambda: (MessageFactory(app, [DELIVER]), is_done.set()))
+
+    def make_another() -> MessageFactory:
+        factory = MessageFactory(app, [DELIVER])
+        is_done.set()
+        return factory
+
+    second = outcome_of(make_another)
     # It waits for the first one. If it did not, it would be done long before this.
     assert not is_done.wait(1)
     may_go_on.set()
