@@ -173,7 +173,7 @@ class Trio:
 
     def _knows_all(self, port: int) -> bool:
         with suppress(redis.RedisError):
-            state = self.sentinel(port).sentinel_master(MASTER)
+            state = self.sentinel(port).sentinel_masters()[MASTER]
             return (state["num-other-sentinels"], state["num-slaves"]) == (
                 len(self.sentinel_ports) - 1,
                 len(self.ports) - 1,
