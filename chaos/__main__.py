@@ -28,7 +28,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the table of faults and end")
     parser.add_argument("--faults", default="", help="names of faults, parted by commas")
     parser.add_argument("--group", default="", help="only the faults of this group")
-    parser.add_argument("--short", action="store_true", help="only the most telling faults, as CI does")
+    parser.add_argument("--short", action="store_true", help="only the most telling faults")
     parser.add_argument("--runs", type=int, default=1, help="how often all are done")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/reliability.md")
     parser.add_argument("--keep", action="store_true", help="keep the homes of the systems, with their logs")
