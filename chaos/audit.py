@@ -15,7 +15,7 @@ from graycat.queue.models import TERMINAL_STATES
 #: Seconds in which all accepted work must have ended when nobody sends any more.
 END_S = 45.0
 #: Milliseconds behind its deadline in which a task must have ended: the sweeper looks every few seconds.
-LATE_MS = 15_000
+LATE_MS = 10_000
 #: What a process may hold more than before the fault: kept connections and the threads of pools come and go.
 MORE_THREADS, MORE_DESCRIPTORS, MORE_MEMORY_MB, MORE_CONNECTIONS = 8, 16, 60.0, 16
 
@@ -124,11 +124,12 @@ def _check_deadlines(facts: Facts) -> Iterator[Violation]:
         waited = task.started_ms - task.submitted_ms
         if task.started_ms and waited > task.queue_ttl_ms + LATE_MS:
             yield Violation("late", task.name, f"it was started after {waited} ms, and might wait {task.queue_ttl_ms}")
-        if not task.finished_ms:
-            continue
-        most = task.queue_ttl_ms + task.exec_timeout_ms
-        if task.finished_ms - task.submitted_ms > most + LATE_MS:
-            yield Violation("late", task.name, f"it ended {task.finished_ms - task.submitted_ms} ms after its submit")
+        ran = task.finished_ms - task.begun_ms
+        if task.begun_ms and ran > task.exec_timeout_ms + LATE_MS:
+            yield Violation("late", task.name, f"it ended {ran} ms after its last attempt began")
+        waited = task.finished_ms - task.submitted_ms
+        if task.finished_ms and not task.started_ms and waited > task.queue_ttl_ms + LATE_MS:
+            yield Violation("late", task.name, f"it ended in its queue after {waited} ms")
 
 
 def _check_batches(facts: Facts) -> Iterator[Violation]:

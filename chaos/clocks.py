@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from graycat.supervision.specs import PROCESSES
+from tests.support.stack import ROOT
 
 #: Python loads the clock from here.
 FOLDER = Path(__file__).with_name("wrong_clock")
@@ -34,7 +35,7 @@ def procfile(home: Path) -> Path:
         command = process.command
         if process.name != "broker":
             set_clock(home, process.name, 0)
-            words = (f"PYTHONPATH={FOLDER}", f"CHAOS_CLOCK={clock_file(home, process.name)}")
+            words = (f"PYTHONPATH={FOLDER}:{ROOT}", f"CHAOS_CLOCK={clock_file(home, process.name)}")
             command = f"env {shlex.join(words)} {command}"
         lines.append(f"{process.name}: {command}\n")
     path = home / "Procfile"

@@ -40,6 +40,8 @@ class Task:
     images: int = 0
     submitted_ms: int = 0
     started_ms: int = 0
+    #: When its last attempt began.
+    begun_ms: int = 0
     finished_ms: int = 0
     queue_ttl_ms: int = 0
     exec_timeout_ms: int = 0
@@ -145,6 +147,8 @@ def _task(task_id: str, record: dict[str, str], events: Any, asked: Counter[str]
     name = record["request_id"]
     kinds = [str(fields.get("kind")) for _, fields in events] if isinstance(events, list) else []
     ends = [kind for kind in kinds if kind in TERMINAL]
+    # Ids of events begin with the broker's time.
+    begun = [int(at.partition("-")[0]) for at, fields in events if fields.get("kind") == "started"] if kinds else []
     return Task(
         task_id=task_id,
         name=name,
@@ -156,6 +160,7 @@ def _task(task_id: str, record: dict[str, str], events: Any, asked: Counter[str]
         ends_last=ends == kinds[-1:],
         submitted_ms=_number(record, "submitted_ms"),
         started_ms=_number(record, "started_ms"),
+        begun_ms=max(begun, default=0),
         finished_ms=_number(record, "finished_ms"),
         queue_ttl_ms=_number(record, "queue_ttl_ms"),
         exec_timeout_ms=_number(record, "exec_timeout_ms"),

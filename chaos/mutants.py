@@ -74,6 +74,8 @@ MUTANTS = (
     Mutant("webhook told twice", [calm("text")], "was told 2 times"),
     Mutant("gate too wide", [calm("crowd")], "ran at once"),
     Mutant("usage counted twice", [calm("text")], "usage: "),
+    Mutant("no time limit", [calm("overrun")], "is running"),
+    Mutant("overdue tasks run", [calm("overdue")], "and might wait"),
     Mutant("a name makes two tasks", [killed("web", "text", "queue.create", AFTER)], "2 ends|usage: "),
 )
 

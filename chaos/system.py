@@ -32,6 +32,8 @@ TOKEN_S, STEP_S = 0.04, 0.02
 REQUEST_S = 80.0
 #: Seconds that a command may take: it starts a Python, on a machine that has much else to do.
 COMMAND_S = 90.0
+#: Seconds that a task may wait, and run: so short that an audit sees it if one goes on behind its time.
+QUEUED_S, RUN_S = 40.0, 20.0
 #: Seconds that records and artifacts are kept after their end: longer than a fault's audit, shorter than a run.
 KEPT_S = 300.0
 #: The box of a worker beside those of ``graycat up``; seconds in which the load has work for each of two workers.
@@ -77,6 +79,10 @@ class System:
             "FLOWER_PORT": str(free_ports(1)[0]),
             "GRAYCAT_METRICS_PORT": str(self.metrics_port),
             "GRAYCAT_ADMINS": "operator",
+            "GRAYCAT_QUEUE_TTL_S": str(QUEUED_S),
+            "GRAYCAT_SD_QUEUE_TTL_S": str(QUEUED_S),
+            "GRAYCAT_EXEC_TIMEOUT_S": str(RUN_S),
+            "GRAYCAT_SD_EXEC_TIMEOUT_S": str(RUN_S),
             "GRAYCAT_RECORD_TTL_S": str(KEPT_S),
             "GRAYCAT_ARTIFACT_TTL_S": str(KEPT_S),
             "GRAYCAT_BATCH_TTL_S": str(KEPT_S),

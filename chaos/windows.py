@@ -23,6 +23,8 @@ from chaos.work import (
     Image,
     LongText,
     NeverEnds,
+    Overdue,
+    Overrun,
     Quick,
     Retried,
     Stream,
@@ -33,7 +35,9 @@ from chaos.work_batches import Batch, Schedule
 
 #: The kinds of work whose steps are windows; two more are for single windows.
 KINDS: tuple[type[Work], ...] = (Text, Stream, Quick, Image, Cancelled, Retried, Batch, Schedule)
-BY_KIND: dict[str, type[Work]] = {"long text": LongText, "crowd": Crowd} | {work.kind: work for work in KINDS}
+#: Work of which no windows are recorded.
+ODD_KINDS: tuple[type[Work], ...] = (LongText, Crowd, Overrun, Overdue)
+BY_KIND: dict[str, type[Work]] = {work.kind: work for work in (*KINDS, *ODD_KINDS)}
 #: Seconds until all that is left of ended work is gone: leases, sweeps, and what looks once a second.
 CLEAN_S, LOOK_S = 20.0, 0.1
 #: Seconds that a recording waits for the steps behind the end of the work.

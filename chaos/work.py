@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import requests
 
+from graycat.broker.keys import PAUSED_QUEUES
 from graycat.web.api.task_requests import scoped_ids
 from tests.support.stack import Stack
 
@@ -110,6 +111,10 @@ class Task(Work):
         """Return what the engine is asked for."""
         return {"prompt": self.name, "n_predict": TOKENS}
 
+    def fields(self) -> dict[str, Any]:
+        """Return further fields of its request."""
+        return {}
+
     @property
     def task_id(self) -> str:
         """Return the task's id."""
@@ -117,7 +122,7 @@ class Task(Work):
 
     def submit(self) -> None:
         """Submit it."""
-        content = {"kind": self.task_kind, "input": self.body()}
+        content = {"kind": self.task_kind, "input": self.body(), **self.fields()}
         if self.events:
             content |= self.webhook()
         answer = self.send("PUT", f"/tasks/{self.name}", content)
@@ -303,6 +308,64 @@ class Cancelled(Task):
     def expected(self) -> dict[str, tuple[str, ...]]:
         """It ends cancelled."""
         return {self.task_id: ("cancelled",)}
+
+
+class Overrun(Task):
+    """A text that takes longer than it may run."""
+
+    kind, task_kind = "overrun", "llm.completion"
+    RUNS_S = 1.0
+
+    def body(self) -> dict[str, Any]:
+        """Return a text that takes much longer than that."""
+        return {"prompt": self.name, "n_predict": LONG_TOKENS}
+
+    def fields(self) -> dict[str, Any]:
+        """Return its deadline."""
+        return {"exec_timeout_s": self.RUNS_S}
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """It is stopped."""
+        return {self.task_id: ("failed",)}
+
+
+class Overdue(Task):
+    """A text that waits in a paused queue for longer than it may."""
+
+    kind, task_kind, calls_engine = "overdue", "llm.completion", False
+    WAITS_S = 0.5
+
+    def fields(self) -> dict[str, Any]:
+        """Return its deadline."""
+        return {"queue_ttl_s": self.WAITS_S}
+
+    def run(self) -> None:
+        """Submit it while its queue is paused, and wait for its end."""
+        broker = self.stack.redis()
+        broker.sadd(PAUSED_QUEUES, "llm")
+        try:
+            self.wait_until(lambda: not self._count_consumers(), "its queue is not paused")
+            self.submit()
+            self._pause.wait(4 * self.WAITS_S)
+        finally:
+            broker.srem(PAUSED_QUEUES, "llm")
+        self.view = self.poll(f"/tasks/{self.name}")
+
+    def _count_consumers(self) -> int:
+        queues = self.send("GET", "/status").json()["queues"]
+        return sum(int(queue["consumers"]) for queue in queues if queue["name"] == "llm")
+
+    def check(self) -> list[str]:
+        """It did not begin behind its deadline."""
+        record = self.stack.redis().hgetall(f"graycat:task:{self.task_id}")
+        waited_ms = int(record.get("started_ms", 0)) - int(record["submitted_ms"])
+        if waited_ms <= 1000 * self.WAITS_S:
+            return []
+        return [f"{self.name}: it was started after {waited_ms} ms, and might wait {1000 * self.WAITS_S:g} ms"]
+
+    def expected(self) -> dict[str, tuple[str, ...]]:
+        """It never runs."""
+        return {self.task_id: ("expired",)}
 
 
 class Retried(Cancelled):

@@ -12,7 +12,7 @@ from tests.support.stack import ROOT
 #: Seconds for which both versions work.
 TOGETHER_S = 5.0
 #: Makes a process one of the next version.
-NEXT = {"PYTHONPATH": str(ROOT / "tests" / "support" / "next_version")}
+NEXT = {"PYTHONPATH": f"{ROOT / 'tests' / 'support' / 'next_version'}:{ROOT}"}
 
 
 def run_next(kind: str, system: System) -> None:

@@ -163,6 +163,15 @@ MUTATIONS: dict[str, Mutation] = {
     "cancel ignored": Mutation(
         "a worker goes on with what was cancelled", replace("graycat.engines.client", "Call.stop", ignore_cancels)
     ),
+    "no time limit": Mutation(
+        "a worker does not stop what runs for too long",
+        replace("graycat.worker.maintenance", "WorkerMaintenance._stop_overdue", returning(None)),
+    ),
+    "overdue tasks run": Mutation(
+        "a task that has waited for too long is started",
+        edit("queue/claim", "if attempt == 0 and now > tonumber(r[4]) then", "if false then")
+        | replace("graycat.queue.records", "TaskRecords.expire", returning(False)),
+    ),
     "attempts not counted": Mutation(
         "a second attempt has the number of the first",
         edit("queue/claim", "attempt = attempt + 1\n", "attempt = math.max(attempt, 1)\n"),

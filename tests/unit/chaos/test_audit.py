@@ -24,7 +24,8 @@ def task(name: str, **changes: Any) -> Task:
     """Return a task that has succeeded in its first attempt."""
     made = Task(
         task_id=f"id of {name}", name=name, state="succeeded", kind="llm.completion", attempt=1, calls=1, ends=1,
-        submitted_ms=1_000, started_ms=2_000, finished_ms=3_000, queue_ttl_ms=60_000, exec_timeout_ms=600_000,
+        submitted_ms=1_000, started_ms=2_000, begun_ms=2_000, finished_ms=3_000, queue_ttl_ms=60_000,
+        exec_timeout_ms=600_000,
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -150,7 +151,8 @@ def ask_batch_again(facts: Facts) -> None:
         (set_task("s", ends=0), ["ends"]),
         (set_task("s", ends_last=False), ["ends"]),
         (set_task("s", started_ms=90_000, finished_ms=91_000), ["late"]),
-        (set_task("s", finished_ms=800_000), ["late"]),
+        (set_task("s", begun_ms=2_000, finished_ms=800_000), ["late"]),
+        (set_task("s", started_ms=0, state="expired", finished_ms=90_000), ["late", "lost"]),
         (set_batch(state="running"), ["batch"]),
         (set_batch(lines=[("b-1", 1)]), ["batch"]),
         (set_batch(lines=[("b-1", 1), ("b-1", 1), ("b-2", 2)]), ["batch"]),

@@ -13,7 +13,7 @@ from chaos.faults.poison import FOREIGN_NAMES, SET_ASIDE
 pytestmark = pytest.mark.not_covered
 
 GROUPS = {"processes", "network", "disk", "memory", "clock", "broker", "poison", "operators", "versions", "windows"}
-GROUPS |= {"streams"}
+GROUPS |= {"streams", "deadlines"}
 #: These take accepted work out of the broker: docs/broker.md promises it to nobody then.
 TAKES_WORK_AWAY = {"failover to a replica that lags", "broker restored"}
 #: What a fault may permit: never that anything is lost, hangs, is late or wrong, or is done twice.
