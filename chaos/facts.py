@@ -22,6 +22,9 @@ from graycat.queue.events import TERMINAL
 from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.topology import QUEUES, WORKER_KINDS
 
+#: What the state of a batch begins with that nobody knows.
+UNKNOWN = "unknown"
+
 
 @dataclass(slots=True)
 class Task:
@@ -204,7 +207,7 @@ def read_batch(system: System, batch: AcceptedBatch) -> Batch:
     """Return a batch as the API and its folder have it."""
     answer = system.request("GET", f"/batches/{batch.batch_id}", "cron")
     if not answer.ok:
-        return Batch(batch.batch_id, f"unknown ({answer.status_code})")
+        return Batch(batch.batch_id, f"{UNKNOWN} ({answer.status_code})")
     view = answer.json()
     found = Batch(batch.batch_id, view["state"])
     folder = system.inside(system.home / "batches") / view["folder"]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from chaos.life_model import QUEUED, RUNNING, ModelTask
-from chaos.life_parts import QUEUES, UNACKED, Parts
+from chaos.life_testbed import QUEUES, UNACKED, Testbed
 from graycat.broker import keys
 from graycat.queue.events import TERMINAL
 
@@ -19,11 +19,11 @@ FINAL = ("state", "status", "attempt", "finished_ms", "size", "owner", "queue", 
 class Snapshot:
     """All that the broker has, read in one round trip."""
 
-    def __init__(self, parts: Parts, task_ids: Collection[str]) -> None:
-        owners = list(parts.web)
+    def __init__(self, testbed: Testbed, task_ids: Collection[str]) -> None:
+        owners = list(testbed.web)
         pairs = [(queue, owner) for queue in QUEUES for owner in owners]
         pipe: Any
-        with parts.client.pipeline(transaction=True) as pipe:
+        with testbed.client.pipeline(transaction=True) as pipe:
             pipe.zrange(keys.live_key("llm"), 0, -1)
             pipe.hvals(UNACKED["unacked_key"])
             pipe.smembers(keys.turns_key("llm"))
@@ -75,9 +75,9 @@ def _texts(names: Any) -> set[str]:
     return {name.decode() for name in names}
 
 
-def check(parts: Parts, tasks: Mapping[str, ModelTask], gone: Sequence[ModelTask]) -> None:
+def check(testbed: Testbed, tasks: Mapping[str, ModelTask], gone: Sequence[ModelTask]) -> None:
     """Compare the broker with the model; ``gone``: tasks whose records are. Raises AssertionError."""
-    snapshot = Snapshot(parts, tasks.keys())
+    snapshot = Snapshot(testbed, tasks.keys())
     for task in tasks.values():
         _check_task(snapshot, task)
     unfinished = {task.id for task in tasks.values() if not task.ended}
@@ -155,16 +155,16 @@ def _check_charges(snapshot: Snapshot, unfinished: set[str], reused: Collection[
     assert unfinished <= charged.keys()
 
 
-def check_usage(parts: Parts, tasks: Sequence[ModelTask]) -> None:
+def check_usage(testbed: Testbed, tasks: Sequence[ModelTask]) -> None:
     """Check that the usage of all tasks, which have ended, is counted once. Raises AssertionError."""
-    while parts.usage.step():
+    while testbed.usage.step():
         pass
-    assert parts.client.zcard(keys.UNCOUNTED) == 0
-    for owner in parts.web:
+    assert testbed.client.zcard(keys.UNCOUNTED) == 0
+    for owner in testbed.web:
         wanted: Counter[str] = Counter()
         for task in tasks:
             if task.owner == owner:
                 wanted.update(requests=1, cancelled=task.state == "cancelled", completion_tokens=task.tokens)
                 wanted.update(failed=task.state in ("failed", "expired"))
-        used = parts.read_usage(owner)
+        used = testbed.read_usage(owner)
         assert {name: used[name] for name in wanted} == dict(wanted)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from chaos.life_model import QUEUED, RUNNING, ModelTask
-from chaos.life_parts import LASTING, Held, Parts
+from chaos.life_testbed import LASTING, Delivery, Testbed
 from graycat.queue.models import UNSUCCESSFUL_STATES
 
 #: Names that callers choose, and requests that they send under them; and which of so many tasks a rule is about.
@@ -20,23 +20,23 @@ BEFORE_REVOKED = 8
 
 
 class CallerRules(RuleBasedStateMachine):
-    """Two owners and what they do. ``parts`` is set before it runs."""
+    """Two owners and what they do. ``testbed`` is set before it runs."""
 
-    parts: ClassVar[Parts]
+    testbed: ClassVar[Testbed]
     #: How often each rule did something, over all examples.
     done: ClassVar[Counter[str]] = Counter()
 
     @initialize()
     def begin(self) -> None:
         """Begin with an empty broker."""
-        self.parts.empty()
+        self.testbed.empty()
         self.tasks: dict[str, ModelTask] = {}
         #: Tasks whose records are gone.
         self.gone: list[ModelTask] = []
         self.named: dict[tuple[str, str], str] = {}
-        self.workers = [self.parts.new_hands(f"llm@w{number}") for number in (0, 1)]
-        #: What was in the hands of workers that died, until it is restored.
-        self.orphans: list[Held] = []
+        self.workers = [self.testbed.new_worker(f"llm@w{number}") for number in (0, 1)]
+        #: What workers had taken that died, until it is restored.
+        self.orphans: list[Delivery] = []
         self.mortal_lives = True
         # So that there is something to do from the first step on.
         for owner in (LASTING, LASTING, ""):
@@ -46,7 +46,7 @@ class CallerRules(RuleBasedStateMachine):
     # Callers.
 
     def _owner(self, drawn: str) -> str:
-        return drawn if drawn or not self.mortal_lives else self.parts.mortal
+        return drawn if drawn or not self.mortal_lives else self.testbed.mortal
 
     def _is_callable(self, task: ModelTask) -> bool:
         return task.owner == LASTING or self.mortal_lives
@@ -66,7 +66,7 @@ class CallerRules(RuleBasedStateMachine):
     def submit(self, drawn: str, lane: str, content: str) -> None:
         """Submit a task under an id that graycat makes."""
         owner = self._owner(drawn) or LASTING
-        answer = self.parts.web[owner].post("/tasks", json=body_of(content, lane))
+        answer = self.testbed.web[owner].post("/tasks", json=body_of(content, lane))
         assert answer.status_code == 202, answer.text
         self._accept(ModelTask(answer.get_json()["id"], owner, lane, f"{content} {lane}"), "submit")
 
@@ -74,7 +74,7 @@ class CallerRules(RuleBasedStateMachine):
     def put(self, drawn: str, name: str, content: str, lane: str, by_key: bool) -> None:
         """Submit under a chosen id or with an idempotency key: the same again is the same task, another is refused."""
         owner = self._owner(drawn) or LASTING
-        web, body = self.parts.web[owner], body_of(content, lane)
+        web, body = self.testbed.web[owner], body_of(content, lane)
         if by_key:
             answer = web.post("/tasks", json=body, headers={"Idempotency-Key": name})
             name = f"key {name}"
@@ -84,7 +84,7 @@ class CallerRules(RuleBasedStateMachine):
         if known is None:
             assert answer.status_code == 202, answer.text
             view = answer.get_json()
-            task_id = view["id"] if by_key else self.parts.named_id(owner, name)
+            task_id = view["id"] if by_key else self.testbed.named_id(owner, name)
             self._accept(ModelTask(task_id, owner, lane, f"{content} {lane}", name), "put")
         elif known.content == f"{content} {lane}":
             assert (answer.status_code, answer.get_json()["state"]) == (200, known.state)
@@ -100,7 +100,7 @@ class CallerRules(RuleBasedStateMachine):
         if task is None:
             return
         path = f"/tasks/{self._address(task)}" + ("?wait=0.01" if wait else "")
-        view = self.parts.web[task.owner].get(path).get_json()
+        view = self.testbed.web[task.owner].get(path).get_json()
         if task.state == QUEUED and task.overdue and task.attempts == 0:
             self._end_queued(task, "expired")
         assert (view["state"], view.get("attempt", 0)) == (task.state, task.attempts)
@@ -116,7 +116,7 @@ class CallerRules(RuleBasedStateMachine):
         if task is None:
             return
         before = task.state
-        view = self.parts.web[task.owner].delete(f"/tasks/{self._address(task)}").get_json()
+        view = self.testbed.web[task.owner].delete(f"/tasks/{self._address(task)}").get_json()
         self._stop(task)
         assert (view["state"], view["confirmed"]) == (task.state, task.ended)
         self.done[f"cancel {before}"] += 1
@@ -131,7 +131,7 @@ class CallerRules(RuleBasedStateMachine):
 
     def _end_queued(self, task: ModelTask, state: str) -> None:
         # It is counted as dead also if the broker has lost it.
-        task.left_message = task.unheld or self.parts.has_message(task.id)
+        task.left_message = task.unheld or self.testbed.has_message(task.id)
         task.move(state)
 
     @rule(pick=PICKS)
@@ -140,7 +140,7 @@ class CallerRules(RuleBasedStateMachine):
         task = self._pick(pick)
         if task is None or task.overdue:
             return
-        answer = self.parts.web[task.owner].post(f"/tasks/{self._address(task)}/retry")
+        answer = self.testbed.web[task.owner].post(f"/tasks/{self._address(task)}/retry")
         if task.state in UNSUCCESSFUL_STATES:
             assert answer.status_code == 202, answer.text
             again = ModelTask(answer.get_json()["id"], task.owner, task.lane, f"retry {task.id}")
@@ -153,12 +153,12 @@ class CallerRules(RuleBasedStateMachine):
     @rule()
     def revoke(self) -> None:
         """Revoke the token of an owner: what it has left ends, and it may call no more."""
-        self.parts.end_mortal()
+        self.testbed.end_mortal()
         self.mortal_lives = False
         for task in self.tasks.values():
-            if task.owner == self.parts.mortal:
+            if task.owner == self.testbed.mortal:
                 self._stop(task)
-        assert self.parts.web[self.parts.mortal].get("/tasks").status_code == 401
+        assert self.testbed.web[self.testbed.mortal].get("/tasks").status_code == 401
         self.done["revoke"] += 1
 
 

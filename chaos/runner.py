@@ -13,6 +13,7 @@ from chaos.faults import Fault
 from chaos.ledger import Caller, Ledger, Outcome
 from chaos.load import Load
 from chaos.recovery import Recovery, check, measure, wait_until_back
+from chaos.snapshots import mark_forgotten
 from chaos.system import Skip, System, wait_for
 
 #: Seconds of load before a fault, and after everything is back.
@@ -85,6 +86,7 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
     began = time.monotonic()
     result = Result(fault)
     system.notes.clear()
+    system.snapshot = None
     ledger = new_ledger(system)
     load = Load(system, ledger)
     usage = facts.read_usage(system)
@@ -113,7 +115,7 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
     found = collect(system, ledger, base, usage)
     result.base_s = time.monotonic() - stopped_at
     found.hanging, found.troubles = hanging, load.troubles
-    result.violations += audit.check(found)
+    result.violations += mark_forgotten(audit.check(found), found, system.snapshot)
     result.outcomes, result.notes = ledger.outcomes(), list(system.notes)
     result.states = Counter(task.state for task in found.tasks)
     result.seconds = time.monotonic() - began

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
@@ -23,6 +23,9 @@ from tests.support.boxes import FAKE
 from tests.support.images import start_command
 from tests.support.processes import eventually, parent_of
 from tests.support.stack import BIN, ROOT, START_S, Stack, free_metrics_port, free_ports
+
+if TYPE_CHECKING:
+    from chaos.snapshots import Snapshot
 
 #: Names of API tokens, by who calls.
 OWNERS = ("game", "rest", "webui", "cron", "operator")
@@ -111,6 +114,8 @@ class System:
         self.ledger = Ledger("start")
         #: When the harm of the present fault was done, or ended (monotonic, seconds): recovery is counted from here.
         self.harmed_at = 0.0
+        #: What the broker knew when it was copied, if the present fault has it go back to that.
+        self.snapshot: Snapshot | None = None
         #: What the present fault has measured itself.
         self.notes: list[str] = []
 

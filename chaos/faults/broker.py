@@ -6,9 +6,12 @@ import shutil
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 from chaos.brokers import PROXY, SENTINELS, SETTING, ProxiedBroker, WatchedBroker
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault
+from chaos.faults.operators import stop
+from chaos.snapshots import FORGOTTEN, MAY_COME, Snapshot
 from chaos.system import System
 
 WATCHED, OUTSIDE = {SETTING: SENTINELS}, {SETTING: PROXY}
@@ -16,8 +19,8 @@ WATCHED, OUTSIDE = {SETTING: SENTINELS}, {SETTING: PROXY}
 LAG_S, AGE_S, AWAY_S = 1.0, 3.0, 3.0
 #: Seconds that each command takes to a slow broker, and for how long it is slow.
 SLOW_S, SLOWLY_S = 0.2, 12.0
-#: What a broker that has lost what it had accepted permits: it is gone, was done again, or ends with an error.
-LOSES = frozenset({"lost", "twice", "batch", "metrics", "left"})
+#: What a broker permits that goes back to a snapshot: what it accepted since is gone, what ran then is done again.
+LOSES = frozenset(f"{kind} {FORGOTTEN}" for kind in MAY_COME)
 #: Which parts die while the broker is away.
 DYING = ("llm", "sd", "quick", "control", "web", "beat")
 
@@ -42,6 +45,8 @@ def fail_over(system: System, lag_s: float = 0.0) -> None:
     servers.start_dead()
     old = servers.master()
     (replica,) = [port for port in servers.ports if port != old]
+    if lag_s:
+        system.snapshot = Snapshot.of(system)
     servers.wait_for_copies(1)
     if lag_s:
         servers.signal(replica, signal.SIGSTOP)
@@ -58,15 +63,38 @@ def fail_over(system: System, lag_s: float = 0.0) -> None:
 def restore(system: System) -> None:
     """Put the broker's files of some seconds ago in place of those of now, and start it with them."""
     broker = proxied(system)
-    data, backup = broker.folder / "broker", broker.folder / "backup"
-    shutil.rmtree(backup, ignore_errors=True)
-    shutil.copytree(data, backup, ignore=shutil.ignore_patterns("*.sock"))
+    backup = copy_files(system, broker.folder / "broker")
     time.sleep(AGE_S)
     broker.server.kill()
-    shutil.rmtree(data)
-    shutil.move(backup, data)
+    put_back(backup, broker.folder / "broker")
     broker.server.start()
     system.harm_done()
+
+
+def restore_while_down(system: System) -> None:
+    """Stop graycat, put its broker's files of some seconds ago in place of those of now, and start it anew."""
+    data = system.home / "broker"
+    backup = copy_files(system, data)
+    time.sleep(AGE_S)
+    stop(system)
+    put_back(backup, data)
+    system.harm_done()
+    system.start()
+
+
+def copy_files(system: System, data: Path) -> Path:
+    """Copy the files of a broker that runs; return where the copy is."""
+    system.snapshot = Snapshot.of(system)
+    backup = data.with_name("backup")
+    shutil.rmtree(backup, ignore_errors=True)
+    shutil.copytree(data, backup, ignore=shutil.ignore_patterns("*.sock"))
+    return backup
+
+
+def put_back(backup: Path, data: Path) -> None:
+    """Put a copy of the files of a broker that does not run in their place."""
+    shutil.rmtree(data)
+    shutil.move(backup, data)
 
 
 def kill_while_away(part: str, system: System) -> None:
@@ -104,6 +132,10 @@ FAULTS = [
     Fault(
         "broker restored", "broker", f"killed, and started with its files of {AGE_S:g} s ago",
         restore, env=OUTSIDE, permits=REFUSES | BREAKS | ENDS | LOSES, alone=True,
+    ),
+    Fault(
+        "broker restored while graycat is down", "broker", f"Ctrl-C, the files of {AGE_S:g} s before, `graycat up`",
+        restore_while_down, permits=REFUSES | BREAKS | ENDS | LOSES, alone=True, starts_anew=True,
     ),
     *(
         Fault(

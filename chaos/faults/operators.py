@@ -39,10 +39,15 @@ def drain(system: System) -> None:
 
 def restart(system: System) -> None:
     """Stop everything as Ctrl-C does, and start it anew."""
-    pid = system.signal("up", signal.SIGINT)
-    eventually(lambda: pid not in system.stack.command_lines(), DRAINED_S)
+    stop(system)
     system.harm_done()
     system.start()
+
+
+def stop(system: System) -> None:
+    """Stop everything as Ctrl-C does."""
+    pid = system.signal("up", signal.SIGINT)
+    eventually(lambda: pid not in system.stack.command_lines(), DRAINED_S)
 
 
 def purge(system: System) -> None:

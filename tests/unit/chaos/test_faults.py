@@ -15,7 +15,7 @@ pytestmark = pytest.mark.not_covered
 GROUPS = {"processes", "network", "disk", "memory", "clock", "broker", "poison", "operators", "versions", "windows"}
 GROUPS |= {"streams", "deadlines"}
 #: These take accepted work out of the broker: docs/broker.md promises it to nobody then.
-TAKES_WORK_AWAY = {"failover to a replica that lags", "broker restored"}
+TAKES_WORK_AWAY = {"failover to a replica that lags", "broker restored", "broker restored while graycat is down"}
 #: What a fault may permit: never that anything is lost, hangs, is late or wrong, or is done twice.
 PERMITTED = BREAKS | REFUSES | ENDS | SET_ASIDE | FOREIGN_NAMES | {"task failed"}
 

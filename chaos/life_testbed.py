@@ -1,4 +1,4 @@
-"""The parts of graycat that a task passes, in one process: the web application, the scripts, and hands for workers.
+"""What a task passes in graycat, in one process: the web application, the scripts, and the steps of workers.
 
 Everything is real but the loop that Celery runs around a worker: here each step of it is taken by the caller, so that
 a worker can stop between any two of them. Messages are taken, kept, given back and restored by graycat's transport.
@@ -45,7 +45,7 @@ UNACKED = unacked_keys("llm")
 
 
 @dataclass(eq=False)
-class Held:
+class Delivery:
     """A message that a worker has taken, and how far its task is."""
 
     task_id: str
@@ -57,15 +57,15 @@ class Held:
 
 
 @dataclass
-class Hands:
+class WorkerProcess:
     """What one worker process holds."""
 
     name: str
     channel: Any
-    held: list[Held] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
 
 
-class Parts:
+class Testbed:
     """One broker and what works on it. ``valkey`` is emptied by ``empty``."""
 
     def __init__(self, valkey: Valkey) -> None:
@@ -111,29 +111,29 @@ class Parts:
 
     # What workers do.
 
-    def new_hands(self, name: str) -> Hands:
+    def new_worker(self, name: str) -> WorkerProcess:
         """Return a worker that holds nothing."""
-        return Hands(name, self._connection.channel())
+        return WorkerProcess(name, self._connection.channel())
 
-    def take(self, hands: Hands, queues: Sequence[str] = QUEUES) -> Held | None:
+    def take(self, process: WorkerProcess, queues: Sequence[str] = QUEUES) -> Delivery | None:
         """Take the next message, by default as a worker does: interactive before batch; None if there is none."""
         for queue in queues:
-            message = hands.channel.basic_get(queue)
+            message = process.channel.basic_get(queue)
             if message is not None:
-                held = Held(message.headers["id"], message)
-                hands.held.append(held)
-                return held
+                delivery = Delivery(message.headers["id"], message)
+                process.deliveries.append(delivery)
+                return delivery
         return None
 
-    def restore(self, hands: Hands) -> None:
+    def restore(self, process: WorkerProcess) -> None:
         """Put messages back whose workers do not renew them."""
-        hands.channel.qos.restore_visible(num=1000, interval=1)
+        process.channel.qos.restore_visible(num=1000, interval=1)
 
-    def let_lease_end(self, held: Held) -> None:
+    def let_lease_end(self, delivery: Delivery) -> None:
         """Have the time pass in which a worker that is gone or stopped has not renewed what it holds."""
-        self.client.zadd(UNACKED["unacked_index_key"], {held.message.delivery_tag: 1}, xx=True)
-        record = keys.record_key(held.task_id)
-        number = held.attempt.number if held.attempt else 0
+        self.client.zadd(UNACKED["unacked_index_key"], {delivery.message.delivery_tag: 1}, xx=True)
+        record = keys.record_key(delivery.task_id)
+        number = delivery.attempt.number if delivery.attempt else 0
         if self.client.hmget(record, ("state", "attempt")) == [b"running", str(number).encode()]:
             self.client.hset(record, "lease_ms", 1)
 
