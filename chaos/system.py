@@ -264,7 +264,7 @@ class System:
         self.stack.set_env({**own, **(env or {})})
         self.stack.prefix = []
         try:
-            self.stack.launch("spare", f"graycat worker {kind}")
+            self._spare = self.stack.launch("spare", f"graycat worker {kind}")
         finally:
             restored = {name: before.get(name, "") for name in (*own, *(env or {}))}
             self.stack.set_env(restored)
@@ -282,6 +282,20 @@ class System:
         Raises AssertionError if the load has no work for it.
         """
         eventually(lambda: self._read_worker(kind, box).get("busy"), BUSY_S)
+
+    def count_ends(self, outcome: str, box: str = "") -> int:
+        """Return how many attempts have ended so: ``stale``: refused, since their task is another attempt's by now.
+
+        ``box``: only those of the spare worker (``SPARE``).
+        """
+        output = self.stack.output
+        if box:
+            output = self._spare.text
+        return output.count(f" outcome={outcome} ")
+
+    def wait_for_end_of_attempt(self, outcome: str, before: int, box: str = "") -> None:
+        """Return when more attempts have ended so than ``before`` (of ``count_ends``). Raises AssertionError."""
+        eventually(lambda: self.count_ends(outcome, box) > before, BUSY_S)
 
     def _read_worker(self, kind: str, box: str) -> dict[str, Any]:
         """Return what the web server knows of a worker; nothing if it knows none."""

@@ -42,10 +42,11 @@ def cut_one_box(directions: tuple[Direction, ...], system: System) -> None:
         try:
             time.sleep(CUT_S)
         finally:
+            ended = system.count_ends("succeeded", SPARE)
             broker.box.release()
             system.harm_done()
-        # Let it try to go on with what it had.
-        time.sleep(3)
+        # What it has sent of its old tasks arrives before it takes new ones.
+        system.wait_for_end_of_attempt("succeeded", ended, SPARE)
 
 
 BOTH: tuple[Direction, ...] = ("there", "back")

@@ -69,7 +69,8 @@ def disconnect(system: System) -> None:
     for _ in range(3):
         for kind in ("normal", "pubsub"):
             system.redis().client_kill_filter(_type=kind, skipme=True)
-        time.sleep(0.5)
+        # Who was cut off is back, and can be cut off again.
+        eventually(system.quick_answers, DRAINED_S)
     system.harm_done()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from functools import partial
 
 from chaos.faults import BREAKS, ENDS, REFUSES, Fault
@@ -61,9 +60,10 @@ def freeze_past_lease(system: System) -> None:
     """Have a worker stand still until another one has taken its tasks; then it goes on, and must not write any more."""
     with system.spare_worker("llm"):
         system.wait_until_busy("llm")
+        refused = system.count_ends("stale")
         system.freeze("llm", PAST_LEASE_S)
-        # What the frozen worker had is done by the other one now; let it try to go on.
-        time.sleep(2)
+        # What the frozen worker had is done by the other one now; it tries to go on.
+        system.wait_for_end_of_attempt("stale", refused)
 
 
 def kill_beside_another(system: System) -> None:
