@@ -15,6 +15,7 @@ from chaos import day, life, mutants, report, soak, windows_run
 from chaos.audit import Violation
 from chaos.console import say
 from chaos.faults import Fault, all_faults
+from chaos.results import OtherCommit, Results
 from chaos.runner import Result, run_fault, warm_up
 from chaos.system import Skip, System
 
@@ -30,7 +31,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--group", default="", help="only the faults of this group")
     parser.add_argument("--short", action="store_true", help="only the most telling faults")
     parser.add_argument("--runs", type=int, default=1, help="how often all are done")
-    parser.add_argument("--write", action="store_true", help="write the tables of docs/reliability.md")
+    parser.add_argument("--write", action="store_true", help="write what was found into docs/reliability.md")
+    parser.add_argument("--results", type=Path, help="keep results in this file; what it has already is not done again")
     parser.add_argument("--keep", action="store_true", help="keep the homes of the systems, with their logs")
     parser.add_argument("--windows", action="store_true", help="end a process at every step of a task, one at a time")
     parser.add_argument("--mutants", action="store_true", help="break graycat in known ways: the audit must find each")
@@ -42,8 +44,8 @@ def choose(options: argparse.Namespace) -> list[Fault]:
     faults = all_faults()
     names = [name.strip() for name in options.faults.split(",") if name.strip()]
     unknown = set(names) - {fault.name for fault in faults}
-    if options.write and (names or options.group or options.short):
-        raise SystemExit("--write is for whole runs: without --faults, --group and --short")
+    if (options.write or options.results) and (names or options.group or options.short):
+        raise SystemExit("--write and --results are for whole runs: without --faults, --group and --short")
     if unknown:
         raise SystemExit(f"there is no fault {', '.join(sorted(unknown))}: see --list")
     if names:
@@ -77,15 +79,13 @@ def running(fault: Fault, *, keep: bool) -> Iterator[System]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def run_all(faults: list[Fault], *, keep: bool) -> list[Result]:
-    """Do the faults, those with the same settings on one system."""
-    results: list[Result] = []
+def run_all(faults: list[Fault], *, keep: bool) -> Iterator[Result]:
+    """Do the faults, those with the same settings on one system; yield how each went, at once."""
     ordered = sorted(faults, key=_system_of)
     for _, group in groupby(ordered, key=_system_of):
         for result in run_group(list(group), keep=keep):
             tell(result)
-            results.append(result)
-    return results
+            yield result
 
 
 def run_group(faults: list[Fault], *, keep: bool) -> Iterator[Result]:
@@ -132,8 +132,10 @@ def tell(result: Result) -> None:
 def run_apart(options: argparse.Namespace) -> int:
     """Run the windows or the mutants, which have stacks of their own; return the exit status."""
     if options.mutants:
-        return min(mutants.main(), 1)
-    return min(windows_run.main(short=options.short, only_list=options.list), 1)
+        return min(mutants.main(writes=options.write), 1)
+    if options.write and (options.short or options.list):
+        raise SystemExit("--write is for all windows: without --short and --list")
+    return min(windows_run.main(short=options.short, only_list=options.list, writes=options.write), 1)
 
 
 def main() -> None:
@@ -153,11 +155,17 @@ def main() -> None:
 
 def run_and_judge(faults: list[Fault], options: argparse.Namespace) -> int:
     """Do the faults as often as asked; return the exit status."""
-    results: list[Result] = []
-    for _ in range(options.runs):
-        results += run_all(faults, keep=options.keep)
+    try:
+        kept = Results(options.results).load({fault.name: fault for fault in faults})
+    except OtherCommit as error:
+        raise SystemExit(str(error)) from None
+    for run in range(1, options.runs + 1):
+        done = kept.names(run)
+        for result in run_all([fault for fault in faults if fault.name not in done], keep=options.keep):
+            kept.add(run, result)
+    results = kept.all()
     if options.write:
-        report.write(results, options.runs)
+        report.write(results, options.runs, kept.commit)
     slow = report.too_slow(results)
     for promise in slow:
         say(promise)

@@ -19,9 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from chaos import report
 from chaos.console import say
 from chaos.day_clock import DayClock, library
 from chaos.day_times import Plan, key_time, show
+from chaos.results import read_commit
 from chaos.system import wait_for
 from graycat.broker.keys import BATCHES, LIVE_BATCHES, PREFIX
 from tests.support.images import ANNA as OWNER
@@ -266,7 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="chaos day", description=__doc__)
     parser.add_argument("--hours", type=float, default=HOURS, help="of each of the two spans")
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--write", action="store_true", help="write what was found into docs/reliability.md")
     options = parser.parse_args(arguments)
+    commit = read_commit()
     faketime = library()
     if faketime is None:
         say("skipped: libfaketime is not installed (Debian: apt-get install libfaketime)")
@@ -294,8 +298,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stack.kill_all()
     for text in wrong:
         say(f"WRONG: {text}")
-    verdict = "something is wrong" if wrong else "each due time was submitted once, and no image is lost or made twice"
+    verdict = "each due time was submitted once, and no image is lost or made twice"
+    if wrong:
+        verdict = f"{len(wrong)} things are wrong"
     say(f"{verdict}; {time.monotonic() - began:.0f} s")
+    if options.write:
+        report.write_row("make chaos ARGS=day", f"{options.hours * len(SPANS):g} simulated hours", verdict, commit)
     return int(bool(wrong))
 
 

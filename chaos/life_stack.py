@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from chaos.callers import TRY_AGAIN
 from chaos.facts import read_left
-from chaos.system import System
+from chaos.system import UNHURRIED, System
 from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
 from tests.support.processes import eventually
 
@@ -165,7 +165,7 @@ class StackLife(RuleBasedStateMachine):
 def search(examples: int, steps: int = 12) -> Counter[str]:
     """Run the machine on one system; return how often each thing was done. Raises AssertionError."""
     with tempfile.TemporaryDirectory(prefix="chaos-life-", ignore_cleanup_errors=True) as folder:
-        StackLife.system = System(Path(folder))
+        StackLife.system = System(Path(folder), UNHURRIED)
         StackLife.done = Counter()
         profile = settings(
             max_examples=examples, stateful_step_count=steps, deadline=None, database=None,

@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos import report
 from chaos.console import say
 from chaos.hook.mutations import MUTATIONS
 from chaos.hook.traps import AFTER, STOPPED
+from chaos.results import read_commit
 from chaos.window_checks import Checks
 from chaos.window_stack import window_stack
 from chaos.windows import Runner, Trial, Window
@@ -142,9 +144,17 @@ def describe(verdicts: Iterable[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def main(mutants: Sequence[Mutant] = MUTANTS) -> int:
-    """Try all mutants and print what finds each; return the number of those that survive."""
+def main(mutants: Sequence[Mutant] = MUTANTS, *, writes: bool = False) -> int:
+    """Try all mutants and print what finds each; return the number of those that survive.
+
+    ``writes``: docs/reliability.md is told.
+    """
+    commit = read_commit()
     with ThreadPoolExecutor(STACKS) as pool:
         verdicts = list(pool.map(try_mutant, mutants))
     say(describe(verdicts))
-    return sum(not verdict.killed for verdict in verdicts)
+    survived = sum(not verdict.killed for verdict in verdicts)
+    if writes:
+        found = f"{len(verdicts) - survived} found, {survived} not"
+        report.write_row("make chaos ARGS=--mutants", f"{len(verdicts)} mutants", found, commit)
+    return survived

@@ -15,6 +15,8 @@ from chaos.runner import Result
 
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- from here on: written by make chaos -->", "<!-- up to here: written by make chaos -->"
+OTHERS_BEGIN = "<!-- from here on: written by the other runs -->"
+OTHERS_END = "<!-- up to here: written by the other runs -->"
 #: Promises: what, which kinds of violations break it, and how it is measured.
 PROMISES = (
     ("What was accepted is never lost", ("lost", "not ended"), "each accepted id has a record, which has ended"),
@@ -126,7 +128,7 @@ def fault_rows(results: Sequence[Result]) -> list[str]:
     return rows
 
 
-def summary(results: Sequence[Result], runs: int) -> str:
+def summary(results: Sequence[Result], runs: int, commit: str) -> str:
     """Return what was run, in a sentence."""
     states: Counter[str] = Counter()
     outcomes: Counter[Outcome] = Counter()
@@ -138,7 +140,7 @@ def summary(results: Sequence[Result], runs: int) -> str:
     told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     minutes = sum(result.seconds for result in results) / 60
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores: {count_faults(done)} faults, {runs} runs of each, "
+        f"{when(commit)}: {count_faults(done)} faults, {runs} runs of each, "
         f"{minutes:.0f} minutes. {sum(states.values())} tasks: {told}. {sum(outcomes.values())} requests: "
         f"{outcomes[Outcome.WHOLE]} answered, {outcomes[Outcome.REFUSED]} refused (503 or no connection: nothing was "
         f"accepted), {outcomes[Outcome.BROKEN]} broken off with the process that carried them, "
@@ -146,20 +148,49 @@ def summary(results: Sequence[Result], runs: int) -> str:
     )
 
 
-def render(results: Sequence[Result], runs: int) -> str:
+def when(commit: str) -> str:
+    """Return the day, the machine and the commit of a run."""
+    told = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores"
+    return f"{told}, commit {commit}" if commit else told
+
+
+def render(results: Sequence[Result], runs: int, commit: str) -> str:
     """Return the tables."""
-    lines = [summary(results, runs), "", "| promise | faults | measured by | found |", "| --- | --- | --- | --- |"]
+    lines = [
+        summary(results, runs, commit),
+        "",
+        "| promise | faults | measured by | found |",
+        "| --- | --- | --- | --- |",
+    ]
     lines += [*promise_rows(results), "", "Seconds as p50 · p95 · max of all runs.", ""]
     head = ("", "fault", "what happens", "audits", "all is back", "first request", "first work", "gap in a stream")
     lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|", *fault_rows(results)]
     return "\n".join(lines)
 
 
-def write(results: Sequence[Result], runs: int, path: Path = REPORT) -> None:
+def write(results: Sequence[Result], runs: int, commit: str = "", path: Path = REPORT) -> None:
     """Put the tables between the marks of a file. Raises ValueError if it has none."""
+    _replace(path, BEGIN, END, lambda _: render(results, runs, commit))
+
+
+def write_row(kind: str, how_much: str, found: str, commit: str, path: Path = REPORT) -> None:
+    """Put what a run of another kind has found into the table of those, in place of the last one of this kind.
+
+    Raises ValueError if the file has no marks.
+    """
+
+    def merge(old: str) -> str:
+        rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("| `")}
+        rows[f"`{kind}`"] = f"| `{kind}` | {when(commit)} | {how_much} | {found} |"
+        return "\n".join(["| run | when | how much | found |", "| --- | --- | --- | --- |", *rows.values()])
+
+    _replace(path, OTHERS_BEGIN, OTHERS_END, merge)
+
+
+def _replace(path: Path, begin: str, end: str, change: Callable[[str], str]) -> None:
     text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no marks: {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{render(results, runs)}\n\n{END}{after}")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{path} has no marks: {begin} and {end}")
+    before, _, rest = text.partition(begin)
+    old, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n\n{change(old)}\n\n{end}{after}")

@@ -14,12 +14,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from chaos import report
 from chaos.console import say
 from chaos.flatness import Growth, measure
+from chaos.results import read_commit
 from chaos.soak_callers import CALLERS, Run
 from chaos.soak_counts import CallerCounts, compare, read_counts
 from chaos.soak_samples import ResourceSampler
-from chaos.system import System, wait_for
+from chaos.system import UNHURRIED, System, wait_for
 from graycat.broker.keys import UNCOUNTED
 from graycat.flower.app import MAX_TASKS
 from tests.support.boxes import FAKE
@@ -40,6 +42,7 @@ FLOWER_FULL = int(MAX_TASKS * 1.2 / WARM_UP)
 #: Seconds between two lines that tell how far it is.
 TELL_S = 30.0
 ENV = {
+    **UNHURRIED,
     "GRAYCAT_RECORD_TTL_S": str(KEPT_S),
     "GRAYCAT_EVENTS_TTL_S": str(KEPT_S),
     "GRAYCAT_ARTIFACT_TTL_S": str(KEPT_S),
@@ -114,8 +117,10 @@ def find_left(system: System) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, report, and return the exit status."""
+    commit = read_commit()
     parser = argparse.ArgumentParser(prog="chaos soak", description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--write", action="store_true", help="write what was found into docs/reliability.md")
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="chaos-soak-", ignore_cleanup_errors=True) as folder,
@@ -130,7 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             system.kill_all()
     for text in wrong:
         say(f"WRONG: {text}")
-    say("something is wrong" if wrong else "nothing grows, and all is counted")
+    verdict = f"{len(wrong)} things are wrong" if wrong else "nothing grows, and all is counted once"
+    say(verdict)
+    if options.write:
+        report.write_row("make chaos ARGS=soak", f"{options.tasks} tasks", verdict, commit)
     return int(bool(wrong))
 
 

@@ -37,6 +37,13 @@ REQUEST_S = 80.0
 COMMAND_S = 90.0
 #: Seconds that a task may wait, and run: so short that an audit sees it if one goes on behind its time.
 QUEUED_S, RUN_S = 40.0, 20.0
+#: Settings of a run in which tasks may wait and run as long as they do by default.
+UNHURRIED = {
+    "GRAYCAT_QUEUE_TTL_S": "60",
+    "GRAYCAT_SD_QUEUE_TTL_S": "600",
+    "GRAYCAT_EXEC_TIMEOUT_S": "600",
+    "GRAYCAT_SD_EXEC_TIMEOUT_S": "900",
+}
 #: Seconds that records and artifacts are kept after their end: longer than a fault's audit, shorter than a run.
 KEPT_S = 300.0
 #: The box of a worker beside those of ``graycat up``; seconds in which the load has work for each of two workers.

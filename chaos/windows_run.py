@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import quantiles
 
+from chaos import report
 from chaos.console import say
+from chaos.results import read_commit
 from chaos.window_checks import Checks
 from chaos.window_stack import PROCESSES, window_stack
 from chaos.windows import FREEZES, KINDS, LONG, SHORT, Runner, Trial, Window, count_by_process
@@ -93,12 +95,12 @@ def describe(trials: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
-def main(*, short: bool = False, only_list: bool = False) -> int:
+def main(*, short: bool = False, only_list: bool = False, writes: bool = False) -> int:
     """Try all windows and print what came of them; return how many went wrong or were not reached.
 
-    ``short``: only the most telling ones. ``only_list``: find and list them.
+    ``short``: only the most telling ones. ``only_list``: find and list them. ``writes``: docs/reliability.md is told.
     """
-    began = time.monotonic()
+    began, commit = time.monotonic(), read_commit()
     windows, freezes, stacks = list(SHORT), list(FREEZES[:1]), 1
     if not short:
         windows, freezes, stacks = record(), list(FREEZES), STACKS
@@ -115,4 +117,9 @@ def main(*, short: bool = False, only_list: bool = False) -> int:
     wrong = [trial for trial in trials if trial.problems or not trial.sprung]
     say(describe(trials))
     say(f"{len(trials)} in {time.monotonic() - began:.0f} s")
+    if writes:
+        seconds = time.monotonic() - began
+        reached = sum(trial.sprung for trial in trials)
+        found = f"{reached} reached, {len(wrong)} wrong or not reached"
+        report.write_row("make chaos ARGS=--windows", f"{len(trials)} windows, {seconds:.0f} s", found, commit)
     return len(wrong)

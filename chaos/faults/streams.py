@@ -12,7 +12,7 @@ from statistics import quantiles
 from chaos.faults import BREAKS, REFUSES, Fault
 from chaos.ledger import Accepted, Caller
 from chaos.recovery import MAX_GAP_S
-from chaos.system import System
+from chaos.system import UNHURRIED, System
 from tests.support.boxes import FAKE
 from tests.support.following import Follower, Following, on_record, text_on_record
 from tests.support.processes import eventually
@@ -25,6 +25,7 @@ WHOLE_S = 120.0
 ENV = {
     "STARTUP_COMMAND": f"{FAKE} --port {{port}} --interval {TOKEN_S} --slots {STREAMS + 20} --counts --tells-prompts",
     "GRAYCAT_STOP_GRACE_S": "60",
+    **UNHURRIED,
 }
 #: Tasks that are submitted at a time.
 SUBMITS = 16

@@ -11,7 +11,19 @@ from chaos.audit import Violation
 from chaos.faults import Fault
 from chaos.ledger import Caller, Outcome
 from chaos.recovery import Recovery
-from chaos.report import BEGIN, END, REPORT, percentile, render, spread, too_slow, write
+from chaos.report import (
+    BEGIN,
+    END,
+    OTHERS_BEGIN,
+    OTHERS_END,
+    REPORT,
+    percentile,
+    render,
+    spread,
+    too_slow,
+    write,
+    write_row,
+)
 from chaos.runner import Result
 
 pytestmark = pytest.mark.not_covered
@@ -49,7 +61,7 @@ def test_a_fault_may_permit_a_kind_or_what_it_is_about() -> None:
 
 
 def test_what_a_fault_permits_breaks_no_promise() -> None:
-    text = render([result(KILL, "broken stream", restart_s=2.0)], 1)
+    text = render([result(KILL, "broken stream", restart_s=2.0)], 1, "abc")
     assert "broken 1" not in text.replace("1 broken off", "")
     assert "| processes | kill x | `kill -9` of x | 1 runs, 0 broken | 2.0 · 2.0 · 2.0 | – | – | – |" in text
 
@@ -63,14 +75,14 @@ def test_what_a_fault_permits_breaks_no_promise() -> None:
     ],
 )
 def test_each_broken_promise_is_told(kind: str) -> None:
-    text = render([result(KILL, kind), result(OTHER)], 1)
+    text = render([result(KILL, kind), result(OTHER)], 1, "abc")
     assert text.count("**broken 1 times**") == 1
     assert "1 runs, 1 broken" in text
 
 
 def test_a_promise_says_how_many_faults_it_is_not_kept_under() -> None:
     lossy = Fault("restore", "broker", "older files", lambda _: None, permits=frozenset({"lost", "left a queue"}))
-    text = render([result(lossy, "lost"), result(OTHER)], 1)
+    text = render([result(lossy, "lost"), result(OTHER)], 1, "abc")
     assert "| What was accepted is never lost | 1 of 2; the others permit it |" in text
     assert "| Nothing is left behind | 1 of 2; the others permit it |" in text
     assert "| Nobody waits for ever | all 2 |" in text
@@ -88,7 +100,7 @@ def test_the_promises_about_times_are_about_the_p95_of_all() -> None:
 
 def test_a_skipped_fault_is_no_pass() -> None:
     skipped = Result(OTHER, skipped="no such program")
-    text = render([result(), skipped], 1)
+    text = render([result(), skipped], 1, "abc")
     assert "| disk | other | a disk | not done: no such program |" in text
     assert "1 faults, 1 runs" in text
 
@@ -96,7 +108,7 @@ def test_a_skipped_fault_is_no_pass() -> None:
 def test_the_tables_go_between_the_marks(tmp_path: Path) -> None:
     path = tmp_path / "report.md"
     path.write_text(f"head\n{BEGIN}\nold\n{END}\ntail\n")
-    write([result()], 1, path)
+    write([result()], 1, "abc", path)
     text = path.read_text()
     assert text.startswith(f"head\n{BEGIN}\n")
     assert text.endswith(f"{END}\ntail\n")
@@ -104,9 +116,24 @@ def test_the_tables_go_between_the_marks(tmp_path: Path) -> None:
     assert "kill x" in text
     path.write_text("no marks")
     with pytest.raises(ValueError, match="no marks"):
-        write([result()], 1, path)
+        write([result()], 1, "abc", path)
+
+
+def test_a_run_of_another_kind_replaces_the_row_of_its_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "report.md"
+    path.write_text(f"head\n{OTHERS_BEGIN}\nnothing\n{OTHERS_END}\ntail\n")
+    for kind, found in (("soak", "grows"), ("day", "right"), ("soak", "flat")):
+        write_row(kind, "much", found, "abc", path)
+    rows = path.read_text().splitlines()[5:7]
+    assert [row.split(" | ")[0] for row in rows] == ["| `soak`", "| `day`"]
+    assert rows[0].endswith("commit abc | much | flat |")
+    assert path.read_text().startswith(f"head\n{OTHERS_BEGIN}\n")
+    assert path.read_text().endswith(f"{OTHERS_END}\ntail\n")
+    path.write_text("no marks")
+    with pytest.raises(ValueError, match="no marks"):
+        write_row("soak", "much", "flat", "", path)
 
 
 def test_the_document_has_the_marks() -> None:
     text = REPORT.read_text()
-    assert (text.count(BEGIN), text.count(END)) == (1, 1)
+    assert [text.count(mark) for mark in (BEGIN, END, OTHERS_BEGIN, OTHERS_END)] == [1, 1, 1, 1]
