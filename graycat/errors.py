@@ -69,6 +69,7 @@ GraycatError
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
 ├── OutputUnavailable   503  the files of a batch cannot be written or read (graycat.batches.errors)
+├── BackupError              never leaves its command: no backup was made, or none restored (graycat.backup.errors)
 ├── DownloadFailed           never leaves its machine: a checkpoint cannot be had (graycat.engines.models.errors)
 └── StaleAttempt             never leaves the worker: another attempt owns the task
 """

@@ -19,6 +19,7 @@ class LazyGroup(click.Group):
 
     NAMES = (
         "acl",
+        "backup",
         "batch",
         "beat",
         "broker",
@@ -28,6 +29,7 @@ class LazyGroup(click.Group):
         "logs",
         "models",
         "queue",
+        "restore",
         "schedule",
         "status",
         "task",

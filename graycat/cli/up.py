@@ -110,6 +110,7 @@ def lock_home(home: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
         raise SettingsError(f"another graycat uses {home}: choose another folder with GRAYCAT_HOME=...") from None
     return lock
 

@@ -14,6 +14,7 @@ from graycat.auth.errors import (
     TokenRevoked,
     TokenUnknown,
 )
+from graycat.backup.errors import BackupError
 from graycat.batches import errors as batcherrors
 from graycat.batches.errors import InvalidBatch, OutputUnavailable
 from graycat.engines.models.errors import DownloadFailed
@@ -148,7 +149,7 @@ def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: 
 
 
 def test_the_table_above_is_complete() -> None:
-    silent = {SettingsError, StaleAttempt, EngineError, EngineUnauthorized, DownloadFailed}
+    silent = {SettingsError, StaleAttempt, EngineError, EngineUnauthorized, DownloadFailed, BackupError}
     assert all_errors() == {type(error) for error, *_ in KNOWN} | silent
 
 
