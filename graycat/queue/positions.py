@@ -28,14 +28,14 @@ class Surroundings:
 
 def is_complete(head: Sequence[TaskEvent]) -> bool:
     """Return whether a stream with these first two events (or one) has lost none, but for those that are void."""
-    return _has_first(head) or _begins_anew(head)
+    return _has_first(head) or begins_anew(head)
 
 
 def _has_first(head: Sequence[TaskEvent]) -> bool:
     return head[0].terminal or (head[0].kind == STARTED and head[0].data == b"1")
 
 
-def _begins_anew(head: Sequence[TaskEvent]) -> bool:
+def begins_anew(head: Sequence[TaskEvent]) -> bool:
     """Return whether what came before the first event is void."""
     return head[0].kind == STARTED and len(head) > 1 and head[1].kind == RESTARTED
 
@@ -53,7 +53,7 @@ def check_position(after: str, around: Surroundings, *, is_over: bool, last_id: 
         _check_known(position, around.before, is_over=is_over)
     elif not is_complete(around.head):
         _check_trimmed(position, around.head[0])
-    elif position != BEGINNING and not _begins_anew(around.head):
+    elif position != BEGINNING and not begins_anew(around.head):
         raise EventUnknown
 
 

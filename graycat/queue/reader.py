@@ -15,6 +15,7 @@ from graycat.families import FAMILIES
 from graycat.loops.unexpected import note
 from graycat.queue import ids
 from graycat.queue.events import TaskEvent
+from graycat.queue.pages import EventPages
 from graycat.queue.positions import Surroundings
 
 #: Fields of a record that ``unfinished`` returns.
@@ -67,13 +68,23 @@ class RecordReader:
             return bool(self._client.exists(keys.record_key(task_id)))
 
     def events(self, task_id: str, after: str = "0") -> list[TaskEvent]:
-        """Return a task's events after the one with the id ``after`` ("0": all of them), oldest first."""
-        first = "-"
-        if after != "0":
-            first = f"({after}"
+        """Return all of ``event_pages``, for those who need them at once. Raises EventsGone."""
+        return [event for page in self.event_pages(task_id, after) for event in page]
+
+    def event_pages(self, task_id: str, after: str = "0") -> EventPages:
+        """Return a task's events after the one with the id ``after`` ("0": all of them), to be read page by page."""
+        return EventPages(self._event_range, task_id, after)
+
+    def _event_range(self, task_id: str, first: str, count: int) -> list[TaskEvent]:
         with broker_errors():
-            entries = self._client.xrange(keys.events_key(task_id), min=first)
+            entries = self._client.xrange(keys.events_key(task_id), min=first, count=count)
         return [TaskEvent.from_stream(event_id, entry) for event_id, entry in entries]
+
+    def last_event(self, task_id: str) -> TaskEvent | None:
+        """Return a task's newest event; None if there is none."""
+        with broker_errors():
+            entries = self._client.xrevrange(keys.events_key(task_id), count=1)
+        return next((TaskEvent.from_stream(event_id, entry) for event_id, entry in entries), None)
 
     def around(self, task_id: str, position: str) -> Surroundings:
         """Return what a task's stream has around a position in it."""

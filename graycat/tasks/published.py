@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graycat.queue.errors import EventsGone
 from graycat.queue.events import CHUNK
 from graycat.queue.models import Attempt
 from graycat.queue.positions import is_complete
@@ -20,6 +21,9 @@ class Published:
     @classmethod
     def read(cls, runtime: EngineRuntime, attempt: Attempt) -> Published:
         """Return what is kept of it: the broker keeps the newest 20,000 events of a task or so."""
-        found = runtime.records.events(attempt.task_id)
+        try:
+            found = runtime.records.events(attempt.task_id)
+        except EventsGone:
+            return cls([], is_cut=True)
         chunks = [event.data for event in found if event.kind == CHUNK]
         return cls(chunks, is_cut=bool(found) and not is_complete(found[:2]))

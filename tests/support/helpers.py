@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from graycat.queue.events import CHUNK
 from graycat.queue.models import Attempt, NewTask
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
-from tests.support.broker import connect_client, server_command
+from tests.support.broker import BrokerClient, connect_client, server_command
 from tests.support.ports import free_port as free_port
 
 T = TypeVar("T")
@@ -175,6 +176,12 @@ def chunks(records: TaskRecords, task_id: str) -> list[bytes]:
 def kinds(records: TaskRecords, task_id: str) -> list[str]:
     """Return the kinds of a task's events, oldest first."""
     return [event.kind for event in records.events(task_id)]
+
+
+def reads_of_streams(client: BrokerClient) -> Counter[str]:
+    """Return how often streams were read so far, by the command."""
+    stats = client.info("commandstats")
+    return Counter({name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("xrange", "xrevrange")})
 
 
 def sse(*contents: str, stop: bool = True) -> list[bytes]:

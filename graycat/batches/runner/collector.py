@@ -166,11 +166,11 @@ class Collector:
 
     def _load_answer(self, task_id: str, kind: str | None = None) -> bytes:
         """Return the body of a task's last event; empty if there is none (of this kind)."""
-        last = self._records.events(task_id)[-1:]
-        if not last or (kind is not None and last[0].kind != kind):
+        last = self._records.last_event(task_id)
+        if last is None or (kind is not None and last.kind != kind):
             return b""
         with suppress(EngineProtocolError):
-            return last[0].answer()[1]
+            return last.answer()[1]
         return b""
 
     def _save(

@@ -88,11 +88,11 @@ class PromptWriter:
             self._records.create(task, self._messages.make(CHAT.name, task_id, queue))
 
     def _load_answer(self, task_id: str) -> bytes:
-        last = self._records.events(task_id)[-1:]
-        if not last or last[0].kind != events.RESULT:
+        last = self._records.last_event(task_id)
+        if last is None or last.kind != events.RESULT:
             return b""
         with suppress(EngineProtocolError):
-            return last[0].answer()[1]
+            return last.answer()[1]
         return b""
 
 

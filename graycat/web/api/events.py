@@ -133,7 +133,7 @@ def event_data(event: TaskEvent, own: str) -> Any:
         return progress | {"preview": preview}
     if event.kind == CHUNK:
         return _parse_chunk(event.data)
-    fields = task_views.answer_fields(own, [event])
+    fields = task_views.answer_fields(own, event)
     # The events of a stream were sent before.
     fields.pop("events", None)
     return fields

@@ -65,7 +65,7 @@ class TaskFollower:
         return not state or state in TERMINAL_STATES
 
     def wait_for_end(self, timeout_s: float) -> bool:
-        """Return whether the task ended within the time. Raises ClientDisconnected, InvalidToken."""
+        """Return whether its events ended within the time. Raises ClientDisconnected, InvalidToken."""
         deadline = time.monotonic() + timeout_s
         while True:
             left_s = deadline - time.monotonic()
@@ -76,3 +76,14 @@ class TaskFollower:
                 raise self._subscription.refusal
             if event is not None and event.terminal:
                 return True
+
+
+def wait_for_end(task_id: str, timeout_s: float) -> None:
+    """Wait until a task has ended, or the time is up. Raises BrokerUnavailable, ClientDisconnected, InvalidToken."""
+    last = services().gateway.records.last_event(task_id)
+    if last is not None and last.terminal:
+        return
+    # What came before is of no interest.
+    after = "0" if last is None else last.id
+    with TaskFollower(task_id, after) as follower:
+        follower.wait_for_end(timeout_s)

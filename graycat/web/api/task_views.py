@@ -12,7 +12,7 @@ from flask import g
 from graycat.bounds.stored import parse_json
 from graycat.loops.unexpected import guarded
 from graycat.metrics import web as metrics
-from graycat.queue.errors import TaskGone, TaskNotFound
+from graycat.queue.errors import EventsGone, TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.names import base_queue
@@ -80,7 +80,7 @@ def task_view(task_id: str, record: Record, *, whole: bool = True) -> dict[str, 
     if record["state"] == "queued":
         view.update(_queue_fields(task_id, record))
     elif record["state"] in TERMINAL_STATES:
-        view.update(answer_fields(view["links"]["self"], services().gateway.records.events(task_id)))
+        view.update(_stored_answer(view["links"]["self"], task_id))
     return view
 
 
@@ -165,21 +165,34 @@ def _queue_fields(task_id: str, record: Record) -> dict[str, Any]:
     return {"queue_position": position, "eta_s": eta_s}
 
 
-def answer_fields(own: str, events: list[TaskEvent]) -> dict[str, Any]:
-    """Return HTTP status and answer out of a finished task's events; empty if the events are gone.
-
-    ``own``: the link to the task. Streams call this outside of their request.
-    """
-    if not events or not events[-1].terminal:
+def _stored_answer(own: str, task_id: str) -> dict[str, Any]:
+    """Return HTTP status and answer of a finished task with the link ``own``; empty if its events are gone."""
+    records = services().gateway.records
+    last = records.last_event(task_id)
+    if last is None or not last.terminal:
         return {}
-    last = events[-1]
+    fields = answer_fields(own, last)
+    if "events" in fields:
+        try:
+            for page in records.event_pages(task_id):
+                fields["events"] += [event.data.decode() for event in page if event.kind == CHUNK]
+        except EventsGone:
+            return {}
+    return fields
+
+
+def answer_fields(own: str, last: TaskEvent) -> dict[str, Any]:
+    """Return HTTP status and answer out of a finished task's last event.
+
+    The answer of a stream is its events: its list of them is empty here. ``own``: the link to the task. Streams call
+    this outside of their request.
+    """
     if not last.data:
         return {"status": 499} if last.kind == "cancelled" else {}
 
     status, body = last.answer()
     if not body:
-        # The answer of a stream is its events.
-        return {"status": status, "events": [event.data.decode() for event in events if event.kind == CHUNK]}
+        return {"status": status, "events": []}
     value = _parse_body(body)
     if status >= 400:
         return {"status": status, "error": _unwrap_error(value)}

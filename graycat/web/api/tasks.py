@@ -16,7 +16,7 @@ from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
 from graycat.queue.models import TERMINAL_STATES, UNSUCCESSFUL_STATES
 from graycat.web.api import foreign_tasks, task_views
-from graycat.web.api.followers import TaskFollower
+from graycat.web.api.followers import wait_for_end
 from graycat.web.api.task_requests import (
     TaskRequest,
     digest,
@@ -155,10 +155,9 @@ def _parse_wait_s(value: str) -> float:
 
 def _wait_until_terminal(task_id: str, record: task_views.Record, wait_s: float) -> task_views.Record:
     """Wait until a task has ended, ``wait_s`` seconds at most; return its record then."""
-    with TaskFollower(task_id) as follower:
-        if record.get("state") not in TERMINAL_STATES:
-            follower.wait_for_end(wait_s)
-        return services().gateway.records.get(task_id)
+    if record.get("state") not in TERMINAL_STATES:
+        wait_for_end(task_id, wait_s)
+    return services().gateway.records.get(task_id)
 
 
 @bp.get("/tasks/<task_id>")
@@ -256,8 +255,7 @@ def cancel(task_id: str) -> ResponseReturnValue:
     gateway = services().gateway
     if record["state"] not in TERMINAL_STATES:
         gateway.cancel(task_id, kind=record["kind"])
-        with TaskFollower(task_id) as follower:
-            follower.wait_for_end(CANCEL_TIMEOUT_S)
+        wait_for_end(task_id, CANCEL_TIMEOUT_S)
         record = gateway.records.get(task_id) or record
     view = foreign_tasks.view(task_id, record, whole=False)
     view["confirmed"] = record["state"] in TERMINAL_STATES

@@ -33,6 +33,7 @@ from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded, note
 from graycat.metrics import web as metrics
 from graycat.queue import ids
+from graycat.queue.errors import EventsGone
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming.backlog import MAX_PUSH_BYTES, FamilyBacklog
@@ -92,14 +93,14 @@ class EventHub:
     def subscribe(self, task_id: str, after: str = "0") -> Subscription:
         """Return a subscription to an existing task, from the event after the id ``after`` on.
 
-        Raises BrokerUnavailable.
+        The first of them are read at once, the others as they are taken. Raises BrokerUnavailable.
         """
-        subscription = Subscription(task_id, after, self._backlogs[self.channel_of(task_id)])
-        subscription.hold()
+        pages = self._records.event_pages(task_id, after)
+        subscription = Subscription(task_id, after, self._backlogs[self.channel_of(task_id)], pages)
         self._add(subscription)
         try:
             self._records.subscribe(task_id, self.channel_of(task_id))
-            subscription.resume(self._records.events(task_id, after=after))
+            subscription.read_page()
             subscription.created = True
         except BaseException:
             self.unsubscribe(subscription)
@@ -274,9 +275,18 @@ class EventHub:
         """Read from the streams what the subscriptions missed while there was no connection."""
         for subscription in self.subscriptions():
             with guarded("hub", let_through=BROKER_LOST):
-                for event in self._records.events(subscription.task_id, after=subscription.last_id):
-                    subscription.put(event)
+                self._read_missed(subscription)
         self._fail_lost_tasks()
+
+    def _read_missed(self, subscription: Subscription) -> None:
+        if subscription.reads_on():
+            return
+        try:
+            for page in self._records.event_pages(subscription.task_id, subscription.last_id):
+                for event in page:
+                    subscription.put(event)
+        except EventsGone as error:
+            subscription.fail(error)
 
     def _fail_lost_tasks(self) -> None:
         """Make requests fail if the broker no longer has their task's record: it has lost its data.

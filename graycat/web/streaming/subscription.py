@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable
 
 from graycat.auth.errors import InvalidToken
 from graycat.auth.tokens import ApiToken
 from graycat.errors import EngineProtocolError, GraycatError
 from graycat.metrics import web as metrics
 from graycat.queue.events import CHUNK, ERROR, TaskEvent, answer, event_order
+from graycat.queue.pages import EventPages
 from graycat.web.streaming.backlog import Backlog, FamilyBacklog
 from graycat.web.streaming.direct import DirectWriter
 
@@ -19,14 +19,25 @@ from graycat.web.streaming.direct import DirectWriter
 class Subscription:
     """The queue of one task's events for one request: in order, each event once."""
 
-    def __init__(self, task_id: str, after: str = "0", family: FamilyBacklog | None = None) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        after: str = "0",
+        family: FamilyBacklog | None = None,
+        earlier: EventPages | None = None,
+    ) -> None:
         self.task_id = task_id
         #: Whether the task's record was written. If it is gone after that, the task is lost.
         self.created = False
         self._last_order = event_order(after)
         self._last_id = after
-        #: New events, while older ones are still being read from the stream; None at all other times.
+        #: The earlier events, while not all of them are read; None from then on. What is pushed meanwhile is in the
+        #: stream too: it is dropped, or the events of a task would wait here faster than its client reads them.
+        self._earlier = earlier
+        #: What was pushed while the newest page was being read, which may be the last; None while none is read.
         self._held: list[TaskEvent] | None = None
+        #: Whether pushes may have been lost since that began.
+        self._has_missed = False
         self._lock = threading.Lock()
         self._events: queue.SimpleQueue[TaskEvent | None] = queue.SimpleQueue()
         self._backlog = Backlog(family or FamilyBacklog())
@@ -47,29 +58,43 @@ class Subscription:
     @property
     def empty(self) -> bool:
         """Return whether ``get`` would have to wait."""
-        return self._events.empty()
+        return self._earlier is None and self._events.empty()
 
-    def hold(self) -> None:
-        """Hold new events back until ``resume``, because older ones are still being read."""
-        self._held = []
+    def read_page(self) -> None:
+        """Deliver the next page of the earlier events, and what was pushed meanwhile if it is the last.
 
-    def resume(self, earlier: Iterable[TaskEvent]) -> None:
-        """Deliver the earlier events, then those that were held back."""
+        Raises BrokerUnavailable, EventsGone.
+        """
+        earlier = self._earlier
+        if earlier is None:
+            return
         with self._lock:
-            for event in earlier:
+            self._held, self._has_missed = [], False
+        page = earlier.read()
+        with self._lock:
+            for event in page:
                 self._deliver(event, is_read=True)
-            for event in self._held or ():
+            pushed, self._held = self._held, None
+            for event in pushed:
                 self._backlog.remove(event)
-                self._deliver(event)
-            self._held = None
+            if earlier.is_at_end and not self._has_missed:
+                for event in pushed:
+                    self._deliver(event)
+                self._earlier = None
+
+    def reads_on(self) -> bool:
+        """Note that pushes were lost; return whether they are going to be read with the earlier events."""
+        with self._lock:
+            self._has_missed = True
+            return self._earlier is not None
 
     def put(self, event: TaskEvent) -> None:
         """Take an event from the hub; ignore it if it was received before."""
-        if self._held is not None:
+        if self._earlier is not None:
             with self._lock:
-                if self._held is not None:
-                    if self._takes(event):
-                        self._held.append(event)
+                if self._held is not None and self._takes(event):
+                    self._held.append(event)
+                if self._earlier is not None:
                     return
         self._deliver(event)
 
@@ -125,7 +150,17 @@ class Subscription:
         self._events.put(None)
 
     def get(self, timeout_s: float) -> TaskEvent | None:
-        """Return the next event; None if ``wake`` was called or the time is up."""
+        """Return the next event; None if ``wake`` was called or the time is up.
+
+        Earlier events are read as they are taken. If they cannot be, the request fails.
+        """
+        try:
+            while self._earlier is not None and self._events.empty():
+                self.read_page()
+        except GraycatError as error:
+            self._earlier = None
+            self.close()
+            self.fail(error)
         try:
             event = self._events.get(timeout=max(timeout_s, 0.001))
         except queue.Empty:

@@ -12,7 +12,7 @@ from graycat.queue.events import TaskEvent
 from graycat.web.api import events
 from graycat.web.api.events import encode_ndjson, encode_sse
 from graycat.web.services import services_of
-from tests.support.helpers import accepted, claimed, eventually, outcome_of, started
+from tests.support.helpers import accepted, claimed, eventually, outcome_of, reads_of_streams, started
 
 CHUNKS = [b'data: {"content":"Hel"}\n\n', b'data: {"content":"lo"}\n\n']
 
@@ -248,3 +248,27 @@ def test_who_reads_a_stream_whose_beginning_was_dropped_is_told_from_where_on_it
     assert [line["id"] for line in lines(web.get(f"/tasks/{task_id}/events?format=ndjson&after={after}"))] == [
         event.id for event in kept
     ]
+
+
+def test_a_long_stream_comes_whole(web, records) -> None:
+    chunks = [b'data: {"content":"%d"}\n\n' % number for number in range(1500)]
+    task_id = finished(records, chunks)
+    found = lines(web.get(f"/tasks/{task_id}/events?format=ndjson"))
+    assert [line["data"]["content"] for line in found[1:-1]] == [str(number) for number in range(1500)]
+    assert found[-1]["event"] == "result"
+
+
+@pytest.mark.parametrize("body", [b'{"content":"Hello"}', b""])
+def test_only_the_answer_of_a_stream_needs_all_of_its_events(web, records, client, body: bytes) -> None:
+    attempt = started(records)
+    chunks = [b"%d" % number for number in range(1500)]
+    records.publish(attempt, 1, chunks)
+    records.succeed(attempt, 200, body)
+    before = reads_of_streams(client)
+    view = web.get(f"/tasks/{attempt.task_id}").json
+    read = reads_of_streams(client) - before
+    if body:
+        assert (view["result"], read) == ({"content": "Hello"}, {"xrevrange": 1})
+    else:
+        assert view["events"] == [chunk.decode() for chunk in chunks]
+        assert read == {"xrevrange": 1, "xrange": 4}

@@ -8,6 +8,7 @@ import pytest
 
 from graycat.metrics import web as metrics
 from graycat.queue.events import TaskEvent
+from graycat.queue.pages import EventPages
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming import backlog
 from graycat.web.streaming import hub as hub_module
@@ -36,17 +37,21 @@ def push(subscription: Subscription, count: int, size: int = 10 * KIB, first: in
         subscription.put(TaskEvent(f"1-{number}", "chunk", b"x" * size))
 
 
+def next_of(subscription: Subscription) -> str:
+    """Return what the next event is."""
+    event = subscription.get(PATIENCE_S)
+    assert event is not None
+    if event.kind != "error":
+        return event.kind
+    status, body = event.answer()
+    return f"{status} {json.loads(body)['error']['type']}"
+
+
 def read(subscription: Subscription) -> list[str]:
     """Return what the events are that wait."""
     found = []
     while not subscription.empty:
-        event = subscription.get(PATIENCE_S)
-        assert event is not None
-        kind = event.kind
-        if kind == "error":
-            status, body = event.answer()
-            kind = f"{status} {json.loads(body)['error']['type']}"
-        found.append(kind)
+        found.append(next_of(subscription))
     return found
 
 
@@ -97,17 +102,23 @@ def test_if_a_family_has_too_much_those_go_that_have_much() -> None:
     assert read(other) == ["chunk"] * 8
 
 
-def test_what_comes_while_older_events_are_read_is_bounded_and_these_are_not() -> None:
-    older = [TaskEvent(f"0-{number}", "chunk", b"x" * 10 * KIB) for number in range(1, 100)]
+def test_what_comes_while_the_last_older_events_are_read_is_bounded() -> None:
+    older = [TaskEvent(f"0-{number}", "chunk", b"x" * 10 * KIB) for number in range(1, 11)]
     family = FamilyBacklog()
-    good, flooded = (Subscription(name, family=family) for name in ("good", "flooded"))
-    for subscription, count in ((good, 5), (flooded, 1000)):
-        subscription.hold()
-        push(subscription, count)
-        subscription.resume(older)
+
+    def subscribe(name: str, pushed: int) -> Subscription:
+        def read_range(*_: object) -> list[TaskEvent]:
+            push(subscription, pushed)
+            return older
+
+        subscription = Subscription(name, "0", family, EventPages(read_range, name))
+        subscription.read_page()
+        return subscription
+
+    good = subscribe("good", 5)
+    assert read(subscribe("flooded", 1000)) == ["502 engine_nonsense"]
     push(good, 4, first=6)
-    assert read(good) == ["chunk"] * (99 + 9)
-    assert read(flooded) == ["502 engine_nonsense"]
+    assert read(good) == ["chunk"] * (10 + 9)
     assert family.waiting_bytes == 0
 
 
