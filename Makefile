@@ -1,8 +1,8 @@
 # ARGS goes to graycat or pytest: make test ARGS="-k stream"
 PYTHON ?= python3
 ARGS ?=
-# So many tests run at a time: with one more than two cores, none is idle while tests wait for engines and deadlines.
-PROCESSES ?= 3
+# So many tests run at a time: with two more than two cores, none is idle while tests wait for engines and deadlines.
+PROCESSES ?= 4
 
 # Tests start hundreds of processes: without Python's cache each of them would compile graycat anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -49,7 +49,7 @@ test-broker: $(DEV_READY) ## Run the broker's tests on another server: make test
 	@$(BROKER) --version
 	@exec env TEST_BROKER="$$(command -v $(BROKER))" $(BIN)/python -m pytest -q -n $(PROCESSES) --no-loadscope-reorder $(BROKER_TESTS) $(ARGS)
 
-check: lint types imports coverage test-lowest ## What CI runs
+check: lint types imports coverage test-lowest ## Lint, types, imports and all tests: most of what CI runs
 
 lint: $(DEV_READY) ## Check style and format
 	@$(BIN)/ruff check

@@ -38,6 +38,16 @@ SHARING = {
 }
 
 
+#: Unit tests that take half a minute: none of them may begin when all others have ended.
+LONG = frozenset(
+    f"tests/unit/{name}.py"
+    for name in (
+        *("cli/test_beat", "docker/test_compose", "engines/models/test_downloads_processes"),
+        *("web/openapi/test_schedule_fuzz", "web/streaming/test_disconnect", "web/test_broker_in_trouble"),
+        "web/test_refused_requests",
+    )
+)
+
 #: The niceness of this process's session (Linux, if it schedules by session).
 AUTOGROUP = Path("/proc/self/autogroup")
 
@@ -51,9 +61,14 @@ def group_of(node_id: str) -> str:
     return path
 
 
-def place_of(item: pytest.Item) -> tuple[bool, bool]:
+def place_of(item: pytest.Item) -> int:
     """Return what to order tests by: those of the shared stack take longest, then all that start processes."""
-    return group_of(item.nodeid) != "stack", not item.nodeid.startswith("tests/integration/")
+    group = group_of(item.nodeid)
+    if group == "stack":
+        return 0
+    if not group.startswith("tests/unit/"):
+        return 1
+    return 2 if group in LONG else 3
 
 
 def shared_by(item: pytest.Item) -> list[str]:
