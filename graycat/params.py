@@ -48,7 +48,8 @@ def read_json(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -> 
 
 def _may_hold_surrogates(raw: bytes) -> bool:
     """Return whether JSON must be searched for half characters: it has escapes, or is no plain UTF-8."""
-    if b"\\u" in raw or b"\0" in raw:
+    # One byte is found several times faster than two, and megabytes have none.
+    if b"\0" in raw or (b"\\" in raw and b"\\u" in raw):
         return True
     if raw.isascii():
         return False

@@ -20,13 +20,22 @@ from graycat.queue.positions import Surroundings
 
 #: Fields of a record that ``unfinished`` returns.
 LIVE_FIELDS = ("state", "kind", "started_ms", "progress", "cancel", "queue", "submitted_ms")
-
+#: Fields of a record that ``get`` returns: all that graycat writes, but the body and the message of a parked task. A
+#: body may have 64 MB, and callers poll.
+FIELDS = (
+    *("kind", "mode", "queue", "owner", "state", "attempt", "priority", "metadata", "alias", "digest", "retry_of"),
+    *("request_id", "traceparent", "channels", "followed", "hook", "cancel", "worker", "progress", "status", "size"),
+    *("submitted_ms", "enqueued_ms", "claimed_ms", "started_ms", "first_event_ms", "finished_ms", "lease_ms"),
+    *("queue_deadline_ms", "queue_ttl_ms", "exec_timeout_ms", "keep_record_ms", "keep_events_ms", "keep_body"),
+    *("batch", "charged", "deaths", "deaths_alone", "refusals", "left_message", "last_event"),
+    *("engine_ms", "prompt_tokens", "completion_tokens", "images"),
+)
 
 #: Fields that are numbers, whoever has written the record.
 _NUMBERS = frozenset(
     {
-        *(b"attempt", b"status", b"size", b"submitted_ms", b"enqueued_ms", b"claimed_ms", b"started_ms"),
-        *(b"first_event_ms", b"finished_ms", b"queue_deadline_ms", b"queue_ttl_ms", b"exec_timeout_ms", b"lease_ms"),
+        *("attempt", "status", "size", "submitted_ms", "enqueued_ms", "claimed_ms", "started_ms"),
+        *("first_event_ms", "finished_ms", "queue_deadline_ms", "queue_ttl_ms", "exec_timeout_ms", "lease_ms"),
     }
 )
 
@@ -45,16 +54,16 @@ class RecordReader:
         """Return a task's record without its body; empty if there is no such task, or another program's key instead."""
         try:
             with broker_errors():
-                fields = self._client.hgetall(keys.record_key(task_id))
+                row = self._client.hmget(keys.record_key(task_id), FIELDS)
         except redis.ResponseError as error:
             if is_unusable_key(error):
                 note("records", error)
             return {}
-        fields.pop(b"body", None)
+        fields = {name: value for name, value in zip(FIELDS, row, strict=True) if value is not None}
         if any(not _is_number(fields[name]) for name in _NUMBERS & fields.keys()):
             note("records", ValueError("no record of graycat's"))
             return {}
-        return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+        return {name: value.decode(errors="replace") for name, value in fields.items()}
 
     def fields(self, task_id: str, *names: str) -> list[str]:
         """Return some fields of a task's record, '' for each that it lacks."""

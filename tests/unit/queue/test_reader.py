@@ -8,7 +8,8 @@ import pytest
 from graycat.broker import keys
 from graycat.broker.client import connect
 from graycat.errors import BrokerUnavailable
-from graycat.queue.reader import LIVE_FIELDS, RecordReader
+from graycat.queue.models import ReleaseReason
+from graycat.queue.reader import FIELDS, LIVE_FIELDS, RecordReader
 from graycat.queue.records import TaskRecords
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient
@@ -87,6 +88,29 @@ def test_the_body_of_a_task_that_is_shown_is_kept(records: TaskRecords) -> None:
         attempt = started(records, body=b"{}", shown=shown)
         records.finish_cancelled(attempt)
         assert records.body(attempt.task_id) == kept
+
+
+def test_a_record_is_read_without_its_body(records: TaskRecords, client: BrokerClient) -> None:
+    # The body of an image that is to be changed may have 64 MB, and its caller asks for the task once a second.
+    task_id = accepted(records, body=b"x" * 1_000_000, shown={"priority": "batch"})
+    before = client.info("stats")["total_net_output_bytes"]
+    record = records.get(task_id)
+    assert client.info("stats")["total_net_output_bytes"] - before < 100_000
+    assert (record["kind"], record["state"], record["priority"]) == ("llm.completion", "queued", "batch")
+
+
+def test_a_record_is_read_with_all_other_fields_that_it_may_have(records: TaskRecords, client: BrokerClient) -> None:
+    shown = dict.fromkeys(("priority", "batch", "alias", "digest", "retry_of"), "1")
+    task_id = accepted(records, shown=shown, metadata="{}", channel="web:1")
+    records.subscribe(task_id, "web:2")
+    attempt = claimed(records, task_id)
+    records.report_progress(attempt, b"{}")
+    records.publish(attempt, 1, [b"{}"])
+    records.release(attempt, ReleaseReason.ENGINE_DIED_ALONE)
+    records.cancel(task_id)
+    found = client.hkeys(keys.record_key(task_id))
+    assert {name.decode() for name in found} - {"body", "message"} <= set(FIELDS)
+    assert set(records.get(task_id)) == {name.decode() for name in found} - {"body", "message"}
 
 
 def test_how_long_a_kind_takes_is_known_once_one_has_succeeded(records: TaskRecords) -> None:
