@@ -98,7 +98,14 @@ class GraycatError(Exception):
 
 
 class SettingsError(GraycatError):
-    """Raised at start-up when a setting cannot be used; the message names its variable."""
+    """Raised at start-up when a setting cannot be used; the message names its variable.
+
+    ``others``: further problems that were found with it.
+    """
+
+    def __init__(self, message: str, *others: str) -> None:
+        super().__init__(message)
+        self.problems = (message, *others)
 
 
 class RequestError(GraycatError):

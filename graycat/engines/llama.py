@@ -18,10 +18,11 @@ from graycat.bounds.stored import parse_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
+from graycat.engines.process import libraries
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
-from graycat.errors import EngineLost, EngineUnauthorized
+from graycat.errors import EngineLost, EngineUnauthorized, SettingsError
 from graycat.redaction.paths import is_path, short_name
-from graycat.settings import Settings
+from graycat.settings import Settings, extras
 
 #: More layers than any model has.
 ALL_LAYERS = 999
@@ -146,10 +147,23 @@ def build_text_engine(settings: Settings, *, own: bool, gpu: int | None = None) 
         start = partial(_custom_command, settings, gpu)
         name = Path(start()[0]).name
     else:
+        _check_embedded(settings)
         start = partial(_embedded_command, settings, gpu)
         start()
         name = "xllamacpp"
     return LlamaEngine(name, settings.llm_url, start=start, api_key=settings.engine_api_key)
+
+
+def _check_embedded(settings: Settings) -> None:
+    """Raise SettingsError if the embedded engine, its model or a library of the system is not installed."""
+    modules = [extras.ENGINE]
+    if not settings.model_url:
+        modules.append(extras.MODEL)
+    otherwise = ", or name another one with LLAMA_SERVER_URL or STARTUP_COMMAND, or RUN_LLM=false"
+    extras.require("embedded", modules, "the embedded text engine", otherwise)
+    missing = libraries.missing()
+    if missing:
+        raise SettingsError(f"the embedded text engine needs {missing}")
 
 
 def _embedded_command(settings: Settings, gpu: int | None) -> list[str]:

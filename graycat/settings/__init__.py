@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote, urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import honcho.environ
 
 from graycat.errors import SettingsError
-from graycat.settings import broker, sentinel
+from graycat.settings import broker, extras, sentinel
 from graycat.settings.edge import EdgeSettings
 from graycat.settings.groups import (
     BatchSettings,
@@ -42,8 +42,6 @@ from graycat.settings.rules import (
 )
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: Packages that tracing needs; they are looked for, not imported.
-TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -102,14 +100,12 @@ class Settings(
     log_level: str = choice("INFO", LOG_LEVELS)
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            wrong = complaint(setting, getattr(self, setting.name))
-            if wrong:
-                raise SettingsError(wrong)
-        self._check_ports_differ()
-        self._check_broker()
-        self._check_mode()
-        self._check_monitoring()
+        problems = list(filter(None, (complaint(setting, getattr(self, setting.name)) for setting in fields(self))))
+        for check in (self._check_ports_differ, self._check_broker, self._check_mode, self._check_monitoring):
+            with collected(problems):
+                check()
+        if problems:
+            raise SettingsError(*problems)
 
     def _check_ports_differ(self) -> None:
         names_by_port: dict[int, str] = {}
@@ -130,8 +126,8 @@ class Settings(
             raise SettingsError(f"{variable('metrics_host')} opens metrics to others: set {variable('metrics_token')}")
         if self.traces_url and urlsplit(self.traces_url).scheme not in ("http", "https"):
             raise SettingsError(f"{variable('traces_url')} must begin with http:// or https://")
-        if self.traces_url and not _are_installed(*TRACING):
-            raise SettingsError(f"{variable('traces_url')} needs more packages: pip install 'graycat[tracing]'")
+        if self.traces_url:
+            extras.require("tracing", extras.TRACING, variable("traces_url"))
 
     def _check_mode(self) -> None:
         if self.remote and self.embedded_broker:
@@ -158,16 +154,23 @@ class Settings(
         """Read every field that ``env`` sets.
 
         ``env`` defaults to the process's environment over what a ``.env`` file in the working directory says.
-        Raises SettingsError naming the variable for a value that cannot be cast.
+        Raises SettingsError naming the variables of all values that cannot be used, the first in its message.
         """
         if env is None:
             env = environment()
         types = get_type_hints(cls)
         values = {}
+        problems: list[str] = []
         for setting in fields(cls):
             if env.get(variable_of(setting)):
-                values[setting.name] = cast(env, setting.name, types[setting.name])
-        return cls(**values)
+                with collected(problems):
+                    values[setting.name] = cast(env, setting.name, types[setting.name])
+        # Without a value that is no number, what else is wrong can still be found.
+        with collected(problems):
+            settings = cls(**values)
+        if problems:
+            raise SettingsError(*problems)
+        return settings
 
     @property
     def broker_socket(self) -> Path:
@@ -233,16 +236,18 @@ class Settings(
         return tuple(found)
 
 
+@contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+    """Append what a SettingsError says to ``problems``, in place of raising it."""
+    try:
+        yield
+    except SettingsError as error:
+        problems += error.problems
+
+
 def variable(name: str) -> str:
     """Return the environment variable of a settings field."""
     return variable_of(Settings.__dataclass_fields__[name])
-
-
-def _are_installed(*modules: str) -> bool:
-    try:
-        return all(find_spec(module) is not None for module in modules)
-    except ModuleNotFoundError:  # a package above it
-        return False
 
 
 def environment() -> dict[str, str]:

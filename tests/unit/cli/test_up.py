@@ -163,3 +163,15 @@ def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, mon
     start: Any = up.up.callback
     start(tmp_path / "Procfile")
     assert (seen, reports.read()) == ([["here"]], {})
+
+
+def test_nothing_starts_without_what_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    up.check_installed(settings, EVERYTHING)
+    with pytest.raises(SettingsError, match="celery-exporter"):
+        up.check_installed(changed(settings, exporter_python=Path("nowhere/python")), {"exporter": "graycat exporter"})
+    monkeypatch.setattr("graycat.settings.extras.BROKER", ("not_there_at_all",))
+    with pytest.raises(SettingsError, match="the embedded broker needs more packages"):
+        up.check_installed(settings, EVERYTHING)
+    # A broker elsewhere needs nothing here.
+    up.check_installed(settings, {"web": "graycat web"})

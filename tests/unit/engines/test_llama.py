@@ -199,3 +199,25 @@ def test_an_open_engine_must_be_given_its_key() -> None:
     assert llama.build_text_engine(alone, own=True).command() == ["server", "--host", "0.0.0.0", "--key", KEY]  # noqa: S104
     with pytest.raises(SettingsError, match="STARTUP_COMMAND must pass {api_key}"):
         llama.build_text_engine(Settings(remote=False, engine_api_key=KEY, startup_command="server"), own=True)
+
+
+@pytest.mark.parametrize("missing", ["ENGINE", "MODEL"])
+def test_without_the_embedded_engine_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"graycat.settings.extras.{missing}", "not_there_at_all")
+    with pytest.raises(SettingsError, match=r"text engine needs more packages: pip install 'graycat\[embedded\]', or"):
+        llama.build_text_engine(Settings(), own=True)
+    # Neither is needed for an engine of the operator's own.
+    assert llama.build_text_engine(Settings(startup_command="server"), own=True).name == "server"
+
+
+def test_the_packaged_model_is_not_needed_beside_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.settings.extras.MODEL", "not_there_at_all")
+    model = tmp_path / "mine.gguf"
+    model.touch()
+    assert llama.build_text_engine(Settings(model_url=str(model)), own=True).name == "xllamacpp"
+
+
+def test_a_library_that_the_embedded_engine_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.engines.process.libraries.LIBRARIES", {"libnone.so.1": ("libnone1", "none")})
+    with pytest.raises(SettingsError, match=r"the embedded text engine needs libnone\.so\.1: apt-get install libnone1"):
+        llama.build_text_engine(Settings(), own=True)

@@ -364,7 +364,7 @@ def test_a_ca_goes_with_an_encrypted_broker(tmp_path: Path) -> None:
 
 
 def test_tracing_without_its_packages_is_one_line_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graycat.settings.TRACING", ("opentelemetry_that_is.not_there",))
+    monkeypatch.setattr("graycat.settings.extras.TRACING", ("opentelemetry_that_is.not_there",))
     with pytest.raises(
         SettingsError, match=r"GRAYCAT_TRACES_URL needs more packages: pip install 'graycat\[tracing\]'"
     ):

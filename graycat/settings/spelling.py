@@ -1,0 +1,39 @@
+"""Variables that look like settings of graycat and are none: mostly misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+
+from graycat.settings import Settings
+from graycat.settings.rules import variable_of
+
+PREFIX = "GRAYCAT_"
+#: How alike a name without the prefix must be to count as misspelt (0 to 1): most variables are of other programs.
+LIKENESS, LIKENESS_OF_OTHERS = 0.6, 0.85
+#: Shorter names are like too many others (PORT, HOST).
+MIN_CHARS_OF_OTHERS = 6
+
+
+def unknown_names(env: Mapping[str, str], others: Iterable[str] = ()) -> dict[str, str]:
+    """Return names in ``env`` that no setting has, each with the nearest name of a setting, or '' if none is near.
+
+    ``others``: names that begin as settings do and belong to another part of graycat.
+    """
+    known = [variable_of(setting) for setting in fields(Settings)]
+    found = {}
+    for name in sorted(env.keys() - set(known) - set(others)):
+        if name.startswith(PREFIX):
+            found[name] = _nearest(name, known, LIKENESS)
+        elif len(name) >= MIN_CHARS_OF_OTHERS and _nearest(name, known, LIKENESS_OF_OTHERS):
+            found[name] = _nearest(name, known, LIKENESS_OF_OTHERS)
+    return found
+
+
+def _nearest(name: str, known: list[str], likeness: float) -> str:
+    # A missing or a needless prefix is the commonest mistake.
+    for candidate in (name.removeprefix(PREFIX), PREFIX + name):
+        if candidate in known:
+            return candidate
+    return next(iter(get_close_matches(name, known, n=1, cutoff=likeness)), "")
