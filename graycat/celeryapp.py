@@ -23,6 +23,7 @@ TASK_MODULES = (
     "graycat.worker.celery_commands",
 )
 WORKER_STEPS = (
+    "graycat.worker.stopping:StopStep",
     "graycat.worker.bootsteps:EngineStep",
     "graycat.worker.bootsteps:MaintenanceStep",
     "graycat.worker.metrics_server:MetricsStep",

@@ -80,8 +80,8 @@ def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -
     supervisor = ProcessSupervisor(
         [ProcessSpec.from_command(name, command) for name, command in processes.items()],
         child_environment(settings),
-        # A worker may need all of stop_grace_s, and the broker waits for the worker.
-        kill_after_s=settings.stop_grace_s + 5,
+        # A worker may need all of stop_grace_s and LAST_S (worker/stopping.py), and the broker waits for the worker.
+        kill_after_s=settings.stop_grace_s + 8,
     )
     if settings.remote is None:
         threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()

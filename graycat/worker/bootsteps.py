@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 from typing import Any
 
@@ -17,7 +16,6 @@ from graycat import families, tracing
 from graycat.broker.client import connect
 from graycat.celeryapp import GraycatCelery
 from graycat.engines import factory as engines
-from graycat.engines.client import StopReason
 from graycat.gctuning import settle_memory
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded
@@ -112,20 +110,6 @@ class EngineStep(bootsteps.StartStopStep):
                 self.runtime.rotate_output()
             self._loop.rest()
         supervisor.stop()
-
-    def close(self, _worker: CeleryWorker) -> None:
-        """Let running tasks finish within the grace period; then hand them back, or end those whose answer has begun.
-
-        Called at the beginning of every warm shutdown: by a signal, or by Celery's ``shutdown``, which Flower sends.
-        """
-
-        def hand_back() -> None:
-            for running in self.runtime.running.all():
-                running.call.stop(StopReason.SHUTDOWN)
-
-        timer = threading.Timer(self.runtime.grace_s, hand_back)
-        timer.daemon = True
-        timer.start()
 
     def _shut_down(self, **_: Any) -> None:
         self._loop.request_stop()

@@ -116,6 +116,10 @@ class Valkey:
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.stop()
 
+    def alive(self) -> bool:
+        """Return whether it runs."""
+        return self._process.alive()
+
     def stop(self) -> None:
         """Stop it and take its data away."""
         self.client.close()

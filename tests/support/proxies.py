@@ -87,7 +87,7 @@ class Proxy:
             # A network that carries nothing brings no server about either.
             await self._open["there"].wait()
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             to_client.transport.abort()
             self._writers.discard(to_client)
             return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from celery import Celery
@@ -162,6 +164,8 @@ class PendingTask:
         self._queue_deadline: float | None = now + queue_ttl_s
         self._overdue_at = now + queue_ttl_s + exec_timeout_s + OVERDUE_S
         self._ended = False
+        #: Whether this process has ended the wait, not the task.
+        self._given_up = False
         self._disconnected = False
 
     @property
@@ -233,6 +237,7 @@ class PendingTask:
         """Return an event of the answer, or raise the error that it carries."""
         # An event without an id is from this process: the task goes on, and is cancelled by ``close``.
         self._ended = event.terminal and bool(event.id)
+        self._given_up = event.terminal and not event.id
         if not self.first_event_at:
             self.first_event_at = time.monotonic()
         if self._subscription.refusal is not None:
@@ -253,6 +258,12 @@ class PendingTask:
     def close(self) -> None:
         """Stop waiting; a task that has not ended is cancelled."""
         self._gateway.hub.unsubscribe(self._subscription)
-        if not self._ended:
-            self._ended = True
+        if self._ended:
+            return
+        self._ended = True
+        if self._given_up:
+            # This process stops, or has lost the broker. Its client is told at once, not when the broker has answered.
+            abandon = partial(self._gateway.abandon, self.task_id, self._kind)
+            threading.Thread(target=abandon, name="abandon", daemon=True).start()
+        else:
             self._gateway.abandon(self.task_id, self._kind)

@@ -22,6 +22,10 @@ ROW = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \
 
 #: Threads that serve one caller or one moment, by their file and name: they end with it, so nothing restarts them.
 SERVE_ONE = {
+    # The end of this worker, and what it logs last; the cancel of a request that was given up.
+    ("worker/stopping.py", "stop deadline"),
+    ("worker/stopping.py", "last warning"),
+    ("web/streaming/requests.py", "abandon"),
     # Of one connection; the hub connects again if it ends.
     ("web/streaming/hub.py", "hub-ping"),
     # Of one render, whose task waits for it.

@@ -183,15 +183,6 @@ def test_events_leave_by_the_clock_not_beside_a_task() -> None:
     assert flushed == [True]
 
 
-def test_at_every_warm_shutdown_what_runs_is_handed_back_when_the_grace_is_over(broker: Valkey) -> None:
-    with worker_on(broker, {}, stop_grace_s=0.05) as worker, worker.runtime.running.track(worker.claim()) as call:
-        step: Any = object.__new__(EngineStep)
-        step.runtime = worker.runtime
-        step.close(None)
-        assert call.stopped is None
-        eventually(lambda: call.stopped == "shutdown")
-
-
 def test_a_worker_takes_only_what_its_engine_serves(tmp_path: Path) -> None:
     # As ``celery -A graycat worker`` does without queues.
     runtime = create_runtime(Settings(home=tmp_path), "any@here", QUEUES)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from graycat.broker.client import connect
 from graycat.celeryapp import create_celery
-from graycat.errors import BrokerUnavailable, EngineError, TaskCancelled, TaskTimeout
+from graycat.errors import BrokerUnavailable, EngineError, ShuttingDown, TaskCancelled, TaskTimeout
 from graycat.queue.events import TaskEvent
 from graycat.queue.kinds import COMPLETION, TOKENIZE, TXT2IMG
 from graycat.queue.records import TaskRecords
@@ -219,6 +221,31 @@ def test_a_cancel_that_cannot_be_delivered_is_logged(no_broker: Settings, caplog
     open_gateway(no_broker).abandon("a-task", "llm.completion")
     assert clock.seconds < UNTRIED_S
     assert [vars(r)["task_id"] for r in caplog.records if r.message == "cancel not delivered"] == ["a-task"]
+
+
+def test_a_client_whose_wait_was_given_up_is_told_before_the_broker_has_answered(
+    gateway: TaskGateway, records: TaskRecords, broker: Valkey
+) -> None:
+    pending = submit(gateway)
+    claimed(records, pending.task_id, "llm@there")
+    clock, pid = Stopwatch(), gateway.records._client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        gateway.hub.fail_all(ShuttingDown())
+        with pytest.raises(EngineError), pending:
+            pending.next_event(PATIENCE_S)
+        assert clock.seconds < UNTRIED_S
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_task_whose_wait_was_given_up_is_cancelled(gateway: TaskGateway, records: TaskRecords) -> None:
+    pending = submit(gateway)
+    claimed(records, pending.task_id, "llm@there")
+    gateway.hub.fail_all(ShuttingDown())
+    with pytest.raises(EngineError), pending:
+        pending.next_event(PATIENCE_S)
+    eventually(lambda: records.get(pending.task_id).get("cancel") == "cancel")
 
 
 def test_cancelling_an_unknown_task_does_nothing(gateway) -> None:
