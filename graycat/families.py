@@ -42,6 +42,8 @@ class EngineFamily:
     #: How far behind GRAYCAT_METRICS_PORT the metrics of its workers are served; each kind of worker has 20 ports.
     metrics_offset: int
     quick_metrics_offset: int = 0
+    #: The setting that says how many slots its engines have; '' if each has one.
+    slots_setting: str = ""
     #: Whether its engines make files, which workers store as artifacts with previews.
     makes_artifacts: bool = False
 
@@ -106,6 +108,19 @@ class EngineFamily:
         """Return what the settings say of its GPUs: indexes, ``auto``, or '' for the CPU."""
         return str(getattr(settings, self.gpus_setting)).strip().lower()
 
+    def slots(self, settings: Settings) -> int:
+        """Return how many slots the settings give one of its engines."""
+        if not self.slots_setting:
+            return 1
+        return int(getattr(settings, self.slots_setting))
+
+    def worker_bounds(self, settings: Settings) -> tuple[int, int, int]:
+        """Return how many workers it may be scaled to: at least, at most, and at most for batch work alone."""
+        least: int = getattr(settings, f"{self.name}_min_workers")
+        most: int = getattr(settings, f"{self.name}_max_workers")
+        for_batches: int = getattr(settings, f"{self.name}_batch_workers")
+        return least, most, for_batches
+
     def is_enabled(self, settings: Settings) -> bool:
         """Return whether ``graycat up`` serves it, and ``/ready`` asks for its workers."""
         return bool(getattr(settings, self.enabled_setting))
@@ -139,6 +154,7 @@ LLM = EngineFamily(
     id_digits="01234567",
     metrics_offset=20,
     quick_metrics_offset=40,
+    slots_setting="llm_slots",
     url_setting="llama_server_url",
     command_setting="startup_command",
     queue_ttl_setting="queue_ttl_s",

@@ -69,6 +69,11 @@ def means_key(family: str) -> str:
     return f"{PREFIX}means.{family}"
 
 
+def needs_key(family: str) -> str:
+    """Return the key of how many workers a family has needed lately (hash). Only home touches it."""
+    return f"{PREFIX}needs.{family}"
+
+
 def turns_key(family: str) -> str:
     """Return the key of a family's queues with a round robin between the owners of tasks. Only home adds to it."""
     return f"{PREFIX}turns.{family}"

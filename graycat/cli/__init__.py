@@ -30,6 +30,7 @@ class LazyGroup(click.Group):
         "models",
         "queue",
         "restore",
+        "scale-hint",
         "schedule",
         "status",
         "task",
@@ -48,8 +49,9 @@ class LazyGroup(click.Group):
         if cmd_name not in self.NAMES:
             return None
         with without_collections():
-            module = import_module(f"graycat.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+            name = cmd_name.replace("-", "_")
+            module = import_module(f"graycat.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
 

@@ -58,6 +58,8 @@ class WorkerStatus:
     slots_age_s: float = 0.0
     #: The names of its loops (``graycat.loops``) that are stuck or gone.
     stuck: tuple[str, ...] = ()
+    #: How many of the ``busy`` tasks are batch work.
+    busy_batch: int = 0
 
 
 #: What a report of another version may lack; each also has the type of its field.

@@ -21,6 +21,7 @@ from graycat.settings.groups import (
     FrontSettings,
     LimitSettings,
     MonitoringSettings,
+    ScaleSettings,
     ScheduleSettings,
 )
 from graycat.settings.rules import (
@@ -53,6 +54,7 @@ class Settings(
     FrontSettings,
     EdgeSettings,
     BatchSettings,
+    ScaleSettings,
     ScheduleSettings,
 ):
     """What an operator can set; each group of settings is a class of ``graycat.settings.groups``."""
@@ -101,7 +103,8 @@ class Settings(
 
     def __post_init__(self) -> None:
         problems = list(filter(None, (complaint(setting, getattr(self, setting.name)) for setting in fields(self))))
-        for check in (self._check_ports_differ, self._check_broker, self._check_mode, self._check_monitoring):
+        checks = (self._check_ports_differ, self._check_broker, self._check_mode)
+        for check in (*checks, self._check_monitoring, self._check_scaling):
             with collected(problems):
                 check()
         if problems:
@@ -128,6 +131,12 @@ class Settings(
             raise SettingsError(f"{variable('traces_url')} must begin with http:// or https://")
         if self.traces_url:
             extras.require("tracing", extras.TRACING, variable("traces_url"))
+
+    def _check_scaling(self) -> None:
+        for family in ("llm", "sd"):
+            least, most = f"{family}_min_workers", f"{family}_max_workers"
+            if getattr(self, least) > getattr(self, most):
+                raise SettingsError(f"{variable(least)} must not be more than {variable(most)}")
 
     def _check_mode(self) -> None:
         if self.remote and self.embedded_broker:

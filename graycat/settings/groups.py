@@ -251,6 +251,26 @@ class FrontSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScaleSettings:
+    """How many workers ``graycat scale-hint`` asks for; docs/scaling.md."""
+
+    #: Workers of a family: at least (0: none while nothing is to be done), at most, and at most for batch work alone.
+    llm_min_workers: int = not_negative(1)
+    llm_max_workers: int = positive(8)
+    llm_batch_workers: int = not_negative(1)
+    sd_min_workers: int = not_negative(1)
+    sd_max_workers: int = positive(8)
+    sd_batch_workers: int = not_negative(1)
+    #: A task that waits should begin within this many seconds, and all batch work be done within so many.
+    scale_wait_s: float = positive(30.0)
+    scale_batch_s: float = positive(3600.0)
+    #: Seconds from the order of a worker to its first task: the machine, the image, the model.
+    scale_start_s: float = positive(60.0)
+    #: A family loses workers when it has needed fewer for this many seconds.
+    scale_down_s: float = positive(600.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
     """Schedules: batches by the clock."""
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graycat.batches.records import BatchRecords
-from graycat.batches.states import ENDED, ITEM_STATES, STATES
+from graycat.batches.spec.windows import Window
+from graycat.batches.states import ENDED, ITEM_STATES, STATES, UNFINISHED_ITEM_STATES
 
 #: The summary covers this many unfinished batches, and this many of the newest.
 MAX_BATCHES = 100
@@ -21,6 +22,9 @@ class BatchSnapshot:
     states: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     items: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(ITEM_STATES, 0))
     late: int = 0
+    #: Items that are to be made of batches that are not paused and in their windows, and how many of them at once.
+    left: int = 0
+    lanes: int = 0
 
 
 def read_batches(records: BatchRecords, now_ms: float) -> BatchSnapshot:
@@ -35,7 +39,7 @@ def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> Batch
     """Return a summary of batches, given as their owners see them."""
     states = Counter(dict.fromkeys(STATES, 0))
     items = Counter(dict.fromkeys(ITEM_STATES, 0))
-    late = 0
+    late = left = lanes = 0
     for row in rows:
         if row["state"] not in states:
             # It is damaged, or a newer version wrote it.
@@ -44,7 +48,20 @@ def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> Batch
         if row["state"] not in ENDED:
             items.update(row["progress"])
             late += is_late(row, now_ms)
-    return BatchSnapshot(dict(states), dict(items), late)
+            if _may_run(row, now_ms):
+                unfinished = sum(row["progress"][state] for state in UNFINISHED_ITEM_STATES)
+                left += unfinished
+                lanes += min(row.get("max_gpus") or unfinished, unfinished)
+    return BatchSnapshot(dict(states), dict(items), late, left, lanes)
+
+
+def _may_run(row: Mapping[str, Any], now_ms: float) -> bool:
+    """Return whether an unfinished batch is not paused, and in its window."""
+    if row["state"] == "paused":
+        return False
+    if not row.get("window"):
+        return True
+    return Window.parse(row["window"], row["timezone"]).is_open(now_ms / 1000)
 
 
 def is_late(row: Mapping[str, Any], now_ms: float) -> bool:

@@ -55,6 +55,10 @@ PROCESSES = {
     "graycat_process_restarts": "How often graycat up has started a process again.",
     "graycat_process_crash_loop": "1 for a process that ends again and again.",
 }
+SCALE = {
+    "graycat_scale_hint": "Workers that a family should have now, within the bounds of the settings, held for a while.",
+    "graycat_scale_need": "Workers that a family needs at this moment, without bounds.",
+}
 BROKER_UP = ("graycat_broker_up", "1 where the broker answered this scrape.")
 ENGINE_STATE = ("graycat_engine_state", "1 for the state that a worker's engine is in, 0 for the others.")
 
@@ -82,6 +86,7 @@ class FleetGauges:
             return
         yield GaugeMetricFamily(*BROKER_UP, value=1)
         yield from _queue_gauges(snapshot)
+        yield from _scale_gauges(snapshot)
         yield from _worker_gauges(snapshot)
         yield from _gpu_gauges(snapshot)
         yield from _process_gauges(snapshot)
@@ -106,6 +111,11 @@ def _queue_gauges(snapshot: Snapshot) -> Iterable[Metric]:
     for name, queue in snapshot.queues.items():
         rows.append(((name,), (queue.depth, queue.oldest_s, queue.consumers, queue.paused)))
     yield from _families(QUEUES, ("queue",), rows)
+
+
+def _scale_gauges(snapshot: Snapshot) -> Iterable[Metric]:
+    rows: list[Row] = [((family,), (scale.hint, scale.need)) for family, scale in snapshot.scale.items()]
+    yield from _families(SCALE, ("family",), rows)
 
 
 def _worker_gauges(snapshot: Snapshot) -> Iterable[Metric]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from graycat.broker.keys import (
     failures_key,
     fleet_key,
     live_key,
+    means_key,
+    needs_key,
     quarantine_key,
     record_key,
     turns_key,
@@ -46,6 +48,15 @@ from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, read_batches
 from graycat.status.memory_scan import MemoryScan, MemoryUse
+from graycat.status.scaling import (
+    NeedHistory,
+    ScaleHint,
+    Seen,
+    find_demand,
+    find_hint,
+    parse_means,
+    request_means,
+)
 
 T = TypeVar("T")
 
@@ -103,6 +114,8 @@ class Snapshot:
     quarantine: list[QuarantinedItem] = field(default_factory=list)
     #: What could not be read: keys of the broker that something else has written, and ``batches`` or ``memory``.
     unreadable: list[str] = field(default_factory=list)
+    #: How many workers each family would need, by its name; a family is missing if that cannot be read.
+    scale: dict[str, ScaleHint] = field(default_factory=dict)
 
 
 class SnapshotReader:
@@ -116,6 +129,8 @@ class SnapshotReader:
         self._memory = MemoryScan(self._client)
         self._processes = ProcessReports(self._client)
         self._quarantine = Quarantine(self._client)
+        self._settings = settings
+        self._needs = NeedHistory(self._client, settings)
         self._taken_at = -MAX_AGE_S
         self._snapshot: Snapshot | None = None
 
@@ -143,8 +158,10 @@ class SnapshotReader:
             pipe.info("memory")
             pipe.hget(STORED, ALL)
             _request_shares(pipe)
+            request_means(pipe)
             self._memory.request_keys(pipe)
             clock, *replies, keys = pipe.execute(raise_on_error=False)
+            replies, means = replies[: -len(FAMILIES)], replies[-len(FAMILIES) :]
             for reply in (clock, keys):
                 if isinstance(reply, Exception):
                     raise reply
@@ -177,8 +194,9 @@ class SnapshotReader:
         depths = self._read_depths(_list_queues(workers, turns), parts)
         overdue_s = max(clock[0] + clock[1] / 1e6 - due_ms / 1000, 0.0)
         batches = parts.read("batches", lambda: read_batches(self._batches, clock[0] * 1000), BatchSnapshot())
+        queues = _summarize_queues(workers, depths, set(map(_decode, paused)), overdue_s)
         return Snapshot(
-            queues=_summarize_queues(workers, depths, set(map(_decode, paused)), overdue_s),
+            queues=queues,
             workers=workers,
             missed=missing,
             deliveries=deliveries,
@@ -188,7 +206,20 @@ class SnapshotReader:
             processes=parts.read(PROCESSES, self._processes.read, {}),
             quarantine=self._read_quarantine(parts),
             unreadable=parts.unreadable,
+            scale=self._read_scale(_seen(queues, workers, batches), means, clock[0], parts),
         )
+
+    def _read_scale(self, seen: Seen, means: Sequence[Any], now_s: int, parts: _Parts) -> dict[str, ScaleHint]:
+        """Return the hint of each family. ``means``: the replies to ``request_means``."""
+        scale: dict[str, ScaleHint] = {}
+        for family, reply in zip(FAMILIES, means, strict=True):
+            means_ms = parse_means(family, parts.take(means_key(family.name), reply, ()))
+            demand = find_demand(family, seen, means_ms)
+            found = find_hint(family, self._settings, demand, seen.workers)
+            held = parts.read(needs_key(family.name), partial(self._needs.hold, family, found, now_s), None)
+            if held is not None:
+                scale[family.name] = replace(found, hint=held)
+        return scale
 
     def _read_depths(self, queues: Sequence[str], parts: _Parts) -> dict[str, tuple[int, float]]:
         """Return for each queue how many tasks wait for it, parked ones among them, and how long (s) the oldest has."""
@@ -317,6 +348,14 @@ def _summarize_queues(
             oldest_s = overdue_s
         queues[queue] = QueueSnapshot(depth, oldest_s, len(select_serving(workers, queue)), queue in paused)
     return queues
+
+
+def _seen(queues: Mapping[str, QueueSnapshot], workers: list[WorkerStatus], batches: BatchSnapshot) -> Seen:
+    """Return the work that workers could take now: none of a paused queue."""
+    waiting = {name: queue.depth for name, queue in queues.items() if not queue.paused}
+    if queues[topology.SD_BATCH].paused:
+        return Seen(waiting, workers)
+    return Seen(waiting, workers, batches.left, batches.lanes)
 
 
 def _parse_failures(key: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]], parts: _Parts) -> list[Failure]:

@@ -16,6 +16,7 @@ from graycat.fleet.reports import WorkerStatus
 from graycat.loops.threads import stuck_loops
 from graycat.loops.unexpected import guarded
 from graycat.queue.kinds import SLOTS
+from graycat.queue.names import Lane, QueueName
 from graycat.queue.topology import LLM
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.worker import engine_slots, web_disconnects
@@ -154,6 +155,7 @@ class WorkerMaintenance:
         supervisor = runtime.supervisor
         runtime.paused_queues = runtime.fleet.paused_queues()
         not_consumed = runtime.paused_queues | runtime.left_queues
+        running = runtime.running.all()
         status = WorkerStatus(
             name=runtime.name,
             queues=runtime.queues,
@@ -162,7 +164,8 @@ class WorkerMaintenance:
             # The gate closes at its next look; an engine that is gone takes nothing from now on.
             consuming=runtime.gate_open and supervisor.ready.is_set() and process.serves,
             slots=runtime.slots,
-            busy=len(runtime.running.all()),
+            busy=len(running),
+            busy_batch=sum(QueueName.parse(task.attempt.queue).lane == Lane.BATCH for task in running),
             props="",
             gpu=runtime.gpu,
             gpu_state=runtime.gpu_state,

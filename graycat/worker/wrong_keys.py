@@ -42,6 +42,7 @@ TYPES: dict[str, str] = {
 for _family in FAMILIES:
     TYPES[keys.live_key(_family.name)] = "zset"
     TYPES[keys.means_key(_family.name)] = "hash"
+    TYPES[keys.needs_key(_family.name)] = "hash"
     TYPES[keys.turns_key(_family.name)] = "set"
 for _share in keys.SHARES:
     TYPES[keys.fleet_key(_share)] = "zset"

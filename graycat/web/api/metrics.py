@@ -85,7 +85,9 @@ def _status_response() -> Response:
     try:
         snapshot = services().snapshots.read()
     except BrokerUnavailable as error:
-        return jsonify(served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[])
+        return jsonify(
+            served=False, reason=str(error), broker=False, queues=[], workers=[], missed=[], failures=[], scale={}
+        )
     reason = ""
     missing = services().missing_queues(snapshot.workers)
     if missing:
@@ -104,6 +106,7 @@ def _status_response() -> Response:
         failures=[asdict(failure) for failure in snapshot.failures],
         processes=_process_views(snapshot),
         quarantine=[asdict(item) for item in snapshot.quarantine],
+        scale={family: asdict(hint) for family, hint in snapshot.scale.items()},
     )
 
 

@@ -174,6 +174,15 @@ def test_the_mean_follows_what_tasks_take(reader, records, client) -> None:
     assert 800 <= mean_ms < 900
 
 
+def test_the_mean_of_a_queue_is_that_of_all_its_tasks(records, client) -> None:
+    client.hset(keys.means_key("llm"), "llm", 1000)
+    records.succeed(started(records), 200, b"{}")
+    records.succeed(started(records, queue="llm.batch"), 200, b"{}")
+    means = {name: int(value) for name, value in client.hgetall(keys.means_key("llm")).items()}
+    assert 950 <= means[b"llm"] < 1000
+    assert means[b"llm.batch"] < 900
+
+
 def test_what_fails_does_not_change_the_mean(reader, records) -> None:
     records.finish_cancelled(started(records))
     assert reader.mean_duration_ms("llm.completion") is None

@@ -15,6 +15,16 @@ from tests.support.helpers import changed
 
 #: Every setting: its variable, what somebody may write, and what graycat reads.
 READ = [
+    ("llm_min_workers", "GRAYCAT_LLM_MIN_WORKERS", "0", 0),
+    ("llm_max_workers", "GRAYCAT_LLM_MAX_WORKERS", "20", 20),
+    ("llm_batch_workers", "GRAYCAT_LLM_BATCH_WORKERS", "3", 3),
+    ("sd_min_workers", "GRAYCAT_SD_MIN_WORKERS", "0", 0),
+    ("sd_max_workers", "GRAYCAT_SD_MAX_WORKERS", "20", 20),
+    ("sd_batch_workers", "GRAYCAT_SD_BATCH_WORKERS", "3", 3),
+    ("scale_wait_s", "GRAYCAT_SCALE_WAIT_S", "90", 90.0),
+    ("scale_batch_s", "GRAYCAT_SCALE_BATCH_S", "90", 90.0),
+    ("scale_start_s", "GRAYCAT_SCALE_START_S", "90", 90.0),
+    ("scale_down_s", "GRAYCAT_SCALE_DOWN_S", "90", 90.0),
     ("schedule_tick_s", "GRAYCAT_SCHEDULE_TICK_S", "0.5", 0.5),
     ("schedules_file", "GRAYCAT_SCHEDULES_FILE", "/etc/graycat/s.toml", Path("/etc/graycat/s.toml")),
     ("batch_dir", "GRAYCAT_BATCH_DIR", "/srv/batches", "/srv/batches"),
@@ -204,6 +214,13 @@ def test_every_setting_comes_from_its_variable(name: str, env: str, text: str, v
 
 def test_the_table_above_is_complete() -> None:
     assert sorted(row[0] for row in READ) == sorted(field.name for field in fields(Settings))
+
+
+@pytest.mark.parametrize("family", ["LLM", "SD"])
+def test_no_family_has_more_workers_at_least_than_at_most(family: str) -> None:
+    env = {f"GRAYCAT_{family}_MIN_WORKERS": "5", f"GRAYCAT_{family}_MAX_WORKERS": "4"}
+    with pytest.raises(SettingsError, match=f"GRAYCAT_{family}_MIN_WORKERS must not be more"):
+        Settings.from_env(env)
 
 
 def test_what_nobody_sets_has_its_default() -> None:

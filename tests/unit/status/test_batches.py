@@ -34,6 +34,15 @@ def test_items_are_those_of_batches_that_go_on() -> None:
     assert (seen.items["done"], seen.items["waiting"]) == (4, 6)
 
 
+def test_what_is_left_to_make_is_that_of_batches_that_may_run_now() -> None:
+    # NOW_MS is 00:16 in UTC.
+    night, day = ({"window": window, "timezone": "UTC"} for window in ("00:00-06:00", "08:00-20:00"))
+    rows = [row("running", id="1", **night), row("running", id="2", **day), row("paused", id="3")]
+    rows += [row("queued", id="4", max_gpus=2), row("succeeded", id="5")]
+    seen = summarize_batches(rows, NOW_MS)
+    assert (seen.left, seen.lanes) == (6, 5)
+
+
 @pytest.mark.parametrize(
     ("changes", "late"),
     [

@@ -20,6 +20,13 @@ def test_queues_show_what_waits_and_who_serves() -> None:
     assert [value(f"graycat_queue_{name}", {"queue": "sd"}) for name in ("consumers", "paused")] == [2, 1]
 
 
+def test_a_family_shows_how_many_workers_it_should_have() -> None:
+    value = gauges().get_sample_value
+    assert [value(f"graycat_scale_{name}", {"family": "llm"}) for name in ("hint", "need")] == [6, 9]
+    # What is not known is missing: 0 would end all workers.
+    assert value("graycat_scale_hint", {"family": "sd"}) is None
+
+
 def test_workers_show_how_they_are() -> None:
     value = gauges().get_sample_value
     names = ("worker_up", "worker_consuming", "worker_paused", "engine_slots", "engine_slots_busy", "engine_failures")

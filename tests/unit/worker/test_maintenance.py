@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -70,6 +70,13 @@ def test_a_worker_says_what_it_is_doing(broker: Valkey) -> None:
             "llm@here", ("llm", "llm.batch"), "scripted", "ready", True, 2, 1, props, **models
         )
         reported(broker, lambda status: status.busy == 0)
+
+
+def test_a_worker_tells_how_much_of_it_is_batch_work(broker: Valkey) -> None:
+    with maintained(broker, queues=("llm", "llm.batch")) as worker:
+        batch = replace(worker.claim(), queue="llm.batch:gemma")
+        with worker.runtime.running.track(worker.claim()), worker.runtime.running.track(batch):
+            reported(broker, lambda status: (status.busy, status.busy_batch) == (2, 1))
 
 
 def test_a_worker_tells_what_its_engine_s_slots_do(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
