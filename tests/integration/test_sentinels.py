@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from graycat.settings import Settings
 from tests.support.boxes import FAKE
 from tests.support.processes import eventually
 from tests.support.sentinels import Trio, trio
-from tests.support.stack import REQUEST_S, Stack, running
+from tests.support.stack import BIN, REQUEST_S, START_S, Stack, running
 from tests.support.unity import V2Reader, send_post
 
 #: Long enough to be under way through a whole failover, which takes about two seconds here.
@@ -138,3 +139,12 @@ def test_an_old_master_that_comes_back_is_a_copy_and_nobody_writes_to_it(stack: 
     with pytest.raises(redis.ReadOnlyError):
         servers.client(old).set("key", "value")
     assert requests.get(f"{stack.url}/ready", timeout=5).ok
+
+
+def test_a_backup_is_of_the_master(stack: Stack, servers: Trio, tmp_path: Path) -> None:
+    stack.redis().hset("graycat:tokens", "gc_a", "sealed")
+    file = tmp_path / "backup"
+    command = [str(BIN / "graycat"), "backup", str(file)]
+    done = subprocess.run(command, env=stack.env, check=True, capture_output=True, text=True, timeout=START_S)
+    assert "1 API tokens" in done.stdout
+    assert "of-the-broker" not in done.stdout + done.stderr
