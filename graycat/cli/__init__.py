@@ -33,6 +33,7 @@ class LazyGroup(click.Group):
         "scale-hint",
         "schedule",
         "status",
+        "systemd",
         "task",
         "tokens",
         "up",

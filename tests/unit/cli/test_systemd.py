@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from graycat.cli import cli
+from graycat.cli import systemd as command
+from graycat.errors import SettingsError
+from graycat.supervision.systemd import Layout
+
+GRAYCAT = Path(sys.executable).parent / "graycat"
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no .env file read."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*options: str, **env: str) -> Result:
+    return CliRunner().invoke(cli, ["systemd", *options], env=env)
+
+
+def test_the_units_of_this_installation_are_printed() -> None:
+    result = run(GRAYCAT_STOP_GRACE_S="120")
+    assert result.exit_code == 0, result.output
+    assert f"ExecStart={GRAYCAT} worker llm\n" in result.output
+    assert "User=graycat\n" in result.output
+    assert "TimeoutStopSec=170\n" in result.output
+    assert "# graycat.target\n[Unit]\n" not in result.output  # its first line is a comment
+    assert "# graycat.target\n# All processes" in result.output
+
+
+def test_there_is_one_for_each_process_that_the_settings_run(tmp_path: Path) -> None:
+    result = run("--output", "units", REDIS_URL="redis://elsewhere", RUN_SD="false", GRAYCAT_FLOWER="false")
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in (tmp_path / "units").iterdir()}
+    assert names == {
+        "graycat.target",
+        *(f"graycat-{name}.service" for name in ("web", "llm", "quick", "control", "beat")),
+    }
+    assert (tmp_path / "units" / "graycat.target").stat().st_mode & 0o777 == 0o644
+    assert "systemctl enable --now graycat.target" in result.output
+
+
+def test_those_of_a_user_need_no_root(tmp_path: Path) -> None:
+    result = run("--user", "--home", "state", "--env", "env", "--output", "units", REDIS_URL="redis://elsewhere")
+    assert "systemctl --user enable --now graycat.target" in result.output
+    text = (tmp_path / "units" / "graycat-web.service").read_text()
+    assert f"GRAYCAT_HOME={tmp_path}/state " in text
+    assert f"EnvironmentFile=-{tmp_path}/env\n" in text
+    assert "User=" not in text
+    assert run("--user", "--as", "somebody").exit_code == 2
+
+
+def test_another_account_and_folder(tmp_path: Path) -> None:
+    result = run("--as", "gpu", "--home", "/srv/gc", "--output", "units", GRAYCAT_BATCH_DIR="/srv/images")
+    text = (tmp_path / "units" / "graycat-control.service").read_text()
+    assert "User=gpu\nGroup=gpu\n" in text
+    assert "ReadWritePaths=-/srv/gc -/srv/images\n" in text
+    assert "install -d -m 700 -o gpu -g gpu /srv/gc" in result.output
+
+
+def test_a_home_whose_socket_would_lie_in_each_unit_s_own_tmp_is_refused() -> None:
+    result = run("--home", "/srv/" + "x" * 100)
+    assert isinstance(result.exception, SettingsError)
+    assert "too long for the socket" in str(result.exception)
+    assert run("--home", "/srv/" + "x" * 100, REDIS_URL="redis://elsewhere").exit_code == 0
+
+
+def test_a_place_that_the_account_cannot_enter_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    assert command.closed_folder(Layout(program=closed / "bin" / "graycat", user="graycat")) == closed
+    assert command.closed_folder(Layout(program=closed / "bin" / "graycat", user=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "found"), [("/srv/a", ["/srv/a"]), ("file:///srv/b", ["/srv/b"]), ("s3://bucket/c", []), ("", [])]
+)
+def test_folders_of_this_machine_are_told_from_buckets(address: str, found: list[str]) -> None:
+    assert command.local_folders(address) == [Path(path) for path in found]
