@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -15,9 +16,10 @@ from graycat.batches.spec.options import BatchOptions
 from graycat.batches.states import ENDED, STATES, part_keys
 from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, now_ms
-from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, LIVE_BATCHES, batch_key
+from graycat.broker.keys import BATCH_FOLDERS, BATCH_TURN, BATCHES, LIVE_BATCHES, batch_key
 from graycat.broker.protocol import Broker
 from graycat.broker.quarantine import TTL_S, Quarantine
+from graycat.broker.scripts import Scripts
 from graycat.errors import BrokerUnavailable
 from graycat.loops.unexpected import guarded
 
@@ -28,6 +30,8 @@ _FIELDS = (
     *("terms", "state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts"),
     *("again", "total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked"),
 )
+#: At so many of all batches one look is for those that are missing.
+RELISTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,9 @@ class LiveBatches:
 
     def __init__(self, client: Broker) -> None:
         self._client = client
+        self._scripts = Scripts(client, Path(__file__).parent / "lua", ("relist",))
+        #: Where the next look for batches that are missing begins.
+        self._next = 0
 
     def load_all(self) -> list[LiveBatch]:
         """Return the live batches, in the order of their turns. Those that cannot be read are abandoned."""
@@ -96,6 +103,21 @@ class LiveBatches:
                 if batch is not None:
                     batches.append(batch)
         return batches
+
+    def relist(self) -> list[str]:
+        """Put batches back that have not ended and are not among the live ones; return their ids.
+
+        Another program has deleted the set, or written over it. Looks at the next ``RELISTED`` of all batches.
+        """
+        with broker_errors():
+            seen, *put_back = self._scripts.run(
+                "relist", (LIVE_BATCHES, BATCHES), (batch_key(""), self._next, RELISTED)
+            )
+        self._next = self._next + RELISTED if seen == RELISTED else 0
+        ids = [_decode(batch_id) for batch_id in put_back]
+        for batch_id in ids:
+            logger.warning("batch was missing among the live ones", extra={"batch_id": batch_id})
+        return ids
 
     def _read(self, member: bytes, row: list[bytes | None] | Exception) -> LiveBatch | None:
         """Return a live batch; None if its record has expired. Raises an error of any type if it cannot be read."""

@@ -62,6 +62,8 @@ MAX_DEFECTS = 4
 DEFECT_RETRY_INTERVAL_S = 5.0
 #: Errors that are older than this many seconds do not count.
 DEFECT_MEMORY_S = 3600.0
+#: Seconds between two looks for batches that are missing among the live ones.
+RELIST_INTERVAL_S = 5.0
 #: Seconds between two collections of a batch if each one must rewrite the whole manifest.
 COLLECT_INTERVAL_S = 3.0
 
@@ -103,6 +105,8 @@ class BatchRunner:
         #: How many unexpected errors a batch has raised, and when it may be tried again after the last one.
         self._defects: dict[str, int] = {}
         self._defect_retry_at: dict[str, float] = {}
+        #: When the next look for batches is due that are missing among the live ones.
+        self._relist_at = 0.0
         #: How many items of each batch have an unfinished task.
         self._in_flight: dict[str, int] = {}
         #: The name of each worker's engine.
@@ -125,6 +129,9 @@ class BatchRunner:
             # Another process writes the manifests now, so those that were read here are out of date.
             self._open_outputs.clear()
             return
+        if time.monotonic() >= self._relist_at:
+            self._live_batches.relist()
+            self._relist_at = time.monotonic() + RELIST_INTERVAL_S
         batches = self._live_batches.load_all()
         self._forget_all_but({batch.id for batch in batches})
         if not batches:

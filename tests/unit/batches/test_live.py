@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from graycat.batches import live
 from graycat.batches.live import LiveBatches
 from graycat.batches.records import BatchRecords
+from graycat.broker.keys import LIVE_BATCHES, batch_key
 from tests.support.batching import TWO
 from tests.support.helpers import Valkey
 
@@ -31,6 +33,28 @@ def test_a_batch_whose_record_has_expired_is_not_live(live_batches: LiveBatches,
     broker.client.zadd("graycat:batches:live", {"gone": 1})
     assert live_batches.load_all() == []
     assert broker.client.zcard("graycat:batches:live") == 0
+
+
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_a_batch_goes_on_whose_place_among_the_live_ones_is_lost(
+    live_batches: LiveBatches, batches: BatchRecords, broker: Valkey, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(live, "RELISTED", 2)
+    ids = [batches.submit(TWO, "anna", str(key))[0] for key in range(number)]
+    ended = batches.submit(TWO, "anna", "ended")[0]
+    broker.client.delete(LIVE_BATCHES)
+    broker.client.pexpire(batch_key(ended), 60_000)
+    put_back = [batch_id for _ in range(4) for batch_id in live_batches.relist()]
+    assert sorted(put_back) == sorted(ids)
+    assert sorted(batch.id for batch in live_batches.load_all()) == sorted(ids)
+    assert [live_batches.relist() for _ in range(4)] == [[]] * 4
+
+
+def test_batches_keep_their_turns_when_none_is_missing(live_batches: LiveBatches, batches: BatchRecords) -> None:
+    ids = [batches.submit(TWO, "anna", key)[0] for key in "ab"]
+    live_batches.move_to_back(ids[0])
+    assert live_batches.relist() == []
+    assert [batch.id for batch in live_batches.load_all()] == [ids[1], ids[0]]
 
 
 def test_a_deadline_counts_from_the_submission(live_batches: LiveBatches, batches: BatchRecords) -> None:

@@ -136,6 +136,7 @@ def test_the_broker_takes_every_script(client: BrokerClient, path: Path) -> None
         ("batches", "create", "- live all", "of", ("id", 5, "name", "x")),
         ("batches", "set_state", "record", "live", ("id", "queued", "paused")),
         ("batches", "end", "record", "live", ("id", 1000, "queued")),
+        ("batches", "relist", "", "live", ("x", 0, 5)),
         ("webhooks", "begin", "", "due", ("member", 5, 5)),
         ("webhooks", "give_up", "", "due", ("member", "failed", "{}")),
         ("webhooks", "settle", "", "due", ("member", "0", "failed", "", "{}")),

@@ -122,6 +122,16 @@ def test_a_paused_batch_starts_nothing_and_goes_on_where_it_was(batching: Batchi
     assert {item["attempts"] for item in batching.batches.list_items(batch_id)} == {1}
 
 
+def test_a_batch_goes_on_whose_place_among_the_live_ones_is_lost(
+    batching: Batching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "RELIST_INTERVAL_S", 0.0)
+    batch_id = batching.submit()
+    batching.runner.step()
+    batching.client.delete(LIVE_BATCHES)
+    assert batching.run_to_end(batch_id) == "succeeded"
+
+
 def test_a_cancelled_batch_keeps_what_it_has_made(batching: Batching) -> None:
     batch_id = batching.submit(count=2)
     batching.run_steps(3)
