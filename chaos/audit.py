@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 
 from chaos import facts as facts_
@@ -204,11 +204,11 @@ RULES = (
 )
 
 
-def settle(system: System, ledger: Ledger, timeout_s: float = END_S) -> bool:
-    """Wait until all accepted work has ended; return whether it has, in time."""
+def settle(system: System, ledger: Ledger, permits: Collection[str] = (), timeout_s: float = END_S) -> bool:
+    """Wait until all accepted work has ended; return whether it has, in time. ``permits``: of the fault."""
 
     def ended() -> bool:
-        if any(facts_.read_left(system).values()):
+        if any(f"left {name}" not in permits for name in facts_.read_left(system)):
             return False
         batches = [facts_.read_batch(system, batch) for batch in ledger.batches()]
         return all(batch.state in TERMINAL_STATES for batch in batches)

@@ -15,12 +15,11 @@ from typing import Any
 import requests
 
 from chaos.ledger import Accepted, AcceptedBatch, Call, Ledger
+from chaos.leftovers import find_leftovers
 from chaos.system import OWNERS, System
-from graycat.broker.keys import PREFIX, SHARES, UNCOUNTED, live_key, turns_key
-from graycat.families import FAMILIES
+from graycat.broker.keys import PREFIX
 from graycat.queue.events import TERMINAL
 from graycat.queue.models import TERMINAL_STATES
-from graycat.queue.topology import QUEUES, WORKER_KINDS
 
 #: What the state of a batch begins with that nobody knows.
 UNKNOWN = "unknown"
@@ -225,39 +224,11 @@ def read_batch(system: System, batch: AcceptedBatch) -> Batch:
 
 
 def read_left(system: System) -> dict[str, int]:
-    """Return what is in each place that must be empty when all work has ended."""
-    broker = system.redis()
-    names: list[str] = []
-    with broker.pipeline(transaction=False) as pipe:
-        for queue in QUEUES:
-            names.append(f"queue {queue}")
-            pipe.llen(queue)
-        for kind in WORKER_KINDS:
-            names.append(f"unacknowledged {kind}")
-            pipe.hlen(f"unacked:{kind}")
-        for family in FAMILIES:
-            names.append(f"live tasks {family.name}")
-            pipe.zcard(live_key(family.name))
-            names.append(f"turns {family.name}")
-            pipe.scard(turns_key(family.name))
-        names.append("tasks not counted")
-        pipe.zcard(UNCOUNTED)
-        names.append("live batches")
-        pipe.zcard(f"{PREFIX}batches:live")
-        names.append("paused queues")
-        pipe.scard(f"{PREFIX}paused")
-        replies = pipe.execute(raise_on_error=False)
-    left = {}
-    for name, reply in zip(names, replies, strict=True):
-        left[name] = reply if isinstance(reply, int) else -1
-    for pattern in ("turn.*", "aside.*", "owners:*", "wrong-type:*"):
-        left[f"keys {pattern}"] = sum(1 for _ in broker.scan_iter(f"{PREFIX}{pattern}", count=1000))
-    for key in broker.scan_iter(f"{PREFIX}dead:*", count=1000):
-        # A count that is 0 stays for a while.
-        left[key] = int(broker.get(key) or 0)
-    for share in SHARES:
-        left[f"quarantine {share}"] = broker.llen(f"{PREFIX}quarantine.{share}")
-    return left
+    """Return what is left in places that must be empty when all work has ended."""
+    left: Counter[str] = Counter()
+    for leftover in find_leftovers(system.redis()):
+        left[leftover.name] += leftover.count
+    return dict(left)
 
 
 def read_resources(system: System) -> dict[str, Resources]:

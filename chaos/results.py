@@ -85,6 +85,7 @@ class Results:
             return self
         if not self.commit or self.commit.endswith("+"):
             raise OtherCommit("results are kept of a commit alone: commit what has changed")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             self._write({"commit": self.commit})
         head, *lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())

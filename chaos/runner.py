@@ -47,8 +47,12 @@ class Result:
     @property
     def unforeseen(self) -> list[Violation]:
         """Return the violations that the fault does not permit."""
-        permits = self.fault.permits
-        return [found for found in self.violations if not {found.kind, f"{found.kind} {found.subject}"} & permits]
+        return [found for found in self.violations if not is_permitted(found, self.fault)]
+
+
+def is_permitted(found: Violation, fault: Fault) -> bool:
+    """Return whether a fault permits a violation."""
+    return bool({found.kind, f"{found.kind} {found.subject}"} & fault.permits)
 
 
 @dataclass(slots=True)
@@ -110,9 +114,9 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
         result.recovery = measure(ledger, hurt_at, system.harmed_at, restart_s)
         result.violations += check(result.recovery)
     stopped_at = time.monotonic()
-    audit.settle(system, ledger)
+    audit.settle(system, ledger, fault.permits)
     result.ended_s = time.monotonic() - stopped_at
-    found = collect(system, ledger, base, usage)
+    found = collect(system, fault, base, usage)
     result.base_s = time.monotonic() - stopped_at
     found.hanging, found.troubles = hanging, load.troubles
     result.violations += mark_forgotten(audit.check(found), found, system.snapshot)
@@ -122,17 +126,17 @@ def run_fault(system: System, fault: Fault, base: Base) -> Result:
     return result
 
 
-def collect(system: System, ledger: Ledger, base: Base, usage: facts.Usage) -> facts.Facts:
+def collect(system: System, fault: Fault, base: Base, usage: facts.Usage) -> facts.Facts:
     """Return the facts as soon as processes have let go of what they held."""
 
     def look() -> facts.Facts:
-        found = facts.collect(system, ledger)
+        found = facts.collect(system, system.ledger)
         found.base, found.base_connections = base.resources, base.connections
         found.usage = facts.read_usage(system).since(usage)
         return found
 
     def is_at_base() -> bool:
-        kinds = {violation.kind for violation in audit.check(look())}
+        kinds = {violation.kind for violation in audit.check(look()) if not is_permitted(violation, fault)}
         return not kinds & {"grown", "metrics", "left"}
 
     wait_for(is_at_base, BASE_S, 0.5)

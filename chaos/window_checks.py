@@ -7,28 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chaos.leftovers import find_leftovers
 from chaos.window_stack import WindowStack, read_webhooks
 from chaos.work import Work
 from graycat.broker.client import connect
 from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.stored import StoredBytes
-from graycat.queue.topology import QUEUES
 from graycat.usage.amounts import NAMES
 from tests.support.servers import Seen
 
-#: Keys that hold something only while work is under way. A counter may stay if it is zero.
-TRANSIENT = (
-    *("graycat:live.*", "graycat:turn.*", "graycat:aside.*", "graycat:owners:*", "graycat:turns.*"),
-    *("graycat:players.*", "graycat:changed:*", "graycat:receiver:*", "graycat:sender:*"),
-    *("graycat:schedule:*:waiting", "unacked*"),
-)
-TRANSIENT_KEYS = (
-    *("graycat:hooks", "graycat:deliveries", "graycat:usage:uncounted", "graycat:batches:live"),
-    *("graycat:batches:folders", "graycat:quarantine.llm", "graycat:quarantine.sd", "graycat:quarantine.home"),
-)
-COUNTERS = ("graycat:asides:*", "graycat:dead:*")
-#: Locks and the like, which end by themselves.
-LOCKS = ("unacked_mutex",)
 #: Keys of what has ended, which must end as well.
 EXPIRING = (
     *("graycat:task:*", "graycat:events:*", "graycat:hook:*", "graycat:delivery:*", "graycat:artifact:*"),
@@ -59,18 +46,9 @@ class Checks:
 
     def find_leftovers(self) -> list[str]:
         """Return what is left in the broker of work that has all ended."""
-        broker = self.stack.redis()
-        found = []
-        for queue in QUEUES:
-            length = broker.llen(queue)
-            if length:
-                found.append(f"{queue} holds {length} messages")
-        for key in [*self._scan(TRANSIENT), *filter(broker.exists, TRANSIENT_KEYS)]:
-            if not key.startswith(LOCKS):
-                found.append(f"{key!r} is left: {describe(broker, key)}")
-        for key in self._scan(COUNTERS):
-            if broker.get(key) != "0":
-                found.append(f"{key} is {broker.get(key)}")
+        broker, found = self.stack.redis(), []
+        for left in find_leftovers(broker):
+            found.append(f"{left.name}: {left.key!r} is left: {describe(broker, left.key)}")
         return found + self._find_unexpiring() + self._find_charges()
 
     def _scan(self, patterns: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from functools import partial
 
 from bench.rubbish_kinds import Rubbish
 from chaos.faults import ENDS, REFUSES, Fault
+from chaos.faults.windows import submit_batch
 from chaos.ledger import Accepted, Caller
 from chaos.system import System
 from tests.fakes.llama_server import DEADLY
@@ -19,10 +20,10 @@ RUBBISH_S, RUBBISH = 0.03, 140
 #: Seconds until graycat has moved another program's key aside.
 ASIDE_S = 20.0
 KEYS = ("live.llm", "turns.llm", "fleet.llm", "batches:live")
-#: What rubbish leaves: items and keys that graycat has set aside, and names in two sets that are nobody's.
+#: What rubbish leaves: items and keys that graycat has set aside, and names in three sets that are nobody's.
 #: Nothing may be left in queues, among unacknowledged messages or among live tasks.
 SET_ASIDE = frozenset({"left quarantine llm", "left quarantine sd", "left quarantine home", "left keys wrong-type:*"})
-FOREIGN_NAMES = frozenset({"left paused queues", "left turns llm"})
+FOREIGN_NAMES = frozenset({"left paused queues", "left turns llm", "left live tasks of owners llm"})
 BAD_HEADS = (
     b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     b"POST /completion HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
@@ -59,6 +60,9 @@ def throw_rubbish(system: System) -> None:
 def change_type(key: str, system: System) -> None:
     """Put a key of another type in the place of one of graycat's."""
     broker, aside = system.redis(), f"graycat:wrong-type:graycat:{key}"
+    if key == "batches:live":
+        # That of the load has ended by now: one must be there whose place is lost.
+        submit_batch(system)
     broker.set(f"graycat:{key}", "another program's")
     eventually(lambda: broker.exists(aside), ASIDE_S)
     system.harm_done()
