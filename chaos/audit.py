@@ -16,8 +16,9 @@ from graycat.queue.models import TERMINAL_STATES
 END_S = 45.0
 #: Milliseconds behind its deadline in which a task must have ended: the sweeper looks every few seconds.
 LATE_MS = 10_000
-#: What a process may hold more than before the fault: kept connections and the threads of pools come and go.
-MORE_THREADS, MORE_DESCRIPTORS, MORE_MEMORY_MB, MORE_CONNECTIONS = 8, 16, 60.0, 16
+#: What a process may hold more than at the base. Pools keep as many connections as were once in use together, and that
+#: differs from load to load. What is not given back adds up: one base serves for all faults of a system.
+MORE_THREADS, MORE_DESCRIPTORS, MORE_MEMORY_MB, MORE_CONNECTIONS = 8, 32, 60.0, 32
 
 
 @dataclass(frozen=True, slots=True)
