@@ -22,6 +22,8 @@ TEXT_FIELDS = (
 )
 #: Fields that say how many tokens an answer may have; which of them an engine reads depends on the route and its age.
 TOKEN_FIELDS = ("n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens")
+#: ``wait`` of a long poll has this many seconds at most.
+MAX_WAIT_S = 300.0
 
 
 def read_json(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -> Any:

@@ -23,6 +23,7 @@ class LazyGroup(click.Group):
         "batch",
         "beat",
         "broker",
+        "edge-config",
         "engine",
         "exporter",
         "flower",
@@ -42,7 +43,7 @@ class LazyGroup(click.Group):
     )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands; each is a module of this package."""
+        """Return the names of the commands; each is a module of this package, with _ for -."""
         return list(self.NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

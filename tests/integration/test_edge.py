@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from bench.fake import fake_engine
+from graycat.edge.config import PROGRAMS, WITH_TCP
 from tests.support.boxes import certificates
 from tests.support.browser import Window
-from tests.support.edges import KINDS, Edge, running_edge
+from tests.support.edges import Certificates, Edge, running_edge
 from tests.support.processes import eventually
 from tests.support.stack import Stack, free_ports, running
 from tests.support.unity import V3Reader, send_post
@@ -23,6 +25,8 @@ TOKENS = 60
 INTERVAL_S = 0.03
 #: Connections that one address may have.
 LIMIT = 3
+#: The largest body of a request for images.
+MOST_BYTES = 8 * 1024 * 1024
 STORY = {"prompt": "x", "n_predict": TOKENS, "stream": True}
 PAGE = b"<!doctype html><title>a game</title><p id=text></p><img id=picture>"
 
@@ -98,18 +102,20 @@ def site() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def ports() -> list[int]:
-    """Return the port for proxies, and that of the proxy."""
-    return free_ports(2)
+def proxy_port() -> int:
+    """Return the port for proxies."""
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="module")
-def edged(tmp_path_factory: pytest.TempPathFactory, site: int, ports: list[int]) -> Iterator[Stack]:
+def edged(tmp_path_factory: pytest.TempPathFactory, site: int, proxy_port: int) -> Iterator[Stack]:
     """Yield a stack with a port for proxies, that pages of the other site may call."""
     env = {
-        "GRAYCAT_PROXY_PROTOCOL_PORT": str(ports[0]),
+        "GRAYCAT_PROXY_PROTOCOL_PORT": str(proxy_port),
+        "GRAYCAT_FORWARDED_FROM": "127.0.0.1",
         "GRAYCAT_CORS_ORIGINS": f"http://127.0.0.1:{site}",
         "GRAYCAT_MAX_CONNECTIONS_PER_ADDRESS": str(LIMIT),
+        "GRAYCAT_MAX_IMAGE_BODY_BYTES": str(MOST_BYTES),
         "RUN_SD": "true",
     }
     with fake_engine("--interval", str(INTERVAL_S), "--slots", "8") as engine:
@@ -119,31 +125,38 @@ def edged(tmp_path_factory: pytest.TempPathFactory, site: int, ports: list[int])
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return certificates(tmp_path_factory.mktemp("certificates") / "edge")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return certificates(tmp_path_factory.mktemp("certificates") / "edge", "127.0.0.1", "::1")
 
 
-@pytest.fixture(params=KINDS)
-def edge(
-    request: pytest.FixtureRequest, edged: Stack, ports: list[int], certificate: tuple[Path, Path], tmp_path: Path
+@pytest.fixture(scope="module", params=PROGRAMS)
+def any_edge(
+    request: pytest.FixtureRequest, edged: Stack, certificate: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Edge]:
-    """Yield a proxy in front of the stack."""
-    behind, port = ports
-    with running_edge(request.param, tmp_path / "edge", certificate, port, behind) as found:
+    """Yield a proxy in front of the stack, with the configuration that graycat prints for it."""
+    with running_edge(request.param, tmp_path_factory.mktemp("edge"), certificate, edged.env) as found:
         yield found
+
+
+@pytest.fixture
+def edge(any_edge: Edge) -> Edge:
+    """Return a proxy that passes on TCP connections."""
+    if any_edge.kind not in WITH_TCP:
+        pytest.skip("it cannot pass on TCP connections")
+    return any_edge
 
 
 def test_a_stream_survives_a_proxy_that_stands_still(edged: Stack, edge: Edge) -> None:
     with ExitStack() as opened:
         games = []
-        for _ in range(LIMIT):
-            connection = opened.enter_context(edge.connect("127.0.0.3"))
+        for host in ("127.0.0.3",) * LIMIT + ("::1",):
+            connection = opened.enter_context(edge.connect(host))
             games.append(send_post(edged.url, "/completion", STORY, edged.token, connection=connection))
-        assert [game.recv(1) for game in games] == [b"H"] * LIMIT
+        assert [game.recv(1) for game in games] == [b"H"] * len(games)
         with edge.stopped():
             threading.Event().wait(1.0)
         answers = [V3Reader().read(Prefixed(b"H", game)) for game in games]  # type: ignore[arg-type]
-    assert [len(answer.tokens) for answer in answers] == [TOKENS] * LIMIT
+    assert [len(answer.tokens) for answer in answers] == [TOKENS] * len(games)
 
 
 def health(edge: Edge, host: str) -> bytes:
@@ -163,6 +176,28 @@ def test_the_limits_of_an_address_are_each_player_s_own(edged: Stack, edge: Edge
         # All come from the same proxy.
         assert health(edge, "127.0.0.3") == b"200"
     eventually(lambda: health(edge, "127.0.0.2") == b"200", 15)
+
+
+def test_a_page_s_stream_and_its_hang_up_come_through(edged: Stack, any_edge: Edge) -> None:
+    body = ("-H", f"Authorization: Bearer {edged.token}", "-d", json.dumps(STORY))
+    whole = any_edge.curl("/completion", *body)
+    assert (whole.status, whole.version, whole.body.count(b"data: ")) == (200, "2", TOKENS + 1)
+    long = ("-N", "-d", json.dumps(STORY | {"n_predict": 10_000}), *body[:2])
+    with any_edge.curl_process("/completion", *long) as process:
+        assert process.stdout is not None
+        # Events come one by one: nothing waits in the proxy.
+        assert process.stdout.readline().startswith(b"data: ")
+        assert len(edged.live()) == 1
+    eventually(lambda: edged.live() == [], 15)
+
+
+def test_a_body_of_many_megabytes_gets_an_answer_of_graycat_s(edged: Stack, any_edge: Edge, tmp_path: Path) -> None:
+    """It is as large as graycat takes, and no image."""
+    text = b'{"init_images": ["", "%b"]}'
+    (tmp_path / "body").write_bytes(text % (b"A" * (MOST_BYTES - len(text) + 2)))
+    sent = ("-H", f"Authorization: Bearer {edged.token}", "--data-binary", f"@{tmp_path}/body")
+    answer = any_edge.curl("/sdapi/v1/img2img", *sent)
+    assert (answer.status, json.loads(answer.body)["type"]) == (400, "invalid_image")
 
 
 class Prefixed:

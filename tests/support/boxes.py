@@ -132,11 +132,12 @@ def refused(url: str, *command: str | int) -> bool:
     return False
 
 
-def certificates(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
-    """Return a CA's certificate, and the certificate and key of an address that it has signed, in one file."""
+def certificates(folder: Path, address: str = "127.0.0.1", *others: str) -> tuple[Path, Path]:
+    """Return a CA's certificate, and the certificate and key of some addresses that it has signed, in one file."""
     folder.mkdir(parents=True)
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    extensions = ("-addext", f"subjectAltName=IP:{address}", "-addext", "basicConstraints=critical,CA:FALSE")
+    names = ",".join(f"IP:{name}" for name in (address, *others))
+    extensions = ("-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE")
     ca = ("-CA", "ca.pem", "-CAkey", "ca.key")
     for command in (
         (*new, "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"),

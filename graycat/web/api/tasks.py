@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat.errors import GraycatError, RequestError, TaskLost
 from graycat.loops.unexpected import guarded
+from graycat.params import MAX_WAIT_S
 from graycat.queue import ids as taskids
 from graycat.queue.errors import IdempotencyConflict, NotRetryable
 from graycat.queue.kinds import KINDS
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 bp = Blueprint("tasks", __name__)
 
-#: A long poll waits this many seconds at most.
-MAX_WAIT_S = 300.0
 #: Seconds that a cancel waits for the engine to stop.
 CANCEL_TIMEOUT_S = 2.0
 #: Tasks on one page of the list.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from graycat.params import MAX_WAIT_S
 from graycat.queue.models import STATES
 from graycat.web.api.task_requests import CHOSEN_ID, KINDS, MAX_DEADLINE_S, PRIORITIES
-from graycat.web.api.tasks import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_WAIT_S
+from graycat.web.api.tasks import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from graycat.web.openapi.components import JSON, VIEW_ERRORS, answer, errors
 
 _TASK = {"$ref": "#/components/schemas/Task"}
