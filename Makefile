@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker check lint types imports bench chaos exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,10 @@ BROKER_TESTS := $(addprefix tests/unit/,broker/test_scripts.py broker/test_trans
 test-broker: $(DEV_READY) ## Run the broker's tests on another server: make test-broker BROKER=/usr/bin/redis-server
 	@$(BROKER) --version
 	@exec env TEST_BROKER="$$(command -v $(BROKER))" $(BIN)/python -m pytest -q -n $(PROCESSES) --no-loadscope-reorder $(BROKER_TESTS) $(ARGS)
+
+# Not a part of CI: it installs everything anew for each Python, which takes minutes.
+pythons: ## Try the wheel on every Python that is here: make pythons PYTHONS="/path/to/python3.13 ..."
+	@exec env PYTHONS="$(PYTHONS)" $(PYTHON) -m tests.support.wheel_trial
 
 check: lint types imports coverage test-lowest ## Lint, types, imports and all tests: most of what CI runs
 
