@@ -23,10 +23,12 @@ TASKS = [
 ]
 BATCHES = [line.strip() for line in COMMANDS if line.startswith(("graycat batch ", "graycat schedule "))]
 TAVERN = next(block for language, block in BLOCKS if language == "toml")
-#: Run by .ci/run itself, by the tests of `graycat up`, or shown output.
+#: Run by .ci/run itself, by the tests of `graycat up`, by `make pythons`, or shown output.
 ELSEWHERE = {
     "make run",
     "make test",
+    "pip install 'graycat[embedded]'",
+    "graycat up",
     "PORT=8001 LLM_PORT=1338 SD_PORT=7861 FLOWER_PORT=5556 GRAYCAT_HOME=./var2 make run",
 }
 #: What a stack with an image engine answers.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from graycat.cli import cli, preflight, up
 from graycat.cli.preflight import Verdict
 from graycat.engines.gpus import GpuState
 from graycat.settings import Settings, environment, extras
-from tests.support.helpers import changed
+from tests.support.helpers import ROOT, changed
 from tests.support.ports import free_ports
 from tests.support.servers import Answer, http_server
 
@@ -204,3 +205,11 @@ def test_a_clock_that_is_behind_is_told(monkeypatch: pytest.MonkeyPatch, no_brok
     monkeypatch.setattr("time.time", lambda: 0.0)
     (found,) = preflight.check_clock(changed(no_broker), {})
     assert found.verdict is Verdict.FAILED
+
+
+def test_the_page_has_every_line_of_the_check() -> None:
+    page = (ROOT / "docs" / "install.md").read_text()
+    code = Path(preflight.__file__).read_text()
+    subjects = set(re.findall(r'(?:ok|warning|failed)\("(\w+)"', code))
+    assert len(subjects) >= 9
+    assert [subject for subject in subjects if f"`{subject}`" not in page] == []

@@ -10,6 +10,7 @@ from graycat.cli import cli
 from graycat.cli import systemd as command
 from graycat.errors import SettingsError
 from graycat.supervision.systemd import Layout
+from tests.support.helpers import ROOT
 
 GRAYCAT = Path(sys.executable).parent / "graycat"
 
@@ -83,3 +84,23 @@ def test_a_place_that_the_account_cannot_enter_is_told(tmp_path: Path) -> None:
 )
 def test_folders_of_this_machine_are_told_from_buckets(address: str, found: list[str]) -> None:
     assert command.local_folders(address) == [Path(path) for path in found]
+
+
+def documented(page: str) -> list[str]:
+    """Return the commands of the page that begin with graycat's name, without its folder."""
+    lines = (ROOT / "docs" / page).read_text().replace("/opt/graycat-env/bin/", "").splitlines()
+    return [line for line in lines if line.startswith("graycat systemd ")]
+
+
+@pytest.mark.parametrize("command_line", documented("install.md"))
+def test_a_command_of_the_page_makes_the_units(command_line: str, tmp_path: Path) -> None:
+    words = command_line.replace("/etc/systemd/system", str(tmp_path / "units")).split()
+    assert run(*words[2:]).exit_code == 0
+    assert (tmp_path / "units" / "graycat.target").is_file()
+
+
+def test_the_page_has_every_option_of_the_command() -> None:
+    page = (ROOT / "docs" / "install.md").read_text()
+    for option in command.systemd.params:
+        assert f"`{option.opts[0]}" in page or f", `{option.opts[0]}" in page
+    assert documented("install.md")
