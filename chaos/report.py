@@ -168,7 +168,7 @@ def render(results: Sequence[Result], runs: int, commit: str) -> str:
     return "\n".join(lines)
 
 
-def write(results: Sequence[Result], runs: int, commit: str = "", path: Path = REPORT) -> None:
+def write(results: Sequence[Result], runs: int, commit: str, path: Path = REPORT) -> None:
     """Put the tables between the marks of a file. Raises ValueError if it has none."""
     _replace(path, BEGIN, END, lambda _: render(results, runs, commit))
 
