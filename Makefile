@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,10 @@ bench: $(DEV_READY) ## Measure against the bare engine; writes docs/performance.
 
 chaos: $(DEV_READY) ## Kill, starve and confuse everything under load, and audit: make chaos ARGS="--list"
 	@exec $(BIN)/python -m chaos $(ARGS)
+
+# Needs root where this machine has no Docker that gets images, and Debian's mmdebstrap.
+containers: $(DEV_READY) ## Build docker/ and run its README by a real Docker: make containers ARGS="--cache /var/tmp/containers"
+	@exec $(BIN)/python -m tests.containers $(ARGS)
 
 exporter: .venv-exporter/.ready ## Install the Celery exporter in an environment of its own
 

@@ -112,6 +112,11 @@ def _worker() -> dict[str, Any]:
     }
 
 
+def beat_lock_s(settings: Settings) -> float:
+    """Return the seconds for which a beat keeps its lock without a tick."""
+    return max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s)
+
+
 def _beat(settings: Settings) -> dict[str, Any]:
     return {
         # Based on RedBeat, whose lock makes one of several beats the active one.
@@ -132,7 +137,7 @@ def _beat(settings: Settings) -> dict[str, Any]:
         "redbeat_redis_url": settings.broker_url,
         "redbeat_key_prefix": keys.BEAT,
         # A beat that was killed is replaced after this long (by default after 25 minutes).
-        "redbeat_lock_timeout": max(BEAT_LOCK_S, BEAT_TICKS * settings.schedule_tick_s),
+        "redbeat_lock_timeout": beat_lock_s(settings),
         # Without it RedBeat would pass broker_transport_options to redis-py, which does not know them.
         "redbeat_redis_options": {
             "socket_connect_timeout": 1,

@@ -135,10 +135,15 @@ class EngineFamily:
             return False
         return not (getattr(settings, self.url_setting) or getattr(settings, self.command_setting))
 
-    def deadlines(self, settings: Settings) -> tuple[float, float]:
-        """Return the seconds that a task may wait in its queue, and that it may run."""
+    def deadlines(self, settings: Settings, *, quick: bool = False) -> tuple[float, float]:
+        """Return the seconds that a task may wait in its queue, and that it may run.
+
+        ``quick``: whether it needs no slot. Such a call takes milliseconds; who waits for longer waits for nobody.
+        """
         queue_ttl_s: float = getattr(settings, self.queue_ttl_setting)
         exec_timeout_s: float = getattr(settings, self.exec_timeout_setting)
+        if quick:
+            return min(queue_ttl_s, settings.quick_timeout_s), min(exec_timeout_s, settings.quick_timeout_s)
         return queue_ttl_s, exec_timeout_s
 
 

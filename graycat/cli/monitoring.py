@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from graycat.cli.credentials import Credential
-from graycat.metrics.server import metrics_port
+from graycat.metrics.server import BEAT, metrics_port
 from graycat.settings import Settings, variable
 from graycat.settings.secretfiles import load_or_create
 
@@ -37,7 +37,9 @@ def list_ports(settings: Settings, processes: Mapping[str, str]) -> list[tuple[s
 
 
 def _worker_metrics_port(settings: Settings, words: list[str]) -> int:
-    """Return the port of a worker's metrics; 0 if the command is not a worker, or serves no metrics."""
+    """Return the port of the metrics of a worker or of beat; 0 if the command is neither, or serves no metrics."""
+    if words == ["graycat", BEAT]:
+        return metrics_port(settings, BEAT, None)
     if words[:2] != ["graycat", "worker"]:
         return 0
     gpu = None

@@ -29,11 +29,7 @@ def format_screen(status: dict[str, Any], url: str) -> str:
         paragraphs.append(format_table(QUEUE_COLUMNS, map(_queue_row, status["queues"])))
         paragraphs.append(format_table(WORKER_COLUMNS, _worker_rows(status)))
         paragraphs.append(_broker_line(status))
-        if status.get("unreadable"):
-            paragraphs.append(f"NOT READABLE in the broker, and left out: {one_line(', '.join(status['unreadable']))}")
-        batches = _batches_line(status["batches"])
-        if batches:
-            paragraphs.append(batches)
+        paragraphs += _notes(status)
     stopped = [process for process in status.get("processes", []) if process["state"] not in ("running", "stopped")]
     if stopped:
         paragraphs.append(format_table(PROCESS_COLUMNS, map(_process_row, stopped)))
@@ -42,6 +38,19 @@ def format_screen(status: dict[str, Any], url: str) -> str:
     if status["failures"]:
         paragraphs.append(format_table(ERROR_COLUMNS, map(_failure_row, status["failures"])))
     return "\n\n".join(paragraphs)
+
+
+def _notes(status: dict[str, Any]) -> list[str]:
+    """Return a paragraph for each thing that is not always there: no beat, unreadable keys, batches."""
+    notes = []
+    if status.get("schedules") and not status.get("beat"):
+        notes.append(f"NO BEAT: {status['schedules']} schedules do not fire; start graycat beat")
+    if status.get("unreadable"):
+        notes.append(f"NOT READABLE in the broker, and left out: {one_line(', '.join(status['unreadable']))}")
+    batches = _batches_line(status["batches"])
+    if batches:
+        notes.append(batches)
+    return notes
 
 
 def _broker_line(status: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 import socket
 import sys
@@ -25,9 +26,16 @@ from graycat.settings.secretfiles import load_or_create
 
 #: Ports that a kind of worker has behind its offset: one for each GPU that it may have on one machine.
 PORTS_PER_KIND = 20
+#: How far behind GRAYCAT_METRICS_PORT beat has its port.
+BEAT, BEAT_OFFSET = "beat", 80
 #: Seconds that a scraper gets to send its request.
 REQUEST_TIMEOUT_S = 5.0
 
+#: Where health checks ask whether the process does its work.
+HEALTH_PATH = "/health"
+
+#: Returns what is wrong with a process; '' if nothing is.
+Trouble = Callable[[], str]
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -51,13 +59,17 @@ def join_collectors(*collectors: Any) -> CollectorRegistry:
 
 
 def metrics_port(settings: Settings, kind: str, gpu: int | None) -> int:
-    """Return the port on which a worker of a kind serves its metrics; 0 if it serves none.
+    """Return the port on which beat, or a worker of a kind, serves its metrics; 0 if it serves none.
 
     It is GRAYCAT_METRICS_PORT, the offset of its kind, and the index of its GPU. Raises SettingsError for a GPU without
     a port.
     """
+    if not settings.metrics_port:
+        return 0
+    if kind == BEAT:
+        return settings.metrics_port + BEAT_OFFSET
     worker_kind = WORKER_KINDS.get(kind)
-    if not settings.metrics_port or worker_kind is None:
+    if worker_kind is None:
         return 0
     index = gpu or 0
     if index >= PORTS_PER_KIND:
@@ -83,10 +95,15 @@ def token_file(settings: Settings) -> Path:
 class MetricsServer:
     """Serves metrics in a thread of its own."""
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int, token: str = "") -> None:
-        """Bind the port. ``token``: what a scraper must send, '' for an open endpoint. Raises OSError."""
+    def __init__(
+        self, registry: CollectorRegistry, host: str, port: int, token: str = "", trouble: Trouble = lambda: ""
+    ) -> None:
+        """Bind the port. ``token``: what a scraper must send, '' for an open endpoint. Raises OSError.
+
+        ``trouble``: returns why the process does not do its work, for ``/health``.
+        """
         self._server = _server_class(host)((host, port), _Handler)
-        self._server.set_app(require_token(make_wsgi_app(registry), token))
+        self._server.set_app(add_health(require_token(make_wsgi_app(registry), token), trouble))
         self._loop = GuardedThread("metrics server", self._server.serve_forever)
         self._server.service_actions = self._loop.beat  # type: ignore[method-assign]
 
@@ -126,6 +143,29 @@ def require_token(app: WsgiApp, token: str) -> WsgiApp:
             note("metrics server", error)
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
             return [b"a metric could not be read, see the log\n"]
+
+    return answer
+
+
+def add_health(app: WsgiApp, trouble: Trouble) -> WsgiApp:
+    """Return an application that also answers ``/health`` to anybody: 200, or 503 with what is wrong.
+
+    ``trouble``: returns what is wrong; '' if nothing is.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != HEALTH_PATH:
+            return app(environ, start_response)
+        try:
+            reason = trouble()
+        except Exception as error:  # noqa: BLE001 (who asks must get an answer)
+            note("metrics server", error)
+            reason = "its state cannot be read, see the log"
+        status, body = "200 OK", {"status": "ok"}
+        if reason:
+            status, body = "503 Service Unavailable", {"status": "unavailable", "reason": reason}
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(body).encode() + b"\n"]
 
     return answer
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import Any
 
 import redis
@@ -25,6 +27,9 @@ MAX_WAITING_MESSAGES = 32
 
 class Ticker(RedBeatScheduler):
     """RedBeat with some of its faults corrected. Raises redis-py's errors; LockError if its lock is lost."""
+
+    #: When this process last ticked (monotonic clock).
+    ticked_at = -math.inf
 
     _ticked = False
 
@@ -55,6 +60,7 @@ class Ticker(RedBeatScheduler):
             note("beat", error)
             self.setup_schedule()
             return RETRY_INTERVAL_S
+        Ticker.ticked_at = time.monotonic()
         if not self._ticked:
             self._ticked = True
             logger.info("beat ticks")

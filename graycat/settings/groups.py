@@ -204,6 +204,8 @@ class LimitSettings(TextLimitSettings):
     queue_ttl_s: float = positive(60.0)
     #: A task that runs longer than this many seconds is stopped.
     exec_timeout_s: float = positive(600.0)
+    #: A call that needs no slot (``/tokenize``) waits and runs for this many seconds at most, each.
+    quick_timeout_s: float = positive(10.0)
     #: How often a task is tried before it counts as lost.
     max_attempts: int = positive(3)
     #: A finished task's record and answer are kept this many seconds, its events ``events_ttl_s``.

@@ -59,6 +59,8 @@ SCALE = {
     "graycat_scale_hint": "Workers that a family should have now, within the bounds of the settings, held for a while.",
     "graycat_scale_need": "Workers that a family needs at this moment, without bounds.",
 }
+BEAT_UP = ("graycat_beat_up", "1 where a beat ticks; without one no schedule fires.")
+SCHEDULES = ("graycat_schedules", "Schedules that the server has.")
 BROKER_UP = ("graycat_broker_up", "1 where the broker answered this scrape.")
 ENGINE_STATE = ("graycat_engine_state", "1 for the state that a worker's engine is in, 0 for the others.")
 
@@ -95,6 +97,8 @@ class FleetGauges:
         for (name, text), value in zip(BROKER.items(), values, strict=True):
             yield GaugeMetricFamily(name, text, value=value)
         yield from _batch_gauges(snapshot.batches)
+        yield GaugeMetricFamily(*BEAT_UP, value=snapshot.beat)
+        yield GaugeMetricFamily(*SCHEDULES, value=snapshot.schedules)
 
 
 def _batch_gauges(batches: BatchSnapshot) -> Iterable[Metric]:

@@ -15,9 +15,11 @@ import redis
 from graycat.batches.records import BatchRecords
 from graycat.broker.client import broker_errors, connect, is_unusable_key
 from graycat.broker.keys import (
+    BEAT_LOCK,
     DELIVERIES,
     PAUSED_QUEUES,
     PROCESSES,
+    SCHEDULES,
     SHARES,
     STORED,
     changed_key,
@@ -112,6 +114,9 @@ class Snapshot:
     #: The processes under ``graycat up`` by their machines, and what was set aside last because no loop could use it.
     processes: dict[str, list[ProcessStatus]] = field(default_factory=dict)
     quarantine: list[QuarantinedItem] = field(default_factory=list)
+    #: Whether a beat ticks: it renews its lock at each tick. And how many schedules there are for it.
+    beat: bool = False
+    schedules: int = 0
     #: What could not be read: keys of the broker that something else has written, and ``batches`` or ``memory``.
     unreadable: list[str] = field(default_factory=list)
     #: How many workers each family would need, by its name; a family is missing if that cannot be read.
@@ -157,6 +162,8 @@ class SnapshotReader:
                 pipe.zrange(key, 0, 0, withscores=True)
             pipe.info("memory")
             pipe.hget(STORED, ALL)
+            pipe.exists(BEAT_LOCK)
+            pipe.scard(SCHEDULES)
             _request_shares(pipe)
             request_means(pipe)
             self._memory.request_keys(pipe)
@@ -170,7 +177,8 @@ class SnapshotReader:
             deliveries, due_ms = _count_deliveries(untold, parts)
             info = parts.take("memory", rest[0], {})
             stored = parts.take(STORED, rest[1], None)
-            turns, failures, seen_at = _parse_shares(rest[2:], parts)
+            beats, schedules = rest[2], parts.take(SCHEDULES, rest[3], 0)
+            turns, failures, seen_at = _parse_shares(rest[4:], parts)
             for name in seen_at:
                 request_report(pipe, name)
             self._memory.request_sizes(pipe, keys)
@@ -205,6 +213,8 @@ class SnapshotReader:
             batches=batches,
             processes=parts.read(PROCESSES, self._processes.read, {}),
             quarantine=self._read_quarantine(parts),
+            beat=bool(beats),
+            schedules=schedules,
             unreadable=parts.unreadable,
             scale=self._read_scale(_seen(queues, workers, batches), means, clock[0], parts),
         )

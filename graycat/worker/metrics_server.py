@@ -1,4 +1,4 @@
-"""The bootstep that serves a worker's metrics, on the port of its kind and GPU."""
+"""The bootstep that serves a worker's metrics and its health, on the port of its kind and GPU."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class MetricsStep(bootsteps.StartStopStep):
             supervisor = runtime.supervisor
             sources.append(work.EngineCounts(lambda: supervisor.starts, lambda: supervisor.load_s))
         try:
-            endpoint = MetricsServer(join_collectors(*sources), settings.metrics_host, port, settings.metrics_token)
+            endpoint = MetricsServer(
+                join_collectors(*sources), settings.metrics_host, port, settings.metrics_token, process.trouble
+            )
         except OSError as error:
             name = variable("metrics_port")
             extra = {"port": port, "setting": name, "reason": error}

@@ -223,6 +223,16 @@ class WorkerProcess:
         """Return whether the loops run that tasks depend on: the main loop, and the vital ones of ``graycat.loops``."""
         return self.heartbeat.alive and not is_held_up()
 
+    def trouble(self) -> str:
+        """Return why this worker takes no tasks; '' while it does, and while an operator has paused it."""
+        if is_held_up():
+            return f"stuck or gone: {', '.join(stuck_loops())}"
+        if not self.heartbeat.alive:
+            return "its main loop takes no tasks: it starts or stops, or the broker does not answer"
+        if self.engine is None or (self.engine.ready and self.engine.scripts_loaded):
+            return ""
+        return self.engine.idle_reason
+
     def served_queues(self) -> list[str]:
         """Return all queues that this worker may take from: a task of another queue would fail here."""
         queues: list[str] = []

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ from uuid import uuid4
 import pytest
 import requests
 
+from graycat.broker.keys import DELIVERIES
 from tests.conftest import NewHome
+from tests.support.boxes import sign_certificate
 from tests.support.processes import eventually
 from tests.support.programs import IN_CI, program
 from tests.support.prometheus import WINDOW
 from tests.support.stack import Stack
-from tests.support.watched import PROMPT, Watched, completion, load
+from tests.support.watched import PROMPT, Watched, completion, load, tell_disk
 from tests.support.watched import watched as run_watched
 from tests.support.watching import FOLDER, SUFFIX, all_named, queries
 
@@ -151,6 +154,31 @@ def test_a_certificate_that_ends_in_two_days_is_told_of_and_the_way_in_is_open(w
     eventually(lambda: "GraycatCertificateEnds" in prometheus.firing(), ALERT_S)
     assert prometheus.firing()["GraycatCertificateEnds"]["labels"]["instance"] == watched.outside
     assert prometheus.value("min(probe_success)") == 1
+
+
+def test_what_stands_still_unseen_is_told_and_so_is_its_end(watched: Watched) -> None:
+    stack, prometheus, phone = watched.stack, watched.prometheus, watched.phone
+    unseen = {"GraycatBeatDown", "GraycatControlDown", "GraycatDiskFull", "GraycatWebhooksPending"}
+    schedule = {"name": "nightly", "cron": "0 3 * * *", "spec": {"name": "nightly", "items": [PROMPT]}}
+    assert stack.client().post("/schedules", schedule).ok
+    assert not unseen & set(prometheus.firing())
+    # Halted, they are not started again; to the others they are gone.
+    stack.send_signal("beat", signal.SIGSTOP)
+    stack.send_signal("control", signal.SIGSTOP)
+    tell_disk(watched.folder, 5)
+    # What the control worker would settle within a moment.
+    told = {f"task-{number} done": time.time() * 1000 for number in range(101)}
+    stack.redis().zadd(DELIVERIES, told)
+    eventually(lambda: set(prometheus.firing()) >= unseen, ALERT_S)
+    eventually(lambda: {name for name, state in phone.told if state == "firing"} >= unseen, ALERT_S)
+
+    sign_certificate(watched.folder / "tls", 90)
+    tell_disk(watched.folder, 50)
+    stack.send_signal("beat", signal.SIGCONT)
+    stack.send_signal("control", signal.SIGCONT)
+    unseen.add("GraycatCertificateEnds")
+    eventually(lambda: {name for name, state in phone.told if state == "resolved"} >= unseen, 2 * ALERT_S)
+    assert not unseen & set(prometheus.firing())
 
 
 def test_one_trace_goes_from_the_request_to_the_engine(watched: Watched) -> None:

@@ -135,15 +135,22 @@ def refused(url: str, *command: str | int) -> bool:
 def certificates(folder: Path, address: str = "127.0.0.1", *others: str) -> tuple[Path, Path]:
     """Return a CA's certificate, and the certificate and key of some addresses that it has signed, in one file."""
     folder.mkdir(parents=True)
-    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    names = ",".join(f"IP:{name}" for name in (address, *others))
-    extensions = ("-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE")
-    ca = ("-CA", "ca.pem", "-CAkey", "ca.key")
-    for command in (
-        (*new, "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"),
-        (*new, "-subj", f"/CN={address}", "-keyout", "server.key", "-out", "server.crt", *extensions, *ca),
-    ):
-        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
-    both = folder / "server.pem"
-    both.write_text((folder / "server.key").read_text() + (folder / "server.crt").read_text())
-    return folder / "ca.pem", both
+    _make_certificate(folder, 90, "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem")
+    return folder / "ca.pem", sign_certificate(folder, 2, address, *others)
+
+
+def sign_certificate(folder: Path, days: int, address: str = "127.0.0.1", *others: str) -> Path:
+    """Sign a new certificate of some addresses, in a folder of ``certificates``; return it and its key, in one file."""
+    alternatives = ",".join(f"IP:{name}" for name in (address, *others))
+    extensions = ("-addext", f"subjectAltName={alternatives}", "-addext", "basicConstraints=critical,CA:FALSE")
+    names = ("-subj", f"/CN={address}", "-keyout", "server.key", "-out", "server.crt")
+    _make_certificate(folder, days, *names, *extensions, "-CA", "ca.pem", "-CAkey", "ca.key")
+    both, new = folder / "server.pem", folder / "server.new"
+    new.write_text((folder / "server.key").read_text() + (folder / "server.crt").read_text())
+    new.replace(both)
+    return both
+
+
+def _make_certificate(folder: Path, days: int, *options: str) -> None:
+    command = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", str(days))
+    subprocess.run(["openssl", *command, *options], cwd=folder, check=True, capture_output=True)

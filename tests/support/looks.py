@@ -31,5 +31,7 @@ LOOK = Snapshot(
         "box": [ProcessStatus("web", "running", 17), ProcessStatus("sd", "crash loop", None, 4, "exit status 1", 8.0)]
     },
     scale={"llm": HINT},
+    beat=True,
+    schedules=2,
     quarantine=[QuarantinedItem(1_700_000_000_000, "hub", "ValueError", 12)],
 )

@@ -19,6 +19,7 @@ import redis
 import requests
 
 from graycat.families import BY_NAME
+from graycat.metrics.server import BEAT_OFFSET
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
@@ -38,8 +39,8 @@ REQUEST_S = 60.0
 
 
 def free_metrics_port() -> int:
-    """Return a port behind which those of the metrics of all workers are free."""
-    return free_port_range(max(kind.metrics_offset for kind in WORKER_KINDS.values()) + 1)
+    """Return a port behind which those of the metrics of all workers and of beat are free."""
+    return free_port_range(max(BEAT_OFFSET, *(kind.metrics_offset for kind in WORKER_KINDS.values())) + 1)
 
 
 def end_with_tests() -> None:

@@ -14,25 +14,28 @@ from pathlib import Path
 
 @contextmanager
 def tls_proxy(certificate: Path, port: int, host: str = "127.0.0.1") -> Iterator[int]:
-    """Accept TLS for the block and hand the bytes on to ``port`` of this machine; yield where it listens."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    """Accept TLS for the block and hand the bytes on to ``port`` of this machine; yield where it listens.
+
+    Each connection gets the certificate that the file has then.
+    """
     with socket.create_server((host, 0), backlog=128) as server:
-        threading.Thread(target=_accept, args=(server, context, port), daemon=True).start()
+        threading.Thread(target=_accept, args=(server, certificate, port), daemon=True).start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _accept(server: socket.socket, context: ssl.SSLContext, port: int) -> None:
+def _accept(server: socket.socket, certificate: Path, port: int) -> None:
     with contextlib.suppress(OSError):
         while True:
             client, _ = server.accept()
-            threading.Thread(target=_carry, args=(client, context, port), daemon=True).start()
+            threading.Thread(target=_carry, args=(client, certificate, port), daemon=True).start()
 
 
-def _carry(client: socket.socket, context: ssl.SSLContext, port: int) -> None:
+def _carry(client: socket.socket, certificate: Path, port: int) -> None:
     """Carry one connection's bytes both ways, by one thread: an SSL socket is not for two."""
     with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", port)) as behind:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
         client.settimeout(10)
         with context.wrap_socket(client, server_side=True) as front:
             front.setblocking(False)

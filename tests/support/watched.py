@@ -50,6 +50,8 @@ class Watched:
     phone: Phone
     #: What games call from outside, with a certificate.
     outside: str
+    #: Where that certificate lies, and what the node exporter says of a disk that is not there.
+    folder: Path
 
 
 @contextmanager
@@ -77,6 +79,21 @@ def phone() -> Iterator[Phone]:
             thread.join()
 
 
+def tell_disk(folder: Path, available: int) -> None:
+    """Have the node exporter tell of a disk of 100 bytes more, with so many left."""
+    labels = '{device="/dev/small",fstype="ext4",mountpoint="/small"}'
+    lines = []
+    for name, text, value in (
+        ("avail", "Filesystem space available to non-root users in bytes.", available),
+        ("size", "Filesystem size in bytes.", 100),
+    ):
+        metric = f"node_filesystem_{name}_bytes"
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge", f"{metric}{labels} {value}"]
+    new = folder / "disk.new"
+    new.write_text("\n".join(lines) + "\n")
+    new.replace(folder / "disk.prom")
+
+
 def exporters(programs: Programs, stack: Stack, ca: Path) -> dict[str, list[str]]:
     """Start the exporters that can run here; return their jobs' targets."""
     redis, node, prober = (f"127.0.0.1:{port}" for port in free_ports(3))
@@ -86,6 +103,7 @@ def exporters(programs: Programs, stack: Stack, ca: Path) -> dict[str, list[str]
     name = program("prometheus-node-exporter", "prometheus-node-exporter")
     collectors = ("cpu", "meminfo", "filesystem")
     options = ["--collector.disable-defaults", *(f"--collector.{collector}" for collector in collectors)]
+    options += ["--collector.textfile", f"--collector.textfile.directory={ca.parent.parent}"]
     programs.start([name, f"--web.listen-address={node}", *options])
     name = program("prometheus-blackbox-exporter", "prometheus-blackbox-exporter")
     config = f"--config.file={ROOT}/monitoring/blackbox/blackbox.yml"
@@ -99,7 +117,7 @@ def alertmanager(programs: Programs, folder: Path, told: Phone) -> str:
     text = text.replace("url_file: /run/secrets/alert-webhook", f"url: {told.url}")
     for slow, fast in (
         ("15s", "1s"),
-        ("group_wait: 5m", "group_wait: 1s"),
+        ("group_wait: 30s", "group_wait: 1s"),
         ("group_interval: 5m", "group_interval: 1s"),
     ):
         assert slow in text
@@ -141,7 +159,7 @@ def watched(home: Path, folder: Path) -> Iterator[Watched]:
         targets["alertmanager"] = [alertmanager(programs, folder, told)]
         prometheus = Prometheus(folder, programs, METRICS_TOKEN, targets)
         prometheus.wait()
-        yield Watched(stack, prometheus, collector, told, outside)
+        yield Watched(stack, prometheus, collector, told, outside, folder)
 
 
 def completion(client: Client, **changes: Any) -> requests.Response:

@@ -71,6 +71,12 @@ def test_a_family_reads_its_own_settings() -> None:
     assert LLM.deadlines(settings) == (settings.queue_ttl_s, settings.exec_timeout_s)
 
 
+def test_calls_without_a_slot_wait_for_seconds_and_never_for_longer_than_others() -> None:
+    assert LLM.deadlines(Settings(), quick=True) == (10, 10)
+    settings = Settings(quick_timeout_s=8, queue_ttl_s=5)
+    assert LLM.deadlines(settings, quick=True) == (5, 8)
+
+
 def test_an_engine_that_runs_already_is_not_owned() -> None:
     settings = Settings(llama_server_url="http://box:1", a1111_url="http://box:2")
     assert [family.owns_engine(settings) for family in FAMILIES] == [False, False]

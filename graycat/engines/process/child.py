@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from graycat.engines.process import shim
+from graycat.engines.process.exits import explain_exit
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class ChildProcess:
         self._output = output
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        #: How long the output was when the process was started.
+        self._output_begin = 0
 
     @property
     def pid(self) -> int | None:
@@ -69,6 +72,7 @@ class ChildProcess:
         arguments = command() if callable(command) else command
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with self._output.open("ab") as output:
+            self._output_begin = output.tell()
             self._process = self._spawn(list(arguments or ()), output)
         logger.info("engine process started", extra={"pid": self._process.pid, "output": self._output})
 
@@ -105,14 +109,18 @@ class ChildProcess:
 
     @property
     def exit_reason(self) -> str:
-        """Return how the process ended, as ``exit status 1`` or ``killed by SIGKILL``; '' if it runs or never ran."""
+        """Return how the process ended, as ``exit status 1`` or ``killed by SIGKILL``; '' if it runs or never ran.
+
+        A library or a package that it lacks is named.
+        """
         if self._process is None:
             return ""
         code = self._process.poll()
         if code is None:
             return ""
         if code >= 0:
-            return f"exit status {code}"
+            reason = explain_exit(self._output, self._output_begin) if code > 0 else ""
+            return ": ".join(filter(None, (f"exit status {code}", reason)))
         # Real-time signals have no name.
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"

@@ -43,12 +43,26 @@ PLACEHOLDER_NOTE = "images are drawn by the placeholder, not by a model: set A11
 #: Why a web process that gets no events is not ready: its requests would wait for ever.
 HUB_STUCK = "this web process gets no events from the broker (hub); it connects again by itself"
 CONTROL_NOTE = "webhooks wait, no worker consumes control: start graycat worker control"
+BEAT_NOTE = "schedules do not fire, no beat ticks: start graycat beat"
 
 
 @bp.get("/health")
 @bp.get("/v1/health")
 def live() -> ResponseReturnValue:
     """Answer that this process is alive; says nothing about engines."""
+    return jsonify(status="ok")
+
+
+@bp.get("/health/web")
+def web() -> ResponseReturnValue:
+    """Answer whether this web process can serve: the broker answers, and its loops run; says nothing about engines."""
+    reason = _stuck_here()
+    try:
+        services().workers()
+    except BrokerUnavailable as error:
+        reason = str(error)
+    if reason:
+        return jsonify(status="unavailable", reason=reason), 503
     return jsonify(status="ok")
 
 
@@ -151,17 +165,20 @@ def ready() -> ResponseReturnValue:
     if not select_serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.
         notes.append(CONTROL_NOTE)
-    notes += _unreadable_parts()
+    notes += _snapshot_notes()
     return jsonify(ready=status == 200, reason=reason, notes=notes, workers=list(map(_worker_view, workers))), status
 
 
-def _unreadable_parts() -> list[str]:
-    """Return a note about what something else has written into the broker; graycat leaves it out."""
+def _snapshot_notes() -> list[str]:
+    """Return notes about schedules that nobody fires, and what something else has written into the broker."""
+    notes = []
     with suppress(BrokerUnavailable):
-        unreadable = services().snapshots.read().unreadable
-        if unreadable:
-            return [f"not readable in the broker, and left out: {', '.join(unreadable)}"]
-    return []
+        snapshot = services().snapshots.read()
+        if snapshot.schedules and not snapshot.beat:
+            notes.append(BEAT_NOTE)
+        if snapshot.unreadable:
+            notes.append(f"not readable in the broker, and left out: {', '.join(snapshot.unreadable)}")
+    return notes
 
 
 def unserved_reason(queues: list[str]) -> str:

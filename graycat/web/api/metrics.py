@@ -102,6 +102,8 @@ def _status_response() -> Response:
         deliveries=snapshot.deliveries,
         held=asdict(snapshot.held),
         batches={"states": snapshot.batches.states, "items": snapshot.batches.items, "late": snapshot.batches.late},
+        beat=snapshot.beat,
+        schedules=snapshot.schedules,
         unreadable=snapshot.unreadable,
         failures=[asdict(failure) for failure in snapshot.failures],
         processes=_process_views(snapshot),

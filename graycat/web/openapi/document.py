@@ -33,7 +33,7 @@ bp = Blueprint("openapi", __name__)
 #: Modules with the operations of routes that are in no table.
 PARTS = (images, tasks, batches, gallery, schedules, usage)
 #: Endpoints that need no API token.
-PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "openapi.document", "openapi.page"})
+PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "health.web", "openapi.document", "openapi.page"})
 #: What views answer besides VIEW_ERRORS.
 MORE_ERRORS = {"tokens.mint": (400, 409, 413), "tokens.rotate": (400, 409, 413), "tokens.mint_player": (400, 413)}
 #: The content types of views that do not answer JSON.

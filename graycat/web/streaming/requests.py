@@ -22,6 +22,7 @@ from graycat.queue.kinds import SKIP, Kind
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask, Verdict
 from graycat.queue.records import TaskRecords
+from graycat.queue.topology import QUICK_QUEUES
 from graycat.settings import Settings
 from graycat.web.streaming.direct import DirectWriter
 from graycat.web.streaming.hub import EventHub
@@ -92,7 +93,8 @@ class TaskGateway:
 
     def deadlines(self, submission: Submission) -> tuple[float, float]:
         """Return the seconds that a task may wait in its queue, and the seconds that it may run."""
-        queue_ttl_s, exec_timeout_s = submission.kind.family.deadlines(self.settings)
+        kind = submission.kind
+        queue_ttl_s, exec_timeout_s = kind.family.deadlines(self.settings, quick=kind.queue in QUICK_QUEUES)
         return submission.queue_ttl_s or queue_ttl_s, submission.exec_timeout_s or exec_timeout_s
 
     def enqueue(self, submission: Submission, task_id: str = "") -> tuple[str, bool]:

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from graycat import healthcheck
+from graycat.cli.beat import trouble
+from graycat.metrics.server import BEAT_OFFSET
 from graycat.schedules.records import ScheduleRecords
 from tests.support.helpers import SECRET, Valkey, eventually, run
+from tests.support.ports import free_port
 from tests.support.processes import Output
 from tests.unit.schedules.test_file import NIGHTLY
 
@@ -36,9 +40,9 @@ def _beats(broker: Valkey, bare_environment: dict[str, str], tmp_path: Path) -> 
     env |= {"GRAYCAT_SCHEDULE_TICK_S": "0.2", "GRAYCAT_SCHEDULES_FILE": str(tmp_path / "s.toml")}
     started: list[tuple[subprocess.Popen[str], Output]] = []
 
-    def start() -> tuple[subprocess.Popen[str], Output]:
+    def start(**more: str) -> tuple[subprocess.Popen[str], Output]:
         process = subprocess.Popen(
-            [GRAYCAT, "beat"], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [GRAYCAT, "beat"], env=env | more, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         assert process.stdout is not None
         started.append((process, Output(process.stdout)))
@@ -140,3 +144,22 @@ def test_a_damaged_list_of_schedules_does_not_end_it(beat, broker: Valkey, tmp_p
     process, output = beat()
     output.wait_for("beat ticks", 60)
     assert process.poll() is None
+
+
+def test_it_says_how_it_is(mortal_beat, mortal_broker: Valkey) -> None:
+    port = free_port()
+    process, output = mortal_beat(GRAYCAT_METRICS_PORT=str(port - BEAT_OFFSET))
+    output.wait_for("beat ticks", 60)
+    assert healthcheck.ask(str(port)) == ""
+    mortal_broker.kill()
+    assert eventually(lambda: "the broker does not answer" in healthcheck.ask(str(port)), 20)
+    mortal_broker.start()
+    assert eventually(lambda: healthcheck.ask(str(port)) == "", 20)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_one_that_waits_is_well_while_another_ticks(broker: Valkey) -> None:
+    assert trouble(broker.client, broker.settings) == "no beat ticks"
+    broker.client.set("graycat:beat::lock", "another's")
+    assert trouble(broker.client, broker.settings) == ""

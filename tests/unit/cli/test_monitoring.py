@@ -11,6 +11,7 @@ EVERYTHING = {
     "web": "graycat web",
     "llm-gpu1": "graycat worker llm --gpu 1",
     "control": "graycat worker control",
+    "beat": "graycat beat",
     "flower": "graycat flower",
     "exporter": "graycat exporter",
 }
@@ -32,6 +33,7 @@ def test_each_port_has_its_setting() -> None:
         ("exporter_port", 9809, "127.0.0.1"),
         ("metrics_port", 9841, "127.0.0.1"),
         ("metrics_port", 9820, "127.0.0.1"),
+        ("metrics_port", 9900, "127.0.0.1"),
     ]
 
 

@@ -136,3 +136,10 @@ def test_nothing_on_the_screen_is_obeyed_by_a_terminal() -> None:
         "missed": ["sd@" + EVIL],
     }
     assert is_clean(format_screen(status, "http://box" + EVIL))
+
+
+def test_schedules_without_a_beat_are_noted() -> None:
+    said = "NO BEAT: 2 schedules do not fire"
+    assert said in format_screen(HEALTHY | {"beat": False, "schedules": 2}, "http://box:8000")
+    assert said not in format_screen(HEALTHY | {"beat": True, "schedules": 2}, "http://box:8000")
+    assert "NO BEAT" not in format_screen(HEALTHY, "http://box:8000")

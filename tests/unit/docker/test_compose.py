@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from graycat.cli.up import list_processes
+from graycat.metrics.server import BEAT_OFFSET
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
@@ -29,7 +32,7 @@ ENV = {
     "GRAYCAT_FLOWER_PASSWORD": "f" * 16,
 }
 #: What Compose itself reads, and what is none of graycat's settings.
-OTHERS = {"COMPOSE_PROJECT_NAME", "VALKEY_PASSWORD", "VALKEY_MEMORY", "LOG_DRIVER", "GRAYCAT_VERSION", "BATCHES"}
+OTHERS = {"COMPOSE_PROJECT_NAME", "VALKEY_PASSWORD", "VALKEY_MEMORY", "COMPOSE_FILE", "GRAYCAT_VERSION", "BATCHES"}
 #: Processes of the Procfile that are not graycat's own here.
 ELSEWHERE = {"graycat broker": "valkey", "graycat exporter": "exporter"}
 VARIABLES = {variable(field.name) for field in fields(Settings)}
@@ -63,7 +66,7 @@ def test_the_example_names_all_that_may_be_set() -> None:
     text = (FOLDER / "compose.yml").read_text() + (FOLDER / "compose.gpu.yml").read_text()
     used = set(re.findall(r"\$\{(\w+)", text))
     named = set(re.findall(r"^#?(\w+)=", (FOLDER / ".env.example").read_text(), re.MULTILINE))
-    assert used == named - {"COMPOSE_PROJECT_NAME"}
+    assert used == named - {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}
     assert named - OTHERS - VARIABLES == PENDING
 
 
@@ -73,7 +76,8 @@ PENDING = {"GRAYCAT_FLOWER_PASSWORD"} - VARIABLES
 
 def test_every_process_of_the_procfile_has_a_container(services: dict[str, Any]) -> None:
     processes = [spec.command for spec in PROCESSES]
-    here = set(commands(services).values()) | set(ELSEWHERE)
+    box = Settings.from_env({key: value for key, value in services["llm"]["environment"].items() if value})
+    here = set(commands(services).values()) | set(ELSEWHERE) | set(list_processes(box).values())
     assert set(processes) <= here, "add a service to docker/compose.yml"
 
 
@@ -119,8 +123,35 @@ def test_workers_are_asked_and_scraped_on_the_ports_that_they_have(services: dic
         host = "llm" if kind.name == "quick" else kind.name
         port = base + kind.metrics_offset
         assert f"{host}:{port}" in targets
-        assert str(port) in str(services[kind.name]["healthcheck"]["test"])
-    assert services["quick"]["network_mode"] == "service:llm"
+        assert str(port) in services[host]["healthcheck"]["test"]
+    assert str(base + BEAT_OFFSET) in services["beat"]["healthcheck"]["test"]
+
+
+def test_nothing_hangs_on_the_life_of_another_container(services: dict[str, Any]) -> None:
+    # A network or process namespace of another container is gone for good once that one is started again.
+    for name, service in services.items():
+        assert not {"network_mode", "pid", "ipc", "links"} & set(service), name
+    processes = list_processes(Settings.from_env({k: v for k, v in services["llm"]["environment"].items() if v}))
+    assert processes == {"llm": "graycat worker llm", "quick": "graycat worker quick"}
+
+
+def test_one_service_builds_the_image_for_all(services: dict[str, Any]) -> None:
+    ours = {name: service for name, service in services.items() if service["image"].startswith("graycat")}
+    assert [name for name, service in ours.items() if "build" in service] == ["web"]
+    assert {service["image"] for service in ours.values()} == {"graycat:local"}
+    assert {service["pull_policy"] for name, service in ours.items() if name != "web"} == {"never"}
+
+
+def test_logs_are_rotated_or_go_to_the_journal(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["logging"]["driver"] == "json-file", name
+        assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
+    done = config(FOLDER, ENV, "compose.yml", "compose.journald.yml")
+    journal = yaml.safe_load(done.stdout)["services"]
+    assert set(journal) == set(services)
+    # Docker refuses options of another driver.
+    options = {"driver": "journald", "options": {"tag": "graycat/{{.Name}}"}}
+    assert all(service["logging"] == options for service in journal.values())
 
 
 def test_the_gpu_box_takes_a_model_and_a_gpu() -> None:

@@ -87,3 +87,22 @@ def test_no_worker_has_a_port_unless_one_is_set() -> None:
 def test_a_gpu_without_a_port_is_an_error() -> None:
     with pytest.raises(SettingsError, match="GRAYCAT_METRICS_PORT"):
         metrics_port(Settings(metrics_port=9820), "llm", 20)
+
+
+def test_beat_has_a_port_of_its_own() -> None:
+    assert metrics_port(Settings(metrics_port=9820), "beat", None) == 9900
+    assert metrics_port(Settings(), "beat", None) == 0
+
+
+def test_anybody_may_ask_how_the_process_is() -> None:
+    troubles = ["", "its engine is loading"]
+    endpoint = MetricsServer(CollectorRegistry(), "127.0.0.1", 0, TOKEN, lambda: troubles.pop(0))
+    endpoint.start()
+    try:
+        url = f"http://127.0.0.1:{endpoint.port}/health"
+        well, ill, broken = (requests.get(url, timeout=PATIENCE_S) for _ in range(3))
+    finally:
+        endpoint.stop()
+    assert (well.status_code, well.json()) == (200, {"status": "ok"})
+    assert (ill.status_code, ill.json()["reason"]) == (503, "its engine is loading")
+    assert (broken.status_code, "pop" in broken.text) == (503, False)

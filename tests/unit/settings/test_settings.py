@@ -92,6 +92,7 @@ READ = [
     ("revoked_tasks", "GRAYCAT_REVOKED_TASKS", "finish", "finish"),
     ("queue_ttl_s", "GRAYCAT_QUEUE_TTL_S", "1.5", 1.5),
     ("exec_timeout_s", "GRAYCAT_EXEC_TIMEOUT_S", "30", 30.0),
+    ("quick_timeout_s", "GRAYCAT_QUICK_TIMEOUT_S", "3", 3.0),
     ("max_attempts", "GRAYCAT_MAX_ATTEMPTS", "5", 5),
     ("record_ttl_s", "GRAYCAT_RECORD_TTL_S", "60", 60.0),
     ("events_ttl_s", "GRAYCAT_EVENTS_TTL_S", "20", 20.0),

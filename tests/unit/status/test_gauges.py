@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -85,3 +87,9 @@ def test_a_process_that_has_ended_shows() -> None:
     names = ("up", "restarts", "crash_loop")
     assert [value(f"graycat_process_{name}", labels) for name in names] == [0, 4, 1]
     assert value("graycat_process_up", labels | {"process": "web"}) == 1
+
+
+def test_a_beat_that_is_gone_shows() -> None:
+    value = gauges().get_sample_value
+    assert (value("graycat_beat_up"), value("graycat_schedules")) == (1, 2)
+    assert gauges(replace(LOOK, beat=False)).get_sample_value("graycat_beat_up") == 0

@@ -127,3 +127,10 @@ def test_the_broker_tells_its_memory_and_what_tasks_hold(observer: SnapshotReade
         assert observer.read().held.stored == 0
     finally:
         client.config_set("maxmemory", 0)
+
+
+def test_a_beat_is_seen_by_its_lock(observer: SnapshotReader, client) -> None:
+    assert (observer.read().beat, observer.read().schedules) == (False, 0)
+    client.set(keys.BEAT_LOCK, "a beat's", ex=5)
+    client.sadd(keys.SCHEDULES, "tests:nightly")
+    assert (observer.read().beat, observer.read().schedules) == (True, 1)

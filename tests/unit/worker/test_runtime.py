@@ -85,3 +85,26 @@ def test_before_its_engine_is_ready_a_worker_has_one_slot(broker: Valkey) -> Non
         worker.supervisor.info = None
         worker.supervisor.suspect()
         assert (worker.runtime.slots, worker.runtime.ready) == (1, False)
+
+
+def test_a_worker_is_well_if_it_consumes_and_its_engine_answers(broker: Valkey) -> None:
+    with worker_on(broker, {}) as worker:
+        process = rt.WorkerProcess(engine=worker.runtime)
+        assert "main loop" in process.trouble()
+        process.heartbeat.beat()
+        assert process.trouble() == ""
+        worker.runtime.paused = True
+        assert process.trouble() == ""
+        worker.runtime.scripts_loaded = False
+        assert "scripts" in process.trouble()
+        worker.supervisor.suspect()
+        assert process.trouble() == "its engine is loading"
+
+
+def test_a_worker_without_an_engine_is_well_while_its_loops_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = rt.WorkerProcess()
+    process.heartbeat.beat()
+    assert process.trouble() == ""
+    monkeypatch.setattr(rt, "is_held_up", lambda: True)
+    monkeypatch.setattr(rt, "stuck_loops", lambda: ["control"])
+    assert process.trouble() == "stuck or gone: control"

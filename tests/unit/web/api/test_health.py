@@ -4,8 +4,10 @@ import threading
 
 import pytest
 
+from graycat.broker.keys import BEAT_LOCK, SCHEDULES
 from graycat.loops.threads import GuardedThread
-from graycat.web.api.health import HUB_STUCK
+from graycat.status import snapshot
+from graycat.web.api.health import BEAT_NOTE, HUB_STUCK
 from tests.support.helpers import UNTRIED_S, Stopwatch, eventually
 
 
@@ -198,3 +200,24 @@ def test_while_the_broker_is_down_nothing_is_ready(web_without_broker, method: s
 
 def test_a_process_without_a_broker_is_alive_all_the_same(web_without_broker) -> None:
     assert web_without_broker.get("/health").status_code == 200
+
+
+def test_a_web_process_is_well_without_engines_and_not_without_the_broker(web, web_without_broker) -> None:
+    assert (web.get("/health/web").status_code, web.get("/ready").status_code) == (200, 503)
+    response = web_without_broker.get("/health/web")
+    assert response.status_code == 503
+    assert "broker" in response.json["reason"]
+
+
+def test_ready_notes_that_schedules_do_not_fire(web_with, broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "MAX_AGE_S", 0.0)
+    web = web_with()
+
+    def noted() -> bool:
+        return BEAT_NOTE in web.get("/ready").json["notes"]
+
+    assert not noted()
+    broker.client.sadd(SCHEDULES, "tests:nightly")
+    assert noted()
+    broker.client.set(BEAT_LOCK, "a beat's")
+    assert not noted()

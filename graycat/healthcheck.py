@@ -1,0 +1,47 @@
+"""Asks processes of this machine how they are: ``python -m graycat.healthcheck 9840 9860``, a container's health check.
+
+It imports next to nothing: it runs every few seconds in each container. Each argument is a port, with a path if that is
+not ``/health``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from http.client import HTTPConnection, HTTPException
+
+#: Seconds that each process gets for its answer.
+TIMEOUT_S = 3.0
+#: What is read of an answer.
+MAX_READ_BYTES = 2000
+#: A process that asks for a password serves.
+GOOD = (200, 401)
+
+
+def ask(place: str) -> str:
+    """Return what is wrong with the process at a place (``9840``, ``8000/health/web``); '' if nothing is."""
+    port, slash, path = place.partition("/")
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", slash + path or "/health")
+        reply = connection.getresponse()
+        text = reply.read(MAX_READ_BYTES).decode(errors="replace").strip()
+    except (OSError, HTTPException) as error:
+        return f"{place}: no answer ({type(error).__name__})"
+    finally:
+        connection.close()
+    if reply.status in GOOD:
+        return ""
+    return f"{place}: {reply.status} {text}"
+
+
+def main(places: Sequence[str]) -> int:
+    """Ask each place; print what is wrong. Returns the exit status: 0 if all are well."""
+    wrong = list(filter(None, map(ask, places)))
+    for line in wrong:
+        sys.stdout.write(f"{line}\n")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
