@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -100,6 +101,8 @@ def settle(stack: ContainerStack, load: Load) -> None:
 @click.option("--services", default="", help="Break only these, parted by commas.")
 def main(cache: Path | None, packages: bool, services: str) -> None:
     """Check docker/ by running it. Exits with 1 if anything is not as its README says."""
+    # What it has made is removed, however it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as ending, timed("everything"):
         folder = cache
         if folder is None:

@@ -11,11 +11,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.processes import eventually
 
 #: What the images of docker/ begin with: the name, the Debian release that stands in for it, and its packages.
 PYTHON, VALKEY = "python:3.12.11-slim-bookworm", "valkey/valkey:8.1.3-alpine"
@@ -154,11 +155,15 @@ def _start_daemon(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait_for(docker: Docker, daemon: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and daemon.poll() is None:
-        if (folder / "docker.sock").exists() and docker.run("version", check=False).count("Version:") > 1:
+    def started() -> bool:
+        """Return whether it answers, or has ended."""
+        answers = (folder / "docker.sock").exists() and docker.run("version", check=False).count("Version:") > 1
+        return answers or daemon.poll() is not None
+
+    with suppress(AssertionError):
+        eventually(started, START_S, every_s=0.5)
+        if daemon.poll() is None:
             return
-        time.sleep(0.5)
     raise RuntimeError(f"dockerd did not start: {(folder / 'daemon.log').read_text()[-2000:]}")
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from tests.containers.engine import Docker
 from tests.support.ports import free_ports
+from tests.support.processes import eventually
 from tests.support.stack import ROOT
 
 #: Seconds that a command of the README gets; the first build installs everything.
@@ -160,8 +161,8 @@ class ContainerStack:
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = RECOVERY_S) -> float:
     """Return the seconds until a condition holds. Raises RuntimeError naming it if it does not in time."""
     begin = time.monotonic()
-    while not condition():
-        if time.monotonic() - begin > timeout_s:
-            raise RuntimeError(f"not in {timeout_s:.0f} s: {what}")
-        time.sleep(0.5)
+    try:
+        eventually(condition, timeout_s, every_s=0.5)
+    except AssertionError:
+        raise RuntimeError(f"not in {timeout_s:.0f} s: {what}") from None
     return time.monotonic() - begin

@@ -59,7 +59,7 @@ def night(stack: ContainerStack) -> None:
     with Client(stack.url, stack.token, patience_s=PATIENCE_S) as client:
         spec = {"name": "first", "items": ["a lighthouse", "a keeper"], "defaults": {key: SMALL[key] for key in
                 ("width", "height", "steps")}}  # fmt: skip
-        batch = client.batches.submit(spec, "first five minutes")
+        batch = client.batches.submit(spec, "first-five-minutes")
         wait_until(lambda: batch.refresh().done, "the batch ends")
         expect(batch.state == "succeeded" and len(batch.manifest()) == 2, f"the batch succeeds: {batch.state}")
         client.schedules.put(SCHEDULE, {"cron": "* * * * *", "spec": spec | {"name": "again"}})

@@ -75,3 +75,10 @@ def test_the_slots_of_a_worker_that_does_not_tell_are_asked_of_the_engine(web, r
 )
 def test_an_engine_s_state_cannot_be_changed(web, method: str, path: str) -> None:
     assert web.open(path, method=method.upper(), json={}).status_code in (404, 405)
+
+
+@pytest.mark.parametrize(("path", "body"), [("/tokenize", {"content": "Hi"}), ("/slots", None)])
+def test_a_call_without_a_slot_that_nobody_takes_is_answered_soon(web_with, path: str, body) -> None:
+    web = web_with(quick_timeout_s=0.2, queue_ttl_s=600)
+    response = web.post(path, json=body) if body else web.get(path)
+    assert (response.status_code, response.json["error"]["type"]) == (503, "task_expired")
