@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from graycat.engines.process.libraries import LIBRARIES
+
 #: So much of the end of the output is read.
 MAX_READ_BYTES = 8192
 #: What is known, and what is said of it. The groups are names of files, packages and versions.
@@ -25,7 +27,7 @@ KNOWN = (
 )
 #: How what engines often lack is installed.
 HINTS = {
-    "libgomp.so.1": " (Debian, Ubuntu: apt-get install libgomp1; Fedora: dnf install libgomp)",
+    **{name: f" (apt-get install {debian}, or dnf install {fedora})" for name, (debian, fedora) in LIBRARIES.items()},
     "libcuda.so.1": " (it comes with NVIDIA's driver)",
     "xllamacpp": " (pip install 'graycat[embedded]')",
 }

@@ -24,7 +24,7 @@ def explained(tmp_path: Path, text: str, since: int = 0) -> str:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (GOMP, "libgomp.so.1 is missing on this machine (Debian, Ubuntu: apt-get install libgomp1"),
+        (GOMP, "libgomp.so.1 is missing on this machine (apt-get install libgomp1, or dnf install libgomp)"),
         (CUDA, "libcuda.so.1 is missing on this machine (it comes with NVIDIA's driver)"),
         (OLD, "older than the engine needs: GLIBC_2.38"),
         (ABSENT, "xllamacpp is not installed (pip install 'graycat[embedded]')"),
