@@ -16,7 +16,7 @@ from pathlib import Path
 
 import graycat
 from graycat.auth import tokens
-from graycat.cli import preflight_broker, up
+from graycat.cli import exporter, monitoring, preflight_broker, up
 from graycat.engines import factory, gpus
 from graycat.engines.models import checkpoints, huggingface, transfer
 from graycat.engines.models.checkpoints import RequiredCheckpoint
@@ -26,7 +26,7 @@ from graycat.errors import SettingsError
 from graycat.families import FAMILIES, LLM
 from graycat.redaction.terminal import one_line
 from graycat.schedules import file
-from graycat.settings import Settings, environment, extras
+from graycat.settings import Settings, collected, environment, extras
 from graycat.settings.spelling import unknown_names
 
 #: Seconds that the import of the embedded engine may take, on a busy machine.
@@ -122,13 +122,15 @@ def check_names() -> Iterator[Finding]:
 
 def check_settings(settings: Settings, processes: dict[str, str]) -> Iterator[Finding]:
     """Look at what is read from settings and files besides."""
-    problems: list[str] = []
+    readers: list[Callable[[Settings], object]] = [up.check_stores]
     if settings.remote is None:
-        for read in (tokens.parse_api_tokens, file.load):
-            try:
-                read(settings)
-            except SettingsError as error:
-                problems.append(str(error))
+        readers += [tokens.parse_api_tokens, file.load]
+    if monitoring.EXPORTER in processes.values():
+        readers.append(exporter.require_python)
+    problems: list[str] = []
+    for read in readers:
+        with collected(problems):
+            read(settings)
     yield from (failed("settings", problem) for problem in problems)
     if processes and not problems:
         yield ok("settings", f"runs {', '.join(processes)}")

@@ -29,6 +29,7 @@ from graycat.queue.topology import WORKER_KINDS
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
 from graycat.settings.home import tighten_home
+from graycat.storage import filesystems
 from graycat.supervision.reporter import ProcessReporter
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
 from graycat.supervision.supervisor import ProcessSupervisor
@@ -122,9 +123,18 @@ def check_installed(settings: Settings, processes: dict[str, str]) -> None:
         broker.require_server()
     if monitoring.EXPORTER in commands:
         exporter.require_python(settings)
+    check_stores(settings)
     for family in FAMILIES:
         if family.is_enabled(settings):
             factory.describe_engine(settings, family)
+
+
+def check_stores(settings: Settings) -> None:
+    """Check that the stores of images and batches can be opened, without connecting. Raises SettingsError."""
+    for name in ("artifacts_url", "batch_dir"):
+        url = getattr(settings, name)
+        if "://" in url:
+            filesystems.open_url(url, variable(name))
 
 
 def _first_api_token(settings: Settings) -> Credential:

@@ -101,10 +101,10 @@ def test_a_mistake_that_two_checks_come_upon_is_told_once(examine: Examine) -> N
 
 def test_secrets_and_files_are_looked_at(examine: Examine, tmp_path: Path) -> None:
     (tmp_path / "schedules.toml").write_text("[[schedules]]\n")
-    found = failures(examine(API_TOKENS="game:short"))
-    assert len(found) == 2
-    assert "API_TOKENS" in found[0]
-    assert "schedules.toml" in found[1]
+    found = failures(examine(API_TOKENS="game:short", GRAYCAT_EXPORTER="true", GRAYCAT_BATCH_DIR="nosuch://bucket"))
+    named = ("GRAYCAT_BATCH_DIR", "API_TOKENS", "schedules.toml", "GRAYCAT_EXPORTER_PYTHON")
+    assert len(found) == len(named)
+    assert all(name in text for name, text in zip(named, found, strict=True))
 
 
 def test_a_home_that_others_can_read_or_that_is_in_use(examine: Examine, tmp_path: Path) -> None:

@@ -175,3 +175,12 @@ def test_nothing_starts_without_what_it_runs(monkeypatch: pytest.MonkeyPatch) ->
         up.check_installed(settings, EVERYTHING)
     # A broker elsewhere needs nothing here.
     up.check_installed(settings, {"web": "graycat web"})
+
+
+def test_a_store_whose_packages_are_missing_is_told_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(SettingsError, match=r"GRAYCAT_ARTIFACTS_URL .*pip install 'graycat\[s3\]'"):
+        up.check_stores(Settings(artifacts_url="s3://bucket/images"))
+    with pytest.raises(SettingsError, match="GRAYCAT_BATCH_DIR"):
+        up.check_stores(Settings(batch_dir="nosuch://bucket/images"))
+    up.check_stores(Settings(artifacts_url="file:///srv/images", batch_dir="/srv/batches"))
