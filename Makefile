@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers kubernetes exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ chaos: $(DEV_READY) ## Kill, starve and confuse everything under load, and audit
 containers: $(DEV_READY) ## Build docker/ and run its README by a real Docker: make containers ARGS="--cache /var/tmp/containers"
 	@exec $(BIN)/python -m tests.containers $(ARGS)
 
+kubernetes: .venv-kubernetes/.ready ## Render kubernetes/ and check it against the schemas of Kubernetes and KEDA
+	@exec .venv-kubernetes/bin/python kubernetes/check.py
+
 exporter: .venv-exporter/.ready ## Install the Celery exporter in an environment of its own
 
 format: $(DEV_READY) ## Repair style and format
@@ -106,13 +109,19 @@ audit: .venv-release/.ready ## Ask PyPI for known vulnerabilities of every pinne
 	@exec .venv-release/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
 
 clean: ## Remove what make made; var/ stays
-	rm -rf $(VENV) .venv-exporter .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-exporter .venv-kubernetes .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find celeryconfig.py chaos graycat tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv-exporter/.ready: monitoring/celery-exporter.txt
 	$(require_python)
 	@$(PYTHON) -m venv --clear .venv-exporter
 	@.venv-exporter/bin/python -m pip install -q --no-compile --disable-pip-version-check -r monitoring/celery-exporter.txt
+	@touch $@
+
+.venv-kubernetes/.ready: kubernetes/tools.txt
+	$(require_python)
+	@$(PYTHON) -m venv --clear .venv-kubernetes
+	@.venv-kubernetes/bin/python -m pip install -q --disable-pip-version-check -r kubernetes/tools.txt
 	@touch $@
 
 .venv-release/.ready: release/tools.txt
