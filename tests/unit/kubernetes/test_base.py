@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from graycat.families import BY_NAME
+from graycat.metrics.server import BEAT_OFFSET, HEALTH_PATH
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.settings.rules import is_secret, secrets_in
@@ -128,19 +129,22 @@ def test_a_task_outlives_the_start_of_a_worker() -> None:
     assert settings.queue_ttl_s > settings.scale_start_s
 
 
-@pytest.mark.parametrize("kind", sorted(WORKER_KINDS))
-def test_a_worker_is_asked_where_its_metrics_are(kind: str) -> None:
+@pytest.mark.parametrize("name", [*sorted(WORKER_KINDS), "beat"])
+def test_a_worker_is_ready_if_it_consumes_and_killed_only_if_it_does_not_listen(name: str) -> None:
     shared = objects("ConfigMap")["graycat"]["data"]
-    port = int(shared["GRAYCAT_METRICS_PORT"]) + WORKER_KINDS[kind].metrics_offset
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert containers()[kind][probe]["tcpSocket"]["port"] == port
+    offset = BEAT_OFFSET if name == "beat" else WORKER_KINDS[name].metrics_offset
+    port = int(shared["GRAYCAT_METRICS_PORT"]) + offset
+    assert containers()[name]["readinessProbe"]["httpGet"] == {"path": HEALTH_PATH, "port": port}
+    # While the broker is away or the model loads it is not ready, and a restart would mend neither.
+    assert containers()[name]["livenessProbe"]["tcpSocket"] == {"port": port}
     (metrics,) = objects("NetworkPolicy")["metrics"]["spec"]["ingress"]
     assert metrics["ports"][0]["port"] <= port <= metrics["ports"][0]["endPort"]
 
 
-def test_web_is_there_while_no_engine_is_ready() -> None:
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert containers()["web"][probe]["httpGet"]["path"] == "/health"
+def test_web_is_ready_while_no_engine_is() -> None:
+    web = containers()["web"]
+    for probe, path in (("livenessProbe", "/health"), ("readinessProbe", "/health/web")):
+        assert web[probe]["httpGet"]["path"] == path
 
 
 def test_nothing_comes_in_that_is_not_named() -> None:
