@@ -30,7 +30,7 @@ pytestmark = pytest.mark.not_covered
         (keys.changed_key("llm"), "keys changed:*"),
         (keys.receiver_key("a"), "keys receiver:*"),
         (keys.sender_key("a"), "keys sender:*"),
-        (keys.dead_messages_key("llm"), "dead llm"),
+        (keys.parked_count_key("llm"), "parked tasks llm"),
         (keys.UNCOUNTED, "tasks not counted"),
         (keys.LIVE_BATCHES, "live batches"),
         (keys.PAUSED_QUEUES, "paused queues"),
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.not_covered
         ("unacked:llm", "unacknowledged llm"),
         ("unacked_index:llm", "leases of messages llm"),
         # These may stay: a lock, and what is kept for its time.
-        *((key, "") for key in ("unacked_mutex", "graycat:task:a", "graycat:fleet.llm", "llmx", "graycat:usage:day:1")),
+        *((key, "") for key in ("unacked_mutex", "graycat:task:a", "graycat:fleet.llm", "llmx", "graycat:dead:llm")),
     ],
 )
 def test_a_key_has_its_name(key: str, name: str) -> None:
@@ -63,10 +63,10 @@ def test_what_is_left_is_counted(valkey: Valkey) -> None:
     broker.lpush("llm:fake", "a")
     broker.zadd("graycat:live.llm", {"a": 1})
     broker.set("graycat:turns.llm", "another program's")
-    broker.set("graycat:dead:llm", 0)
-    broker.set("graycat:dead:sd", 3)
+    broker.set(keys.parked_count_key("llm"), 0)
+    broker.set(keys.parked_count_key("sd"), 3)
     broker.hset("graycat:task:a", "state", "succeeded")
     left = read_left(FakeSystem(broker))  # type: ignore[arg-type]
-    assert left == {"queue llm": 3, "live tasks llm": 1, "turns llm": 1, "dead sd": 3}
+    assert left == {"queue llm": 3, "live tasks llm": 1, "turns llm": 1, "parked tasks sd": 3}
     broker.flushall()
     broker.close()
