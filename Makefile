@@ -41,7 +41,7 @@ test-lowest: .venv-lowest/.ready ## Run tests on the oldest releases of the depe
 
 # What depends on the broker's release: rules of users, scripts, the transport, records.
 BROKER ?= redis-server
-BROKER_TESTS := $(addprefix tests/unit/,broker/test_scripts.py broker/test_transport.py queue/test_migration.py \
+BROKER_TESTS := $(addprefix tests/unit/,backup broker/test_scripts.py broker/test_transport.py queue/test_migration.py \
 	queue/test_records.py queue/test_turns.py worker/test_box_keys.py worker/test_broker_acl.py worker/test_forging_box.py) \
 	tests/integration/test_hostile_box.py
 

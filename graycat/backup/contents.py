@@ -60,6 +60,8 @@ DROPPED = (
     "catalog:",
     "processes",
     "preview:",
+    # How many workers were needed in the last minutes.
+    "needs.",
     # Requests of the last minute, and slots of deliveries under way.
     "rate:",
     "receiver:",

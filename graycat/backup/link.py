@@ -43,6 +43,11 @@ class Link:
         client = cast(Broker, redis.Redis.from_pool(open_pool(settings, options)))
         with _told("the broker cannot be reached"):
             self._connection = RawConnection(client)
+            # One that answers at all does so soon; a large value takes longer.
+            self._connection.socket.settimeout(CONNECT_TIMEOUT_S)
+            self._connection.send([("PING",)])
+            self._connection.read(1)
+            self._connection.socket.settimeout(REPLY_TIMEOUT_S)
         self._pushed: list[Any] = []
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -92,12 +97,14 @@ class Link:
         self._connection.close()
 
     def check(self) -> dict[str, str]:
-        """Return the broker's name and version. Raises BackupError if it is too old, or not a primary."""
+        """Return the broker's name and version. Raises BackupError if it is too old, a replica, or of a cluster."""
         info = _parse_info(self.ask("INFO", "server")) | _parse_info(self.ask("INFO", "replication"))
         found = {"server": info.get("server_name", "redis"), "version": info.get("redis_version", "0")}
         found["version"] = info.get("valkey_version", found["version"])
         if parse_version(info.get("redis_version", "0")) < OLDEST_VERSION:
             raise BackupError(f"the broker is {found['server']} {found['version']}; backups need 7.0 or newer")
+        if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
+            raise BackupError("the broker is a node of a cluster; graycat needs one server")
         if info.get("role") == "slave":
             raise BackupError("the broker is a replica: name its primary in REDIS_URL")
         return found

@@ -7,6 +7,7 @@ away what the broker has of graycat, and gives them their names. Until then the 
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -26,8 +27,8 @@ from graycat.settings import Settings
 
 #: Commands that are sent at once.
 ROWS_AT_ONCE, BYTES_AT_ONCE = 1000, 4 * ROW_BYTES
-#: What the names of staged keys begin with; and the key that says whose they are.
-STAGED, MARK = f"{contents.STAGING}key:", f"{contents.STAGING}mark"
+#: The key that says whose restore is under way: of two at the same time, the one that began last goes on.
+MARK = f"{contents.STAGING}mark"
 _COMMIT = (Path(__file__).parent / "commit.lua").read_text(encoding="utf-8")
 
 #: A worker that has died is listed for at most so many seconds; and how often that is looked at.
@@ -45,6 +46,9 @@ class Restore:
         self._backup = backup
         self._replace = replace
         self._force = force
+        #: What tells this restore from others, and what the names of its staged keys begin with.
+        self._mark = secrets.token_hex(8)
+        self._staging = f"{contents.STAGING}{self._mark}:"
         #: What the broker had before.
         self.replaced: dict[str, int] = {}
 
@@ -59,14 +63,16 @@ class Restore:
             self._check_contents(link)
             self._check_memory(link)
             try:
-                _unstage(link)
+                # Also what a restore has left that did not come to its end.
+                _unstage(link, contents.STAGING)
+                link.ask("SET", MARK, self._mark)
                 self._stage(link, progress)
                 before_commit()
                 self._check_processes(link)
             except BaseException:
                 # What is left, because the broker is away, is deleted by the next restore.
                 with suppress(BackupError):
-                    _unstage(link)
+                    _unstage(link, self._staging)
                 raise
             self._commit(link)
 
@@ -114,7 +120,7 @@ class Restore:
         total = int(self._backup.manifest["rows"])
         done = 0
         for rows in _in_groups(self._backup.rows()):
-            commands = [(row[0], STAGED.encode() + row[1], *row[2:]) for row in rows]
+            commands = [(row[0], self._staging.encode() + row[1], *row[2:]) for row in rows]
             for reply in link.run(commands):
                 if isinstance(reply, hiredis.ReplyError):
                     raise BackupError(f"the broker refuses the backup: {reply}")
@@ -123,20 +129,18 @@ class Restore:
 
     def _commit(self, link: Link) -> None:
         note = {"id": self._backup.manifest["id"], "taken_at": self._backup.manifest.get("taken_at")}
-        mark = f"{time.time_ns()} "
-        link.ask("SET", MARK, mark + json.dumps(note))
         patterns = [f"{keys.PREFIX}*"]
         for name in (*QUEUES, "unacked", "unacked_index", "unacked_mutex"):
             patterns += [name, f"{name}:*"]
-        command: list[str | int] = ["EVAL", _COMMIT, 0, contents.STAGING, contents.RESTORED, mark, keys.PREFIX]
-        command += [f"{keys.PREFIX}wrong-type:", *patterns]
+        command: list[str | int] = ["EVAL", _COMMIT, 0, MARK, self._mark, contents.STAGING, contents.RESTORED]
+        command += [json.dumps(note), keys.PREFIX, f"{keys.PREFIX}wrong-type:", *patterns]
         try:
             count = link.ask(*command)
         except BackupError as error:
             # It may have run, and only its reply was lost. A second time it changes nothing.
             count = _ask_again(self._settings, command, error)
         if count < 0:
-            raise BackupError("the broker has lost what was written to it: nothing was restored; try again")
+            raise BackupError("another restore has begun, or the broker was emptied: nothing was restored; try again")
 
 
 def _ask_again(settings: Settings, command: Sequence[str | int], error: BackupError) -> int:
@@ -182,9 +186,9 @@ def count_contents(link: Link) -> dict[str, int]:
     return contents.count(sizes.items())
 
 
-def _unstage(link: Link) -> None:
-    """Delete what a restore has written and not put in place."""
-    for names in link.scan(f"{contents.STAGING}*"):
+def _unstage(link: Link, start: str) -> None:
+    """Delete what restores have written and not put in place: the keys whose names have a certain start."""
+    for names in link.scan(f"{start}*"):
         link.ask("UNLINK", *names)
 
 

@@ -44,6 +44,9 @@ def contents_of(path: Path) -> Contents:
         if command == b"DEL":
             found.pop(name, None)
             continue
+        if command == b"ZADD":
+            # Valkey 9 writes a score in fewer digits than Redis 7.0.
+            arguments[::2] = [repr(float(score)).encode() for score in arguments[::2]]
         # Hashes and sets in pieces: a broker may tell them in another order.
         step = {b"HSET": 2, b"ZADD": 2, b"SADD": 1}.get(command, len(arguments) or 1)
         pieces = [(command, *arguments[start : start + step]) for start in range(0, len(arguments), step)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from graycat.backup import link as module
 from graycat.backup.errors import BackupError
 from graycat.backup.link import Link, parse_version
 from graycat.cli.broker import build_server_command
@@ -80,6 +81,7 @@ def test_who_is_refused_is_told_why_and_no_password(port: int, url: str, said: s
     [
         ("redis_version:6.2.7\r\nrole:master\r\n", "redis 6.2.7; backups need 7.0"),
         ("redis_version:7.2.4\r\nvalkey_version:9.1.2\r\nserver_name:valkey\r\nrole:slave\r\n", "is a replica"),
+        ("redis_version:7.2.4\r\nredis_mode:cluster\r\nrole:master\r\n", "is a node of a cluster"),
     ],
 )
 def test_a_broker_that_is_too_old_or_a_replica(
@@ -98,6 +100,19 @@ def test_a_command_that_is_refused_is_an_error(valkey: Valkey) -> None:
             link.ask("NONSENSE")
         assert link.ask("PING") == b"PONG"
         assert link.run([]) == []
+
+
+def test_a_broker_that_does_not_answer(valkey: Valkey, client: BrokerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(module, "REPLY_TIMEOUT_S", 0.1)
+    with closing(Link(valkey.settings)) as link:
+        # It pauses the command that would end it, too.
+        client.execute_command("CLIENT", "PAUSE", 900, "ALL")
+        with pytest.raises(BackupError, match="connection to the broker was lost: it does not answer"):
+            link.ask("PING")
+        with pytest.raises(BackupError, match="cannot be reached: it does not answer"):
+            Link(valkey.settings)
+    eventually(client.ping)
 
 
 def test_all_that_is_pushed_comes_once(valkey: Valkey, client: BrokerClient) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from graycat.backup import restore as module
-from graycat.backup.archive import MANIFEST
+from graycat.backup.archive import MANIFEST, BackupFile
 from graycat.backup.contents import RESTORED, STAGING
 from graycat.backup.errors import BackupError
 from graycat.backup.link import Link
-from graycat.backup.restore import list_connected
+from graycat.backup.restore import Restore, list_connected
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from tests.support.backups import FOREIGN, GHOSTS, contents_of, fill, restore_backup, write_backup
@@ -175,6 +175,18 @@ def test_what_was_staged_and_is_gone_replaces_nothing(
     with pytest.raises(BackupError, match="nothing was restored"):
         restore_backup(another.settings, file)
     assert another.client.get("graycat:schedules:fired") == b"before"
+
+
+def test_of_two_restores_at_the_same_time_the_last_one_counts(
+    another: Valkey, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = BackupFile.open(file)
+    first = Restore(another.settings, backup, replace=False, force=False)
+    with pytest.raises(BackupError, match="another restore has begun"):
+        first.run(before_commit=lambda: restore_backup(another.settings, file))  # type: ignore[arg-type]
+    backup.close()
+    assert another.client.llen("llm") == 2500
+    assert another.client.keys(f"{STAGING}*") == []
 
 
 def test_a_backup_of_a_newer_release(another: Valkey, file: Path) -> None:

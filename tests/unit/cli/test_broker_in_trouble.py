@@ -54,6 +54,13 @@ def failed(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return line
 
 
+@pytest.mark.parametrize("name", ["loading", "busy", "without its primary", "locked", "forbidden", "cluster down"])
+def test_a_broker_that_cannot_be_used_makes_no_backup(frail: FrailValkey, name: str, monkeypatch, capsys) -> None:
+    with UNUSABLE[name](frail):
+        assert failed("backup file", monkeypatch, capsys).startswith("Error: the broker ")
+    assert not (frail.settings.home / "file").exists()
+
+
 @pytest.mark.parametrize("trouble", UNUSABLE.values(), ids=UNUSABLE)
 def test_a_broker_that_cannot_be_used_is_one_line(frail: FrailValkey, trouble: Trouble, monkeypatch, capsys) -> None:
     with trouble(frail):
