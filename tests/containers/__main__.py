@@ -40,6 +40,8 @@ def start(stack: ContainerStack) -> None:
     with timed("build, start, all healthy"):
         stack.shell(stack.first)
     expect(stack.is_ready(), "/ready says 200 once all are healthy")
+    expect(not stack.dangling(), "no image without a name is left")
+    stack.check_variants()
 
 
 def first_minutes(stack: ContainerStack) -> None:

@@ -110,6 +110,23 @@ class ContainerStack:
         """Return the game's API token."""
         return self.variables["API_TOKENS"].removeprefix("game:")
 
+    def check_variants(self) -> None:
+        """Have Compose read what cannot run here: with a GPU, with the journal, with an exporter; and monitoring/."""
+        own = ["--file", "compose.yml"]
+        gpu = [*own, "--file", "compose.gpu.yml"]
+        for options in (gpu, [*own, "--file", "compose.journald.yml"], [*own, "--profile", "exporter"]):
+            self._config(self.folder, *options)
+        self._config(self.source / "monitoring", "--env-file", ".env.example", "--profile", "gpu")
+
+    def _config(self, folder: Path, *options: str) -> None:
+        values = {"MODEL_URL": "hf://OWNER/REPO/FILE.gguf", "COMPOSE_FILE": "compose.yml", "CELERY_BROKER_URL": "x"}
+        values |= dict.fromkeys(("GRAFANA_USER", "GRAFANA_PASSWORD", "BROKER_PASSWORD"), "x")
+        command = ["docker", "compose", *options, "config", "--quiet"]
+        env = self._env | values
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+
     def services(self) -> list[str]:
         """Return the names of the services that run."""
         return sorted(self.compose("ps", "--services").split())

@@ -17,13 +17,20 @@ def ask(status: int, path: str = "/health") -> str:
         return healthcheck.ask(port + (path if path != "/health" else "")).removeprefix(port)
 
 
-@pytest.mark.parametrize("status", [200, 401])
-def test_a_process_that_serves_is_well(status: int) -> None:
-    assert ask(status) == ""
-    assert ask(status, "/healthcheck") == ""
+def test_a_process_that_serves_is_well() -> None:
+    assert ask(200) == ""
+    assert ask(200, "/health/web") == ""
 
 
-@pytest.mark.parametrize("status", [500, 503, 404, 302])
+def test_flower_is_asked_with_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http_server({"GET /healthcheck": reply(200, {})}) as server:
+        monkeypatch.setenv("FLOWER_PORT", server.url.rpartition(":")[2])
+        monkeypatch.setenv("GRAYCAT_FLOWER_PASSWORD", "p" * 16)
+        assert healthcheck.ask("flower") == ""
+    assert server.headers[0]["authorization"] == "Basic Z3JheWNhdDpwcHBwcHBwcHBwcHBwcHBw"
+
+
+@pytest.mark.parametrize("status", [500, 503, 404, 302, 401])
 def test_one_that_does_not_is_named_with_its_reason(status: int) -> None:
     assert ask(status).startswith(f": {status} ")
     assert "its engine is loading" in ask(status)
