@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG, SHARING
 from tests.support.syntax_counts import MAX_COMPREHENSIONS, MAX_CONDITIONALS, count_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,3 +105,8 @@ def test_a_test_never_sleeps() -> None:
     files = (path for path in TESTS if FAKES not in path.parents)
     uses = [f"{name_of(path)}:{line}" for path in files for line in uses_of(path, "time", {"sleep"})]
     assert not uses, f"these lines sleep, and should wait for what the test wants to see, with a deadline: {uses}"
+
+
+def test_the_files_that_tests_are_ordered_by_exist() -> None:
+    named = set().union(LONG, *SHARING.values())
+    assert named - {name_of(path) for path in TESTS} == set()
