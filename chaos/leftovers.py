@@ -27,8 +27,9 @@ PLACES = {
     r"graycat:(turn|aside|players)\..*": r"keys \1.*",
     r"graycat:(owners|wrong-type|changed|receiver|sender):.*": r"keys \1:*",
     r"graycat:schedule:.*:waiting": "keys schedule:*:waiting",
-    # A counter: it stays for a while if it is 0. That of messages whose tasks have ended (``dead:``) is left out: such a
-    # message may be lost with a worker, so graycat never takes it for more than its queue is long. ``chaos.life`` checks it.
+    # A counter: it stays for a while if it is 0. That of messages whose tasks have ended (``dead:``) is left out: such
+    # a message may be lost with a worker, so graycat never takes it for more than its queue is long. ``chaos.life``
+    # checks it.
     r"graycat:asides:(.*)": r"parked tasks \1",
 }
 COUNTERS = re.compile(r"graycat:asides:.*")
