@@ -69,12 +69,18 @@ class Restore:
                 self._stage(link, progress)
                 before_commit()
                 self._check_processes(link)
+                self._commit(link)
             except BaseException:
                 # What is left, because the broker is away, is deleted by the next restore.
                 with suppress(BackupError):
-                    _unstage(link, self._staging)
+                    self._clean_up(link)
                 raise
-            self._commit(link)
+
+    def _clean_up(self, link: Link) -> None:
+        """Delete what this restore has written, and nothing of another one's."""
+        if link.ask("GET", MARK) == self._mark.encode():
+            link.ask("DEL", MARK)
+        _unstage(link, self._staging)
 
     def _check_release(self) -> None:
         made_by = str(self._backup.manifest.get("graycat", ""))
