@@ -93,7 +93,8 @@ lock: ## Pin the newest release of every dependency in constraints.txt
 	cp "$$tmp/constraints" constraints.txt
 
 release: audit sbom ## Build the package into dist/, with its SBOM, after an audit
-	@exec .venv-release/bin/python -m build --outdir dist
+	@.venv-release/bin/python -m build --outdir dist
+	@exec .venv-release/bin/twine check --strict dist/graycat-$$($(PYTHON) -c "import graycat; print(graycat.__version__)")*
 
 # A CycloneDX document of all that constraints.txt pins. The same pins make the same bytes.
 sbom: .venv-release/.ready ## Write dist/graycat.cdx.json: every pinned dependency, in CycloneDX' form

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,13 @@ MINORS = range(11, 20)
 #: Seconds that each step may take on a busy machine.
 INSTALL_S, START_S, ANSWER_S, STOP_S = 1200, 300, 300, 90
 TOKEN = "a-token-of-the-trial"
-TAVERN = 'name = "tavern"\ncount = 2\nprompt = "a dwarf"\ndefaults = {steps = 1, width = 64, height = 64}\n'
+TAVERN = """\
+name = "tavern"
+count = 2
+defaults = {steps = 1, width = 64, height = 64}
+[matrix]
+prompts = ["a dwarf at the bar"]
+"""
 #: Commands that need an extra which is not installed, and what their last line names.
 WITHOUT_EXTRAS = {
     "up": "graycat[embedded]",
@@ -93,7 +99,7 @@ def pick_ports() -> dict[str, str]:
     return dict(zip(("PORT", "LLM_PORT", "SD_PORT", "FLOWER_PORT"), ports, strict=True))
 
 
-def post(url: str, body: dict[str, object]) -> bytes:
+def post(url: str, body: Mapping[str, object]) -> bytes:
     """Return what is answered to a JSON body. Raises OSError for an error of HTTP."""
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (it is http)
@@ -129,8 +135,11 @@ def running(graycat: Path, folder: Path, env: dict[str, str]) -> Iterator[str]:
         if process.wait(STOP_S) != 0:
             raise SystemExit(f"graycat up ended with {process.returncode}:\n{output.read_text()[-4000:]}")
     finally:
+        # After a failure: its processes stop with it.
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
         process.kill()
-        process.wait()
 
 
 def timed(name: str, step: Callable[[], object]) -> None:
@@ -144,27 +153,27 @@ def use(graycat: Path, folder: Path) -> None:
     """Run graycat in an empty folder, and ask it for everything once. Raises SystemExit and OSError."""
     folder.mkdir()
     env = bare_environment() | pick_ports() | {"API_TOKENS": f"trial:{TOKEN}"}
-    timed(
-        "check",
-        lambda: subprocess.run([graycat, "up", "--check"], cwd=folder, env=env, check=True, capture_output=True),
-    )
+    timed("check", lambda: call(graycat, "up --check", folder, env))
+    (folder / "tavern.toml").write_text(TAVERN)
+    prompt = {"prompt": "Once upon a time", "n_predict": 8}
+    picture = {"prompt": "a lighthouse", "steps": 1}
     began = time.monotonic()
     with running(graycat, folder, env) as url:
         tell(f"  {'ready':<12} {time.monotonic() - began:6.1f} s")
-        timed(
-            "completion",
-            lambda: require(post(f"{url}/completion", {"prompt": "Once upon a time", "n_predict": 8}), b'"content"'),
-        )
-        timed("image", lambda: require(post(f"{url}/generate-image", {"prompt": "a lighthouse", "steps": 1}), b"image"))
-        (folder / "tavern.toml").write_text(TAVERN)
-        command = [str(graycat), "batch", "submit", "tavern.toml", "--wait"]
-        timed(
-            "batch",
-            lambda: subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, timeout=ANSWER_S),
-        )
+        timed("completion", lambda: require(post(f"{url}/completion", prompt), b'"content"'))
+        timed("image", lambda: require(post(f"{url}/generate-image", picture), b"image"))
+        timed("batch", lambda: call(graycat, "batch submit tavern.toml --wait", folder, env))
         images = list((folder / "var" / "batches").rglob("*.png"))
         if len(images) != 2:
             raise SystemExit(f"the batch has made {len(images)} images of 2")
+
+
+def call(graycat: Path, arguments: str, folder: Path, env: dict[str, str]) -> None:
+    """Run a command of graycat's. Raises SystemExit with what it has printed if it fails."""
+    words = [str(graycat), *arguments.split()]
+    done = subprocess.run(words, cwd=folder, env=env, check=False, capture_output=True, text=True, timeout=ANSWER_S)
+    if done.returncode:
+        raise SystemExit(f"graycat {arguments} ended with {done.returncode}: {done.stdout}{done.stderr}")
 
 
 def require(answer: bytes, part: bytes) -> None:

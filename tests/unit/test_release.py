@@ -28,7 +28,7 @@ def commands_of(*arguments: str) -> str:
 
 def test_a_release_is_audited_and_has_an_sbom() -> None:
     commands = commands_of("release")
-    for part in ("pip-audit --strict", "cyclonedx-py requirements", "-m build --outdir dist"):
+    for part in ("pip-audit --strict", "cyclonedx-py requirements", "-m build --outdir dist", "twine check --strict dist/graycat-"):
         assert part in commands
     assert commands.index("pip-audit") < commands.index("-m build")
 
@@ -44,7 +44,7 @@ def test_the_tools_are_pinned_and_no_part_of_the_dev_extra() -> None:
     lines = [line for line in (ROOT / "release" / "tools.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==\S+", line) for line in lines)
     named = {line.partition("==")[0] for line in lines}
-    assert {"build", "cyclonedx-bom", "pip_audit"} <= named
+    assert {"build", "cyclonedx-bom", "pip_audit", "twine"} <= named
     assert not {"build", "cyclonedx-bom", "pip-audit", "pip_audit"} & {name for name, _ in PINS}
 
 
