@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers kubernetes exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers kubernetes upgrade exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +77,8 @@ containers: $(DEV_READY) ## Build docker/ and run its README by a real Docker: m
 
 kubernetes: .venv-kubernetes/.ready ## Render kubernetes/ and check it against the schemas of Kubernetes and KEDA
 	@exec .venv-kubernetes/bin/python kubernetes/check.py
+upgrade: $(DEV_READY) ## Upgrade another version to this one under load, and back: make upgrade FROM=COMMIT
+	@exec $(BIN)/python -m chaos.upgrade $(FROM) $(ARGS)
 
 exporter: .venv-exporter/.ready ## Install the Celery exporter in an environment of its own
 
