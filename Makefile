@@ -77,6 +77,7 @@ containers: $(DEV_READY) ## Build docker/ and run its README by a real Docker: m
 
 kubernetes: .venv-kubernetes/.ready ## Render kubernetes/ and check it against the schemas of Kubernetes and KEDA
 	@exec .venv-kubernetes/bin/python kubernetes/check.py
+
 upgrade: $(DEV_READY) ## Upgrade another version to this one under load, and back: make upgrade FROM=COMMIT
 	@exec $(BIN)/python -m chaos.upgrade $(FROM) $(ARGS)
 
