@@ -75,7 +75,13 @@ def operator(stack: ContainerStack) -> None:
     """Look at the status on the command line, and at Flower's workers."""
     said = stack.compose("exec", "-T", "web", "graycat", "status")
     expect("games are served" in said, f"graycat status says that games are served: {said}")
-    wait_until(lambda: set(stack.flower("/api/workers").json()) >= WORKERS, "Flower shows the workers", 60)
+
+    def shown() -> bool:
+        """Return whether Flower's first page has all workers."""
+        rows = stack.flower("/workers?json=1").json()["data"]
+        return {row["hostname"] for row in rows if row["status"]} >= WORKERS
+
+    wait_until(shown, "Flower shows the workers", 60)
 
 
 WORKERS = {f"{kind}@docker" for kind in ("llm", "quick", "sd", "control")}

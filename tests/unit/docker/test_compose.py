@@ -18,6 +18,7 @@ from graycat.metrics.server import BEAT_OFFSET
 from graycat.queue.topology import WORKER_KINDS
 from graycat.settings import Settings, variable
 from graycat.supervision.specs import PROCESSES
+from tests.containers.stack import code_blocks
 from tests.support.composed import config, is_pinned, required, resolved
 from tests.support.stack import ROOT
 from tests.support.watching import read
@@ -174,3 +175,17 @@ def test_the_first_five_minutes_fill_in_all_that_is_required(tmp_path: Path) -> 
     assert filled["API_TOKENS"].startswith("game:")
     assert len({filled[name] for name in ENV}) == len(ENV)
     assert config(FOLDER, filled).returncode == 0
+
+
+def test_make_containers_runs_each_block_of_the_readme(tmp_path: Path) -> None:
+    text = (FOLDER / "README.md").read_text()
+    blocks = code_blocks(text)
+    assert text.count("\n```") == 2 * len(blocks)
+    first, calls, update, trouble = blocks
+    assert first.startswith("cd docker\n")
+    assert "graycat status" in calls
+    assert "--remove-orphans" in update
+    assert "graycat logs" in trouble
+    # A shell can read them all.
+    for block in blocks:
+        subprocess.run(["bash", "-n", "-c", block], cwd=tmp_path, check=True, timeout=30)
