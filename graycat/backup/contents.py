@@ -105,14 +105,6 @@ def kind_of(name: str) -> str | None:
     return OTHERS
 
 
-def is_own(name: str) -> bool:
-    """Return whether a key is graycat's or Celery's, so that a restore deletes it before it puts its own in place."""
-    if name.startswith(keys.PREFIX):
-        return not name.startswith((f"{keys.PREFIX}wrong-type:", STAGING))
-    base = name.partition(":")[0]
-    return base in QUEUES or base in ("unacked", "unacked_index", "unacked_mutex")
-
-
 #: The keys whose entries are counted, each under its word: its type's command is HLEN, SCARD, ZCARD or LLEN.
 _COUNTED = {keys.API_TOKENS: TOKENS, keys.SCHEDULES: SCHEDULES, keys.BATCHES: BATCHES}
 #: The keys that are counted themselves, by their beginnings.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,10 +13,11 @@ from typing import Any
 import pytest
 
 from graycat.backup.archive import BackupFile
+from tests.support.backups import run_backup, run_restore
 from tests.support.boxes import FAKE
-from tests.support.images import ANNA, ImageStack
+from tests.support.images import ADMIN, ANNA, ImageStack
 from tests.support.processes import eventually
-from tests.support.stack import BIN, START_S, Client
+from tests.support.stack import Client
 
 IMAGES, STEP_S = 40, 0.02
 #: Tokens of a task, and seconds between two: with one slot they queue up.
@@ -27,7 +27,7 @@ SPEC = {"name": "portraits", "defaults": {"width": 64, "height": 64, "steps": 1}
 
 
 class Machine(ImageStack):
-    """A machine that makes text and images; its commands run in its home."""
+    """A machine that makes text and images."""
 
     def __init__(self, home: Path, tokens: dict[str, str] | None = None) -> None:
         engine = f"{FAKE} --port {{port}} --interval {INTERVAL_S}"
@@ -37,15 +37,6 @@ class Machine(ImageStack):
         super().__init__(home, env=env, step_s=STEP_S)
         if tokens:
             self.tokens, self.token = tokens, tokens[ANNA]
-
-    def run(self, *words: str) -> str:
-        """Run a command of graycat; return what it prints."""
-        done = subprocess.run(
-            [str(BIN / "graycat"), *words], cwd=self.home.parent, env=self.env, check=False, capture_output=True,
-            text=True, timeout=START_S,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 @pytest.fixture
@@ -93,7 +84,7 @@ def back_up_under_load(machine: Machine, app: Client, file: Path) -> Load:
         submitting = callers.submit(load.run)
         try:
             eventually(lambda: len(load.accepted) >= 20, PATIENCE_S)
-            assert "1 API tokens, 1 schedules, 1 batches" in machine.run("backup", "--files", str(file))
+            assert "1 API tokens, 1 schedules, 1 batches" in run_backup(machine.env, file, "--files")
             before = len(load.accepted)
             eventually(lambda: len(load.accepted) >= before + 3, PATIENCE_S)
         finally:
@@ -127,7 +118,7 @@ def usage_of(client: Client) -> int:
 @pytest.mark.timeout(300)
 def test_another_machine_goes_on_where_the_backup_was_made(machines: tuple[Machine, Machine], tmp_path: Path) -> None:
     first, second = machines
-    secret = first.run("tokens", "create", "app").strip()
+    secret = first.caller(ADMIN).post("/tokens", {"name": "app"}).json()["token"]
     app = Client(first.url, secret)
     schedule = {"name": "nightly", "cron": "0 4 * * *", "spec": SPEC, "missed": "once"}
     assert first.client().post("/schedules", schedule).status_code == 201
@@ -144,7 +135,7 @@ def test_another_machine_goes_on_where_the_backup_was_made(machines: tuple[Machi
 
     states = states_in(tmp_path / "backup")
     assert {"queued", "running"} <= set(states.values()), Counter(states.values())
-    assert "restored 1 API tokens, 1 schedules, 1 batches" in second.run("restore", str(tmp_path / "backup"))
+    assert "restored 1 API tokens, 1 schedules, 1 batches" in run_restore(second.env, tmp_path / "backup")
     second.start()
     with Client(second.url, secret).session as session:
         app = Client(second.url)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from graycat.backup.archive import BackupFile, new_backup
@@ -9,8 +11,26 @@ from graycat.backup.restore import Restore
 from graycat.backup.snapshot import Snapshot
 from graycat.settings import Settings
 from tests.support.broker import BrokerClient
+from tests.support.stack import BIN, START_S
 
 Contents = dict[bytes, set[tuple[bytes, ...]]]
+
+
+def run_backup(env: Mapping[str, str], file: Path, *options: str) -> str:
+    """Run ``graycat backup``, with the settings of a stack that runs or not; return what it prints."""
+    return _run(env, "backup", *options, str(file))
+
+
+def run_restore(env: Mapping[str, str], file: Path, *options: str) -> str:
+    """Run ``graycat restore``, with the settings of a stack that does not run; return what it prints."""
+    return _run(env, "restore", *options, str(file))
+
+
+def _run(env: Mapping[str, str], *words: str) -> str:
+    command = [str(BIN / "graycat"), *words]
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True, timeout=2 * START_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def write_backup(settings: Settings, path: Path) -> Snapshot:

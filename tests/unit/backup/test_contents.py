@@ -6,7 +6,6 @@ import pytest
 
 from graycat.backup import contents
 from graycat.broker import keys
-from graycat.queue.topology import QUEUES
 from tests.support.backups import FOREIGN, GHOSTS
 
 #: What a function of keys.py is given for an argument that is not a text; and functions that make no key.
@@ -46,12 +45,6 @@ def test_ghosts_and_keys_of_others_are_left_out(name: str) -> None:
 )
 def test_messages_are_kept(name: str) -> None:
     assert contents.kind_of(name) == contents.MESSAGES
-    assert contents.is_own(name)
-
-
-def test_a_restore_deletes_what_is_graycat_s_and_nothing_else() -> None:
-    assert all(map(contents.is_own, (*GHOSTS, *QUEUES, keys.API_TOKENS)))
-    assert not any(map(contents.is_own, (*FOREIGN, contents.STAGING + "key:llm", "llmx")))
 
 
 def test_counts() -> None:
