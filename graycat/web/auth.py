@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from flask import Response, g, request
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
@@ -83,8 +84,26 @@ def verify_token(secret: str) -> ApiToken | None:
 
 @basic_auth.verify_password
 def verify_password(_user: str, password: str) -> ApiToken | None:
-    """Return the API token that the request sends as a password."""
+    """Return the API token that the request sends as a password; None for pages of other origins.
+
+    A browser that knows a password sends it by itself, also for a page of another site that only makes it send a
+    request: CORS keeps such a page from the answer, not from what the request does.
+    """
+    if is_cross_origin():
+        g.refusal = Forbidden(
+            "a web page of another origin may send an API token as 'Authorization: Bearer TOKEN' only"
+        )
+        return None
     return verify_token(password)
+
+
+def is_cross_origin() -> bool:
+    """Return whether the request is sent by a web page of another origin. Browsers say so of all but plain GETs."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    public = urlsplit(services().settings.public_base)
+    return origin not in (f"{request.scheme}://{request.host}", f"{public.scheme}://{public.netloc}")
 
 
 def scope_required(scope: str) -> Callable[[View], View]:

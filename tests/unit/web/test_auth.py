@@ -9,7 +9,7 @@ from graycat.auth.signing import SigningKey
 from graycat.settings import Settings
 from graycat.web import create_app
 from graycat.web.services import services_of
-from tests.support.helpers import BEARER, SECRET
+from tests.support.helpers import BEARER, SECRET, changed
 from tests.unit.web.conftest import client_of
 
 ASYNC = {"Prefer": "respond-async"}
@@ -152,6 +152,41 @@ def test_a_token_may_come_as_a_password(web) -> None:
     basic = b64encode(f"anybody:{secret}".encode()).decode()
     response = web.get("/sdapi/v1/progress", headers={"Authorization": f"Basic {basic}"})
     assert response.status_code == 200
+
+
+#: How a browser marks requests that a page of another origin makes it send, with the password that it remembers.
+CROSS_ORIGIN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost.evil.example", "Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("marks", CROSS_ORIGIN, ids=str)
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", ["/sdapi/v1/txt2img", "/sdapi/v1/unload-checkpoint", "/sdapi/v1/interrupt"])
+def test_a_page_of_another_origin_cannot_use_a_password_that_the_browser_knows(
+    web, client, path: str, content_type: str, marks: dict[str, str]
+) -> None:
+    basic = b64encode(f"anybody:{SECRET}".encode()).decode()
+    headers = {"Authorization": f"Basic {basic}", "Content-Type": content_type, **marks}
+    refused = web.post(path, data='{"prompt": "a cat"}', headers=headers)
+    assert (refused.status_code, refused.get_json()["type"]) == (403, "permission_error")
+    assert client.keys("graycat:task:*") == []
+    # A page that holds the token sends it itself.
+    assert web.post("/sdapi/v1/interrupt", headers={**marks, **BEARER}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", [None, "http://localhost", "https://play.example:8443"])
+def test_programs_and_pages_of_the_server_itself_may_send_a_password(broker, origin: str | None) -> None:
+    web = client_of(create_app(changed(broker.settings, public_url="https://play.example:8443/gpu")))
+    basic = b64encode(f"anybody:{SECRET}".encode()).decode()
+    headers = {"Authorization": f"Basic {basic}"}
+    if origin is not None:
+        headers["Origin"] = origin
+    assert web.post("/sdapi/v1/interrupt", headers=headers).status_code == 200
 
 
 def test_without_a_broker_configured_tokens_still_work(web_without_broker, no_broker: Settings, broker) -> None:
