@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 from click.testing import CliRunner
 
 from graycat.cli import cli, main
+from tests.support.stack import ROOT
+
+#: What docs/edge.md tells to set, and the commands that it shows then.
+DOCS = (ROOT / "docs/edge.md").read_text()
+SETTINGS = re.findall(r"^    (GRAYCAT_\w+)=(\S+)$", DOCS, re.MULTILINE)
+COMMANDS = re.findall(r"^    graycat (edge-config .*) > (\S+)$", DOCS, re.MULTILINE)
 
 GOOD = {
     "GRAYCAT_PUBLIC_URL": "https://play.example:9443",
@@ -41,3 +50,17 @@ def test_another_program_is_a_mistake_of_the_caller() -> None:
     done = CliRunner().invoke(cli, ["edge-config", "apache"])
     assert done.exit_code == 2
     assert "'nginx', 'haproxy', 'caddy'" in done.output
+
+
+@pytest.mark.parametrize(("command", "file"), COMMANDS)
+def test_the_commands_of_the_documentation_work(command: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS:
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(cli, shlex.split(command))
+    assert done.exit_code == 0, done.output
+    assert "play.example" in done.output or file != "Caddyfile"
+
+
+def test_the_documentation_shows_a_command_for_each_program() -> None:
+    assert [command.split()[1] for command, _ in COMMANDS] == ["nginx", "haproxy", "caddy"]
+    assert len(SETTINGS) == 3

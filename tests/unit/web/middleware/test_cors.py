@@ -7,9 +7,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from graycat.auth.limits import Limits
+from graycat.auth.minted import Grant
 from graycat.metrics import web as metrics
 from graycat.web import create_app
 from graycat.web.middleware.cors import PAGES
+from graycat.web.services import services_of
 from tests.support.helpers import Valkey, changed
 from tests.support.metered import value
 from tests.unit.web.conftest import client_of
@@ -51,6 +54,21 @@ def test_answers_of_all_sorts_are_for_the_page(web: FlaskClient, prefix: str) ->
     assert [told(answer) for answer in answers] == [(GAME, "Origin")] * len(answers)
     assert "Location" in accepted.headers["Access-Control-Expose-Headers"]
     assert not [name for answer in answers for name, _ in answer.headers if "Credentials" in name]
+
+
+def test_a_page_is_told_of_limits_and_may_read_streams(web: FlaskClient, open_app: Flask) -> None:
+    grant = Grant("game", frozenset({"llm"}), Limits(rate=1))
+    secret, _ = services_of(open_app).authenticator.mint(grant)
+    headers = FROM_GAME | {"Authorization": f"Bearer {secret}"}
+    task = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
+    accepted, refused = (web.post("/tasks", json=task, headers=headers) for _ in range(2))
+    path = accepted.headers["Location"].removeprefix(PUBLIC_URL)
+    assert web.post(f"{path}/cancel", headers=headers).status_code == 200
+    events = web.get(f"{path}/events", headers=headers)
+    assert [answer.status_code for answer in (accepted, refused, events)] == [202, 429, 200]
+    assert events.mimetype == "text/event-stream"
+    assert [told(answer) for answer in (refused, events)] == [(GAME, "Origin")] * 2
+    assert "Retry-After" in refused.headers["Access-Control-Expose-Headers"]
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://game.example.evil", ""])
