@@ -78,6 +78,15 @@ TRY = """async ([url, token]) => {
 }"""
 
 
+#: A page has a form sent, in ways that browsers allow without asking the server, with the password that they remember.
+FORM = """async (url) => {
+  for (const type of ["text/plain", "application/x-www-form-urlencoded"]) {
+    await fetch(url + "/sdapi/v1/txt2img", {method: "POST", mode: "no-cors", credentials: "include",
+      headers: {"Content-Type": type}, body: '{"prompt": "a fox", "width": 64, "height": 64, "steps": 1}'});
+  }
+}"""
+
+
 class PageHandler(BaseHTTPRequestHandler):
     """Serves one page at any path."""
 
@@ -244,3 +253,16 @@ def test_a_page_of_a_site_that_is_not_listed_gets_nothing(
     assert window.page.evaluate(TRY, [edged.url, player_token(edged)]) == ["TypeError"] * 3
     assert len(edged.live()) == before
     eventually(lambda: any("blocked by CORS policy" in text for text in window.errors), 10)
+
+
+def test_a_page_of_another_origin_cannot_use_a_password_that_the_browser_remembers(
+    edged: Stack, site: int, new_window: Callable[..., Window]
+) -> None:
+    window = new_window(http_credentials={"username": "me", "password": edged.token})
+    window.open(f"{edged.url}/sdapi/v1/progress")
+    assert '"progress"' in window.page.content()
+    # Only the port is another: Chromium sends the password. Pages of other hosts it keeps from it itself.
+    window.open(f"http://127.0.0.1:{site}/")
+    before = set(edged.redis().scan_iter("graycat:task:*"))
+    window.page.evaluate(FORM, edged.url)
+    assert set(edged.redis().scan_iter("graycat:task:*")) <= before

@@ -92,6 +92,16 @@ def test_who_is_refused_at_the_door_was_not_read(origins: str, found: str) -> No
         assert (answer[9:12], allowed(answer)) == (b"429", found)
 
 
+def test_a_client_whom_a_proxy_names_is_refused_as_one_at_the_door() -> None:
+    header = b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n"
+    options: Any = {"for_proxies": True, "trusted_addresses": "127.0.0.1", "max_connections_per_address": 1}
+    with front(cors_origins=GAME, **options) as running:
+        running.connect(header, b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        running.wait_until(lambda: running.guard.places.busy == 1)
+        answer = running.ends(running.connect(header + GET))
+        assert (answer[9:12], allowed(answer)) == (b"429", GAME)
+
+
 def test_a_busy_process_tells_pages_too() -> None:
     def waiting(environ: Any, start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read()
