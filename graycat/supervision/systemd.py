@@ -12,6 +12,8 @@ from graycat.supervision.specs import PROCESSES, ProcessSpec
 USER, ENVIRONMENT_FILE, STATE = "graycat", Path("/etc/graycat/env"), Path("/var/lib/graycat")
 #: Folders of users, which ProtectHome= closes.
 USER_FOLDERS = (Path("/home"), Path("/root"), Path("/run/user"))
+#: Seconds before a process that has failed is started again.
+RESTART_S = 2
 #: Seconds that a process may take to end, beside those that running tasks get.
 STOP_MARGIN_S = 50
 #: What these commands start is an engine of the operator's choice, which may need a GPU's device files and may compile.
@@ -75,7 +77,7 @@ Description=graycat: {spec.name}
 PartOf=graycat.target
 After=network-online.target{after}
 Wants=network-online.target
-# A process that fails is tried again for ever, at most every 30 seconds.
+# A process that fails is tried again for ever.
 StartLimitIntervalSec=0
 """,
         "\n".join(["[Service]", *_run(spec, layout), *_sandbox(spec, layout), ""]),
@@ -100,9 +102,9 @@ def _run(spec: ProcessSpec, layout: Layout) -> list[str]:
         f"Environment={_quote(f'GRAYCAT_HOME={layout.home}')} PYTHONUNBUFFERED=1",
         f"ExecStart={' '.join([_quote(layout.program), *arguments])}",
         f"Restart={restart}",
-        "RestartSec=1",
-        "RestartSteps=5",
-        "RestartMaxDelaySec=30",
+        # Always the same: the steps of a back-off would be counted over the months that a unit runs, so that the sixth
+        # failure of its life kept callers waiting for as long as a crash loop does.
+        f"RestartSec={RESTART_S}",
         "# Running tasks get GRAYCAT_STOP_GRACE_S to finish, then the process ends by itself.",
         f"TimeoutStopSec={round(layout.stop_grace_s) + STOP_MARGIN_S}",
         "KillMode=mixed",
