@@ -109,6 +109,7 @@ def _run(spec: ProcessSpec, layout: Layout) -> list[str]:
         f"TimeoutStopSec={round(layout.stop_grace_s) + STOP_MARGIN_S}",
         "KillMode=mixed",
         "UMask=0077",
+        f"SyslogIdentifier=graycat-{spec.name}",
     ]
     if spec.drainable:
         # A worker starts its engine again by itself if the kernel has ended it for want of memory.
