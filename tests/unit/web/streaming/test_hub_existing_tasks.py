@@ -7,6 +7,7 @@ import pytest
 from graycat.broker.client import connect
 from graycat.broker.keys import events_key
 from graycat.errors import BrokerUnavailable
+from graycat.queue.errors import EventsGone
 from graycat.queue.events import TaskEvent
 from graycat.queue.models import Attempt
 from graycat.queue.pages import FIRST_COUNT, MAX_COUNT, EventPages
@@ -206,3 +207,16 @@ def test_pushes_that_are_lost_while_the_last_page_is_read_are_read_again() -> No
     subscription.read_page()
     assert data_of(subscription, 2) == [b"1", b"2"]
     assert subscription.empty
+
+
+def test_missed_events_that_are_gone_end_the_request(hub, records, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscription, _ = begin(hub, records, "a")
+
+    def gone(*_: object) -> EventPages:
+        raise EventsGone
+
+    monkeypatch.setattr(hub._records, "event_pages", gone)
+    hub._catch_up()
+    event = subscription.get(PATIENCE_S)
+    assert event is not None
+    assert (event.id, event.answer()[0]) == ("", 410)
