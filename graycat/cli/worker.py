@@ -35,6 +35,7 @@ def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
 
     settings = Settings.from_env()
     check(settings)
+    check_engine(settings, kind, gpu)
     tighten_home(settings.home)
     app = create_celery(settings, gpu, kind.name)
     app.set_default()
@@ -54,6 +55,16 @@ def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
         without_gossip=True,
         without_mingle=True,
     )
+
+
+def check_engine(settings: Settings, kind: WorkerKind, gpu: int | None) -> None:
+    """Check the worker's engine before Celery starts, which would answer with a traceback. Raises SettingsError."""
+    from graycat.engines import factory, gpus
+
+    family = kind.family
+    if family is not None:
+        placement = gpus.find_placement(settings, family, gpu)
+        factory.describe_engine(settings, family, placement, own=family.interactive in kind.queues)
 
 
 def _run_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> None:

@@ -38,6 +38,7 @@ WITHOUT_EXTRAS = {
     "up": "graycat[embedded]",
     "broker": "graycat[embedded]",
     "engine llm": "graycat[embedded]",
+    "worker llm": "graycat[embedded]",
     "up --check": "graycat[embedded]",
     "exporter": "celery-exporter",
 }

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from graycat.celeryapp import GraycatCelery
 from graycat.cli.worker import worker
+from graycat.errors import SettingsError
 from graycat.queue import topology
 from graycat.worker.bootsteps import has_engine
 
@@ -73,7 +74,8 @@ def test_an_unknown_kind_is_a_usage_error(started: Any) -> None:
     assert "No such command 'cook'" in result.output
 
 
-def test_a_worker_is_named_after_its_gpu(started: Any) -> None:
+def test_a_worker_is_named_after_its_gpu(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.engines.gpus.list_gpus", lambda: (0, 1, 2))
     CliRunner().invoke(worker, ["sd", "--gpu", "2"])
     (made,) = started
     assert made.options["hostname"] == f"sd@{socket.gethostname()}-gpu2"
@@ -143,3 +145,15 @@ def test_a_control_worker_loads_what_writes_galleries_when_it_writes_one() -> No
     loaded = modules_of("control")
     assert {"graycat.batches.runner.runner", "graycat.webhooks.sender"} <= set(loaded)
     assert {"gevent", "jinja2", "pynvml", "requests"}.isdisjoint(loaded)
+
+
+def test_an_engine_that_cannot_be_started_is_told_before_celery_starts(
+    started: list[StartedWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graycat.settings.extras.ENGINE", "not_there_at_all")
+    result = CliRunner().invoke(worker, ["llm"])
+    assert isinstance(result.exception, SettingsError)
+    assert "pip install 'graycat[embedded]'" in str(result.exception)
+    assert not started
+    # Another worker's engine is not this one's affair.
+    assert CliRunner().invoke(worker, ["quick"]).exit_code == StartedWorker.exitcode
