@@ -172,7 +172,12 @@ class ContainerStack:
     def explain(self) -> str:
         """Return what the containers say of themselves, for who looks why something failed."""
         listing = self.compose("ps", "--all", check=False)
-        return f"{listing}\n{self.compose('logs', '--tail=25', '--no-color', check=False)}"
+        try:
+            ready = requests.get(f"{self.url}/ready", timeout=5).text
+        except requests.RequestException as error:
+            ready = type(error).__name__
+        logs = self.compose("logs", "--tail=100", "--no-color", "--no-log-prefix", "llm", check=False)
+        return f"{listing}\n/ready: {ready}\n{self.compose('logs', '--tail=15', '--no-color', check=False)}\n{logs}"
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = RECOVERY_S) -> float:
