@@ -130,7 +130,8 @@ def running(graycat: Path, folder: Path, env: dict[str, str]) -> Iterator[str]:
         while not is_ready(url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"graycat up is not ready:\n{output.read_text()[-4000:]}")
-            time.sleep(0.5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
         yield url
         process.send_signal(signal.SIGINT)
         if process.wait(STOP_S) != 0:
