@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -109,7 +110,9 @@ def settle(stack: ContainerStack, load: Load) -> None:
     expect(len(load.tasks) > 10 and load.streams > 3, f"there was a load: {len(load.tasks)}, {load.streams}")
     expect(not lost, f"nothing is lost: {lost}")
     wait_until(lambda: users.fired(stack), "the schedule has made a batch")
-    say(f"{len(load.tasks)} tasks accepted, 0 lost; {load.streams} streams whole, {len(load.broken)} calls to repeat")
+    say(f"{len(load.tasks)} tasks accepted, 0 lost; {load.streams} streams whole; calls to repeat:")
+    for reason, times in Counter(load.broken).most_common():
+        say(f"  {times} x {reason}")
 
 
 @click.command()

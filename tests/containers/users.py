@@ -120,7 +120,7 @@ class Load:
                 game(self.stack)
                 self.streams += 1
             except (OSError, BrokenAnswer, requests.RequestException, RuntimeError) as error:
-                self.broken.append(f"stream: {type(error).__name__}")
+                self.broken.append(f"stream: {type(error).__name__} {str(error)[:120]}")
 
     def lost(self) -> list[str]:
         """Wait for the end of each task that was accepted; return those that have not succeeded."""
