@@ -171,7 +171,7 @@ def test_a_page_of_another_origin_cannot_use_a_password_that_the_browser_knows(
     web, client, path: str, content_type: str, marks: dict[str, str]
 ) -> None:
     basic = b64encode(f"anybody:{SECRET}".encode()).decode()
-    headers = {"Authorization": f"Basic {basic}", "Content-Type": content_type, **marks}
+    headers = {"Authorization": f"Basic {basic}", "Content-Type": content_type, **marks, **ASYNC}
     refused = web.post(path, data='{"prompt": "a cat"}', headers=headers)
     assert (refused.status_code, refused.get_json()["type"]) == (403, "permission_error")
     assert client.keys("graycat:task:*") == []
