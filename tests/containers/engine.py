@@ -30,6 +30,8 @@ COMPOSE = (2, 20)
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 #: Addresses of the daemon's networks.
 BRIDGE, POOL = "172.31.250.1/24", "base=172.31.240.0/21,size=24"
+#: Its network interface in this machine.
+INTERFACE = Path("/sys/class/net/docker0")
 #: Seconds that the daemon gets to start, and to stop.
 START_S, STOP_S = 60.0, 30.0
 
@@ -99,6 +101,7 @@ def packaged_docker(folder: Path, say: Callable[[str], None]) -> Iterator[Docker
     env = dict(os.environ) | {"DOCKER_HOST": f"unix://{folder}/docker.sock", "DOCKER_CONFIG": f"{folder}/config"}
     env["PATH"] = f"{folder}/bin:{env['PATH']}"
     docker = Docker(env, standins=True)
+    had_bridge = INTERFACE.exists()
     daemon = _start_daemon(folder)
     try:
         _wait_for(docker, daemon, folder)
@@ -107,6 +110,13 @@ def packaged_docker(folder: Path, say: Callable[[str], None]) -> Iterator[Docker
         yield docker
     finally:
         _stop_daemon(daemon, folder)
+        if not had_bridge:
+            _remove_bridge()
+
+
+def _remove_bridge() -> None:
+    """Remove the network interface that the daemon leaves behind."""
+    subprocess.run(["ip", "link", "delete", INTERFACE.name], capture_output=True, check=False)
 
 
 def _make_root(folder: Path, name: str, release: str, packages: str, say: Callable[[str], None]) -> None:
