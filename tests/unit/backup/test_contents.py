@@ -17,11 +17,7 @@ def names_of_keys() -> list[str]:
     """Return a name from each constant and each function of ``keys.py``."""
     names = [value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)]
     for name, make in inspect.getmembers(keys, inspect.isfunction):
-        if (
-            not name.startswith("_")
-            and make.__module__ == keys.__name__
-            and name not in ("web_channel", "share_of_worker")
-        ):
+        if make.__module__ == keys.__name__ and not name.startswith("_") and name not in NO_KEYS:
             made = make(*(ARGUMENTS.get(argument, "x") for argument in inspect.signature(make).parameters))
             names += [made] if isinstance(made, str) else made
     return [name for name in names if name.startswith(keys.PREFIX) and name != keys.PREFIX]

@@ -30,15 +30,18 @@ MARGIN_S = 15
 
 
 @cache
-def objects(kind: str) -> dict[str, dict[str, Any]]:
-    """Return the objects of a kind by name."""
-    found = {}
+def all_objects() -> list[dict[str, Any]]:
+    """Return the objects of all files that the kustomizations name."""
+    found: list[dict[str, Any]] = []
     for folder in FOLDERS:
         for name in yaml.safe_load((FOLDER / folder / "kustomization.yaml").read_text())["resources"]:
-            for item in yaml.safe_load_all((FOLDER / folder / name).read_text()):
-                if item["kind"] == kind:
-                    found[item["metadata"]["name"]] = item
+            found += yaml.safe_load_all((FOLDER / folder / name).read_text())
     return found
+
+
+def objects(kind: str) -> dict[str, dict[str, Any]]:
+    """Return the objects of a kind by name."""
+    return {item["metadata"]["name"]: item for item in all_objects() if item["kind"] == kind}
 
 
 def pods() -> dict[str, dict[str, Any]]:
