@@ -24,6 +24,9 @@ WITH_TCP = (NGINX, HAPROXY)
 MARGIN_S = 30.0
 #: The longest time-out that all three programs can count, in seconds (their timers have 31 bits of milliseconds).
 MAX_TIMEOUT_S = 2_000_000.0
+#: The most that nginx counts: connections of one address, open files that a Linux system allows, half of them for
+#: connections, and bytes of a body.
+MAX_PER_ADDRESS, MAX_OPEN_FILES, MAX_BODY_BYTES = 65_535, 524_288, 2**53
 #: One client at HTTP level takes two connections of a proxy, and twice two of an nginx.
 CONNECTIONS_PER_CLIENT = 4
 HTTPS_PORT = 443
@@ -107,7 +110,7 @@ class EdgeConfig:
     @property
     def max_open_files(self) -> int:
         """Return how many connections the proxy itself may have."""
-        return CONNECTIONS_PER_CLIENT * self.max_connections * len(self.servers)
+        return min(CONNECTIONS_PER_CLIENT * self.max_connections * len(self.servers), MAX_OPEN_FILES)
 
     @property
     def has_names(self) -> bool:
@@ -122,7 +125,7 @@ def make_config(program: str, settings: Settings, options: EdgeOptions) -> EdgeC
     """
     _check_settings(program, settings)
     _check_options(program, options)
-    hosts = tuple(options.servers) or (_own_host(settings),)
+    hosts = tuple(dict.fromkeys(map(_bare, options.servers))) or (_own_host(settings),)
     for host in hosts:
         _check_reaches(program, settings, host)
     public = urlsplit(settings.public_base)
@@ -131,7 +134,7 @@ def make_config(program: str, settings: Settings, options: EdgeOptions) -> EdgeC
     ports = {"port": settings.port, "proxy_protocol_port": settings.proxy_protocol_port}
     return EdgeConfig(
         servers=tuple(Server(host=host, **ports) for host in hosts),
-        names=tuple(dict.fromkeys((_bracketed(str(public.hostname)), *options.names))),
+        names=tuple(dict.fromkeys(map(_bracketed, (str(public.hostname), *options.names)))),
         port=port,
         inner_port=options.inner_port,
         ipv6=options.ipv6,
@@ -141,13 +144,13 @@ def make_config(program: str, settings: Settings, options: EdgeOptions) -> EdgeC
         access_log=options.access_log,
         origins=settings.allowed_origins,
         longest_wait_s=longest_wait_s(settings),
-        head_timeout_s=settings.head_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
-        write_timeout_s=settings.write_timeout_s,
-        idle_timeout_s=settings.idle_timeout_s,
-        max_body_bytes=max(settings.max_body_bytes, settings.max_image_body_bytes),
-        max_connections=settings.max_connections,
-        max_connections_per_address=settings.max_connections_per_address,
+        head_timeout_s=min(settings.head_timeout_s, MAX_TIMEOUT_S),
+        body_timeout_s=min(settings.body_timeout_s, MAX_TIMEOUT_S),
+        write_timeout_s=min(settings.write_timeout_s, MAX_TIMEOUT_S),
+        idle_timeout_s=min(settings.idle_timeout_s, MAX_TIMEOUT_S),
+        max_body_bytes=min(max(settings.max_body_bytes, settings.max_image_body_bytes), MAX_BODY_BYTES),
+        max_connections=min(settings.max_connections, MAX_OPEN_FILES),
+        max_connections_per_address=min(settings.max_connections_per_address, MAX_PER_ADDRESS),
     )
 
 
@@ -188,8 +191,13 @@ def _check_options(program: str, options: EdgeOptions) -> None:
         if path and not _PLAIN_PATH.fullmatch(path):
             raise SettingsError(f"a path may have letters, digits and / . _ + @ ~ - only, not {path!r}")
     for host in (*options.servers, *options.names):
-        if not _PLAIN_HOST.fullmatch(host) and not _is_address(host):
+        if not _is_host(host):
             raise SettingsError(f"{host!r} is no name and no IP address")
+
+
+def _is_host(host: str) -> bool:
+    """Return whether a host is a name or an IP address, and cannot be anything else in a configuration."""
+    return _PLAIN_HOST.fullmatch(host) is not None or _is_address(host)
 
 
 def _check_tcp_options(program: str, options: EdgeOptions) -> None:
@@ -243,11 +251,13 @@ def _check_ports(program: str, settings: Settings, hosts: Sequence[str], ports: 
 
 
 def _own_host(settings: Settings) -> str:
-    """Return where graycat is reached on this machine."""
+    """Return where graycat is reached on this machine. Raises SettingsError if that is no address for a proxy."""
     if settings.host in ("", "0.0.0.0", "localhost"):  # noqa: S104 (compared, not bound)
         return "127.0.0.1"
     if settings.host in ("::", "[::]"):
         return "::1"
+    if not _is_host(settings.host):
+        raise SettingsError(f"HOST={settings.host!r} is no name and no IP address")
     return _bare(settings.host)
 
 
@@ -257,14 +267,17 @@ def _is_loopback(host: str) -> bool:
 
 def _is_address(host: str) -> bool:
     try:
-        ip_address(_bare(host))
+        address = ip_address(_bare(host))
     except ValueError:
         return False
-    return True
+    # Python takes any text behind the "%" of an IPv6 address.
+    return "%" not in str(address)
 
 
 def _bare(host: str) -> str:
-    return host.removeprefix("[").removesuffix("]")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1]
+    return host
 
 
 def _bracketed(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -43,6 +44,7 @@ def render(program: str, config: EdgeConfig) -> str:
         autoescape=False,  # noqa: S701
     )
     templates.filters["duration"] = duration
+    templates.filters["pattern"] = re.escape
     values = {
         **{name: getattr(config, name) for name in asdict(config)},
         "max_open_files": config.max_open_files,

@@ -97,6 +97,13 @@ def test_limits_are_those_of_the_settings() -> None:
         ("nginx", {}, PEM | {"access_log": "/a$b"}, "a path may have letters"),
         ("caddy", {}, {"names": ("a{b",)}, "is no name and no IP address"),
         ("nginx", {}, PEM | {"servers": ("web; evil",)}, "is no name and no IP address"),
+        ("nginx", ELSEWHERE, PEM | {"servers": ("fe80::1%x;y",)}, "is no name and no IP address"),
+        ("nginx", ELSEWHERE, PEM | {"servers": ("[10.0.0.3",)}, "is no name and no IP address"),
+        ("nginx", ELSEWHERE, PEM | {"servers": ("10.0.0.3]",)}, "is no name and no IP address"),
+        *(
+            ("nginx", ELSEWHERE | {"host": host}, PEM, "is no name and no IP address")
+            for host in ("a b", "a;b{", "unix:/x", "fe80::1%x;y", "b\u00fccher", "web\n  evil on;", "web\n")
+        ),
         ("nginx", {}, PEM | {"port": 8000}, "--port 8000 is the same port as PORT"),
         ("haproxy", {}, PEM | {"port": 8001}, "--port 8001 is the same port as GRAYCAT_PROXY_PROTOCOL_PORT"),
         ("nginx", {}, PEM | {"inner_port": 8000}, "--inner-port 8000 is the same port as PORT"),
@@ -109,6 +116,14 @@ def test_what_cannot_work_together_is_refused(
     with pytest.raises(SettingsError) as caught:
         make_config(program, Settings(**GOOD | changes), EdgeOptions(**options))
     assert words in str(caught.value)
+
+
+def test_an_address_is_written_one_way_however_it_was_given() -> None:
+    options = EdgeOptions(servers=("[fd00::2]", "fd00::2", "[10.0.0.3]"), **PEM)
+    config = make_config("nginx", Settings(**GOOD | ELSEWHERE), options)
+    assert [server.http for server in config.servers] == ["[fd00::2]:8000", "10.0.0.3:8000"]
+    names = make_config("caddy", Settings(**GOOD), EdgeOptions(names=("fd00::2", "[fd00::2]"))).names
+    assert names == ("play.example", "[fd00::2]")
 
 
 def test_the_inner_port_is_nginx_s_alone() -> None:

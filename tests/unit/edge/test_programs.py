@@ -84,6 +84,29 @@ def test_the_program_takes_its_configuration(
     assert "[WARNING]" not in checked.stderr
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"GRAYCAT_CORS_ORIGINS": ",".join(f"https://page{number}.example" for number in range(1000))},
+        {"GRAYCAT_CORS_ORIGINS": f"https://{'a' * 63}.{'b' * 63}.example,https://[::1]:3000,a+b://c"},
+        {f"GRAYCAT_{name}_TIMEOUT_S": "1e300" for name in ("HEAD", "BODY", "WRITE", "IDLE")}
+        | {"GRAYCAT_MAX_CONNECTIONS": "9" * 12, "GRAYCAT_MAX_CONNECTIONS_PER_ADDRESS": "9" * 12}
+        | {"GRAYCAT_MAX_BODY_BYTES": "9" * 30},
+        {f"GRAYCAT_{name}_TIMEOUT_S": "1e-300" for name in ("HEAD", "BODY", "WRITE", "IDLE")},
+    ],
+    ids=["many origins", "odd origins", "huge", "tiny"],
+)
+def test_the_program_takes_all_that_settings_may_be(
+    kind: str, changes: dict[str, str], certificate: Certificates, tmp_path: Path
+) -> None:
+    text = edge_config(kind, certificate, env_of(8000) | {"GRAYCAT_PUBLIC_URL": "https://play.example"} | changes)
+    (tmp_path / "proxy.conf").write_text(text)
+    checked = run(command_of(kind, tmp_path / "proxy.conf", check=True))
+    assert checked.returncode == 0, checked.stderr
+    assert "[warn]" not in checked.stderr
+    assert "[WARNING]" not in checked.stderr
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_a_request_comes_over_http_2_and_says_whose_it_is(edge: Edge, server: Seen, host: str) -> None:
     claims = ("-H", "X-Forwarded-For: 192.0.2.7", "-H", "X-Forwarded-Proto: http", "-H", "Forwarded: for=192.0.2.7")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -34,6 +35,14 @@ def test_what_is_turned_off_is_not_there(program: str) -> None:
     assert "Strict-Transport-Security" not in found
     assert "[::]" not in found
     assert "access.log" not in found
+
+
+def test_caddy_takes_an_origin_for_nothing_but_itself() -> None:
+    origins = ("https://[::1]:3000", "app+x.y://b")
+    found = text("caddy", changed(SETTINGS, cors_origins=",".join(origins)))
+    (pattern,) = re.findall(r'header_regexp Origin "(.*)"', found)
+    assert all(re.fullmatch(pattern, origin) for origin in origins)
+    assert not any(re.fullmatch(pattern, origin) for origin in ("https://::3000", "appxx.y://b", "app+xzy://b"))
 
 
 @pytest.mark.parametrize("status", ERRORS)
