@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,14 +52,29 @@ def systemd(
             f"graycat: {layout.user} cannot enter {closed}: install graycat in another place, /opt for example",
             err=True,
         )
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        path = output / name
-        path.write_text(text)
-        # They hold no secrets, and systemd complains of units that not everybody may read.
-        path.chmod(0o644)
-        say(f"systemd: {path}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_unit(output / name, text)
+            say(f"systemd: {output / name}")
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or output} cannot be written: {error.strerror}") from None
     say(f"\n{next_steps(layout)}")
+
+
+def write_unit(path: Path, text: str) -> None:
+    """Write a unit in place of what has its name. Raises OSError."""
+    # If others may write in the folder, the name may be a link to a file of this user's.
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(text)
+            file.close()
+            # They hold no secrets, and systemd complains of units that not everybody may read.
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def describe_layout(
@@ -67,7 +84,7 @@ def describe_layout(
     user: str | None = account or USER
     state, settings_file = STATE, ENVIRONMENT_FILE
     if own:
-        me = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        me = own_folder()
         user, state, settings_file = None, me / ".local/state/graycat", me / ".config/graycat/env"
     folder = (home or state).absolute()
     # Each unit has a /tmp of its own, where the others would not find the socket.
@@ -83,6 +100,14 @@ def describe_layout(
         reads=(Path(sys.base_prefix), *local_folders(settings.model_url)),
         stop_grace_s=settings.stop_grace_s,
     )
+
+
+def own_folder() -> Path:
+    """Return the home folder of this user. Raises SettingsError."""
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        raise SettingsError(f"the user {os.getuid()} has no account on this machine, and so no systemd") from None
 
 
 def closed_folder(layout: Layout) -> Path | None:
@@ -108,14 +133,15 @@ def local_folders(*addresses: str) -> list[Path]:
 
 def next_steps(layout: Layout) -> str:
     """Return what to do with the units."""
+    home = shlex.quote(str(layout.home))
     systemctl = "systemctl"
     lines = []
     if layout.user is None:
         systemctl += " --user"
-        lines.append(f"mkdir -p {layout.home}")
+        lines.append(f"mkdir -p {home}")
     else:
-        lines.append(f"useradd --system --home-dir {layout.home} --shell /usr/sbin/nologin {layout.user}")
+        lines.append(f"useradd --system --home-dir {home} --shell /usr/sbin/nologin {layout.user}")
         if layout.home != STATE:
-            lines.append(f"install -d -m 700 -o {layout.user} -g {layout.user} {layout.home}")
+            lines.append(f"install -d -m 700 -o {layout.user} -g {layout.user} {home}")
     lines += [f"{systemctl} daemon-reload", f"{systemctl} enable --now graycat.target"]
     return "Settings come from " + str(layout.environment_file) + ". Then:\n" + "".join(f"  {line}\n" for line in lines)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from graycat.errors import SettingsError
 from graycat.supervision.specs import PROCESSES, ProcessSpec
 
 #: The user, the settings and the state of a system's service; its folder below /var/lib is systemd's to make.
 USER, ENVIRONMENT_FILE, STATE = "graycat", Path("/etc/graycat/env"), Path("/var/lib/graycat")
+#: What an account may be called.
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 #: Folders of users, which ProtectHome= closes.
 USER_FOLDERS = (Path("/home"), Path("/root"), Path("/run/user"))
 #: Seconds before a process that has failed is started again.
@@ -40,12 +44,27 @@ class Layout:
 
 
 def units(layout: Layout | None = None, processes: Iterable[ProcessSpec] = PROCESSES) -> dict[str, str]:
-    """Return the text of every unit by its file's name."""
+    """Return the text of every unit by its file's name. Raises SettingsError for a layout that no unit can have."""
     if layout is None:
         layout = Layout()
+    _check(layout)
     specs = list(processes)
     found = {f"graycat-{spec.name}.service": service(spec, layout) for spec in specs}
     return {"graycat.target": _target(specs, layout)} | found
+
+
+def _check(layout: Layout) -> None:
+    """Raise SettingsError for a path or an account that would be something else in a unit."""
+    if layout.user is not None and not _ACCOUNT.fullmatch(layout.user):
+        raise SettingsError(f"--as {layout.user!r} is no name of an account")
+    for path in (layout.program, layout.folder, layout.home, layout.environment_file, *layout.writes):
+        text = str(path)
+        # systemd starts no program with a quote in its path. A backslash means one thing in one line and another in the
+        # next, and at the end it joins two lines.
+        if not text.isprintable() or set("\\\"'") & set(text) or text != text.strip():
+            raise SettingsError(f"systemd cannot use the path {text!r}: choose one of letters, digits and / . _ -")
+    if set("*?[") & set(str(layout.environment_file)):
+        raise SettingsError(f"--env {layout.environment_file} is a pattern for systemd: choose a name without * ? [")
 
 
 def _target(specs: list[ProcessSpec], layout: Layout) -> str:
@@ -175,7 +194,7 @@ def _escape(text: object) -> str:
 def _quote(text: object) -> str:
     """Return a word of a line of systemd's: what stands in quotes is taken as it is, but for its specifiers."""
     escaped = _escape(text)
-    if not any(character in escaped for character in " \t\"'\\$;"):
-        return escaped
-    escaped = escaped.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
-    return f'"{escaped}"'
+    # A dollar sign stays as it is: none of these words is an argument of a command, where it would begin a variable.
+    if " " in escaped or ";" in escaped:
+        return f'"{escaped}"'
+    return escaped

@@ -72,6 +72,37 @@ def test_a_home_whose_socket_would_lie_in_each_unit_s_own_tmp_is_refused() -> No
     assert run("--home", "/srv/" + "x" * 100, REDIS_URL="redis://elsewhere").exit_code == 0
 
 
+def test_a_link_in_the_folder_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units" / "graycat-web.service").symlink_to(tmp_path / "mine")
+    assert run("--output", "units").exit_code == 0
+    assert (tmp_path / "mine").read_text() == "kept"
+    assert "ExecStart=" in (tmp_path / "units" / "graycat-web.service").read_text()
+    assert run("--output", "units").exit_code == 0
+    assert [path.name for path in (tmp_path / "units").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("output", ["a file", "a file/units", "folder"])
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, output: str) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "folder" / "graycat.target").mkdir(parents=True)
+    result = run("--output", output)
+    assert (result.exit_code, "cannot be written" in result.output) == (1, True)
+    assert list((tmp_path / "folder").iterdir()) == [tmp_path / "folder" / "graycat.target"]
+
+
+def test_a_path_with_a_blank_is_one_word_of_the_next_steps() -> None:
+    assert "--home-dir '/srv/a b' " in command.next_steps(Layout(home=Path("/srv/a b")))
+
+
+def test_a_user_without_an_account_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    result = run("--user")
+    assert isinstance(result.exception, SettingsError)
+    assert "54321 has no account" in str(result.exception)
+
+
 def test_a_place_that_the_account_cannot_enter_is_told(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

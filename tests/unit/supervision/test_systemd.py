@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from graycat.errors import SettingsError
 from graycat.supervision.specs import PROCESSES, ProcessSpec
 from graycat.supervision.systemd import Layout, service, units
 from tests.support.helpers import ROOT
@@ -52,6 +53,28 @@ def test_a_unit_may_write_to_its_state_and_to_what_settings_name_and_to_nothing_
     assert other["ReadWritePaths"] == '"-/srv/a b" -/srv/100%%'
     assert "StateDirectory" not in other
     assert other["Environment"].startswith('"GRAYCAT_HOME=/srv/a b" ')
+
+
+BREAKS = "/srv/a\nExecStartPre=/bin/true"
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        *(
+            Layout(home=Path(text))
+            for text in (BREAKS, "/srv/a\\", "/srv/a ", "/srv/\udcff", "/srv/\x1b[2J", '/srv/a"b')
+        ),
+        *(Layout(**{name: Path(BREAKS)}) for name in ("program", "folder", "environment_file")),
+        Layout(writes=(Path(BREAKS),)),
+        Layout(environment_file=Path("/etc/[a]/env")),
+        *(Layout(user=user) for user in ("", "a b", "a\nExecStartPre=/bin/true", "%h", "-x")),
+    ],
+    ids=repr,
+)
+def test_what_would_be_something_else_in_a_unit_is_refused(layout: Layout) -> None:
+    with pytest.raises(SettingsError, match="systemd|--as"):
+        units(layout)
 
 
 @pytest.mark.parametrize(
@@ -103,3 +126,21 @@ def test_systemd_takes_every_unit(analyze: str, tmp_path: Path) -> None:
         [analyze, "verify", "--man=no", *paths], capture_output=True, text=True, timeout=60, check=False
     )
     assert [line for line in done.stderr.splitlines() if "graycat" in line] == []
+
+
+@pytest.mark.parametrize("name", ["a b", "a$b", "50%", "\u00fc", "a;b"])
+def test_systemd_finds_the_program_and_the_home_whatever_they_are_called(
+    analyze: str, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "graycat").symlink_to("/bin/true")
+    layout = Layout(program=folder / "graycat", folder=folder, home=folder)
+    path = tmp_path / "graycat-web.service"
+    path.write_text(service(ProcessSpec("web", "graycat web"), layout))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if "graycat" in line] == []
+    # What systemd calls a variable in a command is none here.
+    assert "$$" not in path.read_text()
