@@ -20,12 +20,11 @@ from graycat.broker.client import open_pool, unavailable_reply
 from graycat.broker.connections import Command, RawConnection
 from graycat.broker.introduction import NO_INTRODUCTION
 from graycat.broker.protocol import Broker
+from graycat.broker.release import join_version, oldest_release, parse_version, server_release
 from graycat.settings import Settings
 
 #: Seconds that a connection may take, and that any one reply may take: a value may have hundreds of megabytes.
 CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S = 5.0, 60.0
-#: The oldest broker whose keys tell when they expire.
-OLDEST_VERSION = (7, 0)
 
 
 class Link:
@@ -41,7 +40,7 @@ class Link:
             **NO_INTRODUCTION,
         }
         client = cast(Broker, redis.Redis.from_pool(open_pool(settings, options)))
-        with _told("the broker cannot be reached"):
+        with _backup_errors("the broker cannot be reached"):
             self._connection = RawConnection(client)
             # One that answers at all does so soon; a large value takes longer.
             self._connection.socket.settimeout(CONNECT_TIMEOUT_S)
@@ -57,7 +56,7 @@ class Link:
         """
         if not commands:
             return []
-        with _told("the connection to the broker was lost"):
+        with _backup_errors("the connection to the broker was lost"):
             self._connection.send(commands)
             replies = self._connection.read(len(commands))
         for reply in replies:
@@ -80,7 +79,7 @@ class Link:
         """Return what was published up to now, or a little later. Raises BackupError."""
         mark = os.urandom(8).hex().encode()
         is_read = False
-        with _told("the connection to the broker was lost"):
+        with _backup_errors("the connection to the broker was lost"):
             self._connection.send([("PING", mark)])
             # What comes with the answer, behind it, is no less than what comes before it.
             while not is_read:
@@ -99,15 +98,15 @@ class Link:
     def check(self) -> dict[str, str]:
         """Return the broker's name and version. Raises BackupError if it is too old, a replica, or of a cluster."""
         info = _parse_info(self.ask("INFO", "server")) | _parse_info(self.ask("INFO", "replication"))
-        found = {"server": info.get("server_name", "redis"), "version": info.get("redis_version", "0")}
-        found["version"] = info.get("valkey_version", found["version"])
-        if parse_version(info.get("redis_version", "0")) < OLDEST_VERSION:
-            raise BackupError(f"the broker is {found['server']} {found['version']}; backups need 7.0 or newer")
+        name, version = server_release(info)
+        if parse_version(version) < oldest_release(name):
+            oldest = join_version(oldest_release(name))
+            raise BackupError(f"the broker is {name} {version}; backups need {oldest} or newer")
         if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
             raise BackupError("the broker is a node of a cluster; graycat needs one server")
         if info.get("role") == "slave":
             raise BackupError("the broker is a replica: name its primary in REDIS_URL")
-        return found
+        return {"server": name, "version": version}
 
     def memory(self) -> tuple[int, int]:
         """Return how many bytes the broker's memory has in use, and how many it may; 0: any number."""
@@ -125,16 +124,6 @@ class Link:
                 return
 
 
-def parse_version(text: str) -> tuple[int, ...]:
-    """Return the numbers of a version, up to the first part that is none."""
-    numbers = []
-    for part in text.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
-
-
 def _parse_info(reply: bytes) -> dict[str, str]:
     found = {}
     for line in reply.decode(errors="replace").splitlines():
@@ -145,7 +134,7 @@ def _parse_info(reply: bytes) -> dict[str, str]:
 
 
 @contextmanager
-def _told(problem: str) -> Iterator[None]:
+def _backup_errors(problem: str) -> Iterator[None]:
     """Raise BackupError, which begins with a problem, for what a connection raises."""
     try:
         yield

@@ -19,9 +19,11 @@ from graycat import __version__
 from graycat.backup import contents
 from graycat.backup.archive import BackupFile
 from graycat.backup.errors import BackupError
-from graycat.backup.link import Link, parse_version
+from graycat.backup.link import Link
 from graycat.backup.values import ROW_BYTES, Row, count_entries
 from graycat.broker import keys
+from graycat.broker.release import parse_version
+from graycat.queue.redelivery import unacked_keys
 from graycat.queue.topology import QUEUES
 from graycat.settings import Settings
 
@@ -136,10 +138,10 @@ class Restore:
     def _commit(self, link: Link) -> None:
         note = {"id": self._backup.manifest["id"], "taken_at": self._backup.manifest.get("taken_at")}
         patterns = [f"{keys.PREFIX}*"]
-        for name in (*QUEUES, "unacked", "unacked_index", "unacked_mutex"):
+        for name in (*QUEUES, *unacked_keys("").values()):
             patterns += [name, f"{name}:*"]
         command: list[str | int] = ["EVAL", _COMMIT, 0, MARK, self._mark, contents.STAGING, contents.RESTORED]
-        command += [json.dumps(note), keys.PREFIX, f"{keys.PREFIX}wrong-type:", *patterns]
+        command += [json.dumps(note), keys.PREFIX, keys.wrong_type_key(""), *patterns]
         try:
             count = link.ask(*command)
         except BackupError as error:

@@ -12,12 +12,11 @@ import redis
 
 from graycat.broker.client import check, connect
 from graycat.broker.protocol import Broker
+from graycat.broker.release import join_version, oldest_release, parse_version, server_release
 from graycat.cli import broker
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.settings import Settings
 
-#: The oldest releases that graycat's tests run with.
-OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
 #: Seconds that the embedded server may take to print its version.
 VERSION_TIMEOUT_S = 30.0
 #: Records and leases are timed by the broker's clock; further apart, times that callers see look wrong.
@@ -71,10 +70,10 @@ def _embedded_version() -> str:
 
 
 def _describe_server(client: Broker) -> tuple[list[str], list[str]]:
-    name, version = _read_version(client)
-    if version < OLDEST.get(name, (0, 0)):
-        oldest = ".".join(map(str, OLDEST[name]))
-        raise SettingsError(f"the broker is {name} {_join(version)}; graycat needs {oldest} or newer")
+    name, version = _read_release(client)
+    oldest = oldest_release(name)
+    if parse_version(version) < oldest:
+        raise SettingsError(f"the broker is {name} {version}; graycat needs {join_version(oldest)} or newer")
     warnings = []
     # Users of boxes may not ask for these.
     with contextlib.suppress(redis.ResponseError):
@@ -86,24 +85,14 @@ def _describe_server(client: Broker) -> tuple[list[str], list[str]]:
             warnings.append(f"maxmemory-policy is {policy}: a full broker drops accepted tasks; set noeviction")
         if not memory.get("maxmemory"):
             warnings.append("it has no maxmemory: it takes all of its machine's memory")
-    return [f"{name} {_join(version)}"], warnings
+    return [f"{name} {version}"], warnings
 
 
-def _read_version(client: Broker) -> tuple[str, tuple[int, ...]]:
-    """Return the name and the release of the server; every user may ask with HELLO."""
+def _read_release(client: Broker) -> tuple[str, str]:
+    """Return the name and the version of the server; users of boxes may ask for them with HELLO alone."""
+    with contextlib.suppress(redis.ResponseError):
+        return server_release(client.info("server"))
     reply: Any = client.execute_command("HELLO")
     if not isinstance(reply, dict):
         reply = dict(zip(reply[::2], reply[1::2], strict=True))
-    name = reply.get(b"server", b"redis").decode()
-    numbers = re.findall(rb"\d+", reply.get(b"version", b""))
-    version = tuple(map(int, numbers[:3]))
-    # Valkey says that it is redis to clients that ask in the older way.
-    with contextlib.suppress(redis.ResponseError):
-        server = client.info("server")
-        if "valkey_version" in server:
-            name, version = "valkey", tuple(map(int, str(server["valkey_version"]).split(".")[:3]))
-    return name, version
-
-
-def _join(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
+    return reply.get(b"server", b"redis").decode(), reply.get(b"version", b"").decode()

@@ -9,7 +9,8 @@ import redis
 
 from graycat.backup import link as module
 from graycat.backup.errors import BackupError
-from graycat.backup.link import Link, parse_version
+from graycat.backup.link import Link
+from graycat.broker.release import parse_version
 from graycat.cli.broker import build_server_command
 from graycat.engines.process.child import ChildProcess
 from graycat.settings import Settings
@@ -123,8 +124,3 @@ def test_all_that_is_pushed_comes_once(valkey: Valkey, client: BrokerClient) -> 
         found = link.pushed()
         client.publish("news", "last")
         assert [*found, *link.pushed()] == [*(b"%d" % number for number in range(500)), b"last"]
-
-
-def test_versions() -> None:
-    assert parse_version("0.10.0.dev3") > parse_version("0.9.1")
-    assert parse_version("") == ()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from graycat.broker import release
 from graycat.broker.client import connect
 from graycat.cli import preflight_broker
 from graycat.errors import SettingsError
@@ -50,7 +51,7 @@ def test_another_broker_is_told_with_what_it_would_lose(elsewhere: Settings) -> 
 
 
 def test_an_old_broker_is_refused(elsewhere: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight_broker, "OLDEST", {"valkey": (99, 0), "redis": (99, 0)})
+    monkeypatch.setattr(release, "OLDEST", {"valkey": (99, 0), "redis": (99, 0)})
     with pytest.raises(SettingsError, match=r"the broker is valkey \d+\.\d+\.\d+; graycat needs 99\.0 or newer"):
         preflight_broker.describe(elsewhere, {})
 
