@@ -224,12 +224,18 @@ def run_pass(fleet: Fleet, order: str, version: str) -> Pass:
 
 def tell(done: Pass) -> None:
     """Print how a pass went."""
-    calls = Counter(outcome for (_, outcome), number in done.outcomes.items() for _ in range(number))
-    streams = {str(what): number for (who, what), number in done.outcomes.items() if who is Caller.GAME}
-    say(f"{('FAILED', 'ok')[not done.unforeseen]}: {done.order}, to the {done.version} version")
-    say(f"  tasks {dict(done.states)}; calls { {str(what): number for what, number in calls.items()} }")
-    say(f"  streams {streams}, longest gap {done.longest_gap_s:.1f} s")
-    say(f"  replaced in s: { {name: round(seconds, 1) for name, seconds in done.replaced.items()} }")
+    calls: Counter[str] = Counter()
+    streams: Counter[str] = Counter()
+    for (caller, outcome), number in done.outcomes.items():
+        calls[str(outcome)] += number
+        if caller is Caller.GAME:
+            streams[str(outcome)] += number
+    verdict = "FAILED" if done.unforeseen else "ok"
+    replaced = {name: round(seconds, 1) for name, seconds in done.replaced.items()}
+    say(f"{verdict}: {done.order}, to the {done.version} version")
+    say(f"  tasks {dict(done.states)}; calls {dict(calls)}")
+    say(f"  streams {dict(streams)}, longest gap {done.longest_gap_s:.1f} s")
+    say(f"  replaced in s: {replaced}")
     for violation in done.unforeseen[:20]:
         say(f"  {violation}")
 

@@ -18,7 +18,7 @@ MAX_READ_BYTES = 2000
 FLOWER = "flower"
 
 
-def flower_place() -> tuple[str, dict[str, str]]:
+def flower_target() -> tuple[str, dict[str, str]]:
     """Return where this machine's Flower is, and the headers that it wants."""
     from graycat.settings import Settings
 
@@ -27,29 +27,29 @@ def flower_place() -> tuple[str, dict[str, str]]:
     return f"{settings.flower_port}/healthcheck", {"Authorization": f"Basic {login}"}
 
 
-def ask(place: str) -> str:
-    """Return what is wrong with the process at a place (``9840``, ``8000/health/web``); '' if nothing is."""
+def ask(target: str) -> str:
+    """Return what is wrong with the process behind a target (``9840``, ``8000/health/web``); '' if nothing is."""
     headers: Mapping[str, str] = {}
-    if place == FLOWER:
-        place, headers = flower_place()
-    port, slash, path = place.partition("/")
+    if target == FLOWER:
+        target, headers = flower_target()
+    port, slash, path = target.partition("/")
     connection = HTTPConnection("127.0.0.1", int(port), timeout=TIMEOUT_S)
     try:
         connection.request("GET", slash + path or "/health", headers=headers)
         reply = connection.getresponse()
         text = reply.read(MAX_READ_BYTES).decode(errors="replace").strip()
     except (OSError, HTTPException) as error:
-        return f"{place}: no answer ({type(error).__name__})"
+        return f"{target}: no answer ({type(error).__name__})"
     finally:
         connection.close()
     if reply.status == 200:
         return ""
-    return f"{place}: {reply.status} {text}"
+    return f"{target}: {reply.status} {text}"
 
 
-def main(places: Sequence[str]) -> int:
-    """Ask each place; print what is wrong. Returns the exit status: 0 if all are well."""
-    wrong = list(filter(None, map(ask, places)))
+def main(targets: Sequence[str]) -> int:
+    """Ask each target; print what is wrong. Returns the exit status: 0 if all are well."""
+    wrong = list(filter(None, map(ask, targets)))
     for line in wrong:
         sys.stdout.write(f"{line}\n")
     return int(bool(wrong))

@@ -30,8 +30,8 @@ _FIELDS = (
     *("terms", "state", "owner", "name", "key", "schedule", "folder", "reason", "paused_by", "entropy", "prompts"),
     *("again", "total", "submitted_ms", "started_from_ms", "started_ms", "finished_ms", "verify", "planned", "asked"),
 )
-#: At so many of all batches one look is for those that are missing.
-RELISTED = 1000
+#: How many of all batches one call of ``relist`` looks at.
+MAX_RELISTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class LiveBatches:
     def __init__(self, client: Broker) -> None:
         self._client = client
         self._scripts = Scripts(client, Path(__file__).parent / "lua", ("relist",))
-        #: Where the next look for batches that are missing begins.
+        #: The first of all batches that the next ``relist`` looks at.
         self._next = 0
 
     def load_all(self) -> list[LiveBatch]:
@@ -107,13 +107,15 @@ class LiveBatches:
     def relist(self) -> list[str]:
         """Put batches back that have not ended and are not among the live ones; return their ids.
 
-        Another program has deleted the set, or written over it. Looks at the next ``RELISTED`` of all batches.
+        Another program has deleted the set, or written over it. Looks at the next ``MAX_RELISTED`` of all batches.
         """
         with broker_errors():
             seen, *put_back = self._scripts.run(
-                "relist", (LIVE_BATCHES, BATCHES), (batch_key(""), self._next, RELISTED)
+                "relist", (LIVE_BATCHES, BATCHES), (batch_key(""), self._next, MAX_RELISTED)
             )
-        self._next = self._next + RELISTED if seen == RELISTED else 0
+        self._next += MAX_RELISTED
+        if seen < MAX_RELISTED:
+            self._next = 0
         ids = [_decode(batch_id) for batch_id in put_back]
         for batch_id in ids:
             logger.warning("batch was missing among the live ones", extra={"batch_id": batch_id})

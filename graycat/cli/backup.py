@@ -41,7 +41,7 @@ def backup(file: Path, overwrite: bool, files: bool, without_keys: bool) -> None
     made, and no FILE is left.
     """
     settings = Settings.from_env()
-    with told_errors(), running_broker(settings), new_backup(file, overwrite=overwrite) as writer:
+    with errors_as_messages(), running_broker(settings), new_backup(file, overwrite=overwrite) as writer:
         manifest = _write(settings, writer, files=files, without_keys=without_keys)
     held = contents.describe(manifest["counts"]) or "nothing"
     say(f"{file}: {held}; {file.stat().st_size / MIB:.1f} MiB")
@@ -88,7 +88,7 @@ def token_key_fingerprint(settings: Settings) -> str:
 
 
 @contextmanager
-def told_errors() -> Iterator[None]:
+def errors_as_messages() -> Iterator[None]:
     """Print what goes wrong as one line, without a traceback; the exit code is 1."""
     try:
         yield

@@ -26,7 +26,7 @@ from graycat.errors import SettingsError
 from graycat.families import FAMILIES, LLM
 from graycat.redaction.terminal import one_line
 from graycat.schedules import file
-from graycat.settings import Settings, collected, environment, extras
+from graycat.settings import Settings, collect_problems, environment, extras
 from graycat.settings.spelling import unknown_names
 
 #: Seconds that the import of the embedded engine may take, on a busy machine.
@@ -129,7 +129,7 @@ def check_settings(settings: Settings, processes: dict[str, str]) -> Iterator[Fi
         readers.append(exporter.require_python)
     problems: list[str] = []
     for read in readers:
-        with collected(problems):
+        with collect_problems(problems):
             read(settings)
     yield from (failed("settings", problem) for problem in problems)
     if processes and not problems:

@@ -11,7 +11,7 @@ from graycat.backup import contents
 from graycat.backup.archive import BackupFile
 from graycat.backup.home_files import HomeFiles
 from graycat.backup.restore import Restore
-from graycat.cli.backup import progress_line, token_key_fingerprint, told_errors
+from graycat.cli.backup import errors_as_messages, progress_line, token_key_fingerprint
 from graycat.cli.running_broker import running_broker
 from graycat.cli.text import say
 from graycat.settings import Settings
@@ -28,7 +28,7 @@ def restore(file: Path, replace: bool, force: bool) -> None:
     The whole FILE is checked first. Exit code 1: nothing was restored, and the same command may be run again.
     """
     settings = Settings.from_env()
-    with told_errors(), closing(BackupFile.open(file)) as found:
+    with errors_as_messages(), closing(BackupFile.open(file)) as found:
         found.verify()
         tighten_home(settings.home)
         files = HomeFiles(settings.home, found, replace=replace)

@@ -38,6 +38,9 @@ from graycat.supervision.supervisor import ProcessSupervisor
 POLL_INTERVAL_S = 0.25
 #: Seconds between two lines that say what is not up yet.
 PROGRESS_INTERVAL_S = 5.0
+#: Seconds beyond ``stop_grace_s`` before a process is killed: a worker takes up to seven (``LAST_S`` and
+#: ``LOG_TIMEOUT_S`` of worker/stopping.py), and the broker waits for it.
+STOP_MARGIN_S = 8.0
 
 #: The first request that is suggested: for text, or for images if no text is served.
 COMPLETION_BODY = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
@@ -81,8 +84,7 @@ def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -
     supervisor = ProcessSupervisor(
         [ProcessSpec.from_command(name, command) for name, command in processes.items()],
         child_environment(settings),
-        # A worker may need all of stop_grace_s and LAST_S (worker/stopping.py), and the broker waits for the worker.
-        kill_after_s=settings.stop_grace_s + 8,
+        kill_after_s=settings.stop_grace_s + STOP_MARGIN_S,
     )
     if settings.remote is None:
         threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()

@@ -105,7 +105,7 @@ class Settings(
         problems = list(filter(None, (complaint(setting, getattr(self, setting.name)) for setting in fields(self))))
         checks = (self._check_ports_differ, self._check_broker, self._check_mode)
         for check in (*checks, self._check_monitoring, self._check_scaling):
-            with collected(problems):
+            with collect_problems(problems):
                 check()
         if problems:
             raise SettingsError(*problems)
@@ -133,8 +133,10 @@ class Settings(
             extras.require("tracing", extras.TRACING, variable("traces_url"))
 
     def _check_scaling(self) -> None:
-        for family in ("llm", "sd"):
-            least, most = f"{family}_min_workers", f"{family}_max_workers"
+        for setting in fields(ScaleSettings):
+            if not setting.name.endswith("_min_workers"):
+                continue
+            least, most = setting.name, setting.name.replace("_min_", "_max_")
             if getattr(self, least) > getattr(self, most):
                 raise SettingsError(f"{variable(least)} must not be more than {variable(most)}")
 
@@ -172,10 +174,10 @@ class Settings(
         problems: list[str] = []
         for setting in fields(cls):
             if env.get(variable_of(setting)):
-                with collected(problems):
+                with collect_problems(problems):
                     values[setting.name] = cast(env, setting.name, types[setting.name])
         # Without a value that is no number, what else is wrong can still be found.
-        with collected(problems):
+        with collect_problems(problems):
             settings = cls(**values)
         if problems:
             raise SettingsError(*problems)
@@ -246,7 +248,7 @@ class Settings(
 
 
 @contextmanager
-def collected(problems: list[str]) -> Iterator[None]:
+def collect_problems(problems: list[str]) -> Iterator[None]:
     """Append what a SettingsError says to ``problems``, in place of raising it."""
     try:
         yield

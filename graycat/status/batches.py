@@ -22,9 +22,9 @@ class BatchSnapshot:
     states: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     items: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(ITEM_STATES, 0))
     late: int = 0
-    #: Items that are to be made of batches that are not paused and in their windows, and how many of them at once.
+    #: Items that are to be made of batches that are not paused and in their windows, and how many at the same time.
     left: int = 0
-    lanes: int = 0
+    left_at_once: int = 0
 
 
 def read_batches(records: BatchRecords, now_ms: float) -> BatchSnapshot:
@@ -39,7 +39,7 @@ def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> Batch
     """Return a summary of batches, given as their owners see them."""
     states = Counter(dict.fromkeys(STATES, 0))
     items = Counter(dict.fromkeys(ITEM_STATES, 0))
-    late = left = lanes = 0
+    late = left = at_once = 0
     for row in rows:
         if row["state"] not in states:
             # It is damaged, or a newer version wrote it.
@@ -51,8 +51,8 @@ def summarize_batches(rows: Iterable[Mapping[str, Any]], now_ms: float) -> Batch
             if _may_run(row, now_ms):
                 unfinished = sum(row["progress"][state] for state in UNFINISHED_ITEM_STATES)
                 left += unfinished
-                lanes += min(row.get("max_gpus") or unfinished, unfinished)
-    return BatchSnapshot(dict(states), dict(items), late, left, lanes)
+                at_once += min(row.get("max_gpus") or unfinished, unfinished)
+    return BatchSnapshot(dict(states), dict(items), late, left, at_once)
 
 
 def _may_run(row: Mapping[str, Any], now_ms: float) -> bool:

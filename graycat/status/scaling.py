@@ -56,16 +56,16 @@ class ScaleHint:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a snapshot has seen: how many tasks wait in each shared queue that is not paused, and the living workers.
+class OpenWork:
+    """What a snapshot knows of open work: tasks that wait in each shared queue that is not paused, and the workers.
 
-    ``items``: images that batches may make now. ``lanes``: how many of them they may make at once.
+    ``items``: images that batches may make now. ``items_at_once``: how many of them they may make at the same time.
     """
 
     waiting: Mapping[str, int]
     workers: Sequence[WorkerStatus]
     items: int = 0
-    lanes: int = 0
+    items_at_once: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,15 @@ class Demand:
     """What is known of a family's work now.
 
     ``waiting``, ``quick``: tasks in its interactive queue, and in that of calls that need no slot.
-    ``batch``: tasks in its batch queue. ``items``: images of batches that are not made yet; ``lanes``: of these, how
-    many may be made at once. ``means_ms``: how long tasks of each of its queues take.
+    ``batch``: tasks in its batch queue. ``items``: images of batches that are not made yet; ``items_at_once``: how
+    many of these may be made at the same time. ``means_ms``: how long tasks of each of its queues take.
     """
 
     waiting: int = 0
     quick: int = 0
     batch: int = 0
     items: int = 0
-    lanes: int = 0
+    items_at_once: int = 0
     means_ms: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -102,10 +102,13 @@ def interactive_workers(work: Work, slots: int, wait_s: float) -> int:
     return math.ceil(round(needed / slots, 6))
 
 
-def batch_workers(work: Work, lanes: int, slots: int, within_s: float) -> int:
-    """Return the workers that finish all batch work in ``within_s``; one at least if there is any."""
+def batch_workers(work: Work, at_once: int, slots: int, within_s: float) -> int:
+    """Return the workers that finish all batch work in ``within_s``; one at least if there is any.
+
+    ``at_once``: how many of its tasks may run at the same time.
+    """
     needed = max(1.0, work.left * work.task_s / within_s)
-    return math.ceil(round(min(needed, lanes) / slots, 6))
+    return math.ceil(round(min(needed, at_once) / slots, 6))
 
 
 def find_hint(family: EngineFamily, settings: Settings, demand: Demand, workers: Sequence[WorkerStatus]) -> ScaleHint:
@@ -124,10 +127,10 @@ def find_hint(family: EngineFamily, settings: Settings, demand: Demand, workers:
         need = max(need, 1)
     batch_left = max(demand.batch + batch_running, demand.items)
     if batch_left:
-        # Only images of batches have fewer lanes than there are of them.
-        lanes = batch_left - demand.items + demand.lanes
+        # Only images of batches are held back by their batch (``max_gpus``).
+        at_once = batch_left - demand.items + demand.items_at_once
         batch = Work(batch_running, batch_left, batch_task_s)
-        need = max(need, min(batch_workers(batch, lanes, slots, settings.scale_batch_s), most_for_batches))
+        need = max(need, min(batch_workers(batch, at_once, slots, settings.scale_batch_s), most_for_batches))
     return ScaleHint(
         hint=min(max(need, least), most),
         need=need,
@@ -211,9 +214,9 @@ class NeedHistory:
         return min(max(found.hint, int(lately), min(int(before), present)), found.max)
 
 
-def find_demand(family: EngineFamily, seen: Seen, means_ms: Mapping[str, int]) -> Demand:
+def find_demand(family: EngineFamily, work: OpenWork, means_ms: Mapping[str, int]) -> Demand:
     """Return a family's demand."""
-    waiting, quick, batch = (seen.waiting.get(queue, 0) for queue in (family.interactive, family.quick, family.batch))
+    waiting, quick, batch = (work.waiting.get(queue, 0) for queue in (family.interactive, family.quick, family.batch))
     if family is SD:
-        return Demand(waiting, quick, batch, seen.items, seen.lanes, means_ms)
+        return Demand(waiting, quick, batch, work.items, work.items_at_once, means_ms)
     return Demand(waiting, quick, batch, means_ms=means_ms)

@@ -52,8 +52,8 @@ from graycat.status.batches import BatchSnapshot, read_batches
 from graycat.status.memory_scan import MemoryScan, MemoryUse
 from graycat.status.scaling import (
     NeedHistory,
+    OpenWork,
     ScaleHint,
-    Seen,
     find_demand,
     find_hint,
     parse_means,
@@ -216,16 +216,16 @@ class SnapshotReader:
             beat=bool(beats),
             schedules=schedules,
             unreadable=parts.unreadable,
-            scale=self._read_scale(_seen(queues, workers, batches), means, clock[0], parts),
+            scale=self._read_scale(_open_work(queues, workers, batches), means, clock[0], parts),
         )
 
-    def _read_scale(self, seen: Seen, means: Sequence[Any], now_s: int, parts: _Parts) -> dict[str, ScaleHint]:
+    def _read_scale(self, work: OpenWork, means: Sequence[Any], now_s: int, parts: _Parts) -> dict[str, ScaleHint]:
         """Return the hint of each family. ``means``: the replies to ``request_means``."""
         scale: dict[str, ScaleHint] = {}
         for family, reply in zip(FAMILIES, means, strict=True):
             means_ms = parse_means(family, parts.take(means_key(family.name), reply, ()))
-            demand = find_demand(family, seen, means_ms)
-            found = find_hint(family, self._settings, demand, seen.workers)
+            demand = find_demand(family, work, means_ms)
+            found = find_hint(family, self._settings, demand, work.workers)
             held = parts.read(needs_key(family.name), partial(self._needs.hold, family, found, now_s), None)
             if held is not None:
                 scale[family.name] = replace(found, hint=held)
@@ -360,12 +360,12 @@ def _summarize_queues(
     return queues
 
 
-def _seen(queues: Mapping[str, QueueSnapshot], workers: list[WorkerStatus], batches: BatchSnapshot) -> Seen:
+def _open_work(queues: Mapping[str, QueueSnapshot], workers: list[WorkerStatus], batches: BatchSnapshot) -> OpenWork:
     """Return the work that workers could take now: none of a paused queue."""
     waiting = {name: queue.depth for name, queue in queues.items() if not queue.paused}
     if queues[topology.SD_BATCH].paused:
-        return Seen(waiting, workers)
-    return Seen(waiting, workers, batches.left, batches.lanes)
+        return OpenWork(waiting, workers)
+    return OpenWork(waiting, workers, batches.left, batches.left_at_once)
 
 
 def _parse_failures(key: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]], parts: _Parts) -> list[Failure]:

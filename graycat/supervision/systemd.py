@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graycat.errors import SettingsError
+from graycat.families import FAMILIES
 from graycat.supervision.specs import PROCESSES, ProcessSpec
 
 #: The user, the settings and the state of a system's service; its folder below /var/lib is systemd's to make.
@@ -21,7 +22,7 @@ RESTART_S = 2
 #: Seconds that a process may take to end, beside those that running tasks get.
 STOP_MARGIN_S = 50
 #: What these commands start is an engine of the operator's choice, which may need a GPU's device files and may compile.
-ENGINES = ("graycat worker llm", "graycat worker sd", "graycat engine")
+ENGINES = (*(f"graycat worker {family.name}" for family in FAMILIES), "graycat engine")
 
 
 @dataclass(frozen=True, kw_only=True)

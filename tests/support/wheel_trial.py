@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The releases of Python 3 that are looked for; those behind the last one of setup.cfg's classifiers are a look ahead.
@@ -94,10 +95,8 @@ def bare_environment() -> dict[str, str]:
 
 def pick_ports() -> dict[str, str]:
     """Return settings with ports that are free."""
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
-        ports = [str(opened_socket.getsockname()[1]) for opened_socket in sockets]
-    return dict(zip(("PORT", "LLM_PORT", "SD_PORT", "FLOWER_PORT"), ports, strict=True))
+    names = ("PORT", "LLM_PORT", "SD_PORT", "FLOWER_PORT")
+    return dict(zip(names, map(str, free_ports(len(names))), strict=True))
 
 
 def post(url: str, body: Mapping[str, object]) -> bytes:

@@ -279,7 +279,7 @@ class EventHub:
         self._fail_lost_tasks()
 
     def _read_missed(self, subscription: Subscription) -> None:
-        if subscription.reads_on():
+        if subscription.note_missed():
             return
         try:
             for page in self._records.event_pages(subscription.task_id, subscription.last_id):

@@ -82,7 +82,7 @@ class Subscription:
                     self._deliver(event)
                 self._earlier = None
 
-    def reads_on(self) -> bool:
+    def note_missed(self) -> bool:
         """Note that pushes were lost; return whether they are going to be read with the earlier events."""
         with self._lock:
             self._has_missed = True

@@ -39,7 +39,7 @@ def test_a_batch_whose_record_has_expired_is_not_live(live_batches: LiveBatches,
 def test_a_batch_goes_on_whose_place_among_the_live_ones_is_lost(
     live_batches: LiveBatches, batches: BatchRecords, broker: Valkey, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(live, "RELISTED", 2)
+    monkeypatch.setattr(live, "MAX_RELISTED", 2)
     ids = [batches.submit(TWO, "anna", str(key))[0] for key in range(number)]
     ended = batches.submit(TWO, "anna", "ended")[0]
     broker.client.delete(LIVE_BATCHES)

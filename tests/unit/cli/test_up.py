@@ -15,6 +15,7 @@ from graycat.errors import SettingsError
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.settings import Settings
 from graycat.supervision.supervisor import ProcessSupervisor
+from graycat.worker import stopping
 from tests.support.helpers import Valkey, changed, eventually, free_port
 from tests.support.servers import http_server, reply
 
@@ -184,3 +185,7 @@ def test_a_store_whose_packages_are_missing_is_told_before_the_start(monkeypatch
     with pytest.raises(SettingsError, match="GRAYCAT_BATCH_DIR"):
         up.check_stores(Settings(batch_dir="nosuch://bucket/images"))
     up.check_stores(Settings(artifacts_url="file:///srv/images", batch_dir="/srv/batches"))
+
+
+def test_a_worker_that_ends_by_itself_is_not_killed_before() -> None:
+    assert up.STOP_MARGIN_S > stopping.LAST_S + stopping.LOG_TIMEOUT_S

@@ -40,7 +40,7 @@ def test_what_is_left_to_make_is_that_of_batches_that_may_run_now() -> None:
     rows = [row("running", id="1", **night), row("running", id="2", **day), row("paused", id="3")]
     rows += [row("queued", id="4", max_gpus=2), row("succeeded", id="5")]
     seen = summarize_batches(rows, NOW_MS)
-    assert (seen.left, seen.lanes) == (6, 5)
+    assert (seen.left, seen.left_at_once) == (6, 5)
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,10 @@ def test_batch_work_that_runs_keeps_its_workers_and_no_more() -> None:
 
 def test_images_of_batches_count_before_they_are_queued_and_no_more_than_may_run_at_once() -> None:
     # Without a worker the batch runner has queued none of them.
-    demand = Demand(items=5000, lanes=5000, means_ms={"sd.batch": 20_000})
+    demand = Demand(items=5000, items_at_once=5000, means_ms={"sd.batch": 20_000})
     assert hint(demand, family=SD, sd_min_workers=0).hint == 1
     assert hint(demand, family=SD, sd_batch_workers=100, sd_max_workers=100).hint == 28
-    assert hint(replace(demand, lanes=2), family=SD, sd_batch_workers=100).hint == 2
+    assert hint(replace(demand, items_at_once=2), family=SD, sd_batch_workers=100).hint == 2
 
 
 @pytest.mark.parametrize(("least", "most"), [(0, 1), (2, 5), (3, 3)])

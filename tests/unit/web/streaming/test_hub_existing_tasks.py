@@ -200,7 +200,7 @@ def test_pushes_that_are_lost_while_the_last_page_is_read_are_read_again() -> No
         if len(stream) == 1:
             # The hub's connection was lost: this one is not pushed. It has a new one, and reads what was missed.
             stream.append(TaskEvent("2-0", "chunk", b"2"))
-            assert subscription.reads_on()
+            assert subscription.note_missed()
         return page
 
     subscription = Subscription("a", earlier=EventPages(read_range, "a"))
