@@ -65,7 +65,9 @@ BREAKS = "/srv/a\nExecStartPre=/bin/true"
             Layout(home=Path(text))
             for text in (BREAKS, "/srv/a\\", "/srv/a ", "/srv/\udcff", "/srv/\x1b[2J", '/srv/a"b')
         ),
-        *(Layout(**{name: Path(BREAKS)}) for name in ("program", "folder", "environment_file")),
+        Layout(program=Path(BREAKS)),
+        Layout(folder=Path(BREAKS)),
+        Layout(environment_file=Path(BREAKS)),
         Layout(writes=(Path(BREAKS),)),
         Layout(environment_file=Path("/etc/[a]/env")),
         *(Layout(user=user) for user in ("", "a b", "a\nExecStartPre=/bin/true", "%h", "-x")),
