@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,15 +41,14 @@ from graycat.errors import BrokerUnavailable
 from graycat.families import FAMILIES, find_by_kind
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.fleet.reports import WorkerStatus
-from graycat.fleet.workers import parse_names, request_names, request_report, select_serving, split_reports
+from graycat.fleet.workers import parse_names, request_names, request_report, split_reports
 from graycat.loops.unexpected import guarded, note
-from graycat.queue import topology
 from graycat.queue.names import base_queue
 from graycat.queue.stored import ALL
-from graycat.queue.topology import CONTROL, engine_queues
 from graycat.settings import Settings
 from graycat.status.batches import BatchSnapshot, read_batches
 from graycat.status.memory_scan import MemoryScan, MemoryUse
+from graycat.status.queues import QueueSnapshot, find_open_work, list_queues, summarize_queues
 from graycat.status.scaling import (
     NeedHistory,
     OpenWork,
@@ -72,16 +71,6 @@ MAX_FAILURES = 10
 UNTOLD = (DELIVERIES, *(changed_key(family.name) for family in FAMILIES))
 #: Items of the quarantine that are shown.
 MAX_QUARANTINED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class QueueSnapshot:
-    """A queue, with those of its models and workers. ``oldest_s``: how long its oldest task has waited; 0 for none."""
-
-    depth: int
-    oldest_s: float
-    consumers: int
-    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +112,31 @@ class Snapshot:
     scale: dict[str, ScaleHint] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """What the first round trip of a snapshot has told, as the fields of ``Snapshot`` where they have the same names.
+
+    ``due_ms``: when the next delivery is due. ``used``, ``most``, ``stored``: bytes (``MemoryUse``). ``turns``: queues
+    in which owners have turns. ``seen_at``: when each worker reported last. ``means``: replies to ``request_means``.
+    ``keys``: the reply to ``MemoryScan.request_keys``.
+    """
+
+    now_s: float
+    paused: set[str]
+    deliveries: int
+    due_ms: float
+    used: int
+    most: int
+    stored: int
+    beat: bool
+    schedules: int
+    turns: list[str]
+    failures: list[Failure]
+    seen_at: dict[str, float]
+    means: Sequence[Any]
+    keys: Any
+
+
 class SnapshotReader:
     """Takes snapshots. Any thread may ask for one."""
 
@@ -155,68 +169,71 @@ class SnapshotReader:
         """
         parts = _Parts()
         with broker_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.smembers(PAUSED_QUEUES)
-            for key in UNTOLD:
-                pipe.zcard(key)
-                pipe.zrange(key, 0, 0, withscores=True)
-            pipe.info("memory")
-            pipe.hget(STORED, ALL)
-            pipe.exists(BEAT_LOCK)
-            pipe.scard(SCHEDULES)
-            _request_shares(pipe)
-            request_means(pipe)
-            self._memory.request_keys(pipe)
-            clock, *replies, keys = pipe.execute(raise_on_error=False)
-            replies, means = replies[: -len(FAMILIES)], replies[-len(FAMILIES) :]
-            for reply in (clock, keys):
-                if isinstance(reply, Exception):
-                    raise reply
-            paused = parts.take(PAUSED_QUEUES, replies[0], set())
-            untold, rest = replies[1 : 1 + 2 * len(UNTOLD)], replies[1 + 2 * len(UNTOLD) :]
-            deliveries, due_ms = _count_deliveries(untold, parts)
-            info = parts.take("memory", rest[0], {})
-            stored = parts.take(STORED, rest[1], None)
-            beats, schedules = rest[2], parts.take(SCHEDULES, rest[3], 0)
-            turns, failures, seen_at = _parse_shares(rest[4:], parts)
-            for name in seen_at:
+            first = self._read_first(pipe, parts)
+            for name in first.seen_at:
                 request_report(pipe, name)
-            self._memory.request_sizes(pipe, keys)
+            self._memory.request_sizes(pipe, first.keys)
             replies = pipe.execute(raise_on_error=False)
-
-        reports = []
-        for name, reply in zip(seen_at, replies, strict=False):
-            reports.append(parts.take(worker_key(name), reply, None) or None)
-        workers, missing = split_reports(seen_at, reports)
-        alive = {worker.name for worker in workers}
-        for name, report in zip(seen_at, reports, strict=True):
-            if report is not None and name not in alive:
-                parts.note(worker_key(name))
-        sizes = [parts.take("memory", reply, None) for reply in replies[len(seen_at) :]]
-        memory = replace(
-            self._memory.add_sizes(sizes),
-            used=info.get("used_memory", 0),
-            most=info.get("maxmemory", 0),
-            stored=_parse_count(stored),
-        )
-        depths = self._read_depths(_list_queues(workers, turns), parts)
-        overdue_s = max(clock[0] + clock[1] / 1e6 - due_ms / 1000, 0.0)
-        batches = parts.read("batches", lambda: read_batches(self._batches, clock[0] * 1000), BatchSnapshot())
-        queues = _summarize_queues(workers, depths, set(map(_decode, paused)), overdue_s)
+        workers, missing = _parse_reports(first.seen_at, replies, parts)
+        sizes = [parts.take("memory", reply, None) for reply in replies[len(first.seen_at) :]]
+        depths = self._read_depths(list_queues(workers, first.turns), parts)
+        now_s = int(first.now_s)
+        batches = parts.read("batches", lambda: read_batches(self._batches, now_s * 1000), BatchSnapshot())
+        queues = summarize_queues(workers, depths, first.paused, max(first.now_s - first.due_ms / 1000, 0.0))
         return Snapshot(
             queues=queues,
             workers=workers,
             missed=missing,
-            deliveries=deliveries,
-            held=memory,
-            failures=failures,
+            deliveries=first.deliveries,
+            held=replace(self._memory.add_sizes(sizes), used=first.used, most=first.most, stored=first.stored),
+            failures=first.failures,
             batches=batches,
             processes=parts.read(PROCESSES, self._processes.read, {}),
             quarantine=self._read_quarantine(parts),
-            beat=bool(beats),
-            schedules=schedules,
+            beat=first.beat,
+            schedules=first.schedules,
             unreadable=parts.unreadable,
-            scale=self._read_scale(_open_work(queues, workers, batches), means, clock[0], parts),
+            scale=self._read_scale(find_open_work(queues, workers, batches), first.means, now_s, parts),
+        )
+
+    def _read_first(self, pipe: Pipeline, parts: _Parts) -> _First:
+        """Run the first round trip. Raises BrokerUnavailable."""
+        pipe.time()
+        pipe.smembers(PAUSED_QUEUES)
+        for key in UNTOLD:
+            pipe.zcard(key)
+            pipe.zrange(key, 0, 0, withscores=True)
+        pipe.info("memory")
+        pipe.hget(STORED, ALL)
+        pipe.exists(BEAT_LOCK)
+        pipe.scard(SCHEDULES)
+        _request_shares(pipe)
+        request_means(pipe)
+        self._memory.request_keys(pipe)
+        clock, paused, *replies, keys = pipe.execute(raise_on_error=False)
+        for reply in (clock, keys):
+            if isinstance(reply, Exception):
+                raise reply
+        untold, replies = replies[: 2 * len(UNTOLD)], replies[2 * len(UNTOLD) :]
+        info, stored, beat, schedules, *shares = replies[: -len(FAMILIES)]
+        deliveries, due_ms = _count_deliveries(untold, parts)
+        turns, failures, seen_at = _parse_shares(shares, parts)
+        memory = parts.take("memory", info, {})
+        return _First(
+            now_s=clock[0] + clock[1] / 1e6,
+            paused=set(map(_decode, parts.take(PAUSED_QUEUES, paused, set()))),
+            deliveries=deliveries,
+            due_ms=due_ms,
+            used=memory.get("used_memory", 0),
+            most=memory.get("maxmemory", 0),
+            stored=_parse_count(parts.take(STORED, stored, None)),
+            beat=bool(beat),
+            schedules=parts.take(SCHEDULES, schedules, 0),
+            turns=turns,
+            failures=failures,
+            seen_at=seen_at,
+            means=replies[-len(FAMILIES) :],
+            keys=keys,
         )
 
     def _read_scale(self, work: OpenWork, means: Sequence[Any], now_s: int, parts: _Parts) -> dict[str, ScaleHint]:
@@ -319,6 +336,21 @@ def _parse_shares(replies: Sequence[Any], parts: _Parts) -> tuple[list[str], lis
     return turns, failures[:MAX_FAILURES], parse_names(rest)
 
 
+def _parse_reports(
+    seen_at: dict[str, float], replies: Sequence[Any], parts: _Parts
+) -> tuple[list[WorkerStatus], list[str]]:
+    """Return the workers that live, and the names of those that fell silent. ``replies``: their reports come first."""
+    reports = []
+    for name, reply in zip(seen_at, replies, strict=False):
+        reports.append(parts.take(worker_key(name), reply, None) or None)
+    workers, missing = split_reports(seen_at, reports)
+    alive = {worker.name for worker in workers}
+    for name, report in zip(seen_at, reports, strict=True):
+        if report is not None and name not in alive:
+            parts.note(worker_key(name))
+    return workers, missing
+
+
 def _decode(name: bytes) -> str:
     return name.decode(errors="replace")
 
@@ -341,33 +373,6 @@ def _count_deliveries(replies: Sequence[Any], parts: _Parts) -> tuple[int, float
     return count, due_ms
 
 
-def _summarize_queues(
-    workers: list[WorkerStatus], depths: dict[str, tuple[int, float]], paused: set[str], overdue_s: float
-) -> dict[str, QueueSnapshot]:
-    """Return the shared queues; ``overdue_s``: for how long the next delivery to a webhook has been due."""
-    queues = {}
-    for queue in topology.QUEUES:
-        depth = 0
-        oldest_s = 0.0
-        for name, (waiting, waited_s) in depths.items():
-            if base_queue(name) == queue:
-                depth += waiting
-                oldest_s = max(oldest_s, waited_s)
-        if queue == CONTROL:
-            # Its tasks have no records. A delivery that is overdue means the same.
-            oldest_s = overdue_s
-        queues[queue] = QueueSnapshot(depth, oldest_s, len(select_serving(workers, queue)), queue in paused)
-    return queues
-
-
-def _open_work(queues: Mapping[str, QueueSnapshot], workers: list[WorkerStatus], batches: BatchSnapshot) -> OpenWork:
-    """Return the work that workers could take now: none of a paused queue."""
-    waiting = {name: queue.depth for name, queue in queues.items() if not queue.paused}
-    if queues[topology.SD_BATCH].paused:
-        return OpenWork(waiting, workers)
-    return OpenWork(waiting, workers, batches.left, batches.left_at_once)
-
-
 def _parse_failures(key: str, entries: Iterable[tuple[bytes, dict[bytes, bytes]]], parts: _Parts) -> list[Failure]:
     failures = []
     for entry in entries:
@@ -388,12 +393,3 @@ def _parse_failure(entry: tuple[bytes, dict[bytes, bytes]]) -> Failure:
         status=int(fields["status"]),
         type=fields["type"],
     )
-
-
-def _list_queues(workers: list[WorkerStatus], with_turns: Iterable[str]) -> list[str]:
-    """Return every queue that may hold tasks: the shared ones, and those of models and of workers."""
-    names = {*topology.QUEUES, *with_turns}
-    for worker in workers:
-        for queue in worker.queues:
-            names.update(engine_queues(queue, worker.models, worker.name))
-    return sorted(names)

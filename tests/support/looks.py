@@ -8,8 +8,9 @@ from graycat.broker.quarantine import QuarantinedItem
 from graycat.fleet.processes import ProcessStatus
 from graycat.fleet.reports import WorkerStatus
 from graycat.status.memory_scan import MemoryUse
+from graycat.status.queues import QueueSnapshot
 from graycat.status.scaling import ScaleHint
-from graycat.status.snapshot import QueueSnapshot, Snapshot
+from graycat.status.snapshot import Snapshot
 
 WORKER = WorkerStatus(
     name="llm@box-gpu1", queues=("llm",), engine="llama-server", engine_state="loading", consuming=False, slots=4,
