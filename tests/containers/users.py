@@ -24,6 +24,7 @@ PAUSE_S, END_S = 0.7, 300.0
 QUEUE_TTL_S = 1800.0
 SMALL = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1}
 SCHEDULE = "every-minute"
+WORKERS = {f"{kind}@docker" for kind in ("llm", "quick", "sd", "control")}
 
 
 def expect(condition: object, what: str) -> None:
@@ -33,7 +34,7 @@ def expect(condition: object, what: str) -> None:
 
 
 def game(stack: ContainerStack) -> None:
-    """Stream a completion as LLM for Unity reads it, and count its tokens."""
+    """Stream a completion as LLM for Unity reads it, and have a text tokenized."""
     body = {"prompt": "The lighthouse keeper said", "n_predict": 16, "stream": True}
     with send_post(stack.url, "/completion", body, stack.token) as connection:
         answer = V3Reader().read(connection)
@@ -46,10 +47,8 @@ def game(stack: ContainerStack) -> None:
 def rest(stack: ContainerStack) -> None:
     """Submit an image and a text, poll both, and fetch the image."""
     with Client(stack.url, stack.token, patience_s=PATIENCE_S) as client:
-        image, text = (
-            client.submit("sd.txt2img", SMALL),
-            client.submit("llm.completion", {"prompt": "x", "n_predict": 4}),
-        )
+        image = client.submit("sd.txt2img", SMALL)
+        text = client.submit("llm.completion", {"prompt": "x", "n_predict": 4})
         expect(image.wait(END_S).state == "succeeded" and list(image.images()), "an image is made")
         expect(text.answer(END_S)["content"], "a text is made")
 
@@ -82,9 +81,6 @@ def operator(stack: ContainerStack) -> None:
         return {row["hostname"] for row in rows if row["status"]} >= WORKERS
 
     wait_until(shown, "Flower shows the workers", 60)
-
-
-WORKERS = {f"{kind}@docker" for kind in ("llm", "quick", "sd", "control")}
 
 
 @dataclass
