@@ -23,8 +23,8 @@ from tests.support.processes import eventually
 from tests.support.stack import BIN, ROOT, Client, Stack
 
 METRICS_TOKEN = "bench-token-of-metrics"  # noqa: S105 (of this run alone)
-#: Seconds between two looks of the scaler, and between two tasks of the trickle behind the burst.
-EVERY_S, TRICKLE_EVERY_S = 2.0, 2.0
+#: Seconds between two looks of the scaler, and between two tasks of the trickle that follows the burst.
+LOOK_INTERVAL_S, TRICKLE_INTERVAL_S = 2.0, 2.0
 
 
 @dataclass
@@ -139,8 +139,8 @@ def measure(stack: Stack, tasks: int, most: int, limit_s: float) -> tuple[Seen, 
         if done_s and at_s >= trickle_at:
             # Something runs while workers drain.
             ids.append(submit(client, len(ids)))
-            trickle_at = at_s + TRICKLE_EVERY_S
-        time.sleep(EVERY_S)
+            trickle_at = at_s + TRICKLE_INTERVAL_S
+        time.sleep(LOOK_INTERVAL_S)
     eventually(lambda: {row["state"] for row in states(stack, ids)} <= {"succeeded", "failed", "expired"}, 60)
     status.session.close()
     return seen, states(stack, ids), done_s
