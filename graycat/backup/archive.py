@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +24,7 @@ import hiredis
 
 from graycat.backup import contents
 from graycat.backup.errors import BackupError
-from graycat.backup.values import COMMANDS, Row
+from graycat.backup.values import COMMANDS, VARIABLE, Row
 
 #: The form of a backup. A release reads its own and older ones.
 FORMAT = 1
@@ -31,6 +34,18 @@ CHUNK_BYTES, MANIFEST_BYTES = 256 * 1024, 64 * 1024 * 1024
 #: Little work for the processor: the largest part, images, cannot be compressed.
 LEVEL = 1
 _DAMAGED = "is damaged"
+#: What ``zipfile`` and ``json`` raise for a damaged file, with OSError; for an encrypted part and for lists in lists in
+#: lists, RuntimeError.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(LookupError, ValueError, RuntimeError, NotImplementedError),
+)
+#: What a manifest says, each with a value of its type, which stands for it where it lacks.
+_SAID: dict[str, Any] = {
+    **dict.fromkeys(("id", "graycat", "taken_at", "token_key"), ""),
+    **dict.fromkeys(("rows", "keys", "memory_bytes"), 0),
+    **dict.fromkeys(("counts", "sha256", "broker"), {}),
+}
 
 
 class BackupWriter:
@@ -57,9 +72,15 @@ class BackupWriter:
         self._digests[BROKER] = digest.hexdigest()
 
     def add(self, name: str, source: Path) -> None:
-        """Add a file of the home under a name. Raises OSError."""
+        """Add a file of the home under a name; one that is gone by now is left out. Raises BackupError, OSError."""
         digest = sha256()
-        with source.open("rb") as file, self._zip.open(HOME + name, "w", force_zip64=True) as part:
+        try:
+            file = source.open("rb")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise BackupError(f"{source} cannot be read: {error.strerror}") from error
+        with file, self._zip.open(HOME + name, "w", force_zip64=True) as part:
             while data := file.read(CHUNK_BYTES):
                 digest.update(data)
                 part.write(data)
@@ -85,6 +106,8 @@ def new_backup(path: Path, *, overwrite: bool) -> Iterator[BackupWriter]:
     """
     if not overwrite and os.path.lexists(path):
         raise BackupError(f"{path} exists: choose another name, or give --overwrite")
+    if path.exists() and not path.is_file():
+        raise BackupError(f"{path} is no file: choose another name")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -137,20 +160,20 @@ class BackupFile:
     @classmethod
     def open(cls, path: Path) -> BackupFile:
         """Open a file. Raises BackupError if it cannot be read, or is no backup that this release reads."""
+        if path.exists() and not path.is_file():
+            # To open a pipe would wait for somebody who writes to it.
+            raise BackupError(f"{path} cannot be read: it is no file")
         try:
             archive = zipfile.ZipFile(path)
-            with archive.open(MANIFEST) as part:
-                manifest = json.loads(part.read(MANIFEST_BYTES))
         except OSError as error:
             raise BackupError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, zlib.error, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise BackupError(f"{path} is no backup of graycat, or is not whole") from error
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-            raise BackupError(f"{path} is no backup of graycat")
-        if manifest["format"] > FORMAT:
-            made_by = manifest.get("graycat", "a newer release")
-            raise BackupError(f"{path} was made by a newer graycat ({made_by}): restore it with that release")
-        return cls(path, archive, manifest)
+        try:
+            return cls(path, archive, _read_manifest(path, archive))
+        except BaseException:
+            archive.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -179,6 +202,9 @@ class BackupFile:
         """Raise BackupError for a command that no backup holds."""
         is_row = isinstance(row, list) and len(row) > 1 and all(isinstance(part, bytes) for part in row)
         is_known = is_row and row[0] in COMMANDS and len(row) > COMMANDS[row[0]]
+        if is_known and row[0] not in VARIABLE:
+            # More arguments of DEL would be more keys, whoever's they are.
+            is_known = len(row) == COMMANDS[row[0]] + 1
         if is_known and contents.kind_of(row[1].decode(errors="replace")) is not None:
             return
         raise BackupError(f"{self.path} {_DAMAGED}: it holds a command that no backup has")
@@ -194,7 +220,8 @@ class BackupFile:
     def _next_row(self, reader: hiredis.Reader) -> Any:
         try:
             return reader.gets()
-        except hiredis.ProtocolError as error:
+        # What it cannot make of kinds of replies that no backup has.
+        except (hiredis.ProtocolError, TypeError, ValueError, MemoryError) as error:
             raise BackupError(f"{self.path} {_DAMAGED}: {BROKER} holds no commands") from error
 
     def files(self) -> list[str]:
@@ -211,7 +238,29 @@ class BackupFile:
             with self._zip.open(name) as part:
                 while data := part.read(CHUNK_BYTES):
                     yield data
-        except (zipfile.BadZipFile, KeyError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise BackupError(f"{self.path} {_DAMAGED}: {name} cannot be read") from error
         except OSError as error:
             raise BackupError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_manifest(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Return what a file says of itself. Raises BackupError if this release does not read it."""
+    try:
+        with archive.open(MANIFEST) as part:
+            manifest = json.loads(part.read(MANIFEST_BYTES))
+    except (OSError, *_UNREADABLE) as error:
+        raise BackupError(f"{path} is no backup of graycat, or is not whole") from error
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int or manifest["format"] < 1:
+        raise BackupError(f"{path} is no backup of graycat")
+    if manifest["format"] > FORMAT:
+        made_by = manifest.get("graycat", "a newer release")
+        raise BackupError(f"{path} was made by a newer graycat ({made_by}): restore it with that release")
+    for name, default in _SAID.items():
+        value = manifest.setdefault(name, copy(default))
+        if type(value) is not type(default) or (isinstance(value, int) and value < 0):
+            raise BackupError(f"{path} {_DAMAGED}: its manifest has no {name}")
+    counts = manifest["counts"].values()
+    if any(type(count) is not int or count < 0 for count in counts):
+        raise BackupError(f"{path} {_DAMAGED}: its manifest has no counts")
+    return manifest

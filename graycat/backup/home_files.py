@@ -23,13 +23,28 @@ def list_keys(home: Path) -> dict[str, Path]:
 
 
 def list_batches(home: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files of batches, with their names in a backup. Links and half-written files are left out."""
+    """Yield the files of batches, with their names in a backup. Links and half-written files are left out.
+
+    Raises BackupError.
+    """
     root = home / BATCHES
     for folder, _, names in os.walk(root):
         for name in sorted(names):
             path = Path(folder, name)
             if path.is_file() and not path.is_symlink() and not name.startswith("."):
-                yield path.relative_to(home).as_posix(), path
+                found = path.relative_to(home).as_posix()
+                if not _is_unicode(found):
+                    raise BackupError(f"{ascii(found)} in {home} has a name that is not UTF-8: rename it")
+                yield found, path
+
+
+def _is_unicode(name: str) -> bool:
+    """Return whether a name of the file system is text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fingerprint(secret: str) -> str:
@@ -79,8 +94,10 @@ class HomeFiles:
     def _check_key(self, name: str) -> None:
         """Raise BackupError if the home has another key, which must not be replaced."""
         path = self._home / name
-        fresh = path.with_name(name + PARTIAL).read_text()
-        if path.exists() and path.read_text().strip() != fresh.strip() and not self._replace:
+        fresh = _read_key(path.with_name(name + PARTIAL))
+        if not _is_text(fresh):
+            raise BackupError(f"{self._backup.path} is damaged: {name} is no key")
+        if path.exists() and _read_key(path) != fresh and not self._replace:
             raise BackupError(
                 f"{path} is another key than that of the backup: --replace takes that one, and keeps this as "
                 f"{path.name}{BEFORE}"
@@ -90,9 +107,13 @@ class HomeFiles:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            self._backup.extract(name, file)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                self._backup.extract(name, file)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
 
     def finish(self) -> None:
         """Give the keys their names. Raises BackupError."""
@@ -100,7 +121,7 @@ class HomeFiles:
             path = self._home / name
             fresh = path.with_name(name + PARTIAL)
             try:
-                if path.exists() and path.read_text().strip() != fresh.read_text().strip():
+                if path.exists() and _read_key(path) != _read_key(fresh):
                     path.replace(path.with_name(name + BEFORE))
                 fresh.replace(path)
             except OSError as error:
@@ -111,6 +132,19 @@ class HomeFiles:
         """Delete the keys that ``prepare`` has written."""
         for name in self._keys:
             (self._home / (name + PARTIAL)).unlink(missing_ok=True)
+
+
+def _read_key(path: Path) -> bytes:
+    """Return the key in a file. Raises OSError."""
+    return path.read_bytes().strip()
+
+
+def _is_text(key: bytes) -> bool:
+    """Return whether a key is text, and not empty."""
+    try:
+        return bool(key.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_batch_file(name: str) -> bool:

@@ -24,7 +24,7 @@ from graycat.backup.values import ROW_BYTES, Row, count_entries
 from graycat.broker import keys
 from graycat.broker.release import parse_version
 from graycat.queue.redelivery import unacked_keys
-from graycat.queue.topology import QUEUES
+from graycat.queue.topology import CONTROL, QUEUES
 from graycat.settings import Settings
 
 #: Commands that are sent at once.
@@ -75,14 +75,16 @@ class Restore:
             except BaseException:
                 # What is left, because the broker is away, is deleted by the next restore.
                 with suppress(BackupError):
-                    self._clean_up(link)
+                    self._clean_up()
                 raise
 
-    def _clean_up(self, link: Link) -> None:
+    def _clean_up(self) -> None:
         """Delete what this restore has written, and nothing of another one's."""
-        if link.ask("GET", MARK) == self._mark.encode():
-            link.ask("DEL", MARK)
-        _unstage(link, self._staging)
+        # Replies that nobody waited for may still come over the other connection.
+        with closing(Link(self._settings)) as link:
+            if link.ask("GET", MARK) == self._mark.encode():
+                link.ask("DEL", MARK)
+            _unstage(link, self._staging)
 
     def _check_release(self) -> None:
         made_by = str(self._backup.manifest.get("graycat", ""))
@@ -139,7 +141,10 @@ class Restore:
         note = {"id": self._backup.manifest["id"], "taken_at": self._backup.manifest.get("taken_at")}
         patterns = [f"{keys.PREFIX}*"]
         for name in (*QUEUES, *unacked_keys("").values()):
-            patterns += [name, f"{name}:*"]
+            patterns.append(name)
+            # Control has no queues of models or workers: such keys are another program's.
+            if name != CONTROL:
+                patterns.append(f"{name}:*")
         command: list[str | int] = ["EVAL", _COMMIT, 0, MARK, self._mark, contents.STAGING, contents.RESTORED]
         command += [json.dumps(note), keys.PREFIX, keys.wrong_type_key(""), *patterns]
         try:

@@ -20,6 +20,8 @@ COMMANDS = {
     b"SET": 2, b"HSET": 3, b"RPUSH": 2, b"SADD": 2, b"ZADD": 3, b"XADD": 4, b"XTRIM": 3, b"XSETID": 6, b"PEXPIREAT": 2,
     b"DEL": 1,
 }  # fmt: skip
+#: Those that may have more arguments: parts of the one key's value.
+VARIABLE = frozenset({b"HSET", b"RPUSH", b"SADD", b"ZADD", b"XADD"})
 #: Roughly how many bytes are read at once, if no single key has more; and so many bytes or parts has one row.
 READ_BYTES, ROW_BYTES, ROW_PARTS = 8 * 1024 * 1024, 1024 * 1024, 1000
 #: Names whose types are asked for at once.

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 #: The oldest releases that graycat's tests run with, by the name of the server.
 OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
 
+#: The most digits of a number of a version.
+MAX_DIGITS = 9
+
 
 def oldest_release(name: str) -> tuple[int, ...]:
     """Return the oldest release of a server that graycat works with; an unknown server counts as Redis."""
@@ -25,7 +28,7 @@ def parse_version(text: str) -> tuple[int, ...]:
     """Return the numbers of a version, up to the first part that is none: ``9.1.rc2`` is (9, 1)."""
     numbers = []
     for part in text.split("."):
-        if not part.isdecimal():
+        if not part.isdecimal() or len(part) > MAX_DIGITS:
             break
         numbers.append(int(part))
     return tuple(numbers)

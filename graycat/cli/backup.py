@@ -19,8 +19,10 @@ from graycat.backup import contents, home_files
 from graycat.backup.archive import BackupWriter, new_backup
 from graycat.backup.errors import BackupError
 from graycat.backup.snapshot import Snapshot
+from graycat.cli import signals
 from graycat.cli.running_broker import running_broker
 from graycat.cli.text import say, say_over
+from graycat.redaction.terminal import one_line
 from graycat.settings import Settings
 
 MIB = 1024 * 1024
@@ -89,11 +91,16 @@ def token_key_fingerprint(settings: Settings) -> str:
 
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
-    """Print what goes wrong as one line, without a traceback; the exit code is 1."""
+    """Print what goes wrong as one line, without a traceback; the exit code is 1. What was begun is cleaned up.
+
+    So it is after SIGTERM and SIGHUP, as after Ctrl-C.
+    """
     try:
-        yield
+        with signals.raised():
+            yield
     except BackupError as error:
-        raise click.ClickException(str(error)) from None
+        # A part of it may be what a file says.
+        raise click.ClickException(one_line(str(error))) from None
     except OSError as error:
         raise click.ClickException(f"{error.filename or ''} {error.strerror}".strip()) from None
 

@@ -11,6 +11,7 @@ from graycat.backup import contents
 from graycat.backup.archive import BackupFile
 from graycat.backup.home_files import HomeFiles
 from graycat.backup.restore import Restore
+from graycat.cli import signals
 from graycat.cli.backup import errors_as_messages, progress_line, token_key_fingerprint
 from graycat.cli.running_broker import running_broker
 from graycat.cli.text import say
@@ -34,9 +35,15 @@ def restore(file: Path, replace: bool, force: bool) -> None:
         files = HomeFiles(settings.home, found, replace=replace)
         with running_broker(settings, create=True):
             made = Restore(settings, found, replace=replace, force=force)
+
+            def prepare() -> None:
+                files.prepare()
+                # The broker's part and the home's belong together.
+                signals.ignore()
+
             with progress_line() as line:
                 try:
-                    made.run(line.show_part, files.prepare)
+                    made.run(line.show_part, prepare)
                 except BaseException:
                     files.discard()
                     raise

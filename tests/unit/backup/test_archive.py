@@ -139,7 +139,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_no_backup_at_all(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="cannot be read: No such file"):
         BackupFile.open(tmp_path / "none")
-    with pytest.raises(BackupError, match="cannot be read: Is a directory"):
+    with pytest.raises(BackupError, match="cannot be read: it is no file"):
         BackupFile.open(tmp_path)
     (tmp_path / "text").write_text("hello")
     with zipfile.ZipFile(tmp_path / "zip", "w") as other:
@@ -147,7 +147,10 @@ def test_no_backup_at_all(tmp_path: Path) -> None:
     for name in ("text", "zip"):
         with pytest.raises(BackupError, match="is no backup of graycat"):
             BackupFile.open(tmp_path / name)
-    for text in ("[]", "{}", '{"format": "1"}', "{"):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BackupError, match="it is no file"):
+        BackupFile.open(tmp_path / "pipe")
+    for text in ("[]", "{}", '{"format": "1"}', '{"format": true}', '{"format": -1}', "{", "[" * 100_000, "\0"):
         with pytest.raises(BackupError, match="is no backup of graycat"):
             BackupFile.open(rewritten(make(tmp_path / "b", overwrite=True), MANIFEST, lambda _: text.encode()))  # noqa: B023
 
@@ -158,6 +161,62 @@ def test_a_backup_of_a_newer_form(tmp_path: Path) -> None:
     )
     with pytest.raises(BackupError, match=r"newer graycat \(9\.1\)"):
         BackupFile.open(newer)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"id": 1},
+        {"graycat": None},
+        {"taken_at": ["now"]},
+        {"rows": -1},
+        {"memory_bytes": "1"},
+        {"memory_bytes": 1.5},
+        {"counts": None},
+        {"counts": {"tasks": "\x1b[2J"}},
+        {"counts": {"tasks": -1}},
+        {"sha256": []},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_says_what_none_says_is_damage(tmp_path: Path, said: dict[str, object]) -> None:
+    path = rewritten(make(tmp_path / "b"), MANIFEST, lambda text: json.dumps(json.loads(text) | said).encode())
+    with pytest.raises(BackupError, match="is damaged: its manifest"):
+        BackupFile.open(path)
+
+
+def test_an_encrypted_part_is_damage(tmp_path: Path) -> None:
+    path = make(tmp_path / "b")
+    data = bytearray(path.read_bytes())
+    # The flags of the last part, the manifest, in its header and in the list at the end.
+    data[data.rindex(b"PK\x03\x04") + 6] |= 1
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(BackupError, match="is no backup of graycat"):
+        BackupFile.open(path)
+
+
+def test_what_is_no_file_is_not_overwritten(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path(), Path("/"), Path("/dev/null")):
+        with pytest.raises(BackupError, match="is no file"):
+            make(path, overwrite=True)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_file_that_is_gone_by_now_is_left_out_and_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with new_backup(tmp_path / "b", overwrite=False) as writer:
+        with writer.rows() as write:
+            write(ROWS[0])
+        writer.add("batches/gone.png", tmp_path / "gone.png")
+        writer.finish({})
+    assert verified(tmp_path / "b").files() == []
+    (tmp_path / "folder").mkdir()
+    with (
+        pytest.raises(BackupError, match="/folder cannot be read: Is a directory"),
+        new_backup(tmp_path / "c", overwrite=False) as writer,
+    ):
+        writer.add("batches/folder", tmp_path / "folder")
 
 
 def test_every_damage_is_found(tmp_path: Path) -> None:
@@ -186,6 +245,11 @@ def test_every_damage_is_found(tmp_path: Path) -> None:
         b"*2\r\n$8\r\nFLUSHALL\r\n$9\r\ngraycat:a\r\n",
         b"*3\r\n$3\r\nSET\r\n$9\r\nanother:a\r\n$1\r\nx\r\n",
         b"*2\r\n$3\r\nSET\r\n$9\r\ngraycat:a\r\n",
+        # A second key, of another program; and what other replies of a broker are, which hiredis may not take.
+        b"*3\r\n$3\r\nDEL\r\n$9\r\ngraycat:a\r\n$1\r\nx\r\n",
+        b"*4\r\n$3\r\nSET\r\n$9\r\ngraycat:a\r\n$1\r\nx\r\n$2\r\nNX\r\n",
+        b"%1\r\n*1\r\n+a\r\n+b\r\n",
+        b"*1\r\n" * 100,
         b"+OK\r\n",
         b":1\r\n",
         b"*1\r\n*0\r\n",

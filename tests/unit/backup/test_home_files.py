@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 
@@ -97,6 +98,48 @@ def test_a_folder_that_cannot_be_written(home: Path, tmp_path: Path) -> None:
     (tmp_path / "other" / "token-key").mkdir()
     with pytest.raises(BackupError, match="the broker is restored, but .*token-key"):
         files.finish()
+
+
+@pytest.mark.parametrize("key", [b"", b" \n", b"\xff\xfe"])
+def test_what_is_no_key_replaces_none(home: Path, tmp_path: Path, key: bytes) -> None:
+    (home / "token-key").write_bytes(key)
+    backup = backup_of(home, tmp_path / "b")
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "token-key").write_text("the key")
+    with pytest.raises(BackupError, match="token-key is no key"):
+        put(backup, target, replace=True)
+    assert [(path.name, path.read_text()) for path in target.iterdir()] == [("token-key", "the key")]
+
+
+def test_a_key_that_is_no_text_is_another_key(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "token-key").write_bytes(b"\xff")
+    put(backup_of(home, tmp_path / "b"), target, replace=True)
+    assert (target / "token-key.before-restore").read_bytes() == b"\xff"
+
+
+def test_a_name_that_is_no_text_is_told(home: Path) -> None:
+    (home / "batches" / "\udcff.png").touch()
+    with pytest.raises(BackupError, match="udcff.png' in .* is not UTF-8: rename it"):
+        list(home_files.list_batches(home))
+
+
+def test_a_disk_that_takes_no_more_keeps_no_half_of_a_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = backup_of(home, tmp_path / "b")
+    target = tmp_path / "target"
+    target.mkdir()
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(BackupError, match="cannot be written: No space left"):
+        put(backup, target)
+    assert [path for path in target.rglob("*") if path.is_file()] == []
 
 
 def test_fingerprints() -> None:

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 import json
+import re
+import zipfile
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from graycat.backup import restore as module
-from graycat.backup.archive import MANIFEST, BackupFile
+from graycat.backup.archive import BROKER, MANIFEST, BackupFile
 from graycat.backup.contents import RESTORED, STAGING
 from graycat.backup.errors import BackupError
 from graycat.backup.link import Link
 from graycat.backup.restore import Restore, list_connected
+from graycat.broker.connections import RawConnection
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from tests.support.backups import FOREIGN, GHOSTS, contents_of, fill, restore_backup, write_backup
 from tests.support.broker import BrokerClient
-from tests.support.helpers import Valkey, accepted, changed, eventually
+from tests.support.helpers import Valkey, accepted, changed
 from tests.unit.backup.test_archive import rewritten
 
 
@@ -43,11 +47,15 @@ def test_what_has_expired_meanwhile_does_not_come_back(
     valkey: Valkey, client: BrokerClient, another: Valkey, tmp_path: Path
 ) -> None:
     client.hset("graycat:task:0b", "state", "queued")
-    client.pexpire("graycat:task:0b", 60)
-    write_backup(valkey.settings, tmp_path / "b")
-    eventually(lambda: not client.exists("graycat:task:0b"))
-    assert b"graycat:task:0b" in contents_of(tmp_path / "b")
-    restore_backup(another.settings, tmp_path / "b")
+    client.pexpireat("graycat:task:0b", 2_000_000_000_000)
+    path = tmp_path / "b"
+    write_backup(valkey.settings, path)
+    assert b"graycat:task:0b" in contents_of(path)
+    with zipfile.ZipFile(path) as archive:
+        rows = archive.read(BROKER).replace(b"2000000000000", b"1000000000000")
+    rewritten(path, BROKER, lambda _: rows)
+    rewritten(path, MANIFEST, lambda text: re.sub(rb"[0-9a-f]{64}", sha256(rows).hexdigest().encode(), text))
+    restore_backup(another.settings, path)
     assert not another.client.exists("graycat:task:0b")
 
 
@@ -67,6 +75,32 @@ def test_what_is_replaced_and_what_is_not(another: Valkey, file: Path, tmp_path:
     made = restore_backup(another.settings, file, replace=True)
     assert made.replaced["tasks"] == 1
     assert set(client.keys("*")) == {*contents_of(file), RESTORED.encode(), *(name.encode() for name in FOREIGN)}
+
+
+@pytest.mark.parametrize("name", ["control:theirs", "control.x"])
+def test_keys_that_only_look_like_a_queue_of_control_stay(another: Valkey, file: Path, name: str) -> None:
+    another.client.set(name, "theirs")
+    restore_backup(another.settings, file)
+    assert another.client.get(name) == b"theirs"
+
+
+def test_a_restore_that_is_interrupted_while_it_waits_for_a_reply_cleans_up(
+    another: Valkey, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = RawConnection.read
+
+    def interrupted(connection: RawConnection, count: int) -> list[object]:
+        if count > 1:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return read(connection, count)
+
+    with closing(BackupFile.open(file)) as backup:
+        made = Restore(another.settings, backup, replace=False, force=False)
+        monkeypatch.setattr(RawConnection, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made.run()
+    assert another.client.keys("*") == []
 
 
 @pytest.mark.parametrize("ghosts", [GHOSTS[:2], ()])

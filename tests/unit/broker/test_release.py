@@ -29,6 +29,8 @@ def test_versions_are_compared_by_their_numbers() -> None:
     assert parse_version("0.10.0.dev3") > parse_version("0.9.1")
     assert parse_version("9.1.rc2") == (9, 1)
     assert parse_version("") == ()
+    # Python converts no number of more than 4,300 digits.
+    assert parse_version(f"7.{'9' * 5000}") == (7,)
     assert join_version((7, 2)) == "7.2"
 
 
