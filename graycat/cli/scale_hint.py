@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from graycat.cli.server import exit_on_client_error, server_url
+from graycat.cli.server import exit_on_client_error, print_error, server_url
 from graycat.cli.status import find_status_token
 from graycat.cli.text import format_table, say
 from graycat.client import Client
@@ -57,13 +57,23 @@ def scale_hint(family: str | None, url: str | None, token: str | None, as_json: 
 
 def _find_scale(status: dict[str, Any], family: str | None) -> dict[str, dict[str, Any]]:
     """Return the hints of a server's status. Exits where they are not known."""
-    scale: dict[str, dict[str, Any]] = status.get("scale") or {}
-    if family in scale or (family is None and scale):
-        return scale
+    scale: Any = status.get("scale") or {}
     reason = "the server is of an older release"
-    if "scale" in status:
+    if not isinstance(scale, dict) or not all(map(_is_row, scale.values())):
+        reason = "the server answers something else than a graycat of this release"
+    elif family in scale or (family is None and scale):
+        return scale
+    elif "scale" in status:
         reason = "keys in the broker cannot be read, see graycat status"
-        if not status["broker"]:
-            reason = status["reason"]
-    click.echo(f"graycat: how many workers are needed is not known: {reason}", err=True)
+        if not status.get("broker"):
+            reason = str(status.get("reason"))
+    print_error(f"how many workers are needed is not known: {reason}")
     raise click.exceptions.Exit(EXIT_UNKNOWN)
+
+
+def _is_row(row: Any) -> bool:
+    """Return whether a server's row of a family has numbers: scripts start that many machines."""
+    if not isinstance(row, dict):
+        return False
+    numbers = [row.get(field) for field in FIELDS]
+    return all(type(number) in (int, float) and number >= 0 for number in numbers) and type(row["hint"]) is int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from graycat.broker.keys import needs_key
 from graycat.cli import cli
-from graycat.cli.scale_hint import EXIT_UNKNOWN
+from graycat.cli.scale_hint import EXIT_UNKNOWN, FIELDS
+from graycat.client import Client
 from tests.support.helpers import SECRET, accepted, free_port
 
 Graycat = Callable[..., Result]
@@ -50,6 +52,35 @@ def test_a_number_that_is_not_known_is_not_printed(graycat: Graycat, client) -> 
     assert (result.exit_code, result.stdout) == (EXIT_UNKNOWN, "")
     assert "cannot be read" in result.stderr
     assert graycat("sd").stdout == "1\n"
+
+
+ROW: dict[str, object] = dict.fromkeys(FIELDS, 1)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        [ROW],
+        "2",
+        {"llm": 2},
+        {"llm": {"hint": 2}},
+        {"llm": ROW | {"hint": "2; reboot"}},
+        {"llm": ROW | {"hint": -1}},
+        {"llm": ROW | {"hint": 1.5}},
+        {"llm": ROW | {"hint": True}},
+        {"llm": ROW | {"need": float("nan")}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("words", [["llm"], [], ["--json"]], ids=str)
+def test_a_server_that_answers_something_else_gives_no_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scale: object, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Client, "status", lambda _: {"scale": scale})
+    result = CliRunner().invoke(cli, ["scale-hint", *words, "--url", "http://127.0.0.1:1", "--token", "a-token"])
+    assert (result.exit_code, result.stdout) == (EXIT_UNKNOWN, "")
+    assert "something else" in result.stderr
 
 
 def test_neither_is_one_of_a_server_that_is_away_or_refuses(graycat: Graycat) -> None:

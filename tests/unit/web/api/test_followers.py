@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from graycat.broker import keys
+from graycat.queue.pages import FIRST_COUNT, EventPages
 from graycat.queue.records import TaskRecords
-from graycat.web.api.followers import TaskFollower
+from graycat.web.api.followers import TaskFollower, wait_for_end
 from graycat.web.services import services_of
 from graycat.web.streaming.requests import ClientDisconnected
 from tests.support.helpers import (
@@ -17,6 +18,7 @@ from tests.support.helpers import (
     claimed,
     eventually,
     outcome_of,
+    reads_of_streams,
     started,
 )
 
@@ -93,3 +95,33 @@ def test_a_follower_expires_a_task_past_its_queue_deadline(broker: Valkey, recor
     with TaskFollower(task_id) as follower:
         eventually(follower.task_is_over)
         assert follower.wait_for_end(PATIENCE_S)
+
+
+def test_the_end_is_waited_for_without_what_came_before(records, client) -> None:
+    attempt = started(records)
+    records.publish(attempt, 1, [b"%d" % number for number in range(100)])
+    before = reads_of_streams(client)
+    wait_for_end(attempt.task_id, 0.05)
+    # One look at the newest event, one at what comes behind it.
+    assert reads_of_streams(client) - before == {"xrevrange": 1, "xrange": 1}
+    assert client.xlen(keys.events_key(attempt.task_id)) > FIRST_COUNT
+    records.succeed(attempt, 200, b"")
+    before = reads_of_streams(client)
+    wait_for_end(attempt.task_id, PATIENCE_S)
+    assert reads_of_streams(client) - before == {"xrevrange": 1}
+
+
+def test_the_end_of_a_long_task_is_found_by_its_position(records, monkeypatch) -> None:
+    attempt = started(records)
+    records.publish(attempt, 1, [b"a"])
+    positions: list[str] = []
+    read = TaskRecords.event_pages
+
+    def event_pages(self: TaskRecords, task_id: str, after: str = "0") -> EventPages:
+        positions.append(after)
+        return read(self, task_id, after)
+
+    monkeypatch.setattr(TaskRecords, "event_pages", event_pages)
+    last = records.last_event(attempt.task_id)
+    wait_for_end(attempt.task_id, 0.01)
+    assert positions == [last.id]

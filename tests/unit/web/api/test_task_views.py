@@ -8,6 +8,8 @@ import pytest
 from graycat.broker import keys
 from graycat.errors import EngineError
 from graycat.queue.errors import TaskGone, TaskNotFound
+from graycat.queue.events import TaskEvent
+from graycat.queue.pages import EventPages
 from graycat.queue.records import TaskRecords
 from graycat.web.api import task_views
 from tests.support.helpers import accepted, changed, claimed, eventually, started
@@ -220,3 +222,31 @@ def test_an_answer_that_makes_no_sense_is_said_to_be_so(web, records, client) ->
     assert (answer.status_code, answer.json["error"]["type"]) == (502, "engine_nonsense")
     client.xadd(keys.events_key(attempt.task_id), {"planet": "Mars"})
     assert web.get(f"/tasks/{attempt.task_id}").status_code == 200
+
+
+def finished_stream(records: TaskRecords, count: int) -> str:
+    """Return the id of a finished task whose answer is its events."""
+    attempt = started(records)
+    records.publish(attempt, 1, [b"%d" % number for number in range(count)])
+    records.succeed(attempt, 200, b"")
+    return attempt.task_id
+
+
+def test_an_answer_whose_events_are_dropped_while_it_is_read_is_not_half_there(records, monkeypatch) -> None:
+    task_id = finished_stream(records, 40)
+    assert len(view_of(records, task_id)["events"]) == 40
+    read = EventPages.read
+
+    def read_and_drop(pages: EventPages) -> list[TaskEvent]:
+        page = read(pages)
+        records._client.delete(keys.events_key(task_id))
+        return page
+
+    monkeypatch.setattr(EventPages, "read", read_and_drop)
+    assert {"status", "events"}.isdisjoint(view_of(records, task_id))
+
+
+def test_events_without_the_last_one_are_no_answer(records, client) -> None:
+    task_id = finished_stream(records, 2)
+    client.xdel(keys.events_key(task_id), records.last_event(task_id).id)
+    assert {"status", "events"}.isdisjoint(view_of(records, task_id))

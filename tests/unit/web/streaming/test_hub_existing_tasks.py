@@ -209,6 +209,16 @@ def test_pushes_that_are_lost_while_the_last_page_is_read_are_read_again() -> No
     assert subscription.empty
 
 
+def test_what_was_missed_is_not_read_for_those_who_still_read_earlier_events(hub, records, client) -> None:
+    long_task(records, 2000)
+    subscription = hub.subscribe("a")
+    before = reads_of_streams(client)
+    hub._catch_up()
+    assert reads_of_streams(client) == before
+    assert subscription._backlog._waiting_bytes == 0
+    assert len(data_of(subscription, 2000)) == 2000
+
+
 def test_missed_events_that_are_gone_end_the_request(hub, records, monkeypatch: pytest.MonkeyPatch) -> None:
     subscription, _ = begin(hub, records, "a")
 
