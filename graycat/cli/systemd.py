@@ -49,7 +49,8 @@ def systemd(
     closed = closed_folder(layout)
     if closed is not None:
         say(
-            f"graycat: {layout.user} cannot enter {closed}: install graycat in another place, /opt for example",
+            f"graycat: the user {layout.user} cannot enter {closed}, where graycat or the Python that runs it lies: "
+            "make the environment in another place (/opt), with a Python that all users can run",
             err=True,
         )
     try:

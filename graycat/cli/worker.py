@@ -27,6 +27,13 @@ def worker() -> None:
     """Run a worker, or control a running one."""
 
 
+def full_name(kind: WorkerKind, name: str | None) -> str | None:
+    """Return the name KIND@BOX of a worker that was given as that, or as BOX alone."""
+    if name and "@" not in name:
+        return f"{kind.name}@{name}"
+    return name
+
+
 @without_collections()
 def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
     from graycat.broker.client import check
@@ -46,7 +53,7 @@ def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
         concurrency = THREADS
     # Not by Celery's command line: it loads a shell and Flower, a fifth of the time that a worker takes to start.
     return app.Worker(
-        hostname=name or Placement(gpu, 0).worker_name(kind.name, settings.box),
+        hostname=full_name(kind, name) or Placement(gpu, 0).worker_name(kind.name, settings.box),
         queues=list(kind.queues),
         concurrency=concurrency,
         loglevel=logging.INFO,
@@ -76,7 +83,8 @@ def _run_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> None:
 def _build_command(kind: WorkerKind) -> click.Command:
     name = click.Option(
         ["--name"],
-        help=f"The worker's name; default {kind.name}@GRAYCAT_BOX, where GRAYCAT_BOX is by default the host's name.",
+        help=f"The worker's name, {kind.name}@NAME or NAME alone; default {kind.name}@GRAYCAT_BOX, where GRAYCAT_BOX "
+        "is by default the host's name.",
     )
     gpu = click.Option(["--gpu"], type=click.IntRange(min=0), help="Index of the GPU that the engine uses.")
     options: list[click.Parameter] = [name]

@@ -102,7 +102,7 @@ class HttpTransport:
         try:
             response = self._session.request(method, self.url + path, allow_redirects=False, **options)
         except requests.exceptions.SSLError as error:
-            raise Unreachable(f"{self.url}: {error}") from error
+            raise Unreachable(f"{self.url}: {why_no_tls(error)}") from error
         except requests.RequestException as error:
             if not is_connection_loss(error):
                 raise UnexpectedReply(f"{self.url}: {error}") from error
@@ -132,6 +132,19 @@ def is_connection_loss(error: requests.RequestException) -> bool:
     """Return whether the connection to the server failed, which may work again in a moment."""
     losses = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
     return isinstance(error, losses) and not isinstance(error, requests.exceptions.SSLError)
+
+
+def why_no_tls(error: requests.exceptions.SSLError) -> str:
+    """Return why no TLS connection was made, and what to do about a certificate."""
+    cause = next((part for part in error.args if getattr(part, "reason", None)), error)
+    reason = root_cause(getattr(cause, "reason", error))
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        reason = reason.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or reason
+        return (
+            f"its certificate is not trusted here ({reason}): "
+            "name the file with the certificate of its authority in REQUESTS_CA_BUNDLE"
+        )
+    return f"no TLS connection: {reason}"
 
 
 def root_cause(error: Exception) -> str:

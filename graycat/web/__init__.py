@@ -37,6 +37,7 @@ QUIET_ENDPOINTS = frozenset(
         "health.live",
         "health.engine",
         "health.ready",
+        "health.web",
         "llamacpp.props",
         "llamacpp.tokenize",
         "llamacpp.detokenize",
@@ -45,6 +46,8 @@ QUIET_ENDPOINTS = frozenset(
         "metrics.status",
     }
 )
+#: Those whose 503 says how the workers are, not that something went wrong. Whoever waits asks several times a second.
+PROBES = frozenset({"health.ready", "health.web"})
 #: The modules with routes; each has a blueprint ``bp``.
 ROUTE_MODULES = (
     llamacpp,
@@ -123,7 +126,8 @@ def _finish_request(response: Response) -> Response:
         "request_id": g.request_id,
     }
     level = logging.INFO
-    if request.endpoint in QUIET_ENDPOINTS and response.status_code < 400:
+    quiet = response.status_code < 400 or (request.endpoint in PROBES and response.status_code == 503)
+    if request.endpoint in QUIET_ENDPOINTS and quiet:
         level = logging.DEBUG
     # Log only when the whole response is sent: writing a line takes longer than sending a token, and clients wait for
     # the first token of a stream.

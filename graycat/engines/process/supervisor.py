@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from graycat.engines.base import Engine, EngineInfo, Health, State
 from graycat.engines.models.background import BackgroundDownload
@@ -40,6 +41,10 @@ TROUBLES = {
     Health.UNAUTHORIZED: "engine refuses the key or password that it is sent: see GRAYCAT_ENGINE_API_KEY and A1111_URL",
     Health.UNREACHABLE: "nothing listens at the engine's address",
 }
+#: Why an engine is not started beside what listens where it would.
+PORT_TAKEN = "another process uses the engine's port {port}: stop it, or choose another with LLM_PORT or SD_PORT"
+#: For so many seconds an engine that another worker starts may listen nowhere without a line of ERROR in the log.
+START_PATIENCE_S = 60.0
 
 
 class Child(Protocol):
@@ -90,6 +95,7 @@ class Supervisor:
         #: Returns when the engine last sent anything in any call, on the clock of ``step``.
         self.heard_at: Callable[[], float] = lambda: 0.0
 
+        self._logged_trouble = ""
         self._child = child
         self._failures = 0
         self._now = 0.0
@@ -192,12 +198,12 @@ class Supervisor:
             return
         if is_listening(self.engine.url):
             # Some engines share a port silently, and then each of them receives half of the calls.
-            self._mark_failed(now, "another process uses the engine's port")
+            self._mark_failed(now, PORT_TAKEN.format(port=urlsplit(self.engine.url).port))
             return
         try:
             self._child.start()
         except OSError as error:
-            self._mark_failed(now, "engine cannot be started", error.strerror or "input/output error")
+            self._mark_failed(now, "engine cannot be started", why_no_start(error))
 
     def _check_loading(self, now: float) -> None:
         """Check an engine that was started and has not been ready since."""
@@ -206,13 +212,18 @@ class Supervisor:
             self._mark_ready(now)
         elif self._child is None or health is Health.UNAUTHORIZED:
             # A child of ours that does not answer yet is no trouble: it loads.
-            self._set_trouble(TROUBLES.get(health, ""))
+            waited_s = now - (self._started_at or 0.0)
+            starts = health is Health.UNREACHABLE and waited_s < START_PATIENCE_S
+            self._set_trouble(TROUBLES.get(health, ""), starts=starts)
 
-    def _set_trouble(self, trouble: str) -> None:
-        """Record why an engine whose process runs is not ready; log it once."""
-        if trouble and trouble != self.trouble:
-            logger.error(trouble, extra={"engine": self.engine.name})
+    def _set_trouble(self, trouble: str, *, starts: bool = False) -> None:
+        """Record why an engine whose process runs is not ready; log it once, unless it only ``starts``."""
         self.trouble = trouble
+        if starts:
+            return
+        if trouble and trouble != self._logged_trouble:
+            logger.error(trouble, extra={"engine": self.engine.name})
+        self._logged_trouble = trouble
 
     def _mark_ready(self, now: float) -> None:
         """Mark a healthy engine as ready, if it also describes itself."""
@@ -230,7 +241,7 @@ class Supervisor:
             self.load_s = now - self._started_at
             self._started_at = None
         self._suspected = False
-        self.trouble = ""
+        self.trouble = self._logged_trouble = ""
         self._ready_at = now
         self._answered_at = now
         self._healthy_at = now
@@ -316,3 +327,10 @@ class Supervisor:
         self.state = State.STOPPED
         extra = {"engine": self.engine.name, "failures": self._failures, "retry_in_s": backoff_s}
         logger.error(self.trouble, extra=extra)
+
+
+def why_no_start(error: OSError) -> str:
+    """Return why a program cannot be started, with its name if that is what is wrong."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no program {error.filename}"
+    return error.strerror or "input/output error"

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import ssl
+import subprocess
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -64,3 +67,12 @@ def test_the_commands_of_the_documentation_work(command: str, file: str, monkeyp
 def test_the_documentation_shows_a_command_for_each_program() -> None:
     assert [command.split()[1] for command, _ in COMMANDS] == ["nginx", "haproxy", "caddy"]
     assert len(SETTINGS) == 3
+
+
+@pytest.mark.not_covered
+def test_the_page_makes_a_certificate_to_try_it_with(tmp_path: Path) -> None:
+    (script,) = re.findall(r"^```\n(openssl .*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "play.pem", tmp_path / "play.key")
+    context.load_cert_chain(tmp_path / "both.pem")

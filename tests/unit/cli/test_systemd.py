@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from graycat.cli import cli
 from graycat.cli import systemd as command
 from graycat.errors import SettingsError
 from graycat.supervision.systemd import Layout
-from tests.support.helpers import ROOT
+from tests.support.helpers import ROOT, free_port
 
 GRAYCAT = Path(sys.executable).parent / "graycat"
 
@@ -110,6 +113,12 @@ def test_a_place_that_the_account_cannot_enter_is_told(tmp_path: Path) -> None:
     assert command.closed_folder(Layout(program=closed / "bin" / "graycat", user=None)) is None
 
 
+def test_it_is_said_that_python_may_be_what_lies_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "closed_folder", lambda layout: Path("/root"))
+    output = run("--output", str(tmp_path)).output
+    assert "the user graycat cannot enter /root, where graycat or the Python that runs it lies" in output
+
+
 @pytest.mark.parametrize(
     ("address", "found"), [("/srv/a", ["/srv/a"]), ("file:///srv/b", ["/srv/b"]), ("s3://bucket/c", []), ("", [])]
 )
@@ -135,3 +144,29 @@ def test_the_page_has_every_option_of_the_command() -> None:
     for option in command.systemd.params:
         assert f"`{option.opts[0]}" in page or f", `{option.opts[0]}" in page
     assert documented("install.md")
+
+
+@pytest.mark.not_covered
+def test_a_command_of_the_operator_has_the_settings_of_the_units(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "install.md").read_text()
+    blocks = re.findall(r"^```\n(.*?)^```$", page.partition("\n## With systemd\n")[2], re.DOTALL | re.MULTILINE)
+    script = "".join(blocks[1:3])
+    for old, new in (
+        ("/etc/graycat", f"{tmp_path}/etc"),
+        ("/var/lib/graycat", f"{tmp_path}/state"),
+        ("/opt/graycat-env/bin", str(Path(sys.executable).parent)),
+        ("root:graycat", f"{os.getuid()}:{os.getgid()}"),
+        ("runuser -u graycat -- ", ""),
+    ):
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / "state").mkdir()
+    settings, command_line = script.rstrip("\n").rsplit("\n", 1)
+    port = free_port()
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-ec", settings], check=True, env=env, timeout=60)
+    (tmp_path / "etc" / "env").write_text(f"PORT={port}\nAPI_TOKENS=tests:{'x' * 40}\n")
+    done = subprocess.run(
+        ["bash", "-c", command_line], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"http://127.0.0.1:{port} cannot be reached" in done.stderr

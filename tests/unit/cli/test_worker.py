@@ -56,6 +56,11 @@ def test_a_worker_takes_the_queues_of_its_kind(started: Any, kind: str, queues: 
     assert made.app.main == "graycat"
 
 
+def test_a_name_without_its_kind_is_completed(started: Any) -> None:
+    CliRunner().invoke(worker, ["llm", "--name", "gpu-7"])
+    assert started[0].options["hostname"] == "llm@gpu-7"
+
+
 def test_a_worker_may_be_named(started: Any) -> None:
     CliRunner().invoke(worker, ["llm", "--name", "llm@gpu-7"])
     assert started[0].options["hostname"] == "llm@gpu-7"

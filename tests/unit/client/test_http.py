@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from graycat.client.errors import (
 )
 from graycat.client.http import MAX_PAUSE_S, HttpTransport, backoff_s, parse_object, parse_retry_after
 from tests.support.helpers import free_port
+from tests.support.hooks import Certificate
 from tests.support.scripted import error, respond_in_turn, respond_with
 from tests.support.servers import Answer, drop, http_server
 
@@ -124,3 +126,22 @@ def test_pauses_grow_up_to_a_maximum_and_are_random() -> None:
 def test_a_retry_after_may_be_a_date() -> None:
     assert 55 < (parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(minutes=1))) or 0) <= 60
     assert [parse_retry_after(text) for text in ("7", "-3", "soon", "", None)] == [7.0, 0.0, None, None, None]
+
+
+def test_a_certificate_that_is_not_trusted_is_said_in_one_plain_sentence(tmp_path: Path) -> None:
+    with http_server({"GET /": FINE}, Certificate.made_in(tmp_path).server()) as server:
+        transport = HttpTransport(server.url.replace("http:", "https:"), "s3cret", 5.0)
+        with pytest.raises(Unreachable) as caught:
+            transport.request("GET", "/")
+        transport.close()
+    assert "its certificate is not trusted here (self" in str(caught.value)
+    assert "REQUESTS_CA_BUNDLE" in str(caught.value)
+    assert "Max retries" not in str(caught.value)
+
+
+def test_a_server_that_speaks_no_tls_is_told_as_that() -> None:
+    with http_server({"GET /": FINE}) as server:
+        transport = HttpTransport(server.url.replace("http:", "https:"), "s3cret", 0.0)
+        with pytest.raises(Unreachable, match="no TLS connection: "):
+            transport.request("GET", "/")
+        transport.close()

@@ -96,8 +96,8 @@ def test_each_request_leaves_a_line_without_its_secrets(web, caplog: pytest.LogC
     assert not [word for word in (SECRET, "diary") if word in everything]
 
 
-@pytest.mark.parametrize(("path", "level"), [("/health", "DEBUG"), ("/ready", "INFO"), ("/nothing", "INFO")])
-def test_only_successful_polls_are_logged_at_debug(
+@pytest.mark.parametrize(("path", "level"), [("/health", "DEBUG"), ("/ready", "DEBUG"), ("/nothing", "INFO")])
+def test_only_polls_are_logged_at_debug_and_what_failed_at_info(
     web, caplog: pytest.LogCaptureFixture, path: str, level: str
 ) -> None:
     caplog.set_level(logging.DEBUG)

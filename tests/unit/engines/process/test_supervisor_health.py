@@ -11,6 +11,7 @@ from graycat.engines.process.supervisor import (
     HEALTH_INTERVAL_S,
     REFUSED_KILL_AFTER_S,
     RESET_FAILURES_AFTER_S,
+    START_PATIENCE_S,
     TROUBLES,
     UNHEALTHY_KILL_AFTER_S,
 )
@@ -216,3 +217,34 @@ def test_a_command_that_cannot_be_run_says_why(scene: Scene) -> None:
     scene.child.startable = False
     scene.step()
     assert scene.supervisor.trouble.startswith("engine cannot be started (")
+
+
+def test_a_program_that_is_not_there_is_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "llama-server")
+
+    monkeypatch.setattr(scene.child, "start", start)
+    scene.step()
+    assert scene.supervisor.trouble == "engine cannot be started (there is no program llama-server)"
+
+
+def test_an_engine_that_another_worker_starts_is_an_error_only_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(adopted=True)
+    for _ in range(3):
+        scene.step()
+    assert (scene.supervisor.trouble, caplog.messages) == (TROUBLES[Health.UNREACHABLE], [])
+    scene.step(START_PATIENCE_S)
+    scene.step()
+    assert caplog.messages == [TROUBLES[Health.UNREACHABLE]]
+    scene.raise_up()
+    caplog.clear()
+    scene.engine.well = False
+    scene.step(HEALTH_INTERVAL_S + 0.1)
+    assert caplog.messages == [TROUBLES[Health.UNREACHABLE]]
+
+
+def test_a_port_that_is_taken_is_named_with_its_settings(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graycat.engines.process.supervisor.is_listening", lambda url: True)
+    scene.step()
+    assert "port 1:" in scene.supervisor.trouble
+    assert "LLM_PORT" in scene.supervisor.trouble
