@@ -133,6 +133,7 @@ class _FromSentinels:
     """What connections to the master have in common. Their pool asks the sentinels for the address of each new one."""
 
     connection_pool: Any
+    _sock: Any
 
     def connect_to(self, address: Address) -> None:
         """Connect to the server that the sentinels have named. Raises what redis-py raises."""
@@ -141,6 +142,18 @@ class _FromSentinels:
         except (redis.ConnectionError, redis.TimeoutError):
             self.connection_pool.sentinel_manager.ask_another()
             raise
+
+    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect to the server whose address is known, as redis-py does. Raises what redis-py raises.
+
+        redis-py (8.1) calls this by itself, with ``retry_socket_connect``, when it sends a command again whose
+        connection was lost: to the server that was the master before, for as long as the command is tried. Here the
+        sentinels are asked each time.
+        """
+        if retry_socket_connect and self._sock is None:
+            self.connect_to(self.connection_pool.get_master_address())
+        else:
+            super().connect_check_health(check_health, retry_socket_connect)  # type: ignore[misc]
 
 
 class MasterConnection(_FromSentinels, SentinelManagedConnection):

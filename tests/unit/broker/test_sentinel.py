@@ -20,6 +20,7 @@ from graycat.errors import SettingsError
 from graycat.settings import Settings
 from graycat.settings.sentinel import parse
 from tests.support.helpers import Stopwatch
+from tests.support.proxies import Proxy
 from tests.support.sentinels import MASTER, Trio, trio
 from tests.support.stack import free_ports
 
@@ -177,6 +178,23 @@ def test_however_many_connections_fail_the_next_sentinel_is_asked(monkeypatch: p
             sentinels.ask_another()
         assert sentinels.discover_master(MASTER) == ("127.0.0.1", asked[-1])
     assert asked == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_command_that_is_sent_again_goes_to_the_new_master(
+    settings: Settings, watched: Trio, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    old = Proxy(watched.master())
+    old.start()
+    named = [("127.0.0.1", old.port)]
+    monkeypatch.setattr(Sentinels, "discover_master", lambda *_: named[-1])
+    client = connect(settings, patient=patient)
+    assert client.ping()
+    old.stop()
+    named.append(("127.0.0.1", watched.master()))
+    # Its connection is lost only when it sends this.
+    assert client.ping()
+    client.close()
 
 
 def test_a_master_that_no_sentinel_names_is_unavailable() -> None:
