@@ -147,8 +147,9 @@ def main() -> None:
         raise SystemExit(run_apart(options))
     faults = choose(options)
     if options.list:
+        width = max((len(fault.name) for fault in faults), default=0)
         for fault in faults:
-            say(f"{fault.group:10} {fault.name:32} {fault.what}")
+            say(f"{fault.group:10} {fault.name:{width}} {fault.what}")
         return
     raise SystemExit(run_and_judge(faults, options))
 

@@ -9,7 +9,7 @@ from graycat.cli.text import Row, format_table
 from graycat.redaction.terminal import one_line
 
 #: Characters of a worker's error that are shown.
-MAX_ERROR_CHARS = 60
+MAX_ERROR_CHARS = 160
 #: A broker takes no new task above this share of its memory (``queue/lua/stored.lua``).
 FULL_SHARE = 0.85
 QUEUE_COLUMNS = ("QUEUE", "WAITING", "OLDEST", "WORKERS", "")
@@ -129,7 +129,7 @@ def _worker_notes(worker: dict[str, Any]) -> list[str]:
         notes.append(f"STUCK: {', '.join(worker['stuck'])}")
     if worker["crash_loop"]:
         notes.append("CRASH LOOP")
-    error = worker["trouble"]
+    error = worker["trouble"].removeprefix("crash loop: ")
     if worker["failures"]:
         notes.append(f"{worker['failures']} failures in a row")
         error = error or worker["last_failure"]

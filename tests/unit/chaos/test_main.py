@@ -79,3 +79,11 @@ def test_what_a_fault_needs_and_is_not_here_is_said(monkeypatch: pytest.MonkeyPa
     results = told(main.run_group(FAULTS, keep=False))
     assert results == [(fault.name, [], "no tmpfs, keep: False") for fault in FAULTS]
     assert started == []
+
+
+def test_a_long_name_does_not_move_its_column(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.argv", ["chaos", "--list"])
+    main.main()
+    lines = capsys.readouterr().out.splitlines()
+    faults = main.all_faults()
+    assert len({line.rindex(fault.what) for line, fault in zip(lines, faults, strict=True)}) == 1

@@ -41,6 +41,13 @@ def test_a_healthy_server() -> None:
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
+def test_a_crash_loop_says_its_reason_whole_and_once() -> None:
+    reason = "engine cannot be started (there is no program /opt/engines/llama.cpp/build/bin/llama-server)"
+    crashing = WORKER | {"consuming": False, "failures": 4, "crash_loop": True, "trouble": f"crash loop: {reason}"}
+    line = line_of(format_screen(HEALTHY | {"workers": [crashing]}, "http://box:8000"), "llm@box-gpu1")
+    assert line.endswith(f"takes no tasks, CRASH LOOP, 4 failures in a row, {reason}")
+
+
 def test_failures_are_noted() -> None:
     crashing = WORKER | {"engine_state": "stopped", "consuming": False, "failures": 4, "crash_loop": True}
     crashing |= {"last_failure": "engine process died", "gpu_state": None}
