@@ -146,7 +146,7 @@ class _FromSentinels:
     def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect to the server whose address is known, as redis-py does. Raises what redis-py raises.
 
-        redis-py (8.1, its issue 3874) calls this by itself, with ``retry_socket_connect``, when it sends a command again
+        redis-py (8.1, issue 3874) calls this by itself, with ``retry_socket_connect``, when it sends a command again
         whose connection was lost: to the server that was the master before, for as long as the command is tried. Here
         the sentinels are asked each time.
         """
