@@ -75,5 +75,5 @@ def _is_row(row: Any) -> bool:
     """Return whether a server's row of a family has numbers: scripts start that many machines."""
     if not isinstance(row, dict):
         return False
-    numbers = [row.get(field) for field in FIELDS]
+    numbers: list[Any] = [row.get(field) for field in FIELDS]
     return all(type(number) in (int, float) and number >= 0 for number in numbers) and type(row["hint"]) is int
