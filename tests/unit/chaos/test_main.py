@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from chaos import __main__ as main
-from chaos.faults import Fault
+from chaos.faults import Fault, all_faults
 from chaos.runner import Result
 from chaos.system import Skip
 
@@ -81,9 +81,11 @@ def test_what_a_fault_needs_and_is_not_here_is_said(monkeypatch: pytest.MonkeyPa
     assert started == []
 
 
-def test_a_long_name_does_not_move_its_column(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_long_name_does_not_move_its_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["chaos", "--list"])
     main.main()
     lines = capsys.readouterr().out.splitlines()
-    faults = main.all_faults()
+    faults = all_faults()
     assert len({line.rindex(fault.what) for line, fault in zip(lines, faults, strict=True)}) == 1
