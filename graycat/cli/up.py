@@ -256,8 +256,11 @@ def announce(settings: Settings, token: Credential) -> None:
     """Wait until an engine can answer, and print how to call it. Meanwhile, print what is not up yet."""
     address = server_url(settings)
     wait_until_ready(address)
+    public = ""
+    if settings.public_url:
+        public = f"Callers use {settings.public_url} (GRAYCAT_PUBLIC_URL)\n"
     say(
-        f"\ngraycat is ready at {address}\n"
+        f"\ngraycat is ready at {address}\n{public}"
         f"API token: {token.describe()}\n\n"
         f"{suggest(settings, address, token)}\n"
         f"{monitoring.greeting(settings)}"

@@ -126,10 +126,10 @@ def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, caps
 
         seen.answers["GET /ready"] = ready_soon
         token = Credential("API_TOKENS", Path("/home/me/api-token"), "the-secret")
-        up.announce(Settings(host=host, port=port, flower=False), token)
+        up.announce(Settings(host=host, port=port, flower=False, public_url="https://play.example"), token)
     printed = capsys.readouterr().out
     assert "starting ... nobody consumes llm" in printed
-    assert f"ready at http://127.0.0.1:{port}\n" in printed
+    assert f"ready at http://127.0.0.1:{port}\nCallers use https://play.example (GRAYCAT_PUBLIC_URL)\n" in printed
     # What is captured is no terminal.
     assert "API token: in /home/me/api-token\n" in printed
     header = "Authorization: Bearer $(cat /home/me/api-token)"
