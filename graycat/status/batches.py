@@ -10,6 +10,7 @@ from typing import Any
 from graycat.batches.records import BatchRecords
 from graycat.batches.spec.windows import Window
 from graycat.batches.states import ENDED, ITEM_STATES, STATES, UNFINISHED_ITEM_STATES
+from graycat.loops.unexpected import guarded
 
 #: The summary covers this many unfinished batches, and this many of the newest.
 MAX_BATCHES = 100
@@ -61,7 +62,10 @@ def _may_run(row: Mapping[str, Any], now_ms: float) -> bool:
         return False
     if not row.get("window"):
         return True
-    return Window.parse(row["window"], row["timezone"]).is_open(now_ms / 1000)
+    # One that a newer release wrote, or that is damaged, is left alone by the runner, too.
+    with guarded("snapshot"):
+        return Window.parse(row["window"], row["timezone"]).is_open(now_ms / 1000)
+    return False
 
 
 def is_late(row: Mapping[str, Any], now_ms: float) -> bool:

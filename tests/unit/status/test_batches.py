@@ -68,3 +68,9 @@ def test_what_the_broker_knows_is_seen(client: BrokerClient, settings: Settings)
     assert (seen.states["queued"], seen.states["cancelled"]) == (1, 1)
     # Not planned yet: all of it waits.
     assert seen.items["waiting"] == 3
+
+
+@pytest.mark.parametrize("window", [{"window": "at night", "timezone": "UTC"}, {"window": "00:00-06:00"}], ids=str)
+def test_a_window_that_cannot_be_read_hides_no_other_batch(window: dict[str, str]) -> None:
+    seen = summarize_batches([row("running", id="1", **window), row("running", id="2")], NOW_MS)
+    assert (seen.states["running"], seen.left) == (2, 3)
