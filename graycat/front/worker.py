@@ -28,7 +28,7 @@ MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 #: Bytes that are read at most after an error, so that the client can read its answer.
 MAX_LINGER_BYTES = 1024 * 1024
 #: What is answered while all places are taken, and before all others.
-ALWAYS_ANSWERED = frozenset({"/health", "/v1/health", "/ready", "/metrics"})
+ALWAYS_ANSWERED = frozenset({"/health", "/v1/health", "/health/web", "/ready", "/metrics"})
 
 
 class GuardedWorker(GeventWorker):

@@ -22,6 +22,7 @@ COMMANDS = (
         "del",
         "expire",
         "pexpire",
+        "pttl",
         "persist",
     ),
     *("hget", "hmget", "hgetall", "hkeys", "hvals", "hlen", "hstrlen", "hexists", "hset", "hsetnx", "hincrby", "hdel"),

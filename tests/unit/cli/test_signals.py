@@ -30,6 +30,8 @@ def test_a_signal_sets_the_event(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_block_ends_at_a_signal_and_cleans_up_undisturbed(number: signal.Signals) -> None:
+    # Under nohup the tests themselves ignore it.
+    outside = signal.signal(number, signal.SIG_DFL)
     before = [signal.getsignal(each) for each in ENDING]
     cleaned = []
 
@@ -44,6 +46,7 @@ def test_a_block_ends_at_a_signal_and_cleans_up_undisturbed(number: signal.Signa
         block()
     assert (caught.value.code, cleaned) == (128 + number, [True])
     assert [signal.getsignal(each) for each in ENDING] == before
+    signal.signal(number, outside)
 
 
 def test_what_nohup_has_ignored_stays_ignored() -> None:

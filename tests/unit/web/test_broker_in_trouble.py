@@ -39,6 +39,8 @@ NEED_NO_BROKER = {
     ("POST", "/sdapi/v1/png-info"),
     ("POST", "/tokens/player"),
 }
+#: Operations that say what is wrong in a form of their own.
+SAY_WHY = {("GET", "/ready"), ("GET", "/health/web")}
 #: Operations that only read, though their method is not GET.
 READ = {
     ("POST", "/batches/{batch_id}/gallery/link"),
@@ -70,7 +72,7 @@ class Answer:
     def unavailable(self) -> bool:
         """Return whether it says that the broker cannot be used."""
         types = ('"type": "broker_unavailable"', '"type": "broker_full"')
-        said = any(found in self.text for found in types) or self.operation == ("GET", "/ready")
+        said = any(found in self.text for found in types) or self.operation in SAY_WHY
         return self.status == 503 and said
 
 

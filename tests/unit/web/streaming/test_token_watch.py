@@ -80,7 +80,7 @@ def test_a_call_that_waits_ends_with_its_token(
     assert type_of(response.text) == "token_revoked"
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
     # Its worker is told to stop.
-    assert records.get(attempt.task_id)["cancel"] == "cancel"
+    eventually(lambda: records.get(attempt.task_id).get("cancel") == "cancel")
 
 
 def test_a_stream_under_way_ends_with_an_error_event(
