@@ -28,7 +28,7 @@ COMMANDS = (
     *("hget", "hmget", "hgetall", "hkeys", "hvals", "hlen", "hstrlen", "hexists", "hset", "hsetnx", "hincrby", "hdel"),
     *("lpush", "rpush", "lpop", "rpop", "brpop", "lrem", "lrange", "llen", "ltrim"),
     *("sadd", "srem", "smembers", "scard", "zadd", "zrem", "zrange", "zrevrangebyscore", "zcard", "zscore"),
-    *("zrangebyscore", "zremrangebyscore", "xadd", "xrange", "watch", "evalsha", "publish"),
+    *("zrangebyscore", "zremrangebyscore", "xadd", "xrange", "xrevrange", "watch", "evalsha", "publish"),
 )
 #: Keys behind the prefix: tasks of all families, what is noted of them, deliveries, batches, schedules, its report.
 KEYS = (

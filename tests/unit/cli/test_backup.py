@@ -24,6 +24,7 @@ def run(valkey: Valkey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Return what runs a command in the home of the broker; it returns exit status, output and errors."""
     monkeypatch.chdir(valkey.settings.home)
     monkeypatch.setenv("GRAYCAT_HOME", str(valkey.settings.home))
+    monkeypatch.delenv("GRAYCAT_TOKEN_KEY", raising=False)
     monkeypatch.setenv("API_TOKENS", f"tests:{SECRET}")
 
     def run(*words: str, home: Path | None = None) -> tuple[int, str, str]:
