@@ -133,6 +133,9 @@ def event_data(event: TaskEvent, own: str) -> Any:
         return progress | {"preview": preview}
     if event.kind == CHUNK:
         return _parse_chunk(event.data)
+    if not event.terminal:
+        # Of a kind that a worker of the next version knows.
+        return {}
     fields = task_views.answer_fields(own, event)
     # The events of a stream were sent before.
     fields.pop("events", None)

@@ -52,6 +52,15 @@ def test_the_events_of_a_task_that_is_over_are_played_again(web, records) -> Non
     ]
 
 
+def test_an_event_of_a_kind_that_only_the_next_version_knows_is_passed_on(web, records, client) -> None:
+    attempt = started(records)
+    client.xadd(keys.events_key(attempt.task_id), {"kind": "pondered", "data": b"7 thoughts"})
+    records.succeed(attempt, 200, b'{"content":"Hello"}')
+    found = lines(web.get(f"/tasks/{attempt.task_id}/events?format=ndjson"))
+    assert [line["event"] for line in found] == ["started", "pondered", "result"]
+    assert found[1]["data"] == {}
+
+
 def test_the_same_events_come_a_json_object_a_line(web, records) -> None:
     task_id = finished(records)
     response = web.get(f"/tasks/{task_id}/events?format=ndjson")
