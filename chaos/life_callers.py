@@ -134,10 +134,10 @@ class CallerRules(RuleBasedStateMachine):
         task.left_message = task.unheld or self.testbed.has_message(task.id)
         task.move(state)
 
-    @rule(pick=PICKS)
-    def retry(self, pick: int) -> None:
+    @rule(pick=PICKS, unsuccessful=st.booleans())
+    def retry(self, pick: int, unsuccessful: bool) -> None:
         """Submit a task again that did not succeed; any other is refused."""
-        task = self._pick(pick)
+        task = self._pick(pick, *(UNSUCCESSFUL_STATES if unsuccessful else ()))
         if task is None or task.overdue:
             return
         answer = self.testbed.web[task.owner].post(f"/tasks/{self._address(task)}/retry")

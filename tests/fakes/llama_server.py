@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -238,6 +239,8 @@ def main() -> None:
         print(f"{name}={os.environ.get(name)}", flush=True)  # noqa: T201 (whoever looks after it reads the log)
     if options.fails_if and options.fails_if.exists():
         raise SystemExit("the model cannot be loaded")
+    # At once, whatever its streams wait for.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     asyncio.run(serve(options))
 
 

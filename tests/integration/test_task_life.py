@@ -14,7 +14,7 @@ from chaos.life import search
 from tests.support.helpers import Valkey
 
 #: The same examples each time.
-EXAMPLES, STEPS = 24, 40
+EXAMPLES, STEPS = 36, 40
 #: What they must have tried, so that no rule is asleep; what is rarer comes in the longer search.
 TRIED = (
     *("submit", "put", "put again", "put refused", "cancel queued", "cancel running", "retry", "retry refused"),

@@ -169,8 +169,11 @@ class Stack:
 
     def engine(self) -> Client:
         """Return a client of the bare engine."""
-        self._clients.append(Client(self.llm_url))
-        return self._clients[-1]
+        client = Client(self.llm_url)
+        # llama.cpp closes a connection after five idle seconds, perhaps at the moment of the next request.
+        client.session.headers["Connection"] = "close"
+        self._clients.append(client)
+        return client
 
     def redis(self) -> Any:
         """Return a client of its broker (a ``redis.Redis`` that decodes)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from graycat.backup.home_files import KEYS
 from graycat.cli import main
 from graycat.cli.backup import ProgressLine, progress_line
 from tests.support.backups import fill
@@ -25,6 +26,9 @@ def run(valkey: Valkey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(valkey.settings.home)
     monkeypatch.setenv("GRAYCAT_HOME", str(valkey.settings.home))
     monkeypatch.delenv("GRAYCAT_TOKEN_KEY", raising=False)
+    # Other tests share the broker, and its home.
+    for name in KEYS:
+        (valkey.settings.home / name).unlink(missing_ok=True)
     monkeypatch.setenv("API_TOKENS", f"tests:{SECRET}")
 
     def run(*words: str, home: Path | None = None) -> tuple[int, str, str]:

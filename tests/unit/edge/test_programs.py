@@ -167,6 +167,7 @@ def test_a_page_of_another_origin_may_not_read_errors_of_the_proxy(edge: Edge) -
 
 def test_a_server_that_is_down_is_said_in_json(kind: str, certificate: Certificates, tmp_path: Path) -> None:
     with running_edge(kind, tmp_path, certificate, env_of(*free_ports(1))) as alone:
-        answer = alone.curl("/echo", "-d", "{}", "-H", f"Origin: {OTHER}")
+        # Without a body: HAProxy may end the stream of an answer before curl has sent one.
+        answer = alone.curl("/echo", "-H", f"Origin: {OTHER}")
         check_error(answer, answer.status)
         assert (answer.status in (502, 503), answer.headers["retry-after"]) == (True, "2")
