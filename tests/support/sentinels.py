@@ -119,7 +119,8 @@ class Trio:
         """Return the port of the server that the first living sentinel calls the master."""
         for port in self.sentinel_ports:
             with suppress(redis.RedisError):
-                return int(self.sentinel(port).sentinel_get_master_addr_by_name(MASTER)[1])
+                # Not sentinel_get_master_addr_by_name, which fails in redis-py 6.4.
+                return int(self.sentinel(port).sentinel_masters()[MASTER]["port"])
         raise AssertionError("no sentinel answers")
 
     def signal(self, port: int, number: int) -> None:
