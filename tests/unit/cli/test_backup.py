@@ -5,7 +5,7 @@ import json
 import stat
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(valkey: Valkey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return what runs a command in the home of the broker; it returns exit status, output and errors."""
+def run(valkey: Valkey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Yield what runs a command in the home of the broker; it returns exit status, output and errors."""
+    home_keys = [valkey.settings.home / name for name in KEYS]
+    # Other tests share the broker and its home: what they have sealed stays readable.
+    held = {path: path.read_bytes() for path in home_keys if path.exists()}
+    for path in held:
+        path.unlink()
     monkeypatch.chdir(valkey.settings.home)
     monkeypatch.setenv("GRAYCAT_HOME", str(valkey.settings.home))
     monkeypatch.delenv("GRAYCAT_TOKEN_KEY", raising=False)
-    # Other tests share the broker, and its home.
-    for name in KEYS:
-        (valkey.settings.home / name).unlink(missing_ok=True)
     monkeypatch.setenv("API_TOKENS", f"tests:{SECRET}")
 
     def run(*words: str, home: Path | None = None) -> tuple[int, str, str]:
@@ -40,7 +42,11 @@ def run(valkey: Valkey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         printed = capsys.readouterr()
         return int(caught.value.code or 0), printed.out, printed.err
 
-    return run
+    yield run
+    for path in home_keys:
+        path.unlink(missing_ok=True)
+    for path, secret in held.items():
+        path.write_bytes(secret)
 
 
 def manifest_of(path: Path) -> dict[str, object]:
