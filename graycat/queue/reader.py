@@ -177,4 +177,5 @@ class RecordReader:
 
 
 def _decode_values(values: Iterable[bytes | None]) -> list[str]:
-    return [(value or b"").decode() for value in values]
+    # A box may have written anything into the records of its family.
+    return [(value or b"").decode(errors="replace") for value in values]

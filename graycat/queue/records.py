@@ -269,7 +269,8 @@ class TaskRecords(RecordReader):
     def cancel(self, task_id: str, how: Verdict = Verdict.CANCEL) -> tuple[str, str]:
         """Ask a task to stop; return its state now and the worker that runs it ('' if it does not run)."""
         reply = self._run("cancel", task_id, how.value)
-        return reply[0].decode(), reply[1].decode()
+        # A box may have written anything as its name.
+        return reply[0].decode(errors="replace"), reply[1].decode(errors="replace")
 
     def cancel_queued(self, task_id: str) -> bool:
         """Cancel a task that is queued; False if it is not: a running task goes on."""
@@ -312,7 +313,7 @@ class TaskRecords(RecordReader):
 
     def subscribe(self, task_id: str, channel: str) -> str:
         """Have a task's events pushed to ``channel`` too; return the task's state, '' if there is no such task."""
-        return str(self._run("subscribe", task_id, channel).decode())
+        return str(self._run("subscribe", task_id, channel).decode(errors="replace"))
 
 
 def _list_events(webhook: str) -> str:

@@ -175,7 +175,7 @@ def _stored_answer(own: str, task_id: str) -> dict[str, Any]:
     if "events" in fields:
         try:
             for page in records.event_pages(task_id):
-                fields["events"] += [event.data.decode() for event in page if event.kind == CHUNK]
+                fields["events"] += [event.data.decode(errors="replace") for event in page if event.kind == CHUNK]
         except EventsGone:
             return {}
     return fields

@@ -90,6 +90,14 @@ def test_the_body_of_a_task_that_is_shown_is_kept(records: TaskRecords) -> None:
         assert records.body(attempt.task_id) == kept
 
 
+def test_bytes_that_are_no_text_hide_no_task(records: TaskRecords, client: BrokerClient) -> None:
+    task_ids = [accepted(records), accepted(records)]
+    client.hset(keys.record_key(task_ids[0]), mapping={"progress": b"\xff", "kind": b"\xff"})
+    assert set(records.unfinished("tests")) == set(task_ids)
+    assert records.fields(task_ids[0], "progress", "state") == ["\ufffd", "queued"]
+    assert records.get(task_ids[0])["progress"] == "\ufffd"
+
+
 def test_a_record_is_read_without_its_body(records: TaskRecords, client: BrokerClient) -> None:
     # The body of an image that is to be changed may have 64 MB, and its caller asks for the task once a second.
     task_id = accepted(records, body=b"x" * 1_000_000, shown={"priority": "batch"})

@@ -52,6 +52,15 @@ def test_the_events_of_a_task_that_is_over_are_played_again(web, records) -> Non
     ]
 
 
+def test_bytes_of_a_box_that_are_no_text_are_no_error_of_ours(web, records, client) -> None:
+    attempt = started(records)
+    records.publish(attempt, 1, [b"data: \xff\n\n"])
+    client.hset(keys.record_key(attempt.task_id), "worker", b"\xff")
+    assert records.cancel(attempt.task_id) == ("running", "\ufffd")
+    records.succeed(attempt, 200, b"")
+    assert web.get(f"/tasks/{attempt.task_id}").json["events"] == ["data: \ufffd\n\n"]
+
+
 def test_an_event_of_a_kind_that_only_the_next_version_knows_is_passed_on(web, records, client) -> None:
     attempt = started(records)
     client.xadd(keys.events_key(attempt.task_id), {"kind": "pondered", "data": b"7 thoughts"})
