@@ -85,7 +85,7 @@ class Home:
 
     def row(self, worker: str) -> dict[str, Any]:
         """Return what /ready says of a worker; empty where there is none."""
-        rows = requests.get(f"{self.web.url}/ready", timeout=5).json()["workers"]
+        rows = requests.get(f"{self.web.url}/ready", timeout=REQUEST_S).json()["workers"]
         return next((row for row in rows if row["name"] == worker), {})
 
     def wait_until_consuming(self, worker: str) -> None:

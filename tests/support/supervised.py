@@ -22,7 +22,7 @@ from graycat.celeryapp import create_celery
 from graycat.settings import Settings
 from tests.support.boxes import FAKE
 from tests.support.processes import Output, eventually
-from tests.support.stack import BIN, ROOT, START_S, Stack
+from tests.support.stack import BIN, REQUEST_S, ROOT, START_S, Stack
 
 WORKER = "llm@box"
 #: Seconds until a worker's report has arrived, on a busy machine.
@@ -48,7 +48,8 @@ class Supervised(Stack):
         eventually(self._web_is_up, START_S)
 
     def _web_is_up(self) -> bool:
-        with contextlib.suppress(requests.ConnectionError):
+        # Its first answer may take longer on a busy machine.
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
             return requests.get(f"{self.url}/ready", timeout=5).status_code == 503
         return False
 
@@ -64,7 +65,7 @@ class Supervised(Stack):
 
     def ready_body(self) -> dict[str, Any]:
         """Return what /ready says."""
-        body: dict[str, Any] = requests.get(f"{self.url}/ready", timeout=5).json()
+        body: dict[str, Any] = requests.get(f"{self.url}/ready", timeout=REQUEST_S).json()
         return body
 
     def row(self, worker: str = WORKER) -> dict[str, Any]:
