@@ -20,7 +20,7 @@ from graycat.worker.broker_acl import setuser, worker_rules
 from tests.support.broker import server_command
 from tests.support.helpers import Valkey
 from tests.support.processes import eventually
-from tests.support.stack import ROOT, START_S, Client, Stack, free_ports
+from tests.support.stack import REQUEST_S, ROOT, START_S, Client, Stack, free_ports
 
 FAKE = f"{shlex.quote(sys.executable)} {ROOT / 'tests' / 'fakes' / 'llama_server.py'}"
 #: A dead worker is noticed after this many seconds.
