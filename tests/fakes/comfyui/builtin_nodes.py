@@ -68,6 +68,14 @@ async def empty_latent(_: Context, inputs: Inputs) -> Result:
     return Result((Latent(width, height, inputs["batch_size"]),))
 
 
+async def empty_image(_: Context, inputs: Inputs) -> Result:
+    """Pictures of one colour."""
+    color = "#{:06x}".format(inputs["color"])
+    return Result(
+        (tuple(Image.new("RGB", (inputs["width"], inputs["height"]), color) for _ in range(inputs["batch_size"])),)
+    )
+
+
 async def sample(context: Context, inputs: Inputs) -> Result:
     """Draw step by step; a start picture stays to ``1 - denoise``, and all of it outside the mask."""
     latent: Latent = inputs["latent_image"]
@@ -290,6 +298,17 @@ NODES |= {
         ("LATENT",),
         title="Set Latent Noise Mask",
         category="latent/inpaint",
+    ),
+    "EmptyImage": Node(
+        empty_image,
+        {
+            "width": whole(512, 1, MAX_SIZE, step=1),
+            "height": whole(512, 1, MAX_SIZE, step=1),
+            "batch_size": whole(1, 1, 4096),
+            "color": whole(0, 0, 0xFFFFFF, step=1, display="color"),
+        },
+        ("IMAGE",),
+        category="image",
     ),
     "LoadImage": Node(
         load_image,

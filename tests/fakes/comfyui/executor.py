@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Any
 
 from tests.fakes.comfyui import hub as frames
+from tests.fakes.comfyui.failures import OutOfMemoryError
 from tests.fakes.comfyui.nodes import NODES
 from tests.fakes.comfyui.prompts import Item, now_ms
 from tests.fakes.comfyui.values import Picture, Result, digest
 
 #: What the real server adds to the message when memory was not enough.
 TIPS = "This error means you ran out of memory on your GPU.\n\nTIPS: If the workflow worked before you might have"
-OUT_OF_MEMORY = "Allocation on device 0 would exceed allowed memory. (out of memory)"
 TRACEBACK = ['  File "/opt/ComfyUI/execution.py", line 500, in execute\n    output_data = await get_output_data(...)\n']
 #: Progress is told this often at most, and when it has moved this far.
 THROTTLE_S, THROTTLE_SHARE = 0.1, 0.005
@@ -22,10 +21,6 @@ THROTTLE_S, THROTTLE_SHARE = 0.1, 0.005
 
 class Interrupted(Exception):
     """Raised in a node whose prompt is to end."""
-
-
-class OutOfMemoryError(Exception):
-    """Raised by a node as on a device without memory."""
 
 
 class Execution:
@@ -228,15 +223,3 @@ async def work(server: Any) -> None:
         execution.to_client("executing", {"node": None, "prompt_id": execution.prompt_id})
         if server.flags.pop("free_memory", False):
             server.cache.clear()
-
-
-async def fail(how: str) -> None:
-    """Fail as a node can."""
-    if how == "kill":
-        os._exit(1)
-    if how == "hang":
-        await asyncio.Event().wait()
-    if how == "oom":
-        raise OutOfMemoryError(OUT_OF_MEMORY)
-    msg = "mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)"
-    raise RuntimeError(msg)

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import ImageOps
 
 from tests.fakes.comfyui.builtin_nodes import link, number, whole
+from tests.fakes.comfyui.failures import fail
 from tests.fakes.comfyui.nodes import NODES, Context, Inputs, Node
 from tests.fakes.comfyui.values import Result
 
@@ -27,6 +28,20 @@ async def tint(_: Context, inputs: Inputs) -> Result:
 async def pause(_: Context, inputs: Inputs) -> Result:
     """Take time and tell nothing: no interrupt ends it."""
     await asyncio.sleep(inputs["seconds"])
+    return Result((inputs["image"],))
+
+
+async def steps(context: Context, inputs: Inputs) -> Result:
+    """Take time step by step, as a sampler does: an interrupt ends it."""
+    for step in range(1, inputs["steps"] + 1):
+        await asyncio.sleep(inputs["step_s"])
+        await context.progress(step, inputs["steps"])
+    return Result((inputs["image"],))
+
+
+async def break_down(_: Context, inputs: Inputs) -> Result:
+    """Raise."""
+    await fail(inputs["how"])
     return Result((inputs["image"],))
 
 
@@ -62,6 +77,20 @@ NODES |= {
     "OperatorPause": Node(
         pause,
         {"image": link("IMAGE"), "seconds": number(1.0, 0.0, 60.0)},
+        ("IMAGE",),
+        category="operator",
+        module=MODULE,
+    ),
+    "OperatorSteps": Node(
+        steps,
+        {"image": link("IMAGE"), "steps": whole(4, 1, 100_000), "step_s": number(0.02, 0.0, 60.0)},
+        ("IMAGE",),
+        category="operator",
+        module=MODULE,
+    ),
+    "OperatorFail": Node(
+        break_down,
+        {"image": link("IMAGE"), "how": (["error", "oom"], {})},
         ("IMAGE",),
         category="operator",
         module=MODULE,

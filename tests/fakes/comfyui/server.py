@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from tests.fakes.comfyui import builtin_nodes, operator_nodes, validation
-from tests.fakes.comfyui.executor import fail
+from tests.fakes.comfyui.failures import fail
 from tests.fakes.comfyui.files import Folders
 from tests.fakes.comfyui.hub import Hub
 from tests.fakes.comfyui.lies import Lies
