@@ -16,7 +16,9 @@ from typing import Any
 import requests
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from tests.support.processes import Output
+from tests.fakes.comfyui.options import DEFAULT_VERSION
+from tests.fakes.comfyui.versions import habits_of
+from tests.support.processes import Output, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = "tests.fakes.comfyui"
@@ -38,6 +40,8 @@ class ComfyUI:
         self.session = requests.Session()
         #: The name of a checkpoint that is there.
         self.checkpoint = "model1.safetensors"
+        #: What the server's release does.
+        self.habits = habits_of(DEFAULT_VERSION)
 
     def call(self, method: str, path: str, body: Any = None, **options: Any) -> requests.Response:
         """Call a route; ``body`` is sent as JSON if given."""
@@ -51,6 +55,11 @@ class ComfyUI:
         assert response.status_code == 200, response.text
         return response.json()
 
+    def look(self) -> None:
+        """Ask for the release and for a checkpoint."""
+        self.habits = habits_of(self.get("/system_stats")["system"]["comfyui_version"])
+        self.checkpoint = self.get("/models/checkpoints")[0]
+
     def set(self, **options: Any) -> None:
         """Change the double's options while it runs, by their names in the code."""
         assert self.call("POST", "/double", options).status_code == 200
@@ -58,6 +67,44 @@ class ComfyUI:
     def send(self, prompt: Prompt, **fields: Any) -> requests.Response:
         """Send a prompt."""
         return self.call("POST", "/prompt", {"prompt": prompt, **fields})
+
+    def accept(self, prompt: Prompt, **fields: Any) -> str:
+        """Send a prompt that is queued; return its id."""
+        response = self.send(prompt, **fields)
+        assert response.status_code == 200, response.text
+        return str(response.json()["prompt_id"])
+
+    def finish(self, prompt: Prompt, **fields: Any) -> Any:
+        """Send a prompt and return its entry in the history."""
+        prompt_id = self.accept(prompt, **fields)
+        return eventually(lambda: self.history(prompt_id), PATIENCE_S)
+
+    def queued(self) -> tuple[list[str], list[str]]:
+        """Return the ids that run and those that wait, in the order of the answer."""
+        queue = self.get("/queue")
+        running, waiting = queue["queue_running"], queue["queue_pending"]
+        return [item[1] for item in running], [item[1] for item in waiting]
+
+    def wait_until_running(self, prompt_id: str) -> None:
+        """Return when a prompt runs."""
+        eventually(lambda: prompt_id in self.queued()[0], PATIENCE_S, every_s=0.01)
+
+    def wait_until_idle(self) -> None:
+        """Return when nothing runs or waits."""
+        eventually(lambda: self.queued() == ([], []), PATIENCE_S)
+
+    @contextmanager
+    def busy(self) -> Iterator[str]:
+        """Have a prompt run during the block and end it afterwards; yields its id."""
+        running = self.accept(stepping(steps=100_000, step_s=0.01))
+        self.wait_until_running(running)
+        yield running
+        self.interrupt(running)
+
+    def interrupt(self, prompt_id: str) -> None:
+        """End a running prompt, and return when it is over."""
+        assert self.call("POST", "/interrupt", {"prompt_id": prompt_id}).status_code == 200
+        eventually(lambda: self.history(prompt_id), PATIENCE_S)
 
     def history(self, prompt_id: str) -> Any:
         """Return the entry of a prompt that is over, or None."""
@@ -76,11 +123,19 @@ def running(*options: str, base: Path, port: int = 0) -> Iterator[ComfyUI]:
         line = next(line for line in output.text.splitlines() if READY in line)
         server = ComfyUI(line.partition(READY)[2].strip(), process)
         with server.session:
+            server.look()
             yield server
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
         output.close(PATIENCE_S)
+
+
+def at(url: str) -> ComfyUI:
+    """Return a server that somebody else started."""
+    server = ComfyUI(url)
+    server.look()
+    return server
 
 
 class Listener:
@@ -158,8 +213,13 @@ class Listener:
         self.wait(lambda messages: {"type": "executing", "data": end} in messages)
 
 
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    """Return a node of a workflow."""
+    return {"class_type": class_type, "inputs": inputs}
+
+
 def txt2img(server: ComfyUI, seed: int = 1, **sampler: Any) -> Prompt:
-    """Return a small workflow: node 5 is the sampler, node 9 saves."""
+    """Return a small workflow with a model: node 5 is the sampler, node 9 saves."""
     values = {"seed": seed, "steps": 4, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
     return {
@@ -173,6 +233,29 @@ def txt2img(server: ComfyUI, seed: int = 1, **sampler: Any) -> Prompt:
     }
 
 
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    """Return a node of a workflow."""
-    return {"class_type": class_type, "inputs": inputs}
+def still(color: int | None = None, prefix: str = "graycat-test") -> Prompt:
+    """Return a workflow without a model: a picture of one colour, a new one by default."""
+    if color is None:
+        color = uuid.uuid4().int % 2**24
+    return {
+        "1": node("EmptyImage", width=32, height=16, batch_size=1, color=color),
+        "9": node("SaveImage", images=["1", 0], filename_prefix=prefix),
+    }
+
+
+def through(class_type: str, **inputs: Any) -> Prompt:
+    """Return such a workflow with a node 5 between picture and file."""
+    prompt = still()
+    prompt["5"] = node(class_type, image=["1", 0], **inputs)
+    prompt["9"]["inputs"]["images"] = ["5", 0]
+    return prompt
+
+
+def stepping(steps: int = 4, step_s: float = 0.0) -> Prompt:
+    """Return a workflow whose node 5 tells its steps and heeds interrupts."""
+    return through("OperatorSteps", steps=steps, step_s=step_s)
+
+
+def pausing(seconds: float) -> Prompt:
+    """Return a workflow whose node 5 tells nothing and heeds no interrupt."""
+    return through("OperatorPause", seconds=seconds)

@@ -11,6 +11,8 @@ Problem = dict[str, Any]
 CONVERSIONS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 #: A traceback as the wire tells it, which holds the server's paths.
 TRACEBACK = ['  File "/opt/ComfyUI/execution.py", line 1000, in validate_prompt\n    m = await validate_inputs(...)\n']
+#: What a look at a prompt of a wrong shape raises.
+LOOK_FAILS = (KeyError, IndexError, TypeError, AttributeError, RecursionError)
 #: Lists of choices that are longer are not told.
 MAX_TOLD = 20
 
@@ -98,7 +100,7 @@ class Validation:
         """Look at an output node and all that it needs; a failure of the look itself is a problem too."""
         try:
             return self.node(node_id)
-        except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        except LOOK_FAILS as error:
             said = {"exception_type": type(error).__name__, "traceback": TRACEBACK}
             found = problem("exception_during_validation", "Exception when validating node", str(error), **said)
             self.path.clear()
@@ -197,4 +199,12 @@ class Validation:
             said = {"received_type": received, "linked_node": value}
             message = "Return type mismatch between linked nodes"
             return [problem("return_type_mismatch", message, details, **config, **said)], True
-        return [], self.node(other)[0]
+        try:
+            return [], self.node(other)[0]
+        except LOOK_FAILS as error:
+            said = {"input_name": name, "linked_node": value, "exception_message": str(error)}
+            said |= {"exception_type": type(error).__name__, "traceback": TRACEBACK}
+            message = "Exception when validating inner node"
+            found = problem("exception_during_inner_validation", message, str(error), **said)
+            self.seen[other] = (False, [found])
+            return [], False
