@@ -16,8 +16,10 @@ from PIL import Image
 from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
 from graycat.images.decoding import CheckedImage, decode
-from graycat.images.errors import InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
+from graycat.images.errors import SettingNotAllowed, TooMuchWork
 from graycat.images.places import holds_place
+from graycat.images.prompt_controls import check_controls, count_joined_prompts
+from graycat.images.scripts import check_scripts, join_names
 from graycat.settings import Settings
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
@@ -25,6 +27,8 @@ PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 SAMPLES_FORMATS = ("png", "jpg", "jpeg", "webp")
 #: The engine rounds each side down to a multiple of eight, so a shorter side would become 0.
 MIN_SIDE = 8
+#: The WebUI's name and sd-server's.
+SECOND_PASS_STEPS = ("hr_second_pass_steps", "hr_steps")
 #: A larger factor is surely a mistake. The limits on pixels apply as well.
 MAX_SCALE = 16.0
 
@@ -33,7 +37,12 @@ REFUSED_FIELDS = {
     "infotext": "it would set fields and settings past this server's checks; send the fields themselves",
     "firstpass_image": "the engine cannot take it from a request",
     "latent_mask": "the engine cannot take it from a request",
+    # SD.Next's.
+    "extra": "it would set any parameter past this server's checks; send the fields themselves",
 }
+#: Fields that clients send for a proxy of their own (SillyTavern: the engine's address and its password). They are
+#: dropped: the worker knows its engine, and a password is no engine's business.
+DROPPED_FIELDS = ("url", "auth")
 #: Fields with fractions. Engines read "inf" and "nan" as numbers there, and fail when they write them into an answer.
 FLOAT_FIELDS = (
     *("cfg_scale", "image_cfg_scale", "denoising_strength", "subseed_strength", "eta", "refiner_switch_at"),
@@ -80,6 +89,7 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
 
     Raises as ``check_generation`` does. The cheap checks come first.
     """
+    body = {field: value for field, value in body.items() if field not in DROPPED_FIELDS}
     for field in PROMPTS:
         if isinstance(body.get(field), (list, dict)):
             raise RequestError(f"{field!r} must be a string")
@@ -87,9 +97,17 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
         if body.get(field):
             raise RequestError(f"{field!r} is not accepted: {reason}")
     _check_lora(body.get("lora"))
+    check_controls(body)
     check_places(body)
     _check_finite(body)
-    _check_pixels(check_amount_of_work(body, settings), settings, token_max_pixels)
+    pixels = check_amount_of_work(body, settings)
+    joined = count_joined_prompts(body)
+    if joined == 1:
+        _check_pixels(pixels, settings, token_max_pixels)
+    else:
+        # As if they were so many images: that is what they cost.
+        reason = f", because AND joins {joined} prompts"
+        _check_pixels(pixels * joined, settings, token_max_pixels, reason)
 
     # By default the engine would write each image to its own disk, and put a grid of all images before them.
     rewritten = body | {"save_images": False}
@@ -148,7 +166,7 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
     for name, value in (overrides or {}).items():
         if name not in allowed:
             raise SettingNotAllowed(
-                f"the setting {name[:100]!r} cannot be overridden; allowed settings: {_join_names(allowed)}"
+                f"the setting {name[:100]!r} cannot be overridden; allowed settings: {join_names(allowed)}"
             )
         if isinstance(value, (list, dict)):
             raise SettingNotAllowed(f"the setting {name!r} must be a single value")
@@ -164,32 +182,6 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
     if restore in body:
         return body | {restore: True}
     return body
-
-
-def check_scripts(body: Body, allowed: frozenset[str]) -> Body:
-    """Return a body that names only ``allowed`` scripts (in upper or lower case). Raises ScriptNotAllowed."""
-    selected = body.get("script_name")
-    always_on = body.get("alwayson_scripts", {})
-    if not isinstance(always_on, dict):
-        raise RequestError("'alwayson_scripts' must be an object")
-
-    requested = list(always_on)
-    if selected is not None and selected != "":
-        requested.append(selected)
-    allowed_titles = {title.lower() for title in allowed}
-    for title in requested:
-        if not isinstance(title, str) or title.lower() not in allowed_titles:
-            raise ScriptNotAllowed(
-                f"the script {str(title)[:100]!r} is not allowed; allowed scripts: {_join_names(allowed)}"
-            )
-
-    if holds_place([always_on, body.get("script_args")]):
-        raise InvalidImage("a script's arguments may hold no URLs and no file paths; send images as base64")
-    return body
-
-
-def _join_names(allowed: frozenset[str]) -> str:
-    return ", ".join(sorted(allowed)) or "none"
 
 
 def check_places(body: Body) -> None:
@@ -224,7 +216,7 @@ def _check_lora(lora: Any) -> None:
         if not isinstance(entry, dict):
             continue
         path = str(entry.get("path", ""))
-        if path.startswith(("/", "\\", "~")) or ":" in path or ".." in path:
+        if path.startswith(("/", "\\", "~")) or ":" in path or ".." in path or holds_place(entry):
             raise RequestError("'lora' must name files by their path inside the engine's folder")
 
 
@@ -237,6 +229,7 @@ def check_amount_of_work(body: Body, settings: Settings) -> int:
     width = _read_number(body, "width", 512, MIN_SIDE, settings.max_side)
     height = _read_number(body, "height", 512, MIN_SIDE, settings.max_side)
     _read_number(body, "steps", 50, 1, settings.max_steps)
+    _check_other_steps(body, settings)
 
     batch_size = _read_number(body, "batch_size", 1, 1, settings.max_images)
     images = batch_size * _read_number(body, "n_iter", 1, 1, settings.max_images)
@@ -249,12 +242,21 @@ def check_amount_of_work(body: Body, settings: Settings) -> int:
     return width * height * images
 
 
+def _check_other_steps(body: Body, settings: Settings) -> None:
+    """Raise TooMuchWork for too many steps of any other pass: engines name them all alike (``refiner_steps``)."""
+    for field, value in body.items():
+        # Those of a second pass count if there is one.
+        other = field.endswith("_steps") and field not in SECOND_PASS_STEPS
+        if other and isinstance(value, (int, float, str)) and value and not isinstance(value, bool):
+            _read_number(body, field, 0, 0, settings.max_steps)
+
+
 def _second_pass_size(body: Body, width: int, height: int, settings: Settings) -> tuple[int, int]:
     """Return an image's size after the second pass ("hires fix"), which enlarges it."""
     # An older way to set the size of the first pass, from which the enlargement then starts.
     width = max(width, _read_number(body, "firstphase_width", 0, 0, settings.max_side))
     height = max(height, _read_number(body, "firstphase_height", 0, 0, settings.max_side))
-    for field in ("hr_second_pass_steps", "hr_steps"):
+    for field in SECOND_PASS_STEPS:
         if body.get(field) is not None:
             _read_number(body, field, 0, 0, settings.max_steps)
 
@@ -291,11 +293,13 @@ def _check_side(length: int, settings: Settings) -> None:
         raise TooMuchWork(f"an image may have {settings.max_side} pixels on a side, not {length}")
 
 
-def _check_pixels(count: int, settings: Settings, token_max_pixels: int | None) -> None:
+def _check_pixels(count: int, settings: Settings, token_max_pixels: int | None, reason: str = "") -> None:
     if count > settings.max_pixels:
-        raise TooMuchWork(f"the images of a request may have {settings.max_pixels} pixels together, not {count}")
+        message = f"the images of a request may have {settings.max_pixels} pixels together, not {count}{reason}"
+        raise TooMuchWork(message)
     if token_max_pixels is not None and count > token_max_pixels:
-        raise LimitExceeded(f"this API token may ask for {token_max_pixels} pixels a request (max_pixels), not {count}")
+        message = f"this API token may ask for {token_max_pixels} pixels a request (max_pixels), not {count}{reason}"
+        raise LimitExceeded(message)
 
 
 def _read_number(body: Body, field: str, default: N, minimum: N, maximum: N) -> N:

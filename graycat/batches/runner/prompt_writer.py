@@ -12,6 +12,7 @@ from graycat.batches.live import LiveBatch
 from graycat.batches.spec.images import PromptRequest
 from graycat.bounds.stored import parse_json
 from graycat.errors import BrokerFull, EngineProtocolError, QueueFull
+from graycat.images.prompt_controls import is_plain
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
@@ -145,6 +146,7 @@ def parse_prompts(answer: bytes) -> list[str]:
         line = " ".join(prompt.split()) if isinstance(prompt, str) else ""
         # JSON can write half a character.
         line = line.encode(errors="ignore").decode()
-        if line:
+        # Nobody has read it: it may set nothing, and cost no more than the item was checked for.
+        if line and is_plain(line):
             prompts.append(line)
     return prompts

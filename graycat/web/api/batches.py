@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,8 @@ from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet.catalogs import requested_checkpoint
+from graycat.images.errors import SettingNotAllowed
+from graycat.images.prompt_controls import check_styles
 from graycat.queue.kinds import TXT2IMG
 from graycat.queue.topology import SD_BATCH
 from graycat.web.api.task_requests import CHOSEN_ID
@@ -70,13 +73,23 @@ def submit() -> ResponseReturnValue:
 
 
 def _check_models(parsed: Spec) -> None:
-    """Raise InvalidBatch if a body names a checkpoint, or the prompt question a model, that no engine has."""
+    """Raise InvalidBatch if a body names a checkpoint, or the prompt question a model, that no engine has.
+
+    Also if a body names a style that sets parameters of an engine.
+    """
     problems = []
+    bodies_by_styles = {json.dumps(body["styles"]): body for body in parsed.images.bodies if body.get("styles")}
+    style_lists = [catalog.get("prompt-styles") for catalog in services().catalogs().values()]
+    for body in bodies_by_styles.values():
+        try:
+            check_styles(body, style_lists)
+        except SettingNotAllowed as error:
+            problems.append(("styles", str(error)))
     bodies_by_checkpoint = {requested_checkpoint(body): body for body in parsed.images.bodies}
     bodies_by_checkpoint.pop("", None)
     for body in bodies_by_checkpoint.values():
         try:
-            choose_queue(TXT2IMG, body)
+            choose_queue(TXT2IMG, body | {"styles": None})
         except ModelNotFound as error:
             problems.append(("override_settings.sd_model_checkpoint", str(error)))
     if parsed.prompt_request is not None and parsed.prompt_request.model:

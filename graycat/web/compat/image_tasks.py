@@ -15,6 +15,7 @@ from graycat import params
 from graycat.bounds.stored import parse_json
 from graycat.errors import ModelNotFound
 from graycat.fleet.catalogs import requested_checkpoint, workers_with
+from graycat.images.prompt_controls import check_styles
 from graycat.images.replies import embed_images
 from graycat.queue.kinds import PLAIN, Kind
 from graycat.queue.topology import worker_queue
@@ -80,8 +81,10 @@ def choose_queue(kind: Kind, body: Body) -> str:
     """Return the kind's queue, or the queue of a worker whose engine has the checkpoint that the body names.
 
     graycat checks the name because a WebUI silently uses its current checkpoint instead of an unknown one.
-    Raises ModelNotFound.
+    Raises ModelNotFound, and SettingNotAllowed for a style that sets parameters.
     """
+    if body.get("styles"):
+        check_styles(body, [catalog.get("prompt-styles") for catalog in services().catalogs().values()])
     checkpoint = requested_checkpoint(body)
     if not checkpoint:
         return kind.queue

@@ -112,6 +112,11 @@ def test_prompts_are_lines(batching: Batching) -> None:
     assert parse_prompts(answered(["a\n knight ", "", 3])) == ["a knight"]
 
 
+def test_prompts_that_set_parameters_are_left_out() -> None:
+    wanted = ["a knight", "a <lora:x:1> knight"]
+    assert parse_prompts(answered([*wanted, "a <style:x>", "<sd_cpp_extra_args>", "a fox AND a hen"])) == wanted
+
+
 def test_a_request_has_what_its_asker_chose() -> None:
     body = build_chat_request(PromptRequest("x", 3, 0.1, 5, "gemma"), ["one"] * (SHOWN_PROMPTS + 1), 1)
     assert (body["temperature"], body["seed"], body["model"]) == (0.1, 5 + SHOWN_PROMPTS + 1 + 1, "gemma")

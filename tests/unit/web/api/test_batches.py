@@ -98,6 +98,19 @@ def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.Mon
     assert (refused.status_code, refused.json["error"]["type"]) == (400, "invalid_batch")
 
 
+def test_a_style_that_sets_parameters_and_text_that_does_are_refused(web, monkeypatch: pytest.MonkeyPatch) -> None:
+    styles = [{"name": "large", "prompt": "", "extra": "Size: 4096x4096"}]
+    monkeypatch.setattr("graycat.web.services.Services.catalogs", lambda _: {"sd@a": {"prompt-styles": styles}})
+    spec = {"name": "x", "matrix": {"prompt": ["a", "b"], "styles": [["plain"], ["large"]]}}
+    refused = web.post("/batches", json=spec)
+    assert [problem["path"] for problem in refused.json["error"]["problems"]] == ["styles"]
+    spec = {"name": "x", "matrix": {"prompts": ["a", "<style:large>"], "negative_prompt": ["<style:large>"]}}
+    refused = web.post("/batches", json=spec)
+    paths = {problem["path"] for problem in refused.json["error"]["problems"]}
+    assert paths == {"matrix.prompt[1]", "matrix.negative_prompt[0]"}
+    assert web.get("/batches").json["batches"] == []
+
+
 def test_a_model_that_no_engine_has_is_refused(web, batching: Batching) -> None:
     batching.report_engines(1, name="llm@here", queues=("llm", "llm.batch"), models=("gemma",))
 
