@@ -53,6 +53,7 @@ class Pause:
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = FUNCTION
     CATEGORY = "operator"
+    OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the server's name)

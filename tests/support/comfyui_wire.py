@@ -168,6 +168,8 @@ class Listener:
                     self.messages.append(message if isinstance(message, bytes) else json.loads(message))
                     self._news.notify_all()
         finally:
+            if self._connection is not None:
+                self._connection.close()
             with self._news:
                 self.closed = True
                 self._news.notify_all()

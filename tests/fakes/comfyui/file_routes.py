@@ -77,7 +77,9 @@ class ViewRoute(Route, StaticFileHandler):
         return "application/octet-stream" if kind in ACTIVE else kind
 
     def compute_etag(self) -> str | None:
-        """Have one for files."""
+        """Have one for files as they are."""
+        if getattr(self, "absolute_path", None) is None:
+            return None
         return StaticFileHandler.compute_etag(self)
 
     async def get(self, *_: Any, include_body: bool = True) -> None:

@@ -78,6 +78,7 @@ NODES |= {
         pause,
         {"image": link("IMAGE"), "seconds": number(1.0, 0.0, 60.0)},
         ("IMAGE",),
+        output_node=True,
         category="operator",
         module=MODULE,
     ),
