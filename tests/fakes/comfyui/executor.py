@@ -193,6 +193,8 @@ class Execution:
                 hub.send_frame(frames.preview_with_metadata(image, self.node_id, self.prompt_id), self.client_id)
         said = {"value": value, "max": total, "prompt_id": self.prompt_id, "node": self.node_id}
         hub.send("progress", said, self.client_id)
+        for message in self.server.lies.messages(self.prompt_id):
+            hub.deliver(message, self.client_id)
         if picture is not None and not with_metadata:
             hub.send_frame(frames.preview(image), self.client_id)
         if hub.mode == "cut":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from tests.fakes.comfyui import hub as frames
@@ -11,16 +14,40 @@ from tests.fakes.comfyui.values import Picture
 HTML = b"<!DOCTYPE html><html><body><script>alert(1)</script></body></html>"
 HUGE = 100 * 1024 * 1024
 DEEP = 100_000
-#: Socket messages of no known shape, and of known shapes with wrong values.
+#: Socket messages of no known shape.
 BROKEN_MESSAGES = (
     *("", "{", "null", "[]", "7", '"text"', '{"type": 5}', '{"type": "progress"}', '{"type": "progress", "data": []}'),
-    '{"type": "progress", "data": {"value": "x", "max": null, "node": {}, "prompt_id": 7}}',
-    '{"type": "progress", "data": {"value": 5, "max": 0, "node": "3"}}',
-    '{"type": "progress_state", "data": {"nodes": []}}',
-    '{"type": "executing", "data": {"node": []}}',
-    '{"type": "executed", "data": {"node": "9", "output": "text"}}',
     '{"type": "status", "data": null}',
     '{"type": "\\ud800", "data": {"\\ud800": NaN}}',
+    "[" * DEEP,
+)
+#: Values that no message has.
+WRONG: tuple[Any, ...] = (None, True, -1, 0, 10**400, 1e308, "x", "\ud800", [], ["5"], {}, {"a": 1})
+NAMES = {
+    "progress": ("node", "value", "max"),
+    "progress_state": ("nodes",),
+    "executing": ("display_node", "prompt_id"),
+    "executed": ("node", "output"),
+    "execution_cached": ("nodes",),
+    "execution_start": ("timestamp",),
+    "no_such_kind": ("node",),
+}
+#: Entries of the history that none is like.
+BROKEN_ENTRIES: tuple[Any, ...] = (
+    *(None, 7, "x", [], {}, {"status": None, "outputs": {}}, {"status": {}, "outputs": {}}),
+    {"status": {"status_str": "success", "messages": None}, "outputs": {}},
+    {"status": {"status_str": "success", "messages": [7, [], ["a"], ["a", 7]]}, "outputs": {}},
+    {"status": {"status_str": 7, "messages": []}, "outputs": {}},
+    {"status": {"status_str": [], "messages": []}, "outputs": {}},
+    {"status": {"status_str": "success", "messages": [[[], {}]]}, "outputs": {}},
+    {"status": {"status_str": "success", "messages": []}, "outputs": []},
+    {"status": {"status_str": "success", "messages": []}, "outputs": {"9": 7}},
+    {"status": {"status_str": "success", "messages": []}, "outputs": {"9": {"images": 7}}},
+    {"status": {"status_str": "success", "messages": []}, "outputs": {"9": {"images": [7, None, []]}}},
+    {"status": {"status_str": "success", "messages": []}, "outputs": {"9": {"images": [{"filename": "\ud800"}]}}},
+    {"status": {"status_str": "success", "messages": []}, "outputs": {"9": {"images": [{"filename": "a" * 9999}]}}},
+    {"status": {"status_str": "error", "messages": [["execution_error", 7]]}, "outputs": {}},
+    {"status": {"status_str": "error", "messages": [["execution_error", {"node_id": []}]]}, "outputs": {}},
 )
 BROKEN_FRAMES = (b"", b"\0", b"\0\0\0\1", b"\0\0\0\4\xff\xff\xff\xff{}", b"\0\0\0\4\0\0\0\2[]no", b"\xff" * 9)
 
@@ -30,6 +57,17 @@ class Lies:
 
     def __init__(self, lie: str | None) -> None:
         self.lie = lie
+        self._entries = itertools.cycle(BROKEN_ENTRIES)
+
+    def messages(self, prompt_id: str) -> Iterator[str]:
+        """Yield messages about a prompt that have wrong values."""
+        if self.lie != "broken_messages":
+            return
+        for kind, names in NAMES.items():
+            for name in names:
+                for wrong in WRONG:
+                    data = {"prompt_id": prompt_id, "node": "5", "value": 1, "max": 4} | {name: wrong}
+                    yield json.dumps({"type": kind, "data": data})
 
     def preview(self, picture: Picture, size: int) -> bytes:
         """Return a preview's bytes."""
@@ -55,6 +93,8 @@ class Lies:
         """Return the answer to a question about one prompt."""
         if entry is None:
             return {}
+        if self.lie == "broken_history":
+            return {prompt_id: next(self._entries)}
         if self.lie == "other_history":
             return {f"not-{prompt_id}": entry}
         return {prompt_id: entry}

@@ -16,7 +16,7 @@ SOCKETS = ("well", "refused", "silent", "cut")
 #: What the double tells that is not so; see ``lies.py``.
 LIES = (
     *("other_history", "path_in_filename", "no_image", "html_image", "huge_history", "html", "wrong_id"),
-    *("no_outputs", "big_preview", "broken_preview", "deep_json", "broken_messages"),
+    *("no_outputs", "big_preview", "broken_preview", "deep_json", "broken_messages", "broken_history"),
 )
 
 
