@@ -5,11 +5,19 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from tests.fakes.comfyui import hub as frames
 from tests.fakes.comfyui.values import Picture
+
+
+def chunk(name: bytes, content: bytes = b"") -> bytes:
+    """Return a part of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
 
 HTML = b"<!DOCTYPE html><html><body><script>alert(1)</script></body></html>"
 HUGE = 100 * 1024 * 1024
@@ -21,6 +29,10 @@ BROKEN_MESSAGES = (
     '{"type": "\\ud800", "data": {"\\ud800": NaN}}',
     "[" * DEEP,
 )
+#: A picture of 60,000 x 60,000 pixels, in a few bytes.
+BOMB = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)) + chunk(b"IEND")
+#: So many messages come with each step.
+FLOOD = 20_000
 #: Values that no message has.
 WRONG: tuple[Any, ...] = (None, True, -1, 0, 10**400, 1e308, "x", "\ud800", [], ["5"], {}, {"a": 1})
 NAMES = {
@@ -61,6 +73,9 @@ class Lies:
 
     def messages(self, prompt_id: str) -> Iterator[str]:
         """Yield messages about a prompt that have wrong values."""
+        if self.lie == "flood":
+            said = {"prompt_id": prompt_id, "node": "5", "value": 1, "max": 4}
+            yield from itertools.repeat(json.dumps({"type": "progress", "data": said}), FLOOD)
         if self.lie != "broken_messages":
             return
         for kind, names in NAMES.items():
@@ -108,8 +123,10 @@ class Lies:
             return b"[" * DEEP + b"]" * DEEP
         if self.lie == "html" and (of_history or path == "/queue"):
             return HTML
-        if self.lie == "no_image" and path == "/view":
-            return b"this is no image"
-        if self.lie == "html_image" and path == "/view":
-            return HTML
-        return None
+        return self.image() if path == "/view" else None
+
+    def image(self) -> bytes | None:
+        """Return what is told in place of a picture, or None."""
+        if self.lie == "huge_image":
+            return b"\x89PNG\r\n\x1a\n" + b"\0" * 2 * HUGE
+        return {"no_image": b"this is no image", "html_image": HTML, "bomb": BOMB}.get(self.lie or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import uuid
@@ -97,7 +98,7 @@ class PromptRoute(Route):
         """Tell how much is to do."""
         self.reply(self.server.status())
 
-    def post(self) -> None:
+    async def post(self) -> None:
         """Queue a prompt, or say what is wrong with it."""
         body = json.loads(self.request.body)
         number = self.take_number(body)
@@ -119,6 +120,11 @@ class PromptRoute(Route):
         self.server.prompts.put((number, prompt_id, body["prompt"], extra_data, outputs))
         if self.server.lies.lie == "wrong_id":
             prompt_id = str(uuid.uuid4())
+        if self.server.lies.lie == "mute_submit":
+            # The prompt is queued, and the connection stays open without an answer.
+            await asyncio.Event().wait()
+        if self.server.lies.lie == "partial":
+            node_errors = {"5": {"errors": [problem("value_not_in_list", "")], "dependent_outputs": ["9"]}}
         self.reply({"prompt_id": prompt_id, "number": number, "node_errors": node_errors})
 
     def take_number(self, body: Any) -> float:
