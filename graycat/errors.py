@@ -11,6 +11,7 @@ GraycatError
 │   ├── ConflictingCredentials 400  two API tokens in one request (graycat.auth.errors)
 │   ├── Forbidden       403  the API token lacks a scope
 │   ├── ModelNotFound   404  no worker has the model
+│   ├── UnsupportedParameter 400  an engine would leave out a part of the request without a word
 │   ├── TaskNotFound    404  no task of the caller's has this id (graycat.queue.errors)
 │   ├── TaskGone        410  the caller's task is over and forgotten (graycat.queue.errors)
 │   ├── EventsGone      410  events that a reader has not got are no longer kept (graycat.queue.errors)
@@ -141,6 +142,16 @@ class ModelNotFound(RequestError):
 
     def __init__(self, model: str) -> None:
         super().__init__(f"no engine serves the model {model[:100]!r}; GET /v1/models lists those that are served")
+
+
+class UnsupportedParameter(RequestError):
+    """Raised when an engine would leave out a part of the request without a word. ``param``: the path of the field."""
+
+    type = "unsupported_parameter"
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(f"{param!r}: {message}")
+        self.param = param
 
 
 class PromptTooLarge(RequestError):

@@ -64,6 +64,8 @@ def _describe_queue(view: TaskView) -> str:
     estimate = ""
     if view.eta_s is not None:
         estimate = f", about {view.eta_s:g} s"
+    elif view.eta_reason:
+        estimate = f"; {view.eta_reason}"
     return f"{view.queue} (position {view.queue_position}{estimate})"
 
 

@@ -96,6 +96,12 @@ class ModelNotFound(RequestError):
     type = "model_not_found"
 
 
+class UnsupportedParameter(RequestError):
+    """Raised when the engine would leave out a part of an input without a word."""
+
+    type = "unsupported_parameter"
+
+
 class TaskNotFound(RequestError):
     """Raised when your API token has no task with this id."""
 

@@ -70,6 +70,8 @@ class TaskView:
     #: While the task waits: its position, 1 is next; and the seconds until a worker is likely to take it.
     queue_position: int | None = None
     eta_s: float | None = None
+    #: Why these seconds are not known.
+    eta_reason: str = ""
     #: After its end: the HTTP status, and one of four: the engine's answer, the part of it that a cancelled task has,
     #: the error, or the events of a streamed answer as the engine wrote them.
     status: int | None = None

@@ -289,8 +289,16 @@ class TaskRecords(RecordReader):
         return bool(self._run("expire", task_id, _encode_failure(TaskExpired())) == 1)
 
     def queue_position(self, task_id: str) -> int:
-        """Return a queued task's 1-based position under round-robin; 0 if it is not queued."""
-        return int(self._run("position", task_id))
+        """Return a queued task's 1-based position in its own queue under round-robin; 0 if it is not queued."""
+        return self.count_ahead(task_id, ())[0]
+
+    def count_ahead(self, task_id: str, queues: Sequence[str]) -> tuple[int, dict[str, int]]:
+        """Return the same position, and how many tasks wait for each of some other queues, at the same moment.
+
+        At most 64 queues are counted. Raises BrokerUnavailable.
+        """
+        position, *waiting = map(int, self._run("position", task_id, *queues))
+        return position, dict(zip(queues, waiting, strict=False))
 
     def repair_turns(self, queues: Iterable[str]) -> int:
         """Pass on each turn whose task is gone; return how many parked tasks entered one of the queues.

@@ -234,6 +234,11 @@ class Settings(
         return self.revoked_tasks.upper() == "CANCEL"
 
     @property
+    def serves_unknown_models(self) -> bool:
+        """Return whether a fleet with one model answers for any name."""
+        return self.unknown_model.upper() == "SERVE"
+
+    @property
     def llm_url(self) -> str:
         """Return the text engine's address."""
         return (self.llama_server_url or f"http://127.0.0.1:{self.llm_port}").rstrip("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from graycat.settings.aliases import check_aliases
 from graycat.settings.rules import (
     MIN_KEY_CHARS,
     addresses,
@@ -44,6 +45,11 @@ class TextEngineSettings:
     model_url: str = signed_urls("MODEL_URL")
     #: Layers of a text model that go to its GPU; -1: all if there is a GPU.
     gpu_layers: int = plain(-1, "GPU_LAYERS")
+    #: Further names of models, ``ALIAS=MODEL``, parted by commas: for clients that name OpenAI's and cannot be told.
+    model_aliases: str = plain("", check=check_aliases)
+    #: What becomes of a request for a model that no engine has: ``refuse``, or ``serve`` by the one that all engines
+    #: have, if there is but one.
+    unknown_model: str = choice("refuse", ("REFUSE", "SERVE"))
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = positive(4)
     #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.

@@ -27,6 +27,7 @@ from graycat.queue.records import TaskRecords
 from graycat.queue.topology import LLM, SD, WORKER_KINDS
 from graycat.schedules.records import ScheduleRecords
 from graycat.settings import Settings, variable
+from graycat.status.forecaster import Forecaster
 from graycat.status.snapshot import SnapshotReader
 from graycat.storage import open_artifacts
 from graycat.storage.artifacts import ArtifactStore
@@ -73,6 +74,7 @@ class Services:
         #: By queue: when which workers were last seen to serve it (monotonic clock).
         self.last_serving: dict[str, tuple[float, list[WorkerStatus]]] = {}
         self._catalogs = Catalogs(self.worker_registry)
+        self.forecaster = Forecaster(self.broker, self.gateway.records, self.worker_registry)
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that are alive, as of half a second ago at most."""

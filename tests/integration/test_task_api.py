@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from graycat.broker.client import connect
+from graycat.fleet.workers import WorkerRegistry
 from tests.conftest import NewHome
 from tests.support.processes import eventually
 from tests.support.stack import REQUEST_S, ROOT, Client, Stack, running
@@ -242,3 +244,44 @@ def test_a_task_by_a_name_of_its_own_is_one_task(parts: Stack, api: Client) -> N
     assert ended(api, "/tasks/level-7")["id"] == "level-7"
     assert asked(parts)["by name"] == 1
     assert api.request("PUT", "/tasks/level-7", json=completion("another")).status_code == 409
+
+
+def test_what_is_told_of_the_queue_comes_true(parts: Stack, api: Client) -> None:
+    parts.redis().delete("graycat:means.llm")
+    # Such a task takes three seconds.
+    ended(api, submitted(api, "measure", 150))
+    running = [submitted(api, f"run {number}", 150) for number in range(SLOTS)]
+    eventually(lambda: all(api.get(address).json()["state"] == "running" for address in running), PATIENCE_S)
+    batch = [submitted(api, f"later {number}", 50, priority="batch") for number in range(2)]
+    interactive = [submitted(api, f"soon {number}", 50) for number in range(6)]
+    told = [api.get(address).json() for address in (*interactive, *batch)]
+    assert [view["state"] for view in told] == ["queued"] * 8
+    assert [view["queue_position"] for view in told] == list(range(1, 9))
+
+    waited = [ended(api, address)["timings"]["queued_ms"] / 1000 for address in (*interactive, *batch)]
+    starts = [ended(api, address)["started_ms"] for address in (*interactive, *batch)]
+    assert max(starts[:6]) <= min(starts[6:])
+    for view, waited_s in zip(told, waited, strict=True):
+        assert waited_s / 4 <= view["eta_s"] <= max(waited_s, 1.0) * 4
+
+
+def test_while_no_worker_takes_a_task_it_has_a_place_and_a_reason(parts: Stack, api: Client) -> None:
+    registry = WorkerRegistry(connect(parts.settings))
+
+    def is_left() -> bool:
+        return all("llm.batch" in worker.left for worker in registry.workers() if "llm" in worker.queues)
+
+    def reason() -> dict[str, Any]:
+        view: dict[str, Any] = api.get(address).json()
+        return view if view.get("eta_reason") else {}
+
+    registry.pause_queue("llm.batch")
+    try:
+        eventually(is_left, PATIENCE_S)
+        address = submitted(api, "paused", priority="batch")
+        view = eventually(reason, PATIENCE_S)
+        assert (view["queue_position"], view["eta_s"]) == (1, None)
+        assert view["eta_reason"] == "the queue llm.batch is paused"
+    finally:
+        registry.resume_queue("llm.batch")
+    assert ended(api, address)["state"] == "succeeded"

@@ -50,6 +50,7 @@ from graycat.errors import (
     TaskTimeout,
     TooComplex,
     Unauthorized,
+    UnsupportedParameter,
     __doc__,
 )
 from graycat.front import errors as fronterrors
@@ -87,6 +88,7 @@ KNOWN = [
     (EngineProtocolError(), 502, "engine_nonsense", None),
     (Forbidden("no"), 403, "permission_error", None),
     (ModelNotFound("gpt"), 404, "model_not_found", None),
+    (UnsupportedParameter("tools", "why"), 400, "unsupported_parameter", None),
     (taskerrors.TaskNotFound(), 404, "task_not_found", None),
     (taskerrors.TaskGone(), 410, "task_gone", None),
     (taskerrors.EventsGone(), 410, "events_gone", None),

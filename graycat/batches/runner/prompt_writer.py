@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -12,13 +13,16 @@ from graycat.batches.live import LiveBatch
 from graycat.batches.spec.images import PromptRequest
 from graycat.bounds.stored import parse_json
 from graycat.errors import BrokerFull, EngineProtocolError, QueueFull
+from graycat.fleet.model_names import choose_model
+from graycat.fleet.reports import WorkerStatus
 from graycat.images.prompt_controls import is_plain
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask
 from graycat.queue.records import TaskRecords
-from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM_BATCH, model_queue
+from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM, LLM_BATCH, model_queue
+from graycat.settings import Settings
 
 #: Prompts in one answer; few enough for the context of any engine.
 PROMPTS_PER_ANSWER = 20
@@ -44,9 +48,12 @@ class PromptsNotWritten(Exception):
 class PromptWriter:
     """Has a text engine write prompts."""
 
-    def __init__(self, records: TaskRecords, messages: MessageFactory) -> None:
+    def __init__(self, records: TaskRecords, messages: MessageFactory, settings: Settings) -> None:
         self._records = records
         self._messages = messages
+        self._settings = settings
+        #: The workers that are alive; the runner sets them at each step.
+        self.workers: Sequence[WorkerStatus] = ()
 
     def step(
         self, batch: LiveBatch, request: PromptRequest, prompts: Sequence[str], useless_answers: int
@@ -72,7 +79,10 @@ class PromptWriter:
     def _create_task(
         self, task_id: str, batch: LiveBatch, request: PromptRequest, prompts: Sequence[str], useless_answers: int
     ) -> None:
-        queue = model_queue(LLM_BATCH, request.model)
+        # Not when the batch was submitted: a schedule's may be months old, and aliases change.
+        model = choose_model(request.model, LLM, self.workers, self._settings).name
+        queue = model_queue(LLM_BATCH, model)
+        request = replace(request, model=model)
         task = NewTask(
             task_id,
             CHAT.name,

@@ -87,8 +87,8 @@ class BatchRunner:
         # Not thread_local: another thread stops the runner and releases the lock.
         self._lock = client.lock(BATCH_RUNNER_LOCK, timeout=LOCK_TIMEOUT_S, blocking=False, thread_local=False)
 
-        writer = PromptWriter(self._task_records, messages)
-        self._preparer = Preparer(settings, self._live_batches, self._items, writer)
+        self._writer = PromptWriter(self._task_records, messages, settings)
+        self._preparer = Preparer(settings, self._live_batches, self._items, self._writer)
         self._submitter = BatchSubmitter(settings, self._task_records, messages, self._live_batches, self._items)
         artifacts = open_artifacts(settings, client)
         self._collector = Collector(
@@ -139,6 +139,7 @@ class BatchRunner:
 
         workers = self._registry.workers()
         self._engines = {worker.name: worker.engine for worker in workers}
+        self._writer.workers = workers
         batch_workers = select_serving(workers, SD_BATCH)
         self._submitter.catalogs = self._catalogs.load(batch_workers)
         eligible = [batch for batch in batches if self._advance_guarded(batch)]

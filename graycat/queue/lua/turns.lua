@@ -25,6 +25,13 @@ local function count_parked(queue)
   return count
 end
 
+-- How many tasks wait for a queue, parked ones among them.
+local function count_waiting(queue)
+  local length = redis.call('LLEN', queue)
+  local dead = math.min(parse_count(redis.call('GET', dead_key(queue))) or 0, length)
+  return length - dead + count_parked(queue)
+end
+
 -- How many owners one script looks at, and parked tasks it drops: a worker may have written anything there, and a long loop
 -- holds up everybody. The sweeper goes on later.
 local owners_left, drops_left = 10000, 1000

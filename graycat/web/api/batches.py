@@ -19,6 +19,7 @@ from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.errors import ModelNotFound, RequestError
 from graycat.fleet.catalogs import requested_checkpoint
+from graycat.fleet.model_names import choose_model
 from graycat.images.errors import SettingNotAllowed
 from graycat.images.prompt_controls import check_styles
 from graycat.queue.kinds import TXT2IMG
@@ -94,8 +95,7 @@ def _check_models(parsed: Spec) -> None:
             problems.append(("override_settings.sd_model_checkpoint", str(error)))
     if parsed.prompt_request is not None and parsed.prompt_request.model:
         model = parsed.prompt_request.model
-        text_workers = [w for w in services().workers() if LLM in w.queues and w.models]
-        if text_workers and not any(model in worker.models for worker in text_workers):
+        if not choose_model(model, LLM, services().workers(), services().settings).is_known:
             problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
         raise InvalidBatch(problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from hashlib import sha256
 from typing import Any
@@ -15,7 +14,6 @@ from graycat.metrics import web as metrics
 from graycat.queue.errors import EventsGone, TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
 from graycat.queue.models import TERMINAL_STATES
-from graycat.queue.names import base_queue
 from graycat.queue.records import TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
 from graycat.web.links import link
@@ -153,16 +151,15 @@ def _timings(record: Record) -> dict[str, int]:
 
 
 def _queue_fields(task_id: str, record: Record) -> dict[str, Any]:
-    """Return a task's position in its queue, and the estimated seconds until a worker starts it."""
-    records = services().gateway.records
-    position = records.queue_position(task_id)
-    slots = sum(worker.slots for worker in services().select_serving(base_queue(record["queue"])))
-    mean_ms = records.mean_duration_ms(record["kind"])
-    eta_s = None
-    if position and slots and mean_ms:
-        rounds = math.ceil(position / slots)
-        eta_s = round(rounds * mean_ms / 1000, 1)
-    return {"queue_position": position, "eta_s": eta_s}
+    """Return a task's position among all that is started before it, and the estimated seconds until it is started.
+
+    Without an estimate ``eta_reason`` says why.
+    """
+    wait = services().forecaster.wait(task_id, record, services().workers())
+    fields: dict[str, Any] = {"queue_position": wait.position, "eta_s": wait.eta_s}
+    if wait.eta_s is None:
+        fields["eta_reason"] = wait.reason
+    return fields
 
 
 def _stored_answer(own: str, task_id: str) -> dict[str, Any]:

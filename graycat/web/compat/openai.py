@@ -16,6 +16,7 @@ from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
 from graycat.redaction.answers import hide
+from graycat.settings.aliases import parse_aliases
 from graycat.web.auth import is_admin, scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import services
@@ -88,7 +89,7 @@ def models() -> ResponseReturnValue:
         services().require_engine(families.LLM)
         raise EngineNotReady
     # An engine answers OpenAI's `data`, and Ollama's `models` beside it.
-    merged = lists[0] | {"data": _merge_entries(lists, "data", "id")}
+    merged = lists[0] | {"data": _add_aliases(_merge_entries(lists, "data", "id"))}
     if "models" in merged:
         merged["models"] = _merge_entries(lists, "models", "model")
     response = jsonify(merged)
@@ -105,6 +106,23 @@ def _parse_model_list(text: str, *, hidden: bool) -> dict[str, Any]:
         if not isinstance(model_list.get(field, []), list):
             raise TypeError(f"{field} is no list")
     return model_list
+
+
+def _add_aliases(entries: list[Any]) -> list[Any]:
+    """Return models with an entry for each alias of theirs: some clients ask only for what they find here.
+
+    An alias is in the ``aliases`` of its model as well, which is llama.cpp's own field.
+    """
+    by_id = {entry.get("id"): entry for entry in filter(_is_object, entries)}
+    added = []
+    for alias, model in parse_aliases(services().settings.model_aliases).items():
+        entry = by_id.get(model)
+        if entry is None or alias in by_id:
+            continue
+        known = entry.get("aliases")
+        entry["aliases"] = [*(known if isinstance(known, list) else []), alias]
+        added.append(entry | {"id": alias, "aliases": [model]})
+    return entries + added
 
 
 def _is_object(entry: Any) -> bool:

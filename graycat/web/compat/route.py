@@ -16,11 +16,13 @@ from graycat import params
 from graycat.auth.tokens import ADMIN
 from graycat.bounds.body import check_bounds
 from graycat.errors import BodyTooLarge, ModelNotFound
+from graycat.fleet.model_names import choose_model
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
 from graycat.redaction.paths import short_name
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.big_bodies import wait_for_turn
+from graycat.web.compat.unsupported import check_supported
 from graycat.web.encoding import JsonWriter
 from graycat.web.limits import token_limit
 from graycat.web.services import services
@@ -36,8 +38,8 @@ class Route:
     answer to a body can be built from its stream. ``reshape`` changes a whole answer for a client that needs it.
     ``last_answer`` returns what an engine last answered to a GET, None if that is not known: then the engine is asked.
     ``length_field`` names the field in which every engine reads the most tokens of an answer on this route.
-    ``by_model``: the body's ``model`` chooses among the workers. ``fields``, ``required`` and ``tag`` are for the
-    OpenAPI document.
+    ``by_model``: a ``model`` that no worker has is refused; on other routes such a name is left to the engine.
+    ``fields``, ``required`` and ``tag`` are for the OpenAPI document.
     """
 
     kind: Kind
@@ -80,13 +82,14 @@ class Route:
         part of what the caller sent.
         """
         wait_for_turn(writer.size)
+        chosen = body
+        queue = self.kind.queue
         if isinstance(body, dict):
             self.check_limits(body)
             if self.check is not None:
                 self.check(body)
-        limited = self._limit_length(body)
-        mode, sent = self._choose_mode(limited)
-        queue = self._choose_queue(limited)
+            queue, chosen = self._choose_queue(body)
+        mode, sent = self._choose_mode(self._limit_length(chosen))
         if raw is None or sent is not body:
             wait_for_turn(writer.size)
             raw = writer.write(sent).encode()
@@ -125,23 +128,26 @@ class Route:
             return GATHER, body | {"stream": True}
         return PLAIN, body
 
-    def _choose_queue(self, body: Any) -> str:
-        """Return the kind's queue, or the queue of the model that the body names. Raises ModelNotFound."""
-        if not self.by_model or not isinstance(body, dict):
-            return self.kind.queue
-        model = body.get("model")
-        if not model or not isinstance(model, str):
-            return self.kind.queue
+    def _choose_queue(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the kind's queue, or that of the model which the body names, and the body with the model's own name.
 
-        # Engines without a name for their model call it by its path; its name here is the last part of that.
-        model = short_name(model)
-        workers = [w for w in services().workers() if self.kind.queue in w.queues and w.models]
-        candidates = [w for w in workers if model in w.models]
-        if workers and not candidates:
-            raise ModelNotFound(model)
-        if len(candidates) == len(workers):
-            return self.kind.queue
-        return model_queue(self.kind.queue, model)
+        It is the same object if that name is not an alias. Raises ModelNotFound, UnsupportedParameter.
+        """
+        wanted = body.get("model")
+        if not isinstance(wanted, str):
+            wanted = ""
+        chosen = choose_model(wanted, self.kind.queue, services().workers(), services().settings)
+        if not chosen.is_known:
+            if self.by_model:
+                raise ModelNotFound(chosen.name)
+            # A server of llama.cpp's own routes takes any name.
+            chosen = choose_model("", self.kind.queue, services().workers(), services().settings)
+        check_supported(self.kind, body, chosen.workers)
+        if chosen.name and chosen.name != short_name(wanted):
+            body = body | {"model": chosen.name}
+        if chosen.is_everywhere:
+            return self.kind.queue, body
+        return model_queue(self.kind.queue, chosen.name), body
 
 
 def read_body() -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ from graycat.queue.models import Verdict
 from graycat.queue.topology import SD, worker_queue
 from graycat.redaction.answers import hide
 from graycat.settings import Settings
+from graycat.status.forecast import Wait
 from graycat.web.auth import any_auth, is_admin, scope_required
 from graycat.web.compat.image_tasks import Body, allow_large_body, run_image_task, run_in_thread
 from graycat.web.compat.route import read_body, read_object
@@ -172,7 +173,13 @@ def png_info() -> ResponseReturnValue:
 def progress() -> ResponseReturnValue:
     """Show the progress of the caller's own image task; those of other callers are invisible."""
     skip_image = request.args.get("skip_current_image", "").lower() in {"1", "true", "yes", "on"}
-    return jsonify(progress_view(services().gateway.records, g.owner, with_image=not skip_image))
+    here = services()
+    workers = here.workers()
+
+    def ask(task_id: str, record: Mapping[str, str]) -> Wait:
+        return here.forecaster.wait(task_id, record, workers)
+
+    return jsonify(progress_view(here.gateway.records, g.owner, with_image=not skip_image, ask=ask))
 
 
 @bp.post("/interrupt")

@@ -5,12 +5,15 @@ A WebUI shows whatever image it renders. graycat shows only the caller's own ima
 
 from __future__ import annotations
 
+import sys
 from base64 import b64encode
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from graycat.bounds.stored import parse_json
 from graycat.queue.records import TaskRecords
+from graycat.status.forecast import Wait
 
 _IDLE: dict[str, Any] = {
     "progress": 0.0,
@@ -48,8 +51,31 @@ def running_task_ids(records: TaskRecords, owner: str) -> list[str]:
     return _running(_image_tasks(records, owner))
 
 
-def progress_view(records: TaskRecords, owner: str, *, with_image: bool) -> dict[str, Any]:
-    """Return the WebUI's progress object for a caller's newest running image task, or its queued ones if none runs."""
+def _tell_wait(tasks: Mapping[str, Mapping[str, str]], ask: Ask | None) -> dict[str, Any]:
+    """Return what is told of tasks that all wait: how many, and about the first of them when it is started."""
+    text = f"Waiting: {len(tasks)} in the queue"
+    if ask is None:
+        return {"textinfo": text}
+    # Within a queue a caller's own tasks are started in the order in which they were submitted.
+    first_of: dict[str, str] = {}
+    for task_id, record in tasks.items():
+        first_of.setdefault(record["queue"], task_id)
+    waits = [ask(task_id, tasks[task_id]) for task_id in first_of.values()]
+    first = min(waits, key=lambda wait: wait.position or sys.maxsize)
+    if first.eta_s is None:
+        return {"textinfo": f"{text}; {first.reason}"}
+    return {"textinfo": f"{text}, the next is number {first.position}", "eta_relative": first.eta_s}
+
+
+#: Returns when a queued task will be started, by its id and its record.
+Ask = Callable[[str, Mapping[str, str]], Wait]
+
+
+def progress_view(records: TaskRecords, owner: str, *, with_image: bool, ask: Ask | None = None) -> dict[str, Any]:
+    """Return the WebUI's progress object for a caller's newest running image task, or its queued ones if none runs.
+
+    With ``ask`` the seconds that are left of a queued task are those until it is started.
+    """
     tasks = _image_tasks(records, owner)
     if not tasks:
         return _IDLE
@@ -57,7 +83,8 @@ def progress_view(records: TaskRecords, owner: str, *, with_image: bool) -> dict
     if not running:
         # Looks like a task that has just begun, so that a client that waits for "idle" goes on waiting.
         state = _IDLE["state"] | {"job_count": -1}
-        return _IDLE | {"state": state, "textinfo": f"Waiting: {len(tasks)} in the queue"}
+        told = _tell_wait(tasks, ask)
+        return _IDLE | told | {"state": state}
 
     task_id = running[-1]
     record = tasks[task_id]

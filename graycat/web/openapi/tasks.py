@@ -143,6 +143,7 @@ def schemas() -> dict[str, Any]:
         **dict.fromkeys(objects, {"type": "object"}),
         "queue_position": {"type": "integer"},
         "eta_s": {"type": ["number", "null"]},
+        "eta_reason": {"type": "string"},
         "events": {"type": "array", "items": {"type": "string"}},
         "confirmed": {"type": "boolean"},
         "input": {},

@@ -54,6 +54,8 @@ def test_a_row_is_one_line() -> None:
 
 
 def test_a_description_has_the_known_fields() -> None:
+    held = describe(view(queue="sd", queue_position=2, eta_reason="the queue sd is paused"), "http://box")
+    assert "sd (position 2; the queue sd is paused)" in held
     waiting = describe(view(queue="sd", queue_position=2, eta_s=3.0, metadata={"run": 7}), "http://box")
     assert "queue:     sd (position 2, about 3 s)" in waiting
     assert 'metadata:  {"run": 7}' in waiting

@@ -115,6 +115,8 @@ READ = [
     ("model_url", "MODEL_URL", "/models/a.gguf", "/models/a.gguf"),
     ("gpu_layers", "GPU_LAYERS", "99", 99),
     ("llm_slots", "GRAYCAT_LLM_SLOTS", "8", 8),
+    ("model_aliases", "GRAYCAT_MODEL_ALIASES", "gpt-4o=qwen", "gpt-4o=qwen"),
+    ("unknown_model", "GRAYCAT_UNKNOWN_MODEL", "serve", "serve"),
     ("llm_embeddings", "GRAYCAT_LLM_EMBEDDINGS", "true", True),
     ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
     ("llm_threads", "GRAYCAT_LLM_THREADS", "2", 2),

@@ -26,6 +26,16 @@ def test_one_engine_s_list_is_unchanged(web, report) -> None:
     assert web.get("/v1/models").json == json.loads(own)
 
 
+def test_aliases_of_models_that_are_there_are_listed(web_with, report) -> None:
+    web = web_with(model_aliases="gpt-4o-mini=one,gpt-4o=gone,two=one")
+    report("llm", name="a@box", models=["one"], model_list=model_list("one"))
+    report("llm", name="b@box", models=["two"], model_list=model_list("two"))
+    listed = {entry["id"]: entry for entry in web.get("/v1/models").json["data"]}
+    assert sorted(listed) == ["gpt-4o-mini", "one", "two"]
+    assert listed["one"]["aliases"] == ["gpt-4o-mini"]
+    assert listed["gpt-4o-mini"] == {"id": "gpt-4o-mini", "object": "model", "aliases": ["one"]}
+
+
 def test_the_models_name_no_paths_but_for_admins(web, web_with, report) -> None:
     own = model_list("/srv/m/x.gguf", models=[{"model": "/srv/m/x.gguf", "status": {"args": ["-m", "/srv/m/x.gguf"]}}])
     report("llm", models=["x.gguf"], model_list=own)

@@ -96,6 +96,55 @@ def test_a_model_chooses_among_the_workers(web, report, broker, records, path: s
     assert (response.status_code, response.json["error"]["type"]) == (404, "model_not_found")
 
 
+@pytest.mark.parametrize(("path", "route"), POSTS, ids=[path for path, _ in POSTS])
+def test_an_alias_chooses_its_model_and_the_engine_is_asked_for_that(
+    web_with, report, take, records, path: str, route
+) -> None:
+    web = web_with(model_aliases="gpt-4o-mini=a")
+    report(route.kind.queue, models=["a"], props="{}")
+    report(route.kind.queue, name="other@box", models=["b"])
+    task = web.post(path, json=body_of(route, model="gpt-4o-mini"), headers={"Prefer": "respond-async"}).json
+    assert records.get(task["id"])["queue"] == f"{route.kind.queue}:a"
+    assert json.loads(take(f"{route.kind.queue}:a").body)["model"] == "a"
+
+
+def test_a_task_s_alias_is_that_of_its_route(web_with, report, take) -> None:
+    web = web_with(model_aliases="gpt-4o-mini=a")
+    report("llm", models=["a"])
+    body = {"kind": "llm.chat", "input": {"messages": [], "model": "gpt-4o-mini"}}
+    assert web.post("/tasks", json=body).status_code == 202
+    assert json.loads(take("llm").body)["model"] == "a"
+
+
+def test_an_unknown_model_is_served_by_the_only_one_if_the_operator_wants_that(
+    web_with, report, take, monkeypatch
+) -> None:
+    monkeypatch.setattr("graycat.web.services.WORKERS_CACHE_S", 0.0)
+    web = web_with(unknown_model="serve")
+    headers = {"Prefer": "respond-async"}
+    report("llm", models=["a"])
+    assert web.post("/v1/chat/completions", json={"model": "gpt-3"}, headers=headers).status_code == 202
+    assert json.loads(take("llm").body)["model"] == "a"
+    report("llm", name="other@box", models=["b"])
+    assert web.post("/v1/chat/completions", json={"model": "gpt-3"}, headers=headers).status_code == 404
+
+
+def test_on_llama_cpp_s_own_routes_an_unknown_model_is_left_to_the_engine(web, report, take) -> None:
+    report("llm", models=["a"])
+    report("llm", name="other@box", models=["b"])
+    headers = {"Prefer": "respond-async"}
+    assert web.post("/completion", json={"prompt": "x", "model": "c"}, headers=headers).status_code == 202
+    assert json.loads(take("llm").body)["model"] == "c"
+
+
+def test_tools_that_a_model_is_not_shown_are_refused_before_anything_is_queued(web, report, broker) -> None:
+    report("llm", models=["a"], props='{"chat_template_caps": {"supports_tools": false}}')
+    tool = {"type": "function", "function": {"name": "f"}}
+    response = web.post("/v1/chat/completions", json={"messages": [], "tools": [tool]})
+    assert (response.status_code, response.json["error"]["type"]) == (400, "unsupported_parameter")
+    assert broker.client.llen("llm") == 0
+
+
 def test_while_no_worker_is_known_no_model_is_unknown(web, broker) -> None:
     headers = {"Prefer": "respond-async"}
     assert web.post("/v1/chat/completions", json={"model": "a", "messages": []}, headers=headers).status_code == 202

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from graycat.queue.models import Attempt, Verdict
 from graycat.queue.records import TaskRecords
+from graycat.status.forecast import Wait
 from graycat.web.compat.webui_progress import progress_view, running_task_ids
 from tests.support.helpers import accepted, started
 from tests.support.webuis import encoded, picture
@@ -43,6 +45,27 @@ def test_a_queued_image_task_looks_like_one_that_begins(records: TaskRecords) ->
     assert waiting["textinfo"] == "Waiting: 2 in the queue"
     # Who waits until nothing is under way goes on waiting, and the next caller's idle is idle.
     assert progress_view(records, "nobody", with_image=True)["state"]["job_count"] == 0
+
+
+def test_a_queued_image_task_tells_when_it_is_started(records: TaskRecords) -> None:
+    for queue in ("sd.batch", "sd", "sd"):
+        accepted(records, kind="sd.txt2img", queue=queue)
+    asked: list[str] = []
+
+    def ask(_: str, record: Mapping[str, str]) -> Wait:
+        asked.append(record["queue"])
+        return Wait(7, 20.0) if record["queue"] == "sd.batch" else Wait(5, 12.5)
+
+    waiting = progress_view(records, "tests", with_image=True, ask=ask)
+    assert sorted(asked) == ["sd", "sd.batch"]
+    assert (waiting["progress"], waiting["eta_relative"]) == (0.0, 12.5)
+    assert waiting["textinfo"] == "Waiting: 3 in the queue, the next is number 5"
+
+
+def test_a_queued_image_task_that_nobody_takes_tells_why(records: TaskRecords) -> None:
+    accepted(records, kind="sd.txt2img", queue="sd")
+    waiting = progress_view(records, "tests", with_image=True, ask=lambda *_: Wait(1, None, "the queue sd is paused"))
+    assert (waiting["eta_relative"], waiting["textinfo"]) == (0.0, "Waiting: 1 in the queue; the queue sd is paused")
 
 
 def test_a_running_render_has_the_webui_s_fields(records: TaskRecords) -> None:
