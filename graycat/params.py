@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from graycat.bounds.body import count_answers, is_list_of_prompts, parse_count
+from graycat.bounds.names import suggest
 from graycat.bounds.nesting import check_depth, refuse_depth
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 from graycat.gctuning import without_collections
@@ -105,7 +106,7 @@ def read_object(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -
 def refuse_unknown(body: dict[str, Any], known: tuple[str, ...]) -> None:
     """Raise RequestError for a field outside ``known``; for bodies that no engine reads."""
     for field in sorted(body.keys() - set(known)):
-        raise RequestError(f"there is no field {field[:100]!r}; there are {', '.join(known)}")
+        raise RequestError(f"there is no field {field[:100]!r}; {suggest(field, known)}")
 
 
 def check_size(body: dict[str, Any], max_chars: int) -> None:

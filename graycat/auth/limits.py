@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graycat import families
+from graycat.bounds.names import suggest
 from graycat.broker.client import broker_errors
 from graycat.broker.keys import events_key, live_key, owned_key, players_key, rate_key, record_key
 from graycat.broker.protocol import Broker
@@ -71,7 +72,7 @@ class Limits:
         names = [field.name for field in fields(cls)]
         for name, number in value.items():
             if name not in names:
-                raise RequestError(f"'limits' has no {name[:100]!r}; there are {', '.join(names)}")
+                raise RequestError(f"'limits' has no {name[:100]!r}; {suggest(name, names)}")
             largest = MAX_LIMIT
             if name == "rate":
                 largest = MAX_RATE

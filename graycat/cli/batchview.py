@@ -75,6 +75,8 @@ def format_forecast(raw: Mapping[str, Any]) -> Iterator[str]:
     if raw.get("prompts"):
         yield f"{raw['prompts']} prompts would be written first"
     yield _format_gpu_time(raw)
+    for warning in raw.get("warnings", ()):
+        yield f"warning: {warning}"
     for item in raw["items"]:
         yield f"{item['number']:>6}  {item['file']}"
     if raw["total"] > len(raw["items"]):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from graycat.bounds.names import find_nearest
 from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
 from graycat.images.decoding import CheckedImage, decode
@@ -165,8 +166,10 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
         raise RequestError("'override_settings' must be an object")
     for name, value in (overrides or {}).items():
         if name not in allowed:
+            nearest = find_nearest(name, allowed)
+            suggestion = f"; did you mean {nearest!r}?" if nearest else ""
             raise SettingNotAllowed(
-                f"the setting {name[:100]!r} cannot be overridden; allowed settings: {join_names(allowed)}"
+                f"the setting {name[:100]!r} cannot be overridden{suggestion}; allowed settings: {join_names(allowed)}"
             )
         if isinstance(value, (list, dict)):
             raise SettingNotAllowed(f"the setting {name!r} must be a single value")

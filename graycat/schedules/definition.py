@@ -10,6 +10,7 @@ from typing import Any
 
 from graycat.batches import spec as batch_spec
 from graycat.batches.errors import InvalidBatch
+from graycat.bounds.names import suggest
 from graycat.bounds.stored import parse_json
 from graycat.schedules.due import MAX_JITTER_S, MISSED_POLICIES, MISSED_RUN_ONCE, Cron, Timing
 from graycat.schedules.errors import InvalidSchedule
@@ -24,6 +25,8 @@ OVERLAPS = (OVERLAP_SKIP, OVERLAP_QUEUE, OVERLAP_CANCEL, OVERLAP_ALLOW)
 FIELDS = ("name", "cron", "timezone", "spec", "missed", "overlap", "jitter_s", "window", "max_gpus")
 #: Fields that the schedule adds to the spec of its batches.
 ADDED_FIELDS = ("window", "timezone", "max_gpus")
+#: Fields of the batch that somebody has written beside it.
+_MEANT = {field: f"spec.{field}" for field in batch_spec.FIELDS if field not in FIELDS} | {"batch": "spec"}
 #: Characters of a schedule with its batch. All schedules are loaded every few seconds.
 MAX_CHARS = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -55,7 +58,8 @@ class Schedule:
         """
         unknown = sorted(body.keys() - set(FIELDS))
         if unknown:
-            raise InvalidSchedule(f"there is no field {unknown[0][:100]!r}; a schedule has {', '.join(FIELDS)}")
+            suggestion = suggest(unknown[0], FIELDS, _MEANT)
+            raise InvalidSchedule(f"a schedule has no field {unknown[0][:100]!r}; {suggestion}")
         schedule = cls(
             name=check_name(body.get("name")),
             owner=owner,

@@ -17,13 +17,18 @@ from redis.lock import Lock
 from graycat.auth.tokens import PLAYER_MARK, parse_api_tokens
 from graycat.batches.errors import BatchConflict, BatchNotFound, InvalidBatch, TooManyBatches
 from graycat.batches.records import BatchRecords, batch_id_for_key
+from graycat.batches.spec.choices import find_missing
 from graycat.batches.states import ENDED
 from graycat.broker import keys
 from graycat.broker.client import broker_errors, now_ms
 from graycat.broker.protocol import Broker
 from graycat.errors import BrokerFull, BrokerUnavailable, StoredBytesExceeded
+from graycat.fleet.catalogs import Catalogs
+from graycat.fleet.offers import Offers
+from graycat.fleet.workers import WorkerRegistry, select_serving
 from graycat.loops.unexpected import guarded
-from graycat.schedules.definition import OVERLAP_ALLOW, OVERLAP_CANCEL, OVERLAP_QUEUE
+from graycat.queue.topology import SD_BATCH
+from graycat.schedules.definition import OVERLAP_ALLOW, OVERLAP_CANCEL, OVERLAP_QUEUE, Schedule
 from graycat.schedules.due import find_due
 from graycat.schedules.records import FIRED, MISSED, REFUSED, SKIPPED, ScheduleRecords, ScheduleState
 from graycat.settings import Settings
@@ -34,6 +39,11 @@ logger = logging.getLogger(__name__)
 LOCK_TIMEOUT_S = 10
 #: How many times of one schedule may wait for its last batch to end.
 MAX_WAITING = 100
+#: Characters of the reason of an outcome.
+MAX_REASON_CHARS = 500
+#: Choices for which a batch waits, and says so: with any other checkpoint it makes nothing. Without one of the others
+#: an engine would make something else.
+_WAITED_FOR = ("override_settings.sd_model_checkpoint",)
 
 
 class ScheduleRunner:
@@ -43,6 +53,8 @@ class ScheduleRunner:
         self._client = client
         self._schedules = ScheduleRecords(client, settings)
         self._batches = BatchRecords(client, settings)
+        self._registry = WorkerRegistry(client)
+        self._catalogs = Catalogs(self._registry)
         #: A configured token may have the name of one that was minted before.
         self._configured = parse_api_tokens(settings).keys()
 
@@ -105,6 +117,7 @@ class ScheduleRunner:
         ``waiting``: how many times wait, this one included.
         """
         schedule = state.schedule
+        replaced_batch_id = ""
         if self._has_ended(schedule.owner):
             return self._settle(state, time, SKIPPED, reason="its API token was revoked or has expired")
         if schedule.overlap != OVERLAP_ALLOW and self._is_live(state.last_batch_id):
@@ -112,8 +125,22 @@ class ScheduleRunner:
                 return None
             if schedule.overlap != OVERLAP_CANCEL:
                 return self._settle(state, time, SKIPPED, reason="the batch before it has not ended")
-            self._batches.cancel(state.last_batch_id)
+            replaced_batch_id = state.last_batch_id
+        return self._submit_batch(state, time, replaced_batch_id)
 
+    def _submit_batch(self, state: ScheduleState, time: int, replaced_batch_id: str) -> str | None:
+        """Submit the batch of a waiting time, in place of another if that is given.
+
+        Return its outcome, or None if there is no room for it now.
+        """
+        schedule = state.schedule
+        missing = self._missing_choices(schedule)
+        refused = [text for field, text in missing if field not in _WAITED_FOR]
+        if refused:
+            return self._settle(state, time, REFUSED, reason="; ".join(refused)[:MAX_REASON_CHARS])
+
+        if replaced_batch_id:
+            self._batches.cancel(replaced_batch_id)
         key = schedule.batch_key(time)
         try:
             batch_id, _ = self._batches.submit(schedule.document(), schedule.owner, key, schedule.name)
@@ -124,8 +151,17 @@ class ScheduleRunner:
             return None
         except InvalidBatch as error:
             # It was valid when the schedule was created; the server's limits have changed since then.
-            return self._settle(state, time, REFUSED, reason=str(error)[:500])
-        return self._settle(state, time, FIRED, batch_id)
+            return self._settle(state, time, REFUSED, reason=str(error)[:MAX_REASON_CHARS])
+        waits_for = "; ".join(text for _, text in missing)[:MAX_REASON_CHARS]
+        return self._settle(state, time, FIRED, batch_id, waits_for)
+
+    def _missing_choices(self, schedule: Schedule) -> list[tuple[str, str]]:
+        """Return what a schedule's batch names and no live engine has any more: the field, and a sentence."""
+        with guarded("schedules", let_through=(BrokerUnavailable, LockError)):
+            ready = select_serving(self._registry.workers(), SD_BATCH)
+            return find_missing(schedule.spec, Offers(self._catalogs.load(ready)))
+        # A list that cannot be read keeps no batch from being made.
+        return []
 
     def _has_ended(self, owner: str) -> bool:
         """Return whether the minted API token of an owner, or of a player's game, was revoked or has expired."""

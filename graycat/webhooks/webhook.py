@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from graycat.bounds.names import suggest
 from graycat.bounds.stored import parse_json
 from graycat.egress import Target, allowlist
 from graycat.errors import RequestError
@@ -25,7 +26,7 @@ from graycat.webhooks.errors import InvalidWebhook
 EVENTS = ("started", *TERMINAL_STATES)
 DEFAULT_EVENTS = TERMINAL_STATES
 
-FIELDS = frozenset({"url", "events", "secret"})
+FIELDS = ("url", "events", "secret")
 SECRET_PREFIX = "whsec_"  # noqa: S105 (the prefix of every secret)
 MIN_SECRET_BYTES = 24
 MAX_SECRET_BYTES = 64
@@ -70,9 +71,9 @@ def parse(value: Any, settings: Settings) -> Webhook:
     """
     if not isinstance(value, dict) or not isinstance(value.get("url"), str):
         raise InvalidWebhook('\'webhook\' must be an object: {"url": "https://...", "events": [...], "secret": ...}')
-    unknown = sorted(value.keys() - FIELDS)
+    unknown = sorted(value.keys() - set(FIELDS))
     if unknown:
-        raise InvalidWebhook(f"'webhook' has no field {unknown[0][:40]!r}; it takes url, events and secret")
+        raise InvalidWebhook(f"'webhook' has no field {unknown[0][:40]!r}; {suggest(unknown[0], FIELDS)}")
     try:
         complaint = allowlist(settings.webhook_allow).complaint(Target.from_url(value["url"]))
     except ValueError as error:

@@ -163,7 +163,7 @@ def test_a_longer_answer_is_refused(body: dict[str, Any]) -> None:
 
 def test_a_field_that_nobody_knows_is_refused() -> None:
     params.refuse_unknown({"name": "game"}, ("name", "limits"))
-    with pytest.raises(RequestError, match="'limit'; there are name, limits"):
+    with pytest.raises(RequestError, match="'limit'; did you mean 'limits'\\? there are name, limits"):
         params.refuse_unknown({"name": "game", "limit": 1}, ("name", "limits"))
 
 

@@ -75,7 +75,7 @@ class Preparer:
     def _plan(self, batch: LiveBatch, output: Output) -> None:
         """Write the batch's plan and ``batch.json``, once all prompts are there."""
         try:
-            batch_spec = spec.parse(self._live_batches.load_document(batch.id), self._settings)
+            batch_spec = spec.parse(self._live_batches.load_document(batch.id), self._settings, is_accepted=True)
         except GraycatError as error:
             raise BatchNotPreparable(f"the spec is refused here: {error}") from None
         info = output.read_info()

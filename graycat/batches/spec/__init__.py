@@ -13,14 +13,18 @@ import yaml
 
 from graycat import params
 from graycat.batches.errors import InvalidBatch
+from graycat.batches.spec import filenames
 from graycat.batches.spec.images import IMAGE_FIELDS, Images, PromptRequest, read_images
 from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_options
 from graycat.batches.spec.reader import FieldReader, Problems
+from graycat.images.fields import GENERATION_FIELDS
 from graycat.settings import Settings
 
 #: The fields of a document.
 FIELDS = ("name", *IMAGE_FIELDS, *OPTION_FIELDS)
 FORMATS = ("toml", "yaml", "json")
+#: Fields of an item that somebody has written beside the items.
+_MEANT = {field: f"defaults.{field}" for field in GENERATION_FIELDS} | {"prompt": "items"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,14 @@ class Spec:
         return digest_document(self.document, IMAGE_FIELDS)
 
 
-def parse(document: Mapping[str, Any], settings: Settings, token_max_pixels: int | None = None) -> Spec:
+def parse(
+    document: Mapping[str, Any], settings: Settings, token_max_pixels: int | None = None, *, is_accepted: bool = False
+) -> Spec:
     """Return the spec in a document. Raises InvalidBatch, which names every problem with the path of its field.
 
-    ``token_max_pixels``: how many pixels the caller's API token may ask for in one image. Decodes the document's
-    images, which takes time: do not call it in a thread that serves others.
+    ``token_max_pixels``: how many pixels the caller's API token may ask for in one image. ``is_accepted``: the document
+    was accepted before, maybe by an earlier release, which knew other names: those of its images are not checked.
+    Decodes the document's images, which takes time: do not call it in a thread that serves others.
     """
     if not isinstance(document, Mapping):
         raise InvalidBatch([("", "the spec must be an object")])
@@ -69,8 +76,12 @@ def parse(document: Mapping[str, Any], settings: Settings, token_max_pixels: int
     if not name and copy.get("name") is None:
         problems.add("name", "is required")
     options = read_options(reader, settings)
-    images = read_images(reader, settings, token_max_pixels)
-    reader.refuse_unknown(FIELDS)
+    own_names = filenames.own_names(options.pattern)
+    images = read_images(reader, settings, token_max_pixels, None if is_accepted else own_names)
+    reader.refuse_unknown(FIELDS, _MEANT)
+    if images is not None and not is_accepted:
+        for problem in filenames.find_unused(own_names, images.bodies):
+            problems.add("output.pattern", problem)
     if problems.found or images is None:
         raise InvalidBatch(problems.found)
     return Spec(name, images, options, copy)

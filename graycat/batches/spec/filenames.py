@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from string import Formatter
 from typing import Any
+
+from graycat.bounds.names import suggest
+from graycat.images.fields import GENERATION_FIELDS, MEANT
 
 #: Names that a file pattern may use in addition to the fields of its item's request.
 FILE_NAMES = ("batch", "name", "item", "variation", "seed", "prompt_slug", "ext")
@@ -69,6 +73,24 @@ def _check_path(path: str) -> str:
         if not part.strip(" .") or part.startswith("."):
             return "must stay inside the folder: no part may be empty or begin with a dot"
     return ""
+
+
+def own_names(pattern: str) -> frozenset[str]:
+    """Return the names in a valid file pattern that are fields of its caller's own: no engine has such a field."""
+    names = set()
+    with suppress(ValueError):
+        names = {name for _, name, _, _ in Formatter().parse(pattern) if name}
+    return frozenset(names - set(FILE_NAMES) - GENERATION_FIELDS)
+
+
+def find_unused(names: Iterable[str], bodies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with names of a file pattern that no item has: they would be ``none`` in every name."""
+    problems = []
+    for name in sorted(names):
+        if not any(name in body for body in bodies):
+            suggestion = suggest(name, GENERATION_FIELDS | set(FILE_NAMES), MEANT)
+            problems.append(f"uses {{{name[:40]}}}, which no item has; {suggestion}".rstrip("; "))
+    return problems
 
 
 def fill_pattern(pattern: str, values: Mapping[str, Any]) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from graycat import params
 from graycat.batches.spec.reader import FieldReader, Problems
+from graycat.bounds.names import MAX_CHARS
 from graycat.errors import GraycatError, RequestError
 from graycat.images import webui_requests
+from graycat.images.fields import GENERATION_FIELDS, MEANT
 from graycat.settings import Settings
 
 Body = dict[str, Any]
 
 IMAGE_FIELDS = ("defaults", "items", "matrix", "prompts", "count", "seeds")
+#: A field of graycat's own: width and height in one.
+SIZE = "size"
 #: Axes of a matrix may have a plural name.
 PLURALS = {"prompts": "prompt", "seeds": "seed", "sizes": "size", "negative_prompts": "negative_prompt"}
 SEED_POLICIES = ("random", "fixed", "per_item")
@@ -68,11 +73,19 @@ class Images:
         return total
 
 
-def read_images(reader: FieldReader, settings: Settings, token_max_pixels: int | None) -> Images | None:
-    """Return the images in a document; None if there are none. Problems are added to the reader's."""
+def read_images(
+    reader: FieldReader,
+    settings: Settings,
+    token_max_pixels: int | None,
+    own_names: frozenset[str] | None = frozenset(),
+) -> Images | None:
+    """Return the images in a document; None if there are none. Problems are added to the reader's.
+
+    ``own_names``: fields of the caller's own that its items may have, for the names of its files; None: any.
+    """
     problems = reader.problems
-    checker = BodyChecker(settings, token_max_pixels, problems)
-    defaults = _read_defaults(reader)
+    checker = BodyChecker(settings, token_max_pixels, problems, own_names)
+    defaults = _read_defaults(reader, checker)
     items = reader.take("items")
     matrix = reader.take("matrix")
     prompt_request = _read_prompt_request(reader)
@@ -103,13 +116,38 @@ def read_images(reader: FieldReader, settings: Settings, token_max_pixels: int |
 class BodyChecker:
     """Checks bodies as those of single requests are checked, and finds the field that is at fault."""
 
-    def __init__(self, settings: Settings, token_max_pixels: int | None, problems: Problems) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        token_max_pixels: int | None,
+        problems: Problems,
+        own_names: frozenset[str] | None = frozenset(),
+    ) -> None:
         self._settings = settings
         self._token_max_pixels = token_max_pixels
         self.problems = problems
+        #: The names of fields that a body may have; None: any.
+        self._names: frozenset[str] | None = None
+        if own_names is not None:
+            self._names = GENERATION_FIELDS | {SIZE} | webui_requests.split_names(settings.sd_fields) | own_names
         self._reported: set[str] = set()
         #: If a spec has more bodies than this, none is checked.
         self.max_bodies = settings.batch_max_items
+
+    def check_names(self, path: str, fields: Body, plurals: Mapping[str, str] = MappingProxyType({})) -> bool:
+        """Return whether engines know all fields by their names; add the problem of each that they do not.
+
+        ``plurals``: other names that are as good.
+        """
+        if self._names is None:
+            return True
+        known = self._names | plurals.keys()
+        valid = True
+        for name in fields:
+            if name not in known:
+                valid = False
+                self.problems.add_unknown(f"{path}.{name[:MAX_CHARS]}", name, known, MEANT)
+        return valid
 
     def check_body(self, path: str, own: Body, defaults: Body, *, prompt_follows: bool = False) -> Body | None:
         """Return an item's body as it may be sent to the engine. If it is invalid, add the problem and return None.
@@ -161,7 +199,7 @@ class BodyChecker:
         return webui_requests.check_generation(body, self._settings, token_max_pixels)
 
 
-def _read_defaults(reader: FieldReader) -> Body:
+def _read_defaults(reader: FieldReader, checker: BodyChecker) -> Body:
     """Return a copy of the fields that all items have."""
     defaults = reader.take("defaults")
     if defaults is None:
@@ -169,6 +207,7 @@ def _read_defaults(reader: FieldReader) -> Body:
     if not isinstance(defaults, dict):
         reader.problems.add("defaults", "must be an object of the engine's fields")
         return {}
+    checker.check_names("defaults", defaults)
     return _expand_size(defaults, "defaults", reader.problems)
 
 
@@ -189,6 +228,7 @@ def _read_items(items: Any, defaults: Body, checker: BodyChecker) -> list[Body]:
         if not isinstance(own, dict):
             problems.add(path, "must be an object of the engine's fields, or a prompt")
             continue
+        checker.check_names(path, own)
         body = checker.check_body(path, _expand_size(own, path, problems), defaults)
         if body is not None:
             bodies.append(body)
@@ -198,7 +238,7 @@ def _read_items(items: Any, defaults: Body, checker: BodyChecker) -> list[Body]:
 def _read_matrix(matrix: Any, defaults: Body, prompt_request: PromptRequest | None, checker: BodyChecker) -> list[Body]:
     """Return the bodies of a matrix: one for each combination of the values of its axes."""
     axes = _read_axes(matrix, checker.problems)
-    if axes is None:
+    if axes is None or not checker.check_names("matrix", matrix, PLURALS):
         return []
     if prompt_request is not None and "prompt" in axes:
         checker.problems.add("matrix.prompt", "cannot be combined with 'prompts': leave one of them out")
@@ -222,7 +262,11 @@ def _read_axes(matrix: Any, problems: Problems) -> dict[str, list[Any]] | None:
         if not isinstance(values, list) or not values:
             problems.add(f"matrix.{name}", "must be a list of values")
             return None
-        axes[PLURALS.get(str(name), str(name))] = values
+        field = PLURALS.get(str(name), str(name))
+        if field in axes:
+            problems.add(f"matrix.{name}", f"is {field!r} once more: leave one of them out")
+            return None
+        axes[field] = values
     return axes
 
 
@@ -253,12 +297,15 @@ def _combine(
 def _expand_size(body: Body, path: str, problems: Problems) -> Body:
     """Return a copy of a body with width and height in place of ``size`` (``512x768``)."""
     expanded = dict(body)
-    if "size" not in body:
+    if SIZE not in body:
         return expanded
 
-    match = _SIZE.fullmatch(str(expanded.pop("size")))
+    for side in ("width", "height"):
+        if side in body:
+            problems.add(f"{path}.{SIZE}", f"cannot be combined with {side!r}: leave one of them out")
+    match = _SIZE.fullmatch(str(expanded.pop(SIZE)))
     if match is None:
-        problems.add(f"{path}.size", "must be like 512x768")
+        problems.add(f"{path}.{SIZE}", "must be like 512x768")
         return expanded
     expanded["width"] = int(match[1])
     expanded["height"] = int(match[2])

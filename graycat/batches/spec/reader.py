@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from graycat.bounds.names import MAX_CHARS, suggest
 from graycat.errors import GraycatError
 
 T = TypeVar("T")
@@ -24,6 +26,13 @@ class Problems:
         """Add a problem, unless it was added before."""
         if (path, message) not in self.found:
             self.found.append((path, message))
+
+    def add_unknown(self, path: str, name: str, known: Collection[str], meant: Mapping[str, str]) -> None:
+        """Add the problem of a field that there is not. ``known`` and ``meant``: as for ``names.suggest``."""
+        suggestion = suggest(name, known, meant)
+        if suggestion:
+            suggestion = f"; {suggestion}"
+        self.add(path, f"is not a known field{suggestion}")
 
     def attempt(self, path: str, action: Callable[[], T]) -> T | None:
         """Return what ``action`` returns. If it raises, add the error as a problem and return None."""
@@ -100,7 +109,10 @@ class FieldReader:
         self.add_problem(name, "must be an object")
         return None
 
-    def refuse_unknown(self, known: Iterable[str]) -> None:
-        """Add a problem for every field that was not taken. ``known``: the valid fields, for the message."""
+    def refuse_unknown(self, known: Collection[str], meant: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Add a problem for every field that was not taken, with the nearest of the ``known`` ones.
+
+        ``meant``: as for ``names.suggest``.
+        """
         for name in self._remaining:
-            self.add_problem(str(name)[:60], f"is not a known field; known fields: {', '.join(known)}")
+            self.problems.add_unknown(self.path(str(name)[:MAX_CHARS]), str(name), known, meant)

@@ -17,16 +17,16 @@ from graycat.batches.plan import Item, expand
 from graycat.batches.records import Row
 from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
+from graycat.bounds.names import suggest
 from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet.catalogs import requested_checkpoint
 from graycat.fleet.model_names import choose_model
 from graycat.images.errors import SettingNotAllowed
 from graycat.images.prompt_controls import check_styles
-from graycat.queue.kinds import TXT2IMG
 from graycat.queue.topology import SD_BATCH
+from graycat.web.api.choices import check_choices
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
-from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
+from graycat.web.compat.image_tasks import allow_large_body, run_in_thread
 from graycat.web.compat.route import read_object
 from graycat.web.image_files import image_response
 from graycat.web.limits import pixel_limit
@@ -41,6 +41,7 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 #: Items that a dry run shows.
 DRY_RUN_ITEMS = 20
+_DRY_RUN = "dry_run"
 
 
 @bp.post("/batches")
@@ -54,13 +55,14 @@ def submit() -> ResponseReturnValue:
     parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
     if parsed.prompt_request is not None:
         require_scope(LLM)
-    _check_models(parsed)
+    _check_names(parsed)
+    warnings = check_choices(parsed.document)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not CHOSEN_ID.fullmatch(key):
         raise RequestError("an Idempotency-Key has 1 to 64 letters, digits, dots, dashes, underscores")
     if _is_dry_run():
         items = run_in_thread(partial(_expand_items, parsed))
-        return jsonify(_forecast(parsed, items))
+        return jsonify(_forecast(parsed, items) | {"warnings": warnings})
 
     services().require_engine(families.SD)
     if parsed.prompt_request is not None:
@@ -73,10 +75,10 @@ def submit() -> ResponseReturnValue:
     return response
 
 
-def _check_models(parsed: Spec) -> None:
-    """Raise InvalidBatch if a body names a checkpoint, or the prompt question a model, that no engine has.
+def _check_names(parsed: Spec) -> None:
+    """Raise InvalidBatch for a style that sets parameters of an engine, and for a model that no engine has.
 
-    Also if a body names a style that sets parameters of an engine.
+    The model is that of the question for prompts.
     """
     problems = []
     bodies_by_styles = {json.dumps(body["styles"]): body for body in parsed.images.bodies if body.get("styles")}
@@ -86,13 +88,6 @@ def _check_models(parsed: Spec) -> None:
             check_styles(body, style_lists)
         except SettingNotAllowed as error:
             problems.append(("styles", str(error)))
-    bodies_by_checkpoint = {requested_checkpoint(body): body for body in parsed.images.bodies}
-    bodies_by_checkpoint.pop("", None)
-    for body in bodies_by_checkpoint.values():
-        try:
-            choose_queue(TXT2IMG, body | {"styles": None})
-        except ModelNotFound as error:
-            problems.append(("override_settings.sd_model_checkpoint", str(error)))
     if parsed.prompt_request is not None and parsed.prompt_request.model:
         model = parsed.prompt_request.model
         if not choose_model(model, LLM, services().workers(), services().settings).is_known:
@@ -103,7 +98,11 @@ def _check_models(parsed: Spec) -> None:
 
 def _is_dry_run() -> bool:
     """Return whether nothing is to be made. Raises RequestError for another word: it would be taken for no."""
-    word = request.args.get("dry_run", "false").lower()
+    for name in request.args:
+        # A misspelt one would make the images.
+        if name != _DRY_RUN:
+            raise RequestError(f"there is no query parameter {name[:100]!r}; {suggest(name, (_DRY_RUN,))}")
+    word = request.args.get(_DRY_RUN, "false").lower()
     if word in ("1", "true", "yes", "on"):
         return True
     if word in ("0", "false", "no", "off"):

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from graycat.auth.tokens import ADMIN, BATCH, LLM, SD
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import InvalidSchedule
+from graycat.web.api.choices import check_choices
 from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_object
@@ -49,6 +50,7 @@ def _parse_schedule(**fields: str) -> Schedule:
     if schedule.spec.get("prompts") is not None:
         # A text engine writes the prompts.
         require_scope(LLM)
+    check_choices(schedule.spec, "spec.")
     return schedule
 
 
@@ -133,6 +135,7 @@ def run(name: str) -> ResponseReturnValue:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not RUN_KEY.fullmatch(key):
         raise InvalidSchedule("'Idempotency-Key' must have 1 to 64 letters, digits, dots, dashes and underscores")
+    check_choices(services().schedules.load_definition(_owner(), name).spec, "spec.")
     batch_id = services().schedules.run_now(_owner(), name, f"run-{key or uuid4().hex}")
     response = jsonify(batch=batch_id)
     response.headers["Location"] = link(f"/batches/{batch_id}")

@@ -13,6 +13,7 @@ from flask import g
 
 from graycat import params
 from graycat.auth.tokens import ADMIN, BATCH
+from graycat.bounds.names import suggest
 from graycat.errors import BodyTooLarge, RequestError
 from graycat.families import SD
 from graycat.queue import ids, kinds
@@ -34,6 +35,8 @@ from graycat.webhooks import webhook
 
 #: The fields that a body may have.
 FIELDS = frozenset({"kind", "input", "queue_ttl_s", "exec_timeout_s", "priority", "webhook", "metadata"})
+#: Fields of the input that somebody has written beside it.
+_MEANT = {"prompt": "input.prompt", "messages": "input.messages", "body": "input", "params": "input", "type": "kind"}
 PRIORITIES = ("interactive", "batch")
 MAX_DEADLINE_S = 7 * 24 * 3600.0
 #: The form of an id that a caller chooses, and of an idempotency key.
@@ -64,7 +67,7 @@ def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
     """
     unknown = sorted(body.keys() - FIELDS)
     if unknown:
-        raise RequestError(f"unknown field {unknown[0]!r}; a task has {', '.join(sorted(FIELDS))}")
+        raise RequestError(f"unknown field {unknown[0][:100]!r}; {suggest(unknown[0], sorted(FIELDS), _MEANT)}")
     kind_name = body.get("kind")
     if kind_name not in KINDS:
         raise RequestError(f"'kind' must be one of {', '.join(KINDS)}")

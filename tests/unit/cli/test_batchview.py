@@ -59,6 +59,7 @@ def test_a_forecast() -> None:
     lines = list(batchview.format_forecast(raw | {"gpu_s": 7200.0, "eta_s": 3600.0, "engines": 2, "prompts": None}))
     assert lines[1] == "GPU time: about 2 h 0 min; 1 h 0 min with the 2 engines that run now"
     assert lines[-1].endswith("1 more")
+    assert "warning: why" in list(batchview.format_forecast(raw | {"warnings": ["why"]}))
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.14, "3.1 s"), (59, "59 s"), (61, "1 min 1 s"), (3700, "1 h 1 min")])

@@ -72,7 +72,9 @@ def test_a_nominal_time_has_a_key_of_its_own() -> None:
         ({"jitter_s": True}, "'jitter_s' must be a whole number"),
         ({"jitter_s": 10**6}, "'jitter_s' must be a whole number, 0 to 86400"),
         ({"max_gpus": "two"}, "'max_gpus' must be a whole number"),
-        ({"when": "soon"}, "there is no field 'when'"),
+        ({"when": "soon"}, "has no field 'when'"),
+        ({"timezon": "UTC"}, "did you mean 'timezone'"),
+        ({"deadline": "6h"}, "did you mean 'spec.deadline'"),
         ({"spec": {"items": ["x" * 1000] * 1000}}, "'spec' is too long"),
     ],
 )

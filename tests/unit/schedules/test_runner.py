@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,9 @@ import redis
 from graycat.batches.records import BatchRecords
 from graycat.broker import keys
 from graycat.broker.client import now_ms
+from graycat.engines.base import EngineInfo
+from graycat.fleet.reports import WorkerStatus
+from graycat.fleet.workers import WorkerRegistry
 from graycat.schedules.records import ScheduleRecords
 from graycat.schedules.runner import ScheduleRunner
 from graycat.worker.broker_acl import setuser, worker_rules
@@ -268,3 +272,39 @@ def test_the_broker_s_user_of_a_control_worker_may_do_it_all(add, broker, batche
     finally:
         broker.client.acl_deluser("box")
     assert sorted(view["state"] for view in batches.list("tests")) == ["cancelled", "queued"]
+
+
+def report_samplers(broker: Valkey, *names: str) -> None:
+    """Report an image engine with these samplers and one checkpoint."""
+    lists = {"samplers": [{"name": name} for name in names], "sd-models": [{"title": "one"}]}
+    catalog = {path: json.dumps(entries).encode() for path, entries in lists.items()}
+    version = EngineInfo(1, catalog=catalog).version
+    queues = ("sd", "sd.batch")
+    status = WorkerStatus("sd@box", queues, "webui", "ready", True, 1, 0, "", catalog=version)
+    WorkerRegistry(broker.client).report(status, catalog)
+
+
+def test_a_value_that_has_vanished_is_told_and_nothing_else_is_made_of_it(
+    add, broker: Valkey, runner: ScheduleRunner, batches: BatchRecords, schedules: ScheduleRecords
+) -> None:
+    spec = {"name": "x", "items": [{"prompt": "a", "sampler_name": "Euler"}]}
+    add(cron="0 * * * *", mark=NOON - 5, spec=spec, overlap="cancel-previous")
+    report_samplers(broker, "Euler")
+    assert runner.step(NOON) == {"fired": 1}
+    report_samplers(broker, "DDIM")
+    assert runner.step(NOON + HOUR) == {"refused": 1}
+    reason = schedules.list_outcomes("tests", "nightly")[0]["reason"]
+    assert reason == "items[0].sampler_name: no engine has the sampler 'Euler'"
+    # The batch before it goes on.
+    assert [view["state"] for view in batches.list("tests")] == ["queued"]
+
+
+def test_a_checkpoint_that_is_away_is_waited_for_and_told(
+    add, broker: Valkey, runner: ScheduleRunner, schedules: ScheduleRecords
+) -> None:
+    override = {"override_settings": {"sd_model_checkpoint": "two"}}
+    add(cron="0 * * * *", mark=NOON - 5, spec={"name": "x", "items": ["a"], "defaults": override})
+    report_samplers(broker, "Euler")
+    assert runner.step(NOON) == {"fired": 1}
+    row = schedules.list_outcomes("tests", "nightly")[0]
+    assert ("batch" in row, "no engine has the checkpoint 'two'" in row["reason"]) == (True, True)

@@ -83,6 +83,7 @@ READ = [
     ("max_image_bytes", "GRAYCAT_MAX_IMAGE_BYTES", "1000000", 1_000_000),
     ("max_image_pixels", "GRAYCAT_MAX_IMAGE_PIXELS", "1048576", 1_048_576),
     ("sd_override_settings", "GRAYCAT_SD_OVERRIDE_SETTINGS", "sd_vae", "sd_vae"),
+    ("sd_fields", "GRAYCAT_SD_FIELDS", "mood", "mood"),
     ("sd_scripts", "GRAYCAT_SD_SCRIPTS", "X/Y/Z plot,ADetailer", "X/Y/Z plot,ADetailer"),
     ("stored_bytes_per_player", "GRAYCAT_STORED_BYTES_PER_PLAYER", "1000", 1000),
     ("stored_bytes_per_token", "GRAYCAT_STORED_BYTES_PER_TOKEN", "1000", 1000),

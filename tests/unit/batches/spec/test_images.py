@@ -100,3 +100,56 @@ def test_a_combination_that_is_too_large_is_reported() -> None:
 )
 def test_how_seeds_are_chosen(fields: dict[str, Any], seeds: Seeds) -> None:
     assert images(items=["a"], **fields).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "nearest"),
+    [
+        ({"items": [{"prompt": "x", "negativ_prompt": "y"}]}, "items[0].negativ_prompt", "negative_prompt"),
+        ({"items": ["x"], "defaults": {"stepz": 3}}, "defaults.stepz", "steps"),
+        ({"items": ["x"], "defaults": {"model": "y"}}, "defaults.model", "override_settings.sd_model_checkpoint"),
+        ({"matrix": {"prompts": ["x"], "negativ_prompts": ["y"]}}, "matrix.negativ_prompts", "negative_prompts"),
+        ({"matrix": {"prompts": ["x"], "sampler": ["Euler"]}}, "matrix.sampler", "sampler_name"),
+        ({"items": ["x"], "seeds": {"polcy": "fixed"}}, "seeds.polcy", "policy"),
+        ({"prompts": {"ask": "x", "count": 1, "temprature": 1}}, "prompts.temprature", "temperature"),
+        ({"items": ["x"], "output": {"patern": "x"}}, "output.patern", "pattern"),
+        ({"items": ["x"], "steps": 3}, "steps", "defaults.steps"),
+        ({"items": ["x"], "dedline": "6h"}, "dedline", "deadline"),
+        ({"items": ["x"], "output": {"pattern": "{sampler}-{item}"}}, "output.pattern", "sampler_name"),
+        ({"items": ["x"], "webhook": {"url": "https://x.example", "event": ["failed"]}}, "webhook", "events"),
+    ],
+)
+def test_a_name_that_nobody_knows_is_refused_with_its_path_and_the_nearest(
+    part: dict[str, Any], path: str, nearest: str
+) -> None:
+    with pytest.raises(InvalidBatch) as refused:
+        spec.parse({"name": "x"} | part, Settings())
+    ((found, message),) = refused.value.problems
+    assert (found, f"did you mean {nearest!r}?" in message) == (path, True)
+
+
+def test_fields_of_one_s_own_are_for_names_of_files_and_for_engines_that_the_operator_knows() -> None:
+    document = {"name": "x", "items": [{"prompt": "x", "hero": "Ann"}], "output": {"pattern": "{hero}-{item}"}}
+    assert spec.parse(document, Settings()).images.bodies[0]["hero"] == "Ann"
+    own = {"name": "x", "items": [{"prompt": "x", "mood": 3}]}
+    assert spec.parse(own, Settings(sd_fields="mood, tone")).total == 1
+    with pytest.raises(InvalidBatch, match="mood"):
+        spec.parse(own, Settings())
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        ({"matrix": {"prompts": ["x"], "prompt": ["y"]}}, "matrix.prompt"),
+        ({"items": [{"prompt": "x", "size": "64x64", "width": 32}]}, "items[0].size"),
+    ],
+)
+def test_the_same_field_twice_is_refused(part: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidBatch) as refused:
+        spec.parse({"name": "x"} | part, Settings())
+    assert refused.value.problems[0][0] == path
+
+
+def test_a_document_that_was_accepted_keeps_its_names() -> None:
+    document = {"name": "x", "items": [{"prompt": "x", "negativ_prompt": "y"}], "output": {"pattern": "{mood}"}}
+    assert spec.parse(document, Settings(), is_accepted=True).images.bodies[0]["negativ_prompt"] == "y"

@@ -186,7 +186,9 @@ def test_a_catalog_that_was_gone_for_a_moment_is_read_again(web, report, client)
 
 
 def test_a_style_that_sets_parameters_is_refused(web, report) -> None:
-    report("sd", lists={"prompt-styles": [{"name": "plain", "extra": ""}, {"name": "large", "extra": "Size: 4096x4096"}]})
+    report(
+        "sd", lists={"prompt-styles": [{"name": "plain", "extra": ""}, {"name": "large", "extra": "Size: 4096x4096"}]}
+    )
     for path in ("/sdapi/v1/txt2img", "/generate-image"):
         refused = web.post(path, json=FOX | {"styles": ["plain", "large"]}, headers=ASYNC)
         assert (refused.status_code, "styles[1]" in refused.get_data(as_text=True)) == (400, True)

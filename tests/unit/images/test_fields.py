@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from graycat.engines.placeholder.bodies import IMG2IMG, TXT2IMG
+from graycat.images.fields import GENERATION_FIELDS, MEANT
+from graycat.images.webui_requests import CHECKED_FIELDS, FLOAT_FIELDS, PROMPTS
+
+
+def test_the_fields_of_the_webui_are_known() -> None:
+    assert {field.name for field in (*TXT2IMG, *IMG2IMG)} <= GENERATION_FIELDS
+
+
+def test_what_graycat_checks_in_a_generation_is_known() -> None:
+    upscaling = {"image", "imageList", "model", "upscaling_resize", "extras_upscaler_2_visibility"}
+    upscaling |= {"gfpgan_visibility", "codeformer_visibility", "codeformer_weight"}
+    assert {*PROMPTS, *FLOAT_FIELDS, *CHECKED_FIELDS} - upscaling <= GENERATION_FIELDS
+
+
+def test_what_others_call_a_field_is_no_field() -> None:
+    assert not MEANT.keys() & GENERATION_FIELDS
