@@ -362,8 +362,14 @@ class EngineProtocolError(GraycatError):
 
     status, type = 502, "engine_nonsense"
 
-    def __init__(self) -> None:
-        super().__init__("the engine's answer makes no sense; tell the operator, the engine may be of another kind")
+    def __init__(self, what: str = "") -> None:
+        """``what``: a sentence's end that says what is wrong; it has nothing of the answer's text."""
+        reason = ""
+        if what:
+            reason = f" ({what})"
+        super().__init__(
+            f"the engine's answer makes no sense{reason}; tell the operator, the engine may be of another kind"
+        )
 
 
 class StaleAttempt(GraycatError):

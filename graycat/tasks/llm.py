@@ -6,7 +6,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import reduce
+from http import HTTPStatus
 from http.client import HTTPResponse
 from typing import Any
 
@@ -14,17 +15,19 @@ from celery import shared_task
 
 from graycat.bounds.body import count_answers
 from graycat.bounds.stored import parse_json
+from graycat.engines.base import Health
 from graycat.engines.client import Call, EngineClient
 from graycat.engines.sse import EventStream
-from graycat.errors import EngineError, EngineLost, EngineProtocolError
+from graycat.errors import EngineError, EngineLost, EngineProtocolError, GraycatError
 from graycat.metrics import worker
-from graycat.queue.kinds import GATHER, LIVE, LLM_KINDS, MESSAGES, PLAIN, RESPONSES, STREAM, Kind
+from graycat.queue.events import MAX_ANSWER_BYTES
+from graycat.queue.kinds import GATHER, LIVE, LLM_KINDS, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.queue.topology import LLM
 from graycat.redaction.answers import hide_in_reply
-from graycat.redaction.paths import hide_paths_in_error
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_answers import NotRebuildableError
+from graycat.tasks.llm_events import StreamCheck, check_whole, refusal
 from graycat.tasks.llm_gather import as_stream, gather
 from graycat.tasks.llm_progress import ask_for_progress
 from graycat.tasks.llm_resume import ContinuedStream, continue_attempt, is_whole
@@ -34,9 +37,8 @@ from graycat.worker.stream_relay import RelayedStream
 
 logger = logging.getLogger(__name__)
 
-#: Kinds whose events have names; an error among them is an event like the others.
-_NAMED_EVENTS = (MESSAGES, RESPONSES)
-_ERROR_EVENT = b"event: error"
+#: Seconds before each look whether an engine still runs whose stream ended too early: one that stops may answer once.
+END_LOOKS_S = (0.0, 1.0)
 
 
 class LlmTask(EngineTask):
@@ -81,17 +83,18 @@ class LlmTask(EngineTask):
             _count_whole(attempt, body)
             return status, _hide(runtime, kind, body)
 
+        check = StreamCheck(kind, attempt.body)
         try:
-            stream = _stream(runtime, kind, attempt, call)
+            stream = _stream(runtime, kind, attempt, call, check)
         except NoStream as answer:
             _count_whole(attempt, answer.body)
             return answer.status, _hide(runtime, kind, answer.body)
-        if attempt.mode in (GATHER, LIVE):
-            return 200, gather(attempt, [*attempt.earlier, *stream.events], runtime.engine.client)
         # A caller that selects the fields may have left out the one that shows the end.
         shows_end = b'"response_fields"' not in attempt.body
-        if shows_end and not (stream.events and kind.ending in stream.events[-1]):
-            raise EngineLost
+        if not stream.count or (shows_end and not check.is_whole):
+            raise _ended_early(runtime, call)
+        if attempt.mode in (GATHER, LIVE):
+            return 200, gather(attempt, [*attempt.earlier, *stream.events], runtime.engine.client)
         return 200, b""
 
 
@@ -101,6 +104,19 @@ class NoStream(Exception):
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__("not a stream")
         self.status, self.body = status, body
+
+
+def _ended_early(runtime: EngineRuntime, call: Call) -> GraycatError:
+    """Return the error of a stream that has ended without its last event.
+
+    An engine that stops ends its streams so, and then another attempt makes sense. One that goes on running would do
+    the same again.
+    """
+    for pause_s in END_LOOKS_S:
+        time.sleep(pause_s)
+        if call.stopped is not None or runtime.engine.health() is not Health.HEALTHY:
+            return EngineLost()
+    return EngineProtocolError("its stream ended without its last event")
 
 
 def _count_slots(runtime: EngineRuntime) -> int:
@@ -126,13 +142,23 @@ def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tu
     if kind.method == "POST":
         body = attempt.body
     with client.open(kind.method, kind.path, body, call=call, timeout_s=None) as response:
-        reply = response.read()
-    if response.status >= 400:
-        raise EngineError(response.status, reply)
-    return response.status, reply
+        return response.status, _read_whole(response)
 
 
-def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) -> RelayedStream:
+def _read_whole(response: HTTPResponse) -> bytes:
+    """Return the body of an answer that is whole. Raises EngineError, EngineProtocolError."""
+    reply = response.read(MAX_ANSWER_BYTES + 1)
+    if len(reply) > MAX_ANSWER_BYTES:
+        raise EngineProtocolError(f"it has more than {MAX_ANSWER_BYTES} bytes")
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        raise refusal(response.status, reply)
+    if response.status != HTTPStatus.OK:
+        raise EngineProtocolError(f"status {response.status}")
+    check_whole(reply)
+    return reply
+
+
+def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call, check: StreamCheck) -> RelayedStream:
     """Relay the engine's events, and return the stream at its end. Raises EngineError, EngineLost, EngineProtocolError.
 
     Raises also what ends a stream early, StaleAttempt and BrokerUnavailable, and NoStream for a caller that waits for
@@ -142,10 +168,12 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
     edit = _choose_edit(runtime, kind, attempt)
     body = ask_for_progress(attempt)
     with runtime.engine.client.open("POST", kind.path, body, call=call, timeout_s=None) as response:
-        if response.status >= 400:
-            raise EngineError(response.status, response.read())
-        if attempt.mode == GATHER and not _is_stream(response):
-            raise NoStream(response.status, response.read())
+        if response.status != HTTPStatus.OK or not _is_stream(response, attempt.mode):
+            reply = _read_whole(response)
+            if attempt.mode == STREAM:
+                # A caller that reads events cannot read it, and the next attempt would bring the same.
+                raise EngineProtocolError("a whole answer instead of a stream of events")
+            raise NoStream(response.status, reply)
         stream = RelayedStream(
             attempt,
             call,
@@ -154,14 +182,16 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) ->
             keep=attempt.mode != STREAM,
             edit=edit,
             skip_progress=body is not attempt.body,
+            check=check,
         )
         try:
             runtime.stream_relay.run(stream)
         finally:
             tokens = note_stream(attempt, stream, runtime.settings.llm_context)
             worker.observe_stream(kind.name, started_at, stream.first_at, tokens)
-        # It was read to its end, but not by http.client: the connection can be used again.
-        response.close()
+        if stream.source.ended:
+            # It was read to its end, but not by http.client: the connection can be used again.
+            response.close()
         return stream
 
 
@@ -184,23 +214,17 @@ def _choose_edit(runtime: EngineRuntime, kind: Kind, attempt: Attempt) -> Callab
     info = runtime.supervisor.info
     if info is not None and info.names:
         edits.append(info.hide_model_paths)
-    if kind in _NAMED_EVENTS:
-        edits.append(partial(_hide_in_error_event, attempt.body))
     if not edits:
         return None
     return lambda event: reduce(lambda edited, edit: edit(edited), edits, event)
 
 
-def _hide_in_error_event(request: bytes, event: bytes) -> bytes:
-    """Return an event; one that is an error without the paths of the engine's box."""
-    if not event.startswith(_ERROR_EVENT):
-        return event
-    head, mark, data = event.partition(b"data: ")
-    return head + mark + hide_paths_in_error(data.rstrip(b"\n"), request) + b"\n\n"
-
-
-def _is_stream(response: HTTPResponse) -> bool:
-    return (response.getheader("Content-Type") or "").startswith("text/event-stream")
+def _is_stream(response: HTTPResponse, mode: str) -> bool:
+    """Return whether an answer is a stream of events; one that does not say what it is may be what was asked for."""
+    kind = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return True
+    return mode == STREAM and not kind.endswith(("json", "html", "xml"))
 
 
 def _run(self: LlmTask, task_id: Any = "", *_others: Any, **_named: Any) -> None:

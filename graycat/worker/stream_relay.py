@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
@@ -43,7 +44,38 @@ STOP_REASONS = {
     Verdict.STALE: StopReason.STALE,
 }
 
+#: Seconds that the end of a response may take whose events have ended.
+CLOSE_TIMEOUT_S = 1.0
+
 AttemptKey = tuple[str, int]
+
+
+class StreamCheck(Protocol):
+    """Reads what the events of one stream say."""
+
+    @property
+    def is_done(self) -> bool:
+        """Return whether the event was read behind which there are no others."""
+
+    def take(self, event: bytes) -> bytes:
+        """Return an event as it is to be passed on; b"" for one that is not. Raises the error that an event is."""
+
+    def finish(self) -> list[bytes]:
+        """Return the events that the engine has left out at its end."""
+
+
+class _ErrorCheck:
+    """Knows nothing of events but how llama.cpp writes an error."""
+
+    is_done = False
+
+    def take(self, event: bytes) -> bytes:
+        if event.startswith(ERROR_EVENT_PREFIX):
+            raise parse_error_event(event)
+        return event
+
+    def finish(self) -> list[bytes]:
+        return []
 
 
 def attempt_key(attempt: Attempt) -> AttemptKey:
@@ -57,6 +89,7 @@ class RelayedStream:
     ``publish``: publish each event. ``keep``: keep all events for the task that waits; a stream that is not published
     keeps them always. ``edit`` changes an event before it is published or kept; b"" drops it. ``skip_progress``: leave
     out the events that tell how far the engine is with the prompt, because the caller has not asked for them.
+    ``check`` reads what the events say.
     """
 
     def __init__(
@@ -69,6 +102,7 @@ class RelayedStream:
         keep: bool = False,
         edit: Callable[[bytes], bytes] | None = None,
         skip_progress: bool = False,
+        check: StreamCheck | None = None,
     ) -> None:
         self.attempt = attempt
         self.key = attempt_key(attempt)
@@ -78,6 +112,9 @@ class RelayedStream:
         self.keep = keep or not publish
         self._edit = edit
         self._skip_progress = skip_progress
+        self._check = check or _ErrorCheck()
+        #: When the event was read behind which there are no others (monotonic clock); 0 until then.
+        self.done_at = 0.0
         #: All events, or only the newest one if not all are kept.
         self.events: list[bytes] = []
         #: The first event, the last few, and the last one that told how far the engine was with the prompt, if these
@@ -118,11 +155,20 @@ class RelayedStream:
 
     def _read_until_error(self) -> list[bytes]:
         """Return the events that have arrived; note an error among them, and leave out what follows it."""
-        events = self.source.read()
-        for index, event in enumerate(events):
-            if event.startswith(ERROR_EVENT_PREFIX):
-                self.error = parse_error_event(event)
-                return events[:index]
+        take = self._check.take
+        events: list[bytes] = []
+        for event in self.source.read():
+            try:
+                taken = take(event)
+            except GraycatError as error:
+                self.error = error
+                return events
+            if taken:
+                events.append(taken)
+        if self.source.ended:
+            events += self._check.finish()
+        elif self._check.is_done and not self.done_at:
+            self.done_at = time.monotonic()
         return events
 
     def _drop_progress(self, events: list[bytes]) -> list[bytes]:
@@ -138,7 +184,12 @@ class RelayedStream:
     @property
     def ended(self) -> bool:
         """Return whether no more events come."""
-        return self.source.ended or self.error is not None
+        return self.source.ended or self.error is not None or self.is_overdue
+
+    @property
+    def is_overdue(self) -> bool:
+        """Return whether all events have come, but the response does not end."""
+        return self.done_at > 0 and time.monotonic() - self.done_at >= CLOSE_TIMEOUT_S
 
     def release_waiter(self) -> None:
         """Let the task that waits for the stream go on."""
@@ -162,6 +213,8 @@ class StreamRelay:
         self._streams: dict[AttemptKey, RelayedStream] = {}
         #: The same by the file descriptors that are polled.
         self._by_descriptor: dict[int, RelayedStream] = {}
+        #: Those whose events have all come, and whose responses have not ended.
+        self._closing: list[RelayedStream] = []
         #: When the engine last sent a part of any stream (monotonic clock).
         self.heard_at = 0.0
         self._start_lock = threading.Lock()
@@ -207,7 +260,7 @@ class StreamRelay:
 
     def _step(self) -> None:
         """Wait for events, and publish all that have come."""
-        timeout_s = IDLE_FLUSH_S if self._publisher.has_pending else None
+        timeout_s = IDLE_FLUSH_S if self._publisher.has_pending or self._closing else None
         self._loop.rest()
         ready = self._wait_for_streams(timeout_s)
         self._loop.beat()
@@ -218,6 +271,7 @@ class StreamRelay:
             self._apply(lambda: self._publisher.publish(batches))
 
         ended = [stream for stream in ready if stream.ended]
+        ended += [stream for stream in self._closing if stream.is_overdue and stream not in ended]
         if self._publisher.has_pending and (ended or not ready):
             # A task may end only after all its chunks are written.
             self._apply(self._publisher.flush)
@@ -267,6 +321,8 @@ class StreamRelay:
                 stream.error = error
                 continue
             self.heard_at = time.monotonic()
+            if stream.done_at and stream not in self._closing:
+                self._closing.append(stream)
             if batch is not None:
                 batches.append(batch)
         return batches
@@ -321,6 +377,8 @@ class StreamRelay:
         if self._streams.pop(stream.key, None) is not stream:
             # It has ended before: its descriptor may be another stream's by now.
             return
+        if stream in self._closing:
+            self._closing.remove(stream)
         if stream.error is None:
             stream.error = error
         # Before the task goes on: it closes the socket, and another socket may get the same descriptor then.

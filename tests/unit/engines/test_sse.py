@@ -262,3 +262,115 @@ def test_an_event_is_there_before_the_next_is_made(serve) -> None:
         gate.set()
         assert next(events) == [TWO]
         assert list(events) == []
+
+
+#: Texts of event streams, most of them from the HTML standard (9.2.6, 9.2.7), and the events that they make.
+TEXTS = {
+    "LF": (b"data: 1\n\ndata: 2\n\n", [ONE, TWO]),
+    "CR": (b"data: 1\r\rdata: 2\r\r", [ONE, TWO]),
+    "CRLF": (b"data: 1\r\n\r\ndata: 2\r\n\r\n", [ONE, TWO]),
+    "mixed": (b"data: 1\r\n\ndata: 2\n\r\ndata: 1\r\r\ndata: 2\n\r", [ONE, TWO, ONE, TWO]),
+    "a comment before": (b": hello\ndata: 1\n\n:\ndata: 2\n\n", [ONE, TWO]),
+    "a comment within": (b"data: 1\n: {\n\n", [ONE]),
+    "comments alone": (b": one\n\n:\r\n\r\n", []),
+    "no space": (b"data:1\n\n", [ONE]),
+    "one space is removed": (b"data:  1\n\n", [b"data:  1\n\n"]),
+    "several lines": (b'data: {"a":\ndata: 1}\n\n', [b'data: {"a": 1}\n\n']),
+    "no data": (b"data\n\ndata\ndata\n\ndata:", []),
+    "an event without data": (b"event: ping\n\ndata: 1\n\n", [ONE]),
+    "a name": (b"event:x\r\ndata:1\r\n\r\ndata: 2\r\n\r\n", [b"event: x\ndata: 1\n\n", TWO]),
+    "a name behind its data": (b"data: 1\nevent: x\n\n", [b"event: x\ndata: 1\n\n"]),
+    "ids and pauses": (b"id: 7\nretry: 100\ndata: 1\n\nid\nretry: x\ndata: 2\nid: 8\n\n", [ONE, TWO]),
+    "unknown fields": (b"data: 1\nfoo: 2\ndatas: 3\n data: 4\n\n", [ONE]),
+    "a colon in the data": (b"data: a: b\n\n", [b"data: a: b\n\n"]),
+    "a byte order mark": (b"\xef\xbb\xbfdata: 1\n\ndata: 2\n\n", [ONE, TWO]),
+    "two byte order marks": (b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\ndata: 2\n\n", [TWO]),
+    "a byte order mark behind": (b"data: 1\n\n\xef\xbb\xbfdata: 2\n\n", [ONE]),
+    "no end": (b"data: 1\n\ndata: 2\n", [ONE]),
+    "letters of several bytes": ("data: ü\u2028🐈\r\n\r\n".encode(), ["data: ü\u2028🐈\n\n".encode()]),
+    "an error in a field of its own": (b'error: {"code":500}\n\n', [b'event: error\ndata: {"code":500}\n\n']),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_form_of_the_standard_is_read_wherever_it_is_cut(name: str) -> None:
+    text, events = TEXTS[name]
+    for cut in range(len(text) + 1):
+        parser = sse.EventParser()
+        assert parser.feed(text[:cut]) + parser.feed(text[cut:]) == events, cut
+    parser = sse.EventParser()
+    assert joined(parser.feed(bytes([byte])) for byte in text) == events
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_form_of_the_standard_is_read_in_any_framing(wire, name: str, framing: str) -> None:
+    text, events = TEXTS[name]
+    _, frame, end = FRAMINGS[framing]
+    w = wire(of_length(len(text)) if framing == "of a known length" else FRAMINGS[framing][0])
+    # What comes before does not change how the next is read.
+    assert joined(w.feed(frame(text))) == events
+    w.engine.sendall(end)
+    w.hang_up()
+    assert (list(batches(w.stream)), w.stream.ended) == ([], True)
+
+
+@pytest.mark.parametrize("second", [b"data: {}\n\n", b"event: x\ndata: {}\n\n"])
+@pytest.mark.parametrize("first", [b"data: {", b"\xef\xbb", b"event: y\n", b": c", b"data: 1\r", b""])
+def test_the_shortcut_is_taken_only_between_two_events(wire, first: bytes, second: bytes) -> None:
+    w = wire()
+    parser = sse.EventParser()
+    assert joined(w.feed(chunk(first)) if first else []) == parser.feed(first)
+    assert joined(w.feed(chunk(second))) == parser.feed(second)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"data: {}\nid: 1\n\n",
+        b"id: 1\ndata: {}\n\n",
+        b"data: {\ndata: }\n\n",
+        b"event: x\ndata: {\ndata: }\n\n",
+        b"event: x\nid: {}\ndata: {}\n\n",
+        b"data: {}\n: }\n\n",
+        b"data: {}\r\n: }\n\n",
+    ],
+)
+def test_one_event_in_a_chunk_has_the_one_form_too(wire, event: bytes) -> None:
+    assert joined(wire().feed(chunk(event))) == sse.EventParser().feed(event)
+
+
+def test_an_event_of_many_pieces_is_read_once(wire) -> None:
+    w = wire()
+    event = b"data: " + b"x" * (sse.MAX_EVENT_BYTES // 2 + 1) + b"\n\n"
+    assert joined(w.feed(chunk(event))) == [event]
+
+
+@pytest.mark.parametrize("line", [b"data: ", b": ", b"nothing: "])
+def test_a_line_without_an_end_is_bounded(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    parser = sse.EventParser()
+    parser.feed(line)
+    with pytest.raises(EngineProtocolError):
+        joined(parser.feed(b"x" * 10) for _ in range(20))
+
+
+def test_lines_of_data_without_an_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    parser = sse.EventParser()
+    with pytest.raises(EngineProtocolError):
+        joined(parser.feed(b"data\n") for _ in range(101))
+
+
+def test_comments_for_hours_are_no_long_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    parser = sse.EventParser()
+    assert joined(parser.feed(b": still here\n") for _ in range(1000)) == []
+    assert parser.feed(ONE) == [ONE]
+
+
+def test_trailers_without_an_end_are_bounded(wire) -> None:
+    w = wire()
+    w.feed(b"0\r\n")
+    with pytest.raises(EngineProtocolError):
+        w.feed(b"X-Endless: " + b"x" * sse.MAX_LINE_BYTES)

@@ -8,17 +8,59 @@ from typing import Any
 import pytest
 
 from graycat.engines.client import Call, StopReason
-from graycat.errors import EngineError, EngineLost
+from graycat.errors import EngineError, EngineLost, EngineProtocolError
 from graycat.params import gatherable
 from graycat.queue.kinds import LLM_KINDS, Kind
 from graycat.tasks.llm import LlmTask
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, eventually, sse
+from tests.support.scripted import respond_in_turn, respond_with
 from tests.support.servers import Answer, drop, hold, reply, stream
 from tests.support.workers import Worker, worker_on
 
 #: What a real engine answered, streamed and whole, to the same requests.
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "completions.json").read_text())
 COMPLETION = "POST /completion"
+
+
+def stopping() -> Answer:
+    """Return how an engine answers that stops."""
+    return reply(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
+
+
+def json_error(status: int, error: Any) -> Answer:
+    """Return an error in JSON with a status that may not fit it."""
+    return respond_with(status, {"error": error}, Content_Type="application/json")
+
+
+def html(status: int) -> Answer:
+    """Return a page such as proxies have."""
+    return respond_with(status, b"<html><body>Bad Gateway</body></html>", Content_Type="text/html")
+
+
+#: What an engine, or something before it, may answer to any chat, with the status that the caller gets.
+ANSWERS = {
+    "a page": (html(200), 502),
+    "a page with an error's status": (html(502), 502),
+    "a page that is not found": (html(404), 502),
+    "a redirect": (respond_with(302, b"", Location="/login"), 502),
+    "nothing": (respond_with(200, b"", Content_Type="application/json"), 502),
+    "no content": (respond_with(204), 502),
+    "an error as if all were well": (json_error(200, {"code": 400, "message": "no", "type": "invalid"}), 400),
+    "an error with a word as its code": (json_error(200, {"code": "too_long", "message": "no"}), 500),
+    "an error with a code that is no status": (json_error(200, {"code": 200, "message": "no", "type": "x"}), 500),
+    "an error that is a text": (json_error(200, "no"), 500),
+    "half of an object": (respond_with(200, b'{"choices": [', Content_Type="application/json"), 502),
+    "an error in the stream": (stream(b'data: { "error": {"code": 503, "message": "x", "type": "y"}}\n\n'), 503),
+    "an error by its name": (stream(b'event: error\ndata: {"message": "x"}\n\n'), 500),
+    "an error in a field of its own": (stream(b'error: {"code": 501, "message": "x", "type": "y"}\n\n'), 501),
+    "no JSON": (stream(b"data: hello\n\n"), 502),
+    "JSON that is cut": (stream(b'data: {"choices": [}\n\n'), 502),
+    "two values": (stream(b'data: {} {"choices": []}\n\n'), 502),
+    "a number that is none": (stream(b'data: {"a": NaN}\n\n'), 502),
+    "a list": (stream(b"data: []\n\n"), 502),
+    "bytes that are no text": (stream(b'data: {"a": "\xff"}\n\n'), 502),
+    "brackets without end": (stream(b"data: " + b"[" * 100_000 + b"\n\n"), 502),
+}
 
 
 def perform(worker: Worker, kind: str = "llm.completion", **changes: Any) -> tuple[int, bytes]:
@@ -47,12 +89,6 @@ def test_a_gathered_answer_publishes_nothing_on_its_way(broker: Valkey) -> None:
         assert chunks(worker.records, attempt.task_id) == []
 
 
-@pytest.mark.parametrize("events", [[], sse("Hel", "lo", stop=False)])
-def test_events_without_the_final_one_are_no_answer(broker: Valkey, events: list[bytes]) -> None:
-    with worker_on(broker, {COMPLETION: stream(*events)}) as worker, pytest.raises(EngineLost):
-        perform(worker, mode="gather")
-
-
 def test_a_stream_is_published_as_it_came(broker: Valkey) -> None:
     events = sse("Gr", "üße", " — data: ", "")
     with worker_on(broker, {COMPLETION: stream(events[0], events[1] + events[2], events[3])}) as worker:
@@ -64,15 +100,83 @@ def test_a_stream_is_published_as_it_came(broker: Valkey) -> None:
 
 @pytest.mark.parametrize("mode", ["stream", "gather"])
 @pytest.mark.parametrize("events", [[], sse("Hel", "lo", stop=False)])
-def test_a_stream_that_ends_early_is_a_lost_engine(broker: Valkey, mode: str, events: list[bytes]) -> None:
-    with worker_on(broker, {COMPLETION: stream(*events)}) as worker, pytest.raises(EngineLost):
+def test_a_stream_that_ends_early_is_a_lost_engine_if_the_engine_stops(
+    broker: Valkey, mode: str, events: list[bytes]
+) -> None:
+    answers = {COMPLETION: stream(*events), "GET /health": respond_in_turn(reply(200, {}), stopping())}
+    with worker_on(broker, answers) as worker, pytest.raises(EngineLost):
         perform(worker, mode=mode)
 
 
+@pytest.mark.parametrize("mode", ["stream", "gather", "live"])
+@pytest.mark.parametrize("events", [[], sse("Hel", "lo", stop=False)])
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_that_ends_early_and_would_do_so_again_makes_no_sense(
+    broker: Valkey, mode: str, events: list[bytes]
+) -> None:
+    with ExitStack() as stack:
+        worker = stack.enter_context(worker_on(broker, {COMPLETION: stream(*events)}))
+        stack.enter_context(pytest.raises(EngineProtocolError, match="without its last event"))
+        perform(worker, mode=mode)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_text_that_looks_like_the_end_is_not_the_end(broker: Valkey) -> None:
     liar = b'data: {"content":"\\"stop\\":true","stop":false}\n\n'
-    with worker_on(broker, {COMPLETION: stream(liar)}) as worker, pytest.raises(EngineLost):
+    with worker_on(broker, {COMPLETION: stream(liar)}) as worker, pytest.raises(EngineProtocolError):
         perform(worker)
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather", "live", "plain"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_that_is_none_fails_once_and_at_once(broker: Valkey, name: str, mode: str) -> None:
+    answer, wanted = ANSWERS[name]
+    with worker_on(broker, {"POST /v1/chat/completions": answer}) as worker:
+        task_id = worker.accept(kind="llm.chat", mode=mode, body=b'{"messages": [], "n": 1}')
+        worker.run(task_id)
+        state, status = worker.ended(task_id)
+        event = worker.records.last_event(task_id)
+        assert event is not None
+        body = json.loads(event.answer()[1])
+        assert (state, status, body["error"]["code"]) == ("failed", str(wanted), wanted)
+        assert "<" not in body["error"]["message"]
+        assert len([each for each in worker.seen.requests if each[0] == "POST"]) == 1
+
+
+@pytest.mark.parametrize("mode", ["gather", "live", "plain"])
+def test_a_whole_answer_to_a_streamed_call_is_one_for_who_wants_the_whole(broker: Valkey, mode: str) -> None:
+    answer = b'{"choices": [], "error": null}'
+    whole = respond_with(200, answer, Content_Type="application/json")
+    with worker_on(broker, {"POST /v1/chat/completions": whole}) as worker:
+        assert perform(worker, "llm.chat", mode=mode, body=b'{"messages": []}') == (200, answer)
+
+
+def test_a_whole_answer_to_a_caller_that_reads_events_is_no_stream(broker: Valkey) -> None:
+    whole = respond_with(200, {"choices": []}, Content_Type="application/json")
+    with ExitStack() as stack:
+        worker = stack.enter_context(worker_on(broker, {"POST /v1/chat/completions": whole}))
+        stack.enter_context(pytest.raises(EngineProtocolError, match="a whole answer"))
+        perform(worker, "llm.chat", mode="stream")
+
+
+CHAT_TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+CHAT_END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("end", [b"", DONE, DONE + CHAT_TEXT, DONE + DONE, b"data:[DONE]\r\n\r\n"])
+def test_a_chat_ends_with_one_done(broker: Valkey, end: bytes) -> None:
+    with worker_on(broker, {"POST /v1/chat/completions": stream(CHAT_TEXT, CHAT_END + end)}) as worker:
+        attempt = worker.claim(kind="llm.chat", mode="stream", body=b'{"messages": [], "stream": true}')
+        assert worker.task("llm.chat").perform(worker.runtime, attempt, Call()) == (200, b"")
+        assert chunks(worker.records, attempt.task_id) == [CHAT_TEXT, CHAT_END, DONE]
+
+
+@pytest.mark.parametrize("mode", ["stream", "gather"])
+def test_a_chat_that_is_done_ends_although_its_response_does_not(broker: Valkey, mode: str) -> None:
+    endless = stream(CHAT_TEXT, CHAT_END, DONE, then=hold)
+    with worker_on(broker, {"POST /v1/chat/completions": endless}) as worker:
+        assert perform(worker, "llm.chat", mode=mode, body=b'{"messages": []}')[0] == 200
 
 
 @pytest.mark.parametrize("mode", ["stream", "gather"])
@@ -167,7 +271,7 @@ def test_a_call_that_takes_no_slot_is_not_waited_for(broker: Valkey) -> None:
 
 
 def test_a_task_runs_by_its_id_alone(broker: Valkey) -> None:
-    with worker_on(broker, {COMPLETION: reply(200, b"yes")}) as worker:
+    with worker_on(broker, {COMPLETION: reply(200, b"{}")}) as worker:
         task_id = worker.accept(mode="plain")
         worker.task()(task_id)
         assert worker.ended(task_id) == ("succeeded", "200")
@@ -189,13 +293,16 @@ def test_a_model_that_has_no_name_is_called_by_the_last_part_of_its_path(broker:
         assert perform(worker, "llm.tokenize", mode="plain", body=b"{}") == (200, b'{"model":"x.gguf"}')
 
 
-def test_an_error_among_named_events_names_no_path(broker: Valkey) -> None:
+def test_an_error_among_named_events_is_the_task_s_and_names_no_path(broker: Valkey) -> None:
     event = b'event: error\ndata: {"type": "error", "error": {"message": "no /srv/m/x.gguf"}}\n\n'
     end = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     with worker_on(broker, {"POST /v1/messages": stream(event, end)}) as worker:
-        attempt = worker.claim(kind="llm.messages")
-        worker.task("llm.messages").perform(worker.runtime, attempt, Call())
-        assert chunks(worker.records, attempt.task_id) == [event.replace(b"/srv/m/", b""), end]
+        task_id = worker.accept(kind="llm.messages")
+        worker.run(task_id)
+        assert (worker.ended(task_id), chunks(worker.records, task_id)) == (("failed", "500"), [])
+        told = worker.records.last_event(task_id)
+        assert told is not None
+        assert json.loads(told.answer()[1])["error"]["message"] == "no x.gguf"
 
 
 @pytest.mark.parametrize(
