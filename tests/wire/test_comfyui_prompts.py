@@ -127,9 +127,21 @@ def test_an_input_that_is_missing(comfyui: ComfyUI) -> None:
 
 def test_an_input_image_that_is_not_there(comfyui: ComfyUI) -> None:
     prompt = still()
-    for name in ("no-such.png", "../../etc/passwd", ""):
+    for name in ("no-such.png", "../no-such.png", "no-such.png [output]", "a\0b"):
         prompt["1"] = node("LoadImage", image=name)
         assert faults(comfyui, prompt) == {"1": ["custom_validation_failed"]}
+    wrongs: list[Any] = [7, None, {}]
+    for wrong in wrongs:
+        prompt["1"] = node("LoadImage", image=wrong)
+        assert faults(comfyui, prompt) == {"1": ["exception_during_inner_validation"]}
+
+
+@pytest.mark.parametrize("name", ["", ".", "/etc/passwd", "../../../../../../../../etc/passwd"])
+def test_an_input_image_may_be_any_file_of_the_machine(comfyui: ComfyUI, name: str) -> None:
+    prompt = still()
+    prompt["1"] = node("LoadImage", image=name)
+    entry = comfyui.finish(prompt)
+    assert entry["status"]["messages"][-1][0] == "execution_error"
 
 
 @pytest.mark.parametrize("link", [["77", 0], [1, 0], ["1", 5]])

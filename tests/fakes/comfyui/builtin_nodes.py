@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -194,16 +195,20 @@ async def scale(_: Context, inputs: Inputs) -> Result:
 
 
 def check_file(folders: Folders, name: Any) -> bool | str:
-    """Return True if an input file is there."""
+    """Return True if an input file is there, wherever it lies. Raises TypeError for what is no name."""
     try:
-        return folders.annotated(name).is_file() or f"Invalid image file: {name}"
-    except (AttributeError, TypeError, ValueError):
+        return folders.annotated(name).exists() or f"Invalid image file: {name}"
+    except ValueError:
+        # A zero byte.
         return f"Invalid image file: {name}"
 
 
 def bytes_of(folders: Folders, inputs: Inputs) -> bytes:
-    """Return the digest of an input file; another content is another picture."""
-    return digest(folders.annotated(inputs["image"]).read_bytes().hex())
+    """Return the digest of an input file; another content is another picture. What cannot be read is never cached."""
+    try:
+        return digest(folders.annotated(inputs["image"]).read_bytes().hex())
+    except OSError:
+        return uuid.uuid4().bytes
 
 
 def images(folders: Folders) -> list[str]:

@@ -51,10 +51,10 @@ class Folders:
         return sorted(path.name for path in self.paths[kind].iterdir() if path.is_file())
 
     def annotated(self, name: str) -> Path:
-        """Return an input file, or with ``name [output]`` one of another folder. Raises ValueError if it is outside."""
+        """Return an input file, or with ``name [output]`` one of another folder. As upstream, it may lie anywhere."""
         found = ANNOTATION.match(name)
         kind = found[2] if found else "input"
-        return self.inside(kind, found[1] if found else name)
+        return self.paths[kind] / (found[1] if found else name)
 
     def inside(self, kind: str, *parts: str) -> Path:
         """Return a path in a folder. Raises ValueError if it leads out of it, KeyError if there is no such folder."""
