@@ -217,6 +217,11 @@ def test_object_info_has_the_shape_of_each_class(comfyui: ComfyUI) -> None:
     assert comfyui.checkpoint in info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0]
     assert info["OperatorTint"]["input"]["required"]["style"][0] == "COMBO"
     assert info["OperatorTint"]["input"]["required"]["style"][1]["options"] == ["plain", "poster"]
+    # Options are left out where there are none, and nodes of the newer kind tell choices there.
+    assert info["PreviewImage"]["input"]["required"]["images"] == ["IMAGE"]
+    assert info["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == "COMBO"
+    assert isinstance(info["UpscaleModelLoader"]["input"]["required"]["model_name"][1]["options"], list)
+    assert {"res_multistep", "uni_pc_bh2"} <= set(sampler["input"]["required"]["sampler_name"][0])
     assert info["SaveImage"]["output_node"] is True
     assert info["SaveImage"]["input"]["hidden"] == {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
     assert comfyui.get("/object_info/NoSuchClass") == {}

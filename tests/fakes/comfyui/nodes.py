@@ -57,22 +57,31 @@ class Node:
 NODES: dict[str, Node] = {}
 
 
+def listed(choice: Any, folders: Any) -> list[str]:
+    """Return a list of choices; a callable one is asked for what is there now."""
+    return list(choice(folders)) if callable(choice) else list(choice)
+
+
 def choices(spec: Spec, folders: Any) -> list[str] | None:
-    """Return what an input may be if it is a choice, else None. A callable list is asked for what is there now."""
-    kind = spec[0]
-    if callable(kind):
-        return list(kind(folders))
-    if isinstance(kind, list):
-        return kind
-    if kind == "COMBO":
-        return list(spec[1]["options"])
-    return None
+    """Return what an input may be if it is a choice, else None."""
+    kind, options = spec
+    if callable(kind) or isinstance(kind, list):
+        return listed(kind, folders)
+    return listed(options["options"], folders) if kind == "COMBO" else None
 
 
 def told(spec: Spec, folders: Any) -> list[Any]:
-    """Return an input as JSON tells it."""
+    """Return type and options of an input as errors tell them."""
     kind, options = spec
-    return [list(kind(folders)) if callable(kind) else kind, options]
+    if "options" in options:
+        return [kind, options | {"options": listed(options["options"], folders)}]
+    return [kind if isinstance(kind, str) else listed(kind, folders), options]
+
+
+def described(spec: Spec, folders: Any) -> list[Any]:
+    """Return an input as ``/object_info`` tells it: options only where there are some."""
+    kind, options = told(spec, folders)
+    return [kind, options] if options else [kind]
 
 
 def describe(name: str, folders: Any) -> dict[str, Any]:
@@ -83,7 +92,7 @@ def describe(name: str, folders: Any) -> dict[str, Any]:
     order: dict[str, Any] = {}
     for group, specs in groups.items():
         if specs or group == "required":
-            inputs[group] = {key: told(spec, folders) for key, spec in specs.items()}
+            inputs[group] = {key: described(spec, folders) for key, spec in specs.items()}
             order[group] = list(specs)
     if node.hidden:
         inputs["hidden"] = node.hidden
