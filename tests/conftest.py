@@ -30,7 +30,7 @@ SHARING = {
         f"tests/integration/test_{name}.py"
         for name in (
             *("completion", "differences", "errors", "hangups", "openai_client", "openapi_fuzz"),
-            *("readme", "streams", "unity_calls", "up"),
+            *("readme", "streams", "unity_calls", "up", "engine_routes"),
         )
     ),
     "studio": frozenset(

@@ -11,6 +11,7 @@ from graycat.bounds.budget import Budget, Place
 from graycat.bounds.grammar import check_grammar
 from graycat.bounds.nesting import check_text_depth
 from graycat.bounds.schema import check_schema
+from graycat.bounds.usable_schema import check_usable
 from graycat.settings import Settings
 
 #: Where to look in a field: keys, one inside the other.
@@ -79,6 +80,21 @@ def _check_schemas(paths: Paths, value: Any, budget: Budget, place: Place) -> No
     budget.check_bytes(len(json.dumps(value)), "max_schema_bytes", place)
     for schema, where in _find(value, paths, place):
         check_schema(schema, budget, where)
+
+
+def _check_own_schema(value: Any, budget: Budget, place: Place) -> None:
+    """Check llama.cpp's own field of a schema, whose engine drops one that it cannot use."""
+    _check_schemas(((),), value, budget, place)
+    check_usable(value, place)
+
+
+def _check_response_format(value: Any, budget: Budget, place: Place) -> None:
+    paths = _SCHEMA_PATHS["response_format"]
+    _check_schemas(paths, value, budget, place)
+    for schema, where in _find(value, paths, place):
+        # What is wrong within one is the engine's to say.
+        if not isinstance(schema, dict):
+            check_usable(schema, where)
 
 
 def _check_tools(value: Any, budget: Budget, place: Place) -> None:
@@ -187,6 +203,8 @@ _CHECKS: dict[str, Check] = {
     "grammar": _check_grammar,
     "chat_parser": _check_grammar,
     **{field: partial(_check_schemas, paths) for field, paths in _SCHEMA_PATHS.items()},
+    "json_schema": _check_own_schema,
+    "response_format": _check_response_format,
     **dict.fromkeys(("tools", "functions"), _check_tools),
     **dict.fromkeys(("stop", "stop_sequences", "dry_sequence_breakers", "preserved_tokens"), _check_words),
     **dict.fromkeys(("grammar_triggers", "response_fields"), _check_words),

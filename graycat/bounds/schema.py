@@ -109,32 +109,40 @@ class _SchemaReader:
 
     def _resolve(self, reference: str) -> Any:
         """Return what a reference within the schema names; None for any other."""
-        if not reference.startswith("#/"):
-            # An engine fetches nothing.
-            return None
-        keys = reference.split("/")[1:]
-        target = _walk(self._root, keys)
-        if target is None and keys[0] == "$defs" and len(keys) > 1:
-            target = _walk(self._find_definitions().get(keys[1]), keys[2:])
-        return target
+        if self._definitions is None and reference.startswith("#/$defs/"):
+            self._definitions = find_definitions(self._root)
+        return resolve(self._root, reference, self._definitions)
 
-    def _find_definitions(self) -> dict[str, Any]:
-        if self._definitions is not None:
-            return self._definitions
-        found: dict[str, Any] = {}
-        waiting = [self._root]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, dict):
-                definitions = value.get("$defs")
-                if isinstance(definitions, dict):
-                    for name, definition in definitions.items():
-                        found.setdefault(name, definition)
-                waiting.extend(value.values())
-            elif isinstance(value, list):
-                waiting.extend(value)
-        self._definitions = found
-        return found
+
+def resolve(root: Any, reference: str, definitions: dict[str, Any] | None = None) -> Any:
+    """Return what a reference within a schema names; None for any other. ``definitions``: those of the schema."""
+    if not reference.startswith("#/"):
+        # An engine fetches nothing.
+        return None
+    keys = reference.split("/")[1:]
+    target = _walk(root, keys)
+    if target is None and keys[0] == "$defs" and len(keys) > 1:
+        if definitions is None:
+            definitions = find_definitions(root)
+        target = _walk(definitions.get(keys[1]), keys[2:])
+    return target
+
+
+def find_definitions(root: Any) -> dict[str, Any]:
+    """Return the definitions of a schema by name, wherever they stand: llama.cpp moves all of them to the root."""
+    found: dict[str, Any] = {}
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            named = value.get("$defs")
+            if isinstance(named, dict):
+                for name, definition in named.items():
+                    found.setdefault(name, definition)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return found
 
 
 #: Keywords whose length counts, by the setting that limits it.

@@ -62,6 +62,7 @@ BOTH: dict[str, tuple[str, dict[str, Any]]] = {
     "a chat too hot": ("/v1/chat/completions", SAID | {"temperature": "hot"}),
     "a chat too long": ("/v1/chat/completions", {"messages": [{"role": "user", "content": TOO_LONG}]}),
     "tools that are none": ("/v1/chat/completions", SAID | {"tools": "all"}),
+    "a response by its other name": ("/responses", {"input": "1, 2,", "max_output_tokens": 3}),
     "a response": ("/v1/responses", {"input": "1, 2, 3,", "max_output_tokens": 3}),
     "a response to nothing": ("/v1/responses", {}),
     "a message": ("/v1/messages", SAID),
@@ -116,6 +117,7 @@ WHOLE: dict[str, Ask] = {
     "a chat's tokens": Ask("/v1/chat/completions/input_tokens", {"messages": CHAT}),
     "a chat's tokens by its other name": Ask("/chat/completions/input_tokens", {"messages": CHAT}),
     "a response's tokens": Ask("/v1/responses/input_tokens", {"input": "1, 2,"}),
+    "a response's tokens by its other name": Ask("/responses/input_tokens", {"input": "1, 2,"}),
     "a message's tokens": Ask("/v1/messages/count_tokens", {"messages": CHAT}),
     "the tokens of nothing": Ask("/v1/messages/count_tokens", {}),
     **{f"get {path}": Ask(path, method="GET") for path in ("/health", "/v1/health", "/models", "/v1/models")},
@@ -170,6 +172,10 @@ TEMPLATE = "`/props`, `/template`, `/v1/models`"
 BODY = "a body that is no JSON object, no `prompt`, a `stream` that is no bool"
 LIMITS, MODEL = "a body or a text over graycat's limits", "`model` that no worker has"
 METHOD, NOWHERE = "a route asked with another method", "a route that nobody has"
+OTHER_MODELS = "`/v1/audio/transcriptions`, `/audio/transcriptions`, `/v1/systemone`"
+LEFT_OUT, SCHEMA = "a field that the engine leaves out without a word", "`json_schema` that the engine cannot use"
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+UNSUPPORTED = "unsupported_parameter"
 CLOSED = (
     "routes that load models, change properties, save slots, proxy, read others' streams or count for the operator "
     "(`/metrics`)"
@@ -207,6 +213,41 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
             *(("POST", "/models/load"), ("POST", "/slots/0?action=erase"), ("GET", "/cors-proxy")),
             *(("GET", "/v1/stream/1"), ("POST", "/tools"), ("POST", "/v1/chat/completions/control")),
         )
+    ),
+    *(
+        (Ask(path, {}, row=OTHER_MODELS), becomes(404, UNKNOWN))
+        for path in ("/v1/audio/transcriptions", "/v1/systemone")
+    ),
+    (Ask("/audio/transcriptions", {}, row=OTHER_MODELS), becomes(404, UNKNOWN)),
+    *(
+        (Ask(path, body | {"tools": [TOOL]}, row=LEFT_OUT), becomes(400, UNSUPPORTED))
+        for path, body in (
+            *(("/v1/chat/completions", SAID), ("/apply-template", {"messages": CHAT})),
+            ("/v1/chat/completions/input_tokens", {"messages": CHAT}),
+        )
+    ),
+    *(
+        (Ask(path, {"max_tokens": 1, "messages": CHAT} | fields, row=LEFT_OUT), becomes(400, UNSUPPORTED))
+        for path, fields in (
+            ("/v1/chat/completions", {"functions": [{"name": "f"}]}),
+            ("/v1/chat/completions", {"response_format": "json"}),
+            ("/v1/chat/completions", {"modalities": ["audio"]}),
+            ("/v1/messages", {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}),
+            ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]}),
+            ("/v1/responses", {"input": "x", "max_output_tokens": 1, "tools": [{"type": "function", "name": "f"}]}),
+        )
+    ),
+    *(
+        (Ask("/v1/completions", {"prompt": "x", "max_tokens": 1} | fields, row=LEFT_OUT), becomes(400, UNSUPPORTED))
+        for fields in ({"echo": True}, {"suffix": "y"}, {"best_of": 2}, {"response_format": {"type": "json_object"}})
+    ),
+    *(
+        (
+            Ask(path, {"prompt": "x", "n_predict": 1, "max_tokens": 1, "json_schema": schema}, row=SCHEMA),
+            becomes(400, INVALID),
+        )
+        for path in ("/completion", "/v1/completions")
+        for schema in ({"$ref": "#/nowhere"}, {"type": "banana"}, {"enum": []}, "banana")
     ),
     (Ask("/lora-adapters", [], row=CLOSED), becomes(403, "permission_error")),
     (Ask("/metrics", method="GET", row=CLOSED), becomes(403, "permission_error")),

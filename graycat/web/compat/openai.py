@@ -52,7 +52,7 @@ ROUTES = (
     ),
     _route(
         kinds.RESPONSES,
-        ("/v1/responses",),
+        ("/v1/responses", "/responses"),
         "Answer in OpenAI's responses form.",
         streams=True,
         length_field="max_output_tokens",
@@ -66,7 +66,7 @@ ROUTES = (
     ),
     _route(
         kinds.COUNT_RESPONSES,
-        ("/v1/responses/input_tokens",),
+        ("/v1/responses/input_tokens", "/responses/input_tokens"),
         "Count the tokens of a responses request.",
         fields=("input", "model"),
     ),

@@ -41,6 +41,12 @@ def test_bases_are_pinned_and_nobody_is_root(recipe: Path) -> None:
     assert lines(recipe, "ENTRYPOINT") == ['["graycat"]']
 
 
+def test_the_engine_of_a_gpu_box_is_the_build_that_the_tests_run_with() -> None:
+    pinned = re.search(r"^xllamacpp==\d+\.\d+\.(\d+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert lines(FOLDER / "Dockerfile.gpu", "ARG") == [f"LLAMA=server-cuda-b{pinned[1]}"]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.name))
 def test_no_secret_comes_in_and_what_is_copied_is_let_in(recipe: Path) -> None:
     text = " ".join(lines(recipe, "ENV") + lines(recipe, "ARG")).upper()
