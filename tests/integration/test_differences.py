@@ -176,6 +176,7 @@ OTHER_MODELS = "`/v1/audio/transcriptions`, `/audio/transcriptions`, `/v1/system
 LEFT_OUT, SCHEMA = "a field that the engine leaves out without a word", "`json_schema` that the engine cannot use"
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 UNSUPPORTED = "unsupported_parameter"
+SHORT: dict[str, Any] = {"prompt": "x", "n_predict": 1, "max_tokens": 1}
 CLOSED = (
     "routes that load models, change properties, save slots, proxy, read others' streams or count for the operator "
     "(`/metrics`)"
@@ -238,7 +239,7 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
         )
     ),
     *(
-        (Ask("/v1/completions", {"prompt": "x", "max_tokens": 1} | fields, row=LEFT_OUT), becomes(400, UNSUPPORTED))
+        (Ask("/v1/completions", SHORT | fields, row=LEFT_OUT), becomes(400, UNSUPPORTED))
         for fields in ({"echo": True}, {"suffix": "y"}, {"best_of": 2}, {"response_format": {"type": "json_object"}})
     ),
     *(
