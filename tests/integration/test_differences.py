@@ -173,9 +173,10 @@ BODY = "a body that is no JSON object, no `prompt`, a `stream` that is no bool"
 LIMITS, MODEL = "a body or a text over graycat's limits", "`model` that no worker has"
 METHOD, NOWHERE = "a route asked with another method", "a route that nobody has"
 OTHER_MODELS = "`/v1/audio/transcriptions`, `/audio/transcriptions`, `/v1/systemone`"
-LEFT_OUT, SCHEMA = "a field that the engine leaves out without a word", "`json_schema` that the engine cannot use"
+LEFT_OUT, UNUSABLE = "a field that the engine leaves out without a word", "`json_schema` that the engine cannot use"
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 UNSUPPORTED = "unsupported_parameter"
+USELESS_SCHEMAS: list[Any] = [{"$ref": "#/nowhere"}, {"type": "banana"}, {"enum": []}, "banana"]
 SHORT: dict[str, Any] = {"prompt": "x", "n_predict": 1, "max_tokens": 1}
 CLOSED = (
     "routes that load models, change properties, save slots, proxy, read others' streams or count for the operator "
@@ -243,12 +244,9 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
         for fields in ({"echo": True}, {"suffix": "y"}, {"best_of": 2}, {"response_format": {"type": "json_object"}})
     ),
     *(
-        (
-            Ask(path, {"prompt": "x", "n_predict": 1, "max_tokens": 1, "json_schema": schema}, row=SCHEMA),
-            becomes(400, INVALID),
-        )
+        (Ask(path, SHORT | {"json_schema": schema}, row=UNUSABLE), becomes(400, INVALID))
         for path in ("/completion", "/v1/completions")
-        for schema in ({"$ref": "#/nowhere"}, {"type": "banana"}, {"enum": []}, "banana")
+        for schema in USELESS_SCHEMAS
     ),
     (Ask("/lora-adapters", [], row=CLOSED), becomes(403, "permission_error")),
     (Ask("/metrics", method="GET", row=CLOSED), becomes(403, "permission_error")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tests.support.stack import Client
 
@@ -39,7 +40,7 @@ def routes_of(engine: Client, paths: set[str]) -> dict[str, set[str]]:
     routes: dict[str, set[str]] = {}
     for path in sorted(paths):
         for method in METHODS:
-            body = {} if method == "POST" else None
+            body: dict[str, Any] | None = {} if method == "POST" else None
             answer = engine.request(method, path.replace(":id_slot", "0"), json=body)
             if answer.status_code != 404 or "File Not Found" not in answer.text:
                 routes.setdefault(path, set()).add(method)
