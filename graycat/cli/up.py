@@ -43,7 +43,11 @@ PROGRESS_INTERVAL_S = 5.0
 STOP_MARGIN_S = 8.0
 
 #: The first request that is suggested: for text, or for images if no text is served.
-COMPLETION_BODY = '{"prompt": "The lighthouse keeper said", "n_predict": 32}'
+#: A small model answers well if it is asked to be brief, and picks the likeliest words.
+CHAT_BODY = (
+    '{"messages": [{"role": "system", "content": "You are a helpful assistant. Answer briefly."}, '
+    '{"role": "user", "content": "What is the capital of Japan?"}], "temperature": 0, "max_tokens": 64}'
+)
 IMAGE_BODY = '{"prompt": "a lighthouse"}'
 
 #: Settings of ports whose address has a setting of its own.
@@ -274,7 +278,7 @@ def suggest(settings: Settings, address: str, token: Credential) -> str:
         return f"No engine runs here. Which boxes work for it:\n  curl {address}/ready\n"
     path, body = "/generate-image", IMAGE_BODY
     if settings.run_llm:
-        path, body = "/completion", COMPLETION_BODY
+        path, body = "/v1/chat/completions", CHAT_BODY
     return f"Try it:\n  curl {address}{path} -H {token.header()} \\\n    -d '{body}'\n"
 
 

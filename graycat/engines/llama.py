@@ -157,7 +157,7 @@ def build_text_engine(settings: Settings, *, own: bool, gpu: int | None = None) 
 def _check_embedded(settings: Settings) -> None:
     """Raise SettingsError if the embedded engine, its model or a library of the system is not installed."""
     modules = [extras.ENGINE]
-    if not settings.model_url:
+    if not settings.model_url and not extras.are_installed(extras.CHAT_MODEL):
         modules.append(extras.MODEL)
     otherwise = ", or name another one with LLAMA_SERVER_URL or STARTUP_COMMAND, or RUN_LLM=false"
     extras.require("embedded", modules, "the embedded text engine", otherwise)

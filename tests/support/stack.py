@@ -89,6 +89,9 @@ class Stack:
         self.prefix: list[str] = []
         # Images cost a stack two processes, Flower one, so only the tests of these turn them on.
         self._own_env = {"RUN_SD": "false", "GRAYCAT_FLOWER": "false", "GRAYCAT_LLM_THREADS": str(self.engine_threads)}
+        # A model that a test has put there.
+        for model in (home / "models" / "text").glob("*.gguf"):
+            self._own_env["MODEL_URL"] = str(model)
         self._own_env |= env or {}
         if self._own_env.get("GRAYCAT_EXPORTER") != "true":
             self.commands.pop("exporter")

@@ -133,14 +133,14 @@ def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, caps
     # What is captured is no terminal.
     assert "API token: in /home/me/api-token\n" in printed
     header = "Authorization: Bearer $(cat /home/me/api-token)"
-    assert f'curl http://127.0.0.1:{port}/completion -H "{header}"' in printed
+    assert f'curl http://127.0.0.1:{port}/v1/chat/completions -H "{header}"' in printed
     assert "the-secret" not in printed
 
 
 def test_the_first_request_is_one_that_this_server_s_engines_answer() -> None:
     token = Credential("API_TOKENS", Path("/home/me/api-token"), "")
     address = "http://127.0.0.1:8000"
-    assert f"curl {address}/completion " in up.suggest(Settings(), address, token)
+    assert f"curl {address}/v1/chat/completions " in up.suggest(Settings(), address, token)
     assert f"curl {address}/generate-image " in up.suggest(Settings(run_llm=False), address, token)
     # A server for boxes, none of which may be there yet.
     alone = up.suggest(Settings(run_llm=False, run_sd=False), address, token)

