@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from tests.containers import users
+from tests.containers.edge import ContainerEdge
 from tests.containers.engine import find_docker, packaged_docker
 from tests.containers.stack import ContainerStack, wait_until
 from tests.containers.users import Load, expect, loaded
@@ -115,6 +116,19 @@ def settle(stack: ContainerStack, load: Load) -> None:
         say(f"  {times} x {reason}")
 
 
+def through_edge(stack: ContainerStack) -> None:
+    """Start docker/edge before the stack, use it, and break it."""
+    edge = ContainerEdge(stack)
+    with timed("edge: start"):
+        edge.start()
+    with timed("edge: a game's stream, REST, links"):
+        expect(edge.game(), "a game's stream is whole through the edge")
+        edge.rest()
+    for service in ("edge", "web"):
+        break_one(stack, service, "kill", stack.kill)
+        wait_until(edge.game, f"a game is answered through the edge after kill {service}")
+
+
 @click.command()
 @click.option("--cache", type=click.Path(path_type=Path), help="Keep unpacked packages here for the next run.")
 @click.option("--packages", is_flag=True, help="Use a Docker from packages, also if this machine has one.")
@@ -138,6 +152,9 @@ def main(cache: Path | None, packages: bool, services: str) -> None:
         ending.callback(stack.remove)
         try:
             check(stack, services.split(",") if services else [])
+            through_edge(stack)
+            with timed("stop"):
+                stack.compose("stop", "--timeout", "30")
         except Exception as error:  # noqa: BLE001 (whatever it was, it is told with what the containers say)
             say(f"FAILED: {error}\n{stack.explain()}")
             sys.exit(1)
@@ -152,8 +169,6 @@ def check(stack: ContainerStack, services: list[str]) -> None:
         upgrade(stack)
         wait_for_game(stack)
     settle(stack, load)
-    with timed("stop"):
-        stack.compose("stop", "--timeout", "30")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ from tests.support.processes import eventually
 
 #: What the images of docker/ begin with: the name, the Debian release that stands in for it, and its packages.
 PYTHON, VALKEY = "python:3.12.11-slim-bookworm", "valkey/valkey:8.1.3-alpine"
+HAPROXY = "haproxy:2.6"
 PACKAGES = {
     "engine": ("trixie", "docker.io,docker-cli,docker-compose,docker-buildx,iptables,ca-certificates,iproute2,procps"),
     "python": ("bookworm", "python3,python3-venv,python3-pip,ca-certificates"),
     "valkey": ("trixie", "valkey-server,valkey-tools,ca-certificates"),
+    "haproxy": ("bookworm", "haproxy,ca-certificates"),
 }
 #: The oldest Compose that docker/README.md asks for.
 COMPOSE = (2, 20)
@@ -48,6 +50,13 @@ RUN userdel valkey; groupadd -g 1000 valkey && useradd -r -u 999 -g 1000 valkey 
  && install -d -o 999 -g 1000 /data
 VOLUME /data
 WORKDIR /data
+""",
+    HAPROXY: """
+FROM standin/haproxy
+RUN userdel haproxy; groupadd -g 99 haproxy && useradd -r -u 99 -g 99 haproxy
+USER haproxy
+ENTRYPOINT ["haproxy", "-W", "-db"]
+CMD ["-f", "/usr/local/etc/haproxy/haproxy.cfg"]
 """,
 }
 

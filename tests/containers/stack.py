@@ -66,6 +66,8 @@ class ContainerStack:
         first, calls, update, trouble = code_blocks((self.folder / "README.md").read_text())
         #: The README's commands: the start, the first calls, an update, and what to do in trouble.
         self.first, self.calls, self.update, self.trouble = first, calls, update, trouble
+        #: What the edge's README writes into ``.env``, and its commands.
+        self.edge_settings, self.edge_commands = code_blocks((self.folder / "edge" / "README.md").read_text())
 
     def _write_override(self) -> None:
         override: dict[str, Any] = {"networks": {"graycat": {"name": PROJECT}}}
@@ -81,6 +83,7 @@ class ContainerStack:
         """
         here = self.source if commands.startswith("cd docker\n") else self.folder
         commands = commands.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        commands = commands.replace("-f compose.yml -f edge/", f"-f compose.yml -f {self._override} -f edge/")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands], cwd=here, env=self._env, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=COMMAND_S, check=False,
@@ -98,6 +101,12 @@ class ContainerStack:
         if check and done.returncode:
             raise RuntimeError(f"docker compose {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def use_edge(self, settings: str) -> None:
+        """Add settings to ``.env``, and have Compose know the container of docker/edge from now on."""
+        with (self.folder / ".env").open("a") as file:
+            file.write(settings)
+        self._env["COMPOSE_FILE"] = f"compose.yml:{self._override}:edge/compose.yml"
 
     @property
     def variables(self) -> dict[str, str]:
