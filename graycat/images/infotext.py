@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 NEGATIVE = "Negative prompt:"
 
@@ -131,3 +131,11 @@ def _decode_user_comment(comment: bytes) -> str:
 def encode_user_comment(infotext: str) -> bytes:
     """Return the Exif user comment that holds an infotext."""
     return _UNICODE + infotext.encode("utf-16-be")
+
+
+def to_png_chunks(infotext: str) -> PngImagePlugin.PngInfo:
+    """Return the chunks of a PNG that hold an infotext; none for ""."""
+    chunks = PngImagePlugin.PngInfo()
+    if infotext:
+        chunks.add_text("parameters", infotext)
+    return chunks

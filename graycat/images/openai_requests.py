@@ -1,4 +1,8 @@
-"""Translates OpenAI's image requests into bodies of the WebUI's txt2img and img2img."""
+"""Translates OpenAI's image requests into bodies of the WebUI's txt2img and img2img.
+
+The fields are those of OpenAI's API reference (October 2026), with ``seed``, ``steps`` and ``negative_prompt`` beside
+them. Each is done, or refused with its name: none is ignored, but for the two that only tell who asks.
+"""
 
 from __future__ import annotations
 
@@ -6,64 +10,167 @@ import io
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageOps
 
 from graycat.errors import RequestError
-from graycat.images.decoding import decode
+from graycat.images.decoding import CheckedImage, decode
+from graycat.images.errors import TooMuchWork, UnsupportedParameter
+from graycat.images.output import OutputFormat, available_formats
 from graycat.settings import Settings
+from graycat.settings.aliases import parse_aliases
 
 #: Width and height of ``auto``, and of a request that names no size.
 DEFAULT_SIZE = (1024, 1024)
 #: How much an edit may change: enough to follow the prompt, little enough to keep the image recognizable.
 EDIT_STRENGTH = 0.75
-_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+#: Steps of each quality; of ``auto``, and of a request that names none, as many as of medium.
+STEPS = {"low": 10, "medium": 20, "standard": 20, "auto": 20, "high": 40, "hd": 40}
+#: OpenAI's own models, which clients name unless they are told another: they stand for the engine's current one.
+_OPENAI_MODEL = re.compile(r"(?:dall-e-|gpt-image-|chatgpt-image-)[\w.-]{1,60}")
+#: Values that ask for nothing but what happens anyway.
+_WITHOUT_EFFECT = {
+    "background": ("auto", "opaque"),
+    "moderation": ("auto", "low"),
+    "input_fidelity": ("low",),
+}
+#: Who asks: for the records of OpenAI, not for an image.
+_NOTES = ("user", "safety_identifier")
+FIELDS = frozenset(
+    {
+        *("prompt", "n", "size", "model", "quality", "response_format", "output_format", "output_compression"),
+        *("stream", "partial_images", "seed", "steps", "negative_prompt"),
+        *(*_WITHOUT_EFFECT, *_NOTES),
+    }
+)
+#: Values that mean the same as an absent field; a form sends texts.
+ABSENT = (None, "")
+MAX_PARTIAL_IMAGES = 3
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+_ORIENTATION = 0x0112
 
 
-def to_txt2img(body: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Return the txt2img body of a ``/v1/images/generations`` request. Raises RequestError."""
-    prompt = body.get("prompt")
-    if not isinstance(prompt, str) or not prompt:
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """What a request asks for. ``body``: that of a txt2img. ``output`` is None if any format will do."""
+
+    body: dict[str, Any]
+    response_format: str
+    output: OutputFormat | None
+    stream: bool
+    partial_images: int
+    quality: str
+
+
+def parse(fields: Mapping[str, Any], settings: Settings) -> ImageRequest:
+    """Return what the fields of a request ask for, read from JSON or from a form. Raises RequestError."""
+    given = {name: value for name, value in fields.items() if value not in ABSENT}
+    prompt = given.get("prompt")
+    if not isinstance(prompt, str):
         raise RequestError("'prompt' is required: a string")
-    stream = body.get("stream")
-    # A form sends booleans as text.
-    if isinstance(stream, str):
-        stream = stream.lower() not in ("", "false")
-    if stream is not None and stream is not False:
-        raise RequestError("'stream' is not supported for images; follow the task's events instead")
+    for name in given:
+        if name not in FIELDS:
+            raise UnsupportedParameter(name[:100], f"is not a field of this route; fields: {', '.join(sorted(FIELDS))}")
+    for name, values in _WITHOUT_EFFECT.items():
+        _choose(given, name, values[0], values)
 
-    width, height = parse_size(body.get("size"), DEFAULT_SIZE)
-    return {
+    stream = _read_flag(given, "stream")
+    partial_images = _read_whole(given, "partial_images", 0, 0, MAX_PARTIAL_IMAGES)
+    if partial_images and not stream:
+        raise UnsupportedParameter("partial_images", "needs 'stream': true")
+    response_format = _choose(given, "response_format", "b64_json", ("b64_json", "url"))
+    if stream and response_format == "url":
+        raise UnsupportedParameter("response_format", "must be 'b64_json' in a stream: its events hold the images")
+    quality = _choose(given, "quality", "auto", tuple(STEPS))
+    return ImageRequest(
+        body=_to_txt2img(given, prompt, min(STEPS[quality], settings.max_steps), settings),
+        response_format=response_format,
+        output=_parse_output(given),
+        stream=stream,
+        partial_images=partial_images,
+        quality=quality,
+    )
+
+
+def _to_txt2img(given: Mapping[str, Any], prompt: str, steps: int, settings: Settings) -> dict[str, Any]:
+    width, height = parse_size(given.get("size"), DEFAULT_SIZE)
+    if max(width, height) > settings.max_side:
+        raise TooMuchWork(f"'size' may have {settings.max_side} pixels on a side")
+    count = _read_whole(given, "n", 1, 1)
+    if count > settings.max_images:
+        raise TooMuchWork(f"'n' may be {settings.max_images} at most")
+    body: dict[str, Any] = {
         "prompt": prompt,
-        "batch_size": parse_count(body.get("n")),
+        "batch_size": count,
         "width": width,
         "height": height,
-        "steps": steps,
+        "steps": _read_whole(given, "steps", steps, 1),
     }
+    if "seed" in given:
+        body["seed"] = _read_whole(given, "seed", -1, -1, 2**32 - 1)
+    if "negative_prompt" in given:
+        if not isinstance(given["negative_prompt"], str):
+            raise RequestError("'negative_prompt' must be a string")
+        body["negative_prompt"] = given["negative_prompt"]
+    model = given.get("model", "")
+    if not isinstance(model, str):
+        raise RequestError("'model' must be a string")
+    model = parse_aliases(settings.model_aliases).get(model, model)
+    if model and not _OPENAI_MODEL.fullmatch(model):
+        body["override_settings"] = {"sd_model_checkpoint": model}
+    return body
 
 
-def to_img2img(
-    fields: Mapping[str, Any], image: str, mask: str | None, settings: Settings, steps: int
-) -> dict[str, Any]:
-    """Return the img2img body of a ``/v1/images/edits`` request; images as base64. Raises RequestError.
+def _parse_output(given: Mapping[str, Any]) -> OutputFormat | None:
+    """Return the wanted format; None if the engine's own will do."""
+    compression = None
+    if "output_compression" in given:
+        compression = _read_whole(given, "output_compression", 100, 0, 100)
+    if "output_format" not in given:
+        if compression is not None:
+            raise UnsupportedParameter("output_compression", "needs 'output_format': jpeg, webp or avif")
+        return None
+    name = _choose(given, "output_format", "png", available_formats())
+    if name == "png" and compression not in (None, 100):
+        raise UnsupportedParameter("output_compression", "is not for png: choose jpeg, webp or avif")
+    return OutputFormat(name, None if name == "png" else compression)
 
-    The transparent parts of the mask are painted. Without a mask, the transparent parts of the image are.
+
+def to_img2img(fields: Mapping[str, Any], image: str, mask: str | None, settings: Settings) -> ImageRequest:
+    """Return what a ``/v1/images/edits`` request asks for; images as base64. Raises RequestError.
+
+    The transparent parts of the mask are painted. Without a mask, the transparent parts of the image are. Photos are
+    turned as their cameras say: engines differ in whether they do it.
     """
-    checked = decode(image, settings)
+    checked = turn_upright(decode(image, settings))
     mask_source = checked
     if mask is not None:
-        mask_source = decode(mask, settings)
+        mask_source = turn_upright(decode(mask, settings))
     webui_mask = _mask_from_transparency(mask_source.data)
 
     width, height = parse_size(fields.get("size"), (checked.width, checked.height))
-    body = to_txt2img({**fields, "size": f"{width}x{height}"}, steps)
+    request = parse({**fields, "size": f"{width}x{height}"}, settings)
+    body = request.body
     body |= {"init_images": [checked.base64], "denoising_strength": EDIT_STRENGTH}
     if webui_mask is not None:
         body |= {"mask": webui_mask, "denoising_strength": 1.0, "inpaint_full_res": False, "mask_blur": 4}
     elif mask is not None:
         raise RequestError("'mask' must have transparent parts: those parts are painted")
-    return body
+    return request
+
+
+def turn_upright(checked: CheckedImage) -> CheckedImage:
+    """Return an image without an Exif orientation: turned as that says."""
+    with Image.open(io.BytesIO(checked.data), formats=(checked.format.upper(),)) as image:
+        if image.getexif().get(_ORIENTATION, 1) == 1:
+            return checked
+        turned = ImageOps.exif_transpose(image)
+        file = io.BytesIO()
+        turned.save(file, "PNG", compress_level=1)
+    return CheckedImage(file.getvalue(), "png", turned.width, turned.height)
 
 
 def parse_size(text: object, default: tuple[int, int]) -> tuple[int, int]:
@@ -78,14 +185,36 @@ def parse_size(text: object, default: tuple[int, int]) -> tuple[int, int]:
     return int(size[1]), int(size[2])
 
 
-def parse_count(value: object) -> int:
-    """Return how many images ``n`` asks for, by default 1. Raises RequestError."""
-    if value is None:
-        return 1
-    try:
-        return int(str(value))
-    except ValueError:
-        raise RequestError("'n' must be a number") from None
+def _read_whole(given: Mapping[str, Any], name: str, default: int, minimum: int, maximum: int | None = None) -> int:
+    """Return a field as a whole number; limits of the server are checked later. Raises RequestError."""
+    value = given.get(name, default)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    if not valid or (maximum is not None and value > maximum):
+        upper = f" to {maximum}" if maximum is not None else " on"
+        raise RequestError(f"{name!r} must be a whole number, from {minimum}{upper}")
+    return int(value)
+
+
+def _read_flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    # A form sends booleans as text.
+    if isinstance(value, str):
+        value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    if not isinstance(value, bool):
+        raise RequestError(f"{name!r} must be true or false")
+    return value
+
+
+def _choose(given: Mapping[str, Any], name: str, default: str, values: tuple[str, ...]) -> str:
+    """Return a field that must be one of some values. Raises UnsupportedParameter."""
+    value = given.get(name, default)
+    if value not in values:
+        raise UnsupportedParameter(name, f"must be one of {', '.join(values)}")
+    return str(value)
 
 
 def _mask_from_transparency(data: bytes) -> str | None:

@@ -75,6 +75,8 @@ def content_type(image: bytes) -> str:
             return name
     if image.startswith(b"RIFF") and image[8:12] == b"WEBP":
         return "image/webp"
+    if image[4:12] == b"ftypavif":
+        return "image/avif"
     return UNKNOWN
 
 

@@ -18,6 +18,8 @@ from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
 from graycat.images.decoding import CheckedImage, decode
 from graycat.images.errors import SettingNotAllowed, TooMuchWork
+from graycat.images.output import FIELD as OUTPUT_FIELD
+from graycat.images.output import OutputFormat
 from graycat.images.places import holds_place
 from graycat.images.prompt_controls import check_controls, count_joined_prompts
 from graycat.images.scripts import check_scripts, join_names
@@ -114,6 +116,9 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
     rewritten = body | {"save_images": False}
     # The worker sets this id itself, so that it interrupts only its own renders.
     rewritten.pop("force_task_id", None)
+    wish = OutputFormat.from_field(rewritten.pop(OUTPUT_FIELD, None))
+    if wish is not None:
+        rewritten[OUTPUT_FIELD] = wish.to_field()
     return rewritten | _check_images(body, settings)
 
 

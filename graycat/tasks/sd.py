@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from celery import shared_task
@@ -15,6 +16,7 @@ from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
+from graycat.images.output import OutputFormat, convert, split_output
 from graycat.images.replies import content_type, extract_images
 from graycat.loops.unexpected import guarded
 from graycat.metrics import worker
@@ -158,6 +160,9 @@ class SdTask(EngineTask):
             # This attempt may make fewer images than the one before.
             runtime.artifacts.delete(attempt.task_id)
 
+        body, wish = split_output(attempt.body)
+        if wish is not None:
+            attempt = replace(attempt, body=body)
         started_at = time.monotonic()
         status, reply = _render(runtime, engine, attempt, call)
         took_s = time.monotonic() - started_at
@@ -169,7 +174,7 @@ class SdTask(EngineTask):
             # The next reader of the engine's lists and options must find the change.
             runtime.supervisor.describe()
             runtime.report()
-        answer = _store_images(runtime, attempt, reply, took_s, partial=call.stopped is not None)
+        answer = _store_images(runtime, attempt, reply, took_s, wish, partial=call.stopped is not None)
         if call.stopped is not None:
             raise Interrupted(answer)
         return 200, answer
@@ -213,8 +218,12 @@ def _check_still_owned(runtime: EngineRuntime, attempt: Attempt, call: RenderCal
         raise EngineLost
 
 
-def _store_images(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float, *, partial: bool) -> bytes:
-    """Store a reply's images and return the reply without them; ``took_s``: seconds that the engine rendered.
+def _store_images(
+    runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float, wish: OutputFormat | None, *, partial: bool
+) -> bytes:
+    """Store a reply's images, as their caller wants them, and return the reply without them.
+
+    ``took_s``: seconds that the engine rendered.
 
     Raises EngineProtocolError, ArtifactsUnavailable.
     """
@@ -229,6 +238,8 @@ def _store_images(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s
         return reply
     answer, images = extract_images(parsed)
     for number, image in enumerate(images):
+        if wish is not None:
+            image = convert(image, wish)  # noqa: PLW2901 (of one image after the other, the larger form is let go)
         runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
     attempt.made.images = len(images)
     if images:

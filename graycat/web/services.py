@@ -65,6 +65,7 @@ class Services:
     snapshots: SnapshotReader
     schedules: ScheduleRecords
     gallery_links: SignedLinks
+    image_links: SignedLinks
     token_watch: TokenWatch
     metrics_token: str = field(repr=False)
 
@@ -161,6 +162,7 @@ class Services:
         records = TaskRecords(broker, settings)
         hub = EventHub(broker, records)
         authenticator = Authenticator.from_settings(settings, broker)
+        key = SigningKey.from_settings(settings)
         return cls(
             settings=settings,
             broker=broker,
@@ -176,7 +178,8 @@ class Services:
             snapshots=SnapshotReader(settings),
             metrics_token=load_scrape_token(settings),
             schedules=ScheduleRecords(broker, settings),
-            gallery_links=SignedLinks(SigningKey.from_settings(settings)),
+            gallery_links=SignedLinks(key),
+            image_links=SignedLinks(key, purpose="image"),
             token_watch=TokenWatch(hub, authenticator.minted),
         )
 

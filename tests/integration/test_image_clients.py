@@ -58,16 +58,62 @@ def test_openai_s_client_gets_images_as_base64(client: Any) -> None:
     assert before <= answer.created <= time.time()
 
 
-def test_openai_s_client_gets_images_as_addresses(studio: ImageStack, client: Any, anna: Client) -> None:
+def test_openai_s_client_gets_images_as_addresses(studio: ImageStack, client: Any) -> None:
     answer = client.images.generate(prompt="a fox", size="64x64", response_format="url")
     (image,) = answer.data
     assert image.url.startswith(f"{studio.url}/tasks/")
+    # As a browser opens it: without an API token.
     path = image.url.removeprefix(studio.url)
-    assert Picture.of(anna.get(path).content).prompt == "a fox"
-    assert studio.caller(BERT).get(path).status_code == 404
     stranger = Client(studio.url)
     with stranger.session:
-        assert stranger.get(path).status_code == 401
+        assert Picture.of(stranger.get(path).content).prompt == "a fox"
+        assert stranger.get(path.replace("/images/0", "/images/1")).status_code == 403
+        assert stranger.get(path.partition("?")[0]).status_code == 401
+    assert studio.caller(BERT).get(path.partition("?")[0]).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp", "avif"])
+def test_openai_s_client_gets_the_format_that_it_asks_for(client: Any, anna: Client, name: str) -> None:
+    answer = client.images.generate(
+        prompt="a fox", size="64x64", output_format=name, extra_body={"seed": 5, "steps": 2}
+    )
+    picture = Picture.of(answer.data[0].b64_json)
+    assert (answer.output_format, picture.image.format) == (name, name.upper())
+    if name == "png":
+        assert "Steps: 2" in picture.image.info["parameters"]
+        assert "Seed: 5" in picture.image.info["parameters"]
+    address = client.images.generate(
+        prompt="a fox", size="64x64", output_format=name, response_format="url", output_compression=None
+    )
+    assert (
+        Picture.of(anna.get("/tasks/" + address.data[0].url.partition("/tasks/")[2]).content).image.format
+        == name.upper()
+    )
+
+
+def test_openai_s_client_sees_an_image_grow(client: Any) -> None:
+    events = list(
+        client.images.generate(prompt="a fox", size="64x64", stream=True, partial_images=2, extra_body={"steps": 150})
+    )
+    assert events[-1].type == "image_generation.completed"
+    assert Picture.of(events[-1].b64_json).prompt == "a fox"
+    partial = events[:-1]
+    assert 1 <= len(partial) <= 2
+    assert [event.type for event in partial] == ["image_generation.partial_image"] * len(partial)
+    assert [event.partial_image_index for event in partial] == list(range(len(partial)))
+    for event in partial:
+        assert Picture.of(event.b64_json).image.format == event.output_format.upper()
+    edited = list(client.images.edit(image=file_of(Image.new("RGB", (64, 64), "red")), prompt="a hat", stream=True))
+    assert [event.type for event in edited] == ["image_edit.completed"]
+
+
+def test_openai_s_client_finds_the_models_of_images(client: Any, anna: Client) -> None:
+    (checkpoint,) = anna.get("/sdapi/v1/sd-models").json()
+    assert checkpoint["model_name"] in [model.id for model in client.models.list().data]
+    answer = client.images.generate(prompt="a fox", size="64x64", model=checkpoint["model_name"])
+    assert len(answer.data) == 1
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        client.images.generate(prompt="a fox", size="64x64", model="nobody")
 
 
 def test_openai_s_client_edits_an_image_where_the_mask_is_clear(client: Any) -> None:
@@ -97,6 +143,12 @@ def test_openai_s_client_raises_its_own_errors(studio: ImageStack, client: Any) 
         client.images.generate(prompt="a fox", size="large")
     with pytest.raises(openai.BadRequestError, match="response_format"):
         client.images.generate(prompt="a fox", response_format="pigeon")
+    with pytest.raises(openai.BadRequestError, match="'background'") as refused:
+        client.images.generate(prompt="a fox", background="transparent")
+    assert refused.value.param == "background"
+    images = [file_of(Image.new("RGB", (64, 64), colour)) for colour in ("red", "blue")]
+    with pytest.raises(openai.BadRequestError, match="image\\[1\\]"):
+        client.images.edit(image=images, prompt="a hat")
     with pytest.raises(openai.BadRequestError, match="damaged"):
         client.images.edit(image=("image.png", b"no image", "image/png"), prompt="a hat")
     with pytest.raises(openai.AuthenticationError):

@@ -15,10 +15,22 @@ bp = Blueprint("task_images", __name__)
 
 
 @bp.get("/tasks/<task_id>/images/<int:number>")
-@token_auth.login_required
 def image(task_id: str, number: int) -> ResponseReturnValue:
-    """Return an image of a task, as the engine made it."""
+    """Return an image of a task, as the engine made it: to its owner, and to whoever has a signed link."""
+    signature = request.args.get("signature")
+    if signature is None:
+        return _image_of_caller(task_id, number)
+    services().image_links.check(f"{task_id}/{number}", request.args.get("expires", ""), signature)
+    return _image_response(task_id, number)
+
+
+@token_auth.login_required
+def _image_of_caller(task_id: str, number: int) -> ResponseReturnValue:
     task_id, _ = find_readable_task(task_id)
+    return _image_response(task_id, number)
+
+
+def _image_response(task_id: str, number: int) -> ResponseReturnValue:
     found = services().artifacts.get(task_id, number)
     if found is None:
         raise TaskNotFound

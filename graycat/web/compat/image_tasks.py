@@ -51,13 +51,18 @@ def run_image_task(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Res
 
     Raises RequestError, ModelNotFound.
     """
-    params.check_size(body, services().settings.max_prompt_chars)
-    checked = run_in_thread(partial(check, body))
-    queue = choose_queue(kind, checked)
+    checked, queue = check_image_body(kind, body, check)
     response = respond(kind, queue, PLAIN, json.dumps(checked).encode(), LLAMACPP)
     if response.status_code == 200:
         response.set_data(embed_artifacts(response.get_data(), g.task_id))
     return response
+
+
+def check_image_body(kind: Kind, body: Body, check: Callable[[Body], Body]) -> tuple[Body, str]:
+    """Return the body as the engine gets it, and its queue. Raises RequestError, ModelNotFound."""
+    params.check_size(body, services().settings.max_prompt_chars)
+    checked = run_in_thread(partial(check, body))
+    return checked, choose_queue(kind, checked)
 
 
 def embed_artifacts(reply: bytes, task_id: str) -> bytes:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, g, jsonify
 from flask.typing import ResponseReturnValue
 
 from graycat import families
 from graycat.auth.tokens import LLM as LLM_SCOPE
+from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.bounds.stored import parse_json
-from graycat.errors import EngineNotReady
+from graycat.errors import EngineNotReady, NoSuchEngine
 from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
 from graycat.redaction.answers import hide
 from graycat.settings.aliases import parse_aliases
-from graycat.web.auth import is_admin, scope_required, token_auth
+from graycat.web.auth import is_admin, require_scope, token_auth
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.services import services
 from graycat.web.streaming.formats import OPENAI
@@ -77,9 +78,28 @@ add_routes(bp, ROUTES)
 @bp.get("/v1/models")
 @bp.get("/models", endpoint="models_native")
 @token_auth.login_required
-@scope_required(LLM_SCOPE)
 def models() -> ResponseReturnValue:
-    """List the models of all engines that are ready, each once."""
+    """List the models of all engines that are ready, each once: of text, then of images."""
+    scopes = g.token.scopes
+    images: list[dict[str, Any]] = []
+    if SD_SCOPE in scopes:
+        images = _list_image_models()
+    if images and LLM_SCOPE not in scopes:
+        return jsonify(object="list", data=images)
+    require_scope(LLM_SCOPE)
+    try:
+        merged, headers = _merge_text_models()
+    except NoSuchEngine:
+        if not images:
+            raise
+        return jsonify(object="list", data=images)
+    response = jsonify(merged | {"data": [*merged["data"], *images]})
+    response.headers.update(headers)
+    return response
+
+
+def _merge_text_models() -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the list of all text engines' models, and its headers. Raises EngineNotReady."""
     workers, headers = services().select_answering(LLM)
     lists: list[dict[str, Any]] = []
     for worker in workers:
@@ -92,9 +112,20 @@ def models() -> ResponseReturnValue:
     merged = lists[0] | {"data": _add_aliases(_merge_entries(lists, "data", "id"))}
     if "models" in merged:
         merged["models"] = _merge_entries(lists, "models", "model")
-    response = jsonify(merged)
-    response.headers.update(headers)
-    return response
+    return merged, headers
+
+
+def _list_image_models() -> list[dict[str, Any]]:
+    """Return the checkpoints of all image engines, each once, as ``model`` of an image request may name them."""
+    entries: dict[str, dict[str, Any]] = {}
+    for catalog in services().catalogs().values():
+        checkpoints = catalog.get("sd-models")
+        for checkpoint in checkpoints if isinstance(checkpoints, list) else []:
+            name = checkpoint.get("model_name") if isinstance(checkpoint, dict) else None
+            if isinstance(name, str) and name:
+                entry = {"id": name, "object": "model", "created": 0, "owned_by": "graycat", "type": "image"}
+                entries.setdefault(name, entry)
+    return list(entries.values())
 
 
 def _parse_model_list(text: str, *, hidden: bool) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from graycat.images.openai_requests import MAX_PARTIAL_IMAGES, STEPS
+from graycat.images.output import FORMATS
+
 JSON, FORM = "application/json", "multipart/form-data"
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -57,8 +60,17 @@ FIELDS: dict[str, dict[str, Any]] = {
     "response_format": {
         "type": "string",
         "enum": ["b64_json", "url"],
-        "description": "url: the URLs need the API token, too.",
+        "description": "url: signed addresses, which end with the images.",
     },
+    "model": {
+        "type": "string",
+        "description": "A checkpoint of GET /v1/models; OpenAI's names: the current one.",
+    },
+    "quality": {"type": "string", "enum": list(STEPS), "description": "Chooses the steps, unless those are given."},
+    "output_format": {"type": "string", "enum": list(FORMATS)},
+    "output_compression": {"type": "integer", "minimum": 0, "maximum": 100, "description": "The quality of the file."},
+    "stream": {"type": "boolean", "description": "Answer events: previews, then the images."},
+    "partial_images": {"type": "integer", "minimum": 0, "maximum": MAX_PARTIAL_IMAGES},
 }
 
 #: The fields of a form that are files.
@@ -108,7 +120,10 @@ _COMMON = (
     "send_images",
 )
 _UPSCALING = ("upscaler_1", "resize_mode", "upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
-_OPENAI = ("prompt", "n", "size", "response_format")
+_OPENAI = (
+    *("prompt", "n", "size", "model", "quality", "response_format", "output_format", "output_compression"),
+    *("stream", "partial_images", "seed", "steps", "negative_prompt"),
+)
 
 #: The body of each route that takes one, by its endpoint.
 BODIES: dict[str, BodyFields] = {

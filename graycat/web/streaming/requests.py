@@ -17,7 +17,7 @@ from graycat.errors import BrokerUnavailable, EngineError, GraycatError, TaskCan
 from graycat.metrics import web as metrics
 from graycat.queue import ids
 from graycat.queue.control import broadcast_stop
-from graycat.queue.events import CANCELLED, CHUNK, ERROR, TaskEvent
+from graycat.queue.events import CANCELLED, CHUNK, ERROR, PROGRESS, TaskEvent
 from graycat.queue.kinds import SKIP, Kind
 from graycat.queue.messages import MessageFactory
 from graycat.queue.models import NewTask, Verdict
@@ -159,6 +159,8 @@ class PendingTask:
         self._gateway = gateway
         self._subscription = subscription
         self._kind = kind
+        #: Whether ``next_event`` returns events of the kind ``progress``, too.
+        self.with_progress = False
         #: When the first event of the answer came (monotonic clock); 0 until then.
         self.first_event_at = 0.0
         queue_ttl_s, exec_timeout_s = deadlines
@@ -201,9 +203,9 @@ class PendingTask:
             event = self._subscription.get(self._seconds_until_deadline(wait_until))
             if self._disconnected:
                 raise ClientDisconnected
-            # Others tell how far it is, or are of a version that this one does not know.
-            if event is not None and (event.kind == CHUNK or event.terminal):
-                return self._accept(event)
+            wanted = self._take(event)
+            if wanted is not None:
+                return wanted
             if writer is not None and writer.unsent:
                 return None
             if writer is not None and timeout_s is not None and wait_until is not None:
@@ -234,6 +236,17 @@ class PendingTask:
                 self._queue_deadline = now + EXPIRY_RETRY_S
         if now >= self._overdue_at:
             raise TaskTimeout
+
+    def _take(self, event: TaskEvent | None) -> TaskEvent | None:
+        """Return an event that this request reads, None for any other; raise the error that it carries."""
+        if event is None:
+            return None
+        if event.kind == CHUNK or event.terminal:
+            return self._accept(event)
+        if event.kind == PROGRESS and self.with_progress:
+            return event
+        # It tells how far the task is, or is of a version that this one does not know.
+        return None
 
     def _accept(self, event: TaskEvent) -> TaskEvent:
         """Return an event of the answer, or raise the error that it carries."""

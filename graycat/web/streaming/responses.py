@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 from flask import Response, g, jsonify, request
 
@@ -28,23 +27,39 @@ def respond(kind: Kind, queue: str, mode: str, body: bytes, stream_format: Strea
 
     ``Prefer: respond-async`` (RFC 7240) asks for the task's address instead; such a task goes on without its client.
     """
+    if is_async():
+        return accept(kind, queue, mode, body)
+    pending = submit(kind, queue, mode, body)
+    if mode == STREAM:
+        return _streamed_response(pending, stream_format, services().settings.keepalive_s)
+    return _whole_response(pending)
+
+
+def is_async() -> bool:
+    """Return whether the client does not wait for the answer."""
+    return "respond-async" in preferences()
+
+
+def submit(kind: Kind, queue: str, mode: str, body: bytes) -> PendingTask:
+    """Submit the task of a request that waits for it. Raises what the limits and the queue raise."""
     services().require_engine(kind.family)
-    gateway = services().gateway
     submission = Submission(kind, queue, mode, body, g.owner, g.request_id, token=g.token)
     task_id = ids.new_task_id(kind.name)
-
-    if "respond-async" in preferences():
-        with enforce_limits(task_id):
-            gateway.enqueue(replace(submission, shown={}), task_id)
-        return _accepted_response(task_id)
-
     with enforce_limits(task_id):
-        pending = gateway.submit(submission, task_id)
+        pending = services().gateway.submit(submission, task_id)
     g.task_id = task_id
     g.pending_task = pending
-    if mode == STREAM:
-        return _streamed_response(pending, stream_format, gateway.settings.keepalive_s)
-    return _whole_response(pending)
+    return pending
+
+
+def accept(kind: Kind, queue: str, mode: str, body: bytes) -> Response:
+    """Submit the task of a request that does not wait for it; return the task's address."""
+    services().require_engine(kind.family)
+    submission = Submission(kind, queue, mode, body, g.owner, g.request_id, shown={}, token=g.token)
+    task_id = ids.new_task_id(kind.name)
+    with enforce_limits(task_id):
+        services().gateway.enqueue(submission, task_id)
+    return _accepted_response(task_id)
 
 
 def preferences() -> set[str]:
@@ -74,16 +89,30 @@ def _whole_response(pending: PendingTask) -> Response:
 
 def _streamed_response(pending: PendingTask, stream_format: StreamFormat, keepalive_s: float) -> Response:
     """Return the stream. The status is the engine's own if it answers within ``keepalive_s``, else 200."""
+
+    def encode(first: TaskEvent | None) -> Iterator[bytes]:
+        writer = direct_writer_for(request.environ, stream_format.encode_event)
+        return _stream_chunks(pending, first, stream_format, keepalive_s, writer)
+
+    return stream_events(pending, encode, keepalive_s)
+
+
+def stream_events(
+    pending: PendingTask, encode: Callable[[TaskEvent | None], Iterator[bytes]], keepalive_s: float
+) -> Response:
+    """Return a stream of events. ``encode`` writes them, given the first one; it is called in the request.
+
+    The first is None if none came within ``keepalive_s``. If the task fails before, its error is raised.
+    """
     cleanup = ExitStack()
     with ExitStack() as on_error:
         on_error.push(cleanup)
         cleanup.enter_context(pending)
         cleanup.enter_context(on_disconnect(request.environ, pending.client_disconnected))
         first = pending.next_event(keepalive_s)
+        chunks = encode(first)
         on_error.pop_all()
 
-    writer = direct_writer_for(request.environ, stream_format.encode_event)
-    chunks = _stream_chunks(pending, first, stream_format, keepalive_s, writer)
     response = Response(chunks, content_type="text/event-stream", headers=STREAM_HEADERS)
     # Not in the generator: it never runs if the client is gone before the first chunk.
     response.call_on_close(cleanup.close)

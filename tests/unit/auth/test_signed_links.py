@@ -48,3 +48,10 @@ def test_a_name_and_an_end_cannot_be_shifted_into_each_other(links: SignedLinks)
     signed = links.sign("a 1", 60)
     with pytest.raises(Forbidden):
         links.check("a", f"1 {signed['expires']}", signed["signature"] + "x")
+
+
+def test_a_link_for_one_purpose_is_none_for_another(links: SignedLinks, clock: Clock) -> None:
+    images = SignedLinks(SigningKey("k" * 32), clock, purpose="image")
+    with pytest.raises(Forbidden, match="another image"):
+        images.check(BATCH, **links.sign(BATCH, 60))
+    images.check("x/0", **images.sign("x/0", 60))

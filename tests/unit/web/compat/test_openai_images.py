@@ -16,7 +16,7 @@ FOX = {"prompt": "a fox"}
 ASYNC = {"Prefer": "respond-async"}
 
 #: What no response format is.
-NO_FORMATS: tuple[Any, ...] = ([], {}, 0, False, "")
+NO_FORMATS: tuple[Any, ...] = ([], {}, 0, False)
 
 
 def form(**fields: Any) -> dict[str, Any]:
@@ -83,13 +83,18 @@ def test_images_are_generated_in_openai_s_form(web, render) -> None:
     assert (sent["batch_size"], sent["width"], sent["height"], sent["steps"]) == (2, 64, 128, 20)
 
 
-def test_images_may_be_answered_as_urls(web, render) -> None:
+def test_images_may_be_answered_as_urls(web, shared_app, render) -> None:
     body = FOX | {"response_format": "url"}
     response = outcome_of(lambda: web.post("/v1/images/generations", json=body))
     attempt = render(RED, BLUE)
     urls = [item["url"] for item in response().json["data"]]
-    assert urls == [f"http://localhost/tasks/{attempt.task_id}/images/{number}" for number in range(2)]
-    assert web.get(urls[1]).data == BLUE
+    prefix = f"http://localhost/tasks/{attempt.task_id}/images"
+    assert [url.partition("?")[0] for url in urls] == [f"{prefix}/{number}" for number in range(2)]
+    # A browser has no API token.
+    stranger = shared_app.test_client()
+    assert stranger.get(urls[1]).data == BLUE
+    assert stranger.get(urls[1].replace("images/1", "images/0")).status_code == 403
+    assert stranger.get(urls[1].partition("&")[0]).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -100,7 +105,7 @@ def test_images_may_be_answered_as_urls(web, render) -> None:
         {"n": 0},
         {"n": 100},
         {"response_format": "png"},
-        {"stream": True},
+        {"stream": 1},
         *({"response_format": value} for value in NO_FORMATS),
     ],
 )
@@ -127,6 +132,8 @@ def test_an_image_is_changed_in_openai_s_form(web, render, name: str) -> None:
         ({"prompt": "an owl"}, 400, "invalid_request_error"),
         ({"prompt": "an owl", "image": "a word"}, 400, "invalid_request_error"),
         ({"image": PHOTO}, 400, "invalid_request_error"),
+        ({"prompt": "an owl", "image": PHOTO, "image2": PHOTO}, 400, "unsupported_parameter"),
+        ({"prompt": "an owl", "image": PHOTO, "style": "vivid"}, 400, "unsupported_parameter"),
         ({"prompt": "an owl", "image": b"no image"}, 400, "invalid_image"),
         ({"prompt": "an owl", "image": PHOTO, "mask": PHOTO}, 400, "invalid_request_error"),
         ({"prompt": "an owl", "image": PHOTO + b"\0" * 3000}, 413, "image_too_large"),
@@ -155,3 +162,56 @@ def test_respond_async_returns_the_task_s_address(web, render, path: str) -> Non
 def test_these_routes_want_a_bearer_token(web, shared_app, path: str) -> None:
     stranger = shared_app.test_client()
     assert stranger.post(path, json=FOX).status_code == 401
+
+
+def photo() -> tuple[io.BytesIO, str]:
+    return io.BytesIO(PHOTO), "a.png"
+
+
+@pytest.mark.parametrize("names", [("image[]", "image[]"), ("image", "image[]"), ("image", "image")])
+def test_a_second_image_is_refused_by_its_path(web, client, names: tuple[str, str]) -> None:
+    parts: dict[str, Any] = {"prompt": "an owl"}
+    for name in names:
+        parts.setdefault(name, []).append(photo())
+    response = web.post("/v1/images/edits", data=parts)
+    assert (response.status_code, response.json["error"]["type"]) == (400, "unsupported_parameter")
+    assert response.json["error"]["param"] == "image[1]"
+    assert client.keys("*") == []
+
+
+def test_a_field_that_comes_twice_is_refused(web) -> None:
+    twice = web.post("/v1/images/edits", data={"prompt": ["an owl", "a hen"], "image": photo()})
+    assert (twice.status_code, twice.json["error"]["param"]) == (400, "prompt")
+
+
+def test_the_label_is_the_file_s_own(web, render) -> None:
+    response = outcome_of(lambda: web.post("/v1/images/generations", json=FOX))
+    render(PHOTO)
+    assert response().json["output_format"] == "jpeg"
+
+
+def test_a_format_travels_with_the_task_and_a_model_chooses_the_checkpoint(web, take, report) -> None:
+    report("sd", lists={"sd-models": [{"title": "dreams", "model_name": "dreams"}]})
+    body = FOX | {"output_format": "webp", "output_compression": 60, "model": "dreams"}
+    assert web.post("/v1/images/generations", json=body, headers=ASYNC).status_code == 202
+    sent = json.loads(take("sd").body)
+    assert sent["graycat_output"] == {"format": "webp", "quality": 60}
+    assert sent["override_settings"] == {"sd_model_checkpoint": "dreams"}
+    unknown = web.post("/v1/images/generations", json=FOX | {"model": "nobody"})
+    assert (unknown.status_code, unknown.json["error"]["type"]) == (404, "model_not_found")
+
+
+def test_models_of_images_are_listed(web, report) -> None:
+    lists = {"sd-models": [{"title": "dreams [1]", "model_name": "dreams"}, {"title": "x"}, 7]}
+    report("sd", lists=lists)
+    report("llm", model_list='{"object": "list", "data": [{"id": "gemma", "object": "model"}]}')
+    listed = web.get("/v1/models").json["data"]
+    assert [(model["id"], model.get("type")) for model in listed] == [("gemma", None), ("dreams", "image")]
+
+
+def test_an_unknown_model_is_served_if_the_operator_wants_that(web_with, take, report) -> None:
+    report("sd", lists={"sd-models": [{"title": "dreams", "model_name": "dreams"}]})
+    web = web_with(unknown_model="serve")
+    for model, named in (("nobody", False), ("dreams", True)):
+        assert web.post("/v1/images/generations", json=FOX | {"model": model}, headers=ASYNC).status_code == 202
+        assert ("override_settings" in json.loads(take("sd").body)) is named
