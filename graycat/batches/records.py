@@ -12,9 +12,11 @@ from uuid import uuid4
 
 from graycat.batches import spec
 from graycat.batches.errors import BatchConflict, BatchNotFound, TooManyBatches, WrongBatchState
+from graycat.batches.forecast import BatchForecaster, Estimate
 from graycat.batches.items import CHUNK_ITEMS, ItemRecord
 from graycat.batches.plan import Item
 from graycat.batches.spec import Spec
+from graycat.batches.spec.options import BatchOptions
 from graycat.batches.states import (
     CANCELLED,
     DONE,
@@ -58,6 +60,7 @@ class BatchRecords:
         self._client = client
         self._settings = settings
         self.throughput = ThroughputStats(client)
+        self.forecaster = BatchForecaster(client, self.throughput)
         self._scripts = Scripts(client, Path(__file__).parent / "lua", ("create", "set_state"))
 
     def submit(
@@ -309,20 +312,26 @@ class BatchRecords:
         for name in OPTION_FIELDS:
             view[name] = options.get(name)
         view["gpu_s"] = round(int(fields["gpu_ms"] or 0) / 1000, 3)
-        view["eta_s"] = self._estimate_eta_s(view, float(fields["work"] or 0))
+        view["eta_s"] = None
+        if view["state"] not in ENDED:
+            found = self._estimate(batch_id, fields, view)
+            view["eta_s"] = found.eta_s
+            if found.eta_s is None:
+                view["eta_reason"] = found.reason
         return view
 
-    def _estimate_eta_s(self, view: Row, total_work: float) -> float | None:
-        """Return in how many seconds a batch is done; None if it has ended or the time is unknown."""
-        if view["state"] in ENDED:
-            return None
+    def _estimate(self, batch_id: str, fields: Mapping[str, bytes | None], view: Row) -> Estimate:
+        """Return in how many seconds a batch that has not ended is done, or why that is not known."""
+        if view["state"] == "paused":
+            return Estimate(None, "the batch is paused")
         unfinished = sum(view["progress"][state] for state in UNFINISHED_ITEM_STATES)
-        work = total_work / max(view["total"], 1) * unfinished
+        work = float(fields["work"] or 0) / max(view["total"], 1) * unfinished
         if not work:
-            return None
+            return Estimate(None, "nothing is left to be made")
         with guarded("batch throughput", let_through=(BrokerUnavailable,)):
-            return self.throughput.estimate_eta_s(work)
-        return None
+            options = BatchOptions.from_json((fields["terms"] or b"{}").decode())
+            return self.forecaster.forecast(work, options, batch_id)
+        return Estimate(None, "its record in the broker is damaged")
 
     def _run(self, name: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Any:
         with broker_errors():

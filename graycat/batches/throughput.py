@@ -52,11 +52,16 @@ class ThroughputStats:
             return None
         return round(mean * work / 1000, 1)
 
-    def estimate_eta_s(self, work: float) -> float | None:
-        """Return in how many seconds the engines that take batch work now finish some work; None if unknown."""
+    def read(self) -> tuple[float | None, int]:
+        """Return the milliseconds of a megapixel-step, None if none was measured; and how many engines take batches."""
         with broker_errors():
             stored = self._client.hmget(BATCH_THROUGHPUT, (ALL, "engines"))
         mean, engines = map(_parse_number, stored)
+        return mean, int(engines or 0)
+
+    def estimate_eta_s(self, work: float) -> float | None:
+        """Return in how many seconds the engines that take batch work now finish some work; None if unknown."""
+        mean, engines = self.read()
         if mean is None or not engines:
             return None
         return round(mean * work / 1000 / engines, 1)

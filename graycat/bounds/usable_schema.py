@@ -32,8 +32,7 @@ def check_usable(schema: Any, place: Place) -> None:
         part, where = waiting.pop()
         _check_words(part, where)
         reference = part.get("$ref")
-        # Escaped names are left to the engine.
-        if isinstance(reference, str) and not {"~", "%"} & set(reference):
+        if isinstance(reference, str) and _can_be_followed(reference, schema, is_root=part is schema):
             if definitions is None:
                 definitions = find_definitions(schema)
             target = resolve(schema, reference, definitions)
@@ -45,6 +44,16 @@ def check_usable(schema: Any, place: Place) -> None:
                 followed.add(reference)
                 waiting.append((target, (where, "$ref")))
         waiting.extend(_parts(part, where))
+
+
+def _can_be_followed(reference: str, schema: dict[str, Any], *, is_root: bool) -> bool:
+    """Return whether it can be told here where a reference leads. Anchors, names with escapes and ids can not."""
+    if reference == "#":
+        # The whole schema once more, which is nothing at all if that is but this reference.
+        return is_root
+    if {"~", "%"} & set(reference) or "$id" in schema:
+        return False
+    return reference.startswith("#/") or not reference.startswith("#")
 
 
 def _check_words(part: dict[str, Any], place: Place) -> None:

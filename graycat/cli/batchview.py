@@ -39,6 +39,8 @@ def describe(raw: Mapping[str, Any]) -> str:
     fields = {"id": raw["id"], "name": raw["name"], "state": _state_with_reason(raw), "items": format_counts(raw)}
     if raw.get("eta_s") is not None:
         fields["left"] = format_duration(raw["eta_s"])
+    elif raw.get("eta_reason"):
+        fields["left"] = f"unknown: {raw['eta_reason']}"
     if raw.get("gpu_s"):
         fields["GPU time"] = format_duration(raw["gpu_s"])
     fields["key"] = raw.get("key")

@@ -40,6 +40,22 @@ class Window:
             return self.begin <= minute < self.end
         return minute >= self.begin or minute < self.end
 
+    def seconds_to_finish(self, now_s: float, needed_s: float) -> float:
+        """Return the seconds until work of ``needed_s`` is done that goes on within the window alone.
+
+        Days are counted with 24 hours.
+        """
+        at = datetime.fromtimestamp(now_s, UTC).astimezone(load_timezone(self.timezone))
+        since_begin_s = (at.hour * 60 + at.minute - self.begin) % _DAY_MINUTES * 60 + at.second
+        day_s, open_s = _DAY_MINUTES * 60, (self.end - self.begin) % _DAY_MINUTES * 60
+        # A window from 00:00 to 24:00 never closes.
+        open_s = open_s or day_s
+        done_today_s = min(since_begin_s, open_s)
+        days, rest_s = divmod(done_today_s + needed_s, open_s)
+        if rest_s == 0 and days:
+            days, rest_s = days - 1, float(open_s)
+        return max(days * day_s + rest_s - since_begin_s, 0.0)
+
     def __str__(self) -> str:
         return f"{_clock_time(self.begin)}-{_clock_time(self.end)} {self.timezone}"
 

@@ -124,9 +124,7 @@ def _forecast(parsed: Spec, items: list[Item]) -> Row:
     work = sum(item.work for item in items)
     engines = len(services().select_serving(SD_BATCH))
     gpu_s = services().batches.throughput.estimate_gpu_s(work)
-    eta_s = None
-    if gpu_s is not None and engines:
-        eta_s = round(gpu_s / engines, 1)
+    found = services().batches.forecaster.forecast(work, parsed.options, engines=engines)
 
     first_items = []
     for item in items[:DRY_RUN_ITEMS]:
@@ -145,7 +143,8 @@ def _forecast(parsed: Spec, items: list[Item]) -> Row:
         "work_megapixel_steps": round(work, 3),
         "gpu_s": gpu_s,
         "engines": engines,
-        "eta_s": eta_s,
+        "eta_s": found.eta_s,
+        **({"eta_reason": found.reason} if found.reason else {}),
         "prompts": prompts,
         "items": first_items,
     }

@@ -22,7 +22,7 @@ from graycat.queue.topology import model_queue
 from graycat.redaction.paths import short_name
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.big_bodies import wait_for_turn
-from graycat.web.compat.unsupported import check_supported
+from graycat.web.compat.unsupported import check_supported, wants_tools
 from graycat.web.encoding import JsonWriter
 from graycat.web.limits import token_limit
 from graycat.web.services import services
@@ -136,6 +136,10 @@ class Route:
         wanted = body.get("model")
         if not isinstance(wanted, str):
             wanted = ""
+        if not wanted and not wants_tools(body):
+            # Most requests of games: nothing depends on the fleet.
+            check_supported(self.kind, body, ())
+            return self.kind.queue, body
         chosen = choose_model(wanted, self.kind.queue, services().workers(), services().settings)
         if not chosen.is_known:
             if self.by_model:

@@ -140,6 +140,7 @@ def schemas() -> dict[str, Any]:
         "progress": {"type": "object", "properties": counts},
         "links": _OBJECT,
         **dict.fromkeys(("eta_s", "gpu_s", "deadline_s"), {"type": ["number", "null"]}),
+        "eta_reason": {"type": "string"},
     }
     item: dict[str, Any] = {
         "number": {"type": "integer"},

@@ -45,3 +45,13 @@ def test_what_is_no_window_is_refused(text: str) -> None:
 def test_an_unknown_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no time zone"):
         load_timezone(name)
+
+
+def test_work_that_needs_more_than_a_window_goes_on_in_the_next_ones() -> None:
+    window = Window.parse("13:00-15:00", "UTC")
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    hour = 3600.0
+    hours = [window.seconds_to_finish(noon, needed * hour) / hour for needed in (0.0, 1.0, 2.0, 3.0, 5.0)]
+    assert hours == [0.0, 2.0, 3.0, 26.0, 50.0]
+    assert window.seconds_to_finish(noon + 2 * hour, hour) == hour
+    assert window.seconds_to_finish(noon + 2 * hour, 1.5 * hour) == 23.5 * hour
