@@ -11,6 +11,7 @@ from typing import Any
 from graycat.batches.spec import Spec, filenames
 from graycat.batches.spec.images import MAX_SEED, Body, Seeds
 from graycat.bounds.stored import parse_json
+from graycat.images.habits import SAFE_SEEDS
 
 #: The engine's defaults for requests that leave these fields out.
 DEFAULT_WIDTH, DEFAULT_HEIGHT, DEFAULT_STEPS = 512, 512, 50
@@ -82,11 +83,13 @@ def estimate_work(request: Body) -> float:
     return max(work, 1e-6)
 
 
-def expand(spec: Spec, batch_id: str, entropy: str, prompts: Sequence[str] = ()) -> list[Item]:
+def expand(
+    spec: Spec, batch_id: str, entropy: str, prompts: Sequence[str] = (), seeds_below: int = SAFE_SEEDS
+) -> list[Item]:
     """Return all items of a batch.
 
-    Random seeds are derived from ``entropy``; if it is '', the engine chooses them. ``prompts`` are those that a text
-    engine has written for the batch.
+    Random seeds are derived from ``entropy``, each below ``seeds_below``; if it is '', the engine chooses them.
+    ``prompts`` are those that a text engine has written for the batch.
     """
     images = spec.images
     bodies: Sequence[Body] = images.bodies
@@ -100,7 +103,7 @@ def expand(spec: Spec, batch_id: str, entropy: str, prompts: Sequence[str] = ())
     for body in bodies:
         for variation in range(images.count):
             number = len(items) + 1
-            request = body | {"seed": _choose_seed(body, images.seeds, number, variation, entropy)}
+            request = body | {"seed": _choose_seed(body, images.seeds, number, variation, entropy, seeds_below)}
             values = _filename_values(request, spec, batch_id, variation)
             values["item"] = PaddedInt(number, digits)
             file = _unique_name(filenames.fill_pattern(pattern, values), number, used_names)
@@ -125,20 +128,26 @@ class PaddedInt(int):
         return format(int(self), spec)
 
 
-def _choose_seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str) -> int:
+def _choose_seed(body: Body, seeds: Seeds, number: int, variation: int, entropy: str, seeds_below: int) -> int:
     own = body.get("seed", -1)
     if own >= 0:
         # The engine counts the same way for several images of one request.
-        seed = own + variation
-    elif seeds.policy == "fixed":
-        seed = seeds.seed + variation
-    elif seeds.policy == "per_item":
-        seed = seeds.seed + number - 1
-    elif not entropy:
+        return _count_on(own, variation)
+    if seeds.policy == "fixed":
+        return _count_on(seeds.seed, variation)
+    if seeds.policy == "per_item":
+        return _count_on(seeds.seed, number - 1)
+    if not entropy:
         return -1
-    else:
-        seed = int.from_bytes(sha256(f"{entropy}/{number}".encode()).digest()[:4])
-    return int(seed % (MAX_SEED + 1))
+    return int.from_bytes(sha256(f"{entropy}/{number}".encode()).digest()[:4]) % seeds_below
+
+
+def _count_on(first: int, further: int) -> int:
+    """Return the seed that is ``further`` behind the first; both are below 2**31 if the first one is."""
+    below = MAX_SEED + 1
+    if first < SAFE_SEEDS:
+        below = SAFE_SEEDS
+    return (first + further) % below
 
 
 def _filename_values(request: Body, spec: Spec, batch_id: str, variation: int) -> dict[str, Any]:

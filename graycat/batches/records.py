@@ -364,7 +364,8 @@ def _view_item(item: Item, record: ItemRecord) -> Row:
         "number": item.number,
         "state": record.state,
         "prompt": item.prompt,
-        "seed": item.seed,
+        # What was made, once it is: an engine may have replaced the seed.
+        "seed": entry.get("seed", item.seed),
         "attempts": record.attempts,
         "task_id": record.task_id,
         "file": entry.get("file", ""),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
+from graycat.bounds.stored import parse_json
 from graycat.engines.client import EngineClient
 from graycat.errors import EngineLost, EngineUnauthorized
 
@@ -74,6 +76,15 @@ class EngineInfo:
         return answer
 
     @cached_property
+    def lists(self) -> Mapping[str, Any]:
+        """Return the catalog parsed; what is no JSON is left out."""
+        parsed = {}
+        for name, reply in self.catalog.items():
+            with suppress(ValueError):
+                parsed[name] = parse_json(reply)
+        return parsed
+
+    @cached_property
     def version(self) -> str:
         """Return an identifier of this content of the catalog; '' if the catalog is empty."""
         if not self.catalog:
@@ -104,3 +115,6 @@ class Engine(Protocol):
 
     def describe(self) -> EngineInfo:
         """Ask it for its slots and properties. Raises EngineLost."""
+
+    def explain(self) -> str:
+        """Return why its last health check found it loading, as far as its answers tell; '' if they do not."""

@@ -67,6 +67,10 @@ class LlamaEngine:
             return Health.HEALTHY
         return Health.LOADING
 
+    def explain(self) -> str:
+        """Return nothing: a server that says that it is not ready loads its model."""
+        return ""
+
     def describe(self) -> EngineInfo:
         """Return its slots, its ``/props`` and its models. Raises EngineLost.
 

@@ -21,6 +21,7 @@ from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.errors import EngineLost
+from graycat.images import habits
 from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.settings import Settings
 
@@ -35,6 +36,10 @@ PROGRESS = API + "progress"
 PROBE = PROGRESS + "?skip_current_image=true"
 #: Statuses of a route that an engine does not have.
 NO_ROUTE_STATUSES = (404, 405, 501)
+#: What xinference answers to a question for the progress of no request in particular.
+UNPROCESSABLE = 422
+#: Lists that show that an engine answers, for those without a progress of their own; one is enough.
+READY_LISTS = ("options", "samplers", "sd-models")
 #: The name of the embedded engine.
 PLACEHOLDER = "placeholder"
 
@@ -62,24 +67,52 @@ class WebuiEngine:
         if login:
             headers["Authorization"] = "Basic " + b64encode(login.encode()).decode()
         self.client = EngineClient(self.url, headers)
+        #: How it is unlike A1111; known once it has described itself.
+        self.habits = habits.A1111
+        #: What it answered to the requests of its last health check.
+        self._answers: list[str] = []
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it; None for one that runs already."""
         return resolve_command(self.start)
 
     def health(self, timeout_s: float = PROBE_TIMEOUT_S) -> Health:
-        """Check whether it answers. No WebUI tells whether its model is loaded."""
+        """Check whether it answers. No WebUI tells whether its model is loaded.
+
+        Not every engine has the same routes, so any list will do: sd-server has no progress, xinference has one for
+        each request only and no options to read, manga-readme has neither progress nor samplers.
+        """
+        self._answers = []
         try:
-            status, reply = self._get(PROBE, timeout_s)
-            if status in NO_ROUTE_STATUSES:
-                status, reply = self._get(API + "options", timeout_s)
+            status, reply = self._probe(PROBE, timeout_s)
+            if status == 200 and _is_json(reply):
+                return Health.HEALTHY
+            if status in (*NO_ROUTE_STATUSES, UNPROCESSABLE):
+                for name in READY_LISTS:
+                    status, reply = self._probe(API + name, timeout_s)
+                    if status == 200 and _is_json(reply):
+                        return Health.HEALTHY
+                    if status not in NO_ROUTE_STATUSES:
+                        break
         except EngineLost as error:
             return health_from_error(error)
         if status in UNAUTHORIZED_STATUSES:
             return Health.UNAUTHORIZED
-        if status == 200 and _is_json(reply):
-            return Health.HEALTHY
         return Health.LOADING
+
+    def explain(self) -> str:
+        """Return what it answered to its last health check, if that made no sense."""
+        if not self._answers:
+            return ""
+        return "engine answers, but not as a Stable Diffusion WebUI does: " + ", ".join(self._answers)
+
+    def _probe(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        status, reply = self._get(path, timeout_s)
+        meaning = ""
+        if status == 200:
+            meaning = " (no JSON)"
+        self._answers.append(f"GET {path.partition('?')[0]} {status}{meaning}")
+        return status, reply
 
     def describe(self) -> EngineInfo:
         """Return those of the catalog's lists that it has. Raises EngineLost."""
@@ -91,13 +124,21 @@ class WebuiEngine:
                 catalog[name] = reply
         # Nothing else distinguishes an engine that can be interrupted from one that cannot (sd-server).
         status, _ = self._get(PROBE, PROBE_TIMEOUT_S)
-        props = {"placeholder": self.name == PLACEHOLDER, "interruptible": status not in NO_ROUTE_STATUSES}
+        interruptible = status not in (*NO_ROUTE_STATUSES, UNPROCESSABLE)
+        models = None
+        if "sd-models" in catalog:
+            models = parse_json(catalog["sd-models"])
+        self.habits = habits.recognise(models, status)
+        props: dict[str, object] = {"placeholder": self.name == PLACEHOLDER, "interruptible": interruptible}
+        if self.habits.engine:
+            props["engine"] = self.habits.engine
         return EngineInfo(slots=1, props=json.dumps(props).encode(), models=(), catalog=catalog)
 
-    def post(self, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-        """Send a control call (``interrupt``, ``skip``). Raises EngineLost if it does not arrive."""
+    def post(self, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+        """Send a control call (``interrupt``, ``skip``); return whether it took it. Raises EngineLost."""
         with self.client.open("POST", API + path, b"{}", timeout_s=timeout_s) as response:
             response.read()
+        return response.status < 400
 
     def _get(self, path: str, timeout_s: float) -> tuple[int, bytes]:
         """Return status and body of the reply to a GET request. Raises EngineLost."""

@@ -1,4 +1,4 @@
-"""Checkpoints of image engines, as requests name them and as the workers' catalogs list them."""
+"""What image engines have, as the workers' catalogs list it, and which workers have what a request names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graycat.bounds.stored import parse_json
-from graycat.errors import BrokerUnavailable
+from graycat.errors import BrokerUnavailable, ModelNotFound, RequestError
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
+from graycat.images.checkpoints import find_checkpoint, is_called
+from graycat.images.engine_names import NAMED_FIELDS, Unknown, resolve
+from graycat.images.errors import UnknownName
+from graycat.images.habits import BY_ENGINE
 from graycat.loops.unexpected import guarded
-
-#: Fields of an entry of ``/sd-models`` by which a request may name a checkpoint; also by a part of its title or file.
-ALIASES = ("title", "model_name", "hash", "sha256", "filename")
 
 
 class Catalogs:
@@ -66,23 +67,72 @@ def requested_checkpoint(body: Mapping[str, Any]) -> str:
 
 def workers_with(checkpoint: str, catalogs: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     """Return the names of the workers whose engines have a checkpoint."""
+    every_model: list[Any] = []
+    for catalog in catalogs.values():
+        every_model.extend(_models(catalog))
+    # A part of a title means the same checkpoint on each worker. Two may list one file with and without its hash.
+    title = find_checkpoint(checkpoint, every_model)
     names = []
     for worker, catalog in catalogs.items():
-        if any(_is_called(model, checkpoint) for model in catalog.get("sd-models", [])):
+        if any(is_called(model, checkpoint) or (title and is_called(model, title)) for model in _models(catalog)):
             names.append(worker)
     return names
 
 
-def _is_called(model: Any, name: str) -> bool:
-    """Return whether an entry of ``/sd-models`` has a name, whatever its case."""
-    if not isinstance(model, dict):
-        return False
-    wanted = name.lower()
-    for alias in ALIASES:
-        value = str(model.get(alias) or "")
-        # A title ends with a short hash in brackets; a file name is the last part of a path of any system.
-        file = value.replace("\\", "/").rpartition("/")[2]
-        for text in (value, file):
-            if text and wanted in (text.lower(), text.partition(" [")[0].lower()):
-                return True
-    return False
+def workers_for(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    """Return the names of the workers whose engines have all that the body of a render names.
+
+    Checkpoints, samplers, schedulers, upscalers and the like: engines replace those that they do not know without a
+    word. Raises ModelNotFound, UnknownName. Without catalogs nothing is known, and none is returned.
+    """
+    if not catalogs:
+        return []
+    able = list(catalogs)
+    for checkpoint in (requested_checkpoint(body), *_further_checkpoints(body)):
+        if checkpoint:
+            owners = workers_with(checkpoint, catalogs)
+            if not owners:
+                raise ModelNotFound(checkpoint)
+            able = [worker for worker in able if worker in owners]
+
+    unknown: dict[str, list[Unknown]] = {}
+    for worker in able:
+        unknown[worker] = resolve(dict(body), catalogs[worker]).unknown
+    fitting = [worker for worker in able if not unknown[worker]]
+    if able and not fitting:
+        raise UnknownName(min(unknown.values(), key=len)[0])
+    if not fitting:
+        raise RequestError("no image engine has all of the checkpoints that the request names")
+    return fitting
+
+
+def read_names(body: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return all names in a body on which ``workers_for`` depends: the same names, the same workers."""
+    names = [(requested_checkpoint(body), *_further_checkpoints(body))]
+    for field in NAMED_FIELDS:
+        names.append(tuple(field.read(dict(body))))
+    return tuple(names)
+
+
+def seed_limit(worker: WorkerStatus) -> int | None:
+    """Return the number below which a worker's engine keeps seeds; None if it keeps all, or is not known."""
+    try:
+        props = parse_json(worker.props)
+        return BY_ENGINE[str(props["engine"])].seeds
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _further_checkpoints(body: Mapping[str, Any]) -> Iterable[str]:
+    """Return the checkpoints of a second pass and of a refiner."""
+    for field in ("hr_checkpoint_name", "refiner_checkpoint"):
+        name = body.get(field)
+        if isinstance(name, str) and name.lower() not in ("", "none", "use same checkpoint"):
+            yield name
+
+
+def _models(catalog: Mapping[str, Any]) -> Sequence[Any]:
+    models = catalog.get("sd-models")
+    if isinstance(models, list):
+        return models
+    return []

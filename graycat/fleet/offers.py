@@ -1,7 +1,7 @@
 """What the live image engines offer: the samplers, schedulers, upscalers, styles, ... that their lists name.
 
-An engine that does not know a value takes its default without a word (``docs/images.md``). Names are compared as they
-are written, because AUTOMATIC1111 looks them up so; only for checkpoints it takes any case.
+An engine that does not know a value takes its default without a word (``docs/images.md``). Samplers and schedulers may
+be spelt in any known way, because workers write them as their engine does; other names are compared as they are written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from graycat.bounds.names import find_nearest
-from graycat.fleet.catalogs import ALIASES, workers_with
+from graycat.fleet.catalogs import workers_with
+from graycat.images.checkpoints import ALIASES
+from graycat.images.engine_names import resolve
 
 #: Values of one field that are looked up, and names of one list: any engine may list any number.
 MAX_NAMES = 20_000
@@ -87,13 +89,14 @@ class Offers:
             return bool(workers_with(value, self._catalogs))
         if any(value in self._list_names(path) for path in listed.lists):
             return True
-        return listed is _SAMPLER and self._is_old_sampler(value)
+        return listed in (_SAMPLER, _SCHEDULER) and self._can_spell(listed, value)
 
-    def _is_old_sampler(self, value: str) -> bool:
-        """Return whether a name is that of a sampler with a scheduler behind it, as before AUTOMATIC1111 1.9."""
-        samplers = self._list_names(_SAMPLERS)
-        for scheduler in self._list_names(_SCHEDULERS):
-            if value.endswith(f" {scheduler}") and value.removesuffix(f" {scheduler}") in samplers:
+    def _can_spell(self, listed: Listed, value: str) -> bool:
+        """Return whether an engine knows a sampler or a scheduler, by any of its spellings."""
+        field = "sampler_name" if listed is _SAMPLER else "scheduler"
+        for catalog in self._catalogs.values():
+            lists = {path: entries for path, entries in catalog.items() if path in (_SAMPLERS, _SCHEDULERS)}
+            if isinstance(lists.get(listed.lists[0]), list) and not resolve({field: value}, lists).unknown:
                 return True
         return False
 

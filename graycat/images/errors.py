@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graycat.errors import RequestError
+from graycat.images.engine_names import Unknown
 
 
 class InvalidImage(RequestError):
@@ -57,3 +58,18 @@ class PromptParameter(UnsupportedParameter):
     """Raised when the text of a prompt, or of another field, sets parameters of an engine."""
 
     type = "prompt_parameter"
+
+
+class UnknownName(RequestError):
+    """Raised when a request names a sampler, a scheduler or the like that no image engine has.
+
+    The engine would take another one in its place, without a word. ``path``: the field, with dots.
+    """
+
+    type = "unknown_name"
+
+    def __init__(self, unknown: Unknown) -> None:
+        self.path = unknown.path
+        nearest = " or ".join(repr(name) for name in unknown.nearest)
+        hint = f"; did you mean {nearest}?" if nearest else "; the engine's lists under /sdapi/v1/ have the names"
+        super().__init__(f"{unknown.path!r}: no image engine has the {unknown.what} {unknown.name[:100]!r}{hint}")

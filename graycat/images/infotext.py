@@ -18,6 +18,9 @@ _UNICODE = b"UNICODE\0"
 #: A key and its value. The value is in quotes if it holds a comma or a colon.
 _PAIR = re.compile(r'(?P<key>\w[\w /-]{1,80}):[ \t]*(?P<value>"(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(\d+)x(\d+)")
+#: The key of the JSON with which sd-server ends its infotext; it is no list of pairs, and may hold a prompt.
+SDCPP = "SDCPP"
+_SDCPP_START = f", {SDCPP}: {{"
 #: A last line with fewer pairs than this belongs to the prompt.
 _MIN_PAIRS = 3
 
@@ -67,7 +70,8 @@ def parse(infotext: str) -> dict[str, Any]:
     "Size: 512x768" becomes "Size-1" and "Size-2". Values are strings, as printed.
     """
     lines = [line.strip() for line in infotext.strip().split("\n")]
-    pairs = list(_PAIR.finditer(lines[-1]))
+    last_line, start, json_text = lines[-1].partition(_SDCPP_START)
+    pairs = list(_PAIR.finditer(last_line))
     if len(pairs) < _MIN_PAIRS:
         pairs = []
     else:
@@ -82,6 +86,8 @@ def parse(infotext: str) -> dict[str, Any]:
             parsed[f"{key}-1"], parsed[f"{key}-2"] = size.groups()
         else:
             parsed[key] = value
+    if start and pairs:
+        parsed[SDCPP] = "{" + json_text
     for key, value in DEFAULTS.items():
         parsed.setdefault(key, value)
     return parsed

@@ -1,13 +1,11 @@
 """Checks the bodies of Stable Diffusion calls, and rewrites the few fields that graycat must set itself.
 
-The engine has no limits of its own: a size that is too large would crash its process. Numbers are read as the engine
-reads them (``"512"`` is 512). All other fields reach the engine unchanged.
+The engine has no limits of its own: a size that is too large would crash its process. Numbers are read as A1111 reads
+them, and sent as numbers (``"512"`` is 512). Fields that graycat does not know reach the engine unchanged.
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -23,11 +21,14 @@ from graycat.images.output import OutputFormat
 from graycat.images.places import holds_place
 from graycat.images.prompt_controls import check_controls, count_joined_prompts
 from graycat.images.scripts import check_scripts, join_names
+from graycat.images.webui_fields import drop_nulls, normalize
 from graycat.settings import Settings
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 #: Formats in which an engine can write its images. With any other name each generation fails at its end.
 SAMPLES_FORMATS = ("png", "jpg", "jpeg", "webp")
+#: Settings that are lists of names: Forge's VAE and text encoders, without which it renders nothing with Flux.
+NAME_LISTS = frozenset({"forge_additional_modules"})
 #: The engine rounds each side down to a multiple of eight, so a shorter side would become 0.
 MIN_SIDE = 8
 #: The WebUI's name and sd-server's.
@@ -46,13 +47,6 @@ REFUSED_FIELDS = {
 #: Fields that clients send for a proxy of their own (SillyTavern: the engine's address and its password). They are
 #: dropped: the worker knows its engine, and a password is no engine's business.
 DROPPED_FIELDS = ("url", "auth")
-#: Fields with fractions. Engines read "inf" and "nan" as numbers there, and fail when they write them into an answer.
-FLOAT_FIELDS = (
-    *("cfg_scale", "image_cfg_scale", "denoising_strength", "subseed_strength", "eta", "refiner_switch_at"),
-    *("s_min_uncond", "s_churn", "s_tmax", "s_tmin", "s_noise", "initial_noise_multiplier", "hr_scale"),
-    *("gfpgan_visibility", "codeformer_visibility", "codeformer_weight", "extras_upscaler_2_visibility"),
-    "upscaling_resize",
-)
 #: Texts that every engine reads as false.
 _FALSE_WORDS = {"", "0", "0.0", "false", "off", "f", "n", "no", "none"}
 
@@ -93,16 +87,15 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
     Raises as ``check_generation`` does. The cheap checks come first.
     """
     body = {field: value for field, value in body.items() if field not in DROPPED_FIELDS}
+    body = drop_nulls(body)
     for field in PROMPTS:
         if isinstance(body.get(field), (list, dict)):
             raise RequestError(f"{field!r} must be a string")
     for field, reason in REFUSED_FIELDS.items():
         if body.get(field):
             raise RequestError(f"{field!r} is not accepted: {reason}")
-    _check_lora(body.get("lora"))
     check_controls(body)
     check_places(body)
-    _check_finite(body)
     pixels = check_amount_of_work(body, settings)
     joined = count_joined_prompts(body)
     if joined == 1:
@@ -111,6 +104,7 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
         # As if they were so many images: that is what they cost.
         reason = f", because AND joins {joined} prompts"
         _check_pixels(pixels * joined, settings, token_max_pixels, reason)
+    body = normalize(body)
 
     # By default the engine would write each image to its own disk, and put a grid of all images before them.
     rewritten = body | {"save_images": False}
@@ -137,8 +131,7 @@ def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = 
         raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP")
 
     check_places(body)
-    _check_finite(body)
-    rewritten = dict(body)
+    rewritten = normalize(drop_nulls(body))
     images = []
     if entries:
         rewritten["imageList"] = []
@@ -176,12 +169,7 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
             raise SettingNotAllowed(
                 f"the setting {name[:100]!r} cannot be overridden{suggestion}; allowed settings: {join_names(allowed)}"
             )
-        if isinstance(value, (list, dict)):
-            raise SettingNotAllowed(f"the setting {name!r} must be a single value")
-        if holds_place(value):
-            raise SettingNotAllowed(
-                f"the setting {name!r} must be a name that the engine lists, not a path or an address"
-            )
+        _check_override_value(name, value)
         if name == "samples_format" and str(value).lower() not in SAMPLES_FORMATS:
             raise SettingNotAllowed(f"'samples_format' must be one of {', '.join(SAMPLES_FORMATS)}")
 
@@ -192,6 +180,15 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
     return body
 
 
+def _check_override_value(name: str, value: Any) -> None:
+    if isinstance(value, dict) or (isinstance(value, list) and name not in NAME_LISTS):
+        raise SettingNotAllowed(f"the setting {name!r} must be a single value")
+    if isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
+        raise SettingNotAllowed(f"the setting {name!r} must be a list of names that the engine lists")
+    if holds_place(value):
+        raise SettingNotAllowed(f"the setting {name!r} must be a name that the engine lists, not a path or an address")
+
+
 def check_places(body: Body) -> None:
     """Raise RequestError if a field holds a path or an address at any depth; the engine might open it.
 
@@ -200,32 +197,6 @@ def check_places(body: Body) -> None:
     for field, value in body.items():
         if field not in CHECKED_FIELDS and holds_place(value):
             raise RequestError(f"{field[:100]!r} may hold no file paths and no addresses")
-
-
-def _check_finite(body: Body) -> None:
-    """Raise RequestError if a field with a fraction is infinite or "nan". What is no number, engines refuse."""
-    for field in FLOAT_FIELDS:
-        value = body.get(field)
-        if isinstance(value, (str, float)):
-            with suppress(ValueError):
-                if math.isfinite(float(value)):
-                    continue
-                raise RequestError(f"{field!r} must be a finite number")
-
-
-def _check_lora(lora: Any) -> None:
-    """Raise RequestError for LoRA files outside the engine's folder.
-
-    Only sd-server has this field; other engines name LoRAs in the prompt.
-    """
-    if not isinstance(lora, list):
-        return
-    for entry in lora:
-        if not isinstance(entry, dict):
-            continue
-        path = str(entry.get("path", ""))
-        if path.startswith(("/", "\\", "~")) or ":" in path or ".." in path or holds_place(entry):
-            raise RequestError("'lora' must name files by their path inside the engine's folder")
 
 
 def check_amount_of_work(body: Body, settings: Settings) -> int:

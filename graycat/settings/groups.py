@@ -190,7 +190,8 @@ class LimitSettings(TextLimitSettings):
     max_image_pixels: int = positive(4096 * 4096)
     #: Settings of an image engine that a request may override for itself, parted by commas.
     sd_override_settings: str = (
-        "sd_model_checkpoint,sd_vae,CLIP_stop_at_last_layers,samples_format,eta_noise_seed_delta"
+        "sd_model_checkpoint,sd_vae,forge_additional_modules,"
+        "CLIP_stop_at_last_layers,samples_format,eta_noise_seed_delta"
     )
     #: Titles of an image engine's scripts that a request may name, parted by commas. What a script does with its
     #: arguments is the script's own affair: list none that opens files for its caller.

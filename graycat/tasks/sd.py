@@ -16,13 +16,14 @@ from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
-from graycat.images.output import OutputFormat, convert, split_output
-from graycat.images.replies import content_type, extract_images
+from graycat.images.habits import adapt
+from graycat.images.made import Difference
+from graycat.images.output import split_output
 from graycat.loops.unexpected import guarded
-from graycat.metrics import worker
 from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
 from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
+from graycat.tasks.sd_answers import Request, store_images
 from graycat.tasks.sd_progress import ProgressReporter
 from graycat.worker.runtime import EngineRuntime
 from graycat.worker.stream_relay import STOP_REASONS
@@ -35,6 +36,8 @@ INTERRUPT_INTERVAL_S = 1.0
 INTERRUPT_TIMEOUT_S = 60.0
 #: Kinds that make images or text. All other kinds change what the engine tells about itself.
 _RENDER_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, INTERROGATE, EXTRA_SINGLE, EXTRA_BATCH))
+#: Kinds whose bodies are written as their engine needs them.
+_ADAPTED_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG))
 
 
 class RenderCall(Call):
@@ -45,6 +48,8 @@ class RenderCall(Call):
         #: Set when the watcher has something to do.
         self.wakeup = threading.Event()
         self.skip_requested = False
+        #: Whether the engine took an interrupt: then its images may be unfinished.
+        self.interrupted = False
 
     def stop(self, reason: StopReason) -> None:
         """Request an interrupt; the first reason stays."""
@@ -133,7 +138,8 @@ class RenderWatcher:
         if not self._deadline:
             self._deadline = now + self._timeout_s
         if now < self._deadline:
-            self._engine.post("interrupt")
+            if self._engine.post("interrupt"):
+                self._render.interrupted = True
             return
         logger.warning("interrupted render given up")
         self._render.abandon()
@@ -163,8 +169,9 @@ class SdTask(EngineTask):
         body, wish = split_output(attempt.body)
         if wish is not None:
             attempt = replace(attempt, body=body)
+        body, asked, warnings = _prepare(runtime, engine, attempt)
         started_at = time.monotonic()
-        status, reply = _render(runtime, engine, attempt, call)
+        status, reply = _render(runtime, engine, attempt, call, body)
         took_s = time.monotonic() - started_at
 
         _check_still_owned(runtime, attempt, call)
@@ -174,13 +181,32 @@ class SdTask(EngineTask):
             # The next reader of the engine's lists and options must find the change.
             runtime.supervisor.describe()
             runtime.report()
-        answer = _store_images(runtime, attempt, reply, took_s, wish, partial=call.stopped is not None)
-        if call.stopped is not None:
+        partial = call.stopped is not None and call.interrupted
+        answer = store_images(runtime, attempt, reply, took_s, Request(asked, warnings, partial, wish))
+        if partial:
             raise Interrupted(answer)
         return 200, answer
 
 
-def _render(runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt, call: RenderCall) -> tuple[int, bytes]:
+def _prepare(
+    runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt
+) -> tuple[bytes, dict[str, Any], list[Difference]]:
+    """Return a call's body for this engine, as bytes and as an object, and what the engine will not do as asked."""
+    if attempt.kind not in _ADAPTED_KINDS:
+        return attempt.body, {}, []
+    asked: Any = parse_json(attempt.body)
+    info = runtime.supervisor.info
+    if not isinstance(asked, dict) or info is None:
+        return attempt.body, {}, []
+    adapted, warnings = adapt(asked, engine.habits, info.lists)
+    if adapted == asked:
+        return attempt.body, asked, warnings
+    return json.dumps(adapted).encode(), adapted, warnings
+
+
+def _render(
+    runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt, call: RenderCall, body: bytes
+) -> tuple[int, bytes]:
     """Return status and body of the engine's reply. Raises EngineLost."""
     timeout_s = attempt.exec_timeout_s
     if _is_interruptible(runtime):
@@ -191,7 +217,7 @@ def _render(runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt, call:
     with (
         watcher,
         # once: a request that is sent again would make its images twice, and the second time without a count.
-        engine.client.open("POST", path, attempt.body, call=call, timeout_s=None, once=True) as response,
+        engine.client.open("POST", path, body, call=call, timeout_s=None, once=True) as response,
     ):
         reply = response.read()
     return response.status, reply
@@ -216,53 +242,6 @@ def _check_still_owned(runtime: EngineRuntime, attempt: Attempt, call: RenderCal
         call.stop(reason)
     if call.stopped not in (None, StopReason.INTERRUPTED):
         raise EngineLost
-
-
-def _store_images(
-    runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s: float, wish: OutputFormat | None, *, partial: bool
-) -> bytes:
-    """Store a reply's images, as their caller wants them, and return the reply without them.
-
-    ``took_s``: seconds that the engine rendered.
-
-    Raises EngineProtocolError, ArtifactsUnavailable.
-    """
-    if not reply:
-        # SD.Next answers control calls with 204 and no body.
-        return b"null"
-    try:
-        parsed: Any = parse_json(reply)
-    except ValueError:
-        raise EngineProtocolError from None
-    if not isinstance(parsed, dict):
-        return reply
-    answer, images = extract_images(parsed)
-    for number, image in enumerate(images):
-        if wish is not None:
-            image = convert(image, wish)  # noqa: PLW2901 (of one image after the other, the larger form is let go)
-        runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
-    attempt.made.images = len(images)
-    if images:
-        worker.observe_images(attempt.kind, took_s, len(images), _read_steps(parsed))
-    if partial:
-        answer["info"] = _mark_partial(answer.get("info"))
-    return json.dumps(answer).encode()
-
-
-def _read_steps(reply: dict[str, Any]) -> int:
-    """Return the number of steps of an image; 0 if the reply does not tell."""
-    parameters = reply.get("parameters")
-    if isinstance(parameters, dict) and isinstance(parameters.get("steps"), int):
-        return int(parameters["steps"])
-    return 0
-
-
-def _mark_partial(info: Any) -> str:
-    """Return an ``info`` that tells what the engine does not: these images are not finished."""
-    try:
-        return json.dumps(parse_json(info) | {"partial": True})
-    except (ValueError, TypeError):
-        return json.dumps({"partial": True})
 
 
 def _run(self: SdTask, task_id: Any = "", *_others: Any, **_named: Any) -> None:

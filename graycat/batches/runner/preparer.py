@@ -16,10 +16,11 @@ from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.output import Output, batch_folder
 from graycat.batches.runner.prompt_writer import MAX_TRIES, PromptsNotWritten, PromptWriter
 from graycat.batches.spec import Spec
-from graycat.batches.spec.images import PromptRequest
+from graycat.batches.spec.images import MAX_SEED, PromptRequest
 from graycat.batches.spec.windows import load_timezone
 from graycat.batches.states import DONE, WAITING
 from graycat.errors import GraycatError
+from graycat.images.habits import SAFE_SEEDS
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -91,8 +92,13 @@ class Preparer:
             self._write_prompts(batch, request)
             return
 
-        items = plan.expand(batch_spec, first_batch_id, entropy, prompts)
-        output.write_info(_build_info(batch, batch_spec, first_batch_id, entropy, prompts))
+        seeds_below = SAFE_SEEDS
+        if info:
+            # Folders of earlier releases do not tell: their seeds have 32 bits.
+            seeds_below = int(info.get("seeds_below", MAX_SEED + 1))
+        items = plan.expand(batch_spec, first_batch_id, entropy, prompts, seeds_below)
+        info = _build_info(batch, batch_spec, first_batch_id, entropy, prompts)
+        output.write_info(info | {"seeds_below": seeds_below})
         self._items.write_plan(batch.id, items)
         work = sum(item.work for item in items)
         self._live_batches.update_fields(

@@ -12,8 +12,8 @@ from graycat.batches.items import BatchItems
 from graycat.batches.live import LiveBatch, LiveBatches
 from graycat.batches.plan import Item
 from graycat.batches.states import QUEUED, WAITING
-from graycat.errors import BrokerFull, QueueFull
-from graycat.fleet.catalogs import requested_checkpoint, workers_with
+from graycat.errors import BrokerFull, QueueFull, RequestError
+from graycat.fleet.catalogs import workers_for
 from graycat.queue import ids
 from graycat.queue.kinds import PLAIN
 from graycat.queue.messages import MessageFactory
@@ -52,10 +52,11 @@ class BatchSubmitter:
         old = self._items.load_records(batch.id, numbers)[number]
 
         task_id = item_task_id(batch.id, item, old.tries)
-        queue = self._choose_queue(item)
-        if not queue:
-            reason = f"no engine has the checkpoint that item {number} names"
-            self._live_batches.update_fields(batch.id, {"reason": reason})
+        try:
+            queue = self._choose_queue(item)
+        except RequestError as error:
+            # It waits: a worker whose engine has that may come back.
+            self._live_batches.update_fields(batch.id, {"reason": f"item {number} waits: {error}"})
             return False
         try:
             # If a runner was killed right after this, the task exists already; creating it again changes nothing.
@@ -76,13 +77,8 @@ class BatchSubmitter:
             self._records.cancel_queued(record.task_id)
 
     def _choose_queue(self, item: Item) -> str:
-        """Return the queue for an item: a worker's own if only some workers have its checkpoint, '' if none has."""
-        checkpoint = requested_checkpoint(item.request)
-        if not checkpoint or not self.catalogs:
-            return SD_BATCH
-        workers = workers_with(checkpoint, self.catalogs)
-        if not workers:
-            return ""
+        """Return the queue for an item: a worker's own if only some have what it names. Raises RequestError."""
+        workers = workers_for(item.request, self.catalogs)
         if len(workers) == len(self.catalogs):
             return SD_BATCH
         # Take the workers in turn, or one engine would get all of these items.

@@ -210,11 +210,11 @@ class Supervisor:
         health = self.engine.health()
         if health is Health.HEALTHY:
             self._mark_ready(now)
-        elif self._child is None or health is Health.UNAUTHORIZED:
+        elif self._child is None or health in (Health.UNAUTHORIZED, Health.LOADING):
             # A child of ours that does not answer yet is no trouble: it loads.
             waited_s = now - (self._started_at or 0.0)
-            starts = health is Health.UNREACHABLE and waited_s < START_PATIENCE_S
-            self._set_trouble(TROUBLES.get(health, ""), starts=starts)
+            starts = health in (Health.UNREACHABLE, Health.LOADING) and waited_s < START_PATIENCE_S
+            self._set_trouble(TROUBLES.get(health) or self.engine.explain(), starts=starts)
 
     def _set_trouble(self, trouble: str, *, starts: bool = False) -> None:
         """Record why an engine whose process runs is not ready; log it once, unless it only ``starts``."""
@@ -268,11 +268,12 @@ class Supervisor:
     def _judge_answer(self, now: float, health: Health) -> None:
         """Take an engine off its work that answers, but is not ready: it loads its model again, or refuses our key."""
         if now - self._healthy_at >= UNHEALTHY_KILL_AFTER_S and not self.busy():
-            self._mark_failed(now, TROUBLES.get(health, "engine says that it is not ready"))
+            explained = self.engine.explain() or "engine says that it is not ready"
+            self._mark_failed(now, TROUBLES.get(health, explained))
             return
         self._suspected = True
         self.state = State.LOADING
-        self._set_trouble(TROUBLES.get(health, ""))
+        self._set_trouble(TROUBLES.get(health) or self.engine.explain())
 
     def _judge_silence(self, now: float, health: Health) -> None:
         """Take an engine off its work that did not answer a health check; stop it only after a long silence."""

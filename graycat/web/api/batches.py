@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +18,7 @@ from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.bounds.names import suggest
 from graycat.errors import ModelNotFound, RequestError
+from graycat.fleet.catalogs import seed_limit
 from graycat.fleet.model_names import choose_model
 from graycat.images.errors import SettingNotAllowed
 from graycat.images.prompt_controls import check_styles
@@ -88,12 +88,24 @@ def _check_names(parsed: Spec) -> None:
             check_styles(body, style_lists)
         except SettingNotAllowed as error:
             problems.append(("styles", str(error)))
+    problems.extend(_find_lost_seeds(parsed))
     if parsed.prompt_request is not None and parsed.prompt_request.model:
         model = parsed.prompt_request.model
         if not choose_model(model, LLM, services().workers(), services().settings).is_known:
             problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
         raise InvalidBatch(problems)
+
+
+def _find_lost_seeds(parsed: Spec) -> list[tuple[str, str]]:
+    """Return a problem if the batch asks for a seed that an image engine would replace by another."""
+    images = parsed.images
+    largest = max([images.seeds.seed, *(body.get("seed", -1) for body in images.bodies)], default=-1)
+    for worker in services().workers():
+        limit = seed_limit(worker)
+        if limit is not None and largest >= limit:
+            return [("seed", f"the image engine of {worker.name} keeps seeds below {limit} only, not {largest}")]
+    return []
 
 
 def _is_dry_run() -> bool:

@@ -13,8 +13,7 @@ from gevent.util import wrap_errors
 
 from graycat import params
 from graycat.bounds.stored import parse_json
-from graycat.errors import ModelNotFound
-from graycat.fleet.catalogs import requested_checkpoint, workers_with
+from graycat.fleet.catalogs import workers_for
 from graycat.images.prompt_controls import check_styles
 from graycat.images.replies import embed_images
 from graycat.queue.kinds import PLAIN, Kind
@@ -49,7 +48,7 @@ def run_in_thread(work: Callable[[], T]) -> T:
 def run_image_task(kind: Kind, body: Body, check: Callable[[Body], Body]) -> Response:
     """Check a body, run its task, and return the engine's reply with its images; 202 for ``respond-async``.
 
-    Raises RequestError, ModelNotFound.
+    Raises RequestError, ModelNotFound, UnknownName.
     """
     checked, queue = check_image_body(kind, body, check)
     response = respond(kind, queue, PLAIN, json.dumps(checked).encode(), LLAMACPP)
@@ -83,20 +82,15 @@ def embed_artifacts(reply: bytes, task_id: str) -> bytes:
 
 
 def choose_queue(kind: Kind, body: Body) -> str:
-    """Return the kind's queue, or the queue of a worker whose engine has the checkpoint that the body names.
+    """Return the kind's queue, or the queue of a worker whose engine has all that the body names.
 
-    graycat checks the name because a WebUI silently uses its current checkpoint instead of an unknown one.
-    Raises ModelNotFound, and SettingNotAllowed for a style that sets parameters.
+    graycat checks names because engines silently take another checkpoint or sampler for one that they do not know.
+    Raises ModelNotFound, UnknownName, and SettingNotAllowed for a style that sets parameters.
     """
     if body.get("styles"):
         check_styles(body, [catalog.get("prompt-styles") for catalog in services().catalogs().values()])
-    checkpoint = requested_checkpoint(body)
-    if not checkpoint:
-        return kind.queue
     catalogs = services().catalogs()
-    candidates = workers_with(checkpoint, catalogs)
-    if catalogs and not candidates:
-        raise ModelNotFound(checkpoint)
+    candidates = workers_for(body, catalogs)
     if len(candidates) == len(catalogs):
         return kind.queue
     busy_slots = {worker.name: worker.busy for worker in services().workers()}

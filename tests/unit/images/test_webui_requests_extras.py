@@ -22,7 +22,7 @@ def extras(**fields: Any) -> dict[str, Any]:
         {"image": IMAGE},
         {"image": IMAGE, "upscaling_resize": 1000},
         extras(upscaling_resize=8),
-        extras(resize_mode=1, upscaling_resize_w=4096, upscaling_resize_h="4096"),
+        extras(resize_mode=1, upscaling_resize_w=4096, upscaling_resize_h=4096),
         extras(upscaler_1="None", upscaler_2="", upscaling_resize=1000),
         {"image": IMAGE, "model": "clip"},
     ],
@@ -32,8 +32,8 @@ def test_an_upscaling_passes(body: dict[str, Any]) -> None:
     assert check_extras(body, SETTINGS) == body
 
 
-def test_an_empty_list_beside_an_image_stays_as_it_is() -> None:
-    assert check_extras({"image": DATA_ADDRESS, "imageList": None}, SETTINGS) == {"image": IMAGE, "imageList": None}
+def test_no_list_beside_an_image_is_no_list() -> None:
+    assert check_extras({"image": DATA_ADDRESS, "imageList": None}, SETTINGS) == {"image": IMAGE}
 
 
 def test_a_list_of_images_keeps_their_names() -> None:

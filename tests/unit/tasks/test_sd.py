@@ -15,7 +15,7 @@ from graycat.storage.errors import ArtifactsUnavailable
 from graycat.tasks import sd
 from graycat.tasks.sd import SdTask
 from tests.support.helpers import PATIENCE_S, Valkey, eventually, outcome_of
-from tests.support.servers import Handler, after, hold, reply
+from tests.support.servers import Answer, Handler, after, hold, reply
 from tests.support.webuis import (
     API,
     FOX,
@@ -166,11 +166,28 @@ def test_unfinished_images_are_marked_whatever_their_engine_tells(
 
         def answer(handler: Handler) -> None:
             worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
+            eventually(lambda: sent(worker, INTERRUPT))
             reply(200, rendered(RED) | {"info": info})(handler)
 
         worker.seen.answers[TXT2IMG] = answer
         worker.run(task_id)
         assert json.loads(answer_of(worker, task_id)[1]["info"]) == marked
+
+
+@pytest.mark.parametrize("answer", [reply(404, {}), reply(405, {}), reply(422, {"detail": []})])
+def test_an_image_whose_engine_takes_no_interrupt_is_whole(broker: Valkey, answer: Answer) -> None:
+    with image_worker_on(broker, {INTERRUPT: answer}) as worker:
+        task_id = accept(worker)
+
+        def render(handler: Handler) -> None:
+            worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
+            eventually(lambda: sent(worker, INTERRUPT))
+            reply(200, rendered(RED, info={"seed": 1}))(handler)
+
+        worker.seen.answers[TXT2IMG] = render
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+        assert (answer_of(worker, task_id)[1]["info"], stored(worker, task_id)) == ('{"seed": 1}', [RED])
 
 
 @pytest.mark.parametrize(

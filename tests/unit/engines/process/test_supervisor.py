@@ -36,6 +36,7 @@ class FakeEngine:
         #: Whether it answers to who waits longer.
         self.slow = False
         self.describes = True
+        self.explained = ""
         self.probes = 0
 
     def command(self) -> Sequence[str] | None:
@@ -46,6 +47,9 @@ class FakeEngine:
         if timeout_s > PROBE_TIMEOUT_S and self.slow:
             return Health.LOADING
         return Health.HEALTHY if self.well else self.ill
+
+    def explain(self) -> str:
+        return self.explained
 
     def describe(self) -> EngineInfo:
         if not self.describes:

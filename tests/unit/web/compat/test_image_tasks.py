@@ -152,7 +152,7 @@ def test_of_several_engines_with_a_checkpoint_the_least_busy_is_chosen(web, repo
     assert chosen(web, MODEL["hash"]) == "sd:@c@box"
 
 
-@pytest.mark.parametrize("name", ["unknown", "real", ".safetensors", "None"])
+@pytest.mark.parametrize("name", ["unknown", "re", ".safetensors", "None"])
 def test_a_checkpoint_that_no_engine_has_is_not_found(web, report, name: str) -> None:
     report("sd", lists={"sd-models": [MODEL, OTHER, "strange", {"title": ""}]})
     with pytest.raises(ModelNotFound):

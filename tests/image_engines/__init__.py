@@ -1,0 +1,1 @@
+"""Image engines from public packages, started for real: ``make image-engines``."""
