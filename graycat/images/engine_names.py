@@ -171,10 +171,10 @@ def _resolve_sampler(resolved: Resolved, named: NamedField, scheduler: NamedFiel
         own = samplers.get(fold(name))
         if own is not None:
             _set(resolved, named, name, own)
-        elif fold(name) in named.words:
+        elif fold(name) in AUTOMATIC:
             # The engine's own choice, by a word that it may not know.
             resolved.body = named.write(resolved.body, None)
-        elif not _split(resolved, named, scheduler, name, catalog):
+        elif fold(name) not in named.words and not _split(resolved, named, scheduler, name, catalog):
             resolved.unknown.append(_describe(named, name, samplers))
 
 

@@ -70,7 +70,14 @@ def generate_image() -> ResponseReturnValue:
             # It was interrupted before there was an image.
             raise TaskCancelled
         raise EngineProtocolError
-    return jsonify(image_base64=reply["images"][0], info=info, task_id=g.task_id)
+    return jsonify(image_base64=reply["images"][0], info=info, task_id=g.task_id, **_warnings(reply))
+
+
+def _warnings(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return what a render made otherwise than it was asked for, as a field of the answer; none if there is nothing."""
+    if "warnings" not in reply:
+        return {}
+    return {"warnings": reply["warnings"]}
 
 
 def _parse_info(info: Any) -> dict[str, Any]:
@@ -152,7 +159,7 @@ def _answer_openai(kind: Kind, event_kind: str, asked: ImageRequest) -> Response
             data.append({"url": _sign_url(g.task_id, number)})
         else:
             data.append({"b64_json": image})
-    answer: dict[str, Any] = {"created": int(time.time()), "data": data, "background": "opaque"}
+    answer: dict[str, Any] = {"created": int(time.time()), "data": data, "background": "opaque"} | _warnings(reply)
     if images:
         # 32 characters are 24 bytes: enough to tell the format.
         answer["output_format"] = image_format(b64decode(images[0][:32]))

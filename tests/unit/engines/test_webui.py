@@ -111,6 +111,56 @@ def test_an_engine_without_progress_is_asked_for_its_options(engine_at) -> None:
         assert engine_at(seen.url).health() is Health.HEALTHY
 
 
+SAMPLERS, MODELS = "GET /sdapi/v1/samplers", "GET /sdapi/v1/sd-models"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        # xinference 4.1: its progress is one request's, its options can be set but not read.
+        {PROBE: reply(422, {"detail": []}), OPTIONS: reply(405, {}), SAMPLERS: reply(200, [])},
+        # manga-readme 0.1: neither progress nor samplers.
+        {PROBE: reply(404, {}), OPTIONS: reply(200, {"sd_model_checkpoint": ""})},
+        {PROBE: reply(404, {}), OPTIONS: reply(404, {}), SAMPLERS: reply(404, {}), MODELS: reply(200, [])},
+    ],
+)
+def test_an_engine_with_any_readable_list_is_healthy(engine_at, answers: dict[str, Answer]) -> None:
+    with http_server(answers) as seen:
+        engine = engine_at(seen.url)
+        assert engine.health() is Health.HEALTHY
+
+
+def test_an_engine_that_is_not_understood_is_explained_by_its_answers(engine_at) -> None:
+    with http_server({PROBE: reply(422, {}), OPTIONS: reply(405, {}), SAMPLERS: reply(500, {})}) as seen:
+        engine = engine_at(seen.url)
+        assert engine.explain() == ""
+        assert engine.health() is Health.LOADING
+        for part in ("not as a Stable Diffusion WebUI", "progress 422", "options 405", "samplers 500"):
+            assert part in engine.explain()
+    with http_server({PROBE: reply(200, b"<html>")}) as seen:
+        engine = engine_at(seen.url)
+        assert engine.health() is Health.LOADING
+        assert "progress 200 (no JSON)" in engine.explain()
+
+
+@pytest.mark.parametrize(
+    ("answers", "engine_name", "interruptible"),
+    [
+        ({PROBE: reply(422, {}), MODELS: reply(200, [{"model_name": "dreams"}])}, "xinference", False),
+        ({PROBE: reply(404, {}), MODELS: reply(200, [{"title": "tiny", "hash": "8888888888"}])}, "sd-server", False),
+        ({PROBE: IDLE, MODELS: reply(200, [{"title": "a", "hash": None}])}, None, True),
+    ],
+)
+def test_an_engine_is_recognised_by_its_lists(
+    engine_at, answers: dict[str, Answer], engine_name: str | None, interruptible: bool
+) -> None:
+    with http_server(answers) as seen:
+        engine = engine_at(seen.url)
+        props = props_of(engine.describe())
+        assert (props.get("engine"), props["interruptible"]) == (engine_name, interruptible)
+        assert engine.habits.engine == (engine_name or "")
+
+
 def test_an_engine_that_is_not_there_is_not_healthy(engine_at) -> None:
     assert engine_at(f"http://127.0.0.1:{free_port()}").health() is not Health.HEALTHY
 

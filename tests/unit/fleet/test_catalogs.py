@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from graycat.fleet.catalogs import Catalogs, requested_checkpoint, workers_with
+from graycat.errors import ModelNotFound, RequestError
+from graycat.fleet.catalogs import Catalogs, read_names, requested_checkpoint, seed_limit, workers_for, workers_with
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
+from graycat.images.errors import UnknownName
 from tests.support.helpers import Valkey
 
 STATUS = WorkerStatus("sd@a", ("sd",), "webui", "ready", True, 1, 0, "", catalog="v1")
@@ -35,6 +38,71 @@ def test_catalogs_are_read_when_they_are_new(broker: Valkey) -> None:
 def test_a_checkpoint_has_several_names(name: str) -> None:
     models = json.loads(catalog("one")["sd-models"])
     assert workers_with(name, {"a": {"sd-models": models}, "b": {"sd-models": ["odd"]}, "c": {}}) == ["a"]
+
+
+SAMPLERS = {"samplers": [{"name": "Euler a", "aliases": []}], "schedulers": [{"name": "karras", "label": "Karras"}]}
+OTHERS = {"samplers": [{"name": "euler_a"}, {"name": "lcm"}], "schedulers": [{"name": "karras"}]}
+FLEET = {
+    "a": SAMPLERS | {"sd-models": [{"title": "one"}, {"title": "dreamy_v8"}]},
+    "b": OTHERS | {"sd-models": [{"title": "one"}, {"title": "dreamy_v8_inpaint"}]},
+    "c": {"sd-models": [{"title": "one"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "workers"),
+    [
+        ({}, ["a", "b", "c"]),
+        ({"sampler_name": "Euler a Karras"}, ["a", "b", "c"]),
+        # Nobody knows which samplers the third engine has.
+        ({"sampler_name": "LCM"}, ["b", "c"]),
+        ({"override_settings": {"sd_model_checkpoint": "dreamy"}}, ["a"]),
+        ({"override_settings": {"sd_model_checkpoint": "inpaint"}, "sampler_name": "lcm"}, ["b"]),
+        ({"hr_checkpoint_name": "dreamy_v8", "refiner_checkpoint": "None"}, ["a"]),
+    ],
+    ids=str,
+)
+def test_work_goes_to_the_engines_that_have_all_that_it_names(body: dict[str, Any], workers: list[str]) -> None:
+    assert list(workers_for(body, FLEET)) == workers
+    assert workers_for(body, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"override_settings": {"sd_model_checkpoint": "cats"}}, ModelNotFound),
+        ({"refiner_checkpoint": "cats"}, ModelNotFound),
+        ({"override_settings": {"sd_model_checkpoint": "dreamy_v8"}, "sampler_name": "LCM"}, UnknownName),
+        ({"override_settings": {"sd_model_checkpoint": "inpaint"}, "refiner_checkpoint": "dreamy_v8"}, RequestError),
+    ],
+    ids=str,
+)
+def test_what_no_engine_has_is_refused(body: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        workers_for(body, FLEET)
+
+
+def test_an_unknown_name_is_told_with_the_nearest_ones() -> None:
+    with pytest.raises(UnknownName, match="'sampler_name': no image engine has the sampler 'Euler b'; did you mean"):
+        workers_for({"sampler_name": "Euler b"}, {"a": SAMPLERS, "b": OTHERS})
+    with pytest.raises(UnknownName) as caught:
+        workers_for({"hr_scheduler": "zzz"}, {"a": SAMPLERS})
+    assert (caught.value.path, caught.value.type, caught.value.status) == ("hr_scheduler", "unknown_name", 400)
+
+
+def test_the_same_names_need_the_same_workers() -> None:
+    one = {"prompt": "a", "sampler_name": "Euler", "seed": 1}
+    assert read_names(one) == read_names(one | {"prompt": "b", "seed": 2})
+    for other in ({"sampler_name": "LCM"}, {"styles": ["x"]}, {"override_settings": {"sd_model_checkpoint": "y"}}):
+        assert read_names(one) != read_names(one | other)
+
+
+@pytest.mark.parametrize(
+    ("props", "limit"),
+    [('{"engine": "sd-server"}', 2**31), ('{"engine": "new"}', None), ("{}", None), ("[]", None), ("", None)],
+)
+def test_an_engine_that_loses_large_seeds_is_known_by_its_report(props: str, limit: int | None) -> None:
+    assert seed_limit(replace(STATUS, props=props)) == limit
 
 
 @pytest.mark.parametrize(

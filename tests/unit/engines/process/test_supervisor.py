@@ -128,6 +128,15 @@ def test_an_engine_is_started_and_ready_when_its_model_is_loaded(scene: Scene) -
     assert scene.child.starts == 1
 
 
+def test_an_engine_whose_answers_make_no_sense_says_so(scene: Scene) -> None:
+    scene.engine.ill, scene.engine.explained = Health.LOADING, "engine answers, but not as a WebUI: progress 422"
+    scene.step()
+    assert scene.step() is State.LOADING
+    assert scene.supervisor.trouble == scene.engine.explained
+    scene.raise_up()
+    assert scene.supervisor.trouble == ""
+
+
 def test_a_load_is_timed_from_its_start_and_a_doubt_is_none(scene: Scene) -> None:
     scene.step(0.0)
     assert scene.supervisor.load_s == 0.0

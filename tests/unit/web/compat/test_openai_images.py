@@ -35,6 +35,16 @@ def test_one_image_is_made_with_few_words(web, render) -> None:
     assert (attempt.kind, sent["prompt"], sent["steps"], sent["batch_size"]) == ("sd.txt2img", "a fox", 20, 1)
 
 
+WARNING = {"field": "seed", "asked": 3_000_000_000, "made": 852_516_352, "message": "another seed"}
+
+
+@pytest.mark.parametrize("path", ["/generate-image", "/v1/images/generations", "/sdapi/v1/txt2img"])
+def test_what_was_made_otherwise_is_told_on_every_route(web, render, path: str) -> None:
+    response = outcome_of(lambda: web.post(path, json=FOX))
+    render(RED, info="{}", warnings=[WARNING])
+    assert response().json["warnings"] == [WARNING]
+
+
 def test_one_image_takes_every_field_but_a_count(web, take) -> None:
     body = FOX | {"steps": 4, "width": 64, "seed": 7, "batch_size": 5, "n_iter": 3, "send_images": False}
     assert web.post("/generate-image", json=body, headers=ASYNC).status_code == 202

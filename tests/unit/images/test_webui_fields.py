@@ -1,0 +1,45 @@
+"""The types of fields; more of them are in test_webui_requests.py, on the whole check."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from graycat.errors import RequestError
+from graycat.images import webui_fields
+from graycat.images.webui_fields import drop_nulls, normalize
+
+FIELDS = (
+    *webui_fields.SEED_FIELDS,
+    *webui_fields.INT_FIELDS,
+    *webui_fields.FLOAT_FIELDS,
+    *webui_fields.BOOL_FIELDS,
+    *webui_fields.TEXT_FIELDS,
+    *webui_fields.LIST_FIELDS,
+)
+VALUES: list[Any] = [None, True, 0, -1, 1.5, 1e300, "", "64", "x", [], {}, ["a"]]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_value_is_sent_in_the_field_s_type_or_refused(field: str) -> None:
+    for value in VALUES:
+        problem = ""
+        sent: dict[str, Any] = {}
+        try:
+            sent = normalize(drop_nulls({field: value}))
+        except RequestError as error:
+            problem = str(error)
+        assert not problem or field in problem
+        assert None not in sent.values()
+        assert json.loads(json.dumps(sent, allow_nan=False)) == sent
+        if field in (*webui_fields.INT_FIELDS, *webui_fields.SEED_FIELDS) and sent:
+            assert type(sent[field]) is int
+        if field in webui_fields.TEXT_FIELDS and sent:
+            assert type(sent[field]) is str
+
+
+def test_fields_that_nobody_knows_stay() -> None:
+    body = {"new_field": None, "other": [1, None]}
+    assert normalize(drop_nulls(body)) == body
