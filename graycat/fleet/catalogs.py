@@ -10,7 +10,7 @@ from graycat.errors import BrokerUnavailable, ModelNotFound, RequestError
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
 from graycat.images.checkpoints import find_checkpoint, is_called
-from graycat.images.engine_names import NAMED_FIELDS, Unknown, resolve
+from graycat.images.engine_names import Unknown, resolve
 from graycat.images.errors import UnknownName
 from graycat.images.habits import BY_ENGINE
 from graycat.loops.unexpected import guarded
@@ -104,14 +104,6 @@ def workers_for(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any
     if not fitting:
         raise RequestError("no image engine has all of the checkpoints that the request names")
     return fitting
-
-
-def read_names(body: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    """Return all names in a body on which ``workers_for`` depends: the same names, the same workers."""
-    names = [(requested_checkpoint(body), *_further_checkpoints(body))]
-    for field in NAMED_FIELDS:
-        names.append(tuple(field.read(dict(body))))
-    return tuple(names)
 
 
 def seed_limit(worker: WorkerStatus) -> int | None:

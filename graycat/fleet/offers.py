@@ -1,7 +1,7 @@
 """What the live image engines offer: the samplers, schedulers, upscalers, styles, ... that their lists name.
 
 An engine that does not know a value takes its default without a word (``docs/images.md``). Samplers and schedulers may
-be spelt in any known way, because workers write them as their engine does; other names are compared as they are written.
+be spelt in any known way, because workers write them as their engine does; other names are compared as written.
 """
 
 from __future__ import annotations

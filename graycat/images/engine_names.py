@@ -105,7 +105,7 @@ def _own_name(entry: Any, keys: tuple[str, ...]) -> str:
 
 SAMPLER = NamedField("sampler_name", "sampler", ("samplers",))
 SCHEDULER = NamedField("scheduler", "scheduler", ("schedulers",), ("name", "label"))
-_SAME_SAMPLER = AUTOMATIC | {"usesamesampler"}
+_SAME_SAMPLER = AUTOMATIC | {"usesamesampler", "sameasprimary"}
 _SAME_SCHEDULER = AUTOMATIC | {"usesamescheduler"}
 HR_SAMPLER = NamedField("hr_sampler_name", "sampler", ("samplers",), words=_SAME_SAMPLER)
 HR_SCHEDULER = NamedField("hr_scheduler", "scheduler", ("schedulers",), ("name", "label"), _SAME_SCHEDULER)

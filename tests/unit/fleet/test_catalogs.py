@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet.catalogs import Catalogs, read_names, requested_checkpoint, seed_limit, workers_for, workers_with
+from graycat.fleet.catalogs import Catalogs, requested_checkpoint, seed_limit, workers_for, workers_with
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
 from graycat.images.errors import UnknownName
@@ -40,9 +40,12 @@ def test_a_checkpoint_has_several_names(name: str) -> None:
     assert workers_with(name, {"a": {"sd-models": models}, "b": {"sd-models": ["odd"]}, "c": {}}) == ["a"]
 
 
-SAMPLERS = {"samplers": [{"name": "Euler a", "aliases": []}], "schedulers": [{"name": "karras", "label": "Karras"}]}
-OTHERS = {"samplers": [{"name": "euler_a"}, {"name": "lcm"}], "schedulers": [{"name": "karras"}]}
-FLEET = {
+SAMPLERS: dict[str, Any] = {
+    "samplers": [{"name": "Euler a", "aliases": []}],
+    "schedulers": [{"name": "karras", "label": "Karras"}],
+}
+OTHERS: dict[str, Any] = {"samplers": [{"name": "euler_a"}, {"name": "lcm"}], "schedulers": [{"name": "karras"}]}
+FLEET: dict[str, dict[str, Any]] = {
     "a": SAMPLERS | {"sd-models": [{"title": "one"}, {"title": "dreamy_v8"}]},
     "b": OTHERS | {"sd-models": [{"title": "one"}, {"title": "dreamy_v8_inpaint"}]},
     "c": {"sd-models": [{"title": "one"}]},
@@ -88,13 +91,6 @@ def test_an_unknown_name_is_told_with_the_nearest_ones() -> None:
     with pytest.raises(UnknownName) as caught:
         workers_for({"hr_scheduler": "zzz"}, {"a": SAMPLERS})
     assert (caught.value.path, caught.value.type, caught.value.status) == ("hr_scheduler", "unknown_name", 400)
-
-
-def test_the_same_names_need_the_same_workers() -> None:
-    one = {"prompt": "a", "sampler_name": "Euler", "seed": 1}
-    assert read_names(one) == read_names(one | {"prompt": "b", "seed": 2})
-    for other in ({"sampler_name": "LCM"}, {"styles": ["x"]}, {"override_settings": {"sd_model_checkpoint": "y"}}):
-        assert read_names(one) != read_names(one | other)
 
 
 @pytest.mark.parametrize(

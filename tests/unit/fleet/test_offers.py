@@ -51,7 +51,7 @@ def test_what_an_engine_lists_is_taken(field: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
-        ("sampler_name", "Euler A", "no engine has the sampler 'Euler A'; did you mean 'Euler a'?"),
+        ("sampler_name", "Eular a", "no engine has the sampler 'Eular a'; did you mean 'Euler a'?"),
         ("sampler_name", "Euler a Karos", "no engine has the sampler 'Euler a Karos'; did you mean 'Euler a'?"),
         ("scheduler", "karas", "no engine has the scheduler 'karas'; did you mean 'Karras'?"),
         ("hr_upscaler", "zzz", "no engine has the upscaler 'zzz'"),

@@ -70,13 +70,13 @@ def test_values_are_sent_in_the_types_that_every_engine_takes(body: dict[str, An
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("seed", value) for value in ("many", [], True, 2**63, "9" * 5000, 1e300)),
-        *(("clip_skip", value) for value in ("two", 2**31, {})),
-        *(("cfg_scale", value) for value in ("Automatic", [], False, 1e39)),
-        *(("enable_hr", value) for value in ("perhaps", 2, [])),
-        *(("sampler_name", value) for value in ([], {}, True)),
-        *(("styles", value) for value in ("none", {}, 5)),
-        *(("lora", value) for value in ("ink", ["ink"], [{"path": 5}], [{"path": "a", "multiplier": "much"}])),
+        *[("seed", "many"), ("seed", []), ("seed", True), ("seed", 2**63), ("seed", "9" * 5000), ("seed", 1e300)],
+        *[("clip_skip", "two"), ("clip_skip", 2**31), ("clip_skip", {})],
+        *[("cfg_scale", "Automatic"), ("cfg_scale", []), ("cfg_scale", False), ("cfg_scale", 1e39)],
+        *[("enable_hr", "perhaps"), ("enable_hr", 2), ("enable_hr", [])],
+        *[("sampler_name", []), ("sampler_name", {}), ("sampler_name", True)],
+        *[("styles", "none"), ("styles", {}), ("styles", 5)],
+        *[("lora", "ink"), ("lora", ["ink"]), ("lora", [{"path": 5}]), ("lora", [{"path": "a", "multiplier": "b"}])],
     ],
     ids=repr,
 )
