@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from graycat.engines.placeholder.bodies import IMG2IMG, TXT2IMG
 from graycat.images.fields import GENERATION_FIELDS, MEANT
-from graycat.images.webui_requests import CHECKED_FIELDS, PROMPTS
 from graycat.images.webui_fields import BOOL_FIELDS, FLOAT_FIELDS, INT_FIELDS, TEXT_FIELDS
+from graycat.images.webui_requests import CHECKED_FIELDS, PROMPTS
 
 
 def test_the_fields_of_the_webui_are_known() -> None:
