@@ -8,7 +8,7 @@ from typing import Any
 
 from graycat.bounds.stored import parse_json
 from graycat.errors import EngineProtocolError
-from graycat.images.made import Difference, Made, compare, complete_info, read_made
+from graycat.images.made import Difference, compare, complete_info, read_made
 from graycat.images.output import OutputFormat, convert
 from graycat.images.replies import content_type, extract_images
 from graycat.metrics import worker
@@ -20,8 +20,8 @@ from graycat.worker.runtime import EngineRuntime
 class Request:
     """What an engine was sent. ``warnings``: what it does otherwise than the caller asked, as far as was known before.
 
-    ``body`` is empty for a call that makes no picture by a prompt. ``partial``: it was interrupted. ``wish``: the format
-    that the caller wants; None for the engine's own.
+    ``body`` is empty for a call that makes no picture by a prompt. ``partial``: it was interrupted. ``wish``: the
+    format that the caller wants; None for the engine's own.
     """
 
     body: dict[str, Any] = field(default_factory=dict)
@@ -48,26 +48,26 @@ def store_images(runtime: EngineRuntime, attempt: Attempt, reply: bytes, took_s:
     if not isinstance(parsed, dict):
         return reply
     answer, images = extract_images(parsed)
-    # Another format may hold no text.
-    pictures = []
-    if request.body:
-        pictures = [read_made(image) for image in images]
+    # First: another format may hold no text.
+    _tell_what_was_made(answer, images, request)
     for number, image in enumerate(images):
+        wanted = image
         if request.wish is not None:
-            image = convert(image, request.wish)  # noqa: PLW2901 (of one after the other, the larger form is let go)
-        runtime.artifacts.put(attempt.task_id, number, image, content_type(image), attempt.owner)
+            wanted = convert(image, request.wish)
+        runtime.artifacts.put(attempt.task_id, number, wanted, content_type(wanted), attempt.owner)
     attempt.made.images = len(images)
     if images:
         worker.observe_images(attempt.kind, took_s, len(images), _read_steps(parsed))
-    if request.body:
-        _tell_what_was_made(answer, pictures, request)
     if request.partial:
         answer["info"] = _mark_partial(answer.get("info"))
     return json.dumps(answer).encode()
 
 
-def _tell_what_was_made(answer: dict[str, Any], pictures: list[Made], request: Request) -> None:
+def _tell_what_was_made(answer: dict[str, Any], images: list[bytes], request: Request) -> None:
     """Add ``warnings`` to an answer, and its ``info`` if the engine wrote none."""
+    if not request.body:
+        return
+    pictures = [read_made(image) for image in images]
     if "info" in answer:
         answer["info"] = complete_info(answer["info"], pictures)
     warnings = list(request.warnings)
