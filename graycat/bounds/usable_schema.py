@@ -20,11 +20,11 @@ _ONE, _MANY = ("items", "additionalProperties"), ("items", "prefixItems", "anyOf
 
 def check_usable(schema: Any, place: Place) -> None:
     """Raise RequestError, with the path, for a schema that an engine cannot turn into a grammar."""
-    if isinstance(schema, bool):
+    if schema is True:
         # Anything, which is what the engine makes of it.
         return
     if not isinstance(schema, dict):
-        raise RequestError(f"{name_place(place)} must be a JSON schema, which is an object")
+        raise RequestError(f"{name_place(place)} must be a JSON schema that an answer can fit, which is an object")
     followed: set[str] = set()
     definitions: dict[str, Any] | None = None
     waiting: list[tuple[dict[str, Any], Place]] = [(schema, place)]
@@ -61,8 +61,15 @@ def _check_words(part: dict[str, Any], place: Place) -> None:
     names = kind if isinstance(kind, list) else [kind]
     if kind is not None and not all(isinstance(name, str) and name in _TYPES for name in names):
         raise RequestError(f"{name_place((place, 'type'))} must be of {', '.join(sorted(_TYPES))}, or a list of these")
+    low, high = part.get("minimum"), part.get("maximum")
+    if _is_number(low) and _is_number(high) and low > high:  # type: ignore[operator]
+        raise RequestError(f"{name_place((place, 'minimum'))} is above the maximum, so no answer can fit it")
     if "enum" in part and not (isinstance(part["enum"], list) and part["enum"]):
         raise RequestError(f"{name_place((place, 'enum'))} must be a list of at least one value")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _parts(schema: dict[str, Any], place: Place) -> Iterator[tuple[dict[str, Any], Place]]:

@@ -101,7 +101,7 @@ class Forecaster:
         known = self._look(queue, workers)
         plan = known.plans.get(queue)
         if plan is None:
-            plan = known.plans[queue] = self._plan(queue, known)
+            plan = known.plans[queue] = self._plan(queue, record["kind"], known)
         own, waiting = self._records.count_ahead(task_id, plan.before)
         if own == 0:
             return Wait(0, None, "it does not wait any more")
@@ -114,15 +114,16 @@ class Forecaster:
             return Wait(position, None, "no such task has ended yet, so it is not known how long they take")
         return Wait(position, round(eta_s, 1))
 
-    def _plan(self, queue: str, known: _Known) -> _Plan:
+    def _plan(self, queue: str, kind: str, known: _Known) -> _Plan:
         workers = known.workers
         before = queues_before(queue, workers, known.paused)
         reason = why_unknown(queue, workers, known.paused) or self._why_held_back(queue, known)
         takers = []
+        usual_s = known.means_s.get(kind, known.means_s.get(base_queue(queue), 0.0))
         for worker in workers:
             if takes_now(worker) and not reason:
                 taken = queues_of(worker, known.paused)
-                takers.append(Taker(tuple(taken), self._free_in_s(worker, taken, known)))
+                takers.append(Taker(tuple(taken), self._free_in_s(worker, taken, usual_s, known)))
         return _Plan(before, takers, reason)
 
     def _why_held_back(self, queue: str, known: _Known) -> str:
@@ -136,8 +137,10 @@ class Forecaster:
             return ""
         return f"the queue {family.interactive}, which goes before it, is paused"
 
-    def _free_in_s(self, worker: WorkerStatus, taken: Sequence[str], known: _Known) -> tuple[float, ...]:
-        """Return for each slot of a worker the seconds until it is free.
+    def _free_in_s(
+        self, worker: WorkerStatus, taken: Sequence[str], usual_s: float, known: _Known
+    ) -> tuple[float, ...]:
+        """Return for each slot of a worker the seconds until it is free. ``usual_s``: those of a task that waits.
 
         Where a task waits, slots are taken: one of which nothing is known has just begun what was first in line.
         """
@@ -149,10 +152,9 @@ class Forecaster:
             if left_s <= 0:
                 left_s = OVERTIME * task.elapsed_s
             free.append(left_s)
-        usual_s = 0.0
         for front in (self._front(queue, known) for queue in taken):
             if not front.is_empty:
-                usual_s = front.mean_s or 0.0
+                usual_s = front.mean_s or usual_s
                 break
         return tuple(free + [usual_s] * (slots - len(free)))
 

@@ -36,13 +36,23 @@ def parts(new_home: NewHome) -> Iterator[Stack]:
     """Yield a stack with a fake text engine, and the placeholder for images."""
     command = f"{ENGINE} --port {{port}} --slots {SLOTS} --interval {TOKEN_S}"
     env = {"STARTUP_COMMAND": command, "RUN_SD": "true", "GRAYCAT_KEEPALIVE_S": "0.5"}
-    with running(Stack(new_home(), env=env)) as started:
+    stack = Stack(new_home(), env=env)
+    stack.set_env({"API_TOKENS": f"tests:{stack.token},others:{stack.token}-other"})
+    with running(stack) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def api(parts: Stack) -> Client:
     return parts.client()
+
+
+@pytest.fixture(scope="module")
+def other_api(parts: Stack) -> Iterator[Client]:
+    """Yield a client with another API token."""
+    client = Client(parts.url, f"{parts.token}-other")
+    with client.session:
+        yield client
 
 
 def completion(prompt: str, tokens: int = 1, **fields: Any) -> dict[str, Any]:
@@ -246,22 +256,26 @@ def test_a_task_by_a_name_of_its_own_is_one_task(parts: Stack, api: Client) -> N
     assert api.request("PUT", "/tasks/level-7", json=completion("another")).status_code == 409
 
 
-def test_what_is_told_of_the_queue_comes_true(parts: Stack, api: Client) -> None:
+def test_what_is_told_of_the_queue_comes_true(parts: Stack, api: Client, other_api: Client) -> None:
     parts.redis().delete("graycat:means.llm")
     # Such a task takes three seconds.
     ended(api, submitted(api, "measure", 150))
     running = [submitted(api, f"run {number}", 150) for number in range(SLOTS)]
     eventually(lambda: all(api.get(address).json()["state"] == "running" for address in running), PATIENCE_S)
-    batch = [submitted(api, f"later {number}", 50, priority="batch") for number in range(2)]
-    interactive = [submitted(api, f"soon {number}", 50) for number in range(6)]
-    told = [api.get(address).json() for address in (*interactive, *batch)]
+    # The batch tasks come first, and each token's interactive ones together: neither is the order of their starts.
+    batch = [(client, submitted(client, "later", 50, priority="batch")) for client in (api, other_api)]
+    own = [(api, submitted(api, f"soon {number}", 50)) for number in range(4)]
+    others = [(other_api, submitted(other_api, f"soon {number}", 50)) for number in range(2)]
+    in_order = [own[0], others[0], own[1], others[1], own[2], own[3], *batch]
+    told = [client.get(address).json() for client, address in in_order]
     assert [view["state"] for view in told] == ["queued"] * 8
     assert [view["queue_position"] for view in told] == list(range(1, 9))
 
-    waited = [ended(api, address)["timings"]["queued_ms"] / 1000 for address in (*interactive, *batch)]
-    starts = [ended(api, address)["started_ms"] for address in (*interactive, *batch)]
+    done = [ended(client, address) for client, address in in_order]
+    starts = [task["started_ms"] for task in done]
     assert max(starts[:6]) <= min(starts[6:])
-    for view, waited_s in zip(told, waited, strict=True):
+    for view, task in zip(told, done, strict=True):
+        waited_s = task["timings"]["queued_ms"] / 1000
         assert waited_s / 4 <= view["eta_s"] <= max(waited_s, 1.0) * 4
 
 

@@ -34,6 +34,8 @@ NESTED = {"properties": {"a": {"$defs": {"b": {"type": "null"}}, "$ref": "#/$def
         ({"prefixItems": [{"enum": []}]}, "json_schema.prefixItems[0].enum must be a list of at least one value"),
         ("banana", "json_schema must be a JSON schema"),
         (5, "json_schema must be a JSON schema"),
+        (False, "json_schema must be a JSON schema"),
+        ({"items": {"minimum": 3, "maximum": 1}}, "json_schema.items.minimum is above the maximum"),
         ([{}], "json_schema must be a JSON schema"),
     ],
 )
@@ -59,6 +61,7 @@ def test_a_schema_that_an_engine_would_drop_is_refused_with_its_path(schema: Any
         {"$ref": "#here", "$defs": {"a": {"$anchor": "here"}}},
         {"$id": "https://example.org/s.json", "properties": {"a": {"$ref": "s.json#/$defs/b"}}},
         {"type": ["string", "null"]},
+        {"minimum": 1, "maximum": 1.5, "minItems": "a"},
         {"definitions": {"a": {"const": 1}}, "items": {"$ref": "#/definitions/a"}},
     ],
 )

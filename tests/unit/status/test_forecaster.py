@@ -131,6 +131,15 @@ def test_a_task_that_does_not_wait_has_no_place(records, ask) -> None:
     assert (ask(running.task_id).position, ask(running.task_id).eta_s) == (0, None)
 
 
+def test_a_slot_of_which_nothing_is_known_is_taken_as_a_task_waits(broker, records, ask, means) -> None:
+    means(llm__completion=3000)
+    claimed(records, accepted(records, owner="a"), "llm@box")
+    # The look at the queue finds it empty: another token's task comes later.
+    task_id = accepted(records, owner="b")
+    broker.client.delete("llm")
+    assert ask(task_id) == Wait(1, 3.0)
+
+
 def test_rubbish_in_the_broker_is_worth_no_error(broker, records, ask) -> None:
     task_id = accepted(records)
     broker.client.hset(keys.means_key("llm"), mapping={"llm.completion": b"\xff", "llm": "inf"})
