@@ -283,7 +283,8 @@ def test_while_no_worker_takes_a_task_it_has_a_place_and_a_reason(parts: Stack, 
     registry = WorkerRegistry(connect(parts.settings))
 
     def is_left() -> bool:
-        return all("llm.batch" in worker.left for worker in registry.workers() if "llm" in worker.queues)
+        workers = [worker for worker in registry.workers() if "llm" in worker.queues]
+        return bool(workers) and all("llm.batch" in worker.left for worker in workers)
 
     def reason() -> dict[str, Any]:
         view: dict[str, Any] = api.get(address).json()
