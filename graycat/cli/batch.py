@@ -64,7 +64,7 @@ def submit(
 ) -> None:
     """Submit the batch that FILE (.toml, .yaml, .json) describes; print its id.
 
-    Its 'items' may be the name of a .csv, .jsonl or .txt file in the same folder.
+    Its 'items' may be the name of a .csv, .tsv, .jsonl or .txt file in the same folder.
     """
     spec = batchfile.load_spec(file, assignments)
     if dry_run:

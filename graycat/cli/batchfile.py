@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -19,8 +20,10 @@ from graycat.batches.errors import InvalidBatch
 from graycat.cli.text import parse_assignment, parse_value
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
+#: The tables that items may be in, by their dialects in the csv module.
+TABLES = {".csv": "excel", ".tsv": "excel-tab"}
 #: Columns of a CSV file that are text even if a value looks like a number.
-TEXT_COLUMNS = ("prompt", "negative_prompt")
+TEXT_COLUMNS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 
 def load_spec(path: str, assignments: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -63,23 +66,40 @@ def _parse_stdin() -> dict[str, Any]:
 
 
 def load_items(path: Path) -> list[Any]:
-    """Return the items in a file: CSV with a header, JSON lines, or text with one prompt a line (``.txt``).
+    """Return the items in a file: CSV or TSV with a header, JSON lines, or text with one prompt a line (``.txt``).
 
     Raises click.UsageError.
     """
     suffix = path.suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if suffix == ".csv":
-            return [_parse_row(row) for row in csv.DictReader(text.splitlines())]
-        lines = [line for line in text.splitlines() if line.strip()]
+        if suffix in TABLES:
+            # The csv module ends lines itself: a cell in quotes may have some, of any kind.
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return list(_parse_table(file, TABLES[suffix]))
+        # As files end lines: a text in JSON may hold any other separator, such as U+2028.
+        with path.open(encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file if line.strip()]
         if suffix in (".jsonl", ".ndjson"):
             return [_parse_line(line) for line in lines]
         if suffix == ".txt":
-            return [line.strip() for line in lines]
+            return lines
     except (OSError, ValueError, csv.Error) as error:
         raise click.UsageError(f"{path}: {error}") from None
-    raise click.UsageError(f"{path}: items must be in a .csv, .jsonl or .txt file")
+    raise click.UsageError(f"{path}: items must be in a .csv, .tsv, .jsonl or .txt file")
+
+
+def _parse_table(file: TextIO, dialect: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows below a header. Raises ValueError, csv.Error."""
+    reader = csv.DictReader(file, dialect=dialect, strict=True)
+    names = reader.fieldnames or ()
+    for name in names:
+        if not name.strip() or names.count(name) > 1:
+            raise ValueError(f"the header has the column {name!r} {names.count(name)} times; each needs its own name")
+    try:
+        for row in reader:
+            yield _parse_row(row)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"line {reader.reader.line_num}: {error}") from None
 
 
 def _parse_line(line: str) -> Any:
@@ -92,7 +112,7 @@ def _parse_line(line: str) -> Any:
 def _parse_row(row: dict[str, Any]) -> dict[str, Any]:
     # csv puts cells beyond the header under None, and None into columns that a line lacks.
     if None in row or None in row.values():
-        raise ValueError("a line has more or fewer fields than the header")
+        raise ValueError("has more or fewer fields than the header")
     fields = {}
     for name, value in row.items():
         if name in TEXT_COLUMNS and value != "":

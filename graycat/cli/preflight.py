@@ -27,7 +27,7 @@ from graycat.families import FAMILIES, LLM
 from graycat.redaction.terminal import one_line
 from graycat.schedules import file
 from graycat.settings import Settings, collect_problems, environment, extras
-from graycat.settings.spelling import unknown_names
+from graycat.settings.spelling import describe_unknown
 
 #: Seconds that the import of the embedded engine may take, on a busy machine.
 IMPORT_TIMEOUT_S = 60.0
@@ -113,10 +113,12 @@ def report(findings: list[Finding], *, as_json: bool) -> str:
 
 def check_names() -> Iterator[Finding]:
     """Look for misspelt settings."""
-    for name, nearest in unknown_names(environment()).items():
-        text = f"{name} is no setting of graycat"
-        if nearest:
-            text += f"; did you mean {nearest}?"
+    try:
+        env = environment()
+    except SettingsError:
+        # What reads the settings tells of it.
+        return
+    for text in describe_unknown(env):
         yield failed("settings", text)
 
 

@@ -96,7 +96,7 @@ class Batch:
         """Return the lines of the batch's manifest so far."""
         response = self._transport.request("GET", f"{self._path()}/manifest")
         try:
-            return [json.loads(line) for line in response.text.splitlines()]
+            return [json.loads(line) for line in response.content.split(b"\n") if line]
         except ValueError:
             raise unexpected_reply(self._transport.url) from None
 

@@ -77,8 +77,9 @@ class HttpTransport:
 
         ``until``: when to give up (``time.monotonic()``), by default after ``patience_s``. ``read_s``: seconds that
         the server may be silent. The other options are those of ``requests``.
-        Raises ApiError, Unreachable, UnexpectedReply.
+        Raises ApiError, Unreachable, UnexpectedReply; InvalidArgument for text that HTTP cannot carry.
         """
+        _check_writable(options)
         give_up_at = until
         if give_up_at is None:
             give_up_at = monotonic() + self.patience_s
@@ -118,6 +119,22 @@ class HttpTransport:
         if not is_retryable(problem):
             raise problem
         return RetryableFailure(problem, retry_after_s)
+
+
+def _check_writable(options: dict[str, Any]) -> None:
+    """Raise InvalidArgument for a header that is no ASCII, and for half a character in the query.
+
+    A command line in another encoding than UTF-8 is read as such halves.
+    """
+    for name, value in (options.get("headers") or {}).items():
+        if not value.isascii() or not value.isprintable():
+            raise InvalidArgument(f"{name} may hold printable ASCII characters alone, not {value!r}")
+    for name, value in (options.get("params") or {}).items():
+        for text in value if isinstance(value, (list, tuple)) else (value,):
+            try:
+                str(text).encode()
+            except UnicodeEncodeError:
+                raise InvalidArgument(f"{name!r} has a character that UTF-8 cannot write: {text!r}") from None
 
 
 def is_retryable(problem: ApiError) -> bool:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graycat.bounds.stored import parse_json
+from graycat.bounds.stored import parse_json, write_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
@@ -120,11 +120,7 @@ class LlamaEngine:
 def _names_of_paths(ids: Sequence[str], props: dict[str, Any]) -> dict[bytes, bytes]:
     """Return the names of a model whose engine calls it by its path, by that path; both as JSON strings."""
     paths = filter(is_path, (*ids, str(props.get("model_alias") or "")))
-    return {_encode_text(path): _encode_text(short_name(path)) for path in paths}
-
-
-def _encode_text(text: str) -> bytes:
-    return json.dumps(text, ensure_ascii=False).encode()
+    return {write_json(path): write_json(short_name(path)) for path in paths}
 
 
 def _build_model_list(props: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote, urlsplit
 
-import honcho.environ
-
 from graycat.errors import SettingsError
 from graycat.settings import broker, extras, sentinel
+from graycat.settings.dotenv import read_dotenv
 from graycat.settings.edge import EdgeSettings
 from graycat.settings.groups import (
     BatchSettings,
@@ -167,11 +166,12 @@ class Settings(
         ``env`` defaults to the process's environment over what a ``.env`` file in the working directory says.
         Raises SettingsError naming the variables of all values that cannot be used, the first in its message.
         """
+        problems: list[str] = []
         if env is None:
             env = environment()
+            problems += _misspelt_in_dotenv()
         types = get_type_hints(cls)
         values = {}
-        problems: list[str] = []
         for setting in fields(cls):
             if env.get(variable_of(setting)):
                 with collect_problems(problems):
@@ -267,13 +267,24 @@ def variable(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the process's environment over the ``.env`` file of the working directory, if there is one."""
-    dotenv = Path(".env")
-    values: dict[str, str] = {}
-    if dotenv.is_file():
-        values.update(honcho.environ.parse(dotenv.read_text()))
+    """Return the process's environment over the ``.env`` file of the working directory, if there is one.
+
+    Raises SettingsError for a file that cannot be read.
+    """
+    values = read_dotenv(Path(".env"))
     values.update(os.environ)
     return values
+
+
+def _misspelt_in_dotenv() -> list[str]:
+    """Return a sentence for each name in the ``.env`` file that looks like a setting and is none.
+
+    Those of the process's environment may be anybody's: ``graycat up --check`` tells of them.
+    """
+    # It reads the names of the settings out of this module.
+    from graycat.settings.spelling import describe_unknown
+
+    return [f".env: {text}" for text in describe_unknown(read_dotenv(Path(".env")))]
 
 
 def engine_environment() -> dict[str, str]:
@@ -285,9 +296,20 @@ def engine_environment() -> dict[str, str]:
     return values
 
 
+def is_writable(text: str) -> bool:
+    """Return whether UTF-8 can write a text. Bytes of the environment that are none are read as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:
     """Return ``env``'s value for a field, as ``kind`` (str, int, float, bool or Path)."""
     text = env[variable(name)].strip()
+    if not is_writable(text):
+        raise SettingsError(f"{variable(name)} is not UTF-8: set it on a terminal, or in a file, that is")
     try:
         if kind in (bool, bool | None):
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from graycat.bounds.stored import parse_json
+from graycat.bounds.stored import parse_json, write_json
 from graycat.engines.client import EngineClient
 from graycat.errors import EngineError, EngineProtocolError
 from graycat.queue.kinds import CHAT, COMPLETION, GATHER, INFILL, MESSAGES, OPENAI_COMPLETION, PLAIN, RESPONSES
@@ -145,7 +145,7 @@ def gather(attempt: Attempt, events: Iterable[bytes], client: EngineClient) -> b
     try:
         request = Request(parse_json(attempt.body), detokenize)
         answer = GATHERINGS[attempt.kind].rebuild(map(_parse_event, events), request)
-        return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
+        return write_json(answer)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise EngineProtocolError from None
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from graycat.bounds.stored import parse_json
+from graycat.bounds.stored import parse_json, write_json
 from graycat.queue.kinds import COMPLETION, LLM_KINDS
 from graycat.queue.models import Attempt
 
@@ -155,7 +155,7 @@ class ContinuedStream:
         if isinstance(final.get("prompt"), str):
             # The engine repeats its prompt, and so also the text of the earlier attempts.
             final["prompt"] = final["prompt"].removesuffix(self._text)
-        return b"data: " + json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+        return b"data: " + write_json(final) + b"\n\n"
 
 
 def _add_to_counts(fields: dict[str, Any], differences: dict[str, int]) -> None:

@@ -138,4 +138,6 @@ def render(page: Page) -> str:
     template = _load_template()
     # The style and the script are graycat's own files, so they need no escaping.
     style, script = Markup(_STYLE), Markup(_SCRIPT)  # noqa: S704
-    return template.render(page=page, style=style, script=script, folder_policy=FOLDER_POLICY)
+    text = template.render(page=page, style=style, script=script, folder_policy=FOLDER_POLICY)
+    # A prompt that an earlier release has accepted may hold half a character, which no page can have.
+    return text.encode(errors="replace").decode()

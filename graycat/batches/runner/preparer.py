@@ -111,7 +111,10 @@ class Preparer:
         try:
             new_prompts = self._writer.step(batch, request, batch.prompts, batch.useless_answers)
         except PromptsNotWritten:
-            raise BatchNotPreparable(f"the text engine wrote no usable prompts, {MAX_TRIES} times") from None
+            raise BatchNotPreparable(
+                f"the text engine wrote {len(batch.prompts)} of {request.count} prompts, and then no usable ones, "
+                f"{MAX_TRIES} times: ask in other words, or name a larger model in 'prompts.model'"
+            ) from None
         if new_prompts is None:
             return
         useless_answers = 0 if new_prompts else batch.useless_answers + 1

@@ -10,12 +10,11 @@ from hashlib import sha256
 from typing import Any
 
 from graycat.batches.live import LiveBatch
+from graycat.batches.runner.written_prompts import MAX_CHARS, MIN_LETTERS, choose_usable, read_answer
 from graycat.batches.spec.images import PromptRequest
-from graycat.bounds.stored import parse_json
 from graycat.errors import BrokerFull, EngineProtocolError, QueueFull
 from graycat.fleet.model_names import choose_model
 from graycat.fleet.reports import WorkerStatus
-from graycat.images.prompt_controls import is_plain
 from graycat.queue import events, ids
 from graycat.queue.kinds import CHAT, PLAIN
 from graycat.queue.messages import MessageFactory
@@ -24,20 +23,40 @@ from graycat.queue.records import TaskRecords
 from graycat.queue.topology import BATCH_QUEUE_TTL_S, LLM, LLM_BATCH, model_queue
 from graycat.settings import Settings
 
-#: Prompts in one answer; few enough for the context of any engine.
-PROMPTS_PER_ANSWER = 20
-#: Characters of one prompt.
-MAX_CHARS = 300
+#: Prompts in one answer. The more a small model is asked for, the more it repeats itself; after an answer of no use it
+#: is asked for half as many.
+PROMPTS_PER_ANSWER = 10
 #: How many of the earlier prompts the engine is shown, so that it does not repeat them.
 SHOWN_PROMPTS = 20
 #: The budget of tokens for one prompt, and for the JSON around all of them.
-TOKENS_PER_PROMPT, TOKENS_FOR_JSON = 120, 64
+TOKENS_PER_PROMPT, TOKENS_FOR_JSON = 120, 128
 #: The batch fails after this many useless answers in a row.
-MAX_TRIES = 4
+MAX_TRIES = 5
+#: Characters of the question that the answer begins with.
+MAX_ABOUT_CHARS = 200
+#: What each useless answer adds to the temperature, and the highest of what it may become.
+WARMER, MAX_TEMPERATURE = 0.2, 1.5
 
 _SYSTEM = (
     "You write prompts for an image generator. Each prompt describes one picture in a single line of comma-separated "
     "phrases: subject, setting, light, style. Answer with JSON alone."
+)
+#: Questions with answers. A model that was never taught to follow a sentence follows these.
+_EXAMPLES = (
+    (
+        "old lighthouses, watercolor",
+        (
+            "a white lighthouse on a black cliff, storm waves, lightning, watercolor",
+            "a ruined lighthouse overgrown with ivy, morning fog, soft light, watercolor",
+        ),
+    ),
+    (
+        "robots at work, comic style",
+        (
+            "a small round robot baking bread, bright kitchen, flour in the air, comic style",
+            "a tall rusty robot watering roses, walled garden, afternoon sun, comic style",
+        ),
+    ),
 )
 
 
@@ -74,7 +93,8 @@ class PromptWriter:
             return None
         if record["state"] != "succeeded":
             return []
-        return parse_prompts(self._load_answer(task_id))[: request.count - len(prompts)]
+        found = choose_usable(read_answer(self._load_answer(task_id)), prompts, _not_prompts(request))
+        return found[: request.count - len(prompts)]
 
     def _create_task(
         self, task_id: str, batch: LiveBatch, request: PromptRequest, prompts: Sequence[str], useless_answers: int
@@ -119,18 +139,27 @@ def _task_id(batch: LiveBatch, prompts: Sequence[str], useless_answers: int) -> 
 
 def build_chat_request(request: PromptRequest, prompts: Sequence[str], useless_answers: int) -> dict[str, Any]:
     """Return the chat request for the next prompts. Its JSON schema forces the answer to be a list of texts."""
-    count = min(PROMPTS_PER_ANSWER, request.count - len(prompts))
-    text = f"{request.text}\n\nWrite {count} different prompts."
+    most = max(1, PROMPTS_PER_ANSWER >> useless_answers)
+    count = min(most, request.count - len(prompts))
+    text = _question(request.text, count)
     if prompts:
         text += " None of them may repeat one of these:\n" + "\n".join(prompts[-SHOWN_PROMPTS:])
 
-    item = {"type": "string", "minLength": 3, "maxLength": MAX_CHARS}
-    array = {"type": "array", "items": item, "minItems": count, "maxItems": count}
-    schema = {"type": "object", "properties": {"prompts": array}, "required": ["prompts"]}
+    messages = [{"role": "system", "content": _SYSTEM}]
+    for about, examples in _EXAMPLES:
+        messages.append({"role": "user", "content": _question(about, len(examples))})
+        messages.append({"role": "assistant", "content": json.dumps({"about": about, "prompts": examples})})
+    messages.append({"role": "user", "content": text})
+
     body: dict[str, Any] = {
-        "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}],
-        "response_format": {"type": "json_schema", "json_schema": {"name": "prompts", "schema": schema}},
-        "temperature": request.temperature,
+        "messages": messages,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "prompts", "schema": _schema(request, count)},
+        },
+        "temperature": min(request.temperature + WARMER * useless_answers, max(MAX_TEMPERATURE, request.temperature)),
+        # Against loops, and weak enough for quotes and commas.
+        "frequency_penalty": 0.2,
         "max_tokens": count * TOKENS_PER_PROMPT + TOKENS_FOR_JSON,
     }
     if request.seed is not None:
@@ -141,22 +170,25 @@ def build_chat_request(request: PromptRequest, prompts: Sequence[str], useless_a
     return body
 
 
-def parse_prompts(answer: bytes) -> list[str]:
-    """Return the prompts in an engine's answer, each on one line; none if the answer has another form."""
-    try:
-        text = parse_json(answer)["choices"][0]["message"]["content"]
-        found = parse_json(text)["prompts"]
-    except (ValueError, TypeError, KeyError, IndexError):
-        return []
-    if not isinstance(found, list):
-        return []
+def _question(about: str, count: int) -> str:
+    return f"{about}\n\nWrite {count} different prompts."
 
-    prompts = []
-    for prompt in found:
-        line = " ".join(prompt.split()) if isinstance(prompt, str) else ""
-        # JSON can write half a character.
-        line = line.encode(errors="ignore").decode()
-        # Nobody has read it: it may set nothing, and cost no more than the item was checked for.
-        if line and is_plain(line):
-            prompts.append(line)
-    return prompts
+
+def _schema(request: PromptRequest, count: int) -> dict[str, Any]:
+    """Return the schema of an answer. It begins with what was asked: small models keep to what they have just written.
+
+    Measured with the packaged model: without it, all prompts were about the examples.
+    """
+    about = " ".join(request.text.split())[:MAX_ABOUT_CHARS]
+    item = {"type": "string", "minLength": MIN_LETTERS, "maxLength": MAX_CHARS}
+    array = {"type": "array", "items": item, "minItems": count, "maxItems": count}
+    properties = {"about": {"const": about}, "prompts": array}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _not_prompts(request: PromptRequest) -> list[str]:
+    """Return what the model is told and may say again instead of a prompt."""
+    texts = [_SYSTEM, _question(request.text, request.count)]
+    for about, examples in _EXAMPLES:
+        texts += (about, *examples)
+    return texts

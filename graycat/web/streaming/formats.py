@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from graycat.bounds.stored import parse_json
+from graycat.bounds.stored import parse_json, write_json
 from graycat.errors import GraycatError
 
 #: Unity's v3 client reads its socket in pieces of 4,096 bytes and takes each piece for a whole event.
@@ -62,7 +62,7 @@ def _without_echoed_fields(event: bytes) -> bytes:
     for field in ECHOED_FIELDS:
         if len(event) > MAX_EVENT_BYTES:
             final.pop(field, None)
-            event = b"data: " + json.dumps(final, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+            event = b"data: " + write_json(final) + b"\n\n"
     return event
 
 

@@ -69,3 +69,39 @@ def test_half_a_character_in_an_items_file_is_a_usage_error(tmp_path: Path) -> N
     path.write_text('{"prompt": "a"}\n{"prompt": "b", "styles": ["\\ud83d"]}\n')
     with pytest.raises(click.UsageError, match=r"a\.jsonl: item\.styles\[0\] holds half a character"):
         load_items(path)
+
+
+def test_a_cell_in_quotes_keeps_its_line_breaks(tmp_path: Path) -> None:
+    files = {
+        "a.csv": 'prompt,steps\r\n"a knight,\r\nby night\n\nfog",4\r\n"b\u2028c\x0bd\x85e",5\r\n',
+        "a.tsv": 'prompt\tsteps\n"a knight,\n""by"" night"\t4\nb\u2028c\x0bd\x85e\t5\n',
+        "a.jsonl": '{"prompt": "b\u2028c\x85e"}\r\n\n"x"',
+        "a.txt": "b\u2028c\x0bd\x85e\r\ntwo\rthree",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode())
+    rows = load_items(tmp_path / "a.csv")
+    assert rows == [
+        {"prompt": "a knight,\r\nby night\n\nfog", "steps": 4},
+        {"prompt": "b\u2028c\x0bd\x85e", "steps": 5},
+    ]
+    rows = load_items(tmp_path / "a.tsv")
+    assert rows == [{"prompt": 'a knight,\n"by" night', "steps": 4}, {"prompt": "b\u2028c\x0bd\x85e", "steps": 5}]
+    assert load_items(tmp_path / "a.jsonl") == [{"prompt": "b\u2028c\x85e"}, "x"]
+    assert load_items(tmp_path / "a.txt") == ["b\u2028c\x0bd\x85e", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("prompt,prompt\na,b\n", "the column 'prompt' 2 times"),
+        ("prompt,\na,b\n", "the column '' 1 times"),
+        ('prompt\n"a\n\nb" c\n', "line 4: "),
+        ('prompt\n"a\n', "line 2: unexpected end of data"),
+        ("prompt,steps\na,1\nb\n", "line 3: has more or fewer fields"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(click.UsageError, match=complaint):
+        load_items(tmp_path / "a.csv")

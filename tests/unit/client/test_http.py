@@ -145,3 +145,20 @@ def test_a_server_that_speaks_no_tls_is_told_as_that() -> None:
         with pytest.raises(Unreachable, match="no TLS connection: "):
             transport.request("GET", "/")
         transport.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Idempotency-Key": "ключ"}},
+        {"headers": {"Idempotency-Key": "a\udcff"}},
+        {"headers": {"Idempotency-Key": "a\nb"}},
+        {"params": {"owner": "a\udcff"}},
+        {"params": {"kind": ("llm.chat", "a\udcff")}},
+    ],
+)
+def test_text_that_http_cannot_carry_is_refused_before_anything_is_sent(options: dict[str, Any]) -> None:
+    transport = HttpTransport("http://127.0.0.1:1", "", patience_s=0)
+    with pytest.raises(InvalidArgument, match="Idempotency-Key|owner|kind"):
+        transport.request("GET", "/tasks", **options)
+    transport.close()

@@ -130,3 +130,8 @@ def test_how_far_a_batch_is(changes, words) -> None:
     view = {"state": "running", "total": 4, "progress": progress, "eta_s": None, "reason": ""} | changes
     assert words in summarize(view)
     assert count_finished(progress) == 2
+
+
+def test_half_a_character_of_an_earlier_release_is_no_obstacle() -> None:
+    page = Page("x", "done", 1, 1, [Card(1, "done", "half \ud83d", 1, error="\udcff")])
+    assert "half ?" in render(page).encode().decode()

@@ -196,6 +196,7 @@ def test_a_prompt_with_half_a_character_from_an_older_version_ends(batching: Bat
     item["request"]["prompt"] = "half \ud83d"
     batching.client.hset(plan, "1", json.dumps(item))
     assert batching.run_to_end(batch_id) in ("succeeded", "failed")
+    assert "half ?" in (batching.folder(batch_id) / "index.html").read_text()
 
 
 def test_averages_that_are_no_numbers_cost_an_estimate(batching: Batching) -> None:

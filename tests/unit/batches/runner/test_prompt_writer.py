@@ -11,7 +11,6 @@ from graycat.batches.runner.prompt_writer import (
     PROMPTS_PER_ANSWER,
     SHOWN_PROMPTS,
     build_chat_request,
-    parse_prompts,
 )
 from graycat.batches.spec.images import PromptRequest
 from tests.support.batching import Batching
@@ -51,11 +50,14 @@ def test_prompts_are_written_in_portions_and_then_become_images(batching: Batchi
     assert batching.batches.get(batch_id)["reason"] == "its prompts are being written"
     first = write(batching, answered([f"portrait {n}" for n in range(PROMPTS_PER_ANSWER)]))
     batching.run_steps(3)
-    second = write(batching, answered([f"more {n}" for n in range(5)]))
-    assert (wanted(first), wanted(second)) == (PROMPTS_PER_ANSWER, 5)
-    assert "portrait 19" in second["messages"][1]["content"]
+    # Repeats, and what is no prompt, are asked for once more.
+    second = write(batching, answered(["Portrait, 3", "Your name:", *(f"some {n}" for n in range(8))]))
+    batching.run_steps(3)
+    third = write(batching, answered([f"more {n}" for n in range(7)]))
+    assert (wanted(first), wanted(second), wanted(third)) == (PROMPTS_PER_ANSWER, PROMPTS_PER_ANSWER, 7)
+    assert "portrait 9" in second["messages"][-1]["content"]
     assert batching.run_to_end(batch_id) == "succeeded"
-    assert [line["prompt"] for line in batching.manifest(batch_id)][-1] == "more 4"
+    assert [line["prompt"] for line in batching.manifest(batch_id)][-1] == "more 6"
     assert len(batching.manifest(batch_id)) == 25
 
 
@@ -89,7 +91,7 @@ def test_what_was_written_is_asked_for_once(batching: Batching) -> None:
     assert (batching.claim_next("llm.batch"), len(batching.requests)) == (None, 3)
 
 
-@pytest.mark.parametrize("answer", [b"", b"{}", b'{"choices": []}', answered("text"), answered([3, " "])])
+@pytest.mark.parametrize("answer", [b"", b"{}", b'{"choices": []}', answered("text"), answered([3, " ", "Age:"])])
 def test_an_answer_of_no_use_is_asked_for_again_and_not_for_ever(batching: Batching, answer: bytes) -> None:
     batch_id = batching.submit(TAVERN)
     for _ in range(MAX_TRIES):
@@ -97,7 +99,7 @@ def test_an_answer_of_no_use_is_asked_for_again_and_not_for_ever(batching: Batch
         write(batching, answer)
     batching.run_steps(3)
     view = batching.batches.get(batch_id)
-    assert (view["state"], "no usable prompts" in view["reason"]) == ("failed", True)
+    assert (view["state"], "0 of 25 prompts, and then no usable ones, 5 times" in view["reason"]) == ("failed", True)
 
 
 def test_a_paused_batch_s_question_is_answered_later(batching: Batching) -> None:
@@ -108,17 +110,21 @@ def test_a_paused_batch_s_question_is_answered_later(batching: Batching) -> None
     assert batching.state(batch_id) == "paused"
 
 
-def test_prompts_are_lines(batching: Batching) -> None:
-    assert parse_prompts(answered(["a\n knight ", "", 3])) == ["a knight"]
-
-
-def test_prompts_that_set_parameters_are_left_out() -> None:
-    wanted = ["a knight", "a <lora:x:1> knight"]
-    assert parse_prompts(answered([*wanted, "a <style:x>", "<sd_cpp_extra_args>", "a fox AND a hen"])) == wanted
-
-
 def test_a_request_has_what_its_asker_chose() -> None:
-    body = build_chat_request(PromptRequest("x", 3, 0.1, 5, "gemma"), ["one"] * (SHOWN_PROMPTS + 1), 1)
-    assert (body["temperature"], body["seed"], body["model"]) == (0.1, 5 + SHOWN_PROMPTS + 1 + 1, "gemma")
-    assert body["messages"][1]["content"].count("one\n") == SHOWN_PROMPTS - 1
+    body = build_chat_request(PromptRequest("x", 30, 0.1, 5, "gemma"), ["one"] * (SHOWN_PROMPTS + 1), 1)
+    assert (round(body["temperature"], 3), body["seed"], body["model"]) == (0.3, 5 + SHOWN_PROMPTS + 1 + 1, "gemma")
+    assert body["messages"][-1]["content"].count("one\n") == SHOWN_PROMPTS - 1
     assert not {"seed", "model"} & build_chat_request(PromptRequest("x", 3), [], 0).keys()
+
+
+def test_a_question_gets_smaller_and_warmer_with_each_useless_answer() -> None:
+    bodies = [build_chat_request(PromptRequest("x", 100, 0.9), [], tries) for tries in range(MAX_TRIES)]
+    assert [wanted(body) for body in bodies] == [10, 5, 2, 1, 1]
+    assert [round(body["temperature"], 1) for body in bodies] == [0.9, 1.1, 1.3, 1.5, 1.5]
+    assert build_chat_request(PromptRequest("x", 1, 3.0), [], 1)["temperature"] == 3.0
+
+
+def test_the_answer_begins_with_what_was_asked() -> None:
+    body = build_chat_request(PromptRequest("line one\n line two " + "x" * 4000, 1), [], 0)
+    about = body["response_format"]["json_schema"]["schema"]["properties"]["about"]["const"]
+    assert (about[:19], len(about)) == ("line one line two x", 200)

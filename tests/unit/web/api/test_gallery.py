@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 from PIL import Image
 
+from graycat.broker.keys import batch_key, batch_part_key
 from graycat.web.api import gallery
 from graycat.web.services import services_of
 from tests.support.batching import Batching, make_image
@@ -178,3 +180,26 @@ def test_an_image_that_has_gone_is_left_out(web, done: str, batching: Batching) 
     assert web.get(f"/batches/{done}/gallery/images/1").status_code == 404
     with zipfile.ZipFile(BytesIO(web.get(f"/batches/{done}/gallery/images.zip").data)) as archive:
         assert len(archive.namelist()) == 2
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_batch_with_half_a_character_of_an_earlier_release_is_shown_and_cancelled(
+    web, batching: Batching, planned: bool
+) -> None:
+    batch_id = batching.submit()
+    if planned:
+        batching.run_steps(2)
+        plan = batch_part_key(batch_id, "plan")
+        item = json.loads(batching.client.hget(plan, "1") or b"")
+        item["request"]["prompt"] = "half \ud83d"
+        batching.client.hset(plan, "1", json.dumps(item))
+        batching.run_steps(2)
+    document = json.dumps({"name": "two", "items": ["half \ud83d", "a thief"]})
+    batching.client.hset(batch_key(batch_id), "document", document)
+    path = f"/batches/{batch_id}"
+    for part in ("", "/items", "/spec", "/manifest", "/gallery", "/gallery/state", "/gallery/images.zip"):
+        assert web.get(path + part).status_code == 200, part
+    assert web.delete(path).json["state"] == "cancelled"
+    batching.run_steps(6)
+    assert batching.state(batch_id) == "cancelled"
+    assert batching.batches.list_live() == []
