@@ -43,8 +43,7 @@ GraycatError
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override (graycat.images.errors)
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
-│   ├── UnsupportedParameter 400 a field that graycat cannot honour (graycat.images.errors)
-│   │   └── PromptParameter  400 a text that sets parameters of an engine (graycat.images.errors)
+│   ├── PromptParameter   400  a text that sets parameters of an engine (graycat.images.errors)
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits
 │   └── StoredBytesExceeded 429 its tasks hold as many bytes as they may
@@ -152,6 +151,12 @@ class UnsupportedParameter(RequestError):
     def __init__(self, param: str, message: str) -> None:
         super().__init__(f"{param!r}: {message}")
         self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""
+        body = super().body()
+        body["error"]["param"] = self.param
+        return body
 
 
 class PromptTooLarge(RequestError):

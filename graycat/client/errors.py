@@ -192,6 +192,12 @@ class ScriptNotAllowed(RequestError):
     type = "script_not_allowed"
 
 
+class PromptParameter(UnsupportedParameter):
+    """Raised when a text of the input, such as a prompt, sets parameters of the engine."""
+
+    type = "prompt_parameter"
+
+
 class InvalidWebhook(RequestError):
     """Raised when a webhook's address or events cannot be used."""
 

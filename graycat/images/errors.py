@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from graycat.errors import RequestError
+from graycat.errors import RequestError, UnsupportedParameter
 from graycat.images.engine_names import Unknown
 
 
@@ -36,22 +34,6 @@ class ScriptNotAllowed(RequestError):
     """Raised when a request names an engine script that is not in ``GRAYCAT_SD_SCRIPTS``."""
 
     type = "script_not_allowed"
-
-
-class UnsupportedParameter(RequestError):
-    """Raised when a request has a field, or a value of one, that graycat does not know how to honour."""
-
-    type = "unsupported_parameter"
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(f"{path!r}: {message}")
-        self.path = path
-
-    def body(self) -> dict[str, Any]:
-        """Return the JSON object that the caller reads; OpenAI's clients read the field's path in ``param``."""
-        body = super().body()
-        body["error"]["param"] = self.path
-        return body
 
 
 class PromptParameter(UnsupportedParameter):

@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from graycat.errors import RequestError
+from graycat.errors import RequestError, UnsupportedParameter
 from graycat.images.decoding import CheckedImage, decode
-from graycat.images.errors import TooMuchWork, UnsupportedParameter
+from graycat.images.errors import TooMuchWork
 from graycat.images.output import OutputFormat, available_formats
 from graycat.settings import Settings
 from graycat.settings.aliases import parse_aliases

@@ -280,6 +280,9 @@ ELSEWHERE = {
     "`/sdapi`: lists, `GET options`, `png-info`": "test_webuiapi.py::test_a_list_is_",
     "`/sdapi`: calls that change an engine": "test_image_errors.py::test_what_changes_an_engine_",
     "`/sdapi`: what would stay behind": "test_image_errors.py::test_a_setting_that_is_open_",
+    "`/sdapi`: parameters in texts, scripts that are asked for nothing, `url` and `auth`": (
+        "test_client_shapes.py::test_a_generation_of_another_"
+    ),
     "`/sdapi`: a checkpoint by its name": "test_image_errors.py::test_a_refused_request_never_",
     "`/sdapi`: calls about the engine's host": "test_image_errors.py::test_a_route_that_is_not_there_",
 }

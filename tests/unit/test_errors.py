@@ -54,7 +54,14 @@ from graycat.errors import (
     __doc__,
 )
 from graycat.front import errors as fronterrors
-from graycat.images.errors import ImageTooLarge, InvalidImage, ScriptNotAllowed, SettingNotAllowed, TooMuchWork
+from graycat.images.errors import (
+    ImageTooLarge,
+    InvalidImage,
+    PromptParameter,
+    ScriptNotAllowed,
+    SettingNotAllowed,
+    TooMuchWork,
+)
 from graycat.queue import errors as taskerrors
 from graycat.queue.errors import NotRetryable
 from graycat.schedules import errors as scheduleerrors
@@ -103,6 +110,7 @@ KNOWN = [
     (TooMuchWork("no"), 400, "too_much_work", None),
     (SettingNotAllowed("no"), 400, "setting_not_allowed", None),
     (ScriptNotAllowed("no"), 400, "script_not_allowed", None),
+    (PromptParameter("prompt", "no"), 400, "prompt_parameter", None),
     (InvalidWebhook("no"), 400, "invalid_webhook", None),
     (ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),
     (ArtifactBroken(), 500, "artifact_broken", None),
@@ -145,6 +153,7 @@ def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: 
     body = json.loads(error.encoded())
     # Some say more beside it.
     body["error"].pop("problems", None)
+    body["error"].pop("param", None)
     assert body == {"error": {"code": status, "message": str(error), "type": kind}}
     assert body["error"]["message"]
     assert error.retry_after_s == retry_after_s

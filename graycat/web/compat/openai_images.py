@@ -16,10 +16,9 @@ from werkzeug.datastructures import FileStorage
 
 from graycat.auth.tokens import SD
 from graycat.bounds.stored import parse_json
-from graycat.errors import EngineProtocolError, RequestError, TaskCancelled
+from graycat.errors import EngineProtocolError, RequestError, TaskCancelled, UnsupportedParameter
 from graycat.fleet.catalogs import requested_checkpoint, workers_with
 from graycat.images import openai_requests, webui_requests
-from graycat.images.errors import UnsupportedParameter
 from graycat.images.openai_requests import ImageRequest
 from graycat.images.output import FIELD as OUTPUT_FIELD
 from graycat.queue.kinds import IMG2IMG, PLAIN, TXT2IMG, Kind

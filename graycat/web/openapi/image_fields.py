@@ -67,10 +67,15 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "A checkpoint of GET /v1/models; OpenAI's names: the current one.",
     },
     "quality": {"type": "string", "enum": list(STEPS), "description": "Chooses the steps, unless those are given."},
-    "output_format": {"type": "string", "enum": list(FORMATS)},
+    "output_format": {"type": "string", "enum": list(FORMATS), "description": "The format of the files."},
     "output_compression": {"type": "integer", "minimum": 0, "maximum": 100, "description": "The quality of the file."},
     "stream": {"type": "boolean", "description": "Answer events: previews, then the images."},
-    "partial_images": {"type": "integer", "minimum": 0, "maximum": MAX_PARTIAL_IMAGES},
+    "partial_images": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MAX_PARTIAL_IMAGES,
+        "description": "The most previews in a stream.",
+    },
 }
 
 #: The fields of a form that are files.

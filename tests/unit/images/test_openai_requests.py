@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from graycat.errors import RequestError
-from graycat.images.errors import ImageTooLarge, InvalidImage, TooMuchWork, UnsupportedParameter
+from graycat.errors import RequestError, UnsupportedParameter
+from graycat.images.errors import ImageTooLarge, InvalidImage, TooMuchWork
 from graycat.images.openai_requests import EDIT_STRENGTH, STEPS, parse, parse_size, to_img2img
 from graycat.images.output import OutputFormat
 from graycat.settings import Settings

@@ -76,7 +76,7 @@ def test_a_text_that_sets_parameters_is_refused_in_every_field(field: str, text:
 def test_a_control_is_found_at_any_depth(path: str, body: dict[str, Any]) -> None:
     with pytest.raises(PromptParameter) as refused:
         check_controls(body)
-    assert refused.value.path == path
+    assert refused.value.param == path
 
 
 @pytest.mark.parametrize("text", PROSE)

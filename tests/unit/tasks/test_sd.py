@@ -60,6 +60,18 @@ def test_images_are_stored_once_and_named_in_the_answer(broker: Valkey) -> None:
         assert worker.records.get(task_id)["images"] == "2"
 
 
+def test_images_are_stored_in_the_format_that_the_caller_wants(broker: Valkey) -> None:
+    with image_worker_on(broker, {TXT2IMG: reply(200, rendered(RED, BLUE, b"no image"))}) as worker:
+        body = json.dumps(json.loads(FOX) | {"graycat_output": {"format": "webp", "quality": 80}}).encode()
+        task_id = accept(worker, body=body)
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+        # The engine never hears of it.
+        assert [sent for _, path, sent in worker.seen.requests if path == "/sdapi/v1/txt2img"] == [FOX]
+        known = worker.runtime.artifacts.describe(task_id)
+        assert [a.content_type for a in known] == ["image/webp", "image/webp", "application/octet-stream"]
+
+
 @pytest.mark.parametrize("kind", SD_KINDS.values(), ids=lambda kind: kind.name)
 def test_every_kind_is_a_task_on_its_own_route(broker: Valkey, kind: Kind) -> None:
     with image_worker_on(broker, {f"{kind.method} {kind.path}": reply(200, {"image": ""})}) as worker:
