@@ -50,6 +50,9 @@ class EngineFamily:
     #: Settings: the address of an engine that runs already, a start command, and the deadlines of a task.
     url_setting: str
     command_setting: str
+    #: The same for engines with another API.
+    other_url_settings: tuple[str, ...] = ()
+    other_command_settings: tuple[str, ...] = ()
     queue_ttl_setting: str
     exec_timeout_setting: str
     #: Settings that name checkpoints, the engine's own first, and their folders in GRAYCAT_HOME.
@@ -127,13 +130,14 @@ class EngineFamily:
 
     def owns_engine(self, settings: Settings) -> bool:
         """Return whether its workers start their engine; else they adopt one that runs already."""
-        return not getattr(settings, self.url_setting)
+        return not _any_set(settings, (self.url_setting, *self.other_url_settings))
 
     def is_placeholder(self, settings: Settings) -> bool:
         """Return whether its engine is only a stand-in for one with a model."""
         if not self.has_placeholder:
             return False
-        return not (getattr(settings, self.url_setting) or getattr(settings, self.command_setting))
+        commands = (self.command_setting, *self.other_command_settings)
+        return self.owns_engine(settings) and not _any_set(settings, commands)
 
     def deadlines(self, settings: Settings, *, quick: bool = False) -> tuple[float, float]:
         """Return the seconds that a task may wait in its queue, and that it may run.
@@ -145,6 +149,10 @@ class EngineFamily:
         if quick:
             return min(queue_ttl_s, settings.quick_timeout_s), min(exec_timeout_s, settings.quick_timeout_s)
         return queue_ttl_s, exec_timeout_s
+
+
+def _any_set(settings: Settings, names: Iterable[str]) -> bool:
+    return any(getattr(settings, name) for name in names)
 
 
 LLM = EngineFamily(
@@ -180,6 +188,8 @@ SD = EngineFamily(
     makes_artifacts=True,
     url_setting="a1111_url",
     command_setting="sd_startup_command",
+    other_url_settings=("comfyui_url",),
+    other_command_settings=("comfyui_startup_command",),
     queue_ttl_setting="sd_queue_ttl_s",
     exec_timeout_setting="sd_exec_timeout_s",
     # The folders that the WebUIs look into.

@@ -169,7 +169,7 @@ class EngineClient:
             call.attach(connection.sock)
             headers = {**self._headers, **call.headers}
             if body is not None:
-                headers["Content-Type"] = "application/json"
+                headers.setdefault("Content-Type", "application/json")
             connection.request(method, path, body, headers)
             response = connection.getresponse()
             self.heard_at = time.monotonic()

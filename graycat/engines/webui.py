@@ -13,14 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from graycat.bounds.stored import parse_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
-from graycat.engines.client import EngineClient
+from graycat.engines.client import Call, EngineClient
+from graycat.engines.comfyui import ComfyEngine, build_comfyui
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
-from graycat.errors import EngineLost
+from graycat.engines.renders import RenderJob
+from graycat.errors import EngineLost, SettingsError
 from graycat.images import habits
 from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.settings import Settings
@@ -134,6 +137,10 @@ class WebuiEngine:
             props["engine"] = self.habits.engine
         return EngineInfo(slots=1, props=json.dumps(props).encode(), models=(), catalog=catalog)
 
+    def start_render(self, job: RenderJob, call: Call) -> WebuiRender:
+        """Return a render that has not begun."""
+        return WebuiRender(self, job, call)
+
     def post(self, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
         """Send a control call (``interrupt``, ``skip``); return whether it took it. Raises EngineLost."""
         with self.client.open("POST", API + path, b"{}", timeout_s=timeout_s) as response:
@@ -147,6 +154,64 @@ class WebuiEngine:
         return response.status, reply
 
 
+class WebuiRender:
+    """A render of a WebUI: one call, which goes on if its connection is closed."""
+
+    def __init__(self, engine: WebuiEngine, job: RenderJob, call: Call) -> None:
+        self._engine = engine
+        self._job = job
+        self._call = call
+
+    def run(self) -> tuple[int, bytes]:
+        """Return status and body of the engine's reply. Raises EngineLost."""
+        client, job = self._engine.client, self._job
+        # once: a request that is sent again would make its images twice, and the second time without a count.
+        with client.open("POST", job.path, job.body, call=self._call, timeout_s=None, once=True) as response:
+            reply = response.read()
+        return response.status, reply
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the progress that the engine tells. Raises EngineLost, NotImplementedError if it has no such route."""
+        with self._engine.client.open("GET", PROGRESS, timeout_s=2.0) as response:
+            reply = response.read()
+        if response.status != 200:
+            raise NotImplementedError
+        try:
+            return parse_progress(parse_json(reply))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise EngineLost from error
+
+    def interrupt(self) -> bool:
+        """Have it stop at its next step; return whether it took that. Raises EngineLost."""
+        return self._engine.post("interrupt")
+
+    def skip(self) -> None:
+        """Have it leave out the rest of its current batch. Raises EngineLost."""
+        self._engine.post("skip")
+
+    def give_up(self) -> None:
+        """Do nothing: the call is closed by who gives it up."""
+
+
+def parse_progress(reply: Any) -> dict[str, Any] | None:
+    """Return the progress that a WebUI's reply tells; None if it has not begun. Raises ValueError, KeyError and others.
+
+    A WebUI that has not begun repeats the progress of its last render.
+    """
+    state = reply["state"]
+    if state["job_count"] == 0:
+        return None
+    return {
+        "progress": round(min(max(float(reply["progress"]), 0.0), 1.0), 3),
+        "eta_s": round(max(float(reply["eta_relative"]), 0.0), 1),
+        "step": int(state["sampling_step"]),
+        "steps": int(state["sampling_steps"]),
+        "job": int(state["job_no"]),
+        "jobs": max(int(state["job_count"]), 0),
+        "current_image": reply.get("current_image"),
+    }
+
+
 def _is_json(reply: bytes) -> bool:
     try:
         parse_json(reply)
@@ -155,11 +220,14 @@ def _is_json(reply: bytes) -> bool:
     return True
 
 
-def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None = None) -> WebuiEngine:
+def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None = None) -> WebuiEngine | ComfyEngine:
     """Return the image engine that the settings describe. Raises SettingsError.
 
     If they contain a URL, it runs already; else graycat starts it. ``own`` and ``gpu`` do not change its command.
     """
+    if settings.comfyui_url or settings.comfyui_startup_command:
+        _check_one_engine(settings)
+        return build_comfyui(settings)
     api_key = settings.engine_api_key
     busy_timeout_s = settings.sd_exec_timeout_s
     if settings.a1111_url:
@@ -176,6 +244,13 @@ def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None 
 
     command = [sys.executable, "-m", "graycat.engines.placeholder", "--port", str(settings.sd_port)]
     return WebuiEngine(PLACEHOLDER, url, command, busy_timeout_s=busy_timeout_s)
+
+
+def _check_one_engine(settings: Settings) -> None:
+    """Raise SettingsError if a WebUI is named beside ComfyUI: a worker has one engine."""
+    for name, value in (("A1111_URL", settings.a1111_url), ("SD_STARTUP_COMMAND", settings.sd_startup_command)):
+        if value:
+            raise SettingsError(f"{name} and COMFYUI_URL or COMFYUI_STARTUP_COMMAND are set: choose one image engine")
 
 
 def _custom_command(settings: Settings) -> list[str]:

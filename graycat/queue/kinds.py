@@ -70,6 +70,8 @@ IMG2IMG = Kind("sd.img2img", SD, "/sdapi/v1/img2img")
 EXTRA_SINGLE = Kind("sd.extra_single", SD, "/sdapi/v1/extra-single-image")
 EXTRA_BATCH = Kind("sd.extra_batch", SD, "/sdapi/v1/extra-batch-images")
 INTERROGATE = Kind("sd.interrogate", SD, "/sdapi/v1/interrogate")
+#: An operator's workflow: its body names it. Callers see ``sd.workflow/NAME``; metrics and messages have few names.
+WORKFLOW = Kind("sd.workflow", SD, "/sdapi/v1/workflow")
 SET_OPTIONS = Kind("sd.set_options", SD, "/sdapi/v1/options")
 REFRESH_CHECKPOINTS = Kind("sd.refresh_checkpoints", SD, "/sdapi/v1/refresh-checkpoints")
 REFRESH_VAE = Kind("sd.refresh_vae", SD, "/sdapi/v1/refresh-vae")

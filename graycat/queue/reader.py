@@ -27,7 +27,7 @@ FIELDS = (
     *("request_id", "traceparent", "channels", "followed", "hook", "cancel", "worker", "progress", "status", "size"),
     *("submitted_ms", "enqueued_ms", "claimed_ms", "started_ms", "first_event_ms", "finished_ms", "lease_ms"),
     *("queue_deadline_ms", "queue_ttl_ms", "exec_timeout_ms", "keep_record_ms", "keep_events_ms", "keep_body"),
-    *("batch", "charged", "deaths", "deaths_alone", "refusals", "left_message", "last_event"),
+    *("batch", "charged", "deaths", "deaths_alone", "refusals", "left_message", "last_event", "workflow"),
     *("engine_ms", "prompt_tokens", "completion_tokens", "images"),
 )
 

@@ -76,6 +76,13 @@ class ImageEngineSettings:
     #: An engine that runs already: ``http://USER:PASSWORD@HOST:PORT``.
     a1111_url: str = url("A1111_URL")
     sd_startup_command: str = plain("", "SD_STARTUP_COMMAND")
+    #: The same for ComfyUI, whose API is another.
+    comfyui_url: str = url("COMFYUI_URL")
+    comfyui_startup_command: str = plain("", "COMFYUI_STARTUP_COMMAND")
+    #: A folder of workflows in API format, which become kinds of tasks: ``sd.workflow/NAME``. Empty: none.
+    comfyui_workflows: str = ""
+    #: Whether images lose the workflow that ComfyUI writes into them: who gets such a file has the workflow.
+    comfyui_strip_workflow: bool = False
     #: Checkpoints, downloaded as ``model_url`` is; each setting may name several.
     sd_model_url: str = signed_urls("SD_MODEL_URL")
     lora_url: str = signed_urls("LORA_URL")

@@ -14,13 +14,13 @@ from celery import shared_task
 
 from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
-from graycat.engines.webui import WebuiEngine
+from graycat.engines.renders import ImageEngine, Render, RenderJob
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
 from graycat.images.habits import adapt
 from graycat.images.made import Difference
 from graycat.images.output import split_output
 from graycat.loops.unexpected import guarded
-from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG
+from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG, WORKFLOW
 from graycat.queue.models import Attempt, Verdict
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_answers import Request, store_images
@@ -35,7 +35,7 @@ INTERRUPT_INTERVAL_S = 1.0
 #: Seconds that an interrupted engine may take to answer. It decodes what it has, and may be loading a model.
 INTERRUPT_TIMEOUT_S = 60.0
 #: Kinds that make images or text. All other kinds change what the engine tells about itself.
-_RENDER_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, INTERROGATE, EXTRA_SINGLE, EXTRA_BATCH))
+_RENDER_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, INTERROGATE, EXTRA_SINGLE, EXTRA_BATCH, WORKFLOW))
 #: Kinds whose bodies are written as their engine needs them.
 _ADAPTED_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG))
 
@@ -77,8 +77,8 @@ class RenderWatcher:
 
     def __init__(
         self,
-        engine: WebuiEngine,
-        render: RenderCall,
+        render: Render,
+        call: RenderCall,
         reporter: ProgressReporter,
         timeout_s: float,
         on_timeout: Callable[[], None],
@@ -86,8 +86,8 @@ class RenderWatcher:
         """``on_timeout`` is called if the engine has not stopped ``timeout_s`` seconds after the first interrupt."""
         self._on_timeout = on_timeout
         self._timeout_s = timeout_s
-        self._engine = engine
         self._render = render
+        self._call = call
         self._reporter = reporter
         self._lock = threading.Lock()
         self._over = False
@@ -102,14 +102,14 @@ class RenderWatcher:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._over = True
-        self._render.wakeup.set()
+        self._call.wakeup.set()
         self._thread.join()
 
     def _run(self) -> None:
         pause_s = self._reporter.INTERVAL_S
         while True:
-            self._render.wakeup.wait(pause_s)
-            self._render.wakeup.clear()
+            self._call.wakeup.wait(pause_s)
+            self._call.wakeup.clear()
             with self._lock:
                 if self._over:
                     return
@@ -121,12 +121,12 @@ class RenderWatcher:
     def _step(self) -> float:
         """Send what was requested, or report progress; return the seconds until the next step."""
         try:
-            if self._render.stopped is not None:
+            if self._call.stopped is not None:
                 self._interrupt()
                 return INTERRUPT_INTERVAL_S
-            if self._render.skip_requested:
-                self._render.skip_requested = False
-                self._engine.post("skip")
+            if self._call.skip_requested:
+                self._call.skip_requested = False
+                self._render.skip()
             self._reporter.report()
         except EngineLost:
             # The render's own call notices that, or the supervisor.
@@ -138,11 +138,12 @@ class RenderWatcher:
         if not self._deadline:
             self._deadline = now + self._timeout_s
         if now < self._deadline:
-            if self._engine.post("interrupt"):
-                self._render.interrupted = True
+            if self._render.interrupt():
+                self._call.interrupted = True
             return
         logger.warning("interrupted render given up")
-        self._render.abandon()
+        self._call.abandon()
+        self._render.give_up()
         self._on_timeout()
 
 
@@ -158,7 +159,7 @@ class SdTask(EngineTask):
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Let the engine render, and store the images; the answer holds their numbers in place of their bytes."""
         engine = runtime.engine
-        if not isinstance(engine, WebuiEngine) or not isinstance(call, RenderCall):
+        if not isinstance(engine, ImageEngine) or not isinstance(call, RenderCall):
             raise EngineProtocolError
         if call.stopped is not None:
             raise EngineLost
@@ -189,7 +190,7 @@ class SdTask(EngineTask):
 
 
 def _prepare(
-    runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt
+    runtime: EngineRuntime, engine: ImageEngine, attempt: Attempt
 ) -> tuple[bytes, dict[str, Any], list[Difference]]:
     """Return a call's body for this engine, as bytes and as an object, and what the engine will not do as asked."""
     if attempt.kind not in _ADAPTED_KINDS:
@@ -205,22 +206,17 @@ def _prepare(
 
 
 def _render(
-    runtime: EngineRuntime, engine: WebuiEngine, attempt: Attempt, call: RenderCall, body: bytes
+    runtime: EngineRuntime, engine: ImageEngine, attempt: Attempt, call: RenderCall, body: bytes
 ) -> tuple[int, bytes]:
     """Return status and body of the engine's reply. Raises EngineLost."""
     timeout_s = attempt.exec_timeout_s
     if _is_interruptible(runtime):
         timeout_s = INTERRUPT_TIMEOUT_S
-    reporter = ProgressReporter(engine, runtime.records, attempt, call)
-    watcher = RenderWatcher(engine, call, reporter, timeout_s, runtime.supervisor.request_restart)
-    path = SD_KINDS[attempt.kind].path
-    with (
-        watcher,
-        # once: a request that is sent again would make its images twice, and the second time without a count.
-        engine.client.open("POST", path, body, call=call, timeout_s=None, once=True) as response,
-    ):
-        reply = response.read()
-    return response.status, reply
+    job = RenderJob(SD_KINDS[attempt.kind].path, body, attempt.task_id, attempt.number)
+    render = engine.start_render(job, call)
+    reporter = ProgressReporter(render, runtime.records, attempt, call)
+    with RenderWatcher(render, call, reporter, timeout_s, runtime.supervisor.request_restart):
+        return render.run()
 
 
 def _is_interruptible(runtime: EngineRuntime) -> bool:

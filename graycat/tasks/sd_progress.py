@@ -7,10 +7,9 @@ import json
 from base64 import b64decode
 from typing import Any
 
-from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call
-from graycat.engines.webui import PROGRESS, WebuiEngine
-from graycat.errors import BrokerUnavailable, EngineLost
+from graycat.engines.renders import Render
+from graycat.errors import BrokerUnavailable
 from graycat.queue.models import Attempt
 from graycat.queue.records import TaskRecords
 from graycat.worker.stream_relay import STOP_REASONS
@@ -25,14 +24,14 @@ class ProgressReporter:
     #: Seconds between two reports. Each costs the engine a preview, and more would not be seen.
     INTERVAL_S = 0.5
 
-    def __init__(self, engine: WebuiEngine, records: TaskRecords, attempt: Attempt, call: Call) -> None:
-        self._engine = engine
+    def __init__(self, render: Render, records: TaskRecords, attempt: Attempt, call: Call) -> None:
+        self._render = render
         self._records = records
         self._attempt = attempt
         self._call = call
         self._last_progress: dict[str, Any] = {}
         self._last_preview = b""
-        #: Whether the engine has the route.
+        #: Whether the engine tells it.
         self._supported = True
 
     def report(self) -> None:
@@ -61,39 +60,18 @@ class ProgressReporter:
         self._last_preview = preview
 
     def _ask(self) -> dict[str, Any] | None:
-        """Return the engine's progress of its current render; None if it tells none. Raises EngineLost."""
-        with self._engine.client.open("GET", PROGRESS, timeout_s=2.0) as response:
-            reply = response.read()
-        if response.status != 200:
+        """Return the progress of the render; None if it tells none. Raises EngineLost."""
+        try:
+            return self._render.progress()
+        except NotImplementedError:
             self._supported = False
             return None
-        try:
-            return _parse_progress(parse_json(reply))
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise EngineLost from error
-
-
-def _parse_progress(reply: Any) -> dict[str, Any] | None:
-    """Return the progress that a WebUI's reply tells; None if it has not begun. Raises ValueError, KeyError and others.
-
-    A WebUI that has not begun repeats the progress of its last render.
-    """
-    state = reply["state"]
-    if state["job_count"] == 0:
-        return None
-    return {
-        "progress": round(min(max(float(reply["progress"]), 0.0), 1.0), 3),
-        "eta_s": round(max(float(reply["eta_relative"]), 0.0), 1),
-        "step": int(state["sampling_step"]),
-        "steps": int(state["sampling_steps"]),
-        "job": int(state["job_no"]),
-        "jobs": max(int(state["job_count"]), 0),
-        "current_image": reply.get("current_image"),
-    }
 
 
 def _decode_preview(preview: object) -> bytes:
     """Return a preview's bytes; none if it is not base64."""
+    if isinstance(preview, bytes):
+        return preview
     if not isinstance(preview, str):
         return b""
     try:

@@ -17,6 +17,7 @@ from graycat.settings import Settings
 from graycat.web import errors, limits
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
 from graycat.web.api import images as task_images
+from graycat.web.api import workflows as workflow_lists
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
 from graycat.web.links import make_public
 from graycat.web.middleware import prefix
@@ -63,6 +64,7 @@ ROUTE_MODULES = (
     events,
     webhooks,
     task_images,
+    workflow_lists,
     batches,
     gallery,
     schedules,

@@ -98,8 +98,10 @@ class ComfyUI:
         """Have a prompt run during the block and end it afterwards; yields its id."""
         running = self.accept(stepping(steps=100_000, step_s=0.01))
         self.wait_until_running(running)
-        yield running
-        self.interrupt(running)
+        try:
+            yield running
+        finally:
+            self.interrupt(running)
 
     def interrupt(self, prompt_id: str) -> None:
         """End a running prompt, and return when it is over."""

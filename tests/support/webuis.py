@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from graycat.engines.comfyui import ComfyEngine
 from graycat.engines.webui import WebuiEngine
 from tests.support.helpers import PATIENCE_S, Valkey
 from tests.support.servers import Answer, Handler, Seen, http_server, reply
@@ -71,7 +72,7 @@ def until_interrupted(*images: bytes) -> tuple[Answer, Answer]:
     return render, interrupt
 
 
-def let_go(engine: WebuiEngine) -> None:
+def let_go(engine: WebuiEngine | ComfyEngine) -> None:
     """Close the connections that an engine's client keeps for later."""
     while engine.client._idle:
         engine.client._idle.pop()[1].close()

@@ -23,7 +23,7 @@ from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.settings import variable
 from graycat.web.auth import require_scope
 from graycat.web.big_bodies import wait_for_turn
-from graycat.web.compat import webui
+from graycat.web.compat import webui, workflows
 from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
 from graycat.web.compat.route import read_body
 from graycat.web.compat.text_routes import TEXT_ROUTES
@@ -69,7 +69,7 @@ def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
     if unknown:
         raise RequestError(f"unknown field {unknown[0][:100]!r}; {suggest(unknown[0], sorted(FIELDS), _MEANT)}")
     kind_name = body.get("kind")
-    if kind_name not in KINDS:
+    if kind_name not in KINDS and not workflows.is_workflow_kind(kind_name):
         raise RequestError(f"'kind' must be one of {', '.join(KINDS)}")
     engine_body = body.get("input")
     if not isinstance(engine_body, dict):
@@ -84,6 +84,8 @@ def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
         queue = batch_queue(queue)
         queue_ttl_s = queue_ttl_s or BATCH_QUEUE_TTL_S
     fields = {"priority": priority}
+    if kind is kinds.WORKFLOW:
+        fields["workflow"] = workflows.name_in(str(kind_name))
     if body.get("metadata") is not None:
         fields["metadata"] = webhook.parse_metadata(body["metadata"])
     hook = ""
@@ -107,7 +109,8 @@ def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
 
 def require_scopes(kind: str, priority: str) -> None:
     """Raise Forbidden if the request's API token may not submit a task of that kind and priority."""
-    require_scope(kinds.KINDS[kind].family.scope)
+    base, _, _ = kind.partition("/")
+    require_scope(kinds.KINDS[base].family.scope)
     if kind in ADMIN_KINDS:
         require_scope(ADMIN)
     if priority == "batch":
@@ -117,6 +120,8 @@ def require_scopes(kind: str, priority: str) -> None:
 def _prepare(name: str, engine_body: dict[str, Any], writer: JsonWriter) -> tuple[Kind, str, str, bytes]:
     """Return kind, queue, mode and the engine's body, checked as on the kind's own route."""
     settings = services().settings
+    if workflows.is_workflow_kind(name):
+        return workflows.prepare(workflows.name_in(name), engine_body)
     if name in IMAGE_CHECKS:
         kind, check = IMAGE_CHECKS[name]
         params.check_size(engine_body, settings.max_prompt_chars)
@@ -143,7 +148,8 @@ def read_task_object() -> tuple[dict[str, Any], bytes]:
         allow_large_body()
     raw = read_body()
     body = params.read_object(raw, services().settings.max_json_depth)
-    if body.get("kind") in IMAGE_CHECKS:
+    kind = body.get("kind")
+    if kind in IMAGE_CHECKS or workflows.is_workflow_kind(kind):
         return body, raw
     _check_text_size(raw)
     return body, raw
@@ -162,6 +168,9 @@ def fit_stored_body(kind: str, body: bytes) -> bytes:
     The settings' limits or those of the API token may have become narrower. Raises RequestError, LimitExceeded.
     """
     settings = services().settings
+    if kind == kinds.WORKFLOW.name:
+        stored = params.read_object(body, settings.max_json_depth)
+        return workflows.prepare(str(stored.get("workflow")), stored.get("input"))[3]
     if kind in IMAGE_CHECKS:
         stored = params.read_object(body, settings.max_json_depth)
         _, check = IMAGE_CHECKS[kind]

@@ -94,6 +94,8 @@ def _webhook_field(task_id: str) -> dict[str, Any]:
 def _record_fields(record: Record) -> dict[str, Any]:
     """Return the fields of a record that are shown, without those that are not set."""
     fields: dict[str, Any] = {name: record[name] for name in _TEXT_FIELDS if record.get(name)}
+    if "kind" in fields:
+        fields["kind"] = kind_of(record)
     fields.update({name: int(record[name]) for name in _NUMBER_FIELDS if record.get(name)})
     for name in _JSON_FIELDS:
         # Its worker may have written anything.
@@ -101,6 +103,14 @@ def _record_fields(record: Record) -> dict[str, Any]:
             if record.get(name):
                 fields[name] = parse_json(record[name])
     return fields
+
+
+def kind_of(record: Record) -> str:
+    """Return a task's kind as callers name it: that of an operator's workflow has its name in it."""
+    kind = record.get("kind", "")
+    if record.get("workflow"):
+        return f"{kind}/{record['workflow']}"
+    return kind
 
 
 def _engine_field(worker_name: str) -> dict[str, str]:

@@ -220,7 +220,7 @@ def _matches(record: task_views.Record, states: set[str], kinds: set[str]) -> bo
         return False
     if states and record["state"] not in states:
         return False
-    return not kinds or record["kind"] in kinds
+    return not kinds or task_views.kind_of(record) in kinds
 
 
 def _parse_limit(text: str | None) -> int:
@@ -272,7 +272,7 @@ def retry(task_id: str) -> ResponseReturnValue:
         raise NotRetryable(record["state"])
     require_scopes(record["kind"], record.get("priority", ""))
     body = fit_stored_body(record["kind"], body)
-    fields = {name: record[name] for name in ("priority", "metadata") if record.get(name)}
+    fields = {name: record[name] for name in ("priority", "metadata", "workflow") if record.get(name)}
     fields["retry_of"] = record.get("alias") or task_id
     submission = Submission(
         kind=KINDS[record["kind"]],

@@ -49,6 +49,8 @@ def operation(endpoint: str) -> dict[str, Any]:
         return {**common, **_request_body(endpoint), **_webui_operation(endpoint)}
     if endpoint.startswith("images."):
         return {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
+    if endpoint == "workflows.listing":
+        return {"tags": ["images"], "responses": {**answer(JSON), **errors(VIEW_ERRORS)}}
     if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The image that If-None-Match names is still current."}}
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((410, *VIEW_ERRORS))}}

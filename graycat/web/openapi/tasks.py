@@ -18,7 +18,13 @@ _PAGE = {
 }
 _SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_S}
 _BODY: dict[str, dict[str, Any]] = {
-    "kind": {"type": "string", "enum": list(KINDS)},
+    "kind": {
+        "anyOf": [
+            {"type": "string", "enum": list(KINDS)},
+            {"type": "string", "pattern": "^sd\\.workflow/[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+        ],
+        "description": "What to run; 'sd.workflow/NAME' is one of GET /workflows, which has the schema of its input.",
+    },
     "input": {"type": "object", "description": "The body that the engine's own route accepts."},
     "priority": {
         "type": "string",
@@ -55,7 +61,7 @@ _MANY = {"style": "form", "explode": True}
 _LIST = [
     _parameter("state", "query", "Only tasks in one of these states.", type="array", items={"enum": list(STATES)})
     | _MANY,
-    _parameter("kind", "query", "Only tasks of one of these kinds.", type="array", items={"enum": list(KINDS)}) | _MANY,
+    _parameter("kind", "query", "Only tasks of one of these kinds.", type="array", items={"type": "string"}) | _MANY,
     _parameter(
         "limit",
         "query",

@@ -144,6 +144,21 @@ async def set_mask(_: Context, inputs: Inputs) -> Result:
     return Result((masked(inputs["samples"], inputs["mask"]),))
 
 
+async def compose(_: Context, inputs: Inputs) -> Result:
+    """Paint one picture over another where the mask is white."""
+    composed = []
+    for below, above in zip(inputs["destination"], inputs["source"], strict=True):
+        mask = inputs["mask"].convert("L").resize(below.size)
+        composed.append(Image.composite(above.convert("RGB").resize(below.size), below.convert("RGB"), mask))
+    return Result((tuple(composed),))
+
+
+async def skip_layers(_: Context, inputs: Inputs) -> Result:
+    """A text encoder that stops early is another one."""
+    clip = inputs["clip"]
+    return Result((replace(clip, additions=(*clip.additions, f"skip:{inputs['stop_at_clip_layer']}")),))
+
+
 def opened(context: Context, name: str) -> Picture:
     """Open an input file; Pillow's errors are the node's."""
     path = context.server.folders.annotated(name)
@@ -326,6 +341,28 @@ NODES |= {
         },
         ("IMAGE",),
         category="image",
+    ),
+    "ImageCompositeMasked": Node(
+        compose,
+        {
+            "destination": link("IMAGE"),
+            "source": link("IMAGE"),
+            "x": whole(0, 0, MAX_SIZE),
+            "y": whole(0, 0, MAX_SIZE),
+            "resize_source": ("BOOLEAN", {"default": False}),
+        },
+        ("IMAGE",),
+        optional={"mask": link("MASK")},
+        title="Image Composite Masked",
+        category="image",
+        module="comfy_extras.nodes_mask",
+    ),
+    "CLIPSetLastLayer": Node(
+        skip_layers,
+        {"clip": link("CLIP"), "stop_at_clip_layer": whole(-1, -24, -1, step=1)},
+        ("CLIP",),
+        title="CLIP Set Last Layer",
+        category="conditioning",
     ),
     "LoadImage": Node(
         load_image,

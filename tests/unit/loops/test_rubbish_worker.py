@@ -169,11 +169,16 @@ def test_metrics_server(bench: Bench) -> None:
 def test_render_watcher(bench: Bench) -> None:
     """A report of progress that raises: an interrupt is sent all the same."""
     interrupted = threading.Event()
-    engine: Any = SimpleNamespace(post=lambda path: interrupted.set() if path == "interrupt" else None)
+
+    def interrupt() -> bool:
+        interrupted.set()
+        return True
+
+    render: Any = SimpleNamespace(interrupt=interrupt)
     progress: Any = SimpleNamespace(INTERVAL_S=0.01, report=once(KeyError("progress"), lambda: None))
-    render = RenderCall()
+    call = RenderCall()
     before = count("render watcher")
-    with RenderWatcher(engine, render, progress, 60.0, lambda: None):
+    with RenderWatcher(render, call, progress, 60.0, lambda: None):
         eventually(lambda: count("render watcher") > before)
-        render.stop(StopReason.CANCELLED)
+        call.stop(StopReason.CANCELLED)
         assert interrupted.wait(PATIENCE_S)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from graycat.engines.client import StopReason
+from graycat.engines.renders import RenderJob
 from graycat.engines.webui import WebuiEngine
 from graycat.errors import BrokerUnavailable, EngineLost
 from graycat.queue.events import PROGRESS as PROGRESS_EVENT
@@ -30,7 +31,8 @@ class Scene:
         self.worker = worker
         self.attempt: Attempt = worker.claim(kind="sd.txt2img")
         self.call = RenderCall()
-        self.reporter = ProgressReporter(engine, worker.records, self.attempt, self.call)
+        render = engine.start_render(RenderJob("", b"", self.attempt.task_id, 1), self.call)
+        self.reporter = ProgressReporter(render, worker.records, self.attempt, self.call)
 
     def report(self, said: Any = None) -> None:
         """Report once; ``said``: what the engine answers from now on."""

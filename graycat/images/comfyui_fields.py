@@ -1,0 +1,129 @@
+"""Fields of the WebUI's txt2img and img2img that workflow templates for ComfyUI can do; any other is refused by name.
+
+A WebUI client sends many fields with values that change nothing: these pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graycat.images.errors import UnsupportedParameter
+
+Body = dict[str, Any]
+
+#: Fields that the templates have, or that only say what becomes of the answer.
+_DONE = frozenset(
+    {
+        *("prompt", "negative_prompt", "seed", "steps", "cfg_scale", "width", "height", "batch_size", "n_iter"),
+        *("sampler_name", "sampler_index", "scheduler", "send_images", "save_images", "force_task_id"),
+        *("override_settings", "override_settings_restore_afterwards", "model"),
+        # These would write to the engine's disk, or name its texts: graycat's own files are the only ones.
+        *("do_not_save_samples", "do_not_save_grid", "disable_extra_networks"),
+    }
+)
+#: Those of img2img.
+_DONE_IMG2IMG = frozenset(
+    {
+        *("init_images", "mask", "mask_blur", "mask_blur_x", "mask_blur_y", "inpainting_mask_invert"),
+        *("denoising_strength", "resize_mode", "include_init_images"),
+    }
+)
+#: Values that change nothing, beside null, false, 0, "" and empty lists and objects.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "subseed": (-1,),
+    "seed_resize_from_h": (-1,),
+    "seed_resize_from_w": (-1,),
+    # webuiapi sends 1.0, which is a WebUI's own default for the samplers that read it.
+    "eta": (1.0,),
+    "s_noise": (1.0,),
+    "s_tmax": (999.0, float("inf")),
+    "script_name": ("None",),
+    "inpainting_fill": (1,),
+    "initial_noise_multiplier": (1.0,),
+    "refiner_switch_at": (1.0,),
+    "refiner_checkpoint": ("None",),
+    "image_cfg_scale": (1.5,),
+}
+#: Fields that matter only beside another one: without that, any value passes.
+_ONLY_WITH = {
+    "hr_scale": "enable_hr",
+    "hr_upscaler": "enable_hr",
+    "hr_second_pass_steps": "enable_hr",
+    "hr_resize_x": "enable_hr",
+    "hr_resize_y": "enable_hr",
+    "hr_checkpoint_name": "enable_hr",
+    "hr_sampler_name": "enable_hr",
+    "hr_scheduler": "enable_hr",
+    "hr_prompt": "enable_hr",
+    "hr_negative_prompt": "enable_hr",
+    "hr_cfg": "enable_hr",
+    "hr_distilled_cfg": "enable_hr",
+    "hr_additional_modules": "enable_hr",
+    "inpainting_fill": "mask",
+    "inpaint_full_res": "mask",
+    "inpaint_full_res_padding": "inpaint_full_res",
+    "script_args": "script_name",
+    "subseed": "subseed_strength",
+    "refiner_switch_at": "refiner_checkpoint",
+    "denoising_strength": "enable_hr",
+    "resize_mode": "init_images",
+    "mask_blur": "mask",
+    "mask_blur_x": "mask",
+    "mask_blur_y": "mask",
+    "inpainting_mask_invert": "mask",
+    "mask_round": "mask",
+}
+#: What to do instead, for fields that many clients send.
+_HINTS = {
+    "enable_hr": "make the image, and enlarge it with img2img",
+    "inpaint_full_res": "send false: the whole picture is used",
+    "inpainting_fill": "send 1: the image's own content",
+    "script_name": "an operator's workflow may do it: GET /workflows",
+    "alwayson_scripts": "an operator's workflow may do it: GET /workflows",
+}
+#: Settings that a request may override here.
+SETTINGS = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "samples_format")
+_NEUTRAL_SETTINGS = {"samples_format": ("png",), "eta_noise_seed_delta": (0, 31337), "CLIP_stop_at_last_layers": ()}
+
+
+def check_fields(body: Body, *, img2img: bool) -> None:
+    """Raise UnsupportedParameter for the first field that asks for what no template can do."""
+    done = _DONE | _DONE_IMG2IMG if img2img else _DONE
+    for field, value in body.items():
+        if field in done or _is_neutral(field, value, body):
+            continue
+        hint = _HINTS.get(field, "leave it out")
+        raise UnsupportedParameter(field[:100], f"not possible with ComfyUI; {hint}")
+    _check_settings(body.get("override_settings"))
+    if img2img:
+        _check_img2img(body)
+
+
+def _is_neutral(field: str, value: Any, body: Body) -> bool:
+    """Return whether a field's value changes nothing."""
+    other = _ONLY_WITH.get(field)
+    if other is not None and not body.get(other):
+        return True
+    if field == "alwayson_scripts" and isinstance(value, dict):
+        # Clients list scripts without arguments.
+        return not any(isinstance(script, dict) and script.get("args") for script in value.values())
+    if isinstance(value, str):
+        value = value.strip()
+        return not value or value in _NEUTRAL.get(field, ())
+    return not value or value in _NEUTRAL.get(field, ())
+
+
+def _check_settings(overrides: Any) -> None:
+    for name, value in (overrides or {}).items():
+        if value in (None, "") or value in _NEUTRAL_SETTINGS.get(name, ()):
+            continue
+        if name not in SETTINGS or name == "samples_format":
+            raise UnsupportedParameter(f"override_settings.{name[:100]}", "not possible with ComfyUI; leave it out")
+
+
+def _check_img2img(body: Body) -> None:
+    images = body.get("init_images")
+    if not isinstance(images, list) or len(images) != 1:
+        raise UnsupportedParameter("init_images", "ComfyUI takes one image")
+    if str(body.get("resize_mode") or 0) not in ("0", "1"):
+        raise UnsupportedParameter("resize_mode", "ComfyUI takes 0 (stretch) or 1 (crop)")

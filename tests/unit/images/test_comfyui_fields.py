@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graycat.images.comfyui_fields import check_fields
+from graycat.images.errors import UnsupportedParameter
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"hr_upscaler": "x", "enable_hr": True}, "hr_upscaler"),
+        ({"refiner_checkpoint": "x"}, "refiner_checkpoint"),
+        ({"override_settings": {"sd_hypernetwork": "x"}}, "override_settings.sd_hypernetwork"),
+        ({"override_settings": {"samples_format": "webp"}}, "override_settings.samples_format"),
+        ({"mask": "x"}, "mask"),
+    ],
+)
+def test_the_field_is_named(body: dict[str, Any], path: str) -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        check_fields(body, img2img=False)
+    assert refused.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, "init_images"),
+        ({"init_images": ["a", "b"]}, "init_images"),
+        ({"init_images": ["a"], "resize_mode": 2}, "resize_mode"),
+        ({"init_images": ["a"], "mask": "x", "inpaint_full_res": True}, "inpaint_full_res"),
+        ({"init_images": ["a"], "mask": "x", "inpainting_fill": 0.5}, "inpainting_fill"),
+    ],
+)
+def test_fields_of_img2img_are_named(body: dict[str, Any], path: str) -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        check_fields(body, img2img=True)
+    assert refused.value.path == path
+
+
+def test_what_changes_nothing_passes() -> None:
+    check_fields({"inpainting_fill": 0, "inpaint_full_res": True, "init_images": ["a"]}, img2img=True)
+    check_fields({"styles": [], "script_name": "None", "override_settings": {"sd_vae": "x"}}, img2img=False)
