@@ -96,14 +96,16 @@ class ComfyCatalog:
 
     def webui_lists(self, checkpoint: str) -> dict[str, Any]:
         """Return the WebUI's lists by their names; ``checkpoint``: the one that requests without a name get."""
-        upscalers = [{"name": name, "model_name": None, "model_path": None, "scale": 4} for name in PLAIN_UPSCALERS]
+        plain = ("None", *PLAIN_UPSCALERS)
+        upscalers = [{"name": name, "model_name": None, "model_path": None, "scale": 4} for name in plain]
         for name in self.upscale_models:
             upscalers.append({"name": stem(name), "model_name": name, "model_path": None, "scale": 4})
         return {
             "samplers": self.names.list_samplers(),
             "schedulers": self.names.list_schedulers(),
             "upscalers": upscalers,
-            "latent-upscale-modes": [],
+            # Clients name one in every request, also without a second pass: the name alone is no mistake.
+            "latent-upscale-modes": [{"name": "Latent"}],
             "sd-models": [_model_row(name) for name in self.checkpoints],
             "sd-vae": [{"model_name": name, "filename": name} for name in self.vaes],
             "sd-modules": [{"model_name": name, "filename": name} for name in self.vaes],
