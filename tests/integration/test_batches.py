@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from graycat.batches import spec
+from graycat.batches.runner.written_prompts import is_usable
 from graycat.settings import Settings
 from tests.conftest import NewHome
 from tests.support.images import BERT, ImageStack, Picture
@@ -141,12 +142,18 @@ def test_the_spec_of_the_docs_is_one() -> None:
 
 
 def test_a_model_writes_the_prompts_first(workshop: ImageStack, anna: Client) -> None:
-    ask = {"ask": "portraits of guests in a tavern", "count": 3, "temperature": 0.2, "seed": 1}
+    ask = {"ask": "portraits of guests in a tavern", "count": 2, "temperature": 0.9, "seed": 1}
     batch_id = anna.post("/batches", {"name": "guests", "prompts": ask, "defaults": SMALL}).json()["id"]
     batch = ended(anna, batch_id)
+    if batch["state"] == "failed":
+        # The smallest models may write nothing else than debris, and then nothing is rendered.
+        assert "no usable ones" in batch["reason"]
+        assert batch["progress"]["done"] == 0
+        return
     assert batch["state"] == "succeeded", batch
     prompts = [line["prompt"] for line in manifest_of(folder_of(workshop, batch))]
-    assert len(prompts) == 3
+    assert len(set(prompts)) == 2
+    assert all(map(is_usable, prompts))
     assert json.loads((folder_of(workshop, batch) / "batch.json").read_text())["prompts"] == prompts
     # Neither what was asked nor what was written is in the log.
     assert not any(text in workshop.output for text in [*prompts, "guests in a tavern"])
