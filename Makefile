@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers kubernetes upgrade exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines kubernetes upgrade exporter format lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +74,10 @@ chaos: $(DEV_READY) ## Kill, starve and confuse everything under load, and audit
 # Needs root where this machine has no Docker that gets images, and Debian's mmdebstrap.
 containers: $(DEV_READY) ## Build docker/ and run its README by a real Docker: make containers ARGS="--cache /var/tmp/containers"
 	@exec $(BIN)/python -m tests.containers $(ARGS)
+
+# Builds sd-server from its source package (cmake, g++), which takes minutes, so CI does not run it.
+image-engines: $(DEV_READY) ## Judge real image engines behind graycat: make image-engines ARGS="--cache /var/tmp/image-engines"
+	@exec $(BIN)/python -m tests.image_engines $(ARGS)
 
 kubernetes: .venv-kubernetes/.ready ## Render kubernetes/ and check it against the schemas of Kubernetes and KEDA
 	@exec .venv-kubernetes/bin/python kubernetes/check.py

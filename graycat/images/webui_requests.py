@@ -41,6 +41,8 @@ REFUSED_FIELDS = {
     "infotext": "it would set fields and settings past this server's checks; send the fields themselves",
     "firstpass_image": "the engine cannot take it from a request",
     "latent_mask": "the engine cannot take it from a request",
+    # xinference's: JSON in a text.
+    "kwargs": "it would set any parameter past this server's checks; send the fields themselves",
     # SD.Next's.
     "extra": "it would set any parameter past this server's checks; send the fields themselves",
 }

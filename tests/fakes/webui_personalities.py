@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +56,21 @@ SD_SERVER_HAS = (
     *("txt2img", "img2img", "loras", "upscalers", "latent-upscale-modes", "samplers", "schedulers", "sd-models"),
     "options",
 )
-SD_SERVER_SAMPLERS = {"default": "Euler a", "euler_a": "Euler a", "euler": "Euler", "dpm++2m": "DPM++ 2M"}
+#: What the real one lists (stable-diffusion-cpp-python 0.4.7), and the sampler of the double that stands for it.
+SD_SERVER_SAMPLERS = {
+    "default": "Euler a",
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "heun": "Heun",
+    "dpm2": "DPM2",
+    "dpm++2s_a": "DPM++ 2S a",
+    "dpm++2m": "DPM++ 2M",
+    "lcm": "LCM",
+    "ddim_trailing": "DDIM",
+}
+SD_SERVER_SCHEDULERS = ("default", "discrete", "karras", "exponential", "ays", "sgm_uniform", "simple", "kl_optimal")
+#: Its model's hash is always this.
+SD_SERVER_HASH = "8888888888"
 
 
 def override(app: Flask, method: str, path: str, view: View) -> None:
@@ -218,7 +234,7 @@ def silence(app: Flask, endpoint: str) -> None:
 
 
 def sd_server(renderer: Renderer) -> Flask:
-    """stable-diffusion.cpp's sd-server: no progress, no interrupt, no info, one batch."""
+    """stable-diffusion.cpp's sd-server: no progress, no interrupt, no info, one batch, seeds of 31 bits."""
     app = create_app(renderer)
     fields = {
         # The parser takes img2img without an image.
@@ -229,14 +245,18 @@ def sd_server(renderer: Renderer) -> Flask:
     def generate(kind: str) -> Response:
         try:
             raw = json.loads(request.get_data())
+            _refuse_texts(raw, fields[kind])
             nulls = [Field(f.name, f.coerce, f.default, nullable=False) for f in fields[kind]]
             body = schema.validate(raw, schema.model(nulls))
         except (ValueError, Invalid) as error:
             return reply({"error": "server_error", "message": str(error)}, 500)
         if not body["prompt"]:
             return reply({"error": "prompt required"}, 400)
+        # An unknown sampler is the default one; sampler_index is not read.
         name = body["sampler_name"] or "default"
         body |= {"n_iter": 1, "sampler_name": SD_SERVER_SAMPLERS.get(name, "Euler a")}
+        body |= {"batch_size": min(max(body["batch_size"], 1), 8), "steps": min(max(body["steps"], 1), 100)}
+        body["seed"] = _sd_server_seed(body["seed"])
         without = kind == "img2img" and body["init_images"] is None
         job, working = ("scripts_txt2img", _as_txt2img(body)) if without else (f"scripts_{kind}", body)
         return reply({"images": renderer.generate(job, working)["images"], "parameters": raw, "info": ""})
@@ -246,10 +266,27 @@ def sd_server(renderer: Renderer) -> Flask:
     override(app, "GET", "/", lambda: Response("sd-server", content_type="text/plain"))
     rewrite_errors(app, _sd_server_error)
     keep_only(app, lambda name: name in SD_SERVER_HAS or name == "/")
-    get(app, "samplers", [{"name": name, "aliases": []} for name in SD_SERVER_SAMPLERS])
-    get(app, "schedulers", [{"name": s.name, "label": s.label} for s in catalog.SCHEDULERS])
+    get(app, "samplers", [{"name": name, "aliases": [name], "options": {}} for name in SD_SERVER_SAMPLERS])
+    get(app, "schedulers", [{"name": name, "label": name} for name in SD_SERVER_SCHEDULERS])
     get(app, "options", {"samples_format": "png", "sd_model_checkpoint": catalog.NAME})
+    model = {"title": catalog.NAME, "model_name": catalog.NAME, "filename": catalog.NAME, "config": None}
+    get(app, "sd-models", [model | {"hash": SD_SERVER_HASH, "sha256": "8" * 64}])
     return app
+
+
+def _refuse_texts(raw: Body, fields: tuple[Field, ...]) -> None:
+    """Raise ValueError if a text stands for a number: its JSON library has no such conversion."""
+    for field in fields:
+        if field.coerce in (schema.integer, schema.number) and isinstance(raw.get(field.name), str):
+            raise ValueError("type must be number, but is string")
+
+
+def _sd_server_seed(seed: int) -> int:
+    """Return the seed that it renders with: it reads 32 bits, and draws a negative one by the clock's second."""
+    seed = (seed + 2**31) % 2**32 - 2**31
+    if seed < 0:
+        seed = random.Random(int(time.time())).randrange(2**31)  # noqa: S311 (no secret)
+    return seed
 
 
 def _as_txt2img(body: Body) -> Body:

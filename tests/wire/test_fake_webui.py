@@ -106,7 +106,8 @@ def test_sd_server_has_few_routes(sd_server: WebUI) -> None:
     for method, name in (("GET", "progress"), ("POST", "interrupt"), ("POST", "png-info"), ("GET", "sd-vae")):
         assert sd_server.call(method, name).status_code == 404
     assert sd_server.call("GET", "/").status_code == 200
-    assert sd_server.get("samplers")[0] == {"name": "default", "aliases": []}
+    assert sd_server.get("samplers")[0] == {"name": "default", "aliases": ["default"], "options": {}}
+    assert sd_server.get("sd-models")[0]["hash"] == "8888888888"
     assert list(sd_server.get("schedulers")[0]) == ["name", "label"]
     assert set(sd_server.get("options")) == {"samples_format", "sd_model_checkpoint"}
 
@@ -122,10 +123,23 @@ def test_sd_server_makes_one_batch_and_no_info(sd_server: WebUI) -> None:
     assert len(sd_server.post("img2img", SMALL | {"init_images": [red()]})["images"]) == 1
 
 
+def test_sd_server_replaces_seeds_samplers_and_steps(sd_server: WebUI) -> None:
+    def made(**fields: Any) -> list[str]:
+        images = sd_server.post("txt2img", SMALL | fields)["images"]
+        return [image_of(image).info["parameters"] for image in images]
+
+    assert "Seed: 2147483647" in made(seed=2**31 - 1)[0]
+    assert f"Seed: {2**31}" not in made(seed=2**31)[0]
+    assert "Seed: 5" in made(seed=2**32 + 5)[0]
+    assert made(seed=7, sampler_name="nothing") == made(seed=7, sampler_name="default")
+    assert ("Steps: 100" in made(steps=120)[0], len(made(batch_size=9))) == (True, 8)
+
+
 def test_sd_server_errors(sd_server: WebUI) -> None:
     empty = sd_server.call("POST", "txt2img", {"steps": 1})
     assert (empty.status_code, empty.json()) == (400, {"error": "prompt required"})
-    for data in (b"{", b'{"prompt": "a", "steps": null}'):
+    wrong = ('{"prompt": "a", "steps": null}', '{"prompt": "a", "width": "64"}', '{"prompt": "a", "seed": null}')
+    for data in (b"{", *(text.encode() for text in wrong)):
         broken = sd_server.call("POST", "txt2img", data=data)
         assert (broken.status_code, broken.json()["error"]) == (500, "server_error")
 

@@ -17,6 +17,7 @@ from tests.support.helpers import Valkey, claimed, eventually, kinds, outcome_of
 from tests.support.servers import Handler, drop, reply
 from tests.support.webui_wire import DOUBLE, WebUI, running
 from tests.support.webuis import (
+    INTERRUPT,
     TXT2IMG,
     accept,
     answer_of,
@@ -142,6 +143,27 @@ def test_an_engine_without_interrupt_ends_when_it_is_done(broker: Valkey, sd_ser
         assert (worker.ended(task_id), stored(worker, task_id)) == (("cancelled", "499"), [])
 
 
+def test_every_image_of_sd_server_can_be_made_again(broker: Valkey, sd_server: WebUI) -> None:
+    with image_worker_at(broker, sd_server.url) as worker:
+        pictures = []
+        for seed in (3_000_000_000, 3_000_000_000, 852_516_352):
+            task_id = accept(worker, body=fox(seed=seed, steps=2))
+            worker.run(task_id)
+            answer = answer_of(worker, task_id)[1]
+            assert json.loads(answer["info"])["seed"] == 852_516_352
+            pictures.append((stored(worker, task_id), [warning["field"] for warning in answer.get("warnings", [])]))
+        assert pictures[0] == pictures[1]
+        assert (pictures[2][0], pictures[2][1], pictures[1][1]) == (pictures[0][0], [], ["seed"])
+
+
+def test_what_sd_server_cuts_down_is_told(broker: Valkey, sd_server: WebUI) -> None:
+    with image_worker_at(broker, sd_server.url) as worker:
+        task_id = accept(worker, body=fox(seed=1, steps=120, batch_size=9, sampler_name="Heun"))
+        worker.run(task_id)
+        told = [(w["field"], w["asked"], w["made"]) for w in answer_of(worker, task_id)[1]["warnings"]]
+        assert told == [("steps", 120, 100), ("batch_size", 9, 8)]
+
+
 def test_the_request_that_sd_server_repeats_is_not_stored(broker: Valkey, sd_server: WebUI) -> None:
     source = encoded(picture(size=(64, 64)))
     with image_worker_at(broker, sd_server.url) as worker:
@@ -204,7 +226,7 @@ def test_an_attempt_that_was_taken_over_leaves_the_newer_one_s_images_alone(brok
 def test_a_wish_is_heeded_until_the_images_are_stored(
     broker: Valkey, how: Verdict, ended: tuple[str, str], left: list[bytes]
 ) -> None:
-    with image_worker_on(broker, {}) as worker:
+    with image_worker_on(broker, {INTERRUPT: reply(404, {})}) as worker:
         task_id = accept(worker)
 
         def answer(handler: Handler) -> None:
@@ -213,7 +235,7 @@ def test_a_wish_is_heeded_until_the_images_are_stored(
 
         worker.seen.answers[TXT2IMG] = answer
         worker.run(task_id)
-        # An image that was whole before its engine heard of an interrupt is a whole image.
+        # An image whose engine took no interrupt is a whole image.
         assert (worker.ended(task_id), stored(worker, task_id)) == (ended, left)
 
 
