@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from graycat.engines.comfy.socket import Message
 NODE_WEIGHT = 1.0
 #: No node counts for more steps than this.
 MAX_STEPS = 10_000
+#: No message has a larger number.
+LARGEST = 1e9
 _ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
@@ -131,4 +132,5 @@ def _weight(node: Any) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a message's value is a number that can be computed with; NaN compares as none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST

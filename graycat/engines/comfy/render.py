@@ -6,6 +6,7 @@ sent, and whose worker has died: then it waits for that, and nothing is made twi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -74,6 +75,14 @@ class ComfyRender:
         except (RequestError, LimitExceeded) as error:
             return error.status, error.encoded()
 
+        try:
+            return self._render(plan)
+        except EngineProtocolError:
+            # The task has failed: nobody would take what the prompt makes.
+            self._abandon()
+            raise
+
+    def _render(self, plan: Plan) -> tuple[int, bytes]:
         history = self._find_earlier()
         if history is None and self._prompt_id:
             history = self._follow(None)
@@ -82,6 +91,12 @@ class ComfyRender:
             if body:
                 return status, body
         return self._answer(plan, history)
+
+    def _abandon(self) -> None:
+        """Cancel the prompt, if the engine still listens."""
+        if self._prompt_id:
+            with contextlib.suppress(EngineLost, EngineProtocolError):
+                self._send_cancel()
 
     def _find_earlier(self) -> History | None:
         """Look for the prompts of earlier attempts: return how one has ended well, or set the one that is queued."""

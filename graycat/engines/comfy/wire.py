@@ -18,6 +18,7 @@ from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, EngineClient
 from graycat.errors import EngineLost, EngineProtocolError
 from graycat.images.places import is_place
+from graycat.params import find_unpaired_surrogates
 
 #: The most bytes of an answer that is read: JSON (a queue holds whole workflows), and a file that was made.
 MAX_JSON_BYTES, MAX_FILE_BYTES = 64 * 1024 * 1024, 128 * 1024 * 1024
@@ -236,6 +237,9 @@ def _parse_file(item: Any) -> OutputFile:
     file = OutputFile(str(item["filename"]), str(item.get("subfolder", "")), str(item.get("type", "output")))
     parts = file.subfolder.replace("\\", "/").split("/")
     if "/" in file.filename or "\\" in file.filename or ".." in (file.filename, *parts) or is_place(file.subfolder):
+        raise KeyError("filename")
+    if any(find_unpaired_surrogates([file.filename, file.subfolder, file.folder])):
+        # No address can hold it.
         raise KeyError("filename")
     return file
 

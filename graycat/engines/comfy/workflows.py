@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,6 +33,8 @@ logger = logging.getLogger(__name__)
 MAX_WORKFLOWS, MAX_FILE_BYTES = 200, 4 * 1024 * 1024
 SIDE_SUFFIX = ".inputs.json"
 MARK = "input:"
+#: A bound that is larger is none.
+LARGEST_BOUND = 1e300
 #: Inputs that graycat chooses if the caller does not: ComfyUI never does.
 SEEDS = ("seed", "noise_seed")
 _TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
@@ -268,7 +269,8 @@ def _bounds(field: str, options: Mapping[str, Any], settings: Settings) -> dict[
     bounds: dict[str, Any] = {}
     for key, name in (("min", "minimum"), ("max", "maximum")):
         number = options.get(key)
-        if isinstance(number, (int, float)) and math.isfinite(number):
+        # NaN compares as none; an integer may be too large for a float.
+        if isinstance(number, (int, float)) and -LARGEST_BOUND <= number <= LARGEST_BOUND:
             bounds[name] = number
     limits = {
         "steps": settings.max_steps,

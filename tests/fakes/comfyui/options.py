@@ -17,7 +17,7 @@ SOCKETS = ("well", "refused", "silent", "cut")
 LIES = (
     *("other_history", "path_in_filename", "no_image", "html_image", "huge_history", "html", "wrong_id"),
     *("no_outputs", "big_preview", "broken_preview", "deep_json", "broken_messages", "broken_history"),
-    *("mute_submit", "flood", "huge_image", "bomb", "partial"),
+    *("mute_submit", "flood", "huge_image", "bomb"),
 )
 
 

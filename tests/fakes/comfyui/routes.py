@@ -123,8 +123,6 @@ class PromptRoute(Route):
         if self.server.lies.lie == "mute_submit":
             # The prompt is queued, and the connection stays open without an answer.
             await asyncio.Event().wait()
-        if self.server.lies.lie == "partial":
-            node_errors = {"5": {"errors": [problem("value_not_in_list", "")], "dependent_outputs": ["9"]}}
         self.reply({"prompt_id": prompt_id, "number": number, "node_errors": node_errors})
 
     def take_number(self, body: Any) -> float:
