@@ -13,7 +13,8 @@ def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": "string"} | schema}
 
 
-_SIGNED = [
+#: The query of a signed link.
+SIGNED = [
     _query("expires", "The expiry time of a signed link."),
     _query("signature", "The signature of a signed link; it replaces the API token."),
 ]
@@ -26,7 +27,7 @@ _BODY = {"type": "object", "properties": {"ttl_s": _TTL}, "additionalProperties"
 def _read_operation(*content_types: str, parameters: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
     failures = errors((400, *VIEW_ERRORS))
     return {
-        "parameters": [*_SIGNED, *parameters],
+        "parameters": [*SIGNED, *parameters],
         "security": _SECURITY,
         "responses": answer(*content_types) | failures,
     }

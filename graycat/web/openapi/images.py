@@ -17,11 +17,12 @@ from graycat.web.openapi.components import (
     answer,
     errors,
 )
+from graycat.web.openapi.gallery import SIGNED
 from graycat.web.openapi.image_fields import BODIES
 
 #: With 422: an engine may refuse a body that graycat accepts.
 _IMAGE_TASK_ERRORS = (*TASK_ERRORS, 422)
-_IMAGES = ("image/png", "image/jpeg", "image/webp")
+_IMAGES = ("image/png", "image/jpeg", "image/webp", "image/avif")
 _SKIP_IMAGE = {
     "name": "skip_current_image",
     "in": "query",
@@ -48,12 +49,16 @@ def operation(endpoint: str) -> dict[str, Any]:
         }
         return {**common, **_request_body(endpoint), **_webui_operation(endpoint)}
     if endpoint.startswith("images."):
-        return {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
+        described = {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
+        if endpoint != "images.generate_image":
+            described["responses"]["200"]["content"]["text/event-stream"] = {}
+        return described
     if endpoint == "workflows.listing":
         return {"tags": ["images"], "responses": {**answer(JSON), **errors(VIEW_ERRORS)}}
     if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The image that If-None-Match names is still current."}}
-        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **unchanged, **errors((410, *VIEW_ERRORS))}}
+        responses = {**answer(*_IMAGES), **unchanged, **errors((410, *VIEW_ERRORS))}
+        return {"tags": ["graycat"], "parameters": list(SIGNED), "responses": responses}
     if endpoint == "task_images.preview":
         return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors((410, *VIEW_ERRORS))}}
     return {}

@@ -61,7 +61,7 @@ def test_the_webui_s_routes_have_its_errors_and_take_a_password() -> None:
 
 def test_an_image_may_be_one_that_its_reader_has() -> None:
     responses = operation("task_images.image")["responses"]
-    assert set(responses["200"]["content"]) == {"image/png", "image/jpeg", "image/webp"}
+    assert set(responses["200"]["content"]) == {"image/png", "image/jpeg", "image/webp", "image/avif"}
     assert "content" not in responses["304"]
     assert {"401", "404"} <= set(responses)
     assert "304" not in operation("task_images.preview")["responses"]
@@ -78,3 +78,9 @@ def test_every_body_belongs_to_a_route(shared_app) -> None:
 @pytest.mark.parametrize("endpoint", ["health.live", "llamacpp.props", "tasks.show"])
 def test_of_other_routes_nothing_is_said_here(endpoint: str) -> None:
     assert operation(endpoint) == {}
+
+
+@pytest.mark.parametrize("endpoint", SIMPLE)
+def test_openai_s_routes_may_answer_events(endpoint: str) -> None:
+    content = operation(endpoint)["responses"]["200"]["content"]
+    assert ("text/event-stream" in content) is (endpoint != "images.generate_image")
