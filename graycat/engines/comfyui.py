@@ -29,8 +29,14 @@ from graycat.engines.comfy.workflows import NamedWorkflow, load_folder, to_catal
 from graycat.engines.models.checkpoints import IMAGE, list_required, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.engines.renders import Render, RenderJob
-from graycat.errors import EngineLost, EngineProtocolError, ModelNotFound, RequestError, SettingsError
-from graycat.images.errors import UnsupportedParameter
+from graycat.errors import (
+    EngineLost,
+    EngineProtocolError,
+    ModelNotFound,
+    RequestError,
+    SettingsError,
+    UnsupportedParameter,
+)
 from graycat.images.habits import A1111, Habits
 from graycat.images.workflow_inputs import check_input
 from graycat.settings import Settings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graycat.images.errors import UnsupportedParameter
+from graycat.errors import UnsupportedParameter
 
 Body = dict[str, Any]
 

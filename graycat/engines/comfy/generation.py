@@ -17,9 +17,8 @@ from graycat.engines.comfy import graph
 from graycat.engines.comfy.catalog import ComfyCatalog, match_file
 from graycat.engines.comfy.graph import Workflow
 from graycat.engines.comfy.samplers import label_of_sampler, label_of_scheduler
-from graycat.errors import ModelNotFound, RequestError
+from graycat.errors import ModelNotFound, RequestError, UnsupportedParameter
 from graycat.images.comfyui_fields import check_fields
-from graycat.images.errors import UnsupportedParameter
 
 Body = Mapping[str, Any]
 #: The largest seed of a WebUI client: it counts up from it, in 64 bits.

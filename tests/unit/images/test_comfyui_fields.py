@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from graycat.errors import UnsupportedParameter
 from graycat.images.comfyui_fields import check_fields
-from graycat.images.errors import UnsupportedParameter
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from graycat.images.errors import UnsupportedParameter
 def test_the_field_is_named(body: dict[str, Any], path: str) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
         check_fields(body, img2img=False)
-    assert refused.value.path == path
+    assert refused.value.param == path
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_the_field_is_named(body: dict[str, Any], path: str) -> None:
 def test_fields_of_img2img_are_named(body: dict[str, Any], path: str) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
         check_fields(body, img2img=True)
-    assert refused.value.path == path
+    assert refused.value.param == path
 
 
 def test_what_changes_nothing_passes() -> None:
