@@ -43,6 +43,7 @@ GraycatError
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override (graycat.images.errors)
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
+│   ├── WorkflowNotFound  404  no worker has the operator's workflow (graycat.images.errors)
 │   ├── PromptParameter   400  a text that sets parameters of an engine (graycat.images.errors)
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits

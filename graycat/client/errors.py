@@ -192,6 +192,12 @@ class ScriptNotAllowed(RequestError):
     type = "script_not_allowed"
 
 
+class WorkflowNotFound(RequestError):
+    """Raised when no worker has the operator's workflow that a kind names."""
+
+    type = "workflow_not_found"
+
+
 class PromptParameter(UnsupportedParameter):
     """Raised when a text of the input, such as a prompt, sets parameters of the engine."""
 

@@ -36,6 +36,12 @@ class ScriptNotAllowed(RequestError):
     type = "script_not_allowed"
 
 
+class WorkflowNotFound(RequestError):
+    """Raised when no worker has the operator's workflow that a request names."""
+
+    status, type = 404, "workflow_not_found"
+
+
 class PromptParameter(UnsupportedParameter):
     """Raised when the text of a prompt, or of another field, sets parameters of an engine."""
 

@@ -61,6 +61,7 @@ from graycat.images.errors import (
     ScriptNotAllowed,
     SettingNotAllowed,
     TooMuchWork,
+    WorkflowNotFound,
 )
 from graycat.queue import errors as taskerrors
 from graycat.queue.errors import NotRetryable
@@ -110,6 +111,7 @@ KNOWN = [
     (TooMuchWork("no"), 400, "too_much_work", None),
     (SettingNotAllowed("no"), 400, "setting_not_allowed", None),
     (ScriptNotAllowed("no"), 400, "script_not_allowed", None),
+    (WorkflowNotFound("no"), 404, "workflow_not_found", None),
     (PromptParameter("prompt", "no"), 400, "prompt_parameter", None),
     (InvalidWebhook("no"), 400, "invalid_webhook", None),
     (ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),

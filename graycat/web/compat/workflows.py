@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from graycat import families
-from graycat.errors import EngineNotReady, ModelNotFound, RequestError
+from graycat.errors import EngineNotReady
 from graycat.fleet.workflows import workflows_in
+from graycat.images.errors import WorkflowNotFound
 from graycat.images.workflow_inputs import check_input
 from graycat.queue.kinds import PLAIN, WORKFLOW, Kind
 from graycat.queue.topology import worker_queue
@@ -18,18 +19,6 @@ from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 
 _PREFIX = f"{WORKFLOW.name}/"
-
-
-class WorkflowNotFound(ModelNotFound):
-    """Raised when no worker has the workflow that a request names."""
-
-    type = "workflow_not_found"
-
-    def __init__(self, name: str, near: list[str]) -> None:
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        RequestError.__init__(
-            self, f"'kind': no worker has the workflow {name[:100]!r}; {hint}GET /workflows lists them"
-        )
 
 
 def is_workflow_kind(kind: object) -> bool:
@@ -51,7 +40,9 @@ def prepare(name: str, given: Any) -> tuple[Kind, str, str, bytes]:
     known = workflows_in(catalogs)
     entry = known.get(name)
     if entry is None:
-        raise WorkflowNotFound(name, difflib.get_close_matches(name[:100], list(known), 1))
+        near = difflib.get_close_matches(name[:100], list(known), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise WorkflowNotFound(f"'kind': no worker has the workflow {name[:100]!r}; {hint}GET /workflows lists them")
     checked = run_in_thread(partial(check_input, entry["input"], given, services().settings, pixel_limit()))
     queue = WORKFLOW.queue
     if len(entry["workers"]) < len(catalogs):
