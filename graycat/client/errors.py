@@ -13,7 +13,7 @@ ClientError
     ├── Unavailable   503  the server cannot do this now; try again later
     └── ServerError   5xx  the server, or an engine behind it, failed
 
-A type that is not in this file, such as an engine's own, is raised as the base class of its status.
+A type that is in none of the files of errors here, such as an engine's own, is raised as the base class of its status.
 """
 
 from __future__ import annotations
@@ -190,18 +190,6 @@ class ScriptNotAllowed(RequestError):
     """Raised when the input names a script of the engine that callers may not run."""
 
     type = "script_not_allowed"
-
-
-class WorkflowNotFound(RequestError):
-    """Raised when no worker has the operator's workflow that a kind names."""
-
-    type = "workflow_not_found"
-
-
-class PromptParameter(UnsupportedParameter):
-    """Raised when a text of the input, such as a prompt, sets parameters of the engine."""
-
-    type = "prompt_parameter"
 
 
 class InvalidWebhook(RequestError):
