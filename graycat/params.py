@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from graycat.bounds.body import count_answers, is_list_of_prompts, parse_count
 from graycat.bounds.names import suggest
 from graycat.bounds.nesting import check_depth, refuse_depth
+from graycat.bounds.unreadable import explain
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 from graycat.gctuning import without_collections
 
@@ -33,14 +34,21 @@ def read_json(raw: bytes, max_depth: int, *, allow_surrogates: bool = False) -> 
     Raises TooComplex for more than ``max_depth`` levels of objects and arrays. ``allow_surrogates``: half characters
     are left to the caller, whose own check of a document names each.
     """
+    if not json.detect_encoding(raw).startswith("utf-8"):
+        # RFC 8259 knows UTF-8 alone; an engine would refuse the bytes, which reach it as they came.
+        raise RequestError(explain(raw))
     try:
         # JSON has no cycles: the collector would search it for nothing, again and again while it grows.
         with without_collections():
             value = json.loads(raw, parse_constant=_refuse_constant, parse_float=_parse_finite)
     except RecursionError:
         raise refuse_depth(max_depth) from None
-    except ValueError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
+    except ValueError:
+        try:
+            problem = explain(raw)
+        except RecursionError:
+            raise refuse_depth(max_depth) from None
+        raise RequestError(problem) from None
     check_depth(value, raw, max_depth)
     if not allow_surrogates and _may_hold_surrogates(raw):
         for path in find_unpaired_surrogates(value):

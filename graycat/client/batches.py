@@ -11,6 +11,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+from graycat.client.encoding import encode
 from graycat.client.errors import DamagedImage, InvalidArgument
 from graycat.client.files import parse_manifest_path, write_atomically
 from graycat.client.http import HttpTransport, parse_object, unexpected_reply
@@ -157,14 +158,16 @@ class Batches:
         Raises ApiError, Unreachable.
         """
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        response = self._transport.request("POST", "/batches", data=_encode(spec), headers=headers)
+        response = self._transport.request("POST", "/batches", data=encode(spec, "the spec"), headers=headers)
         return Batch(self._transport, parse_object(response))
 
     def forecast(self, spec: Mapping[str, Any]) -> Raw:
         """Return what a batch would make: how many images, the first of them, and the seconds of GPU if known."""
         headers = {"Content-Type": "application/json"}
         query = {"dry_run": "true"}
-        response = self._transport.request("POST", "/batches", data=_encode(spec), headers=headers, params=query)
+        response = self._transport.request(
+            "POST", "/batches", data=encode(spec, "the spec"), headers=headers, params=query
+        )
         return parse_object(response)
 
     def get(self, batch_id: str) -> Batch:
@@ -190,11 +193,3 @@ def _pages(transport: HttpTransport, path: str, field: str, query: Mapping[str, 
             raise unexpected_reply(transport.url)
         yield from rows
         offset = page.get("next_offset")
-
-
-def _encode(spec: Mapping[str, Any]) -> bytes:
-    try:
-        # Encoded once, so that a repeated request sends the same bytes.
-        return json.dumps(dict(spec), allow_nan=False).encode()
-    except (ValueError, TypeError) as error:
-        raise InvalidArgument(f"the spec is not JSON: {error}") from None

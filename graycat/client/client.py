@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 from uuid import uuid4
 
 from graycat.client.batches import Batches
+from graycat.client.encoding import encode
 from graycat.client.errors import InvalidArgument
 from graycat.client.http import HttpTransport, parse_object, unexpected_reply
 from graycat.client.schedules import Schedules
@@ -139,11 +139,7 @@ class Client:
 def _encode(fields: Mapping[str, Any]) -> bytes:
     """Return a task's JSON, without the fields that are None. Raises InvalidArgument."""
     sent = {name: value for name, value in fields.items() if value is not None}
-    try:
-        # Encoded once, so that a repeated request sends the same bytes.
-        return json.dumps(sent, allow_nan=False).encode()
-    except (ValueError, TypeError) as error:
-        raise InvalidArgument(f"the task is not JSON: {error}") from None
+    return encode(sent, "the task")
 
 
 def _as_list(value: str | Iterable[str]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+from graycat.client.encoding import encode
 from graycat.client.errors import InvalidArgument
 from graycat.client.http import HttpTransport, parse_object, unexpected_reply
 
@@ -28,10 +28,7 @@ class Schedules:
 
         Raises InvalidArgument for a body that is not JSON.
         """
-        try:
-            data = json.dumps(dict(body) | {"name": name}, allow_nan=False).encode()
-        except (ValueError, TypeError) as error:
-            raise InvalidArgument(f"the schedule is not JSON: {error}") from None
+        data = encode(dict(body) | {"name": name}, "the schedule")
         if replace:
             method, path = "PUT", _path(name)
         else:

@@ -12,17 +12,18 @@ from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
 MAX_DEPTH = 100
 #: Bodies that are no JSON object, and a word of the complaint.
 UNREADABLE = [
-    (b"", "not JSON"),
+    (b"", "the body is empty"),
     (b"prompt=Hi", "not JSON"),
-    (b'{"prompt": "Hi"', "not JSON"),
+    (b'{"prompt": "Hi"', "ends too early"),
     (b'{"prompt": "Hi"} and more', "not JSON"),
     (b"{'prompt': 'Hi'}", "not JSON"),
     (b'{"prompt": "\xff\xfe"}', "not JSON"),
     (b'{"temperature": NaN}', "NaN"),
     (b'{"temperature": Infinity}', "Infinity"),
     (b'{"temperature": -Infinity}', "-Infinity"),
-    (b'{"temperature": 1e400}', "not JSON"),
-    (b'{"seed": ' + b"9" * 5000 + b"}", "not JSON"),
+    (b'{"temperature": 1e400}', "'temperature' is a number that is too large"),
+    (b'{"seed": ' + b"9" * 5000 + b"}", "'seed' has 5000 digits"),
+    ('{"prompt": "Hi"}'.encode("utf-16"), "written in UTF-16; send JSON as UTF-8"),
     (b"[" * 100_000, "nested more than 100 levels"),
     (b'{"a":' * 100_000, "nested more than 100 levels"),
     (b"[" * 101 + b"]" * 101, "nested more than 100 levels"),
