@@ -41,7 +41,10 @@ class _Unusable:
 
 
 def explain(raw: bytes) -> str:
-    """Return what keeps a body from being read as JSON, as a sentence without its end. ``raw`` must be such a body."""
+    """Return what keeps a body from being read as JSON, as a sentence without its end. ``raw`` must be such a body.
+
+    Raises RecursionError for JSON that is nested too deeply.
+    """
     if not raw.strip():
         return "the body is empty; send JSON"
     if raw.startswith(_COMPRESSED):
@@ -50,9 +53,12 @@ def explain(raw: bytes) -> str:
     if not encoding.startswith("utf-8"):
         return f"the body is written in {encoding[:6].upper()}; send JSON as UTF-8"
     try:
-        text = raw.decode(encoding)
+        return _explain_text(raw.decode(encoding))
     except UnicodeDecodeError as error:
         return f"the body is not JSON: byte {error.start + 1} is not UTF-8"
+
+
+def _explain_text(text: str) -> str:
     try:
         value = json.loads(text, parse_constant=_unusable_constant, parse_float=_read_float, parse_int=_read_int)
     except json.JSONDecodeError as error:

@@ -129,7 +129,9 @@ class Batch:
 
     def gallery(self, ttl_s: int) -> str:
         """Return a link to the batch's page. It needs no API token and works for ``ttl_s`` seconds."""
-        response = self._transport.request("POST", f"{self._path()}/gallery/link", data=_encode({"ttl_s": ttl_s}))
+        response = self._transport.request(
+            "POST", f"{self._path()}/gallery/link", data=encode({"ttl_s": ttl_s}, "the link")
+        )
         link = parse_object(response).get("url")
         if not isinstance(link, str):
             raise unexpected_reply(self._transport.url)

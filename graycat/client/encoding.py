@@ -25,22 +25,35 @@ def encode(fields: Mapping[str, Any], what: str) -> bytes:
 
 def _find_unusable(value: Any) -> Iterator[tuple[str, str]]:
     """Yield the places of values that JSON cannot write, and what they are. What holds itself is looked at once."""
-    pending = [(value, "")]
+    pending = [("", value)]
     seen: set[int] = set()
     while pending:
-        item, path = pending.pop()
-        if isinstance(item, (Mapping, list, tuple)):
-            if id(item) in seen:
-                continue
+        path, item = pending.pop()
+        wrong = _describe(item)
+        if wrong:
+            yield path, wrong
+        elif id(item) not in seen and isinstance(item, (Mapping, list, tuple)):
             seen.add(id(item))
-        if isinstance(item, Mapping):
-            for name, part in item.items():
-                if not isinstance(name, (str, int, float)) and name is not None:
-                    yield path or str(name), f"an object with a name of the type {type(name).__name__}"
-                pending.append((part, f"{path}.{name}".removeprefix(".")))
-        elif isinstance(item, (list, tuple)):
-            pending.extend((part, f"{path}[{index}]") for index, part in enumerate(item))
-        elif isinstance(item, float) and not math.isfinite(item):
-            yield path, f"no finite number ({item})"
-        elif not isinstance(item, (str, int, float)) and item is not None:
-            yield path, f"of the type {type(item).__name__}"
+            pending.extend(_parts(path, item))
+
+
+def _describe(item: Any) -> str:
+    """Return what is wrong with a value; '' if nothing is, not counting its parts."""
+    if isinstance(item, float) and not math.isfinite(item):
+        return f"no finite number ({item})"
+    if isinstance(item, Mapping):
+        for name in item:
+            if not isinstance(name, (str, int, float)) and name is not None:
+                return f"an object with a name of the type {type(name).__name__}"
+    elif not isinstance(item, (str, int, float, list, tuple)) and item is not None:
+        return f"of the type {type(item).__name__}"
+    return ""
+
+
+def _parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, Mapping):
+        for name, part in item.items():
+            yield f"{path}.{name}".removeprefix("."), part
+    else:
+        for index, part in enumerate(item):
+            yield f"{path}[{index}]", part

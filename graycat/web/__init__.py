@@ -14,7 +14,7 @@ from graycat import tracing
 from graycat.egress import allowlist
 from graycat.front.cors import Cors
 from graycat.settings import Settings
-from graycat.web import errors, limits
+from graycat.web import errors, limits, queries
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.api import workflows as workflow_lists
@@ -26,6 +26,7 @@ from graycat.web.middleware.cors import CorsMiddleware
 from graycat.web.middleware.headers import add_security_headers
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
 from graycat.web.middleware.request import REQUEST_ID, CheckedRequest, check_encodings
+from graycat.web.middleware.slashes import SlashesMiddleware
 from graycat.web.openapi import document
 from graycat.web.services import Services, install
 
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> Flask:
     if settings.traces_url:
         request_tracing.init_app(app, tracing.start(settings, "web"), built.gateway.records)
     app.before_request(check_encodings)
+    app.before_request(queries.check)
     errors.init_app(app)
 
     for module in ROUTE_MODULES:
@@ -102,6 +104,8 @@ def create_app(settings: Settings) -> Flask:
     if cors:
         app.wsgi_app = CorsMiddleware(app.wsgi_app, cors)  # type: ignore[method-assign]
     prefix.init_app(app, settings)
+    # Before all others: each of them looks at the path.
+    app.wsgi_app = SlashesMiddleware(app.wsgi_app)  # type: ignore[method-assign]
     built.gateway.hub.start()
     if settings.cancels_revoked_tasks:
         built.token_watch.start()

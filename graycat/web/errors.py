@@ -22,10 +22,12 @@ from graycat.errors import (
     RequestError,
     Unauthorized,
 )
+from graycat.front.errors import UnsupportedEncoding
 from graycat.loops.unexpected import guarded
 from graycat.queue.key_types import owner_types
 from graycat.web.services import services
 from graycat.web.streaming.requests import ClientDisconnected
+from graycat.web.unknown_routes import explain
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,9 @@ def error_response(error: GraycatError) -> Response:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, LimitExceeded):
         response.headers.update(error.headers)
+    if isinstance(error, UnsupportedEncoding):
+        # RFC 9110, section 12.5.3: which encodings of bodies are taken.
+        response.headers["Accept-Encoding"] = "identity"
     if isinstance(error, (Unauthorized, ConflictingCredentials)):
         _add_challenges(response, error)
     return response
@@ -127,7 +132,7 @@ def _too_large(_: RequestEntityTooLarge) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    translated = RequestError(f"{request.method} {request.path}: {error.name}")
+    translated = RequestError(explain(error))
     translated.status = error.code or 500
     translated.type = HTTP_TYPES.get(translated.status, "invalid_request_error")
     response = error_response(translated)

@@ -64,3 +64,14 @@ def test_an_answer_on_a_kept_connection_does_not_wait_for_a_receipt(webui: WebUI
 
     # The kernel sends the receipt after 40 ms. Those who wait for it always do; a busy machine is not always slow.
     eventually(lambda: statistics.median(seconds() for _ in range(11)) < 0.03, PATIENCE_S)
+
+
+@pytest.mark.parametrize("size", [b"XYZ", b"-1", b"", b"f" * 20])
+def test_chunks_that_are_none_are_the_caller_s_error(webui: WebUI, size: bytes) -> None:
+    head = b"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", webui.port), PATIENCE_S) as connection:
+        connection.sendall(head + size + b"\r\n{}\r\n0\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"There was an error parsing the body" in answer

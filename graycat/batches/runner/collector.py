@@ -15,7 +15,6 @@ from graycat.batches.output import ManifestEntry, Output
 from graycat.batches.plan import Item
 from graycat.batches.states import CANCELLED, DONE, FAILED, QUEUED, RUNNING, WAITING
 from graycat.batches.throughput import ThroughputStats
-from graycat.bounds.stored import parse_json
 from graycat.broker import keys
 from graycat.broker.client import broker_errors
 from graycat.broker.protocol import Broker
@@ -23,6 +22,7 @@ from graycat.errors import BrokerUnavailable, EngineProtocolError
 from graycat.images.replies import UNKNOWN, content_type
 from graycat.loops.unexpected import guarded
 from graycat.queue import events
+from graycat.queue.failures import ENGINE_SILENT, read_error
 from graycat.queue.records import TaskRecords
 from graycat.storage.artifacts import ArtifactStore
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable
@@ -33,7 +33,10 @@ logger = logging.getLogger(__name__)
 FIELDS = ("state", "attempt", "status", "worker", "submitted_ms", "claimed_ms", "finished_ms")
 #: Types of errors that are not the item's own fault: the item is made again. '' stands for an unknown error.
 TRANSIENT_ERRORS = frozenset(
-    {"task_lost", "engine_lost", "task_timeout", "artifacts_unavailable", "unavailable_error", "server_error", ""}
+    {
+        *("task_lost", "engine_lost", "task_timeout", "artifacts_unavailable", "unavailable_error", "server_error"),
+        *(ENGINE_SILENT, ""),
+    }
 )
 #: An item fails after this many transient errors in a row.
 MAX_FAILURES = 3
@@ -255,24 +258,12 @@ class Collector:
 
     def _load_error(self, task_id: str, task: TaskFields) -> dict[str, Any]:
         """Return what a task has failed with, as it is shown to its owner."""
-        body = {}
+        status = int(task.get("status") or 0)
         answer = self._load_answer(task_id)
-        if answer:
-            try:
-                body = parse_json(answer)
-            except ValueError:
-                body = {}
-        error = body.get("error") if isinstance(body, dict) else None
-
-        if isinstance(error, dict):
-            type_, message = str(error.get("type", "")), str(error.get("message", ""))
-        elif body:
-            # The WebUI's engines write errors in this form.
-            type_, message = "engine_error", str(error or body)
-        else:
-            # Nothing is stored.
-            type_, message = "", ""
-        return {"status": int(task.get("status") or 0), "type": type_, "message": message[:500]}
+        if not answer:
+            return {"status": status, "type": "", "message": ""}
+        error = read_error(status, answer)
+        return {"status": status, "type": error["type"], "message": str(error["message"])[:500]}
 
 
 def _find_saved_entry(output: Output, item: Item, record: ItemRecord) -> ManifestEntry | None:

@@ -20,6 +20,8 @@ from graycat.engines.placeholder.schema import Field, Invalid
 
 logger = logging.getLogger(__name__)
 
+#: FastAPI's words.
+UNREADABLE = "There was an error parsing the body"
 #: Responses of this size or more are compressed for clients that accept it.
 MIN_GZIP_BYTES = 1000
 #: Images in base64 shrink by a quarter at any level; this one is the fastest.
@@ -33,11 +35,16 @@ def reply(body: Any, status: int = 200) -> Response:
 
 
 def read_json() -> Any:
-    """Return the parsed body. Raises Invalid, and HTTPException 400 for a body that is not text."""
+    """Return the parsed body. Raises Invalid, and HTTPException 400 for a body that is not text, or is cut off."""
     try:
-        return schema.parse(request.get_data(cache=False), request.headers.get("Content-Type", ""))
+        raw = request.get_data(cache=False)
+    except (OSError, ValueError):
+        # gevent's errors for chunks that are none.
+        raise HTTPException(400, UNREADABLE) from None
+    try:
+        return schema.parse(raw, request.headers.get("Content-Type", ""))
     except schema.UnreadableBody:
-        raise HTTPException(400, "There was an error parsing the body") from None
+        raise HTTPException(400, UNREADABLE) from None
 
 
 def read_fields(fields: Sequence[Field]) -> tuple[dict[str, Any], set[str]]:

@@ -13,6 +13,7 @@ from graycat.loops.unexpected import guarded
 from graycat.metrics import web as metrics
 from graycat.queue.errors import EventsGone, TaskGone, TaskNotFound
 from graycat.queue.events import CHUNK, TaskEvent
+from graycat.queue.failures import read_error
 from graycat.queue.models import TERMINAL_STATES
 from graycat.queue.records import TaskRecords
 from graycat.web.api.task_requests import CHOSEN_ID, scoped_ids
@@ -23,6 +24,8 @@ from graycat.webhooks.webhook import Webhook
 #: Fields of a record that are shown unchanged, and those that are numbers.
 _TEXT_FIELDS = ("kind", "state", "queue", "priority", "worker", "request_id", "retry_of")
 _NUMBER_FIELDS = ("attempt", "submitted_ms", "started_ms", "first_event_ms", "finished_ms", "size")
+#: The error of a task that is longer remembered than its answer.
+ANSWER_GONE = "the task failed, and why is no longer kept; submit it again"
 #: Fields that hold JSON.
 _JSON_FIELDS = ("metadata", "progress")
 
@@ -79,6 +82,8 @@ def task_view(task_id: str, record: Record, *, whole: bool = True) -> dict[str, 
         view.update(_queue_fields(task_id, record))
     elif record["state"] in TERMINAL_STATES:
         view.update(_stored_answer(view["links"]["self"], task_id))
+        if record["state"] in ("failed", "expired") and "error" not in view:
+            view["error"] = {"code": view.get("status", 500), "type": "answer_gone", "message": ANSWER_GONE}
     return view
 
 
@@ -198,29 +203,22 @@ def answer_fields(own: str, last: TaskEvent) -> dict[str, Any]:
         return {"status": 499} if last.kind == "cancelled" else {}
 
     status, body = last.answer()
+    if status >= 400:
+        return {"status": status, "error": read_error(status, body)}
     if not body:
         return {"status": status, "events": []}
     value = _parse_body(body)
-    if status >= 400:
-        return {"status": status, "error": _unwrap_error(value)}
     if last.kind == "cancelled":
         return {"status": status, "partial_result": link_images(own, value)}
     return {"status": status, "result": link_images(own, value)}
 
 
 def _parse_body(body: bytes) -> Any:
-    """Return an answer's JSON; or its text, if an engine failed with something else."""
+    """Return an answer's JSON; or its text, if an engine has sent something else."""
     try:
         return parse_json(body)
     except ValueError:
         return body.decode(errors="replace")
-
-
-def _unwrap_error(value: Any) -> Any:
-    """Return an error without the ``{"error": ...}`` object that llama.cpp and graycat put around it."""
-    if isinstance(value, dict) and isinstance(value.get("error"), dict):
-        return value["error"]
-    return value
 
 
 def link_images(own: str, value: Any) -> Any:

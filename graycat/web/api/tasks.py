@@ -226,7 +226,8 @@ def _matches(record: task_views.Record, states: set[str], kinds: set[str]) -> bo
 def _parse_limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_PAGE_SIZE
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGE_SIZE:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 10
+    if not is_number or not 1 <= int(text) <= MAX_PAGE_SIZE:
         raise RequestError(f"'limit' must be from 1 to {MAX_PAGE_SIZE}")
     return int(text)
 
@@ -236,7 +237,7 @@ def _parse_cursor(text: str | None) -> tuple[int, str]:
     if text is None:
         return START_CURSOR
     submitted_ms, dash, task_id = text.partition("-")
-    if not (submitted_ms.isdecimal() and dash and len(text) <= MAX_CURSOR_CHARS):
+    if not (submitted_ms.isascii() and submitted_ms.isdecimal() and dash and len(text) <= MAX_CURSOR_CHARS):
         raise RequestError("'cursor' must be the 'next_cursor' of the page before")
     return int(submitted_ms), task_id
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+import json
 
+from flask import Blueprint, Response
+
+from graycat.bounds.stored import parse_json
 from graycat.queue import kinds
 from graycat.web.compat.route import Route, add_routes
 from graycat.web.streaming.formats import ANTHROPIC
@@ -32,3 +35,22 @@ ROUTES = (
     ),
 )
 add_routes(bp, ROUTES)
+
+
+@bp.after_request
+def mark_error(response: Response) -> Response:
+    """Write ``"type": "error"`` beside an error, as Anthropic's API does; llama.cpp leaves it out."""
+    if response.status_code >= 400 and not response.is_streamed:
+        response.set_data(to_anthropic_error(response.get_data()))
+    return response
+
+
+def to_anthropic_error(body: bytes) -> bytes:
+    """Return an error's body with Anthropic's mark; one that is no error in llama.cpp's form is returned unchanged."""
+    try:
+        value = parse_json(body)
+    except ValueError:
+        return body
+    if not isinstance(value, dict) or not isinstance(value.get("error"), dict):
+        return body
+    return json.dumps({"type": "error"} | value).encode()

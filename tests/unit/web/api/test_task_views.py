@@ -17,6 +17,8 @@ from tests.unit.web.api.conftest import named
 
 pytestmark = pytest.mark.usefixtures("as_caller")
 
+SILENT = "the engine answered 500 and did not say why; the operator finds more in its log"
+
 
 def view_of(records: TaskRecords, task_id: str) -> dict[str, Any]:
     return task_views.task_view(task_id, records.get(task_id))
@@ -153,17 +155,24 @@ def test_an_answer_is_shown_unchanged(records, status: int, reply: bytes, fields
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (b'{"error":{"code":400,"message":"too long"}}', {"code": 400, "message": "too long"}),
-        (b'{"detail":"Not Found"}', {"detail": "Not Found"}),
-        (b'["odd"]', ["odd"]),
-        (b"Internal Server Error", "Internal Server Error"),
+        (b'{"error":{"code":400,"message":"too long"}}', {"code": 400, "type": "engine_error", "message": "too long"}),
+        (b'{"detail":"Not Found"}', {"code": 500, "type": "engine_error", "message": "Not Found"}),
+        (b"null", {"code": 500, "type": "engine_silent", "message": SILENT}),
+        (b"", {"code": 500, "type": "engine_silent", "message": SILENT}),
     ],
 )
-def test_an_engine_s_error_is_shown_whatever_its_shape(records, reply: bytes, error: object) -> None:
+def test_an_engine_s_error_is_never_null_whatever_its_shape(records, reply: bytes, error: object) -> None:
     attempt = started(records)
     records.fail(attempt, EngineError(500, reply))
     view = view_of(records, attempt.task_id)
     assert (view["state"], view["status"], view["error"]) == ("failed", 500, error)
+
+
+def test_a_failed_task_whose_answer_is_gone_says_so(records, client) -> None:
+    attempt = started(records)
+    records.fail(attempt, EngineError(500, b"null"))
+    client.delete(keys.events_key(attempt.task_id))
+    assert view_of(records, attempt.task_id)["error"]["type"] == "answer_gone"
 
 
 def test_images_are_shown_as_urls(records) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from graycat.web.compat.anthropic import to_anthropic_error
 from tests.support.helpers import outcome_of
 
 
@@ -17,3 +18,15 @@ def test_an_error_in_a_stream_is_an_event_with_a_name(web, take, records) -> Non
     records.finish_cancelled(attempt)
     *_, last = response().response
     assert last.startswith(b'event: error\ndata: {"type": "error", "error": {"type": "task_cancelled"')
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_an_error_has_anthropic_s_mark(web, path: str) -> None:
+    for answer in (web.post(path, data=b"{"), web.post(path, json={}, headers={"Authorization": "Bearer unknown"})):
+        assert answer.json["type"] == "error"
+        assert {"type", "message"} <= answer.json["error"].keys()
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"words", b'{"detail": "x"}', b'{"error": "x"}'])
+def test_what_is_no_error_of_llama_cpp_s_form_is_left_alone(body: bytes) -> None:
+    assert to_anthropic_error(body) == body

@@ -1,0 +1,71 @@
+"""Checks the query parameters of graycat's own routes: their names and their words are those of the OpenAPI document.
+
+A parameter that nobody reads would be ignored in silence, and a list that it was meant to narrow be shown whole, or
+empty. Other APIs' routes take any parameter: their clients send some (``?beta=true``, ``?api-version=...``); and so do
+galleries, whose links are passed on by programs that add parameters of their own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from flask import request
+
+from graycat.errors import RequestError
+from graycat.web.openapi import batches, schedules, tasks, usage
+
+#: Blueprints whose routes are checked, and the modules with their operations.
+CHECKED = {
+    "tasks": tasks,
+    "events": tasks,
+    "task_images": tasks,
+    "webhooks": tasks,
+    "batches": batches,
+    "schedules": schedules,
+    "usage": usage,
+    "tokens": usage,
+}
+#: Characters of a name or a value that a message repeats.
+MAX_SHOWN = 60
+
+
+def check() -> None:
+    """Raise RequestError for a query parameter that the request's route has not, or for a word that it does not take.
+
+    A parameter that takes one value must not come twice: which of them counts would be a guess.
+    """
+    if not request.query_string or request.blueprint not in CHECKED:
+        return
+    known = parameters(str(request.endpoint))
+    for name, values in request.args.lists():
+        if name not in known:
+            raise RequestError(_unknown_name(name, known))
+        schema = known[name]
+        many = schema.get("type") == "array"
+        if len(values) > 1 and not many:
+            raise RequestError(f"the query parameter {name!r} must not be given more than once")
+        if many:
+            schema = schema["items"]
+        for value in values:
+            if "enum" in schema and value not in schema["enum"]:
+                raise RequestError(f"{name!r} must be one of {', '.join(schema['enum'])}, not '{value[:MAX_SHOWN]}'")
+
+
+def _unknown_name(name: str, known: dict[str, dict[str, Any]]) -> str:
+    sentence = f"there is no query parameter '{name[:MAX_SHOWN]}' here"
+    if known:
+        return f"{sentence}; there are {', '.join(known)}"
+    return f"{sentence}; this route takes none"
+
+
+@cache
+def parameters(endpoint: str) -> dict[str, dict[str, Any]]:
+    """Return the schemas of the query parameters of an endpoint of graycat's own, by name."""
+    module = CHECKED[endpoint.partition(".")[0]]
+    operation: dict[str, Any] = module.operation(endpoint)
+    found = {}
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "query":
+            found[parameter["name"]] = parameter["schema"]
+    return found
