@@ -12,7 +12,7 @@ from collections.abc import Sequence
 #: Headers of answers that a page may read, beside those that it always may (Content-Type, Cache-Control, ...).
 EXPOSED = (
     "Content-Disposition, ETag, Graycat-Answer-Age, Location, Preference-Applied, RateLimit-Limit, "
-    "RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate, X-Request-ID"
+    "RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate, X-Request-ID, X-Should-Retry"
 )
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 #: Headers that a page may send. The star is for what clients add of their own; it does not stand for Authorization.

@@ -25,6 +25,7 @@ from graycat.errors import (
 from graycat.front.errors import UnsupportedEncoding
 from graycat.loops.unexpected import guarded
 from graycat.queue.key_types import owner_types
+from graycat.web.retries import retry_headers
 from graycat.web.services import services
 from graycat.web.streaming.requests import ClientDisconnected
 from graycat.web.unknown_routes import explain
@@ -47,8 +48,7 @@ def error_response(error: GraycatError) -> Response:
     if request.path.startswith(WEBUI_PATHS):
         body = to_webui_error(body)
     response = Response(body, error.status, content_type="application/json; charset=utf-8")
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    response.headers.update(retry_headers(error))
     if isinstance(error, LimitExceeded):
         response.headers.update(error.headers)
     if isinstance(error, UnsupportedEncoding):
