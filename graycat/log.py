@@ -16,7 +16,12 @@ from graycat.settings import Settings
 #: API tokens that graycat has made: minted ones after their public part, and players' tokens.
 _GENERATED_TOKEN = re.compile(r"\b(gc_[a-z0-9]{8}_|gp_)[\w.-]{20,}", re.ASCII)
 #: Fields whose values are never written.
-PRIVATE = frozenset({"prompt", "content", "messages", "body", "authorization", "token", "api_token", "password"})
+PRIVATE = frozenset(
+    {
+        *("prompt", "content", "messages", "body"),
+        *("authorization", "x-api-key", "x_api_key", "api_key", "token", "api_token", "password"),
+    }
+)
 REDACTED = "[redacted]"
 
 #: Minimum levels of libraries that write a line or two per task beside ours, or whole messages when they debug.

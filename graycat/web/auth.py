@@ -45,17 +45,33 @@ class TokenAuth(HTTPTokenAuth):
 
     def is_compatible_auth(self, headers: Any) -> bool:
         """Return whether the request sends such a token, rather than a password."""
-        if "Authorization" not in headers:
+        if not has_credentials():
             return API_KEY in headers
         return bool(super().is_compatible_auth(headers))
 
     def get_auth(self) -> Authorization | None:
         """Return the token of the request, None if it sends none."""
-        found: Authorization | None = super().get_auth()
-        key = request.headers.get(API_KEY)
+        found: Authorization | None = None
+        if has_credentials():
+            found = super().get_auth()
+        key = api_key()
         if found is None and key:
             found = Authorization(self.scheme, token=key)
         return found
+
+
+def has_credentials() -> bool:
+    """Return whether ``Authorization`` is more than ``Bearer`` alone, which clients send that have no token for it."""
+    return request.headers.get("Authorization", "").strip().lower() not in ("", "bearer")
+
+
+def api_key() -> str:
+    """Return the token of ``X-Api-Key``, '' if there is none. As for llama.cpp's server, ``Bearer`` may be before it."""
+    key = request.headers.get(API_KEY, "").strip()
+    scheme, _, token = key.partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return key
 
 
 token_auth: HttpAuth = TokenAuth(scheme="Bearer")
@@ -67,7 +83,7 @@ any_auth: HttpAuth = MultiAuth(token_auth, basic_auth)
 @token_auth.verify_token
 def verify_token(secret: str) -> ApiToken | None:
     """Return the API token that the request sends; None if it may not call, and ``unauthorized`` says why."""
-    key = request.headers.get(API_KEY)
+    key = api_key()
     if key and key != secret:
         g.refusal = ConflictingCredentials()
         return None

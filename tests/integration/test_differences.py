@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,6 @@ BOTH: dict[str, tuple[str, dict[str, Any]]] = {
     "a response": ("/v1/responses", {"input": "1, 2, 3,", "max_output_tokens": 3}),
     "a response to nothing": ("/v1/responses", {}),
     "a message": ("/v1/messages", SAID),
-    "a message of nothing": ("/v1/messages", {"max_tokens": 3}),
     "infill": ("/infill", {"input_prefix": "def f(", "input_suffix": "return", "n_predict": 3}),
 }  # fmt: skip
 
@@ -119,9 +119,24 @@ WHOLE: dict[str, Ask] = {
     "a response's tokens": Ask("/v1/responses/input_tokens", {"input": "1, 2,"}),
     "a response's tokens by its other name": Ask("/responses/input_tokens", {"input": "1, 2,"}),
     "a message's tokens": Ask("/v1/messages/count_tokens", {"messages": CHAT}),
-    "the tokens of nothing": Ask("/v1/messages/count_tokens", {}),
     **{f"get {path}": Ask(path, method="GET") for path in ("/health", "/v1/health", "/models", "/v1/models")},
     "get /lora-adapters": Ask("/lora-adapters", method="GET"),
+}  # fmt: skip
+
+HALF_CUT: dict[str, Any] = {"grammar": 'root ::= "𓀀𓀀𓀀𓀀"', "n_predict": 2, "max_tokens": 2, "max_output_tokens": 2}
+#: Each line of "Whole answers" in the document: what is asked for plainly, and keeps half a character.
+PLAIN: dict[str, Ask] = {
+    "completion: return_tokens": Ask("/completion", {"prompt": "x", "return_tokens": True}),
+    "completion: response_fields": Ask("/completion", {"prompt": "x", "response_fields": ["content"]}),
+    "completion: n_probs and stop": Ask("/completion", {"prompt": "x", "n_probs": 1, "stop": ["q"]}),
+    "openai completion: logprobs and stop": Ask("/v1/completions", {"prompt": "x", "logprobs": 1, "stop": "q"}),
+    "chat: logprobs": Ask("/v1/chat/completions", {"messages": CHAT, "logprobs": True}),
+    "chat: deepseek-legacy": Ask("/v1/chat/completions", {"messages": CHAT, "reasoning_format": "deepseek-legacy"}),
+    "chat: the assistant's last message": Ask(
+        "/v1/chat/completions", {"messages": [*CHAT, {"role": "assistant", "content": "4, 5,"}]}
+    ),
+    "response: stop": Ask("/v1/responses", {"input": "x", "stop": "q"}),
+    "message: stop_sequences": Ask("/v1/messages", {"messages": CHAT, "stop_sequences": ["q"]}),
 }  # fmt: skip
 
 #: How an answer differs, by the row of the document that says so.
@@ -163,13 +178,19 @@ def loses_the_half_item(bare: Wire, given: Wire) -> None:
     assert given == bare
 
 
+def gains_the_mark(bare: Wire, given: Wire) -> None:
+    """Check that an error has Anthropic's mark, and the rest is equal."""
+    assert given.content.pop("type") == "error"
+    assert given == bare
+
+
 INVALID, UNKNOWN = "invalid_request_error", "not_found_error"
 LAST_EVENT = "streamed `/completion`, last event over 3,000 bytes"
-HALF = "whole answers cut in the middle of a character"
-HALF_CUT: dict[str, Any] = {"grammar": 'root ::= "𓀀𓀀𓀀𓀀"', "n_predict": 2, "max_tokens": 2, "max_output_tokens": 2}
+HALF = "whole answers cut in the middle of a character, but those asked for plainly (below)"
+MESSAGES = "errors of `/v1/messages`"
 HEALTH, PROPS = "`GET /health`", "`POST /props`"
 TEMPLATE = "`/props`, `/template`, `/v1/models`"
-BODY = "a body that is no JSON object, no `prompt`, a `stream` that is no bool"
+BODY = "a body that is no JSON object in UTF-8, no `prompt`, a `stream` that is no bool"
 LIMITS, MODEL = "a body or a text over graycat's limits", "`model` that no worker has"
 METHOD, NOWHERE = "a route asked with another method", "a route that nobody has"
 OTHER_MODELS = "`/v1/audio/transcriptions`, `/audio/transcriptions`, `/v1/systemone`"
@@ -190,6 +211,9 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
     (Ask("/v1/completions", {"prompt": "x"} | HALF_CUT, row=HALF), loses_the_half_character),
     (Ask("/v1/chat/completions", {"messages": CHAT} | HALF_CUT, row=HALF), loses_the_half_character),
     (Ask("/v1/responses", {"input": "x"} | HALF_CUT, row=HALF), loses_the_half_item),
+    (Ask("/v1/messages", {"max_tokens": 3}, row=MESSAGES), gains_the_mark),
+    (Ask("/v1/messages", {"max_tokens": 3, "stream": True}, row=MESSAGES), gains_the_mark),
+    (Ask("/v1/messages/count_tokens", {}, row=MESSAGES), gains_the_mark),
     (Ask("/health", row=HEALTH), becomes(200)),
     (Ask("/v1/health", row=HEALTH), becomes(200)),
     (Ask("/props", {"stream": False}, row=PROPS), becomes(200)),
@@ -198,6 +222,7 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
     (Ask("/completion", {"prompt": 7}, row=BODY), becomes(400, INVALID)),
     (Ask("/completion", data=b"{", row=BODY), becomes(400, INVALID)),
     (Ask("/tokenize", [], row=BODY), becomes(400, INVALID)),
+    (Ask("/tokenize", data='{"content": "x"}'.encode("utf-16"), row=BODY), becomes(400, INVALID)),
     (Ask("/v1/chat/completions", data=b"", row=BODY), becomes(400, INVALID)),
     (Ask("/v1/chat/completions", SAID | {"stream": 1}, row=BODY), becomes(400, INVALID)),
     (Ask("/tokenize", {"content": "x" * 400_001}, row=LIMITS), becomes(413, "prompt_too_large")),
@@ -308,6 +333,14 @@ def test_an_answer_is_that_of_the_bare_engine(api: Client, engine: Client, name:
 def test_an_answer_that_never_streams_is_that_of_the_bare_engine(api: Client, engine: Client, name: str) -> None:
     ask = Ask(WHOLE[name].path, settle(WHOLE[name].body), WHOLE[name].method)
     assert read(ask.send(api)) == read(ask.send(engine))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_asked_for_plainly_keeps_half_a_character(api: Client, engine: Client, name: str) -> None:
+    ask = Ask(PLAIN[name].path, SETTLED | HALF_CUT | PLAIN[name].body)
+    bare, given = read(ask.send(engine)), read(ask.send(api))
+    assert given == bare
+    assert "\ufffd" in json.dumps(bare.content, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(

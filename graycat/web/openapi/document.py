@@ -10,6 +10,7 @@ from flask import Blueprint, current_app, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
+from graycat.web import queries
 from graycat.web.compat.route import Route
 from graycat.web.compat.text_routes import TEXT_ROUTES
 from graycat.web.openapi import batches, gallery, images, schedules, tasks, usage
@@ -135,12 +136,19 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     for part in PARTS:
         operation: dict[str, Any] = part.operation(endpoint)
         if operation:
-            return summary | operation
+            return summary | operation | {"responses": operation["responses"] | _query_errors(endpoint)}
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
     statuses = (*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)
-    return summary | {"tags": ["graycat"], "responses": {**success, **errors(statuses)}}
+    return summary | {"tags": ["graycat"], "responses": {**success, **errors(statuses), **_query_errors(endpoint)}}
+
+
+def _query_errors(endpoint: str) -> dict[str, Any]:
+    """Return the answer to query parameters that a route has not; empty if it takes any."""
+    if endpoint.partition(".")[0] in queries.CHECKED:
+        return errors((400,))
+    return {}
 
 
 def _schemas() -> dict[str, Any]:

@@ -132,6 +132,23 @@ def test_two_different_tokens_in_one_request_are_refused(stranger: FlaskClient, 
         assert 'error="invalid_request"' in response.headers["WWW-Authenticate"]
 
 
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "bearer"])
+@pytest.mark.parametrize("key", [SECRET, f"Bearer {SECRET}", f"bearer  {SECRET} "])
+@pytest.mark.parametrize("path", ["/v1/messages", "/sdapi/v1/interrupt", "/tasks"])
+def test_a_key_counts_beside_an_authorization_without_a_token(
+    stranger: FlaskClient, path: str, key: str, authorization: str
+) -> None:
+    headers = {"X-Api-Key": key, "Authorization": authorization, "Prefer": "respond-async"}
+    response = stranger.post(path, json={}, headers=headers)
+    assert response.status_code in (200, 202, 400), response.text
+    assert "conflicting" not in response.text
+
+
+@pytest.mark.parametrize("key", ["Bearer", "Bearer ", f"Basic {SECRET}", f"Bearer Bearer {SECRET}"])
+def test_what_is_no_key_is_none(stranger: FlaskClient, key: str) -> None:
+    assert stranger.get("/tasks", headers={"X-Api-Key": key}).status_code == 401
+
+
 def test_a_password_and_another_api_key_are_refused_where_both_are_taken(stranger: FlaskClient) -> None:
     login = ("me", SECRET)
     assert stranger.get("/sdapi/v1/progress", auth=login, headers={"X-Api-Key": "another"}).status_code == 400
