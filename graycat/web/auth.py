@@ -66,7 +66,7 @@ def has_credentials() -> bool:
 
 
 def api_key() -> str:
-    """Return the token of ``X-Api-Key``, '' if there is none. As for llama.cpp's server, ``Bearer`` may be before it."""
+    """Return the token of ``X-Api-Key``, '' if there is none. As in llama.cpp's server, ``Bearer`` may precede it."""
     key = request.headers.get(API_KEY, "").strip()
     scheme, _, token = key.partition(" ")
     if scheme.lower() == "bearer":
