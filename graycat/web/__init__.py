@@ -14,7 +14,7 @@ from graycat import tracing
 from graycat.egress import allowlist
 from graycat.front.cors import Cors
 from graycat.settings import Settings
-from graycat.web import errors, limits, queries
+from graycat.web import errors, limits
 from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.api import workflows as workflow_lists
@@ -27,7 +27,7 @@ from graycat.web.middleware.headers import add_security_headers
 from graycat.web.middleware.not_modified import NotModifiedMiddleware
 from graycat.web.middleware.request import REQUEST_ID, CheckedRequest, check_encodings
 from graycat.web.middleware.slashes import SlashesMiddleware
-from graycat.web.openapi import document
+from graycat.web.openapi import document, queries
 from graycat.web.services import Services, install
 
 logger = logging.getLogger(__name__)

@@ -289,6 +289,14 @@ ELSEWHERE = {
     "file paths of the box in an engine's error": "../unit/tasks/test_base.py::test_an_engine_s_error_names_no_path",
     "`/slots`, `/props`: what others ask": "test_differences.py::test_the_slots_are_",
     "`/v1/models` of a router, `/sdapi/v1/loras`": "../unit/redaction/test_answers.py::test_a_list_of_models_has_no_",
+    "an engine's stream in any form of the standard (CR, CRLF, comments, several lines of data, ids)": (
+        "../unit/engines/test_sse.py::test_every_form_of_the_standard_is_read_wherever_"
+    ),
+    "an engine's error, in its stream or with status 200, in any dialect": (
+        "../unit/tasks/test_llm.py::test_an_error_among_named_events_is_the_task_s_"
+    ),
+    "an answer that is no JSON, no stream where one was asked for, or a stream without its last event from an engine "
+    "that runs on": "../unit/tasks/test_llm.py::test_an_answer_that_is_none_fails_once_",
     "streams that wait": "test_quick_lane.py::test_streams_that_wait_",
     "`/embeddings` for `UnityPlayer/` agents": "test_openai_client.py::test_embeddings_",
     "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",

@@ -10,10 +10,9 @@ from flask import Blueprint, current_app, render_template
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
-from graycat.web import queries
 from graycat.web.compat.route import Route
 from graycat.web.compat.text_routes import TEXT_ROUTES
-from graycat.web.openapi import batches, gallery, images, schedules, tasks, usage
+from graycat.web.openapi import batches, gallery, images, queries, schedules, tasks, usage
 from graycat.web.openapi.components import (
     ACCEPTED,
     JSON,

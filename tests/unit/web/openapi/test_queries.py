@@ -7,9 +7,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from graycat.web import queries
+from graycat.web.openapi import queries
 
-API = Path(queries.__file__).parent / "api"
+API = Path(queries.__file__).parents[1] / "api"
 #: What a view reads of the query.
 READ = re.compile(r"""(?:args\.(?:get|getlist)|_parse_number)\(\s*"(\w+)\"""")
 
@@ -47,11 +47,11 @@ def test_what_a_route_takes_it_takes_and_other_apis_take_anything(web: FlaskClie
     assert web.get(path).status_code in (200, 503)
 
 
-def test_what_views_read_is_what_the_document_has(shared_app: Flask) -> None:
+def test_what_views_read_is_in_the_document(shared_app: Flask) -> None:
     for module in ("tasks", "batches", "schedules", "usage", "events", "tokens"):
         read = set(READ.findall((API / f"{module}.py").read_text()))
         known: set[str] = set()
         for endpoint in shared_app.view_functions:
             if endpoint.startswith(f"{module}."):
                 known |= set(queries.parameters(endpoint))
-        assert read == known, module
+        assert read <= known, module
