@@ -7,6 +7,7 @@ galleries, whose links are passed on by programs that add parameters of their ow
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -48,8 +49,19 @@ def check() -> None:
         if many:
             schema = schema["items"]
         for value in values:
-            if "enum" in schema and value not in schema["enum"]:
-                raise RequestError(f"{name!r} must be one of {', '.join(schema['enum'])}, not '{value[:MAX_SHOWN]}'")
+            _check_word(name, value, schema)
+
+
+def _check_word(name: str, value: str, schema: dict[str, Any]) -> None:
+    """Raise RequestError for a value that is none of a schema's words, and in none of its forms."""
+    choices = schema.get("anyOf", [schema])
+    words: list[str] = []
+    for choice in choices:
+        words += choice.get("enum", ())
+        if len(choices) > 1 and "pattern" in choice and re.search(choice["pattern"], value):
+            return
+    if words and value not in words:
+        raise RequestError(f"{name!r} must be one of {', '.join(words)}, not '{value[:MAX_SHOWN]}'")
 
 
 def _unknown_name(name: str, known: dict[str, dict[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graycat.params import MAX_WAIT_S
+from graycat.queue.kinds import LLM_KINDS, SD_KINDS
 from graycat.queue.models import STATES
 from graycat.web.api.task_requests import CHOSEN_ID, KINDS, MAX_DEADLINE_S, PRIORITIES
 from graycat.web.api.tasks import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
@@ -58,10 +59,12 @@ _WAIT = _parameter(
 )  # fmt: skip
 _UNCHANGED = _parameter("If-None-Match", "header", "The ETag of the last answer: 304 if nothing has changed since.")
 _MANY = {"style": "form", "explode": True}
+#: More than can be submitted by name: calls of other APIs' routes are tasks, too.
+_LISTED_KIND = {"anyOf": [{"enum": [*LLM_KINDS, *SD_KINDS]}, {"pattern": r"^sd\.workflow/."}]}
 _LIST = [
     _parameter("state", "query", "Only tasks in one of these states.", type="array", items={"enum": list(STATES)})
     | _MANY,
-    _parameter("kind", "query", "Only tasks of one of these kinds.", type="array", items={"type": "string"}) | _MANY,
+    _parameter("kind", "query", "Only tasks of one of these kinds.", type="array", items=_LISTED_KIND) | _MANY,
     _parameter(
         "limit",
         "query",

@@ -29,11 +29,14 @@ def test_a_task_shows_its_state(web, take, records) -> None:
     assert shown["submitted_ms"] <= shown["started_ms"] <= shown["finished_ms"]
 
 
+ERROR = {"code": 400, "type": "engine_error", "message": '{"code": 400}'}
+
+
 def test_a_failed_task_shows_its_error(web, take, records) -> None:
     address = submitted(web)
     records.fail(take(), EngineError(400, b'{"error":{"code":400}}'))
     shown = web.get(address).json
-    assert (shown["state"], shown["status"], shown["error"]) == ("failed", 400, {"code": 400})
+    assert (shown["state"], shown["status"], shown["error"]) == ("failed", 400, ERROR)
 
 
 def test_a_stream_s_answer_is_its_events(web, take, records) -> None:

@@ -39,7 +39,11 @@ def test_a_parameter_that_nobody_reads_is_refused(web: FlaskClient, path: str, c
 @pytest.mark.parametrize(
     "path",
     [
-        *("/tasks?state=queued&state=failed&kind=llm.slots&limit=5", "/tasks?kind=sd.set_options", "/batches?limit=5"),
+        *(
+            "/tasks?state=queued&state=failed&kind=llm.slots&limit=5",
+            "/tasks?kind=sd.set_options&kind=sd.workflow/mine",
+            "/batches?limit=5",
+        ),
         *("/usage?from=2026-01-01&to=2026-01-02", "/v1/models?beta=true", "/props?x=1", "/health?probe=1"),
     ],
 )
