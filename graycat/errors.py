@@ -65,7 +65,8 @@ GraycatError
 │   └── NoSuchEngine    503  this server runs no engine of that family
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine broke off in the middle
-│   └── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
+│   ├── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
+│   └── EngineUnusable             never leaves its worker: what answers cannot be used as it is set up
 ├── EngineKilled        502  the request has ended its engine's process, more than once
 ├── KindUnknown         501  every worker that took the task is of an older release
 ├── EngineProtocolError      502  the engine sent an invalid response
@@ -343,6 +344,13 @@ class EngineLost(GraycatError):
 
 class EngineUnauthorized(EngineLost):
     """Raised when an engine refuses the key or password that its worker sends."""
+
+
+class EngineUnusable(EngineLost):
+    """Raised when an engine answers and cannot be used as it is; the message tells the operator why."""
+
+    def __init__(self, reason: str) -> None:
+        GraycatError.__init__(self, reason)
 
 
 class EngineKilled(GraycatError):

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,8 +22,9 @@ from graycat.engines.models import checkpoints, huggingface, transfer
 from graycat.engines.models.checkpoints import RequiredCheckpoint
 from graycat.engines.models.errors import DownloadFailed
 from graycat.engines.models.transfer import TransferInterrupted
+from graycat.engines.process.command import is_open
 from graycat.errors import SettingsError
-from graycat.families import FAMILIES, LLM
+from graycat.families import FAMILIES, LLM, EngineFamily
 from graycat.redaction.terminal import one_line
 from graycat.schedules import file
 from graycat.settings import Settings, collect_problems, environment, extras
@@ -35,6 +36,8 @@ IMPORT_TIMEOUT_S = 60.0
 RESERVE_BYTES = 1_000_000_000
 #: What the packaged model takes on the disk once it is assembled, in bytes.
 PACKAGED_MODEL_BYTES = 260_000_000
+
+OPEN_ENGINE = "it listens at every address and asks for no key: have its command use {host} or {api_key}"
 
 
 class Verdict(StrEnum):
@@ -211,10 +214,20 @@ def check_engines(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:
             yield ok("engine", f"{family.name}: one that runs already")
         elif shutil.which(command[0]) is None:
             yield failed("engine", f"{family.name}: there is no program {command[0]}")
+        elif listens_openly(settings, family, command):
+            yield warning("engine", f"{family.name}: {OPEN_ENGINE}")
         elif family.is_placeholder(settings):
             yield warning("engine", f"{family.name}: a placeholder, which draws a simple picture that says so")
         else:
             yield ok("engine", f"{family.name}: {engine.name}")
+
+
+def listens_openly(settings: Settings, family: EngineFamily, command: Sequence[str]) -> bool:
+    """Return whether an engine's command opens it to everybody."""
+    if family is LLM and settings.engine_api_key:
+        # It finds the key in its environment (``factory.KEY_VARIABLE``).
+        return False
+    return is_open(command, settings.engine_api_key)
 
 
 def check_libraries(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from graycat.bounds.stored import parse_json
-from graycat.engines.client import EngineClient
+from graycat.engines.client import Call, EngineClient
 from graycat.errors import EngineLost, EngineUnauthorized
 
 
@@ -56,9 +56,18 @@ def health_from_error(error: EngineLost) -> Health:
     return Health.UNREACHABLE
 
 
+class ModelRouter(Protocol):
+    """An engine of several models, asked for by their names. ``default``: the id of that of requests without one."""
+
+    default: str
+
+    def address(self, method: str, path: str, body: bytes, call: Call) -> tuple[str, bytes]:
+        """Return path and body of a request as it takes them. Raises EngineError, EngineLost."""
+
+
 @dataclass(frozen=True)
 class EngineInfo:
-    """What a healthy engine tells about itself. ``props`` and ``model_list`` are its JSON replies, unchanged."""
+    """What a healthy engine tells about itself. ``props`` and ``model_list`` are its JSON replies, of known fields."""
 
     slots: int
     props: bytes = b"{}"
@@ -68,6 +77,8 @@ class EngineInfo:
     catalog: Mapping[str, bytes] = field(default_factory=dict)
     #: JSON strings in its answers that name its model by a file path, with the names that callers read instead.
     names: Mapping[bytes, bytes] = field(default_factory=dict)
+    #: How requests name their model, if it has several.
+    router: ModelRouter | None = None
 
     def hide_model_paths(self, answer: bytes) -> bytes:
         """Return an answer, or an event of it, with its model's name in place of the path."""

@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graycat.bounds.stored import parse_json, write_json
+from graycat.bounds.stored import parse_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import EngineClient
+from graycat.engines.llama_info import encode_known, known_models, known_props, replaced_names
+from graycat.engines.llama_router import ROLE, LlamaRouter
 from graycat.engines.models.checkpoints import TEXT, main_checkpoint
 from graycat.engines.process import libraries
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.errors import EngineLost, EngineUnauthorized, SettingsError
-from graycat.redaction.paths import is_path, short_name
+from graycat.redaction.paths import model_name
 from graycat.settings import Settings, extras
 
 #: More layers than any model has.
@@ -46,12 +48,17 @@ class LlamaEngine:
     api_key: str = field(default="", repr=False)
     #: Its HTTP threads answer at once, however busy its slots are.
     busy_timeout_s: float = 0.0
+    #: If it is a router: the model of requests that name none, and the seconds that a model may take to load.
+    router_model: str = ""
+    router_load_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         headers = {}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         self.client = EngineClient(self.url, headers)
+        #: What serves several models, if it is one: only ``/props`` tells.
+        self.router = LlamaRouter(self.client, self.router_model, self.router_load_timeout_s)
 
     def command(self) -> Sequence[str] | None:
         """Return the command that starts it; None for one that runs already."""
@@ -80,16 +87,40 @@ class LlamaEngine:
         raw_props = self._read("/props", GET_OR_POST)
         try:
             props = parse_json(raw_props)
+            if props.get("role") == ROLE:
+                return self._describe_router()
             slots = int(props.get("total_slots", 1))
             try:
-                model_list = self._read("/v1/models", GET_ONLY)
+                raw_models = self._read("/v1/models", GET_ONLY)
             except EngineLost:
-                model_list = json.dumps(_build_model_list(props)).encode()
-            ids = tuple(str(model["id"]) for model in parse_json(model_list)["data"])
+                raw_models = json.dumps(_build_model_list(props)).encode()
+            model_list = parse_json(raw_models)
+            ids = tuple(str(model["id"]) for model in model_list["data"])
+            known = known_models(model_list)
+            known_properties = known_props(props)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise EngineLost from error
-        models = tuple(map(short_name, ids))
-        return EngineInfo(max(slots, 1), raw_props, models, model_list, names=_names_of_paths(ids, props))
+        return EngineInfo(
+            max(slots, 1),
+            encode_known(known_properties, props, raw_props),
+            tuple(map(model_name, ids)),
+            encode_known(known, model_list, raw_models),
+            names=replaced_names([*ids, props.get("model_alias"), props.get("model_path")]),
+        )
+
+    def _describe_router(self) -> EngineInfo:
+        """Return what the default model of a router tells, and all models. Raises EngineUnusable, EngineLost."""
+        props, model_list = self.router.refresh()
+        known = known_models(model_list)
+        ids = [str(model["id"]) for model in model_list["data"]]
+        return EngineInfo(
+            max(int(props.get("total_slots", 1)), 1),
+            encode_known(known_props(props), {}, b"{}"),
+            tuple(dict.fromkeys(map(model_name, ids))),
+            encode_known(known, {}, b"{}"),
+            names=replaced_names([*ids, props.get("model_path")]),
+            router=self.router,
+        )
 
     def _read(self, path: str, methods: Methods) -> bytes:
         """Return the reply of a route. Raises EngineLost if its status is not 200."""
@@ -117,15 +148,9 @@ class LlamaEngine:
         return status, reply
 
 
-def _names_of_paths(ids: Sequence[str], props: dict[str, Any]) -> dict[bytes, bytes]:
-    """Return the names of a model whose engine calls it by its path, by that path; both as JSON strings."""
-    paths = filter(is_path, (*ids, str(props.get("model_alias") or "")))
-    return {write_json(path): write_json(short_name(path)) for path in paths}
-
-
 def _build_model_list(props: dict[str, Any]) -> dict[str, Any]:
     """Return a list of models in OpenAI's format, with the one model that the properties name."""
-    name = short_name(props.get("model_alias") or "") or Path(props.get("model_path") or "").stem
+    name = model_name(props.get("model_alias") or "") or Path(props.get("model_path") or "").stem
     models = []
     if name:
         models.append({"id": name, "object": "model", "owned_by": "llamacpp"})
@@ -137,9 +162,13 @@ def build_text_engine(settings: Settings, *, own: bool, gpu: int | None = None) 
 
     ``own``: True if graycat starts it, False if it runs already.
     """
+    router: dict[str, Any] = {
+        "router_model": settings.router_model,
+        "router_load_timeout_s": settings.router_load_timeout_s,
+    }
     if not own:
         url = check_url(settings.llm_url, "LLAMA_SERVER_URL")
-        return LlamaEngine("llama-server", url, start=None, api_key=settings.engine_api_key)
+        return LlamaEngine("llama-server", url, start=None, api_key=settings.engine_api_key, **router)
 
     # The command is built now to raise SettingsError at once. It is built again at each start: when its checkpoint is
     # downloaded, the final file name is known.
@@ -151,7 +180,7 @@ def build_text_engine(settings: Settings, *, own: bool, gpu: int | None = None) 
         start = partial(_embedded_command, settings, gpu)
         start()
         name = "xllamacpp"
-    return LlamaEngine(name, settings.llm_url, start=start, api_key=settings.engine_api_key)
+    return LlamaEngine(name, settings.llm_url, start=start, api_key=settings.engine_api_key, **router)
 
 
 def _check_embedded(settings: Settings) -> None:

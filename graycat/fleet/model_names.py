@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graycat.fleet.reports import WorkerStatus
-from graycat.redaction.paths import short_name
+from graycat.redaction.paths import model_name, short_name
 from graycat.settings import Settings
 from graycat.settings.aliases import parse_aliases
 
@@ -33,9 +33,14 @@ def choose_model(wanted: str, queue: str, workers: Sequence[WorkerStatus], setti
     able = [worker for worker in workers if queue in worker.queues and worker.models]
     if not wanted:
         return ChosenModel("", able)
-    # Engines without a name for their model call it by its path; its name here is the last part of that.
-    name = short_name(wanted)
+    # Engines without a name for their model call it by its path; its name here is the file's.
+    name = model_name(wanted)
     having = _find(name, able)
+    if not having and short_name(wanted) != name:
+        # A worker of an earlier release tells the file's name with its suffix.
+        having = _find(short_name(wanted), able)
+        if having:
+            name = short_name(wanted)
     if not having:
         # A model's own name goes before an alias that is called the same.
         name = parse_aliases(settings.model_aliases).get(wanted, name)

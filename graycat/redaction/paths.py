@@ -23,6 +23,8 @@ _BARE = re.compile(rf"(?<![\w./\\~<%-]){_START}[^\s'\"`<>|,;:()\[\]{{}}]+")
 _ROUTES = re.compile(r"/(?:v1|sdapi|api|internal|sdcpp)(?:/|$)")
 _SEPARATORS = re.compile(r"[\\/]+")
 _PARTS = 2
+_MODEL_SUFFIX = ".gguf"
+_PART_NUMBER = re.compile(r"-\d{5}-of-\d{5}\Z")
 
 
 def is_path(text: str) -> bool:
@@ -38,6 +40,21 @@ def short_name(text: str) -> str:
     if not is_path(text):
         return text
     return _parts(text)[-1]
+
+
+def model_name(text: str) -> str:
+    """Return the name of a model that its engine calls by its file: the file's name without suffix and number of part.
+
+    Any other text is returned unchanged, for example ``OWNER/REPOSITORY:Q4_K_M``.
+    """
+    if is_path(text):
+        text = short_name(text)
+    elif not text.lower().endswith(_MODEL_SUFFIX):
+        return text
+    last = _parts(text)[-1]
+    if not last.lower().endswith(_MODEL_SUFFIX) or len(last) == len(_MODEL_SUFFIX):
+        return last
+    return _PART_NUMBER.sub("", last[: -len(_MODEL_SUFFIX)])
 
 
 def _parts(path: str) -> list[str]:

@@ -50,6 +50,10 @@ class TextEngineSettings:
     #: What becomes of a request for a model that no engine has: ``refuse``, or ``serve`` by the one that all engines
     #: have, if there is but one.
     unknown_model: str = choice("refuse", ("REFUSE", "SERVE"))
+    #: The model of requests that name none, if the engine is llama.cpp's router (``llama-server`` without a model);
+    #: empty: the first in its list. And the seconds that it may take to load a model that is asked for.
+    router_model: str = ""
+    router_load_timeout_s: int = positive(300)
     #: Requests that the engine decodes together; a running engine's own count wins.
     llm_slots: int = positive(4)
     #: Whether the embedded engine serves embeddings too; measured, completions are about a tenth slower then.

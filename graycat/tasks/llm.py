@@ -16,7 +16,7 @@ from celery import shared_task
 from graycat.bounds.body import count_answers
 from graycat.bounds.stored import parse_json
 from graycat.engines.base import Health
-from graycat.engines.client import Call, EngineClient
+from graycat.engines.client import Call
 from graycat.engines.sse import EventStream
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, GraycatError
 from graycat.metrics import worker
@@ -60,7 +60,7 @@ class LlmTask(EngineTask):
         if attempt.mode == STREAM:
             return 200, b""
         try:
-            return 200, gather(attempt, chunks, runtime.engine.client)
+            return 200, _gather(runtime, attempt, chunks)
         except (EngineError, EngineLost, EngineProtocolError, NotRebuildableError):
             return None
 
@@ -79,7 +79,7 @@ class LlmTask(EngineTask):
             if streamed is not None:
                 with contextlib.suppress(NotRebuildableError):
                     return self.perform(runtime, streamed, call)
-            status, body = _fetch(runtime.engine.client, kind, attempt, call)
+            status, body = _fetch(runtime, kind, attempt, call)
             _count_whole(attempt, body)
             return status, _hide(runtime, kind, body)
 
@@ -94,7 +94,7 @@ class LlmTask(EngineTask):
         if not stream.count or (shows_end and not check.is_whole):
             raise _ended_early(runtime, call)
         if attempt.mode in (GATHER, LIVE):
-            return 200, gather(attempt, [*attempt.earlier, *stream.events], runtime.engine.client)
+            return 200, _gather(runtime, attempt, [*attempt.earlier, *stream.events])
         return 200, b""
 
 
@@ -136,13 +136,31 @@ def _count_whole(attempt: Attempt, body: bytes) -> None:
         worker.TOKENS.labels(attempt.kind).inc(tokens)
 
 
-def _fetch(client: EngineClient, kind: Kind, attempt: Attempt, call: Call) -> tuple[int, bytes]:
+def _fetch(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call) -> tuple[int, bytes]:
     """Return status and body of the engine's answer. Raises EngineError, EngineLost."""
+    path, sent = _address(runtime, kind, attempt.body, call)
     body = None
     if kind.method == "POST":
-        body = attempt.body
-    with client.open(kind.method, kind.path, body, call=call, timeout_s=None) as response:
+        body = sent
+    with runtime.engine.client.open(kind.method, path, body, call=call, timeout_s=None) as response:
         return response.status, _read_whole(response)
+
+
+def _gather(runtime: EngineRuntime, attempt: Attempt, events: Sequence[bytes]) -> bytes:
+    """Return the whole answer of a stream. Raises what ``gather`` raises."""
+    info = runtime.supervisor.info
+    default_model = ""
+    if info is not None and info.router is not None:
+        default_model = info.router.default
+    return gather(attempt, events, runtime.engine.client, default_model)
+
+
+def _address(runtime: EngineRuntime, kind: Kind, body: bytes, call: Call) -> tuple[str, bytes]:
+    """Return path and body of a call as the engine takes them. Raises EngineError, EngineLost."""
+    info = runtime.supervisor.info
+    if info is None or info.router is None:
+        return kind.path, body
+    return info.router.address(kind.method, kind.path, body, call)
 
 
 def _read_whole(response: HTTPResponse) -> bytes:
@@ -167,7 +185,8 @@ def _stream(runtime: EngineRuntime, kind: Kind, attempt: Attempt, call: Call, ch
     started_at = time.monotonic()
     edit = _choose_edit(runtime, kind, attempt)
     body = ask_for_progress(attempt)
-    with runtime.engine.client.open("POST", kind.path, body, call=call, timeout_s=None) as response:
+    path, sent = _address(runtime, kind, body, call)
+    with runtime.engine.client.open("POST", path, sent, call=call, timeout_s=None) as response:
         if response.status != HTTPStatus.OK or not _is_stream(response, attempt.mode):
             reply = _read_whole(response)
             if attempt.mode == STREAM:

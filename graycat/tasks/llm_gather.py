@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from graycat.bounds.stored import parse_json, write_json
@@ -132,18 +133,16 @@ def as_stream(attempt: Attempt) -> Attempt | None:
     return replace(attempt, mode=GATHER, body=json.dumps(body).encode())
 
 
-def gather(attempt: Attempt, events: Iterable[bytes], client: EngineClient) -> bytes:
-    """Return the whole answer to a streamed attempt, from its events.
+def gather(attempt: Attempt, events: Iterable[bytes], client: EngineClient, default_model: str = "") -> bytes:
+    """Return the whole answer to a streamed attempt, from its events. ``default_model``: a router's.
 
     Raises EngineLost if the last event is missing, EngineProtocolError if an event is not llama.cpp's, EngineError if
     it is an error, and NotRebuildableError if only a plain call can tell the answer.
     """
 
-    def detokenize(tokens: Sequence[int]) -> str:
-        return _detokenize(client, tokens)
-
     try:
-        request = Request(parse_json(attempt.body), detokenize)
+        body = parse_json(attempt.body)
+        request = Request(body, partial(_detokenize, client, body.get("model") or default_model))
         answer = GATHERINGS[attempt.kind].rebuild(map(_parse_event, events), request)
         return write_json(answer)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -158,9 +157,12 @@ def _parse_event(event: bytes) -> Any:
     return parse_json(data)
 
 
-def _detokenize(client: EngineClient, tokens: Sequence[int]) -> str:
-    """Return the text of token ids. Raises EngineError, EngineLost."""
-    body = json.dumps({"tokens": tokens}).encode()
+def _detokenize(client: EngineClient, model: str, tokens: Sequence[int]) -> str:
+    """Return the text of token ids of a model, '' for an engine of one. Raises EngineError, EngineLost."""
+    asked: Body = {"tokens": tokens}
+    if model:
+        asked["model"] = model
+    body = json.dumps(asked).encode()
     with client.open("POST", "/detokenize", body, timeout_s=DETOKENIZE_TIMEOUT_S) as response:
         reply = response.read()
     if response.status != 200:

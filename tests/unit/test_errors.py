@@ -30,6 +30,7 @@ from graycat.errors import (
     EngineNotReady,
     EngineProtocolError,
     EngineUnauthorized,
+    EngineUnusable,
     Forbidden,
     GrammarTooLarge,
     GraycatError,
@@ -162,7 +163,7 @@ def test_an_error_s_body_is_llama_cpp_s(error: GraycatError, status: int, kind: 
 
 
 def test_the_table_above_is_complete() -> None:
-    silent = {SettingsError, StaleAttempt, EngineError, EngineUnauthorized, DownloadFailed, BackupError}
+    silent = {SettingsError, StaleAttempt, EngineError, EngineUnauthorized, EngineUnusable, DownloadFailed, BackupError}
     assert all_errors() == {type(error) for error, *_ in KNOWN} | silent
 
 

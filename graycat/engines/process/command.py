@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
 from urllib.parse import urlsplit
 
 from graycat.errors import SettingsError
@@ -12,6 +13,12 @@ from graycat.errors import SettingsError
 #: How an engine is started: with a command, or with one that is only known when its checkpoints are on disk. None: it
 #: is not started by graycat.
 StartCommand = Sequence[str] | Callable[[], Sequence[str]] | None
+
+#: What gives a placeholder its value.
+_SOURCES = {
+    "api_key": "set GRAYCAT_ENGINE_API_KEY (16 characters or more), or leave it out",
+    "model": "set MODEL_URL (SD_MODEL_URL for images), or name the file itself",
+}
 
 
 def resolve_command(start: StartCommand) -> Sequence[str] | None:
@@ -54,13 +61,55 @@ def build_arguments(template: str, values: Mapping[str, object], name: str, *, r
     if require_key and "{api_key}" not in template:
         raise SettingsError(f"{name} must pass {{api_key}} to the engine: with REMOTE=false its port is public")
     try:
-        command = [part.format(**values) for part in shlex.split(template)]
+        parts = shlex.split(template)
+        for part in parts:
+            _check_placeholders(part, values, name)
+        command = [part.format(**values) for part in parts]
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         placeholders = ", ".join(f"{{{value}}}" for value in values)
-        raise SettingsError(f"{name} is invalid ({error}); it may contain {placeholders}") from None
+        raise SettingsError(
+            f"{name} is invalid ({error}); it may contain {placeholders}, and braces of its own are doubled"
+        ) from None
     if not command or not command[0]:
         raise SettingsError(f"{name} names no program")
     return command
+
+
+def _check_placeholders(part: str, values: Mapping[str, object], name: str) -> None:
+    """Check the placeholders in an argument. Raises ValueError, KeyError, and SettingsError for one without a value."""
+    for before, field, spec, conversion in Formatter().parse(part):
+        if field is None:
+            continue
+        if field not in values or spec or conversion:
+            raise KeyError(field)
+        if before.endswith("$"):
+            raise ValueError(f"no shell reads it: {{{field}}} stands without $")
+        if values[field] == "":
+            raise SettingsError(f"{name} has {{{field}}}, which is empty: {_SOURCES.get(field, 'leave it out')}")
+
+
+#: Arguments after which an engine listens at an address, and those that mean every address by themselves.
+_ADDRESS_ARGUMENTS = ("--host", "-h", "--listen", "--listen-ip", "--server-name", "--ip", "--bind")
+_EVERY_ADDRESS = ("0.0.0.0", "::", "[::]", "*")  # noqa: S104 (it is what is looked for)
+_KEY_ARGUMENTS = ("--api-key", "--api-key-file", "--api-auth", "--api-auth-file", "--gradio-auth")
+
+
+def is_open(command: Sequence[str], key: str) -> bool:
+    """Return whether a start command has an engine listen at every address without asking for a key.
+
+    ``key``: the engine's API key; a command that has it passes it on.
+    """
+    listens = False
+    for argument, following in zip(command, [*command[1:], ""], strict=True):
+        option, equals, value = argument.partition("=")
+        if option in _KEY_ARGUMENTS or (key and key in argument):
+            return False
+        if option in _ADDRESS_ARGUMENTS:
+            listens |= (value if equals else following) in _EVERY_ADDRESS
+        if option == "--listen" and not equals and (not following or following.startswith("-")):
+            # AUTOMATIC1111's and ComfyUI's option without an address means every one.
+            listens = True
+    return listens
 
 
 def is_listening(url: str) -> bool:

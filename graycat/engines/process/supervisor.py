@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from graycat.engines.base import Engine, EngineInfo, Health, State
 from graycat.engines.models.background import BackgroundDownload
 from graycat.engines.process.command import is_listening
-from graycat.errors import EngineLost, EngineUnauthorized
+from graycat.errors import EngineLost, EngineUnauthorized, EngineUnusable
 
 logger = logging.getLogger(__name__)
 
@@ -231,6 +231,9 @@ class Supervisor:
             self.info = self.engine.describe()
         except EngineUnauthorized:
             self._set_trouble(TROUBLES[Health.UNAUTHORIZED])
+            return
+        except EngineUnusable as error:
+            self._set_trouble(str(error))
             return
         except EngineLost:
             return

@@ -19,7 +19,7 @@ from graycat.errors import BodyTooLarge, ModelNotFound
 from graycat.fleet.model_names import choose_model
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
-from graycat.redaction.paths import short_name
+from graycat.redaction.paths import model_name
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.big_bodies import wait_for_turn
 from graycat.web.compat.unsupported import check_supported, wants_tools
@@ -147,7 +147,7 @@ class Route:
             # A server of llama.cpp's own routes takes any name.
             chosen = choose_model("", self.kind.queue, services().workers(), services().settings)
         check_supported(self.kind, body, chosen.workers)
-        if chosen.name and chosen.name != short_name(wanted):
+        if chosen.name and chosen.name != model_name(wanted):
             body = body | {"model": chosen.name}
         if chosen.is_everywhere:
             return self.kind.queue, body

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,17 @@ def test_properties_come_as_the_engine_wrote_them() -> None:
         assert engine_at(seen.url).describe().props == raw
 
 
-def test_a_model_without_a_name_is_called_by_the_last_part_of_its_path() -> None:
+def test_a_model_without_a_name_is_called_by_its_file_s() -> None:
     models = {"data": [{"id": "/srv/m/süß.gguf"}, {"id": "ggml-org/gemma:Q4"}]}
     with http_server({**STOCK, "GET /v1/models": reply(200, models)}) as seen:
         info = engine_at(seen.url).describe()
-    assert info.models == ("süß.gguf", "ggml-org/gemma:Q4")
-    assert info.hide_model_paths('{"model":"/srv/m/süß.gguf"}'.encode()) == '{"model":"süß.gguf"}'.encode()
+    assert info.models == ("süß", "ggml-org/gemma:Q4")
+    assert [entry["id"] for entry in json.loads(info.model_list)["data"]] == ["süß", "ggml-org/gemma:Q4"]
+    for text in ("/srv/m/süß.gguf", "/srv/m/s\\u00fc\\u00df.gguf", "\\/srv\\/m\\/süß.gguf"):
+        assert info.hide_model_paths(f'{{"model":"{text}"}}'.encode()) == '{"model":"süß"}'.encode()
+    # In a text its quotes are escaped.
+    said = '{"content":"\\"/srv/m/süß.gguf\\""}'.encode()
+    assert info.hide_model_paths(said) == said
 
 
 def test_a_stock_server_s_settings_are_not_changed_by_asking() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graycat.redaction.paths import hide_paths, hide_paths_in_error, hide_paths_in_text, is_path, short_name
+from graycat.redaction.paths import hide_paths, hide_paths_in_error, hide_paths_in_text, is_path, model_name, short_name
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,26 @@ def test_what_the_caller_sent_is_no_secret(own: str) -> None:
     reply = json.dumps({"error": {"message": f"cannot parse {own} (/srv/engine/parse.cpp)"}}).encode()
     request = json.dumps({"prompt": f"x {own} y"}).encode()
     assert json.loads(hide_paths_in_error(reply, request))["error"]["message"] == f"cannot parse {own} (parse.cpp)"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("/srv/models/gemma-Q4.gguf", "gemma-Q4"),
+        ("/srv/models/gemma-Q4.gguf/", "gemma-Q4"),
+        ("models/gemma-Q4.GGUF", "gemma-Q4"),
+        ("./süß model.gguf", "süß model"),
+        ("gemma-Q4.gguf", "gemma-Q4"),
+        ("C:\\models\\gemma.gguf", "gemma"),
+        ("file:///srv/gemma.gguf", "gemma"),
+        ("/srv/big-00001-of-00003.gguf", "big"),
+        ("/srv/Llama-3.1-8B", "Llama-3.1-8B"),
+        ("ggml-org/gemma:Q4_K_M", "ggml-org/gemma:Q4_K_M"),
+        ("gpt-4o-mini", "gpt-4o-mini"),
+        (".gguf", ".gguf"),
+        ("", ""),
+    ],
+)
+def test_a_model_is_called_by_its_file_s_name(text: str, name: str) -> None:
+    assert model_name(text) == name
+    assert model_name(name) == name

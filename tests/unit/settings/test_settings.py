@@ -122,6 +122,8 @@ READ = [
     ("llm_slots", "GRAYCAT_LLM_SLOTS", "8", 8),
     ("model_aliases", "GRAYCAT_MODEL_ALIASES", "gpt-4o=qwen", "gpt-4o=qwen"),
     ("unknown_model", "GRAYCAT_UNKNOWN_MODEL", "serve", "serve"),
+    ("router_model", "GRAYCAT_ROUTER_MODEL", "qwen", "qwen"),
+    ("router_load_timeout_s", "GRAYCAT_ROUTER_LOAD_TIMEOUT_S", "60", 60),
     ("llm_embeddings", "GRAYCAT_LLM_EMBEDDINGS", "true", True),
     ("llm_context", "GRAYCAT_LLM_CONTEXT", "4096", 4096),
     ("llm_threads", "GRAYCAT_LLM_THREADS", "2", 2),

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graycat.engines.client import Call, StopReason
+from graycat.engines.llama import LlamaEngine
 from graycat.errors import EngineError, EngineLost, EngineProtocolError
 from graycat.params import gatherable
 from graycat.queue.kinds import LLM_KINDS, Kind
 from graycat.tasks.llm import LlmTask
+from tests.fakes.llama_router import Router
 from tests.support.helpers import PATIENCE_S, Valkey, chunks, eventually, sse
 from tests.support.scripted import respond_in_turn, respond_with
 from tests.support.servers import Answer, drop, hold, reply, stream
@@ -61,6 +65,28 @@ ANSWERS = {
     "bytes that are no text": (stream(b'data: {"a": "\xff"}\n\n'), 502),
     "brackets without end": (stream(b"data: " + b"[" * 100_000 + b"\n\n"), 502),
 }
+
+
+@contextmanager
+def router_running(*models: str) -> Iterator[tuple[str, Router]]:
+    """Run a router of llama.cpp's; yield its URL and what it has seen."""
+    router = Router(0, list(models), autoload=True)
+    thread = threading.Thread(target=router.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{router.server_address[1]}", router
+    finally:
+        router.shutdown()
+        thread.join()
+        router.server_close()
+
+
+@contextmanager
+def worker_at(broker: Valkey, url: str) -> Iterator[Worker]:
+    """Yield a worker of an engine that runs elsewhere."""
+    with worker_on(broker, {}) as worker:
+        engine = LlamaEngine("llama-server", url, start=None)
+        yield Worker(broker, engine, worker.seen)
 
 
 def perform(worker: Worker, kind: str = "llm.completion", **changes: Any) -> tuple[int, bytes]:
@@ -277,7 +303,7 @@ def test_a_task_runs_by_its_id_alone(broker: Valkey) -> None:
         assert worker.ended(task_id) == ("succeeded", "200")
 
 
-def test_a_model_that_has_no_name_is_called_by_the_last_part_of_its_path(broker: Valkey) -> None:
+def test_a_model_that_has_no_name_is_called_by_its_file_s(broker: Valkey) -> None:
     events = [b'data: {"content":"a","model":"/srv/m/x.gguf"}\n\n', b'data: {"stop":true,"model":"/srv/m/x.gguf"}\n\n']
     answers = {
         COMPLETION: stream(*events),
@@ -289,8 +315,8 @@ def test_a_model_that_has_no_name_is_called_by_the_last_part_of_its_path(broker:
         worker.runtime.supervisor.describe()
         attempt = worker.claim()
         worker.task().perform(worker.runtime, attempt, Call())
-        assert chunks(worker.records, attempt.task_id) == [event.replace(b"/srv/m/", b"") for event in events]
-        assert perform(worker, "llm.tokenize", mode="plain", body=b"{}") == (200, b'{"model":"x.gguf"}')
+        assert chunks(worker.records, attempt.task_id) == [event.replace(b"/srv/m/x.gguf", b"x") for event in events]
+        assert perform(worker, "llm.tokenize", mode="plain", body=b"{}") == (200, b'{"model":"x"}')
 
 
 def test_an_error_among_named_events_is_the_task_s_and_names_no_path(broker: Valkey) -> None:
@@ -315,3 +341,17 @@ def test_an_error_among_named_events_is_the_task_s_and_names_no_path(broker: Val
 def test_what_an_engine_tells_of_itself_is_answered_without_secrets(broker: Valkey, kind: str, told, shown) -> None:
     with worker_on(broker, {f"GET {LLM_KINDS[kind].path}": reply(200, [told])}) as worker:
         assert json.loads(perform(worker, kind, mode="plain", body=b"{}")[1]) == [shown]
+
+
+@pytest.mark.parametrize(("mode", "body"), [("stream", b'{"stream": true}'), ("gather", b"{}"), ("plain", b"{}")])
+def test_a_router_s_model_is_named_in_each_call(broker: Valkey, mode: str, body: bytes) -> None:
+    with router_running("a", "b") as (url, router), worker_at(broker, url) as worker:
+        for _ in range(2):
+            # The first time its default model is loaded.
+            with suppress(EngineLost):
+                worker.runtime.supervisor.describe()
+        assert perform(worker, mode=mode, body=body)[0] == 200
+        perform(worker, "llm.tokenize", mode="plain", body=b'{"model": "b-alias"}')
+        perform(worker, "llm.slots", mode="plain", body=b"{}")
+        asked = [(path, told if isinstance(told, str) else told["model"]) for path, told in router.asked]
+    assert asked == [("/props", "a"), ("/completion", "a"), ("/tokenize", "b"), ("/slots", "a")]

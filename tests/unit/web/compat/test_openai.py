@@ -54,6 +54,16 @@ def test_a_model_may_be_named_by_its_path_or_its_name(web, report, take) -> None
         assert take(model_queue("llm", "x.gguf")) is not None
 
 
+def test_a_model_may_be_named_by_its_file_in_any_form(web, report, take) -> None:
+    report("llm", name="a@box", models=["x"])
+    report("llm", name="b@box", models=["y"])
+    headers = {"Prefer": "respond-async"}
+    for model in ("x", "x.gguf", "/srv/m/x.gguf", "models/x.GGUF", "C:\\models\\x.gguf"):
+        body: dict[str, Any] = {"model": model, "messages": []}
+        assert web.post("/v1/chat/completions", json=body, headers=headers).status_code == 202
+        assert take(model_queue("llm", "x")) is not None
+
+
 def test_engines_that_are_not_ready_list_nothing(web, report) -> None:
     report("llm", models=["one"], model_list=model_list("one"), engine_state="loading")
     response = web.get("/v1/models")
