@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from graycat.bounds.stored import write_json
 from graycat.redaction.paths import model_name
 
 Json = dict[str, Any]
@@ -104,7 +105,7 @@ def encode_known(known: Json, value: Json, reply: bytes) -> bytes:
     """Return the JSON of the known fields: the engine's own bytes if it has no others."""
     if known == value:
         return reply
-    return json.dumps(known, ensure_ascii=False).encode()
+    return write_json(known)
 
 
 def replaced_names(names: Iterable[Any]) -> dict[bytes, bytes]:
@@ -113,8 +114,8 @@ def replaced_names(names: Iterable[Any]) -> dict[bytes, bytes]:
     for name in names:
         if not isinstance(name, str) or model_name(name) == name:
             continue
-        shown = json.dumps(model_name(name), ensure_ascii=False).encode()
-        for text in (json.dumps(name, ensure_ascii=False), json.dumps(name)):
-            replaced[text.encode()] = shown
-            replaced[text.replace("/", "\\/").encode()] = shown
+        shown = write_json(model_name(name))
+        for text in (write_json(name), json.dumps(name).encode()):
+            replaced[text] = shown
+            replaced[text.replace(b"/", b"\\/")] = shown
     return replaced
