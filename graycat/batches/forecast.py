@@ -18,6 +18,7 @@ from graycat.broker.client import broker_errors
 from graycat.broker.keys import LIVE_BATCHES, batch_key, batch_part_key, means_key, parked_count_key
 from graycat.broker.protocol import Broker
 from graycat.families import SD
+from graycat.fleet.workers import WorkerRegistry
 from graycat.loops.unexpected import guarded
 
 #: Seconds for which one look serves all estimates, and how many live batches it covers.
@@ -41,10 +42,14 @@ class Rivals:
     interactive_s: float = 0.0
     engines: int = 0
     ms_per_work: float | None = None
+    #: Whether an operator has paused the queue of all batches' images.
+    is_paused: bool = False
 
 
 def estimate(work: float, options: BatchOptions, rivals: Rivals, now_s: float, batch_id: str = "") -> Estimate:
     """Return when ``work`` is done. ``now_s``: seconds since 1970."""
+    if rivals.is_paused:
+        return Estimate(None, f"the queue {SD.batch} is paused")
     if rivals.ms_per_work is None:
         return Estimate(None, "no image of a batch was measured yet")
     if not rivals.engines:
@@ -81,7 +86,12 @@ class BatchForecaster:
         now = time.monotonic()
         if self._rivals is None or now - self._rivals[0] >= MAX_AGE_S:
             ms_per_work, engines = self._throughput.read()
-            rivals = Rivals(self._read_work(), self._read_interactive_s(), engines, ms_per_work)
+            paused = WorkerRegistry(self._client).paused_queues()
+            # Nothing is taken from a paused queue, so nothing in it goes first.
+            interactive_s = 0.0
+            if SD.interactive not in paused:
+                interactive_s = self._read_interactive_s()
+            rivals = Rivals(self._read_work(), interactive_s, engines, ms_per_work, SD.batch in paused)
             if ms_per_work is None or not engines:
                 # The next one who asks may find more.
                 return rivals

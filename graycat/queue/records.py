@@ -146,13 +146,15 @@ class TaskRecords(RecordReader):
             raise _refusal(created, task, settings)
         return bool(created)
 
-    def claim(self, task_id: str, worker: str) -> Attempt | str:
+    def claim(self, task_id: str, worker: str, excluded: Iterable[str] = ()) -> Attempt | str:
         """Start an attempt at a task, or return why not: gone, finished, leased, cancelled, expired, lost or yield.
 
         A batch task must ``yield`` while interactive tasks are parked: the next of them is about to enter its queue.
+        It does not where that queue is ``excluded``: the worker does not take from it now.
         """
         expired, lost = _encode_failure(TaskExpired()), _encode_failure(TaskLost())
-        reply = self._run("claim", task_id, worker, self._lease_ms, self._settings.max_attempts, expired, lost)
+        limits = (self._lease_ms, self._settings.max_attempts)
+        reply = self._run("claim", task_id, worker, *limits, expired, lost, *excluded)
         verdict = reply[0].decode()
         if verdict != "run":
             return str(verdict)

@@ -75,18 +75,21 @@ def queues_before(queue: str, workers: Sequence[WorkerStatus], paused: frozenset
     Without such a worker these are the ones that any worker would take from sooner.
     """
     before: dict[str, None] = {}
+    is_taken = False
     for worker in workers:
         taken = queues_of(worker, paused)
         if takes_now(worker) and queue in taken:
+            is_taken = True
             before.update(dict.fromkeys(taken[: taken.index(queue)]))
-    if before:
+    if is_taken:
         return list(before)
     name = QueueName.parse(queue)
     if name.lane == Lane.QUICK:
         return []
     urgent = name.in_lane(Lane.INTERACTIVE)
     candidates = [urgent.base, str(urgent), name.base]
-    return [one for one in dict.fromkeys(candidates) if one != queue]
+    # What is in a paused queue, or in one of a paused queue's models, goes before nothing.
+    return [one for one in dict.fromkeys(candidates) if one != queue and paused.isdisjoint((one, base_queue(one)))]
 
 
 def why_unknown(queue: str, workers: Sequence[WorkerStatus], paused: frozenset[str]) -> str:

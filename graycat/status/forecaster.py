@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graycat import families
 from graycat.bounds.stored import parse_json
 from graycat.broker.client import broker_errors, is_unusable_key
-from graycat.broker.keys import means_key, owners_key, parked_count_key, parked_key, record_key
+from graycat.broker.keys import means_key, owners_key, parked_key, record_key
 from graycat.broker.protocol import Broker
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
@@ -117,7 +116,7 @@ class Forecaster:
     def _plan(self, queue: str, kind: str, known: _Known) -> _Plan:
         workers = known.workers
         before = queues_before(queue, workers, known.paused)
-        reason = why_unknown(queue, workers, known.paused) or self._why_held_back(queue, known)
+        reason = why_unknown(queue, workers, known.paused)
         takers = []
         usual_s = known.means_s.get(kind, known.means_s.get(base_queue(queue), 0.0))
         for worker in workers:
@@ -125,17 +124,6 @@ class Forecaster:
                 taken = queues_of(worker, known.paused)
                 takers.append(Taker(tuple(taken), self._free_in_s(worker, taken, usual_s, known)))
         return _Plan(before, takers, reason)
-
-    def _why_held_back(self, queue: str, known: _Known) -> str:
-        """Return why a batch task waits although workers take its queue: claim.lua has it yield to what is parked."""
-        family = families.find_by_kind(queue)
-        if family is None or base_queue(queue) != family.batch or family.interactive not in known.paused:
-            return ""
-        with broker_errors():
-            parked = self._client.get(parked_count_key(family.interactive))
-        if parked in (None, b"0"):
-            return ""
-        return f"the queue {family.interactive}, which goes before it, is paused"
 
     def _free_in_s(
         self, worker: WorkerStatus, taken: Sequence[str], usual_s: float, known: _Known

@@ -157,7 +157,7 @@ class EngineTask(RecordTask):
             # After a broker outage longer than its lease, the message of a running task was delivered again.
             claimed = "running here"
         else:
-            claimed = runtime.records.claim(task_id, runtime.name)
+            claimed = runtime.records.claim(task_id, runtime.name, runtime.excluded_queues)
         if isinstance(claimed, Attempt):
             return claimed
 

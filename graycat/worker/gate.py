@@ -104,7 +104,7 @@ class GateStep(bootsteps.StartStopStep):
             return []
         info = runtime.supervisor.info
         models = () if info is None else info.models
-        excluded = runtime.paused_queues | runtime.left_queues
+        excluded = runtime.excluded_queues
         wanted: list[str] = []
         for queue in self._queues:
             if queue not in excluded:

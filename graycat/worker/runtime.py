@@ -193,6 +193,12 @@ class EngineRuntime:
         return "its queues are paused or left"
 
     @property
+    def excluded_queues(self) -> frozenset[str]:
+        """Return the queues from which this worker takes nothing now, though it could: paused, or left."""
+        # A copy in one step: the consumer's thread changes the set while tasks ask.
+        return self.paused_queues.union(self.left_queues.copy())
+
+    @property
     def ready(self) -> bool:
         """Return whether the engine accepts work."""
         return self.supervisor.state is State.READY

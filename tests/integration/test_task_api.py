@@ -300,3 +300,23 @@ def test_while_no_worker_takes_a_task_it_has_a_place_and_a_reason(parts: Stack, 
     finally:
         registry.resume_queue("llm.batch")
     assert ended(api, address)["state"] == "succeeded"
+
+
+def test_a_paused_interactive_queue_holds_up_no_batch_task(parts: Stack, api: Client) -> None:
+    registry = WorkerRegistry(connect(parts.settings))
+
+    def is_left() -> bool:
+        workers = [worker for worker in registry.workers() if "llm" in worker.queues]
+        return bool(workers) and all("llm" in worker.left for worker in workers)
+
+    registry.pause_queue("llm")
+    try:
+        eventually(is_left, PATIENCE_S)
+        # The second waits behind the first of its token: it is parked.
+        held = [submitted(api, f"held {number}", tokens=5) for number in range(2)]
+        assert ended(api, submitted(api, "bulk", tokens=5, priority="batch"))["state"] == "succeeded"
+        views = [api.get(address).json() for address in held]
+        assert [(view["state"], view["eta_reason"]) for view in views] == [("queued", "the queue llm is paused")] * 2
+    finally:
+        registry.resume_queue("llm")
+    assert [ended(api, address)["state"] for address in held] == ["succeeded"] * 2

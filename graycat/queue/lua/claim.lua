@@ -1,6 +1,7 @@
 -- requires: broker/prelude broker/types queue/task queue/queue_names queue/turns queue/usage queue/conclude
 -- flags: allow-oom
--- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one.
+-- Start an attempt. ARGV: worker, lease (ms), attempts allowed, error for an expired task, error for a lost one, and then
+-- the queues that this worker does not take from now: paused, or left.
 -- Returns {verdict}, or {'run', attempt, kind, mode, body, exec_timeout_ms, request_id, whether an answer has begun (0, 1),
 -- id of the `started` event, owner, queue, how long it has waited (ms), at how many deaths of engines it was there,
 -- channels of the web processes that wait for it, whether it is looked at by its id (0, 1)}.
@@ -36,11 +37,19 @@ if charged >= tonumber(ARGV[3]) then
   conclude('failed', 502, 'error', ARGV[5])
   return {'lost'}
 end
--- A batch task runs only in gaps. There is no gap while an interactive task is parked: it enters its queue next.
+-- A batch task runs only in gaps. There is no gap while an interactive task is parked: it enters its queue next. Where
+-- this worker does not take it, it holds up nothing: an operator who pauses a queue does not stop the batches, too.
 local family, lane, target = parse_queue(r[14])
 if lane == 'batch' then
+  local excluded = {}
+  for index = 6, #ARGV do excluded[ARGV[index]] = true end
   for _, queue in ipairs({family, family .. target}) do
-    if count_parked(queue) > 0 then return {'yield'} end
+    if excluded[queue] then
+      -- A paused queue is paused with those of its models and workers.
+      if queue == family then break end
+    elseif count_parked(queue) > 0 then
+      return {'yield'}
+    end
   end
 end
 check_type('stream', stream)

@@ -9,6 +9,7 @@ from graycat.batches.forecast import BatchForecaster, Estimate, Rivals, estimate
 from graycat.batches.spec.options import BatchOptions
 from graycat.batches.throughput import ThroughputStats
 from graycat.broker import keys
+from graycat.fleet.workers import WorkerRegistry
 from tests.support.helpers import Valkey, accepted
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
@@ -91,6 +92,20 @@ def test_what_goes_on_beside_a_batch_is_read_from_the_broker(broker: Valkey, rec
     # Its own 100, six of the other, and three images of two seconds.
     assert forecaster.forecast(100.0, PLAIN) == Estimate(112.0)
     assert forecaster.forecast(100.0, PLAIN, engines=2) == Estimate(56.0)
+
+
+def test_what_waits_in_a_paused_queue_is_not_before_a_batch(broker: Valkey, records) -> None:
+    throughput = ThroughputStats(broker.client)
+    throughput.record("sd.txt2img", "one", 1.0, 1000)
+    throughput.set_engine_count(1)
+    broker.client.hset(keys.means_key("sd"), "sd", 2000)
+    for _ in range(3):
+        accepted(records, kind="sd.txt2img", queue="sd")
+    WorkerRegistry(broker.client).pause_queue("sd")
+    assert BatchForecaster(broker.client, throughput).forecast(100.0, PLAIN) == Estimate(100.0)
+    WorkerRegistry(broker.client).pause_queue("sd.batch")
+    found = BatchForecaster(broker.client, throughput).forecast(100.0, PLAIN)
+    assert found == Estimate(None, "the queue sd.batch is paused")
 
 
 def test_without_a_measurement_nothing_is_remembered(broker: Valkey) -> None:

@@ -230,6 +230,28 @@ def test_bulk_work_yields_while_an_interactive_task_waits_aside(records, queue: 
     assert claimed(records, again).number == 1
 
 
+@pytest.mark.parametrize(
+    ("queue", "batch", "excluded"),
+    [
+        ("llm", "llm.batch", ("llm",)),
+        ("llm:m", "llm.batch:m", ("llm:m",)),
+        ("llm:m", "llm.batch:m", ("llm",)),
+        ("sd", "sd.batch:@a", ("sd", "sd:@a")),
+    ],
+)
+def test_bulk_work_goes_on_while_the_queue_before_it_is_paused_or_left(records, queue, batch, excluded) -> None:
+    submitted(records, "b1 b2 b3", queue=queue)
+    bulk = accepted(records, owner="a", queue=batch)
+    assert records.claim(bulk, "llm@here") == "yield"
+    assert records.claim(bulk, "llm@here", ("llm.quick", *excluded)).number == 1
+
+
+def test_bulk_work_yields_to_a_queue_that_is_not_paused_beside_one_that_is(records) -> None:
+    submitted(records, "b1 b2", queue="llm")
+    bulk = accepted(records, owner="a", queue="llm.batch:m")
+    assert records.claim(bulk, "llm@here", ("llm:m", "llm.batch")) == "yield"
+
+
 def test_bulk_work_whose_worker_died_is_charged_once_however_often_it_yields(records, client) -> None:
     bulk = accepted(records, owner="a", queue="llm.batch")
     claimed(records, bulk)

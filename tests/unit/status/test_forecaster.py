@@ -99,19 +99,24 @@ def test_a_paused_queue_is_named(broker, records, ask, means) -> None:
     assert (told.eta_s, told.reason) == (None, "the queue llm is paused")
 
 
-def test_a_batch_task_goes_on_beside_a_paused_interactive_queue_unless_tasks_are_parked_there(
-    broker, records, ask, means
-) -> None:
+@pytest.mark.parametrize("worker", [text_worker(left=("llm",)), text_worker()])
+def test_a_batch_task_goes_on_beside_a_paused_interactive_queue(broker, records, ask, means, worker) -> None:
     means(llm__completion=100)
     WorkerRegistry(broker.client).pause_queue("llm")
-    worker = text_worker(left=("llm",))
-    accepted(records, owner="a")
+    # One of them is parked.
+    for _ in range(2):
+        accepted(records, owner="a")
     batch = accepted(records, owner="a", queue="llm.batch")
     assert ask(batch, worker).position == 1
-    assert ask(batch, worker).eta_s is not None
-    # claim.lua has the batch task yield to it.
+    assert ask(batch, worker).eta_s == 0.1
+
+
+def test_what_waits_in_a_paused_queue_is_before_nothing_if_no_worker_lives(broker, records, ask) -> None:
+    WorkerRegistry(broker.client).pause_queue("llm")
     accepted(records, owner="a")
-    assert (ask(batch, worker).eta_s, "is paused" in ask(batch, worker).reason) == (None, True)
+    batch = accepted(records, owner="a", queue="llm.batch")
+    gone = WorkerStatus("sd@b", ("sd",), "e", "ready", True, 1, 0, "{}")
+    assert (ask(batch, gone).position, ask(batch, gone).eta_s) == (1, None)
 
 
 def test_before_anything_was_measured_there_is_no_time(records, ask) -> None:

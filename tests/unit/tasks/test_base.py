@@ -85,6 +85,20 @@ def test_bulk_work_that_was_taken_too_early_goes_back(broker: Valkey) -> None:
         assert worker.seen.requests == []
 
 
+@pytest.mark.parametrize("where", ["paused", "left"])
+def test_bulk_work_does_not_wait_for_a_queue_that_its_worker_takes_nothing_from(broker: Valkey, where: str) -> None:
+    with worker_on(broker, {"POST /tokenize": reply(200, b'{"tokens": [1]}')}) as worker:
+        for _ in range(2):
+            worker.accept()
+        if where == "paused":
+            worker.runtime.paused_queues = frozenset({"llm"})
+        else:
+            worker.runtime.left_queues.add("llm")
+        task_id = worker.accept(queue="llm.batch", kind="llm.tokenize", mode="plain", body=b'{"content": "Hi"}')
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+
+
 def test_a_task_that_runs_here_is_left_alone_when_it_is_delivered_again(broker: Valkey) -> None:
     with worker_on(broker, {}) as worker:
         attempt = worker.claim()
