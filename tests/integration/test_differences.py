@@ -343,9 +343,7 @@ def test_an_answer_that_never_streams_is_that_of_the_bare_engine(api: Client, en
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_what_is_asked_for_plainly_ends_as_the_engine_ends_it(
-    api: Client, engine: Client, name: str
-) -> None:
+def test_what_is_asked_for_plainly_ends_as_the_engine_ends_it(api: Client, engine: Client, name: str) -> None:
     ask = Ask(PLAIN[name].path, SETTLED | HALF_CUT | PLAIN[name].body)
     bare, given = read(ask.send(engine)), read(ask.send(api))
     assert given == bare
