@@ -149,7 +149,8 @@ def read_task_object() -> tuple[dict[str, Any], bytes]:
     raw = read_body()
     body = params.read_object(raw, services().settings.max_json_depth)
     kind = body.get("kind")
-    if kind in IMAGE_CHECKS or workflows.is_workflow_kind(kind):
+    # It may be anything here: what is no text is refused later.
+    if isinstance(kind, str) and (kind in IMAGE_CHECKS or workflows.is_workflow_kind(kind)):
         return body, raw
     _check_text_size(raw)
     return body, raw

@@ -2,7 +2,7 @@
 
 A parameter that nobody reads would be ignored in silence, and a list that it was meant to narrow be shown whole, or
 empty. Other APIs' routes take any parameter: their clients send some (``?beta=true``, ``?api-version=...``); and so do
-galleries, whose links are passed on by programs that add parameters of their own.
+galleries and images, whose signed links are passed on by programs that add parameters of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from graycat.web.openapi import batches, schedules, tasks, usage
 CHECKED = {
     "tasks": tasks,
     "events": tasks,
-    "task_images": tasks,
     "webhooks": tasks,
     "batches": batches,
     "schedules": schedules,

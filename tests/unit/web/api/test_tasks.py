@@ -90,6 +90,13 @@ def test_a_task_that_cannot_be_used_is_not_queued(web, client) -> None:
     assert client.keys("graycat:task:*") == []
 
 
+@pytest.mark.parametrize("kind", [[], ["llm.completion"], {}, {"kind": "sd.txt2img"}, None, 5, True])
+def test_a_kind_that_is_no_text_is_refused(web, kind) -> None:
+    response = web.post("/tasks", json={"kind": kind, "input": {}})
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert "'kind' must be one of" in response.json["error"]["message"]
+
+
 def test_a_full_queue_refuses_a_task_with_retry_after(web_with, broker) -> None:
     web = web_with(queue_cap=1)
     assert web.post("/tasks", json=COMPLETION).status_code == 202

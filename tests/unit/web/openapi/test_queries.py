@@ -51,6 +51,11 @@ def test_what_a_route_takes_it_takes_and_other_apis_take_anything(web: FlaskClie
     assert web.get(path).status_code in (200, 503)
 
 
+def test_a_signed_link_of_an_image_is_told_of_its_signature_alone(web: FlaskClient) -> None:
+    answer = web.get("/tasks/00000000000000000000000000000000/images/0?expires=1&signature=x&utm_source=mail")
+    assert answer.status_code in (403, 410)
+
+
 def test_what_views_read_is_in_the_document(shared_app: Flask) -> None:
     for module in ("tasks", "batches", "schedules", "usage", "events", "tokens"):
         read = set(READ.findall((API / f"{module}.py").read_text()))
