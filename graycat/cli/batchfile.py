@@ -17,13 +17,15 @@ import click
 from graycat import params
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch
-from graycat.cli.text import parse_assignment, parse_value
+from graycat.cli.text import describe_file_error, parse_assignment, parse_value
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 #: The tables that items may be in, by their dialects in the csv module.
 TABLES = {".csv": "excel", ".tsv": "excel-tab"}
 #: Columns of a CSV file that are text even if a value looks like a number.
 TEXT_COLUMNS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
+#: What the csv module says of a file that ends within a cell.
+_CELL_LEFT_OPEN = "unexpected end of data"
 
 
 def load_spec(path: str, assignments: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def load_spec(path: str, assignments: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         document = _parse_file(path)
     except (InvalidBatch, OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path}: {error}") from None
+        raise click.UsageError(f"{path}: {describe_file_error(error)}") from None
 
     if isinstance(document.get("items"), str):
         folder = Path()
@@ -75,37 +77,67 @@ def load_items(path: Path) -> list[Any]:
         if suffix in TABLES:
             # The csv module ends lines itself: a cell in quotes may have some, of any kind.
             with path.open(encoding="utf-8-sig", newline="") as file:
-                return list(_parse_table(file, TABLES[suffix]))
+                items: list[Any] = list(_parse_table(file, TABLES[suffix]))
+            return _require_items(path, items)
         # As files end lines: a text in JSON may hold any other separator, such as U+2028.
         with path.open(encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file if line.strip()]
-        if suffix in (".jsonl", ".ndjson"):
-            return [_parse_line(line) for line in lines]
-        if suffix == ".txt":
-            return lines
+            if suffix in (".jsonl", ".ndjson"):
+                return _require_items(path, list(_parse_lines(file)))
+            if suffix == ".txt":
+                return _require_items(path, [line.strip() for line in file if line.strip()])
     except (OSError, ValueError, csv.Error) as error:
-        raise click.UsageError(f"{path}: {error}") from None
+        raise click.UsageError(f"{path}: {describe_file_error(error)}") from None
     raise click.UsageError(f"{path}: items must be in a .csv, .tsv, .jsonl or .txt file")
+
+
+def _require_items(path: Path, items: list[Any]) -> list[Any]:
+    """Return the items of a file. Raises click.UsageError if there are none: the server would blame the spec."""
+    if items:
+        return items
+    if path.suffix.lower() in TABLES:
+        raise click.UsageError(f"{path}: has no rows; the first line names the fields, each further one is an item")
+    raise click.UsageError(f"{path}: has no items")
 
 
 def _parse_table(file: TextIO, dialect: str) -> Iterator[dict[str, Any]]:
     """Yield the rows below a header. Raises ValueError, csv.Error."""
     reader = csv.DictReader(file, dialect=dialect, strict=True)
     names = reader.fieldnames or ()
+    if len(names) == 1 and ";" in names[0]:
+        # Spreadsheets of many countries write such files.
+        raise ValueError("its cells are separated by semicolons; save it with commas, or as .tsv with tabs")
     for name in names:
         if not name.strip() or names.count(name) > 1:
             raise ValueError(f"the header has the column {name!r} {names.count(name)} times; each needs its own name")
     try:
         for row in reader:
             yield _parse_row(row)
+    except UnicodeDecodeError:
+        raise
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"line {reader.reader.line_num}: {error}") from None
+        text = str(error)
+        if text == _CELL_LEFT_OPEN:
+            text = "a cell in quotes has no end"
+        raise ValueError(f"line {reader.reader.line_num}: {text}") from None
+
+
+def _parse_lines(file: TextIO) -> Iterator[Any]:
+    """Yield the item of each line that is not empty. Raises ValueError, which names the line."""
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield _parse_line(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}: is no JSON ({error.msg}, column {error.colno})") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {error}") from None
 
 
 def _parse_line(line: str) -> Any:
     item = json.loads(line)
     for field in params.find_unpaired_surrogates(item, "item"):
-        raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line[:100]}")
+        raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line.strip()[:100]}")
     return item
 
 

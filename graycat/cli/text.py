@@ -69,3 +69,12 @@ def parse_value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def describe_file_error(error: Exception) -> str:
+    """Return why a file cannot be read, without Python's own words for the usual reasons."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "is not in UTF-8; save it as UTF-8"
+    return str(error)

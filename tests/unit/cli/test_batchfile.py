@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -67,7 +68,7 @@ def test_defaults_are_set_on_the_command_line(tmp_path: Path) -> None:
 def test_half_a_character_in_an_items_file_is_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "a"}\n{"prompt": "b", "styles": ["\\ud83d"]}\n')
-    with pytest.raises(click.UsageError, match=r"a\.jsonl: item\.styles\[0\] holds half a character"):
+    with pytest.raises(click.UsageError, match=r"a\.jsonl: line 2: item\.styles\[0\] holds half a character"):
         load_items(path)
 
 
@@ -97,7 +98,10 @@ def test_a_cell_in_quotes_keeps_its_line_breaks(tmp_path: Path) -> None:
         ("prompt,prompt\na,b\n", "the column 'prompt' 2 times"),
         ("prompt,\na,b\n", "the column '' 1 times"),
         ('prompt\n"a\n\nb" c\n', "line 4: "),
-        ('prompt\n"a\n', "line 2: unexpected end of data"),
+        ('prompt\n"a\n', "line 2: a cell in quotes has no end"),
+        ("prompt;seed\na;1\n", "separated by semicolons"),
+        ("", "has no rows"),
+        ("prompt,seed\n", "has no rows"),
         ("prompt,steps\na,1\nb\n", "line 3: has more or fewer fields"),
     ],
 )
@@ -105,3 +109,30 @@ def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path: Path, text: st
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(click.UsageError, match=complaint):
         load_items(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "complaint"),
+    [
+        ("a.csv", b"prompt\ncaf\xe9\n", "is not in UTF-8; save it as UTF-8"),
+        ("a.txt", b"caf\xe9\n", "is not in UTF-8; save it as UTF-8"),
+        ("a.jsonl", b'{"prompt": "a"}\n\n{"prompt": b}\n', "line 3: is no JSON (Expecting value, column 12)"),
+        ("a.jsonl", b"\n", "has no items"),
+        ("a.txt", b" \n", "has no items"),
+        ("a.tsv", b"a portrait\n", "has no rows"),
+    ],
+)
+def test_an_items_file_that_cannot_be_read_is_told_in_plain_words(
+    tmp_path: Path, name: str, data: bytes, complaint: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(click.UsageError, match=re.escape(complaint)):
+        load_items(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    for load in (load_items, lambda path: load_spec(str(path))):
+        path = tmp_path / ("a.csv" if load is load_items else "a.toml")
+        with pytest.raises(click.UsageError) as caught:
+            load(path)
+        assert str(caught.value) == f"{path}: No such file or directory"
