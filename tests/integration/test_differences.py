@@ -297,6 +297,10 @@ ELSEWHERE = {
     "an answer that is no JSON, no stream where one was asked for, or a stream without its last event from an engine "
     "that runs on": "../unit/tasks/test_llm.py::test_an_answer_that_is_none_fails_once_",
     "streams that wait": "test_quick_lane.py::test_streams_that_wait_",
+    "`/props`, `/v1/models`": "../unit/engines/test_llama_info.py::test_what_an_engine_tells_besides_",
+    "llama.cpp's router (`llama-server` without a model)": (
+        "../unit/engines/test_llama_router.py::test_a_request_without_a_model_"
+    ),
     "`/embeddings` for `UnityPlayer/` agents": "test_openai_client.py::test_embeddings_",
     "no API token, or an unknown one": "test_differences.py::test_without_an_api_token_",
     "an API token over one of its limits, or without the scope": (
@@ -381,6 +385,8 @@ def test_the_properties_are_the_engine_s_own_but_for_the_path(api: Client, engin
     ask = Ask("/props", method="GET")
     bare, given = ask.send(engine).json(), ask.send(api).json()
     assert bare["model_path"] != given["model_path"] == Path(bare["model_path"]).name
+    # What its page in a browser begins with is nobody's business here.
+    del bare["ui_settings"]
     assert given == bare | {"model_path": given["model_path"]}
 
 

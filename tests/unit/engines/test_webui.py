@@ -54,7 +54,7 @@ def test_every_family_has_a_health_check_and_renders_one_at_a_time(engine_at, fa
     assert engine.health() is Health.HEALTHY
     info = engine.describe()
     assert (info.slots, info.models, info.model_list) == (1, (), b"")
-    props = {"placeholder": False, "interruptible": name != "sd-server"}
+    props: dict[str, Any] = {"placeholder": False, "interruptible": name != "sd-server"}
     if name == "sd-server":
         props["engine"] = name
     assert props_of(info) == props

@@ -20,12 +20,12 @@ NEAREST = [
 def test_a_path_near_a_route_is_told_which(web: FlaskClient, path: str, nearest: str) -> None:
     answer = web.post(path, json={})
     assert answer.status_code == 404
-    assert answer.json["error"]["message"] == f"POST {path}: there is no such route; did you mean {nearest}?"
+    assert answer.get_json()["error"]["message"] == f"POST {path}: there is no such route; did you mean {nearest}?"
 
 
 @pytest.mark.parametrize("path", ["/zzz", "/x" * 1000])
 def test_any_other_is_told_where_all_routes_are(web: FlaskClient, path: str) -> None:
-    message = web.get(path).json["error"]["message"]
+    message = web.get(path).get_json()["error"]["message"]
     assert message.endswith("there is no such route; GET /docs lists those that there are")
     assert len(message) < 200
 
@@ -34,4 +34,4 @@ def test_any_other_is_told_where_all_routes_are(web: FlaskClient, path: str) -> 
 def test_another_method_is_told_which_to_use(web: FlaskClient, method: str) -> None:
     answer = web.open("/completion", method=method)
     assert (answer.status_code, "POST" in answer.headers["Allow"]) == (405, True)
-    assert answer.json["error"]["message"] == f"{method} /completion: the route takes POST alone"
+    assert answer.get_json()["error"]["message"] == f"{method} /completion: the route takes POST alone"

@@ -23,11 +23,11 @@ def test_slashes_too_many_reach_the_route_at_once(web: FlaskClient, path: str) -
 @pytest.mark.parametrize("path", ["//nowhere", "/v1//nowhere"])
 def test_a_route_that_is_not_there_is_no_redirection_either(web: FlaskClient, path: str) -> None:
     answer = web.get(**at(path))
-    assert (answer.status_code, answer.json["error"]["type"]) == (404, "not_found_error")
+    assert (answer.status_code, answer.get_json()["error"]["type"]) == (404, "not_found_error")
 
 
 def test_a_poll_that_is_answered_before_flask_finds_its_task_too(web: FlaskClient) -> None:
-    task_id = web.post("/tasks", json={"kind": "llm.completion", "input": {"prompt": "Hi"}}).json["id"]
+    task_id = web.post("/tasks", json={"kind": "llm.completion", "input": {"prompt": "Hi"}}).get_json()["id"]
     tag = web.get(f"/tasks/{task_id}").headers["ETag"]
     answer = web.get(**at(f"//tasks//{task_id}"), headers={"If-None-Match": tag})
     assert answer.status_code == 304, answer.text

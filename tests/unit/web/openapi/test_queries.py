@@ -32,8 +32,8 @@ REFUSED = [
 @pytest.mark.parametrize(("path", "complaint"), REFUSED)
 def test_a_parameter_that_nobody_reads_is_refused(web: FlaskClient, path: str, complaint: str) -> None:
     answer = web.get(path)
-    assert (answer.status_code, answer.json["error"]["type"]) == (400, "invalid_request_error")
-    assert complaint in answer.json["error"]["message"]
+    assert (answer.status_code, answer.get_json()["error"]["type"]) == (400, "invalid_request_error")
+    assert complaint in answer.get_json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
