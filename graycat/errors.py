@@ -43,6 +43,7 @@ GraycatError
 │   ├── TooMuchWork     400  more pixels, images or steps than one request may ask for (graycat.images.errors)
 │   ├── SettingNotAllowed 400  an engine's setting that callers may not override (graycat.images.errors)
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
+│   ├── UnknownName       400  no image engine has the sampler, style, ... of that name (graycat.images.errors)
 │   ├── WorkflowNotFound  404  no worker has the operator's workflow (graycat.images.errors)
 │   ├── PromptParameter   400  a text that sets parameters of an engine (graycat.images.errors)
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
@@ -137,12 +138,17 @@ class Forbidden(RequestError):
 
 
 class ModelNotFound(RequestError):
-    """Raised when no worker's engine has the model that a request names."""
+    """Raised when no worker's engine has the model that a request names. ``alias``: how the caller wrote its name."""
 
     status, type = 404, "model_not_found"
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"no engine serves the model {model[:100]!r}; GET /v1/models lists those that are served")
+    def __init__(self, model: str, alias: str = "") -> None:
+        meant = f", which {alias[:100]!r} stands for," if alias else ""
+        # The list has text models and image models: one that is listed may be named on the wrong route.
+        super().__init__(
+            f"no engine serves the model {model[:100]!r}{meant} here; GET /v1/models lists those that are "
+            "served: those with 'type': 'image' make images, the others write text"
+        )
 
 
 class UnsupportedParameter(RequestError):

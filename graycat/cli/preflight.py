@@ -18,13 +18,15 @@ import graycat
 from graycat.auth import tokens
 from graycat.cli import exporter, monitoring, preflight_broker, up
 from graycat.engines import factory, gpus
+from graycat.engines.comfy.workflows import SIDE_SUFFIX
 from graycat.engines.models import checkpoints, huggingface, transfer
 from graycat.engines.models.checkpoints import RequiredCheckpoint
 from graycat.engines.models.errors import DownloadFailed
+from graycat.engines.models.packaged import find_smollm2
 from graycat.engines.models.transfer import TransferInterrupted
 from graycat.engines.process.command import is_open
 from graycat.errors import SettingsError
-from graycat.families import FAMILIES, LLM, EngineFamily
+from graycat.families import FAMILIES, LLM, SD, EngineFamily
 from graycat.redaction.terminal import one_line
 from graycat.schedules import file
 from graycat.settings import Settings, collect_problems, environment, extras
@@ -95,6 +97,7 @@ def examine(procfile: Path | None = None) -> list[Finding]:
         check_ports,
         check_broker,
         check_engines,
+        check_workflows,
         check_libraries,
         check_gpus,
         check_models,
@@ -211,7 +214,7 @@ def check_engines(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:
             yield failed("engine", f"{family.name}: {error}")
             continue
         if command is None:
-            yield ok("engine", f"{family.name}: one that runs already")
+            yield ok("engine", f"{family.name}: {engine.name}, one that runs already")
         elif shutil.which(command[0]) is None:
             yield failed("engine", f"{family.name}: there is no program {command[0]}")
         elif listens_openly(settings, family, command):
@@ -220,6 +223,20 @@ def check_engines(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:
             yield warning("engine", f"{family.name}: a placeholder, which draws a simple picture that says so")
         else:
             yield ok("engine", f"{family.name}: {engine.name}")
+
+
+def check_workflows(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:
+    """Look whether the folder of ComfyUI's workflows is there: a worker goes on without."""
+    if not (settings.comfyui_workflows and SD.is_enabled(settings)):
+        return
+    folder = Path(settings.comfyui_workflows)
+    if not (settings.comfyui_url or settings.comfyui_startup_command):
+        yield warning("engine", "GRAYCAT_COMFYUI_WORKFLOWS is set, and only ComfyUI runs workflows: set COMFYUI_URL")
+    elif not folder.is_dir():
+        yield warning("engine", f"GRAYCAT_COMFYUI_WORKFLOWS: there is no folder {folder}")
+    else:
+        count = sum(1 for file in folder.glob("*.json") if not file.name.endswith(SIDE_SUFFIX))
+        yield ok("engine", f"sd: {count} workflows in {folder}; the worker's log says which cannot be used")
 
 
 def listens_openly(settings: Settings, family: EngineFamily, command: Sequence[str]) -> bool:
@@ -293,8 +310,12 @@ def check_models(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:
             needed += size
             yield finding
         if family is LLM and not (required or settings.startup_command):
-            needed += PACKAGED_MODEL_BYTES
-            yield ok("models", "the packaged one, about 250 MB, assembled at the first start")
+            chat_model = find_smollm2()
+            if chat_model is not None:
+                yield ok("models", f"the packaged one, {chat_model.stem}")
+            else:
+                needed += PACKAGED_MODEL_BYTES
+                yield ok("models", "the packaged one, Gemma 3 270M, about 250 MB, assembled at the first start")
     disk = existing_folder(settings.home.resolve())
     free = shutil.disk_usage(disk).free
     text = f"{free / 1e9:.1f} GB are free in {disk}, {needed / 1e9:.1f} GB are needed"

@@ -11,6 +11,12 @@ class WorkflowNotFound(RequestError):
     type = "workflow_not_found"
 
 
+class UnknownName(RequestError):
+    """Raised when no image engine has the sampler, scheduler, style, ... that an input names."""
+
+    type = "unknown_name"
+
+
 class PromptParameter(UnsupportedParameter):
     """Raised when a text of the input, such as a prompt, sets parameters of the engine."""
 

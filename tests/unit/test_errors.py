@@ -55,6 +55,7 @@ from graycat.errors import (
     __doc__,
 )
 from graycat.front import errors as fronterrors
+from graycat.images.engine_names import Unknown
 from graycat.images.errors import (
     ImageTooLarge,
     InvalidImage,
@@ -62,6 +63,7 @@ from graycat.images.errors import (
     ScriptNotAllowed,
     SettingNotAllowed,
     TooMuchWork,
+    UnknownName,
     WorkflowNotFound,
 )
 from graycat.queue import errors as taskerrors
@@ -112,6 +114,7 @@ KNOWN = [
     (TooMuchWork("no"), 400, "too_much_work", None),
     (SettingNotAllowed("no"), 400, "setting_not_allowed", None),
     (ScriptNotAllowed("no"), 400, "script_not_allowed", None),
+    (UnknownName(Unknown("sampler_name", "sampler", "Eular")), 400, "unknown_name", None),
     (WorkflowNotFound("no"), 404, "workflow_not_found", None),
     (PromptParameter("prompt", "no"), 400, "prompt_parameter", None),
     (InvalidWebhook("no"), 400, "invalid_webhook", None),

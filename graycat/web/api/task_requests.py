@@ -13,11 +13,11 @@ from flask import g
 
 from graycat import params
 from graycat.auth.tokens import ADMIN, BATCH
-from graycat.bounds.names import suggest
+from graycat.bounds.names import find_nearest, suggest
 from graycat.errors import BodyTooLarge, RequestError
 from graycat.families import SD
 from graycat.queue import ids, kinds
-from graycat.queue.kinds import GATHER, LIVE, PLAIN, Kind
+from graycat.queue.kinds import GATHER, LIVE, PLAIN, WORKFLOW, Kind
 from graycat.queue.names import Lane, QueueName
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
 from graycat.settings import variable
@@ -70,7 +70,7 @@ def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
         raise RequestError(f"unknown field {unknown[0][:100]!r}; {suggest(unknown[0], sorted(FIELDS), _MEANT)}")
     kind_name = body.get("kind")
     if kind_name not in KINDS and not workflows.is_workflow_kind(kind_name):
-        raise RequestError(f"'kind' must be one of {', '.join(KINDS)}")
+        raise RequestError(f"'kind' must be one of {', '.join(KINDS)}, {WORKFLOW.name}/NAME{_suggest_kind(kind_name)}")
     engine_body = body.get("input")
     if not isinstance(engine_body, dict):
         raise RequestError("'input' is required: the JSON object that the engine's route takes")
@@ -105,6 +105,12 @@ def parse_task_request(body: dict[str, Any], raw: bytes = b"") -> TaskRequest:
     )
     wait_for_turn(len(raw))
     return TaskRequest(submission, digest(body, writer))
+
+
+def _suggest_kind(name: object) -> str:
+    """Return the end of a sentence about an unknown kind: which one may be meant."""
+    nearest = find_nearest(name, KINDS) if isinstance(name, str) else ""
+    return f"; did you mean {nearest!r}?" if nearest else ""
 
 
 def require_scopes(kind: str, priority: str) -> None:

@@ -143,7 +143,7 @@ class Route:
         chosen = choose_model(wanted, self.kind.queue, services().workers(), services().settings)
         if not chosen.is_known:
             if self.by_model:
-                raise ModelNotFound(chosen.name)
+                raise ModelNotFound(chosen.name, wanted if chosen.name != model_name(wanted) else "")
             # A server of llama.cpp's own routes takes any name.
             chosen = choose_model("", self.kind.queue, services().workers(), services().settings)
         check_supported(self.kind, body, chosen.workers)

@@ -153,6 +153,40 @@ def test_an_engine_that_cannot_be_loaded_says_why(
     assert not list(preflight.check_libraries(Settings(startup_command="server"), {}))
 
 
+def test_an_engine_that_runs_already_is_named_and_so_are_its_workflows(tmp_path: Path) -> None:
+    settings = Settings(run_llm=False, comfyui_url="http://127.0.0.1:8188", comfyui_workflows=str(tmp_path / "flows"))
+    assert [found.text for found in preflight.check_engines(settings, {})] == ["sd: comfyui, one that runs already"]
+    (missing,) = preflight.check_workflows(settings, {})
+    assert (missing.verdict, missing.text) == (
+        Verdict.WARNING,
+        f"GRAYCAT_COMFYUI_WORKFLOWS: there is no folder {tmp_path}/flows",
+    )
+    (tmp_path / "flows").mkdir()
+    for name in ("a.json", "a.inputs.json", "notes.txt"):
+        (tmp_path / "flows" / name).write_text("{}")
+    (found,) = preflight.check_workflows(settings, {})
+    assert (found.verdict, found.text.startswith("sd: 1 workflows in ")) == (Verdict.OK, True)
+    # Another engine runs none.
+    (useless,) = preflight.check_workflows(changed(settings, comfyui_url=""), {})
+    assert (useless.verdict, "only ComfyUI" in useless.text) == (Verdict.WARNING, True)
+    assert not list(preflight.check_workflows(changed(settings, comfyui_workflows=""), {}))
+
+
+@pytest.mark.parametrize(
+    ("chat_model", "text"),
+    [
+        (Path("SmolLM2.gguf"), "the packaged one, SmolLM2"),
+        (None, "the packaged one, Gemma 3 270M, about 250 MB, assembled at the first start"),
+    ],
+)
+def test_the_packaged_model_that_will_be_served_is_named(
+    monkeypatch: pytest.MonkeyPatch, chat_model: Path | None, text: str
+) -> None:
+    monkeypatch.setattr(preflight, "find_smollm2", lambda: chat_model)
+    found = preflight.check_models(Settings(run_sd=False), {})
+    assert [finding.text for finding in found if finding.subject == "models"] == [text]
+
+
 def test_gpus_are_listed_with_their_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graycat.engines.gpus.list_gpus", lambda: (0, 1))
     monkeypatch.setattr(

@@ -64,6 +64,8 @@ def test_every_kind_that_runs_without_the_admin_scope_can_be_submitted() -> None
     [
         ({}, "'kind' must be one of"),
         ({"kind": "llm.nothing", "input": {}}, "'kind' must be one of"),
+        ({"kind": "sd.txt2im", "input": {}}, "did you mean 'sd.txt2img'?"),
+        ({"kind": "sd.workflows/fox", "input": {}}, "sd.workflow/NAME"),
         ({"kind": ["llm.completion"], "input": {}}, "'kind' must be one of"),
         ({"kind": "sd.set_options", "input": {}}, "'kind' must be one of"),
         *(({**COMPLETION, "priority": priority}, "'priority' must be one of") for priority in NO_PRIORITIES),

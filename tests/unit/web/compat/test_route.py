@@ -108,6 +108,19 @@ def test_an_alias_chooses_its_model_and_the_engine_is_asked_for_that(
     assert json.loads(take(f"{route.kind.queue}:a").body)["model"] == "a"
 
 
+def test_a_name_that_nobody_serves_is_told_as_its_caller_wrote_it(web_with, report) -> None:
+    web = web_with(model_aliases="gpt-4o-mini=gone")
+    report("llm", models=["a"])
+    messages = []
+    for name in ("gpt-4o-mini", "placeholder"):
+        response = web.post("/v1/chat/completions", json={"model": name, "messages": []})
+        messages.append(response.json["error"]["message"])
+    assert "serves the model 'gone', which 'gpt-4o-mini' stands for, here;" in messages[0]
+    # GET /v1/models lists it: the message may not say that nobody has it.
+    assert "with 'type': 'image' make images" in messages[1]
+    assert "stands for" not in messages[1]
+
+
 def test_a_task_s_alias_is_that_of_its_route(web_with, report, take) -> None:
     web = web_with(model_aliases="gpt-4o-mini=a")
     report("llm", models=["a"])
