@@ -28,6 +28,7 @@ from graycat.queue.models import Attempt, ReleaseReason
 from graycat.queue.topology import QUICK_QUEUES
 from graycat.redaction.paths import hide_paths_in_error
 from graycat.storage.errors import ArtifactsUnavailable
+from graycat.tasks.llm_blame import blame_caller
 from graycat.tasks.published import Published
 from graycat.worker.runtime import EngineRuntime, engine_runtime, process
 
@@ -183,7 +184,7 @@ class EngineTask(RecordTask):
         except EngineLost as error:
             return self._end_broken_call(runtime, attempt, call, error, starts)
         except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
-            return _outcome("failed", records.fail(attempt, _without_paths(error, attempt)))
+            return _outcome("failed", records.fail(attempt, _for_the_caller(error, attempt)))
         return _outcome("succeeded", records.succeed(attempt, status, body))
 
     def _answer(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
@@ -265,10 +266,12 @@ class EngineTask(RecordTask):
             return _outcome("failed", records.fail(attempt, killed))
 
 
-def _without_paths(error: GraycatError, attempt: Attempt) -> GraycatError:
-    """Return an error as the caller may read it: an engine's own without the paths of its box."""
+def _for_the_caller(error: GraycatError, attempt: Attempt) -> GraycatError:
+    """Return an error as the caller may read it: an engine's own blames the right one and has no paths."""
     if not isinstance(error, EngineError):
         return error
+    if attempt.kind.startswith(f"{families.LLM.name}."):
+        error = blame_caller(error)
     return EngineError(error.status, hide_paths_in_error(error.reply, attempt.body))
 
 

@@ -194,6 +194,8 @@ LIMITS, MODEL = "a body or a text over graycat's limits", "`model` that no worke
 METHOD, NOWHERE = "a route asked with another method", "a route that nobody has"
 OTHER_MODELS = "`/v1/audio/transcriptions`, `/audio/transcriptions`, `/v1/systemone`"
 LEFT_OUT, UNUSABLE = "a field that the engine leaves out without a word", "`json_schema` that the engine cannot use"
+BLAMED = "500 of the engine for what is wrong with the body"
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 UNSUPPORTED = "unsupported_parameter"
 USELESS_SCHEMAS: list[Any] = [{"$ref": "#/nowhere"}, {"type": "banana"}, {"enum": []}, "banana"]
@@ -210,9 +212,19 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
     (Ask("/v1/completions", {"prompt": "x"} | HALF_CUT, row=HALF), loses_the_half_character),
     (Ask("/v1/chat/completions", {"messages": CHAT} | HALF_CUT, row=HALF), loses_the_half_character),
     (Ask("/v1/responses", {"input": "x"} | HALF_CUT, row=HALF), loses_the_half_item),
-    (Ask("/v1/messages", {"max_tokens": 3}, row=MESSAGES), gains_the_mark),
-    (Ask("/v1/messages", {"max_tokens": 3, "stream": True}, row=MESSAGES), gains_the_mark),
-    (Ask("/v1/messages/count_tokens", {}, row=MESSAGES), gains_the_mark),
+    (Ask("/v1/messages", {"messages": [{}]}, row=MESSAGES), gains_the_mark),
+    (Ask("/v1/messages", {"messages": [{}], "stream": True}, row=MESSAGES), gains_the_mark),
+    (Ask("/v1/messages/count_tokens", {"messages": [{}]}, row=MESSAGES), gains_the_mark),
+    *(
+        (Ask(path, body, row=BLAMED), becomes(400, INVALID))
+        for path, body in (
+            *(("/v1/messages", {"max_tokens": 3}), ("/v1/messages", {"max_tokens": 3, "stream": True})),
+            *(("/v1/messages/count_tokens", {}), ("/detokenize", {"tokens": [2**31 - 1]})),
+            ("/v1/chat/completions", {"messages": [{"content": "x"}]}),
+            ("/v1/chat/completions", SAID | {"tools": 5}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": [PICTURE]}]}),
+        )
+    ),
     (Ask("/health", row=HEALTH), becomes(200)),
     (Ask("/v1/health", row=HEALTH), becomes(200)),
     (Ask("/props", {"stream": False}, row=PROPS), becomes(200)),
