@@ -159,6 +159,7 @@ class UnsupportedParameter(RequestError):
     def __init__(self, param: str, message: str) -> None:
         super().__init__(f"{param!r}: {message}")
         self.param = param
+        self.reason = message
 
     def body(self) -> dict[str, Any]:
         """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""

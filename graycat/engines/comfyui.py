@@ -37,6 +37,7 @@ from graycat.errors import (
     SettingsError,
     UnsupportedParameter,
 )
+from graycat.images.comfyui_fields import COMFYUI, ENGINE_LIST, check_call
 from graycat.images.habits import A1111, Habits
 from graycat.images.workflow_inputs import check_input
 from graycat.settings import Settings
@@ -115,10 +116,12 @@ class ComfyEngine:
         props = {
             "placeholder": False,
             "interruptible": self._interruptible,
-            "api": "comfyui",
+            "api": COMFYUI,
             "version": ".".join(map(str, version or ())),
         }
         lists = {name: json.dumps(value).encode() for name, value in catalog.webui_lists(self.checkpoint).items()}
+        # By this, web knows what requests it refuses.
+        lists[ENGINE_LIST] = json.dumps({"api": COMFYUI}).encode()
         if self._workflows:
             lists["workflows"] = to_catalog(self._workflows)
         return EngineInfo(slots=1, props=json.dumps(props).encode(), catalog=lists)
@@ -156,10 +159,7 @@ class ComfyEngine:
         body = parse_json(job.body)
         if path == "workflow":
             return self._read_workflow(body, job.task_id)
-        if path not in ("txt2img", "img2img"):
-            raise UnsupportedParameter(
-                path, "ComfyUI has no such call; an operator's workflow may do it: GET /workflows"
-            )
+        check_call(path)
         generation = read_generation(body, self._catalog, self.checkpoint, job.task_id)
         size = (generation.width, generation.height)
         uploads = {}
@@ -227,6 +227,9 @@ class _Control:
 
     def interrupt(self) -> bool:
         return False
+
+    def is_whole(self) -> bool:
+        return True
 
     def skip(self) -> None:
         pass

@@ -35,6 +35,9 @@ class Render(Protocol):
     def interrupt(self) -> bool:
         """Have it end with what it has; return whether the engine took that. May be repeated."""
 
+    def is_whole(self) -> bool:
+        """Return whether it is known to have made all, in spite of an interrupt; after ``run``."""
+
     def skip(self) -> None:
         """Have it leave out the rest of a batch, if the engine can do that."""
 

@@ -185,6 +185,10 @@ class WebuiRender:
         """Have it stop at its next step; return whether it took that. Raises EngineLost."""
         return self._engine.post("interrupt")
 
+    def is_whole(self) -> bool:
+        """Return False: its answer does not tell."""
+        return False
+
     def skip(self) -> None:
         """Have it leave out the rest of its current batch. Raises EngineLost."""
         self._engine.post("skip")

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graycat.bounds.stored import parse_json
-from graycat.errors import BrokerUnavailable, ModelNotFound, RequestError
+from graycat.errors import BrokerUnavailable, ModelNotFound, RequestError, UnsupportedParameter
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
 from graycat.images.checkpoints import find_checkpoint, is_called
+from graycat.images.comfyui_fields import check_call, check_fields, is_comfyui
 from graycat.images.engine_names import Unknown, resolve
 from graycat.images.errors import UnknownName
 from graycat.images.habits import BY_ENGINE
@@ -79,15 +80,18 @@ def workers_with(checkpoint: str, catalogs: Mapping[str, Mapping[str, Any]]) -> 
     return names
 
 
-def workers_for(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-    """Return the names of the workers whose engines have all that the body of a render names.
+def workers_for(
+    body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any]], call: str = "txt2img"
+) -> Sequence[str]:
+    """Return the names of the workers whose engines can do ``call`` and have all that the body of a render names.
 
     Checkpoints, samplers, schedulers, upscalers and the like: engines replace those that they do not know without a
-    word. Raises ModelNotFound, UnknownName. Without catalogs nothing is known, and none is returned.
+    word. Raises ModelNotFound, UnknownName, UnsupportedParameter. Without catalogs nothing is known, and none is
+    returned.
     """
     if not catalogs:
         return []
-    able = list(catalogs)
+    able = _workers_that_can(body, catalogs, call)
     for checkpoint in (requested_checkpoint(body), *_further_checkpoints(body)):
         if checkpoint:
             owners = workers_with(checkpoint, catalogs)
@@ -104,6 +108,32 @@ def workers_for(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any
     if not fitting:
         raise RequestError("no image engine has all of the checkpoints that the request names")
     return fitting
+
+
+def find_unsupported(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any]]) -> UnsupportedParameter | None:
+    """Return what is wrong with the body of a render that no engine can do; None if one can."""
+    try:
+        _workers_that_can(body, catalogs, "txt2img")
+    except UnsupportedParameter as error:
+        return error
+    return None
+
+
+def _workers_that_can(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[str, Any]], call: str) -> list[str]:
+    """Return the names of the workers whose engines do not refuse a request. Raises UnsupportedParameter."""
+    able = []
+    refusal: UnsupportedParameter | None = None
+    for worker, catalog in catalogs.items():
+        try:
+            if is_comfyui(catalog):
+                check_call(call)
+                check_fields(dict(body), img2img=bool(body.get("init_images")))
+            able.append(worker)
+        except UnsupportedParameter as error:
+            refusal = error
+    if refusal is not None and not able:
+        raise refusal
+    return able
 
 
 def seed_limit(worker: WorkerStatus) -> int | None:

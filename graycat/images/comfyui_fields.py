@@ -5,18 +5,27 @@ A WebUI client sends many fields with values that change nothing: these pass.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from graycat.errors import UnsupportedParameter
+from graycat.images.output import FIELD as OUTPUT_FIELD
 
 Body = dict[str, Any]
 
+#: A worker's list that tells which API its engine speaks: ``{"api": COMFYUI}``.
+ENGINE_LIST, COMFYUI = "engine", "comfyui"
+#: The calls that templates can do.
+CALLS = ("txt2img", "img2img")
+#: Networks that only a WebUI knows.
+_OTHER_NETWORK = re.compile(r"<(hypernet|lyco):", re.IGNORECASE)
 #: Fields that the templates have, or that only say what becomes of the answer.
 _DONE = frozenset(
     {
         *("prompt", "negative_prompt", "seed", "steps", "cfg_scale", "width", "height", "batch_size", "n_iter"),
         *("sampler_name", "sampler_index", "scheduler", "send_images", "save_images", "force_task_id"),
-        *("override_settings", "override_settings_restore_afterwards", "model"),
+        *("override_settings", "override_settings_restore_afterwards", "model", OUTPUT_FIELD),
         # These would write to the engine's disk, or name its texts: graycat's own files are the only ones.
         *("do_not_save_samples", "do_not_save_grid", "disable_extra_networks"),
     }
@@ -86,6 +95,18 @@ SETTINGS = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "sample
 _NEUTRAL_SETTINGS = {"samples_format": ("png",), "eta_noise_seed_delta": (0, 31337), "CLIP_stop_at_last_layers": ()}
 
 
+def is_comfyui(catalog: Mapping[str, Any]) -> bool:
+    """Return whether the lists that a worker has reported are those of a ComfyUI."""
+    engine = catalog.get(ENGINE_LIST)
+    return isinstance(engine, Mapping) and engine.get("api") == COMFYUI
+
+
+def check_call(call: str) -> None:
+    """Raise UnsupportedParameter for a call of the WebUI's, as ``interrogate``, that no template can do."""
+    if call not in CALLS:
+        raise UnsupportedParameter(call, "ComfyUI has no such call; an operator's workflow may do it: GET /workflows")
+
+
 def check_fields(body: Body, *, img2img: bool) -> None:
     """Raise UnsupportedParameter for the first field that asks for what no template can do."""
     done = _DONE | _DONE_IMG2IMG if img2img else _DONE
@@ -94,6 +115,9 @@ def check_fields(body: Body, *, img2img: bool) -> None:
             continue
         hint = _HINTS.get(field, "leave it out")
         raise UnsupportedParameter(field[:100], f"not possible with ComfyUI; {hint}")
+    for field in ("prompt", "negative_prompt"):
+        if _OTHER_NETWORK.search(str(body.get(field) or "")):
+            raise UnsupportedParameter(field, "ComfyUI has no hypernetworks and LyCORIS; use <lora:NAME:1>")
     _check_settings(body.get("override_settings"))
     if img2img:
         _check_img2img(body)

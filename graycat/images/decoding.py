@@ -70,6 +70,14 @@ def decode(text: object, settings: Settings) -> CheckedImage:
     return decode_file(data, settings)
 
 
+def decode_field(path: str, value: object, settings: Settings) -> CheckedImage:
+    """Return the checked image of a request's field, whose path errors tell. Raises what ``decode`` raises."""
+    try:
+        return decode(value, settings)
+    except RequestError as error:
+        raise type(error)(f"{path!r}: {error}") from None
+
+
 def decode_file(data: bytes, settings: Settings) -> CheckedImage:
     """Return the image in a file's bytes. Raises as ``decode`` does. Takes up to a second; safe in any thread."""
     try:

@@ -6,6 +6,7 @@ What was asked is no proof: sd-server replaces seeds from 2**31 on, A1111 an unk
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 from graycat.bounds.stored import parse_json
 from graycat.images import infotext
-from graycat.images.engine_names import fold
+from graycat.images.engine_names import AUTOMATIC, fold
 
 Body = dict[str, Any]
 #: ``{"field", "asked", "made", "message"}``: how a result is unlike its request.
@@ -22,6 +23,8 @@ Difference = dict[str, Any]
 
 #: The formats whose texts are read; that decodes no pixels.
 FORMATS = ("PNG", "JPEG", "WEBP")
+_EXTENSION = re.compile(r"\.(?:safetensors|ckpt|gguf|pth?|sft)$")
+_MARKS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,12 @@ def compare(asked: Body, pictures: list[Made]) -> list[Difference]:
     sampler = asked.get("sampler_name")
     if isinstance(sampler, str) and first.sampler and not _is_sampler(sampler, first):
         warnings.append(differs("sampler_name", sampler, first.sampler))
+    scheduler = asked.get("scheduler")
+    if isinstance(scheduler, str) and first.scheduler and not _is_same(scheduler, first.scheduler):
+        warnings.append(differs("scheduler", scheduler, first.scheduler))
+    checkpoint = _asked_checkpoint(asked)
+    if checkpoint and first.model and not _is_model(checkpoint, first):
+        warnings.append(differs("model", checkpoint, first.model))
     wanted_count = (_int(asked.get("batch_size", 1)) or 1) * (_int(asked.get("n_iter", 1)) or 1)
     if len(pictures) < wanted_count:
         warnings.append(differs("batch_size", wanted_count, len(pictures)))
@@ -169,6 +178,38 @@ def _is_sampler(name: str, made: Made) -> bool:
         or sampler in (wanted, wanted + fold(made.scheduler))
         or (sampler + fold(made.scheduler) == wanted)
     )
+
+
+def _is_same(scheduler: str, made: str) -> bool:
+    return fold(scheduler) in (*AUTOMATIC, fold(made))
+
+
+def _asked_checkpoint(asked: Body) -> str:
+    """Return the checkpoint that was asked for; '' if it was left to the engine, or if a refiner takes over."""
+    overrides = asked.get("override_settings")
+    if not isinstance(overrides, dict) or asked.get("script_name") or asked.get("refiner_checkpoint"):
+        return ""
+    checkpoint = overrides.get("sd_model_checkpoint")
+    return checkpoint if isinstance(checkpoint, str) else ""
+
+
+def _is_model(checkpoint: str, made: Made) -> bool:
+    """Return whether a picture was made with a checkpoint: by its hash if both are known, else by its file's name.
+
+    A title is ``folder/file.safetensors [hash]``. Pictures have the file's name without folder and extension, and
+    without some marks.
+    """
+    title, _, tail = checkpoint.partition(" [")
+    if tail and made.model_hash:
+        return tail.rstrip("]").lower() == made.model_hash.lower()
+    if made.model_hash and title.lower() == made.model_hash.lower():
+        return True
+    return _bare_name(title) == _bare_name(made.model)
+
+
+def _bare_name(title: str) -> str:
+    file = title.replace("\\", "/").rpartition("/")[2].lower()
+    return _MARKS.sub("", _EXTENSION.sub("", file))
 
 
 def complete_info(info: Any, pictures: list[Made]) -> Any:

@@ -24,7 +24,7 @@ def check_scripts(body: Body, allowed: frozenset[str]) -> Body:
         # What the WebUI's own page calls it.
         selected = None
     if selected not in (None, "") and (not isinstance(selected, str) or selected.lower() not in allowed_titles):
-        raise _script_not_allowed(selected, allowed)
+        raise _script_not_allowed("script_name", selected, allowed)
     used = _read_always_on(body.get("alwayson_scripts"), allowed)
 
     _check_arguments("alwayson_scripts", used)
@@ -49,12 +49,13 @@ def _read_always_on(entries: Any, allowed: frozenset[str]) -> Body:
         if title.lower() in allowed_titles:
             used[title] = {} if value in (None, []) else value
         elif not _asks_for_nothing(value):
-            raise _script_not_allowed(title, allowed)
+            raise _script_not_allowed("alwayson_scripts", title, allowed)
     return used
 
 
-def _script_not_allowed(title: Any, allowed: frozenset[str]) -> ScriptNotAllowed:
-    return ScriptNotAllowed(f"the script {str(title)[:100]!r} is not allowed; allowed scripts: {join_names(allowed)}")
+def _script_not_allowed(field: str, title: Any, allowed: frozenset[str]) -> ScriptNotAllowed:
+    name = repr(title[:100]) if isinstance(title, str) else "of that value"
+    return ScriptNotAllowed(f"{field!r}: the script {name} is not allowed; allowed scripts: {join_names(allowed)}")
 
 
 def _asks_for_nothing(value: Any) -> bool:

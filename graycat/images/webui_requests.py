@@ -14,7 +14,7 @@ from PIL import Image
 from graycat.bounds.names import find_nearest
 from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
-from graycat.images.decoding import CheckedImage, decode
+from graycat.images.decoding import CheckedImage, decode_field
 from graycat.images.errors import SettingNotAllowed, TooMuchWork
 from graycat.images.output import FIELD as OUTPUT_FIELD
 from graycat.images.output import OutputFormat
@@ -33,6 +33,9 @@ NAME_LISTS = frozenset({"forge_additional_modules"})
 MIN_SIDE = 8
 #: The WebUI's name and sd-server's.
 SECOND_PASS_STEPS = ("hr_second_pass_steps", "hr_steps")
+UPSCALERS = ("upscaler_1", "upscaler_2")
+#: How much a second pass changes if a request does not say it: as on the WebUI's own page.
+SECOND_PASS_STRENGTH = 0.7
 #: A larger factor is surely a mistake. The limits on pixels apply as well.
 MAX_SCALE = 16.0
 
@@ -107,6 +110,9 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
         reason = f", because AND joins {joined} prompts"
         _check_pixels(pixels * joined, settings, token_max_pixels, reason)
     body = normalize(body)
+    if body.get("enable_hr") and not body.get("init_images"):
+        # A1111 has no default of its own here, and fails.
+        body.setdefault("denoising_strength", SECOND_PASS_STRENGTH)
 
     # By default the engine would write each image to its own disk, and put a grid of all images before them.
     rewritten = body | {"save_images": False}
@@ -133,16 +139,16 @@ def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = 
         raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP")
 
     check_places(body)
-    rewritten = normalize(drop_nulls(body))
+    rewritten = _without_blank_upscalers(normalize(drop_nulls(body)))
     images = []
     if entries:
         rewritten["imageList"] = []
-        for entry in entries:
-            image = decode(entry.get("data"), settings)
+        for index, entry in enumerate(entries):
+            image = decode_field(f"imageList[{index}].data", entry.get("data"), settings)
             images.append(image)
             rewritten["imageList"].append(entry | {"data": image.base64})
     if "image" in body:
-        image = decode(body["image"], settings)
+        image = decode_field("image", body["image"], settings)
         images.append(image)
         rewritten["image"] = image.base64
 
@@ -151,9 +157,18 @@ def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = 
     return rewritten
 
 
+def _without_blank_upscalers(body: Body) -> Body:
+    """Return a body without names of upscalers that are blanks: A1111 finds none, and fails."""
+    kept = dict(body)
+    for field in UPSCALERS:
+        if kept.get(field, "").isspace():
+            del kept[field]
+    return kept
+
+
 def read_png_info(body: Body, settings: Settings) -> dict[str, Any]:
     """Return an image's generation parameters, as the WebUI's ``/png-info`` does. Raises RequestError."""
-    checked = decode(body.get("image"), settings)
+    checked = decode_field("image", body.get("image"), settings)
     with Image.open(BytesIO(checked.data), formats=[checked.format.upper()]) as image:
         text, items = infotext.read(image)
     return {"info": text, "items": items, "parameters": infotext.parse(text)}
@@ -169,11 +184,12 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
             nearest = find_nearest(name, allowed)
             suggestion = f"; did you mean {nearest!r}?" if nearest else ""
             raise SettingNotAllowed(
-                f"the setting {name[:100]!r} cannot be overridden{suggestion}; allowed settings: {join_names(allowed)}"
+                f"'override_settings': the setting {name[:100]!r} cannot be overridden{suggestion}; "
+                f"allowed settings: {join_names(allowed)}"
             )
         _check_override_value(name, value)
         if name == "samples_format" and str(value).lower() not in SAMPLES_FORMATS:
-            raise SettingNotAllowed(f"'samples_format' must be one of {', '.join(SAMPLES_FORMATS)}")
+            raise SettingNotAllowed(f"'override_settings.samples_format' must be one of {', '.join(SAMPLES_FORMATS)}")
 
     # All callers share the engine's settings: without this, the override would stay for the next caller.
     restore = "override_settings_restore_afterwards"
@@ -184,11 +200,11 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
 
 def _check_override_value(name: str, value: Any) -> None:
     if isinstance(value, dict) or (isinstance(value, list) and name not in NAME_LISTS):
-        raise SettingNotAllowed(f"the setting {name!r} must be a single value")
+        raise SettingNotAllowed(f"'override_settings.{name}' must be a single value")
     if isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
-        raise SettingNotAllowed(f"the setting {name!r} must be a list of names that the engine lists")
+        raise SettingNotAllowed(f"'override_settings.{name}' must be a list of names that the engine lists")
     if holds_place(value):
-        raise SettingNotAllowed(f"the setting {name!r} must be a name that the engine lists, not a path or an address")
+        raise SettingNotAllowed(f"'override_settings.{name}' must be a name that the engine lists, not a path")
 
 
 def check_places(body: Body) -> None:
@@ -317,9 +333,9 @@ def _check_images(body: Body, settings: Settings) -> Body:
 
     checked: Body = {}
     for field, items in texts.items():
-        checked[field] = [decode(item, settings).base64 for item in items]
-    if body.get("mask"):
-        checked["mask"] = decode(body["mask"], settings).base64
+        checked[field] = [decode_field(f"{field}[{index}]", item, settings).base64 for index, item in enumerate(items)]
+    if "mask" in body:
+        checked["mask"] = decode_field("mask", body["mask"], settings).base64
     return checked
 
 

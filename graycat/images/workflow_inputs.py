@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graycat.errors import LimitExceeded, PromptTooLarge, RequestError
-from graycat.images.decoding import decode
+from graycat.images.decoding import decode_field
 from graycat.images.errors import TooMuchWork
 from graycat.images.places import holds_place
 from graycat.settings import Settings
@@ -77,7 +77,7 @@ def _describe(schema: Schema) -> str:
 def _check(path: str, schema: Schema, value: Any, settings: Settings) -> Any:
     """Return a value as the workflow takes it. Raises RequestError."""
     if schema.get("contentEncoding") == IMAGE:
-        return _check_image(path, value, settings)
+        return decode_field(path, value, settings).base64
     kind = schema.get("type")
     if kind == "boolean":
         if not isinstance(value, bool):
@@ -93,13 +93,6 @@ def _check(path: str, schema: Schema, value: Any, settings: Settings) -> Any:
         more = f" and {len(choices) - MAX_TOLD} more" if len(choices) > MAX_TOLD else ""
         raise RequestError(f"{path!r} must be one of {told}{more}")
     return value
-
-
-def _check_image(path: str, value: Any, settings: Settings) -> str:
-    try:
-        return decode(value, settings).base64
-    except RequestError as error:
-        raise type(error)(f"{path!r}: {error}") from None
 
 
 def _check_number(path: str, schema: Schema, value: Any) -> Any:

@@ -216,7 +216,10 @@ def _render(
     render = engine.start_render(job, call)
     reporter = ProgressReporter(render, runtime.records, attempt, call)
     with RenderWatcher(render, call, reporter, timeout_s, runtime.supervisor.request_restart):
-        return render.run()
+        answer = render.run()
+    if render.is_whole():
+        call.interrupted = False
+    return answer
 
 
 def _is_interruptible(runtime: EngineRuntime) -> bool:

@@ -17,7 +17,7 @@ from graycat.engines.comfy import graph
 from graycat.engines.comfy.catalog import ComfyCatalog, match_file
 from graycat.engines.comfy.graph import Workflow
 from graycat.engines.comfy.samplers import label_of_sampler, label_of_scheduler
-from graycat.errors import ModelNotFound, RequestError, UnsupportedParameter
+from graycat.errors import ModelNotFound, RequestError
 from graycat.images.comfyui_fields import check_fields
 
 Body = Mapping[str, Any]
@@ -28,8 +28,6 @@ DEFAULT_STEPS, DEFAULT_CFG, DEFAULT_SIDE, DEFAULT_STRENGTH = 50, 7.0, 512, 0.75
 #: Sides are cut to a multiple of this; the shortest that an empty latent has.
 SIDE_STEP, MIN_SIDE = 8, 16
 _LORA = re.compile(r"<lora:([^:<>]{1,200})(?::(-?\d{1,3}(?:\.\d{1,6})?))?(?::[^<>]{0,100})?>")
-#: Networks that only a WebUI knows.
-_OTHER_NETWORK = re.compile(r"<(hypernet|lyco):", re.IGNORECASE)
 #: ComfyUI reads the file of an embedding that a prompt names.
 _EMBEDDING = re.compile(r"embedding:([^\s,()]{1,300})")
 
@@ -171,8 +169,6 @@ def check_prompt(text: str) -> None:
 def _text(body: Body, name: str) -> str:
     text = str(body.get(name) or "")
     check_prompt(text)
-    if _OTHER_NETWORK.search(text):
-        raise UnsupportedParameter(name, "ComfyUI has no hypernetworks and LyCORIS; use <lora:NAME:1>")
     return text
 
 

@@ -20,6 +20,9 @@ _REASONS = {
     "custom_validation_failed": "is not accepted by its node",
     "exception_during_validation": "cannot be validated",
     "dependency_cycle": "depends on itself",
+    "bad_linked_input": "has a link that is none",
+    "exception_during_inner_validation": "cannot be validated",
+    "invalid_dynamic_input": "has the wrong form",
 }
 #: The most problems that are told.
 MAX_PROBLEMS = 5

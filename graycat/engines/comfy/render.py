@@ -67,6 +67,8 @@ class ComfyRender:
         #: The prompt that is followed; '' before it is sent.
         self._prompt_id = ""
         self._tracker: ProgressTracker | None = None
+        #: Whether the prompt ran to its end.
+        self._whole = False
 
     def run(self) -> tuple[int, bytes]:
         """Render; return status and body as the WebUI's API answers. Raises EngineLost, EngineProtocolError."""
@@ -256,6 +258,8 @@ class ComfyRender:
 
     def _answer(self, plan: Plan, history: History | None) -> tuple[int, bytes]:
         stopped = self._call.stopped
+        # An interrupt during the last node is lost.
+        self._whole = history is not None and history.outcome == "success"
         if history is None or (history.outcome != "success" and stopped not in (None, StopReason.INTERRUPTED)):
             history = History("interrupted", {}, {})
         if history.outcome == "error" and stopped is None:
@@ -291,6 +295,10 @@ class ComfyRender:
         self._wire.delete(self._prompt_id)
         if self._interruptible:
             self._wire.interrupt(self._prompt_id)
+
+    def is_whole(self) -> bool:
+        """Return whether the prompt ran to its end."""
+        return self._whole
 
     def skip(self) -> None:
         """Do nothing: ComfyUI has no such thing."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -178,8 +179,12 @@ def _check_nodes(workflow: Workflow, info: ObjectInfo) -> None:
 
 
 def _literals(node: Mapping[str, Any]) -> list[str]:
-    """Return the inputs of a node that are values, not links."""
-    return [field for field, value in node["inputs"].items() if not isinstance(value, (list, dict))]
+    """Return the inputs of a node that are values, not links, and that callers may set: they name no files."""
+    fields = []
+    for field, value in node["inputs"].items():
+        if field != graph.PREFIX_INPUT and not isinstance(value, (list, dict)):
+            fields.append(field)
+    return fields
 
 
 def _read_titles(workflow: Workflow) -> dict[str, Target]:
@@ -221,8 +226,19 @@ def _read_side(path: Path, workflow: Workflow) -> dict[str, Target]:
     for name, entry in value.items():
         if not isinstance(entry, dict) or entry.keys() - _SIDE_KEYS:
             raise UnusableWorkflow(f"{path.name}: {name!r} may have {', '.join(sorted(_SIDE_KEYS))}")
+        _check_entry(f"{path.name}: {name!r}", entry)
         _add(targets, name, Target(str(entry.get("node")), str(entry.get("input")), entry), workflow)
     return targets
+
+
+def _check_entry(where: str, entry: Mapping[str, Any]) -> None:
+    """Raise UnusableWorkflow for an entry of a side file with values of wrong types."""
+    for key, types in (("description", str), ("required", bool), ("enum", list)):
+        if key in entry and not isinstance(entry[key], types):
+            raise UnusableWorkflow(f"{where}: {key!r} has the wrong type")
+    for key in ("minimum", "maximum"):
+        if key in entry and (isinstance(entry[key], bool) or not isinstance(entry[key], (int, float))):
+            raise UnusableWorkflow(f"{where}: {key!r} must be a number")
 
 
 def _add(targets: dict[str, Target], name: str, target: Target, workflow: Workflow) -> None:
@@ -256,7 +272,10 @@ def _property(target: Target, workflow: Workflow, info: ObjectInfo, settings: Se
     else:
         raise UnusableWorkflow(f"the engine does not say what {node['class_type']}.{target.field} may be")
     part["default"] = default
-    return part | _described(target)
+    part |= _described(target)
+    if part.get("minimum", -math.inf) > part.get("maximum", math.inf):
+        raise UnusableWorkflow(f"{node['class_type']}.{target.field}: no number is in the range of its side file")
+    return part
 
 
 def _described(target: Target) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.bounds.names import suggest
 from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet.catalogs import seed_limit
+from graycat.fleet.catalogs import find_unsupported, seed_limit
 from graycat.fleet.model_names import choose_model
 from graycat.images.errors import SettingNotAllowed
 from graycat.images.prompt_controls import check_styles
@@ -90,12 +90,23 @@ def _check_names(parsed: Spec) -> None:
         except SettingNotAllowed as error:
             problems.append(("styles", str(error)))
     problems.extend(_find_lost_seeds(parsed))
+    problems.extend(_find_unsupported(parsed))
     if parsed.prompt_request is not None and parsed.prompt_request.model:
         model = parsed.prompt_request.model
         if not choose_model(model, LLM, services().workers(), services().settings).is_known:
             problems.append(("prompts.model", str(ModelNotFound(model))))
     if problems:
         raise InvalidBatch(problems)
+
+
+def _find_unsupported(parsed: Spec) -> list[tuple[str, str]]:
+    """Return a problem if the batch asks for what none of the image engines can do."""
+    catalogs = services().catalogs()
+    for body in parsed.images.bodies:
+        refusal = find_unsupported(body, catalogs)
+        if refusal is not None:
+            return [(refusal.param, refusal.reason)]
+    return []
 
 
 def _find_lost_seeds(parsed: Spec) -> list[tuple[str, str]]:

@@ -85,12 +85,13 @@ def choose_queue(kind: Kind, body: Body) -> str:
     """Return the kind's queue, or the queue of a worker whose engine has all that the body names.
 
     graycat checks names because engines silently take another checkpoint or sampler for one that they do not know.
-    Raises ModelNotFound, UnknownName, and SettingNotAllowed for a style that sets parameters.
+    Raises ModelNotFound, UnknownName, UnsupportedParameter, and SettingNotAllowed for a style that sets parameters.
     """
     if body.get("styles"):
         check_styles(body, [catalog.get("prompt-styles") for catalog in services().catalogs().values()])
     catalogs = services().catalogs()
-    candidates = workers_for(body, catalogs)
+    call = kind.path.rpartition("/")[2]
+    candidates = workers_for(body, catalogs, call)
     if len(candidates) == len(catalogs):
         return kind.queue
     busy_slots = {worker.name: worker.busy for worker in services().workers()}

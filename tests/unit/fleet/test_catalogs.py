@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet.catalogs import Catalogs, requested_checkpoint, seed_limit, workers_for, workers_with
+from graycat.errors import ModelNotFound, RequestError, UnsupportedParameter
+from graycat.fleet.catalogs import (
+    Catalogs,
+    find_unsupported,
+    requested_checkpoint,
+    seed_limit,
+    workers_for,
+    workers_with,
+)
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
 from graycat.images.errors import UnknownName
@@ -112,3 +119,27 @@ def test_an_engine_that_loses_large_seeds_is_known_by_its_report(props: str, lim
 )
 def test_what_a_request_names(body: dict[str, object], expected: str) -> None:
     assert requested_checkpoint(body) == expected
+
+
+COMFYUI: dict[str, dict[str, Any]] = {"engine": {"api": "comfyui"}}
+HIRES = {"prompt": "a fox", "enable_hr": True}
+
+
+def test_what_a_comfyui_cannot_do_goes_to_another_engine() -> None:
+    assert workers_for(HIRES, {"a": COMFYUI, "b": {}}) == ["b"]
+    assert workers_for({"image": "x"}, {"a": COMFYUI, "b": {}}, "interrogate") == ["b"]
+    assert workers_for({"prompt": "a fox"}, {"a": COMFYUI, "b": {}}) == ["a", "b"]
+
+
+def test_what_no_engine_can_do_is_refused() -> None:
+    for body, call, param in ((HIRES, "txt2img", "enable_hr"), ({"image": "x"}, "interrogate", "interrogate")):
+        with pytest.raises(UnsupportedParameter) as refused:
+            workers_for(body, {"a": COMFYUI, "b": COMFYUI}, call)
+        assert refused.value.param == param
+    refusal = find_unsupported(HIRES, {"a": COMFYUI})
+    assert refusal is not None
+    assert refusal.param == "enable_hr"
+    assert find_unsupported(HIRES, {}) is None
+    # A box may tell anything.
+    odd: dict[str, Any] = {"engine": ["comfyui"]}
+    assert find_unsupported(HIRES, {"a": COMFYUI, "b": odd}) is None

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from graycat.errors import UnsupportedParameter
-from graycat.images.comfyui_fields import check_fields
+from graycat.images.comfyui_fields import check_call, check_fields
+from graycat.images.output import FIELD as OUTPUT_FIELD
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,20 @@ def test_fields_of_img2img_are_named(body: dict[str, Any], path: str) -> None:
 def test_what_changes_nothing_passes() -> None:
     check_fields({"inpainting_fill": 0, "inpaint_full_res": True, "init_images": ["a"]}, img2img=True)
     check_fields({"styles": [], "script_name": "None", "override_settings": {"sd_vae": "x"}}, img2img=False)
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_networks_that_only_a_webui_knows_are_refused(field: str) -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        check_fields({field: "a <HYPERNET:x:1>"}, img2img=False)
+    assert refused.value.param == field
+
+
+def test_a_call_that_no_template_can_do_is_refused() -> None:
+    check_call("img2img")
+    with pytest.raises(UnsupportedParameter, match="extra-single-image"):
+        check_call("extra-single-image")
+
+
+def test_the_format_that_graycat_writes_itself_passes() -> None:
+    check_fields({OUTPUT_FIELD: {"format": "webp"}}, img2img=False)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from graycat.errors import LimitExceeded, RequestError
-from graycat.images.errors import ImageTooLarge, TooMuchWork
-from graycat.images.webui_requests import check_amount_of_work, check_fields, check_generation
+from graycat.images.errors import ImageTooLarge, InvalidImage, TooMuchWork
+from graycat.images.webui_requests import check_amount_of_work, check_extras, check_fields, check_generation
 from graycat.settings import Settings
 from tests.support.sdbodies import DATA_ADDRESS, IMAGE, SETTINGS, TYPICAL
 
@@ -33,8 +34,8 @@ def test_a_checked_body_is_a_new_one() -> None:
     [
         {},
         {"width": 8192, "height": 2048},
-        {"enable_hr": True, "width": 1024, "height": 1024, "hr_scale": 2, "batch_size": 4},
-        {"enable_hr": True, "hr_resize_x": 2048, "hr_resize_y": 0, "hr_scale": 0},
+        {"enable_hr": True, "denoising_strength": 0.5, "width": 1024, "height": 1024, "hr_scale": 2, "batch_size": 4},
+        {"enable_hr": True, "denoising_strength": 0.5, "hr_resize_x": 2048, "hr_resize_y": 0, "hr_scale": 0},
         {"firstphase_width": 100_000},
         {"lora": [{"path": "style/ink.safetensors", "multiplier": 1.0}]},
     ],
@@ -50,8 +51,8 @@ def test_what_the_engine_takes_passes(body: dict[str, Any]) -> None:
         ({"width": "512", "height": " 512 ", "steps": "20"}, {"width": 512, "height": 512, "steps": 20}),
         ({"width": 512.0, "steps": 20.9, "n_iter": 4}, {"width": 512, "steps": 20, "n_iter": 4}),
         ({"prompt": None, "negative_prompt": 5, "seed": None, "width": None}, {"negative_prompt": "5"}),
-        ({"enable_hr": True, "hr_second_pass_steps": None}, {"enable_hr": True}),
-        ({"enable_hr": "true", "hr_scale": "2.5"}, {"enable_hr": True, "hr_scale": 2.5}),
+        ({"enable_hr": True, "hr_second_pass_steps": None}, {"enable_hr": True, "denoising_strength": 0.7}),
+        ({"enable_hr": "true", "hr_scale": "2.5"}, {"enable_hr": True, "hr_scale": 2.5, "denoising_strength": 0.7}),
         ({"enable_hr": "no", "hr_scale": 100, "hr_resize_x": None}, {"enable_hr": False, "hr_scale": 100}),
         ({"mask": "", "init_images": None, "override_settings": None}, {}),
         ({"seed": "4294967295", "subseed": -1.0}, {"seed": 4294967295, "subseed": -1}),
@@ -240,3 +241,36 @@ def test_the_token_s_pixel_limit_is_checked_before_any_image() -> None:
 def test_a_fraction_is_finite(field: str, value: Any) -> None:
     with pytest.raises(RequestError, match=f"'{field}' must be a finite number"):
         check_fields({field: value}, SETTINGS)
+
+
+def test_a_second_pass_has_a_strength() -> None:
+    assert check_generation({"prompt": "a", "enable_hr": "true"}, SETTINGS)["denoising_strength"] == 0.7
+    assert (
+        check_generation({"prompt": "a", "enable_hr": True, "denoising_strength": 0}, SETTINGS)["denoising_strength"]
+        == 0
+    )
+    assert "denoising_strength" not in check_generation({"prompt": "a", "enable_hr": False}, SETTINGS)
+
+
+NO_IMAGES: list[Any] = [False, 0, [], {}, True, "x"]
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        *(({"mask": value}, "mask") for value in NO_IMAGES),
+        ({"init_images": [IMAGE, "x"]}, "init_images[1]"),
+        ({"extra_images": [5]}, "extra_images[0]"),
+    ],
+)
+def test_an_image_that_is_none_is_told_by_its_path(body: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidImage, match=re.escape(repr(path))):
+        check_generation(body, SETTINGS)
+
+
+def test_an_image_of_an_enlargement_is_told_by_its_path() -> None:
+    for body, path in (({"image": 5}, "image"), ({"imageList": [{"data": IMAGE}, {}]}, "imageList[1].data")):
+        with pytest.raises(InvalidImage, match=re.escape(repr(path))):
+            check_extras(body, SETTINGS)
+    checked = check_extras({"image": IMAGE, "upscaler_1": " ", "upscaler_2": "Lanczos"}, SETTINGS)
+    assert ("upscaler_1" in checked, checked["upscaler_2"]) == (False, "Lanczos")

@@ -17,6 +17,7 @@ from PIL import Image
 from graycat.engines.client import StopReason
 from graycat.engines.comfy import render
 from graycat.engines.comfy.render import prompt_id_of
+from graycat.engines.comfy.wire import ComfyWire
 from graycat.engines.comfyui import ComfyEngine, build_comfyui
 from graycat.engines.renders import RenderJob
 from tests.support.comfyui_wire import ComfyUI, running, still
@@ -257,6 +258,20 @@ def test_an_interrupted_render_has_the_images_that_were_made(broker: Valkey, com
         assert 1 <= len(answer["images"]) == len(stored(worker, task_id)) < 3
         info = json.loads(answer["info"])
         assert (info["partial"], len(info["all_seeds"])) == (True, len(answer["images"]))
+
+
+def test_an_interrupt_that_comes_too_late_leaves_all(
+    broker: Valkey, comfyui: ComfyUI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with comfy_worker(broker, comfyui.url) as worker:
+        task_id = accept(worker, body=fox(steps=40))
+        # The last node runs to its end, and then the interrupt is lost.
+        monkeypatch.setattr(ComfyWire, "interrupt", lambda *_: None)
+        end = begin(worker, comfyui, task_id)
+        worker.runtime.running.stop(task_id, StopReason.INTERRUPTED)
+        end()
+        assert worker.ended(task_id) == ("succeeded", "200")
+        assert "partial" not in json.loads(answer_of(worker, task_id)[1]["info"])
 
 
 @pytest.mark.parametrize("waits", [True, False])

@@ -113,3 +113,31 @@ def test_one_bad_file_leaves_the_others(tmp_path: Path) -> None:
     (tmp_path / "zz.json").write_bytes(b"\xff\xfe")
     assert list(load_folder(tmp_path, INFO, Settings())) == ["fox"]
     assert load_folder(tmp_path / "nowhere", INFO, Settings()) == {}
+
+
+def test_no_caller_names_the_files_that_are_made(tmp_path: Path) -> None:
+    named = json.loads(json.dumps(WELL))
+    named["4"]["_meta"]["title"] = "input:files"
+    assert "files" not in str(list(load(tmp_path, named).schema["properties"]))
+    named["4"]["_meta"]["title"] = "input:files=filename_prefix"
+    with pytest.raises(UnusableWorkflow, match="filename_prefix"):
+        load(tmp_path, named)
+    with pytest.raises(UnusableWorkflow, match="filename_prefix"):
+        load(tmp_path, side={"files": {"node": "4", "input": "filename_prefix"}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"minimum": 9, "maximum": 1}, "no number is in the range"),
+        ({"minimum": 10**6}, "no number is in the range"),
+        ({"minimum": "1"}, "'minimum' must be a number"),
+        ({"maximum": None}, "'maximum' must be a number"),
+        ({"enum": "1"}, "'enum' has the wrong type"),
+        ({"description": {"en": "steps"}}, "'description' has the wrong type"),
+        ({"required": "no"}, "'required' has the wrong type"),
+    ],
+)
+def test_a_side_file_says_what_can_be_checked(tmp_path: Path, entry: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableWorkflow, match=reason):
+        load(tmp_path, side={"steps": {"node": "2", "input": "steps", **entry}})

@@ -193,3 +193,25 @@ def test_a_style_that_sets_parameters_is_refused(web, report) -> None:
         refused = web.post(path, json=FOX | {"styles": ["plain", "large"]}, headers=ASYNC)
         assert (refused.status_code, "styles[1]" in refused.get_data(as_text=True)) == (400, True)
     assert web.post("/sdapi/v1/txt2img", json=FOX | {"styles": ["plain"]}, headers=ASYNC).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/sdapi/v1/txt2img", {"prompt": "a fox", "enable_hr": True}, "enable_hr"),
+        ("/generate-image", {"prompt": "a <lyco:x:1>"}, "prompt"),
+        ("/sdapi/v1/interrogate", {"image": encoded(picture())}, "interrogate"),
+        ("/tasks", {"kind": "sd.txt2img", "input": {"prompt": "a fox", "tiling": True}}, "tiling"),
+        (
+            "/batches",
+            {"name": "foxes", "items": [{"prompt": "a"}, {"prompt": "b", "restore_faces": True}]},
+            "restore_faces",
+        ),
+    ],
+)
+def test_what_no_engine_can_do_is_refused_before_it_waits(web, report, client, path, body, param) -> None:
+    report("sd", lists={"engine": {"api": "comfyui"}})
+    response = web.post(path, json=body)
+    assert response.status_code == 400
+    assert f"{param}" in response.get_data(as_text=True)
+    assert client.keys("graycat:task:*") == []
