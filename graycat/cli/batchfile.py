@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +16,8 @@ import click
 from graycat import params
 from graycat.batches import spec
 from graycat.batches.errors import InvalidBatch
-from graycat.cli.text import describe_file_error, parse_assignment, parse_value
+from graycat.bounds import documents
+from graycat.cli.text import parse_assignment, parse_value, read_stdin
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 #: The tables that items may be in, by their dialects in the csv module.
@@ -35,8 +35,8 @@ def load_spec(path: str, assignments: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     try:
         document = _parse_file(path)
-    except (InvalidBatch, OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path}: {describe_file_error(error)}") from None
+    except (InvalidBatch, ValueError) as error:
+        raise click.UsageError(f"{path}: {error}") from None
 
     if isinstance(document.get("items"), str):
         folder = Path()
@@ -55,11 +55,11 @@ def _parse_file(path: str) -> dict[str, Any]:
     file_format = FORMATS.get(Path(path).suffix.lower())
     if file_format is None:
         raise click.UsageError(f"{path}: the name must end in {', '.join(FORMATS)}")
-    return spec.load(Path(path).read_text(encoding="utf-8"), file_format)
+    return spec.load(documents.read_text_file(Path(path)), file_format)
 
 
 def _parse_stdin() -> dict[str, Any]:
-    text = sys.stdin.read()
+    text = read_stdin()
     try:
         return spec.load(text, "toml")
     except InvalidBatch:
@@ -86,7 +86,7 @@ def load_items(path: Path) -> list[Any]:
             if suffix == ".txt":
                 return _require_items(path, [line.strip() for line in file if line.strip()])
     except (OSError, ValueError, csv.Error) as error:
-        raise click.UsageError(f"{path}: {describe_file_error(error)}") from None
+        raise click.UsageError(f"{path}: {documents.describe_file_error(error)}") from None
     raise click.UsageError(f"{path}: items must be in a .csv, .tsv, .jsonl or .txt file")
 
 

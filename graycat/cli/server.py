@@ -14,6 +14,7 @@ from graycat.auth import tokens
 from graycat.cli.text import say
 from graycat.client import ApiError, Client, ClientError, InvalidArgument, Unreachable
 from graycat.client.errors import LimitExceeded, Unavailable
+from graycat.client.http import is_http_address
 from graycat.settings import Settings
 
 #: Exit codes. 0 is success, 2 a wrong command line.
@@ -36,7 +37,9 @@ def server_url(settings: Settings) -> str:
 
 def is_this_machine(settings: Settings, url: str) -> bool:
     """Return whether a URL is that of the settings' own server, or another one on this machine."""
-    return url == server_url(settings) or urlsplit(url).hostname in LOOPBACK_HOSTS
+    if url == server_url(settings):
+        return True
+    return is_http_address(url) and urlsplit(url).hostname in LOOPBACK_HOSTS
 
 
 def find_api_token(settings: Settings, url: str) -> str:

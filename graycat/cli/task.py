@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
+from graycat.bounds import documents
 from graycat.cli import taskview
 from graycat.cli.server import EXIT_FAILED, json_option, print_error, with_client
-from graycat.cli.text import parse_assignment, say
+from graycat.cli.text import parse_assignment, read_stdin, say
 from graycat.client import Client, ClientError, Task, TaskView
 from graycat.client.views import ENDED
 
@@ -72,13 +72,13 @@ def read_json_object(source: str) -> dict[str, Any]:
     """Return the JSON object in a text, in a file (``@FILE``) or on stdin (``-``). Raises click.UsageError."""
     try:
         if source == "-":
-            text = sys.stdin.read()
+            text = read_stdin()
         elif source.startswith("@"):
-            text = Path(source[1:]).read_text(encoding="utf-8")
+            text = documents.read_text_file(Path(source[1:]))
         else:
             text = source
-        value = json.loads(text)
-    except (OSError, ValueError) as error:
+        value = documents.parse(text, "json")
+    except ValueError as error:
         raise click.UsageError(f"--input: {error}") from None
     if not isinstance(value, dict):
         raise click.UsageError("--input: it must be a JSON object")

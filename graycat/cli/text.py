@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -67,14 +68,13 @@ def parse_value(text: str) -> Any:
     """Return a text's JSON value, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
-def describe_file_error(error: Exception) -> str:
-    """Return why a file cannot be read, without Python's own words for the usual reasons."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, UnicodeDecodeError):
-        return "is not in UTF-8; save it as UTF-8"
-    return str(error)
+def read_stdin() -> str:
+    """Return the text on standard input. Raises ValueError, which says what is wrong."""
+    try:
+        return sys.stdin.read().removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        raise ValueError("standard input is not UTF-8") from None

@@ -55,7 +55,7 @@ class HttpTransport:
     """Sends requests to one server. ``patience_s``: seconds for which a failed request is repeated."""
 
     def __init__(self, url: str, token: str, patience_s: float) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not is_http_address(url):
             raise InvalidArgument(f"the address must be like http://HOST:PORT, not {url!r}")
         if not token.isascii() or not token.isprintable():
             raise InvalidArgument("the API token has a character that no API token has: copy it again")
@@ -170,8 +170,20 @@ def root_cause(error: Exception) -> str:
     while True:
         inner = cause.__cause__ or cause.__context__
         if inner is None:
+            if isinstance(cause, OSError) and cause.strerror:
+                return cause.strerror
             return str(cause) or type(cause).__name__
         cause = inner
+
+
+def is_http_address(url: str) -> bool:
+    """Return whether a text can be the address of a server."""
+    try:
+        parts = urlsplit(url)
+        # Its port is read when it is asked for: one above 65535, or of letters, is a ValueError only then.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def backoff_s(attempts: int) -> float:

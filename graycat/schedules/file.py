@@ -7,13 +7,13 @@ Each schedule is a ``[[schedule]]`` table with the fields of ``POST /schedules``
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from graycat.auth import tokens
 from graycat.batches import spec as batch_spec
+from graycat.bounds import documents
 from graycat.errors import BrokerUnavailable, RequestError, SettingsError
 from graycat.loops.unexpected import guarded
 from graycat.schedules.definition import Schedule
@@ -31,10 +31,14 @@ def load(settings: Settings) -> list[Schedule]:
     """Return the schedules in the file; none if there is no file. Raises SettingsError, which names the mistake."""
     path = settings.schedules_file
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path}: {documents.describe_file_error(error)}") from None
+    try:
+        document = documents.parse(documents.decode(raw), "toml")
+    except ValueError as error:
         raise SettingsError(f"{path}: {error}") from None
     tables = document.pop("schedule", [])
     if document or not isinstance(tables, list):
@@ -101,7 +105,7 @@ def _load_spec(path: Path) -> dict[str, Any]:
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"'spec_file': {path} must end in {', '.join(FORMATS)}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"'spec_file': {error}") from None
+        text = documents.read_text_file(path)
+    except ValueError as error:
+        raise RequestError(f"'spec_file': {path}: {error}") from None
     return batch_spec.load(text, FORMATS[path.suffix.lower()])

@@ -148,6 +148,8 @@ class Settings(
     def _check_broker(self) -> None:
         if self.redis_url and not broker.is_known(self.redis_url):
             raise SettingsError(f"REDIS_URL must begin with {', '.join(broker.SCHEMES)}")
+        if not broker.has_port(self.redis_url):
+            raise SettingsError("REDIS_URL has no port from 1 to 65535; write # / ? @ of a password as %23 %2F %3F %40")
         # This also checks the form of the address.
         has_sentinels = self.sentinel is not None
         if self.redis_ca_file and not broker.uses_tls(self.redis_url):

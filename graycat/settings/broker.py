@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 #: The longest path the kernel takes for a Unix socket is 107 bytes; Valkey adds a suffix while it binds.
 MAX_SOCKET_PATH = 90
@@ -18,6 +18,17 @@ SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://", "sentinels://")
 def is_known(url: str) -> bool:
     """Return whether an address is of a kind that graycat can use."""
     return url.startswith(SCHEMES)
+
+
+def has_port(url: str) -> bool:
+    """Return whether the port in an address can be one. Addresses of Sentinels are read elsewhere."""
+    if url.startswith("sentinel"):
+        return True
+    try:
+        # Its port is read when it is asked for.
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def embedded_socket(home: Path) -> Path:

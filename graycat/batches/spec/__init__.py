@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
-
-import yaml
 
 from graycat import params
 from graycat.batches.errors import InvalidBatch
@@ -17,12 +14,13 @@ from graycat.batches.spec import filenames
 from graycat.batches.spec.images import IMAGE_FIELDS, Images, PromptRequest, read_images
 from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_options
 from graycat.batches.spec.reader import FieldReader, Problems
+from graycat.bounds import documents
 from graycat.images.fields import GENERATION_FIELDS
 from graycat.settings import Settings
 
 #: The fields of a document.
 FIELDS = ("name", *IMAGE_FIELDS, *OPTION_FIELDS)
-FORMATS = ("toml", "yaml", "json")
+FORMATS = documents.FORMATS
 #: Fields of an item that somebody has written beside the items.
 _MEANT = {field: f"defaults.{field}" for field in GENERATION_FIELDS} | {"prompt": "items"}
 
@@ -90,13 +88,8 @@ def parse(
 def load(text: str, format: str) -> dict[str, Any]:
     """Return the document in a text of TOML, YAML or JSON. Raises InvalidBatch."""
     try:
-        if format == "toml":
-            document: Any = tomllib.loads(text)
-        elif format == "yaml":
-            document = yaml.safe_load(text)
-        else:
-            document = json.loads(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        document = documents.parse(text, format)
+    except ValueError as error:
         raise InvalidBatch([("", f"the spec is not valid {format.upper()}: {error}")]) from None
     if not isinstance(document, dict):
         raise InvalidBatch([("", "the spec must be an object, with its fields at the top level")])

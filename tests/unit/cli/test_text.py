@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import pytest
 
-from graycat.cli.text import describe_file_error, format_fields, format_table, format_time, parse_assignment
+from graycat.cli.text import format_fields, format_table, format_time, parse_assignment
 
 
 def test_columns_are_as_wide_as_their_cells() -> None:
@@ -32,13 +30,3 @@ def test_a_value_is_json_if_it_can_be() -> None:
 def test_an_assignment_without_a_key_or_a_sign_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match="--set: .* is not KEY=VALUE"):
         parse_assignment("--set", text)
-
-
-def test_what_is_wrong_with_a_file_is_told_without_python_s_numbers() -> None:
-    with pytest.raises(FileNotFoundError) as missing:
-        Path("/nowhere/at/all").read_text(encoding="utf-8")
-    assert describe_file_error(missing.value) == "No such file or directory"
-    with pytest.raises(UnicodeDecodeError) as unreadable:
-        b"caf\xe9".decode()
-    assert describe_file_error(unreadable.value) == "is not in UTF-8; save it as UTF-8"
-    assert describe_file_error(ValueError("too long")) == "too long"

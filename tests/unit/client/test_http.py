@@ -162,3 +162,16 @@ def test_text_that_http_cannot_carry_is_refused_before_anything_is_sent(options:
     with pytest.raises(InvalidArgument, match="Idempotency-Key|owner|kind"):
         transport.request("GET", "/tasks", **options)
     transport.close()
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:port", "http://host:99999", "http://", "ftp://host", "x"])
+def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="the address must be like http://HOST:PORT"):
+        HttpTransport(url, "token", 0)
+
+
+def test_a_server_that_is_not_there_is_told_in_the_system_s_words_without_its_numbers() -> None:
+    transport = HttpTransport(f"http://127.0.0.1:{free_port()}", "token", 0)
+    with pytest.raises(Unreachable, match="cannot be reached: Connection refused$"):
+        transport.request("GET", "/health")
+    transport.close()

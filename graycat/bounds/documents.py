@@ -1,0 +1,85 @@
+"""Documents that people write into files, read with plain words for what keeps them from being read.
+
+Python's own messages name its codecs, error numbers and settings, and YAML's have several lines.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graycat.bounds.unreadable import MAX_DIGITS, explain
+
+FORMATS = ("toml", "yaml", "json")
+
+
+def read_text_file(path: Path) -> str:
+    """Return the text of a file; a byte order mark, as editors on Windows write it, is left out.
+
+    Raises ValueError, which says what is wrong, but not the file's name.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ValueError(describe_file_error(error)) from None
+    return decode(raw)
+
+
+def decode(raw: bytes) -> str:
+    """Return the text of a file's bytes, as ``read_text_file`` does. Raises ValueError."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(describe_file_error(error)) from None
+
+
+def describe_file_error(error: Exception) -> str:
+    """Return why a file cannot be read, without Python's own words for the usual reasons."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} is not in UTF-8; save it as UTF-8"
+    return str(error)
+
+
+def parse(text: str, format: str) -> Any:
+    """Return the value in a text of TOML, YAML or JSON. Raises ValueError, which says in one line what is wrong."""
+    try:
+        if format == "toml":
+            return tomllib.loads(text)
+        if format == "yaml":
+            return yaml.safe_load(text)
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(_explain_yaml(error)) from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML lets out whatever a value makes of its constructors: KeyError for !!bool x.
+        raise ValueError(_explain(text, format, error)) from None
+
+
+def _explain(text: str, format: str, error: Exception) -> str:
+    if format == "json":
+        # A text may hold what UTF-8 cannot write; the place is the same with another character in its stead.
+        problem = explain(text.encode(errors="replace")).removeprefix("the body is not JSON: ")
+        return problem.replace("the body", "the text")
+    if "int_max_str_digits" in str(error):
+        return f"it holds a number of more than {MAX_DIGITS} digits"
+    if format == "yaml":
+        return "it has a date that does not exist, or a value that is not what its tag (like !!int) says"
+    return str(error)
+
+
+def _explain_yaml(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        # Characters that YAML does not have; the message has a second line with Python's words for where.
+        return str(error).partition("\n")[0]
+    place = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    if isinstance(error.problem, str) and "codec" not in error.problem:
+        return f"{place}: {error.problem}"
+    return f"{place}: the value is not what its tag says"
