@@ -13,7 +13,7 @@ from typing import Any
 from graycat.batches import plan, spec
 from graycat.batches.items import BatchItems, ItemRecord
 from graycat.batches.live import LiveBatch, LiveBatches
-from graycat.batches.output import Output, batch_folder
+from graycat.batches.output import ManifestEntry, Output, batch_folder
 from graycat.batches.runner.prompt_writer import MAX_TRIES, PromptsNotWritten, PromptWriter
 from graycat.batches.spec import Spec
 from graycat.batches.spec.images import MAX_SEED, PromptRequest
@@ -149,7 +149,7 @@ class Preparer:
             return
         in_manifest = output.entries.get(item.number)
         entry = record.entry if record.state == DONE else in_manifest
-        if entry is not None and plan.digest_request(entry["request"]) == item.digest and output.is_intact(entry):
+        if entry is not None and _is_of(entry, item) and output.is_intact(entry):
             if record.state == WAITING:
                 attempts = max(record.attempts, int(entry.get("attempts") or 1))
                 new = replace(record, state=DONE, entry=entry, attempts=attempts)
@@ -192,3 +192,14 @@ def _build_info(
         "prompts": prompts,
         "spec": document,
     }
+
+
+def _is_of(entry: ManifestEntry, item: plan.Item) -> bool:
+    """Return whether an entry of the manifest is of an item's image.
+
+    Earlier releases kept in requests, and in the entries, what only the names of files need.
+    """
+    request = entry["request"]
+    if isinstance(request, dict):
+        request = {name: value for name, value in request.items() if name in item.request}
+    return plan.digest_request(request) == item.digest

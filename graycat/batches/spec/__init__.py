@@ -16,6 +16,7 @@ from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_optio
 from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.bounds import documents
 from graycat.images.fields import GENERATION_FIELDS
+from graycat.images.webui_requests import split_names
 from graycat.settings import Settings
 
 #: The fields of a document.
@@ -27,12 +28,16 @@ _MEANT = {field: f"defaults.{field}" for field in GENERATION_FIELDS} | {"prompt"
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A checked document. ``document`` is the document as its caller wrote it."""
+    """A checked document. ``document`` is the document as its caller wrote it.
+
+    ``own_names``: fields of its items that are there for the names of files, and that no engine gets.
+    """
 
     name: str
     images: Images
     options: BatchOptions
     document: dict[str, Any]
+    own_names: frozenset[str] = frozenset()
 
     @property
     def total(self) -> int:
@@ -82,7 +87,7 @@ def parse(
             problems.add("output.pattern", problem)
     if problems.found or images is None:
         raise InvalidBatch(problems.found)
-    return Spec(name, images, options, copy)
+    return Spec(name, images, options, copy, own_names - split_names(settings.sd_fields))
 
 
 def load(text: str, format: str) -> dict[str, Any]:

@@ -55,6 +55,15 @@ def test_a_pattern_may_name_any_field_of_the_request() -> None:
     assert item.file == "x/7.5-50-512x512-1"
 
 
+def test_fields_for_names_of_files_are_not_sent_to_engines() -> None:
+    fields: dict[str, Any] = {"items": [{"prompt": "a", "hero": "gimli", "tone": 2, "steps": 3}]}
+    document = {"name": "x", "output": {"pattern": "{hero}-{tone}-{steps}"}} | fields
+    # ``tone`` is known to the operator's engine.
+    (item,) = expand(spec.parse(document, Settings(sd_fields="tone")), "b", "e")
+    assert item.file == "gimli-2-3"
+    assert item.request.keys() == {"prompt", "steps", "tone", "seed", "save_images"}
+
+
 def test_prompts_that_were_written_take_their_places() -> None:
     wanted = spec.parse({"name": "x", "matrix": {"steps": [1, 2]}, "prompts": {"ask": "x", "count": 2}}, Settings())
     made = expand(wanted, "b", "e", ("p", "q"))

@@ -66,6 +66,22 @@ def test_a_broker_that_has_forgotten_everything_costs_nothing(batching: Batching
     ]
 
 
+def test_images_of_a_release_that_sent_fields_for_file_names_to_engines_are_kept(
+    batching: Batching, done: str, broker: Valkey, tmp_path: Path
+) -> None:
+    lines = batching.manifest(done)
+    for line in lines:
+        line["request"]["hero"] = "gimli"
+    path = next(batching.folder(done).rglob("manifest.jsonl"))
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    batching.client.flushall()
+    # Another process: this one remembers the manifest.
+    other = Batching(broker, tmp_path / "out")
+    again, _ = other.batches.submit(TWO | {"count": 2}, "tests", "key")
+    assert other.run_to_end(again) == "succeeded"
+    assert other.requests == []
+
+
 def test_half_a_batch_that_the_broker_has_forgotten_goes_on(batching: Batching) -> None:
     submit = {"document": TWO | {"count": 2}, "owner": "tests", "key": "key"}
     batch_id = batching.batches.submit(**submit)[0]  # type: ignore[arg-type]
