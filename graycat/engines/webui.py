@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from graycat.bounds.stored import parse_json
 from graycat.engines.base import PROBE_TIMEOUT_S, UNAUTHORIZED_STATUSES, EngineInfo, Health, health_from_error
 from graycat.engines.client import Call, EngineClient
-from graycat.engines.comfyui import ComfyEngine, build_comfyui
 from graycat.engines.models.checkpoints import IMAGE, image_models_folder, list_required, main_checkpoint
 from graycat.engines.process.command import StartCommand, build_arguments, check_url, resolve_command
 from graycat.engines.renders import RenderJob
@@ -27,6 +26,9 @@ from graycat.errors import EngineLost, SettingsError
 from graycat.images import habits
 from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.settings import Settings
+
+if TYPE_CHECKING:
+    from graycat.engines.comfyui import ComfyEngine
 
 #: Lists may be long, and some engines scan folders for them.
 LIST_TIMEOUT_S = 15.0
@@ -231,6 +233,9 @@ def build_image_engine(settings: Settings, *, own: bool = True, gpu: int | None 
     """
     if settings.comfyui_url or settings.comfyui_startup_command:
         _check_one_engine(settings)
+        # It needs Tornado, which takes a fifth of a worker's start.
+        from graycat.engines.comfyui import build_comfyui
+
         return build_comfyui(settings)
     api_key = settings.engine_api_key
     busy_timeout_s = settings.sd_exec_timeout_s

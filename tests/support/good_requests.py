@@ -36,6 +36,8 @@ BODIES: dict[str, Any] = {
     "/v1/messages/count_tokens": CHAT,
     "/v1/responses": {"input": "Hi"},
     "/v1/responses/input_tokens": {"input": "Hi"},
+    "/responses": {"input": "Hi"},
+    "/responses/input_tokens": {"input": "Hi"},
     "/apply-template": CHAT,
     "/tokenize": {"content": "Hi"},
     "/detokenize": {"tokens": [1]},

@@ -144,7 +144,7 @@ def _add_aliases(entries: list[Any]) -> list[Any]:
 
     An alias is in the ``aliases`` of its model as well, which is llama.cpp's own field.
     """
-    by_id = {entry.get("id"): entry for entry in filter(_is_object, entries)}
+    by_id = {entry["id"]: entry for entry in filter(_has_id, entries)}
     added = []
     for alias, model in parse_aliases(services().settings.model_aliases).items():
         entry = by_id.get(model)
@@ -158,6 +158,10 @@ def _add_aliases(entries: list[Any]) -> list[Any]:
 
 def _is_object(entry: Any) -> bool:
     return isinstance(entry, dict)
+
+
+def _has_id(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("id"), str)
 
 
 def _merge_entries(lists: list[dict[str, Any]], field: str, key: str) -> list[Any]:

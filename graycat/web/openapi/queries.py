@@ -13,7 +13,9 @@ from typing import Any
 
 from flask import request
 
+from graycat.bounds.names import find_nearest
 from graycat.errors import RequestError
+from graycat.web.auth import token_auth, verify_token
 from graycat.web.openapi import batches, schedules, tasks, usage
 
 #: Blueprints whose routes are checked, and the modules with their operations.
@@ -33,9 +35,13 @@ MAX_SHOWN = 60
 def check() -> None:
     """Raise RequestError for a query parameter that the request's route has not, or for a word that it does not take.
 
-    A parameter that takes one value must not come twice: which of them counts would be a guess.
+    A parameter that takes one value must not come twice: which of them counts would be a guess. Who sends no API token
+    is told of that first, by the route.
     """
     if not request.query_string or request.blueprint not in CHECKED:
+        return
+    credentials = token_auth.get_auth()
+    if credentials is None or verify_token(credentials.token or "") is None:
         return
     known = parameters(str(request.endpoint))
     for name, values in request.args.lists():
@@ -65,6 +71,9 @@ def _check_word(name: str, value: str, schema: dict[str, Any]) -> None:
 
 def _unknown_name(name: str, known: dict[str, dict[str, Any]]) -> str:
     sentence = f"there is no query parameter '{name[:MAX_SHOWN]}' here"
+    nearest = find_nearest(name, known)
+    if nearest:
+        return f"{sentence}; did you mean {nearest!r}?"
     if known:
         return f"{sentence}; there are {', '.join(known)}"
     return f"{sentence}; this route takes none"

@@ -75,11 +75,11 @@ def test_a_checkpoint_that_some_engines_have_is_asked_of_those(batching: Batchin
         defaults = {"override_settings": {"sd_model_checkpoint": checkpoint}}
         return batching.submit({"name": "x", "items": ["a"], "defaults": defaults})
 
-    found, nowhere = submit("sdxl.safetensors"), submit("sdxl")
+    found, nowhere = submit("sdxl.safetensors"), submit("nowhere")
     batching.run_steps(5)
     assert batching.records.get(task_of(batching, found))["queue"] == "sd.batch:@sd0@here"
     assert batching.progress(nowhere) == {"waiting": 1}
-    assert "no engine has the checkpoint" in batching.batches.get(nowhere)["reason"]
+    assert "no engine serves the model 'nowhere'" in batching.batches.get(nowhere)["reason"]
 
 
 def test_the_images_of_a_batch_are_paid_for_with_its_plan(broker: Valkey, tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ def test_events_come_as_they_happen_until_the_last(web, submit, take, records) -
     records.fail(attempt, EngineError(500, b'{"error":{"code":500}}'))
     found = lines(response())
     assert [line["event"] for line in found] == ["started", "chunk", "chunk", "error"]
-    assert found[-1]["data"] == {"status": 500, "error": {"code": 500}}
+    error = found[-1]["data"]["error"]
+    assert (found[-1]["data"]["status"], error["code"], error["type"]) == (500, 500, "engine_error")
 
 
 def test_several_readers_of_one_task_see_the_same(web, submit, take, records, shared_app) -> None:

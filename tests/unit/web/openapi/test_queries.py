@@ -17,7 +17,7 @@ REFUSED = [
     ("/tasks?state=completed", "'state' must be one of queued, running, succeeded, failed, cancelled, expired"),
     ("/tasks?state=queued&state=done", "'state' must be one of"),
     ("/tasks?kind=completion", "'kind' must be one of llm.completion"),
-    ("/tasks?stat=queued", "there is no query parameter 'stat' here; there are state, kind, limit, owner, cursor"),
+    ("/tasks?stat=queued", "there is no query parameter 'stat' here; did you mean 'state'?"),
     ("/tasks?limit=1&limit=2", "'limit' must not be given more than once"),
     ("/tasks?limit=%C2%B2", "'limit' must be from 1 to 100"),
     ("/tasks?limit=%D9%A2", "'limit' must be from 1 to 100"),
