@@ -14,6 +14,11 @@ import yaml
 
 from graycat.bounds.unreadable import MAX_DIGITS, explain
 
+
+class RepeatedField(ValueError):
+    """Raised if an object of JSON has two fields of one name: readers take the last one, and drop the other."""
+
+
 FORMATS = ("toml", "yaml", "json")
 
 
@@ -46,6 +51,16 @@ def describe_file_error(error: Exception) -> str:
     return str(error)
 
 
+def refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of these fields; ``object_pairs_hook`` of ``json.loads``. Raises RepeatedField."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RepeatedField(f"an object has the field {repeated[:100]!r} twice, and only one of them would count")
+    return fields
+
+
 def parse(text: str, format: str) -> Any:
     """Return the value in a text of TOML, YAML or JSON. Raises ValueError, which says in one line what is wrong."""
     try:
@@ -53,9 +68,11 @@ def parse(text: str, format: str) -> Any:
             return tomllib.loads(text)
         if format == "yaml":
             return yaml.safe_load(text)
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=refuse_repeated)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except RepeatedField:
+        raise
     except yaml.YAMLError as error:
         raise ValueError(_explain_yaml(error)) from None
     except (ValueError, LookupError, AttributeError, TypeError) as error:

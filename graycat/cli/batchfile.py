@@ -135,7 +135,7 @@ def _parse_lines(file: TextIO) -> Iterator[Any]:
 
 
 def _parse_line(line: str) -> Any:
-    item = json.loads(line)
+    item = json.loads(line, object_pairs_hook=documents.refuse_repeated)
     for field in params.find_unpaired_surrogates(item, "item"):
         raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line.strip()[:100]}")
     return item

@@ -51,7 +51,7 @@ def submit() -> ResponseReturnValue:
     """Submit a batch: 201 with its address, 200 if its key is known. ``dry_run`` only shows what it would make."""
     require_scope(BATCH)
     require_scope(SD)
-    document = read_object(allow_surrogates=True)
+    document = read_object(is_document=True)
     settings = services().settings
     parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
     if parsed.prompt_request is not None:

@@ -44,7 +44,7 @@ def _parse_schedule(**fields: str) -> Schedule:
     """Return the schedule that the request's body describes. Raises RequestError, Forbidden."""
     # The batches of a schedule make images.
     require_scope(SD)
-    body = read_object(allow_surrogates=True) | fields
+    body = read_object(is_document=True) | fields
     settings = services().settings
     schedule = run_in_thread(partial(Schedule.read, body, _owner(), settings, pixel_limit()))
     if schedule.spec.get("prompts") is not None:

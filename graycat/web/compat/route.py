@@ -163,12 +163,12 @@ def read_body() -> bytes:
     return raw
 
 
-def read_object(*, allow_surrogates: bool = False) -> dict[str, Any]:
+def read_object(*, is_document: bool = False) -> dict[str, Any]:
     """Return the JSON object of the request's body. Raises RequestError, TooComplex, BodyTooLarge.
 
-    ``allow_surrogates``: as for ``params.read_json``.
+    ``is_document``: as for ``params.read_json``.
     """
-    return params.read_object(read_body(), services().settings.max_json_depth, allow_surrogates=allow_surrogates)
+    return params.read_object(read_body(), services().settings.max_json_depth, is_document=is_document)
 
 
 def add_routes(bp: Blueprint, routes: Sequence[Route]) -> None:

@@ -59,3 +59,8 @@ def test_a_file_that_cannot_be_read_is_told_in_plain_words(tmp_path: Path, name:
     with pytest.raises(ValueError, match=".") as raised:
         read_text_file(tmp_path / name)
     assert str(raised.value) == expected
+
+
+def test_a_field_of_json_that_is_there_twice_is_refused_at_any_depth() -> None:
+    with pytest.raises(ValueError, match="the field 'seed' twice"):
+        parse('{"items": [{"seed": 1, "seed": 1}]}', "json")

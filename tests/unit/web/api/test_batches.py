@@ -91,6 +91,14 @@ def test_what_is_no_spec_is_refused(web, body: str) -> None:
     assert web.post("/batches", data=body).status_code == 400
 
 
+@pytest.mark.parametrize("body", ['{"name": "a", "name": "b"}', '{"items": [{"prompt": "a", "seed": 1, "seed": 2}]}'])
+@pytest.mark.parametrize("path", ["/batches", "/schedules"])
+def test_a_field_that_is_there_twice_is_refused(web, path: str, body: str) -> None:
+    refused = web.post(path, data=body)
+    assert refused.status_code == 400
+    assert "twice" in refused.json["error"]["message"]
+
+
 def test_a_checkpoint_that_no_engine_has_is_refused(web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graycat.web.services.Services.catalogs", lambda _: {"sd@a": {"sd-models": [{"title": "one"}]}})
     override = {"override_settings": {"sd_model_checkpoint": "two"}}
