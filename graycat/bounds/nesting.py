@@ -14,9 +14,19 @@ _REST = bytes(set(range(256)) - set(b'{}[]"'))
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 
 
-def refuse_depth(max_depth: int) -> TooComplex:
-    """Return the error for JSON that is nested too deeply."""
-    return TooComplex(f"the JSON is nested more than {max_depth} levels deep (GRAYCAT_MAX_JSON_DEPTH)")
+#: Characters of a field's name that a message repeats.
+_MAX_NAME_CHARS = 100
+
+
+def refuse_depth(max_depth: int, value: Any = None) -> TooComplex:
+    """Return the error for JSON that is nested too deeply. ``value``: the JSON, whose field is named."""
+    where = "the JSON"
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if _is_deeper(part, max_depth - 1):
+                where = repr(name[:_MAX_NAME_CHARS])
+                break
+    return TooComplex(f"{where} is nested more than {max_depth} levels deep (GRAYCAT_MAX_JSON_DEPTH)")
 
 
 def check_depth(value: Any, raw: bytes, max_depth: int) -> None:
@@ -28,14 +38,21 @@ def check_depth(value: Any, raw: bytes, max_depth: int) -> None:
         return
     brackets = _pick_brackets(raw)
     if brackets is not None:
-        _check_brackets(brackets, max_depth)
-        return
+        is_deeper = _are_brackets_deeper(brackets, max_depth)
+    else:
+        is_deeper = _is_deeper(value, max_depth)
+    if is_deeper:
+        raise refuse_depth(max_depth, value)
+
+
+def _is_deeper(value: Any, max_depth: int) -> bool:
+    """Return whether a parsed value has more levels."""
     level = _list_containers([value])
     depth = 0
     while level:
         depth += 1
         if depth > max_depth:
-            raise refuse_depth(max_depth)
+            return True
         inner: list[Any] = []
         for container in level:
             if isinstance(container, dict):
@@ -43,6 +60,7 @@ def check_depth(value: Any, raw: bytes, max_depth: int) -> None:
             else:
                 inner.extend(container)
         level = _list_containers(inner)
+    return False
 
 
 def _pick_brackets(raw: bytes) -> bytes | None:
@@ -62,13 +80,13 @@ def _pick_brackets(raw: bytes) -> bytes | None:
     return picked
 
 
-def _check_brackets(brackets: bytes, max_depth: int) -> None:
-    """Raise TooComplex if brackets are nested more deeply: each round takes out the innermost."""
+def _are_brackets_deeper(brackets: bytes, max_depth: int) -> bool:
+    """Return whether brackets are nested more deeply: each round takes out the innermost."""
     for _ in range(max_depth):
         brackets = brackets.replace(b"{}", b"")
         if not brackets:
-            return
-    raise refuse_depth(max_depth)
+            return False
+    return True
 
 
 def _list_containers(values: list[Any]) -> list[Any]:

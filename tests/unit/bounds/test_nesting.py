@@ -34,6 +34,12 @@ def test_many_brackets_beside_each_other_are_no_depth() -> None:
     check([{"a": [1, 2]}, {"b": []}] * 1000, 3)
 
 
+@pytest.mark.parametrize("inner", ["x", "[[[["])
+def test_the_field_that_is_too_deep_is_named(inner: str) -> None:
+    with pytest.raises(TooComplex, match="^'stop' is nested more than 5 levels deep"):
+        check({"prompt": nested(4, inner), "stop": nested(5, inner), "n": [1]}, 5)
+
+
 def test_a_deep_place_is_found_among_many_flat_ones() -> None:
     with pytest.raises(TooComplex):
         check([[]] * 50 + [nested(10)] + [{}] * 50, 10)
