@@ -135,7 +135,13 @@ def _parse_lines(file: TextIO) -> Iterator[Any]:
 
 
 def _parse_line(line: str) -> Any:
-    item = json.loads(line, object_pairs_hook=documents.refuse_repeated)
+    try:
+        item = json.loads(line, object_pairs_hook=documents.refuse_repeated)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # Of a number with thousands of digits Python speaks of its own settings: this says it in plain words.
+        item = documents.parse(line, "json")
     for field in params.find_unpaired_surrogates(item, "item"):
         raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line.strip()[:100]}")
     return item

@@ -118,6 +118,8 @@ def test_a_table_that_is_wrong_is_refused_with_its_line(tmp_path: Path, text: st
         ("a.txt", b"caf\xe9\n", "is not in UTF-8; save it as UTF-8"),
         ("a.jsonl", b'{"prompt": "a"}\n\n{"prompt": b}\n', "line 3: is no JSON (Expecting value, column 12)"),
         ("a.jsonl", b"\n", "has no items"),
+        ("a.jsonl", b'{"seed": ' + b"9" * 5000 + b"}", "line 1: 'seed' has 5000 digits"),
+        ("a.jsonl", b'{"seed": 1, "seed": 2}', "line 1: an object has the field 'seed' twice"),
         ("a.txt", b" \n", "has no items"),
         ("a.tsv", b"a portrait\n", "has no rows"),
     ],
