@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
@@ -107,13 +107,8 @@ def expand(
             values = _filename_values(request, spec, batch_id, variation)
             values["item"] = PaddedInt(number, digits)
             file = _unique_name(filenames.fill_pattern(pattern, values), number, used_names)
-            items.append(Item(number, file, _leave_out(request, spec.own_names)))
+            items.append(Item(number, file, spec.to_request(request)))
     return items
-
-
-def _leave_out(request: Body, names: Collection[str]) -> Body:
-    """Return a request without the fields that are there for the names of files: some engines refuse unknown ones."""
-    return {name: value for name, value in request.items() if name not in names}
 
 
 class PaddedInt(int):

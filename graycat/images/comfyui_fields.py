@@ -6,10 +6,12 @@ A WebUI client sends many fields with values that change nothing: these pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from graycat.bounds.names import find_nearest
 from graycat.errors import UnsupportedParameter
+from graycat.images.fields import GENERATION_FIELDS
 from graycat.images.output import FIELD as OUTPUT_FIELD
 
 Body = dict[str, Any]
@@ -113,7 +115,7 @@ def check_fields(body: Body, *, img2img: bool) -> None:
     for field, value in body.items():
         if field in done or _is_neutral(field, value, body):
             continue
-        hint = _HINTS.get(field, "leave it out")
+        hint = _HINTS.get(field) or _suggest(field, done)
         raise UnsupportedParameter(field[:100], f"not possible with ComfyUI; {hint}")
     for field in ("prompt", "negative_prompt"):
         if _OTHER_NETWORK.search(str(body.get(field) or "")):
@@ -121,6 +123,12 @@ def check_fields(body: Body, *, img2img: bool) -> None:
     _check_settings(body.get("override_settings"))
     if img2img:
         _check_img2img(body)
+
+
+def _suggest(field: str, known: Collection[str]) -> str:
+    """Return what to do about a field that no template has: it may be misspelt."""
+    nearest = "" if field in GENERATION_FIELDS else find_nearest(field, known)
+    return f"did you mean {nearest!r}?" if nearest else "leave it out"
 
 
 def _is_neutral(field: str, value: Any, body: Body) -> bool:

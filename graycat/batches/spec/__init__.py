@@ -11,7 +11,7 @@ from typing import Any
 from graycat import params
 from graycat.batches.errors import InvalidBatch
 from graycat.batches.spec import filenames
-from graycat.batches.spec.images import IMAGE_FIELDS, Images, PromptRequest, read_images
+from graycat.batches.spec.images import IMAGE_FIELDS, Body, Images, PromptRequest, read_images
 from graycat.batches.spec.options import OPTION_FIELDS, BatchOptions, read_options
 from graycat.batches.spec.reader import FieldReader, Problems
 from graycat.bounds import documents
@@ -38,6 +38,10 @@ class Spec:
     options: BatchOptions
     document: dict[str, Any]
     own_names: frozenset[str] = frozenset()
+
+    def to_request(self, body: Body) -> Body:
+        """Return a body as engines get it: without fields of the caller's own, which some engines refuse."""
+        return {name: value for name, value in body.items() if name not in self.own_names}
 
     @property
     def total(self) -> int:

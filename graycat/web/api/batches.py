@@ -103,7 +103,7 @@ def _find_unsupported(parsed: Spec) -> list[tuple[str, str]]:
     """Return a problem if the batch asks for what none of the image engines can do."""
     catalogs = services().catalogs()
     for body in parsed.images.bodies:
-        refusal = find_unsupported(body, catalogs)
+        refusal = find_unsupported(parsed.to_request(body), catalogs)
         if refusal is not None:
             return [(refusal.param, refusal.reason)]
     return []

@@ -61,3 +61,11 @@ def test_a_call_that_no_template_can_do_is_refused() -> None:
 
 def test_the_format_that_graycat_writes_itself_passes() -> None:
     check_fields({OUTPUT_FIELD: {"format": "webp"}}, img2img=False)
+
+
+def test_a_field_that_is_misspelt_comes_with_the_one_that_is_meant() -> None:
+    with pytest.raises(UnsupportedParameter, match="did you mean 'negative_prompt'"):
+        check_fields({"negativ_prompt": "x"}, img2img=False)
+    # A WebUI's own field is not misspelt.
+    with pytest.raises(UnsupportedParameter, match="leave it out"):
+        check_fields({"restore_faces": True}, img2img=False)

@@ -48,3 +48,12 @@ def test_a_misspelt_dry_run_makes_nothing(web) -> None:
     refused = web.post("/batches?dryrun=1", json=RIGHT)
     assert (refused.status_code, "did you mean 'dry_run'" in refused.json["error"]["message"]) == (400, True)
     assert web.get("/batches").json["batches"] == []
+
+
+def test_fields_for_names_of_files_are_nothing_that_comfyui_has_to_know(web, report) -> None:
+    report("sd", "sd.batch", lists=LISTS | {"engine": {"api": "comfyui"}})
+    item = {"prompt": "a", "hero": "gimli"}
+    document = {"name": "x", "items": [item], "output": {"pattern": "{hero}"}}
+    assert web.post("/batches?dry_run=1", json=document).status_code == 200
+    refused = web.post("/batches?dry_run=1", json=document | {"items": [item | {"enable_hr": True}]})
+    assert [problem["path"] for problem in refused.json["error"]["problems"]] == ["enable_hr"]
