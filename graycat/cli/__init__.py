@@ -64,7 +64,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; an invalid setting or an absent broker is printed as one line, without a traceback."""
+    """Run the command line.
+
+    An invalid setting, an absent broker and a file or folder that cannot be used are one line, without a traceback.
+    """
     keep_private()
     try:
         cli()
@@ -73,4 +76,10 @@ def main() -> None:
         sys.exit(2)
     except BrokerUnavailable:
         say("graycat: the broker cannot be used now, nothing was changed; try again in a moment", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            # No file's: a fault of graycat's, perhaps.
+            raise
+        say(f"graycat: {error.filename}: {error.strerror}", err=True)
         sys.exit(1)

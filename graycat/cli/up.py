@@ -17,6 +17,7 @@ import click
 import requests
 
 from graycat.auth import tokens
+from graycat.bounds import documents
 from graycat.broker.client import check
 from graycat.cli import broker, exporter, modes, monitoring
 from graycat.cli.credentials import Credential
@@ -183,7 +184,11 @@ def list_processes(settings: Settings, procfile: Path | None = None) -> dict[str
     """
     specs = list(PROCESSES)
     if procfile is not None:
-        specs = parse_procfile(procfile.read_text())
+        try:
+            text = documents.read_text_file(procfile)
+        except ValueError as error:
+            raise SettingsError(f"{procfile}: {error}") from None
+        specs = parse_procfile(text)
     processes = {spec.name: spec.command for spec in specs}
     if not settings.embedded_broker:
         processes.pop("broker", None)

@@ -57,3 +57,15 @@ def test_a_broker_that_is_away_is_one_line(command: str, no_broker: Settings, mo
     assert caught.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("graycat: the broker cannot be used now")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRAYCAT_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setattr(sys, "argv", ["graycat", "tokens", "list"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"graycat: {tmp_path}/file")
+    assert line.endswith(": Not a directory")

@@ -42,6 +42,12 @@ def test_a_procfile_of_ones_own_takes_the_place_of_the_list(tmp_path: Path) -> N
     assert processes == {"web": "graycat web", "mine": "graycat worker llm --name mine"}
 
 
+def test_a_procfile_of_another_encoding_is_named(tmp_path) -> None:
+    (tmp_path / "Procfile").write_bytes(b"caf\xe9: graycat web")
+    with pytest.raises(SettingsError, match="Procfile: byte 4 is not in UTF-8"):
+        up.list_processes(Settings(), tmp_path / "Procfile")
+
+
 def test_processes_find_this_python_s_commands_and_the_same_home(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/usr/bin")
