@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -12,19 +11,15 @@ from flask.typing import ResponseReturnValue
 from graycat import families
 from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
-from graycat.batches.errors import InvalidBatch, ItemNotFound
+from graycat.batches.errors import ItemNotFound
 from graycat.batches.plan import Item, expand
 from graycat.batches.records import Row
 from graycat.batches.spec import Spec
 from graycat.batches.states import ITEM_STATES
 from graycat.bounds.names import suggest
-from graycat.errors import ModelNotFound, RequestError
-from graycat.fleet.catalogs import find_unsupported, seed_limit
-from graycat.fleet.model_names import choose_model
-from graycat.images.errors import SettingNotAllowed
-from graycat.images.prompt_controls import check_styles
+from graycat.errors import RequestError
 from graycat.queue.topology import SD_BATCH
-from graycat.web.api.choices import check_choices
+from graycat.web.api.choices import check_choices, check_names
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import allow_large_body, run_in_thread
@@ -56,7 +51,7 @@ def submit() -> ResponseReturnValue:
     parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
     if parsed.prompt_request is not None:
         require_scope(LLM)
-    _check_names(parsed)
+    check_names(parsed)
     warnings = check_choices(parsed.document)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not CHOSEN_ID.fullmatch(key):
@@ -74,50 +69,6 @@ def submit() -> ResponseReturnValue:
         response.status_code = 201
     response.headers["Location"] = link(f"/batches/{batch_id}")
     return response
-
-
-def _check_names(parsed: Spec) -> None:
-    """Raise InvalidBatch for a style that sets parameters of an engine, and for a model that no engine has.
-
-    The model is that of the question for prompts.
-    """
-    problems = []
-    bodies_by_styles = {json.dumps(body["styles"]): body for body in parsed.images.bodies if body.get("styles")}
-    style_lists = [catalog.get("prompt-styles") for catalog in services().catalogs().values()]
-    for body in bodies_by_styles.values():
-        try:
-            check_styles(body, style_lists)
-        except SettingNotAllowed as error:
-            problems.append(("styles", str(error)))
-    problems.extend(_find_lost_seeds(parsed))
-    problems.extend(_find_unsupported(parsed))
-    if parsed.prompt_request is not None and parsed.prompt_request.model:
-        model = parsed.prompt_request.model
-        if not choose_model(model, LLM, services().workers(), services().settings).is_known:
-            problems.append(("prompts.model", str(ModelNotFound(model))))
-    if problems:
-        raise InvalidBatch(problems)
-
-
-def _find_unsupported(parsed: Spec) -> list[tuple[str, str]]:
-    """Return a problem if the batch asks for what none of the image engines can do."""
-    catalogs = services().catalogs()
-    for body in parsed.images.bodies:
-        refusal = find_unsupported(parsed.to_request(body), catalogs)
-        if refusal is not None:
-            return [(refusal.param, refusal.reason)]
-    return []
-
-
-def _find_lost_seeds(parsed: Spec) -> list[tuple[str, str]]:
-    """Return a problem if the batch asks for a seed that an image engine would replace by another."""
-    images = parsed.images
-    largest = max([images.seeds.seed, *(body.get("seed", -1) for body in images.bodies)], default=-1)
-    for worker in services().workers():
-        limit = seed_limit(worker)
-        if limit is not None and largest >= limit:
-            return [("seed", f"the image engine of {worker.name} keeps seeds below {limit} only, not {largest}")]
-    return []
 
 
 def _is_dry_run() -> bool:

@@ -10,9 +10,10 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from graycat.auth.tokens import ADMIN, BATCH, LLM, SD
+from graycat.batches import spec
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import InvalidSchedule
-from graycat.web.api.choices import check_choices
+from graycat.web.api.choices import check_choices, check_names
 from graycat.web.auth import require_scope, scope_required, token_auth
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.compat.route import read_object
@@ -50,8 +51,15 @@ def _parse_schedule(**fields: str) -> Schedule:
     if schedule.spec.get("prompts") is not None:
         # A text engine writes the prompts.
         require_scope(LLM)
-    check_choices(schedule.spec, "spec.")
+    _check_spec(schedule)
     return schedule
+
+
+def _check_spec(schedule: Schedule) -> None:
+    """Raise InvalidBatch if the engines that run now cannot make a schedule's batch."""
+    check_choices(schedule.spec, "spec.")
+    parsed = run_in_thread(partial(spec.parse, schedule.document(), services().settings, is_accepted=True))
+    check_names(parsed, "spec.")
 
 
 def _store(schedule: Schedule, *, replace: bool) -> Response:
@@ -135,7 +143,7 @@ def run(name: str) -> ResponseReturnValue:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not RUN_KEY.fullmatch(key):
         raise InvalidSchedule("'Idempotency-Key' must have 1 to 64 letters, digits, dots, dashes and underscores")
-    check_choices(services().schedules.load_definition(_owner(), name).spec, "spec.")
+    _check_spec(services().schedules.load_definition(_owner(), name))
     batch_id = services().schedules.run_now(_owner(), name, f"run-{key or uuid4().hex}")
     response = jsonify(batch=batch_id)
     response.headers["Location"] = link(f"/batches/{batch_id}")

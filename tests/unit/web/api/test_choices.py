@@ -57,3 +57,12 @@ def test_fields_for_names_of_files_are_nothing_that_comfyui_has_to_know(web, rep
     assert web.post("/batches?dry_run=1", json=document).status_code == 200
     refused = web.post("/batches?dry_run=1", json=document | {"items": [item | {"enable_hr": True}]})
     assert [problem["path"] for problem in refused.json["error"]["problems"]] == ["enable_hr"]
+
+
+def test_a_schedule_is_refused_what_its_engines_cannot_do(web, report) -> None:
+    schedule = SCHEDULE | {"spec": {"name": "x", "items": [{"prompt": "a", "enable_hr": True}]}}
+    assert web.post("/schedules", json=schedule).status_code == 201
+    report("sd", "sd.batch", lists=LISTS | {"engine": {"api": "comfyui"}})
+    for refused in (web.post("/schedules", json=schedule | {"name": "other"}), web.post("/schedules/nightly/run")):
+        assert refused.status_code == 400
+        assert [problem["path"] for problem in refused.json["error"]["problems"]] == ["spec.enable_hr"]
