@@ -307,6 +307,10 @@ def is_writable(text: str) -> bool:
     return True
 
 
+#: What a text must be to be read as a type; for any other: a bool.
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number"}
+
+
 def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:
     """Return ``env``'s value for a field, as ``kind`` (str, int, float, bool or Path)."""
     text = env[variable(name)].strip()
@@ -317,6 +321,5 @@ def cast(env: Mapping[str, str], name: str, kind: Any) -> Any:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise SettingsError(
-            f"{variable(name)} must be of type {getattr(kind, '__name__', 'bool')}, not {text!r}"
-        ) from None
+        wanted = _WORDS.get(kind, "true or false")
+        raise SettingsError(f"{variable(name)} must be {wanted}, not {text[:100]!r}") from None

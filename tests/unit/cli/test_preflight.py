@@ -73,7 +73,7 @@ def test_all_settings_that_are_wrong_are_told_at_once_and_their_values_are_not(f
     result = check(free | wrong)
     assert result.exit_code == 1
     for text in (
-        "PORT must be of type int",
+        "PORT must be a whole number",
         "GRAYCAT_LLM_SLOTS must be a number above zero",
         "REMOTE=true needs REDIS_URL",
         "API_TOKEN is no setting of graycat; did you mean API_TOKENS?",
