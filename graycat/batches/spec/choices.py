@@ -105,5 +105,10 @@ def _choices_in(path: str, name: str, value: Any) -> Iterator[Choice]:
 
 def _choice(path: str, field: str, value: Any) -> Iterator[Choice]:
     """Yield the choice that a value is, if it is one."""
-    if field in offers.FIELDS and isinstance(value, str):
+    if field not in offers.FIELDS:
+        return
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # It is rendered as a text: a table's cell for a style called 2024.
+        value = str(value)
+    if isinstance(value, str):
         yield Choice(path, field, value)

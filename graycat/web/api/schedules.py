@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat.auth.tokens import ADMIN, BATCH, LLM, SD
 from graycat.batches import spec
+from graycat.errors import RequestError
 from graycat.schedules.definition import Schedule
 from graycat.schedules.errors import InvalidSchedule
 from graycat.web.api.choices import check_choices, check_names
@@ -45,7 +46,11 @@ def _parse_schedule(**fields: str) -> Schedule:
     """Return the schedule that the request's body describes. Raises RequestError, Forbidden."""
     # The batches of a schedule make images.
     require_scope(SD)
-    body = read_object(is_document=True) | fields
+    body = read_object(is_document=True)
+    for field, value in fields.items():
+        if body.get(field) not in (None, value):
+            raise RequestError(f"{field!r} must be {value!r}, as in the path, or left out")
+    body |= fields
     settings = services().settings
     schedule = run_in_thread(partial(Schedule.read, body, _owner(), settings, pixel_limit()))
     if schedule.spec.get("prompts") is not None:

@@ -28,6 +28,11 @@ def test_a_value_that_no_engine_has_is_named_with_its_path(part: dict[str, Any],
     assert find_missing(part, LISTED)[0][1] == f"{path}: {message}"
 
 
+def test_a_number_is_looked_for_as_the_name_that_it_becomes() -> None:
+    assert [path for path, _ in review({"defaults": {"sampler_name": 5}}, LISTED).problems] == ["defaults.sampler_name"]
+    assert review({"defaults": {"sampler_name": 5}}, Offers({"sd@a": {"samplers": [{"name": "5"}]}})).problems == []
+
+
 def test_what_nobody_lists_is_told_of_and_not_refused() -> None:
     document = {
         "defaults": {

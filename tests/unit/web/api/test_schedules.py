@@ -53,6 +53,10 @@ def test_the_same_again_is_the_same_and_another_is_refused_unless_it_is_put(web)
     put = web.put("/schedules/nightly", json=other)
     assert (put.status_code, put.json["overlap"]) == (200, "queue")
     assert web.put("/schedules/new", json=other).status_code == 201
+    assert web.put("/schedules/new", json=other | {"name": "new"}).status_code == 200
+    for name in ("old", 7, []):
+        refused = web.put("/schedules/new", json=other | {"name": name})
+        assert (refused.status_code, "'name' must be 'new'" in refused.text) == (400, True)
 
 
 @pytest.mark.parametrize(
