@@ -1,16 +1,22 @@
-"""A table of hostile values: each field of a render with each value, sent to graycat. None may be a 500."""
+"""Tables of hostile values: each field of a render with each value, sent to graycat. None may be a 500."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from graycat.images import webui_fields
+from tests.support.sdbodies import IMAGE
 from tests.support.stack import Client
 
-TXT2IMG = "/sdapi/v1/txt2img"
-QUICK: dict[str, Any] = {"prompt": "a cat", "width": 64, "height": 64, "steps": 1, "seed": 1}
+TXT2IMG, IMG2IMG = "/sdapi/v1/txt2img", "/sdapi/v1/img2img"
+#: The least that makes a picture: one pass of the model.
+SMALL: dict[str, Any] = {"width": 16, "height": 16, "steps": 1, "cfg_scale": 1}
+QUICK: dict[str, Any] = {"prompt": "a cat", "seed": 1, **SMALL}
+#: Seconds that one render may take: one value asks for 64 steps.
+RENDER_S = 600.0
 FIELDS = tuple(
     dict.fromkeys(
         (
@@ -29,20 +35,34 @@ FIELDS = tuple(
 VALUES: tuple[Any, ...] = (None, True, -1, 2**31, 10**30, 1.5, "", "64", "x" * 3000, [], {}, [{"path": 5}])
 
 
-def requests() -> Iterator[tuple[str, Any]]:
-    """Yield each field with each value."""
-    for field in FIELDS:
-        for value in VALUES:
-            yield field, value
+@dataclass(frozen=True)
+class Table:
+    """Fields that are sent with each value: where to, and with which other fields."""
+
+    path: str
+    rest: dict[str, Any]
+    fields: tuple[str, ...]
 
 
-def send_all(client: Client) -> tuple[Counter[int], list[str]]:
-    """Send the whole table; return how often each status came, and each request that had a 5xx."""
+#: A second pass and an init image let an engine read fields that it leaves alone without them.
+TABLES = {
+    "txt2img": Table(TXT2IMG, QUICK, FIELDS),
+    "second pass": Table(
+        TXT2IMG,
+        QUICK | {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7},
+        (*(name for name in FIELDS if name.startswith(("hr_", "firstphase_"))), "denoising_strength"),
+    ),
+    "img2img": Table(IMG2IMG, QUICK | {"init_images": [IMAGE]}, FIELDS),
+}
+
+
+def send_all(client: Client, table: Table) -> tuple[Counter[int], list[str]]:
+    """Send a whole table; return how often each status came, and each request that had a 5xx."""
     statuses: Counter[int] = Counter()
     failed = []
-    for field, value in requests():
-        answer = client.post(TXT2IMG, QUICK | {field: value})
+    for field, value in itertools.product(table.fields, VALUES):
+        answer = client.post(table.path, table.rest | {field: value}, timeout=RENDER_S)
         statuses[answer.status_code] += 1
         if answer.status_code >= 500:
-            failed.append(f"{field}={value!r:.60}: {answer.status_code} {answer.text[:200]}")
+            failed.append(f"{table.path} {field}={value!r:.60}: {answer.status_code} {answer.text[:200]}")
     return statuses, failed

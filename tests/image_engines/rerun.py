@@ -8,13 +8,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from tests.image_engines.hostile import RENDER_S, SMALL, TXT2IMG
 from tests.support.processes import eventually
 from tests.support.stack import Client
 
 #: Seconds that a batch may take.
 BATCH_S = 1800.0
 SPEC: dict[str, Any] = {
-    "defaults": {"width": 64, "height": 64, "steps": 1},
+    "defaults": SMALL,
     "matrix": {"prompt": ["a cat", "a dog, oil"], "sampler_name": ["Euler a", "DPM++ 2M Karras", "heun"]},
 }
 
@@ -39,7 +40,7 @@ def make_again(client: Client, lines: list[dict[str, Any]]) -> list[str]:
     """Render each line's request with its recorded seed again; return what is unlike."""
     unlike = []
     for line in lines:
-        answer = client.post("/sdapi/v1/txt2img", line["request"] | {"seed": line["seed"]})
+        answer = client.post(TXT2IMG, line["request"] | {"seed": line["seed"]}, timeout=RENDER_S)
         digests = [sha256(base64.b64decode(image)).hexdigest() for image in answer.json().get("images", [])]
         if digests != [line["sha256"]]:
             unlike.append(f"item {line['item']}, seed {line['seed']}, {line['sampler']}")

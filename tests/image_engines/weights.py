@@ -1,8 +1,9 @@
-"""Random weights in the shape of a small Stable Diffusion 1.x: pictures of noise, but each seed has its own.
+"""Random weights in the shape of a very small Ovis-Image: pictures of noise, but each seed and each prompt has its own.
 
 No package carries weights of an image model that are small enough. What an engine does with a request does not depend
-on what its model has learnt. The shapes are those of the "tiny" UNet (one residual block a level, no middle block), of
-CLIP ViT-L/14's text encoder, and of the tiny autoencoder (TAESD): 0.9 GB in half precision.
+on what its model has learnt. sd-server takes widths and numbers of blocks of this model (a transformer like Flux's, a
+text encoder like Qwen3) from the weights; those of Stable Diffusion 1.x are fixed, and slow. One head of 128 channels,
+one block of each kind and one layer of the text encoder are the least that it takes: 28 MB, a quarter of a second.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from pathlib import Path
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
-#: Channels of the UNet's first level, of its time embedding, of the text encoder.
-BASE, TIME, TEXT = 320, 1280, 768
+#: Channels of the transformer and of its one head, of patches of 2 x 2 latents, of the time, of latents.
+WIDTH, PATCH, TIME, LATENT = 128, 64, 256, 16
+#: Of the text encoder: words, channels, those of its hidden layer, of 32 heads that ask, of 8 that answer, of one head.
+WORDS, TOKEN, HIDDEN, QUERIES, KEYS, HEAD = 151936, 64, 128, 4096, 1024, 128
+
 #: Values that are drawn; tensors repeat them, each from another place.
 DRAWN = 1 << 20
 #: Their standard deviation: small enough for half precision after every layer.
@@ -25,12 +29,12 @@ SPREAD = 0.03
 
 
 def write_checkpoint(path: Path) -> None:
-    """Write the UNet and the text encoder, as one checkpoint of SD 1.x."""
-    _write(path, {**_unet(), **_text_encoder()})
+    """Write the transformer and the text encoder, as one checkpoint."""
+    _write(path, {**_transformer(), **_text_encoder()})
 
 
 def write_autoencoder(path: Path) -> None:
-    """Write the tiny autoencoder."""
+    """Write the tiny autoencoder for latents of 16 channels."""
     _write(path, _autoencoder())
 
 
@@ -60,7 +64,7 @@ def _tensors(shapes: Mapping[str, Shape]) -> Iterator[bytes]:
         count = _count(shape)
         if len(shape) == 1:
             # Norms begin with ones; every bias is nothing.
-            yield (one if name.endswith("weight") else zero) * count
+            yield (one if name.endswith(("weight", "scale")) else zero) * count
             continue
         start = 2 * source.randrange(DRAWN)
         repeated = drawn[start:] + drawn * (2 * count // len(drawn) + 1)
@@ -79,82 +83,61 @@ def _layer(name: str, *shape: int) -> Shapes:
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
-def _residual(name: str, before: int, after: int) -> Shapes:
+def _transformer() -> Shapes:
     shapes = {
-        **_layer(f"{name}.in_layers.0", before),
-        **_layer(f"{name}.in_layers.2", after, before, 3, 3),
-        **_layer(f"{name}.emb_layers.1", after, TIME),
-        **_layer(f"{name}.out_layers.0", after),
-        **_layer(f"{name}.out_layers.3", after, after, 3, 3),
+        **_layer("img_in", WIDTH, PATCH),
+        **_layer("txt_in", WIDTH, TOKEN),
+        "txt_norm.scale": (TOKEN,),
+        **_layer("time_in.in_layer", WIDTH, TIME),
+        **_layer("time_in.out_layer", WIDTH, WIDTH),
+        **_layer("final_layer.linear", PATCH, WIDTH),
+        **_layer("final_layer.adaLN_modulation.1", 2 * WIDTH, WIDTH),
+        **_layer("single_blocks.0.linear1", 11 * WIDTH, WIDTH),
+        **_layer("single_blocks.0.linear2", WIDTH, 5 * WIDTH),
+        **_layer("single_blocks.0.modulation.lin", 3 * WIDTH, WIDTH),
+        **_norms("single_blocks.0.norm"),
     }
-    if before != after:
-        shapes |= _layer(f"{name}.skip_connection", after, before, 1, 1)
-    return shapes
-
-
-def _attention(name: str, channels: int) -> Shapes:
-    block = f"{name}.transformer_blocks.0"
-    shapes = {**_layer(f"{name}.norm", channels), **_layer(f"{name}.proj_in", channels, channels, 1, 1)}
-    for attention, source in (("attn1", channels), ("attn2", TEXT)):
-        shapes[f"{block}.{attention}.to_q.weight"] = (channels, channels)
-        shapes[f"{block}.{attention}.to_k.weight"] = (channels, source)
-        shapes[f"{block}.{attention}.to_v.weight"] = (channels, source)
-        shapes |= _layer(f"{block}.{attention}.to_out.0", channels, channels)
-    shapes |= _layer(f"{block}.ff.net.0.proj", 8 * channels, channels)
-    shapes |= _layer(f"{block}.ff.net.2", channels, 4 * channels)
-    for number in (1, 2, 3):
-        shapes |= _layer(f"{block}.norm{number}", channels)
-    return shapes | _layer(f"{name}.proj_out", channels, channels, 1, 1)
-
-
-def _unet() -> Shapes:
-    shapes = {
-        **_layer("time_embed.0", TIME, BASE),
-        **_layer("time_embed.2", TIME, TIME),
-        **_layer("input_blocks.0.0", BASE, 4, 3, 3),
-        **_layer("out.0", BASE),
-        **_layer("out.2", 4, BASE, 3, 3),
-    }
-    # Number of the block, channels before and after.
-    for number, before, after in ((1, BASE, BASE), (4, BASE, 2 * BASE), (7, 2 * BASE, 4 * BASE)):
-        shapes |= _residual(f"input_blocks.{number}.0", before, after)
-        shapes |= _attention(f"input_blocks.{number}.1", after)
-    for number, channels in ((3, BASE), (6, 2 * BASE)):
-        shapes |= _layer(f"input_blocks.{number}.0.op", channels, channels, 3, 3)
-    for number, before, after in (
-        *((0, 8 * BASE, 4 * BASE), (1, 6 * BASE, 4 * BASE), (3, 6 * BASE, 2 * BASE)),
-        *((4, 3 * BASE, 2 * BASE), (6, 3 * BASE, BASE), (7, 2 * BASE, BASE)),
-    ):
-        shapes |= _residual(f"output_blocks.{number}.0", before, after)
-        shapes |= _attention(f"output_blocks.{number}.1", after)
-    for name, channels in (("output_blocks.2.1", 4 * BASE), ("output_blocks.5.2", 2 * BASE)):
-        shapes |= _layer(f"{name}.conv", channels, channels, 3, 3)
+    for stream in ("img", "txt"):
+        block = f"double_blocks.0.{stream}"
+        shapes |= _layer(f"{block}_mod.lin", 6 * WIDTH, WIDTH)
+        shapes |= _layer(f"{block}_attn.qkv", 3 * WIDTH, WIDTH)
+        shapes |= _layer(f"{block}_attn.proj", WIDTH, WIDTH)
+        shapes |= _layer(f"{block}_mlp.gate_proj", 4 * WIDTH, WIDTH)
+        shapes |= _layer(f"{block}_mlp.up_proj", 4 * WIDTH, WIDTH)
+        shapes |= _layer(f"{block}_mlp.down_proj", WIDTH, 4 * WIDTH)
+        shapes |= _norms(f"{block}_attn.norm")
     return {f"model.diffusion_model.{name}": shape for name, shape in shapes.items()}
+
+
+def _norms(name: str) -> Shapes:
+    return {f"{name}.query_norm.scale": (WIDTH,), f"{name}.key_norm.scale": (WIDTH,)}
 
 
 def _text_encoder() -> Shapes:
     shapes: Shapes = {
-        "embeddings.token_embedding.weight": (49408, TEXT),
-        "embeddings.position_embedding.weight": (77, TEXT),
-        **_layer("final_layer_norm", TEXT),
+        "embed_tokens.weight": (WORDS, TOKEN),
+        "norm.weight": (TOKEN,),
+        "layers.0.input_layernorm.weight": (TOKEN,),
+        "layers.0.post_attention_layernorm.weight": (TOKEN,),
+        "layers.0.self_attn.q_proj.weight": (QUERIES, TOKEN),
+        "layers.0.self_attn.k_proj.weight": (KEYS, TOKEN),
+        "layers.0.self_attn.v_proj.weight": (KEYS, TOKEN),
+        "layers.0.self_attn.o_proj.weight": (TOKEN, QUERIES),
+        "layers.0.self_attn.q_norm.weight": (HEAD,),
+        "layers.0.self_attn.k_norm.weight": (HEAD,),
+        "layers.0.mlp.gate_proj.weight": (HIDDEN, TOKEN),
+        "layers.0.mlp.up_proj.weight": (HIDDEN, TOKEN),
+        "layers.0.mlp.down_proj.weight": (TOKEN, HIDDEN),
     }
-    for number in range(12):
-        layer = f"encoder.layers.{number}"
-        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _layer(f"{layer}.self_attn.{part}", TEXT, TEXT)
-        shapes |= _layer(f"{layer}.layer_norm1", TEXT)
-        shapes |= _layer(f"{layer}.layer_norm2", TEXT)
-        shapes |= _layer(f"{layer}.mlp.fc1", 4 * TEXT, TEXT)
-        shapes |= _layer(f"{layer}.mlp.fc2", TEXT, 4 * TEXT)
-    return {f"cond_stage_model.transformer.text_model.{name}": shape for name, shape in shapes.items()}
+    return {f"text_encoders.llm.model.{name}": shape for name, shape in shapes.items()}
 
 
 def _autoencoder() -> Shapes:
     shapes: Shapes = {}
     # Of each half: its first and last convolution, its blocks, its convolutions that change the size.
     halves = {
-        "encoder": ((0, 64, 3), (14, 4, 64), (1, 3, 4, 5, 7, 8, 9, 11, 12, 13), (2, 6, 10)),
-        "decoder": ((0, 64, 4), (18, 3, 64), (2, 3, 4, 7, 8, 9, 12, 13, 14, 17), (6, 11, 16)),
+        "encoder": ((0, 64, 3), (14, LATENT, 64), (1, 3, 4, 5, 7, 8, 9, 11, 12, 13), (2, 6, 10)),
+        "decoder": ((0, 64, LATENT), (18, 3, 64), (2, 3, 4, 7, 8, 9, 12, 13, 14, 17), (6, 11, 16)),
     }
     for half, (first, last, blocks, between) in halves.items():
         for number, after, before in (first, last):

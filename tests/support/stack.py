@@ -75,6 +75,8 @@ class Stack:
 
     #: Cores that an engine with a model computes with; 0: all.
     engine_threads = 0
+    #: Seconds that it gets to start.
+    start_s = START_S
 
     def __init__(self, home: Path, *, separately: bool = False, env: Mapping[str, str] | None = None) -> None:
         self.home = home
@@ -122,11 +124,11 @@ class Stack:
     def start(self) -> Stack:
         """Start everything; return when a model would answer."""
         if not self._separately:
-            self.launch("up", "graycat up").wait_for("graycat is ready at", START_S)
+            self.launch("up", "graycat up").wait_for("graycat is ready at", self.start_s)
             return self
         for name in self.commands:
             self.launch(name)
-        eventually(self.ready, START_S)
+        eventually(self.ready, self.start_s)
         return self
 
     def launch(self, name: str, command: str = "") -> Output:
