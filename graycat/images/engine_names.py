@@ -182,7 +182,7 @@ def _split(resolved: Resolved, named: NamedField, scheduler: NamedField, name: s
     """Write a name like "DPM++ 2M Karras" as a sampler and a scheduler; return False if it is none."""
     samplers = named.known(catalog) or {}
     schedulers = scheduler.known(catalog) or {}
-    words = name.split()
+    words = name.replace("_", " ").split()
     for count in range(1, min(_MAX_WORDS, len(words) - 1) + 1):
         own = samplers.get(fold(" ".join(words[:-count])))
         tail = schedulers.get(fold(" ".join(words[-count:])))

@@ -138,3 +138,11 @@ def test_all_named_fields_are_different() -> None:
 def test_spellings_of_other_things_stay_apart() -> None:
     names = ["Euler", "Euler a", "DPM2", "DPM2 a", "DPM++ 2M", "dpm++2mv2", "DPM++ 2M SDE", "Heun", "LMS", "LCM"]
     assert len({fold(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2M Karras", "dpm++_2m_karras", "dpmpp_2m_karras", "k_dpmpp_2m_karras"])
+def test_a_scheduler_behind_a_sampler_is_found_in_any_spelling(name: str) -> None:
+    lists = {"samplers": [{"name": "DPM++ 2M"}], "schedulers": [{"name": "karras", "label": "Karras"}]}
+    resolved = resolve({"sampler_name": name}, lists)
+    assert resolved.unknown == []
+    assert resolved.body == {"sampler_name": "DPM++ 2M", "scheduler": "karras"}
