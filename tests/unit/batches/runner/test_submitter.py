@@ -94,7 +94,8 @@ def test_the_images_of_a_batch_are_paid_for_with_its_plan(broker: Valkey, tmp_pa
 def test_a_broker_that_is_full_is_waited_for(broker: Valkey, tmp_path: Path) -> None:
     batching = Batching(broker, tmp_path)
     batch_id = batching.submit(ONE | {"count": 2})
-    broker.client.config_set("maxmemory", int(broker.client.info("memory")["used_memory"] / 0.9))
+    # Above the mark of nine tenths, also if some buffers of closed connections are freed meanwhile.
+    broker.client.config_set("maxmemory", int(broker.client.info("memory")["used_memory"] / 0.96))
     broker.client.hdel(keys.STORED, "*looked_ms")
     try:
         batching.run_steps(3)
