@@ -16,10 +16,31 @@ from graycat.bounds.unreadable import MAX_DIGITS, explain
 
 
 class RepeatedField(ValueError):
-    """Raised if an object of JSON has two fields of one name: readers take the last one, and drop the other."""
+    """Raised if an object of JSON or YAML has two fields of one name: readers take the last one, and drop the other."""
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Reads YAML as ``yaml.safe_load`` does, but for fields that are there twice, which YAML 1.2 (3.2.1.3) forbids."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the node of an object. Raises RepeatedField, which names the line of the second field.
+
+        Later, when values are made of nodes, what merge keys (``<<``) bring in can no longer be told apart.
+        """
+        node = super().compose_mapping_node(anchor)
+        names = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
+                continue
+            # Without the tag: a field 1 and a field "1" are one in JSON, as which a spec is kept.
+            if key.value in names:
+                raise RepeatedField(f"line {key.start_mark.line + 1}: {_describe_repeated(key.value)}")
+            names.add(key.value)
+        return node
 
 
 FORMATS = ("toml", "yaml", "json")
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 def read_text_file(path: Path) -> str:
@@ -57,8 +78,12 @@ def refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise RepeatedField(f"an object has the field {repeated[:100]!r} twice, and only one of them would count")
+        raise RepeatedField(_describe_repeated(repeated))
     return fields
+
+
+def _describe_repeated(name: str) -> str:
+    return f"an object has the field {name[:100]!r} twice, and only one of them would count"
 
 
 def parse(text: str, format: str) -> Any:
@@ -67,7 +92,7 @@ def parse(text: str, format: str) -> Any:
         if format == "toml":
             return tomllib.loads(text)
         if format == "yaml":
-            return yaml.safe_load(text)
+            return yaml.load(text, Loader=_YamlLoader)  # noqa: S506 (a SafeLoader)
         return json.loads(text, object_pairs_hook=refuse_repeated)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -64,3 +64,24 @@ def test_a_file_that_cannot_be_read_is_told_in_plain_words(tmp_path: Path, name:
 def test_a_field_of_json_that_is_there_twice_is_refused_at_any_depth() -> None:
     with pytest.raises(ValueError, match="the field 'seed' twice"):
         parse('{"items": [{"seed": 1, "seed": 1}]}', "json")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "name"),
+    [
+        ("name: a\nitems: [x]\nname: b\n", 3, "name"),
+        ('defaults:\n  steps: 4\n  "steps": 4\n', 3, "steps"),
+        ("items:\n- prompt: a\n- {prompt: b,\n   prompt: c}\n", 4, "prompt"),
+        ('1: a\n"1": b\n', 2, "1"),
+        ('{"name": "a", "name": "b"}', 1, "name"),
+    ],
+)
+def test_a_field_twice_in_yaml_is_refused_with_its_line(text: str, line: int, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^line {line}: an object has the field '{name}' twice, "):
+        parse(text, "yaml")
+
+
+def test_a_field_of_yaml_may_override_one_that_is_merged_in() -> None:
+    text = "a: &a {steps: 1, cfg: 2}\nb: &b\n  <<: *a\n  steps: 3\nc:\n  <<: *b\n  steps: 4\n"
+    assert parse(text, "yaml")["c"] == {"steps": 4, "cfg": 2}
+    assert parse(text, "yaml")["b"] == {"steps": 3, "cfg": 2}
