@@ -1,15 +1,18 @@
-"""The fields of a generation that image engines read, by their names: what a batch's spec may name.
+"""The fields of a generation that image engines read, by their names: what graycat's own routes and batches take.
 
 Engines pass over a field that they do not know without a word, so that a misspelt one would make hours of wrong
-pictures. Single requests are not checked: their clients send what they like, for engines that graycat does not know.
+pictures. The WebUI's routes are not checked: their clients send fields of their own.
 The lists are those of AUTOMATIC1111 1.10.1, of Forge (main of June 2025), of SD.Next and of stable-diffusion.cpp's
 sd-server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
+
+from graycat.bounds.names import MAX_CHARS, find_nearest
+from graycat.errors import UnsupportedParameter
 
 #: AUTOMATIC1111: of txt2img and img2img alike, of txt2img, of img2img.
 _A1111 = (
@@ -65,9 +68,24 @@ MEANT: Mapping[str, str] = MappingProxyType(
         "sampling_steps": "steps",
         "sd_model_checkpoint": "override_settings.sd_model_checkpoint",
         "sd_vae": "override_settings.sd_vae",
+        "size": "width and height",
         "strength": "denoising_strength",
         "style": "styles",
         "upscaler": "hr_upscaler",
         "vae": "override_settings.sd_vae",
     }
 )
+
+
+def check_known(names: Iterable[str], further: Collection[str], path: str = "") -> None:
+    """Raise UnsupportedParameter for the first name that is no field of a generation.
+
+    ``further``: fields that are known beside those of this file. ``path``: what stands before the names in the error.
+    """
+    for name in names:
+        if name in GENERATION_FIELDS or name in further:
+            continue
+        nearest = find_nearest(name, GENERATION_FIELDS.union(further), MEANT)
+        advice = f"did you mean {nearest!r}?" if nearest else "leave it out"
+        # A setting of the operator's makes it known: GRAYCAT_SD_FIELDS.
+        raise UnsupportedParameter(f"{path}{name[:MAX_CHARS]}", f"is not a field that graycat knows; {advice}")

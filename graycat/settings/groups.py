@@ -207,7 +207,8 @@ class LimitSettings(TextLimitSettings):
     #: Titles of an image engine's scripts that a request may name, parted by commas. What a script does with its
     #: arguments is the script's own affair: list none that opens files for its caller.
     sd_scripts: str = ""
-    #: Fields of an image engine that specs of batches may name beside those that graycat knows, parted by commas.
+    #: Fields of an image engine that graycat's own routes and specs of batches may name beside those that graycat
+    #: knows, parted by commas.
     sd_fields: str = ""
     #: The inputs of the tasks and batches of one player, of one API token with its players, and of all callers may take
     #: this many bytes in the broker together; 0: any number.

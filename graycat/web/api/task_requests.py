@@ -24,7 +24,7 @@ from graycat.settings import variable
 from graycat.web.auth import require_scope
 from graycat.web.big_bodies import wait_for_turn
 from graycat.web.compat import webui, workflows
-from graycat.web.compat.image_tasks import allow_large_body, choose_queue, run_in_thread
+from graycat.web.compat.image_tasks import allow_large_body, check_own_fields, choose_queue, run_in_thread
 from graycat.web.compat.route import read_body
 from graycat.web.compat.text_routes import TEXT_ROUTES
 from graycat.web.encoding import JsonWriter
@@ -48,6 +48,8 @@ ROUTES = {route.kind.name: route for route in TEXT_ROUTES if route.kind.method =
 ADMIN_KINDS = frozenset(route.kind.name for route in TEXT_ROUTES if route.admin)
 #: The image kinds that may be submitted by name, with the checks of their bodies.
 IMAGE_CHECKS = {kind.name: (kind, check) for kind, check, _ in webui.IMAGE_CALLS.values()}
+#: The kinds of them whose fields are known (graycat/images/fields.py).
+GENERATIONS = (kinds.TXT2IMG, kinds.IMG2IMG)
 #: The names of all kinds that may be submitted.
 KINDS = (*ROUTES, *IMAGE_CHECKS)
 
@@ -130,6 +132,8 @@ def _prepare(name: str, engine_body: dict[str, Any], writer: JsonWriter) -> tupl
         return workflows.prepare(workflows.name_in(name), engine_body)
     if name in IMAGE_CHECKS:
         kind, check = IMAGE_CHECKS[name]
+        if kind in GENERATIONS:
+            check_own_fields(engine_body, "input.")
         params.check_size(engine_body, settings.max_prompt_chars)
         checked = run_in_thread(partial(check, settings, pixel_limit(), engine_body))
         return kind, choose_queue(kind, checked), PLAIN, json.dumps(checked).encode()

@@ -14,8 +14,11 @@ from gevent.util import wrap_errors
 from graycat import params
 from graycat.bounds.stored import parse_json
 from graycat.fleet.catalogs import workers_for
+from graycat.images.fields import check_known
+from graycat.images.output import FIELD as OUTPUT_FIELD
 from graycat.images.prompt_controls import check_styles
 from graycat.images.replies import embed_images
+from graycat.images.webui_requests import REFUSED_FIELDS, split_names
 from graycat.queue.kinds import PLAIN, Kind
 from graycat.queue.topology import worker_queue
 from graycat.storage.errors import ArtifactsUnavailable
@@ -62,6 +65,16 @@ def check_image_body(kind: Kind, body: Body, check: Callable[[Body], Body]) -> t
     params.check_size(body, services().settings.max_prompt_chars)
     checked = run_in_thread(partial(check, body))
     return checked, choose_queue(kind, checked)
+
+
+def check_own_fields(body: Body, path: str = "") -> None:
+    """Raise UnsupportedParameter for a field of a generation that no engine would read, as a misspelt one.
+
+    For graycat's own routes; clients of the WebUI's send fields of their own. ``path``: what stands before the names.
+    """
+    # Those that are refused are so with their reason, later.
+    further = {OUTPUT_FIELD, *REFUSED_FIELDS, *split_names(services().settings.sd_fields)}
+    check_known(body, further, path)
 
 
 def embed_artifacts(reply: bytes, task_id: str) -> bytes:

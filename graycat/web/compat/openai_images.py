@@ -24,7 +24,14 @@ from graycat.images.output import FIELD as OUTPUT_FIELD
 from graycat.queue.kinds import IMG2IMG, PLAIN, TXT2IMG, Kind
 from graycat.settings import Settings
 from graycat.web.auth import scope_required, token_auth
-from graycat.web.compat.image_tasks import Body, allow_large_body, check_image_body, run_image_task, run_in_thread
+from graycat.web.compat.image_tasks import (
+    Body,
+    allow_large_body,
+    check_image_body,
+    check_own_fields,
+    run_image_task,
+    run_in_thread,
+)
 from graycat.web.compat.openai_image_stream import ImageStream, image_format
 from graycat.web.compat.route import read_object
 from graycat.web.limits import pixel_limit
@@ -57,6 +64,7 @@ def _run_generation(kind: Kind, body: Body) -> tuple[Response, dict[str, Any]]:
 def generate_image() -> ResponseReturnValue:
     """Make one image: ``{"prompt": ..., ...}`` with any field of txt2img, answered by the image and its info."""
     body = read_object()
+    check_own_fields(body)
     if not isinstance(body.get("prompt"), str):
         raise RequestError("'prompt' is required: a string")
     generation = {"steps": DEFAULT_STEPS} | body | {"batch_size": 1, "n_iter": 1, "send_images": True}

@@ -11,7 +11,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from graycat.auth.minted import Grant
-from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooComplex
+from graycat.errors import GraycatError, PromptTooLarge, RequestError, TooComplex, UnsupportedParameter
 from graycat.images.errors import TooMuchWork
 from graycat.queue import kinds
 from graycat.queue.topology import BATCH_QUEUE_TTL_S
@@ -52,6 +52,13 @@ def test_images_are_submitted_by_their_kind() -> None:
     submission = parse_task_request({"kind": "sd.txt2img", "input": {"prompt": "a fox"}}).submission
     assert (submission.kind, submission.queue, submission.mode) == (kinds.TXT2IMG, "sd", "plain")
     assert json.loads(submission.body)["prompt"] == "a fox"
+
+
+@pytest.mark.parametrize("kind", ["sd.txt2img", "sd.img2img"])
+def test_a_misspelt_field_of_an_image_is_refused_with_its_path(kind: str) -> None:
+    with pytest.raises(UnsupportedParameter, match=r"did you mean 'cfg_scale'\?") as caught:
+        parse_task_request({"kind": kind, "input": {"prompt": "a fox", "cfg_scal": 5}})
+    assert caught.value.param == "input.cfg_scal"
 
 
 def test_every_kind_that_runs_without_the_admin_scope_can_be_submitted() -> None:

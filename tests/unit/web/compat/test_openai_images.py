@@ -60,6 +60,36 @@ def test_without_a_prompt_there_is_no_image(web, client, body: Any) -> None:
     assert client.keys("*") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("negativ_prompt", "did you mean 'negative_prompt'?"),
+        ("num_inference_steps", "did you mean 'steps'?"),
+        ("size", "did you mean 'width and height'?"),
+        ("zzzz", "leave it out"),
+    ],
+)
+def test_a_field_that_no_engine_reads_is_refused_with_the_one_that_is_meant(web, client, name: str, meant: str) -> None:
+    error = web.post("/generate-image", json=FOX | {name: None}, headers=ASYNC).json["error"]
+    assert (error["code"], error["type"], error["param"]) == (400, "unsupported_parameter", name)
+    assert meant in error["message"]
+    assert client.keys("*") == []
+    # Clients of the WebUI send fields of their own.
+    assert web.post("/sdapi/v1/txt2img", json=FOX | {name: 1}, headers=ASYNC).status_code == 202
+
+
+def test_a_misspelt_prompt_is_found(web) -> None:
+    error = web.post("/generate-image", json={"promt": "a fox"}).json["error"]
+    assert error["param"] == "promt"
+    assert "'prompt'" in error["message"]
+
+
+def test_one_image_takes_the_fields_that_the_operator_names(web_with, take) -> None:
+    web = web_with(sd_fields="mood")
+    assert web.post("/generate-image", json=FOX | {"mood": "calm"}, headers=ASYNC).status_code == 202
+    assert json.loads(take("sd").body)["mood"] == "calm"
+
+
 @pytest.mark.parametrize("info", ["", "no JSON", "5", "null", None])
 def test_an_image_without_info_is_no_error(web, render, info: Any) -> None:
     response = outcome_of(lambda: web.post("/generate-image", json=FOX))
