@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -112,46 +113,61 @@ def compare(asked: Body, pictures: list[Made]) -> list[Difference]:
     """
     if not pictures:
         return []
-    first = pictures[0]
-    warnings = []
-    for field, wanted, made in (
-        ("seed", _asked_seed(asked), first.seed),
-        ("steps", _int(asked.get("steps")), first.steps),
-        ("size", _asked_size(asked), _size(first)),
-    ):
-        if wanted is not None and made is not None and made != wanted:
-            warnings.append(differs(field, wanted, made))
-    sampler = asked.get("sampler_name")
-    if isinstance(sampler, str) and first.sampler and not _is_sampler(sampler, first):
-        warnings.append(differs("sampler_name", sampler, first.sampler))
-    scheduler = asked.get("scheduler")
-    if isinstance(scheduler, str) and first.scheduler and not _is_same(scheduler, first.scheduler):
-        warnings.append(differs("scheduler", scheduler, first.scheduler))
-    checkpoint = _asked_checkpoint(asked)
-    if checkpoint and first.model and not _is_model(checkpoint, first):
-        warnings.append(differs("model", checkpoint, first.model))
+    warnings: dict[str, Difference] = {}
     wanted_count = (_int(asked.get("batch_size", 1)) or 1) * (_int(asked.get("n_iter", 1)) or 1)
+    # Behind the wanted ones stand those of scripts: the maps that ControlNet has seen, for example.
+    for index, made in enumerate(pictures[: max(wanted_count, 1)]):
+        for field, wanted, found in _compare_one(asked, made, index):
+            # One warning for each field, of the first picture that is unlike: a request may have a thousand of them.
+            warnings.setdefault(field, differs(field, wanted, found, index))
     if len(pictures) < wanted_count:
-        warnings.append(differs("batch_size", wanted_count, len(pictures)))
-    return warnings
+        warnings["batch_size"] = differs("batch_size", wanted_count, len(pictures))
+    return list(warnings.values())
 
 
-def differs(field: str, asked: Any, made: Any) -> Difference:
-    """Return the warning that a field is not as it was asked for."""
+def _compare_one(asked: Body, made: Made, index: int) -> Iterator[tuple[str, Any, Any]]:
+    """Yield field, asked and made of what is unlike in one picture. ``index``: its place in the answer, from 0."""
+    for field, wanted, found in (
+        ("seed", _asked_seed(asked, index), made.seed),
+        ("steps", _int(asked.get("steps")), made.steps),
+        ("size", _asked_size(asked), _size(made)),
+    ):
+        if wanted is not None and found is not None and found != wanted:
+            yield field, wanted, found
+    sampler = asked.get("sampler_name")
+    if isinstance(sampler, str) and made.sampler and not _is_sampler(sampler, made):
+        yield "sampler_name", sampler, made.sampler
+    scheduler = asked.get("scheduler")
+    if isinstance(scheduler, str) and made.scheduler and not _is_same(scheduler, made.scheduler):
+        yield "scheduler", scheduler, made.scheduler
+    checkpoint = _asked_checkpoint(asked)
+    if checkpoint and made.model and not _is_model(checkpoint, made):
+        yield "model", checkpoint, made.model
+
+
+def differs(field: str, asked: Any, made: Any, index: int = 0) -> Difference:
+    """Return the warning that a field is not as it was asked for. ``index``: the picture's place, from 0."""
+    which = f"image {index + 1}" if index else "this"
     return {
         "field": field,
         "asked": asked,
         "made": made,
-        "message": f"the engine made this with another {field} than was asked for: {made!r}, not {asked!r}",
+        "message": f"the engine made {which} with another {field} than was asked for: {made!r}, not {asked!r}",
     }
 
 
-def _asked_seed(asked: Body) -> int | None:
-    """Return the seed of the first image; None if the engine was to choose it, or if a script may change it."""
+def _asked_seed(asked: Body, index: int) -> int | None:
+    """Return the seed of an image; None if the engine was to choose it, or if a script may change it.
+
+    Each image has the next seed, as in a WebUI's ``all_seeds``; with a variation (``subseed_strength``) the next
+    subseed instead.
+    """
     seed = _int(asked.get("seed", -1))
     if seed is None or seed < 0 or asked.get("script_name"):
         return None
-    return seed
+    if _float(asked.get("subseed_strength")):
+        return seed
+    return seed + index
 
 
 def _asked_size(asked: Body) -> str | None:

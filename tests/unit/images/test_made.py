@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -111,6 +112,40 @@ def test_what_is_unlike_the_request_is_told(asked: dict[str, Any], fields: list[
     for warning in warnings:
         assert set(warning) == {"field", "asked", "made", "message"}
         assert str(warning["made"]) in warning["message"]
+
+
+GOOD = Made(seed=7, steps=20, sampler="Euler", width=64, height=64)
+
+
+@pytest.mark.parametrize(
+    ("asked", "second", "told"),
+    [
+        ({"seed": 7}, {"seed": 8}, {}),
+        ({"seed": 7}, {"seed": 7}, {"seed": (8, 7)}),
+        ({"seed": 7}, {"seed": 9, "sampler": "Heun"}, {"seed": (8, 9), "sampler_name": ("Euler", "Heun")}),
+        # A variation has one seed, and counts its subseeds.
+        ({"seed": 7, "subseed_strength": 0.5}, {"seed": 7}, {}),
+        ({"seed": 7, "subseed_strength": 0}, {"seed": 7}, {"seed": (8, 7)}),
+        ({"seed": -1}, {"seed": 99}, {}),
+        ({"width": 64, "height": 64}, {"width": 32}, {"size": ("64x64", "32x64")}),
+        ({"steps": 20}, {"steps": 3}, {"steps": (20, 3)}),
+        # What a script adds behind the images is no image that was asked for.
+        ({"seed": 7, "batch_size": 1}, {"seed": 1, "sampler": "Heun"}, {}),
+    ],
+    ids=str,
+)
+def test_every_picture_of_a_request_is_compared(
+    asked: dict[str, Any], second: dict[str, Any], told: dict[str, Any]
+) -> None:
+    body = {"batch_size": 2, "sampler_name": "Euler"} | asked
+    warnings = compare(body, [GOOD, replace(GOOD, **second)])
+    assert {warning["field"]: (warning["asked"], warning["made"]) for warning in warnings} == told
+    assert all("image 2" in warning["message"] for warning in warnings)
+
+
+def test_a_thousand_pictures_that_are_unlike_give_one_warning_for_each_field() -> None:
+    warnings = compare({"n_iter": 1000, "seed": 5, "sampler_name": "Heun"}, [GOOD] * 1000)
+    assert [(warning["field"], warning["made"]) for warning in warnings] == [("seed", 7), ("sampler_name", "Euler")]
 
 
 def test_a_picture_without_a_text_is_believed() -> None:
