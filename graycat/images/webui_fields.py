@@ -98,6 +98,9 @@ def _read_int(name: str, value: Any, most: int = _MAX_INT) -> int:
 
 
 def _read_seed(name: str, value: Any) -> int:
+    """Return a seed. One with a fraction is refused: cut off, it would make another picture without a word."""
+    if isinstance(value, float) and not value.is_integer():
+        raise RequestError(f"{name!r} must be a whole number")
     return _read_int(name, value, _MAX_SEED)
 
 
@@ -145,6 +148,10 @@ def _read_text(name: str, value: Any) -> str:
 def _read_list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise RequestError(f"{name!r} must be a list")
+    if name == "styles":
+        for index, style in enumerate(value):
+            if not isinstance(style, str):
+                raise RequestError(f"'styles[{index}]' must be a string: a name of /sdapi/v1/prompt-styles")
     return value
 
 

@@ -192,7 +192,7 @@ class BodyChecker:
         for name in _IMAGE_COUNT_FIELDS:
             if str(body.get(name, 1)) != "1":
                 raise RequestError(f"'{name}' must be 1: an item is one image; 'count' makes more of each")
-        seed = body.get("seed", -1)
+        seed = _to_whole(body.get("seed", -1))
         if isinstance(seed, bool) or not isinstance(seed, int) or not -1 <= seed <= MAX_SEED:
             raise RequestError(f"'seed' must be a whole number up to {MAX_SEED}, or -1 for any")
         params.check_size(body, self._settings.max_prompt_chars)
@@ -335,9 +335,16 @@ def _read_prompt_request(reader: FieldReader) -> PromptRequest | None:
     return PromptRequest(text, count or 1, float(temperature), seed, model)
 
 
+def _to_whole(seed: Any) -> Any:
+    """Return a seed like 1.0 as 1, and anything else unchanged."""
+    if isinstance(seed, float) and seed.is_integer():
+        return int(seed)
+    return seed
+
+
 def _read_seeds(reader: FieldReader, defaults: Body) -> Seeds:
     """Return the seed policy. A seed in ``defaults`` means the policy ``fixed``, unless another is named."""
-    default_seed = defaults.get("seed", -1)
+    default_seed = _to_whole(defaults.get("seed", -1))
     if not isinstance(default_seed, int) or default_seed < 0:
         default_seed = None
 

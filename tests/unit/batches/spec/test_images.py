@@ -29,6 +29,11 @@ def test_items_are_prompts_or_objects_over_the_defaults() -> None:
     assert all(body["save_images"] is False for body in found.bodies)
 
 
+def test_a_seed_that_is_whole_is_a_number() -> None:
+    body = images(items=[{"prompt": "a", "seed": 5.0}]).bodies[0]
+    assert (body["seed"], type(body["seed"])) == (5, int)
+
+
 def test_a_matrix_is_every_combination() -> None:
     found = images(matrix={"prompts": ["a", "b"], "seeds": [1, 2], "sizes": ["64x128", "128x64"], "cfg_scale": [7]})
     assert found.total == 8
@@ -62,6 +67,10 @@ def test_prompts_may_be_written_by_a_text_engine() -> None:
         ({"items": [{"prompt": 1}]}, "items[0]"),
         ({"items": [{"prompt": "a", "n_iter": 4}]}, "items[0].n_iter"),
         ({"items": [{"prompt": "a", "seed": "x"}]}, "items[0].seed"),
+        ({"items": [{"prompt": "a", "seed": 1.5}]}, "items[0].seed"),
+        ({"items": [{"prompt": "a", "subseed": 1.5}]}, "items[0].subseed"),
+        ({"items": [{"prompt": "a", "styles": [None]}]}, "items[0].styles"),
+        ({"items": ["a"], "defaults": {"styles": [7]}}, "defaults.styles"),
         ({"items": [{"prompt": "a", "override_settings": {"outdir": "/"}}]}, "items[0].override_settings"),
         ({"items": ["a"], "defaults": []}, "defaults"),
         ({"items": ["a"], "defaults": {"batch_size": 2}}, "defaults.batch_size"),
@@ -92,6 +101,7 @@ def test_a_combination_that_is_too_large_is_reported() -> None:
     [
         ({}, Seeds("random", 0)),
         ({"defaults": {"seed": 7}}, Seeds("fixed", 7)),
+        ({"defaults": {"seed": 7.0}}, Seeds("fixed", 7)),
         ({"defaults": {"seed": -1}}, Seeds("random", 0)),
         ({"seeds": "random"}, Seeds("random", 0)),
         ({"seeds": {"policy": "per-item", "seed": 9}}, Seeds("per_item", 9)),
