@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from graycat.bounds.body import count_answers, is_list_of_prompts, parse_count
@@ -25,6 +25,8 @@ TEXT_FIELDS = (
 )
 #: Fields that say how many tokens an answer may have; which of them an engine reads depends on the route and its age.
 TOKEN_FIELDS = ("n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens")
+#: What no file and no engine can have in a text, in words.
+HALF_CHARACTER, NUL = "half a character (an unpaired surrogate)", "the character U+0000 (NUL)"
 #: ``wait`` of a long poll has this many seconds at most.
 MAX_WAIT_S = 300.0
 
@@ -90,20 +92,44 @@ def find_unpaired_surrogates(value: Any, path: str = "") -> Iterator[str]:
 
     JSON can write half a character, like ``"\\ud83d"``. What encodes such a text fails: a store, an engine, a file.
     """
+    yield from _find_texts(value, path, _is_unencodable)
+
+
+def _find_texts(value: Any, path: str, is_wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the paths of such texts; for a field with such a name, that of the field."""
     pending = [(value, path)]
     while pending:
         item, where = pending.pop()
-        if isinstance(item, str) and not _is_encodable(item):
+        if isinstance(item, str) and is_wanted(item):
             yield where
         elif isinstance(item, dict):
             for name, part in item.items():
-                readable_name = str(name).encode(errors="backslashreplace").decode()[:60]
+                readable_name = str(name).replace("\0", "\\x00").encode(errors="backslashreplace").decode()[:60]
                 part_path = f"{where}.{readable_name}" if where else readable_name
-                if not _is_encodable(str(name)):
+                if is_wanted(str(name)):
                     yield part_path
                 pending.append((part, part_path))
         elif isinstance(item, list):
             pending.extend((part, f"{where}[{index}]") for index, part in enumerate(item))
+
+
+def find_unusable_texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the paths of texts that no file and no engine can have, and what each holds.
+
+    Those are half characters, and U+0000: it ends a text for what is written in C, and no file's name can have it.
+    """
+    for where in find_unpaired_surrogates(value, path):
+        yield where, HALF_CHARACTER
+    for where in _find_texts(value, path, _has_nul):
+        yield where, NUL
+
+
+def _has_nul(text: str) -> bool:
+    return "\0" in text
+
+
+def _is_unencodable(text: str) -> bool:
+    return not _is_encodable(text)
 
 
 def _is_encodable(text: str) -> bool:

@@ -84,7 +84,7 @@ def load_items(path: Path) -> list[Any]:
             if suffix in (".jsonl", ".ndjson"):
                 return _require_items(path, list(_parse_lines(file)))
             if suffix == ".txt":
-                return _require_items(path, [line.strip() for line in file if line.strip()])
+                return _require_items(path, list(_parse_prompts(file)))
     except (OSError, ValueError, csv.Error) as error:
         raise click.UsageError(f"{path}: {documents.describe_file_error(error)}") from None
     raise click.UsageError(f"{path}: items must be in a .csv, .tsv, .jsonl or .txt file")
@@ -134,6 +134,16 @@ def _parse_lines(file: TextIO) -> Iterator[Any]:
             raise ValueError(f"line {number}: {error}") from None
 
 
+def _parse_prompts(file: TextIO) -> Iterator[str]:
+    """Yield the prompt of each line that is not empty. Raises ValueError, which names the line."""
+    for number, line in enumerate(file, start=1):
+        prompt = line.strip()
+        for _, content in params.find_unusable_texts(prompt):
+            raise ValueError(f"line {number}: holds {content}")
+        if prompt:
+            yield prompt
+
+
 def _parse_line(line: str) -> Any:
     try:
         item = json.loads(line, object_pairs_hook=documents.refuse_repeated)
@@ -142,8 +152,8 @@ def _parse_line(line: str) -> Any:
     except ValueError:
         # Of a number with thousands of digits Python speaks of its own settings: this says it in plain words.
         item = documents.parse(line, "json")
-    for field in params.find_unpaired_surrogates(item, "item"):
-        raise ValueError(f"{field} holds half a character (an unpaired surrogate): {line.strip()[:100]}")
+    for field, content in params.find_unusable_texts(item, "item"):
+        raise ValueError(f"{field} holds {content}: {line.strip()[:100]}")
     return item
 
 
@@ -157,5 +167,7 @@ def _parse_row(row: dict[str, Any]) -> dict[str, Any]:
             fields[name] = value
         elif value != "":
             fields[name] = parse_value(value)
+    for field, content in params.find_unusable_texts(fields, "item"):
+        raise ValueError(f"{field} holds {content}")
     # An empty cell is left out, so that the item takes the spec's default.
     return fields

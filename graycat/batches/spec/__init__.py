@@ -73,8 +73,7 @@ def parse(
     problems = Problems()
     copy = problems.attempt("", lambda: _copy_as_json(document)) or {}
 
-    for path in problems.attempt("", lambda: list(params.find_unpaired_surrogates(copy))) or ():
-        problems.add(path, "holds half a character (an unpaired surrogate), which no file and no engine can have")
+    problems.attempt("", lambda: _check_texts(copy, problems, is_accepted))
     if problems.found:
         raise InvalidBatch(problems.found)
 
@@ -115,6 +114,14 @@ def _copy_as_json(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document as JSON would hold it. Raises ValueError for values that JSON cannot hold."""
     copy: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False, default=_refuse_value))
     return copy
+
+
+def _check_texts(copy: dict[str, Any], problems: Problems, is_accepted: bool) -> None:
+    """Add a problem for each text that no file and no engine can have."""
+    for path, content in params.find_unusable_texts(copy):
+        # An earlier release took U+0000, and what was accepted goes on.
+        if not is_accepted or content != params.NUL:
+            problems.add(path, f"holds {content}, which no file and no engine can have")
 
 
 def _refuse_value(value: Any) -> Any:

@@ -72,6 +72,21 @@ def test_half_a_character_in_an_items_file_is_a_usage_error(tmp_path: Path) -> N
         load_items(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "prompt,steps\na,1\nb\0c,2\n", "line 3: item.prompt holds"),
+        ("a.tsv", "prompt\tsteps\na\0\t1\n", "line 2: item.prompt holds"),
+        ("a.jsonl", '"a"\n{"prompt": "b\\u0000"}\n', "line 2: item.prompt holds"),
+        ("a.txt", "a\n\nb\0c\n", "line 3: holds"),
+    ],
+)
+def test_nul_in_an_items_file_is_a_usage_error(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(click.UsageError, match=re.escape(f"{name}: {words} the character U+0000 (NUL)")):
+        load_items(tmp_path / name)
+
+
 def test_a_cell_in_quotes_keeps_its_line_breaks(tmp_path: Path) -> None:
     files = {
         "a.csv": 'prompt,steps\r\n"a knight,\r\nby night\n\nfog",4\r\n"b\u2028c\x0bd\x85e",5\r\n',

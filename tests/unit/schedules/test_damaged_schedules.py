@@ -159,9 +159,12 @@ def _new(broker: Valkey, name: str) -> Schedule:
     return Schedule.read({"name": name, "cron": "0 2 * * *", "spec": SPEC}, "tests", broker.settings)
 
 
-def test_half_a_character_in_the_operator_s_file_is_an_error(broker: Valkey, tmp_path: Any) -> None:
+@pytest.mark.parametrize(("text", "words"), [(r"half \ud83d", "half a character"), (r"a\u0000b", "the character U")])
+def test_half_a_character_and_nul_in_the_operator_s_file_are_errors(
+    broker: Valkey, tmp_path: Any, text: str, words: str
+) -> None:
     path = tmp_path / "s.toml"
     path.write_text('[[schedule]]\nname = "x"\ncron = "@daily"\nspec_file = "x.json"\n')
-    (tmp_path / "x.json").write_text(r'{"name": "x", "items": ["half \ud83d"]}')
-    with pytest.raises(SettingsError, match=r"spec\.items\[0\]: holds half a character"):
+    (tmp_path / "x.json").write_text(f'{{"name": "x", "items": ["{text}"]}}')
+    with pytest.raises(SettingsError, match=rf"spec\.items\[0\]: holds {words}"):
         file.load(changed(broker.settings, schedules_file=path))

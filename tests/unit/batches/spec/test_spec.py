@@ -122,6 +122,28 @@ def test_half_a_character_is_refused_with_its_path(document: Any, path: str) -> 
     assert "unpaired surrogate" in problems(document)[path]
 
 
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        (GOOD | {"name": "a\0b"}, "name"),
+        (GOOD | {"items": ["a knight", "\0"]}, "items[1]"),
+        (GOOD | {"items": [{"prompt": "a", "styles": ["b\0"]}]}, "items[0].styles[0]"),
+        (GOOD | {"defaults": {"negative_prompt": "a\0b"}}, "defaults.negative_prompt"),
+        (GOOD | {"defaults": {"a\0": 1}}, "defaults.a\\x00"),
+        ({"name": "x", "matrix": {"prompts": ["a\0b"]}}, "matrix.prompts[0]"),
+        ({"name": "x", "prompts": {"ask": "a\0b", "count": 1}}, "prompts.ask"),
+    ],
+)
+def test_nul_is_refused_with_its_path(document: Any, path: str) -> None:
+    assert list(problems(document)) == [path]
+    assert problems(document)[path].startswith("holds the character U+0000 (NUL), ")
+
+
+def test_nul_in_what_an_earlier_release_accepted_stays() -> None:
+    document = GOOD | {"items": ["a\0b"]}
+    assert spec.parse(document, SETTINGS, is_accepted=True).images.bodies[0]["prompt"] == "a\0b"
+
+
 def test_a_whole_character_in_two_escapes_is_one() -> None:
     document = spec.load(r'{"name": "x", "items": ["\ud83d\ude00"]}', "json")
     assert spec.parse(document, SETTINGS).images.bodies[0]["prompt"] == "😀"
