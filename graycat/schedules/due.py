@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+from graycat.bounds.timezones import load_timezone
 from graycat.schedules.errors import InvalidSchedule
 
 #: What to do with times that passed while no scheduler was running: nothing, one run for all of them, or one for each.
@@ -58,11 +59,9 @@ class Cron:
         if len(self.expression) > _MAX_CHARS:
             raise InvalidSchedule(f"'cron' must have {_MAX_CHARS} characters at most")
         try:
-            zone = ZoneInfo(self.timezone)
-        except (ValueError, OSError, LookupError):
-            raise InvalidSchedule(
-                f"'timezone': there is no time zone {self.timezone[:100]!r}; use a name like Europe/Berlin, or UTC"
-            ) from None
+            zone = load_timezone(self.timezone)
+        except ValueError as error:
+            raise InvalidSchedule(f"'timezone': {error}") from None
         object.__setattr__(self, "_zone", zone)
 
         shown = self.expression[:100]

@@ -17,8 +17,8 @@ from graycat.batches.output import ManifestEntry, Output, batch_folder
 from graycat.batches.runner.prompt_writer import MAX_TRIES, PromptsNotWritten, PromptWriter
 from graycat.batches.spec import Spec
 from graycat.batches.spec.images import MAX_SEED, PromptRequest
-from graycat.batches.spec.windows import load_timezone
 from graycat.batches.states import DONE, WAITING
+from graycat.bounds.timezones import load_timezone
 from graycat.errors import GraycatError
 from graycat.images.habits import SAFE_SEEDS
 from graycat.settings import Settings

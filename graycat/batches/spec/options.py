@@ -8,8 +8,9 @@ from typing import Any
 
 from graycat.batches.spec import filenames
 from graycat.batches.spec.reader import FieldReader, Problems
-from graycat.batches.spec.windows import Window, load_timezone
+from graycat.batches.spec.windows import Window
 from graycat.bounds.stored import parse_json
+from graycat.bounds.timezones import load_timezone
 from graycat.images.webui_requests import split_names
 from graycat.settings import Settings
 from graycat.webhooks import webhook as webhooks

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+
+from graycat.bounds.timezones import load_timezone
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24):([0-5]\d)", re.ASCII)
 _DAY_MINUTES = 24 * 60
@@ -62,11 +63,3 @@ class Window:
 
 def _clock_time(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
-
-
-def load_timezone(name: str) -> ZoneInfo:
-    """Return a time zone. Raises ValueError for an unknown name."""
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):
-        raise ValueError(f"there is no time zone {name[:60]!r}; use a name like Europe/Berlin, or UTC") from None

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graycat.batches.spec.windows import Window, load_timezone
+from graycat.batches.spec.windows import Window
 
 
 def at(text: str) -> float:
@@ -39,12 +39,6 @@ def test_the_clock_is_that_of_the_time_zone_in_summer_and_in_winter() -> None:
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="01:00-06:00"):
         Window.parse(text, "UTC")
-
-
-@pytest.mark.parametrize("name", ["Nowhere/Land", "../etc/passwd", "", "/etc/localtime", "a\0b"])
-def test_an_unknown_time_zone_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no time zone"):
-        load_timezone(name)
 
 
 def test_work_that_needs_more_than_a_window_goes_on_in_the_next_ones() -> None:
