@@ -41,12 +41,13 @@ def format_screen(status: dict[str, Any], url: str) -> str:
 
 
 def _notes(status: dict[str, Any]) -> list[str]:
-    """Return a paragraph for each thing that is not always there: no beat, unreadable keys, batches."""
+    """Return a paragraph for each thing that is not always there: no beat, unreadable keys, aliases, batches."""
     notes = []
     if status.get("schedules") and not status.get("beat"):
         notes.append(f"NO BEAT: {status['schedules']} schedules do not fire; start graycat beat")
     if status.get("unreadable"):
         notes.append(f"NOT READABLE in the broker, and left out: {one_line(', '.join(status['unreadable']))}")
+    notes += map(one_line, status.get("notes", []))
     batches = _batches_line(status["batches"])
     if batches:
         notes.append(batches)

@@ -10,10 +10,13 @@ from flask.typing import ResponseReturnValue
 
 from graycat import families
 from graycat.errors import BrokerUnavailable, EngineNotReady
+from graycat.fleet.catalogs import workers_with
+from graycat.fleet.model_names import choose_model
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import select_serving
 from graycat.loops.threads import stuck_loops
 from graycat.queue.topology import CONTROL, LLM
+from graycat.settings.aliases import parse_aliases
 from graycat.web.auth import token_auth
 from graycat.web.services import services
 
@@ -165,6 +168,7 @@ def ready() -> ResponseReturnValue:
     if not select_serving(workers, CONTROL):
         # Only a note: tasks run without a control worker, and webhooks are sent later.
         notes.append(CONTROL_NOTE)
+    notes += alias_notes(workers)
     notes += _snapshot_notes()
     return jsonify(ready=status == 200, reason=reason, notes=notes, workers=list(map(_worker_view, workers))), status
 
@@ -178,6 +182,19 @@ def _snapshot_notes() -> list[str]:
             notes.append(BEAT_NOTE)
         if snapshot.unreadable:
             notes.append(f"not readable in the broker, and left out: {', '.join(snapshot.unreadable)}")
+    return notes
+
+
+def alias_notes(workers: list[WorkerStatus]) -> list[str]:
+    """Return a note for each alias whose model no worker has: its callers get 404, and nobody else would notice."""
+    notes = []
+    settings = services().settings
+    with suppress(BrokerUnavailable):
+        for alias, model in parse_aliases(settings.model_aliases).items():
+            # An alias may stand for a checkpoint as well.
+            if choose_model(alias, LLM, workers, settings).is_known or workers_with(model, services().catalogs()):
+                continue
+            notes.append(f"no worker has the model {model!r}, for which the alias {alias!r} stands")
     return notes
 
 

@@ -18,7 +18,7 @@ from graycat.metrics import web
 from graycat.metrics.server import has_bearer_token, join_collectors
 from graycat.status.gauges import FleetGauges
 from graycat.status.snapshot import Snapshot
-from graycat.web.api.health import unserved_reason
+from graycat.web.api.health import alias_notes, unserved_reason
 from graycat.web.auth import API_KEY, require_scope, token_auth
 from graycat.web.services import services
 from graycat.web.streaming.requests import PendingTask
@@ -95,6 +95,7 @@ def _status_response() -> Response:
     return jsonify(
         served=not missing,
         reason=reason,
+        notes=alias_notes(snapshot.workers),
         broker=True,
         queues=[{"name": name, **asdict(queue)} for name, queue in snapshot.queues.items()],
         workers=[{name: getattr(worker, name) for name in WORKER_FIELDS} for worker in snapshot.workers],

@@ -140,6 +140,7 @@ def test_nothing_on_the_screen_is_obeyed_by_a_terminal() -> None:
         "workers": [poisoned(worker)],
         "failures": [poisoned(FAILURE)],
         "unreadable": ["key" + EVIL],
+        "notes": ["alias" + EVIL],
         "missed": ["sd@" + EVIL],
     }
     assert is_clean(format_screen(status, "http://box" + EVIL))
@@ -150,3 +151,8 @@ def test_schedules_without_a_beat_are_noted() -> None:
     assert said in format_screen(HEALTHY | {"beat": False, "schedules": 2}, "http://box:8000")
     assert said not in format_screen(HEALTHY | {"beat": True, "schedules": 2}, "http://box:8000")
     assert "NO BEAT" not in format_screen(HEALTHY, "http://box:8000")
+
+
+def test_notes_of_the_server_are_shown() -> None:
+    note = "no worker has the model 'gone'"
+    assert note in format_screen(HEALTHY | {"notes": [note]}, "http://box:8000")

@@ -221,3 +221,20 @@ def test_ready_notes_that_schedules_do_not_fire(web_with, broker, monkeypatch: p
     assert noted()
     broker.client.set(BEAT_LOCK, "a beat's")
     assert not noted()
+
+
+def test_an_alias_whose_model_no_worker_has_is_noted(web_with, report) -> None:
+    web = web_with(model_aliases="gpt-4o=gone,mini=gemma,art=dreams")
+
+    def noted() -> list[str]:
+        return [note for note in web.get("/ready").json["notes"] if "alias" in note]
+
+    # Nobody knows yet.
+    assert noted() == []
+    report("sd", lists={"sd-models": [{"title": "dreams", "model_name": "dreams"}]})
+    report("llm", "llm.quick", models=["gemma"])
+    eventually(lambda: len(noted()) == 1, 5)
+    assert "'gone'" in noted()[0]
+    assert "'gpt-4o'" in noted()[0]
+    # It keeps nobody from being served.
+    assert "gpt-4o" not in web.get("/ready").json["reason"]
