@@ -138,15 +138,19 @@ class Forbidden(RequestError):
 
 
 class ModelNotFound(RequestError):
-    """Raised when no worker's engine has the model that a request names. ``alias``: how the caller wrote its name."""
+    """Raised when no worker's engine has the model that a request names.
+
+    ``alias``: how the caller wrote its name. ``path``: its field, where a request may name several models.
+    """
 
     status, type = 404, "model_not_found"
 
-    def __init__(self, model: str, alias: str = "") -> None:
+    def __init__(self, model: str, alias: str = "", path: str = "") -> None:
+        field = f"{path!r}: " if path else ""
         meant = f", which {alias[:100]!r} stands for," if alias else ""
         # The list has text models and image models: one that is listed may be named on the wrong route.
         super().__init__(
-            f"no engine serves the model {model[:100]!r}{meant} here; GET /v1/models lists those that are "
+            f"{field}no engine serves the model {model[:100]!r}{meant} here; GET /v1/models lists those that are "
             "served: those with 'type': 'image' make images, the others write text"
         )
 

@@ -92,11 +92,11 @@ def workers_for(
     if not catalogs:
         return []
     able = _workers_that_can(body, catalogs, call)
-    for checkpoint in (requested_checkpoint(body), *_further_checkpoints(body)):
+    for path, checkpoint in (("", requested_checkpoint(body)), *_further_checkpoints(body)):
         if checkpoint:
             owners = workers_with(checkpoint, catalogs)
             if not owners:
-                raise ModelNotFound(checkpoint)
+                raise ModelNotFound(checkpoint, path=path)
             able = [worker for worker in able if worker in owners]
 
     unknown: dict[str, list[Unknown]] = {}
@@ -145,12 +145,12 @@ def seed_limit(worker: WorkerStatus) -> int | None:
         return None
 
 
-def _further_checkpoints(body: Mapping[str, Any]) -> Iterable[str]:
-    """Return the checkpoints of a second pass and of a refiner."""
+def _further_checkpoints(body: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield the field and the checkpoint of a second pass and of a refiner."""
     for field in ("hr_checkpoint_name", "refiner_checkpoint"):
         name = body.get(field)
         if isinstance(name, str) and name.lower() not in ("", "none", "use same checkpoint"):
-            yield name
+            yield field, name
 
 
 def _models(catalog: Mapping[str, Any]) -> Sequence[Any]:

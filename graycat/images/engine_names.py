@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -147,6 +147,9 @@ def resolve(body: Body, catalog: Catalog) -> Resolved:
     """Return a body with the names of samplers and others as the engine of a catalog spells them."""
     resolved = Resolved(_move_sampler_index(body, catalog))
     _resolve_sampler(resolved, SAMPLER, SCHEDULER, catalog)
+    if resolved.body.get("sampler_name") and not body.get("sampler_name"):
+        # The caller looks for the field that it wrote.
+        resolved.unknown = [replace(unknown, path="sampler_index") for unknown in resolved.unknown]
     _resolve_sampler(resolved, HR_SAMPLER, HR_SCHEDULER, catalog)
     _resolve_plain(resolved, SCHEDULER, catalog)
     for named in PLAIN_FIELDS:

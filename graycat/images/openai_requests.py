@@ -19,6 +19,7 @@ from graycat.errors import RequestError, UnsupportedParameter
 from graycat.images.decoding import CheckedImage, decode
 from graycat.images.errors import TooMuchWork
 from graycat.images.output import OutputFormat, available_formats
+from graycat.images.webui_requests import MIN_SIDE
 from graycat.settings import Settings
 from graycat.settings.aliases import parse_aliases
 
@@ -182,7 +183,10 @@ def parse_size(text: object, default: tuple[int, int]) -> tuple[int, int]:
         size = _SIZE.fullmatch(text)
     if size is None:
         raise RequestError("'size' must be WIDTHxHEIGHT in pixels, or 'auto'")
-    return int(size[1]), int(size[2])
+    width, height = int(size[1]), int(size[2])
+    if min(width, height) < MIN_SIDE:
+        raise RequestError(f"'size' must have {MIN_SIDE} pixels on each side, or more")
+    return width, height
 
 
 def _read_whole(given: Mapping[str, Any], name: str, default: int, minimum: int, maximum: int | None = None) -> int:

@@ -92,6 +92,19 @@ def test_what_no_engine_has_is_refused(body: dict[str, Any], error: type[Excepti
         workers_for(body, FLEET)
 
 
+@pytest.mark.parametrize("field", ["hr_checkpoint_name", "refiner_checkpoint"])
+def test_an_unknown_checkpoint_of_a_further_pass_is_told_with_its_field(field: str) -> None:
+    with pytest.raises(ModelNotFound, match=f"^'{field}': no engine serves the model 'cats'"):
+        workers_for({field: "cats"}, FLEET)
+
+
+@pytest.mark.parametrize("body", [{"sampler_index": "Euler b"}, {"sampler_index": "Euler b", "sampler_name": ""}])
+def test_an_unknown_sampler_in_the_old_field_is_told_with_that_field(body: dict[str, Any]) -> None:
+    with pytest.raises(UnknownName, match="^'sampler_index': no image engine has the sampler 'Euler b'") as caught:
+        workers_for(body, {"a": SAMPLERS})
+    assert caught.value.path == "sampler_index"
+
+
 def test_an_unknown_name_is_told_with_the_nearest_ones() -> None:
     with pytest.raises(UnknownName, match="'sampler_name': no image engine has the sampler 'Euler b'; did you mean"):
         workers_for({"sampler_name": "Euler b"}, {"a": SAMPLERS, "b": OTHERS})

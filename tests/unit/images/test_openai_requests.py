@@ -158,6 +158,12 @@ def test_what_is_no_size_is_refused(text: object) -> None:
         parse_size(text, (3, 4))
 
 
+@pytest.mark.parametrize("size", ["0x10", "10x0", "7x64"])
+def test_a_size_that_is_too_small_is_told_as_size(size: str) -> None:
+    with pytest.raises(RequestError, match="^'size' must have 8 pixels"):
+        parse({"prompt": "a fox", "size": size}, SETTINGS)
+
+
 def test_an_edit_is_an_img2img_of_the_image_s_own_size() -> None:
     body = to_img2img({"prompt": "an owl", "n": "2"}, PHOTO, None, SETTINGS).body
     assert (body["prompt"], body["batch_size"], body["width"], body["height"]) == ("an owl", 2, 24, 16)
