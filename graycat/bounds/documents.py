@@ -5,6 +5,7 @@ Python's own messages name its codecs, error numbers and settings, and YAML's ha
 
 from __future__ import annotations
 
+import codecs
 import json
 import tomllib
 from pathlib import Path
@@ -68,6 +69,9 @@ def describe_file_error(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, UnicodeDecodeError):
+        # Windows' Notepad calls it "Unicode", and PowerShell 5 writes it.
+        if error.start == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "it is in UTF-16; save it as UTF-8"
         return f"byte {error.start + 1} is not in UTF-8; save it as UTF-8"
     return str(error)
 

@@ -50,6 +50,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: st
         load_items(tmp_path / name)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
+def test_a_file_of_items_in_utf_16_is_called_that(tmp_path: Path, name: str, encoding: str) -> None:
+    (tmp_path / name).write_bytes('\ufeff"prompt"\n"a"\n'.encode(encoding))
+    with pytest.raises(click.UsageError, match=f"{name}: it is in UTF-16; save it as UTF-8"):
+        load_items(tmp_path / name)
+
+
 @pytest.mark.parametrize(("name", "data"), [("a.toml", b"["), ("a.yaml", b"- a"), ("a.json", b"\xff"), ("a.ini", b"")])
 def test_a_spec_that_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
