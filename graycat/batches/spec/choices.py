@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +32,8 @@ class Review:
     unchecked: list[str]
 
 
-def review(document: Mapping[str, Any], found: Offers) -> Review:
-    """Compare a valid document with what the live engines list."""
+def review(document: Mapping[str, Any], found: Offers, most: int = sys.maxsize) -> Review:
+    """Compare a document with what the live engines list. ``most``: after so many problems, the rest is left out."""
     problems: list[tuple[str, str]] = []
     unchecked: list[str] = []
     for choice in _distinct_choices(document):
@@ -42,6 +43,8 @@ def review(document: Mapping[str, Any], found: Offers) -> Review:
         complaint = found.complain(choice.field, choice.value)
         if complaint:
             problems.append((choice.path, complaint))
+            if len(problems) >= most:
+                break
     return Review(problems, unchecked)
 
 
@@ -65,7 +68,7 @@ def _distinct_choices(document: Mapping[str, Any]) -> Iterator[Choice]:
 
 
 def find_choices(document: Mapping[str, Any]) -> Iterator[Choice]:
-    """Yield the choices of a valid document, in the order of its parts."""
+    """Yield the choices of a document, in the order of its parts; what is no part of one is passed over."""
     defaults = document.get("defaults")
     if isinstance(defaults, dict):
         yield from _choices_of("defaults", defaults)
@@ -79,8 +82,13 @@ def find_choices(document: Mapping[str, Any]) -> Iterator[Choice]:
     matrix = document.get("matrix")
     if isinstance(matrix, dict):
         for name, values in matrix.items():
-            for index, value in enumerate(values):
-                yield from _choices_in(f"matrix.{name}[{index}]", PLURALS.get(str(name), str(name)), value)
+            if isinstance(values, list):
+                yield from _choices_on_axis(str(name), values)
+
+
+def _choices_on_axis(name: str, values: list[Any]) -> Iterator[Choice]:
+    for index, value in enumerate(values):
+        yield from _choices_in(f"matrix.{name}[{index}]", PLURALS.get(name, name), value)
 
 
 def _choices_of(path: str, fields: Mapping[str, Any]) -> Iterator[Choice]:

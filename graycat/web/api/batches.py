@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from graycat import families
 from graycat.auth.tokens import BATCH, LLM, SD
 from graycat.batches import spec
-from graycat.batches.errors import ItemNotFound
+from graycat.batches.errors import InvalidBatch, ItemNotFound
 from graycat.batches.plan import Item, expand
 from graycat.batches.records import Row
 from graycat.batches.spec import Spec
@@ -19,7 +19,7 @@ from graycat.batches.states import ITEM_STATES
 from graycat.bounds.names import suggest
 from graycat.errors import RequestError
 from graycat.queue.topology import SD_BATCH
-from graycat.web.api.choices import check_choices, check_names
+from graycat.web.api.choices import check_choices, check_names, find_unlisted
 from graycat.web.api.task_requests import CHOSEN_ID
 from graycat.web.auth import require_scope, token_auth
 from graycat.web.compat.image_tasks import allow_large_body, run_in_thread
@@ -48,7 +48,11 @@ def submit() -> ResponseReturnValue:
     require_scope(SD)
     document = read_object(is_document=True)
     settings = services().settings
-    parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
+    try:
+        parsed = run_in_thread(partial(spec.parse, document, settings, pixel_limit()))
+    except InvalidBatch as error:
+        # All faults in one answer: its names are compared with the engines' as well.
+        raise InvalidBatch([*error.problems, *find_unlisted(document)]) from None
     if parsed.prompt_request is not None:
         require_scope(LLM)
     check_names(parsed)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from graycat.batches.errors import InvalidBatch
+from graycat.batches.errors import MAX_PROBLEMS, InvalidBatch
 from graycat.batches.spec import Spec
 from graycat.batches.spec.choices import review
-from graycat.errors import ModelNotFound
+from graycat.errors import BrokerUnavailable, ModelNotFound
 from graycat.fleet.catalogs import find_unsupported, seed_limit
 from graycat.fleet.model_names import choose_model
 from graycat.fleet.offers import Offers
@@ -36,6 +36,18 @@ def check_choices(document: Mapping[str, Any], prefix: str = "") -> list[str]:
     for path in found.unchecked[:MAX_WARNINGS]:
         warnings.append(f"{prefix}{path} is not checked: no image engine that runs now lists its values")
     return warnings
+
+
+def find_unlisted(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the first values that no live engine lists, of a document that is invalid in other ways.
+
+    Such a document may be of any length, and each value takes its time.
+    """
+    try:
+        catalogs = services().catalogs()
+    except BrokerUnavailable:
+        return []
+    return run_in_thread(partial(review, document, Offers(catalogs), MAX_PROBLEMS)).problems
 
 
 def check_names(parsed: Spec, prefix: str = "") -> None:

@@ -44,6 +44,16 @@ def test_a_schedule_is_checked_when_it_is_made_and_when_it_is_run_by_hand(web, r
     assert web.get("/batches").json["batches"] == []
 
 
+def test_misspelt_fields_and_misspelt_names_are_told_in_one_answer(web, report) -> None:
+    report("sd", "sd.batch", lists=LISTS)
+    for wrong in ({"defaults": {"negativ_prompt": "x"}}, {"matrix": {"steps": 5}}, {"defaults": 5}):
+        refused = web.post("/batches", json=SPEC | wrong)
+        paths = [problem["path"] for problem in refused.json["error"]["problems"]]
+        assert refused.status_code == 400
+        assert "items[0].sampler_name" in paths
+        assert len(paths) > 1
+
+
 def test_a_misspelt_dry_run_makes_nothing(web) -> None:
     refused = web.post("/batches?dryrun=1", json=RIGHT)
     assert (refused.status_code, "did you mean 'dry_run'" in refused.json["error"]["message"]) == (400, True)
