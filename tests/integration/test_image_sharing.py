@@ -75,7 +75,7 @@ def test_who_waits_sees_a_render_that_has_just_begun(studio: ImageStack, bert: C
         waiting.wait_for("queued")
         seen = progress(bert)
         assert (seen["progress"], seen["state"]["job_count"], seen["current_image"]) == (0, -1, None)
-        assert seen["textinfo"] == "Waiting: 1 in the queue"
+        assert seen["textinfo"] == "Waiting: 1 in the queue, the next is number 1"
 
 
 def test_an_interrupt_of_who_has_nothing_running_stops_nobody(studio: ImageStack, bert: Client) -> None:

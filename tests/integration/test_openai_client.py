@@ -70,7 +70,7 @@ def both_with_tools(new_home: NewHome) -> Iterator[Pair]:
     home = new_home()
     script = ROOT / "tests" / "support" / "tools_engine.py"
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
-    command += f" --slots 2 --context 4096 --models {shlex.quote(str(home / 'models' / 'text'))}"
+    command += f" --slots 2 --context 4096 --models {shlex.quote(str(home / 'models' / 'text'))} --model {{model}}"
     with running(Stack(home, env={"STARTUP_COMMAND": command})) as stack:
         yield from pair_of(stack)
 
