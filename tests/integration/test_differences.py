@@ -294,6 +294,7 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
 #: Rows that one request and its answer cannot show, and the test that shows them.
 ELSEWHERE = {
     "streamed native routes, `data: ` inside a text": "test_differences.py::test_data_inside_a_text_",
+    "`GET /v1/models/NAME`": "../unit/web/compat/test_openai.py::test_one_model_is_the_entry_of_the_list",
     "`GET /slots`": "test_differences.py::test_the_slots_are_",
     "file paths of the box, in `/props`, `/v1/models`, `/lora-adapters`, lists and `options` of `/sdapi`, and "
     "wherever an answer names its model": "test_differences.py::test_the_properties_are_the_engine_s_own_but_for_",

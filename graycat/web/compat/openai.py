@@ -12,7 +12,7 @@ from graycat import families
 from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.bounds.stored import parse_json
-from graycat.errors import EngineNotReady, NoSuchEngine
+from graycat.errors import EngineNotReady, ModelNotFound, NoSuchEngine
 from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
@@ -80,22 +80,41 @@ add_routes(bp, ROUTES)
 @token_auth.login_required
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once: of text, then of images."""
+    listed, headers = _list_models()
+    response = jsonify(listed)
+    response.headers.update(headers)
+    return response
+
+
+@bp.get("/v1/models/<path:model>")
+@token_auth.login_required
+def one_model(model: str) -> ResponseReturnValue:
+    """Return the entry that the list of models has of one; an alias has one, too."""
+    listed, headers = _list_models()
+    for entry in filter(_has_id, listed["data"]):
+        if entry["id"] == model:
+            response = jsonify(entry)
+            response.headers.update(headers)
+            return response
+    raise ModelNotFound(model)
+
+
+def _list_models() -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the list of the models that the caller may use, and its headers. Raises EngineNotReady, Forbidden."""
     scopes = g.token.scopes
     images: list[dict[str, Any]] = []
     if SD_SCOPE in scopes:
         images = _list_image_models()
     if images and LLM_SCOPE not in scopes:
-        return jsonify(object="list", data=images)
+        return {"object": "list", "data": images}, {}
     require_scope(LLM_SCOPE)
     try:
         merged, headers = _merge_text_models()
     except NoSuchEngine:
         if not images:
             raise
-        return jsonify(object="list", data=images)
-    response = jsonify(merged | {"data": [*merged["data"], *images]})
-    response.headers.update(headers)
-    return response
+        return {"object": "list", "data": images}, {}
+    return merged | {"data": [*merged["data"], *images]}, headers
 
 
 def _merge_text_models() -> tuple[dict[str, Any], dict[str, str]]:

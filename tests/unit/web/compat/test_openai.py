@@ -36,6 +36,18 @@ def test_aliases_of_models_that_are_there_are_listed(web_with, report) -> None:
     assert listed["gpt-4o-mini"] == {"id": "gpt-4o-mini", "object": "model", "aliases": ["one"]}
 
 
+def test_one_model_is_the_entry_of_the_list(web_with, report) -> None:
+    web = web_with(model_aliases="gpt-4o-mini=org/one")
+    report("llm", models=["org/one"], model_list=model_list("org/one"))
+    report("sd", lists={"sd-models": [{"title": "dreams", "model_name": "dreams"}]})
+    listed = web.get("/v1/models").json["data"]
+    assert [entry["id"] for entry in listed] == ["org/one", "gpt-4o-mini", "dreams"]
+    for entry in listed:
+        assert web.get(f"/v1/models/{entry['id']}").json == entry
+    missing = web.get("/v1/models/gone")
+    assert (missing.status_code, missing.json["error"]["type"]) == (404, "model_not_found")
+
+
 def test_the_models_name_no_paths_but_for_admins(web, web_with, report) -> None:
     own = model_list("/srv/m/x.gguf", models=[{"model": "/srv/m/x.gguf", "status": {"args": ["-m", "/srv/m/x.gguf"]}}])
     report("llm", models=["x.gguf"], model_list=own)
