@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from graycat.bounds.names import find_nearest
 from graycat.errors import RequestError, UnsupportedParameter
 from graycat.images.decoding import CheckedImage, decode
 from graycat.images.errors import TooMuchWork
@@ -74,7 +75,11 @@ def parse(fields: Mapping[str, Any], settings: Settings) -> ImageRequest:
         raise RequestError("'prompt' is required: a string")
     for name in given:
         if name not in FIELDS:
-            raise UnsupportedParameter(name[:100], f"is not a field of this route; fields: {', '.join(sorted(FIELDS))}")
+            nearest = find_nearest(name, FIELDS)
+            meant = f"did you mean {nearest!r}? " if nearest else ""
+            raise UnsupportedParameter(
+                name[:100], f"is not a field of this route; {meant}fields: {', '.join(sorted(FIELDS))}"
+            )
     for name, values in _WITHOUT_EFFECT.items():
         _choose(given, name, values[0], values)
 

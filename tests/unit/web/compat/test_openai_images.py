@@ -78,6 +78,12 @@ def test_a_field_that_no_engine_reads_is_refused_with_the_one_that_is_meant(web,
     assert web.post("/sdapi/v1/txt2img", json=FOX | {name: 1}, headers=ASYNC).status_code == 202
 
 
+def test_a_misspelt_field_of_openai_s_comes_with_the_one_that_is_meant(web) -> None:
+    error = web.post("/v1/images/generations", json=FOX | {"qualty": "low"}).json["error"]
+    assert (error["code"], error["param"]) == (400, "qualty")
+    assert "did you mean 'quality'?" in error["message"]
+
+
 def test_a_misspelt_prompt_is_found(web) -> None:
     error = web.post("/generate-image", json={"promt": "a fox"}).json["error"]
     assert error["param"] == "promt"
