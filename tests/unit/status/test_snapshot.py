@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,11 +105,16 @@ def test_a_message_that_is_none_of_ours_is_passed_over(observer: SnapshotReader,
     assert observer.read().queues["llm"].oldest_s >= 20
 
 
-def test_a_look_is_good_for_a_moment(settings: Settings, client: BrokerClient, submitted) -> None:
+def test_a_look_is_good_for_a_moment(settings: Settings, submitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(snapshot, "time", SimpleNamespace(monotonic=lambda: now))
     observer = SnapshotReader(settings)
     first = observer.read()
     submitted(1)
+    now += snapshot.MAX_AGE_S * 0.9
     assert observer.read() is first
+    now += snapshot.MAX_AGE_S * 0.2
+    assert observer.read() is not first
 
 
 def test_without_a_broker_nothing_is_seen(no_broker: Settings) -> None:

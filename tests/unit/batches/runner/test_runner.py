@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -336,7 +337,17 @@ def test_a_store_without_append_gets_its_manifest_at_intervals(broker: Valkey, m
         write(self, file, data, **options)
 
     monkeypatch.setattr(Output, "_write", counted)
-    monkeypatch.setattr(runner, "COLLECT_INTERVAL_S", 0.2)
+    # Every step takes a second of this clock, however long it takes.
+    seconds = 1000.0
+    step = batching.runner.step
+
+    def step_for_a_second() -> Any:
+        nonlocal seconds
+        seconds += 1
+        return step()
+
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: seconds))
+    monkeypatch.setattr(batching.runner, "step", step_for_a_second)
     batch_id = batching.submit(TWENTY)
     # The queue is refilled between two collections as well.
     assert batching.run_to_end(batch_id) == "succeeded"
@@ -344,6 +355,7 @@ def test_a_store_without_append_gets_its_manifest_at_intervals(broker: Valkey, m
     output = Outputs(batching.settings).open("", str(batching.batches.get(batch_id)["folder"]))
     assert len(output.entries) == 20
     assert all(output.is_intact(line) for line in output.entries.values())
+    assert writes.count("manifest.jsonl") <= (seconds - 1000) / runner.COLLECT_INTERVAL_S + 1
     assert writes.count("manifest.jsonl") < 20
 
 
