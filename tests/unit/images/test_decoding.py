@@ -4,9 +4,12 @@ import base64
 import io
 import random
 import struct
+import sys
+import tracemalloc
 import zlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,7 +19,6 @@ from graycat.errors import RequestError
 from graycat.images.decoding import MAX_PARTS, MAX_SCANS, CheckedImage, decode, decode_file
 from graycat.images.errors import ImageTooLarge, InvalidImage
 from graycat.settings import Settings
-from tests.support.helpers import Stopwatch
 
 SETTINGS = Settings()
 
@@ -50,6 +52,39 @@ def header(width: int, height: int) -> bytes:
     """Return a PNG that says how large it is and holds next to nothing."""
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return PNG[:8] + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND")
+
+
+#: No file should take more calls of functions; reading MAX_PARTS parts takes about half of them.
+MAX_CALLS = 200_000
+
+
+@dataclass
+class Work:
+    """What an action has taken, on a machine of any speed: calls of functions, and bytes at its largest."""
+
+    calls: int = 0
+    peak_bytes: int = 0
+
+
+@contextmanager
+def counted_work() -> Iterator[Work]:
+    """Count the work of this thread in a block."""
+    work = Work()
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        if event in ("call", "c_call"):
+            work.calls += 1
+        if work.calls >= MAX_CALLS:
+            raise RuntimeError("it goes on for too long")
+
+    tracemalloc.start()
+    sys.setprofile(count)
+    try:
+        yield work
+    finally:
+        sys.setprofile(None)
+        work.peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
 
 
 def behind_header(*chunks: bytes) -> bytes:
@@ -170,11 +205,11 @@ def test_a_url_is_refused_with_a_sentence(address: str) -> None:
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_a_file_that_no_engine_should_see_is_refused_at_once(name: str) -> None:
-    watch = Stopwatch()
-    with pytest.raises(InvalidImage):
+    with counted_work() as work, pytest.raises(InvalidImage):
         decode_file(UNUSABLE[name], SETTINGS)
-    # Left to themselves the worst of these take many seconds.
-    assert watch.seconds < 2
+    # Left to themselves the worst of these take millions of calls, or write a bomb's text out.
+    assert work.calls < MAX_CALLS
+    assert work.peak_bytes < 80_000_000
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:
