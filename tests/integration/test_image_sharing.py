@@ -157,7 +157,7 @@ def test_settings_are_changed_by_admins_alone_and_for_all(studio: ImageStack, an
     assert admin.post("/sdapi/v1/options", {"jpeg_quality": 77}).json() is None
     assert bert.get("/sdapi/v1/options").json()["jpeg_quality"] == 77
     wrong = admin.post("/sdapi/v1/options", {"no such setting": 1})
-    assert (wrong.status_code, wrong.json()["error"]) == (500, "KeyError")
+    assert (wrong.status_code, wrong.json()["type"]) == (400, "unsupported_parameter")
     assert admin.post("/sdapi/v1/options", {"jpeg_quality": before}).status_code == 200
 
 

@@ -14,6 +14,7 @@ from graycat import families, params
 from graycat.auth.tokens import ADMIN
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.errors import EngineNotReady, GraycatError
+from graycat.fleet.webui_options import check_options
 from graycat.images import webui_requests
 from graycat.images.webui_lists import WEBUI_LISTS
 from graycat.queue.kinds import (
@@ -92,11 +93,13 @@ def _run_admin_call(path: str) -> Response:
     """Run a call on every image engine, each when it is free. If any fails, the first error is the answer."""
     kind, _ = ADMIN_CALLS[path]
     raw = read_body() or b"{}"
-    params.read_object(raw, services().settings.max_json_depth)
+    changes = params.read_object(raw, services().settings.max_json_depth)
     workers = services().select_serving(SD)
     if not workers:
         services().require_engine(families.SD)
         raise EngineNotReady
+    if kind is SET_OPTIONS:
+        check_options(changes, services().catalogs())
 
     gateway = services().gateway
     with ExitStack() as stack:

@@ -153,7 +153,7 @@ def test_a_change_needs_no_body(admin, report, take, records) -> None:
 
 def test_a_change_that_fails_somewhere_is_still_made_everywhere(admin, report, take, records) -> None:
     for name in ("a@box", "b@box"):
-        report("sd", name=name)
+        report("sd", name=name, lists={"sd-models": [{"title": "one"}]})
     response = outcome_of(lambda: admin.post(PREFIX + "/options", json={"sd_model_checkpoint": "one"}))
     records.fail(take("sd:@a@box"), EngineError(500, b'{"error":"RuntimeError"}'))
     second = take("sd:@b@box")
@@ -161,6 +161,18 @@ def test_a_change_that_fails_somewhere_is_still_made_everywhere(admin, report, t
     records.succeed(second, 200, b"null")
     assert (response().status_code, response().data) == (500, b'{"error":"RuntimeError"}')
     assert not services_of(admin.application).gateway.hub.subscriptions()
+
+
+def test_a_change_that_no_engine_knows_is_refused_in_the_webui_s_form_and_reaches_none(admin, report, client) -> None:
+    report("sd", lists={"options": {"jpeg_quality": 80}})
+    response = admin.post(PREFIX + "/options", json={"jpeg_quality": 5, "no such setting": 1})
+    assert (response.status_code, response.json["error"], response.json["type"]) == (
+        400,
+        "HTTPException",
+        "unsupported_parameter",
+    )
+    assert "'no such setting'" in response.json["detail"]
+    assert client.keys("graycat:task:*") == []
 
 
 def test_without_an_engine_there_is_nothing_to_change(admin) -> None:
