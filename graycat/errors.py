@@ -10,6 +10,7 @@ GraycatError
 │   │   └── InvalidToken     one that may not call: TokenUnknown, TokenRevoked, TokenExpired (graycat.auth.errors)
 │   ├── ConflictingCredentials 400  two API tokens in one request (graycat.auth.errors)
 │   ├── Forbidden       403  the API token lacks a scope
+│   ├── InvalidField    400  a field has another type than its route knows
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── UnsupportedParameter 400  an engine would leave out a part of the request without a word
 │   ├── TaskNotFound    404  no task of the caller's has this id (graycat.queue.errors)
@@ -117,6 +118,20 @@ class RequestError(GraycatError):
     """Raised when the caller's request cannot be used."""
 
     status, type = 400, "invalid_request_error"
+
+
+class InvalidField(RequestError):
+    """Raised when a field of the body has a wrong type. ``param``: the path of the field."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(f"{param!r} {message}")
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""
+        body = super().body()
+        body["error"]["param"] = self.param
+        return body
 
 
 class Unauthorized(RequestError):

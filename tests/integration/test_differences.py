@@ -35,14 +35,13 @@ BOTH: dict[str, tuple[str, dict[str, Any]]] = {
     "a schema": ("/completion", {"prompt": "JSON:", "n_predict": 16, "json_schema": SCHEMA}),
     "probabilities": ("/completion", {"prompt": "The", "n_predict": 3, "n_probs": 3}),
     "progress": ("/completion", {"prompt": "1, 2,", "n_predict": 2, "return_progress": True}),
-    "a bad field": ("/completion", {"prompt": "x", "n_predict": "many"}),
+    "a bad field": ("/completion", {"prompt": "x", "n_predict": 1, "repeat_last_n": -1}),
     "a bad grammar": ("/completion", {"prompt": "x", "n_predict": 1, "grammar": "root ::= ("}),
     "no prompts": ("/completion", {"prompt": [], "n_predict": 1}),
     "tokens that do not exist": ("/completion", {"prompt": [99999999], "n_predict": 1}),
     "too long a prompt": ("/completion", {"prompt": TOO_LONG, "n_predict": 1}),
     "openai: a completion": ("/v1/completions", {"prompt": "1, 2,", "max_tokens": 3}),
     "openai: log probabilities": ("/v1/completions", {"prompt": "1, 2,", "max_tokens": 2, "logprobs": 2}),
-    "openai: no prompt": ("/v1/completions", {}),
     "openai: too long a prompt": ("/v1/completions", {"prompt": TOO_LONG, "max_tokens": 1}),
     "a chat": ("/v1/chat/completions", SAID),
     "a chat by its other name": ("/chat/completions", SAID),
@@ -194,6 +193,7 @@ LIMITS, MODEL = "a body or a text over graycat's limits", "`model` that no worke
 METHOD, NOWHERE = "a route asked with another method", "a route that nobody has"
 OTHER_MODELS = "`/v1/audio/transcriptions`, `/audio/transcriptions`, `/v1/systemone`"
 LEFT_OUT, UNUSABLE = "a field that the engine leaves out without a word", "`json_schema` that the engine cannot use"
+TYPED = "a field of a wrong type"
 BLAMED = "500 of the engine for what is wrong with the body"
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -225,11 +225,27 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
             ("/v1/chat/completions", {"messages": [{"role": "user", "content": [PICTURE]}]}),
         )
     ),
+    *(
+        (Ask("/completion", SHORT | fields, row=TYPED), becomes(400, INVALID))
+        for fields in ({"n_predict": "many"}, {"stop": 5}, {"lora": [5]}, {"grammar": 5}, {"response_fields": 5})
+    ),
+    *(
+        (Ask("/v1/chat/completions", SAID | fields, row=TYPED), becomes(400, INVALID))
+        for fields in (
+            *({"stop": 5}, {"logit_bias": 5}, {"samplers": 5}, {"tool_choice": 5}, {"tools": 5}),
+            *({"response_format": {"type": "json_schema"}}, {"logprobs": True, "top_logprobs": "x"}),
+        )
+    ),
+    *(
+        (Ask("/v1/messages", SAID | fields, row=TYPED), becomes(400, INVALID))
+        for fields in ({"system": 5}, {"tools": 5}, {"messages": 5})
+    ),
     (Ask("/health", row=HEALTH), becomes(200)),
     (Ask("/v1/health", row=HEALTH), becomes(200)),
     (Ask("/props", {"stream": False}, row=PROPS), becomes(200)),
     (Ask("/template", {}, row=TEMPLATE), becomes(200)),
     (Ask("/completion", {}, row=BODY), becomes(400, INVALID)),
+    (Ask("/v1/completions", {}, row=BODY), becomes(400, INVALID)),
     (Ask("/completion", {"prompt": 7}, row=BODY), becomes(400, INVALID)),
     (Ask("/completion", data=b"{", row=BODY), becomes(400, INVALID)),
     (Ask("/tokenize", [], row=BODY), becomes(400, INVALID)),

@@ -105,7 +105,7 @@ def test_an_unauthorized_answer_names_the_scheme_and_a_wrong_method_the_right_on
 @STREAMED
 @pytest.mark.parametrize(
     "fields",
-    [{"n_probs": "three"}, {"grammar": "root ::= ("}, {"n": "x"}, {"stop": 7, "seed": "x"}],
+    [{"repeat_last_n": -1}, {"grammar": "root ::= ("}, {"dry_sequence_breakers": 7}],
     ids=str,
 )
 def test_the_engines_own_refusal_comes_back_as_it_is(

@@ -34,6 +34,7 @@ from graycat.errors import (
     Forbidden,
     GrammarTooLarge,
     GraycatError,
+    InvalidField,
     KindUnknown,
     LimitExceeded,
     ModelNotFound,
@@ -77,6 +78,7 @@ from tests.support.errortree import all_errors
 #: Every error a caller can meet, with its status, its type, and when to come back.
 KNOWN = [
     (RequestError("no"), 400, "invalid_request_error", None),
+    (InvalidField("stop", "must be a string"), 400, "invalid_request_error", None),
     (Unauthorized("no"), 401, "authentication_error", None),
     (InvalidToken("no"), 401, "authentication_error", None),
     (TokenUnknown(), 401, "token_unknown", None),

@@ -22,6 +22,7 @@ from graycat.queue.topology import model_queue
 from graycat.redaction.paths import model_name
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.big_bodies import wait_for_turn
+from graycat.web.compat.field_types import check_types
 from graycat.web.compat.unsupported import check_supported, wants_tools
 from graycat.web.encoding import JsonWriter
 from graycat.web.limits import token_limit
@@ -86,6 +87,7 @@ class Route:
         queue = self.kind.queue
         if isinstance(body, dict):
             self.check_limits(body)
+            check_types(self.kind, body)
             if self.check is not None:
                 self.check(body)
             queue, chosen = self._choose_queue(body)

@@ -33,6 +33,9 @@ _TEMPLATED = frozenset({CHAT, COUNT_CHAT, RESPONSES, COUNT_RESPONSES, MESSAGES, 
 #: Kinds that know ``json_schema`` and ``grammar`` alone.
 _PLAIN = frozenset({COMPLETION, INFILL, OPENAI_COMPLETION})
 
+#: Parts of Anthropic's messages. Redacted thoughts are passed over, too: clients send back what nobody can read.
+_PARTS = frozenset({"text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"})
+
 
 def check_supported(kind: Kind, body: Body, workers: Sequence[WorkerStatus]) -> None:
     """Raise UnsupportedParameter for what an engine would leave out. ``workers``: any of these may answer."""
@@ -45,7 +48,7 @@ def check_supported(kind: Kind, body: Body, workers: Sequence[WorkerStatus]) -> 
     elif kind in _PLAIN:
         _check_plain(kind, body)
     if kind in (MESSAGES, COUNT_MESSAGES):
-        _check_documents(body.get("messages"))
+        _check_parts(body.get("messages"))
 
 
 def wants_tools(body: Body) -> bool:
@@ -111,11 +114,19 @@ def _check_plain(kind: Kind, body: Body) -> None:
         raise UnsupportedParameter("best_of", "the engine makes no further answers to choose from; send 'n'")
 
 
-def _check_documents(messages: Any) -> None:
-    """Refuse documents of an Anthropic message: llama.cpp passes over such parts."""
+def _check_parts(messages: Any) -> None:
+    """Refuse parts of an Anthropic message that llama.cpp passes over: documents, and all unknown ones."""
     for number, message in enumerate(messages if isinstance(messages, list) else []):
         parts = message.get("content") if isinstance(message, dict) else None
         for index, part in enumerate(parts if isinstance(parts, list) else []):
-            if isinstance(part, dict) and part.get("type") == "document":
-                path = f"messages[{number}].content[{index}]"
+            if not isinstance(part, dict):
+                continue
+            kind = part.get("type")
+            if isinstance(kind, str) and kind in _PARTS:
+                continue
+            path = f"messages[{number}].content[{index}]"
+            if kind == "document":
                 raise UnsupportedParameter(path, "no engine reads documents; send their text")
+            raise UnsupportedParameter(
+                f"{path}.type", f"the engine reads parts of type {', '.join(sorted(_PARTS))} alone"
+            )

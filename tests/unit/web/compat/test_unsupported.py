@@ -97,3 +97,12 @@ def test_a_document_in_a_message_is_named_by_its_path() -> None:
 def test_properties_that_say_nothing_refuse_nothing(props: str) -> None:
     worker = WorkerStatus("llm@a", ("llm",), "e", "ready", True, 4, 0, props)
     check_supported(CHAT, {"tools": TOOLS}, [worker])
+
+
+@pytest.mark.parametrize("part", [{"type": "search_result"}, {"text": "x"}, {"type": ["text"]}])
+def test_parts_of_messages_that_the_engine_passes_over_are_refused(part: dict[str, Any]) -> None:
+    known = [{"type": "text", "text": "x"}, {"type": "redacted_thinking", "data": "x"}]
+    check_supported(MESSAGES, {"messages": [{"role": "user", "content": known}]}, [ABLE])
+    with pytest.raises(UnsupportedParameter) as refused:
+        check_supported(MESSAGES, {"messages": [{"role": "user", "content": [*known, part]}]}, [ABLE])
+    assert refused.value.param == "messages[0].content[2].type"
