@@ -68,7 +68,7 @@ GraycatError
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine broke off in the middle
 │   ├── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
-│   └── EngineUnusable             never leaves its worker: what answers cannot be used as it is set up
+│   └── EngineUnusable             never leaves its worker: what answers cannot be used (graycat.engines.base)
 ├── EngineKilled        502  the request has ended its engine's process, more than once
 ├── KindUnknown         501  every worker that took the task is of an older release
 ├── EngineProtocolError      502  the engine sent an invalid response
@@ -121,11 +121,11 @@ class RequestError(GraycatError):
 
 
 class InvalidField(RequestError):
-    """Raised when a field of the body has a wrong type. ``param``: the path of the field."""
+    """Raised when a field of the body cannot be used, such as one of a wrong type. ``param``: the path of the field."""
 
-    def __init__(self, param: str, message: str) -> None:
-        super().__init__(f"{param!r} {message}")
-        self.param = param
+    def __init__(self, param: str, reason: str) -> None:
+        super().__init__(f"{param!r}: {reason}")
+        self.param, self.reason = param, reason
 
     def body(self) -> dict[str, Any]:
         """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""
@@ -170,21 +170,10 @@ class ModelNotFound(RequestError):
         )
 
 
-class UnsupportedParameter(RequestError):
-    """Raised when an engine would leave out a part of the request without a word. ``param``: the path of the field."""
+class UnsupportedParameter(InvalidField):
+    """Raised when an engine would leave out a part of the request without a word."""
 
     type = "unsupported_parameter"
-
-    def __init__(self, param: str, message: str) -> None:
-        super().__init__(f"{param!r}: {message}")
-        self.param = param
-        self.reason = message
-
-    def body(self) -> dict[str, Any]:
-        """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""
-        body = super().body()
-        body["error"]["param"] = self.param
-        return body
 
 
 class PromptTooLarge(RequestError):
@@ -370,13 +359,6 @@ class EngineLost(GraycatError):
 
 class EngineUnauthorized(EngineLost):
     """Raised when an engine refuses the key or password that its worker sends."""
-
-
-class EngineUnusable(EngineLost):
-    """Raised when an engine answers and cannot be used as it is; the message tells the operator why."""
-
-    def __init__(self, reason: str) -> None:
-        GraycatError.__init__(self, reason)
 
 
 class EngineKilled(GraycatError):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, EngineClient
-from graycat.errors import EngineLost, EngineUnauthorized
+from graycat.errors import EngineLost, EngineUnauthorized, GraycatError
 
 
 class State(StrEnum):
@@ -104,6 +104,13 @@ class EngineInfo:
         for name, reply in sorted(self.catalog.items()):
             digest.update(name.encode() + b"\0" + reply + b"\0")
         return digest.hexdigest()[:16]
+
+
+class EngineUnusable(EngineLost):
+    """Raised when an engine answers and cannot be used as it is; the message tells the operator why."""
+
+    def __init__(self, reason: str) -> None:
+        GraycatError.__init__(self, reason)
 
 
 class Engine(Protocol):

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import quote
 
 from graycat.bounds.stored import parse_json
-from graycat.engines.base import PROBE_TIMEOUT_S
+from graycat.engines.base import PROBE_TIMEOUT_S, EngineUnusable
 from graycat.engines.client import Call, EngineClient
-from graycat.errors import EngineError, EngineLost, EngineUnusable, ModelNotFound
+from graycat.errors import EngineError, EngineLost, ModelNotFound
 from graycat.redaction.paths import model_name
 
 #: What ``/props`` tells of a router.

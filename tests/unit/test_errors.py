@@ -17,6 +17,7 @@ from graycat.auth.errors import (
 from graycat.backup.errors import BackupError
 from graycat.batches import errors as batcherrors
 from graycat.batches.errors import InvalidBatch, OutputUnavailable
+from graycat.engines.base import EngineUnusable
 from graycat.engines.models.errors import DownloadFailed
 from graycat.errors import (
     BodyTooLarge,
@@ -30,7 +31,6 @@ from graycat.errors import (
     EngineNotReady,
     EngineProtocolError,
     EngineUnauthorized,
-    EngineUnusable,
     Forbidden,
     GrammarTooLarge,
     GraycatError,

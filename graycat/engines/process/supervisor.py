@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from graycat.engines.base import Engine, EngineInfo, Health, State
+from graycat.engines.base import Engine, EngineInfo, EngineUnusable, Health, State
 from graycat.engines.models.background import BackgroundDownload
 from graycat.engines.process.command import is_listening
-from graycat.errors import EngineLost, EngineUnauthorized, EngineUnusable
+from graycat.errors import EngineLost, EngineUnauthorized
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from graycat.engines import llama_router
+from graycat.engines.base import EngineUnusable
 from graycat.engines.client import Call, StopReason
 from graycat.engines.llama import LlamaEngine
 from graycat.engines.process.supervisor import Supervisor
-from graycat.errors import EngineError, EngineLost, EngineUnusable
+from graycat.errors import EngineError, EngineLost
 from tests.fakes.llama_router import SECRET, Router
 
 Begin = Callable[..., tuple[LlamaEngine, Router]]

@@ -54,7 +54,8 @@ def test_the_same_again_is_the_same_and_another_is_refused_unless_it_is_put(web)
     assert (put.status_code, put.json["overlap"]) == (200, "queue")
     assert web.put("/schedules/new", json=other).status_code == 201
     assert web.put("/schedules/new", json=other | {"name": "new"}).status_code == 200
-    for name in ("old", 7, []):
+    others: list[Any] = ["old", 7, []]
+    for name in others:
         refused = web.put("/schedules/new", json=other | {"name": name})
         assert (refused.status_code, "'name' must be 'new'" in refused.text) == (400, True)
 

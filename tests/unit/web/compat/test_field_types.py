@@ -33,7 +33,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"schema": {"type": "integer"}}}
     ],
 )
 def test_a_wrong_type_is_refused_wherever_text_is_generated(kind: Kind, name: str, value: Any) -> None:
-    with pytest.raises(InvalidField, match=f"^'{name}' must be ") as refused:
+    with pytest.raises(InvalidField, match=f"^'{name}': must be ") as refused:
         check_types(kind, {name: value})
     error = refused.value.body()["error"]
     assert (error["code"], error["type"], error["param"]) == (400, "invalid_request_error", name)
