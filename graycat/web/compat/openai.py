@@ -44,6 +44,7 @@ ROUTES = (
         streams=True,
         length_field="max_tokens",
         fields=("prompt", "model", "stream"),
+        required=("prompt",),
     ),
     _route(
         kinds.OPENAI_EMBEDDINGS,

@@ -117,6 +117,7 @@ def names(frail: FrailValkey, web: FlaskClient) -> dict[str, str]:
         "name": "nightly",
         "number": "0",
         "prefix": token["prefix"],
+        "model": "one",
     }
 
 
