@@ -97,8 +97,6 @@ WHOLE: dict[str, Ask] = {
     "tokenize a mix": Ask("/tokenize", {"content": [1, "a"]}),
     "tokenize a number": Ask("/tokenize", {"content": 7}),
     "detokenize": Ask("/detokenize", {"tokens": [818, 64622]}),
-    "detokenize a string": Ask("/detokenize", {"tokens": "x"}),
-    "detokenize what does not exist": Ask("/detokenize", {"tokens": [99999999]}),
     "a template": Ask("/apply-template", {"messages": CHAT}),
     "a template of nobody": Ask("/apply-template", {"messages": [{"role": 1}]}),
     "embeddings off": Ask("/embeddings", {"content": "x"}),

@@ -51,8 +51,8 @@ def change_records(module: Any) -> None:
         self._client.hset(module.record_key(task.id), mapping={"region": "eu", "shards": "[1, 2]", "thought": b"\xff"})
         return bool(is_new)
 
-    def claim_more(self: Any, task_id: str, worker: str) -> Any:
-        attempt = claim(self, task_id, worker)
+    def claim_more(self: Any, task_id: str, worker: str, *others: Any, **more: Any) -> Any:
+        attempt = claim(self, task_id, worker, *others, **more)
         if isinstance(attempt, str):
             return attempt
         event = {"kind": "pondered", "data": b"7 thoughts", "since": "v3"}
