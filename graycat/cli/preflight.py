@@ -17,6 +17,7 @@ from pathlib import Path
 import graycat
 from graycat.auth import tokens
 from graycat.cli import exporter, monitoring, preflight_broker, up
+from graycat.cli.running import describe_other, is_locked
 from graycat.engines import factory, gpus
 from graycat.engines.comfy.workflows import SIDE_SUFFIX
 from graycat.engines.models import checkpoints, huggingface, transfer
@@ -160,8 +161,8 @@ def check_home(settings: Settings, _: dict[str, str]) -> Iterator[Finding]:
         yield warning("home", f"{home} belongs to another user (uid {status.st_uid})")
     elif mode & 0o077:
         yield warning("home", f"{home} is open to other users (mode {mode:o}); graycat closes what it keeps in there")
-    if up.is_locked(home):
-        yield failed("home", f"another graycat uses {home}: choose another folder with GRAYCAT_HOME=...")
+    if is_locked(home):
+        yield failed("home", describe_other(home))
     else:
         yield ok("home", f"{home}, mode {mode:o}")
 

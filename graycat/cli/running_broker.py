@@ -17,7 +17,7 @@ from graycat.cli.broker import (
     choose_max_memory,
     create_private_folder,
 )
-from graycat.cli.up import lock_home
+from graycat.cli.running import lock_home
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import SettingsError
 from graycat.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from graycat.cli.server import exit_on_client_error, print_error, server_url
+from graycat.cli.server import exit_on_client_error, print_error, server_url, url_option
 from graycat.cli.status import find_status_token
 from graycat.cli.text import format_table, say
 from graycat.client import Client
@@ -22,7 +22,7 @@ FIELDS = ("hint", "need", "serving", "starting", "waiting", "running", "batch_le
 
 @click.command(name="scale-hint")
 @click.argument("family", required=False, type=click.Choice(list(BY_NAME)))
-@click.option("--url", help="The server's address; the default is that of the settings (HOST, PORT).")
+@url_option
 @click.option("--token",
               help="The value of GRAYCAT_METRICS_TOKEN, or an API token with the scope metrics or admin. Other users "
               "of this machine can see it here.")  # fmt: skip

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from graycat.auth import tokens
+from graycat.cli.running import find_running
 from graycat.cli.text import say
 from graycat.client import ApiError, Client, ClientError, InvalidArgument, Unreachable
 from graycat.client.errors import LimitExceeded, Unavailable
@@ -22,11 +23,25 @@ EXIT_FAILED, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 3, 4, 130
 #: Hosts that are this machine. Secrets that this installation has generated may be sent to them.
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
+url_option = click.option(
+    "--url", help="The server's address. Default: that of the graycat which runs with GRAYCAT_HOME, or HOST and PORT."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
 
 
 def server_url(settings: Settings) -> str:
-    """Return the URL at which this machine reaches the web server of the settings."""
+    """Return the URL of the ``graycat up`` that runs with the settings' home; if none does, of the settings' server.
+
+    What runs may have been started with another HOST or PORT than those that this command has.
+    """
+    running = find_running(settings.home)
+    if running is not None and running.url:
+        return running.url
+    return configured_url(settings)
+
+
+def configured_url(settings: Settings) -> str:
+    """Return the URL at which this machine reaches a web server that was started with these settings."""
     host = settings.host
     if host in ("0.0.0.0", "::"):  # noqa: S104 (not bound, called)
         host = "127.0.0.1"
@@ -85,7 +100,7 @@ def print_error(message: str) -> None:
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a client as its first argument, and the options that choose the client's server."""
 
-    @click.option("--url", help="The server's address; the default is that of the settings (HOST, PORT).")
+    @url_option
     @click.option("--token", help="The API token. Other users of this machine can see it here, but not in API_TOKENS.")
     @click.option("--patience", type=click.FloatRange(0), default=10.0, show_default=True, metavar="SECONDS",
                   help="For how long to repeat a request while the server is away or busy.")  # fmt: skip

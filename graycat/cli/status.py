@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from graycat.cli import statusview
-from graycat.cli.server import exit_on_client_error, find_api_token, is_this_machine, server_url
+from graycat.cli.server import exit_on_client_error, find_api_token, is_this_machine, server_url, url_option
 from graycat.cli.text import say
 from graycat.client import Client, Unreachable
 from graycat.metrics.server import token_file
@@ -22,7 +22,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[J"
 
 
 @click.command()
-@click.option("--url", help="The server's address; the default is that of the settings (HOST, PORT).")
+@url_option
 @click.option("--token",
               help="The value of GRAYCAT_METRICS_TOKEN, or an API token with the scope metrics or admin. Other users "
               "of this machine can see it here.")  # fmt: skip

@@ -37,8 +37,8 @@ download_option = click.option("--download", "folder", type=click.Path(file_okay
 def task() -> None:
     """Submit tasks to a graycat server, watch them, cancel them.
 
-    The server is that of the settings (HOST, PORT), or --url. The API token is the first of API_TOKENS, else the one
-    that this installation has generated, or --token.
+    The server is that of --url, else the graycat that runs with GRAYCAT_HOME, else that of HOST and PORT. The API
+    token is that of --token, else the first of API_TOKENS, else the one that this installation has generated.
 
     \b
     Exit codes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import sys
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import click
 import requests
@@ -21,7 +19,8 @@ from graycat.bounds import documents
 from graycat.broker.client import check
 from graycat.cli import broker, exporter, modes, monitoring
 from graycat.cli.credentials import Credential
-from graycat.cli.server import server_url
+from graycat.cli.running import announced, lock_home
+from graycat.cli.server import configured_url
 from graycat.cli.text import say
 from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
@@ -29,7 +28,6 @@ from graycat.families import FAMILIES
 from graycat.queue.topology import WORKER_KINDS
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
-from graycat.settings.home import tighten_home
 from graycat.storage import filesystems
 from graycat.supervision.reporter import ProcessReporter
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
@@ -91,13 +89,18 @@ def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -
         child_environment(settings),
         kill_after_s=settings.stop_grace_s + STOP_MARGIN_S,
     )
+    with lock, announced(settings.home, configured_url(settings) if "web" in processes else ""):
+        run(supervisor, processes, settings)
+
+
+def run(supervisor: ProcessSupervisor, processes: dict[str, str], settings: Settings) -> None:
+    """Run the processes until all have stopped, and print how to call them."""
     if settings.remote is None:
         threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()
         run_and_report(supervisor, settings)
     else:
         say(modes.greeting(processes, settings))
         supervisor.run()
-    lock.close()
 
 
 def check_machine(procfile: Path | None, *, as_json: bool) -> None:
@@ -150,31 +153,6 @@ def _first_api_token(settings: Settings) -> Credential:
     if not tokens.parse_api_tokens(settings):
         made = tokens.load_generated_token(settings)
     return Credential("API_TOKENS", tokens.token_file(settings).resolve(), made)
-
-
-def lock_home(home: Path) -> IO[str]:
-    """Lock the home and return the lock, which is held until it is closed. Raises SettingsError if it is taken."""
-    tighten_home(home)
-    lock = (home / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise SettingsError(f"another graycat uses {home}: choose another folder with GRAYCAT_HOME=...") from None
-    return lock
-
-
-def is_locked(home: Path) -> bool:
-    """Return whether a running graycat has locked the home."""
-    try:
-        with (home / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # It was never locked, or by another user whose file this one cannot open.
-        return False
-    return False
 
 
 def list_processes(settings: Settings, procfile: Path | None = None) -> dict[str, str]:
@@ -263,7 +241,7 @@ def check_port(name: str, port: int, host: str) -> None:
 
 def announce(settings: Settings, token: Credential) -> None:
     """Wait until an engine can answer, and print how to call it. Meanwhile, print what is not up yet."""
-    address = server_url(settings)
+    address = configured_url(settings)
     wait_until_ready(address)
     public = ""
     if settings.public_url:

@@ -12,7 +12,7 @@ _OTHERS = 0o077
 #: What graycat keeps in its home: folders with prompts, outputs or secrets, files of secrets, and the rest.
 FOLDERS = ("batches", "broker", "flower", "log", "metrics")
 SECRETS = ("api-token", "flower-password", "metrics-token", "token-key", "webhook-key")
-OTHERS = ("lock", "models")
+OTHERS = ("lock", "models", "up.json", "up.new")
 
 
 def keep_private() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from graycat.cli import cli, preflight, up
+from graycat.cli import cli, preflight, running
 from graycat.cli.preflight import Verdict
 from graycat.engines.gpus import GpuState
 from graycat.settings import Settings, environment, extras
@@ -115,7 +115,7 @@ def test_a_home_that_others_can_read_or_that_is_in_use(examine: Examine, tmp_pat
         text for verdict, subject, text in examine(GRAYCAT_HOME=str(home)) if (verdict, subject) == ("warning", "home")
     ]
     assert "open to other users (mode 755)" in warnings[0]
-    lock = up.lock_home(home)
+    lock = running.lock_home(home)
     try:
         assert f"another graycat uses {home}" in failures(examine(GRAYCAT_HOME=str(home)))[0]
     finally:

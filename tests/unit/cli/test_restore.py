@@ -7,7 +7,7 @@ import pytest
 from graycat.auth.limits import UNLIMITED
 from graycat.auth.minted import Grant, MintedTokens
 from graycat.auth.signing import SigningKey
-from graycat.cli.up import lock_home
+from graycat.cli.running import lock_home
 from tests.support.broker import BrokerClient
 from tests.support.helpers import Valkey
 from tests.unit.cli.test_backup import Run
