@@ -46,6 +46,7 @@ GraycatError
 │   ├── ScriptNotAllowed  400  an engine's script that callers may not run (graycat.images.errors)
 │   ├── UnknownName       400  no image engine has the sampler, style, ... of that name (graycat.images.errors)
 │   ├── WorkflowNotFound  404  no worker has the operator's workflow (graycat.images.errors)
+│   ├── WorkflowUnavailable 409  no engine has all that the operator's workflow names (graycat.images.errors)
 │   ├── PromptParameter   400  a text that sets parameters of an engine (graycat.images.errors)
 │   └── InvalidWebhook  400  an address that may not be requested, or an unknown event (graycat.webhooks.errors)
 ├── LimitExceeded       429  the API token is over one of its limits

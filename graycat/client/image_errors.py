@@ -11,6 +11,12 @@ class WorkflowNotFound(RequestError):
     type = "workflow_not_found"
 
 
+class WorkflowUnavailable(RequestError):
+    """Raised when no engine has all that the operator's workflow names, such as its checkpoint."""
+
+    type = "workflow_unavailable"
+
+
 class UnknownName(RequestError):
     """Raised when no image engine has the sampler, scheduler, style, ... that an input names."""
 

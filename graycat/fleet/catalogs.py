@@ -14,6 +14,7 @@ from graycat.images.comfyui_fields import check_call, check_fields, is_comfyui
 from graycat.images.engine_names import Unknown, resolve
 from graycat.images.errors import UnknownName
 from graycat.images.habits import BY_ENGINE
+from graycat.images.networks import find_unknown_networks
 from graycat.loops.unexpected import guarded
 
 
@@ -85,9 +86,9 @@ def workers_for(
 ) -> Sequence[str]:
     """Return the names of the workers whose engines can do ``call`` and have all that the body of a render names.
 
-    Checkpoints, samplers, schedulers, upscalers and the like: engines replace those that they do not know without a
-    word. Raises ModelNotFound, UnknownName, UnsupportedParameter. Without catalogs nothing is known, and none is
-    returned.
+    Checkpoints, samplers, schedulers, upscalers, LoRAs and the like: engines replace those that they do not know, or
+    leave them out, without a word. Raises ModelNotFound, UnknownName, UnsupportedParameter. Without catalogs nothing is
+    known, and none is returned.
     """
     if not catalogs:
         return []
@@ -101,7 +102,8 @@ def workers_for(
 
     unknown: dict[str, list[Unknown]] = {}
     for worker in able:
-        unknown[worker] = resolve(dict(body), catalogs[worker]).unknown
+        catalog = catalogs[worker]
+        unknown[worker] = [*resolve(dict(body), catalog).unknown, *find_unknown_networks(body, catalog)]
     fitting = [worker for worker in able if not unknown[worker]]
     if able and not fitting:
         raise UnknownName(min(unknown.values(), key=len)[0])

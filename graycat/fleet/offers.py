@@ -15,6 +15,7 @@ from graycat.bounds.names import find_nearest
 from graycat.fleet.catalogs import workers_with
 from graycat.images.checkpoints import ALIASES
 from graycat.images.engine_names import resolve
+from graycat.images.networks import is_listed
 
 #: Values of one field that are looked up, and names of one list: any engine may list any number.
 MAX_NAMES = 20_000
@@ -89,6 +90,8 @@ class Offers:
             return bool(workers_with(value, self._catalogs))
         if any(value in self._list_names(path) for path in listed.lists):
             return True
+        if listed.lists == (_LORAS,):
+            return any(is_listed(value, _entries(catalog, _LORAS)) for catalog in self._catalogs.values())
         return listed in (_SAMPLER, _SCHEDULER) and self._can_spell(listed, value)
 
     def _can_spell(self, listed: Listed, value: str) -> bool:
@@ -108,14 +111,17 @@ class Offers:
     def _read_names(self, path: str) -> Iterator[str]:
         """Yield the names in a list of all engines. An engine may answer anything."""
         for catalog in self._catalogs.values():
-            entries = catalog.get(path)
-            if not isinstance(entries, list):
-                continue
-            for entry in entries[:MAX_NAMES]:
+            for entry in _entries(catalog, path)[:MAX_NAMES]:
                 if isinstance(entry, str):
                     yield entry
                 elif isinstance(entry, dict):
                     yield from _names_of(entry, ALIASES if path == _CHECKPOINTS else _KEYS)
+
+
+def _entries(catalog: Mapping[str, Any], path: str) -> list[Any]:
+    """Return the entries of a list; none if the engine has no such list."""
+    entries = catalog.get(path)
+    return entries if isinstance(entries, list) else []
 
 
 def _names_of(entry: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graycat.errors import RequestError, UnsupportedParameter
 from graycat.images.engine_names import Unknown
 
@@ -40,6 +42,16 @@ class WorkflowNotFound(RequestError):
     """Raised when no worker has the operator's workflow that a request names."""
 
     status, type = 404, "workflow_not_found"
+
+
+class WorkflowUnavailable(RequestError):
+    """Raised when no engine has the checkpoint, LoRA, ... that the operator's workflow names: waiting does not help."""
+
+    status, type = 409, "workflow_unavailable"
+
+    def __init__(self, name: str, missing: Sequence[str]) -> None:
+        why = "; ".join(missing) or "something in it"
+        super().__init__(f"the workflow {name[:100]!r} cannot run, its operator has to mend it: {why}")
 
 
 class PromptParameter(UnsupportedParameter):

@@ -48,7 +48,22 @@ _SD_SERVER = ("lora", "extra_images", "clip_skip", "hr_steps")
 #: The names of all of them.
 GENERATION_FIELDS = frozenset({*_A1111, *_FORGE, *_SD_NEXT, *_SD_SERVER})
 
-#: What other programs and people call them.
+#: The fields of extra-single-image and extra-batch-images, and of interrogate (most of these are SD.Next's).
+EXTRAS_FIELDS = frozenset(
+    {
+        *("image", "imageList", "resize_mode", "show_extras_results", "gfpgan_visibility", "codeformer_visibility"),
+        *("codeformer_weight", "upscaling_resize", "upscaling_resize_w", "upscaling_resize_h", "upscaling_crop"),
+        *("upscaler_1", "upscaler_2", "extras_upscaler_2_visibility", "upscale_first"),
+    }
+)
+INTERROGATE_FIELDS = frozenset(
+    {
+        *("image", "model", "clip_model", "blip_model", "mode", "analyze", "min_length", "max_length", "chunk_size"),
+        *("min_flavors", "max_flavors", "flavor_count", "num_beams"),
+    }
+)
+
+#: What other programs and people call fields of a generation, and of the other calls.
 MEANT: Mapping[str, str] = MappingProxyType(
     {
         "cfg": "cfg_scale",
@@ -75,17 +90,43 @@ MEANT: Mapping[str, str] = MappingProxyType(
         "vae": "override_settings.sd_vae",
     }
 )
+MEANT_ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "factor": "upscaling_resize",
+        "height": "upscaling_resize_h",
+        "image_list": "imageList",
+        "images": "imageList",
+        "init_image": "image",
+        "init_images": "image",
+        "scale": "upscaling_resize",
+        "upscaler": "upscaler_1",
+        "width": "upscaling_resize_w",
+    }
+)
 
 
-def check_known(names: Iterable[str], further: Collection[str], path: str = "") -> None:
-    """Raise UnsupportedParameter for the first name that is no field of a generation.
+def check_known(
+    names: Iterable[str],
+    further: Collection[str],
+    path: str = "",
+    known: Collection[str] = GENERATION_FIELDS,
+    meant: Mapping[str, str] = MEANT,
+) -> None:
+    """Raise UnsupportedParameter for the first name that is no field of a call; by default that of a generation.
 
     ``further``: fields that are known beside those of this file. ``path``: what stands before the names in the error.
+    ``meant``: what other programs call the fields.
     """
     for name in names:
-        if name in GENERATION_FIELDS or name in further:
+        if name in known or name in further:
             continue
-        nearest = find_nearest(name, GENERATION_FIELDS.union(further), MEANT)
+        every = {*known, *further}
+        nearest = find_nearest(name, every, {other: own for other, own in meant.items() if _is_field(own, every)})
         advice = f"did you mean {nearest!r}?" if nearest else "leave it out"
         # A setting of the operator's makes it known: GRAYCAT_SD_FIELDS.
         raise UnsupportedParameter(f"{path}{name[:MAX_CHARS]}", f"is not a field that graycat knows; {advice}")
+
+
+def _is_field(meant: str, known: Collection[str]) -> bool:
+    """Return whether what a name stands for is there, if it is a single field; else it is a sentence of advice."""
+    return " " in meant or "." in meant or meant in known

@@ -66,6 +66,7 @@ from graycat.images.errors import (
     TooMuchWork,
     UnknownName,
     WorkflowNotFound,
+    WorkflowUnavailable,
 )
 from graycat.queue import errors as taskerrors
 from graycat.queue.errors import NotRetryable
@@ -118,6 +119,7 @@ KNOWN = [
     (ScriptNotAllowed("no"), 400, "script_not_allowed", None),
     (UnknownName(Unknown("sampler_name", "sampler", "Eular")), 400, "unknown_name", None),
     (WorkflowNotFound("no"), 404, "workflow_not_found", None),
+    (WorkflowUnavailable("fox", ["no"]), 409, "workflow_unavailable", None),
     (PromptParameter("prompt", "no"), 400, "prompt_parameter", None),
     (InvalidWebhook("no"), 400, "invalid_webhook", None),
     (ArtifactsUnavailable(), 503, "artifacts_unavailable", 5),

@@ -14,15 +14,16 @@ import copy
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from graycat.bounds.names import find_nearest
 from graycat.bounds.stored import parse_json
 from graycat.engines.comfy import graph
-from graycat.engines.comfy.catalog import ObjectInfo, choices_of, input_spec
+from graycat.engines.comfy.catalog import ObjectInfo, choices_of, input_spec, texts
 from graycat.engines.comfy.generation import seed_of_task
 from graycat.engines.comfy.graph import Workflow
 from graycat.images.workflow_inputs import IMAGE, NAME, TEXT
@@ -38,6 +39,10 @@ MARK = "input:"
 LARGEST_BOUND = 1e300
 #: Inputs that graycat chooses if the caller does not: ComfyUI never does.
 SEEDS = ("seed", "noise_seed")
+#: Choices that are held against the engine's lists before anything runs: names of models' files, and these inputs.
+#: Nodes of extensions may take other choices than they list (ComfyUI then asks the node itself).
+_MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".gguf", ".pt", ".pth", ".bin", ".onnx")
+_LISTED_INPUTS = ("sampler_name", "scheduler")
 _TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 #: Keys of an entry of a side file.
 _SIDE_KEYS = frozenset({"node", "input", "description", "required", "minimum", "maximum", "enum"})
@@ -66,6 +71,8 @@ class NamedWorkflow:
     schema: Mapping[str, Any]
     #: Of the file.
     digest: str
+    #: What the engine lacks for it, as sentences: a checkpoint, a LoRA, ...
+    missing: tuple[str, ...] = ()
 
     def fill(self, values: Mapping[str, Any], task_id: str, prefix: str) -> tuple[Workflow, dict[str, int]]:
         """Return the workflow with values in it, and the seeds that it has by the names of their inputs.
@@ -91,7 +98,10 @@ class NamedWorkflow:
 
     def view(self) -> dict[str, Any]:
         """Return what callers may know of it."""
-        return {"input": self.schema, "digest": self.digest}
+        view: dict[str, Any] = {"input": self.schema, "digest": self.digest}
+        if self.missing:
+            view["missing"] = list(self.missing)
+        return view
 
 
 def load_folder(folder: Path, info: ObjectInfo, settings: Settings) -> dict[str, NamedWorkflow]:
@@ -108,6 +118,8 @@ def load_folder(folder: Path, info: ObjectInfo, settings: Settings) -> dict[str,
         try:
             workflow = load_file(path, info, settings)
             found[workflow.name] = workflow
+            if workflow.missing:
+                logger.warning("workflow cannot run", extra={"file": path.name, "reason": "; ".join(workflow.missing)})
         except UnusableWorkflow as error:
             logger.warning("workflow left out", extra={"file": path.name, "reason": str(error)})
     return found
@@ -127,11 +139,13 @@ def load_file(path: Path, info: ObjectInfo, settings: Settings) -> NamedWorkflow
     for name, target in targets.items():
         properties[name] = _property(target, workflow, info, settings)
         is_image = properties[name].get("contentEncoding") == IMAGE
-        # The file in the workflow is one of the operator's machine.
-        if target.extra.get("required", is_image):
+        # The file in the workflow is one of the operator's machine; a model that the engine lacks is none to fall
+        # back on.
+        if target.extra.get("required", is_image) or "default" not in properties[name]:
             required.append(name)
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return NamedWorkflow(path.stem, workflow, targets, schema, sha256(raw).hexdigest()[:16])
+    missing = tuple(_find_missing(workflow, targets, info))
+    return NamedWorkflow(path.stem, workflow, targets, schema, sha256(raw).hexdigest()[:16], missing)
 
 
 def _read(path: Path) -> bytes:
@@ -176,6 +190,26 @@ def _check_nodes(workflow: Workflow, info: ObjectInfo) -> None:
                 raise UnusableWorkflow(f"the node {name!r} takes its input from one that is not there")
     if not outputs:
         raise UnusableWorkflow("no node of it saves anything: it needs one like SaveImage")
+
+
+def _is_missing(field: str, value: Any, choices: list[Any]) -> bool:
+    """Return whether a value surely is none that the engine takes: ComfyUI itself compares it with the choices."""
+    if not isinstance(value, str) or value in choices:
+        return False
+    return field in _LISTED_INPUTS or value.lower().endswith(_MODEL_SUFFIXES)
+
+
+def _find_missing(workflow: Workflow, targets: Mapping[str, Target], info: ObjectInfo) -> Iterator[str]:
+    """Yield a sentence for each model that a workflow has fixed and its engine does not have."""
+    callers = {(target.node, target.field) for target in targets.values()}
+    for node_id, node in workflow.items():
+        for field, value in node["inputs"].items():
+            choices = choices_of(input_spec(info, node["class_type"], field))
+            if choices is None or (node_id, field) in callers or not _is_missing(field, value, choices):
+                continue
+            nearest = find_nearest(value, texts(choices))
+            hint = f"; the nearest that it has is {nearest!r}" if nearest else ""
+            yield f"{node['class_type']}.{field}: the engine has no {value[:100]!r}{hint}"
 
 
 def _literals(node: Mapping[str, Any]) -> list[str]:
@@ -271,7 +305,8 @@ def _property(target: Target, workflow: Workflow, info: ObjectInfo, settings: Se
             part["format"] = TEXT
     else:
         raise UnusableWorkflow(f"the engine does not say what {node['class_type']}.{target.field} may be")
-    part["default"] = default
+    if choices is None or not _is_missing(target.field, default, choices):
+        part["default"] = default
     part |= _described(target)
     if part.get("minimum", -math.inf) > part.get("maximum", math.inf):
         raise UnusableWorkflow(f"{node['class_type']}.{target.field}: no number is in the range of its side file")

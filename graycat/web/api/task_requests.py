@@ -48,8 +48,6 @@ ROUTES = {route.kind.name: route for route in TEXT_ROUTES if route.kind.method =
 ADMIN_KINDS = frozenset(route.kind.name for route in TEXT_ROUTES if route.admin)
 #: The image kinds that may be submitted by name, with the checks of their bodies.
 IMAGE_CHECKS = {kind.name: (kind, check) for kind, check, _ in webui.IMAGE_CALLS.values()}
-#: The kinds of them whose fields are known (graycat/images/fields.py).
-GENERATIONS = (kinds.TXT2IMG, kinds.IMG2IMG)
 #: The names of all kinds that may be submitted.
 KINDS = (*ROUTES, *IMAGE_CHECKS)
 
@@ -132,8 +130,7 @@ def _prepare(name: str, engine_body: dict[str, Any], writer: JsonWriter) -> tupl
         return workflows.prepare(workflows.name_in(name), engine_body)
     if name in IMAGE_CHECKS:
         kind, check = IMAGE_CHECKS[name]
-        if kind in GENERATIONS:
-            check_own_fields(engine_body, "input.")
+        check_own_fields(engine_body, "input.", kind)
         params.check_size(engine_body, settings.max_prompt_chars)
         checked = run_in_thread(partial(check, settings, pixel_limit(), engine_body))
         return kind, choose_queue(kind, checked), PLAIN, json.dumps(checked).encode()

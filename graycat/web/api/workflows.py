@@ -18,8 +18,12 @@ bp = Blueprint("workflows", __name__)
 @token_auth.login_required
 @scope_required(SD)
 def listing() -> ResponseReturnValue:
-    """List the operators' workflows: the kind of a task, and the schema of its input."""
+    """List the operators' workflows: the kind of a task, the schema of its input, and why one cannot run."""
     listed = []
-    for name, entry in sorted(workflows_in(services().catalogs()).items()):
-        listed.append({"name": name, "kind": f"{WORKFLOW.name}/{name}", "input": entry["input"]})
+    for name, offered in sorted(workflows_in(services().catalogs()).items()):
+        entry = {"name": name, "kind": f"{WORKFLOW.name}/{name}", "input": offered.input}
+        entry["available"] = bool(offered.inputs)
+        if not offered.inputs:
+            entry["reason"] = "; ".join(offered.missing)
+        listed.append(entry)
     return jsonify(workflows=listed)

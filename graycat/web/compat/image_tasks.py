@@ -14,12 +14,12 @@ from gevent.util import wrap_errors
 from graycat import params
 from graycat.bounds.stored import parse_json
 from graycat.fleet.catalogs import workers_for
-from graycat.images.fields import check_known
+from graycat.images.fields import EXTRAS_FIELDS, INTERROGATE_FIELDS, MEANT_ELSEWHERE, check_known
 from graycat.images.output import FIELD as OUTPUT_FIELD
 from graycat.images.prompt_controls import check_styles
 from graycat.images.replies import embed_images
 from graycat.images.webui_requests import REFUSED_FIELDS, split_names
-from graycat.queue.kinds import PLAIN, Kind
+from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, INTERROGATE, PLAIN, TXT2IMG, Kind
 from graycat.queue.topology import worker_queue
 from graycat.storage.errors import ArtifactsUnavailable
 from graycat.web.services import services
@@ -67,14 +67,19 @@ def check_image_body(kind: Kind, body: Body, check: Callable[[Body], Body]) -> t
     return checked, choose_queue(kind, checked)
 
 
-def check_own_fields(body: Body, path: str = "") -> None:
-    """Raise UnsupportedParameter for a field of a generation that no engine would read, as a misspelt one.
+def check_own_fields(body: Body, path: str = "", kind: Kind = TXT2IMG) -> None:
+    """Raise UnsupportedParameter for a field of an image kind that no engine would read, as a misspelt one.
 
     For graycat's own routes; clients of the WebUI's send fields of their own. ``path``: what stands before the names.
     """
     # Those that are refused are so with their reason, later.
-    further = {OUTPUT_FIELD, *REFUSED_FIELDS, *split_names(services().settings.sd_fields)}
-    check_known(body, further, path)
+    further = {*REFUSED_FIELDS, *split_names(services().settings.sd_fields)}
+    if kind is INTERROGATE:
+        check_known(body, further, path, INTERROGATE_FIELDS, MEANT_ELSEWHERE)
+    elif kind in (EXTRA_SINGLE, EXTRA_BATCH):
+        check_known(body, further, path, EXTRAS_FIELDS, MEANT_ELSEWHERE)
+    else:
+        check_known(body, {OUTPUT_FIELD, *further}, path)
 
 
 def embed_artifacts(reply: bytes, task_id: str) -> bytes:

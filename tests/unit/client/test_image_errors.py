@@ -4,13 +4,14 @@ import pytest
 
 from graycat.client.error_parsing import build_error
 from graycat.client.errors import RequestError, UnsupportedParameter
-from graycat.client.image_errors import PromptParameter, UnknownName, WorkflowNotFound
+from graycat.client.image_errors import PromptParameter, UnknownName, WorkflowNotFound, WorkflowUnavailable
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "known", "base"),
     [
         (404, "workflow_not_found", WorkflowNotFound, RequestError),
+        (409, "workflow_unavailable", WorkflowUnavailable, RequestError),
         (400, "unknown_name", UnknownName, RequestError),
         (400, "prompt_parameter", PromptParameter, UnsupportedParameter),
     ],

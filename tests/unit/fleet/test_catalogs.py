@@ -113,6 +113,13 @@ def test_an_unknown_name_is_told_with_the_nearest_ones() -> None:
     assert (caught.value.path, caught.value.type, caught.value.status) == ("hr_scheduler", "unknown_name", 400)
 
 
+def test_a_lora_that_some_engines_have_goes_to_these_and_another_is_refused() -> None:
+    fleet = {"a": {"loras": [{"name": "knights"}]}, "b": {"loras": [{"name": "cats"}]}}
+    assert list(workers_for({"prompt": "<lora:knights:1>"}, fleet)) == ["a"]
+    with pytest.raises(UnknownName, match="^'prompt': no image engine has the LoRA 'knight'; did you mean 'knights'"):
+        workers_for({"prompt": "<lora:knight:1>"}, fleet)
+
+
 @pytest.mark.parametrize(
     ("props", "limit"),
     [('{"engine": "sd-server"}', 2**31), ('{"engine": "new"}', None), ("{}", None), ("[]", None), ("", None)],

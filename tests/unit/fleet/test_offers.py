@@ -71,5 +71,10 @@ def test_engines_that_list_nothing_refuse_nothing(catalogs: dict[str, Any]) -> N
     assert (offers.can_tell("sampler_name"), offers.complain("sampler_name", "zzz")) == (False, "")
 
 
+def test_a_lora_is_known_by_its_file_as_well() -> None:
+    offers = Offers({"sd@a": {"loras": [{"name": "knights", "path": "/m/old/knights_v1.safetensors"}]}})
+    assert [offers.complain(LORA, name) for name in ("Knights", "old/knights_v1", "knights_v1.safetensors")] == [""] * 3
+
+
 def test_loras_in_a_prompt() -> None:
     assert list(loras_in("a <lora:knights:0.8> and <lora:b> <lora::1> <hypernet:c:1>")) == ["knights", "b"]

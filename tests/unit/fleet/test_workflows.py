@@ -21,7 +21,15 @@ def test_workers_of_the_same_workflow_are_listed_together() -> None:
         "sd@d": {},
     }
     found = workflows_in(catalogs)
-    assert {name: value["workers"] for name, value in found.items()} == {"fox": ["sd@a", "sd@b"], "cat": ["sd@b"]}
+    assert {name: list(value.inputs) for name, value in found.items()} == {"fox": ["sd@a", "sd@b"], "cat": ["sd@b"]}
+
+
+def test_the_workers_that_can_run_a_workflow_are_those_that_lack_nothing() -> None:
+    lacking = entry("old") | {"missing": ["Loader.ckpt_name: the engine has no 'x'"]}
+    found = workflows_in({"sd@a": {"workflows": {"fox": lacking}}, "sd@b": {"workflows": {"fox": entry("new")}}})
+    assert (list(found["fox"].inputs), found["fox"].missing) == (["sd@b"], ())
+    alone = workflows_in({"sd@a": {"workflows": {"fox": lacking}}})["fox"]
+    assert (dict(alone.inputs), list(alone.missing)) == ({}, lacking["missing"])
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,43 @@ def test_a_side_file_that_cannot_be_used_says_why(tmp_path: Path, side: Any) -> 
         load(tmp_path, side=side)
 
 
+LOADER: dict[str, Any] = {
+    "Loader": {"input": {"required": {"ckpt_name": [["sub/fox.safetensors"], {}], "mode": [["a"], {}]}}},
+    "Sampler": {"input": {"required": {"sampler_name": ["COMBO", {"options": ["euler"]}]}}},
+}
+
+
+def load_with(folder: Path, title: str, **inputs: Any) -> NamedWorkflow:
+    node = {"class_type": "Loader", "inputs": inputs, "_meta": {"title": title}}
+    (folder / "fox.json").write_text(json.dumps({"4": WELL["4"], "3": WELL["3"], "5": node}))
+    return load_file(folder / "fox.json", INFO | LOADER, Settings())
+
+
+def test_a_fixed_model_that_the_engine_lacks_is_told_with_the_nearest(tmp_path: Path) -> None:
+    found = load_with(tmp_path, "Loader", ckpt_name="sub\\fox.safetensors", mode="b")
+    (sentence,) = found.missing
+    assert sentence.startswith("Loader.ckpt_name: the engine has no 'sub")
+    assert sentence.endswith("the nearest that it has is 'sub/fox.safetensors'")
+    assert found.view()["missing"] == [sentence]
+    assert list(load_folder(tmp_path, INFO | LOADER, Settings())) == ["fox"]
+    # A choice of an extension's node may be another than it lists; one that is there is well.
+    assert load_with(tmp_path, "Loader", ckpt_name="sub/fox.safetensors", mode="b").view().get("missing") is None
+
+
+def test_a_fixed_sampler_that_the_engine_lacks_is_told(tmp_path: Path) -> None:
+    node = {"class_type": "Sampler", "inputs": {"sampler_name": "eular"}}
+    (tmp_path / "fox.json").write_text(json.dumps({"4": WELL["4"], "3": WELL["3"], "5": node}))
+    (sentence,) = load_file(tmp_path / "fox.json", INFO | LOADER, Settings()).missing
+    assert "the nearest that it has is 'euler'" in sentence
+
+
+def test_an_input_whose_own_model_is_missing_is_required(tmp_path: Path) -> None:
+    found = load_with(tmp_path, "input:model=ckpt_name", ckpt_name="gone.safetensors")
+    assert found.missing == ()
+    assert "model" in found.schema["required"]
+    assert "default" not in found.schema["properties"]["model"]
+
+
 def test_one_bad_file_leaves_the_others(tmp_path: Path) -> None:
     load(tmp_path)
     (tmp_path / "bad name!.json").write_text("{}")

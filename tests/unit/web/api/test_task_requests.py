@@ -61,6 +61,16 @@ def test_a_misspelt_field_of_an_image_is_refused_with_its_path(kind: str) -> Non
     assert caught.value.param == "input.cfg_scal"
 
 
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("sd.extra_single", "upscaler_11"), ("sd.extra_batch", "upscaler_11"), ("sd.interrogate", "modell")],
+)
+def test_a_misspelt_field_of_another_image_call_is_refused_with_its_path(kind: str, field: str) -> None:
+    with pytest.raises(UnsupportedParameter, match=r"did you mean '(upscaler_1|model)'\?") as caught:
+        parse_task_request({"kind": kind, "input": {"image": "", field: 5}})
+    assert caught.value.param == f"input.{field}"
+
+
 def test_every_kind_that_runs_without_the_admin_scope_can_be_submitted() -> None:
     assert {"llm.completion", "llm.chat", "llm.embeddings", "llm.tokenize", "sd.txt2img", "sd.img2img"} <= set(KINDS)
     assert not {"llm.set_lora_adapters", "sd.set_options", "llm.slots"} & set(KINDS)

@@ -55,3 +55,31 @@ def test_a_task_goes_to_a_worker_that_has_the_workflow(web, report, take) -> Non
     report("sd", name="sd@two", lists={"options": {}})
     assert submit(web, prompt="a fox").status_code == 202
     assert take("sd:@sd@one").kind == "sd.workflow"
+
+
+MISSING = ["Loader.ckpt_name: the engine has no 'x.safetensors'"]
+
+
+def test_a_workflow_whose_checkpoint_is_missing_is_refused_before_it_waits(web, report, take) -> None:
+    lacking = LISTED["fox"] | {"missing": MISSING}
+    report("sd", name="sd@one", lists={"workflows": {"fox": lacking}})
+    response = submit(web, prompt="a fox")
+    assert (response.status_code, response.json["error"]["type"]) == (409, "workflow_unavailable")
+    assert "x.safetensors" in response.json["error"]["message"]
+    assert web.get("/tasks").json["tasks"] == []
+    report("sd", name="sd@two", lists={"workflows": LISTED})
+    assert submit(web, prompt="a fox").status_code == 202
+    assert take("sd:@sd@two").kind == "sd.workflow"
+
+
+def test_a_choice_is_that_of_the_engine_which_gets_the_task(web, report, take) -> None:
+    def choosing(*names: str) -> dict[str, Any]:
+        return {"workflows": {"fox": {"input": {"properties": {"model": {"enum": list(names)}}}, "digest": "d"}}}
+
+    report("sd", name="sd@one", lists=choosing("a", "b"))
+    report("sd", name="sd@two", lists=choosing("b", "c"))
+    assert submit(web, model="c").status_code == 202
+    assert take("sd:@sd@two").kind == "sd.workflow"
+    assert submit(web, model="b").status_code == 202
+    assert take("sd").kind == "sd.workflow"
+    assert "input.model" in submit(web, model="d").json["error"]["message"]
