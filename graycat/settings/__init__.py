@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from graycat.errors import SettingsError
 from graycat.settings import broker, extras, sentinel
-from graycat.settings.dotenv import read_dotenv
+from graycat.settings.dotenv import locate, read_assignments, read_dotenv
 from graycat.settings.edge import EdgeSettings
 from graycat.settings.groups import (
     BatchSettings,
@@ -41,6 +41,8 @@ from graycat.settings.rules import (
     variable_of,
 )
 
+#: The file of settings in the working directory.
+DOTENV = Path(".env")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -168,10 +170,9 @@ class Settings(
         ``env`` defaults to the process's environment over what a ``.env`` file in the working directory says.
         Raises SettingsError naming the variables of all values that cannot be used, the first in its message.
         """
-        problems: list[str] = []
         if env is None:
-            env = environment()
-            problems += _misspelt_in_dotenv()
+            return cls._from_environment()
+        problems: list[str] = []
         types = get_type_hints(cls)
         values = {}
         for setting in fields(cls):
@@ -184,6 +185,20 @@ class Settings(
         if problems:
             raise SettingsError(*problems)
         return settings
+
+    @classmethod
+    def _from_environment(cls) -> Settings:
+        """Read the process's environment over the ``.env`` file, whose lines are named in what is wrong."""
+        in_file = read_assignments(DOTENV)
+        problems = _misspelt_in_dotenv()
+        with collect_problems(problems):
+            settings = cls.from_env(environment())
+        if not problems:
+            return settings
+        for name in in_file.keys() & os.environ.keys():
+            # What the process's environment says is used instead.
+            del in_file[name]
+        raise SettingsError(*(locate(problem, DOTENV, in_file) for problem in problems))
 
     @property
     def broker_socket(self) -> Path:
@@ -273,7 +288,7 @@ def environment() -> dict[str, str]:
 
     Raises SettingsError for a file that cannot be read.
     """
-    values = read_dotenv(Path(".env"))
+    values = read_dotenv(DOTENV)
     values.update(os.environ)
     return values
 
@@ -286,7 +301,7 @@ def _misspelt_in_dotenv() -> list[str]:
     # It reads the names of the settings out of this module.
     from graycat.settings.spelling import describe_unknown
 
-    return [f".env: {text}" for text in describe_unknown(read_dotenv(Path(".env")))]
+    return describe_unknown(read_dotenv(DOTENV))
 
 
 def engine_environment() -> dict[str, str]:

@@ -1,20 +1,41 @@
-"""The ``.env`` file of the working directory: lines of ``NAME=value``, read by honcho."""
+"""The ``.env`` file of the working directory: lines of ``NAME=value``, read as Docker Compose does."""
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-import honcho.environ
+from dotenv.parser import parse_stream
 
 from graycat.errors import SettingsError
 
-#: What Python takes for the end of a line and no editor does: behind it, a value would be cut off without a word.
+#: What Python takes for the end of a line and no editor does: in a value it would be invisible.
 _HIDDEN_ENDS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: The name of a variable in a sentence.
+_NAME_IN_TEXT = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
+
+
+class Assignment(NamedTuple):
+    """What a file sets a name to, and the number of the line."""
+
+    value: str
+    line: int
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """Return what a ``.env`` file sets; nothing if there is none. Raises SettingsError, which names the line."""
+    return {name: assignment.value for name, assignment in read_assignments(path).items()}
+
+
+def read_assignments(path: Path) -> dict[str, Assignment]:
+    """Return what a ``.env`` file sets, with the lines; nothing if there is none. Raises SettingsError.
+
+    Its message quotes nothing of the line: that may be a part of a secret.
+    """
     if not path.is_file():
         return {}
     try:
@@ -22,12 +43,29 @@ def read_dotenv(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8: {error}") from None
-    values: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if _HIDDEN_ENDS.search(line):
             raise SettingsError(f"{path}, line {number}: a character in it ends the line there; remove it")
-        try:
-            values.update(honcho.environ.parse(line))
-        except ValueError as error:
-            raise SettingsError(f"{path}, line {number}: {error}") from None
-    return values
+    found: dict[str, Assignment] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        # An empty line, or a comment, is neither.
+        if binding.key is None and not binding.error:
+            continue
+        # What lies before a name belongs to it: empty lines.
+        number = binding.original.line + _count_empty_lines(binding.original.string)
+        if binding.key is None or binding.value is None or not _NAME.match(binding.key):
+            raise SettingsError(f"{path}, line {number}: write NAME=value, and close every quotation mark")
+        found[binding.key] = Assignment(binding.value, number)
+    return found
+
+
+def _count_empty_lines(text: str) -> int:
+    return text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def locate(problem: str, path: Path, assignments: Mapping[str, Assignment]) -> str:
+    """Return a sentence about settings with the line of the first one that the file sets in front."""
+    for name in _NAME_IN_TEXT.findall(problem):
+        if name in assignments:
+            return f"{path}, line {assignments[name].line}: {problem}"
+    return problem

@@ -22,7 +22,11 @@ def test_a_file_with_a_mark_in_front_and_ends_of_windows_is_read_whole(tmp_path:
     ("data", "complaint"),
     [
         (b"PORT=1\nREDIS_PASS=a\xe2\x80\xa8b\n", "line 2: a character in it ends the line"),
-        (b"PORT=1\n\nREDIS_PASS='a\n", "line 3: No closing quotation"),
+        (b"PORT=1\n\nREDIS_PASS='a\n", "line 3: write NAME=value, and close every quotation mark"),
+        (b"PORT=1\n\n\n# more\n\nPORT 8000\n", "line 6: write NAME=value"),
+        (b"PORT: 8000\n", "line 1: write NAME=value"),
+        (b"PORT\n", "line 1: write NAME=value"),
+        (b"'MY PORT'=1\n", "line 1: write NAME=value"),
         (b"REDIS_PASS=\xff\n", "is not UTF-8"),
     ],
 )
@@ -37,15 +41,78 @@ def test_a_variable_that_is_no_utf_8_is_named() -> None:
         Settings.from_env({"API_TOKENS": b"anna\xff:secret-secret".decode(errors="surrogateescape")})
 
 
-def test_a_misspelt_name_in_the_file_is_refused_with_the_nearest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("API_TOKENS=me:sec#ret-secret", "me:sec#ret-secret"),
+        ("API_TOKENS=#secret-secret", "#secret-secret"),
+        ("API_TOKENS=secret # mine", "secret"),
+        ("API_TOKENS='a secret # mine'", "a secret # mine"),
+        (
+            "STARTUP_COMMAND=llama-server -m 'my model.gguf' --port {port}",
+            "llama-server -m 'my model.gguf' --port {port}",
+        ),
+        ('X={"a": [1, 2]}', '{"a": [1, 2]}'),
+        ("X=it's", "it's"),
+        ("export X=1", "1"),
+        ("X = 1", "1"),
+        ("X=", ""),
+    ],
+)
+def test_a_value_is_what_its_line_says(tmp_path: Path, line: str, value: str) -> None:
+    (tmp_path / ".env").write_text(line + "\n")
+    assert list(read_dotenv(tmp_path / ".env").values()) == [value]
+
+
+def test_a_refused_line_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REDIS_PASS='hunter2\n")
+    with pytest.raises(SettingsError) as raised:
+        read_dotenv(tmp_path / ".env")
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the working directory, in an environment without settings."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("GRAYCAT_LLM_SLOT=2\nHF_TOKEN=x\nCUDA_VISIBLE_DEVICES=0\n")
-    with pytest.raises(
-        SettingsError, match=r"\.env: GRAYCAT_LLM_SLOT is no setting .* did you mean GRAYCAT_LLM_SLOTS\?"
-    ):
+    monkeypatch.delenv("PORT", raising=False)
+    return tmp_path
+
+
+def problems_of(folder: Path, text: str) -> tuple[str, ...]:
+    (folder / ".env").write_text(text)
+    with pytest.raises(SettingsError) as raised:
         Settings.from_env()
+    return raised.value.problems
+
+
+def test_a_misspelt_name_in_the_file_is_refused_with_its_line_and_the_nearest(folder: Path) -> None:
+    text = "HF_TOKEN=x\n\nGRAYCAT_LLM_SLOT=2\nGRAYCAT_PROT=8001\nCUDA_VISIBLE_DEVICES=0\n"
+    assert problems_of(folder, text) == (
+        ".env, line 3: GRAYCAT_LLM_SLOT is no setting of graycat; did you mean GRAYCAT_LLM_SLOTS?",
+        ".env, line 4: GRAYCAT_PROT is no setting of graycat; did you mean PORT?",
+    )
+
+
+def test_a_value_that_cannot_be_used_is_named_with_its_line(folder: Path) -> None:
+    problems = problems_of(folder, "# mine\nPORT=many\nGRAYCAT_STOP_GRACE_S=-1\n")
+    assert problems == (
+        ".env, line 2: PORT must be a whole number, not 'many'",
+        ".env, line 3: GRAYCAT_STOP_GRACE_S must be a number above zero",
+    )
+
+
+def test_a_line_is_not_blamed_for_what_the_environment_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "few")
+    assert problems_of(folder, "PORT=8000\n") == ("PORT must be a whole number, not 'few'",)
+
+
+def test_names_of_the_environment_that_are_not_ours_are_never_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API_TOKEN", "GRAYCAT_PROT", "LLM_SLOTS", "PROT"):
+        monkeypatch.setenv(name, "1")
+    assert Settings.from_env().port == 8000
 
 
 @pytest.mark.parametrize("example", [".env.example", "docker/.env.example"])
