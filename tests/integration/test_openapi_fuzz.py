@@ -28,7 +28,7 @@ NAMES = ("status_code_conformance", "content_type_conformance", "response_schema
 TABLES = {(route.kind.method, path): route for route in TEXT_ROUTES for path in route.paths}
 #: The paths that differ in what answers them; aliases are the same view.
 OPERATIONS = sorted({(route.kind.method, route.paths[0]) for route in TABLES.values()}) + [
-    *(("GET", path) for path in ("/health", "/ready", "/props", "/v1/models", "/docs", "/tasks/{task_id}")),
+    *(("GET", path) for path in ("/health", "/ready", "/props", "/v1/models", "/tasks/{task_id}")),
     *(("POST", path) for path in ("/health", "/props", "/template")),
 ]
 #: What takes no field, no body and no part of a path cannot be asked wrongly.

@@ -49,8 +49,8 @@ CONTROL_NOTE = "webhooks wait, no worker consumes control: start graycat worker 
 BEAT_NOTE = "schedules do not fire, no beat ticks: start graycat beat"
 
 
-@bp.get("/health")
 @bp.get("/v1/health")
+@bp.get("/health")
 def live() -> ResponseReturnValue:
     """Answer that this process is alive; says nothing about engines."""
     return jsonify(status="ok")
@@ -69,8 +69,8 @@ def web() -> ResponseReturnValue:
     return jsonify(status="ok")
 
 
-@bp.post("/health")
 @bp.post("/v1/health")
+@bp.post("/health")
 @token_auth.login_required
 def engine() -> ResponseReturnValue:
     """Answer 2xx if a text engine is ready, else 503: Unity's clients take any 2xx for alive.

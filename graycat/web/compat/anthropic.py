@@ -22,7 +22,6 @@ ROUTES = (
         streams=True,
         length_field="max_tokens",
         by_model=True,
-        tag="Anthropic",
         fields=("messages", "model", "stream", "tools", "max_tokens"),
     ),
     Route(
@@ -30,7 +29,6 @@ ROUTES = (
         ("/v1/messages/count_tokens",),
         "Count the tokens of a messages request.",
         by_model=True,
-        tag="Anthropic",
         fields=("messages", "model"),
     ),
 )

@@ -26,7 +26,7 @@ from graycat.web.streaming.formats import OPENAI
 bp = Blueprint("openai", __name__)
 
 #: What all routes of this API have in common.
-_route = partial(Route, stream_format=OPENAI, by_model=True, tag="OpenAI")
+_route = partial(Route, stream_format=OPENAI, by_model=True)
 
 ROUTES = (
     _route(
@@ -76,8 +76,8 @@ ROUTES = (
 add_routes(bp, ROUTES)
 
 
-@bp.get("/v1/models")
 @bp.get("/models", endpoint="models_native")
+@bp.get("/v1/models")
 @token_auth.login_required
 def models() -> ResponseReturnValue:
     """List the models of all engines that are ready, each once: of text, then of images."""

@@ -40,7 +40,7 @@ class Route:
     ``last_answer`` returns what an engine last answered to a GET, None if that is not known: then the engine is asked.
     ``length_field`` names the field in which every engine reads the most tokens of an answer on this route.
     ``by_model``: a ``model`` that no worker has is refused; on other routes such a name is left to the engine.
-    ``fields``, ``required`` and ``tag`` are for the OpenAPI document.
+    ``fields`` and ``required`` are for the OpenAPI document.
     """
 
     kind: Kind
@@ -57,7 +57,6 @@ class Route:
     last_answer: Callable[[], Response | None] | None = None
     fields: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-    tag: str = "llama.cpp"
 
     def answer(self) -> Response:
         """Answer the current request: refuse it, or run its task."""

@@ -8,8 +8,9 @@ from flask import Response
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )  # fmt: skip
+POLICY_HEADER = "Content-Security-Policy"
 #: Headers of every page, unless its view has set them.
-PAGE_HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+PAGE_HEADERS = {POLICY_HEADER: POLICY, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
 
 def add_security_headers(response: Response) -> Response:

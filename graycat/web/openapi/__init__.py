@@ -1,1 +1,1 @@
-"""The OpenAPI document (``/openapi.json``) and the page that shows it (``/docs``)."""
+"""The OpenAPI document: ``/openapi.json``. ``graycat/web/docs`` shows it."""

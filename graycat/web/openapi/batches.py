@@ -122,7 +122,7 @@ def operation(endpoint: str) -> dict[str, Any]:
     """Return the operation of a batch route; empty for any other endpoint."""
     if endpoint not in _OPERATIONS:
         return {}
-    return {"tags": ["batches"], **_OPERATIONS[endpoint]}
+    return _OPERATIONS[endpoint]
 
 
 _BATCH_TEXTS = ("id", "name", "owner", "key", "schedule", "reason", "folder", "store", "window", "timezone")

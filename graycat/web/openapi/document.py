@@ -1,18 +1,18 @@
-"""Generates the OpenAPI document from the tables of routes, and the page that shows it."""
+"""Generates the OpenAPI document from the tables of routes."""
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, current_app, render_template
+from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
 from graycat import __version__
 from graycat.web.compat.route import Route
 from graycat.web.compat.text_routes import TEXT_ROUTES
-from graycat.web.openapi import batches, gallery, images, queries, schedules, tasks, usage
+from graycat.web.openapi import batches, examples, gallery, groups, images, queries, schedules, tasks, usage
 from graycat.web.openapi.components import (
     ACCEPTED,
     JSON,
@@ -24,8 +24,8 @@ from graycat.web.openapi.components import (
     errors,
     schemas,
 )
-from graycat.web.openapi.prebuilt import PrebuiltAnswer
 from graycat.web.openapi.text_fields import FIELDS
+from graycat.web.prebuilt import prebuilt
 from graycat.web.services import services
 
 bp = Blueprint("openapi", __name__)
@@ -33,11 +33,19 @@ bp = Blueprint("openapi", __name__)
 #: Modules with the operations of routes that are in no table.
 PARTS = (images, tasks, batches, gallery, schedules, usage)
 #: Endpoints that need no API token.
-PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "health.web", "openapi.document", "openapi.page"})
+PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "health.web", "openapi.document"})
 #: What views answer besides VIEW_ERRORS.
 MORE_ERRORS = {"tokens.mint": (400, 409, 413), "tokens.rotate": (400, 409, 413), "tokens.mint_player": (400, 413)}
+DESCRIPTION = """One address in front of a GPU fleet: text by llama.cpp, images by Stable Diffusion.
+
+Send your API token as `Authorization: Bearer TOKEN`. Fields of engines that are not listed here reach the engine
+unchanged. An error is `{"error": {"code", "message", "type"}}`; programs may switch on `type`.
+
+In the examples, `$GRAYCAT` is this server's address and `$TOKEN` is your API token."""
+#: What is no part of the API: pages for people, and their files.
+PAGES = frozenset({"static", "docs", "guides"})
 #: The content types of views that do not answer JSON.
-CONTENT_TYPES = {"openapi.page": "text/html", "metrics.scrape": "text/plain"}
+CONTENT_TYPES = {"metrics.scrape": "text/plain"}
 #: A variable part of a path, as Flask writes it.
 _VARIABLE = re.compile(r"<(?:(\w+):)?(\w+)>")
 
@@ -45,55 +53,68 @@ _VARIABLE = re.compile(r"<(?:(\w+):)?(\w+)>")
 @bp.get("/openapi.json")
 def document() -> ResponseReturnValue:
     """Return the OpenAPI 3.1 document."""
-    return _prebuilt("document", JSON, lambda: current_app.json.dumps(openapi())).response()
-
-
-@bp.get("/docs")
-def page() -> ResponseReturnValue:
-    """Show the document on a page that loads nothing from other sites."""
-    html = "text/html; charset=utf-8"
-    return _prebuilt("page", html, lambda: render_template("docs.html", document=openapi())).response()
-
-
-def _prebuilt(name: str, content_type: str, build: Callable[[], str]) -> PrebuiltAnswer:
-    """Return an answer of this process, built at the first call: the routes do not change after the start."""
-    answers: dict[str, PrebuiltAnswer] = current_app.extensions.setdefault("graycat.prebuilt", {})
-    found = answers.get(name)
-    if found is None:
-        found = PrebuiltAnswer(build().encode(), content_type)
-        answers[name] = found
-    return found
+    return prebuilt("document", JSON, lambda: current_app.json.dumps(openapi()))
 
 
 def openapi() -> dict[str, Any]:
     """Return the document of the current application: the routes of the tables, and all other views."""
     routes = _routes_by_method_and_path()
+    first_paths = _first_paths()
     paths: dict[str, dict[str, Any]] = {}
     for rule in current_app.url_map.iter_rules():
-        if rule.endpoint == "static":
+        if rule.endpoint.partition(".")[0] in PAGES:
             continue
         path = _VARIABLE.sub(r"{\2}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             route = routes.get((method, path))
             operation = _view_operation(rule.endpoint, method) if route is None else _task_operation(route)
             operation["parameters"] = [*operation.get("parameters", ()), *_path_parameters(rule.rule)]
-            paths.setdefault(path, {})[method.lower()] = operation
+            first = first_paths[_view_key(rule.endpoint, method)]
+            paths.setdefault(path, {})[method.lower()] = _finish(operation, rule.endpoint, method, path, first)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "graycat", "version": __version__, "description": "One address in front of a GPU fleet."},
-        **_servers(),
-        "paths": dict(sorted(paths.items())),
+        "info": {"title": "graycat", "version": __version__, "description": DESCRIPTION},
+        "servers": _servers(),
+        "tags": groups.tags(),
+        "paths": paths,
         "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
         "security": [{"token": []}, {"key": []}],
     }
 
 
-def _servers() -> dict[str, Any]:
-    """Return where the paths begin; nothing if that is where the document came from."""
-    base = services().settings.public_base
-    if not base:
-        return {}
-    return {"servers": [{"url": base}]}
+def _finish(operation: dict[str, Any], endpoint: str, method: str, path: str, first: str) -> dict[str, Any]:
+    """Return an operation with its group, its name and its examples. ``first``: the first path of its view."""
+    is_alias = path != first
+    name = groups.operation_id(endpoint, method, path, is_alias=is_alias)
+    # Parts of an operation may be shared with others.
+    operation = copy.deepcopy(operation)
+    operation |= {"operationId": name, "tags": [groups.group_name(endpoint, is_alias=is_alias)]}
+    if is_alias:
+        operation["summary"] += f" The same as {first}."
+    examples.add(operation, method, path, first)
+    return operation
+
+
+def _view_key(endpoint: str, method: str) -> tuple[Any, str]:
+    return current_app.view_functions[endpoint], method
+
+
+def _first_paths() -> dict[tuple[Any, str], str]:
+    """Return the first path of each view: its further paths are other names of the same."""
+    first: dict[tuple[Any, str], str] = {}
+    for rule in current_app.url_map.iter_rules():
+        for method in rule.methods or ():
+            first.setdefault(_view_key(rule.endpoint, method), _VARIABLE.sub(r"{\2}", rule.rule))
+    return first
+
+
+def _servers() -> list[dict[str, str]]:
+    """Return where the paths begin: at the address that the document came from, and at the public one."""
+    settings = services().settings
+    found = [{"url": settings.public_prefix or "/", "description": "The address that this document came from."}]
+    if settings.public_base:
+        found.append({"url": settings.public_base, "description": "The public address."})
+    return found
 
 
 def _routes_by_method_and_path() -> dict[tuple[str, str], Route]:
@@ -111,7 +132,6 @@ def _task_operation(route: Route) -> dict[str, Any]:
     failures = errors(TASK_ERRORS)
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "tags": [route.tag],
         "parameters": [PREFER],
         "responses": {**success, **ACCEPTED, **failures},
     }
@@ -138,9 +158,9 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
             return summary | operation | {"responses": operation["responses"] | _query_errors(endpoint)}
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
-        return summary | {"tags": ["graycat"], "security": [], "responses": {**success, **errors((405, 500, 503))}}
+        return summary | {"security": [], "responses": {**success, **errors((405, 500, 503))}}
     statuses = (*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)
-    return summary | {"tags": ["graycat"], "responses": {**success, **errors(statuses), **_query_errors(endpoint)}}
+    return summary | {"responses": {**success, **errors(statuses), **_query_errors(endpoint)}}
 
 
 def _query_errors(endpoint: str) -> dict[str, Any]:

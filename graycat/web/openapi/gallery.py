@@ -54,4 +54,4 @@ def operation(endpoint: str) -> dict[str, Any]:
     """Return the operation of a gallery route; empty for any other endpoint."""
     if endpoint not in _OPERATIONS:
         return {}
-    return {"tags": ["batches"], **_OPERATIONS[endpoint]}
+    return _OPERATIONS[endpoint]

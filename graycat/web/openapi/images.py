@@ -44,23 +44,22 @@ def operation(endpoint: str) -> dict[str, Any]:
     if endpoint.startswith("sdapi."):
         # WebUI clients send the API token as a password.
         common: dict[str, Any] = {
-            "tags": ["Stable Diffusion WebUI"],
             "security": [{"token": []}, {"key": []}, {"password": []}],
         }
         return {**common, **_request_body(endpoint), **_webui_operation(endpoint)}
     if endpoint.startswith("images."):
-        described = {"tags": ["images"], **_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
+        described = {**_request_body(endpoint), **_image_task_operation(_IMAGE_TASK_ERRORS, ERROR)}
         if endpoint != "images.generate_image":
             described["responses"]["200"]["content"]["text/event-stream"] = {}
         return described
     if endpoint == "workflows.listing":
-        return {"tags": ["images"], "responses": {**answer(JSON), **errors(VIEW_ERRORS)}}
+        return {"responses": {**answer(JSON), **errors(VIEW_ERRORS)}}
     if endpoint == "task_images.image":
         unchanged = {"304": {"description": "The image that If-None-Match names is still current."}}
         responses = {**answer(*_IMAGES), **unchanged, **errors((410, *VIEW_ERRORS))}
-        return {"tags": ["graycat"], "parameters": list(SIGNED), "responses": responses}
+        return {"parameters": list(SIGNED), "responses": responses}
     if endpoint == "task_images.preview":
-        return {"tags": ["graycat"], "responses": {**answer(*_IMAGES), **errors((410, *VIEW_ERRORS))}}
+        return {"responses": {**answer(*_IMAGES), **errors((410, *VIEW_ERRORS))}}
     return {}
 
 

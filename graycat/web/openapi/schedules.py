@@ -93,7 +93,7 @@ def operation(endpoint: str) -> dict[str, Any]:
     """Return the operation of a schedule route; empty for any other endpoint."""
     if endpoint not in _OPERATIONS:
         return {}
-    return {"tags": ["schedules"], **_OPERATIONS[endpoint]}
+    return _OPERATIONS[endpoint]
 
 
 def schemas() -> dict[str, Any]:

@@ -137,7 +137,7 @@ def operation(endpoint: str) -> dict[str, Any]:
     """Return the operation of a task route; empty for any other endpoint."""
     if endpoint not in _OPERATIONS:
         return {}
-    return {"tags": ["tasks"], **_OPERATIONS[endpoint]}
+    return _OPERATIONS[endpoint]
 
 
 def schemas() -> dict[str, Any]:

@@ -43,7 +43,6 @@ def operation(endpoint: str) -> dict[str, Any]:
     content = {JSON: {"schema": {"$ref": "#/components/schemas/Usage"}}}
     responses = {"200": {"description": "The usage, the newest day first.", "content": content}}
     return {
-        "tags": ["graycat"],
         "parameters": _PARAMETERS,
         "responses": responses | errors((400, *VIEW_ERRORS)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,12 @@ def test_a_gallery_and_all_that_it_links_to_are_reached(public, batching: Batchi
 @PREFIXES
 def test_the_document_and_its_page(public, prefix: str) -> None:
     document = json.loads(public.get(f"{prefix}/openapi.json").data)
-    assert document["servers"] == [{"url": BASE}]
-    assert 'href="/gpu/openapi.json"' in public.get(f"{prefix}/docs").text
+    assert [server["url"] for server in document["servers"]] == ["/gpu", BASE]
+    page = public.get(f"{prefix}/docs")
+    assert 'data-document="/gpu/openapi.json"' in page.text
+    for path in re.findall('(?:src|href)="(/[^"]*)"', page.text):
+        assert public.get(prefix + path.removeprefix("/gpu")).status_code == 200, path
+    assert "connect-src 'self' https://play.example:8443;" in page.headers["Content-Security-Policy"]
 
 
 @PREFIXES
@@ -149,7 +154,7 @@ def test_without_a_public_address_links_are_paths(web) -> None:
     response = web.post("/tasks", json=TASK)
     own = f"/tasks/{response.json['id']}"
     assert (response.headers["Location"], response.json["links"]["self"]) == (own, own)
-    assert "servers" not in web.get("/openapi.json").json
+    assert [server["url"] for server in web.get("/openapi.json").json["servers"]] == ["/"]
     assert web.get("/gpu/tasks").status_code == 404
 
 

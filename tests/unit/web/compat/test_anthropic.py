@@ -8,7 +8,7 @@ from tests.support.helpers import outcome_of
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
 def test_the_document_lists_a_route_under_anthropic(web, path: str) -> None:
-    assert web.get("/openapi.json").json["paths"][path]["post"]["tags"] == ["Anthropic"]
+    assert web.get("/openapi.json").json["paths"][path]["post"]["tags"] == ["Chat"]
 
 
 def test_an_error_in_a_stream_is_an_event_with_a_name(web, take, records) -> None:
