@@ -34,6 +34,7 @@ from tornado.template import filter_whitespace
 from tornado.web import HTTPError, OutputTransform, RequestHandler, StaticFileHandler, authenticated
 
 from graycat.loops.unexpected import note
+from graycat.queue.kinds import FIRE_SCHEDULES
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,17 @@ class ScriptInjector(OutputTransform):
 
 class ReconnectingEvents(Events):
     """Receives the workers' events, also again soon after any outage of the broker."""
+
+    def load_state(self) -> Any:
+        """Return the saved state; None if there is none. Ticks of the schedules, which earlier releases saved, go."""
+        state = super().load_state()
+        if state is not None:
+            for task_id, task in list(state.tasks.items()):
+                if task.name == FIRE_SCHEDULES.name:
+                    del state.tasks[task_id]
+            state.rebuild_taskheap()
+            state.search_engine.rebuild(state.tasks.items())
+        return state
 
     def run(self) -> None:
         """Receive events until the process ends."""

@@ -15,7 +15,8 @@ from graycat.worker import runtime
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=FIRE_SCHEDULES.name, base=RecordTask)
+# Without events: nobody asked for this task, and a tick every few seconds would fill the lists of Celery's tools.
+@shared_task(name=FIRE_SCHEDULES.name, base=RecordTask, send_events=False)
 def fire_schedules() -> None:
     """Submit what is due. If the broker is away, the next tick does it."""
     try:

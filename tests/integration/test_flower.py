@@ -96,10 +96,17 @@ def test_nothing_that_was_asked_with_is_in_its_pages_or_its_api(scene: Scene) ->
 def test_arguments_are_ids_and_results_nothing(scene: Scene) -> None:
     for task in scene.tasks().values():
         argument = re.fullmatch(r"\['([0-9a-f-]+)(?: \w+)?'\]|\('([0-9a-f-]+)(?: \w+)?',\)", task["args"])
-        # The clock's own task has none.
-        assert argument or (task["name"] == "control.fire_schedules" and task["args"] in ("()", "[]")), task
+        assert argument, task
         assert (task["kwargs"], task["result"] or "None") == ("{}", "None")
         assert not task["exception"], task
+
+
+def test_ticks_of_the_schedules_are_on_no_list(scene: Scene) -> None:
+    fired_at = scene.stack.redis().get("graycat:schedules:fired")
+    eventually(lambda: scene.stack.redis().get("graycat:schedules:fired") != fired_at, START_S)
+    names = {task["name"] for task in scene.tasks().values()}
+    assert "control.deliver" in names
+    assert "control.fire_schedules" not in names
 
 
 def test_an_operator_sees_workers_and_tasks_and_pauses_one(scene: Scene) -> None:

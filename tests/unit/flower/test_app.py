@@ -12,6 +12,7 @@ from pathlib import Path
 import flower as flower_package
 import pytest
 import requests
+from flower.events import EventsState
 from tornado.httputil import HTTPHeaders
 
 from graycat.flower import app
@@ -155,6 +156,25 @@ def test_events_are_received_again_soon_after_an_outage(monkeypatch: pytest.Monk
     with pytest.raises(Enough):
         events.run()
     assert waited == [1.0] * 9
+
+
+def test_ticks_that_an_earlier_release_saved_go(tmp_path: Path) -> None:
+    state = EventsState(max_tasks_in_memory=10)
+    for number, name in enumerate(("llm.chat", "control.fire_schedules", "sd.txt2img")):
+        event = {"hostname": "w@box", "timestamp": 1.0, "local_received": 1.0, "clock": number, "uuid": f"id{number}"}
+        state.event(event | {"type": "task-received", "name": name, "args": "", "kwargs": ""})
+    saving = ReconnectingEvents.__new__(ReconnectingEvents)
+    saving.db, saving.state, saving.state_save_interval, saving.state_save_timer = str(tmp_path / "f"), state, 1, None
+    saving.save_state()
+
+    loading = ReconnectingEvents.__new__(ReconnectingEvents)
+    loading.db = saving.db
+    loaded = loading.load_state()
+    assert {task.name for task in loaded.tasks.values()} == {"llm.chat", "sd.txt2img"}
+    assert {task_id for task_id, _ in loaded.tasks_by_time()} == {"id0", "id2"}
+    assert set(loaded.search_engine.documents) == {"id0", "id2"}
+    loading.db = str(tmp_path / "none")
+    assert loading.load_state() is None
 
 
 @pytest.mark.parametrize("path", PATHS)

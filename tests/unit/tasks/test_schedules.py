@@ -19,6 +19,8 @@ def test_the_task_fires_what_is_due(broker: Valkey, monkeypatch: pytest.MonkeyPa
     task()
     assert task.name == FIRE_SCHEDULES.name == "control.fire_schedules"
     assert broker.client.exists("graycat:schedules:fired")
+    # Celery's tools, which list what sends events, list what people ask for.
+    assert task.send_events is False
 
 
 def test_a_broker_that_is_away_is_left_to_the_next_tick(
