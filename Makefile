@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines kubernetes upgrade exporter format lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines kubernetes upgrade exporter format reference lock release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,9 @@ exporter: .venv-exporter/.ready ## Install the Celery exporter in an environment
 format: $(DEV_READY) ## Repair style and format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+reference: $(DEV_READY) ## Write docs/cli.md, the page of the commands
+	@$(BIN)/python -m graycat.cli.reference > docs/cli.md
 
 lock: ## Pin the newest release of every dependency in constraints.txt
 	$(require_python)

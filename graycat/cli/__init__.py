@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from graycat import __version__
 from graycat.cli.text import say
@@ -13,37 +14,51 @@ from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.gctuning import without_collections
 from graycat.settings.home import keep_private
 
+#: Every command, as ``graycat --help`` lists them. Each is a module of this package, with _ for -.
+SECTIONS = {
+    "Start and watch": {
+        "up": "Start everything on this machine; Ctrl-C stops it.",
+        "status": "Show on one screen how it is doing, and what to do next.",
+        "logs": "Show what an engine prints.",
+        "models": "Download, list, check and remove models.",
+    },
+    "Ask for texts and images": {
+        "task": "Submit one task, watch it, cancel it.",
+        "batch": "Make many images while nothing else waits.",
+        "schedule": "Make batches at set times.",
+    },
+    "Run it for others": {
+        "tokens": "Create and revoke API tokens; show who used what.",
+        "queue": "Pause and resume a queue.",
+        "worker": "Pause, resume or drain a worker, or run one.",
+        "scale-hint": "Show how many workers there should be.",
+        "backup": "Write everything that the broker holds to a file.",
+        "restore": "Read such a file into a broker.",
+    },
+    "Set up machines": {
+        "systemd": "Make units for systemd.",
+        "edge-config": "Make the configuration of a proxy with TLS.",
+        "acl": "Create the broker's user of a GPU machine.",
+        "completion": "Have your shell complete these commands.",
+    },
+    "One process by itself (up runs them all)": {
+        "web": "The HTTP server.",
+        "broker": "The embedded broker.",
+        "engine": "The text engine or the image engine.",
+        "beat": "The clock of the schedules.",
+        "flower": "Flower, a page of workers and tasks.",
+        "exporter": "Celery's metrics for published dashboards.",
+    },
+}
+
 
 class LazyGroup(click.Group):
     """Imports a command only when it is run: ``web`` must import nothing before gevent patches the standard library."""
 
-    NAMES = (
-        "acl",
-        "backup",
-        "batch",
-        "beat",
-        "broker",
-        "edge-config",
-        "engine",
-        "exporter",
-        "flower",
-        "logs",
-        "models",
-        "queue",
-        "restore",
-        "scale-hint",
-        "schedule",
-        "status",
-        "systemd",
-        "task",
-        "tokens",
-        "up",
-        "web",
-        "worker",
-    )
+    NAMES = tuple(name for commands in SECTIONS.values() for name in commands)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands; each is a module of this package, with _ for -."""
+        """Return the names of the commands, in the order of the sections."""
         return list(self.NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -56,11 +71,30 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, without an import of any."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that a shell offers, without an import of any."""
+        found = []
+        for commands in SECTIONS.values():
+            for name, text in commands.items():
+                if name.startswith(incomplete):
+                    found.append(CompletionItem(name, help=text))
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
 
 @click.command(cls=LazyGroup)
 @click.version_option(__version__)
 def cli() -> None:
-    """One HTTP address for text and image generation on many GPU machines."""
+    """One HTTP address for text and image generation on many GPU machines.
+
+    Begin with 'graycat up'. It starts everything on this machine and prints an API token and a first request.
+    'graycat COMMAND --help' explains a command.
+    """
 
 
 def main() -> None:

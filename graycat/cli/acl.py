@@ -17,7 +17,10 @@ DEFAULT_KINDS = ("llm", "quick")
 
 @click.group()
 def acl() -> None:
-    """Create users of the broker that may do the work of one box and nothing else."""
+    """Create users of the broker for single boxes (machines with GPUs).
+
+    Such a user may do the work of its box and nothing else. docs/boxes.md says more.
+    """
 
 
 @acl.command()
@@ -38,9 +41,11 @@ def acl() -> None:
     help="Print the password's hash in the command, and the password itself to stderr.",
 )
 def worker(name: str, kinds: tuple[str, ...], hashed: bool) -> None:
-    """Print the ACL command that creates the user NAME for the box of that name (GRAYCAT_BOX=NAME there).
+    """Print the command that creates a box's user.
 
-    The user's password is shown only once. To replace it, run this again: the old password is refused then.
+    It is an ACL command of Valkey and Redis. The user is called NAME, as the box is
+    (GRAYCAT_BOX=NAME there). The user's password is shown only once. To replace it, run this again: the old password
+    is refused then.
     """
     db = broker_db(Settings.from_env())
     password = secrets.token_urlsafe(32)

@@ -37,9 +37,10 @@ LINE_INTERVAL_S = 0.2
 @click.option("--without-keys", is_flag=True,
               help="Leave out token-key, webhook-key and api-token of GRAYCAT_HOME.")  # fmt: skip
 def backup(file: Path, overwrite: bool, files: bool, without_keys: bool) -> None:
-    """Write what the broker holds to FILE, as it is at one moment: tokens, schedules, batches, tasks, usage.
+    """Write everything that the broker holds to FILE.
 
-    graycat may run meanwhile. FILE holds secrets and prompts: only its owner can read it. Exit code 1: no backup was
+    Tokens, schedules, batches, tasks and usage, as they are at one moment. graycat may run meanwhile. FILE holds
+    secrets and prompts: only its owner can read it. Exit code 1: no backup was
     made, and no FILE is left.
     """
     settings = Settings.from_env()

@@ -26,10 +26,11 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but err
 
 @click.group()
 def batch() -> None:
-    """Make many images while no other work waits: each image once, with a manifest to make it again.
+    """Make many images while no other work waits.
 
-    The server and the API token are found as 'graycat task' finds them. The commands suit cron: they print ids to
-    stdout and all else to stderr, and with --key a command that runs several times is one batch.
+    Each image is made once, and a manifest says how to make it again. The server and the API token are found as
+    'graycat task' finds them. The commands suit cron: they print ids to
+    standard output and all else to standard error, and with --key a command that runs several times is one batch.
 
     \b
     Exit codes:
@@ -62,9 +63,10 @@ def submit(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Submit the batch that FILE (.toml, .yaml, .json) describes; print its id.
+    """Submit the batch that FILE describes; print its id.
 
-    Its 'items' may be the name of a .csv, .tsv, .jsonl or .txt file in the same folder.
+    FILE is .toml, .yaml or .json; - is standard input. docs/batches.md has its fields. Its 'items' may be the name
+    of a .csv, .tsv, .jsonl or .txt file in the same folder.
     """
     spec = batchfile.load_spec(file, assignments)
     if dry_run:
@@ -91,12 +93,18 @@ def _print_forecast(client: Client, spec: dict[str, Any], *, as_json: bool) -> N
 
 
 @batch.command("list")
-@click.option("--state", "states", multiple=True, help="Only batches in this state; may be repeated.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    help="Only batches in this state: queued, running, paused, succeeded, failed or cancelled; may be repeated.",
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @json_option
 @with_client
 def list_batches(client: Client, states: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """List your batches, newest first; with --json, one batch a line."""
+    """List your batches, newest first. With --json: one batch a line."""
     printed = 0
     for listed in client.batches.all():
         if states and listed.state not in states:
@@ -117,7 +125,10 @@ def list_batches(client: Client, states: tuple[str, ...], limit: int, as_json: b
 @json_option
 @with_client
 def show(client: Client, batch_id: str, items: bool, state: str | None, as_json: bool) -> None:
-    """Show a batch's state and progress; with --items or --state, its items too."""
+    """Show a batch's state and progress.
+
+    With --items or --state, list its items too, each with the values that differ among them.
+    """
     shown = client.batches.get(batch_id)
     with_items = items or state is not None
     rows = []
@@ -206,7 +217,10 @@ _add_verb("retry-failed", Batch.retry_failed, "Make the failed items of a batch 
 @quiet_option
 @with_client
 def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
-    """Write a batch's images so far, manifest.jsonl and a page to FOLDER. Images that it has are not fetched again."""
+    """Write a batch's images to FOLDER.
+
+    It gets what is made so far, manifest.jsonl and a page to look at them. Images that it has are not fetched again.
+    """
     exported = client.batches.get(batch_id)
     try:
         fetched, total = exported.export(folder)

@@ -40,7 +40,10 @@ HEALTH_TIMEOUT_S = 1.0
 
 @click.command()
 def beat() -> None:
-    """Submit the batches of schedules when they are due. Of several beats, one is active at a time."""
+    """Run the clock of the schedules.
+
+    It has batches submitted when they are due. Of several beats, one is active at a time.
+    """
     settings = Settings.from_env()
     check(settings)
     log.setup(settings)

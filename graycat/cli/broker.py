@@ -37,7 +37,10 @@ POLL_INTERVAL_S = 0.05
 
 @click.command()
 def broker() -> None:
-    """Run the embedded broker. At SIGTERM or SIGINT it waits until its clients have disconnected."""
+    """Run the embedded broker.
+
+    At SIGTERM or SIGINT it waits until its clients have disconnected.
+    """
     settings = Settings.from_env()
     if not settings.embedded_broker:
         raise SettingsError("REDIS_URL or REDIS_HOST names another broker: unset it to run the embedded one")

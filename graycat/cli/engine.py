@@ -24,7 +24,10 @@ ROTATE_INTERVAL_S = 10.0
 @click.argument("kind", type=click.Choice(list(families.BY_NAME)))
 @click.option("--gpu", type=click.IntRange(min=0), help="Index of the GPU that the engine uses.")
 def engine(kind: str, gpu: int | None) -> None:
-    """Run the text engine (llm) or the image engine (sd) of this machine; restart it whenever it ends."""
+    """Run the text engine (llm) or the image engine (sd).
+
+    It is restarted whenever it ends. A worker starts its engine itself, so few need this.
+    """
     settings = Settings.from_env()
     log.setup(settings)
     tighten_home(settings.home)

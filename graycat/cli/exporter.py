@@ -22,7 +22,10 @@ RETRY_INTERVAL_S = 2
 
 @click.command()
 def exporter() -> None:
-    """Serve Celery's metrics under the names that published Grafana dashboards use (docs/monitoring.md)."""
+    """Serve Celery's metrics.
+
+    They have the names that published Grafana dashboards use. docs/monitoring.md says more.
+    """
     settings = Settings.from_env()
     python = require_python(settings)
     env = {name: value for name, value in engine_environment().items() if not name.startswith("CE_")}

@@ -15,7 +15,11 @@ from graycat.settings.home import tighten_home
 
 @click.command()
 def flower() -> None:
-    """Serve Flower: a page that shows workers and tasks, and can pause and drain workers (docs/monitoring.md)."""
+    """Serve Flower, a page of workers and tasks.
+
+    It can pause and drain workers. Its address is http://127.0.0.1:5555 (GRAYCAT_FLOWER_HOST, FLOWER_PORT), its user
+    is graycat, its password is in GRAYCAT_HOME/flower-password. docs/monitoring.md says more.
+    """
     from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.flower import app as flowerapp

@@ -20,7 +20,10 @@ POLL_INTERVAL_S = 0.2
 @click.option("-n", "lines", default=50, show_default=True, help="How many of the last lines.")
 @click.option("-f", "follow", is_flag=True, help="Go on printing what the engine prints.")
 def logs(engine: str | None, lines: int, follow: bool) -> None:
-    """Show the output of ENGINE: llm, sd, or the name of its log (llm-engine-gpu0). Without it, list the logs."""
+    """Show what an engine has printed.
+
+    ENGINE is llm, sd, or the name of a log (llm-engine-gpu0). Without it: list the logs.
+    """
     folder = Settings.from_env().home / "log"
     paths = sorted(folder.glob("*.log"))
     if engine is None:

@@ -34,7 +34,7 @@ TARGETS = {
 
 @click.group()
 def models() -> None:
-    """Download, list, verify and remove checkpoints."""
+    """Download, list, check and remove models (checkpoints)."""
 
 
 @models.command()
@@ -44,7 +44,10 @@ def models() -> None:
 @click.option("--vae", "target", flag_value="vae", help="VAEs for the image engine.")
 @click.argument("urls", metavar="[URL]...", nargs=-1)
 def pull(target: str | None, urls: tuple[str, ...]) -> None:
-    """Download the checkpoints that the settings name, or those at the URLs."""
+    """Download models.
+
+    Without a URL: those that the settings name. With URLs (https://... or hf://OWNER/REPO/FILE): those.
+    """
     settings = Settings.from_env()
     log.setup(settings)
     if urls:
@@ -87,7 +90,10 @@ def _required_by_settings(settings: Settings, target: str | None) -> list[Requir
 
 @models.command("list")
 def list_models() -> None:
-    """List the checkpoints: name, size, hash, source and the settings that use them."""
+    """List the models that are here.
+
+    Each with its size, its hash, where it comes from, and the settings that use it.
+    """
     rows = []
     for item in inventory.list_stored(Settings.from_env()):
         digest, source = "-", "-"
@@ -103,7 +109,10 @@ def list_models() -> None:
 @models.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
-    """Read checkpoints and compare their hashes with those of their downloads: all, or those that are named."""
+    """Check that models are whole.
+
+    Reads all files, or those with the NAMEs, and compares each hash with that of its download.
+    """
     settings = Settings.from_env()
     chosen = [inventory.find_by_name(settings, name) for name in names]
     if not names:

@@ -15,7 +15,16 @@ _QUEUE = click.argument("name", type=click.Choice(topology.QUEUES))
 
 @click.group()
 def queue() -> None:
-    """Pause and resume queues."""
+    """Pause and resume queues.
+
+    \b
+    llm        texts that somebody waits for
+    llm.quick  short calls that need no slot of an engine, such as /tokenize
+    llm.batch  texts of low priority
+    sd         images that somebody waits for
+    sd.batch   images of batches
+    control    webhooks, ticks of the schedules
+    """
 
 
 def _open_registry() -> WorkerRegistry:
@@ -25,7 +34,10 @@ def _open_registry() -> WorkerRegistry:
 @queue.command()
 @_QUEUE
 def pause(name: str) -> None:
-    """Pause a queue: no worker takes tasks from it. It still accepts new tasks."""
+    """Have no worker take tasks from a queue.
+
+    It still accepts new tasks: they wait, and those that wait for too long expire (GRAYCAT_QUEUE_TTL_S).
+    """
     _open_registry().pause_queue(name)
     say(f"{name} is paused")
 
@@ -33,6 +45,6 @@ def pause(name: str) -> None:
 @queue.command()
 @_QUEUE
 def resume(name: str) -> None:
-    """Resume a paused queue."""
+    """Have workers take tasks from a paused queue again."""
     _open_registry().resume_queue(name)
     say(f"{name} is resumed")

@@ -24,9 +24,10 @@ from graycat.settings.home import tighten_home
 @click.option("--replace", is_flag=True, help="Delete what the broker has of graycat, if it is not empty.")
 @click.option("--force", is_flag=True, help="Go on while web servers or workers are connected.")
 def restore(file: Path, replace: bool, force: bool) -> None:
-    """Write a backup to the broker of these settings, and its keys to GRAYCAT_HOME. Stop graycat before, everywhere.
+    """Read the backup FILE into the broker.
 
-    The whole FILE is checked first. Exit code 1: nothing was restored, and the same command may be run again.
+    Stop graycat everywhere before. The broker is that of the settings; the keys go to GRAYCAT_HOME. The whole FILE
+    is checked first. Exit code 1: nothing was restored, and the same command may be run again.
     """
     settings = Settings.from_env()
     with errors_as_messages(), closing(BackupFile.open(file)) as found:

@@ -28,14 +28,15 @@ FIELDS = ("hint", "need", "serving", "starting", "waiting", "running", "batch_le
               "of this machine can see it here.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line.")
 def scale_hint(family: str | None, url: str | None, token: str | None, as_json: bool) -> None:
-    """Show how many workers each family should have now. With FAMILY, print its number and nothing else.
+    """Show how many workers each family of engines should have now.
 
-    Where the number is not known, nothing is printed on standard output: leave the workers as they are.
+    With llm or sd: print the number of that family and nothing else, for scripts. If the number is not known,
+    nothing is printed on standard output: leave the workers as they are.
 
     \b
     Exit codes:
       0    the number is known
-      1    it is not: the broker does not answer, or what it depends on cannot be read
+      1    it is not known now: the broker does not answer, or has unreadable keys
       2    the command line is wrong
       3    the server cannot be reached
       4    the server refused the token

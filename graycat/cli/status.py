@@ -31,12 +31,15 @@ CLEAR_SCREEN = "\x1b[H\x1b[J"
               help="Time between two screens of --watch.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON, on one line.")
 def status(url: str | None, token: str | None, watch: bool, every: float, as_json: bool) -> None:
-    """Show the queues, workers, engines, GPUs and last errors of a graycat server.
+    """Show on one screen how a graycat server is doing, and what to do next.
+
+    Its queues, workers, engines, GPUs and last errors. The last lines name each trouble, and a command or a page
+    for it.
 
     \b
     Exit codes:
       0    games are served
-      1    games are not served: a needed queue has no worker, or the broker does not answer
+      1    games are not served: the first line says why
       2    the command line is wrong
       3    the server cannot be reached
       4    the server refused the token

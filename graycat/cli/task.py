@@ -144,7 +144,9 @@ def show(client: Client, task_id: str, as_json: bool) -> None:
 @json_option
 @with_client
 def watch(client: Client, task_id: str, folder: Path | None, as_json: bool) -> None:
-    """Follow a task to its end: text as it is generated, a progress bar for images.
+    """Follow a task to its end.
+
+    Prints text as it is generated, and a progress bar for images.
 
     With --json, print one event a line.
     """

@@ -20,11 +20,14 @@ COLUMNS = (
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--from", "first", metavar="DAY", help="The first day, such as 2026-11-29 (UTC). Default: 30 days.")
+@click.option("--from", "first", metavar="DAY", help="The first day, such as 2026-11-29 (UTC). Default: 30 days ago.")
 @click.option("--to", "last", metavar="DAY", help="The last day. Default: today.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as GET /usage answers.")
 def usage(name: str | None, first: str | None, last: str | None, *, as_json: bool) -> None:
-    """Show what API tokens have used by day: all of them, or the one called NAME."""
+    """Show what API tokens have used, by day.
+
+    Of all tokens, or of the one called NAME.
+    """
     reader = UsageReader(connect(Settings.from_env()))
     first_day, last_day = reader.choose_days(first, last)
     rows = reader.read(first_day, last_day, name)

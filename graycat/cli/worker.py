@@ -24,7 +24,7 @@ REPLY_TIMEOUT_S = 3.0
 
 @click.group()
 def worker() -> None:
-    """Run a worker, or control a running one."""
+    """Pause, resume or drain a running worker, or run one."""
 
 
 def full_name(kind: WorkerKind, name: str | None) -> str | None:
@@ -120,7 +120,11 @@ def _send_command(name: str, command: str, **arguments: Any) -> None:
 @click.argument("name")
 @click.option("--limit", type=float, help="Seconds in which running tasks may end; default GRAYCAT_STOP_GRACE_S.")
 def drain(name: str, limit: float | None) -> None:
-    """Drain a worker: it takes no more tasks, finishes those that run, hands back the rest, and ends."""
+    """End a worker when its tasks are done.
+
+    It takes no more tasks and finishes those that run. What runs longer than the limit is handed back, and another
+    worker does it. NAME is as graycat status shows it: llm@box7.
+    """
     if limit is None:
         _send_command(name, "drain_worker")
     else:
@@ -130,12 +134,15 @@ def drain(name: str, limit: float | None) -> None:
 @worker.command()
 @click.argument("name")
 def pause(name: str) -> None:
-    """Pause a worker: it takes no tasks until it is resumed."""
+    """Have a worker take no tasks until it is resumed.
+
+    What runs is finished. NAME is as graycat status shows it: llm@box7.
+    """
     _send_command(name, "pause_worker")
 
 
 @worker.command()
 @click.argument("name")
 def resume(name: str) -> None:
-    """Resume a paused worker."""
+    """Have a paused worker take tasks again."""
     _send_command(name, "resume_worker")

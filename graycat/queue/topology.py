@@ -39,7 +39,7 @@ def _worker_kinds() -> dict[str, WorkerKind]:
         if family.quick:
             text, offset = family.quick_worker_help, family.quick_metrics_offset
             kinds.append(WorkerKind(family.quick_worker, (family.quick,), text, offset, family))
-    text = "Run a worker for webhooks, batches, schedules and lost tasks; it needs no GPU."
+    text = "Run a worker for webhooks, batches and schedules."
     kinds.append(WorkerKind(CONTROL, (CONTROL,), text, metrics_offset=0))
     return {kind.name: kind for kind in kinds}
 
