@@ -34,12 +34,13 @@ from tornado.template import filter_whitespace
 from tornado.web import HTTPError, OutputTransform, RequestHandler, StaticFileHandler, authenticated
 
 from graycat.loops.unexpected import note
-from graycat.queue.kinds import FIRE_SCHEDULES
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 USER = "graycat"
+#: The task that beat sends (``queue/kinds.py``).
+TICK = "control.fire_schedules"
 #: Tasks that Flower keeps in memory.
 MAX_TASKS = 10_000
 #: Milliseconds between two saves of its state to disk. Saving 50,000 tasks takes a second.
@@ -162,7 +163,7 @@ class ReconnectingEvents(Events):
         state = super().load_state()
         if state is not None:
             for task_id, task in list(state.tasks.items()):
-                if task.name == FIRE_SCHEDULES.name:
+                if task.name == TICK:
                     del state.tasks[task_id]
             state.rebuild_taskheap()
             state.search_engine.rebuild(state.tasks.items())

@@ -17,6 +17,7 @@ from tornado.httputil import HTTPHeaders
 
 from graycat.flower import app
 from graycat.flower.app import POST_PATHS, USER, ReconnectingEvents, ScriptInjector
+from graycat.queue.kinds import FIRE_SCHEDULES
 from tests.support.helpers import PATIENCE_S, ROOT, Valkey, eventually, free_port
 
 PASSWORD = "a-password-of-the-tests"
@@ -160,7 +161,7 @@ def test_events_are_received_again_soon_after_an_outage(monkeypatch: pytest.Monk
 
 def test_ticks_that_an_earlier_release_saved_go(tmp_path: Path) -> None:
     state = EventsState(max_tasks_in_memory=10)
-    for number, name in enumerate(("llm.chat", "control.fire_schedules", "sd.txt2img")):
+    for number, name in enumerate(("llm.chat", FIRE_SCHEDULES.name, "sd.txt2img")):
         event = {"hostname": "w@box", "timestamp": 1.0, "local_received": 1.0, "clock": number, "uuid": f"id{number}"}
         state.event(event | {"type": "task-received", "name": name, "args": "", "kwargs": ""})
     saving = ReconnectingEvents.__new__(ReconnectingEvents)
