@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from graycat.cli import statusview
-from graycat.cli.server import exit_on_client_error, find_api_token, is_this_machine, server_url, url_option
+from graycat.cli.running import find_running
+from graycat.cli.server import (
+    EXIT_UNREACHABLE,
+    exit_on_client_error,
+    find_api_token,
+    is_this_machine,
+    print_error,
+    server_url,
+    url_option,
+)
+from graycat.cli.statussteps import Step, find_disk_steps, find_steps, format_steps
 from graycat.cli.text import say
 from graycat.client import Client, Unreachable
 from graycat.metrics.server import token_file
@@ -49,12 +60,15 @@ def status(url: str | None, token: str | None, watch: bool, every: float, as_jso
         settings = Settings.from_env()
         url = (url or server_url(settings)).rstrip("/")
         token = token or find_status_token(settings, url)
+        home = None
+        if is_this_machine(settings, url):
+            home = settings.home
         with Client(url, token, patience_s=0.0) as client:
             while watch:
-                _print_once(client, as_json=as_json)
+                _print_once(client, home, as_json=as_json)
                 time.sleep(every)
-            answer = client.status()
-    say(_format_status(answer, url, as_json=as_json))
+            answer = _ask(client, home)
+    say(_format_status(answer, url, home, as_json=as_json))
     if not answer.get("served"):
         raise click.exceptions.Exit(EXIT_NOT_SERVED)
 
@@ -72,10 +86,22 @@ def find_status_token(settings: Settings, url: str) -> str:
     return find_api_token(settings, url)
 
 
-def _print_once(client: Client, *, as_json: bool) -> None:
+def _ask(client: Client, home: Path | None) -> dict[str, Any]:
+    """Return the server's status. Raises Unreachable, after it has said how to start a server on this machine."""
+    try:
+        return client.status()
+    except Unreachable as error:
+        if home is None or find_running(home) is not None:
+            raise
+        print_error(str(error))
+        say(format_steps([Step("No graycat runs here. Start it:", "graycat up")]), err=True)
+        raise click.exceptions.Exit(EXIT_UNREACHABLE) from None
+
+
+def _print_once(client: Client, home: Path | None, *, as_json: bool) -> None:
     """Print the status now. A server that cannot be reached is shown as such: it may come back."""
     try:
-        text = _format_status(client.status(), client.url, as_json=as_json)
+        text = _format_status(client.status(), client.url, home, as_json=as_json)
     except Unreachable as error:
         text = str(error)
         if as_json:
@@ -85,7 +111,11 @@ def _print_once(client: Client, *, as_json: bool) -> None:
     say(text)
 
 
-def _format_status(answer: dict[str, Any], url: str, *, as_json: bool) -> str:
+def _format_status(answer: dict[str, Any], url: str, home: Path | None, *, as_json: bool) -> str:
+    """Return the status as JSON, or as a screen that ends with what to do; ``home``: if it is that of the server."""
     if as_json:
         return json.dumps(answer)
-    return statusview.format_screen(answer, url)
+    steps = find_steps(answer)
+    if home is not None:
+        steps += find_disk_steps(home)
+    return f"{statusview.format_screen(answer, url)}\n\n{format_steps(steps)}"

@@ -61,6 +61,7 @@ def test_if_games_are_served_it_exits_with_0(graycat: Graycat) -> None:
     result = graycat()
     assert (result.exit_code, "games are served" in result.stdout) == (0, True)
     assert "llm@box" in result.stdout
+    assert result.stdout.endswith("\n\nnothing to do\n")
 
 
 def test_if_games_are_not_served_it_exits_with_1(graycat: Graycat, report) -> None:
@@ -68,12 +69,22 @@ def test_if_games_are_not_served_it_exits_with_1(graycat: Graycat, report) -> No
     result = graycat()
     assert result.exit_code == 1
     assert "NOT SERVED: no worker consumes llm, llm.quick, sd" in result.stdout
+    assert [line.strip() for line in result.stdout.partition("WHAT TO DO NEXT")[2].splitlines()[2::2]] == [
+        *("graycat status --watch", "graycat worker quick", "graycat worker sd")
+    ]
 
 
 def test_if_the_server_is_unreachable_it_exits_with_3(graycat: Graycat) -> None:
     result = graycat("--url", f"http://127.0.0.1:{free_port()}", "--token", "any-token")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "cannot be reached" in result.stderr
+    assert result.stderr.endswith("No graycat runs here. Start it:\n    graycat up\n")
+
+
+def test_a_server_elsewhere_is_not_started_from_here(graycat: Graycat) -> None:
+    result = graycat("--url", "http://nowhere.invalid", "--token", "any-token")
+    assert result.exit_code == 3
+    assert "graycat up" not in result.stderr
 
 
 def test_a_token_without_the_scope_is_refused(graycat: Graycat) -> None:
