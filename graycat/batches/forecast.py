@@ -83,8 +83,7 @@ class BatchForecaster:
         return estimate(work, options, rivals, time.time(), batch_id)
 
     def _look(self) -> Rivals:
-        now = time.monotonic()
-        if self._rivals is None or now - self._rivals[0] >= MAX_AGE_S:
+        if self._rivals is None or time.monotonic() - self._rivals[0] >= MAX_AGE_S:
             ms_per_work, engines = self._throughput.read()
             paused = WorkerRegistry(self._client).paused_queues()
             # Nothing is taken from a paused queue, so nothing in it goes first.
@@ -92,10 +91,9 @@ class BatchForecaster:
             if SD.interactive not in paused:
                 interactive_s = self._read_interactive_s()
             rivals = Rivals(self._read_work(), interactive_s, engines, ms_per_work, SD.batch in paused)
-            if ms_per_work is None or not engines:
-                # The next one who asks may find more.
-                return rivals
-            self._rivals = (now, rivals)
+            # Also if nothing is known yet: a list of batches asks for each of them, and each look reads them all. Its
+            # age counts from its end, since on a busy machine a look may take longer than MAX_AGE_S.
+            self._rivals = (time.monotonic(), rivals)
         return self._rivals[1]
 
     def _read_interactive_s(self) -> float:

@@ -154,12 +154,13 @@ class SnapshotReader:
         self._snapshot: Snapshot | None = None
 
     def read(self) -> Snapshot:
-        """Return a snapshot that is at most half a second old. Raises BrokerUnavailable."""
+        """Return a snapshot that was finished at most half a second ago. Raises BrokerUnavailable."""
         with self._lock:
-            now = time.monotonic()
-            if self._snapshot is None or now - self._taken_at >= MAX_AGE_S:
+            if self._snapshot is None or time.monotonic() - self._taken_at >= MAX_AGE_S:
                 self._snapshot = self._take()
-                self._taken_at = now
+                # Not the time at which it began: on a busy machine that may be longer ago than MAX_AGE_S. Then all who
+                # wait would take one of their own, one after the other, and more of them come meanwhile.
+                self._taken_at = time.monotonic()
             return self._snapshot
 
     def _take(self) -> Snapshot:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from graycat.batches import forecast
 from graycat.batches.forecast import BatchForecaster, Estimate, Rivals, estimate
 from graycat.batches.spec.options import BatchOptions
 from graycat.batches.throughput import ThroughputStats
@@ -108,10 +110,57 @@ def test_what_waits_in_a_paused_queue_is_not_before_a_batch(broker: Valkey, reco
     assert found == Estimate(None, "the queue sd.batch is paused")
 
 
-def test_without_a_measurement_nothing_is_remembered(broker: Valkey) -> None:
+def commands_sent(broker: Valkey) -> int:
+    """Return how many commands the broker has had."""
+    return int(broker.client.info("stats")["total_commands_processed"])
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Have the forecaster ask this clock; a test moves it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(forecast, "time", SimpleNamespace(monotonic=lambda: clock.now, time=lambda: NOON), raising=True)
+    return clock
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_many_batches_cost_one_look(broker: Valkey, clock: SimpleNamespace, *, measured: bool) -> None:
+    throughput = ThroughputStats(broker.client)
+    for number in range(100):
+        live_batch(broker, f"batch {number}")
+    if measured:
+        throughput.record("sd.txt2img", "one", 1.0, 1000)
+        throughput.set_engine_count(1)
+    forecaster = BatchForecaster(broker.client, throughput)
+    before = commands_sent(broker)
+    found = [forecaster.forecast(1.0, PLAIN).eta_s for _ in range(100)]
+    # Five for each batch, and a few beside them.
+    assert commands_sent(broker) - before < 1000
+    assert [eta_s is not None for eta_s in found] == [measured] * 100
+
+
+def test_what_is_not_known_is_looked_for_again_after_a_second(broker: Valkey, clock: SimpleNamespace) -> None:
     throughput = ThroughputStats(broker.client)
     forecaster = BatchForecaster(broker.client, throughput)
     assert forecaster.forecast(1.0, PLAIN).eta_s is None
     throughput.record("sd.txt2img", "one", 1.0, 1000)
     throughput.set_engine_count(1)
+    clock.now += forecast.MAX_AGE_S
     assert forecaster.forecast(1.0, PLAIN).eta_s == 1.0
+
+
+def test_a_look_that_took_long_is_good_for_as_long_as_any_other(
+    broker: Valkey, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def look_slowly(_: BatchForecaster) -> dict[str, float]:
+        looks.append(clock.now)
+        clock.now += 5 * forecast.MAX_AGE_S
+        return {}
+
+    monkeypatch.setattr(BatchForecaster, "_read_work", look_slowly)
+    forecaster = BatchForecaster(broker.client, ThroughputStats(broker.client))
+    for _ in range(3):
+        forecaster.forecast(1.0, PLAIN)
+    assert len(looks) == 1

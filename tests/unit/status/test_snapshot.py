@@ -117,6 +117,23 @@ def test_a_look_is_good_for_a_moment(settings: Settings, submitted, monkeypatch:
     assert observer.read() is not first
 
 
+def test_a_look_that_took_long_serves_all_who_waited_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(snapshot, "time", SimpleNamespace(monotonic=lambda: now))
+    observer = SnapshotReader(settings)
+    take = observer._take
+
+    def take_slowly() -> snapshot.Snapshot:
+        nonlocal now
+        now += 10 * snapshot.MAX_AGE_S
+        return take()
+
+    monkeypatch.setattr(observer, "_take", take_slowly)
+    assert observer.read() is observer.read()
+
+
 def test_without_a_broker_nothing_is_seen(no_broker: Settings) -> None:
     with pytest.raises(BrokerUnavailable):
         SnapshotReader(no_broker).read()

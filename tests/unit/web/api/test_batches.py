@@ -70,7 +70,11 @@ def test_a_dry_run_makes_nothing(web, broker: Valkey) -> None:
     assert list(broker.client.scan_iter("graycat:batch*")) == []
 
 
-def test_a_dry_run_shows_how_long_the_batch_would_take(web, batching: Batching, made: str) -> None:
+def test_a_dry_run_shows_how_long_the_batch_would_take(
+    web, batching: Batching, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another request has looked a moment ago, when nothing was known.
+    monkeypatch.setattr("graycat.batches.forecast.MAX_AGE_S", 0.0)
     batching.client.hset("graycat:batches:speeds", "sd", 1000)
     defaults = {"width": 1000, "height": 1000, "steps": 10}
     forecast = web.post(
