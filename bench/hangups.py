@@ -26,7 +26,7 @@ GOAL_S = 2.0
 #: and a batch of a prompt. It sees the hang-up when it writes after the next step, and ends the call before another.
 GOAL_STEPS = 3
 #: Seconds within which a slot is free in any case, or the measurement fails.
-LIMIT_S = 60.0
+LIMIT_S = 240.0
 #: Tokens of a long prompt. Beside three streams it takes a small machine half a minute.
 LONG_PROMPT = 5000
 

@@ -33,7 +33,7 @@ READY_LINES = {
 #: The queue from which each kind of worker takes first.
 QUEUES = {"llm": LLM, "quick": LLM_QUICK, "control": CONTROL}
 #: Seconds that a task of one token may take, on a machine that is busy.
-ANSWER_S = 20.0
+ANSWER_S = 90.0
 
 
 class ProcessContainer:

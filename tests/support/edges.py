@@ -22,7 +22,7 @@ from tests.support.ports import free_ports
 from tests.support.processes import eventually
 from tests.support.programs import program
 
-START_S = 20.0
+START_S = 90.0
 PACKAGES = {NGINX: "nginx-light", HAPROXY: "haproxy", CADDY: "caddy"}
 #: Where Debian keeps nginx's module for TCP (package libnginx-mod-stream).
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")

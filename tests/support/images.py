@@ -26,7 +26,7 @@ ANNA, BERT, ADMIN = OWNERS = ("anna", "bert", "root")
 #: Seconds that one sampling step takes.
 STEP_S = 0.02
 #: Seconds that anything gets which takes a second on an idle machine.
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 #: A small image at once, and one that takes seconds: each batch has as many steps as a request may ask for.
 QUICK: dict[str, Any] = {"width": 64, "height": 64, "steps": 1}

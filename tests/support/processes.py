@@ -10,6 +10,9 @@ from typing import IO, TypeVar
 
 T = TypeVar("T")
 
+#: Seconds that anything gets which takes a second or two on an idle machine. It measures no promise of graycat's.
+SLACK_S = 120.0
+
 
 def eventually(predicate: Callable[[], T], timeout_s: float, every_s: float = 0.05) -> T:
     """Return the result of ``predicate`` as soon as it is true. Raises AssertionError if that takes too long."""
@@ -19,6 +22,22 @@ def eventually(predicate: Callable[[], T], timeout_s: float, every_s: float = 0.
         assert time.monotonic() < deadline, f"not so within {timeout_s:g} s: {predicate}"
         pause.wait(every_s)
     return value
+
+
+def quickly(call: Callable[[], T], limit_s: float, tries: int = 5) -> T:
+    """Return what ``call`` returns, the first time that it takes less than ``limit_s``.
+
+    A busy machine holds up one call or another; what waits for something is slow each time. Raises AssertionError if
+    all ``tries`` are slow.
+    """
+    took_s = []
+    for _ in range(tries):
+        started = time.monotonic()
+        value = call()
+        took_s.append(time.monotonic() - started)
+        if took_s[-1] < limit_s:
+            return value
+    raise AssertionError(f"never quicker than {limit_s:g} s: {took_s}")
 
 
 def assert_stays(predicate: Callable[[], object], duration_s: float, every_s: float = 0.1) -> None:

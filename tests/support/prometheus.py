@@ -24,7 +24,7 @@ EVERY = "1s"
 #: What a rule's window of minutes becomes: some scrapes, on a machine that is busy.
 WINDOW = "12s"
 #: Seconds that a program gets to answer, and to end.
-START_S, STOP_S = 20.0, 10.0
+START_S, STOP_S = 90.0, 60.0
 
 
 class Programs:

@@ -21,7 +21,7 @@ from tests.support.stack import free_ports
 MASTER = "mymaster"
 #: Milliseconds without an answer after which a sentinel calls a server down; and seconds that a failover may take here.
 DOWN_AFTER_MS, FAILOVER_S = 500, 30.0
-START_S = 30.0
+START_S = 120.0
 
 
 class Trio:

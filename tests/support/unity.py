@@ -17,7 +17,7 @@ V3_BUFFER = 4096
 #: libcurl's, under the v2 client.
 V2_BUFFER = 16384
 #: Seconds without a byte after which an answer counts as hung.
-SILENCE_S = 60.0
+SILENCE_S = 180.0
 
 
 class BrokenAnswer(Exception):
