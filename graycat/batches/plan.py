@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
+from graycat.batches.labels import Labels
 from graycat.batches.spec import Spec, filenames
 from graycat.batches.spec.images import MAX_SEED, Body, Seeds
 from graycat.bounds.stored import parse_json
@@ -21,12 +22,14 @@ DEFAULT_WIDTH, DEFAULT_HEIGHT, DEFAULT_STEPS = 512, 512, 50
 class Item:
     """One image to make.
 
-    ``number`` counts from 1; ``file`` is the file's name without its extension; ``request`` is the engine's request.
+    ``number`` counts from 1; ``file`` is the file's name without its extension; ``request`` is the engine's request;
+    ``label`` shows the values in which the batch's items differ, '' in plans of earlier releases.
     """
 
     number: int
     file: str
     request: Body
+    label: str = ""
 
     @property
     def prompt(self) -> str:
@@ -61,7 +64,7 @@ class Item:
     def from_json(cls, text: bytes | str) -> Item:
         """Return the item that a plan holds."""
         values = parse_json(text)
-        return cls(int(values["number"]), str(values["file"]), dict(values["request"]))
+        return cls(int(values["number"]), str(values["file"]), dict(values["request"]), str(values.get("label", "")))
 
 
 def digest_request(request: Body) -> str:
@@ -100,14 +103,16 @@ def expand(
     used_names: set[str] = set()
     digits = len(str(max(len(bodies) * images.count, 1)))
     pattern = filenames.strip_extension(spec.options.pattern)
+    labels = Labels(bodies)
     for body in bodies:
         for variation in range(images.count):
             number = len(items) + 1
             request = body | {"seed": _choose_seed(body, images.seeds, number, variation, entropy, seeds_below)}
             values = _filename_values(request, spec, batch_id, variation)
             values["item"] = PaddedInt(number, digits)
+            values["varied"] = labels.slug(body)
             file = _unique_name(filenames.fill_pattern(pattern, values), number, used_names)
-            items.append(Item(number, file, spec.to_request(request)))
+            items.append(Item(number, file, spec.to_request(request), labels.label(body)))
     return items
 
 

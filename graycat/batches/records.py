@@ -363,6 +363,7 @@ def _view_item(item: Item, record: ItemRecord) -> Row:
     return {
         "number": item.number,
         "state": record.state,
+        "label": item.label,
         "prompt": item.prompt,
         # What was made, once it is: an engine may have replaced the seed.
         "seed": entry.get("seed", item.seed),

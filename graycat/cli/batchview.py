@@ -12,6 +12,9 @@ from graycat.redaction.terminal import one_line
 #: States of items in the order in which they are printed, after those that are done.
 UNFINISHED_STATES = ("running", "queued", "waiting", "failed", "cancelled")
 
+#: Characters of what an item is, in a list.
+MAX_LABEL_CHARS = 48
+
 
 def format_counts(raw: Mapping[str, Any]) -> str:
     """Return the numbers of a batch's items in each state; states without items are left out."""
@@ -62,12 +65,17 @@ def _state_with_reason(raw: Mapping[str, Any]) -> str:
 
 
 def format_item(raw: Mapping[str, Any]) -> str:
-    """Return an item as a line of a list, with its file or its error."""
+    """Return an item as a line of a list: what it is among the others, and its file or its error."""
     outcome = raw.get("file")
     if not outcome:
         error = raw.get("error") or {}
         outcome = ": ".join(filter(None, (error.get("type"), error.get("message"))))
-    row = f"{raw['number']:>6}  {raw['state']:<9}  {raw['attempts']:>2}  {raw['seed']:>10}  {outcome}"
+    # A server of an earlier release has no labels.
+    label = raw.get("label") or raw.get("prompt", "")
+    if len(label) > MAX_LABEL_CHARS:
+        label = label[: MAX_LABEL_CHARS - 1] + "…"
+    row = f"{raw['number']:>6}  {raw['state']:<9}  {raw['attempts']:>2}  {raw['seed']:>10}"
+    row += f"  {label:<{MAX_LABEL_CHARS}}  {outcome}"
     return one_line(row.rstrip())
 
 

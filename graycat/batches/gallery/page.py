@@ -51,13 +51,17 @@ def _load_template() -> Template:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One item on the page. ``image`` and ``thumbnail`` are URLs, '' if there is no image yet."""
+    """One item on the page. ``label``: what it is among the others; '' if its prompt says that.
+
+    ``image`` and ``thumbnail`` are URLs, '' if there is no image yet.
+    """
 
     number: int
     state: str
     prompt: str
     seed: int | None
     error: str = ""
+    label: str = ""
     image: str = ""
     thumbnail: str = ""
 
@@ -65,8 +69,8 @@ class Card:
     def alt(self) -> str:
         """Return the image's alternative text."""
         text = f"Image {self.number}"
-        if self.prompt:
-            text = f"{text}: {self.prompt}"
+        if self.label or self.prompt:
+            text = f"{text}: {self.label or self.prompt}"
         if len(text) > MAX_ALT_CHARS:
             text = text[: MAX_ALT_CHARS - 1] + "…"
         return text
@@ -103,7 +107,10 @@ def build_card(row: Mapping[str, Any], image: str = "", thumbnail: str = "") -> 
     error = row.get("error") or ""
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("type") or ""
-    return Card(row["number"], row["state"], row["prompt"], seed, str(error)[:MAX_ERROR_CHARS], image, thumbnail)
+    label = row.get("label", "")
+    if label == row["prompt"]:
+        label = ""
+    return Card(row["number"], row["state"], row["prompt"], seed, str(error)[:MAX_ERROR_CHARS], label, image, thumbnail)
 
 
 def count_finished(progress: Mapping[str, int]) -> int:

@@ -13,10 +13,10 @@ from graycat.bounds.names import suggest
 from graycat.images.fields import GENERATION_FIELDS, MEANT
 
 #: Names that a file pattern may use in addition to the fields of its item's request.
-FILE_NAMES = ("batch", "name", "item", "variation", "seed", "prompt_slug", "ext")
+FILE_NAMES = ("batch", "name", "item", "variation", "seed", "prompt_slug", "varied", "ext")
 #: Names that a folder pattern may use.
 FOLDER_NAMES = ("batch", "name", "key", "schedule", "date")
-DEFAULT_PATTERN, DEFAULT_FOLDER = "{item}-{seed}-{prompt_slug}", "{name}/{batch}"
+DEFAULT_PATTERN, DEFAULT_FOLDER = "{item}-{seed}-{varied}", "{name}/{batch}"
 #: Characters of one value in a name.
 MAX_VALUE_CHARS = 48
 #: Bytes of one part of a path.
@@ -27,6 +27,12 @@ MAX_PATTERN_CHARS = 300
 _EXTENSION = re.compile(r"\.(\{ext\}|png|jpe?g|webp)$", re.IGNORECASE)
 _LITERAL = re.compile(r"[\w .+=@,()#/-]*")
 _WIDTH = re.compile(r"(0?[1-9]\d?)?d?")
+
+
+class Slug(str):
+    """A text that is a part of a name already, however long."""
+
+    __slots__ = ()
 
 
 def slugify(text: str, max_chars: int = MAX_VALUE_CHARS) -> str:
@@ -117,6 +123,8 @@ def _format_value(value: Any, width: str) -> str:
         return format(value, width.rstrip("d") + "d")
     if value is None:
         return "none"
+    if isinstance(value, Slug):
+        return value or "none"
     return slugify(str(value)) or "none"
 
 

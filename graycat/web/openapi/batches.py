@@ -145,7 +145,7 @@ def schemas() -> dict[str, Any]:
     item: dict[str, Any] = {
         "number": {"type": "integer"},
         "state": {"type": "string", "enum": list(ITEM_STATES)},
-        **dict.fromkeys(("prompt", "task_id", "file", "sha256"), {"type": "string"}),
+        **dict.fromkeys(("label", "prompt", "task_id", "file", "sha256"), {"type": "string"}),
         "seed": {"type": "integer"},
         "attempts": {"type": "integer"},
         "error": {"type": ["object", "null"]},

@@ -53,6 +53,16 @@ def test_an_item_shows_its_file_or_its_error() -> None:
     assert batchview.format_item(raw | {"error": error}).endswith("engine_error: no")
 
 
+def test_an_item_shows_what_it_is_among_the_others() -> None:
+    raw: dict[str, Any] = {"number": 3, "state": "done", "attempts": 1, "seed": 7, "file": "a.png", "error": None}
+    # A server of an earlier release has no labels.
+    for item in (raw | {"label": "a dwarf, Euler a", "prompt": "a dwarf"}, raw | {"prompt": "a dwarf, Euler a"}):
+        assert " ".join(batchview.format_item(item).split()) == "3 done 1 7 a dwarf, Euler a a.png"
+    long = batchview.format_item(raw | {"label": "x" * 200})
+    assert "x…  a.png" in long
+    assert len(long) < 100
+
+
 def test_a_forecast() -> None:
     raw: dict[str, Any] = {"total": 2, "items": [{"number": 1, "file": "1-a"}], "gpu_s": None, "eta_s": None}
     assert list(batchview.format_forecast(raw | {"prompts": 2, "engines": 0}))[1] == "2 prompts would be written first"

@@ -56,6 +56,14 @@ def test_an_image_is_shown_with_what_it_was_made_from() -> None:
     assert {"a tavern", "done", ", seed 42"} <= set(seen.text)
 
 
+def test_what_an_item_is_among_the_others_stands_before_its_prompt() -> None:
+    seen = Seen(render(page(build_card(ROW | {"label": "steps 20"}, "i", "t"))))
+    assert {"steps 20", "a tavern"} <= set(seen.text)
+    assert next(image for image in seen.all("img") if image.get("src"))["alt"] == "Image 3: steps 20"
+    # Not twice.
+    assert Seen(render(page(build_card(ROW | {"label": "a tavern"}, "i", "t")))).text.count("a tavern") == 1
+
+
 def test_an_item_without_an_image_says_so_and_why() -> None:
     row = ROW | {"state": "failed", "seed": -1, "error": {"type": "engine_lost", "message": "the engine went away"}}
     text = " ".join(Seen(render(page(build_card(row)))).text)
