@@ -31,12 +31,14 @@ SHARING = {
         f"tests/integration/test_{name}.py"
         for name in (
             *("completion", "differences", "errors", "hangups", "openai_client", "openapi_fuzz"),
-            *("readme", "streams", "unity_calls", "up", "engine_routes", "text_client_shapes"),
+            *("readme", "streams", "unity_calls", "unity_example", "up", "engine_routes", "text_client_shapes"),
         )
     ),
     "studio": frozenset(
         f"tests/integration/test_{name}.py"
-        for name in ("client_shapes", "gallery", "image_clients", "image_errors", "image_sharing", "webuiapi")
+        for name in (
+            *("client_shapes", "gallery", "image_clients", "image_errors", "image_sharing", "unity_images", "webuiapi"),
+        )
     ),
 }
 

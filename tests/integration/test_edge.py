@@ -18,7 +18,7 @@ from tests.support.boxes import certificates
 from tests.support.browser import Window
 from tests.support.edges import Certificates, Edge, running_edge
 from tests.support.processes import eventually
-from tests.support.stack import Stack, free_ports, running
+from tests.support.stack import ROOT, Stack, free_ports, running
 from tests.support.unity import V3Reader, send_post
 
 TOKENS = 60
@@ -28,6 +28,7 @@ LIMIT = 3
 #: The largest body of a request for images.
 MOST_BYTES = 8 * 1024 * 1024
 STORY = {"prompt": "x", "n_predict": TOKENS, "stream": True}
+WEBGL = ROOT / "examples" / "unity" / "webgl"
 PAGE = b"<!doctype html><title>a game</title><p id=text></p><img id=picture>"
 
 #: What a page of another site does with a player's token: streams, submits, polls, shows an image. Returns what it saw.
@@ -87,15 +88,29 @@ FORM = """async (url) => {
 }"""
 
 
+#: The page of the example, and what a browser must be told that it is.
+EXAMPLE = {"index.html": "text/html", "graycat.js": "text/javascript"}
+
+
 class PageHandler(BaseHTTPRequestHandler):
-    """Serves one page at any path."""
+    """Serves the page of the example below /game, with the tokens of ``mint``, and one page at any other path."""
+
+    mint: Callable[[str], dict[str, Any]]
 
     def do_GET(self) -> None:
         """Answer."""
+        name = self.path.partition("?")[0].removeprefix("/game/")
+        self._send(EXAMPLE.get(name, "text/html"), (WEBGL / name).read_bytes() if name in EXAMPLE else PAGE)
+
+    def do_POST(self) -> None:
+        """Mint a token, as the example's own server does."""
+        self._send("application/json", json.dumps(PageHandler.mint(self.headers["Authorization"])).encode())
+
+    def _send(self, kind: str, body: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Type", kind)
         self.end_headers()
-        self.wfile.write(PAGE)
+        self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Write nothing."""
@@ -241,6 +256,38 @@ def test_a_page_of_another_site_plays(edged: Stack, site: int, new_window: Calla
         "events": [200, True],
         "picture": [200, 64],
     }
+
+
+def test_the_page_of_the_example_plays(
+    edged: Stack, site: int, new_window: Callable[..., Window], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minted = iter(({"token": "gp_old", "expires_in_s": 300}, {"token": player_token(edged), "expires_in_s": 300}))
+    sessions = []
+
+    def mint(authorization: str) -> dict[str, Any]:
+        sessions.append(authorization)
+        return next(minted)
+
+    monkeypatch.setattr(PageHandler, "mint", mint, raising=False)
+    window = new_window()
+    window.open(f"http://127.0.0.1:{site}/game/index.html?server={edged.url}#session-1")
+    page, status = window.page, "document.getElementById('status').textContent"
+    page.fill("#question", "A room, please")
+    page.press("#question", "Enter")
+    # The first token is refused, so the page gets another from its own server.
+    window.wait_for(f"{status} === 'done'")
+    assert sessions == ["Bearer session-1"] * 2
+    assert page.inner_text("#answer").strip()
+
+    page.press("#question", "Enter")
+    window.wait_for("document.getElementById('answer').textContent !== ''")
+    page.click("#stop")
+    window.wait_for(f"{status} === 'stopped'")
+    eventually(lambda: not edged.live(), 20)
+
+    page.click("#paint")
+    window.wait_for(f"{status} === 'done' && document.getElementById('picture').naturalWidth === 64")
+    assert len(sessions) == 2
 
 
 def test_a_page_of_a_site_that_is_not_listed_gets_nothing(

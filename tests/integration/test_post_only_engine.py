@@ -44,7 +44,7 @@ def test_a_game_on_v3_gets_all_that_it_asks_for(game: Client) -> None:
 
 
 def test_an_older_game_gets_the_template(game: Client) -> None:
-    assert game.post("/template", {}).json() == {"template": "{{ messages }}"}
+    assert game.post("/template", {}).json() == {"template": "chatml"}
 
 
 def test_others_ask_for_health_and_properties_by_get(game: Client) -> None:

@@ -10,7 +10,7 @@ import pytest
 from graycat.redaction.answers import hide
 from tests.support.processes import SLACK_S, eventually, quickly
 from tests.support.stack import Client, Stack
-from tests.support.unity import send_post
+from tests.support.unity import V2Reader, send_post
 
 #: Seconds that a quick call may take while every slot is busy; through the slots' queue it would take many.
 QUICK_S = 1.5
@@ -30,12 +30,51 @@ MAX_QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+#: All fields that v2.5.2 sends; its JSON writes a list that is null as an empty one, and a text that is null as "".
+V2_CHAT: dict[str, Any] = {
+    "prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    "id_slot": -1,
+    "temperature": 0.20000000298023224,
+    "top_k": 40,
+    "top_p": 0.8999999761581421,
+    "min_p": 0.05000000074505806,
+    "n_predict": 4,
+    "n_keep": 9,
+    "stream": True,
+    "stop": ["<|im_end|>"],
+    "tfs_z": 0.0,
+    "typical_p": 1.0,
+    "repeat_penalty": 1.100000023841858,
+    "repeat_last_n": 64,
+    "penalize_nl": True,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "penalty_prompt": "",
+    "mirostat": 0,
+    "mirostat_tau": 5.0,
+    "mirostat_eta": 0.10000000149011612,
+    "seed": 0,
+    "ignore_eos": True,
+    "n_probs": 0,
+    "cache_prompt": True,
+    "messages": [],
+}
+
+
 @pytest.mark.parametrize("name", MAX_QUICK_CALLS)
 def test_a_quick_call_is_answered_as_by_the_bare_engine(api: Client, engine: Client, name: str) -> None:
     path, body = MAX_QUICK_CALLS[name]
     given, expected = api.post(path, body), engine.post(path, body)
     assert (given.status_code, given.content) == (expected.status_code, expected.content)
     assert given.headers["Content-Type"] == expected.headers["Content-Type"]
+
+
+def test_a_chat_of_v2_is_a_template_s_name_tokens_and_a_completion(stack: Stack, api: Client) -> None:
+    assert api.post("/template", {}).json() == {"template": "chatml"}
+    assert len(api.post("/tokenize", {"content": V2_CHAT["prompt"]}).json()["tokens"]) > 1
+    with send_post(stack.url, "/completion", V2_CHAT, stack.token) as connection:
+        answer = V2Reader().read(connection)
+    assert answer.events[-1]["tokens_predicted"] == 4
 
 
 def test_text_survives_tokenize_and_detokenize(api: Client) -> None:

@@ -29,6 +29,7 @@ from graycat.queue.topology import LLM
 from graycat.redaction.answers import hide_in_reply
 from graycat.web.auth import is_admin, scope_required, token_auth
 from graycat.web.compat.route import Route, add_routes
+from graycat.web.compat.unity_templates import template_name
 from graycat.web.services import AGE_HEADER, services
 
 bp = Blueprint("llamacpp", __name__)
@@ -149,9 +150,10 @@ def props() -> ResponseReturnValue:
 @token_auth.login_required
 @scope_required(LLM_SCOPE)
 def template() -> ResponseReturnValue:
-    """Show the model's chat template, for Unity's clients before version 3."""
+    """Tell the name of the model's chat template, for Unity's clients before version 3."""
     properties, headers = _props()
-    response = jsonify(template=parse_json(properties).get("chat_template", ""))
+    jinja = parse_json(properties).get("chat_template")
+    response = jsonify(template=template_name(jinja if isinstance(jinja, str) else ""))
     response.headers.update(headers)
     return response
 

@@ -28,8 +28,11 @@ def test_the_properties_are_the_engine_s_own_by_either_method(web, report) -> No
         assert response.data == b'{"default_generation_settings": {"n_ctx": 4096}}'
 
 
-@pytest.mark.parametrize(("props", "template"), [({"chat_template": "{{ x }}"}, "{{ x }}"), ({}, "")])
-def test_older_unity_clients_ask_for_the_template_alone(web, report, props, template: str) -> None:
+@pytest.mark.parametrize(
+    ("props", "template"),
+    [({"chat_template": "<start_of_turn>{{ x }}"}, "gemma"), ({"chat_template": None}, "chatml"), ({}, "chatml")],
+)
+def test_older_unity_clients_ask_for_the_name_of_the_template(web, report, props, template: str) -> None:
     report("llm", props=json.dumps(props))
     assert web.post("/template", json={}).json == {"template": template}
 

@@ -1,0 +1,46 @@
+"""A game's own server, as small as it can be: it mints players' tokens with its key of graycat, and serves the page.
+
+Needs Flask and requests. The key (GRAYCAT_TOKEN) stays here; the game has a session of its own, and gets a token that
+ends after TTL_S. In a real game ``player_of`` asks what knows its players; here it is GAME_SESSIONS=SESSION:PLAYER,...
+"""
+
+import os
+
+import requests
+from flask import Flask, Response, abort, request
+
+GRAYCAT, KEY = os.environ.get("GRAYCAT", "http://127.0.0.1:8000"), os.environ["GRAYCAT_TOKEN"]
+SESSIONS = dict(entry.split(":", 1) for entry in os.environ["GAME_SESSIONS"].split(","))
+#: Seconds that a token lives, 60 at least. Short, as one player's token cannot be revoked.
+TTL_S = 300
+#: What a player may do, below what the game's own token may.
+LIMITS = {"rate": 30, "concurrency": 2, "max_tokens": 512}
+
+app = Flask(__name__, static_folder="webgl", static_url_path="/game")
+
+
+def player_of(session: str) -> str | None:
+    """Return which player a session belongs to; None if it is nobody's."""
+    return SESSIONS.get(session)
+
+
+@app.post("/token")
+def token() -> tuple[dict[str, object], int] | Response:
+    """Mint a token for the player who asks."""
+    player = player_of(request.headers.get("Authorization", "").removeprefix("Bearer "))
+    if player is None:
+        abort(401, "log in first")
+    asked = {"player": player, "ttl_s": TTL_S, "limits": LIMITS, "scopes": ["llm", "sd"]}
+    try:
+        answer = requests.post(
+            f"{GRAYCAT}/tokens/player", json=asked, headers={"Authorization": f"Bearer {KEY}"}, timeout=10
+        )
+    except requests.RequestException:
+        abort(503, "graycat does not answer")
+    if answer.status_code != 201:
+        # Its 429 and 503 say in Retry-After when to come back; the game waits for it as for graycat itself.
+        kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
+        # The game's own key is no affair of the player's, who would log in again for nothing.
+        return Response(answer.content, 503 if answer.status_code in (401, 403) else answer.status_code, kept)
+    # Seconds from now on, as a player's clock may be wrong.
+    return {"token": answer.json()["token"], "expires_in_s": TTL_S, "server": GRAYCAT}, 201

@@ -1,0 +1,33 @@
+// The few names of Unity's that the example's component uses, so that it compiles without Unity.
+using System;
+
+namespace UnityEngine
+{
+    public class MonoBehaviour
+    {
+    }
+
+    public static class Debug
+    {
+        public static void LogWarning(object message)
+        {
+            Console.WriteLine($"warning {message}");
+        }
+    }
+
+    [AttributeUsage(AttributeTargets.Field)]
+    public sealed class TooltipAttribute : Attribute
+    {
+        public TooltipAttribute(string tooltip)
+        {
+        }
+    }
+
+    [AttributeUsage(AttributeTargets.Field)]
+    public sealed class TextAreaAttribute : Attribute
+    {
+        public TextAreaAttribute(int minLines, int maxLines)
+        {
+        }
+    }
+}
