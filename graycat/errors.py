@@ -28,9 +28,8 @@ GraycatError
 │   ├── TokenNameTaken  409  another API token has the name (graycat.auth.errors)
 │   ├── RotationUnderWay 409 the API token has two live secrets already (graycat.auth.errors)
 │   ├── InvalidSchedule 400  a schedule's times cannot be used (graycat.schedules.errors)
-│   ├── ScheduleNotFound 404 the caller has no schedule of the name (graycat.schedules.errors)
-│   ├── ScheduleExists  409  another schedule has the name, or the file has it (graycat.schedules.errors)
-│   ├── TooManySchedules 429 the API token has as many schedules as it may (graycat.schedules.errors)
+│   ├── ScheduleNotFound, ScheduleExists, TooManySchedules 404, 409, 429 (graycat.schedules.errors)
+│   ├── WorkerNotFound, QueueNotFound, WorkerRefused 404, 404, 409  an operator's command (graycat.fleet.errors)
 │   ├── RequestTimeout  408  the request came too slowly (graycat.front.errors)
 │   ├── BodyTooLarge    413
 │   ├── PromptTooLarge  413
@@ -63,6 +62,7 @@ GraycatError
 ├── TaskExpired         503  no worker started the task in time
 ├── TaskLost            502  its workers died, more often than a task may be tried
 ├── TaskTimeout         504  the engine took longer than the task may run
+├── WorkerSilent        504  a worker does not answer an operator's command (graycat.fleet.errors)
 ├── TaskCancelled       499  the caller asked for it, or the client disconnected
 ├── EngineNotReady      503  no healthy engine serves this
 │   └── NoSuchEngine    503  this server runs no engine of that family

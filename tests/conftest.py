@@ -30,7 +30,7 @@ SHARING = {
     "stack": frozenset(
         f"tests/integration/test_{name}.py"
         for name in (
-            *("completion", "differences", "errors", "hangups", "openai_client", "openapi_fuzz"),
+            *("completion", "differences", "errors", "hangups", "openai_client", "openapi_fuzz", "page"),
             *("readme", "streams", "unity_calls", "unity_example", "up", "engine_routes", "text_client_shapes"),
         )
     ),
@@ -112,6 +112,11 @@ class ByGroup(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of these tests."""
+    parser.addoption("--page-pictures", action="store_true", help="make the pictures of docs/page.md anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:

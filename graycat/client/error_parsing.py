@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from graycat.client import connection_errors, errors, image_errors, token_errors
+from graycat.client import connection_errors, errors, fleet_errors, image_errors, token_errors
 from graycat.client.errors import ApiError, RequestError, ServerError, Unavailable
 
 
@@ -17,7 +17,7 @@ def _with_subclasses(cls: type[ApiError]) -> Iterator[type[ApiError]]:
 
 
 #: The modules whose classes are among the subclasses below.
-MODULES = (errors, connection_errors, image_errors, token_errors)
+MODULES = (errors, connection_errors, fleet_errors, image_errors, token_errors)
 #: The class of each type.
 BY_TYPE = {cls.type: cls for cls in _with_subclasses(ApiError) if cls.type}
 

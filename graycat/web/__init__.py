@@ -14,8 +14,8 @@ from graycat import tracing
 from graycat.egress import allowlist
 from graycat.front.cors import Cors
 from graycat.settings import Settings
-from graycat.web import errors, limits
-from graycat.web.api import batches, events, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
+from graycat.web import errors, limits, page
+from graycat.web.api import batches, events, fleet, gallery, health, metrics, schedules, tasks, tokens, usage, webhooks
 from graycat.web.api import images as task_images
 from graycat.web.api import workflows as workflow_lists
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
@@ -41,6 +41,9 @@ QUIET_ENDPOINTS = frozenset(
         "health.engine",
         "health.ready",
         "health.web",
+        "page.index",
+        "page.state",
+        "page.asset",
         "llamacpp.props",
         "llamacpp.tokenize",
         "llamacpp.detokenize",
@@ -60,6 +63,7 @@ ROUTE_MODULES = (
     openai_images,
     health,
     metrics,
+    fleet,
     tasks,
     tokens,
     usage,
@@ -72,6 +76,7 @@ ROUTE_MODULES = (
     schedules,
     document,
     reference,
+    page,
 )
 
 

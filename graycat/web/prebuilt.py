@@ -18,8 +18,11 @@ EFFORT = 6
 class PrebuiltAnswer:
     """The body of such an answer, as it is and compressed."""
 
-    def __init__(self, body: bytes, content_type: str) -> None:
+    def __init__(
+        self, body: bytes, content_type: str, cache_control: str = f"public, max-age={MAX_AGE_S}"
+    ) -> None:  # fmt: skip
         self._body = body
+        self._cache_control = cache_control
         self._compressed = gzip.compress(body, EFFORT, mtime=0)
         self._content_type = content_type
         self._tag = hashlib.sha256(body).hexdigest()[:32]
@@ -27,7 +30,7 @@ class PrebuiltAnswer:
     def response(self) -> Response:
         """Return the answer to the current request: 304 if its client has it already."""
         body = self._body
-        headers = {"Cache-Control": f"public, max-age={MAX_AGE_S}", "Vary": "Accept-Encoding"}
+        headers = {"Cache-Control": self._cache_control, "Vary": "Accept-Encoding"}
         if request.accept_encodings.quality(GZIP) > 0:
             body = self._compressed
             headers["Content-Encoding"] = GZIP

@@ -55,6 +55,7 @@ from graycat.errors import (
     UnsupportedParameter,
     __doc__,
 )
+from graycat.fleet import errors as fleeterrors
 from graycat.front import errors as fronterrors
 from graycat.images.engine_names import Unknown
 from graycat.images.errors import (
@@ -137,6 +138,10 @@ KNOWN = [
     (batcherrors.WrongBatchState("be paused", "failed"), 409, "wrong_batch_state", None),
     (batcherrors.TooManyBatches(3), 429, "too_many_batches", 60),
     (batcherrors.OutputUnavailable("there is no space left"), 503, "output_unavailable", 30),
+    (fleeterrors.WorkerNotFound(), 404, "worker_not_found", None),
+    (fleeterrors.QueueNotFound(["llm"]), 404, "queue_not_found", None),
+    (fleeterrors.WorkerRefused("no"), 409, "worker_refused", None),
+    (fleeterrors.WorkerSilent(), 504, "worker_silent", None),
     (scheduleerrors.InvalidSchedule("no"), 400, "invalid_schedule", None),
     (scheduleerrors.ScheduleNotFound(), 404, "schedule_not_found", None),
     (scheduleerrors.ScheduleExists("no"), 409, "schedule_exists", None),

@@ -59,7 +59,7 @@ def live() -> ResponseReturnValue:
 @bp.get("/health/web")
 def web() -> ResponseReturnValue:
     """Answer whether this web process can serve: the broker answers, and its loops run; says nothing about engines."""
-    reason = _stuck_here()
+    reason = stuck_here()
     try:
         services().workers()
     except BrokerUnavailable as error:
@@ -105,7 +105,7 @@ def _stuck_loops(workers: list[WorkerStatus]) -> list[str]:
     return [f"{w.name}: stuck or gone: {', '.join(w.stuck)}" for w in workers if w.stuck]
 
 
-def _stuck_here() -> str:
+def stuck_here() -> str:
     """Return which loops of this web process are stuck or gone; '' if none is. Its requests would wait for ever."""
     stuck = stuck_loops()
     if stuck == ["hub"]:
@@ -151,7 +151,7 @@ def ready() -> ResponseReturnValue:
     reason = ""
     status = 200
     missing = services().missing_queues(workers)
-    stuck = _stuck_here()
+    stuck = stuck_here()
     if missing:
         reason = "; ".join([unserved_reason(missing), *_troubles(workers)])
         status = 503

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat import params
 from graycat.auth.minted import DEFAULT_OVERLAP_S, Grant
-from graycat.auth.tokens import ADMIN
+from graycat.auth.tokens import ADMIN, ApiToken
 from graycat.errors import RequestError
 from graycat.web.auth import scope_required, token_auth
 from graycat.web.compat.route import read_object
@@ -41,6 +41,18 @@ def mint() -> ResponseReturnValue:
 def listing() -> ResponseReturnValue:
     """List the minted API tokens, without their secrets."""
     return jsonify(tokens=[minted.to_dict() for minted in services().authenticator.minted.all()])
+
+
+@bp.get("/tokens/me")
+@token_auth.login_required
+def mine() -> ResponseReturnValue:
+    """Show the API token that the request sends: its name, scopes, limits, and when it expires."""
+    token: ApiToken = g.token
+    response = jsonify(
+        name=token.name, scopes=sorted(token.scopes), limits=token.limits.to_dict(), expires_at=token.expires_at
+    )  # fmt: skip
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @bp.post("/tokens/<prefix>/rotate")

@@ -16,7 +16,7 @@ from graycat.metrics import web as metrics
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 #: What is no API: pages, and what pages show. A link to a gallery is made by the API.
-PAGES = re.compile(r"/docs(?:/.*)?|/metrics|/batches/[^/]+/gallery(?:/(?!link$).*)?")
+PAGES = re.compile(r"/|/page/.*|/docs(?:/.*)?|/metrics|/batches/[^/]+/gallery(?:/(?!link$).*)?")
 #: Under which route preflights are counted.
 ROUTE = "preflight"
 

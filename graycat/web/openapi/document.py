@@ -35,7 +35,14 @@ PARTS = (images, tasks, batches, gallery, schedules, usage)
 #: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "health.web", "openapi.document"})
 #: What views answer besides VIEW_ERRORS.
-MORE_ERRORS = {"tokens.mint": (400, 409, 413), "tokens.rotate": (400, 409, 413), "tokens.mint_player": (400, 413)}
+MORE_ERRORS = {
+    "tokens.mint": (400, 409, 413),
+    "tokens.rotate": (400, 409, 413),
+    "tokens.mint_player": (400, 413),
+    "fleet.pause_worker": (409, 504),
+    "fleet.resume_worker": (409, 504),
+    "fleet.drain_worker": (400, 409, 413, 504),
+}
 DESCRIPTION = """One address in front of a GPU fleet: text by llama.cpp, images by Stable Diffusion.
 
 Send your API token as `Authorization: Bearer TOKEN`. Fields of engines that are not listed here reach the engine
@@ -43,7 +50,7 @@ unchanged. An error is `{"error": {"code", "message", "type"}}`; programs may sw
 
 In the examples, `$GRAYCAT` is this server's address and `$TOKEN` is your API token."""
 #: What is no part of the API: pages for people, and their files.
-PAGES = frozenset({"static", "docs", "guides"})
+PAGES = frozenset({"static", "docs", "guides", "page"})
 #: The content types of views that do not answer JSON.
 CONTENT_TYPES = {"metrics.scrape": "text/plain"}
 #: A variable part of a path, as Flask writes it.

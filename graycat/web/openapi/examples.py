@@ -73,6 +73,8 @@ PATH_VALUES: dict[str, Any] = {
     "name": "nightly",
     "prefix": "game-server",
     "model": "MODEL",
+    "queue": "sd.batch",
+    "worker": "llm@box7",
     "number": 0,
 }
 

@@ -21,7 +21,7 @@ def error_of(response) -> tuple[int, str]:
     return error["code"], error["type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/completion/", "/slots/0", "/v1/stream", "/cors-proxy", "/tools"])
+@pytest.mark.parametrize("path", ["/nothing", "/completion/", "/slots/0", "/v1/stream", "/cors-proxy", "/tools"])
 def test_an_unknown_address_is_not_found(web, path: str) -> None:
     assert error_of(web.post(path, json={})) == (404, "not_found_error")
 

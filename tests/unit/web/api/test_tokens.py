@@ -145,3 +145,24 @@ def test_a_minted_admin_is_one(web) -> None:
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
     assert client.get("/tokens").status_code == 200
     assert client.post("/completion", json={"prompt": "Hi"}).status_code == 403
+
+
+def test_a_token_can_be_asked_who_it_is(admin, web) -> None:
+    made = admin.post("/tokens", json=GAME).get_json()
+    response = admin.get("/tokens/me", headers=bearer(made["token"]))
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
+    assert response.get_json() == {
+        "name": "game",
+        "scopes": ["llm"],
+        "limits": {"rate": 60},
+        "expires_at": made["expires_at"],
+    }
+    assert web.get("/tokens/me").get_json() == {
+        "name": "tests",
+        "scopes": ["batch", "llm", "sd"],
+        "limits": {},
+        "expires_at": None,
+    }
+    assert web.get("/tokens/me", headers={"Authorization": ""}).status_code == 401
+    player = admin.post("/tokens/player", json={"player": "anna"}, headers=bearer(made["token"])).get_json()
+    assert admin.get("/tokens/me", headers=bearer(player["token"])).get_json()["name"] == "game/anna"
