@@ -12,7 +12,20 @@ from flask.typing import ResponseReturnValue
 from graycat import __version__
 from graycat.web.compat.route import Route
 from graycat.web.compat.text_routes import TEXT_ROUTES
-from graycat.web.openapi import batches, examples, gallery, groups, images, queries, schedules, tasks, usage
+from graycat.web.openapi import (
+    answers,
+    batches,
+    error_types,
+    examples,
+    gallery,
+    groups,
+    images,
+    queries,
+    schedules,
+    tasks,
+    tokens,
+    usage,
+)
 from graycat.web.openapi.components import (
     ACCEPTED,
     JSON,
@@ -31,14 +44,11 @@ from graycat.web.services import services
 bp = Blueprint("openapi", __name__)
 
 #: Modules with the operations of routes that are in no table.
-PARTS = (images, tasks, batches, gallery, schedules, usage)
+PARTS = (images, tasks, batches, gallery, schedules, tokens, usage)
 #: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "health.web", "openapi.document"})
 #: What views answer besides VIEW_ERRORS.
 MORE_ERRORS = {
-    "tokens.mint": (400, 409, 413),
-    "tokens.rotate": (400, 409, 413),
-    "tokens.mint_player": (400, 413),
     "fleet.pause_worker": (409, 504),
     "fleet.resume_worker": (409, 504),
     "fleet.drain_worker": (400, 409, 413, 504),
@@ -95,11 +105,22 @@ def _finish(operation: dict[str, Any], endpoint: str, method: str, path: str, fi
     name = groups.operation_id(endpoint, method, path, is_alias=is_alias)
     # Parts of an operation may be shared with others.
     operation = copy.deepcopy(operation)
-    operation |= {"operationId": name, "tags": [groups.group_name(endpoint, is_alias=is_alias)]}
+    group = groups.group_name(endpoint, is_alias=False)
+    operation |= {"operationId": name, "tags": [group]}
+    # An alias is the same operation in another group.
+    answers.add(_first_endpoint(endpoint), operation["responses"])
+    error_types.add(group, operation["responses"])
     if is_alias:
+        operation["tags"] = [groups.ALIASES]
         operation["summary"] += f" The same as {first}."
     examples.add(operation, method, path, first)
     return operation
+
+
+def _first_endpoint(endpoint: str) -> str:
+    """Return the endpoint of a view's first path: further ones have a number at their end, or a name of their own."""
+    view = current_app.view_functions[endpoint]
+    return next(name for name, other in current_app.view_functions.items() if other is view)
 
 
 def _view_key(endpoint: str, method: str) -> tuple[Any, str]:
@@ -166,8 +187,7 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"security": [], "responses": {**success, **errors((405, 500, 503))}}
-    statuses = (*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)
-    return summary | {"responses": {**success, **errors(statuses), **_query_errors(endpoint)}}
+    return summary | {"responses": {**success, **errors((*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)), **_query_errors(endpoint)}}
 
 
 def _query_errors(endpoint: str) -> dict[str, Any]:
@@ -178,7 +198,7 @@ def _query_errors(endpoint: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    return schemas() | tasks.schemas() | batches.schemas() | schedules.schemas() | usage.schemas()
+    return schemas() | answers.SCHEMAS | tasks.schemas() | batches.schemas() | schedules.schemas() | usage.schemas()
 
 
 def _path_parameters(rule: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from flask import request
 from graycat.bounds.names import find_nearest
 from graycat.errors import RequestError
 from graycat.web.auth import token_auth, verify_token
-from graycat.web.openapi import batches, schedules, tasks, usage
+from graycat.web.openapi import batches, schedules, tasks, tokens, usage
 
 #: Blueprints whose routes are checked, and the modules with their operations.
 CHECKED = {
@@ -26,7 +26,7 @@ CHECKED = {
     "batches": batches,
     "schedules": schedules,
     "usage": usage,
-    "tokens": usage,
+    "tokens": tokens,
 }
 #: Characters of a name or a value that a message repeats.
 MAX_SHOWN = 60
