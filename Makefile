@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines kubernetes upgrade exporter format reference lock release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines kubernetes upgrade exporter format reference lock docs release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +119,9 @@ sbom: .venv-release/.ready ## Write dist/graycat.cdx.json: every pinned dependen
 # --strict: a dependency of which PyPI tells nothing is a failure, not a pass.
 audit: .venv-release/.ready ## Ask PyPI for known vulnerabilities of every pinned dependency (needs the network)
 	@exec .venv-release/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
+
+docs: $(DEV_READY) ## Write the guides as a static site into build/docs; fail for a link that leads nowhere
+	@exec $(BIN)/python -m graycat.web.docs.site build/docs
 
 clean: ## Remove what make made; var/ stays
 	rm -rf $(VENV) .venv-exporter .venv-kubernetes .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

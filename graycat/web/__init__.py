@@ -19,7 +19,7 @@ from graycat.web.api import batches, events, fleet, gallery, health, metrics, sc
 from graycat.web.api import images as task_images
 from graycat.web.api import workflows as workflow_lists
 from graycat.web.compat import anthropic, llamacpp, openai, openai_images, webui
-from graycat.web.docs import reference
+from graycat.web.docs import guides, reference
 from graycat.web.links import make_public
 from graycat.web.middleware import prefix
 from graycat.web.middleware import tracing as request_tracing
@@ -76,6 +76,7 @@ ROUTE_MODULES = (
     schedules,
     document,
     reference,
+    guides,
     page,
 )
 

@@ -18,6 +18,7 @@ import pytest
 
 from graycat import __version__
 from graycat.settings import extras
+from graycat.web.docs.library import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "graycat"
@@ -61,6 +62,13 @@ def test_a_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         missing = expected.difference(archive.namelist())
     assert not missing, f"not in the wheel: {sorted(missing)}; name them in setup.cfg under options.package_data"
+
+
+def test_a_wheel_has_every_guide(wheel: Path) -> None:
+    guides = {f"graycat/web/docs/repository/{path}" for path in Library.read().by_path}
+    assert len(guides) > 50
+    with ZipFile(wheel) as archive:
+        assert guides <= set(archive.namelist())
 
 
 def test_a_wheel_has_the_module_of_celery_s_settings_and_no_tests(wheel: Path) -> None:

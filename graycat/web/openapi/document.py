@@ -187,7 +187,9 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"security": [], "responses": {**success, **errors((405, 500, 503))}}
-    return summary | {"responses": {**success, **errors((*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)), **_query_errors(endpoint)}}
+    return summary | {
+        "responses": {**success, **errors((*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)), **_query_errors(endpoint)}
+    }
 
 
 def _query_errors(endpoint: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/
 
 _CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Name three cats."}],
-    "max_tokens": 64,
+    "max_tokens": 32,
 }
 _COUNTED_CHAT = {"messages": _CHAT["messages"]}
-_RESPONSE = {"input": "Name three cats.", "max_output_tokens": 64}
+_RESPONSE = {"input": "Name three cats.", "max_output_tokens": 32}
 _RERANK = {"query": "a fox", "documents": ["The fox jumps.", "It rains."]}
-_TASK: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Once upon a time", "n_predict": 32}}
+_TASK: dict[str, Any] = {"kind": "llm.completion", "input": {"prompt": "Once upon a time", "n_predict": 16}}
 _SPEC: dict[str, Any] = {
     "name": "portraits",
     "defaults": {"width": 512, "height": 512},
@@ -29,7 +29,7 @@ _IMAGE = {"prompt": "a lighthouse", "width": 512, "height": 512, "steps": 20}
 
 #: The body of each operation that takes one, by its path.
 BODIES: dict[str, Any] = {
-    "/completion": {"prompt": "Once upon a time", "n_predict": 32},
+    "/completion": {"prompt": "Once upon a time", "n_predict": 16},
     "/infill": {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 16},
     "/embeddings": {"content": "hello world"},
     "/rerank": _RERANK,
@@ -38,7 +38,7 @@ BODIES: dict[str, Any] = {
     "/apply-template": _COUNTED_CHAT,
     "/lora-adapters": [],
     "/v1/chat/completions": _CHAT,
-    "/v1/completions": {"prompt": "Once upon a time", "max_tokens": 32},
+    "/v1/completions": {"prompt": "Once upon a time", "max_tokens": 16},
     "/v1/embeddings": {"input": "hello world"},
     "/v1/responses": _RESPONSE,
     "/v1/chat/completions/input_tokens": _COUNTED_CHAT,
@@ -67,8 +67,8 @@ BODIES: dict[str, Any] = {
 }
 #: The values of variables in paths: what the examples above make, if they can choose its name.
 PATH_VALUES: dict[str, Any] = {
-    "chosen_id": "story-1",
-    "task_id": "story-1",
+    "chosen_id": "example-1",
+    "task_id": "example-1",
     "batch_id": "BATCH_ID",
     "name": "nightly",
     "prefix": "game-server",

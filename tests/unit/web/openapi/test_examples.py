@@ -62,7 +62,7 @@ def test_a_path_s_variables_have_values(web) -> None:
 def test_a_command_sends_the_example() -> None:
     operation = {"responses": {}, "requestBody": {"content": {"application/json": {"example": {"prompt": "it's"}}}}}
     assert examples.curl(operation, "PUT", "/tasks/{chosen_id}").split(" \\\n  ") == [
-        'curl -X PUT "$GRAYCAT/tasks/story-1"',
+        'curl -X PUT "$GRAYCAT/tasks/example-1"',
         '-H "Authorization: Bearer $TOKEN"',
         '-H "Content-Type: application/json"',
         """-d '{"prompt": "it'"'"'s"}'""",
@@ -71,4 +71,4 @@ def test_a_command_sends_the_example() -> None:
 
 def test_a_command_for_events_shows_them_as_they_come() -> None:
     operation = {"security": [], "responses": {"200": {"content": {"text/event-stream": {}}}}}
-    assert examples.curl(operation, "GET", "/tasks/{task_id}/events") == 'curl -N "$GRAYCAT/tasks/story-1/events"'
+    assert examples.curl(operation, "GET", "/tasks/{task_id}/events") == 'curl -N "$GRAYCAT/tasks/example-1/events"'
