@@ -1,8 +1,9 @@
-"""The commands of /openapi.json and /docs, run as they stand there against real processes."""
+"""The commands of /openapi.json and /docs, run as they stand there against real processes; only answers are shorter."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import Any
 
@@ -21,11 +22,16 @@ OTHERWISE = {
 }
 
 
+#: The lengths of answers.
+LENGTH = re.compile(r'("(?:n_predict|max_tokens|max_output_tokens)": )\d+')
+
+
 def run(stack: Stack, api: Client, command: str) -> int:
     """Run a command of the document; return the status that it was answered with."""
     variables = {"GRAYCAT": stack.url, "TOKEN": api.session.headers["Authorization"].split()[-1]}
-    options = "-s -o /dev/null -w %{http_code} --max-time 60"
-    shell = ["bash", "-c", command.replace("curl", f"curl {options}", 1)]
+    options = "-s -o /dev/null -w %{http_code} --max-time 200"
+    command = LENGTH.sub(r"\g<1>2", command.replace("curl", f"curl {options}", 1))
+    shell = ["bash", "-c", command]
     done = subprocess.run(shell, env=os.environ | variables, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return int(done.stdout)
