@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from graycat.web.compat.image_tasks import run_in_thread
 from graycat.web.docs import library
-from graycat.web.docs.library import Library
+from graycat.web.docs.library import PICTURES, Library
 from graycat.web.docs.markdown import render
 from graycat.web.docs.reference import HTML
 from graycat.web.docs.search import MAX_CHARS, Index
@@ -50,7 +50,10 @@ def index() -> ResponseReturnValue:
 
 @bp.get("/docs/guides/<path:slug>")
 def page(slug: str) -> ResponseReturnValue:
-    """Show a guide."""
+    """Show a guide, or a picture of one."""
+    picture = guides().pictures.get(slug)
+    if picture is not None:
+        return _with_policy(prebuilt(f"picture {slug}", PICTURES[picture.suffix], picture.read_bytes))
     return _page(slug)
 
 

@@ -11,10 +11,19 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 REPOSITORY = Path(__file__).parent / "repository"
 DOCS, INDEX, DECISIONS = "docs/", "docs/index.md", "docs/decisions/"
 GUIDES, DECIDED, PROJECT = "Guides", "Decisions", "The project"
+#: Pictures of guides, and their content types.
+PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".svg": "image/svg+xml",
+}
 #: The files of ``docs/`` that are shown: guides, and the examples that they link to.
 SUFFIXES = frozenset({".md", ".py", ".sh", ".cs", ".toml", ".json", ".yaml", ".yml"})
 
@@ -48,16 +57,19 @@ class Guide:
 
 
 class Library:
-    """All guides, by their slugs and by their paths in the repository."""
+    """All guides, by their slugs and by their paths in the repository; and their pictures, by their slugs."""
 
-    def __init__(self, guides: list[Guide]) -> None:
+    def __init__(self, guides: list[Guide], pictures: Mapping[str, Path] = MappingProxyType({})) -> None:
         self.by_slug: Mapping[str, Guide] = {guide.slug: guide for guide in guides}
+        self.pictures = pictures
         self.by_path: Mapping[str, Guide] = {guide.path: guide for guide in guides}
 
     @classmethod
     def read(cls, root: Path = REPOSITORY) -> Library:
         """Read all guides below a folder."""
-        return cls([_read(root, path) for path in sorted(set(_paths(root)))])
+        docs = root / DOCS
+        pictures = {path.relative_to(docs).as_posix(): path for path in docs.rglob("*") if path.suffix in PICTURES}
+        return cls([_read(root, path) for path in sorted(set(_paths(root)))], pictures)
 
     def section(self, name: str) -> list[Guide]:
         """Return the guides of a section: those that the index links to first, in its order."""

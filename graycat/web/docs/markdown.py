@@ -63,6 +63,10 @@ def render(library: Library, guide: Guide, address: Address) -> Page:
     headings = tuple(_headings(tokens))
     for link in links_of(tokens):
         _redirect(link, library, guide, address)
+    for picture in pictures_of(tokens):
+        slug = picture_slug(guide, str(picture.attrGet("src")))
+        if slug in library.pictures:
+            picture.attrSet("src", address(slug))
     return Page(PARSER.renderer.render(tokens, PARSER.options, {}), headings)
 
 
@@ -95,6 +99,18 @@ def links_of(tokens: list[Token]) -> Iterator[Link]:
                 opened = child
             elif child.type == "link_close" and opened is not None:
                 yield Link(opened, child)
+
+
+def pictures_of(tokens: list[Token]) -> Iterator[Token]:
+    """Yield the pictures of a page."""
+    for token in tokens:
+        yield from (child for child in token.children or [] if child.type == "image")
+
+
+def picture_slug(guide: Guide, source: str) -> str:
+    """Return the slug of a picture that a guide shows; '' if it is no file of the repository."""
+    found = resolve(guide, source)
+    return "" if found is None else found[0].removeprefix(DOCS)
 
 
 def resolve(guide: Guide, target: str) -> tuple[str, str] | None:

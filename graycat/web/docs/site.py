@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from posixpath import dirname, relpath
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from graycat.web.docs import library
-from graycat.web.docs.library import DOCS, REPOSITORY, Guide, Library
-from graycat.web.docs.markdown import PARSER, links_of, render, resolve
+from graycat.web.docs.library import DOCS, PICTURES, REPOSITORY, Guide, Library
+from graycat.web.docs.markdown import PARSER, links_of, pictures_of, render, resolve
 
 
 def find_broken_links(guides: Library, root: Path) -> list[str]:
@@ -21,8 +21,11 @@ def find_broken_links(guides: Library, root: Path) -> list[str]:
     for guide in guides.by_path.values():
         if not guide.is_markdown:
             continue
-        for link in links_of(PARSER.parse(guide.text)):
-            found = resolve(guide, link.target)
+        tokens = PARSER.parse(guide.text)
+        targets = [link.target for link in links_of(tokens)]
+        targets += [str(picture.attrGet("src")) for picture in pictures_of(tokens)]
+        for target in targets:
+            found = resolve(guide, target)
             if found is None:
                 continue
             path, anchor = found
@@ -59,10 +62,15 @@ def write(guides: Library, target: Path) -> None:
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")
+    for slug, picture in guides.pictures.items():
+        (target / slug).parent.mkdir(parents=True, exist_ok=True)
+        (target / slug).write_bytes(picture.read_bytes())
     (target / "docs.css").write_bytes(files("graycat.web.docs").joinpath("static", "docs.css").read_bytes())
 
 
 def _file(slug: str) -> str:
+    if PurePosixPath(slug).suffix in PICTURES:
+        return slug
     return f"{slug or 'index'}.html"
 
 

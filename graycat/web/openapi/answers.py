@@ -97,6 +97,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
 }
 _LIVE = _object("status", status=_TEXT)
+_DONE = _object("name message", name=_TEXT, message=_TEXT)
 _COUNT = _object("input_tokens", input_tokens=_INTEGER)
 _IMAGES, _OPENAI_IMAGES = _ref("WebuiImages"), _ref("OpenaiImages")
 _ANSWERS: dict[str, dict[str, Any]] = {
@@ -150,6 +151,8 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "health.web": _object("status", status=_TEXT, reason=_TEXT),
     "health.ready": _ref("Readiness"),
     "metrics.status": _OBJECT,
+    **dict.fromkeys(("fleet.pause_queue", "fleet.resume_queue", "fleet.pause_worker", "fleet.resume_worker"), _DONE),
+    "fleet.drain_worker": _DONE,
     "openapi.document": _OBJECT,
     "webhooks.secret": _object("secret", secret=_TEXT),
     "gallery.sign_link": _object("url expires_at", url=_TEXT, expires_at=_INTEGER),

@@ -16,7 +16,7 @@ _RUNS = frozenset({GAMES, CHAT, TASKS, IMAGES, WEBUI})
 _TEXTS = frozenset({GAMES, CHAT, TASKS})
 _PICTURES = frozenset({TASKS, IMAGES, WEBUI})
 _TASKS, _BATCHES = frozenset({TASKS}), frozenset({BATCHES})
-_SCHEDULES, _TOKENS = frozenset({SCHEDULES}), frozenset({OPERATORS})
+_SCHEDULES, _OPERATORS = frozenset({SCHEDULES}), frozenset({OPERATORS})
 
 #: Status, type, and the groups whose operations answer it. Within a status, what happens most often comes first.
 TYPES: tuple[tuple[int, str, frozenset[str]], ...] = (
@@ -42,7 +42,9 @@ TYPES: tuple[tuple[int, str, frozenset[str]], ...] = (
     (404, "batch_not_found", _BATCHES),
     (404, "batch_item_not_found", _BATCHES),
     (404, "schedule_not_found", _SCHEDULES),
-    (404, "token_not_found", _TOKENS),
+    (404, "token_not_found", _OPERATORS),
+    (404, "worker_not_found", _OPERATORS),
+    (404, "queue_not_found", _OPERATORS),
     (404, "model_not_found", _RUNS),
     (404, "workflow_not_found", _TASKS),
     (404, "not_found_error", _ALL),
@@ -53,8 +55,9 @@ TYPES: tuple[tuple[int, str, frozenset[str]], ...] = (
     (409, "batch_conflict", _BATCHES),
     (409, "wrong_batch_state", _BATCHES),
     (409, "schedule_exists", _SCHEDULES),
-    (409, "token_name_taken", _TOKENS),
-    (409, "rotation_under_way", _TOKENS),
+    (409, "token_name_taken", _OPERATORS),
+    (409, "rotation_under_way", _OPERATORS),
+    (409, "worker_refused", _OPERATORS),
     (410, "task_gone", _TASKS),
     (410, "events_gone", _TASKS),
     (413, "body_too_large", _ALL),
@@ -80,6 +83,7 @@ TYPES: tuple[tuple[int, str, frozenset[str]], ...] = (
     (503, "output_unavailable", _BATCHES),
     (503, "artifacts_unavailable", _PICTURES),
     (504, "task_timeout", _RUNS),
+    (504, "worker_silent", _OPERATORS),
 )
 
 

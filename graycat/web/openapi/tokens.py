@@ -36,6 +36,16 @@ _MINTED_PLAYER = {
     },
     "required": ["token", "owner", "expires_at"],
 }
+_MINE = {
+    "type": "object",
+    "properties": {
+        "name": _TEXT,
+        "scopes": {"type": "array", "items": _TEXT},
+        "limits": {"type": "object"},
+        "expires_at": {"type": ["integer", "null"], "description": "Seconds since 1970."},
+    },
+    "required": ["name", "scopes", "limits", "expires_at"],
+}
 
 
 def _ttl(smallest: int, largest: int, **more: Any) -> dict[str, Any]:
@@ -61,6 +71,7 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
     "tokens.listing": {
         "responses": _answer(200, "The minted API tokens.", _TOKENS) | errors((400, *VIEW_ERRORS)),
     },
+    "tokens.mine": {"responses": _answer(200, "The API token of the request.", _MINE) | errors((400, *VIEW_ERRORS))},
     "tokens.rotate": {
         **_body((), overlap_s=_ttl(0, MAX_OVERLAP_S, default=DEFAULT_OVERLAP_S)),
         "responses": _answer(200, "The API token, with its new secret.", _NEW) | errors((400, 409, 413, *VIEW_ERRORS)),

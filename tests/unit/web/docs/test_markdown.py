@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from graycat.web.docs.library import Guide, Library
@@ -37,6 +40,15 @@ def test_a_link_to_a_file_that_is_no_page_is_its_text() -> None:
     html = shown("[the test](../tests/test_a.py)")
     assert '<span class="file" title="In the repository: tests/test_a.py">the test</span>' in html
     assert "<a" not in html
+
+
+def test_a_picture_is_shown_from_where_it_is_served() -> None:
+    guide = Guide(
+        "docs/deep/a.md", "deep/a", "A", "![a](../pictures/a.png) ![b](../gone.png) ![c](https://b.example/c.png)\n"
+    )
+    library = Library([guide], {"pictures/a.png": Path("a.png")})
+    html = render(library, guide, lambda slug: f"/guides/{slug}").html
+    assert re.findall(r'src="([^"]*)"', html) == ["/guides/pictures/a.png", "../gone.png", "https://b.example/c.png"]
 
 
 def test_headings_have_github_s_anchors() -> None:

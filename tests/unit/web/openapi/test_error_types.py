@@ -40,7 +40,7 @@ def test_every_group_of_a_type_is_one_of_the_document() -> None:
 
 def test_the_types_of_a_status_differ_by_group() -> None:
     assert types_of(404, SCHEDULES) == ["schedule_not_found", "not_found_error"]
-    assert types_of(404, OPERATORS) == ["token_not_found", "not_found_error"]
+    assert types_of(404, OPERATORS) == ["token_not_found", "worker_not_found", "queue_not_found", "not_found_error"]
     assert types_of(418, SCHEDULES) == []
 
 

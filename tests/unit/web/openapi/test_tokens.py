@@ -10,7 +10,7 @@ from graycat.web.openapi.tokens import operation
 
 def test_every_route_of_api_tokens_is_documented(shared_app: Flask) -> None:
     endpoints = {rule.endpoint for rule in shared_app.url_map.iter_rules() if rule.endpoint.startswith("tokens.")}
-    assert len(endpoints) == 5
+    assert len(endpoints) == 6
     assert all(operation(endpoint)["responses"] for endpoint in endpoints)
     assert operation("tasks.show") == {}
 
