@@ -13,8 +13,8 @@ GRAYCAT, KEY = os.environ.get("GRAYCAT", "http://127.0.0.1:8000"), os.environ["G
 SESSIONS = dict(entry.split(":", 1) for entry in os.environ["GAME_SESSIONS"].split(","))
 #: Seconds that a token lives, 60 at least. Short, as one player's token cannot be revoked.
 TTL_S = 300
-#: What a player may do, below what the game's own token may.
-LIMITS = {"rate": 30, "concurrency": 2, "max_tokens": 512}
+#: What a player may do, below what the game's own token may. A turn of LLM for Unity v3 is four to six requests.
+LIMITS = {"rate": 60, "concurrency": 2, "max_tokens": 512}
 
 app = Flask(__name__, static_folder="webgl", static_url_path="/game")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
@@ -13,8 +12,8 @@ import pytest
 
 from tests.support import mono
 from tests.support.scripted import error, respond_in_turn
-from tests.support.servers import Answer, Handler, Seen, drop, hold, http_server, reply, stream
-from tests.support.stack import free_ports
+from tests.support.servers import Answer, Seen, drop, hold, http_server, reply, stream
+from tests.support.stack import ROOT, free_ports
 
 CHAT = "POST /v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
@@ -96,10 +95,10 @@ def test_a_line_that_breaks_keeps_what_came_and_sends_nothing_twice(talk: Talk) 
 
 def test_a_silent_line_is_given_up_and_closed(example: Path) -> None:
     with http_server({CHAT: stream(piece("Wel"), then=hold)}) as seen:
-        env = {"GRAYCAT": seen.url, "TOKEN": "gp_1", "SILENCE_S": "2"}
+        env = {"GRAYCAT": seen.url, "TOKEN": "gp_1", "SILENCE_S": "1"}
         assert mono.run(example, "chat", say="Hello\n", **env)[1:] == (
             "Wel",
-            "0 connection_lost: nothing came for 2 s\n",
+            "0 connection_lost: nothing came for 1 s\n",
         )
         assert seen.hung_up.wait(mono.PATIENCE_S)
 
@@ -111,31 +110,21 @@ def test_a_server_that_is_gone_is_tried_until_patience_ends(example: Path) -> No
     assert errors.startswith("0 connection_lost: ")
 
 
-@pytest.mark.parametrize("again", [True, False], ids=["renewed", "refused"])
-def test_a_token_that_ended_is_renewed_once(example: Path, again: bool) -> None:
-    minted = respond_in_turn(*(reply(201, {"token": f"gp_{number}", "expires_in_s": 300}) for number in (1, 2)))
+def test_a_token_is_renewed_once_it_is_refused_or_about_to_end(example: Path) -> None:
+    lives = {1: 300, 2: 29, 3: 300, 4: 300}
+    minted = respond_in_turn(
+        *(reply(201, {"token": f"gp_{number}", "expires_in_s": lives[number]}) for number in lives)
+    )
     expired = error(401, "token_expired")
-    with http_server({"POST /token": minted, CHAT: respond_in_turn(expired, WHOLE if again else expired)}) as seen:
+    # Four turns: refused and renewed; about to end; as it is; refused twice.
+    chats = respond_in_turn(expired, WHOLE, WHOLE, WHOLE, expired, expired)
+    with http_server({"POST /token": minted, CHAT: chats}) as seen:
         env = {"GRAYCAT": seen.url, "GAME_SERVER": f"{seen.url}/token", "GAME_SESSION": "session-1"}
-        status, printed, errors = mono.run(example, "chat", say="Hello\n", **env)
-    expected = (0, "Welcome 🦊\n", "") if again else (1, "", "401 token_expired: it is token_expired\n")
-    assert (status, printed, errors) == expected
-    sent = [(path, headers["authorization"]) for (_, path, _), headers in zip(seen.requests, seen.headers, strict=True)]
-    mine, chat = ("/token", "Bearer session-1"), "/v1/chat/completions"
-    assert sent == [mine, (chat, "Bearer gp_1"), mine, (chat, "Bearer gp_2")]
-
-
-def test_a_token_is_used_again_until_it_is_about_to_end(example: Path) -> None:
-    lives = iter((300, 29, 300))
-
-    def mint(handler: Handler) -> None:
-        reply(201, {"token": "gp_1", "expires_in_s": next(lives)})(handler)
-
-    for turns, minted in ((2, 1), (2, 2)):
-        with http_server({"POST /token": mint, CHAT: WHOLE}) as seen:
-            env = {"GRAYCAT": seen.url, "GAME_SERVER": f"{seen.url}/token", "GAME_SESSION": "session-1"}
-            assert mono.run(example, "chat", say="Hello\n" * turns, **env)[0] == 0
-        assert [path for _, path, _ in seen.requests].count("/token") == minted
+        talked = mono.run(example, "chat", say="Hello\n" * 4, **env)
+    assert talked == (1, "Welcome 🦊\n" * 3, "401 token_expired: it is token_expired\n")
+    sent = [headers["authorization"].removeprefix("Bearer ") for headers in seen.headers]
+    mine = "session-1"
+    assert sent == [mine, "gp_1", mine, "gp_2", mine, "gp_3", "gp_3", "gp_3", mine, "gp_4"]
 
 
 def event(number: int, name: str, data: object) -> bytes:
@@ -161,12 +150,14 @@ def test_an_image_outlives_a_lost_line(example: Path, tmp_path: Path) -> None:
     assert [headers.get("last-event-id") for headers in seen.headers[2:4]] == [None, "2-0"]
 
 
-def test_an_image_of_one_call(example: Path, tmp_path: Path) -> None:
-    answer = reply(200, {"image_base64": base64.b64encode(b"PNG").decode()})
-    with http_server({"POST /generate-image": answer}) as seen:
-        env = {"GRAYCAT": seen.url, "TOKEN": "gp_1", "ONE_CALL": "yes"}
-        assert mono.run(example, "image", "a fox", str(tmp_path / "fox.png"), **env)[0] == 0
-    assert (tmp_path / "fox.png").read_bytes() == b"PNG"
+def test_the_guide_s_own_code_compiles(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "unity.md").read_text()
+    blocks = re.findall(r"^```csharp\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    (tmp_path / "Guide.cs").write_text(
+        "\n".join(blocks) + "public static class Program { public static void Main() {} }"
+    )
+    mono.compiled(tmp_path, tmp_path / "Guide.cs", mono.FAKES / "LLMUnity.cs")
 
 
 def play(scene: Path, *answers: Answer, questions: tuple[str, ...]) -> tuple[list[str], Seen]:

@@ -28,9 +28,8 @@ def compiled(folder: Path, *sources: Path) -> Path:
     """Return a program made of the core and ``sources``; a warning is an error. Skips where Mono is missing."""
     compiler = program("mcs", "mono-mcs")
     if not JSON.exists():
-        reason = (
-            "Newtonsoft.Json is not installed: apt-get install libnewtonsoft-json5.0-cil libmono-system-net-http4.0-cil"
-        )
+        packages = "libnewtonsoft-json5.0-cil libmono-system-net-http4.0-cil"
+        reason = f"Newtonsoft.Json is not installed: apt-get install {packages}"
         if IN_CI:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
