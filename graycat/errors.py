@@ -65,6 +65,7 @@ GraycatError
 ├── WorkerSilent        504  a worker does not answer an operator's command (graycat.fleet.errors)
 ├── TaskCancelled       499  the caller asked for it, or the client disconnected
 ├── EngineNotReady      503  no healthy engine serves this
+│   ├── ModelNotReady   503  none that is ready has the model, and one still loads
 │   └── NoSuchEngine    503  this server runs no engine of that family
 ├── EngineError              what an engine answered: its own status and body
 ├── EngineLost          502  the engine broke off in the middle
@@ -84,7 +85,7 @@ GraycatError
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Self
 
 
 class GraycatError(Exception):
@@ -119,6 +120,20 @@ class RequestError(GraycatError):
     """Raised when the caller's request cannot be used."""
 
     status, type = 400, "invalid_request_error"
+    #: The path of the field that is wrong; '' if it is none, or not a single one.
+    param = ""
+
+    def at(self, param: str) -> Self:
+        """Return this error, which now tells the path of its field."""
+        self.param = param
+        return self
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""
+        body = super().body()
+        if self.param:
+            body["error"]["param"] = self.param
+        return body
 
 
 class InvalidField(RequestError):
@@ -127,12 +142,6 @@ class InvalidField(RequestError):
     def __init__(self, param: str, reason: str) -> None:
         super().__init__(f"{param!r}: {reason}")
         self.param, self.reason = param, reason
-
-    def body(self) -> dict[str, Any]:
-        """Return the JSON object that the caller reads; OpenAI's clients know the field ``param``."""
-        body = super().body()
-        body["error"]["param"] = self.param
-        return body
 
 
 class Unauthorized(RequestError):
@@ -321,6 +330,15 @@ class EngineNotReady(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("no engine is ready: it loads its model, or no worker runs; /ready tells which")
+
+
+class ModelNotReady(EngineNotReady):
+    """Raised when no engine that is ready has a model, and one that still loads may have it."""
+
+    def __init__(self, model: str) -> None:
+        GraycatError.__init__(
+            self, f"no engine that is ready has the model {model[:100]!r}, and one still loads; try again in a moment"
+        )
 
 
 class NoSuchEngine(EngineNotReady):

@@ -58,7 +58,9 @@ def read_json(raw: bytes, max_depth: int, *, is_document: bool = False) -> Any:
     if not is_document and _may_hold_surrogates(raw):
         for path in find_unpaired_surrogates(value):
             where = repr(path[:100]) if path else "the body"
-            raise RequestError(f"{where} holds half a character (an unpaired surrogate), which UTF-8 cannot write")
+            raise RequestError(f"{where} holds half a character (an unpaired surrogate), which UTF-8 cannot write").at(
+                path[:100]
+            )
     return value
 
 

@@ -16,13 +16,14 @@ class ChosenModel:
     """The model that a name means. ``workers``: those that may answer.
 
     ``name``: the model's own name; '' for any model. ``is_everywhere``: all workers of the queue have it.
-    ``is_known``: False if no worker has it.
+    ``is_known``: False if no worker has it. ``may_come``: one that still loads may have it.
     """
 
     name: str
     workers: Sequence[WorkerStatus]
     is_everywhere: bool = True
     is_known: bool = True
+    may_come: bool = False
 
 
 def choose_model(wanted: str, queue: str, workers: Sequence[WorkerStatus], settings: Settings) -> ChosenModel:
@@ -52,7 +53,21 @@ def choose_model(wanted: str, queue: str, workers: Sequence[WorkerStatus], setti
     only = {worker.models for worker in able}
     if settings.serves_unknown_models and len(only) == 1 and len(able[0].models) == 1:
         return ChosenModel(able[0].models[0], able)
-    return ChosenModel(name, (), is_everywhere=False, is_known=False)
+    return ChosenModel(name, (), is_everywhere=False, is_known=False, may_come=is_one_loading(queue, workers))
+
+
+def is_one_loading(queue: str, workers: Sequence[WorkerStatus]) -> bool:
+    """Return whether a worker of a queue is alive and has not yet told its models, because its engine starts."""
+    for worker in workers:
+        starts = worker.engine_state != "ready" and not worker.crash_loop
+        if queue in worker.queues and not worker.models and starts:
+            return True
+    return False
+
+
+def has_model(wanted: str, models: Sequence[str]) -> bool:
+    """Return whether one of an engine's models is meant by a name; True if it tells none."""
+    return not models or model_name(wanted) in models or short_name(wanted) in models
 
 
 def _find(name: str, workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:

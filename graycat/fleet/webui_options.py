@@ -6,7 +6,7 @@ A1111 answers an unknown setting and an unknown checkpoint with 500, and takes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graycat.bounds.names import MAX_CHARS, find_nearest
@@ -42,13 +42,35 @@ def check_options(changes: Mapping[str, Any], catalogs: Catalogs) -> None:
             raise UnsupportedParameter(name[:MAX_CHARS], f"no image engine has this setting; {hint}")
         problems = [_find_problem(value, one) for one in current]
         if all(problems):
-            raise RequestError(f"{name[:MAX_CHARS]!r} must be {problems[0]}")
+            raise RequestError(f"{name[:MAX_CHARS]!r} must be {problems[0]}").at(name[:MAX_CHARS])
 
 
 def _check_checkpoint(checkpoint: str, catalogs: Catalogs) -> None:
+    """Refuse a checkpoint that an engine does not list: the change goes to all, and would end half done."""
     lists = [catalog.get("sd-models") for catalog in catalogs.values()]
-    if all(isinstance(models, list) and models for models in lists) and not workers_with(checkpoint, catalogs):
-        raise UnknownName(Unknown(CHECKPOINT, "checkpoint", checkpoint))
+    if not all(isinstance(models, list) and models for models in lists):
+        return
+    having = workers_with(checkpoint, catalogs)
+    if not having:
+        nearest = find_nearest(checkpoint, _names(lists))
+        raise UnknownName(Unknown(CHECKPOINT, "checkpoint", checkpoint, (nearest,) if nearest else ()))
+    lacking = ", ".join(worker for worker in catalogs if worker not in having)
+    if lacking:
+        raise RequestError(
+            f"{CHECKPOINT!r}: the change goes to every image engine, and {lacking[:MAX_CHARS]} has no "
+            f"{checkpoint[:MAX_CHARS]!r}; nothing was changed. "
+            "'override_settings' of a request chooses an engine that has it"
+        ).at(CHECKPOINT)
+
+
+def _names(lists: Iterable[Any]) -> set[str]:
+    """Return the names and titles of the checkpoints of all engines."""
+    found: set[str] = set()
+    for models in lists:
+        for model in models:
+            if isinstance(model, Mapping):
+                found.update(str(model[key]) for key in ("model_name", "title") if model.get(key))
+    return found
 
 
 def _find_problem(value: Any, current: Any) -> str:

@@ -75,7 +75,7 @@ def decode_field(path: str, value: object, settings: Settings) -> CheckedImage:
     try:
         return decode(value, settings)
     except RequestError as error:
-        raise type(error)(f"{path!r}: {error}") from None
+        raise type(error)(f"{path!r}: {error}").at(path) from None
 
 
 def decode_file(data: bytes, settings: Settings) -> CheckedImage:

@@ -69,7 +69,7 @@ class UnknownName(RequestError):
     type = "unknown_name"
 
     def __init__(self, unknown: Unknown) -> None:
-        self.path = unknown.path
+        self.path = self.param = unknown.path
         nearest = " or ".join(repr(name) for name in unknown.nearest)
         hint = f"; did you mean {nearest}?" if nearest else "; the engine's lists under /sdapi/v1/ have the names"
         super().__init__(f"{unknown.path!r}: no image engine has the {unknown.what} {unknown.name[:100]!r}{hint}")

@@ -84,6 +84,16 @@ def adapt(
     return adapted, warnings
 
 
+def name_checkpoint(options: Body, catalog: Mapping[str, Any]) -> Body:
+    """Return changes of settings whose checkpoint has its whole title: A1111 takes no part of one there."""
+    models = catalog.get("sd-models")
+    name = options.get("sd_model_checkpoint")
+    if not isinstance(name, str) or not name or not isinstance(models, list):
+        return options
+    title = find_checkpoint(name, models)
+    return options | {"sd_model_checkpoint": title} if title else options
+
+
 def _name_checkpoints(body: Body, habits: Habits, models: Any) -> Body:
     entries: Sequence[Any] = models if isinstance(models, list) else []
     overrides = body.get("override_settings")

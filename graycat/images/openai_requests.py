@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from graycat.bounds.names import find_nearest
 from graycat.errors import RequestError, UnsupportedParameter
-from graycat.images.decoding import CheckedImage, decode
+from graycat.images.decoding import CheckedImage, decode_field
 from graycat.images.errors import TooMuchWork
 from graycat.images.output import OutputFormat, available_formats
 from graycat.images.webui_requests import MIN_SIDE
@@ -72,7 +72,7 @@ def parse(fields: Mapping[str, Any], settings: Settings) -> ImageRequest:
     given = {name: value for name, value in fields.items() if value not in ABSENT}
     prompt = given.get("prompt")
     if not isinstance(prompt, str):
-        raise RequestError("'prompt' is required: a string")
+        raise RequestError("'prompt' is required: a string").at("prompt")
     for name in given:
         if name not in FIELDS:
             nearest = find_nearest(name, FIELDS)
@@ -104,10 +104,10 @@ def parse(fields: Mapping[str, Any], settings: Settings) -> ImageRequest:
 def _to_txt2img(given: Mapping[str, Any], prompt: str, steps: int, settings: Settings) -> dict[str, Any]:
     width, height = parse_size(given.get("size"), DEFAULT_SIZE)
     if max(width, height) > settings.max_side:
-        raise TooMuchWork(f"'size' may have {settings.max_side} pixels on a side")
+        raise TooMuchWork(f"'size' may have {settings.max_side} pixels on a side").at("size")
     count = _read_whole(given, "n", 1, 1)
     if count > settings.max_images:
-        raise TooMuchWork(f"'n' may be {settings.max_images} at most")
+        raise TooMuchWork(f"'n' may be {settings.max_images} at most").at("n")
     body: dict[str, Any] = {
         "prompt": prompt,
         "batch_size": count,
@@ -119,11 +119,11 @@ def _to_txt2img(given: Mapping[str, Any], prompt: str, steps: int, settings: Set
         body["seed"] = _read_whole(given, "seed", -1, -1, 2**32 - 1)
     if "negative_prompt" in given:
         if not isinstance(given["negative_prompt"], str):
-            raise RequestError("'negative_prompt' must be a string")
+            raise RequestError("'negative_prompt' must be a string").at("negative_prompt")
         body["negative_prompt"] = given["negative_prompt"]
     model = given.get("model", "")
     if not isinstance(model, str):
-        raise RequestError("'model' must be a string")
+        raise RequestError("'model' must be a string").at("model")
     model = parse_aliases(settings.model_aliases).get(model, model)
     if model and not _OPENAI_MODEL.fullmatch(model):
         body["override_settings"] = {"sd_model_checkpoint": model}
@@ -151,10 +151,10 @@ def to_img2img(fields: Mapping[str, Any], image: str, mask: str | None, settings
     The transparent parts of the mask are painted. Without a mask, the transparent parts of the image are. Photos are
     turned as their cameras say: engines differ in whether they do it.
     """
-    checked = turn_upright(decode(image, settings))
+    checked = turn_upright(decode_field("image", image, settings))
     mask_source = checked
     if mask is not None:
-        mask_source = turn_upright(decode(mask, settings))
+        mask_source = turn_upright(decode_field("mask", mask, settings))
     webui_mask = _mask_from_transparency(mask_source.data)
 
     width, height = parse_size(fields.get("size"), (checked.width, checked.height))
@@ -164,8 +164,28 @@ def to_img2img(fields: Mapping[str, Any], image: str, mask: str | None, settings
     if webui_mask is not None:
         body |= {"mask": webui_mask, "denoising_strength": 1.0, "inpaint_full_res": False, "mask_blur": 4}
     elif mask is not None:
-        raise RequestError("'mask' must have transparent parts: those parts are painted")
+        raise RequestError("'mask' must have transparent parts: those parts are painted").at("mask")
     return request
+
+
+#: What a route of OpenAI's calls the fields of a generation.
+_OWN_NAMES = {
+    "batch_size": "n",
+    "n_iter": "n",
+    "width": "size",
+    "height": "size",
+    "init_images[0]": "image",
+    "override_settings": "model",
+    "override_settings.sd_model_checkpoint": "model",
+}
+
+
+def own_param(error: RequestError) -> str:
+    """Return the field of OpenAI's that an error about a generation is about; '' if it is about none."""
+    if isinstance(error, TooMuchWork) and not error.param:
+        # All images have too many pixels together.
+        return "size"
+    return _OWN_NAMES.get(error.param, error.param)
 
 
 def turn_upright(checked: CheckedImage) -> CheckedImage:
@@ -187,10 +207,10 @@ def parse_size(text: object, default: tuple[int, int]) -> tuple[int, int]:
     if isinstance(text, str):
         size = _SIZE.fullmatch(text)
     if size is None:
-        raise RequestError("'size' must be WIDTHxHEIGHT in pixels, or 'auto'")
+        raise RequestError("'size' must be WIDTHxHEIGHT in pixels, or 'auto'").at("size")
     width, height = int(size[1]), int(size[2])
     if min(width, height) < MIN_SIDE:
-        raise RequestError(f"'size' must have {MIN_SIDE} pixels on each side, or more")
+        raise RequestError(f"'size' must have {MIN_SIDE} pixels on each side, or more").at("size")
     return width, height
 
 
@@ -204,7 +224,7 @@ def _read_whole(given: Mapping[str, Any], name: str, default: int, minimum: int,
     valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     if not valid or (maximum is not None and value > maximum):
         upper = f" to {maximum}" if maximum is not None else " on"
-        raise RequestError(f"{name!r} must be a whole number, from {minimum}{upper}")
+        raise RequestError(f"{name!r} must be a whole number, from {minimum}{upper}").at(name)
     return int(value)
 
 
@@ -214,7 +234,7 @@ def _read_flag(given: Mapping[str, Any], name: str) -> bool:
     if isinstance(value, str):
         value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
     if not isinstance(value, bool):
-        raise RequestError(f"{name!r} must be true or false")
+        raise RequestError(f"{name!r} must be true or false").at(name)
     return value
 
 

@@ -59,10 +59,12 @@ def check_controls(body: Mapping[str, Any]) -> None:
         for _ in _iterate_networks(path, text):
             networks += 1
             if networks > MAX_NETWORKS:
-                raise TooMuchWork(f"{path!r}: a request may name {MAX_NETWORKS} extra networks, like <lora:NAME:1>")
+                raise TooMuchWork(f"{path!r}: a request may name {MAX_NETWORKS} extra networks, like <lora:NAME:1>").at(
+                    path
+                )
     styles = body.get("styles")
     if isinstance(styles, list) and len(styles) > MAX_STYLES:
-        raise TooMuchWork(f"'styles' may name {MAX_STYLES} styles, not {len(styles)}")
+        raise TooMuchWork(f"'styles' may name {MAX_STYLES} styles, not {len(styles)}").at("styles")
 
 
 def _iterate_networks(path: str, text: str) -> Iterator[str]:
@@ -127,7 +129,7 @@ def check_styles(body: Mapping[str, Any], style_lists: Iterable[Any]) -> None:
             raise SettingNotAllowed(
                 f"'styles[{index}]' names a style that sets parameters of the engine by itself; send its prompt and "
                 "its parameters as fields of the request"
-            )
+            ).at(f"styles[{index}]")
 
 
 def _sets_parameters(style: Any) -> bool:

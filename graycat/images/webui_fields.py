@@ -91,16 +91,16 @@ def _read_int(name: str, value: Any, most: int = _MAX_INT) -> int:
             raise TypeError
         number = int(value)
     except (TypeError, ValueError, OverflowError):
-        raise RequestError(f"{name!r} must be a whole number") from None
+        raise RequestError(f"{name!r} must be a whole number").at(name) from None
     if abs(number) > most:
-        raise RequestError(f"{name!r} must be a whole number from {-most} to {most}")
+        raise RequestError(f"{name!r} must be a whole number from {-most} to {most}").at(name)
     return number
 
 
 def _read_seed(name: str, value: Any) -> int:
     """Return a seed. One with a fraction is refused: cut off, it would make another picture without a word."""
     if isinstance(value, float) and not value.is_integer():
-        raise RequestError(f"{name!r} must be a whole number")
+        raise RequestError(f"{name!r} must be a whole number").at(name)
     return _read_int(name, value, _MAX_SEED)
 
 
@@ -116,11 +116,11 @@ def _read_float(name: str, value: Any) -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise RequestError(f"{name!r} must be a number") from None
+        raise RequestError(f"{name!r} must be a number").at(name) from None
     if not math.isfinite(number):
-        raise RequestError(f"{name!r} must be a finite number")
+        raise RequestError(f"{name!r} must be a finite number").at(name)
     if abs(number) > _MAX_FLOAT:
-        raise RequestError(f"{name!r} must be a number from {-_MAX_FLOAT:g} to {_MAX_FLOAT:g}")
+        raise RequestError(f"{name!r} must be a number from {-_MAX_FLOAT:g} to {_MAX_FLOAT:g}").at(name)
     if isinstance(value, str):
         return number
     return value
@@ -134,35 +134,39 @@ def _read_bool(name: str, value: Any) -> bool:
         return True
     if isinstance(value, (int, float, str)) and word in _FALSE:
         return False
-    raise RequestError(f"{name!r} must be true or false")
+    raise RequestError(f"{name!r} must be true or false").at(name)
 
 
 def _read_text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RequestError(f"{name!r} must be a string")
+        raise RequestError(f"{name!r} must be a string").at(name)
     return str(value)
 
 
 def _read_list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise RequestError(f"{name!r} must be a list")
+        raise RequestError(f"{name!r} must be a list").at(name)
     if name == "styles":
         for index, style in enumerate(value):
             if not isinstance(style, str):
-                raise RequestError(f"'styles[{index}]' must be a string: a name of /sdapi/v1/prompt-styles")
+                raise RequestError(f"'styles[{index}]' must be a string: a name of /sdapi/v1/prompt-styles").at(
+                    f"styles[{index}]"
+                )
     return value
 
 
 def _check_lora(path: str, entry: Any) -> None:
     """Check an entry of ``lora``: ``{"path", "multiplier", "is_high_noise"}``. Only sd-server has this field."""
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-        raise RequestError(f"'{path}.path' is required: a file by its path inside the engine's folder")
+        raise RequestError(f"'{path}.path' is required: a file by its path inside the engine's folder").at(
+            f"{path}.path"
+        )
     if "multiplier" in entry:
         entry["multiplier"] = _read_float(f"{path}.multiplier", entry["multiplier"])
     if "is_high_noise" in entry:
         entry["is_high_noise"] = _read_bool(f"{path}.is_high_noise", entry["is_high_noise"])
     file = entry["path"]
     if file.startswith(("/", "\\", "~")) or ":" in file or ".." in file or holds_place(entry):
-        raise RequestError("'lora' must name files by their path inside the engine's folder")
+        raise RequestError("'lora' must name files by their path inside the engine's folder").at(f"{path}.path")

@@ -16,6 +16,7 @@ from graycat.errors import LimitExceeded, RequestError
 from graycat.images import infotext
 from graycat.images.decoding import CheckedImage, decode_field
 from graycat.images.errors import SettingNotAllowed, TooMuchWork
+from graycat.images.masks import fit_mask
 from graycat.images.output import FIELD as OUTPUT_FIELD
 from graycat.images.output import OutputFormat
 from graycat.images.places import holds_place
@@ -95,10 +96,10 @@ def check_fields(body: Body, settings: Settings, token_max_pixels: int | None = 
     body = drop_nulls(body)
     for field in PROMPTS:
         if isinstance(body.get(field), (list, dict)):
-            raise RequestError(f"{field!r} must be a string")
+            raise RequestError(f"{field!r} must be a string").at(field)
     for field, reason in REFUSED_FIELDS.items():
         if body.get(field):
-            raise RequestError(f"{field!r} is not accepted: {reason}")
+            raise RequestError(f"{field!r} is not accepted: {reason}").at(field)
     check_controls(body)
     check_places(body)
     pixels = check_amount_of_work(body, settings)
@@ -134,9 +135,9 @@ def check_extras(body: Body, settings: Settings, token_max_pixels: int | None = 
         entries = _image_list(body, "imageList", settings)
     for entry in entries:
         if not isinstance(entry, dict):
-            raise RequestError("'imageList' must be a list of objects with 'data' and 'name'")
+            raise RequestError("'imageList' must be a list of objects with 'data' and 'name'").at("imageList")
     if not entries and "image" not in body:
-        raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP")
+        raise RequestError("'image' is required, or 'imageList': base64 of a PNG, JPEG or WebP").at("image")
 
     check_places(body)
     rewritten = _without_blank_upscalers(normalize(drop_nulls(body)))
@@ -178,7 +179,7 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
     """Return a body that overrides only ``allowed`` settings, and only for this request. Raises SettingNotAllowed."""
     overrides = body.get("override_settings")
     if overrides is not None and not isinstance(overrides, dict):
-        raise RequestError("'override_settings' must be an object")
+        raise RequestError("'override_settings' must be an object").at("override_settings")
     for name, value in (overrides or {}).items():
         if name not in allowed:
             nearest = find_nearest(name, allowed)
@@ -186,10 +187,12 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
             raise SettingNotAllowed(
                 f"'override_settings': the setting {name[:100]!r} cannot be overridden{suggestion}; "
                 f"allowed settings: {join_names(allowed)}"
-            )
+            ).at(f"override_settings.{name[:100]}")
         _check_override_value(name, value)
         if name == "samples_format" and str(value).lower() not in SAMPLES_FORMATS:
-            raise SettingNotAllowed(f"'override_settings.samples_format' must be one of {', '.join(SAMPLES_FORMATS)}")
+            raise SettingNotAllowed(
+                f"'override_settings.samples_format' must be one of {', '.join(SAMPLES_FORMATS)}"
+            ).at(f"override_settings.{name}")
 
     # All callers share the engine's settings: without this, the override would stay for the next caller.
     restore = "override_settings_restore_afterwards"
@@ -200,11 +203,15 @@ def check_override_settings(body: Body, allowed: frozenset[str]) -> Body:
 
 def _check_override_value(name: str, value: Any) -> None:
     if isinstance(value, dict) or (isinstance(value, list) and name not in NAME_LISTS):
-        raise SettingNotAllowed(f"'override_settings.{name}' must be a single value")
+        raise SettingNotAllowed(f"'override_settings.{name}' must be a single value").at(f"override_settings.{name}")
     if isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
-        raise SettingNotAllowed(f"'override_settings.{name}' must be a list of names that the engine lists")
+        raise SettingNotAllowed(f"'override_settings.{name}' must be a list of names that the engine lists").at(
+            f"override_settings.{name}"
+        )
     if holds_place(value):
-        raise SettingNotAllowed(f"'override_settings.{name}' must be a name that the engine lists, not a path")
+        raise SettingNotAllowed(f"'override_settings.{name}' must be a name that the engine lists, not a path").at(
+            f"override_settings.{name}"
+        )
 
 
 def check_places(body: Body) -> None:
@@ -214,7 +221,7 @@ def check_places(body: Body) -> None:
     """
     for field, value in body.items():
         if field not in CHECKED_FIELDS and holds_place(value):
-            raise RequestError(f"{field[:100]!r} may hold no file paths and no addresses")
+            raise RequestError(f"{field[:100]!r} may hold no file paths and no addresses").at(field[:100])
 
 
 def check_amount_of_work(body: Body, settings: Settings) -> int:
@@ -231,7 +238,9 @@ def check_amount_of_work(body: Body, settings: Settings) -> int:
     batch_size = _read_number(body, "batch_size", 1, 1, settings.max_images)
     images = batch_size * _read_number(body, "n_iter", 1, 1, settings.max_images)
     if images > settings.max_images:
-        raise TooMuchWork(f"a request may ask for {settings.max_images} images; batch_size x n_iter is {images}")
+        raise TooMuchWork(f"a request may ask for {settings.max_images} images; batch_size x n_iter is {images}").at(
+            "batch_size"
+        )
 
     if _is_on(body.get("enable_hr")):
         width, height = _second_pass_size(body, width, height, settings)
@@ -310,9 +319,9 @@ def _read_number(body: Body, field: str, default: N, minimum: N, maximum: N) -> 
         if not number >= minimum:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise RequestError(f"{field!r} must be a number, {minimum} to {maximum}") from None
+        raise RequestError(f"{field!r} must be a number, {minimum} to {maximum}").at(field) from None
     if number > maximum:
-        raise TooMuchWork(f"{field!r} may be {maximum} at most")
+        raise TooMuchWork(f"{field!r} may be {maximum} at most").at(field)
     return number
 
 
@@ -332,10 +341,15 @@ def _check_images(body: Body, settings: Settings) -> Body:
             texts[field] = _image_list(body, field, settings)
 
     checked: Body = {}
+    first: CheckedImage | None = None
     for field, items in texts.items():
-        checked[field] = [decode_field(f"{field}[{index}]", item, settings).base64 for index, item in enumerate(items)]
+        images = [decode_field(f"{field}[{index}]", item, settings) for index, item in enumerate(items)]
+        checked[field] = [image.base64 for image in images]
+        if field == "init_images":
+            first = images[0]
     if "mask" in body:
-        checked["mask"] = decode_field("mask", body["mask"], settings).base64
+        mask = decode_field("mask", body["mask"], settings)
+        checked["mask"] = (fit_mask(mask, first) if first is not None else mask).base64
     return checked
 
 
@@ -343,7 +357,7 @@ def _image_list(body: Body, field: str, settings: Settings) -> list[Any]:
     """Return a field that holds a list of images."""
     items = body[field]
     if not isinstance(items, list) or not items:
-        raise RequestError(f"{field!r} must be a list of images")
+        raise RequestError(f"{field!r} must be a list of images").at(field)
     if len(items) > settings.max_images:
-        raise TooMuchWork(f"a request may send {settings.max_images} images, not {len(items)} in {field!r}")
+        raise TooMuchWork(f"a request may send {settings.max_images} images, not {len(items)} in {field!r}").at(field)
     return items

@@ -16,8 +16,10 @@ from graycat.errors import (
     EngineError,
     EngineKilled,
     EngineLost,
+    EngineNotReady,
     EngineProtocolError,
     GraycatError,
+    RequestError,
     StaleAttempt,
     TaskTimeout,
 )
@@ -183,7 +185,7 @@ class EngineTask(RecordTask):
             return _outcome("failed", records.fail(attempt, EngineLost()))
         except EngineLost as error:
             return self._end_broken_call(runtime, attempt, call, error, starts)
-        except (EngineError, EngineProtocolError, ArtifactsUnavailable) as error:
+        except (EngineError, EngineProtocolError, ArtifactsUnavailable, RequestError, EngineNotReady) as error:
             return _outcome("failed", records.fail(attempt, _for_the_caller(error, attempt)))
         return _outcome("succeeded", records.succeed(attempt, status, body))
 

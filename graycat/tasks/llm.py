@@ -25,6 +25,7 @@ from graycat.queue.kinds import GATHER, LIVE, LLM_KINDS, PLAIN, STREAM, Kind
 from graycat.queue.models import Attempt
 from graycat.queue.topology import LLM
 from graycat.redaction.answers import hide_in_reply
+from graycat.tasks.asked_names import check_model
 from graycat.tasks.base import EngineTask
 from graycat.tasks.llm_answers import NotRebuildableError
 from graycat.tasks.llm_events import StreamCheck, check_whole, refusal
@@ -74,6 +75,7 @@ class LlmTask(EngineTask):
     def perform(self, runtime: EngineRuntime, attempt: Attempt, call: Call) -> tuple[int, bytes]:
         """Call the engine, and return its answer: whole, gathered from its stream, or empty if it was streamed."""
         kind = LLM_KINDS[attempt.kind]
+        check_model(runtime, attempt)
         if attempt.mode == PLAIN:
             streamed = as_stream(attempt)
             if streamed is not None:

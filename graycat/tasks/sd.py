@@ -16,12 +16,22 @@ from graycat.bounds.stored import parse_json
 from graycat.engines.client import Call, StopReason
 from graycat.engines.renders import ImageEngine, Render, RenderJob
 from graycat.errors import EngineError, EngineLost, EngineProtocolError, StaleAttempt
-from graycat.images.habits import adapt
+from graycat.images.habits import adapt, name_checkpoint
 from graycat.images.made import Difference
 from graycat.images.output import split_output
 from graycat.loops.unexpected import guarded
-from graycat.queue.kinds import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, INTERROGATE, SD_KINDS, TXT2IMG, WORKFLOW
+from graycat.queue.kinds import (
+    EXTRA_BATCH,
+    EXTRA_SINGLE,
+    IMG2IMG,
+    INTERROGATE,
+    SD_KINDS,
+    SET_OPTIONS,
+    TXT2IMG,
+    WORKFLOW,
+)
 from graycat.queue.models import Attempt, Verdict
+from graycat.tasks.asked_names import check_names
 from graycat.tasks.base import EngineTask, Interrupted
 from graycat.tasks.sd_answers import Request, store_images
 from graycat.tasks.sd_progress import ProgressReporter
@@ -37,7 +47,7 @@ INTERRUPT_TIMEOUT_S = 60.0
 #: Kinds that make images or text. All other kinds change what the engine tells about itself.
 _RENDER_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, INTERROGATE, EXTRA_SINGLE, EXTRA_BATCH, WORKFLOW))
 #: Kinds whose bodies are written as their engine needs them.
-_ADAPTED_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG))
+_ADAPTED_KINDS = frozenset(kind.name for kind in (TXT2IMG, IMG2IMG, SET_OPTIONS))
 
 
 class RenderCall(Call):
@@ -199,6 +209,9 @@ def _prepare(
     info = runtime.supervisor.info
     if not isinstance(asked, dict) or info is None:
         return attempt.body, {}, []
+    if attempt.kind == SET_OPTIONS.name:
+        return json.dumps(name_checkpoint(asked, info.lists)).encode(), {}, []
+    check_names(runtime, asked, info.lists, SD_KINDS[attempt.kind].path.rpartition("/")[2])
     adapted, warnings = adapt(asked, engine.habits, info.lists)
     if adapted == asked:
         return attempt.body, asked, warnings

@@ -95,10 +95,8 @@ WHOLE: dict[str, Ask] = {
     "a stream of null": Ask("/v1/chat/completions", SAID | {"stream": None}),
     "tokenize": Ask("/tokenize", {"content": "naïve", "with_pieces": True}),
     "tokenize a mix": Ask("/tokenize", {"content": [1, "a"]}),
-    "tokenize a number": Ask("/tokenize", {"content": 7}),
     "detokenize": Ask("/detokenize", {"tokens": [818, 64622]}),
     "a template": Ask("/apply-template", {"messages": CHAT}),
-    "a template of nobody": Ask("/apply-template", {"messages": [{"role": 1}]}),
     "embeddings off": Ask("/embeddings", {"content": "x"}),
     "embeddings off by their other name": Ask("/embedding", {"content": "x"}),
     "openai: embeddings off": Ask("/v1/embeddings", {"input": "x"}),
@@ -230,6 +228,13 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
         )
     ),
     *(
+        (Ask(path, body, row=TYPED), becomes(400, INVALID))
+        for path, body in (
+            *(("/tokenize", {"content": 7}), ("/detokenize", {"tokens": None}), ("/apply-template", {"messages": 5})),
+            ("/apply-template", {"messages": [{"role": 1, "content": "x"}]}),
+        )
+    ),
+    *(
         (Ask("/v1/messages", SAID | fields, row=TYPED), becomes(400, INVALID))
         for fields in ({"system": 5}, {"tools": 5}, {"messages": 5})
     ),
@@ -342,6 +347,7 @@ ELSEWHERE = {
         "test_client_shapes.py::test_a_generation_of_another_"
     ),
     "`/sdapi`: a checkpoint by its name": "test_image_errors.py::test_a_refused_request_never_",
+    "`/sdapi`: a mask of another size than its image": "../unit/images/test_masks.py::test_an_engine_gets_a_mask_",
     "`/sdapi`: calls about the engine's host": "test_image_errors.py::test_a_route_that_is_not_there_",
 }
 

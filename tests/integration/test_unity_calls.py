@@ -26,7 +26,6 @@ MAX_QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
         {"messages": [{"role": "system", "content": "ü"}, {"role": "user", "content": "Hi"}], "stream": False},
     ),
     "a template without messages": ("/apply-template", {"stream": False}),
-    "a template of a wrong type": ("/apply-template", {"messages": "Hi"}),
 }
 
 

@@ -1,6 +1,6 @@
 """The types of fields in text requests: an engine leaves a wrong one out without a word, or answers in C++ words.
 
-Tried field by field on llama.cpp build 11549. What it takes stays allowed: null for any field, a float for a count,
+Tried field by field on llama.cpp build 11549. What it takes stays allowed: null for most fields, a float for a count,
 true or false for a number, one stop word as a string on each route. Fields outside the tables pass on.
 """
 
@@ -11,15 +11,19 @@ from typing import Any, NamedTuple
 
 from graycat.errors import InvalidField
 from graycat.queue.kinds import (
+    APPLY_TEMPLATE,
     CHAT,
     COMPLETION,
     COUNT_CHAT,
     COUNT_MESSAGES,
     COUNT_RESPONSES,
     DETOKENIZE,
+    EMBEDDINGS,
     INFILL,
     MESSAGES,
     OPENAI_COMPLETION,
+    OPENAI_EMBEDDINGS,
+    RERANK,
     RESPONSES,
     TOKENIZE,
     Kind,
@@ -27,10 +31,11 @@ from graycat.queue.kinds import (
 
 
 class FieldType(NamedTuple):
-    """What a field must be: the words for the caller, and the test."""
+    """What a field must be: the words for the caller, the test, and whether the engine takes null for "not given"."""
 
     words: str
     fits: Callable[[Any], bool]
+    nullable: bool = True
 
 
 def _is_list_of(value: Any, kind: type | tuple[type, ...]) -> bool:
@@ -42,6 +47,30 @@ def _is_bias(value: Any) -> bool:
     if isinstance(value, dict):
         return True
     return _is_list_of(value, list) and all(len(pair) == 2 for pair in value)
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_prompt(value: Any) -> bool:
+    """Return whether a value is one text as the engine takes it: also in token ids, or mixed, or with media."""
+    if isinstance(value, list):
+        return all(isinstance(part, str) or _is_token(part) for part in value)
+    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("prompt_string"), str))
+
+
+def _is_prompts(value: Any) -> bool:
+    return _is_prompt(value) or (isinstance(value, list) and all(_is_token(one) or _is_prompt(one) for one in value))
+
+
+def _is_mixed(value: Any) -> bool:
+    return isinstance(value, str) or _is_list_of(value, (str, int, float))
+
+
+def _is_code(value: Any) -> bool:
+    """Return whether a value is a list of further files, as infilling takes them."""
+    return _is_list_of(value, dict) and all(isinstance(file.get("text"), str) for file in value)
 
 
 TEXT = FieldType("a string", lambda value: isinstance(value, str))
@@ -60,6 +89,14 @@ TEXT_OR_OBJECTS = FieldType(
     "a string or a list of objects", lambda value: isinstance(value, str) or _is_list_of(value, dict)
 )
 TOKENS = FieldType("a list of token ids", lambda value: _is_list_of(value, int))
+#: Those behind which an engine has no "not given": it answers null in C++ words.
+GIVEN_TEXT = TEXT._replace(nullable=False)
+GIVEN_TEXTS = TEXTS._replace(nullable=False)
+GIVEN_TOKENS = TOKENS._replace(nullable=False)
+PROMPTS = FieldType("a string, a list of strings and token ids, or a list of such prompts", _is_prompts, nullable=False)
+MIXED = FieldType("a string, or a list of strings and token ids", _is_mixed, nullable=False)
+CODE = FieldType("a list of objects with 'filename' and 'text'", _is_code)
+ENCODING = FieldType("'float' or 'base64'", lambda value: value in ("float", "base64"), nullable=False)
 BIASES = FieldType("an object, or a list of pairs of token and bias", _is_bias)
 
 Fields = dict[str, FieldType]
@@ -86,7 +123,12 @@ _SAMPLING: Fields = {
     ),
     **dict.fromkeys(("return_progress", "timings_per_token", "ignore_eos", "backend_sampling"), BOOLEAN),
 }
-_CHAT: Fields = {"tools": OBJECTS, "tool_choice": TEXT_OR_OBJECT, "chat_template_kwargs": OBJECT}
+_CHAT: Fields = {
+    "tools": OBJECTS,
+    "tool_choice": TEXT_OR_OBJECT,
+    "chat_template_kwargs": OBJECT,
+    "reasoning_format": GIVEN_TEXT,
+}
 _RESPONSES: Fields = _CHAT | {"instructions": TEXT, "text": OBJECT, "reasoning": OBJECT}
 _MESSAGES: Fields = {
     "messages": OBJECTS,
@@ -96,10 +138,20 @@ _MESSAGES: Fields = {
     "thinking": OBJECT,
 }
 
+_EMBEDDINGS: Fields = {"content": PROMPTS, "input": PROMPTS, "encoding_format": ENCODING, "embd_normalize": NUMBER}
+_RERANK: Fields = {
+    "query": GIVEN_TEXT,
+    "documents": GIVEN_TEXTS,
+    "texts": GIVEN_TEXTS,
+    "top_n": NUMBER,
+    "return_text": BOOLEAN,
+}
+_INFILL: Fields = {"input_prefix": MIXED, "input_suffix": MIXED, "input_extra": CODE, "prompt": TEXT}
+
 #: The types of each kind's fields.
 FIELD_TYPES: Mapping[Kind, Fields] = {
     COMPLETION: _SAMPLING,
-    INFILL: _SAMPLING,
+    INFILL: _SAMPLING | _INFILL,
     OPENAI_COMPLETION: _SAMPLING,
     CHAT: _SAMPLING | _CHAT | {"top_logprobs": NUMBER, "max_completion_tokens": NUMBER},
     COUNT_CHAT: _CHAT,
@@ -107,10 +159,17 @@ FIELD_TYPES: Mapping[Kind, Fields] = {
     COUNT_RESPONSES: _RESPONSES,
     MESSAGES: _SAMPLING | _MESSAGES | {"stop_sequences": TEXT_OR_TEXTS},
     COUNT_MESSAGES: _MESSAGES,
-    TOKENIZE: dict.fromkeys(("add_special", "parse_special", "with_pieces"), BOOLEAN),
-    DETOKENIZE: {"tokens": TOKENS},
+    TOKENIZE: {"content": MIXED} | dict.fromkeys(("add_special", "parse_special", "with_pieces"), BOOLEAN),
+    DETOKENIZE: {"tokens": GIVEN_TOKENS},
+    APPLY_TEMPLATE: _CHAT | {"messages": OBJECTS._replace(nullable=False)},
+    EMBEDDINGS: _EMBEDDINGS,
+    OPENAI_EMBEDDINGS: _EMBEDDINGS,
+    RERANK: _RERANK,
 }
 _NONE: Fields = {}
+#: The kinds whose messages are OpenAI's, and the fields of one that must be texts.
+_CHATS = frozenset({CHAT, COUNT_CHAT, APPLY_TEMPLATE})
+_MESSAGE_TEXTS = ("name", "reasoning_content", "tool_call_id")
 
 
 def check_types(kind: Kind, body: dict[str, Any]) -> None:
@@ -118,12 +177,16 @@ def check_types(kind: Kind, body: dict[str, Any]) -> None:
     fields = FIELD_TYPES.get(kind, _NONE)
     for name, value in body.items():
         known = fields.get(name)
-        if known is not None and value is not None and not known.fits(value):
+        if known is None or (value is None and known.nullable):
+            continue
+        if not known.fits(value):
             raise InvalidField(name, f"must be {known.words}")
     if kind is OPENAI_COMPLETION and "prompt" not in body:
         raise InvalidField("prompt", "is required: a string, or a list of token ids")
     if kind is CHAT or kind is COUNT_CHAT:
         _check_response_schema(body.get("response_format"))
+    if kind in _CHATS:
+        _check_chat(body.get("messages"))
     elif kind is MESSAGES or kind is COUNT_MESSAGES:
         _check_contents(body.get("messages"))
 
@@ -137,6 +200,23 @@ def _check_response_schema(output: Any) -> None:
         raise InvalidField("response_format.json_schema", "must be an object with a 'schema'")
     if wrapper.get("schema") is None:
         raise InvalidField("response_format.json_schema.schema", "must be a JSON schema, which is an object")
+
+
+def _check_chat(messages: Any) -> None:
+    """Refuse texts of a chat's messages that are none. What has another form than a message is left to the engine."""
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        if not isinstance(message, dict):
+            continue
+        path = f"messages[{number}]"
+        if "role" in message and not isinstance(message["role"], str):
+            raise InvalidField(f"{path}.role", "must be a string")
+        for name in _MESSAGE_TEXTS:
+            if not isinstance(message.get(name), str | None):
+                raise InvalidField(f"{path}.{name}", "must be a string")
+        parts = message.get("content")
+        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict) and part.get("type") == "text" and not isinstance(part.get("text"), str):
+                raise InvalidField(f"{path}.content[{index}].text", "must be a string")
 
 
 def _check_contents(messages: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from graycat.auth.tokens import LLM as LLM_SCOPE
 from graycat.auth.tokens import SD as SD_SCOPE
 from graycat.bounds.stored import parse_json
 from graycat.errors import EngineNotReady, ModelNotFound, NoSuchEngine
+from graycat.images.checkpoints import find_checkpoint, title_of
 from graycat.loops.unexpected import guarded
 from graycat.queue import kinds
 from graycat.queue.topology import LLM
@@ -128,8 +130,9 @@ def _merge_text_models() -> tuple[dict[str, Any], dict[str, str]]:
     if not lists:
         services().require_engine(families.LLM)
         raise EngineNotReady
+    aliases = parse_aliases(services().settings.model_aliases)
     # An engine answers OpenAI's `data`, and Ollama's `models` beside it.
-    merged = lists[0] | {"data": _add_aliases(_merge_entries(lists, "data", "id"))}
+    merged = lists[0] | {"data": _add_aliases(_merge_entries(lists, "data", "id"), aliases)}
     if "models" in merged:
         merged["models"] = _merge_entries(lists, "models", "model")
     return merged, headers
@@ -138,6 +141,8 @@ def _merge_text_models() -> tuple[dict[str, Any], dict[str, str]]:
 def _list_image_models() -> list[dict[str, Any]]:
     """Return the checkpoints of all image engines, each once, as ``model`` of an image request may name them."""
     entries: dict[str, dict[str, Any]] = {}
+    names: dict[str, str] = {}
+    listed: list[Any] = []
     for catalog in services().catalogs().values():
         checkpoints = catalog.get("sd-models")
         for checkpoint in checkpoints if isinstance(checkpoints, list) else []:
@@ -145,7 +150,15 @@ def _list_image_models() -> list[dict[str, Any]]:
             if isinstance(name, str) and name:
                 entry = {"id": name, "object": "model", "created": 0, "owned_by": "graycat", "type": "image"}
                 entries.setdefault(name, entry)
-    return list(entries.values())
+                names.setdefault(title_of(checkpoint), name)
+                listed.append(checkpoint)
+    # An alias may stand for any of a checkpoint's names; its entry is found by the one that is listed.
+    aliases = {}
+    for alias, model in parse_aliases(services().settings.model_aliases).items():
+        name = names.get(find_checkpoint(model, listed), "")
+        if name:
+            aliases[alias] = name
+    return _add_aliases(list(entries.values()), aliases)
 
 
 def _parse_model_list(text: str, *, hidden: bool) -> dict[str, Any]:
@@ -159,14 +172,14 @@ def _parse_model_list(text: str, *, hidden: bool) -> dict[str, Any]:
     return model_list
 
 
-def _add_aliases(entries: list[Any]) -> list[Any]:
+def _add_aliases(entries: list[Any], aliases: Mapping[str, str]) -> list[Any]:
     """Return models with an entry for each alias of theirs: some clients ask only for what they find here.
 
     An alias is in the ``aliases`` of its model as well, which is llama.cpp's own field.
     """
     by_id = {entry["id"]: entry for entry in filter(_has_id, entries)}
     added = []
-    for alias, model in parse_aliases(services().settings.model_aliases).items():
+    for alias, model in aliases.items():
         entry = by_id.get(model)
         if entry is None or alias in by_id:
             continue

@@ -34,6 +34,7 @@ from graycat.web.compat.image_tasks import (
 )
 from graycat.web.compat.openai_image_stream import ImageStream, image_format
 from graycat.web.compat.route import read_object
+from graycat.web.errors import error_response
 from graycat.web.limits import pixel_limit
 from graycat.web.services import services
 from graycat.web.streaming.responses import is_async, stream_events, submit
@@ -41,8 +42,18 @@ from graycat.web.streaming.responses import is_async, stream_events, submit
 bp = Blueprint("images", __name__)
 bp.before_request(allow_large_body)
 
+#: The routes whose errors name OpenAI's fields.
+OPENAI_PATHS = "/v1/images/"
 #: Steps of a request that names none. The WebUI's own default of 50 takes too long for such simple requests.
 DEFAULT_STEPS = 20
+
+
+@bp.errorhandler(RequestError)
+def _name_own_field(error: RequestError) -> Response:
+    """Answer an error with the field of OpenAI's, where the check is that of a generation's body."""
+    if request.path.startswith(OPENAI_PATHS):
+        error.param = openai_requests.own_param(error)
+    return error_response(error)
 
 
 def _make_check() -> Callable[[Body], Body]:
@@ -66,7 +77,7 @@ def generate_image() -> ResponseReturnValue:
     body = read_object()
     check_own_fields(body)
     if not isinstance(body.get("prompt"), str):
-        raise RequestError("'prompt' is required: a string")
+        raise RequestError("'prompt' is required: a string").at("prompt")
     generation = {"steps": DEFAULT_STEPS} | body | {"batch_size": 1, "n_iter": 1, "send_images": True}
     response, reply = _run_generation(TXT2IMG, generation)
     if not reply:
@@ -110,7 +121,7 @@ def edits() -> ResponseReturnValue:
     fields = _read_form()
     files = _read_files()
     if "image" not in files:
-        raise RequestError("'image' is required: a file of multipart/form-data")
+        raise RequestError("'image' is required: a file of multipart/form-data").at("image")
     settings = services().settings
     image = _read_base64(files["image"], settings)
     mask = None

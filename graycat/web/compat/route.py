@@ -15,8 +15,8 @@ from flask import Blueprint, Response, request
 from graycat import params
 from graycat.auth.tokens import ADMIN
 from graycat.bounds.body import check_bounds
-from graycat.errors import BodyTooLarge, ModelNotFound
-from graycat.fleet.model_names import choose_model
+from graycat.errors import BodyTooLarge, ModelNotFound, ModelNotReady
+from graycat.fleet.model_names import ChosenModel, choose_model
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
 from graycat.redaction.paths import model_name
@@ -132,7 +132,7 @@ class Route:
     def _choose_queue(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the kind's queue, or that of the model which the body names, and the body with the model's own name.
 
-        It is the same object if that name is not an alias. Raises ModelNotFound, UnsupportedParameter.
+        It is the same object if that name is not an alias. Raises ModelNotFound, ModelNotReady, UnsupportedParameter.
         """
         wanted = body.get("model")
         if not isinstance(wanted, str):
@@ -141,18 +141,28 @@ class Route:
             # Most requests of games: nothing depends on the fleet.
             check_supported(self.kind, body, ())
             return self.kind.queue, body
-        chosen = choose_model(wanted, self.kind.queue, services().workers(), services().settings)
-        if not chosen.is_known:
-            if self.by_model:
-                raise ModelNotFound(chosen.name, wanted if chosen.name != model_name(wanted) else "")
-            # A server of llama.cpp's own routes takes any name.
-            chosen = choose_model("", self.kind.queue, services().workers(), services().settings)
+        chosen = self._choose_model(wanted)
         check_supported(self.kind, body, chosen.workers)
+        if wanted and not chosen.workers and services().settings.serves_unknown_models:
+            # Nobody has told what there is, and a worker would refuse a name that its engine does not have.
+            return self.kind.queue, {name: value for name, value in body.items() if name != "model"}
         if chosen.name and chosen.name != model_name(wanted):
             body = body | {"model": chosen.name}
         if chosen.is_everywhere:
             return self.kind.queue, body
         return model_queue(self.kind.queue, chosen.name), body
+
+    def _choose_model(self, wanted: str) -> ChosenModel:
+        """Return the model that a name means on this route. Raises ModelNotFound, ModelNotReady."""
+        chosen = choose_model(wanted, self.kind.queue, services().workers(), services().settings)
+        if chosen.is_known:
+            return chosen
+        if not self.by_model:
+            # A server of llama.cpp's own routes takes any name.
+            return choose_model("", self.kind.queue, services().workers(), services().settings)
+        if chosen.may_come:
+            raise ModelNotReady(wanted)
+        raise ModelNotFound(chosen.name, wanted if chosen.name != model_name(wanted) else "")
 
 
 def read_body() -> bytes:

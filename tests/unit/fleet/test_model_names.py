@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from graycat.fleet.model_names import choose_model
+from graycat.fleet.model_names import choose_model, has_model
 from graycat.fleet.reports import WorkerStatus
 from graycat.settings import Settings
 
@@ -44,6 +46,22 @@ TWO = [having("small"), having("large", name="llm@b")]
 def test_which_model_a_name_means(wanted, fleet, settings, chosen) -> None:
     found = choose_model(wanted, "llm", fleet, settings)
     assert (found.name, found.is_everywhere, found.is_known) == chosen
+
+
+LOADING = replace(having(name="llm@b"), engine_state="loading")
+
+
+def test_a_model_that_nobody_ready_has_may_come_with_an_engine_that_loads() -> None:
+    assert choose_model("large", "llm", [*ONE[:1], LOADING], Settings()).may_come
+    assert choose_model("small", "llm", [*ONE[:1], LOADING], Settings()).is_known
+    for other in (having(name="llm@b"), replace(LOADING, crash_loop=True), replace(LOADING, queues=("sd",))):
+        assert not choose_model("large", "llm", [*ONE[:1], other], Settings()).may_come
+
+
+def test_an_engine_has_a_model_by_its_name_its_file_or_its_path() -> None:
+    assert all(has_model(name, ("small",)) for name in ("small", "small.gguf", "/m/small.gguf"))
+    assert has_model("large", ())
+    assert not has_model("large", ("small",))
 
 
 def test_workers_of_other_queues_do_not_count() -> None:

@@ -59,6 +59,17 @@ def test_what_an_engine_takes_passes(changes: dict[str, Any]) -> None:
     check_options(changes, FLEET)
 
 
+def test_an_unknown_checkpoint_comes_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="the checkpoint 'draems'; did you mean 'dreams'"):
+        check_options({"sd_model_checkpoint": "draems"}, FLEET)
+
+
+def test_a_checkpoint_that_one_of_the_engines_lacks_changes_none() -> None:
+    fleet = FLEET | {"b": {"options": OPTIONS, "sd-models": [{"title": "cats"}]}}
+    with pytest.raises(RequestError, match="'sd_model_checkpoint': the change goes to every .* and b has no 'ream'"):
+        check_options({"sd_model_checkpoint": "ream"}, fleet)
+
+
 @pytest.mark.parametrize("catalog", [{}, {"options": {}, "sd-models": []}, {"options": [], "sd-models": {}}], ids=str)
 def test_an_engine_that_reports_nothing_is_not_second_guessed(catalog: dict[str, Any]) -> None:
     check_options({"anything": 1, "sd_model_checkpoint": "cats"}, {"b": catalog})

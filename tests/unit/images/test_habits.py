@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from graycat.images.habits import A1111, SAFE_SEEDS, SD_SERVER, XINFERENCE, Habits, adapt, recognise
+from graycat.images.habits import A1111, SAFE_SEEDS, SD_SERVER, XINFERENCE, Habits, adapt, name_checkpoint, recognise
 
 #: What the real engines list.
 SD_SERVER_MODEL = {"title": "tiny", "model_name": "tiny", "hash": "8888888888", "sha256": "8" * 64, "config": None}
@@ -78,6 +78,22 @@ def test_an_engine_that_wants_a_model_gets_its_first_one() -> None:
     assert adapt(named, XINFERENCE, lists)[0] == named
     assert adapt({}, A1111, lists)[0] == {}
     assert adapt({}, XINFERENCE, {})[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "lists", "sent"),
+    [
+        ({"sd_model_checkpoint": "dreamy", "a": 1}, True, {"sd_model_checkpoint": "dreamy_v8 [01]", "a": 1}),
+        ({"sd_model_checkpoint": "01"}, True, {"sd_model_checkpoint": "dreamy_v8 [01]"}),
+        ({"sd_model_checkpoint": "cats"}, True, {"sd_model_checkpoint": "cats"}),
+        ({"sd_model_checkpoint": None}, True, {"sd_model_checkpoint": None}),
+        ({"sd_model_checkpoint": "dreamy"}, False, {"sd_model_checkpoint": "dreamy"}),
+        ({}, True, {}),
+    ],
+)  # fmt: skip
+def test_a_change_of_settings_names_a_checkpoint_by_its_title(options: Any, lists: bool, sent: Any) -> None:
+    catalog = {"sd-models": [{"title": "dreamy_v8 [01]", "hash": "01"}]} if lists else {}
+    assert name_checkpoint(options, catalog) == sent
 
 
 def test_a_part_of_a_checkpoint_s_title_is_sent_as_the_whole() -> None:

@@ -108,6 +108,14 @@ def test_a_change_of_the_engine_is_described_and_reported_at_once(broker: Valkey
         assert worker.supervisor.info.version != info.version
 
 
+def test_a_part_of_a_title_is_set_as_the_whole_title(broker: Valkey) -> None:
+    models = reply(200, b'[{"title": "dreamy_v8.safetensors [01]"}]')
+    with image_worker_on(broker, {f"POST {API}options": reply(200, b"null"), f"GET {API}sd-models": models}) as worker:
+        worker.run(accept(worker, "sd.set_options", body=b'{"sd_model_checkpoint": "dreamy"}'))
+        expected = b'{"sd_model_checkpoint": "dreamy_v8.safetensors [01]"}'
+        assert ("POST", f"{API}options", expected) in worker.seen.requests
+
+
 def test_a_render_does_not_describe_the_engine_again(broker: Valkey) -> None:
     with image_worker_on(broker, {TXT2IMG: reply(200, rendered(RED))}) as worker:
         worker.run(accept(worker))

@@ -48,6 +48,18 @@ def test_one_model_is_the_entry_of_the_list(web_with, report) -> None:
     assert (missing.status_code, missing.json["error"]["type"]) == (404, "model_not_found")
 
 
+def test_aliases_of_checkpoints_are_listed_by_any_of_their_names(web_with, report) -> None:
+    web = web_with(model_aliases="painter=dreams.safetensors [01],gone=nowhere,cats=dreams")
+    models = [{"title": "dreams.safetensors [01]", "model_name": "dreams"}, {"title": "cats", "model_name": "cats"}]
+    report("sd", lists={"sd-models": models})
+    report("llm", models=["one"], model_list=model_list("one"))
+    listed = {entry["id"]: entry for entry in web.get("/v1/models").json["data"]}
+    assert sorted(listed) == ["cats", "dreams", "one", "painter"]
+    assert (listed["painter"]["aliases"], listed["painter"]["type"]) == (["dreams"], "image")
+    assert listed["dreams"]["aliases"] == ["painter"]
+    assert web.get("/v1/models/painter").json == listed["painter"]
+
+
 def test_the_models_name_no_paths_but_for_admins(web, web_with, report) -> None:
     own = model_list("/srv/m/x.gguf", models=[{"model": "/srv/m/x.gguf", "status": {"args": ["-m", "/srv/m/x.gguf"]}}])
     report("llm", models=["x.gguf"], model_list=own)

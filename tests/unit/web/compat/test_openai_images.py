@@ -84,6 +84,51 @@ def test_a_misspelt_field_of_openai_s_comes_with_the_one_that_is_meant(web) -> N
     assert "did you mean 'quality'?" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "prompt"),
+        (FOX | {"n": 0}, "n"),
+        (FOX | {"n": 99}, "n"),
+        (FOX | {"size": "big"}, "size"),
+        (FOX | {"size": "9999x64"}, "size"),
+        (FOX | {"size": "8192x8192"}, "size"),
+        (FOX | {"seed": 1.5}, "seed"),
+        (FOX | {"steps": 151}, "steps"),
+        (FOX | {"stream": "perhaps"}, "stream"),
+        (FOX | {"negative_prompt": 5}, "negative_prompt"),
+        (FOX | {"model": 5}, "model"),
+        (FOX | {"model": "/etc/passwd"}, "model"),
+        (FOX | {"prompt": "<lora:zzz:1>"}, "prompt"),
+        (FOX | {"prompt": "<lora:x:1>" * 17}, "prompt"),
+        (FOX | {"quality": "best"}, "quality"),
+        (FOX | {"output_compression": 101}, "output_compression"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_each_error_of_openai_s_routes_names_its_field(web, report, client, body: dict[str, Any], param: str) -> None:
+    report("sd", lists={"loras": [{"name": "ink"}]})
+    error = web.post("/v1/images/generations", json=body).json["error"]
+    assert (error["code"], error["param"]) == (400, param)
+    assert client.keys("graycat:task:*") == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "param"),
+    [
+        ({"prompt": "a fox"}, "image"),
+        ({"prompt": "a fox", "image": b"no image"}, "image"),
+        ({"prompt": "a fox", "image": RED, "mask": b"no image"}, "mask"),
+        ({"prompt": "a fox", "image": RED, "mask": PHOTO}, "mask"),
+        ({"image": RED}, "prompt"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_each_error_of_an_edit_names_its_field(web, parts: dict[str, Any], param: str) -> None:
+    error = web.post("/v1/images/edits", data=form(**parts)).json["error"]
+    assert (error["code"], error["param"]) == (400, param)
+
+
 def test_a_misspelt_prompt_is_found(web) -> None:
     error = web.post("/generate-image", json={"promt": "a fox"}).json["error"]
     assert error["param"] == "promt"

@@ -108,6 +108,26 @@ def test_an_alias_chooses_its_model_and_the_engine_is_asked_for_that(
     assert json.loads(take(f"{route.kind.queue}:a").body)["model"] == "a"
 
 
+def test_a_model_that_may_come_with_an_engine_that_loads_is_503_and_not_404(web, report) -> None:
+    report("llm", models=["a"])
+    report("llm", name="other@box", engine_state="loading", consuming=False)
+    response = web.post("/v1/chat/completions", json={"model": "b", "messages": []})
+    assert (response.status_code, response.json["error"]["type"]) == (503, "unavailable_error")
+    assert "one still loads" in response.json["error"]["message"]
+    assert response.headers["Retry-After"] == "2"
+
+
+def test_while_every_engine_loads_a_request_waits_with_its_name(web, web_with, report, take) -> None:
+    report("llm", engine_state="loading", consuming=False)
+    body = {"model": "b", "messages": []}
+    assert web.post("/v1/chat/completions", json=body, headers={"Prefer": "respond-async"}).status_code == 202
+    assert json.loads(take("llm").body)["model"] == "b"
+    # Where any name is served, none is named: a worker would refuse it.
+    serving = web_with(unknown_model="serve")
+    assert serving.post("/v1/chat/completions", json=body, headers={"Prefer": "respond-async"}).status_code == 202
+    assert json.loads(take("llm").body) == {"messages": []}
+
+
 def test_a_name_that_nobody_serves_is_told_as_its_caller_wrote_it(web_with, report) -> None:
     web = web_with(model_aliases="gpt-4o-mini=gone")
     report("llm", models=["a"])
