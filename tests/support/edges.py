@@ -162,7 +162,8 @@ def command_of(kind: str, file: Path, *, check: bool = False) -> list[str]:
 def _fitted(kind: str, text: str, folder: Path, http_port: int) -> str:
     """Return a configuration that keeps to this test's folder and ports, and needs no root."""
     if kind == CADDY:
-        return text.replace("{\n\tservers", f"{{\n\tadmin off\n\thttp_port {http_port}\n\tservers", 1)
+        # A log that tells all that it can: no secret may be in it.
+        return text.replace("{\n\tservers", f"{{\n\tdebug\n\tadmin off\n\thttp_port {http_port}\n\tservers", 1)
     if kind == HAPROXY:
         # Its default tries for three seconds to reach a server that is down.
         text = text.replace("  timeout connect 5s\n", "  timeout connect 5s\n  retries 0\n", 1)

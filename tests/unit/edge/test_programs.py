@@ -24,6 +24,7 @@ pytestmark = pytest.mark.not_covered
 GAME, OTHER = "https://game.example", "http://localhost:8080"
 #: Twice as much is sent together with the head. curl 7.88 does not read an answer that comes before the body's end.
 LIMIT_BYTES = 3_000
+SECRETS = ("-H", "Authorization: Bearer SECRET", "-H", "X-Api-Key: SECRET")
 ENV = {
     "GRAYCAT_MAX_BODY_BYTES": "1000",
     "GRAYCAT_MAX_IMAGE_BODY_BYTES": str(LIMIT_BYTES),
@@ -168,6 +169,8 @@ def test_a_page_of_another_origin_may_not_read_errors_of_the_proxy(edge: Edge) -
 def test_a_server_that_is_down_is_said_in_json(kind: str, certificate: Certificates, tmp_path: Path) -> None:
     with running_edge(kind, tmp_path, certificate, env_of(*free_ports(1))) as alone:
         # Without a body: HAProxy may end the stream of an answer before curl has sent one.
-        answer = alone.curl("/echo", "-H", f"Origin: {OTHER}")
+        answer = alone.curl("/echo?signature=SECRET", "-H", f"Origin: {OTHER}", *SECRETS)
         check_error(answer, answer.status)
         assert (answer.status in (502, 503), answer.headers["retry-after"]) == (True, "2")
+        # An API token is one in either header.
+        assert "SECRET" not in (tmp_path / "log").read_text()
