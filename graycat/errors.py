@@ -57,7 +57,7 @@ GraycatError
 ├── BrokerUnavailable   503  nothing can be accepted just now
 │   ├── BrokerFull      503  the broker has no room for more tasks
 │   └── BrokerKeyUnusable 503 another program has written over a key; it is moved aside
-├── BrokerDataLost      503  the broker came back without the task
+├── BrokerDataLost      503  the broker came back without the task (graycat.queue.errors)
 ├── ShuttingDown        503  this process stops before the answer is there
 ├── TaskExpired         503  no worker started the task in time
 ├── TaskLost            502  its workers died, more often than a task may be tried
@@ -72,7 +72,7 @@ GraycatError
 │   ├── EngineUnauthorized         never leaves its worker: the engine refuses the worker's key
 │   └── EngineUnusable             never leaves its worker: what answers cannot be used (graycat.engines.base)
 ├── EngineKilled        502  the request has ended its engine's process, more than once
-├── KindUnknown         501  every worker that took the task is of an older release
+├── KindUnknown         501  every worker that took the task is of an older release (graycat.queue.errors)
 ├── EngineProtocolError      502  the engine sent an invalid response
 ├── ArtifactsUnavailable 503  the store of finished images does not answer (graycat.storage.errors)
 ├── ArtifactBroken      500  a finished image is not what was stored (graycat.storage.errors)
@@ -267,15 +267,6 @@ class BrokerKeyUnusable(BrokerUnavailable):
         )
 
 
-class BrokerDataLost(GraycatError):
-    """Raised in a request whose task is gone from the broker, which has lost its data."""
-
-    status, type, retry_after_s = 503, "broker_data_lost", 2
-
-    def __init__(self) -> None:
-        super().__init__("the broker has lost this task with its data; send the request again")
-
-
 class ShuttingDown(GraycatError):
     """Raised in requests that still wait when their web process has to stop."""
 
@@ -387,15 +378,6 @@ class EngineKilled(GraycatError):
 
     def __init__(self) -> None:
         super().__init__("this request has ended its engine more than once, and is not tried again; change the request")
-
-
-class KindUnknown(GraycatError):
-    """Raised when no worker that took a task knows its kind."""
-
-    status, type = 501, "kind_unknown"
-
-    def __init__(self) -> None:
-        super().__init__("the workers do not know this kind of task: they are of an older release than this server")
 
 
 class EngineProtocolError(GraycatError):

@@ -1,8 +1,8 @@
-"""Errors about a task that a caller asks for by its id; ``graycat.errors`` shows their place in the tree of errors."""
+"""Errors about tasks, most about one that a caller asks for by its id; ``graycat.errors`` shows their place."""
 
 from __future__ import annotations
 
-from graycat.errors import RequestError
+from graycat.errors import GraycatError, RequestError
 
 
 class TaskNotFound(RequestError):
@@ -70,3 +70,21 @@ class NotRetryable(RequestError):
             "only what failed, was cancelled or expired is tried again, if its input was small enough to be kept; "
             f"this one is {state}: submit it anew"
         )
+
+
+class BrokerDataLost(GraycatError):
+    """Raised in a request whose task is gone from the broker, which has lost its data."""
+
+    status, type, retry_after_s = 503, "broker_data_lost", 2
+
+    def __init__(self) -> None:
+        super().__init__("the broker has lost this task with its data; send the request again")
+
+
+class KindUnknown(GraycatError):
+    """Raised when no worker that took a task knows its kind."""
+
+    status, type = 501, "kind_unknown"
+
+    def __init__(self) -> None:
+        super().__init__("the workers do not know this kind of task: they are of an older release than this server")

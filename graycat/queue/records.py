@@ -20,17 +20,15 @@ from graycat.broker.keys import HOME, events_key, failures_key, live_key, previe
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import Scripts
 from graycat.errors import (
-    BrokerDataLost,
     EngineKilled,
     GraycatError,
-    KindUnknown,
     QueueFull,
     StaleAttempt,
     TaskExpired,
     TaskLost,
 )
 from graycat.queue import events, ids
-from graycat.queue.errors import IdempotencyConflict
+from graycat.queue.errors import BrokerDataLost, IdempotencyConflict, KindUnknown
 from graycat.queue.models import Attempt, ChunkBatch, NewTask, ReleaseReason, Verdict
 from graycat.queue.reader import RecordReader
 from graycat.queue.stored import OVERHEAD_BYTES, no_room, stored_limits

@@ -21,7 +21,6 @@ from graycat.engines.base import EngineUnusable
 from graycat.engines.models.errors import DownloadFailed
 from graycat.errors import (
     BodyTooLarge,
-    BrokerDataLost,
     BrokerFull,
     BrokerKeyUnusable,
     BrokerUnavailable,
@@ -35,7 +34,6 @@ from graycat.errors import (
     GrammarTooLarge,
     GraycatError,
     InvalidField,
-    KindUnknown,
     LimitExceeded,
     ModelNotFound,
     ModelNotReady,
@@ -71,7 +69,7 @@ from graycat.images.errors import (
     WorkflowUnavailable,
 )
 from graycat.queue import errors as taskerrors
-from graycat.queue.errors import NotRetryable
+from graycat.queue.errors import BrokerDataLost, KindUnknown, NotRetryable
 from graycat.schedules import errors as scheduleerrors
 from graycat.schedules.errors import ScheduleNotFound, TooManySchedules
 from graycat.storage.errors import ArtifactBroken, ArtifactsUnavailable

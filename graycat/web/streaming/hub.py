@@ -27,13 +27,13 @@ from graycat.broker import keys
 from graycat.broker.connections import RawConnection, RawConnectionPool
 from graycat.broker.protocol import Broker
 from graycat.broker.scripts import ScriptLoader
-from graycat.errors import BrokerDataLost, BrokerUnavailable, GraycatError
+from graycat.errors import BrokerUnavailable, GraycatError
 from graycat.families import FAMILIES
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded, note
 from graycat.metrics import web as metrics
 from graycat.queue import ids
-from graycat.queue.errors import EventsGone
+from graycat.queue.errors import BrokerDataLost, EventsGone
 from graycat.queue.events import TaskEvent
 from graycat.queue.records import TaskRecords
 from graycat.web.streaming.backlog import MAX_PUSH_BYTES, FamilyBacklog
