@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.support.images import ImageStack
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import running
 
 #: How often each process is killed; a long run finds what is rare.
@@ -83,13 +83,13 @@ def test_a_batch_while_everything_is_killed_again_and_again(parts: ImageStack) -
         eventually(partial(reached, wanted), END_S, 0.05)
         parts.kill(victim)
         if victim == "broker":
-            eventually(lambda: parts.server_pid() is None, 20)
+            eventually(lambda: parts.server_pid() is None, SLACK_S)
         parts.launch(victim)
     batch = in_state(parts, batch_id, "succeeded", END_S)
     assert batch["progress"]["done"] == COUNT
     folder = parts.home / "batches" / batch["folder"]
     live = "graycat:batches:live"
-    eventually(lambda: parts.redis().zscore(live, batch_id) is None, 20)
+    eventually(lambda: parts.redis().zscore(live, batch_id) is None, SLACK_S)
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     assert [line["item"] for line in lines] == list(range(1, COUNT + 1))
     assert sorted(path.name for path in folder.glob("*.png")) == sorted(line["file"] for line in lines)
@@ -120,7 +120,7 @@ def test_a_batch_on_a_full_disk_waits_for_room(parts: ImageStack, tmp_path: Path
     paused = in_state(parts, batch_id, "paused", 60)
     assert paused["reason"] == "there is no space left"
     assert 0 < paused["progress"]["done"] < 40
-    pid = eventually(lambda: parts.processes().get("control"), 10)
+    pid = eventually(lambda: parts.processes().get("control"), SLACK_S)
     disk = Path(f"/proc/{pid}/root{tmp_path}")
     (disk / "ballast").unlink()
     batch = in_state(parts, batch_id, "succeeded", 60)

@@ -20,7 +20,7 @@ from graycat.batches.runner.written_prompts import is_usable
 from graycat.settings import Settings
 from tests.conftest import NewHome
 from tests.support.images import BERT, ImageStack, Picture
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import BIN, ROOT, Client, running
 
 DOCS = (ROOT / "docs" / "batches.md").read_text()
@@ -75,7 +75,7 @@ def test_an_interactive_image_waits_for_the_one_that_is_rendered_and_no_other(
     orders: list[dict[str, Any]] = []
     while anna.get(f"/batches/{batch_id}").json()["state"] in ("queued", "running"):
         answer = bert.post("/tasks", {"kind": "sd.txt2img", "input": SMALL | {"prompt": f"game {len(orders)}"}})
-        orders.append(eventually(partial(_done, bert, answer.headers["Location"]), 20))
+        orders.append(eventually(partial(_done, bert, answer.headers["Location"]), SLACK_S))
     assert ended(anna, batch_id)["progress"]["done"] == count
     assert len(orders) > 4
     starts = [line["started_ms"] for line in manifest_of(folder_of(workshop, anna.get(f"/batches/{batch_id}").json()))]

@@ -13,13 +13,13 @@ import redis
 
 from graycat.broker import keys
 from tests.support.boxes import Home, at_home, fake_engine, refused
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.servers import http_server, reply
 from tests.support.stack import Stack, free_ports
 
 BODY: dict[str, Any] = {"prompt": "x", "n_predict": 20}
 #: Seconds until a dead worker's task has begun again, and ended.
-BACK_S = 30.0
+BACK_S = 120.0
 FOREVER = {"prompt": "x", "n_predict": 100_000}
 
 
@@ -76,7 +76,7 @@ def test_tasks_take_turns_and_batches_wait(home: Home, box: Stack) -> None:
 def test_a_task_is_cancelled_from_afar(home: Home, box: Stack) -> None:
     client = home.client()
     task_id = client.post("/tasks", {"kind": "llm.completion", "input": FOREVER}).json()["id"]
-    eventually(lambda: client.get(f"/tasks/{task_id}").json()["state"] == "running", 60)
+    eventually(lambda: client.get(f"/tasks/{task_id}").json()["state"] == "running", SLACK_S)
     client.post(f"/tasks/{task_id}/cancel")
     assert client.get(f"/tasks/{task_id}?wait=10").json()["state"] == "cancelled"
     assert home.broker.refusals() == []
@@ -85,7 +85,7 @@ def test_a_task_is_cancelled_from_afar(home: Home, box: Stack) -> None:
 def test_a_box_is_paused_and_resumed_from_afar(home: Home, box: Stack) -> None:
     for command, paused in (("pause", True), ("resume", False)):
         home.web.launch(command, f"graycat worker {command} llm@box7").wait_for("llm@box7 takes", 60)
-        eventually(lambda paused=paused: home.row("llm@box7").get("paused") is paused, 10)  # type: ignore[misc]
+        eventually(lambda paused=paused: home.row("llm@box7").get("paused") is paused, SLACK_S)  # type: ignore[misc]
     home.wait_until_consuming("llm@box7")
     assert home.broker.refusals() == []
 
@@ -94,7 +94,7 @@ def test_a_killed_worker_s_task_runs_again(home: Home, box: Stack) -> None:
     client = home.client()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, "/completion", BODY | {"n_predict": 100})
-        eventually(lambda: home.row("llm@box7").get("busy") == 1, 60)
+        eventually(lambda: home.row("llm@box7").get("busy") == 1, SLACK_S)
         box.kill("llm")
         box.launch("llm")
         assert answer.result(BACK_S).json()["tokens_predicted"] == 100
@@ -194,7 +194,7 @@ def test_a_box_goes_on_when_home_has_loaded_lost_scripts_again(home: Home, box: 
     client = home.client()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, "/completion", BODY | {"n_predict": 100})
-        eventually(lambda: home.row("llm@box7").get("busy") == 1, 60)
+        eventually(lambda: home.row("llm@box7").get("busy") == 1, SLACK_S)
         home.broker.client.script_flush()
         # Any request of home's that needs a script brings all of them back.
         assert client.post("/tokenize", {"content": "Hi"}).json() == {"tokens": [72, 105]}
@@ -237,11 +237,11 @@ def test_a_control_worker_tells_webhooks_and_puts_back_what_others_lost(home: Ho
         hook = {"url": f"http://{host}/hook", "events": ["started", "succeeded"]}
         accepted = client.post("/tasks", {"kind": "llm.completion", "input": BODY, "webhook": hook})
         assert accepted.status_code == 202, accepted.text
-        eventually(lambda: len(seen.requests) == 2, 20)
+        eventually(lambda: len(seen.requests) == 2, SLACK_S)
     # An image that nobody renders: its message is lost, and it is put back.
     task_id = client.post("/tasks", {"kind": "sd.txt2img", "input": {"prompt": "x"}}).json()["id"]
     home.broker.client.delete("sd")
-    eventually(lambda: home.broker.client.llen("sd") == 1, 20)
+    eventually(lambda: home.broker.client.llen("sd") == 1, SLACK_S)
     assert client.get(f"/tasks/{task_id}").json()["state"] == "queued"
     assert home.broker.refusals() == []
     others = (("BRPOP", "llm", 1), ("RPOP", "sd"), ("DEL", "llm"), *FORBIDDEN[:2])

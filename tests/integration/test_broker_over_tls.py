@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.boxes import Home, answers, certificates, fake_engine
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import START_S, Stack
 from tests.support.tlsproxy import tls_proxy
 
@@ -60,7 +60,7 @@ def test_a_web_server_and_a_worker_meet_over_tls(home: Home, ca: tuple[Path, Pat
     task_id = client.post("/tasks", {"kind": "llm.completion", "input": {"prompt": "x", "n_predict": 9999}}).json()[
         "id"
     ]
-    eventually(lambda: client.get(f"/tasks/{task_id}").json()["state"] == "running", 60)
+    eventually(lambda: client.get(f"/tasks/{task_id}").json()["state"] == "running", SLACK_S)
     client.post(f"/tasks/{task_id}/cancel")
     assert client.get(f"/tasks/{task_id}?wait=10").json()["state"] == "cancelled"
     assert home.broker.refusals() == []

@@ -16,7 +16,7 @@ from graycat.engines.base import PROBE_TIMEOUT_S
 from graycat.engines.process.supervisor import HEALTH_INTERVAL_S
 from tests.support.images import ANNA, QUICK, ImageStack
 from tests.support.processes import eventually
-from tests.support.stack import START_S, running
+from tests.support.stack import REQUEST_S, START_S, running
 
 #: Steps of a render, at a fiftieth of a second each, that lasts for longer than a silent engine would be left alone.
 KILL_AFTER_S = 6.0
@@ -33,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStack]:
 
 def states(stack: ImageStack) -> str:
     """Return the state of the image worker's engine."""
-    rows = requests.get(f"{stack.url}/ready", timeout=5).json()["workers"]
+    rows = requests.get(f"{stack.url}/ready", timeout=REQUEST_S).json()["workers"]
     return str(next(row["state"] for row in rows if row["name"].startswith("sd@")))
 
 

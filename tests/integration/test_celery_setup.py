@@ -11,7 +11,7 @@ from tests.support.processes import eventually
 #: A task of two seconds: the double needs 0.02 s a token.
 TOKENS = 100
 #: Seconds until a restarted worker has its engine, and until a dead worker's lease is over.
-BACK_S = 30.0
+BACK_S = 120.0
 
 
 @pytest.fixture

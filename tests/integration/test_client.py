@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from graycat.client import Client
 from tests.conftest import NewStack
+from tests.support.stack import REQUEST_S
 
 INPUT = {"prompt": "Once upon a time", "n_predict": 80, "ignore_eos": True, "temperature": 0}
 
@@ -21,7 +22,7 @@ def test_nothing_is_lost_or_doubled_where_the_web_process_dies(own_stack: NewSta
             second = threads.submit(other.submit, "llm.tokenize", {"content": "Hello"})
             stack.launch("web")
             seen += events
-            assert second.result(30).answer(30)["tokens"]
+            assert second.result(REQUEST_S).answer(REQUEST_S)["tokens"]
         assert [event.kind for event in seen if event.kind != "chunk"] == ["started", "result"]
         assert len({event.id for event in seen}) == len(seen)
         assert "".join(event.text for event in seen) == task.answer(30)["content"]

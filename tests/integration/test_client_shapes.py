@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.support.images import ANNA, ImageStack, Picture, png
+from tests.support.stack import REQUEST_S
 
 SILLYTAVERN = "SillyTavern 1.12.6"
 OPEN_WEBUI = "Open WebUI, September 2026"
@@ -135,7 +136,7 @@ def login(studio: ImageStack) -> tuple[str, str]:
 @pytest.mark.parametrize("row", GENERATIONS)
 def test_a_generation_of_another_program_is_made(studio: ImageStack, login: tuple[str, str], row: str) -> None:
     body = {"prompt": row} | SIZE | GENERATIONS[row]
-    answer = requests.post(f"{studio.url}/sdapi/v1/txt2img", json=body, auth=login, timeout=60)
+    answer = requests.post(f"{studio.url}/sdapi/v1/txt2img", json=body, auth=login, timeout=REQUEST_S)
     assert answer.status_code == 200, answer.text
     images = answer.json()["images"]
     assert len(images) == body.get("batch_size", 1)
@@ -148,7 +149,7 @@ def test_a_generation_of_another_program_is_made(studio: ImageStack, login: tupl
 @pytest.mark.parametrize("program", READS)
 def test_what_a_program_asks_first_is_answered(studio: ImageStack, login: tuple[str, str], program: str) -> None:
     for path in READS[program]:
-        answer = requests.get(f"{studio.url}/sdapi/v1/{path}", auth=login, timeout=60)
+        answer = requests.get(f"{studio.url}/sdapi/v1/{path}", auth=login, timeout=REQUEST_S)
         assert answer.status_code == 200, (path, answer.text)
         assert isinstance(answer.json(), dict if path in ("options", "progress", "scripts") else list)
 
@@ -157,7 +158,7 @@ def test_what_a_program_asks_first_is_answered(studio: ImageStack, login: tuple[
 def test_an_openai_request_of_another_program_is_answered(studio: ImageStack, row: str) -> None:
     headers = {"Authorization": f"Bearer {studio.tokens[ANNA]}"}
     url = f"{studio.url}/v1/images/generations"
-    answer = requests.post(url, json={"prompt": row} | OPENAI[row], headers=headers, timeout=60)
+    answer = requests.post(url, json={"prompt": row} | OPENAI[row], headers=headers, timeout=REQUEST_S)
     assert answer.status_code == 200, answer.text
     assert Picture.of(answer.json()["data"][0]["b64_json"]).prompt == row
 
@@ -168,7 +169,7 @@ def test_an_edit_of_open_webui_is_made(studio: ImageStack, name: str) -> None:
     form = {"model": "gpt-image-1", "prompt": "a hat", "n": "1", "size": "64x64", "response_format": "b64_json"}
     files = {name: ("a.png", Picture.of(png()).data, "image/png")}
     url = f"{studio.url}/v1/images/edits"
-    answer = requests.post(url, data=form, files=files, headers=headers, timeout=60)
+    answer = requests.post(url, data=form, files=files, headers=headers, timeout=REQUEST_S)
     assert answer.status_code == 200, answer.text
     assert Picture.of(answer.json()["data"][0]["b64_json"]).prompt == "a hat"
 
@@ -177,11 +178,13 @@ def test_a_model_is_set_by_those_who_may(studio: ImageStack) -> None:
     """SillyTavern posts the checkpoint alone, Open WebUI all options with another checkpoint; both then read again."""
     url = f"{studio.url}/sdapi/v1/options"
     admin = ("user", studio.tokens["root"])
-    options = requests.get(url, auth=admin, timeout=60).json()
-    title = requests.get(f"{studio.url}/sdapi/v1/sd-models", auth=admin, timeout=60).json()[0]["title"]
+    options = requests.get(url, auth=admin, timeout=REQUEST_S).json()
+    title = requests.get(f"{studio.url}/sdapi/v1/sd-models", auth=admin, timeout=REQUEST_S).json()[0]["title"]
     for body in ({"sd_model_checkpoint": title}, options | {"sd_model_checkpoint": title}):
-        answer = requests.post(url, json=body, auth=admin, timeout=60)
+        answer = requests.post(url, json=body, auth=admin, timeout=REQUEST_S)
         assert answer.status_code == 200, answer.text
-    refused = requests.post(url, json={"sd_model_checkpoint": title}, auth=("user", studio.tokens[ANNA]), timeout=60)
+    refused = requests.post(
+        url, json={"sd_model_checkpoint": title}, auth=("user", studio.tokens[ANNA]), timeout=REQUEST_S
+    )
     assert refused.status_code == 403
-    assert requests.get(url, auth=admin, timeout=60).json()["sd_model_checkpoint"] == title
+    assert requests.get(url, auth=admin, timeout=REQUEST_S).json()["sd_model_checkpoint"] == title

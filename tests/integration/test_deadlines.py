@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import NewHome
-from tests.support.processes import eventually
-from tests.support.stack import Stack, running
+from tests.support.processes import SLACK_S, eventually
+from tests.support.stack import REQUEST_S, Stack, running
 from tests.support.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_chunks, send_post
 
 ENDLESS: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos": True}
@@ -42,7 +42,7 @@ def assert_error(given: Answer | ErrorAnswer, status: int, kind: str) -> None:
 def test_both_deadlines_are_kept_and_told(hasty: Stack) -> None:
     with ThreadPoolExecutor(4) as games:
         late = games.submit(outcome, hasty, V3Reader(), ENDLESS | {"stream": True}, "late")
-        eventually(lambda: hasty.record("late").get("state") == "running", 60)
+        eventually(lambda: hasty.record("late").get("state") == "running", SLACK_S)
         calls: dict[str, tuple[V3Reader | V2Reader, bool]] = {}
         calls |= {"v3": (V3Reader(), True), "v2": (V2Reader(), True), "whole": (V3Reader(), False)}
         waiting = {
@@ -50,13 +50,13 @@ def test_both_deadlines_are_kept_and_told(hasty: Stack) -> None:
             for name, (reader, stream) in calls.items()
         }
         for answer in waiting.values():
-            assert_error(answer.result(60), 503, "task_expired")
+            assert_error(answer.result(REQUEST_S), 503, "task_expired")
         assert not late.done()
-        assert_error(late.result(60), 504, "task_timeout")
+        assert_error(late.result(REQUEST_S), 504, "task_timeout")
     assert {hasty.record(name)["state"] for name in waiting} == {"expired"}
     assert {hasty.record(name)["attempt"] for name in waiting} == {"0"}
     assert (hasty.record("late")["state"], hasty.record("late")["status"]) == ("failed", "504")
-    eventually(lambda: hasty.busy() == 0, 2)
+    eventually(lambda: hasty.busy() == 0, SLACK_S)
 
 
 def test_a_whole_answer_that_takes_too_long_is_an_error_status(hasty: Stack) -> None:
@@ -65,7 +65,7 @@ def test_a_whole_answer_that_takes_too_long_is_an_error_status(hasty: Stack) -> 
 
 def test_a_stream_that_waits_is_kept_alive_with_blank_lines_of_their_own(hasty: Stack) -> None:
     with send_post(hasty.url, "/completion", ENDLESS | {"stream": True}, hasty.token) as busy:
-        eventually(lambda: hasty.busy() == 1, 60)
+        eventually(lambda: hasty.busy() == 1, SLACK_S)
         body = {"prompt": "1, 2,", "n_predict": 2, "stream": True}
         with send_post(hasty.url, "/completion", body, hasty.token, {"X-Request-ID": "waits"}) as connection:
             # Committed to its status and kept alive once, then the slot is freed.

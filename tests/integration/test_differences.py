@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from graycat.redaction.answers import hide
 from graycat.worker.engine_slots import REFRESH_INTERVAL_S
 from graycat.worker.maintenance import REPORT_INTERVAL_S
 from tests.support.llama_wire import SETTLED, Ask, Wire, read
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import ROOT, Client, Stack
 
 CHAT = [{"role": "user", "content": "1, 2, 3,"}]
@@ -420,8 +421,14 @@ def test_the_properties_are_the_engine_s_own_but_for_the_path(api: Client, engin
 
 def test_the_slots_are_the_engine_s_own_as_they_were_a_few_seconds_ago(api: Client, engine: Client) -> None:
     ask = Ask("/slots", method="GET")
-    eventually(lambda: ask.send(api).json() == hide("/slots", ask.send(engine).json()), 2 * REFRESH_INTERVAL_S)
-    assert 0 <= int(ask.send(api).headers["Graycat-Answer-Age"]) <= REFRESH_INTERVAL_S + REPORT_INTERVAL_S
+    eventually(lambda: ask.send(api).json() == hide("/slots", ask.send(engine).json()), SLACK_S)
+    # A report may be late on a busy machine; one that is never newer stays too old.
+    eventually(lambda: 0 <= age_s(ask.send(api)) <= REFRESH_INTERVAL_S + REPORT_INTERVAL_S, SLACK_S)
+
+
+def age_s(answer: requests.Response) -> int:
+    """Return how many seconds ago an answer was true."""
+    return int(answer.headers["Graycat-Answer-Age"])
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/completion"), ("GET", "/props"), ("GET", "/v1/models")])
@@ -448,4 +455,4 @@ def test_a_header_of_the_engine_does_not_reach_the_caller(api: Client, engine: C
         assert "Access-Control-Allow-Origin" in bare.headers
         assert not [name for name in given.headers if name.startswith("Access-Control")]
         assert given.headers["Server"] != bare.headers["Server"]
-    eventually(lambda: stack.busy() == 0, 20)
+    eventually(lambda: stack.busy() == 0, SLACK_S)

@@ -17,7 +17,7 @@ from graycat.edge.config import PROGRAMS, WITH_TCP
 from tests.support.boxes import certificates
 from tests.support.browser import Window
 from tests.support.edges import Certificates, Edge, running_edge
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import ROOT, Stack, free_ports, running
 from tests.support.unity import V3Reader, send_post
 
@@ -196,10 +196,10 @@ def test_the_limits_of_an_address_are_each_player_s_own(edged: Stack, edge: Edge
         for _ in range(LIMIT):
             connection = opened.enter_context(edge.connect("127.0.0.2"))
             connection.sendall(unfinished % edged.token.encode())
-        eventually(lambda: health(edge, "127.0.0.2") == b"429", 15)
+        eventually(lambda: health(edge, "127.0.0.2") == b"429", SLACK_S)
         # All come from the same proxy.
         assert health(edge, "127.0.0.3") == b"200"
-    eventually(lambda: health(edge, "127.0.0.2") == b"200", 15)
+    eventually(lambda: health(edge, "127.0.0.2") == b"200", SLACK_S)
 
 
 def test_a_page_s_stream_and_its_hang_up_come_through(edged: Stack, any_edge: Edge) -> None:
@@ -212,7 +212,7 @@ def test_a_page_s_stream_and_its_hang_up_come_through(edged: Stack, any_edge: Ed
         # Events come one by one: nothing waits in the proxy.
         assert process.stdout.readline().startswith(b"data: ")
         assert len(edged.live()) == 1
-    eventually(lambda: edged.live() == [], 15)
+    eventually(lambda: edged.live() == [], SLACK_S)
 
 
 def test_a_body_of_many_megabytes_gets_an_answer_of_graycat_s(edged: Stack, any_edge: Edge, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_page_of_a_site_that_is_not_listed_gets_nothing(
     before = len(edged.live())
     assert window.page.evaluate(TRY, [edged.url, player_token(edged)]) == ["TypeError"] * 3
     assert len(edged.live()) == before
-    eventually(lambda: any("blocked by CORS policy" in text for text in window.errors), 10)
+    eventually(lambda: any("blocked by CORS policy" in text for text in window.errors), SLACK_S)
 
 
 def test_a_page_of_another_origin_cannot_use_a_password_that_the_browser_remembers(

@@ -16,14 +16,14 @@ import requests
 
 from tests.conftest import NewHome
 from tests.support.processes import eventually
-from tests.support.stack import START_S
+from tests.support.stack import REQUEST_S, START_S
 from tests.support.supervised import TOLD_S, WORKER, Supervised
 from tests.support.unity import V3Reader, send_post
 
 #: Requests under way when the engine dies, half of them streams, and the seconds that all of them get.
 REQUESTS, ANSWERED_S = 20, 200.0
 #: Seconds beyond its own load in which an engine is back and its worker takes tasks.
-BACK_S = 3.0
+BACK_S = 15.0
 #: What is given whole by the next engine, or gone on with.
 BODY: dict[str, Any] = {"prompt": "1, 2, 3,", "n_predict": 24, "ignore_eos": True, "temperature": 0, "seed": 1}
 METRICS_TOKEN = "a-token-of-the-scraper"
@@ -96,7 +96,7 @@ def test_an_engine_that_is_killed_under_load_is_back_when_its_model_is_loaded(re
     with ThreadPoolExecutor(REQUESTS) as callers:
         answers = [callers.submit(ask, real, name, stream=bool(number % 2)) for number, name in enumerate(names)]
         eventually(
-            lambda: sum("first_event_ms" in record for record in real.live()) >= 1 and len(real.live()) >= 15, 20
+            lambda: sum("first_event_ms" in record for record in real.live()) >= 1 and len(real.live()) >= 15, START_S
         )
         killed = real.kill_engine()
         killed_at = time.monotonic()
@@ -146,7 +146,7 @@ def test_five_kills_in_a_row_are_a_crash_loop_for_ready_the_log_and_the_metrics(
 def scraped(stack: Supervised, name: str) -> float:
     """Return a gauge of the worker as Prometheus gets it."""
     headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
-    text = requests.get(f"{stack.url}/metrics", headers=headers, timeout=10).text
+    text = requests.get(f"{stack.url}/metrics", headers=headers, timeout=REQUEST_S).text
     (line,) = [line for line in text.splitlines() if line.startswith(f'{name}{{worker="{WORKER}"}} ')]
     return float(line.rpartition(" ")[2])
 

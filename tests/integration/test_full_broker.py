@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import eventually
+from tests.support.stack import REQUEST_S
 from tests.support.supervised import Supervised, supervised
 
 MIB = 1024 * 1024
@@ -43,7 +44,7 @@ def fill(stack: Supervised) -> Iterator[Callable[[float], None]]:
 def read_stream(stack: Supervised, after_two: Callable[[], None]) -> list[dict[str, Any]]:
     """Return the chunks of a stream; call ``after_two`` when two of them are here."""
     chunks = []
-    with stack.client().post("/completion", BODY | {"stream": True}, stream=True, timeout=60) as reply:
+    with stack.client().post("/completion", BODY | {"stream": True}, stream=True, timeout=REQUEST_S) as reply:
         for line in reply.iter_lines():
             if line.startswith(b"data: "):
                 chunks.append(json.loads(line.removeprefix(b"data: ")))

@@ -23,8 +23,8 @@ from graycat.queue import ids
 from graycat.worker.broker_acl import ARTIFACT_USES, FAMILY_USES, KIND_USES, NAME_USES
 from tests.support.boxes import Home, at_home, fake_engine
 from tests.support.helpers import ROOT
-from tests.support.processes import eventually
-from tests.support.stack import free_ports
+from tests.support.processes import SLACK_S, eventually, quickly
+from tests.support.stack import REQUEST_S, Client, free_ports
 
 HUGE = "x" * 2_000_000
 #: Seconds that any call of a script may hold up the broker.
@@ -125,6 +125,15 @@ def box_url(home: Home) -> str:
     return home.broker.add_box("evil", "llm", "quick")
 
 
+def made_image(client: Client) -> dict[str, Any]:
+    """Return the task of an image, once it has succeeded."""
+    accepted = client.post("/tasks", {"kind": "sd.txt2img", "input": {"prompt": "x", "steps": 2}})
+    assert accepted.status_code == 202, accepted.text
+    task: dict[str, Any] = client.get(f"/tasks/{accepted.json()['id']}?wait=60").json()
+    assert task["state"] == "succeeded", task
+    return task
+
+
 def assert_untouched(home: Home) -> None:
     """Home answers everything, and serves its own family as if nobody else was there."""
     client = home.client()
@@ -132,12 +141,7 @@ def assert_untouched(home: Home) -> None:
         assert client.get(path).status_code == 200, path
     row = home.row("sd@home")
     assert (row["consuming"], row["queues"]) == (True, ["sd", "sd.batch"])
-    started = time.monotonic()
-    accepted = client.post("/tasks", {"kind": "sd.txt2img", "input": {"prompt": "x", "steps": 2}})
-    assert accepted.status_code == 202, accepted.text
-    task = client.get(f"/tasks/{accepted.json()['id']}?wait=20").json()
-    assert task["state"] == "succeeded", task
-    assert time.monotonic() - started < 15
+    task = quickly(lambda: made_image(client), 15)
     assert client.get(f"/tasks/{task['id']}/images/0").status_code == 200
     metrics = client.get("/metrics").text
     assert re.search(r'graycat_queue_consumers\{queue="sd"\} 1\.0', metrics)
@@ -169,7 +173,7 @@ def test_what_a_box_may_write_has_no_effect_on_home_or_another_family(home: Home
     others = {name for name in map(bytes, ask(home, "KEYS", "*")) if is_of_images(name)}
     plays = plays_of(home)
     assert len(plays) > 100
-    with redis.Redis.from_url(box_url, driver_info=None, socket_timeout=20) as box:
+    with redis.Redis.from_url(box_url, driver_info=None, socket_timeout=REQUEST_S) as box:
         box.response_callbacks.clear()
         done, forbidden = set(), []
         for number, command in enumerate(plays):
@@ -202,7 +206,7 @@ def test_what_a_box_has_left_is_bounded_and_its_own_family_heals(home: Home, box
         names = [bytes(name) for name in ask(home, "KEYS", "*") if forever.match(name)]
         return [name for name in names if ask(home, "PTTL", name) == -1]
 
-    eventually(lambda: not unbounded(), 20)
+    eventually(lambda: not unbounded(), SLACK_S)
     good = home.broker.add_box("good", "llm", "quick")
     box = home.box("good", good, REMOTE="true")
     box.set_env({"LLAMA_SERVER_URL": fake_engine(box, "--interval 0.02")})
@@ -210,10 +214,10 @@ def test_what_a_box_has_left_is_bounded_and_its_own_family_heals(home: Home, box
     home.wait_until_consuming("llm@good")
 
     def answers() -> bool:
-        reply = client.post("/completion", {"prompt": "x", "n_predict": 3}, timeout=15)
+        reply = client.post("/completion", {"prompt": "x", "n_predict": 3}, timeout=REQUEST_S)
         return reply.status_code == 200 and reply.json()["tokens_predicted"] == 3
 
-    eventually(answers, 60)
+    eventually(answers, SLACK_S)
     assert_untouched(home)
     box.kill("llm")
 
@@ -221,7 +225,7 @@ def test_what_a_box_has_left_is_bounded_and_its_own_family_heals(home: Home, box
 @pytest.fixture(scope="module")
 def caller(home: Home) -> Iterator[redis.Redis]:
     url = home.broker.add_box("caller", "llm")
-    with redis.Redis.from_url(url, driver_info=None, socket_timeout=30) as client:
+    with redis.Redis.from_url(url, driver_info=None, socket_timeout=REQUEST_S) as client:
         client.response_callbacks.clear()
         yield client
 

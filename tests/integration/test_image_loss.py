@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.support.images import ANNA, BERT, QUICK, STEP_S, ImageStack, Order, Picture
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import running
 
 #: Seconds until a new engine or worker has taken over what the old one held.
-BACK_S = 40.0
+BACK_S = 180.0
 #: Long enough to be killed after its first report of progress.
 STORY: dict[str, Any] = QUICK | {"steps": 60, "batch_size": 2}
 
@@ -74,7 +74,7 @@ def test_a_worker_killed_in_an_image_leaves_it_to_the_next(parts: ImageStack) ->
     with Order(parts, ANNA, STORY | {"prompt": "left behind"}) as order:
         order.wait_for_progress()
         parts.kill("sd")
-        eventually(lambda: parts.engine_pid() is None, 2)
+        eventually(lambda: parts.engine_pid() is None, SLACK_S)
         parts.launch("sd")
         assert_made_once(parts, order, order.read(), attempts=2)
     assert parts.asked().count("left behind") == 2
@@ -111,7 +111,7 @@ def test_after_their_time_no_image_is_left_in_the_broker(forgetful: ImageStack) 
     body = QUICK | {"init_images": [Picture.of(anna.post("/sdapi/v1/txt2img", QUICK).json()["images"][0]).base64]}
     made = [anna.post("/sdapi/v1/img2img", body | {"batch_size": 3}).json() for _ in range(3)]
     assert [len(reply["images"]) for reply in made] == [3, 3, 3]
-    eventually(lambda: forgetful.stored() == [], 10)
+    eventually(lambda: forgetful.stored() == [], SLACK_S)
     broker = forgetful.redis()
     sizes = {key: broker.memory_usage(key, samples=0) for key in broker.scan_iter("graycat:*")}
     # Neither do records and events hold one: a task's are a few kilobytes, an image of theirs would be as many more.
@@ -135,9 +135,9 @@ def test_an_image_in_a_folder_is_whole_and_has_one_place(plain: ImageStack) -> N
 def test_an_engine_that_cannot_be_interrupted_is_waited_for(plain: ImageStack) -> None:
     steps = 80
     with Order(plain, ANNA, QUICK | {"prompt": "unstoppable", "steps": steps}) as order:
-        eventually(lambda: "unstoppable" in plain.asked(), 10)
+        eventually(lambda: "unstoppable" in plain.asked(), SLACK_S)
     with Order(plain, BERT, QUICK | {"prompt": "the next"}) as waiting:
-        eventually(lambda: "cancel" in order.record, 10)
+        eventually(lambda: "cancel" in order.record, SLACK_S)
         assert order.record["state"] == "running"
         reply = waiting.read()
     assert Picture.of(reply["images"][0]).prompt == "the next"
@@ -151,7 +151,7 @@ def test_an_engine_that_cannot_be_interrupted_is_waited_for(plain: ImageStack) -
 def test_an_interrupt_that_finds_no_ear_changes_nothing(plain: ImageStack) -> None:
     anna = plain.caller(ANNA)
     with Order(plain, ANNA, QUICK | {"prompt": "to its end", "steps": 30}) as order, ThreadPoolExecutor(1) as pool:
-        eventually(lambda: "to its end" in plain.asked(), 10)
+        eventually(lambda: "to its end" in plain.asked(), SLACK_S)
         reply = pool.submit(order.read)
         assert anna.get("/sdapi/v1/progress").json()["state"]["job_count"] == -1
         assert anna.post("/sdapi/v1/interrupt").json() == {}
@@ -163,7 +163,7 @@ def test_images_of_an_engine_without_info_are_found_by_their_task(plain: ImageSt
     body = QUICK | {"prompt": "in its own time"}
     accepted = anna.post("/sdapi/v1/txt2img", body, headers={"Prefer": "respond-async"})
     path = accepted.headers["Location"]
-    task = eventually(lambda: ended(anna.get(path).json()), 10)
+    task = eventually(lambda: ended(anna.get(path).json()), SLACK_S)
     # What it lacks is read from the pictures' own text.
     assert (task["state"], json.loads(task["result"]["info"])["prompt"]) == ("succeeded", "in its own time")
     (image,) = task["result"]["images"]

@@ -11,13 +11,14 @@ import pytest
 import requests
 
 from tests.support.boxes import fake_engine
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
+from tests.support.stack import REQUEST_S
 from tests.support.supervised import Supervised
 from tests.support.unity import V2Reader, V3Reader, send_post
 
 TOKENS = 5
 #: Seconds until a new worker has run what the old one held.
-BACK_S = 40.0
+BACK_S = 180.0
 CHAT = "/v1/chat/completions"
 #: What the engine is asked, by name: it holds back the final event of an answer, or the end of its HTTP body.
 PROMPTS = [f"{held} {name}" for held in ("unfinished", "unclosed") for name in ("game", "chat", "task", "read along")]
@@ -36,7 +37,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Supervise
             answers = {prompt: callers.submit(ask, stack, prompt) for prompt in PROMPTS}
             body = {"prompt": "unfinished whole", "n_predict": TOKENS}
             answers["unfinished whole"] = callers.submit(stack.client().post, "/completion", body)
-            eventually(lambda: all_tokens_are_out(stack), 20)
+            eventually(lambda: all_tokens_are_out(stack), SLACK_S)
             stack.kill("llm")
             stack.start_worker()
             yield stack, {prompt: answer.result(BACK_S) for prompt, answer in answers.items()}
@@ -74,7 +75,7 @@ def conversation(prompt: str) -> dict[str, Any]:
 def chat(stack: Supervised, prompt: str) -> list[str]:
     """Return the lines of a chat's stream."""
     headers = {"Authorization": f"Bearer {stack.token}"}
-    answer = requests.post(stack.url + CHAT, json=conversation(prompt), headers=headers, timeout=60)
+    answer = requests.post(stack.url + CHAT, json=conversation(prompt), headers=headers, timeout=REQUEST_S)
     return [line for line in answer.text.split("\n") if line]
 
 

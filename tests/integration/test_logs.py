@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import Client, Stack
 from tests.support.unity import send_post
 
@@ -41,9 +41,9 @@ def use(stack: Stack) -> None:
     endless = {"prompt": PROMPT, "n_predict": 2000, "ignore_eos": True, "stream": True}
     for end in (lambda _: None, lose_engine):
         with send_post(stack.url, "/completion", endless, stack.token):
-            eventually(lambda: stack.busy() == 1, 60)
+            eventually(lambda: stack.busy() == 1, SLACK_S)
             end(stack)
-        eventually(stack.ready, 90)
+        eventually(stack.ready, SLACK_S)
 
 
 def lose_engine(stack: Stack) -> None:
@@ -51,8 +51,8 @@ def lose_engine(stack: Stack) -> None:
     pid = stack.engine_pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: "engine process died" in stack.output, 10)
-    eventually(lambda: stack.engine_pid() not in (None, pid), 90)
+    eventually(lambda: "engine process died" in stack.output, SLACK_S)
+    eventually(lambda: stack.engine_pid() not in (None, pid), SLACK_S)
 
 
 def logs(stack: Stack) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_a_request_can_be_followed_through_web_and_worker(chatty: Stack) -> None
     client = chatty.client()
     given = client.post("/completion", {"prompt": "1, 2,", "n_predict": 1}, headers={"X-Request-ID": "follow-me-17"})
     assert given.headers["X-Request-ID"] == "follow-me-17"
-    eventually(lambda: chatty.output.count("request_id=follow-me-17") >= 2, 10)
+    eventually(lambda: chatty.output.count("request_id=follow-me-17") >= 2, SLACK_S)
     lines = [line for line in chatty.output.splitlines() if "request_id=follow-me-17" in line]
     assert {line.split()[1] for line in lines} >= {"web", "llm"}
     assert len({line.partition(" task_id=")[2].split()[0] for line in lines}) == 1

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
 from graycat.web.compat.text_routes import TEXT_ROUTES
-from tests.support.stack import Client, Stack
+from tests.support.stack import REQUEST_S, Client, Stack
 
 #: Requests an operation: such as fit the document, and such as do not.
 FITTING, MISFITS = 15, 10
@@ -50,7 +50,7 @@ def ask(case: Any, api: Client, engine: Client) -> None:
     """Send a request; the answer is one that the document tells, and a 5xx is what the bare engine answers too."""
     if isinstance(case.body, dict):
         case.body = case.body | SHORT
-    answer = case.call(session=api.session, timeout=60)
+    answer = case.call(session=api.session, timeout=REQUEST_S)
     case.validate_response(answer, checks=[check for check in CHECKS.get_all() if check.__name__ in NAMES])
     if answer.status_code >= 500:
         sent = case.as_transport_kwargs()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,13 +12,13 @@ import pytest
 from pytest_celery import CeleryTestWorker, RedisTestBroker
 
 from tests.conftest import NewHome
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually, quickly
 from tests.support.stack import Stack, running
 from tests.support.unity import Answer, ErrorAnswer, V3Reader, send_post
 
 COUNT: dict[str, Any] = {"prompt": "1, 2, 3, 4,", "n_predict": 40, "temperature": 0, "seed": 1}
 #: Seconds until a new worker has its engine, and until what the old one held is run again.
-BACK_S = 40.0
+BACK_S = 180.0
 #: Seconds in which a web process tells that its broker is gone.
 TOLD_S = 4.0
 
@@ -63,9 +62,9 @@ def test_a_killed_workers_blocking_call_is_answered_by_the_next_worker(
     parts: Stack, callers: ThreadPoolExecutor, celery_worker: CeleryTestWorker
 ) -> None:
     answer = callers.submit(parts.client().post, "/completion", COUNT)
-    eventually(lambda: parts.busy() == 1, 60)
+    eventually(lambda: parts.busy() == 1, SLACK_S)
     celery_worker.kill()
-    eventually(lambda: parts.engine_pid() is None, 2)
+    eventually(lambda: parts.engine_pid() is None, SLACK_S)
     assert not answer.done()
     celery_worker.restart()
     given = answer.result(BACK_S)
@@ -78,7 +77,7 @@ def test_a_killed_workers_stream_has_an_end_and_no_second_beginning(
 ) -> None:
     expected = parts.client().post("/completion", COUNT).json()["content"]
     answer = callers.submit(stream, parts, COUNT)
-    eventually(lambda: ["first_event_ms" in record for record in parts.live()] == [True], 20)
+    eventually(lambda: ["first_event_ms" in record for record in parts.live()] == [True], SLACK_S)
     celery_worker.kill()
     celery_worker.restart()
     assert_whole_or_error(answer.result(BACK_S), expected)
@@ -98,14 +97,12 @@ def test_without_a_broker_web_says_so_at_once(parts: Stack) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     # The server's guardian tells of its death by its own.
-    eventually(lambda: "broker" not in parts.processes(), 10)
+    eventually(lambda: "broker" not in parts.processes(), SLACK_S)
     client = parts.client()
     body = {"prompt": "1, 2,", "n_predict": 2}
     calls = [("/completion", body), ("/completion", body | {"stream": True}), ("/tokenize", {"content": "Hi"})]
     for path, sent in [*calls, ("/props", None), ("/health", None)]:
-        started = time.monotonic()
-        answer = client.post(path, sent)
-        assert time.monotonic() - started < TOLD_S
+        answer = quickly(lambda path=path, sent=sent: client.post(path, sent), TOLD_S)  # type: ignore[misc]
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "broker_unavailable")
         assert answer.headers["Retry-After"].isdigit()
     ready = client.get("/ready")
@@ -121,9 +118,9 @@ def test_work_under_way_outlives_a_broker_that_is_killed_and_restarted(
     expected = parts.client().post("/completion", COUNT).json()["content"]
     whole = callers.submit(parts.client().post, "/completion", COUNT)
     streamed = callers.submit(stream, parts, COUNT)
-    eventually(lambda: parts.busy() == 2, 60)
+    eventually(lambda: parts.busy() == 2, SLACK_S)
     celery_broker.kill()
-    eventually(lambda: parts.server_pid() is None, 5)
+    eventually(lambda: parts.server_pid() is None, SLACK_S)
     celery_broker.restart()
     worker = parts.processes()["llm"]
     given = whole.result(BACK_S)
@@ -141,7 +138,7 @@ def test_a_queued_request_outlives_a_broker_that_is_killed_and_restarted(
     expected = parts.client().post("/completion", COUNT).json()["content"]
     celery_worker.kill()
     queued = callers.submit(parts.client().post, "/completion", COUNT)
-    eventually(lambda: parts.redis().llen("llm") == 1, 10)
+    eventually(lambda: parts.redis().llen("llm") == 1, SLACK_S)
     celery_broker.kill()
     celery_broker.restart()
     celery_worker.restart()

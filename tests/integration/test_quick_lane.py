@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import NewHome
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.stack import ROOT, Client, Stack, running
 from tests.support.unity import ReadBuffer, V3Reader, read_chunks, read_head, read_pieces, send_post
 
@@ -64,13 +64,13 @@ def busy(small: Stack) -> Iterator[list[socket.socket]]:
 
 def until_idle(stack: Stack) -> int:
     """Return the number of slots, once all of them are free and nothing lies in the queue."""
-    eventually(lambda: generations(stack)[1] == 0 and not stack.live() and not stack.redis().llen("llm"), 20)
+    eventually(lambda: generations(stack)[1] == 0 and not stack.live() and not stack.redis().llen("llm"), SLACK_S)
     return SLOTS
 
 
 def wait_for(stack: Stack, request_id: str, *states: str) -> None:
     """Return when a request's task is in one of these states."""
-    eventually(lambda: stack.record(request_id).get("state") in states, 20)
+    eventually(lambda: stack.record(request_id).get("state") in states, SLACK_S)
 
 
 def send(stack: Stack, path: str, body: dict[str, Any], request_id: str = "") -> socket.socket:
@@ -83,7 +83,7 @@ def send(stack: Stack, path: str, body: dict[str, Any], request_id: str = "") ->
 
 @pytest.mark.usefixtures("busy")
 def test_quick_calls_are_answered_at_once(small: Stack, record_property: Any) -> None:
-    eventually(lambda: generations(small)[1] == SLOTS, 20)
+    eventually(lambda: generations(small)[1] == SLOTS, SLACK_S)
     seconds: list[float] = []
     api = small.client()
     answers = {}
@@ -92,8 +92,10 @@ def test_quick_calls_are_answered_at_once(small: Stack, record_property: Any) ->
             started = time.monotonic()
             answer = api.request(method, path, json=body)
             seconds.append(time.monotonic() - started)
-            assert (answer.status_code, seconds[-1] < QUICK_S) == (200, True), f"{name}: {seconds[-1]:.3f} s"
+            assert answer.status_code == 200, name
             answers[name] = answer.json()
+    # One or another may wait for a core, but not for a slot: none was free all the time.
+    assert statistics.median(seconds) < QUICK_S, seconds
     assert generations(small)[1] == SLOTS
     assert (answers["tokenize"], answers["detokenize"]) == ({"tokens": [72, 105]}, {"content": "Hi"})
     assert (answers["apply-template"], answers["models"]["data"][0]["id"]) == ({"prompt": "Hi"}, "fake")

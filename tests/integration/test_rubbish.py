@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import eventually
+from tests.support.processes import eventually, quickly
 from tests.support.supervised import WORKER, Supervised, supervised
 
 #: Seconds in which the next request is served.
-SERVED_S = 10.0
+SERVED_S = 60.0
 HELLO = {"prompt": "hello", "n_predict": 2}
 
 
@@ -130,11 +130,10 @@ def test_a_broker_that_is_full_is_waited_for(stack: Supervised) -> None:
     broker.config_set("maxmemory", 1)
     try:
         started = time.monotonic()
-        reply = stack.client().post("/completion", HELLO)
+        reply = quickly(lambda: stack.client().post("/completion", HELLO), 5)
         assert (reply.status_code, reply.json()["error"]["type"]) == (503, "broker_full")
-        assert time.monotonic() - started < 5
         # Longer than a worker's restarts would take to show.
-        eventually(lambda: time.monotonic() - started > 8, 20)
+        eventually(lambda: time.monotonic() - started > 8, SERVED_S)
     finally:
         broker.config_set("maxmemory", 0)
     eventually(lambda: served(stack), 3 * SERVED_S)
@@ -148,7 +147,7 @@ def test_a_broker_that_is_read_only_is_waited_for(stack: Supervised) -> None:
         started = time.monotonic()
         reply = stack.client().post("/completion", HELLO)
         assert (reply.status_code, reply.json()["error"]["type"]) == (503, "broker_unavailable")
-        eventually(lambda: time.monotonic() - started > 5, 20)
+        eventually(lambda: time.monotonic() - started > 5, SERVED_S)
     finally:
         broker.replicaof("NO", "ONE")
     eventually(lambda: served(stack), 3 * SERVED_S)

@@ -27,7 +27,7 @@ from tests.support.unity import V2Reader, send_post
 #: Long enough to be under way through a whole failover, which takes about two seconds here.
 TOKENS, INTERVAL_S = 300, 0.03
 #: Seconds in which everything answers again once there is a new master.
-BACK_S = 20.0
+BACK_S = 90.0
 
 
 class WatchedStack(Stack):
@@ -138,7 +138,7 @@ def test_an_old_master_that_comes_back_is_a_copy_and_nobody_writes_to_it(stack: 
     assert stack.client().post("/completion", {"prompt": "x", "n_predict": 2}).ok
     with pytest.raises(redis.ReadOnlyError):
         servers.client(old).set("key", "value")
-    assert requests.get(f"{stack.url}/ready", timeout=5).ok
+    assert requests.get(f"{stack.url}/ready", timeout=REQUEST_S).ok
 
 
 def test_a_backup_is_of_the_master(stack: Stack, servers: Trio, tmp_path: Path) -> None:

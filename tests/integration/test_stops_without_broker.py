@@ -18,11 +18,11 @@ from tests.support.boxes import FAKE, OpenValkey
 from tests.support.images import start_command
 from tests.support.processes import eventually
 from tests.support.proxies import Proxy
-from tests.support.stack import START_S, Stack, free_ports
+from tests.support.stack import REQUEST_S, START_S, Stack, free_ports
 
 GRACE_S = 2.0
 #: What a busy machine may add to the seconds that are promised. Without the deadline most would not end in minutes.
-SLACK_S = 10.0
+SLACK_S = 60.0
 WORKERS = {"llm", "quick", "sd", "control"}
 #: By default the worst way alone is tried: nothing fails, so everything waits.
 ALL_WAYS = bool(os.environ.get("GRAYCAT_TEST_ALL_WAYS"))
@@ -58,7 +58,7 @@ class Deserted(Stack):
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return what the web server knows of each kind of worker."""
-        rows = requests.get(f"{self.url}/ready", timeout=5).json()["workers"]
+        rows = requests.get(f"{self.url}/ready", timeout=REQUEST_S).json()["workers"]
         return {row["name"].partition("@")[0]: row for row in rows if row["consuming"]}
 
     def take_broker_away(self, way: str) -> None:

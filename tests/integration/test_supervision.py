@@ -13,7 +13,7 @@ from tests.support.processes import eventually, parent_of
 from tests.support.stack import START_S, Stack, running
 
 #: Seconds in which everything answers again after a kill.
-BACK_S = 15.0
+BACK_S = 120.0
 SHORT = {"prompt": "1, 2, 3,", "n_predict": 4, "temperature": 0}
 #: Each is killed twice.
 NAMES = ("llm", "quick", "sd", "web", "control", "beat", "broker")

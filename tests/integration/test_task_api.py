@@ -197,7 +197,7 @@ def test_a_cancelled_task_s_engine_is_free_when_that_is_confirmed(parts: Stack, 
         answer = api.request("DELETE", address).json()
         assert (answer["state"], answer["confirmed"]) == ("cancelled", True)
     with (bare := Client(parts.llm_url)).session:
-        eventually(lambda: bare.get("/stats").json()["running"] == 0, 2)
+        eventually(lambda: bare.get("/stats").json()["running"] == 0, 20)
     assert read(parts, address)[-1]["event"] == "cancelled"
 
 
@@ -219,7 +219,7 @@ def test_an_expired_task_can_be_tried_again(api: Client) -> None:
     blockers = [submitted(api, f"blocker {number}", tokens=3000) for number in range(SLOTS)]
     eventually(lambda: all(api.get(blocker).json()["state"] == "running" for blocker in blockers), PATIENCE_S)
     address = submitted(api, "too late", queue_ttl_s=2)
-    eventually(lambda: api.get(address).json()["state"] == "expired", 10)
+    eventually(lambda: api.get(address).json()["state"] == "expired", PATIENCE_S)
     for blocker in blockers:
         api.request("DELETE", blocker)
     assert_retried(api, address)

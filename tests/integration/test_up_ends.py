@@ -17,7 +17,7 @@ from tests.support.stack import BIN, ROOT, START_S, STOP_S, Stack
 from tests.support.unity import ErrorAnswer, V3Reader, send_post
 
 #: Seconds that running work gets in these tests, and in which everything is gone then.
-GRACE_S, GONE_S = 2, 8.0
+GRACE_S, GONE_S = 2, 30.0
 LONG_WORK = {"prompt": "1, 2, 3,", "n_predict": 4000, "ignore_eos": True}
 
 
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_work_under_way_and_leaves_nothing_behind(own_stack: NewStac
     stack = own_stack(env={"GRAYCAT_STOP_GRACE_S": str(GRACE_S)})
     with ThreadPoolExecutor(2) as games:
         answers = [games.submit(play, stack, stream) for stream in (True, False)]
-        eventually(lambda: stack.busy() == 2, 60)
+        eventually(lambda: stack.busy() == 2, START_S)
         started = time.monotonic()
         assert stack.interrupt() == 0
         eventually(lambda: not stack.command_lines(), STOP_S)
@@ -119,7 +119,7 @@ def test_a_killed_up_takes_its_processes_along_and_starts_again(new_home: NewHom
     try:
         stack.start()
         stack.kill("up")
-        eventually(lambda: not stack.command_lines(), 10)
+        eventually(lambda: not stack.command_lines(), START_S)
         stack.start()
         assert stack.client().post("/tokenize", {"content": "Hi"}).status_code == 200
         stack.stop()

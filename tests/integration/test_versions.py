@@ -16,8 +16,8 @@ from graycat.celeryapp import create_celery
 from graycat.queue.messages import MessageFactory
 from graycat.queue.records import TaskRecords
 from tests.support.helpers import new_task
-from tests.support.processes import eventually
-from tests.support.stack import ROOT, START_S, STOP_S, Client, free_ports
+from tests.support.processes import SLACK_S, eventually
+from tests.support.stack import REQUEST_S, ROOT, START_S, STOP_S, Client, free_ports
 from tests.support.supervised import WORKER, Supervised
 from tests.support.unity import Answer, V3Reader, send_post
 
@@ -125,8 +125,8 @@ def test_every_answer_is_whole_whichever_versions_make_it(stack: Mixed, version:
         paths = [submit(stack, version, TOKENS) for _ in range(2)]
         # One web process submits, the other one shows.
         read = [callers.submit(read_along, stack, other, path) for path in paths]
-        assert {len(game.result(30).tokens) for game in games} == {TOKENS}
-        for kinds in (future.result(30) for future in read):
+        assert {len(game.result(REQUEST_S).tokens) for game in games} == {TOKENS}
+        for kinds in (future.result(REQUEST_S) for future in read):
             assert (kinds[0], kinds.count("chunk"), kinds[-1]) == ("started", TOKENS + 1, "result")
     views = [stack.web(other).get(path).json() for path in paths]
     assert {(view["state"], view["attempt"]) for view in views} == {("succeeded", 1)}
@@ -136,7 +136,7 @@ def test_every_answer_is_whole_whichever_versions_make_it(stack: Mixed, version:
 def test_a_cancel_stops_workers_of_both_versions(stack: Mixed, version: str) -> None:
     web = stack.web(version)
     paths = [submit(stack, version, 2000) for _ in range(6)]
-    eventually(lambda: {web.get(path).json().get("worker") for path in paths} == BOTH_WORKERS, 20)
+    eventually(lambda: {web.get(path).json().get("worker") for path in paths} == BOTH_WORKERS, SLACK_S)
     assert [web.request("DELETE", path).json()["confirmed"] for path in paths] == [True] * 6
 
 
@@ -149,7 +149,7 @@ def test_a_kind_of_task_that_today_s_worker_does_not_know_waits_for_one_that_doe
     began = time.monotonic()
     records.create(task, MessageFactory(create_celery(stack.settings)).make(task.kind, task.id, "llm"))
     # It comes back, and not all the time.
-    eventually(lambda: times_dropped(stack, task.id) >= 3, 20)
+    eventually(lambda: times_dropped(stack, task.id) >= 3, SLACK_S)
     assert times_dropped(stack, task.id) <= 3 + (time.monotonic() - began) / LEASE_S
     # It keeps none of its owner's other tasks waiting.
     assert stack.web("today").post("/completion", {"prompt": "hello", "n_predict": 2}).status_code == 200
@@ -157,7 +157,7 @@ def test_a_kind_of_task_that_today_s_worker_does_not_know_waits_for_one_that_doe
     assert (view["state"], view["kind"]) == ("queued", NEW_KIND)
 
     stack.launch_next_worker()
-    eventually(lambda: records.get(task.id)["state"] == "succeeded", 20)
+    eventually(lambda: records.get(task.id)["state"] == "succeeded", SLACK_S)
     assert records.get(task.id)["attempt"] == "1"
     client.close()
 

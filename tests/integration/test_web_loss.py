@@ -13,7 +13,7 @@ import requests
 
 from graycat.worker.web_disconnects import BROKER_GRACE_S
 from tests.support.processes import assert_stays, eventually
-from tests.support.stack import START_S
+from tests.support.stack import REQUEST_S, START_S
 from tests.support.supervised import Supervised, supervised
 from tests.support.unity import ReadBuffer, read_head, send_post
 
@@ -51,7 +51,7 @@ def running(stack: Supervised) -> int:
 def answers(stack: Supervised) -> bool:
     """Return whether the web server answers."""
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"{stack.url}/health", timeout=5).ok
+        return requests.get(f"{stack.url}/health", timeout=REQUEST_S).ok
     return False
 
 

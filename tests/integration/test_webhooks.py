@@ -15,7 +15,7 @@ from graycat.queue.records import TaskRecords
 from graycat.webhooks.deliveries import MAX_PER_HOST, Deliveries
 from tests.support.helpers import started
 from tests.support.hooks import verified, webhook_for
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.servers import after, http_server, reply
 from tests.support.stack import Stack
 
@@ -62,17 +62,17 @@ def control(tmp_path: Path) -> Iterator[ControlStack]:
 def test_an_end_is_told_and_a_worker_killed_in_the_middle_tells_it_again(control: ControlStack) -> None:
     with http_server({HOOK: reply(200, {})}) as seen:
         task_id = control.end_task(webhook_for(seen))
-        eventually(lambda: control.told(task_id), 10)
+        eventually(lambda: control.told(task_id), SLACK_S)
         assert verified(seen)["data"]["id"] == task_id
     gate = threading.Event()
     with http_server({HOOK: after(gate, reply(200, {}))}) as seen:
         task_id = control.end_task(webhook_for(seen))
-        assert seen.asked.wait(10)
+        assert seen.asked.wait(SLACK_S)
         control.kill("control")
         gate.set()
         control.restart_dead()
         # The message comes back within the lease, and is dropped: the delivery is held for some seconds more.
-        eventually(lambda: control.told(task_id), 40)
+        eventually(lambda: control.told(task_id), SLACK_S)
         assert len({headers["webhook-id"] for headers in seen.headers}) == 1
         assert len(seen.requests) == 2
     assert "delivery tried" in control.output
@@ -86,9 +86,9 @@ def test_a_receiver_that_never_answers_holds_nobody_up(control: ControlStack) ->
         # Under another name, though it is the same machine: what is counted is the host.
         hook = webhook_for(slow, url=slow.url.replace("127.0.0.1", "localhost") + "/hook")
         held = [control.end_task(hook) for _ in range(3 * MAX_PER_HOST)]
-        eventually(lambda: slow.connections == MAX_PER_HOST, 10)
+        eventually(lambda: slow.connections == MAX_PER_HOST, SLACK_S)
         task_id = control.end_task(webhook_for(seen))
-        eventually(lambda: control.told(task_id), 5)
+        eventually(lambda: control.told(task_id), SLACK_S)
         assert slow.connections == MAX_PER_HOST
         gate.set()
-        eventually(lambda: all(map(control.told, held)), 30)
+        eventually(lambda: all(map(control.told, held)), SLACK_S)

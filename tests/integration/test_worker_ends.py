@@ -15,13 +15,13 @@ from pytest_celery import CeleryTestWorker, RedisTestBroker
 
 from tests.support.boxes import FAKE
 from tests.support.processes import eventually
-from tests.support.stack import START_S, STOP_S
+from tests.support.stack import REQUEST_S, START_S, STOP_S
 from tests.support.supervised import WORKER, Supervised
 
 #: Callers, each with one request after the other, on an engine with four slots; the tokens of each, 0.05 s apart.
 REQUESTS, TOKENS = 20, 12
 #: Seconds in which all of a killed worker's processes are gone.
-GONE_S = 3.0
+GONE_S = 30.0
 #: A start script as they are: in a session of its own, behind a second fork, the engine, and a helper beside it.
 SCRIPT = f"""#!/bin/sh
 sleep 86400 &
@@ -74,7 +74,7 @@ def ask(stack: Supervised, number: int, tokens: int = TOKENS) -> requests.Respon
     """Send one request, under an id of its own."""
     body = {"prompt": f"request {number}", "n_predict": tokens}
     headers = {"X-Request-ID": f"ends-{number}", "Authorization": f"Bearer {stack.token}"}
-    return requests.post(f"{stack.url}/completion", json=body, headers=headers, timeout=60)
+    return requests.post(f"{stack.url}/completion", json=body, headers=headers, timeout=REQUEST_S)
 
 
 def keep_asking(stack: Supervised, first: int, ended: threading.Event) -> list[requests.Response]:
@@ -110,7 +110,7 @@ def test_a_worker_that_ends_under_load_loses_nothing(
     first, ended = time.monotonic_ns(), threading.Event()
     with ThreadPoolExecutor(REQUESTS) as callers:
         asked = [callers.submit(keep_asking, stack, first + 1000 * number, ended) for number in range(REQUESTS)]
-        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 60)
+        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, START_S)
         end(stack, worker)
         assert stack.wait("llm", STOP_S) == 0
         assert of_worker(stack) == {}
@@ -120,7 +120,7 @@ def test_a_worker_that_ends_under_load_loses_nothing(
         assert {record["state"] for record in stack.live()} == {"queued"}
         ended.set()
         start(stack, worker)
-        given = [answer for answers in asked for answer in answers.result(60)]
+        given = [answer for answers in asked for answer in answers.result(REQUEST_S)]
     assert {(answer.status_code, answer.json().get("tokens_predicted")) for answer in given} == {(200, TOKENS)}
     # Nothing was begun twice: what ran was finished within the limit.
     records = [stack.record(answer.headers["X-Request-ID"]) for answer in given]
@@ -135,12 +135,12 @@ def test_what_runs_past_the_limit_is_handed_back_and_answered_by_the_next_worker
     with ThreadPoolExecutor(4) as callers:
         # Ten seconds of work: the command that drains has to start meanwhile.
         answers = [callers.submit(ask, stack, first + number, 200) for number in range(4)]
-        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, 60)
+        eventually(lambda: sum(record["state"] == "running" for record in stack.live()) == 4, START_S)
         assert stack.graycat(f"worker drain {WORKER} --limit 0.5").returncode == 0
         assert stack.wait("llm", STOP_S) == 0
         assert not any(answer.done() for answer in answers)
         start(stack, worker)
-        given = [answer.result(60) for answer in answers]
+        given = [answer.result(REQUEST_S) for answer in answers]
     assert [(a.status_code, a.json().get("tokens_predicted")) for a in given] == [(200, 200)] * 4
     assert {stack.record(f"ends-{first + number}")["attempt"] for number in range(4)} == {"2"}
 

@@ -13,7 +13,7 @@ from pytest_celery import CeleryTestWorker, RedisTestBroker
 
 from tests.support.celery_nodes import ProcessContainer
 from tests.support.files import BLOCK, Served, gguf
-from tests.support.processes import eventually
+from tests.support.processes import SLACK_S, eventually
 from tests.support.servers import Handler, Seen, http_server
 from tests.support.stack import START_S, STOP_S
 from tests.support.supervised import TOLD_S, WORKER, Supervised
@@ -234,7 +234,7 @@ def test_without_a_broker_no_probe_says_that_all_is_well(well: Supervised, celer
     assert (body["ready"], body["workers"]) == (False, [])
     assert "broker" in body["reason"]
     # It knows the fleet as it was half a second ago.
-    eventually(lambda: well.client().post("/health").status_code == 503, 5)
+    eventually(lambda: well.client().post("/health").status_code == 503, SLACK_S)
     assert well.ping() == ""
     celery_broker.restart()
     assert_well(well)

@@ -33,7 +33,7 @@ BIN = Path(sys.executable).parent
 _prctl = ctypes.CDLL(None).prctl
 
 #: Seconds that a stack gets to start and to stop: far more than it takes, on a machine that is busy.
-START_S, STOP_S = 240.0, 90.0
+START_S, STOP_S = 180.0, 90.0
 #: Seconds that any one request may take.
 REQUEST_S = 180.0
 
