@@ -7,7 +7,7 @@ ends after TTL_S. In a real game ``player_of`` asks what knows its players; here
 import os
 
 import requests
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, request
 
 GRAYCAT, KEY = os.environ.get("GRAYCAT", "http://127.0.0.1:8000"), os.environ["GRAYCAT_TOKEN"]
 SESSIONS = dict(entry.split(":", 1) for entry in os.environ["GAME_SESSIONS"].split(","))
@@ -24,23 +24,30 @@ def player_of(session: str) -> str | None:
     return SESSIONS.get(session)
 
 
+def refuse(status: int, kind: str, message: str, **headers: str) -> tuple[dict[str, object], int, dict[str, str]]:
+    """Return an error in graycat's form, so that a game needs to know one."""
+    return {"error": {"code": status, "type": kind, "message": message}}, status, headers
+
+
 @app.post("/token")
-def token() -> tuple[dict[str, object], int] | Response:
+def token() -> Response | tuple[dict[str, object], int] | tuple[dict[str, object], int, dict[str, str]]:
     """Mint a token for the player who asks."""
     player = player_of(request.headers.get("Authorization", "").removeprefix("Bearer "))
     if player is None:
-        abort(401, "log in first")
+        return refuse(401, "not_logged_in", "log in first")
     asked = {"player": player, "ttl_s": TTL_S, "limits": LIMITS, "scopes": ["llm", "sd"]}
     try:
         answer = requests.post(
             f"{GRAYCAT}/tokens/player", json=asked, headers={"Authorization": f"Bearer {KEY}"}, timeout=10
         )
     except requests.RequestException:
-        abort(503, "graycat does not answer")
+        return refuse(503, "server_unreachable", "graycat does not answer", **{"Retry-After": "2"})
+    if answer.status_code in (401, 403):
+        # The game's own key is wrong: no player can mend that by logging in again.
+        return refuse(500, "game_key_refused", "graycat refuses the game's own key")
     if answer.status_code != 201:
         # Its 429 and 503 say in Retry-After when to come back; the game waits for it as for graycat itself.
         kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
-        # The game's own key is no affair of the player's, who would log in again for nothing.
-        return Response(answer.content, 503 if answer.status_code in (401, 403) else answer.status_code, kept)
+        return Response(answer.content, answer.status_code, kept)
     # Seconds from now on, as a player's clock may be wrong.
     return {"token": answer.json()["token"], "expires_in_s": TTL_S, "server": GRAYCAT}, 201

@@ -113,7 +113,8 @@ def test_a_server_that_is_gone_is_tried_until_patience_ends(example: Path) -> No
 def test_a_token_is_renewed_once_it_is_refused_or_about_to_end(example: Path) -> None:
     lives = {1: 300, 2: 29, 3: 300, 4: 300}
     minted = respond_in_turn(
-        *(reply(201, {"token": f"gp_{number}", "expires_in_s": lives[number]}) for number in lives)
+        error(503, "broker_unavailable", Retry_After="0"),
+        *(reply(201, {"token": f"gp_{number}", "expires_in_s": lives[number]}) for number in lives),
     )
     expired = error(401, "token_expired")
     # Four turns: refused and renewed; about to end; as it is; refused twice.
@@ -124,7 +125,7 @@ def test_a_token_is_renewed_once_it_is_refused_or_about_to_end(example: Path) ->
     assert talked == (1, "Welcome 🦊\n" * 3, "401 token_expired: it is token_expired\n")
     sent = [headers["authorization"].removeprefix("Bearer ") for headers in seen.headers]
     mine = "session-1"
-    assert sent == [mine, "gp_1", mine, "gp_2", mine, "gp_3", "gp_3", "gp_3", mine, "gp_4"]
+    assert sent == [mine, mine, "gp_1", mine, "gp_2", mine, "gp_3", "gp_3", "gp_3", mine, "gp_4"]
 
 
 def event(number: int, name: str, data: object) -> bytes:
