@@ -20,10 +20,13 @@ function body(messages) {
 
 function bubble(role, text) {
   const content = h("p", { class: "text" }, text);
-  const item = h("li", { class: role }, h("p", { class: "role" }, role === "user" ? "You" : "Model"), content);
+  const thoughts = h("p", { class: "thoughts" });
+  const thinking = h("details", { hidden: true }, h("summary", {}, "Thinking"), thoughts);
+  const name = h("p", { class: "role" }, role === "user" ? "You" : "Model");
+  const item = h("li", { class: role }, name, thinking, content);
   $("messages").append(item);
   item.scrollIntoView({ block: "nearest" });
-  return { content, item };
+  return { content, thinking, thoughts, item };
 }
 
 /** Read an answer into a place as it comes; return its text and how many tokens it has, if the server says so. */
@@ -34,10 +37,14 @@ async function read(response, place, signal) {
       if (data === "[DONE]") break;
       const chunk = JSON.parse(data);
       if (chunk.error) throw new ApiError(chunk.error.code, chunk.error.type, chunk.error.message);
-      const text = chunk.choices?.[0]?.delta?.content;
-      if (text) {
-        found.text += text;
-        place.content.append(text);
+      const { content, reasoning_content: thought } = chunk.choices?.[0]?.delta ?? {};
+      if (thought) {
+        place.thinking.hidden = false;
+        place.thoughts.append(thought);
+      }
+      if (content) {
+        found.text += content;
+        place.content.append(content);
       }
       found.tokens = chunk.usage?.completion_tokens ?? chunk.timings?.predicted_n ?? found.tokens;
     }

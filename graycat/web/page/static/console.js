@@ -4,6 +4,7 @@ import { call, json } from "./api.js";
 import { path, stateOf, times } from "./tasks.js";
 
 const EVERY_S = 3;
+const REPORTED_MS = 1200;
 const USAGE_DAYS = 7;
 const tables = {};
 let admin = false;
@@ -21,6 +22,8 @@ function lever(label, name, address, question) {
       say(error.message);
     }
     await look();
+    // A worker reports within a second.
+    setTimeout(look, REPORTED_MS);
   };
   return { label, name: `${label} ${name}`, run };
 }
@@ -134,6 +137,11 @@ async function showTasks() {
   })));
 }
 
+function expiry(token) {
+  if (!token) return "";
+  return token.expires_at ? new Date(token.expires_at * 1000).toISOString().slice(0, 10) : "never";
+}
+
 /** Add up the usage of each API token; those that have used nothing are listed as well. */
 async function showUsage() {
   const from = new Date(Date.now() - (USAGE_DAYS - 1) * 86_400_000).toISOString().slice(0, 10);
@@ -148,7 +156,7 @@ async function showUsage() {
   }
   tables.usage.show([...totals].map(([owner, sums]) => ({
     key: owner,
-    cells: [owner, sums.token ? sums.token.scopes.join(" ") : "configured", number(sums.requests ?? 0), number(sums.failed ?? 0),
+    cells: [owner, sums.token ? sums.token.scopes.join(" ") : "configured", expiry(sums.token), number(sums.requests ?? 0), number(sums.failed ?? 0),
       number((sums.prompt_tokens ?? 0) + (sums.completion_tokens ?? 0)), number(sums.images ?? 0), duration((sums.gpu_seconds ?? 0) * 1000)],
   })));
 }
@@ -166,7 +174,7 @@ export function start() {
   make("workers", "Workers", ["Worker", "Engine", "Models", "Busy", "GPU", "Notes", "Actions"], "No worker has reported itself.");
   make("owners", "Tasks by API token", ["API token", "Running", "Waiting"], "Nothing runs, and nothing waits.");
   make("tasks", "Tasks that are not over", ["Task", "API token", "Kind", "State", "Worker", "Submitted", "Time", "Actions"], "");
-  make("usage", "Usage by API token", ["API token", "Scopes", "Requests", "Failed", "Tokens", "Images", "Engine time"], "Nothing yet.");
+  make("usage", "Usage by API token", ["API token", "Scopes", "Expires", "Requests", "Failed", "Tokens", "Images", "Engine time"], "Nothing yet.");
   make("failures", "Last failures", ["When", "Kind", "End", "Worker", "Task"], "There are none.");
 }
 
