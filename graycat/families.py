@@ -24,6 +24,8 @@ class EngineFamily:
     name: str
     #: What its routes do, for the error of a missing scope.
     purpose: str
+    #: What its engines are called.
+    engine_title: str
 
     interactive: str
     batch: str
@@ -158,6 +160,7 @@ def _any_set(settings: Settings, names: Iterable[str]) -> bool:
 LLM = EngineFamily(
     name="llm",
     purpose="makes text",
+    engine_title="text engine",
     interactive="llm",
     batch="llm.batch",
     quick="llm.quick",
@@ -179,6 +182,7 @@ LLM = EngineFamily(
 SD = EngineFamily(
     name="sd",
     purpose="makes images",
+    engine_title="image engine",
     interactive="sd",
     batch="sd.batch",
     worker_help="Run a worker with an image engine.",

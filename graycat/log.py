@@ -37,6 +37,15 @@ MIN_LEVELS = {
     "redis": logging.INFO,
     "opentelemetry": logging.ERROR,  # each of its tries; that it has given up is one line
 }
+#: Loggers of libraries whose lines tell of what goes as it should: a start, a queue that is joined. Only DEBUG has
+#: them; graycat's own line says when a process is ready.
+ROUTINE = {
+    "celery.apps.worker": logging.WARNING,
+    "celery.worker.consumer": logging.WARNING,
+    "flower.inspector": logging.ERROR,  # while no worker answers yet
+    "gunicorn.error": logging.WARNING,
+    "kombu.mixins": logging.WARNING,
+}
 
 #: What every LogRecord has; everything else came in through ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -88,6 +97,9 @@ def setup(settings: Settings, *secrets: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EventFormatter(settings.secrets + secrets))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    for name, min_level in MIN_LEVELS.items():
+    min_levels = MIN_LEVELS | ROUTINE
+    if level <= logging.DEBUG:
+        min_levels = dict.fromkeys(ROUTINE, level) | MIN_LEVELS
+    for name, min_level in min_levels.items():
         logging.getLogger(name).setLevel(max(level, min_level))
     logging.basicConfig(handlers=[handler], level=level, force=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,7 +13,11 @@ from graycat import __version__
 from graycat.cli.text import say
 from graycat.errors import BrokerUnavailable, SettingsError
 from graycat.gctuning import without_collections
-from graycat.settings.home import keep_private
+
+#: Where a context has the name of the command.
+COMMAND = "graycat.command"
+#: The exit status after Ctrl-C.
+EXIT_INTERRUPTED = 130
 
 #: Every command, as ``graycat --help`` lists them. Each is a module of this package, with _ for -.
 SECTIONS = {
@@ -65,6 +70,7 @@ class LazyGroup(click.Group):
         """Return a command by its name."""
         if cmd_name not in self.NAMES:
             return None
+        ctx.meta[COMMAND] = cmd_name
         with without_collections():
             name = cmd_name.replace("-", "_")
             module = import_module(f"graycat.cli.{name}")
@@ -86,6 +92,20 @@ class LazyGroup(click.Group):
                     found.append(CompletionItem(name, help=text))
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Ctrl-C ends it without a word; it is how ``up`` ends, also while that still begins."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # The terminal has shown ^C.
+            say(err=True)
+            raise click.exceptions.Exit(status_of_interrupt(ctx.meta.get(COMMAND, ""))) from None
+
+
+def status_of_interrupt(command: str = "") -> int:
+    """Return the exit status of a command that Ctrl-C has ended. For ``up`` that is no failure, also not for make."""
+    return 0 if command == "up" else EXIT_INTERRUPTED
+
 
 @click.command(cls=LazyGroup)
 @click.version_option(__version__)
@@ -102,9 +122,14 @@ def main() -> None:
 
     An invalid setting, an absent broker and a file or folder that cannot be used are one line, without a traceback.
     """
-    keep_private()
     try:
+        # It takes most of the time until a command begins: Ctrl-C must find somebody who heeds it.
+        from graycat.settings.home import keep_private
+
+        keep_private()
         cli()
+    except KeyboardInterrupt:
+        sys.exit(status_of_interrupt(*sys.argv[1:2]))
     except SettingsError as error:
         say(f"graycat: {error}", err=True)
         sys.exit(2)

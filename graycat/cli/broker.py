@@ -17,6 +17,7 @@ from graycat.cli.signals import stop_event
 from graycat.cli.text import say
 from graycat.engines.process.child import ChildProcess
 from graycat.errors import BrokerUnavailable, SettingsError
+from graycat.loops import readiness
 from graycat.settings import Settings, extras
 from graycat.settings.home import tighten_home
 
@@ -45,6 +46,7 @@ def broker() -> None:
     if not settings.embedded_broker:
         raise SettingsError("REDIS_URL or REDIS_HOST names another broker: unset it to run the embedded one")
     stopping = stop_event()
+    readiness.tell_wait("broker: reading its data")
     tighten_home(settings.home)
     folder = create_private_folder(settings.home.resolve() / "broker")
     create_private_folder(settings.broker_socket.parent)
@@ -120,7 +122,8 @@ def watch_server(server: ChildProcess, client: Broker, stopping: threading.Event
         if not server.alive():
             raise SystemExit("broker: the server died; see GRAYCAT_HOME/broker/valkey.log")
         if greeting and accepts_commands(client):
-            say(greeting)
+            if not readiness.tell_ready():
+                say(greeting)
             greeting = ""
 
 

@@ -31,10 +31,10 @@ class Credential:
             return self.made
         return f"in {self.file}"
 
-    def header(self) -> str:
-        """Return the argument of ``curl -H`` that sends it, for a shell."""
+    def word(self) -> str:
+        """Return it as a word for a shell."""
         if not self.made:
-            return "'Authorization: Bearer YOUR_API_TOKEN'"
+            return "YOUR_API_TOKEN"
         if sys.stdout.isatty():
-            return f"'Authorization: Bearer {self.made}'"
-        return f'"Authorization: Bearer $(cat {shlex.quote(str(self.file))})"'
+            return shlex.quote(self.made)
+        return f'"$(cat {shlex.quote(str(self.file))})"'

@@ -11,6 +11,7 @@ from graycat.cli.signals import stop_event
 from graycat.cli.text import say
 from graycat.engines import factory
 from graycat.engines.base import State
+from graycat.loops import readiness
 from graycat.settings import Settings
 from graycat.settings.home import tighten_home
 
@@ -43,8 +44,19 @@ def engine(kind: str, gpu: int | None) -> None:
         state = built.supervisor.step(now)
         if state is not printed_state:
             printed_state = state
-            say(f"{kind} engine: {state.value} {built.supervisor.trouble}".rstrip())
+            tell(kind, state, built.supervisor.trouble)
         if now >= rotate_at:
             rotate_at = now + ROTATE_INTERVAL_S
             built.child.rotate()
     built.supervisor.stop()
+
+
+def tell(kind: str, state: State, trouble: str) -> None:
+    """Say in which state the engine is."""
+    title = families.BY_NAME[kind].engine_title
+    if state is State.READY:
+        heard = readiness.tell_ready()
+    else:
+        heard = readiness.tell_wait(f"{title}: {trouble or state.value}")
+    if not heard:
+        say(f"{kind} engine: {state.value} {trouble}".rstrip())

@@ -9,6 +9,7 @@ import click
 from graycat import log
 from graycat.cli.monitoring import flower_password
 from graycat.cli.text import say
+from graycat.loops import readiness
 from graycat.settings import Settings, variable
 from graycat.settings.home import tighten_home
 
@@ -32,10 +33,18 @@ def flower() -> None:
     password = flower_password(settings)
     log.setup(settings, password)
     server = flowerapp.create(app, settings, password)
-    say(f"flower listens on http://{settings.flower_host}:{settings.flower_port}, user {flowerapp.USER}")
     try:
-        flowerapp.serve(server)
+        flowerapp.serve(server, lambda: greet(settings))
     except OSError as error:
         name = variable("flower_port")
         say(f"graycat: flower cannot listen, choose another port with {name}=... ({error.strerror})", err=True)
         sys.exit(2)
+
+
+def greet(settings: Settings) -> None:
+    """Say where Flower listens."""
+    from graycat.flower.app import USER
+
+    address = f"http://{settings.flower_host}:{settings.flower_port}, user {USER}"
+    if not readiness.tell_ready(address):
+        say(f"flower listens on {address}")

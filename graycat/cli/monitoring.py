@@ -56,7 +56,7 @@ def greeting(settings: Settings) -> str:
     if not settings.flower_password:
         made = flower_password(settings)
     password = Credential(variable("flower_password"), password_file(settings).resolve(), made).describe()
-    return f"Flower: http://{settings.flower_host}:{settings.flower_port}, user graycat, password {password}\n\n"
+    return f"Flower: http://{settings.flower_host}:{settings.flower_port}, user graycat, password {password}"
 
 
 def flower_password(settings: Settings) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from graycat.errors import SettingsError
+from graycat.settings import Settings
 from graycat.settings.home import tighten_home
 
 LOCK, ADDRESS = "lock", "up.json"
@@ -110,3 +111,13 @@ def find_running(home: Path) -> RunningGraycat | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return running if is_locked(home) else None
+
+
+def configured_url(settings: Settings) -> str:
+    """Return the URL at which this machine reaches a web server that was started with these settings."""
+    host = settings.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 (not bound, called)
+        host = "127.0.0.1"
+    if ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{settings.port}"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from graycat.auth import tokens
-from graycat.cli.running import find_running
+from graycat.cli.running import configured_url, find_running
 from graycat.cli.text import say
 from graycat.client import ApiError, Client, ClientError, InvalidArgument, Unreachable
 from graycat.client.errors import LimitExceeded, Unavailable
@@ -38,16 +38,6 @@ def server_url(settings: Settings) -> str:
     if running is not None and running.url:
         return running.url
     return configured_url(settings)
-
-
-def configured_url(settings: Settings) -> str:
-    """Return the URL at which this machine reaches a web server that was started with these settings."""
-    host = settings.host
-    if host in ("0.0.0.0", "::"):  # noqa: S104 (not bound, called)
-        host = "127.0.0.1"
-    if ":" in host:
-        host = f"[{host}]"
-    return f"http://{host}:{settings.port}"
 
 
 def is_this_machine(settings: Settings, url: str) -> bool:

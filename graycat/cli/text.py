@@ -10,10 +10,7 @@ from typing import Any, TextIO
 
 import click
 
-from graycat.redaction.terminal import one_line, printable
-
-#: Terminal codes: go to the start of the line and clear it.
-CLEAR_LINE = "\r\x1b[K"
+from graycat.redaction.terminal import CLEAR_LINE, one_line, printable
 
 Row = Sequence[str]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -19,24 +20,23 @@ from graycat.bounds import documents
 from graycat.broker.client import check
 from graycat.cli import broker, exporter, modes, monitoring
 from graycat.cli.credentials import Credential
-from graycat.cli.running import announced, lock_home
-from graycat.cli.server import configured_url
+from graycat.cli.running import announced, configured_url, lock_home
 from graycat.cli.text import say
 from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
 from graycat.families import FAMILIES
+from graycat.loops import readiness
 from graycat.queue.topology import WORKER_KINDS
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
 from graycat.storage import filesystems
 from graycat.supervision.reporter import ProcessReporter
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
+from graycat.supervision.startup import StartupConsole
 from graycat.supervision.supervisor import ProcessSupervisor
 
 #: Seconds between two checks whether everything is up.
 POLL_INTERVAL_S = 0.25
-#: Seconds between two lines that say what is not up yet.
-PROGRESS_INTERVAL_S = 5.0
 #: Seconds beyond ``stop_grace_s`` before a process is killed: a worker takes up to seven (``LAST_S`` and
 #: ``LOG_TIMEOUT_S`` of worker/stopping.py), and the broker waits for it.
 STOP_MARGIN_S = 8.0
@@ -96,10 +96,11 @@ def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -
 def run(supervisor: ProcessSupervisor, processes: dict[str, str], settings: Settings) -> None:
     """Run the processes until all have stopped, and print how to call them."""
     if settings.remote is None:
-        threading.Thread(target=announce, args=(settings, _first_api_token(settings)), daemon=True).start()
+        arguments = (settings, _first_api_token(settings), supervisor.console)
+        threading.Thread(target=announce, args=arguments, daemon=True).start()
         run_and_report(supervisor, settings)
     else:
-        say(modes.greeting(processes, settings))
+        supervisor.console.greeting = modes.greeting(processes, settings)
         supervisor.run()
 
 
@@ -239,43 +240,50 @@ def check_port(name: str, port: int, host: str) -> None:
             raise SettingsError(f"{host_variable}={host} is not an address of this machine ({reason})") from None
 
 
-def announce(settings: Settings, token: Credential) -> None:
-    """Wait until an engine can answer, and print how to call it. Meanwhile, print what is not up yet."""
+def announce(settings: Settings, token: Credential, console: StartupConsole) -> None:
+    """Wait until an engine can answer, and have it printed how to call it; meanwhile tell what is not up yet."""
     address = configured_url(settings)
-    wait_until_ready(address)
-    public = ""
+    while reason := why_not_ready(address):
+        console.reason = reason
+        time.sleep(POLL_INTERVAL_S)
+    console.greeting = greeting(settings, address, token)
+    # To a supervisor of our own.
+    readiness.tell_ready(address)
+
+
+def greeting(settings: Settings, address: str, token: Credential) -> str:
+    """Return what is printed when graycat is ready: its credentials, lines to paste, and its address at the end."""
+    lines = ["", f"API token: {token.describe()}"]
+    lines += filter(None, [monitoring.greeting(settings)])
     if settings.public_url:
-        public = f"Callers use {settings.public_url} (GRAYCAT_PUBLIC_URL)\n"
-    say(
-        f"\ngraycat is ready at {address}\n{public}"
-        f"API token: {token.describe()}\n\n"
-        f"{suggest(settings, address, token)}\n"
-        f"{monitoring.greeting(settings)}"
-        f"Ctrl-C stops everything.\n"
-    )
+        lines.append(f"Callers use {settings.public_url} (GRAYCAT_PUBLIC_URL)")
+    lines += ["", "Try it in another terminal:"]
+    lines += [f"  {line}" for line in (*paste_lines(settings, token), *suggest(settings, address))]
+    lines += ["", f"graycat is ready at {address}", "Ctrl-C stops everything.", ""]
+    return "\n".join(lines)
 
 
-def suggest(settings: Settings, address: str, token: Credential) -> str:
-    """Return the lines that suggest a first request."""
+def paste_lines(settings: Settings, token: Credential) -> Iterator[str]:
+    """Yield the shell lines after which another terminal has graycat's commands, its settings and an API token."""
+    yield f"cd {shlex.quote(os.getcwd())}"
+    if sys.prefix != sys.base_prefix:
+        activate = Path(sys.prefix) / "bin" / "activate"
+        if activate.is_relative_to(Path.cwd()):
+            activate = activate.relative_to(Path.cwd())
+        yield f". {shlex.quote(str(activate))}"
+    if settings.home != Settings.home:
+        yield f"export {variable('home')}={shlex.quote(str(settings.home.resolve()))}"
+    yield f"export TOKEN={token.word()}"
+
+
+def suggest(settings: Settings, address: str) -> list[str]:
+    """Return the lines of a first request."""
     if not settings.run_llm and not settings.run_sd:
-        return f"No engine runs here. Which boxes work for it:\n  curl {address}/ready\n"
+        return [f"curl {address}/ready  # No engine runs here. It says which boxes work for it."]
     path, body = "/generate-image", IMAGE_BODY
     if settings.run_llm:
         path, body = "/v1/chat/completions", CHAT_BODY
-    return f"Try it:\n  curl {address}{path} -H {token.header()} \\\n    -d '{body}'\n"
-
-
-def wait_until_ready(address: str) -> None:
-    """Wait until the web server is ready; print every few seconds why it is not."""
-    printed_at = time.monotonic()
-    while True:
-        reason = why_not_ready(address)
-        if not reason:
-            return
-        if time.monotonic() - printed_at >= PROGRESS_INTERVAL_S:
-            printed_at = time.monotonic()
-            say(f"graycat: starting ... {reason}")
-        time.sleep(POLL_INTERVAL_S)
+    return [f'curl {address}{path} -H "Authorization: Bearer $TOKEN" \\', f"  -d '{body}'"]
 
 
 def why_not_ready(address: str) -> str:

@@ -24,9 +24,11 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from graycat import log
+from graycat.cli.running import configured_url
 from graycat.cli.text import say
 from graycat.errors import SettingsError, ShuttingDown
 from graycat.gctuning import settle_memory, without_collections
+from graycat.loops import readiness
 from graycat.settings import Settings
 from graycat.settings.home import tighten_home
 
@@ -83,7 +85,7 @@ class WebServer(BaseApplication):
             "post_fork": reset_sigterm,
             "worker_exit": exit_child,
             "child_exit": forget_dead_child,
-            "post_worker_init": partial(prepare_child, settings.stop_grace_s - SHUTDOWN_ANSWER_S),
+            "post_worker_init": partial(prepare_child, settings),
             # It would open a socket in the home directory.
             "control_socket_disable": True,
         }
@@ -166,10 +168,13 @@ def reset_sigterm(_server: object, _worker: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def prepare_child(answer_after_s: float, worker: Worker) -> None:
+def prepare_child(settings: Settings, worker: Worker) -> None:
     """Prepare a new child for requests."""
     settle_memory()
-    answer_before_shutdown(answer_after_s, worker)
+    answer_before_shutdown(settings.stop_grace_s - SHUTDOWN_ANSWER_S, worker)
+    url = configured_url(settings)
+    if not readiness.tell_ready(url):
+        logger.info("ready", extra={"url": url})
 
 
 def answer_before_shutdown(answer_after_s: float, worker: Worker) -> None:
@@ -192,5 +197,7 @@ def web() -> None:
     """Serve the API on HOST:PORT."""
     settings = Settings.from_env()
     log.setup(settings)
+    # Before gunicorn starts, which would tell that it is ready while its child still loads the application.
+    readiness.tell_wait("web: loading")
     tighten_home(settings.home)
     WebServer(fit_to_file_limit(settings)).run()

@@ -12,6 +12,7 @@ from celery.exceptions import SecurityWarning
 
 from graycat.cli.text import say
 from graycat.gctuning import without_collections
+from graycat.loops import readiness
 from graycat.queue.topology import WORKER_KINDS, WorkerKind
 from graycat.settings import Settings
 from graycat.settings.home import tighten_home
@@ -36,6 +37,8 @@ def full_name(kind: WorkerKind, name: str | None) -> str | None:
 
 @without_collections()
 def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
+    from celery.apps import worker as celery_worker
+
     from graycat.broker.client import check
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Placement
@@ -46,6 +49,9 @@ def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
     tighten_home(settings.home)
     app = create_celery(settings, gpu, kind.name)
     app.set_default()
+    if readiness.is_heard():
+        # It says itself that everything stops; Celery's handler of signals would add two lines for each worker.
+        celery_worker.safe_say = lambda *_, **__: None  # type: ignore[attr-defined]
     # Celery warns root users about pickled messages, but this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     concurrency = None

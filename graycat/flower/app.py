@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -239,9 +239,13 @@ def create(app: Celery, settings: Settings, password: str) -> GuardedFlower:
     return GuardedFlower(app, password, events)
 
 
-def serve(flower: GuardedFlower) -> None:
-    """Serve until SIGTERM or SIGINT, then save the state. Raises OSError if the port is taken."""
+def serve(flower: GuardedFlower, listens: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then save the state. Raises OSError if the port is taken.
+
+    ``listens``: called once the port is open.
+    """
     flower.start_http_server()
+    listens()
 
     def stop(*_: Any) -> None:
         flower.io_loop.add_callback_from_signal(flower.io_loop.stop)

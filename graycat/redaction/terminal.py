@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+#: Terminal codes: go to the start of the line and clear it.
+CLEAR_LINE = "\r\x1b[K"
+
 #: C0 without tab and line feed, DEL, C1, the separators of lines, what turns the direction of text, and halves of
 #: characters (bytes of the command line that are no UTF-8 become such), which nothing can write.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -15,6 +15,7 @@ from redis.exceptions import LockError, LockNotOwnedError
 from graycat.broker.client import broker_errors, open_pool
 from graycat.broker.introduction import NO_INTRODUCTION
 from graycat.errors import BrokerUnavailable
+from graycat.loops import readiness
 from graycat.loops.unexpected import guarded, note
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class Ticker(RedBeatScheduler):
         Ticker.ticked_at = time.monotonic()
         if not self._ticked:
             self._ticked = True
-            logger.info("beat ticks")
+            if not readiness.tell_ready():
+                logger.info("beat ticks")
         return pause_s
 
     def setup_schedule(self) -> None:

@@ -41,6 +41,8 @@ from graycat.settings.rules import (
     variable_of,
 )
 
+#: The variable of sd_notify(3): where a process tells its supervisor that it does its work.
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 #: The file of settings in the working directory.
 DOTENV = Path(".env")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -307,10 +309,19 @@ def _misspelt_in_dotenv() -> list[str]:
 def engine_environment() -> dict[str, str]:
     """Return the environment of an engine's process: that of graycat without its secrets."""
     values = environment()
+    values.pop(NOTIFY_VARIABLE, None)
     for setting in fields(Settings):
         if is_secret(setting):
             values.pop(variable_of(setting), None)
     return values
+
+
+def take_notify_socket() -> str:
+    """Return where this process's supervisor is told how it does, and forget it: what it starts does not speak for it.
+
+    '' if nobody listens.
+    """
+    return os.environ.pop(NOTIFY_VARIABLE, "")
 
 
 def is_writable(text: str) -> bool:

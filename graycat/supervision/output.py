@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import IO
 
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded
-from graycat.redaction.terminal import printable
+from graycat.redaction.terminal import CLEAR_LINE, one_line, printable
 
 #: Colours of the names on a terminal, in turn (ANSI).
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93", "92", "95")
@@ -27,7 +29,9 @@ class OutputPrinter:
         self._target = target if target is not None else sys.stdout
         self._width = max((len(name) for name in names), default=0)
         self._colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
-        self._coloured = self._target.isatty()
+        #: Whether somebody looks at a terminal: names have colours there, and the last line may be written anew.
+        self.is_terminal = self._target.isatty()
+        self._live = ""
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
@@ -47,16 +51,35 @@ class OutputPrinter:
         """Print one line as if a process had said it."""
         clock = time.strftime("%H:%M:%S")
         head = f"{clock} {name:{self._width}} | "
-        if self._coloured:
+        if self.is_terminal:
             head = f"\033[0;{self._colours.get(name, '0')}m{head}\033[0m"
-        line = printable(line)
         with self._lock:
-            # A terminal that is gone must not end the supervisor.
-            try:
-                self._target.write(f"{head}{line}\n")
-                self._target.flush()
-            except (OSError, ValueError):
-                pass
+            self._write(f"{self._clear_live()}{head}{printable(line)}\n{self._live}")
+
+    def say_text(self, text: str) -> None:
+        """Print lines that are nobody's."""
+        with self._lock:
+            self._write(f"{self._clear_live()}{printable(text)}\n{self._live}")
+
+    def show_live(self, text: str) -> None:
+        """Show a text below all lines, in the place of the one before; '' for none. Only on a terminal."""
+        if not self.is_terminal:
+            return
+        # A longer line would be two, of which one would stay.
+        text = one_line(text)[: shutil.get_terminal_size().columns - 1]
+        with self._lock:
+            if text != self._live:
+                self._write(f"{self._clear_live()}{text}")
+                self._live = text
+
+    def _clear_live(self) -> str:
+        return CLEAR_LINE if self._live else ""
+
+    def _write(self, text: str) -> None:
+        # A terminal that is gone must not end the supervisor.
+        with suppress(OSError, ValueError):
+            self._target.write(text)
+            self._target.flush()
 
     def _run(self) -> None:
         while True:

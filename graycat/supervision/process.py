@@ -10,10 +10,12 @@ import subprocess
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import IO
 
 from graycat.engines.process.child import die_with_parent
 from graycat.fleet.processes import ProcessStatus
+from graycat.settings import NOTIFY_VARIABLE
 from graycat.supervision.specs import ProcessSpec
 
 #: Seconds before the first restart in a row, doubled for each further one, up to the last.
@@ -55,13 +57,18 @@ class SupervisedProcess:
         self.restarts = 0
         #: How it ended last; '' if it never has.
         self.last_end = ""
-        self._environment = dict(environment)
+        # Whoever supervises the supervisor is not told of its processes.
+        self._environment = {name: value for name, value in environment.items() if name != NOTIFY_VARIABLE}
         self._attach_output = attach_output
         self._popen: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._start_at = 0.0
         self._started_at = 0.0
         self._stopping = False
+
+    def notify_at(self, path: Path) -> None:
+        """Have it send what it says of itself to a socket, from its next start on."""
+        self._environment[NOTIFY_VARIABLE] = str(path)
 
     @property
     def pid(self) -> int | None:

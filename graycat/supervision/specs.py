@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from graycat.queue.topology import WORKER_KINDS
 
+#: How the commands begin that tell their supervisor when they do their work.
+TELLING = tuple(f"graycat {name}" for name in ("beat", "broker", "engine ", "flower", "web", "worker "))
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
@@ -18,6 +21,11 @@ class ProcessSpec:
     name: str
     command: str
     drainable: bool = False
+
+    @property
+    def tells_readiness(self) -> bool:
+        """Return whether it tells its supervisor when it does its work (graycat/loops/readiness.py)."""
+        return self.command.startswith(TELLING)
 
     @classmethod
     def from_command(cls, name: str, command: str) -> ProcessSpec:

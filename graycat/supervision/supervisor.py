@@ -8,22 +8,25 @@ machine. Units for systemd are shipped for those who have it.
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from graycat.fleet.processes import ProcessStatus
+from graycat.supervision.notifications import NotifySocket
 from graycat.supervision.output import OutputPrinter
 from graycat.supervision.process import ProcessState, SupervisedProcess
 from graycat.supervision.specs import ProcessSpec
+from graycat.supervision.startup import NAME, StartupConsole
 
 #: Seconds between two looks at the processes.
 STEP_INTERVAL_S = 0.1
 #: Seconds between two reports if nothing changes.
 REPORT_INTERVAL_S = 1.0
-#: What the supervisor itself says stands behind this name.
-NAME = "up"
 
 
 class ProcessSupervisor:
@@ -41,6 +44,9 @@ class ProcessSupervisor:
         #: Called when everything is about to stop: the broker waits for who is connected to it.
         self.before_stop: Callable[[], None] = lambda: None
         self._printer = OutputPrinter([NAME, *(spec.name for spec in specs)])
+        #: What is printed of the start.
+        self.console = StartupConsole(self._printer)
+        self._sockets: dict[str, NotifySocket] = {}
         self._processes = [SupervisedProcess(spec, environment, self._printer.add) for spec in specs]
         self._kill_after_s = kill_after_s
         self._stop_requested = threading.Event()
@@ -54,29 +60,65 @@ class ProcessSupervisor:
         """Return when everything has stopped after a request to stop, or when no process is left to run."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.request_stop)
-        while not self._stop_requested.is_set():
-            self._step(time.monotonic())
-            if all(process.state is ProcessState.DRAINED for process in self._processes):
-                return
-            self._stop_requested.wait(STEP_INTERVAL_S)
-        self._stop_all()
+        self._printer.say(NAME, f"starting {', '.join(process.spec.name for process in self._processes)}")
+        with self._listening():
+            while not self._stop_requested.is_set():
+                self._step(time.monotonic())
+                if all(process.state is ProcessState.DRAINED for process in self._processes):
+                    return
+                self._stop_requested.wait(STEP_INTERVAL_S)
+            self._stop_all()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Listen for the block to what the processes say of themselves."""
+        with tempfile.TemporaryDirectory(prefix="graycat-up-", ignore_cleanup_errors=True) as folder:
+            for number, process in enumerate(self._processes):
+                if process.spec.tells_readiness:
+                    # Not by its name: a socket's path must be short.
+                    listening = NotifySocket(Path(folder) / str(number))
+                    self._sockets[process.spec.name] = listening
+                    process.notify_at(listening.path)
+            yield
+            for listening in self._sockets.values():
+                listening.close()
+
+    def _hear(self, now: float) -> None:
+        for name, listening in self._sockets.items():
+            for notification in listening.receive():
+                self.console.take(name, notification, now)
+        self.console.step(now)
 
     def _step(self, now: float) -> None:
         changed = False
         for process in self._processes:
             before = process.state
             if process.step(now):
-                self._printer.say(NAME, f"{process.spec.name} started (pid {process.pid})")
+                self._tell_start(process, now)
                 changed = True
             if process.state is not before:
                 self._tell(process, now)
                 changed = True
+        self._hear(now)
         if changed or now - self._reported_at >= REPORT_INTERVAL_S:
             self._reported_at = now
             self.report([process.status(now) for process in self._processes])
 
+    def _tell_start(self, process: SupervisedProcess, now: float) -> None:
+        name = process.spec.name
+        if name in self._sockets:
+            # What an ended process has left to say counts no more.
+            self._sockets[name].receive()
+            self.console.process_started(name, now)
+        if process.restarts:
+            self._printer.say(NAME, f"{name} started again (pid {process.pid})")
+        elif name not in self._sockets:
+            self._printer.say(NAME, f"{name} started (pid {process.pid})")
+
     def _tell(self, process: SupervisedProcess, now: float) -> None:
         name, retry_s = process.spec.name, process.retry_in_s(now)
+        if process.gone:
+            self.console.process_ended(name)
         if process.state is ProcessState.BACKING_OFF:
             self._printer.say(NAME, f"{name} ended ({process.last_end}), starts again in {retry_s:.1f} s")
         elif process.state is ProcessState.CRASH_LOOP:
@@ -85,6 +127,7 @@ class ProcessSupervisor:
             self._printer.say(NAME, f"{name} was drained and stays away")
 
     def _stop_all(self) -> None:
+        self._printer.show_live("")
         self._printer.say(NAME, "stopping everything")
         self.before_stop()
         deadline = time.monotonic() + self._kill_after_s
@@ -99,4 +142,6 @@ class ProcessSupervisor:
                 killed = True
                 for process in self._processes:
                     process.kill()
+            running = [process.spec.name for process in self._processes if not process.gone]
+            self._printer.show_live(f"still running: {', '.join(running)}" if running else "")
             time.sleep(STEP_INTERVAL_S / 2)

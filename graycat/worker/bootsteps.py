@@ -17,6 +17,7 @@ from graycat.broker.client import connect
 from graycat.celeryapp import GraycatCelery
 from graycat.engines import factory as engines
 from graycat.gctuning import settle_memory
+from graycat.loops import readiness
 from graycat.loops.threads import GuardedThread
 from graycat.loops.unexpected import guarded
 from graycat.queue.kinds import SKIP
@@ -28,6 +29,7 @@ from graycat.worker.maintenance import WorkerMaintenance
 from graycat.worker.protocols import CeleryWorker, EventLoop
 from graycat.worker.runtime import EngineRuntime, engine_runtime, process
 from graycat.worker.stream_relay import STOP_REASONS
+from graycat.worker.waits import describe_wait
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,8 @@ class EngineStep(bootsteps.StartStopStep):
         if app.settings.traces_url:
             task_tracing.install(self.runtime, tracing.start(app.settings, "worker", worker.hostname))
         process.engine, process.records = self.runtime, self.runtime.records
+        #: What a supervisor of this process was told last that it waits for.
+        self._told: tuple[str, float | None] | None = None
         # The engine dies with the thread that forks it, so one thread forks always, and lives as long as the worker.
         self._loop = GuardedThread("supervisor", self._supervise)
         self._loop.start()
@@ -108,8 +112,19 @@ class EngineStep(bootsteps.StartStopStep):
                 supervisor.step(time.monotonic())
             with guarded("supervisor"):
                 self.runtime.rotate_output()
+                self._tell_wait()
             self._loop.rest()
         supervisor.stop()
+
+    def _tell_wait(self) -> None:
+        """Tell a supervisor of this process what it waits for, each time that this changes."""
+        if self.runtime.gate_open or not readiness.is_heard():
+            self._told = None
+            return
+        wait = describe_wait(self.runtime)
+        if wait != self._told:
+            self._told = wait
+            readiness.tell_wait(*wait)
 
     def _shut_down(self, **_: Any) -> None:
         self._loop.request_stop()

@@ -17,6 +17,7 @@ from graycat.egress import allowlist
 from graycat.errors import BrokerUnavailable
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
+from graycat.loops import readiness
 from graycat.loops.threads import stuck_loops
 from graycat.queue.migration import Migration
 from graycat.queue.records import TaskRecords
@@ -203,6 +204,8 @@ class HeartbeatStep(bootsteps.StartStopStep):
     def start(self, consumer: CeleryConsumer) -> None:
         """Begin to beat."""
         self._timer = consumer.timer.call_repeatedly(HEARTBEAT_INTERVAL_S, process.heartbeat.beat)
+        if not readiness.tell_ready():
+            logger.info("ready")
 
     def stop(self, _consumer: CeleryConsumer) -> None:
         """Stop the heartbeat: the consumer takes no more tasks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 import redis
@@ -9,12 +10,16 @@ from celery import bootsteps
 from kombu.exceptions import OperationalError
 
 from graycat.errors import BrokerUnavailable
+from graycat.loops import readiness
 from graycat.loops.threads import is_held_up
 from graycat.loops.unexpected import guarded
 from graycat.queue.topology import QUICK_QUEUES, engine_queues
 from graycat.worker.bootsteps import consumed_queues, has_engine
 from graycat.worker.protocols import CeleryConsumer, TimerEntry
 from graycat.worker.runtime import engine_runtime, process
+from graycat.worker.waits import describe_ready
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two checks of the engine's state.
 POLL_INTERVAL_S = 0.1
@@ -60,8 +65,19 @@ class GateStep(bootsteps.StartStopStep):
             self._notice_remote_control(consumer)
             wanted = self._list_wanted_queues()
             if wanted != self._consumed:
+                was_open = self._runtime.gate_open
                 self._close(consumer)
                 self._open(consumer, wanted)
+                self._tell(was_open=was_open)
+
+    def _tell(self, *, was_open: bool) -> None:
+        """Tell that the worker begins to take tasks, or ceases to."""
+        if self._runtime.gate_open and not was_open:
+            text = describe_ready(self._runtime)
+            if not readiness.tell_ready(text):
+                logger.info("ready", extra={"takes": text})
+        elif was_open and not self._runtime.gate_open:
+            logger.info("takes no tasks", extra={"reason": self._runtime.idle_reason})
 
     def _notice_remote_control(self, consumer: CeleryConsumer) -> None:
         """Notice which queues Celery's remote control had the consumer leave, or join again, since the last check."""

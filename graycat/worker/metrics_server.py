@@ -47,5 +47,5 @@ class MetricsStep(bootsteps.StartStopStep):
             logger.error("no metrics: port cannot be used", extra=extra)  # noqa: TRY400 (the reason is enough)
             return
         endpoint.start()
-        logger.info("metrics served", extra={"port": port})
+        logger.debug("metrics served", extra={"port": port})
         signals.worker_shutdown.connect(endpoint.stop, weak=False)

@@ -1,12 +1,12 @@
-"""The first chat after ``make run``: the line that it ends with, and what the packaged model says to easy questions."""
+"""The first chat after ``make run``: the lines that it ends with, and what the model says to easy questions."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -40,13 +40,16 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield started
 
 
-def test_the_line_that_up_ends_with_is_answered_with_sense(fresh: Stack) -> None:
-    line = fresh.output.partition("Try it:\n")[2].partition("}'\n")[0] + "}'"
+def test_the_lines_that_up_ends_with_are_answered_with_sense(fresh: Stack, tmp_path: Path) -> None:
+    lines = fresh.output.partition("Try it in another terminal:\n")[2].partition("\n\n")[0]
     # A configured token is not printed: a word stands for it.
-    command = re.sub(r"Bearer [^'\"]+", f"Bearer {fresh.token}", line.replace("\\\n", " ")).strip()
-    assert command.startswith("curl "), fresh.output
-    words = ["curl", "-sS", "--fail-with-body", *shlex.split(command)[1:]]
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=REQUEST_S)
+    script = lines.replace("YOUR_API_TOKEN", fresh.token) + " -sS --fail-with-body\ngraycat task list --token $TOKEN\n"
+    assert "curl " in script, fresh.output
+    # As in a new terminal: nothing of the first one is known.
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["/bin/sh", "-ec", script], cwd="/", env=env, check=False, capture_output=True, text=True, timeout=REQUEST_S
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Tokyo" in done.stdout
 

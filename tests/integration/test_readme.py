@@ -70,7 +70,14 @@ def curl(stack: Stack, command: str) -> requests.Response:
 
 
 def test_every_command_is_one_that_a_test_runs() -> None:
-    printed = {"graycat is ready at http://127.0.0.1:8000", "API token: gc_...", "Try it:", ""}
+    printed = {
+        "graycat is ready at http://127.0.0.1:8000",
+        "Ctrl-C stops everything.",
+        "Try it in another terminal:",
+        "",
+    }
+    # Run as they are printed by test_first_chat.py.
+    printed |= {"cd /home/me/graycat", ". .venv/bin/activate", "export TOKEN=gc_...", ""}
     others = {line.strip() for line in COMMANDS} - set(CURLS) - set(TASKS) - set(BATCHES) - ELSEWHERE - printed
     assert {line for line in others if not line.startswith("celery ")} == set()
     assert {language for language, _ in BLOCKS} == {"", "python", "toml"}

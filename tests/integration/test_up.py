@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import NewHome
-from tests.support.stack import Client, Stack, running
+from tests.support.stack import BIN, Client, Stack, running
+
+#: Lines that are not empty, from the command to the address.
+MAX_START_LINES = 25
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,27 @@ def test_a_configured_token_is_never_printed(stack: Stack) -> None:
     assert stack.token not in stack.output
 
 
+@pytest.mark.parametrize("name", ["stack", "fresh"])
+def test_a_healthy_start_is_a_screen_of_plain_lines(request: pytest.FixtureRequest, name: str) -> None:
+    started: Stack = request.getfixturevalue(name)
+    greeting = f"graycat is ready at {started.url}\n"
+    start = started.output.partition(greeting)[0] + greeting
+    lines = [line for line in start.splitlines() if line.strip()]
+    assert len(lines) <= MAX_START_LINES, start
+    assert not any(level in start for level in ("WARNING", "ERROR", "CRITICAL", "Traceback")), start
+    # It is no terminal.
+    assert not any(character in start for character in "\r\x1b")
+    for process in ("broker", "web", "llm", "quick", "control", "beat"):
+        assert sum(f" {process:7} | ready" in line for line in lines) == 1, start
+
+
+def test_a_command_finds_the_graycat_of_its_home_whatever_its_own_port_says(fresh: Stack, tmp_path: Path) -> None:
+    env = fresh.env | {"PORT": "1", "API_TOKENS": ""}
+    words = [str(BIN / "graycat"), "task", "list"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_fresh_stack_is_not_open(fresh: Stack) -> None:
     for token in ("", "default", "None", "gc_"):
         client = Client(fresh.url, token)
@@ -86,6 +111,7 @@ def test_a_home_that_is_in_use_is_refused(fresh: Stack) -> None:
     second.launch("up", "graycat up")
     try:
         assert second.wait("up", 15) == 2
+        assert f"another graycat uses {fresh.home} ({fresh.url}, process " in second.output
         assert "GRAYCAT_HOME" in second.output
         assert fresh.server_pid() == before
         assert fresh.client().post("/tokenize", {"content": "Hi"}).status_code == 200

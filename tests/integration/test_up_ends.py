@@ -68,8 +68,8 @@ def some_process(stack: Stack) -> bool:
 
 
 def some_line(stack: Stack) -> bool:
-    """Return whether one of them has started."""
-    return "started (pid" in stack.output
+    """Return whether it has said that it starts."""
+    return "| starting " in stack.output
 
 
 def web_forks(stack: Stack) -> bool:

@@ -23,12 +23,12 @@ from tests.support.helpers import new_task
 from tests.support.processes import eventually
 from tests.support.stack import ROOT, START_S, STOP_S, Stack
 
-#: What each process prints when it does its work. A worker with an engine is ready when it consumes its last queue.
+#: What each process prints when it does its work.
 READY_LINES = {
     "broker": "broker: ready at",
-    "llm": "Started consuming from llm.batch",
-    "quick": "Started consuming from llm.quick",
-    "control": " ready.",
+    "llm": "graycat.worker.gate ready",
+    "quick": "graycat.worker.gate ready",
+    "control": "graycat.worker.control ready",
 }
 #: The queue from which each kind of worker takes first.
 QUEUES = {"llm": LLM, "quick": LLM_QUICK, "control": CONTROL}

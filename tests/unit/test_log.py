@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graycat import log
-from graycat.log import MIN_LEVELS, PRIVATE, EventFormatter
+from graycat.log import MIN_LEVELS, PRIVATE, ROUTINE, EventFormatter
 from graycat.settings import Settings
 from tests.support.escapes import EVIL, is_clean
 
@@ -120,7 +120,7 @@ def untouched_logging() -> Iterator[None]:
     """Put logging back as pytest had it."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in MIN_LEVELS}
+    levels = {name: logging.getLogger(name).level for name in MIN_LEVELS | ROUTINE}
     # pytest's own handlers would be closed by ``force``.
     root.handlers = []
     yield
@@ -140,6 +140,22 @@ def test_every_logger_writes_to_standard_error_without_the_settings_secrets(caps
     assert captured.out == ""
     assert captured.err.endswith(" WARNING celery.worker foreign: [redacted] and [redacted]\n")
     assert len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("untouched_logging")
+@pytest.mark.parametrize("name", sorted(ROUTINE))
+def test_what_libraries_do_every_time_is_said_to_whoever_looks_for_a_fault_alone(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for level in ("info", "debug"):
+        log.setup(Settings(log_level=level))
+        logging.getLogger(name).info("as ever")
+        # Celery's lines come from loggers below this one.
+        logging.getLogger(f"{name}.more").info("as ever")
+        logging.getLogger(name).error("a fault")
+    errors, *debugging = capsys.readouterr().err.splitlines()
+    assert errors.endswith(f" ERROR {name} a fault")
+    assert len(debugging) == 3
 
 
 def test_nothing_in_a_record_is_obeyed_by_a_terminal_or_looks_like_another_record() -> None:

@@ -8,6 +8,7 @@ import threading
 from graycat.engines.models import checkpoints
 from graycat.engines.models.errors import DownloadFailed
 from graycat.errors import SettingsError
+from graycat.loops import readiness
 from graycat.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class BackgroundDownload:
         self._logged_percent = 0.0
         #: The progress, or why the download waits, for operators; contains no URL.
         self.detail = ""
+        #: How far the download is, and the file that it is at; None while it waits or has nothing to do.
+        self.percent: float | None = None
+        self.file = ""
 
     def ready(self) -> bool:
         """Return whether all checkpoints are on disk. The first call starts the download if one is missing."""
@@ -65,9 +69,11 @@ class BackgroundDownload:
                 reason = "unexpected error, see the worker's log"
             else:
                 self.detail = ""
+                self.percent = None
                 self._done.set()
                 return
 
+            self.percent = None
             if not self._stop.is_set():
                 self.detail = f"download failed: {reason}; the next attempt starts within {backoff_s:g} s"
                 extra = {"kind": self._kind, "reason": reason, "retry_in_s": backoff_s}
@@ -77,6 +83,9 @@ class BackgroundDownload:
 
     def _report_progress(self, name: str, percent: float) -> None:
         self.detail = f"downloading {percent:.0f} %"
+        self.file, self.percent = name, percent
         if percent - self._logged_percent >= LOG_INTERVAL_PERCENT:
             self._logged_percent = percent
-            logger.info("downloading", extra={"file": name, "percent": round(percent)})
+            # A supervisor that listens shows how far it is.
+            level = logging.DEBUG if readiness.is_heard() else logging.INFO
+            logger.log(level, "downloading", extra={"file": name, "percent": round(percent)})

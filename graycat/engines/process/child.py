@@ -74,7 +74,7 @@ class ChildProcess:
         with self._output.open("ab") as output:
             self._output_begin = output.tell()
             self._process = self._spawn(list(arguments or ()), output)
-        logger.info("engine process started", extra={"pid": self._process.pid, "output": self._output})
+        logger.debug("engine process started", extra={"pid": self._process.pid, "output": self._output})
 
     def _spawn(self, command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -137,7 +137,7 @@ class ChildProcess:
             self._process.kill()
             self._process.wait()
         self._clean_up(self._process)
-        logger.info("engine process stopped", extra={"pid": self._process.pid, "status": self._process.returncode})
+        logger.debug("engine process stopped", extra={"pid": self._process.pid, "status": self._process.returncode})
         self._process = None
 
     @property

@@ -250,7 +250,7 @@ class Supervisor:
         self._healthy_at = now
         self._next_probe_at = now + HEALTH_INTERVAL_S
         self._next_describe_at = now + DESCRIBE_INTERVAL_S
-        logger.info("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
+        logger.debug("engine ready", extra={"engine": self.engine.name, "slots": self.info.slots})
 
     def _check_health(self, now: float) -> None:
         """Check an engine that is ready, stuck or suspected."""

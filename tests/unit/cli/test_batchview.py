@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from graycat.cli import batchview
-from graycat.cli.text import CLEAR_LINE, say
+from graycat.cli.text import say
 from graycat.client.batches import Batch
 from graycat.client.http import HttpTransport
+from graycat.redaction.terminal import CLEAR_LINE
 from tests.support.escapes import EVIL, is_clean
 
 RAW: dict[str, Any] = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -69,3 +71,31 @@ def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"graycat: {tmp_path}/file")
     assert line.endswith(": Not a directory")
+
+
+@pytest.mark.parametrize(("command", "status"), [("up", 0), ("status", 130), ("worker", 130)])
+@pytest.mark.parametrize("moment", ["while its module is imported", "while it runs"])
+def test_ctrl_c_ends_a_command_without_a_word(monkeypatch, capsys, command: str, status: int, moment: str) -> None:
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["graycat", command])
+    module = SimpleNamespace(**{command: click.Command(command, callback=interrupted)})
+    imported = interrupted if moment == "while its module is imported" else lambda _: module
+    monkeypatch.setattr("graycat.cli.import_module", imported)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert capsys.readouterr() == ("", "\n")
+
+
+def test_ctrl_c_before_a_command_begins_is_the_same(monkeypatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graycat.settings.home.keep_private", interrupted)
+    for words, status in ((["graycat", "up"], 0), (["graycat"], 130)):
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from graycat.cli import running
-from graycat.cli.running import RunningGraycat, announced, find_running, is_locked, lock_home
-from graycat.cli.server import configured_url, server_url
+from graycat.cli.running import RunningGraycat, announced, configured_url, find_running, is_locked, lock_home
+from graycat.cli.server import server_url
 from graycat.errors import SettingsError
 from graycat.settings import Settings
 from graycat.settings.home import tighten_home

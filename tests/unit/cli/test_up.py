@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import socket
 import sys
@@ -14,6 +15,8 @@ from graycat.cli.credentials import Credential
 from graycat.errors import SettingsError
 from graycat.fleet.processes import ProcessReports, ProcessStatus
 from graycat.settings import Settings
+from graycat.supervision.output import OutputPrinter
+from graycat.supervision.startup import StartupConsole
 from graycat.supervision.supervisor import ProcessSupervisor
 from graycat.worker import stopping
 from tests.support.helpers import Valkey, changed, eventually, free_port
@@ -120,9 +123,9 @@ def test_another_web_server_is_not_ready() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 (nothing listens there: it is only printed)
-def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, capsys, host: str) -> None:
+def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, host: str) -> None:
     monkeypatch.setattr(up, "POLL_INTERVAL_S", 0.01)
-    monkeypatch.setattr(up, "PROGRESS_INTERVAL_S", 0.0)
+    console = StartupConsole(OutputPrinter([], io.StringIO()))
     with http_server({"GET /ready": reply(503, {"reason": "nobody consumes llm"})}) as seen:
         port = int(seen.url.rpartition(":")[2])
 
@@ -132,25 +135,38 @@ def test_when_everything_is_ready_the_first_request_is_printed(monkeypatch, caps
 
         seen.answers["GET /ready"] = ready_soon
         token = Credential("API_TOKENS", Path("/home/me/api-token"), "the-secret")
-        up.announce(Settings(host=host, port=port, flower=False, public_url="https://play.example"), token)
-    printed = capsys.readouterr().out
-    assert "starting ... nobody consumes llm" in printed
-    assert f"ready at http://127.0.0.1:{port}\nCallers use https://play.example (GRAYCAT_PUBLIC_URL)\n" in printed
+        up.announce(Settings(host=host, port=port, flower=False, public_url="https://play.example"), token, console)
+    assert console.reason == "nobody consumes llm"
+    printed = console.greeting
+    assert printed.endswith(f"\ngraycat is ready at http://127.0.0.1:{port}\nCtrl-C stops everything.\n")
+    assert "Callers use https://play.example (GRAYCAT_PUBLIC_URL)\n" in printed
     # What is captured is no terminal.
     assert "API token: in /home/me/api-token\n" in printed
-    header = "Authorization: Bearer $(cat /home/me/api-token)"
-    assert f'curl http://127.0.0.1:{port}/v1/chat/completions -H "{header}"' in printed
+    assert '  export TOKEN="$(cat /home/me/api-token)"\n' in printed
+    assert f'curl http://127.0.0.1:{port}/v1/chat/completions -H "Authorization: Bearer $TOKEN"' in printed
     assert "the-secret" not in printed
 
 
-def test_the_first_request_is_one_that_this_server_s_engines_answer() -> None:
+def test_the_lines_to_paste_lead_another_terminal_to_this_graycat(monkeypatch, tmp_path: Path) -> None:
+    folder = tmp_path / "my game"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
     token = Credential("API_TOKENS", Path("/home/me/api-token"), "")
+    for prefix, activate in ((folder / ".venv", ".venv/bin/activate"), (Path("/opt/venv"), "/opt/venv/bin/activate")):
+        monkeypatch.setattr(sys, "prefix", str(prefix))
+        lines = list(up.paste_lines(Settings(), token))
+        assert lines == [f"cd '{folder}'", f". {activate}", "export TOKEN=YOUR_API_TOKEN"]
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    lines = list(up.paste_lines(Settings(home=Path("state")), token))
+    assert lines == [f"cd '{folder}'", f"export GRAYCAT_HOME='{folder}/state'", "export TOKEN=YOUR_API_TOKEN"]
+
+
+def test_the_first_request_is_one_that_this_server_s_engines_answer() -> None:
     address = "http://127.0.0.1:8000"
-    assert f"curl {address}/v1/chat/completions " in up.suggest(Settings(), address, token)
-    assert f"curl {address}/generate-image " in up.suggest(Settings(run_llm=False), address, token)
-    # A server for boxes, none of which may be there yet.
-    alone = up.suggest(Settings(run_llm=False, run_sd=False), address, token)
-    assert alone == f"No engine runs here. Which boxes work for it:\n  curl {address}/ready\n"
+    assert f"curl {address}/v1/chat/completions " in up.suggest(Settings(), address)[0]
+    assert f"curl {address}/generate-image " in up.suggest(Settings(run_llm=False), address)[0]
+    assert f"curl {address}/ready " in up.suggest(Settings(run_llm=False, run_sd=False), address)[0]
 
 
 def test_a_machine_that_has_stopped_is_not_reported_any_more(broker: Valkey, monkeypatch, tmp_path: Path) -> None:

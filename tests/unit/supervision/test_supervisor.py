@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -127,4 +129,29 @@ def test_a_supervisor_that_is_killed_leaves_nothing_behind(supervise) -> None:
 def test_a_drained_worker_stays_away_and_when_all_are_drained_it_ends(supervise) -> None:
     supervised = supervise("worker: true")
     supervised.wait_for("worker was drained")
+    assert supervised.popen.wait(PATIENCE_S) == 0
+
+
+def test_a_process_of_graycat_s_is_told_of_when_it_says_that_it_is_ready(
+    supervise: type[Supervised], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "graycat"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import os, time\n"
+        "from graycat.loops import readiness\n"
+        "readiness.tell_ready('in here')\n"
+        "os.execvp('sleep', ['sleep', '600'])\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # The supervisor's own supervisor is told nothing of its processes.
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    supervised = supervise("web: graycat web", "mine: sleep 600")
+    supervised.wait_for("up   | starting web, mine")
+    supervised.wait_for("web  | ready: in here")
+    assert sum("started (pid" in line for line in supervised.lines) <= 1
+    assert not any("web started" in line for line in supervised.lines)
+    supervised.popen.send_signal(signal.SIGINT)
     assert supervised.popen.wait(PATIENCE_S) == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,18 @@ def test_while_the_engine_is_away_nothing_is_taken(worker: Worker) -> None:
     worker.supervisor.step(10.0)
     consumer.timer.tick()
     assert (consumer.taking, worker.runtime.gate_open) == (["llm", "llm.batch"], True)
+
+
+def test_that_it_takes_tasks_and_that_it_ceases_to_is_a_line_each(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "graycat.worker.gate")
+    _, consumer = opened(worker)
+    for paused, paused_queues in ((False, ()), (False, ("llm.batch",)), (True, ()), (True, ()), (False, ())):
+        worker.runtime.paused, worker.runtime.paused_queues = paused, frozenset(paused_queues)
+        consumer.timer.tick()
+    extras = [(record.getMessage(), vars(record).get("reason", "")) for record in caplog.records]
+    assert extras == [("ready", ""), ("takes no tasks", "it is paused"), ("ready", "")]
 
 
 def test_while_a_loop_that_tasks_need_is_stuck_nothing_is_taken(worker: Worker) -> None:
