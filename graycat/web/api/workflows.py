@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
@@ -21,7 +23,7 @@ def listing() -> ResponseReturnValue:
     """List the operators' workflows: the kind of a task, the schema of its input, and why one cannot run."""
     listed = []
     for name, offered in sorted(workflows_in(services().catalogs()).items()):
-        entry = {"name": name, "kind": f"{WORKFLOW.name}/{name}", "input": offered.input}
+        entry: dict[str, Any] = {"name": name, "kind": f"{WORKFLOW.name}/{name}", "input": offered.input}
         entry["available"] = bool(offered.inputs)
         if not offered.inputs:
             entry["reason"] = "; ".join(offered.missing)
