@@ -13,7 +13,7 @@ RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines kubernetes upgrade exporter format reference lock docs release sbom audit clean
+.PHONY: help run test coverage test-lowest test-broker pythons check lint types imports bench chaos containers image-engines generated-client kubernetes upgrade exporter format reference lock docs release sbom audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,7 +33,7 @@ coverage: ## Run the whole test suite; fail if the unit tests cover less of gray
 LOWEST_TESTS := $(addprefix tests/unit/,broker client flower images metrics storage web/streaming \
 	cli/test_beat.py cli/test_web.py engines/placeholder/test_imagefiles.py engines/test_client.py engines/test_gpus.py \
 	engines/models/test_huggingface.py engines/models/test_sources.py queue/test_messages.py schedules/test_ticker.py \
-	test_celery.py test_celeryapp.py test_tracing.py web/test_app.py web/test_auth.py \
+	test_celery.py test_celeryapp.py test_tracing.py web/docs/test_markdown.py web/docs/test_site.py web/test_app.py web/test_auth.py \
 	worker/test_bootsteps.py worker/test_control.py worker/test_gate.py)
 
 test-lowest: .venv-lowest/.ready ## Run tests on the oldest releases of the dependencies that setup.cfg allows
@@ -82,6 +82,10 @@ image-engines: $(DEV_READY) ## Judge real image engines behind graycat: make ima
 kubernetes: .venv-kubernetes/.ready ## Render kubernetes/ and check it against the schemas of Kubernetes and KEDA
 	@exec .venv-kubernetes/bin/python kubernetes/check.py
 
+# Not a part of CI: it installs a generator, and starts a server.
+generated-client: $(DEV_READY) .venv-generator/.ready ## Generate a client from /openapi.json and let it work against a real server
+	@exec $(BIN)/python -m tests.generated_client .venv-generator
+
 upgrade: $(DEV_READY) ## Upgrade another version to this one under load, and back: make upgrade FROM=COMMIT
 	@exec $(BIN)/python -m chaos.upgrade $(FROM) $(ARGS)
 
@@ -124,13 +128,19 @@ docs: $(DEV_READY) ## Write the guides as a static site into build/docs; fail fo
 	@exec $(BIN)/python -m graycat.web.docs.site build/docs
 
 clean: ## Remove what make made; var/ stays
-	rm -rf $(VENV) .venv-exporter .venv-kubernetes .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-exporter .venv-generator .venv-kubernetes .venv-lowest .venv-release build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find celeryconfig.py chaos graycat tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv-exporter/.ready: monitoring/celery-exporter.txt
 	$(require_python)
 	@$(PYTHON) -m venv --clear .venv-exporter
 	@.venv-exporter/bin/python -m pip install -q --no-compile --disable-pip-version-check -r monitoring/celery-exporter.txt
+	@touch $@
+
+.venv-generator/.ready: tests/generated_client/tools.txt
+	$(require_python)
+	@$(PYTHON) -m venv --clear .venv-generator
+	@.venv-generator/bin/python -m pip install -q --disable-pip-version-check -r tests/generated_client/tools.txt
 	@touch $@
 
 .venv-kubernetes/.ready: kubernetes/tools.txt

@@ -36,7 +36,7 @@ def _ref(name: str) -> dict[str, Any]:
 _USAGE = _object("", prompt_tokens=_INTEGER, completion_tokens=_INTEGER, total_tokens=_INTEGER)
 _MESSAGE = _object("role", role=_TEXT, content=_TEXT_OR_NULL, tool_calls=_list(_OBJECT))
 _CHOICE = _object("message", index=_INTEGER, message=_MESSAGE, finish_reason=_TEXT_OR_NULL)
-_VECTORS = _list(_object("embedding", index=_INTEGER, embedding={"type": ["array", "string"]}))
+_VECTORS = _list(_object("embedding", index=_INTEGER, embedding={"anyOf": [_list(_NUMBER), _TEXT]}))
 _WARNINGS = _list(_TEXT) | {"description": "Where the picture is not what was asked for."}
 _TEXT_CHOICE = _object("text", index=_INTEGER, text=_TEXT, finish_reason=_TEXT_OR_NULL)
 _SCORED = _object("index relevance_score", index=_INTEGER, relevance_score=_NUMBER)
@@ -103,7 +103,7 @@ _IMAGES, _OPENAI_IMAGES = _ref("WebuiImages"), _ref("OpenaiImages")
 _ANSWERS: dict[str, dict[str, Any]] = {
     "llamacpp.completion": _ref("Completion"),
     "llamacpp.infill": _ref("Completion"),
-    "llamacpp.tokenize": _object("tokens", tokens={"type": "array"}),
+    "llamacpp.tokenize": _object("tokens", tokens=_list({})),
     "llamacpp.detokenize": _object("content", content=_TEXT),
     "llamacpp.apply_template": _object("prompt", prompt=_TEXT),
     "llamacpp.rerank": _object("results", model=_TEXT, results=_list(_SCORED)),
@@ -175,7 +175,7 @@ def add(endpoint: str, responses: dict[str, Any]) -> None:
     """Put schemas into the responses of an operation where there are none."""
     schema = _ANSWERS.get(endpoint)
     if schema is None and endpoint.startswith("sdapi.list_"):
-        schema = {"type": "array"}
+        schema = _list({})
     elif schema is None and endpoint in _ENGINES_OWN:
         schema = {"description": "What the engine answers."}
     for status, found in (("200", schema), ("202", _ref("AcceptedTask"))):

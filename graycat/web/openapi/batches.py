@@ -18,7 +18,11 @@ _LENGTH = {"type": ["number", "string"], "description": "Seconds, or a text such
 _BODY: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "maxLength": 100},
     "defaults": _OBJECT | {"description": "Fields of the engine's txt2img for every item."},
-    "items": {"type": "array", "description": "One image each: a prompt, or an object with fields of the engine."},
+    "items": {
+        "type": "array",
+        "items": {"anyOf": [{"type": "string"}, _OBJECT]},
+        "description": "One image each: a prompt, or an object with fields of the engine.",
+    },
     "matrix": _OBJECT | {"description": "Lists of values by field ('size' is WxH): an image for each combination."},
     "prompts": _OBJECT
     | {"description": "A question to a text engine that writes the prompts: 'ask', 'count', and more."},

@@ -54,8 +54,16 @@ SECURITY_SCHEMES = {
 
 
 def answer(*content_types: str, description: str = "The answer.") -> dict[str, Any]:
-    """Return the response of a success, in one of several content types."""
-    return {"200": {"description": description, "content": {name: {} for name in content_types}}}
+    """Return the response of a success, in one of several content types. A JSON answer gets its schema later."""
+    return {"200": {"description": description, "content": {name: _media(name) for name in content_types}}}
+
+
+def _media(content_type: str) -> dict[str, Any]:
+    if content_type.startswith("image/") or content_type == "application/zip":
+        return {"schema": {"type": "string", "format": "binary"}}
+    if content_type in ("text/html", "text/plain", "application/x-ndjson"):
+        return {"schema": {"type": "string"}}
+    return {}
 
 
 def errors(statuses: tuple[int, ...], schema: dict[str, str] = ERROR) -> dict[str, Any]:

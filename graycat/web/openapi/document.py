@@ -17,6 +17,7 @@ from graycat.web.openapi import (
     batches,
     error_types,
     examples,
+    fleet,
     gallery,
     groups,
     images,
@@ -44,15 +45,9 @@ from graycat.web.services import services
 bp = Blueprint("openapi", __name__)
 
 #: Modules with the operations of routes that are in no table.
-PARTS = (images, tasks, batches, gallery, schedules, tokens, usage)
+PARTS = (images, tasks, batches, gallery, schedules, tokens, usage, fleet)
 #: Endpoints that need no API token.
 PUBLIC_ENDPOINTS = frozenset({"health.live", "health.ready", "health.web", "openapi.document"})
-#: What views answer besides VIEW_ERRORS.
-MORE_ERRORS = {
-    "fleet.pause_worker": (409, 504),
-    "fleet.resume_worker": (409, 504),
-    "fleet.drain_worker": (400, 409, 413, 504),
-}
 DESCRIPTION = """One address in front of a GPU fleet: text by llama.cpp, images by Stable Diffusion.
 
 Send your API token as `Authorization: Bearer TOKEN`. Fields of engines that are not listed here reach the engine
@@ -187,9 +182,7 @@ def _view_operation(endpoint: str, method: str) -> dict[str, Any]:
     success = answer(CONTENT_TYPES.get(endpoint, JSON))
     if endpoint in PUBLIC_ENDPOINTS and method == "GET":
         return summary | {"security": [], "responses": {**success, **errors((405, 500, 503))}}
-    return summary | {
-        "responses": {**success, **errors((*MORE_ERRORS.get(endpoint, ()), *VIEW_ERRORS)), **_query_errors(endpoint)}
-    }
+    return summary | {"responses": {**success, **errors(VIEW_ERRORS), **_query_errors(endpoint)}}
 
 
 def _query_errors(endpoint: str) -> dict[str, Any]:

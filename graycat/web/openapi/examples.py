@@ -54,6 +54,7 @@ BODIES: dict[str, Any] = {
     "/tokens": {"name": "game-server", "scopes": ["llm", "sd"]},
     "/tokens/player": {"player": "ann", "ttl_s": 3600},
     "/tokens/{prefix}/rotate": {"overlap_s": 3600},
+    "/workers/{worker}/drain": {"limit_s": 60},
     "/generate-image": {"prompt": "a lighthouse"},
     "/v1/images/generations": {"prompt": "a lighthouse", "size": "512x512"},
     "/v1/images/edits": {"prompt": "a lighthouse at night", "image": PNG},

@@ -16,7 +16,10 @@ def test_every_json_answer_has_a_schema(web) -> None:
 
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
-    [("openai.models", {"$ref": "#/components/schemas/ModelList"}), ("sdapi.list_samplers", {"type": "array"})],
+    [
+        ("openai.models", {"$ref": "#/components/schemas/ModelList"}),
+        ("sdapi.list_samplers", {"type": "array", "items": {}}),
+    ],
 )
 def test_the_schema_of_an_answer_is_that_of_its_endpoint(endpoint: str, expected: dict[str, str]) -> None:
     responses = {"202": {"content": {JSON: {}}}, **answer(JSON)}

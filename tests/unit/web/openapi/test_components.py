@@ -19,7 +19,10 @@ def test_statuses_are_listed_once_and_in_order() -> None:
 
 
 def test_an_answer_may_have_several_content_types() -> None:
-    assert answer("image/png", "image/jpeg")["200"]["content"] == {"image/png": {}, "image/jpeg": {}}
+    content = answer("image/png", "application/json", "text/event-stream", "text/plain")["200"]["content"]
+    assert content["image/png"] == {"schema": {"type": "string", "format": "binary"}}
+    assert content["text/plain"] == {"schema": {"type": "string"}}
+    assert content["application/json"] == content["text/event-stream"] == {}
 
 
 @pytest.mark.parametrize("status", ERRORS)
