@@ -24,7 +24,8 @@ def documented() -> set[tuple[int, str]]:
         (int(status), name)
         for codes, names in rows
         for status in codes.split(", ")
-        for name in re.findall(r"`(\w+)`", names)
+        # What stands behind a type says when it comes.
+        for name in re.findall(r"(?:^|, )`(\w+)`", names)
     }
 
 
