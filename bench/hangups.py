@@ -38,7 +38,7 @@ CHAT = ENDLESS | {"messages": [{"role": "user", "content": "Count."}], "max_toke
 
 def _long_prompt() -> tuple[str, dict[str, Any], bytes]:
     # Ids at random: no prompt before it lies in the cache.
-    tokens = [2, *(1000 + os.urandom(2)[0] * 200 + number % 200 for number in range(LONG_PROMPT))]
+    tokens = [2, *(1000 + os.urandom(2)[0] * 150 + number % 200 for number in range(LONG_PROMPT))]
     return "/completion", {"prompt": tokens, "n_predict": 1, "stream": True}, b""
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 from xdist.scheduler import LoadScopeScheduling
 
 from graycat.engines.embedded import NICENESS
-from graycat.engines.models.packaged import assemble_gemma
+from graycat.engines.models.packaged import find_smollm2
 from graycat.gctuning import without_collections
 from tests.support.browser import Window, chromium
 from tests.support.coverage_scope import CoverageScope
@@ -159,12 +159,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the file of the model that continues texts, assembled once.
-
-    Tests of texts need no chats, and some count its tokens.
-    """
-    return assemble_gemma(tmp_path_factory.mktemp("models"))
+def model() -> Path:
+    """Return the file of the small chat model, which a package carries."""
+    found = find_smollm2()
+    assert found, "make .venv/.ready-dev installs the model that tests talk to"
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +174,7 @@ def new_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> NewHome:
         home = tmp_path_factory.mktemp("stack") / name
         folder = home / "models" / "text"
         folder.mkdir(parents=True)
-        os.link(model, folder / model.name)
+        (folder / model.name).symlink_to(model)
         return home
 
     return make

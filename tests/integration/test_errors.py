@@ -119,7 +119,7 @@ def test_the_engines_own_refusal_comes_back_as_it_is(
 
 @STREAMED
 def test_a_prompt_over_the_context_says_by_how_much(api: Client, engine: Client, stream: bool) -> None:
-    body = {"prompt": [818] * 9000, "n_predict": 1, "stream": stream}
+    body = {"prompt": [504] * 9000, "n_predict": 1, "stream": stream}
     expected, given = engine.post("/completion", body), api.post("/completion", body)
     assert (given.status_code, given.json()) == (400, expected.json())
     assert_is_error(given.json(), 400, "exceed_context_size_error", "n_prompt_tokens", "n_ctx")

@@ -143,7 +143,7 @@ def test_a_connection_that_is_reset_counts_as_a_hang_up(stack: Stack) -> None:
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_hang_up_while_a_long_prompt_is_computed_frees_the_engine(stack: Stack, stream: bool) -> None:
     # Ids at random: no prompt before it lies in the cache. Computed to its end it takes about twenty seconds.
-    tokens = [2, *(1000 + os.urandom(2)[0] * 200 + n % 200 for n in range(5000))]
+    tokens = [*(1000 + os.urandom(2)[0] * 150 + n % 200 for n in range(5000))]
     with Game(stack, {"prompt": tokens, "n_predict": 1, "stream": stream}) as game:
         game.wait_for("running")
         eventually(lambda: stack.busy() == 1, PATIENCE_S)

@@ -12,11 +12,13 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.conftest import NewHome
+from graycat.engines.models.packaged import assemble_gemma
 from tests.support.llama_wire import settled
 from tests.support.stack import REQUEST_S, ROOT, Client, Stack, running
 
-MODEL = "gemma-3-270m-q4_k_m"
+MODEL = "SmolLM2-135M-Instruct.Q4_1"
+#: The other packaged model. SmolLM2 calls no tools.
+GEMMA = "gemma-3-270m-q4_k_m"
 CHAT: list[Any] = [{"role": "user", "content": "1, 2, 3,"}]
 #: Fields that the client takes by name, and those that it passes on.
 SAID: dict[str, Any] = {"model": MODEL, "messages": CHAT, "max_tokens": 4, "temperature": 0, "seed": 1}
@@ -65,9 +67,10 @@ def both_embedding(embedding: Stack) -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="module")
-def both_with_tools(new_home: NewHome) -> Iterator[Pair]:
-    """Yield the same where the model's chat template knows tools."""
-    home = new_home()
+def both_with_tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Yield the same where the model's chat template knows tools, and the model calls one if it has to."""
+    home = tmp_path_factory.mktemp("tools")
+    assemble_gemma(home / "models" / "text")
     script = ROOT / "tests" / "support" / "tools_engine.py"
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
     command += f" --slots 2 --context 4096 --models {shlex.quote(str(home / 'models' / 'text'))} --model {{model}}"
@@ -171,7 +174,13 @@ def tool_talk() -> list[Any]:
 
 
 def test_a_tool_is_called(both_with_tools: Pair) -> None:
-    said = SAID | {"messages": tool_talk(), "tools": [TOOL], "tool_choice": "required", "max_tokens": 26}
+    said = SAID | {
+        "model": GEMMA,
+        "messages": tool_talk(),
+        "tools": [TOOL],
+        "tool_choice": "required",
+        "max_tokens": 26,
+    }
     bare, given = (c.chat.completions.create(**said, **ANEW) for c in both_with_tools)
     assert plain(given) == plain(bare)
     call = given.choices[0].message.tool_calls[0]

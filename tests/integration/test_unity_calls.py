@@ -19,7 +19,7 @@ MAX_QUICK_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "tokenize": ("/tokenize", {"content": "naïve 🦊 data: 1", "stream": False}),
     "tokenize with pieces": ("/tokenize", {"content": "naïve", "with_pieces": True, "add_special": True}),
     "tokenize nothing": ("/tokenize", {"stream": False}),
-    "detokenize": ("/detokenize", {"tokens": [818, 64622, 28331], "stream": False}),
+    "detokenize": ("/detokenize", {"tokens": [504, 22881, 9301], "stream": False}),
     "detokenize nothing": ("/detokenize", {"tokens": [], "stream": False}),
     "a template": (
         "/apply-template",

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from click.testing import CliRunner
 from graycat.engines import embedded, llama
 from graycat.engines.base import Health
 from graycat.engines.llama import LlamaEngine
-from graycat.engines.models.packaged import assemble_gemma
+from graycat.engines.models.packaged import find_smollm2
 from graycat.engines.process import shim
 from graycat.engines.process.child import ShimmedProcess
 from graycat.settings import Settings
 from tests.support.helpers import Stopwatch, eventually, free_port
 
-#: Seconds that the model gets to be assembled and loaded; it takes three.
+#: Seconds that the model gets to be loaded; it takes one or two.
 LOAD_S = 60.0
 MAX_NICENESS = 19
 
@@ -31,11 +30,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(home: Path) -> Iterator[Path]:
-    """Return a packaged model's file, where the engine looks for it; it goes with the last test."""
-    path = assemble_gemma(home / "models" / "text")
-    yield path
-    path.unlink()
+def model() -> Path:
+    """Return the packaged chat model's file."""
+    path = find_smollm2()
+    assert path is not None
+    return path
 
 
 def test_the_embedded_engine_answers_as_every_other(home: Path, model: Path) -> None:
