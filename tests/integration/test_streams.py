@@ -16,7 +16,7 @@ from tests.support.unity import Answer, ErrorAnswer, V2Reader, V3Reader, read_ch
 FIELDS: dict[str, Any] = {"id_slot": -1, "n_keep": 0, "temperature": 0, "seed": 1, "cache_prompt": True, "stream": True}
 READERS = pytest.mark.parametrize("reader", [V3Reader(), V2Reader()], ids=["v3", "v2"])
 #: Each continues in one way only, whoever shares the engine.
-COUNTS = ["1, 2, 3, 4,", "a b c d e f", "Monday, Tuesday,", "101 102 103"]
+COUNTS = ["1, 2, 3, 4,", "a b c d e f", "one, two, three, four,", "101 102 103"]
 WORDS = "recommendations administration pharmaceutical internationally environmental characteristics "
 LONG = (WORDS * 100)[:8000]
 
@@ -62,7 +62,7 @@ def test_a_final_event_fits_v3_whatever_the_prompt_makes_of_it(stack: Stack, cha
 
 def test_a_prompt_is_left_out_of_a_final_event_only_where_it_has_to_be(stack: Stack) -> None:
     short, long = (ask(stack, V3Reader(), LONG[:characters], n_predict=1).events[-1] for characters in (300, 3000))
-    assert (short["prompt"], "prompt" in long) == (f"<bos>{LONG[:300]}", False)
+    assert (short["prompt"], "prompt" in long) == (LONG[:300], False)
     assert set(short) - set(long) == {"prompt"}
 
 
@@ -72,11 +72,13 @@ def test_a_final_event_fits_v3_even_if_the_settings_are_large(stack: Stack) -> N
 
 
 @READERS
-@pytest.mark.parametrize("prompt", ['"data: {}" and data: [DONE]\n\ndata: 1', "a\u2028b\x85c\x0bd", "naïve 🦊 日本語"])
+@pytest.mark.parametrize(
+    "prompt", ['"data: {}" and data: [DONE]\n\ndata: 1', "a\u2028b\x85c\x0bd", "naïve 🦊 日本語 1, 2, 3,"]
+)
 def test_no_text_in_a_prompt_breaks_a_reader(stack: Stack, engine: Client, reader: Reader, prompt: str) -> None:
     answer = ask(stack, reader, prompt, n_predict=2)
     assert answer.content == bare(engine, prompt, n_predict=2)["content"]
-    assert answer.events[-1]["prompt"] == f"<bos>{prompt}"
+    assert answer.events[-1]["prompt"] == prompt
 
 
 @READERS
@@ -121,12 +123,12 @@ def test_each_event_of_the_engine_is_one_chunk_byte_for_byte(stack: Stack, field
     assert all(re.fullmatch(rb"data: [^\n]+\n\n", chunk) for chunk in chunks)
 
 
-def test_a_stream_of_several_prompts_keeps_an_event_a_chunk(stack: Stack) -> None:
+def test_a_stream_of_several_prompts_keeps_an_event_a_chunk(stack: Stack, engine: Client) -> None:
     chunks = chunks_of(stack.url, {"prompt": COUNTS[:3], "n_predict": 4}, stack.token)
     # llama.cpp begins such a stream with `data: null`.
     events = [event for chunk in chunks if (event := json.loads(chunk.removeprefix(b"data: ")))]
     by_index = {n: "".join(event["content"] for event in events if event["index"] == n) for n in range(3)}
-    assert by_index == {0: " 5, ", 1: " g h i j", 2: " Wednesday, Thursday,"}
+    assert by_index == {n: bare(engine, COUNTS[n], n_predict=4)["content"] for n in range(3)}
     assert sum(event["stop"] for event in events) == 3
 
 
