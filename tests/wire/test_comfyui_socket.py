@@ -168,6 +168,8 @@ def test_the_same_client_twice_makes_the_newer_deaf_when_the_older_goes(comfyui:
 def test_a_client_that_tells_its_features_is_told_the_servers(release: ComfyUI) -> None:
     with Listener(release) as listener:
         listener.say({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+        if release.habits.client_ids:
+            listener.wait(lambda _: bool(listener.of("feature_flags")))
         run(release, listener, still())
         told = listener.of("feature_flags")
     if release.habits.client_ids:
