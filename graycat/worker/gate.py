@@ -101,6 +101,7 @@ class GateStep(bootsteps.StartStopStep):
             consumer.add_task_queue(queue)
         self._joined = queues
         self._consumed = queues
+        self._runtime.consumed_queues = frozenset(queues)
         self._runtime.gate_open = bool(queues)
         if queues:
             # Before the first task is taken: a client that has a completion may ask for the model at once.
@@ -112,6 +113,7 @@ class GateStep(bootsteps.StartStopStep):
         for queue in self._joined:
             consumer.cancel_task_queue(queue)
         self._consumed = []
+        self._runtime.consumed_queues = frozenset()
 
     def _list_wanted_queues(self) -> list[str]:
         """Return the queues to consume now: each queue that any engine may serve, and then those for this engine."""

@@ -154,7 +154,8 @@ class WorkerMaintenance:
         runtime = self._runtime
         supervisor = runtime.supervisor
         runtime.paused_queues = runtime.fleet.paused_queues()
-        not_consumed = runtime.paused_queues | runtime.left_queues
+        # The gate leaves a queue at its next look: until then this worker still takes tasks from it, and says so.
+        not_consumed = (runtime.paused_queues | runtime.left_queues) - runtime.consumed_queues
         running = runtime.running.all()
         status = WorkerStatus(
             name=runtime.name,

@@ -135,6 +135,8 @@ class EngineRuntime:
     scripts_loaded: bool = True
     #: Whether the consumer takes tasks; the gate writes it.
     gate_open: bool = False
+    #: The queues that the consumer takes tasks from; the gate writes it.
+    consumed_queues: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         #: Reports to the fleet now; WorkerMaintenance sets it.

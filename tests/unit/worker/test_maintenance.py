@@ -118,6 +118,18 @@ def test_a_worker_whose_engine_is_away_does_not_say_that_it_consumes(broker: Val
         assert (worker.runtime.gate_open, status.consuming) == (True, False)
 
 
+def test_a_queue_is_left_when_the_consumer_takes_nothing_more_from_it(broker: Valkey) -> None:
+    with maintained(broker, queues=("llm", "llm.batch")) as worker:
+        worker.runtime.consumed_queues = frozenset(("llm", "llm.batch"))
+        worker.runtime.fleet.pause_queue("llm.batch")
+        eventually(lambda: worker.runtime.paused_queues)
+        # This report was made after the queue's pause was read, and before the gate's next look.
+        worker.runtime.report()
+        assert [status.left for status in WorkerRegistry(broker.client).workers()] == [()]
+        worker.runtime.consumed_queues = frozenset(("llm",))
+        assert reported(broker, lambda status: bool(status.left)).left == ("llm.batch",)
+
+
 def test_a_worker_whose_main_loop_hangs_does_not_consume(broker: Valkey) -> None:
     with maintained(broker) as worker:
         worker.runtime.gate_open = True
