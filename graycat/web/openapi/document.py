@@ -87,7 +87,7 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "graycat", "version": __version__, "description": DESCRIPTION},
         "servers": _servers(),
-        "tags": groups.tags(),
+        "tags": groups.tags(services().settings.public_prefix),
         "paths": paths,
         "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": _schemas()},
         "security": [{"token": []}, {"key": []}],
@@ -105,6 +105,8 @@ def _finish(operation: dict[str, Any], endpoint: str, method: str, path: str, fi
     # An alias is the same operation in another group.
     answers.add(_first_endpoint(endpoint), operation["responses"])
     error_types.add(group, operation["responses"])
+    # A summary is plain text.
+    operation["summary"] = operation["summary"].replace("``", "")
     if is_alias:
         operation["tags"] = [groups.ALIASES]
         operation["summary"] += f" The same as {first}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 GAMES, CHAT, TASKS, IMAGES, WEBUI = "Games", "Chat", "Tasks", "Images", "WebUI"
 BATCHES, SCHEDULES, OPERATORS, ALIASES = "Batches", "Schedules", "Operators", "Aliases"
@@ -18,6 +19,17 @@ GROUPS: dict[str, str] = {
     SCHEDULES: "Batches by the clock.",
     OPERATORS: "Health, metrics, API tokens and usage.",
     ALIASES: "Further paths of operations above, for clients that expect them there.",
+}
+#: The guide of each group that has one, by the name of its file in docs/.
+GUIDES = {
+    GAMES: "unity",
+    CHAT: "models",
+    TASKS: "tasks",
+    IMAGES: "images",
+    WEBUI: "images",
+    BATCHES: "batches",
+    SCHEDULES: "schedules",
+    OPERATORS: "operating",
 }
 _BY_BLUEPRINT = {
     "llamacpp": GAMES,
@@ -49,9 +61,15 @@ def group_name(endpoint: str, *, is_alias: bool) -> str:
     return _BY_BLUEPRINT.get(endpoint.partition(".")[0], OPERATORS)
 
 
-def tags() -> list[dict[str, str]]:
-    """Return the groups as the document lists them."""
-    return [{"name": name, "description": description} for name, description in GROUPS.items()]
+def tags(prefix: str = "") -> list[dict[str, Any]]:
+    """Return the groups as the document lists them. ``prefix``: what stands before the paths of this server."""
+    listed: list[dict[str, Any]] = []
+    for name, description in GROUPS.items():
+        group: dict[str, Any] = {"name": name, "description": description}
+        if name in GUIDES:
+            group["externalDocs"] = {"description": "The guide", "url": f"{prefix}/docs/guides/{GUIDES[name]}"}
+        listed.append(group)
+    return listed
 
 
 def operation_id(endpoint: str, method: str, path: str, *, is_alias: bool) -> str:

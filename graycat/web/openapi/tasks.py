@@ -131,6 +131,21 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
         | errors((400, 410, *VIEW_ERRORS)),
     },
 }
+_EXAMPLE = {
+    "id": "example-1",
+    "kind": "llm.completion",
+    "state": "succeeded",
+    "queue": "llm",
+    "priority": "interactive",
+    "attempt": 1,
+    "submitted_ms": 1796013600009,
+    "started_ms": 1796013600021,
+    "finished_ms": 1796013600480,
+    "status": 200,
+    "result": {"content": " there was a cat.", "tokens_predicted": 6},
+    "timings": {"queued_ms": 12, "run_ms": 459},
+    "links": {"self": "/tasks/example-1", "events": "/tasks/example-1/events"},
+}
 
 
 def operation(endpoint: str) -> dict[str, Any]:
@@ -161,4 +176,4 @@ def schemas() -> dict[str, Any]:
         "error": {},
     }
     required = ["id", "kind", "state", "links", "timings"]
-    return {"Task": {"type": "object", "properties": properties, "required": required}}
+    return {"Task": {"type": "object", "properties": properties, "required": required, "examples": [_EXAMPLE]}}

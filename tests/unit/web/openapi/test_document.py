@@ -56,6 +56,7 @@ def test_routes_that_accept_basic_auth_are_documented_so(web, shared_app: Flask)
 def test_every_operation_says_what_it_does_and_what_can_go_wrong(web) -> None:
     for (_, path), operation in operations(web).items():
         assert operation["summary"].endswith("."), path
+        assert "`" not in operation["summary"], path
         assert {"500", "503"} <= set(operation["responses"]), path
         assert any(status.startswith("2") for status in operation["responses"]), path
 

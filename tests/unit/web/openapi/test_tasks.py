@@ -85,3 +85,12 @@ def test_every_field_of_a_task_is_in_its_schema(web, records, report) -> None:
         assert set(task) <= set(known["properties"])
         assert set(known["required"]) <= set(task)
         assert task["state"] in STATES
+
+
+def test_the_example_of_a_task_has_the_fields_of_one(web) -> None:
+    task = schemas()["Task"]
+    (example,) = task["examples"]
+    assert set(task["required"]) <= set(example) <= set(task["properties"])
+    real = web.post("/tasks", json={"kind": "llm.completion", "input": {"prompt": "Hi"}}).json
+    assert set(example) - set(real) == {"started_ms", "finished_ms", "status", "result"}
+    assert set(example["links"]) <= set(real["links"])
