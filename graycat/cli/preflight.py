@@ -30,8 +30,9 @@ from graycat.errors import SettingsError
 from graycat.families import FAMILIES, LLM, SD, EngineFamily
 from graycat.redaction.terminal import one_line
 from graycat.schedules import file
-from graycat.settings import Settings, collect_problems, environment, extras
-from graycat.settings.spelling import describe_unknown
+from graycat.settings import DOTENV, Settings, collect_problems, environment, extras
+from graycat.settings.dotenv import read_dotenv
+from graycat.settings.spelling import PREFIX, describe_unknown
 
 #: Seconds that the import of the embedded engine may take, on a busy machine.
 IMPORT_TIMEOUT_S = 60.0
@@ -119,14 +120,15 @@ def report(findings: list[Finding], *, as_json: bool) -> str:
 
 
 def check_names() -> Iterator[Finding]:
-    """Look for misspelt settings."""
+    """Look for misspelt settings in the environment; what reads the settings looks into the ``.env`` file."""
     try:
-        env = environment()
+        in_file = read_dotenv(DOTENV)
+        env = {name: value for name, value in environment().items() if name not in in_file}
     except SettingsError:
-        # What reads the settings tells of it.
         return
     for text in describe_unknown(env):
-        yield failed("settings", text)
+        # Other names may be those of other programs.
+        yield (failed if text.startswith(PREFIX) else warning)("settings", text)
 
 
 def check_settings(settings: Settings, processes: dict[str, str]) -> Iterator[Finding]:

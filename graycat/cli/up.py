@@ -29,6 +29,7 @@ from graycat.loops import readiness
 from graycat.queue.topology import WORKER_KINDS
 from graycat.schedules import file
 from graycat.settings import Settings, environment, variable
+from graycat.settings.spelling import PREFIX, describe_unknown
 from graycat.storage import filesystems
 from graycat.supervision.reporter import ProcessReporter
 from graycat.supervision.specs import PROCESSES, ProcessSpec, parse_procfile
@@ -76,6 +77,7 @@ def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -
         check_machine(procfile, as_json=as_json)
         return
     settings = Settings.from_env()
+    tell_unknown_names()
     check(settings)
     processes = list_processes(settings, procfile)
     check_installed(settings, processes)
@@ -102,6 +104,13 @@ def run(supervisor: ProcessSupervisor, processes: dict[str, str], settings: Sett
     else:
         supervisor.console.greeting = modes.greeting(processes, settings)
         supervisor.run()
+
+
+def tell_unknown_names() -> None:
+    """Print which variables of the environment begin as ours do, and are none: they may be somebody else's."""
+    ours = {name: value for name, value in environment().items() if name.startswith(PREFIX)}
+    for text in describe_unknown(ours):
+        say(f"graycat: {text}", err=True)
 
 
 def check_machine(procfile: Path | None, *, as_json: bool) -> None:

@@ -35,7 +35,7 @@ def _describe_loading(settings: Settings, family: EngineFamily) -> str:
     if model is None and family is LLM and not settings.startup_command:
         model = find_smollm2()
     if model is None:
-        return "starting"
+        return f"starting (its output: graycat logs {family.name})"
     return f"loading {model_name(str(model))}"
 
 

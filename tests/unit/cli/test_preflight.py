@@ -76,11 +76,22 @@ def test_all_settings_that_are_wrong_are_told_at_once_and_their_values_are_not(f
         "PORT must be a whole number",
         "GRAYCAT_LLM_SLOTS must be a number above zero",
         "REMOTE=true needs REDIS_URL",
-        "API_TOKEN is no setting of graycat; did you mean API_TOKENS?",
         "GRAYCAT_LEASES is no setting of graycat; did you mean GRAYCAT_LEASE_S?",
     ):
         assert f"FAILED   settings  {text}" in result.output
+    # It may be another program's.
+    assert "warning  settings  API_TOKEN is no setting of graycat; did you mean API_TOKENS?" in result.output
     assert "hush-hush" not in result.output
+
+
+def test_a_misspelt_name_of_the_file_is_told_once_with_its_line(free: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("\nGRAYCAT_LEASES=1\nAPI_TOKEN=hush-hush\n")
+    result = check(free)
+    told = [line for line in result.output.splitlines() if "no setting" in line]
+    assert told == [
+        "FAILED   settings  .env, line 3: API_TOKEN is no setting of graycat; did you mean API_TOKENS?",
+        "FAILED   settings  .env, line 2: GRAYCAT_LEASES is no setting of graycat; did you mean GRAYCAT_LEASE_S?",
+    ]
 
 
 def test_a_port_that_is_taken_is_named_beside_those_that_are_free(free: dict[str, str], examine: Examine) -> None:

@@ -211,3 +211,11 @@ def test_a_store_whose_packages_are_missing_is_told_before_the_start(monkeypatch
 
 def test_a_worker_that_ends_by_itself_is_not_killed_before() -> None:
     assert up.STOP_MARGIN_S > stopping.LAST_S + stopping.LOG_TIMEOUT_S
+
+
+def test_a_variable_that_begins_as_ours_and_is_none_is_a_line_and_no_refusal(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRAYCAT_PROT", "8001")
+    monkeypatch.setenv("API_TOKEN", "another program's")
+    up.tell_unknown_names()
+    assert capsys.readouterr() == ("", "graycat: GRAYCAT_PROT is no setting of graycat; did you mean PORT?\n")

@@ -28,7 +28,7 @@ def test_an_engine_that_loads_names_its_model(worker: Worker, tmp_path: Path) ->
     worker.runtime.settings = replace(worker.settings, model_url=str(model))
     assert describe_wait(worker.runtime) == ("text engine: loading Qwen3-8B-Q4_K_M", None)
     worker.runtime.settings = replace(worker.settings, startup_command="llama-server --port {port}")
-    assert describe_wait(worker.runtime) == ("text engine: starting", None)
+    assert describe_wait(worker.runtime) == ("text engine: starting (its output: graycat logs llm)", None)
 
 
 def test_a_download_tells_how_far_it_is(worker: Worker) -> None:
