@@ -14,6 +14,7 @@ from graycat.batches.plan import Item
 from graycat.batches.states import QUEUED, WAITING
 from graycat.errors import BrokerFull, QueueFull, RequestError
 from graycat.fleet.catalogs import workers_for
+from graycat.images.prompt_controls import check_styles
 from graycat.queue import ids
 from graycat.queue.kinds import PLAIN
 from graycat.queue.messages import MessageFactory
@@ -78,6 +79,9 @@ class BatchSubmitter:
 
     def _choose_queue(self, item: Item) -> str:
         """Return the queue for an item: a worker's own if only some have what it names. Raises RequestError."""
+        if item.request.get("styles"):
+            # An engine's list may have changed since the batch, or its schedule, was accepted.
+            check_styles(item.request, [catalog.get("prompt-styles") for catalog in self.catalogs.values()])
         workers = workers_for(item.request, self.catalogs)
         if len(workers) == len(self.catalogs):
             return SD_BATCH

@@ -24,6 +24,8 @@ FIELDS = ("name", *IMAGE_FIELDS, *OPTION_FIELDS)
 FORMATS = documents.FORMATS
 #: Fields of an item that somebody has written beside the items.
 _MEANT = {field: f"defaults.{field}" for field in GENERATION_FIELDS} | {"prompt": "items"}
+#: Fields of those who want a batch of an operator's workflow.
+_OTHER_KINDS = ("kind", "workflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def parse(
     options = read_options(reader, settings)
     own_names = filenames.own_names(options.pattern)
     images = read_images(reader, settings, token_max_pixels, None if is_accepted else own_names)
+    _refuse_other_kinds(reader)
     reader.refuse_unknown(FIELDS, _MEANT)
     if images is not None and not is_accepted:
         for problem in filenames.find_unused(own_names, images.bodies):
@@ -91,6 +94,13 @@ def parse(
     if problems.found or images is None:
         raise InvalidBatch(problems.found)
     return Spec(name, images, options, copy, own_names - split_names(settings.sd_fields))
+
+
+def _refuse_other_kinds(reader: FieldReader) -> None:
+    """Say of a spec that asks for something else than images of a prompt what does that."""
+    for name in _OTHER_KINDS:
+        if reader.take(name) is not None:
+            reader.problems.add(name, "batches make images by txt2img and img2img; a workflow's task is POST /tasks")
 
 
 def load(text: str, format: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import redis
 
+from graycat.batches.plan import expand
 from graycat.batches.records import BatchRecords
+from graycat.batches.spec import parse
 from graycat.broker import keys
 from graycat.broker.client import now_ms
 from graycat.engines.base import EngineInfo
@@ -203,6 +205,28 @@ def test_the_batch_before_may_be_cancelled(add, runner, batches, schedules) -> N
     second = schedules.get("tests", "nightly")["last_batch"]
     assert first != second
     assert [batches.get(name)["state"] for name in (first, second)] == ["cancelled", "queued"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "is_equal"),
+    [("random", False), ({"policy": "per_item", "seed": 7}, True), ({"policy": "fixed", "seed": 7}, True)],
+    ids=["random", "per item", "fixed"],
+)
+def test_each_round_draws_its_own_seeds_and_has_the_same_styles(
+    add, broker: Valkey, runner, batches, schedules, seeds: Any, is_equal: bool
+) -> None:
+    document = {"name": "x", "items": ["a", "b"], "seeds": seeds, "defaults": {"styles": ["ink"]}}
+    add(cron="0 * * * *", mark=NOON - 1, overlap="allow", spec=document)
+    rounds = []
+    for hour in range(2):
+        runner.step(NOON + hour * HOUR)
+        batch_id = schedules.get("tests", "nightly")["last_batch"]
+        record = broker.client.hgetall(keys.batch_key(batch_id))
+        stored = json.loads(record[b"document"])
+        items = expand(parse(stored, broker.settings), batch_id, record[b"entropy"].decode())
+        assert [item.request["styles"] for item in items] == [["ink"], ["ink"]]
+        rounds.append([item.seed for item in items])
+    assert (rounds[0] == rounds[1]) is is_equal
 
 
 def test_a_batch_that_was_forgotten_is_over(add, broker, runner, schedules) -> None:

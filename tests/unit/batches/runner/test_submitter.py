@@ -62,6 +62,22 @@ def test_images_of_images_are_made_by_img2img(batching: Batching) -> None:
     assert batching.records.get(task_of(batching, batch_id))["kind"] == "sd.img2img"
 
 
+def test_a_style_that_has_come_to_set_parameters_is_waited_for(batching: Batching) -> None:
+    def list_styles(extra: str) -> None:
+        status = WorkerStatus(
+            name="sd@here", queues=("sd", "sd.batch"), engine="x", engine_state="ready", consuming=True,
+            slots=1, busy=0, props="", catalog=f"styles {extra}",
+        )  # fmt: skip
+        catalog = {"prompt-styles": json.dumps([{"name": "ink", "extra": extra}]).encode()}
+        WorkerRegistry(batching.client).report(status, catalog)
+
+    list_styles("Size: 4096x4096")
+    batch_id = batching.submit({"name": "x", "items": ["a"], "defaults": {"styles": ["ink"]}})
+    batching.run_steps(5)
+    assert batching.progress(batch_id) == {"waiting": 1}
+    assert "sets parameters of the engine" in batching.batches.get(batch_id)["reason"]
+
+
 def test_a_checkpoint_that_some_engines_have_is_asked_of_those(batching: Batching) -> None:
     for number, models in enumerate(["sdxl.safetensors", "other.ckpt"]):
         status = WorkerStatus(

@@ -155,3 +155,9 @@ def test_a_document_that_is_too_deep_is_refused() -> None:
         deep = [deep]
     with pytest.raises(InvalidBatch):
         spec.parse(GOOD | {"defaults": {"alwayson_scripts": deep}, "mood": 1}, SETTINGS)
+
+
+@pytest.mark.parametrize("field", ["kind", "workflow"])
+def test_a_batch_of_a_workflow_is_told_what_does_that(field: str) -> None:
+    with pytest.raises(InvalidBatch, match=f"^{field}: batches make images by txt2img and img2img; a workflow's task"):
+        spec.parse({"name": "x", "items": ["a"], field: "sd.workflow/fox"}, Settings())
