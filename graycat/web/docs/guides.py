@@ -37,7 +37,7 @@ def _search_index() -> Index:
     return Index(guide for name in (library.GUIDES, library.DECIDED, library.PROJECT) for guide in found.section(name))
 
 
-@bp.get("/docs/guides")
+@bp.get("/docs/guides", strict_slashes=False)
 def index() -> ResponseReturnValue:
     """Show the index of the guides; with ``q``, the sections that have its words."""
     question = request.args.get("q")

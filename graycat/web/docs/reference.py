@@ -36,7 +36,7 @@ ASSETS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
-@bp.get("/docs")
+@bp.get("/docs", strict_slashes=False)
 def page() -> ResponseReturnValue:
     """Show the API reference; it loads nothing from other sites."""
     response = prebuilt("docs", HTML, lambda: render_template("docs/reference.html", version=__version__))

@@ -4,11 +4,14 @@
 (() => {
   const root = document.getElementById("reference");
 
-  const copy = (button, text) => {
-    navigator.clipboard.writeText(text).then(
-      () => { button.textContent = "Copied"; },
-      () => { button.textContent = "Select the text and copy it"; },
-    );
+  // A browser offers its clipboard to pages that came over HTTPS, or from this machine.
+  const copy = async (button, text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select the text and copy it";
+    }
   };
 
   // Shows an operation's x-codeSamples above its answers, with the address that this page came from.

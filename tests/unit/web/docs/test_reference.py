@@ -32,6 +32,10 @@ def test_the_page_needs_nothing_from_elsewhere_and_all_that_it_needs_is_there(we
     assert {web.get(path).status_code for path in paths} == {200}
 
 
+def test_a_slash_at_the_end_of_its_address_does_no_harm(web: FlaskClient) -> None:
+    assert web.get("/docs/").data == web.get("/docs").data
+
+
 @pytest.mark.parametrize("name", sorted(ASSETS))
 def test_a_file_has_its_content_type(web: FlaskClient, name: str) -> None:
     answer = web.get(f"/docs/assets/{name}", headers={"Authorization": ""})
