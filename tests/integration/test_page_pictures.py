@@ -11,11 +11,13 @@ from PIL import Image
 
 from tests.support.browser import Window
 from tests.support.pages import go_to, sign_in
+from tests.support.processes import eventually
 from tests.support.stack import ROOT, Stack, running
 
 FOLDER = ROOT / "docs" / "pictures"
 SIZE = {"width": 960, "height": 760}
 TALL = SIZE | {"height": 1500}
+END_S = 60.0
 #: A picture of the guide may have so many bytes, and its colours are reduced to so many.
 MAX_BYTES, COLOURS = 150_000, 192
 
@@ -43,6 +45,7 @@ def test_the_pictures_of_the_guide_are_made(
         light.page.locator("#chat-input").press("Enter")
         light.wait_for("document.getElementById('chat-status').textContent.startsWith('Complete')")
         save(light, "page-chat")
+        light.page.set_viewport_size({"width": 960, "height": 1290})
         go_to(light, "Images")
         light.page.locator("#image-prompt").fill("a lighthouse at night")
         light.page.locator("#image-make").press("Enter")
@@ -50,6 +53,7 @@ def test_the_pictures_of_the_guide_are_made(
         save(light, "page-images")
         operator = stack.client()
         operator.post("/queues/sd/pause")
+        eventually(lambda: any("sd" in worker["left"] for worker in operator.get("/status").json()["workers"]), END_S)
         for prompt in ("a lighthouse", "a harbour"):
             operator.post("/tasks", {"kind": "sd.txt2img", "input": {"prompt": prompt}})
         sign_in(dark, stack.url, stack.token)

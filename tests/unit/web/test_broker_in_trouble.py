@@ -35,6 +35,7 @@ NEED_NO_BROKER = {
     ("GET", "/v1/health"),
     ("GET", "/metrics"),
     ("GET", "/status"),
+    ("GET", "/tokens/me"),
     ("GET", "/webhooks/secret"),
     ("POST", "/sdapi/v1/png-info"),
     ("POST", "/tokens/player"),
@@ -54,7 +55,7 @@ READ = {
 #: Operations that end a task that has not ended yet.
 CANCEL = {("DELETE", "/tasks/{task_id}"), ("POST", "/tasks/{task_id}/cancel")}
 #: Operations that end something, or ask it to end.
-ENDING = CANCEL | {("POST", "/sdapi/v1/interrupt")}
+ENDING = CANCEL | {("POST", "/sdapi/v1/interrupt"), ("POST", "/queues/{queue}/resume")}
 #: GET operations that write: they run a task.
 WRITE = {("GET", "/slots"), ("GET", "/lora-adapters")}
 
@@ -118,6 +119,8 @@ def names(frail: FrailValkey, web: FlaskClient) -> dict[str, str]:
         "number": "0",
         "prefix": token["prefix"],
         "model": "one",
+        "queue": "sd.batch",
+        "worker": "sd@box",
     }
 
 

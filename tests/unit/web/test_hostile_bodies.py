@@ -28,6 +28,7 @@ BODIES = {
     "a form": b"prompt=x",
 }
 NAMES = {"task_id": "t", "batch_id": "b", "number": "0", "chosen_id": "mine", "name": "n", "prefix": "gc_abcdefgh"}
+NAMES |= {"queue": "sd", "worker": "sd@box"}
 
 
 @pytest.mark.parametrize("name", BODIES)

@@ -258,7 +258,7 @@ def test_a_refused_request_leaves_nothing_behind(impatient, client: BrokerClient
 #: Operations that count against an API token's limits.
 LIMITED = (("POST", "/tasks"), ("PUT", "/tasks/{chosen_id}"), ("POST", "/completion"), ("POST", "/sdapi/v1/txt2img"))
 #: Refusals that need more than this test has: a link to a gallery that has run out, an engine (these have no body that
-#: graycat could refuse), a batch that is over, a schedule of the server's file.
+#: graycat could refuse), a batch that is over, a schedule of the server's file, a worker.
 OTHERWISE: dict[tuple[str, str], set[int]] = {
     **{
         ("GET", f"/batches/{{batch_id}}/gallery{rest}"): {400}
@@ -274,6 +274,7 @@ OTHERWISE: dict[tuple[str, str], set[int]] = {
     ("PUT", "/schedules/{name}"): {409},
     ("DELETE", "/schedules/{name}"): {409},
     ("POST", "/schedules/{name}/run"): {409},
+    **{("POST", f"/workers/{{worker}}/{command}"): {409} for command in ("pause", "resume", "drain")},
 }
 
 

@@ -89,7 +89,7 @@ function verdict(status) {
     ? ` The broker takes ${size(status.held.used)}${status.held.most ? ` of ${size(status.held.most)}` : ""}.`
     : "";
   const more = Object.entries(status.scale).filter(([, hint]) => hint.hint > hint.serving + hint.starting)
-    .map(([family, hint]) => ` ${family} should have ${hint.hint} workers.`).join("");
+    .map(([family, hint]) => ` ${family} needs ${hint.hint} worker${hint.hint === 1 ? "" : "s"}.`).join("");
   return `${status.served ? "Everything that should serve does." : `Not served: ${status.reason}.`}${memory}${more}`;
 }
 
