@@ -46,6 +46,7 @@ namespace Graycat
         /// <summary>Say something; what was being answered is stopped.</summary>
         public async void Ask(string text)
         {
+            if (client == null) throw new InvalidOperationException("call Connect before Ask");
             Stop();
             var mine = running = new CancellationTokenSource();
             var question = GraycatClient.Message("user", text);

@@ -1,6 +1,5 @@
 using System;
 using System.Diagnostics;
-using System.Net;
 using System.Net.Http;
 using System.Net.Http.Headers;
 using System.Text;
@@ -20,9 +19,6 @@ namespace Graycat
     /// </remarks>
     public sealed partial class GraycatClient : IDisposable
     {
-        /// <summary>Calls that may run at the same time; Mono's own limit is two.</summary>
-        const int Connections = 8;
-
         readonly HttpClient http = new HttpClient { Timeout = Timeout.InfiniteTimeSpan };
         readonly Uri server;
         readonly TokenProvider token;
@@ -39,7 +35,6 @@ namespace Graycat
         {
             this.server = new Uri(server.TrimEnd('/') + "/");
             this.token = token;
-            ServicePointManager.FindServicePoint(this.server).ConnectionLimit = Connections;
             http.DefaultRequestHeaders.ExpectContinue = false;
         }
 

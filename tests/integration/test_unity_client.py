@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from tests.support import mono
 from tests.support.scripted import error, respond_in_turn
-from tests.support.servers import Answer, Seen, drop, hold, http_server, reply, stream
+from tests.support.servers import Answer, Handler, Seen, drop, hold, http_server, reply, stream
 from tests.support.stack import ROOT, free_ports
 
 CHAT = "POST /v1/chat/completions"
+#: Characters that talk at the same time.
+MOST = 8
 DONE = b"data: [DONE]\n\n"
 
 
@@ -149,6 +152,18 @@ def test_an_image_outlives_a_lost_line(example: Path, tmp_path: Path) -> None:
     assert len(keys) == 2
     assert len(set(keys)) == 1
     assert [headers.get("last-event-id") for headers in seen.headers[2:4]] == [None, "2-0"]
+
+
+def test_characters_talk_at_the_same_time(tmp_path: Path) -> None:
+    together = threading.Barrier(MOST, timeout=mono.PATIENCE_S)
+
+    def answer(handler: Handler) -> None:
+        together.wait()
+        WHOLE(handler)
+
+    crowd = mono.compiled(tmp_path, mono.FAKES / "Crowd.cs")
+    with http_server({CHAT: answer}) as seen:
+        assert mono.run(crowd, seen.url, str(MOST)) == (0, "Welcome 🦊\n" * MOST, "")
 
 
 def test_the_guide_s_own_code_compiles(tmp_path: Path) -> None:
