@@ -24,6 +24,7 @@ from graycat.engines.comfy.generation import read_generation
 from graycat.engines.comfy.plans import GenerationPlan, Plan, WorkflowPlan
 from graycat.engines.comfy.render import ComfyRender
 from graycat.engines.comfy.socket import ComfySocket
+from graycat.engines.comfy.upscaling import read_upscaling
 from graycat.engines.comfy.wire import FIRST_INTERRUPT_BY_ID, ComfyWire
 from graycat.engines.comfy.workflows import NamedWorkflow, load_folder, to_catalog
 from graycat.engines.models.checkpoints import IMAGE, list_required, main_checkpoint
@@ -37,7 +38,7 @@ from graycat.errors import (
     SettingsError,
     UnsupportedParameter,
 )
-from graycat.images.comfyui_fields import COMFYUI, ENGINE_LIST, check_call
+from graycat.images.comfyui_fields import COMFYUI, ENGINE_LIST, UPSCALING, check_call
 from graycat.images.habits import A1111, Habits
 from graycat.images.workflow_inputs import check_input
 from graycat.settings import Settings
@@ -160,6 +161,8 @@ class ComfyEngine:
         if path == "workflow":
             return self._read_workflow(body, job.task_id)
         check_call(path)
+        if path == UPSCALING:
+            return read_upscaling(body, self._catalog, self.settings)
         generation = read_generation(body, self._catalog, self.checkpoint, job.task_id)
         size = (generation.width, generation.height)
         uploads = {}

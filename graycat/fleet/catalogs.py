@@ -10,7 +10,7 @@ from graycat.errors import BrokerUnavailable, ModelNotFound, RequestError, Unsup
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry
 from graycat.images.checkpoints import find_checkpoint, is_called
-from graycat.images.comfyui_fields import check_call, check_fields, is_comfyui
+from graycat.images.comfyui_fields import check_request, is_comfyui
 from graycat.images.engine_names import Unknown, resolve
 from graycat.images.errors import UnknownName
 from graycat.images.habits import BY_ENGINE
@@ -128,8 +128,7 @@ def _workers_that_can(body: Mapping[str, Any], catalogs: Mapping[str, Mapping[st
     for worker, catalog in catalogs.items():
         try:
             if is_comfyui(catalog):
-                check_call(call)
-                check_fields(dict(body), img2img=bool(body.get("init_images")))
+                check_request(call, dict(body))
             able.append(worker)
         except UnsupportedParameter as error:
             refusal = error

@@ -18,8 +18,9 @@ Body = dict[str, Any]
 
 #: A worker's list that tells which API its engine speaks: ``{"api": COMFYUI}``.
 ENGINE_LIST, COMFYUI = "engine", "comfyui"
+UPSCALING = "extra-single-image"
 #: The calls that templates can do.
-CALLS = ("txt2img", "img2img")
+CALLS = ("txt2img", "img2img", UPSCALING)
 #: Networks that only a WebUI knows.
 _OTHER_NETWORK = re.compile(r"<(hypernet|lyco):", re.IGNORECASE)
 #: Fields that the templates have, or that only say what becomes of the answer.
@@ -39,6 +40,13 @@ _DONE_IMG2IMG = frozenset(
         *("denoising_strength", "resize_mode", "include_init_images"),
     }
 )
+#: Those of extra-single-image.
+_DONE_EXTRAS = frozenset(
+    {
+        *("image", "upscaler_1", "resize_mode", "upscaling_resize", "upscaling_resize_w", "upscaling_resize_h"),
+        *("upscaling_crop", "show_extras_results"),
+    }
+)
 #: Values that change nothing, beside null, false, 0, "" and empty lists and objects.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "subseed": (-1,),
@@ -49,6 +57,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "s_noise": (1.0,),
     "s_tmax": (999.0, float("inf")),
     "script_name": ("None",),
+    "upscaler_2": ("None",),
     "inpainting_fill": (1,),
     "initial_noise_multiplier": (1.0,),
     "refiner_switch_at": (1.0,),
@@ -74,6 +83,9 @@ _ONLY_WITH = {
     "inpaint_full_res": "mask",
     "inpaint_full_res_padding": "inpaint_full_res",
     "script_args": "script_name",
+    "extras_upscaler_2_visibility": "upscaler_2",
+    "codeformer_weight": "codeformer_visibility",
+    "upscale_first": "codeformer_visibility",
     "subseed": "subseed_strength",
     "refiner_switch_at": "refiner_checkpoint",
     "denoising_strength": "enable_hr",
@@ -107,6 +119,23 @@ def check_call(call: str) -> None:
     """Raise UnsupportedParameter for a call of the WebUI's, as ``interrogate``, that no template can do."""
     if call not in CALLS:
         raise UnsupportedParameter(call, "ComfyUI has no such call; an operator's workflow may do it: GET /workflows")
+
+
+def check_request(call: str, body: Body) -> None:
+    """Raise UnsupportedParameter for a call, or a field of it, that no template can do."""
+    check_call(call)
+    if call == UPSCALING:
+        check_extras(body)
+    else:
+        check_fields(body, img2img=bool(body.get("init_images")))
+
+
+def check_extras(body: Body) -> None:
+    """Raise UnsupportedParameter for the first field of extra-single-image that the template cannot do."""
+    for field, value in body.items():
+        if field not in _DONE_EXTRAS and not _is_neutral(field, value, body):
+            hint = _HINTS.get(field) or _suggest(field, _DONE_EXTRAS)
+            raise UnsupportedParameter(field[:100], f"not possible with ComfyUI; {hint}")
 
 
 def check_fields(body: Body, *, img2img: bool) -> None:

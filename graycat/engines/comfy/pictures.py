@@ -31,6 +31,12 @@ def prepare_image(text: Any, size: Size, resize_mode: int, settings: Settings) -
     return _encode(_fit(_open(text, settings).convert("RGB"), size, resize_mode))
 
 
+def prepare_whole(text: Any, settings: Settings) -> tuple[bytes, Size]:
+    """Return an image of a request as a PNG of its own size, and that size. Raises RequestError."""
+    image = _open(text, settings).convert("RGB")
+    return _encode(image), image.size
+
+
 def prepare_mask(body: dict[str, Any], size: Size, settings: Settings) -> bytes:
     """Return the mask of a request as a PNG whose red is painted where it is white. Raises RequestError."""
     mask = _open(body["mask"], settings)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from graycat.errors import UnsupportedParameter
-from graycat.images.comfyui_fields import check_call, check_fields
+from graycat.images.comfyui_fields import check_call, check_fields, check_request
 from graycat.images.output import FIELD as OUTPUT_FIELD
 
 
@@ -55,8 +55,17 @@ def test_networks_that_only_a_webui_knows_are_refused(field: str) -> None:
 
 def test_a_call_that_no_template_can_do_is_refused() -> None:
     check_call("img2img")
-    with pytest.raises(UnsupportedParameter, match="extra-single-image"):
-        check_call("extra-single-image")
+    with pytest.raises(UnsupportedParameter, match="extra-batch-images"):
+        check_call("extra-batch-images")
+
+
+def test_a_request_is_checked_by_its_call() -> None:
+    check_request("extra-single-image", {"image": "x", "upscaler_2": "None"})
+    check_request("txt2img", {"prompt": "x"})
+    for call, field in (("extra-single-image", "prompt"), ("txt2img", "upscaling_resize")):
+        with pytest.raises(UnsupportedParameter) as refused:
+            check_request(call, {field: "x"})
+        assert refused.value.param == field
 
 
 def test_the_format_that_graycat_writes_itself_passes() -> None:

@@ -117,6 +117,19 @@ def test_images_have_seeds_of_their_own_and_say_how_they_were_made(broker: Valke
             assert alone.tobytes() == third.tobytes()
 
 
+@pytest.mark.parametrize(("upscaler", "size"), [("Lanczos", (64, 48)), ("MODEL", (64, 48)), ("None", (32, 24))])
+def test_an_image_is_enlarged(broker: Valkey, comfyui: ComfyUI, upscaler: str, size: tuple[int, int]) -> None:
+    with comfy_worker(broker, comfyui.url) as worker:
+        listed = [row["name"] for row in json.loads(catalog_of(worker)["upscalers"])]
+        body = {"image": encoded(picture("red", "PNG", (32, 24))), "upscaler_1": upscaler.replace("MODEL", listed[-1])}
+        task_id = accept(worker, "sd.extra_single", body=json.dumps(body).encode())
+        worker.run(task_id)
+        assert worker.ended(task_id) == ("succeeded", "200")
+        assert answer_of(worker, task_id)[1] == {"html_info": "", "image": {"artifact": 0}}
+        with Image.open(io.BytesIO(stored(worker, task_id)[0])) as opened:
+            assert opened.size == size
+
+
 def test_the_workflow_leaves_the_files_if_the_owner_wants_that(broker: Valkey, comfyui: ComfyUI) -> None:
     for strip in (False, True):
         with comfy_worker(broker, comfyui.url, comfyui_strip_workflow=strip) as worker:
