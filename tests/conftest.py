@@ -32,7 +32,7 @@ SHARING = {
         for name in (
             *("completion", "differences", "errors", "hangups", "openai_client", "openapi_examples", "openapi_fuzz"),
             *("page", "readme", "streams", "unity_calls", "unity_example", "up", "engine_routes"),
-            "text_client_shapes",
+            *("cookbooks", "text_client_shapes"),
         )
     ),
     "studio": frozenset(

@@ -12,7 +12,6 @@ from uuid import uuid4
 import click
 
 from graycat.batches.errors import OutputUnavailable
-from graycat.batches.gallery import export as exporting
 from graycat.batches.states import ITEM_STATES
 from graycat.cli import batchfile, batchview
 from graycat.cli.server import EXIT_FAILED, json_option, print_error, with_client
@@ -221,6 +220,9 @@ def export(client: Client, batch_id: str, folder: Path, quiet: bool) -> None:
 
     It gets what is made so far, manifest.jsonl and a page to look at them. Images that it has are not fetched again.
     """
+    # A command that submits is not to load images' libraries.
+    from graycat.batches.gallery import export as exporting
+
     exported = client.batches.get(batch_id)
     try:
         fetched, total = exported.export(folder)

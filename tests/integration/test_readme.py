@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import requests
@@ -29,8 +30,11 @@ ELSEWHERE = {
     "make test",
     "pip install 'graycat[embedded]'",
     "graycat up",
+    ". .venv/bin/activate",
     "PORT=8001 LLM_PORT=1338 SD_PORT=7861 FLOWER_PORT=5556 GRAYCAT_HOME=./var2 make run",
 }
+#: They set something up for what follows.
+TOKEN, SECOND = "TOKEN=$(cat var/api-token)", "GRAYCAT_HOME=./var2 graycat status"
 #: What a stack with an image engine answers.
 IMAGES = ("/sdapi/", "/generate-image", "/v1/images/", " sd.")
 #: A task of the README, and the command that submits it: twice, it is still one.
@@ -79,9 +83,32 @@ def test_every_command_is_one_that_a_test_runs() -> None:
     # Run as they are printed by test_first_chat.py.
     printed |= {"cd /home/me/graycat", ". .venv/bin/activate", "export TOKEN=gc_...", ""}
     others = {line.strip() for line in COMMANDS} - set(CURLS) - set(TASKS) - set(BATCHES) - ELSEWHERE - printed
+    others -= {TOKEN, SECOND}
     assert {line for line in others if not line.startswith("celery ")} == set()
     assert {language for language, _ in BLOCKS} == {"", "python", "toml"}
     assert len(CURLS) >= 6
+
+
+def shell(command: str, folder: Path, env: dict[str, str]) -> str:
+    """Return what a shell prints."""
+    words = ["/bin/sh", "-ec", command]
+    env = env | {"PATH": f"{BIN}:/usr/bin:/bin"}
+    return subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_the_token_lies_where_the_other_lines_take_it_from(tmp_path: Path) -> None:
+    assert TOKEN in COMMANDS
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "api-token").write_text("gc_secret\n")
+    assert shell(f"{TOKEN}; echo $TOKEN", tmp_path, {}) == "gc_secret\n"
+
+
+def test_the_status_of_a_second_copy_is_not_that_of_the_first(stack: Stack, tmp_path: Path) -> None:
+    assert SECOND in COMMANDS
+    (tmp_path / "var2").symlink_to(stack.home)
+    # The address of the first.
+    env = stack.env | {"PORT": "8000", "GRAYCAT_HOME": str(tmp_path)}
+    assert shell(SECOND, tmp_path, env).startswith(f"{stack.url}: games are served")
 
 
 @pytest.mark.parametrize("command", CURLS)
