@@ -83,7 +83,10 @@ ROUTES = (
         length_field="n_predict",
         check=check_completion,
         gatherable=params.gatherable,
-        fields=("prompt", "n_predict", "stream", "temperature", "grammar", "json_schema"),
+        fields=(
+            *("prompt", "n_predict", "stream", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed"),
+            *("stop", "cache_prompt", "grammar", "json_schema"),
+        ),
         required=("prompt",),
     ),
     Route(

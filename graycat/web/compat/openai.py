@@ -37,7 +37,7 @@ ROUTES = (
         "Answer a chat.",
         streams=True,
         length_field="max_tokens",
-        fields=("messages", "model", "stream", "tools", "max_tokens"),
+        fields=("messages", "model", "stream", "tools", "max_tokens", "temperature", "top_p", "seed", "stop"),
     ),
     _route(
         kinds.OPENAI_COMPLETION,
@@ -45,7 +45,7 @@ ROUTES = (
         "Complete a prompt.",
         streams=True,
         length_field="max_tokens",
-        fields=("prompt", "model", "stream"),
+        fields=("prompt", "model", "stream", "max_tokens", "temperature", "top_p", "seed", "stop"),
         required=("prompt",),
     ),
     _route(

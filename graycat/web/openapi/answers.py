@@ -101,12 +101,14 @@ _DONE = _object("name message", name=_TEXT, message=_TEXT)
 _COUNT = _object("input_tokens", input_tokens=_INTEGER)
 _IMAGES, _OPENAI_IMAGES = _ref("WebuiImages"), _ref("OpenaiImages")
 _ANSWERS: dict[str, dict[str, Any]] = {
-    "llamacpp.completion": _ref("Completion"),
-    "llamacpp.infill": _ref("Completion"),
+    # A list of prompts is answered by a list.
+    "llamacpp.completion": {"anyOf": [_ref("Completion"), _list(_ref("Completion"))]},
+    "llamacpp.infill": {"anyOf": [_ref("Completion"), _list(_ref("Completion"))]},
     "llamacpp.tokenize": _object("tokens", tokens=_list({})),
     "llamacpp.detokenize": _object("content", content=_TEXT),
     "llamacpp.apply_template": _object("prompt", prompt=_TEXT),
-    "llamacpp.rerank": _object("results", model=_TEXT, results=_list(_SCORED)),
+    # With `texts` instead of `documents`, the answer is a list.
+    "llamacpp.rerank": {"anyOf": [_object("results", model=_TEXT, results=_list(_SCORED)), _list(_OBJECT)]},
     "llamacpp.slots": _list(_OBJECT),
     "llamacpp.lora_adapters": _list(_OBJECT),
     "llamacpp.template": _object("template", template=_TEXT),

@@ -39,6 +39,13 @@ def test_every_link_of_the_index_leads_to_a_page(web: FlaskClient) -> None:
     assert {link: web.get(link).status_code for link in links} == dict.fromkeys(links, 200)
 
 
+@pytest.mark.parametrize(
+    "path", ["/docs", "/docs/guides", "/docs/guides/tasks", "/docs/guides?q=task", "/openapi.json"]
+)
+def test_without_a_broker_everything_is_explained(web_without_broker: FlaskClient, path: str) -> None:
+    assert web_without_broker.get(path, headers=NOBODY).status_code == 200
+
+
 def test_a_search_finds_sections_and_escapes_what_was_asked(web: FlaskClient) -> None:
     page = web.get("/docs/guides?q=Idempotency-Key", headers=NOBODY).text
     assert re.search(r'href="/docs/guides/\w+#[\w-]+"', page)

@@ -33,3 +33,10 @@ def test_who_is_not_ready_answers_how_it_is_and_no_error() -> None:
     responses = answer(JSON) | errors((503,))
     add("health.ready", responses)
     assert responses["503"]["content"][JSON]["schema"] == {"$ref": "#/components/schemas/Readiness"}
+
+
+def test_a_list_of_prompts_is_answered_by_a_list() -> None:
+    responses = answer(JSON)
+    add("llamacpp.completion", responses)
+    one, many = responses["200"]["content"][JSON]["schema"]["anyOf"]
+    assert many == {"type": "array", "items": one}
