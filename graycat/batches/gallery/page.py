@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from graycat.batches.labels import ELLIPSIS
+
 if TYPE_CHECKING:
     from jinja2 import Template
 
@@ -69,10 +71,11 @@ class Card:
     def alt(self) -> str:
         """Return the image's alternative text."""
         text = f"Image {self.number}"
-        if self.label or self.prompt:
-            text = f"{text}: {self.label or self.prompt}"
+        told = ". ".join(filter(None, (self.label, self.prompt)))
+        if told:
+            text = f"{text}: {told}"
         if len(text) > MAX_ALT_CHARS:
-            text = text[: MAX_ALT_CHARS - 1] + "…"
+            text = text[: MAX_ALT_CHARS - 1] + ELLIPSIS
         return text
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,7 +111,8 @@ def build_card(row: Mapping[str, Any], image: str = "", thumbnail: str = "") -> 
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("type") or ""
     label = row.get("label", "")
-    if label == row["prompt"]:
+    if " ".join(row["prompt"].split()).startswith(label.removesuffix(ELLIPSIS)):
+        # The prompt says it, and is not cut.
         label = ""
     return Card(row["number"], row["state"], row["prompt"], seed, str(error)[:MAX_ERROR_CHARS], label, image, thumbnail)
 
