@@ -88,6 +88,17 @@ def test_a_chat_is_written_as_it_comes_and_can_be_stopped(stack: Stack, window: 
     assert violations(window) == []
 
 
+def test_a_question_that_nothing_can_answer_comes_back(studio: ImageStack, new_window: NewWindow) -> None:
+    window = new_window()
+    sign_in(window, studio.url, studio.token)
+    window.page.locator("#chat-input").fill("Hello?")
+    window.press("Enter")
+    # Waits for the sentence of the error, not the one about the answer that is awaited.
+    window.wait_for("document.getElementById('chat-status').textContent.includes('RUN_LLM')")
+    assert window.page.locator("#chat-input").input_value() == "Hello?"
+    assert window.page.locator("#messages li").count() == 0
+
+
 def test_the_request_as_code_runs(stack: Stack, window: Window, tmp_path: Path) -> None:
     sign_in(window, stack.url, stack.token)
     window.page.locator("#chat-tokens").evaluate("field => { field.value = 3 }")

@@ -58,7 +58,7 @@ async function ask(text) {
   running = new AbortController();
   const { signal } = running;
   const startedAt = performance.now();
-  bubble("user", text);
+  const question = bubble("user", text);
   const place = bubble("assistant", "");
   let answer = { text: "", tokens: null };
   let said = "";
@@ -77,7 +77,10 @@ async function ask(text) {
     conversation.push({ role: "user", content: text }, { role: "assistant", content: answer.text });
     announce(`The model: ${answer.text.slice(0, MAX_SPOKEN)}`);
   } else {
+    // Nothing was said: the question goes back to where it can be changed and sent again.
     place.item.remove();
+    question.item.remove();
+    $("chat-input").value ||= text;
   }
   running = null;
   setBusy(false, said);
