@@ -58,7 +58,10 @@ def find_api_token(settings: Settings, url: str) -> str:
     generated = tokens.token_file(settings)
     if generated.is_file() and is_this_machine(settings, url):
         return generated.read_text().strip()
-    raise click.UsageError("there is no API token for this server: give --token, or set API_TOKENS")
+    raise click.UsageError(
+        "there is no API token for this server: run this in the folder where graycat was started, or set "
+        "GRAYCAT_HOME or API_TOKENS, or give --token"
+    )
 
 
 @contextmanager
