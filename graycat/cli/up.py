@@ -102,7 +102,8 @@ def run(supervisor: ProcessSupervisor, processes: dict[str, str], settings: Sett
         threading.Thread(target=announce, args=arguments, daemon=True).start()
         run_and_report(supervisor, settings)
     else:
-        supervisor.console.greeting = modes.greeting(processes, settings)
+        # At once: nobody here can say when callers are served.
+        say(modes.greeting(processes, settings))
         supervisor.run()
 
 

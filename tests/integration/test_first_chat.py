@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graycat.engines.models.packaged import SMOLLM2_FILE
-from tests.support.stack import REQUEST_S, Stack, running
+from tests.support.stack import REQUEST_S, ROOT, Stack, running
 
 #: Easy questions, and a word of their answers.
 QUESTIONS = {
@@ -46,7 +46,7 @@ def test_the_lines_that_up_ends_with_are_answered_with_sense(fresh: Stack, tmp_p
     script = lines.replace("YOUR_API_TOKEN", fresh.token) + " -sS --fail-with-body\ngraycat task list --token $TOKEN\n"
     assert "curl " in script, fresh.output
     # As in a new terminal: nothing of the first one is known.
-    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["/bin/sh", "-ec", script], cwd="/", env=env, check=False, capture_output=True, text=True, timeout=REQUEST_S
     )

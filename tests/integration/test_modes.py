@@ -72,7 +72,7 @@ def test_alone_engines_are_open_to_who_has_their_key_and_nothing_else_runs(tmp_p
     box = Stack(tmp_path / "home", separately=True, env=env)
     try:
         output = box.launch("up", "graycat up")
-        output.wait_for("llm engine: ready", START_S)
+        output.wait_for(" llm | ready", START_S)
         assert [reached(box.llm_port, key=key) for key in ("", "a-wrong-key", KEY)] == [401, 401, 200]
         assert commands_of(box) == {"engine llm"}
         assert reached(box.port) == 0
