@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -59,10 +59,10 @@ def status(url: str | None, token: str | None, watch: bool, every: float, as_jso
     with exit_on_client_error():
         settings = Settings.from_env()
         url = (url or server_url(settings)).rstrip("/")
-        token = token or find_status_token(settings, url)
         home = None
         if is_this_machine(settings, url):
             home = settings.home
+        token = token or _find_token(settings, url, home)
         with Client(url, token, patience_s=0.0) as client:
             while watch:
                 _print_once(client, home, as_json=as_json)
@@ -93,9 +93,24 @@ def _ask(client: Client, home: Path | None) -> dict[str, Any]:
     except Unreachable as error:
         if home is None or find_running(home) is not None:
             raise
-        print_error(str(error))
-        say(format_steps([Step("No graycat runs here. Start it:", "graycat up")]), err=True)
-        raise click.exceptions.Exit(EXIT_UNREACHABLE) from None
+        _exit_not_running(str(error))
+
+
+def _find_token(settings: Settings, url: str, home: Path | None) -> str:
+    """Return a token. Raises click.UsageError if there is none for a server that may run."""
+    try:
+        return find_status_token(settings, url)
+    except click.UsageError:
+        if home is None or home.exists():
+            raise
+        _exit_not_running(f"there is no {home}")
+
+
+def _exit_not_running(reason: str) -> NoReturn:
+    """Say how to start a server on this machine, and end."""
+    print_error(reason)
+    say(format_steps([Step("No graycat runs here. Start it:", "graycat up")]), err=True)
+    raise click.exceptions.Exit(EXIT_UNREACHABLE)
 
 
 def _print_once(client: Client, home: Path | None, *, as_json: bool) -> None:

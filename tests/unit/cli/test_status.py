@@ -81,6 +81,17 @@ def test_if_the_server_is_unreachable_it_exits_with_3(graycat: Graycat) -> None:
     assert result.stderr.endswith("No graycat runs here. Start it:\n    graycat up\n")
 
 
+def test_if_none_was_ever_started_here_it_says_how(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRAYCAT_HOME", str(tmp_path / "var"))
+    result = CliRunner().invoke(cli, ["status"], catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"graycat: there is no {tmp_path / 'var'}\n")
+    assert result.stderr.endswith("Start it:\n    graycat up\n")
+    # Elsewhere is another matter: there a token is missing.
+    assert CliRunner().invoke(cli, ["status", "--url", "http://games.example"]).exit_code == 2
+
+
 def test_a_server_elsewhere_is_not_started_from_here(graycat: Graycat) -> None:
     result = graycat("--url", "http://nowhere.invalid", "--token", "any-token")
     assert result.exit_code == 3
