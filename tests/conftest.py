@@ -38,7 +38,8 @@ SHARING = {
     "studio": frozenset(
         f"tests/integration/test_{name}.py"
         for name in (
-            *("client_shapes", "gallery", "image_clients", "image_errors", "image_sharing", "unity_images", "webuiapi"),
+            *("client_shapes", "gallery", "image_clients", "image_errors", "image_sharing", "openapi_image_examples"),
+            *("unity_images", "webuiapi"),
         )
     ),
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
 from graycat.web.openapi.image_fields import FORM
 
+#: A variable part of a path, as the document writes it.
+_VARIABLE = re.compile(r"{(\w+)}")
 #: A PNG of one pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 
@@ -76,15 +79,21 @@ PATH_VALUES: dict[str, Any] = {
     "model": "MODEL",
     "queue": "sd.batch",
     "worker": "llm@box7",
-    "number": 0,
 }
+
+
+def path_value(name: str, path: str) -> Any:
+    """Return the value of a variable in a path. Images of tasks are counted from 0, items of batches from 1."""
+    if name == "number":
+        return 0 if path.startswith("/tasks/") else 1
+    return PATH_VALUES[name]
 
 
 def add(operation: dict[str, Any], method: str, path: str, canonical: str) -> None:
     """Put examples into an operation. ``canonical``: the first path of an operation that has several."""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
-            parameter["example"] = PATH_VALUES[parameter["name"]]
+            parameter["example"] = path_value(parameter["name"], path)
     for media in operation.get("requestBody", {}).get("content", {}).values():
         if canonical in BODIES:
             media["example"] = BODIES[canonical]
@@ -93,15 +102,14 @@ def add(operation: dict[str, Any], method: str, path: str, canonical: str) -> No
 
 def curl(operation: dict[str, Any], method: str, path: str) -> str:
     """Return a command that sends the example. It reads the server's address and the API token from variables."""
-    for name, value in PATH_VALUES.items():
-        path = path.replace(f"{{{name}}}", str(value))
+    address = _VARIABLE.sub(lambda found: str(path_value(found[1], path)), path)
     content = operation.get("requestBody", {}).get("content", {})
     options = ""
     if method != ("POST" if content else "GET"):
         options = f" -X {method}"
     elif "text/event-stream" in operation["responses"].get("200", {}).get("content", {}) and not content:
         options = " -N"
-    parts = [f'curl{options} "$GRAYCAT{path}"']
+    parts = [f'curl{options} "$GRAYCAT{address}"']
     if operation.get("security") != []:
         parts.append('-H "Authorization: Bearer $TOKEN"')
     for content_type, media in content.items():
