@@ -4,7 +4,7 @@ import { call, json } from "./api.js";
 import { path, stateOf, times } from "./tasks.js";
 
 const EVERY_S = 3;
-const REPORTED_MS = 1200;
+const REPORTED_MS = [600, 1200, 1800];
 const USAGE_DAYS = 7;
 const tables = {};
 let admin = false;
@@ -22,8 +22,8 @@ function lever(label, name, address, question) {
       say(error.message);
     }
     await look();
-    // A worker reports within a second.
-    setTimeout(look, REPORTED_MS);
+    // A worker reports every second.
+    for (const pause of REPORTED_MS) setTimeout(look, pause);
   };
   return { label, name: `${label} ${name}`, run };
 }
