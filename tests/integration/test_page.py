@@ -236,6 +236,15 @@ def test_a_token_that_is_revoked_ends_the_session(studio: ImageStack, new_window
     assert not window.page.locator("#signed-in").is_visible()
 
 
+def test_who_comes_next_sees_nothing_of_who_was_there(studio: ImageStack, window: Window) -> None:
+    open_console(studio, window)
+    window.page.get_by_role("button", name="Forget the token").press("Enter")
+    assert window.focused("element.id") == "token"
+    assert window.page.locator("#token").input_value() == ""
+    assert window.page.locator("#signed-in td").count() == 0
+    assert window.page.locator("#messages li, #image-result img, #task-details *, #console-notes li").count() == 0
+
+
 def test_it_fits_a_small_screen(studio: ImageStack, new_window: NewWindow) -> None:
     window = new_window(viewport={"width": NARROW, "height": 640})
     studio.caller(ANNA).post("/tasks", {"kind": "sd.txt2img", "input": {"prompt": "x"} | QUICK})

@@ -23,7 +23,8 @@ export class ApiError extends Error {
 
 /** Send a request, and return its response. Raises ApiError for an error of the server or of the way to it. */
 export async function call(method, path, { body, headers = {}, signal } = {}) {
-  const options = { method, signal, headers: { ...headers, Authorization: `Bearer ${token}` } };
+  const sender = token;
+  const options = { method, signal, headers: { ...headers, Authorization: `Bearer ${sender}` } };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";
@@ -35,6 +36,8 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "unreachable", "The server does not answer. Is it running, and are you connected?");
   }
+  // An answer to somebody who has left is shown to nobody.
+  if (sender !== token) throw new ApiError(0, "signed_out", "");
   if (!response.ok) throw await readError(response);
   return response;
 }
@@ -53,7 +56,10 @@ async function readError(response) {
 }
 
 export async function json(method, path, options) {
-  return (await call(method, path, options)).json();
+  const sender = token;
+  const body = await (await call(method, path, options)).json();
+  if (sender !== token) throw new ApiError(0, "signed_out", "");
+  return body;
 }
 
 /** Return an address of this page's own for an image that needs the API token. Whoever no longer shows it revokes it. */

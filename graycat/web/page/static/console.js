@@ -1,6 +1,6 @@
 // What an operator sees and does: the state of everything, and the levers. Needs the scope admin; metrics alone sees some.
 import { $, age, duration, h, number, repeat, size, Table, write } from "./dom.js";
-import { call, json } from "./api.js";
+import { call, json, signedIn } from "./api.js";
 import { path, stateOf, times } from "./tasks.js";
 
 const EVERY_S = 3;
@@ -162,6 +162,7 @@ async function showUsage() {
 }
 
 async function look() {
+  if (!signedIn()) return;
   const parts = admin ? [showStatus, showTasks, showUsage] : [showStatus];
   for (const result of await Promise.allSettled(parts.map((part) => part()))) {
     if (result.status === "rejected") say(result.reason.message);
