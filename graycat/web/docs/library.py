@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 REPOSITORY = Path(__file__).parent / "repository"
 DOCS, INDEX, DECISIONS = "docs/", "docs/index.md", "docs/decisions/"
-GUIDES, DECIDED, PROJECT = "Guides", "Decisions", "The project"
+GUIDES, DECIDED, PROJECT, FILES = "Guides", "Decisions", "The project", "Files"
 #: Pictures of guides, and their content types.
 PICTURES = {
     ".png": "image/png",
@@ -24,8 +24,9 @@ PICTURES = {
     ".gif": "image/gif",
     ".svg": "image/svg+xml",
 }
-#: The files of ``docs/`` that are shown: guides, and the examples that they link to.
-SUFFIXES = frozenset({".md", ".py", ".sh", ".cs", ".toml", ".json", ".yaml", ".yml"})
+#: Folders whose files are shown, by their suffixes: guides, and the examples that they link to.
+FOLDERS = ("docs", "examples")
+SUFFIXES = frozenset({".md", ".py", ".sh", ".cs", ".toml", ".json", ".yaml", ".yml", ".js", ".html"})
 
 _HEADING = re.compile(r"^#\s+(.+?)\s*$", re.MULTILINE)
 _MARKS = re.compile(r"[`*]")
@@ -46,6 +47,8 @@ class Guide:
     @property
     def section(self) -> str:
         """Return the part of the table of contents that the guide is in."""
+        if not self.is_markdown:
+            return FILES
         if self.path.startswith(DECISIONS):
             return DECIDED
         return GUIDES if self.path.startswith(DOCS) else PROJECT
@@ -85,7 +88,9 @@ class Library:
 
 def _paths(root: Path) -> Iterator[str]:
     # A search does not follow links to folders, but may begin at one.
-    found = [*root.rglob("*.md"), *(path for path in (root / "docs").rglob("*") if path.suffix in SUFFIXES)]
+    found = [*root.rglob("*.md")]
+    for folder in FOLDERS:
+        found += (path for path in (root / folder).rglob("*") if path.suffix in SUFFIXES)
     for path in found:
         if path.is_file():
             yield path.relative_to(root).as_posix()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from graycat.web.docs.library import DECIDED, GUIDES, PROJECT, REPOSITORY, Library
+from graycat.web.docs.library import DECIDED, FILES, GUIDES, PROJECT, REPOSITORY, Library
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -18,6 +18,7 @@ def test_every_markdown_file_of_docs_is_a_guide(guides: Library) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert files <= set(guides.by_path)
     assert {"README.md", "CHANGELOG.md", "docker/README.md"} <= set(guides.by_path)
+    assert len(guides.by_slug) == len(guides.by_path)
 
 
 def test_what_stands_beside_the_guides_is_in_the_repository() -> None:
@@ -39,8 +40,9 @@ def test_a_guide_that_is_added_is_there(tmp_path: Path) -> None:
 
 
 def test_each_guide_is_in_a_section(guides: Library) -> None:
-    sections = {name: {guide.path for guide in guides.section(name)} for name in (GUIDES, DECIDED, PROJECT)}
+    sections = {name: {guide.path for guide in guides.section(name)} for name in (GUIDES, DECIDED, PROJECT, FILES)}
     assert "docs/tasks.md" in sections[GUIDES]
     assert any(path.startswith("docs/decisions/") for path in sections[DECIDED])
-    assert "README.md" in sections[PROJECT]
+    assert {"README.md", "examples/unity/README.md"} <= sections[PROJECT]
+    assert {"docs/examples/task.py", "examples/unity/GraycatClient.cs"} <= sections[FILES]
     assert sum(map(len, sections.values())) == len(guides.by_path) - 1
