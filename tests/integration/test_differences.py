@@ -259,7 +259,7 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
         (Ask(path, method=method, row=METHOD), becomes(405, "method_not_allowed"))
         for method, path in (("GET", "/completion"), ("GET", "/v1/responses"), ("POST", "/models"), ("PUT", "/slots"))
     ),
-    *((Ask(path, {}, row=NOWHERE), becomes(404, UNKNOWN)) for path in ("/", "/nowhere", "/api/chat")),
+    *((Ask(path, {}, row=NOWHERE), becomes(404, UNKNOWN)) for path in ("/nowhere", "/api/chat")),
     *(
         (Ask(path, {}, method, row=CLOSED), becomes(404, UNKNOWN))
         for method, path in (
@@ -309,6 +309,9 @@ DIFFERENT: list[tuple[Ask, Differs]] = [
 #: Rows that one request and its answer cannot show, and the test that shows them.
 ELSEWHERE = {
     "streamed native routes, `data: ` inside a text": "test_differences.py::test_data_inside_a_text_",
+    "`/` is graycat's own page for browsers, and a short JSON for others ([page.md](page.md))": (
+        "../unit/web/page/test_page.py::test_any_other_client_gets_a_short_json"
+    ),
     "`GET /v1/models/NAME`": "../unit/web/compat/test_openai.py::test_one_model_is_the_entry_of_the_list",
     "`GET /slots`": "test_differences.py::test_the_slots_are_",
     "file paths of the box, in `/props`, `/v1/models`, `/lora-adapters`, lists and `options` of `/sdapi`, and "
