@@ -39,8 +39,9 @@ from graycat.supervision.supervisor import ProcessSupervisor
 #: Seconds between two checks whether everything is up.
 POLL_INTERVAL_S = 0.25
 #: Seconds beyond ``stop_grace_s`` before a process is killed: a worker takes up to seven (``LAST_S`` and
-#: ``LOG_TIMEOUT_S`` of worker/stopping.py), and the broker waits for it.
-STOP_MARGIN_S = 8.0
+#: ``LOG_TIMEOUT_S`` of worker/stopping.py), the broker waits for it (``DISCONNECT_TIMEOUT_S`` of cli/broker.py), and
+#: stops its server then.
+STOP_MARGIN_S = 12.0
 
 #: The first request that is suggested: for text, or for images if no text is served.
 #: A small model answers well if it is asked to be brief, and picks the likeliest words.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from graycat.cli import up
+from graycat.cli import broker, up
 from graycat.cli.credentials import Credential
 from graycat.errors import SettingsError
 from graycat.fleet.processes import ProcessReports, ProcessStatus
@@ -211,6 +211,11 @@ def test_a_store_whose_packages_are_missing_is_told_before_the_start(monkeypatch
 
 def test_a_worker_that_ends_by_itself_is_not_killed_before() -> None:
     assert up.STOP_MARGIN_S > stopping.LAST_S + stopping.LOG_TIMEOUT_S
+
+
+def test_the_broker_outlives_the_last_words_of_every_worker() -> None:
+    worker_s = stopping.LAST_S + stopping.LOG_TIMEOUT_S
+    assert worker_s < broker.DISCONNECT_TIMEOUT_S < up.STOP_MARGIN_S
 
 
 def test_a_variable_that_begins_as_ours_and_is_none_is_a_line_and_no_refusal(monkeypatch, capsys, tmp_path) -> None:
