@@ -13,7 +13,7 @@ from graycat.auth.limits import Limits
 from graycat.auth.minted import Grant
 from graycat.auth.sealed import Minted
 from graycat.auth.tokens import SCOPES, USUAL_SCOPES
-from graycat.broker.client import connect
+from graycat.broker.client import broker_errors, connect
 from graycat.cli.text import format_table, say
 from graycat.cli.usage import usage
 from graycat.errors import BrokerUnavailable, GraycatError, SettingsError
@@ -33,9 +33,18 @@ class TokenCommands(click.Group):
         except SettingsError:
             raise
         except BrokerUnavailable:
-            raise click.ClickException("the broker does not answer; is graycat running?") from None
+            raise click.ClickException(_explain_no_broker(Settings.from_env())) from None
         except GraycatError as error:
             raise click.ClickException(str(error)) from None
+
+
+def _explain_no_broker(settings: Settings) -> str:
+    if not settings.embedded_broker:
+        return "the broker of REDIS_URL or REDIS_HOST does not answer (docs/broker.md)"
+    return (
+        f"no broker answers in {settings.home.resolve()}: run this in the folder where graycat was started, "
+        "or set GRAYCAT_HOME; 'graycat up' starts one"
+    )
 
 
 class Lifetime(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
@@ -67,7 +76,11 @@ tokens.add_command(usage)
 
 def _open_authenticator() -> Authenticator:
     settings = Settings.from_env()
-    return Authenticator.from_settings(settings, connect(settings))
+    client = connect(settings)
+    # Before the authenticator makes the keys that are missing: the wrong folder gets none.
+    with broker_errors():
+        client.ping()
+    return Authenticator.from_settings(settings, client)
 
 
 @tokens.command()

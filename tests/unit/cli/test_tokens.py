@@ -13,7 +13,7 @@ from graycat.auth.tokens import ApiToken
 from graycat.broker.client import connect
 from graycat.cli.tokens import tokens
 from graycat.settings import Settings
-from tests.support.helpers import SECRET, Valkey
+from tests.support.helpers import SECRET, Valkey, free_port
 
 
 @pytest.fixture
@@ -123,10 +123,21 @@ def test_an_invalid_argument_is_one_line(home: Settings, words: str, complaint: 
     assert result.stdout == ""
 
 
-def test_an_unreachable_broker_is_one_line(no_broker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wrong_folder_is_named_and_stays_empty(no_broker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     use(no_broker, monkeypatch)
+    monkeypatch.setenv("API_TOKENS", "")
+    result = graycat("create", "game")
+    told = f"Error: no broker answers in {no_broker.home}: run this in the folder where graycat was started, "
+    assert (result.exit_code, result.stderr) == (1, told + "or set GRAYCAT_HOME; 'graycat up' starts one\n")
+    assert list(no_broker.home.iterdir()) == []
+
+
+def test_a_broker_of_your_own_that_is_away_is_one_line(no_broker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(no_broker, monkeypatch)
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
     result = graycat("list")
-    assert (result.exit_code, result.stderr) == (1, "Error: the broker does not answer; is graycat running?\n")
+    told = "Error: the broker of REDIS_URL or REDIS_HOST does not answer (docs/broker.md)\n"
+    assert (result.exit_code, result.stderr) == (1, told)
 
 
 def test_a_token_of_another_key_can_be_seen_and_revoked(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
