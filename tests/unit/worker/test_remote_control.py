@@ -52,7 +52,7 @@ def test_a_drained_worker_takes_nothing_and_gets_a_warm_shutdown(
         (State.LOADING, "", False, False, "its engine is loading"),
         (State.STUCK, "engine does not answer", False, False, "its engine is stuck (engine does not answer)"),
         (State.READY, "", True, False, "it is paused"),
-        (State.READY, "", False, False, "its queues are paused or left"),
+        (State.READY, "", False, False, "it is about to take tasks"),
     ],
 )
 def test_a_ping_tells_whether_tasks_are_taken(
