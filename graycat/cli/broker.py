@@ -21,8 +21,8 @@ from graycat.loops import readiness
 from graycat.settings import Settings, extras
 from graycat.settings.home import tighten_home
 
-#: Seconds after ``stop_grace_s`` in which workers write the outcomes of their tasks: more than the seven that a worker may
-#: take (``LAST_S`` and ``LOG_TIMEOUT_S`` in ``worker/stopping.py``). A worker whose broker has left logs tracebacks.
+#: Seconds after ``stop_grace_s`` in which workers write the outcomes of their tasks: more than the seven that a worker
+#: may take (``LAST_S`` and ``LOG_TIMEOUT_S`` of worker/stopping.py). A worker whose broker has left logs tracebacks.
 DISCONNECT_TIMEOUT_S = 8.0
 MIB = 1024 * 1024
 #: The embedded broker takes this part of the machine's memory, and has as many MiB at least.

@@ -192,9 +192,7 @@ class EngineRuntime:
             return "it is paused"
         if is_held_up():
             return f"stuck or gone: {', '.join(stuck_loops())}"
-        if self.excluded_queues:
-            return "its queues are paused or left"
-        return "it is about to take tasks"
+        return "its queues are paused or left" if self.excluded_queues else "it is about to take tasks"
 
     @property
     def excluded_queues(self) -> frozenset[str]:
