@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Threading;
+using System.Threading.Tasks;
 using Newtonsoft.Json.Linq;
 using UnityEngine;
 
@@ -43,10 +44,19 @@ namespace Graycat
             client = new GraycatClient(server, tokens.GetAsync);
         }
 
+        /// <summary>Instead of Connect, for a first try without a server of your own: with an API token.</summary>
+        /// <remarks>Never in a build: a key inside of it is everybody's.</remarks>
+        public void ConnectWithToken(string token)
+        {
+            OnDestroy();
+            tokens = null;
+            client = new GraycatClient(server, (refused, cancel) => Task.FromResult(token));
+        }
+
         /// <summary>Say something; what was being answered is stopped.</summary>
         public async void Ask(string text)
         {
-            if (client == null) throw new InvalidOperationException("call Connect before Ask");
+            if (client == null) throw new InvalidOperationException("call Connect or ConnectWithToken before Ask");
             Stop();
             var mine = running = new CancellationTokenSource();
             var question = GraycatClient.Message("user", text);

@@ -33,9 +33,17 @@ namespace Graycat
         /// <param name="token">See <see cref="PlayerTokens"/>; a fixed one is <c>(refused, cancel) =&gt; Task.FromResult("gp_...")</c>.</param>
         public GraycatClient(string server, TokenProvider token)
         {
-            this.server = new Uri(server.TrimEnd('/') + "/");
+            this.server = Address(server.TrimEnd('/') + "/");
             this.token = token;
             http.DefaultRequestHeaders.ExpectContinue = false;
+        }
+
+        /// <summary>Return an address that was typed by hand. Throws ArgumentException if it is none.</summary>
+        internal static Uri Address(string typed)
+        {
+            Uri address;
+            if (Uri.TryCreate(typed, UriKind.Absolute, out address) && address.Scheme.StartsWith("http", StringComparison.Ordinal)) return address;
+            throw new ArgumentException($"'{typed}' is no address: write http://HOST:PORT, or https://HOST");
         }
 
         /// <summary>Return the answer to a chat, piece by piece to <paramref name="onText"/>, whole at the end.</summary>
@@ -127,7 +135,7 @@ namespace Graycat
                 }
                 catch (HttpRequestException error)
                 {
-                    return new Outcome { Error = GraycatError.Lost((error.InnerException ?? error).Message) };
+                    return new Outcome { Error = GraycatError.Lost(server, error) };
                 }
                 catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
                 {

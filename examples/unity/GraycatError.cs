@@ -35,6 +35,12 @@ namespace Graycat
             return new GraycatError(0, ConnectionLost, message);
         }
 
+        /// <summary>Return the error of a server that could not be asked.</summary>
+        public static GraycatError Lost(Uri server, HttpRequestException error)
+        {
+            return Lost($"{server.GetLeftPart(UriPartial.Authority)} does not answer: {(error.InnerException ?? error).Message}");
+        }
+
         /// <summary>Return the error that an answer's <c>error</c> object tells; <paramref name="status"/> if it has none.</summary>
         public static GraycatError From(JToken error, int status = 500, TimeSpan? retryAfter = null)
         {

@@ -26,7 +26,7 @@ namespace Graycat
         /// <param name="session">What that server knows this player by.</param>
         public PlayerTokens(string address, string session)
         {
-            this.address = new Uri(address);
+            this.address = GraycatClient.Address(address);
             this.session = session;
         }
 
@@ -63,11 +63,11 @@ namespace Graycat
             }
             catch (HttpRequestException error)
             {
-                throw GraycatError.Lost((error.InnerException ?? error).Message);
+                throw GraycatError.Lost(address, error);
             }
             catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
             {
-                throw GraycatError.Lost("the game's server does not answer");
+                throw GraycatError.Lost($"{address.GetLeftPart(UriPartial.Authority)} does not answer");
             }
         }
 

@@ -11,25 +11,36 @@ namespace Graycat
     /// <summary>The client without Unity: a chat or an image from a terminal. The README beside this file has the commands.</summary>
     public static class Program
     {
-        static bool failed;
+        const string Usage = "usage: graycat-example.exe chat | image PROMPT FILE.png";
+        const string NoToken = "no token: set TOKEN to an API token, or GAME_SESSION to a session of token_server.py";
+        static int status;
 
         public static void Main(string[] args)
         {
-            RunAsync(args).Wait();
+            try
+            {
+                RunAsync(args).Wait();
+            }
+            catch (AggregateException error) when (error.InnerException is ArgumentException)
+            {
+                Refuse(error.InnerException.Message);
+            }
             // If Main returns, Mono 6.8 now and then waits for a minute for idle threads of its pool.
-            Environment.Exit(failed ? 1 : 0);
+            Environment.Exit(status);
         }
 
         static async Task RunAsync(string[] args)
         {
+            var chats = args.Length == 1 && args[0] == "chat";
+            if (!chats && !(args.Length == 3 && args[0] == "image")) throw new ArgumentException(Usage);
+            if (Variable("TOKEN", "").Length == 0 && Variable("GAME_SESSION", "").Length == 0) throw new ArgumentException(NoToken);
             using (var tokens = new PlayerTokens(Variable("GAME_SERVER", "http://127.0.0.1:8070/token"), Variable("GAME_SESSION", "")))
             using (var client = new GraycatClient(Variable("GRAYCAT", "http://127.0.0.1:8000"), Provider(tokens)))
             {
                 client.Patience = Seconds("PATIENCE_S", client.Patience);
                 client.Silence = Seconds("SILENCE_S", client.Silence);
-                if (args.Length == 1 && args[0] == "chat") await ChatAsync(client);
-                else if (args.Length == 3 && args[0] == "image") await ImageAsync(client, args[1], args[2]);
-                else Console.Error.WriteLine("usage: graycat-example.exe chat | image PROMPT FILE.png");
+                if (chats) await ChatAsync(client);
+                else await ImageAsync(client, args[1], args[2]);
             }
         }
 
@@ -49,6 +60,7 @@ namespace Graycat
             var messages = new JArray();
             request["messages"] = messages;
             string line;
+            if (!Console.IsInputRedirected) Console.Error.WriteLine("Say something, and press Enter. Ctrl-D ends.");
             while ((line = Console.ReadLine()) != null)
             {
                 messages.Add(GraycatClient.Message("user", line));
@@ -103,9 +115,15 @@ namespace Graycat
             }
         }
 
+        static void Refuse(string reason)
+        {
+            status = 2;
+            Console.Error.WriteLine(reason);
+        }
+
         static void Tell(GraycatError error)
         {
-            failed = true;
+            status = 1;
             Console.Error.WriteLine($"{error.Status} {error.Type}: {error.Message}");
         }
 

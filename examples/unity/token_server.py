@@ -35,16 +35,19 @@ def token() -> Response | tuple[dict[str, object], int] | tuple[dict[str, object
     player = player_of(request.headers.get("Authorization", "").removeprefix("Bearer "))
     if player is None:
         return refuse(401, "not_logged_in", "log in first")
-    asked = {"player": player, "ttl_s": TTL_S, "limits": LIMITS, "scopes": ["llm", "sd"]}
+    # Without "scopes" a player may chat, and make images, as far as the key may.
+    asked = {"player": player, "ttl_s": TTL_S, "limits": LIMITS}
     try:
         answer = requests.post(
             f"{GRAYCAT}/tokens/player", json=asked, headers={"Authorization": f"Bearer {KEY}"}, timeout=10
         )
     except requests.RequestException:
+        app.logger.warning("%s does not answer; GRAYCAT names another address", GRAYCAT)
         return refuse(503, "server_unreachable", "graycat does not answer", **{"Retry-After": "2"})
     if answer.status_code in (401, 403):
         # The game's own key is wrong: no player can mend that by logging in again.
-        return refuse(500, "game_key_refused", "graycat refuses the game's own key")
+        app.logger.error("%s refuses GRAYCAT_TOKEN: %s", GRAYCAT, answer.text)
+        return refuse(500, "game_key_refused", "graycat refuses the game's own key; the game's server logs why")
     if answer.status_code != 201:
         # Its 429 and 503 say in Retry-After when to come back; the game waits for it as for graycat itself.
         kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}

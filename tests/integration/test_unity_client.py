@@ -110,7 +110,24 @@ def test_a_server_that_is_gone_is_tried_until_patience_ends(example: Path) -> No
     env = {"GRAYCAT": f"http://127.0.0.1:{free_ports(1)[0]}", "TOKEN": "gp_1", "PATIENCE_S": "0.6"}
     status, _, errors = mono.run(example, "chat", say="Hello\n", **env)
     assert status == 1
-    assert errors.startswith("0 connection_lost: ")
+    assert errors.startswith(f"0 connection_lost: {env['GRAYCAT']} does not answer: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "told"),
+    [
+        ((), {"TOKEN": "gp_1"}, "usage: "),
+        (("chat",), {}, "no token: set TOKEN "),
+        (("chat",), {"TOKEN": "gp_1", "GRAYCAT": "127.0.0.1:8000"}, "'127.0.0.1:8000/' is no address: "),
+        (("chat",), {"GAME_SESSION": "s1", "GAME_SERVER": "/token"}, "'/token' is no address: "),
+    ],
+    ids=["nothing", "no token", "no scheme", "a path"],
+)
+def test_what_is_missing_is_one_line(example: Path, words: tuple[str, ...], env: dict[str, str], told: str) -> None:
+    settings = {"TOKEN": "", "GAME_SESSION": ""} | env
+    status, printed, errors = mono.run(example, *words, **settings)
+    assert (status, printed, len(errors.splitlines())) == (2, "", 1)
+    assert errors.startswith(told)
 
 
 def test_a_token_is_renewed_once_it_is_refused_or_about_to_end(example: Path) -> None:
@@ -174,6 +191,19 @@ def test_the_guide_s_own_code_compiles(tmp_path: Path) -> None:
         "\n".join(blocks) + "public static class Program { public static void Main() {} }"
     )
     mono.compiled(tmp_path, tmp_path / "Guide.cs", mono.FAKES / "LLMUnity.cs")
+
+
+def test_the_first_script_of_the_example_s_readme_talks(tmp_path: Path) -> None:
+    (script,) = re.findall(
+        r"^```csharp\n(.*?)^```$", (mono.SOURCES / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    with http_server({CHAT: WHOLE}) as seen:
+        (tmp_path / "Innkeeper.cs").write_text(script.replace("http://127.0.0.1:8000", seen.url))
+        fakes = (mono.FAKES / "UnityEngine.cs", mono.FAKES / "FirstScript.cs")
+        made = mono.compiled(tmp_path, mono.SOURCES / "GraycatBehaviour.cs", tmp_path / "Innkeeper.cs", *fakes)
+        assert mono.run(made) == (0, "Wel\ncome 🦊\n(done)\n", "")
+    assert seen.headers[0]["authorization"] == "Bearer gc_..."
+    assert seen.bodies()[0]["messages"][-1]["content"] == "Do you have a room for the night?"
 
 
 def play(scene: Path, *answers: Answer, questions: tuple[str, ...]) -> tuple[list[str], Seen]:

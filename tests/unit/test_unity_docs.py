@@ -85,10 +85,18 @@ def test_the_example_s_readme_compiles_and_lists_all_of_it() -> None:
     assert set(re.findall(r"\w+\.cs", ABOUT.partition("mcs ")[2].partition("export")[0])) == sources - {
         "GraycatBehaviour.cs"
     }
-    listed = set(re.findall(r"`([\w./]+)`", ABOUT.partition("|---|---|")[2].partition("In Unity")[0]))
+    listed = set(re.findall(r"`([\w./]+)`", ABOUT.partition("|---|---|")[2].partition("## ")[0]))
     assert sources | {"token_server.py", "webgl/"} <= listed
 
 
 def test_no_file_of_the_core_knows_unity() -> None:
     users = {path.name for path in EXAMPLE.glob("*.cs") if "UnityEngine" in path.read_text()}
     assert users == {"GraycatBehaviour.cs"}
+
+
+def test_the_example_s_readme_names_every_variable() -> None:
+    sources = (EXAMPLE / "Program.cs").read_text() + (EXAMPLE / "token_server.py").read_text()
+    read = set(re.findall(r'Variable\("(\w+)"', sources)) | set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', sources))
+    table = ABOUT.partition("| variable |")[2].partition("## ")[0]
+    for_tests = {"PATIENCE_S", "SILENCE_S", "FIELDS", "STOP_AFTER", "ONE_CALL"}
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == read - for_tests

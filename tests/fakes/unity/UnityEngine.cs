@@ -5,10 +5,27 @@ namespace UnityEngine
 {
     public class MonoBehaviour
     {
+        public readonly GameObject gameObject = new GameObject();
+    }
+
+    public class GameObject
+    {
+        public T AddComponent<T>() where T : new()
+        {
+            return new T();
+        }
     }
 
     public static class Debug
     {
+        public static event Action<object> Logged;
+
+        public static void Log(object message)
+        {
+            Console.WriteLine(message);
+            Logged?.Invoke(message);
+        }
+
         public static void LogWarning(object message)
         {
             Console.WriteLine($"warning {message}");
