@@ -71,6 +71,8 @@ class Services:
 
     def __post_init__(self) -> None:
         self._workers: list[WorkerStatus] = []
+        #: Names of those that were alive some minutes ago.
+        self._missing: list[str] = []
         self._workers_read_at = -WORKERS_CACHE_S
         #: By queue: when which workers were last seen to serve it (monotonic clock).
         self.last_serving: dict[str, tuple[float, list[WorkerStatus]]] = {}
@@ -81,7 +83,7 @@ class Services:
         """Return the workers that are alive, as of half a second ago at most."""
         now = time.monotonic()
         if now - self._workers_read_at >= WORKERS_CACHE_S:
-            self._workers = self.worker_registry.workers()
+            self._workers, self._missing = self.worker_registry.alive_and_missing()
             self._workers_read_at = now
             self._remember_serving(now)
         return self._workers
@@ -125,12 +127,17 @@ class Services:
     def require_engine(self, family: EngineFamily) -> None:
         """Raise NoSuchEngine if this server does not run a family of engines, and no worker elsewhere serves it.
 
-        While workers of a family that is enabled are away, its tasks wait for them.
+        While workers of a family that is enabled are away, its tasks wait for them. So they do while a box elsewhere
+        starts anew: its workers are missed for some minutes.
         """
         if family.is_enabled(self.settings):
             return
         for worker in self.workers():
             if not set(family.queues).isdisjoint(worker.queues):
+                return
+        for name in self._missing:
+            kind = WORKER_KINDS.get(name.partition("@")[0])
+            if kind is not None and not set(family.queues).isdisjoint(kind.queues):
                 return
         raise NoSuchEngine(family.purpose, variable(family.enabled_setting))
 

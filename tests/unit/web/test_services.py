@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from werkzeug.test import TestResponse
 
+from graycat.broker.keys import fleet_key, share_of_worker
+from graycat.fleet.workers import MISSED_FOR_S
 from graycat.web.services import AGE_HEADER
 from tests.support.helpers import AT_ONCE_S, Stopwatch
 from tests.unit.web.api.test_schedules import SPEC
@@ -62,6 +65,16 @@ def test_a_worker_elsewhere_serves_a_family_that_this_server_does_not_run(web_wi
     report("llm", "llm.batch")
     accepted = web_with(run_llm=False).post("/completion", json={"prompt": "Hi"}, headers={"Prefer": "respond-async"})
     assert accepted.status_code == 202
+
+
+@pytest.mark.parametrize(("away_s", "status"), [(60.0, 202), (MISSED_FOR_S + 60.0, 503)], ids=["missed", "forgotten"])
+def test_tasks_wait_for_a_box_elsewhere_that_starts_anew(web_with, client, away_s: float, status: int) -> None:
+    name = "sd@box"
+    client.zadd(fleet_key(share_of_worker(name)), {name: time.time() - away_s})
+    body = {"kind": "sd.txt2img", "input": {"prompt": "Hi"}}
+    assert web_with(run_sd=False).post("/tasks", json=body).status_code == status
+    text = {"kind": "llm.completion", "input": {"prompt": "Hi"}}
+    assert web_with(run_llm=False).post("/tasks", json=text).status_code == 503
 
 
 def test_tasks_wait_for_workers_that_are_away(web) -> None:
