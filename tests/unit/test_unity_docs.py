@@ -46,6 +46,10 @@ def test_a_test_that_the_guide_names_is_there(name: str) -> None:
     assert f"def {function}(" in path.read_text() or not function
 
 
+def test_what_to_type_comes_before_how_it_is_known() -> None:
+    assert GUIDE.index("\n## Five minutes\n") < GUIDE.index("**How we know.**") < GUIDE.index("| source |")
+
+
 @pytest.mark.parametrize("heading", PROVEN)
 def test_each_row_says_how_it_is_known(heading: str) -> None:
     found = rows(section(heading))
