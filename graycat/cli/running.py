@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from typing import IO
 
 from graycat.errors import SettingsError
 from graycat.settings import Settings
-from graycat.settings.home import tighten_home
+from graycat.settings.home import PRIVATE_FILE, tighten_home
 
 LOCK, ADDRESS = "lock", "up.json"
+#: A longer address file was not written by graycat.
+MAX_ADDRESS_BYTES = 4096
+ROOT_USER = 0
 #: Seconds for which a lock that is taken is tried again: a command that only looks holds it for a moment.
 LOCK_PATIENCE_S, LOCK_RETRY_S = 0.5, 0.05
 
@@ -39,13 +43,24 @@ class RunningGraycat:
 def lock_home(home: Path) -> IO[str]:
     """Lock the home and return the lock, which is held until it is closed. Raises SettingsError if it is taken."""
     tighten_home(home)
-    lock = (home / LOCK).open("w")
+    lock = _open_lock(home / LOCK)
     if not _try_lock(lock):
         lock.close()
         raise SettingsError(describe_other(home))
     # That of an earlier graycat, which was killed.
     (home / ADDRESS).unlink(missing_ok=True)
     return lock
+
+
+def _open_lock(path: Path) -> IO[str]:
+    """Open the file of a lock, which is made if there is none. Raises SettingsError for a link or a folder."""
+    try:
+        # Neither through a link to another file, nor waiting at a pipe.
+        return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, PRIVATE_FILE), "r+")
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be opened: {error.strerror}; remove it, or choose another GRAYCAT_HOME"
+        ) from None
 
 
 def describe_other(home: Path) -> str:
@@ -73,7 +88,7 @@ def _try_lock(lock: IO[str]) -> bool:
 def is_locked(home: Path) -> bool:
     """Return whether a running graycat has locked the home."""
     try:
-        with (home / LOCK).open() as lock:
+        with open(os.open(home / LOCK, os.O_RDONLY | os.O_NONBLOCK)) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -92,7 +107,10 @@ def announced(home: Path, url: str) -> Iterator[None]:
     path = home / ADDRESS
     # Whoever reads it finds all of it, or nothing.
     new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(RunningGraycat(os.getpid(), url))) + "\n")
+    new.unlink(missing_ok=True)
+    # A new file: it is not written through a link that somebody else has left in the folder.
+    with new.open("x") as file:
+        file.write(json.dumps(asdict(RunningGraycat(os.getpid(), url))) + "\n")
     new.replace(path)
     try:
         yield
@@ -103,14 +121,30 @@ def announced(home: Path, url: str) -> Iterator[None]:
 def find_running(home: Path) -> RunningGraycat | None:
     """Return the ``graycat up`` that runs with this home; None if none does.
 
-    What a killed one has left there does not count: the kernel has taken its lock back.
+    What a killed one has left there does not count: the kernel has taken its lock back. Nor does what another user has
+    written there: commands send their API token to this address.
     """
     try:
-        told = json.loads((home / ADDRESS).read_text(encoding="utf-8"))
+        told = json.loads(_read_own(home / ADDRESS))
         running = RunningGraycat(pid=int(told["pid"]), url=str(told["url"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    if running.url and not running.url.startswith("http://"):
         return None
     return running if is_locked(home) else None
+
+
+def _read_own(path: Path) -> bytes:
+    """Return a short file of this user's or of root's. Raises OSError, also for a link or a pipe; ValueError."""
+    # Without O_NONBLOCK, a pipe would wait here for somebody who writes into it.
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), ROOT_USER):
+            raise PermissionError(f"{path} is not a file of this user")
+        text = file.read(MAX_ADDRESS_BYTES + 1)
+    if len(text) > MAX_ADDRESS_BYTES:
+        raise ValueError(f"{path} is longer than any address")
+    return text
 
 
 def configured_url(settings: Settings) -> str:

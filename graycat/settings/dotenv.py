@@ -12,8 +12,10 @@ from dotenv.parser import parse_stream
 
 from graycat.errors import SettingsError
 
-#: What Python takes for the end of a line and no editor does: in a value it would be invisible.
-_HIDDEN_ENDS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+#: More bytes than any file of settings has. A larger file would keep each command busy for minutes.
+MAX_BYTES = 128 * 1024
+#: What Python or an environment takes for an end and no editor does: in a value it would be invisible.
+_HIDDEN_ENDS = re.compile("[\x00\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: The name of a variable in a sentence.
 _NAME_IN_TEXT = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
@@ -38,11 +40,7 @@ def read_assignments(path: Path) -> dict[str, Assignment]:
     """
     if not path.is_file():
         return {}
-    try:
-        # Some editors begin a file with a mark, which would be a part of the first name.
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8: {error}") from None
+    text = _read_text(path)
     for number, line in enumerate(text.split("\n"), start=1):
         if _HIDDEN_ENDS.search(line):
             raise SettingsError(f"{path}, line {number}: a character in it ends the line there; remove it")
@@ -57,6 +55,20 @@ def read_assignments(path: Path) -> dict[str, Assignment]:
             raise SettingsError(f"{path}, line {number}: write NAME=value, and close every quotation mark")
         found[binding.key] = Assignment(binding.value, number)
     return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise SettingsError(f"{path} is longer than {MAX_BYTES // 1024} KiB: it is no file of settings; remove it")
+        # Some editors begin a file with a mark, which would be a part of the first name.
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _count_empty_lines(text: str) -> int:

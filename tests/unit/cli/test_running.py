@@ -8,7 +8,7 @@ import pytest
 
 from graycat.cli import running
 from graycat.cli.running import RunningGraycat, announced, configured_url, find_running, is_locked, lock_home
-from graycat.cli.server import server_url
+from graycat.cli.server import is_this_machine, server_url
 from graycat.errors import SettingsError
 from graycat.settings import Settings
 from graycat.settings.home import tighten_home
@@ -50,11 +50,79 @@ def test_what_a_killed_graycat_has_left_does_not_count(tmp_path: Path) -> None:
         assert find_running(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"pid": null, "url": 1}', "\x00\xff"])
+#: What graycat does not write, by what is wrong with it.
+DAMAGED = {
+    "empty": "",
+    "no-fields": "{}",
+    "a-list": "[]",
+    "null": "null",
+    "wrong-types": '{"pid": null, "url": 1}',
+    "no-text": "\x00\xff",
+    "infinite": '{"pid": 1e400, "url": "http://127.0.0.1:8123"}',
+    "deep": "[" * 4000,
+    "no-web-address": '{"pid": 1, "url": "ftp://127.0.0.1"}',
+    "long": f'{{"pid": 1, "url": "http://127.0.0.1:8123"}}{" " * running.MAX_ADDRESS_BYTES}',
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_is_as_none(tmp_path: Path, text: str) -> None:
     with lock_home(tmp_path):
         (tmp_path / running.ADDRESS).write_text(text, encoding="latin-1")
         assert find_running(tmp_path) is None
+
+
+def test_no_token_goes_to_an_address_that_another_user_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path)
+    with lock_home(tmp_path), announced(tmp_path, URL):
+        monkeypatch.setattr("graycat.cli.running.os.geteuid", lambda: os.getuid() + 1)
+        monkeypatch.setattr(running, "ROOT_USER", os.getuid() + 2)
+        assert find_running(tmp_path) is None
+        assert server_url(settings) == configured_url(settings)
+        assert not is_this_machine(settings, "http://somewhere.example")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_link_a_pipe_or_a_folder_is_no_address_file_and_nobody_waits_for_one(tmp_path: Path, kind: str) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.write_text('{"pid": 1, "url": "http://127.0.0.1:8123"}')
+    with lock_home(home):
+        make(kind, home / running.ADDRESS, elsewhere)
+        assert find_running(home) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_lock_that_is_no_file_is_refused_and_what_a_link_leads_to_stays(tmp_path: Path, kind: str) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    home.mkdir()
+    make(kind, home / running.LOCK, elsewhere)
+    with pytest.raises(SettingsError, match="lock cannot be opened: .*; remove it"):
+        lock_home(home)
+    assert elsewhere.read_text() == "kept"
+
+
+def test_the_address_is_not_written_through_a_link(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    home = tmp_path / "home"
+    with lock_home(home):
+        make("link", (home / running.ADDRESS).with_suffix(".new"), elsewhere)
+        with announced(home, URL):
+            assert find_running(home) == RunningGraycat(os.getpid(), URL)
+    assert elsewhere.read_text() == "kept"
+
+
+def make(kind: str, path: Path, target: Path) -> None:
+    """Make a path a link to a target, a pipe or a folder."""
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
 
 
 def test_a_second_graycat_is_told_where_the_first_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ def test_a_file_with_a_mark_in_front_and_ends_of_windows_is_read_whole(tmp_path:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
+        (b"PORT=1\nREDIS_PASS=a\x00b\n", "line 2: a character in it ends the line"),
+        (b"A=b\n" * 40_000, "longer than 128 KiB"),
         (b"PORT=1\nREDIS_PASS=a\xe2\x80\xa8b\n", "line 2: a character in it ends the line"),
         (b"PORT=1\n\nREDIS_PASS='a\n", "line 3: write NAME=value, and close every quotation mark"),
         (b"PORT=1\n\n\n# more\n\nPORT 8000\n", "line 6: write NAME=value"),
