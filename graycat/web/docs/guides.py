@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 from flask import Blueprint, Response, abort, render_template, request, url_for
@@ -15,6 +16,8 @@ from graycat.web.docs.reference import HTML
 from graycat.web.docs.search import MAX_CHARS, Index
 from graycat.web.middleware.headers import POLICY_HEADER
 from graycat.web.prebuilt import prebuilt
+
+_building = threading.Lock()
 
 bp = Blueprint("guides", __name__, template_folder="templates")
 
@@ -32,9 +35,16 @@ def guides() -> Library:
 
 
 @cache
-def _search_index() -> Index:
+def _build_index() -> Index:
     found = guides()
     return Index(guide for name in (library.GUIDES, library.DECIDED, library.PROJECT) for guide in found.section(name))
+
+
+def search_index() -> Index:
+    """Return the index of the search. Many who ask at once, before there is one, wait for the same one."""
+    # A quarter of a second of a processor: in a thread, so that other clients are served meanwhile.
+    with _building:
+        return run_in_thread(_build_index)
 
 
 @bp.get("/docs/guides", strict_slashes=False)
@@ -43,8 +53,7 @@ def index() -> ResponseReturnValue:
     question = request.args.get("q")
     if question is None:
         return _page("")
-    # Built by the first question: a quarter of a second of a processor.
-    results = run_in_thread(_search_index).find(question)
+    results = search_index().find(question)
     return _with_policy(Response(_layout("search", question=question[:MAX_CHARS], results=results), content_type=HTML))
 
 

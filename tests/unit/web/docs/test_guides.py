@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pytest
 from flask.testing import FlaskClient
 
+from graycat.web.docs import guides
+from graycat.web.docs.library import Guide
+from graycat.web.docs.search import Index
 from tests.support.browser import Window, chromium
 from tests.support.live import LiveServer
 
@@ -44,6 +48,19 @@ def test_every_link_of_the_index_leads_to_a_page(web: FlaskClient) -> None:
 )
 def test_without_a_broker_everything_is_explained(web_without_broker: FlaskClient, path: str) -> None:
     assert web_without_broker.get(path, headers=NOBODY).status_code == 200
+
+
+def test_many_who_search_at_once_wait_for_one_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = []
+
+    def build(sections: Iterable[Guide]) -> Index:
+        alone.append(guides._building.locked())
+        return Index(sections)
+
+    monkeypatch.setattr(guides, "Index", build)
+    guides._build_index.cache_clear()
+    assert guides.search_index() is guides.search_index()
+    assert alone == [True]
 
 
 def test_a_search_finds_sections_and_escapes_what_was_asked(web: FlaskClient) -> None:
