@@ -112,6 +112,7 @@ def test_ctrl_c_ends_work_under_way_and_leaves_nothing_behind(own_stack: NewStac
         assert [answer.result(STOP_S).status // 100 for answer in answers] == [5, 5]
     assert took_s < GONE_S
     assert "SIGKILL" not in stack.output
+    assert "Traceback" not in stack.output
 
 
 def test_a_killed_up_takes_its_processes_along_and_starts_again(new_home: NewHome) -> None:
