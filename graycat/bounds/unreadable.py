@@ -21,7 +21,7 @@ _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x7
 
 #: What the messages of Python's reader mean, by how they begin; its releases word some of them in their own way.
 _PROBLEMS = (
-    ("Expecting value", "a value is missing there, or is none that JSON has"),
+    ("Expecting value", "no JSON value begins there; text needs double quotes"),
     ("Expecting property name", "a name in double quotes is missing there"),
     ("Expecting ':'", "a colon is missing there"),
     ("Expecting ','", "a comma is missing there"),

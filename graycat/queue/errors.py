@@ -10,8 +10,29 @@ class TaskNotFound(RequestError):
 
     status, type = 404, "task_not_found"
 
+    def __init__(
+        self, message: str = "you have no task with this id; records of finished tasks are kept for a while only"
+    ) -> None:
+        super().__init__(message)
+
+
+class ImageNotFound(TaskNotFound):
+    """Raised when the caller's task has no image of the number, or it is no longer kept."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"this task has no image {number} now; GET /tasks/{{id}} says how it stands, and lists its images"
+        )
+
+
+class PreviewNotFound(TaskNotFound):
+    """Raised when the caller's task has no preview."""
+
     def __init__(self) -> None:
-        super().__init__("you have no task with this id; records of finished tasks are kept for a while only")
+        super().__init__(
+            "this task has no preview now; there is one while it renders, if its engine makes some: "
+            "GET /tasks/{id} says how it stands"
+        )
 
 
 class TaskGone(RequestError):

@@ -14,7 +14,6 @@ from graycat.bounds.stored import parse_json
 from graycat.broker.client import unavailable_reason
 from graycat.broker.wrong_types import is_wrong_type, may_move, move_aside, named_key
 from graycat.errors import (
-    BodyTooLarge,
     BrokerKeyUnusable,
     BrokerUnavailable,
     GraycatError,
@@ -25,6 +24,7 @@ from graycat.errors import (
 from graycat.front.errors import UnsupportedEncoding
 from graycat.loops.unexpected import guarded
 from graycat.queue.key_types import owner_types
+from graycat.web.big_bodies import too_large
 from graycat.web.retries import retry_headers
 from graycat.web.services import services
 from graycat.web.streaming.requests import ClientDisconnected
@@ -128,7 +128,7 @@ def _client_disconnected(_: ClientDisconnected) -> Response:
 
 
 def _too_large(_: RequestEntityTooLarge) -> Response:
-    return error_response(BodyTooLarge("the request body is larger than this server takes"))
+    return error_response(too_large())
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -36,10 +36,12 @@ ELSEWHERE = {
 #: They set something up for what follows.
 TOKEN, SECOND = "TOKEN=$(cat var/api-token)", "GRAYCAT_HOME=./var2 graycat status"
 #: What a stack with an image engine answers.
-IMAGES = ("/sdapi/", "/generate-image", "/v1/images/", " sd.")
+IMAGES = ("/sdapi/", "/generate-image", "/v1/images/", " sd.", "/tasks/picture-1")
 #: A task of the README, and the command that submits it: twice, it is still one.
 STORY = "story-1"
 SUBMIT_STORY = next(line for line in CURLS if line.startswith("curl -X PUT") and STORY in line)
+#: Submits the image of the README, and waits for it.
+MAKE_PICTURE = [line for line in CURLS if "tasks/picture-1" in line and not line.endswith(".png")]
 
 
 @pytest.fixture
@@ -50,6 +52,9 @@ def serving(request: pytest.FixtureRequest) -> Stack:
     stack: Stack = request.getfixturevalue("studio" if about_images else "stack")
     if STORY in command:
         curl(stack, SUBMIT_STORY)
+    if command.endswith("lighthouse.png"):
+        for line in MAKE_PICTURE:
+            curl(stack, line)
     return stack
 
 

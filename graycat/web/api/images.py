@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from graycat.queue.errors import TaskNotFound
+from graycat.queue.errors import ImageNotFound, PreviewNotFound
 from graycat.web.api.foreign_tasks import find_readable_task
 from graycat.web.auth import token_auth
 from graycat.web.image_files import image_response
@@ -33,7 +33,7 @@ def _image_of_caller(task_id: str, number: int) -> ResponseReturnValue:
 def _image_response(task_id: str, number: int) -> ResponseReturnValue:
     found = services().artifacts.get(task_id, number)
     if found is None:
-        raise TaskNotFound
+        raise ImageNotFound(number)
     artifact, data = found
     response = image_response(data, artifact.sha256)
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
@@ -47,7 +47,7 @@ def preview(task_id: str) -> ResponseReturnValue:
     task_id, _ = find_readable_task(task_id)
     data = services().gateway.records.preview(task_id)
     if data is None:
-        raise TaskNotFound
+        raise PreviewNotFound
     response = image_response(data)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -15,13 +15,13 @@ from flask import Blueprint, Response, request
 from graycat import params
 from graycat.auth.tokens import ADMIN
 from graycat.bounds.body import check_bounds
-from graycat.errors import BodyTooLarge, ModelNotFound, ModelNotReady
+from graycat.errors import ModelNotFound, ModelNotReady
 from graycat.fleet.model_names import ChosenModel, choose_model
 from graycat.queue.kinds import GATHER, PLAIN, STREAM, Kind
 from graycat.queue.topology import model_queue
 from graycat.redaction.paths import model_name
 from graycat.web.auth import scope_required, token_auth
-from graycat.web.big_bodies import wait_for_turn
+from graycat.web.big_bodies import too_large, wait_for_turn
 from graycat.web.compat.field_types import check_types
 from graycat.web.compat.unsupported import check_supported, wants_tools
 from graycat.web.encoding import JsonWriter
@@ -169,7 +169,7 @@ def read_body() -> bytes:
     """Return the request's body. Raises BodyTooLarge, also for a chunked body, which werkzeug cuts off silently."""
     raw = request.get_data(cache=False)
     if request.content_length is None and len(raw) >= (request.max_content_length or 0):
-        raise BodyTooLarge("the request body is larger than this server takes")
+        raise too_large()
     wait_for_turn(len(raw))
     return raw
 

@@ -84,6 +84,11 @@ def _plain(text: str) -> str:
 
 
 def _excerpt(text: str, position: int) -> str:
+    """Return the text around a position, from a word's beginning to a word's end where there is a space to cut at."""
     start = max(0, position - BEFORE)
+    if start:
+        start = text.find(" ", start - 1, position) + 1 or start
     end = max(position, 0) + AFTER
+    if end < len(text):
+        end = max(text.rfind(" ", position + 1, end + 1), position + AFTER // 2)
     return ("… " if start else "") + text[start:end] + (" …" if end < len(text) else "")

@@ -13,7 +13,7 @@ PYTHON = re.compile(r"Expecting|codec|sys\.|Errno|literal|NoneType|recursion|uni
 
 TEXTS = [
     ("json", "", "the text is empty; send JSON"),
-    ("json", '{"a": }', "line 1, column 7: a value is missing there"),
+    ("json", '{"a": }', "line 1, column 7: no JSON value begins there"),
     ("json", '{"a": ' + "9" * 5000 + "}", "'a' has 5000 digits"),
     ("json", "[" * 100_000, "nested too deeply"),
     ("json", '{"\ud83d', "column 2: the string that begins there has no end"),

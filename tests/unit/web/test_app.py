@@ -37,6 +37,8 @@ def test_a_wrong_method_gets_the_allowed_ones(web, path: str) -> None:
 def test_a_body_that_is_too_large_is_refused(web_with, path: str) -> None:
     response = web_with(max_body_bytes=100).post(path, data=b'{"prompt": "' + b"x" * 1000 + b'"}')
     assert error_of(response) == (413, "body_too_large")
+    assert "may have 100 bytes" in response.json["error"]["message"]
+    assert "GRAYCAT_MAX_BODY_BYTES" in response.json["error"]["message"]
 
 
 BAD_BODIES = [

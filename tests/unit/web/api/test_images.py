@@ -37,6 +37,15 @@ def test_an_image_that_is_not_there_is_not_found(web, records, artifacts, number
     assert web.get(f"/tasks/{task_id}/images/{number}").status_code == 404
 
 
+def test_a_task_without_the_image_or_a_preview_is_told_from_one_that_is_not_there(web, records) -> None:
+    path = f"/tasks/{accepted(records)}"
+    for part, words in (("images/3", "this task has no image 3"), ("preview", "this task has no preview")):
+        error = web.get(f"{path}/{part}").json["error"]
+        assert (error["code"], error["type"]) == (404, "task_not_found")
+        assert error["message"].startswith(words)
+        assert web.get(f"/tasks/unknown/{part}").json["error"]["message"].startswith("you have no task with this id")
+
+
 def test_another_caller_s_image_is_not_found(web, records, artifacts) -> None:
     task_id = accepted(records, owner="game")
     artifacts.put(task_id, 0, PNG, "image/png", "game")

@@ -112,6 +112,7 @@ def test_a_body_with_images_may_be_larger_than_others(web_with) -> None:
     assert web.post("/sdapi/v1/png-info", json={"image": encoded(RED)}).status_code == 200
     response = web.post("/sdapi/v1/png-info", json={"image": "x" * 1000})
     assert (response.status_code, response.json["type"]) == (413, "body_too_large")
+    assert "GRAYCAT_MAX_IMAGE_BODY_BYTES" in response.text
     assert web.post("/tokenize", json={"content": "x" * 100}).status_code == 413
 
 

@@ -28,6 +28,14 @@ def test_all_words_must_be_there() -> None:
     assert Index(GUIDES).find("pie unknown") == Index(GUIDES).find("  ") == []
 
 
+def test_an_excerpt_begins_and_ends_with_whole_words() -> None:
+    words = [f"word{number}" for number in range(100)]
+    guide = Guide("docs/w.md", "w", "Words", f"# Words\n\n{' '.join(words)}\n")
+    excerpt = Index([guide]).find("word50")[0].excerpt
+    assert set(excerpt.split()) - {"…"} <= set(words)
+    assert (excerpt.split()[0], excerpt.split()[-1], "word50" in excerpt) == ("…", "…", True)
+
+
 def test_the_results_are_bounded() -> None:
     many = Guide("docs/m.md", "m", "Many", "\n".join(f"## H{n}\n\nword {'x' * 500}\n" for n in range(2 * MAX_RESULTS)))
     found = Index([many]).find("word" + " " * 200 + "beyond what is read")
