@@ -46,10 +46,11 @@ PREFER = {
 }
 ACCEPTED = {"202": {"description": "Accepted, with the task's id and address.", "content": {JSON: {}}}}
 
+#: The usual one is last: of Swagger UI's dialog, the last field has the focus.
 SECURITY_SCHEMES = {
-    "token": {"type": "http", "scheme": "bearer"},
-    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The API token in another header."},
     "password": {"type": "http", "scheme": "basic", "description": "Any user name, the API token as the password."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The API token in another header."},
+    "token": {"type": "http", "scheme": "bearer", "description": "The API token alone, without 'Bearer' before it."},
 }
 
 

@@ -58,8 +58,9 @@ def test_a_browser_shows_the_operations_and_sends_one_with_an_api_token(live: Li
         assert window.open(f"{live.url}/docs#/Tasks/tasksListing") == 200
         page = window.page
         page.click("#operations-Tasks-tasksListing .authorization__btn")
-        page.fill(".auth-container input >> nth=0", SECRET)
-        page.click(".auth-btn-wrapper .authorize >> nth=0")
+        page.wait_for_selector("#auth-bearer-value:focus")
+        page.keyboard.type(SECRET)
+        page.keyboard.press("Enter")
         page.click(".btn-done")
         page.click("#operations-Tasks-tasksListing .execute")
         page.wait_for_selector(".live-responses-table tbody td.response-col_status")
@@ -69,6 +70,8 @@ def test_a_browser_shows_the_operations_and_sends_one_with_an_api_token(live: Li
         assert not page.is_visible('#operations-Tasks-tasksListing tr.response[data-code="405"]')
         page.check("#rare")
         assert page.is_visible('#operations-Tasks-tasksListing tr.response[data-code="405"]')
+        page.set_viewport_size({"width": 320, "height": 640})
+        assert page.locator("#operations-tag-Tasks > small").bounding_box()["width"] > 200
         assert window.errors == []
         assert {address.split("/")[2] for address in window.addresses if address.startswith("http")} == {
             live.url.removeprefix("http://")
