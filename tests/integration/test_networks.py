@@ -98,7 +98,7 @@ def test_alone_the_embedded_engine_and_an_image_engine_are_open_to_who_has_their
     try:
         output = box.launch("up", "graycat up")
         for kind in ("llm", "sd"):
-            output.wait_for(f"{kind} engine: ready", START_S)
+            output.wait_for(f"{kind:3} | ready", START_S)
         assert net.listeners() == {1337: "0.0.0.0", 7860: "0.0.0.0"}  # noqa: S104 (that is what is asserted)
         keys = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {KEY}"}]
         assert [status(net, 1337, "/props", headers=headers) for headers in keys] == [401, 401, 200]

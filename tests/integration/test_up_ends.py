@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NewHome, NewStack
+from tests.support.ports import is_free
 from tests.support.processes import eventually
 from tests.support.stack import BIN, ROOT, START_S, STOP_S, Stack
 from tests.support.unity import ErrorAnswer, V3Reader, send_post
@@ -121,6 +122,8 @@ def test_a_killed_up_takes_its_processes_along_and_starts_again(new_home: NewHom
         stack.start()
         stack.kill("up")
         eventually(lambda: not stack.command_lines(), START_S)
+        # A process that ends has lost its command line before it gives its port back.
+        eventually(lambda: is_free(stack.llm_port) and is_free(stack.port), START_S)
         stack.start()
         assert stack.client().post("/tokenize", {"content": "Hi"}).status_code == 200
         stack.stop()

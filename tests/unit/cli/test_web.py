@@ -93,7 +93,8 @@ def test_gevent_patches_before_anything_else_is_imported() -> None:
 def test_gunicorn_s_own_lines_reach_graycat_s_log(caplog) -> None:
     before = logging.getLogger().handlers[:]
     glog = PropagatingLogger(WebServer(Settings()).cfg)
-    caplog.set_level(logging.INFO)
+    # A test that has set up the log of a process has left its levels.
+    caplog.set_level(logging.INFO, logger="gunicorn.error")
     glog.info("Booting worker with pid: %s", 1)
     assert logging.getLogger().handlers == before
     assert [(r.name, r.message) for r in caplog.records] == [("gunicorn.error", "Booting worker with pid: 1")]
