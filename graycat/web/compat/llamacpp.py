@@ -155,10 +155,19 @@ def props() -> ResponseReturnValue:
 def template() -> ResponseReturnValue:
     """Tell the name of the model's chat template, for Unity's clients before version 3."""
     properties, headers = _props()
-    jinja = parse_json(properties).get("chat_template")
-    response = jsonify(template=template_name(jinja if isinstance(jinja, str) else ""))
+    response = jsonify(template=template_name(_chat_template(properties)))
     response.headers.update(headers)
     return response
+
+
+def _chat_template(properties: str) -> str:
+    """Return the model's own template; '' if the engine tells none. A worker of a box may report anything."""
+    try:
+        found = parse_json(properties)
+    except ValueError:
+        return ""
+    jinja = found.get("chat_template") if isinstance(found, dict) else None
+    return jinja if isinstance(jinja, str) else ""
 
 
 @lru_cache(maxsize=16)

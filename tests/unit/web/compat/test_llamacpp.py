@@ -37,6 +37,14 @@ def test_older_unity_clients_ask_for_the_name_of_the_template(web, report, props
     assert web.post("/template", json={}).json == {"template": template}
 
 
+@pytest.mark.parametrize(
+    "props", ["", "[", "null", "[1]", "5", "[" * 100_000], ids=lambda props: f"{props[:4]}-{len(props)}"
+)
+def test_properties_that_are_no_json_object_name_the_usual_template(web, report, props: str) -> None:
+    report("llm", props=props)
+    assert web.post("/template", json={}).json == {"template": "chatml"}
+
+
 @pytest.mark.parametrize("path", ["/slots", "/lora-adapters"])
 def test_an_engine_s_state_may_be_read(web, take, records, path: str) -> None:
     response = outcome_of(lambda: web.get(path))
