@@ -7,15 +7,16 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from graycat.errors import SettingsError
 from graycat.settings import Settings
 from graycat.settings.home import PRIVATE_FILE, tighten_home
+from graycat.settings.rules import is_port, variable_of
 
 LOCK, ADDRESS = "lock", "up.json"
 #: A longer address file was not written by graycat.
@@ -33,6 +34,8 @@ class RunningGraycat:
     pid: int
     #: The address at which its web server answers on its machine; '' if it runs none.
     url: str = ""
+    #: Its ports, by the variables that set them: ``{"LLM_PORT": 1337}``.
+    ports: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.url:
@@ -99,10 +102,10 @@ def is_locked(home: Path) -> bool:
 
 
 @contextmanager
-def announced(home: Path, url: str) -> Iterator[None]:
+def announced(home: Path, url: str, ports: Mapping[str, int] | None = None) -> Iterator[None]:
     """Tell the commands on this machine for the block that graycat runs with this home, which is locked.
 
-    ``url``: where its web server answers; '' if it runs none.
+    ``url``: where its web server answers; '' if it runs none. ``ports``: those that it uses, by variable.
     """
     path = home / ADDRESS
     # Whoever reads it finds all of it, or nothing.
@@ -110,7 +113,7 @@ def announced(home: Path, url: str) -> Iterator[None]:
     new.unlink(missing_ok=True)
     # A new file: it is not written through a link that somebody else has left in the folder.
     with new.open("x") as file:
-        file.write(json.dumps(asdict(RunningGraycat(os.getpid(), url))) + "\n")
+        file.write(json.dumps(asdict(RunningGraycat(os.getpid(), url, dict(ports or {})))) + "\n")
     new.replace(path)
     try:
         yield
@@ -126,8 +129,9 @@ def find_running(home: Path) -> RunningGraycat | None:
     """
     try:
         told = json.loads(_read_own(home / ADDRESS))
-        running = RunningGraycat(pid=int(told["pid"]), url=str(told["url"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        ports = {str(name): int(port) for name, port in told.get("ports", {}).items()}
+        running = RunningGraycat(pid=int(told["pid"]), url=str(told["url"]), ports=ports)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     if running.url and not running.url.startswith("http://"):
         return None
@@ -145,6 +149,28 @@ def _read_own(path: Path) -> bytes:
     if len(text) > MAX_ADDRESS_BYTES:
         raise ValueError(f"{path} is longer than any address")
     return text
+
+
+def ports_of(settings: Settings) -> dict[str, int]:
+    """Return all ports of settings, by the variables that set them."""
+    return {variable_of(setting): getattr(settings, setting.name) for setting in fields(settings) if is_port(setting)}
+
+
+def with_running_ports(settings: Settings, env: Mapping[str, str]) -> Settings:
+    """Return the settings with the ports of the graycat that runs with this home, where ``env`` sets no others.
+
+    A worker that is started beside it in another terminal then finds its engines. Raises SettingsError if a port
+    of ``env`` is also one of that graycat's.
+    """
+    running = find_running(settings.home)
+    if running is None:
+        return settings
+    changes: dict[str, Any] = {}
+    for setting in fields(settings):
+        name = variable_of(setting)
+        if is_port(setting) and name in running.ports and name not in env:
+            changes[setting.name] = running.ports[name]
+    return replace(settings, **changes)
 
 
 def configured_url(settings: Settings) -> str:

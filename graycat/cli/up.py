@@ -20,7 +20,7 @@ from graycat.bounds import documents
 from graycat.broker.client import check
 from graycat.cli import broker, exporter, modes, monitoring
 from graycat.cli.credentials import Credential
-from graycat.cli.running import announced, configured_url, lock_home
+from graycat.cli.running import announced, configured_url, lock_home, ports_of
 from graycat.cli.text import say
 from graycat.engines import factory, gpus
 from graycat.errors import SettingsError
@@ -92,7 +92,8 @@ def up(procfile: Path | None, only_check: bool = False, as_json: bool = False) -
         child_environment(settings),
         kill_after_s=settings.stop_grace_s + STOP_MARGIN_S,
     )
-    with lock, announced(settings.home, configured_url(settings) if "web" in processes else ""):
+    url = configured_url(settings) if "web" in processes else ""
+    with lock, announced(settings.home, url, ports_of(settings)):
         run(supervisor, processes, settings)
 
 

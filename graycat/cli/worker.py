@@ -10,11 +10,12 @@ from typing import Any
 import click
 from celery.exceptions import SecurityWarning
 
+from graycat.cli.running import with_running_ports
 from graycat.cli.text import say
 from graycat.gctuning import without_collections
 from graycat.loops import readiness
 from graycat.queue.topology import WORKER_KINDS, WorkerKind
-from graycat.settings import Settings
+from graycat.settings import Settings, environment
 from graycat.settings.home import tighten_home
 
 #: Threads of workers without an engine. A worker with an engine runs as many tasks at once as that has slots.
@@ -43,7 +44,7 @@ def _create_worker(kind: WorkerKind, name: str | None, gpu: int | None) -> Any:
     from graycat.celeryapp import create_celery
     from graycat.engines.gpus import Placement
 
-    settings = Settings.from_env()
+    settings = with_running_ports(Settings.from_env(), environment())
     check(settings)
     check_engine(settings, kind, gpu)
     tighten_home(settings.home)

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from graycat.cli import running
-from graycat.cli.running import RunningGraycat, announced, configured_url, find_running, is_locked, lock_home
+from graycat.cli.running import (
+    RunningGraycat,
+    announced,
+    configured_url,
+    find_running,
+    is_locked,
+    lock_home,
+    ports_of,
+    with_running_ports,
+)
 from graycat.cli.server import is_this_machine, server_url
 from graycat.errors import SettingsError
 from graycat.settings import Settings
@@ -25,6 +34,31 @@ def test_a_command_finds_the_graycat_that_runs_with_its_home_not_that_of_another
         assert configured_url(mine) == "http://127.0.0.1:8001"
     assert find_running(mine.home) is None
     assert server_url(mine) == "http://127.0.0.1:8001"
+
+
+def test_a_worker_beside_a_running_graycat_uses_its_ports(tmp_path: Path) -> None:
+    up, here = Settings(home=tmp_path, llm_port=4001, sd_port=4002), Settings(home=tmp_path)
+    with lock_home(tmp_path), announced(tmp_path, URL, ports_of(up)):
+        joined = with_running_ports(here, {})
+        assert (joined.llm_port, joined.sd_port) == (4001, 4002)
+        # What its own environment sets goes first: a second engine needs a port of its own.
+        own = with_running_ports(Settings(home=tmp_path, llm_port=4003), {"LLM_PORT": "4003"})
+        assert (own.llm_port, own.sd_port) == (4003, 4002)
+    assert with_running_ports(here, {}) == here
+
+
+@pytest.mark.parametrize("ports", ["5", "[1]", '{"LLM_PORT": "x"}'])
+def test_ports_that_cannot_be_read_count_for_nothing(tmp_path: Path, ports: str) -> None:
+    here = Settings(home=tmp_path)
+    with lock_home(tmp_path):
+        (tmp_path / running.ADDRESS).write_text(f'{{"pid": 1, "url": "", "ports": {ports}}}')
+        assert with_running_ports(here, {}) == here
+
+
+def test_an_earlier_release_has_told_no_ports(tmp_path: Path) -> None:
+    with lock_home(tmp_path):
+        (tmp_path / running.ADDRESS).write_text('{"pid": 1, "url": ""}')
+        assert with_running_ports(Settings(home=tmp_path), {}) == Settings(home=tmp_path)
 
 
 def test_a_box_without_a_web_server_has_no_address(tmp_path: Path) -> None:

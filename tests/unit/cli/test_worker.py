@@ -11,6 +11,7 @@ from celery import Celery
 from click.testing import CliRunner
 
 from graycat.celeryapp import GraycatCelery
+from graycat.cli.running import announced, lock_home
 from graycat.cli.worker import worker
 from graycat.errors import SettingsError
 from graycat.queue import topology
@@ -54,6 +55,14 @@ def test_a_worker_takes_the_queues_of_its_kind(started: Any, kind: str, queues: 
     assert made.options["hostname"] == f"{kind}@{socket.gethostname()}"
     assert (made.options["without_gossip"], made.options["without_mingle"]) == (True, True)
     assert made.app.main == "graycat"
+
+
+def test_a_second_worker_shares_the_engine_of_the_graycat_that_runs_here(started: Any, tmp_path: Path) -> None:
+    home = tmp_path / "var"
+    with lock_home(home), announced(home, "", {"LLM_PORT": 4001}):
+        CliRunner().invoke(worker, ["quick", "--name", "second"])
+    (made,) = started
+    assert made.app.settings.llm_port == 4001
 
 
 def test_a_name_without_its_kind_is_completed(started: Any) -> None:
