@@ -14,6 +14,7 @@ GraycatError
 │   ├── ModelNotFound   404  no worker has the model
 │   ├── UnsupportedParameter 400  an engine would leave out a part of the request without a word
 │   ├── TaskNotFound    404  no task of the caller's has this id (graycat.queue.errors)
+│   │   ├── ImageNotFound, PreviewNotFound  404  the task has no such image now
 │   ├── TaskGone        410  the caller's task is over and forgotten (graycat.queue.errors)
 │   ├── EventsGone      410  events that a reader has not got are no longer kept (graycat.queue.errors)
 │   ├── EventUnknown    400  the task has no event of that id (graycat.queue.errors)

@@ -275,7 +275,8 @@ def test_what_is_told_of_the_queue_comes_true(parts: Stack, api: Client, other_a
 
     done = [ended(client, address) for client, address in in_order]
     starts = [task["started_ms"] for task in done]
-    assert max(starts[:6]) <= min(starts[6:])
+    # A task starts a moment after its message has left the queue: beside it, the other slots have taken theirs.
+    assert sorted(starts[:6])[-SLOTS] <= min(starts[6:])
     for view, task in zip(told, done, strict=True):
         waited_s = task["timings"]["queued_ms"] / 1000
         assert waited_s / 4 <= view["eta_s"] <= max(waited_s, 1.0) * 4

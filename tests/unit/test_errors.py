@@ -105,6 +105,8 @@ KNOWN = [
     (ModelNotFound("gpt"), 404, "model_not_found", None),
     (UnsupportedParameter("tools", "why"), 400, "unsupported_parameter", None),
     (taskerrors.TaskNotFound(), 404, "task_not_found", None),
+    (taskerrors.ImageNotFound(1), 404, "task_not_found", None),
+    (taskerrors.PreviewNotFound(), 404, "task_not_found", None),
     (taskerrors.TaskGone(), 410, "task_gone", None),
     (taskerrors.EventsGone(), 410, "events_gone", None),
     (taskerrors.EventUnknown(), 400, "event_unknown", None),

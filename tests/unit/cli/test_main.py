@@ -64,7 +64,7 @@ def test_a_broker_that_is_away_is_one_line(command: str, no_broker: Settings, mo
 def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch, capsys, tmp_path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("GRAYCAT_HOME", str(tmp_path / "file" / "home"))
-    monkeypatch.setattr(sys, "argv", ["graycat", "tokens", "list"])
+    monkeypatch.setattr(sys, "argv", ["graycat", "broker"])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 1

@@ -71,7 +71,9 @@ def test_a_browser_shows_the_operations_and_sends_one_with_an_api_token(live: Li
         page.check("#rare")
         assert page.is_visible('#operations-Tasks-tasksListing tr.response[data-code="405"]')
         page.set_viewport_size({"width": 320, "height": 640})
-        assert page.locator("#operations-tag-Tasks > small").bounding_box()["width"] > 200
+        description = page.locator("#operations-tag-Tasks > small").bounding_box()
+        assert description is not None
+        assert description["width"] > 200
         assert window.errors == []
         assert {address.split("/")[2] for address in window.addresses if address.startswith("http")} == {
             live.url.removeprefix("http://")
