@@ -18,7 +18,7 @@ from graycat.broker.client import connect
 from graycat.broker.protocol import Broker
 from graycat.celeryapp import create_celery
 from graycat.errors import NoSuchEngine
-from graycat.families import EngineFamily
+from graycat.families import FAMILIES, EngineFamily
 from graycat.fleet.catalogs import Catalogs
 from graycat.fleet.reports import WorkerStatus
 from graycat.fleet.workers import WorkerRegistry, select_serving
@@ -161,6 +161,12 @@ class Services:
             if kind.family is not None and kind.family.is_enabled(self.settings) and not select_serving(workers, queue):
                 missing.append(queue)
         return missing
+
+    def serves_nothing(self, workers: list[WorkerStatus]) -> bool:
+        """Return whether this server runs no engine, and no worker elsewhere serves one: nothing is missing then."""
+        if any(family.is_enabled(self.settings) for family in FAMILIES):
+            return False
+        return not any(select_serving(workers, family.interactive) for family in FAMILIES)
 
     @classmethod
     def build(cls, settings: Settings) -> Services:

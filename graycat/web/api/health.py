@@ -198,6 +198,13 @@ def alias_notes(workers: list[WorkerStatus]) -> list[str]:
     return notes
 
 
+#: The reason to show if there is neither an engine here nor a worker elsewhere.
+SERVES_NOTHING = (
+    "no engine is enabled here (RUN_LLM, RUN_SD), and no worker elsewhere serves one: "
+    "start a worker of a box (docs/boxes.md)"
+)
+
+
 def unserved_reason(queues: list[str]) -> str:
     """Return the reason to show if no worker consumes some queues."""
     return f"no worker consumes {', '.join(queues)}"

@@ -18,7 +18,7 @@ from graycat.metrics import web
 from graycat.metrics.server import has_bearer_token, join_collectors
 from graycat.status.gauges import FleetGauges
 from graycat.status.snapshot import Snapshot
-from graycat.web.api.health import alias_notes, unserved_reason
+from graycat.web.api.health import SERVES_NOTHING, alias_notes, unserved_reason
 from graycat.web.auth import API_KEY, require_scope, token_auth
 from graycat.web.services import services
 from graycat.web.streaming.requests import PendingTask
@@ -92,8 +92,10 @@ def _status_response() -> Response:
     missing = services().missing_queues(snapshot.workers)
     if missing:
         reason = unserved_reason(missing)
+    elif services().serves_nothing(snapshot.workers):
+        reason = SERVES_NOTHING
     return jsonify(
-        served=not missing,
+        served=not reason,
         reason=reason,
         notes=alias_notes(snapshot.workers),
         broker=True,

@@ -24,6 +24,7 @@ _STATES = {
     "stuck": "its engine does not answer",
 }
 NO_QUICK = "short calls, such as counting tokens, are not served"
+NOTHING = "no engine runs here, and no worker elsewhere serves one"
 BROKER_AWAY = "the broker does not answer; graycat tries again by itself"
 PLACEHOLDER = "ready; a placeholder draws the images, no model"
 
@@ -62,8 +63,10 @@ def read(services: Services) -> Readiness:
         part = _describe(family, workers, missing)
         if part.ready or family.is_enabled(services.settings):
             parts.append(part)
-    stuck = stuck_here()
-    return Readiness(ready=not missing and not stuck, reason=stuck, parts=tuple(parts))
+    reason = stuck_here()
+    if not reason and services.serves_nothing(workers):
+        reason = NOTHING
+    return Readiness(ready=not missing and not reason, reason=reason, parts=tuple(parts))
 
 
 def _describe(family: EngineFamily, workers: list[WorkerStatus], missing: Sequence[str]) -> Part:

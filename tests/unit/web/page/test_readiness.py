@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from graycat.web.api.health import SERVES_NOTHING
 from graycat.web.page import readiness
-from graycat.web.page.readiness import NO_QUICK, PLACEHOLDER, READY, Part, Readiness
+from graycat.web.page.readiness import NO_QUICK, NOTHING, PLACEHOLDER, READY, Part, Readiness
 from graycat.web.services import services_of
 
 
@@ -68,6 +69,17 @@ def test_a_family_that_is_turned_off_is_shown_only_if_a_worker_elsewhere_serves_
     report("sd")
     web.application.extensions["graycat"].forget_workers()
     assert [part.title for part in read(web).parts] == ["Text", "Images"]
+
+
+def test_a_server_without_engines_and_without_boxes_is_not_ready(web_with, report) -> None:
+    web = web_with(run_llm=False, run_sd=False, admins="tests")
+    found = read(web)
+    assert (found.ready, found.reason, found.parts) == (False, NOTHING, ())
+    status = web.get("/status").get_json()
+    assert (status["served"], status["reason"]) == (False, SERVES_NOTHING)
+    report("sd")
+    web.application.extensions["graycat"].forget_workers()
+    assert (read(web).ready, read(web).reason) == (True, "")
 
 
 def test_a_web_process_whose_loops_are_gone_is_not_ready(web, report, monkeypatch: pytest.MonkeyPatch) -> None:
